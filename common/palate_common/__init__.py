@@ -1,0 +1,1 @@
+"""What devices and the server must agree on."""

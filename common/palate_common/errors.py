@@ -1,0 +1,41 @@
+"""Every error Palate raises on purpose, and the exit code its command line gives it.
+
+    PalateError                 1   something failed
+    ├── InputError              2   bad usage, configuration or data
+    ├── BudgetError             3   a privacy budget is exhausted, or a charge is refused
+    ├── IntegrityError          1   bytes are not what was signed, sealed or logged
+    ├── LockedError             1   somebody else owns the run folder
+    └── RefusedError            1   a device refused a plan; the reason stays on the device
+
+Messages are one line: what was expected, what came, and for privacy the way out.
+"""
+
+
+class PalateError(Exception):
+    """Base of every error raised on purpose."""
+
+    exit_code = 1
+
+
+class InputError(PalateError):
+    """Bad usage, configuration or data: "`x` must be ..., got ..."."""
+
+    exit_code = 2
+
+
+class BudgetError(PalateError):
+    """A privacy budget is exhausted, or the ledger refused a charge."""
+
+    exit_code = 3
+
+
+class IntegrityError(PalateError):
+    """Bytes are not what was signed, sealed or logged."""
+
+
+class LockedError(PalateError):
+    """Another process owns the run folder."""
+
+
+class RefusedError(PalateError):
+    """A device refused a plan. The server only ever sees one constant code."""

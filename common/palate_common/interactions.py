@@ -1,0 +1,138 @@
+"""Interactions: what a batch of users did, as compressed sparse rows (CSR) in plain numpy.
+
+The first value of the path. A device holds a batch of one user, the simulator a shard of thousands; everything a
+device computes takes this type, so that both run the same code.
+
+    >>> batch = Interactions.from_pairs([0, 0, 1], [2, 0, 2], n_users=2, n_items=3)
+    >>> batch.counts().tolist(), batch.user(0).indices.tolist()
+    ([2, 1], [0, 2])
+
+Every reduction here adds one user's rows in the same order whatever the batch, so a batch of one gives the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_common.errors import InputError
+
+Floats = npt.NDArray[np.floating[Any]]
+Ints = npt.NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Weighted user-item interactions, one row a user.
+
+    Attributes:
+        indptr: int64 [n_users + 1]; user u owns entries `indptr[u]:indptr[u + 1]`.
+        indices: int32 [nnz]; item rows, strictly increasing within a user.
+        weights: float32 [nnz]; positive and finite, 1 where a log has no weights.
+        n_items: number of items in the catalogue.
+    """
+
+    indptr: npt.NDArray[np.int64]
+    indices: npt.NDArray[np.int32]
+    weights: npt.NDArray[np.float32]
+    n_items: int
+
+    @property
+    def n_users(self) -> int:
+        """Number of users in the batch."""
+        return len(self.indptr) - 1
+
+    @property
+    def nnz(self) -> int:
+        """Number of interactions in the batch."""
+        return len(self.indices)
+
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Number of items per user, int64 [n_users]."""
+        return np.diff(self.indptr)
+
+    def owners(self) -> npt.NDArray[np.int32]:
+        """The user of each entry, int32 [nnz]."""
+        return np.repeat(np.arange(self.n_users, dtype=np.int32), self.counts())
+
+    def user(self, row: int) -> Interactions:
+        """A batch of one: user `row`."""
+        return self.users(slice(row, row + 1))
+
+    def users(self, rows: slice | Ints) -> Interactions:
+        """The batch of the given users, in the given order."""
+        if isinstance(rows, slice):
+            start, stop, step = rows.indices(self.n_users)
+            if step == 1:
+                first, last = (self.indptr[start], self.indptr[stop]) if stop > start else (0, 0)
+                indptr = self.indptr[start : stop + 1] - first if stop > start else np.zeros(1, np.int64)
+                return Interactions(indptr, self.indices[first:last], self.weights[first:last], self.n_items)
+            rows = np.arange(start, stop, step)
+        counts = self.counts()[rows]
+        indptr = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+        entries = np.arange(indptr[-1]) + np.repeat(self.indptr[:-1][rows] - indptr[:-1], counts)
+        return Interactions(indptr, self.indices[entries], self.weights[entries], self.n_items)
+
+    def columns(self, keep: Ints) -> Interactions:
+        """Only the items in `keep`, renumbered to their position in it; `keep` must be strictly increasing."""
+        position = np.full(self.n_items, -1, np.int32)
+        position[keep] = np.arange(len(keep), dtype=np.int32)
+        renumbered = position[self.indices]
+        kept = renumbered >= 0
+        ends = np.concatenate(([0], np.cumsum(kept)))
+        return Interactions(ends[self.indptr].astype(np.int64), renumbered[kept], self.weights[kept], len(keep))
+
+    def dense(self) -> npt.NDArray[np.bool_]:
+        """Which items each user has, bool [n_users, n_items]."""
+        mask = np.zeros((self.n_users, self.n_items), np.bool_)
+        mask[self.owners(), self.indices] = True
+        return mask
+
+    @classmethod
+    def from_pairs(
+        cls,
+        users: Sequence[int] | Ints,
+        items: Sequence[int] | Ints,
+        weights: Sequence[float] | Floats | None = None,
+        *,
+        n_users: int,
+        n_items: int,
+    ) -> Interactions:
+        """Build a batch from parallel arrays in any order.
+
+        Args:
+            users: user row of each interaction, in [0, n_users).
+            items: item row of each interaction, in [0, n_items).
+            weights: positive weight of each interaction; 1 when left out. A repeated pair keeps its largest weight.
+            n_users: number of users, those without an interaction included.
+            n_items: number of items in the catalogue.
+
+        Raises:
+            InputError: a row is out of range, or a weight is not positive and finite.
+        """
+        user_rows, item_rows = np.asarray(users, np.int64), np.asarray(items, np.int64)
+        values = np.ones(len(user_rows), np.float32) if weights is None else np.asarray(weights, np.float32)
+        for name, rows, end in (("users", user_rows, n_users), ("items", item_rows, n_items)):
+            if rows.size and (rows.min() < 0 or rows.max() >= end):
+                raise InputError(f"`{name}` must lie in [0, {end}), got {rows.min()}..{rows.max()}")
+        if not (np.isfinite(values).all() and (values > 0).all()):
+            raise InputError("`weights` must be positive and finite")
+        keys = user_rows * n_items + item_rows
+        order = np.lexsort((-values, keys))
+        first = np.concatenate(([True], np.diff(keys[order]) > 0)) if len(order) else np.zeros(0, np.bool_)
+        order = order[first]
+        indptr = np.concatenate(([0], np.cumsum(np.bincount(user_rows[order], minlength=n_users)))).astype(np.int64)
+        return cls(indptr, item_rows[order].astype(np.int32), values[order], n_items)
+
+
+def segment_sum(values: npt.NDArray[Any], indptr: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Sum `values` [nnz, ...] over each CSR row: [n_rows, ...]; an empty row gives zeros."""
+    out = np.zeros((len(indptr) - 1, *values.shape[1:]), values.dtype)
+    filled = np.flatnonzero(np.diff(indptr))
+    if len(filled):
+        out[filled] = np.add.reduceat(values, indptr[filled], axis=0)
+    return out
