@@ -1,0 +1,75 @@
+"""Canonical JSON: one value, one sequence of bytes, so that it can be hashed, signed and compared.
+
+Everything that is signed, sealed or logged passes here first: plans, ledger entries, manifests, cards.
+
+    >>> canonical_json({"round": 1, "mu2": 0.25})
+    b'{"mu2":0.25,"round":1}'
+    >>> read_canonical(b'{"mu2":0.25,"round":1}')
+    {'mu2': 0.25, 'round': 1}
+
+Floats are written by `repr`, the shortest text that reads back to the same bits; 1 and 1.0 stay different values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from palate_common.errors import InputError, IntegrityError
+
+
+def canonical_json(value: object) -> bytes:
+    """Encode a JSON value: UTF-8, keys sorted by code point, no whitespace.
+
+    Args:
+        value: None, bool, int, finite float, str, list or tuple of values, or dict from str to values.
+
+    Raises:
+        InputError: the value has another type, a key that isn't a str, NaN, an infinity or a lone surrogate.
+    """
+    try:
+        _check(value)
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+        return text.encode()
+    except RecursionError:
+        raise InputError("`value` must be nested less deeply, got more levels than can be encoded") from None
+    except ValueError as error:  # NaN, infinities, lone surrogates, integers too long to print
+        raise InputError(f"`value` must be finite numbers and valid text, got: {error}") from None
+
+
+def read_canonical(data: bytes) -> Any:
+    """Decode bytes that `canonical_json` wrote, and refuse every other spelling of the same value.
+
+    Raises:
+        IntegrityError: not JSON, or not canonical (spaces, key order, duplicate keys, NaN, `1e0` for `1.0`).
+    """
+    try:
+        value = json.loads(data.decode())
+        same = canonical_json(value) == data
+    except (ValueError, RecursionError, InputError):
+        raise IntegrityError("signed or logged data must be canonical JSON, got something else") from None
+    if not same:
+        raise IntegrityError("signed or logged data must be canonical JSON, got another spelling of it")
+    return value
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 of the bytes, 64 lower-case hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _check(value: object) -> None:
+    """Refuse what `json` would silently rewrite: keys that aren't text, and types it knows better than we do."""
+    if value is None or isinstance(value, str | int | float):
+        return
+    if isinstance(value, list | tuple):
+        for item in value:
+            _check(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise InputError(f"a key of `value` must be a str, got {key!r}")
+            _check(item)
+    else:
+        raise InputError(f"`value` must be a JSON value, got {type(value).__name__}")

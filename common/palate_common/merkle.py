@@ -1,0 +1,248 @@
+"""A Merkle tree over an append-only log (RFC 9162, section 2.1; SHA-256), and the proofs a reader checks.
+
+The operator's ledger is such a log. A device holds only the last checkpoint it saw: an inclusion proof shows that the
+charge of its round is in the log, a consistency proof that the log was only ever extended.
+
+    >>> tree = MerkleTree([b"a", b"b", b"c"])
+    >>> old, new = tree.checkpoint(2), tree.checkpoint()
+    >>> verify_inclusion(b"c", 2, new, tree.inclusion_proof(2, 3))
+    >>> verify_consistency(old, new, tree.consistency_proof(2, 3))
+
+Hashes are 64 lower-case hexadecimal digits wherever they leave this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from palate_common.errors import InputError, IntegrityError
+
+_HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a log: how many leaves it has, and the root over them (hexadecimal)."""
+
+    size: int
+    root: str
+
+
+class MerkleTree:
+    """The tree over leaves that are only ever appended.
+
+    Keeps every complete subtree's hash, so that an append costs O(1) hashes amortised and a root or proof of any
+    earlier size O(log^2 n).
+    """
+
+    def __init__(self, leaves: Iterable[bytes] = ()) -> None:
+        self._levels: list[list[bytes]] = [[]]
+        for leaf in leaves:
+            self.append(leaf)
+
+    @property
+    def size(self) -> int:
+        """Number of leaves."""
+        return len(self._levels[0])
+
+    def append(self, leaf: bytes) -> int:
+        """Add a leaf; its index."""
+        node, height = _leaf_hash(leaf), 0
+        while True:
+            level = self._levels[height]
+            level.append(node)
+            if len(level) % 2:
+                return self.size - 1
+            node = _node_hash(level[-2], level[-1])
+            height += 1
+            if height == len(self._levels):
+                self._levels.append([])
+
+    def root(self, size: int | None = None) -> str:
+        """The root over the first `size` leaves (all of them by default).
+
+        Raises:
+            InputError: the tree has fewer leaves.
+        """
+        return self._hash(0, self._known(size)).hex()
+
+    def checkpoint(self, size: int | None = None) -> Checkpoint:
+        """Size and root over the first `size` leaves (all of them by default).
+
+        Raises:
+            InputError: the tree has fewer leaves.
+        """
+        return Checkpoint(self._known(size), self.root(size))
+
+    def inclusion_proof(self, index: int, size: int) -> tuple[str, ...]:
+        """The audit path of leaf `index` in the tree over the first `size` leaves (RFC 9162, 2.1.3.1).
+
+        Raises:
+            InputError: `index` isn't below `size`, or the tree has fewer leaves.
+        """
+        if not 0 <= index < self._known(size):
+            raise InputError(f"`index` must be from 0 to {size - 1}, got {index}")
+        path: list[bytes] = []
+        start, end = 0, size
+        while end - start > 1:
+            middle = start + _split(end - start)
+            if index < middle:
+                path.append(self._hash(middle, end))
+                end = middle
+            else:
+                path.append(self._hash(start, middle))
+                start = middle
+        return tuple(node.hex() for node in reversed(path))
+
+    def consistency_proof(self, old: int, new: int) -> tuple[str, ...]:
+        """The proof that the first `new` leaves extend the first `old` (RFC 9162, 2.1.4.1); empty from size 0.
+
+        Raises:
+            InputError: `old` is above `new`, or the tree has fewer leaves.
+        """
+        if not 0 <= old <= self._known(new):
+            raise InputError(f"`old` must be from 0 to {new}, got {old}")
+        if old == 0:
+            return ()
+        path: list[bytes] = []
+        start, end = 0, new
+        while old < end:
+            middle = start + _split(end - start)
+            if old <= middle:
+                path.append(self._hash(middle, end))
+                end = middle
+            else:
+                path.append(self._hash(start, middle))
+                start = middle
+        if start:  # otherwise this subtree is the old tree itself, whose root the reader has
+            path.append(self._hash(start, end))
+        return tuple(node.hex() for node in reversed(path))
+
+    def _known(self, size: int | None) -> int:
+        """A size this tree has reached."""
+        if size is None:
+            return self.size
+        if not 0 <= size <= self.size:
+            raise InputError(f"`size` must be from 0 to {self.size}, got {size}")
+        return size
+
+    def _hash(self, start: int, end: int) -> bytes:
+        """MTH of the leaves [start, end), a subtree that the RFC's splits can reach."""
+        count = end - start
+        if count == 0:
+            return hashlib.sha256(b"").digest()
+        if count & (count - 1) == 0:
+            height = count.bit_length() - 1
+            return self._levels[height][start >> height]
+        middle = start + _split(count)
+        return _node_hash(self._hash(start, middle), self._hash(middle, end))
+
+
+def verify_inclusion(leaf: bytes, index: int, checkpoint: Checkpoint, proof: Sequence[str]) -> None:
+    """Check that a leaf is in the log a checkpoint stands for (RFC 9162, 2.1.3.2).
+
+    Args:
+        leaf: the leaf's bytes.
+        index: its place in the log.
+        checkpoint: size and root, from a source the reader trusts.
+        proof: what `MerkleTree.inclusion_proof(index, checkpoint.size)` gave.
+
+    Raises:
+        IntegrityError: it isn't shown to be.
+    """
+    root, path = _bytes(checkpoint.root), [_bytes(node) for node in proof]
+    _natural(index, checkpoint.size)
+    if index >= checkpoint.size:
+        raise IntegrityError(f"the leaf must be in the log of size {checkpoint.size}, got index {index}")
+    at, last, node = index, checkpoint.size - 1, _leaf_hash(leaf)
+    for sibling in path:
+        if last == 0:
+            raise IntegrityError("the inclusion proof must end at the root, got more hashes")
+        if at & 1 or at == last:
+            node = _node_hash(sibling, node)
+            at, last = _up(at, last)
+        else:
+            node = _node_hash(node, sibling)
+        at, last = at >> 1, last >> 1
+    if last or node != root:
+        raise IntegrityError(f"the inclusion proof of leaf {index} must lead to the checkpoint's root, got another")
+
+
+def verify_consistency(old: Checkpoint, new: Checkpoint, proof: Sequence[str]) -> None:
+    """Check that a log was only extended between two checkpoints (RFC 9162, 2.1.4.2).
+
+    Args:
+        old: the earlier size and root; size 0 has the root of the empty tree.
+        new: the later size and root.
+        proof: what `MerkleTree.consistency_proof(old.size, new.size)` gave.
+
+    Raises:
+        IntegrityError: it isn't shown to be an extension: a leaf was changed, dropped or moved, or the log is a fork.
+    """
+    old_root, new_root, path = _bytes(old.root), _bytes(new.root), [_bytes(node) for node in proof]
+    _natural(old.size, new.size)
+    fork = IntegrityError(f"the log of size {new.size} must extend the one of size {old.size}, got another log")
+    if old.size == new.size or old.size == 0:
+        empty = hashlib.sha256(b"").digest()
+        wrong = (old.size == 0 and old_root != empty) or (old.size == new.size and old_root != new_root)
+        if path or wrong:
+            raise fork
+        return
+    if old.size > new.size or not path:
+        raise fork
+    if old.size & (old.size - 1) == 0:
+        path.insert(0, old_root)
+    at, last = old.size - 1, new.size - 1
+    while at & 1:
+        at, last = at >> 1, last >> 1
+    before = after = path[0]
+    for sibling in path[1:]:
+        if last == 0:
+            raise fork
+        if at & 1 or at == last:
+            before, after = _node_hash(sibling, before), _node_hash(sibling, after)
+            at, last = _up(at, last)
+        else:
+            after = _node_hash(after, sibling)
+        at, last = at >> 1, last >> 1
+    if last or before != old_root or after != new_root:
+        raise fork
+
+
+def _up(at: int, last: int) -> tuple[int, int]:
+    """Climb while the node is the lone left child that the RFC lifts to its parent's level."""
+    while at and not at & 1:
+        at, last = at >> 1, last >> 1
+    return at, last
+
+
+def _split(count: int) -> int:
+    """The largest power of two below `count`, which is at least 2."""
+    return 1 << ((count - 1).bit_length() - 1)
+
+
+def _leaf_hash(leaf: bytes) -> bytes:
+    """Hash of a leaf; the prefix keeps it apart from a node."""
+    return hashlib.sha256(b"\x00" + leaf).digest()
+
+
+def _node_hash(left: bytes, right: bytes) -> bytes:
+    """Hash of an inner node."""
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+def _bytes(text: object) -> bytes:
+    """A hash in its one spelling."""
+    if not isinstance(text, str) or not _HASH.fullmatch(text):
+        raise IntegrityError(f"a hash must be 64 lower-case hexadecimal digits, got {text!r:.80}")
+    return bytes.fromhex(text)
+
+
+def _natural(*numbers: object) -> None:
+    """Sizes and indices that come from outside."""
+    for number in numbers:
+        if type(number) is not int or number < 0:
+            raise IntegrityError(f"a size or index of a log must be a whole number from 0, got {number!r:.80}")
