@@ -1,0 +1,283 @@
+"""The device's own ledger: what it took part in, what that cost, and the last checkpoint it was shown.
+
+Written before a device computes anything for a plan, so that no server can make it take part more often, or at a
+higher cost, than it agreed to. A device is a batch of one; the simulator keeps a shard of thousands in one file.
+
+    >>> with DeviceLedger(":memory:", max_participations=2) as ledger:
+    ...     for round_ in range(3):
+    ...         mask = ledger.charge(
+    ...             "ab" * 32, run="run-1", round_=round_, attempt=0, mu2=0.25, n_bytes=4096, devices=range(3)
+    ...         )
+    ...         print(mask.tolist(), ledger.spent(0))
+    [True, True, True] 0.25
+    [True, True, True] 0.5
+    [False, False, False] 0.5
+
+Costs are mu^2 under zero-out adjacency of one user, that is, one installation.
+"""
+
+from __future__ import annotations
+
+import operator
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_common.database import Database
+from palate_common.errors import InputError, IntegrityError, RefusedError
+from palate_common.history import total_mu2
+from palate_common.merkle import Checkpoint
+from palate_common.tally import Tally
+
+Ids = npt.NDArray[np.int64]
+
+_KIND = 0x50414431  # "PAD1"
+_SCHEMA = (
+    "CREATE TABLE charges(seq INTEGER PRIMARY KEY, run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL,"
+    " plan_hash TEXT NOT NULL, mu2 REAL NOT NULL, n_bytes INTEGER NOT NULL, time REAL NOT NULL, devices BLOB NOT NULL)",
+    "CREATE TABLE seen(population TEXT PRIMARY KEY, size INTEGER NOT NULL, root TEXT NOT NULL, signed BLOB NOT NULL)",
+)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """One participation of one device.
+
+    Attributes:
+        run: the run of the plan.
+        round: its round.
+        attempt: its attempt.
+        plan_hash: SHA-256 of the signed plan, hexadecimal.
+        mu2: what it cost.
+        n_bytes: how much the device was to send.
+        time: when it was charged, seconds since 1970.
+    """
+
+    run: str
+    round: int
+    attempt: int
+    plan_hash: str
+    mu2: float
+    n_bytes: int
+    time: float
+
+
+class DeviceLedger:
+    """The participations of a batch of devices, in one SQLite file.
+
+    **Guarantees:** a device's charges never exceed `limit_mu2` (added exactly up to 1e-30) nor `max_participations`,
+    in all runs together; within a run its (round, attempt) only goes up; a charge is on disk when `charge` returns.
+
+    **Assumes:** nobody restores an older copy of the file; with `durable=False`, no power cut.
+
+    Args:
+        path: the file, made if missing, or ":memory:".
+        limit_mu2: the most mu^2 a device may ever spend; None for no limit.
+        max_participations: the most charges a device may ever have; None for no limit.
+        durable: wait for the disk on every charge. Simulations may do without.
+
+    Raises:
+        InputError: not a device ledger, or not writable.
+        IntegrityError: the file is damaged.
+        LockedError: another process held it for a minute.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        limit_mu2: float | None = None,
+        max_participations: int | None = None,
+        durable: bool = True,
+    ) -> None:
+        if limit_mu2 is not None and not limit_mu2 >= 0:
+            raise InputError(f"`limit_mu2` must be a number from 0, got {limit_mu2!r}")
+        if max_participations is not None and max_participations < 0:
+            raise InputError(f"`max_participations` must be from 0, got {max_participations!r}")
+        self._tally = Tally(
+            limit_mu2=np.inf if limit_mu2 is None else limit_mu2,
+            max_participations=2**62 if max_participations is None else max_participations,
+        )
+        self._seq = 0
+        self._database = Database(path, kind=_KIND, schema=_SCHEMA, durable=durable)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; closing twice is fine."""
+        self._database.close()
+
+    def charge(
+        self,
+        plan_hash: str,
+        *,
+        run: str,
+        round_: int,
+        attempt: int,
+        mu2: float,
+        n_bytes: int,
+        devices: Sequence[int] | range | Ids,
+    ) -> npt.NDArray[np.bool_]:
+        """Record that devices take part in an attempt, before they compute.
+
+        Args:
+            plan_hash: SHA-256 of the signed plan.
+            run: its run.
+            round_: its round, from 0.
+            attempt: its attempt, from 0.
+            mu2: what it costs each device.
+            n_bytes: what each will send.
+            devices: ids [n], each once, in any order.
+
+        Returns:
+            bool [n], aligned with `devices`: who may take part. The others would exceed a limit and aren't charged.
+
+        Raises:
+            InputError: an argument out of range, or a device twice.
+            RefusedError: a device has taken part in this (run, round, attempt) or a later one; nobody is charged.
+        """
+        round_, attempt, n_bytes = operator.index(round_), operator.index(attempt), operator.index(n_bytes)
+        _check(plan_hash, run, round_, attempt, mu2, n_bytes)
+        ids, place = _sorted_ids(devices)
+        with self._view(write=True) as connection:
+            rows = self._tally.rows(ids)
+            if self._tally.reached(rows, run, round_, attempt):
+                raise RefusedError(
+                    f"(round, attempt) must be above every earlier one of run {run!r}, got ({round_}, {attempt}) again"
+                )
+            allowed = self._tally.affords(rows, mu2)
+            if allowed.any():
+                values = (run, round_, attempt, plan_hash, float(mu2), n_bytes, time.time(), _pack(ids[allowed]))
+                connection.execute(
+                    "INSERT INTO charges(run, round, attempt, plan_hash, mu2, n_bytes, time, devices)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    values,
+                )
+        mask = np.empty(len(ids), dtype=np.bool_)
+        mask[place] = allowed
+        return mask
+
+    def receipts(self, device: int) -> list[Receipt]:
+        """What a device took part in, oldest first."""
+        query = "SELECT devices, run, round, attempt, plan_hash, mu2, n_bytes, time FROM charges ORDER BY seq"
+        with self._view() as connection:
+            rows = connection.execute(query).fetchall()
+        return [Receipt(*values) for packed, *values in rows if _holds(_unpack(packed), device)]
+
+    def spent(self, device: int) -> float:
+        """The mu^2 of a device's participations, rounded up."""
+        return total_mu2(receipt.mu2 for receipt in self.receipts(device))
+
+    def seen_checkpoint(self, population: str) -> Checkpoint | None:
+        """The last checkpoint of a population's ledger that was shown to these devices."""
+        seen = self._seen(population)
+        return None if seen is None else seen[0]
+
+    def seen_payload(self, population: str) -> bytes | None:
+        """The signed bytes that came with that checkpoint: with a second, contradicting one they prove a fork."""
+        seen = self._seen(population)
+        return None if seen is None else seen[1]
+
+    def see(self, population: str, checkpoint: Checkpoint, signed: bytes = b"") -> None:
+        """Keep a checkpoint whose signature and consistency proof the caller has verified.
+
+        Args:
+            population: whose ledger.
+            checkpoint: the new state.
+            signed: the signed payload and signature it came in, kept as evidence.
+
+        Raises:
+            RefusedError: the ledger got shorter, or has the same size and another root: rolled back or forked.
+        """
+        with self._view(write=True) as connection:
+            row = connection.execute("SELECT size, root FROM seen WHERE population = ?", (population,)).fetchone()
+            seen = None if row is None else Checkpoint(*row)
+            if seen == checkpoint:
+                return
+            if seen is not None and checkpoint.size <= seen.size:
+                raise RefusedError(
+                    f"the ledger of {population!r} must extend size {seen.size}, got size {checkpoint.size}: "
+                    f"{'rolled back' if checkpoint.size < seen.size else 'forked'}"
+                )
+            values = (population, checkpoint.size, checkpoint.root, signed)
+            connection.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", values)
+
+    def _seen(self, population: str) -> tuple[Checkpoint, bytes] | None:
+        """The stored checkpoint and its evidence."""
+        query = "SELECT size, root, signed FROM seen WHERE population = ?"
+        with self._view() as connection:
+            row = connection.execute(query, (population,)).fetchone()
+        return None if row is None else (Checkpoint(row[0], row[1]), row[2])
+
+    @contextmanager
+    def _view(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
+        """A transaction with the tally brought up to what is on disk."""
+        with self._database.transaction(write=write) as connection:
+            query = "SELECT seq, run, round, attempt, mu2, devices FROM charges WHERE seq > ? ORDER BY seq"
+            for seq, run, round_, attempt, mu2, packed in connection.execute(query, (self._seq,)):
+                self._tally.add(self._tally.rows(_unpack(packed)), run, round_, attempt, mu2)
+                self._seq = seq
+            yield connection
+
+
+def _check(plan_hash: str, run: str, round_: int, attempt: int, mu2: float, n_bytes: int) -> None:
+    """Refuse a charge that makes no sense."""
+    if not (plan_hash and run):
+        raise InputError(f"`plan_hash` and `run` must be given, got {plan_hash!r:.80} and {run!r:.80}")
+    if not (0 <= round_ < 2**31 and 0 <= attempt < 2**31):
+        raise InputError(f"`round_` and `attempt` must be from 0 and below 2^31, got {round_!r} and {attempt!r}")
+    if not 0 < mu2 < np.inf:
+        raise InputError(f"`mu2` must be finite and above 0, got {mu2!r}")
+    if n_bytes < 0:
+        raise InputError(f"`n_bytes` must be from 0, got {n_bytes!r}")
+
+
+def _sorted_ids(devices: Sequence[int] | range | Ids) -> tuple[Ids, npt.NDArray[np.intp]]:
+    """The ids in order, and the place each has in `devices`."""
+    try:
+        given = np.asarray(devices)
+    except (OverflowError, ValueError):
+        given = np.empty((1, 1))
+    whole = given.dtype.kind in "iu" and np.can_cast(given.dtype, np.int64)
+    if given.ndim != 1 or (given.size and not whole):
+        raise InputError(f"`devices` must be a sequence of whole numbers below 2^63, got {devices!r:.80}")
+    given = given.astype(np.int64)
+    place = np.argsort(given, kind="stable")
+    ids = given[place]
+    if (np.diff(ids) == 0).any():
+        raise InputError("`devices` must name each device once, got one twice: it would take part twice")
+    return ids, place
+
+
+def _pack(ids: Ids) -> bytes:
+    """Sorted ids as compressed gaps: a contiguous range of thousands takes some sixty bytes."""
+    return zlib.compress(np.diff(ids, prepend=0).astype("<i8").tobytes(), 1)
+
+
+def _unpack(packed: Any) -> Ids:
+    """What `_pack` packed."""
+    try:
+        return np.cumsum(np.frombuffer(zlib.decompress(packed), dtype="<i8"), dtype=np.int64)
+    except (zlib.error, TypeError, ValueError):
+        raise IntegrityError("the devices of a charge must be what was written, got damaged bytes") from None
+
+
+def _holds(ids: Ids, device: int) -> bool:
+    """Whether sorted ids contain a device."""
+    at = int(np.searchsorted(ids, device))
+    return at < len(ids) and int(ids[at]) == device
