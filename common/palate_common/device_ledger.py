@@ -140,7 +140,7 @@ class DeviceLedger:
             run: its run.
             round_: its round, from 0.
             attempt: its attempt, from 0.
-            mu2: what it costs each device.
+            mu2: what it costs each device; 0 where nothing is protected (`--dp off`).
             n_bytes: what each will send.
             devices: ids [n], each once, in any order.
 
@@ -241,8 +241,8 @@ def _check(plan_hash: str, run: str, round_: int, attempt: int, mu2: float, n_by
         raise InputError(f"`plan_hash` and `run` must be given, got {plan_hash!r:.80} and {run!r:.80}")
     if not (0 <= round_ < 2**31 and 0 <= attempt < 2**31):
         raise InputError(f"`round_` and `attempt` must be from 0 and below 2^31, got {round_!r} and {attempt!r}")
-    if not 0 < mu2 < np.inf:
-        raise InputError(f"`mu2` must be finite and above 0, got {mu2!r}")
+    if not 0 <= mu2 < np.inf:
+        raise InputError(f"`mu2` must be finite and from 0, got {mu2!r}")
     if n_bytes < 0:
         raise InputError(f"`n_bytes` must be from 0, got {n_bytes!r}")
 

@@ -126,7 +126,9 @@ def _read(payload: _Payload) -> Extract:
     entries = []
     for item in payload.entries:
         entry = entry_from(item.entry)
-        verify_inclusion(canonical_json(item.entry), entry.seq, checkpoint, item.proof)
+        verify_inclusion(
+            canonical_json(item.entry), index=entry.seq, size=payload.size, root=payload.root, proof=item.proof
+        )
         if entry.seq <= last or getattr(entry, "run", payload.run) != payload.run:
             raise IntegrityError(f"an extract must hold one run in order, got entry {entry.seq} after {last}")
         history.record(entry)

@@ -38,9 +38,14 @@ class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     seq: Annotated[int, Field(ge=0)]
 
+    @property
+    def body(self) -> dict[str, Any]:
+        """The entry's fields as a JSON object, a copy."""
+        return self.model_dump()
+
     def leaf(self) -> bytes:
         """The entry's canonical JSON, which is its leaf in the Merkle tree."""
-        return canonical_json(self.model_dump())
+        return canonical_json(self.body)
 
 
 class PopulationEntry(_Entry):

@@ -62,10 +62,12 @@ class Charge:
     Attributes:
         seq: its place in the log, the leaf index of its inclusion proof.
         checkpoint: the log right after it.
+        entry: the entry itself.
     """
 
     seq: int
     checkpoint: Checkpoint
+    entry: Entry
 
 
 class Ledger:
@@ -171,7 +173,7 @@ class Ledger:
             BudgetError: a limit would be exceeded, there is none, the run is closed, or the attempt isn't new.
         """
         with self._view(write=True) as connection:
-            seq = self._append(
+            entry = self._append(
                 connection,
                 kind="charge",
                 run=run,
@@ -182,7 +184,7 @@ class Ledger:
                 run_limit=None if run_limit is None else float(run_limit),
                 facts=dict(facts),
             )
-            return Charge(seq, self._log.tree.checkpoint())
+            return Charge(entry.seq, self._log.tree.checkpoint(), entry)
 
     def seal(self, *, run: str, round_: int, attempt: int, release_hash: str) -> int:
         """Fix the release of a charged attempt before it is published; the entry's place in the log.
@@ -193,7 +195,7 @@ class Ledger:
         """
         place = {"round": operator.index(round_), "attempt": operator.index(attempt)}
         with self._view(write=True) as connection:
-            return self._append(connection, kind="seal", run=run, **place, release_hash=release_hash)
+            return self._append(connection, kind="seal", run=run, **place, release_hash=release_hash).seq
 
     def close_run(self, run: str, facts: Mapping[str, Any]) -> None:
         """End a run; its unsealed attempts are void for ever.
@@ -273,7 +275,7 @@ class Ledger:
                 self._log = Log()  # memory may be ahead of the disk: read it again
             raise
 
-    def _append(self, connection: sqlite3.Connection, **fields: Any) -> int:
+    def _append(self, connection: sqlite3.Connection, **fields: Any) -> Entry:
         """Admit an entry and write it."""
         entry = entry_from({"seq": self._log.size, **fields})
         leaf = entry.leaf()
@@ -281,7 +283,7 @@ class Ledger:
         row = (entry.seq, *indexed(entry), leaf, self._log.chain)
         connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         connection.execute("UPDATE head SET size = ?, root = ?", (self._log.size, self._log.tree.root()))
-        return entry.seq
+        return entry
 
     def _catch_up(self, connection: sqlite3.Connection) -> None:
         """Replay the rows that memory lacks, all of them on open, and check them against the head."""

@@ -5,8 +5,10 @@ charge of its round is in the log, a consistency proof that the log was only eve
 
     >>> tree = MerkleTree([b"a", b"b", b"c"])
     >>> old, new = tree.checkpoint(2), tree.checkpoint()
-    >>> verify_inclusion(b"c", 2, new, tree.inclusion_proof(2, 3))
-    >>> verify_consistency(old, new, tree.consistency_proof(2, 3))
+    >>> verify_inclusion(b"c", index=2, size=3, root=new.root, proof=tree.inclusion_proof(2, 3))
+    >>> verify_consistency(
+    ...     old_size=2, old_root=old.root, new_size=3, new_root=new.root, proof=tree.consistency_proof(2, 3)
+    ... )
 
 Hashes are 64 lower-case hexadecimal digits wherever they leave this module.
 """
@@ -21,6 +23,7 @@ from dataclasses import dataclass
 from palate_common.errors import InputError, IntegrityError
 
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_EMPTY = hashlib.sha256(b"").digest()
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ class MerkleTree:
         """MTH of the leaves [start, end), a subtree that the RFC's splits can reach."""
         count = end - start
         if count == 0:
-            return hashlib.sha256(b"").digest()
+            return _EMPTY
         if count & (count - 1) == 0:
             height = count.bit_length() - 1
             return self._levels[height][start >> height]
@@ -141,23 +144,24 @@ class MerkleTree:
         return _node_hash(self._hash(start, middle), self._hash(middle, end))
 
 
-def verify_inclusion(leaf: bytes, index: int, checkpoint: Checkpoint, proof: Sequence[str]) -> None:
+def verify_inclusion(leaf: bytes, *, index: int, size: int, root: str, proof: Sequence[str]) -> None:
     """Check that a leaf is in the log a checkpoint stands for (RFC 9162, 2.1.3.2).
 
     Args:
         leaf: the leaf's bytes.
         index: its place in the log.
-        checkpoint: size and root, from a source the reader trusts.
-        proof: what `MerkleTree.inclusion_proof(index, checkpoint.size)` gave.
+        size: the checkpoint's number of leaves.
+        root: the checkpoint's root, from a source the reader trusts.
+        proof: what `MerkleTree.inclusion_proof(index, size)` gave.
 
     Raises:
         IntegrityError: it isn't shown to be.
     """
-    root, path = _bytes(checkpoint.root), [_bytes(node) for node in proof]
-    _natural(index, checkpoint.size)
-    if index >= checkpoint.size:
-        raise IntegrityError(f"the leaf must be in the log of size {checkpoint.size}, got index {index}")
-    at, last, node = index, checkpoint.size - 1, _leaf_hash(leaf)
+    expected, path = _bytes(root), [_bytes(node) for node in proof]
+    _natural(index, size)
+    if index >= size:
+        raise IntegrityError(f"the leaf must be in the log of size {size}, got index {index}")
+    at, last, node = index, size - 1, _leaf_hash(leaf)
     for sibling in path:
         if last == 0:
             raise IntegrityError("the inclusion proof must end at the root, got more hashes")
@@ -167,35 +171,36 @@ def verify_inclusion(leaf: bytes, index: int, checkpoint: Checkpoint, proof: Seq
         else:
             node = _node_hash(node, sibling)
         at, last = at >> 1, last >> 1
-    if last or node != root:
+    if last or node != expected:
         raise IntegrityError(f"the inclusion proof of leaf {index} must lead to the checkpoint's root, got another")
 
 
-def verify_consistency(old: Checkpoint, new: Checkpoint, proof: Sequence[str]) -> None:
+def verify_consistency(*, old_size: int, old_root: str, new_size: int, new_root: str, proof: Sequence[str]) -> None:
     """Check that a log was only extended between two checkpoints (RFC 9162, 2.1.4.2).
 
     Args:
-        old: the earlier size and root; size 0 has the root of the empty tree.
-        new: the later size and root.
-        proof: what `MerkleTree.consistency_proof(old.size, new.size)` gave.
+        old_size: the earlier number of leaves.
+        old_root: the earlier root; at size 0 that of the empty tree.
+        new_size: the later number of leaves.
+        new_root: the later root.
+        proof: what `MerkleTree.consistency_proof(old_size, new_size)` gave.
 
     Raises:
         IntegrityError: it isn't shown to be an extension: a leaf was changed, dropped or moved, or the log is a fork.
     """
-    old_root, new_root, path = _bytes(old.root), _bytes(new.root), [_bytes(node) for node in proof]
-    _natural(old.size, new.size)
-    fork = IntegrityError(f"the log of size {new.size} must extend the one of size {old.size}, got another log")
-    if old.size == new.size or old.size == 0:
-        empty = hashlib.sha256(b"").digest()
-        wrong = (old.size == 0 and old_root != empty) or (old.size == new.size and old_root != new_root)
+    old, new, path = _bytes(old_root), _bytes(new_root), [_bytes(node) for node in proof]
+    _natural(old_size, new_size)
+    fork = IntegrityError(f"the log of size {new_size} must extend the one of size {old_size}, got another log")
+    if old_size == new_size or old_size == 0:
+        wrong = (old_size == 0 and old != _EMPTY) or (old_size == new_size and old != new)
         if path or wrong:
             raise fork
         return
-    if old.size > new.size or not path:
+    if old_size > new_size or not path:
         raise fork
-    if old.size & (old.size - 1) == 0:
-        path.insert(0, old_root)
-    at, last = old.size - 1, new.size - 1
+    if old_size & (old_size - 1) == 0:
+        path.insert(0, old)
+    at, last = old_size - 1, new_size - 1
     while at & 1:
         at, last = at >> 1, last >> 1
     before = after = path[0]
@@ -208,7 +213,7 @@ def verify_consistency(old: Checkpoint, new: Checkpoint, proof: Sequence[str]) -
         else:
             after = _node_hash(after, sibling)
         at, last = at >> 1, last >> 1
-    if last or before != old_root or after != new_root:
+    if last or before != old or after != new:
         raise fork
 
 
