@@ -12,7 +12,7 @@ Every reduction here adds one user's rows in the same order whatever the batch, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +86,25 @@ class Interactions:
         ends = np.concatenate(([0], np.cumsum(kept)))
         return Interactions(ends[self.indptr].astype(np.int64), renumbered[kept], self.weights[kept], len(keep))
 
+    def matmul(self, table: Floats, entries: Floats | None = None) -> Floats:
+        """The sum over each user's items of `entries[i] * table[item]`.
+
+        Args:
+            table: float [n_items, width].
+            entries: float [nnz], one factor an interaction; 1 when left out.
+
+        Returns:
+            Array [n_users, width] of the table's dtype. A user's row has the same bits in every batch.
+        """
+        out = np.zeros((self.n_users, table.shape[1]), table.dtype)
+        for first, last in row_chunks(self.indptr):
+            part = slice(self.indptr[first], self.indptr[last])
+            gathered = table[self.indices[part]]
+            if entries is not None:
+                gathered *= entries[part, None]
+            out[first:last] = segment_sum(gathered, self.indptr[first : last + 1] - self.indptr[first])
+        return out
+
     def dense(self) -> npt.NDArray[np.bool_]:
         """Which items each user has, bool [n_users, n_items]."""
         mask = np.zeros((self.n_users, self.n_items), np.bool_)
@@ -127,6 +146,18 @@ class Interactions:
         order = order[first]
         indptr = np.concatenate(([0], np.cumsum(np.bincount(user_rows[order], minlength=n_users)))).astype(np.int64)
         return cls(indptr, item_rows[order].astype(np.int32), values[order], n_items)
+
+
+ENTRIES_AT_ONCE = 16_384  # table rows gathered at once: a buffer that stays in the processor's cache
+
+
+def row_chunks(indptr: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Ranges of CSR rows with about `ENTRIES_AT_ONCE` entries each, one row at least."""
+    first, end = 0, len(indptr) - 1
+    while first < end:
+        last = max(first + 1, int(np.searchsorted(indptr, indptr[first] + ENTRIES_AT_ONCE, "right")) - 1)
+        yield first, last
+        first = last
 
 
 def segment_sum(values: npt.NDArray[Any], indptr: npt.NDArray[np.int64]) -> npt.NDArray[Any]:

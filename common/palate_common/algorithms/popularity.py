@@ -1,0 +1,81 @@
+"""`popularity`: the whole budget on one release of item counts. The floor every private model is compared with.
+
+A user sends weight 1/sqrt(k) on each of their k items: norm exactly 1, and nobody counts for more than anybody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from palate_common.algorithms.protocol import PublicFacts, State
+from palate_common.interactions import Interactions, segment_sum
+from palate_common.update import BlockSpec, Layout, OuterBlock, Update
+
+COUNTS = "counts"
+
+
+def popularity_layout(n_items: int) -> Layout:
+    """One block of item counts."""
+    return (BlockSpec(name=COUNTS, shape=(n_items,), weight=1.0),)
+
+
+def popularity_update(histories: Interactions) -> Update:
+    """Each user's items with weight proportional to their interaction weight, L2 norm 1 (or 0 without items)."""
+    weights = histories.weights.astype(np.float64)
+    norms = np.sqrt(segment_sum(weights**2, histories.indptr))
+    rows = weights / np.repeat(norms, histories.counts())
+    ones = np.ones((histories.n_users, 1))
+    block = OuterBlock(histories.indptr, histories.indices, rows, ones, histories.n_items)
+    return Update((block,), histories.n_users)
+
+
+class PopularitySettings(BaseModel):
+    """No settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Popularity:
+    """Noised item popularity, recommended to everybody alike."""
+
+    name = "popularity"
+    Settings = PopularitySettings
+
+    def __init__(self, settings: PopularitySettings, facts: PublicFacts) -> None:
+        self.facts = facts
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """One release takes all of the budget."""
+        return (1.0,)
+
+    def start(self) -> State:
+        """No counts yet."""
+        return {COUNTS: np.zeros(self.facts.n_items, np.float32)}
+
+    def layout(self, state: State, round_: int) -> Layout:
+        """One block of item counts."""
+        return popularity_layout(self.facts.n_items)
+
+    def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
+        """Each user's items, norm 1."""
+        return popularity_update(histories)
+
+    def release(
+        self,
+        state: State,
+        round_: int,
+        sums: Mapping[str, npt.NDArray[np.float64]],
+        noise: Mapping[str, float],
+    ) -> State:
+        """The noised counts as they are."""
+        return {COUNTS: sums[COUNTS].astype(np.float32)}
+
+    def scores(self, state: State, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
+        """The same row for everybody."""
+        return np.broadcast_to(state[COUNTS], (histories.n_users, histories.n_items))

@@ -1,0 +1,87 @@
+"""The seam between Palate and a learning algorithm.
+
+An algorithm says what a device contributes and what the server makes of the noised sum. It never sees clipping,
+noise, accounting, signing or transport: whatever `contribute` returns is clipped to norm 1 and charged.
+
+    public state --contribute (device, private histories)--> Update
+    noised sums  --release (server, post-processing)-------> next public state
+    public state --scores (device, private history)--------> one score an item
+
+To add one: write a class with these members, and name it under the entry point group `palate.algorithms`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from palate_common.interactions import Interactions
+from palate_common.update import Layout, Update
+
+State = dict[str, npt.NDArray[Any]]
+"""Named public arrays: all that an algorithm knows between rounds, and what a model file holds."""
+
+
+class PublicFacts(BaseModel):
+    """What everybody knows before the first release, and settings may be derived from for free."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_users: int = Field(ge=1)
+    """Installations expected to take part. Participation is not protected."""
+    n_items: int = Field(ge=1)
+    """Items in the catalogue."""
+    mu: float | None = Field(default=None, gt=0)
+    """The whole run's privacy parameter (mu-GDP); None without noise."""
+    seed: int = 0
+    """Seed of public randomness, such as a starting table."""
+
+
+class Algorithm(Protocol):
+    """One way to learn from noised sums.
+
+    A class carries `name` and `Settings` (a pydantic model whose unknown keys are refused), and is made by
+    `cls(settings, facts)`.
+    """
+
+    name: str
+    Settings: type[BaseModel]
+
+    def __init__(self, settings: Any, facts: PublicFacts) -> None:
+        """Bind validated `Settings` to the public facts."""
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Each release's share of mu^2, in order; positive, sum 1. Their number is the number of rounds."""
+
+    def start(self) -> State:
+        """The public state before round 0."""
+
+    def layout(self, state: State, round_: int) -> Layout:
+        """The blocks of round `round_`'s contribution; squared weights sum to 1."""
+
+    def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
+        """On the device: one raw contribution a user. Anything above norm 1 is clipped away."""
+
+    def release(
+        self,
+        state: State,
+        round_: int,
+        sums: Mapping[str, npt.NDArray[np.float64]],
+        noise: Mapping[str, float],
+    ) -> State:
+        """On the server, post-processing only: the next public state.
+
+        Args:
+            state: the public state the devices contributed to.
+            round_: the round that was released.
+            sums: noised sum of each block over the cohort, in the block's own units and shape.
+            noise: standard deviation of the noise in each coordinate of that block, 0 without DP.
+        """
+
+    def scores(self, state: State, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
+        """On the device: float [n_users, n_items], higher is better, finite; seen items are not masked."""

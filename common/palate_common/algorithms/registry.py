@@ -1,0 +1,54 @@
+"""Finding algorithms by name through the entry point group `palate.algorithms`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from pydantic import ValidationError
+
+from palate_common.algorithms.protocol import Algorithm, PublicFacts
+from palate_common.errors import InputError
+
+GROUP = "palate.algorithms"
+
+
+@cache
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def algorithm_names() -> tuple[str, ...]:
+    """Names of every installed algorithm, sorted."""
+    return tuple(sorted(_entry_points()))
+
+
+def algorithm_class(name: str) -> type[Algorithm]:
+    """The algorithm registered as `name`.
+
+    Raises:
+        InputError: no installed package registers it.
+    """
+    point = _entry_points().get(name)
+    if point is None:
+        raise InputError(f"`algorithm` must be one of {', '.join(algorithm_names())}, got {name!r}")
+    loaded: type[Algorithm] = point.load()
+    return loaded
+
+
+def make_algorithm(name: str, settings: Mapping[str, Any], facts: PublicFacts) -> Algorithm:
+    """Validate `settings` and bind them to the public facts.
+
+    Raises:
+        InputError: unknown algorithm, unknown key or a value out of range.
+    """
+    cls = algorithm_class(name)
+    try:
+        validated = cls.Settings.model_validate(dict(settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"`algorithm.{key}`: {first['msg'].lower()}, got {first['input']!r}") from None
+    return cls(validated, facts)

@@ -1,0 +1,101 @@
+"""GlobalModel: the public state of an algorithm after a release, as devices receive it.
+
+Serialised as safetensors with one metadata entry of canonical JSON, so that equal models are equal bytes and have
+one hash.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.numpy
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from palate_common.algorithms import Algorithm, PublicFacts, State, make_algorithm
+from palate_common.canonical import canonical_json, digest
+from palate_common.errors import IntegrityError
+from palate_common.interactions import Interactions
+
+METADATA_KEY = "palate"
+
+
+class ModelHeader(BaseModel):
+    """What a model's bytes say about themselves."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = 1
+    algorithm: str
+    settings: dict[str, Any]
+    facts: PublicFacts
+    releases: int
+    """How many releases the state was made from."""
+    catalogue: str
+    """Hash of the item ids in row order."""
+
+
+@dataclass(frozen=True)
+class GlobalModel:
+    """A public state, and what is needed to use it."""
+
+    header: ModelHeader
+    state: State = field(repr=False)
+
+    @cached_property
+    def algorithm(self) -> Algorithm:
+        """The algorithm the state belongs to."""
+        return make_algorithm(self.header.algorithm, self.header.settings, self.header.facts)
+
+    def scores(self, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
+        """One score an item for each user, float [n_users, n_items]."""
+        return self.algorithm.scores(self.state, histories)
+
+    @cached_property
+    def data(self) -> bytes:
+        """The model file."""
+        metadata = {METADATA_KEY: canonical_json(self.header.model_dump(mode="json")).decode()}
+        tensors = {name: np.ascontiguousarray(array) for name, array in sorted(self.state.items())}
+        data: bytes = safetensors.numpy.save(tensors, metadata)
+        return data
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the model file."""
+        return digest(self.data)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> GlobalModel:
+        """Read a model file.
+
+        Raises:
+            IntegrityError: not a model file, or of another format.
+        """
+        try:
+            state = safetensors.numpy.load(data)
+            header = ModelHeader.model_validate(read_metadata(data))
+        except (safetensors.SafetensorError, ValidationError, KeyError, ValueError):
+            raise IntegrityError(f"a model must be a Palate safetensors file, got {len(data)} other bytes") from None
+        return cls(header, state)
+
+
+def read_metadata(data: bytes) -> dict[str, Any]:
+    """Palate's metadata entry in a safetensors file.
+
+    Raises:
+        KeyError, ValueError: there is none.
+    """
+    length = int.from_bytes(data[:8], "little")
+    entry: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][METADATA_KEY])
+    return entry
+
+
+def catalogue_hash(items: Sequence[str]) -> str:
+    """Hash of the item ids in row order."""
+    return digest(canonical_json(list(items)))

@@ -1,0 +1,168 @@
+"""RoundPlan: the signed contract each round attempt starts from.
+
+The server fixes everything in the plan, charges its ledger with the plan's hash, and signs plan, charge and ledger
+checkpoint together. A device verifies all of it before it computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from palate_common.algorithms import PublicFacts
+from palate_common.canonical import canonical_json, digest
+from palate_common.errors import IntegrityError
+from palate_common.ledger import Checkpoint
+from palate_common.merkle import verify_consistency, verify_inclusion
+from palate_common.signing import SigningKey, verify
+from palate_common.update import Layout
+
+PLAN_TAG = "palate/plan/1"
+
+
+class DpMode(StrEnum):
+    """Who adds the noise."""
+
+    CENTRAL = "central"
+    """The server, after the sum: it sees each clipped update."""
+    OFF = "off"
+    """Nobody: research only, stamped on every artefact."""
+
+
+class Noise(StrEnum):
+    """Where the noise comes from."""
+
+    SECURE = "secure"
+    """The operating system's random source: the only noise a release may carry."""
+    SEEDED = "seeded"
+    """A seed, for repeatable experiments: not for release."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RoundPlan(_Frozen):
+    """What one attempt at one round asks of a device, and what it costs."""
+
+    version: int = 1
+    population: str
+    run: str
+    round: int = Field(ge=0)
+    attempt: int = Field(ge=0)
+    model_hash: str
+    """SHA-256 of the model file the round starts from."""
+    algorithm: str
+    settings: dict[str, Any]
+    facts: PublicFacts
+    layout: Layout
+    clip_norm: float = Field(gt=0, allow_inf_nan=False)
+    grid: int = Field(ge=1)
+    """Steps per clip norm: the L2 sensitivity of the sum, in steps."""
+    sigma: int = Field(ge=0)
+    """Standard deviation of the noise, in steps; 0 only with `off`."""
+    dp: DpMode
+    noise: Noise
+    cohort_floor: int = Field(ge=1)
+    """Fewer accepted contributions than this, and nothing is released."""
+    mu2: float = Field(ge=0, allow_inf_nan=False)
+    """What this attempt costs each installation, as squared mu-GDP parameter; 0 only with `off`."""
+    expires: int
+    """Unix seconds after which a device refuses."""
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the canonical plan: what the ledger is charged with."""
+        return digest(canonical_json(self.model_dump(mode="json")))
+
+
+class Charge(_Frozen):
+    """Proof that the ledger was charged for the plan before it was signed."""
+
+    entry: dict[str, Any]
+    """The ledger entry, a leaf of the log."""
+    checkpoint: Checkpoint
+    inclusion: tuple[str, ...]
+    """RFC 9162 inclusion proof of the entry in the checkpoint."""
+    consistency: dict[int, tuple[str, ...]]
+    """RFC 9162 consistency proofs from the earlier checkpoints of this run, by size."""
+
+
+class SignedPlan(_Frozen):
+    """A plan, its charge, and the release key's signature over both."""
+
+    plan: RoundPlan
+    charge: Charge | None
+    """None with `off`: nothing is charged and nothing is protected."""
+    signature: str
+
+    def to_bytes(self) -> bytes:
+        """The plan as it travels."""
+        return canonical_json(self.model_dump(mode="json"))
+
+
+def sign_plan(plan: RoundPlan, charge: Charge | None, key: SigningKey) -> SignedPlan:
+    """Sign a plan together with the proof of its charge."""
+    return SignedPlan(plan=plan, charge=charge, signature=key.sign(PLAN_TAG, _payload(plan, charge)))
+
+
+def open_plan(data: bytes, *, public_key: str, last_seen: Callable[[str], Checkpoint | None]) -> SignedPlan:
+    """Verify a plan as a device does: signature, charge, and that the ledger only ever grew.
+
+    Args:
+        data: the signed plan's bytes.
+        public_key: the release key pinned on the device, Ed25519, hex.
+        last_seen: the last checkpoint the device saw of a population's ledger, or None.
+
+    Raises:
+        IntegrityError: any part does not verify.
+    """
+    try:
+        signed = SignedPlan.model_validate_json(data)
+    except ValidationError:
+        raise IntegrityError(f"a plan must be signed canonical JSON, got {len(data)} other bytes") from None
+    plan, charge = signed.plan, signed.charge
+    verify(public_key, PLAN_TAG, _payload(plan, charge), signed.signature)
+    if (plan.dp is DpMode.OFF) != (charge is None) or (plan.dp is DpMode.OFF) != (plan.sigma == 0):
+        raise IntegrityError(f"a plan with dp {plan.dp} must {'not ' if plan.dp is DpMode.OFF else ''}carry a charge")
+    if charge is not None:
+        _verify_charge(plan, charge, last_seen(plan.population))
+    return signed
+
+
+def _verify_charge(plan: RoundPlan, charge: Charge, seen: Checkpoint | None) -> None:
+    """The charge is for this very plan, is in the log, and the log extends what the device saw."""
+    entry = charge.entry
+    expected = {"kind": "charge", "run": plan.run, "round": plan.round, "attempt": plan.attempt}
+    expected |= {"plan_hash": plan.hash, "mu2": plan.mu2}
+    wrong = [name for name, value in expected.items() if entry.get(name) != value]
+    if wrong:
+        raise IntegrityError(f"the charged plan must be this plan, but `{wrong[0]}` differs")
+    checkpoint = charge.checkpoint
+    verify_inclusion(
+        canonical_json(entry),
+        index=int(entry["seq"]),
+        size=checkpoint.size,
+        root=checkpoint.root,
+        proof=charge.inclusion,
+    )
+    if seen is None or seen == checkpoint:
+        return
+    proof = charge.consistency.get(seen.size)
+    if proof is None:
+        raise IntegrityError(f"the plan must prove that its ledger extends size {seen.size}, the last one seen here")
+    verify_consistency(
+        old_size=seen.size, old_root=seen.root, new_size=checkpoint.size, new_root=checkpoint.root, proof=proof
+    )
+
+
+def _payload(plan: RoundPlan, charge: Charge | None) -> bytes:
+    """The signed bytes."""
+    parts: Mapping[str, Any] = {
+        "plan": plan.model_dump(mode="json"),
+        "charge": None if charge is None else charge.model_dump(mode="json"),
+    }
+    return canonical_json(parts)

@@ -1,0 +1,72 @@
+"""Aggregation: from the replies of one attempt to their exact integer sum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from palate_common.errors import IntegrityError
+from palate_common.plan import RoundPlan
+from palate_common.update import Int64, layout_size
+from palate_common.wire import REFUSED, Contribution, decode
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """The sum over one attempt's accepted contributions. Not yet private: it stays in the server's memory.
+
+    Attributes:
+        total: int64 [layout size], in grid steps.
+        users: installations in the sum.
+        rejected: installations whose contributions were not finite or whose limits said no.
+        refused_nodes: nodes that answered with a refusal.
+        malformed_nodes: nodes whose answer failed a check.
+    """
+
+    total: Int64
+    users: int
+    rejected: int
+    refused_nodes: int
+    malformed_nodes: int
+
+
+def aggregate(replies: Mapping[int, bytes], plan: RoundPlan) -> Aggregate:
+    """Check each node's answer by itself and sum the good ones; a bad one costs its node, not the round.
+
+    Args:
+        replies: one answer a node, by node id: nobody counts twice.
+        plan: the plan that was answered.
+    """
+    size = layout_size(plan.layout)
+    total = np.zeros(size, np.int64)
+    users = rejected = refused = malformed = 0
+    for reply in replies.values():
+        if reply == REFUSED:
+            refused += 1
+            continue
+        try:
+            contribution = decode(reply, grid=plan.grid)
+            check_attempt(contribution, plan)
+        except IntegrityError:
+            malformed += 1
+            continue
+        total += contribution.total
+        users += contribution.header.users
+        rejected += contribution.header.rejected
+    return Aggregate(total, users, rejected, refused, malformed)
+
+
+def check_attempt(contribution: Contribution, plan: RoundPlan) -> None:
+    """Refuse a contribution that answers another plan.
+
+    Raises:
+        IntegrityError: naming the field that differs.
+    """
+    header = contribution.header
+    expected = {"run": plan.run, "round": plan.round, "attempt": plan.attempt, "plan_hash": plan.hash}
+    expected["size"] = layout_size(plan.layout)
+    for name, value in expected.items():
+        if getattr(header, name) != value:
+            raise IntegrityError(f"`{name}` of a contribution must be {value}, got {getattr(header, name)}")

@@ -1,0 +1,83 @@
+"""Noise: from an `Aggregate` to a `NoisyAggregate`, the first thing on the server that may be stored or shown."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_common.canonical import canonical_json
+from palate_common.discrete_gaussian import sample_discrete_gaussian
+from palate_common.errors import IntegrityError
+from palate_common.plan import DpMode, Noise, RoundPlan
+from palate_common.randomness import SecureSource, SeededSource, Source
+from palate_common.update import Int64, layout_size, split_vector
+from palate_server.aggregation import Aggregate
+
+DUMMIES = 64
+"""Coordinates at the end of each release that no user can touch: their noise can be tested on what was released."""
+
+
+@dataclass(frozen=True)
+class NoisyAggregate:
+    """A noised sum, on the grid. Made only by `add_noise`, or read back from a sealed release.
+
+    Attributes:
+        steps: int64 [layout size + DUMMIES].
+        users: installations in the sum.
+        plan: the plan it was charged under.
+    """
+
+    steps: Int64
+    users: int
+    plan: RoundPlan
+
+    def sums(self) -> Mapping[str, npt.NDArray[np.float64]]:
+        """Each block's noised sum, in the block's own units and shape."""
+        blocks = split_vector(self.steps[: layout_size(self.plan.layout)], self.plan.layout)
+        unit = self.plan.clip_norm / self.plan.grid
+        return {spec.name: blocks[spec.name].astype(np.float64) * (unit / spec.weight) for spec in self.plan.layout}
+
+    def noise(self) -> Mapping[str, float]:
+        """Standard deviation of the noise in each block's own units."""
+        unit = self.plan.clip_norm / self.plan.grid
+        return {spec.name: self.plan.sigma * unit / spec.weight for spec in self.plan.layout}
+
+
+def source_for(plan: RoundPlan) -> Source:
+    """A fresh secure source, or, for experiments that say so in the plan, one that repeats for the same seed."""
+    if plan.noise is Noise.SECURE:
+        return SecureSource()
+    scope = {"seed": plan.facts.seed, "round": plan.round, "attempt": plan.attempt}
+    return SeededSource(hashlib.sha256(b"palate/seeded-noise/1" + canonical_json(scope)).digest())
+
+
+def add_noise(aggregate: Aggregate, plan: RoundPlan) -> NoisyAggregate:
+    """Add a discrete Gaussian of `plan.sigma` steps to every coordinate, dummies included.
+
+    Guarantees:
+        Every coordinate gets its own draw, whether anybody touched it or not.
+        Too small a cohort releases nothing.
+
+    Assumes:
+        Each installation's contribution has L2 norm at most `plan.grid` steps.
+        The operating system's random source and AES-256.
+
+    Raises:
+        IntegrityError: the cohort is below the plan's floor, or a plan with privacy has no noise.
+    """
+    if aggregate.users < plan.cohort_floor:
+        raise IntegrityError(
+            f"the cohort must have at least {plan.cohort_floor} installations, got {aggregate.users}: nothing is "
+            "released, and the attempt stays charged"
+        )
+    total = np.concatenate([aggregate.total, np.zeros(DUMMIES, np.int64)])
+    if plan.dp is DpMode.OFF:
+        return NoisyAggregate(total, aggregate.users, plan)
+    if plan.sigma <= 0:
+        raise IntegrityError(f"`sigma` must be positive with dp {plan.dp}, got {plan.sigma}")
+    noise = sample_discrete_gaussian(len(total), sigma=plan.sigma, source=source_for(plan))
+    return NoisyAggregate(total + noise, aggregate.users, plan)

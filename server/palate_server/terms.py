@@ -1,0 +1,44 @@
+"""RunTerms: what a run promises before it starts, entered in the ledger and never changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from palate_common.algorithms import PublicFacts
+from palate_common.plan import DpMode, Noise
+
+
+class RunTerms(BaseModel):
+    """The fixed terms of one run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    population: str = Field(min_length=1)
+    """Whose ledger is charged."""
+    run: str = Field(min_length=1)
+    algorithm: str
+    settings: dict[str, Any]
+    facts: PublicFacts
+    catalogue: str
+    """Hash of the item ids in row order."""
+    dp: DpMode = DpMode.CENTRAL
+    noise: Noise = Noise.SECURE
+    epsilon: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Asked for, at `delta`; None with `off`. Unit: user; adjacency: zero-out."""
+    delta: float = Field(gt=0, lt=1)
+    clip_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    grid: int = Field(default=2**20, ge=2**8, le=2**26)
+    """Steps per clip norm."""
+    cohort_floor: int = Field(default=1, ge=1)
+    plan_seconds: int = Field(default=3600, ge=1)
+    """How long a plan may be answered."""
+    about: dict[str, Any] = Field(default_factory=dict)
+    """What else the ledger and the card should say: data preparation, exclusions, versions."""
+
+    @model_validator(mode="after")
+    def _budget_fits_mode(self) -> RunTerms:
+        if (self.dp is DpMode.OFF) != (self.epsilon is None) or (self.epsilon is None) != (self.facts.mu is None):
+            raise ValueError("epsilon and mu are given with privacy, and only then")
+        return self
