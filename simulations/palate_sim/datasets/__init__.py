@@ -1,1 +1,27 @@
-"""Palate."""
+"""Datasets: interaction logs from files, frames and named sets, to weighted positives.
+
+>>> import pandas as pd
+>>> log = read_log(pd.DataFrame({"user": ["u", "u"], "item": ["a", "b"]}))
+>>> positives(log).items
+('a', 'b')
+"""
+
+from palate_sim.datasets.columns import ColumnMap
+from palate_sim.datasets.log import Log, describe
+from palate_sim.datasets.positives import Pairs, positives
+from palate_sim.datasets.readers import Source, read_log
+from palate_sim.datasets.registry import Dataset, get, list_datasets, load
+
+__all__ = [
+    "ColumnMap",
+    "Dataset",
+    "Log",
+    "Pairs",
+    "Source",
+    "describe",
+    "get",
+    "list_datasets",
+    "load",
+    "positives",
+    "read_log",
+]
