@@ -1,1 +1,23 @@
-"""Palate."""
+"""Baselines: what a run must be seen beside, fitted without privacy on the same split.
+
+After the split, beside the federated model. Each is a small frozen class with `fit(train, ...)` and `scores(foldin)`.
+
+    >>> from types import SimpleNamespace
+    >>> from palate_common.interactions import Interactions
+    >>> train = Interactions.from_pairs([0, 0, 1], [0, 1, 1], n_users=2, n_items=3)
+    >>> split = SimpleNamespace(train=train, validation=None, items=("a", "b", "c"))
+    >>> fit_baselines(["popularity"], split, seed=0)["popularity"].scores(train.user(0)).tolist()
+    [[1.0, 2.0, 0.0]]
+
+| name | looks at | settings chosen on validation users when asked |
+|---|---|---|
+| `popularity` | true counts | none |
+| `item_knn` | which items have common users | neighbours |
+| `ease` | the same, jointly; catalogues of up to 20,000 items | regularization |
+| `ials` | a factorisation, weights included | confidence, regularization |
+| `device_only` | the user's own history and the public catalogue | none |
+"""
+
+from palate_sim.baselines.fitting import BASELINES, Baseline, fit_baselines
+
+__all__ = ["BASELINES", "Baseline", "fit_baselines"]
