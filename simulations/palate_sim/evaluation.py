@@ -35,6 +35,8 @@ from palate_sim.ranking_runs import Evaluation
 if TYPE_CHECKING:
     from palate_sim.splits import Heldout
 
+BLOCK_ENTRIES = 1 << 22  # scores ranked at once: at most 32 MiB an array
+
 
 class Scorer(Protocol):
     """Anything that scores the catalogue for users it is shown the history of."""
@@ -61,7 +63,7 @@ def evaluate(
         train: what the scorer was trained on, for the metrics that need popularity and catalogue size.
         ks: list lengths; lists of the longest are kept.
         rng: decides ties.
-        batch: users scored at once.
+        batch: users scored at once; fewer where the catalogue is large.
 
     Raises:
         InputError: scores are NaN or of the wrong shape, sizes don't fit, or no user has a held-out item.
@@ -92,7 +94,7 @@ def evaluate_sampled(
         negatives: sampled items per user; metrics are called `hr@10[99 negatives]`.
         ks: list lengths.
         rng: decides ties, and draws the negatives.
-        batch: users scored at once.
+        batch: users scored at once; fewer where the catalogue is large.
 
     Raises:
         InputError: as for `evaluate`, or a user has fewer than `negatives` other items.
@@ -123,6 +125,7 @@ def _evaluate(
     k = max(ks)
     order = rng.permutation(n_items)
     tops, values, hits = [], [], []
+    batch = max(1, min(batch, BLOCK_ENTRIES // n_items))
     for start in range(0, len(rows), batch):
         chosen = rows[start : start + batch]
         foldin, target = heldout.foldin.users(chosen), heldout.target.users(chosen)

@@ -91,5 +91,5 @@ def catalogue_features(items: pd.DataFrame, ids: Sequence[str]) -> npt.NDArray[n
     if "title" in frame:
         decade = frame["title"].astype(str).str.extract(r"\((\d{3})\d\)\s*$", expand=False).fillna("")
         blocks.append(decade.str.get_dummies())
-    filled = [block.to_numpy(np.float32) for block in blocks if block.shape[1]]
-    return np.concatenate(filled, axis=1) if filled else None
+    known = [block.drop(columns="", errors="ignore").to_numpy(np.float32) for block in blocks]
+    return np.concatenate(known, axis=1) if sum(block.shape[1] for block in known) else None

@@ -43,8 +43,8 @@ class Ease:
 
         Args:
             train: who has what.
-            regularization: the ridge on every coefficient, in users; when left out 35 sqrt(users per item), which is 500
-                on MovieLens 1M and was near the best on the validation users of four logs of 900 to 4,800 users.
+            regularization: the ridge on every coefficient, in users; when left out 35 sqrt(users per item): 500
+                on MovieLens 1M, and near the best on the validation users of four logs of 900 to 4,800 users.
 
         Raises:
             InputError: more items than can be inverted, or a setting is out of range.

@@ -92,7 +92,8 @@ class Ials:
 
     def scores(self, foldin: Interactions) -> npt.NDArray[np.float32]:
         """Products of factors, float32 [n_users, n_items]; all 0 for a user without a fold-in."""
-        users = self.model.recalculate_user(np.arange(foldin.n_users), _relative(foldin, self.mean_weight))
+        with threadpoolctl.threadpool_limits(1, "blas"):
+            users = self.model.recalculate_user(np.arange(foldin.n_users), _relative(foldin, self.mean_weight))
         return np.asarray(users @ self.model.item_factors.T, np.float32)
 
 

@@ -1,0 +1,365 @@
+"""The evaluator: exact ranking, ties by a seeded order, refusals, segments, intervals, and what it writes."""
+
+import doctest
+import gzip
+import time
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from palate_common.errors import InputError
+from palate_common.interactions import Interactions
+from palate_sim import evaluation, ranking_runs
+from palate_sim.evaluation import evaluate, evaluate_sampled, rank
+from palate_sim.ranking_runs import Evaluation, bootstrap, save_split, strictly_decreasing
+from palate_sim.splits import Heldout, Split
+
+
+class Fixed:
+    """The same scores for everybody, or one row a user."""
+
+    def __init__(self, scores: np.ndarray) -> None:
+        self.given = np.asarray(scores)
+        self.batches: list[int] = []
+
+    def scores(self, foldin: Interactions) -> np.ndarray:
+        start = sum(self.batches)
+        self.batches.append(foldin.n_users)
+        return (
+            self.given[start : start + foldin.n_users]
+            if self.given.ndim == 2
+            else np.tile(self.given, (foldin.n_users, 1))
+        )
+
+
+def heldout_of(foldin: list[list[int]], target: list[list[int]], n_items: int, **groups: tuple[str, ...]) -> Heldout:
+    def batch(lists: list[list[int]]) -> Interactions:
+        users = np.repeat(np.arange(len(lists)), [len(items) for items in lists])
+        return Interactions.from_pairs(users, np.concatenate(lists).astype(int), n_users=len(lists), n_items=n_items)
+
+    return Heldout(batch(foldin), batch(target), tuple(f"u{row}" for row in range(len(foldin))), groups)
+
+
+def judged(scorer: Fixed, heldout: Heldout, seed: int = 0, **options) -> Evaluation:
+    return evaluate(scorer, heldout, train=heldout.foldin, rng=np.random.default_rng(seed), **options)
+
+
+def many_users(n_users: int, n_items: int, seed: int = 0, **groups: tuple[str, ...]) -> Heldout:
+    rng = np.random.default_rng(seed)
+    kind = rng.choice(3, size=(n_users, n_items), p=[0.8, 0.15, 0.05])
+    kind[:, 0], kind[:, 1] = 2, 1
+    parts = [Interactions.from_pairs(*np.nonzero(kind == one), n_users=n_users, n_items=n_items) for one in (1, 2)]
+    return Heldout(parts[0], parts[1], tuple(f"u{row}" for row in range(n_users)), groups)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_users=st.integers(1, 5),
+    n_items=st.integers(1, 40),
+    k=st.integers(1, 45),
+    levels=st.integers(1, 60),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+@settings(max_examples=200, deadline=None)
+def test_ranking_equals_a_full_sort_with_ties_by_the_given_order(seed, n_users, n_items, k, levels, dtype):
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(levels, size=(n_users, n_items)).astype(dtype)
+    scores[rng.random(scores.shape) < 0.2] = -np.inf
+    order = rng.permutation(n_items)
+    place = np.argsort(order)
+    top, values = rank(scores, k, order)
+    assert top.dtype == np.int32
+    assert values.dtype == dtype
+    for row in range(n_users):
+        listed = [item for item in range(n_items) if scores[row, item] > -np.inf]
+        expected = sorted(listed, key=lambda item: (-scores[row, item], place[item]))[:k]
+        assert top[row].tolist() == expected + [-1] * (k - len(expected))
+        assert values[row, : len(expected)].tolist() == scores[row, expected].tolist()
+        assert np.isneginf(values[row, len(expected) :]).all()
+
+
+def test_fold_in_items_are_never_recommended():
+    result = judged(Fixed(np.array([5.0, 4, 3, 2, 1])), heldout_of([[0, 1], [4]], [[2], [0]], 5), ks=(3,))
+    assert result.top.tolist() == [[2, 3, 4], [0, 1, 2]]
+
+
+def test_a_user_whose_fold_in_is_everything_gets_an_empty_list():
+    heldout = heldout_of([[0, 1, 2], [0]], [[1], [1]], 3)
+    result = judged(Fixed(np.array([3.0, 2, 1])), heldout, ks=(2,))
+    assert result.top.tolist() == [[-1, -1], [1, 2]]
+    assert result.values["recall@2"].tolist() == [0, 1]
+
+
+def test_fewer_items_than_k_give_short_lists():
+    result = judged(Fixed(np.array([1.0, 2, 3])), heldout_of([[0]], [[1]], 3), ks=(10,))
+    assert result.top.tolist() == [[2, 1] + [-1] * 8]
+    assert result.mean("mrr@10") == 0.5
+
+
+def test_items_scored_minus_infinity_are_in_no_list():
+    result = judged(Fixed(np.array([1.0, -np.inf, 3, -np.inf])), heldout_of([[]], [[1]], 4), ks=(4,))
+    assert result.top.tolist() == [[2, 0, -1, -1]]
+    assert result.mean("hr@4") == 0
+
+
+def test_ties_follow_the_seed_and_not_the_catalogue_order():
+    heldout = many_users(40, 60)
+    lists = [judged(Fixed(np.zeros(60)), heldout, seed).top for seed in (1, 1, 2)]
+    assert np.array_equal(lists[0], lists[1])
+    assert not np.array_equal(lists[0], lists[2])
+    first = [judged(Fixed(np.zeros(50)), heldout_of([[]], [[0]], 50), seed).top[0, 0] for seed in range(200)]
+    assert len(set(first)) > 40
+
+
+def test_the_batch_size_changes_nothing():
+    heldout = many_users(50, 80)
+    scores = np.random.default_rng(3).integers(9, size=(50, 80)).astype(np.float32)
+    whole, parts = judged(Fixed(scores), heldout), judged(Fixed(scores), heldout, batch=7)
+    assert np.array_equal(whole.top, parts.top)
+    assert whole.table() == parts.table()
+
+
+def test_the_scorers_own_array_is_left_alone():
+    scores = np.arange(5.0)
+    scores.flags.writeable = False
+    judged(Fixed(np.broadcast_to(scores, (1, 5))), heldout_of([[4]], [[0]], 5))
+
+
+def test_users_without_a_held_out_item_are_left_out_and_counted():
+    result = judged(Fixed(np.arange(4.0)), heldout_of([[0], [1], [2]], [[3], [], [3]], 4, city=("a", "b", "c")))
+    assert (result.users, result.rows.tolist(), result.left_out) == (("u0", "u2"), [0, 2], 1)
+    assert result.groups == {"city": ("a", "c")}
+    assert result.mean("hr@10") == 1
+
+
+def test_names_carry_the_cut_off():
+    result = judged(Fixed(np.arange(4.0)), heldout_of([[0]], [[3]], 4), ks=(1, 2))
+    base = ["recall", "recall_capped", "ndcg", "hr", "mrr", "average_precision", "coverage", "gini", "novelty"]
+    assert sorted(result.table()) == sorted(f"{name}@{k}" for name in base for k in (1, 2))
+    assert all(type(value) is float for value in result.table().values())
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (np.array([1.0, np.nan, 0, 0]), "got NaN"),
+        (np.zeros(3), "shape"),
+    ],
+)
+def test_scores_that_cannot_be_ranked_are_refused(scores, message):
+    with pytest.raises(InputError, match=message):
+        judged(Fixed(scores), heldout_of([[0]], [[3]], 4))
+
+
+def test_nothing_to_judge_is_refused():
+    with pytest.raises(InputError, match="held-out item"):
+        judged(Fixed(np.zeros(4)), heldout_of([[0]], [[]], 4))
+
+
+@pytest.mark.parametrize("ks", [(), (0,), (5, -1)])
+def test_list_lengths_must_be_positive(ks):
+    with pytest.raises(InputError, match="`ks`"):
+        judged(Fixed(np.zeros(4)), heldout_of([[0]], [[1]], 4), ks=ks)
+
+
+def test_another_catalogue_is_refused():
+    train = Interactions.from_pairs([0], [0], n_users=1, n_items=5)
+    with pytest.raises(InputError, match="`train`"):
+        evaluate(Fixed(np.zeros(4)), heldout_of([[0]], [[1]], 4), train=train, rng=np.random.default_rng(0))
+
+
+def test_unknown_metrics_are_refused():
+    result = judged(Fixed(np.zeros(4)), heldout_of([[0]], [[1]], 4))
+    for ask in (result.mean, result.by_decile, lambda name: result.interval(name, np.random.default_rng(0))):
+        with pytest.raises(InputError, match="`name`"):
+            ask("recall@7")
+
+
+def sampled(scorer: Fixed, heldout: Heldout, **options) -> Evaluation:
+    return evaluate_sampled(scorer, heldout, train=heldout.foldin, rng=np.random.default_rng(0), **options)
+
+
+def test_sampled_metrics_say_so_in_every_name():
+    result = sampled(Fixed(np.zeros(120)), heldout_of([[0]], [[1]], 120))
+    assert result.table()
+    assert all(name.endswith("@10[99 negatives]") for name in result.table())
+
+
+def test_sampled_lists_hold_targets_and_the_users_own_negatives_only():
+    heldout = many_users(30, 200)
+    scores = np.random.default_rng(1).random(200)
+    result = sampled(Fixed(scores), heldout, negatives=20, ks=(150,))
+    for row, user in enumerate(result.top):
+        listed = set(user[user >= 0].tolist())
+        target, foldin = (set(part.user(row).indices.tolist()) for part in (heldout.target, heldout.foldin))
+        assert target <= listed
+        assert len(listed - target) == 20
+        assert not listed & foldin
+    assert len({tuple(sorted(user)) for user in result.top.tolist()}) == 30
+
+
+def test_sampled_negatives_are_uniform():
+    heldout = heldout_of([[0]] * 2000, [[1]] * 2000, 12)
+    result = sampled(Fixed(np.zeros(12)), heldout, negatives=3, ks=(4,))
+    times = np.bincount(result.top.ravel(), minlength=12)[2:]
+    assert times.sum() == 6000
+    assert np.abs(times - 600).max() < 5 * np.sqrt(600 * 0.7)
+
+
+def test_random_scores_reach_ten_percent_of_a_hundred_candidates():
+    heldout = heldout_of([[0]] * 3000, [[1]] * 3000, 150)
+    result = sampled(Fixed(np.random.default_rng(0).random((3000, 150))), heldout)
+    assert abs(result.mean("hr@10[99 negatives]") - 0.1) < 0.02
+
+
+@pytest.mark.parametrize("negatives", [0, 99])
+def test_too_few_items_to_sample_from_is_refused(negatives):
+    with pytest.raises(InputError, match="`negatives`"):
+        sampled(Fixed(np.zeros(50)), heldout_of([[0]], [[1]], 50), negatives=negatives)
+
+
+def test_deciles_order_users_by_activity_and_part_no_equals():
+    result = judged(Fixed(np.arange(80.0)), many_users(200, 80))
+    deciles = result.by_decile("hr@10", np.random.default_rng(0))
+    assert 5 <= len(deciles) <= 10
+    assert sum(segment.users for segment in deciles) == 200
+    bounds = [[int(bound) for bound in segment.label.split("-")] for segment in deciles]
+    assert all(low <= high for low, high in bounds)
+    assert all(before[1] < after[0] for before, after in pairwise(bounds))
+    total = sum(segment.mean * segment.users for segment in deciles) / 200
+    assert total == pytest.approx(result.mean("hr@10"), abs=1e-12)
+    assert all(segment.low <= segment.mean <= segment.high for segment in deciles)
+
+
+def test_equal_activity_is_one_decile():
+    result = judged(Fixed(np.arange(9.0)), heldout_of([[0, 1]] * 12, [[2]] * 12, 9))
+    assert [(segment.label, segment.users) for segment in result.by_decile("hr@10")] == [("2-2", 12)]
+
+
+def test_groups_are_judged_apart():
+    heldout = heldout_of([[0], [0], [0]], [[3], [1], [3]], 4, gender=("F", "M", "F"), age=("1", "1", "2"))
+    found = judged(Fixed(np.arange(4.0)), heldout, ks=(1,)).by_group("hr@1")
+    assert {group: [(part.label, part.users, part.mean) for part in parts] for group, parts in found.items()} == {
+        "gender": [("F", 2, 1.0), ("M", 1, 0.0)],
+        "age": [("1", 2, 0.5), ("2", 1, 1.0)],
+    }
+    assert judged(Fixed(np.arange(4.0)), heldout_of([[0]], [[1]], 4)).by_group("hr@10") == {}
+
+
+def test_intervals_cover_the_mean_and_narrow_with_users():
+    rng = np.random.default_rng(0)
+    few, many = rng.random(50), rng.random(5000)
+    narrow, wide = bootstrap(many, rng), bootstrap(few, rng)
+    assert narrow[1] - narrow[0] < (wide[1] - wide[0]) / 5
+    expected = 2 * 1.96 * many.std() / np.sqrt(len(many))
+    assert narrow[1] - narrow[0] == pytest.approx(expected, rel=0.15)
+    assert bootstrap(many, np.random.default_rng(4)) == bootstrap(many, np.random.default_rng(4))
+    assert bootstrap(np.full(9, 0.25), rng) == (0.25, 0.25)
+
+
+@pytest.mark.parametrize("bad", [{"values": np.zeros(0)}, {"resamples": 0}, {"level": 1.0}])
+def test_bootstrap_refuses_what_it_cannot_do(bad):
+    with pytest.raises(InputError, match="`values`"):
+        bootstrap(**{"values": np.ones(3), "rng": np.random.default_rng(0), **bad})
+
+
+@given(
+    st.lists(st.floats(allow_nan=False, width=32), min_size=1, max_size=30), st.sampled_from([np.float32, np.float64])
+)
+def test_saved_scores_strictly_decrease_in_single_precision(scores, dtype):
+    ranked = np.sort(np.array(scores, dtype))[::-1][None, :]
+    out = strictly_decreasing(ranked)
+    assert out.dtype == np.float32
+    assert np.isfinite(out).all()
+    assert (np.diff(out[0].astype(np.float64)) < 0).all()
+
+
+def test_untied_scores_are_saved_as_they_are():
+    scores = np.array([[3.5, 1.25, -2.0]])
+    assert np.array_equal(strictly_decreasing(scores), scores.astype(np.float32))
+
+
+def test_saved_recommendations_give_the_ranks_back(tmp_path):
+    heldout = many_users(30, 50)
+    result = judged(Fixed(np.random.default_rng(1).integers(4, size=(30, 50)).astype(float)), heldout)
+    items = [f'item "{item}", ж' for item in range(50)]
+    result.save_recommendations(tmp_path / "recommendations.csv.gz", items, heldout.users)
+    saved = pd.read_csv(tmp_path / "recommendations.csv.gz")
+    assert list(saved.columns) == ["user_id", "item_id", "rank", "score"]
+    by_score = saved.sample(frac=1, random_state=1).sort_values(["user_id", "score"], ascending=[True, False])
+    for row, user in enumerate(result.users):
+        listed = [items[item] for item in result.top[row] if item >= 0]
+        assert by_score.loc[by_score["user_id"] == user, "item_id"].tolist() == listed
+        assert saved.loc[saved["user_id"] == user, "rank"].tolist() == list(range(1, len(listed) + 1))
+
+
+def test_the_same_lists_are_the_same_bytes_and_nothing_else_is_left(tmp_path, monkeypatch):
+    heldout = many_users(5, 30)
+    result = judged(Fixed(np.zeros(30)), heldout)
+    items = [str(item) for item in range(30)]
+    result.save_recommendations(tmp_path / "a.csv.gz", items, heldout.users)
+    monkeypatch.setattr(time, "time", lambda: 2e9)
+    result.save_recommendations(tmp_path / "b.csv.gz", items)
+    assert (tmp_path / "a.csv.gz").read_bytes() == (tmp_path / "b.csv.gz").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv.gz", "b.csv.gz"]
+
+
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
+    result = judged(Fixed(np.zeros(30)), many_users(5, 30))
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(b"old")
+    with pytest.raises(UnicodeEncodeError):
+        result.save_recommendations(path, ["\ud800"] * 30)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_missing_ids_are_refused(tmp_path):
+    result = judged(Fixed(np.zeros(30)), many_users(5, 30))
+    for items, users in ((["a"], None), ([str(item) for item in range(30)], ["u0"])):
+        with pytest.raises(InputError, match="must name"):
+            result.save_recommendations(tmp_path / "a.csv.gz", items, users)
+
+
+def test_a_split_is_written_whole(tmp_path):
+    train = Interactions.from_pairs([0, 1, 1], [2, 0, 1], [1, 2.5, 1], n_users=2, n_items=3)
+    test = heldout_of([[0]], [[1, 2]], 3)
+    cut = Split("strong", train, ("ann", "bob"), None, test, ("x", "y", "z"), {})
+    save_split(tmp_path / "split", cut)
+    read = {path.name: gzip.decompress(path.read_bytes()).decode() for path in (tmp_path / "split").iterdir()}
+    assert read == {
+        "train.csv.gz": "user_id,item_id,weight\nann,z,1.0\nbob,x,2.5\nbob,y,1.0\n",
+        "foldin.csv.gz": "user_id,item_id\nu0,x\n",
+        "test.csv.gz": "user_id,item_id\nu0,y\nu0,z\n",
+    }
+
+
+def test_six_hundred_users_and_four_thousand_items_take_less_than_half_a_second():
+    rng = np.random.default_rng(0)
+    n_users, n_items = 600, 3706
+    keys = rng.choice(n_items, size=(n_users, 160))
+    users = np.repeat(np.arange(n_users), 160)
+    given_items = rng.random(keys.size) < 0.8
+    parts = [
+        Interactions.from_pairs(users[of], keys.ravel()[of], n_users=n_users, n_items=n_items)
+        for of in (given_items, ~given_items)
+    ]
+    heldout = Heldout(parts[0], parts[1], tuple(map(str, range(n_users))), {})
+    scorer = Fixed(rng.integers(200, size=n_items).astype(np.float32))
+    took = []
+    for _ in range(3):
+        scorer.batches.clear()
+        before = time.process_time()
+        judged(scorer, heldout)
+        took.append(time.process_time() - before)
+    assert min(took) < 0.5
+
+
+def test_the_examples_run():
+    for module in (evaluation, ranking_runs):
+        assert doctest.testmod(module).attempted > 0
+        assert doctest.testmod(module).failed == 0
