@@ -152,11 +152,11 @@ def _check(remote: Remote, file: Path, archive: Path, say: Say) -> None:
         pins: dict[str, str] = json.loads(pins_file.read_text()) if pins_file.is_file() else {}
     except ValueError:
         raise IntegrityError(f"{pins_file} must hold the pinned checksums as JSON, got something else") from None
-    found = _digest(file, "sha256")
+    found = "sha256:" + _digest(file, "sha256")
     pinned = pins.setdefault(remote.url, found)
     if pinned != found:
-        raise IntegrityError(f"{archive} must have sha256 {pinned} as at its first use, got {found}")
-    say(f"no published checksum is known for {remote.filename}; pinned at first use: sha256 {found}")
+        raise IntegrityError(f"{archive} must have {pinned} as at its first use, got {found}")
+    say(f"no published checksum is known for {remote.filename}; pinned at first use: {found}")
     fresh = pins_file.with_suffix(f".{os.getpid()}")
     fresh.write_text(json.dumps(pins, indent=1, sort_keys=True))
     fresh.replace(pins_file)

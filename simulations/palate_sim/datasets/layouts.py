@@ -12,7 +12,8 @@ Part of the registry: a folder is recognised by the names of its files, wherever
 | `data.csv` with StockCode and CustomerID | Online Retail |
 | `interactions.csv.gz`, `.csv`, `.tsv`, `.parquet`, or one `*.inter` | any log |
 
-Beside any log may lie titles and genres (`movies.dat`, `movies.csv`, `items.csv`) and groups (`users.dat`, `users.csv`).
+Beside any log may lie titles and genres (`movies.dat`, `movies.csv`, `items.csv`) and groups (`users.dat`,
+`users.csv`).
 """
 
 from __future__ import annotations

@@ -45,10 +45,11 @@ def complete_journey() -> Log:
     columns = {"user_id": "household_id", "item_id": "product_id", "value": "quantity"}
     columns |= {"timestamp": "transaction_timestamp"}
     log = purchases_only(read_log(bought, columns=columns, name="complete-journey"))
-    products = products[products["product_id"].astype("str").isin(log.frame["item_id"])].reset_index(drop=True)
+    products = products[products["product_id"].astype("str").isin(log.frame["item_id"].unique())].reset_index(drop=True)
     words = products[["department", "product_category"]].fillna("").astype("str")
     genres = (words["department"] + "|" + words["product_category"]).str.strip("|")
-    titles = products[["product_type", "package_size"]].fillna("").astype("str").agg(" ".join, axis=1).str.strip()
+    names = products[["product_type", "package_size"]].fillna("").astype("str")
+    titles = (names["product_type"] + " " + names["package_size"]).str.strip()
     users = people[["age", "income"]].astype("str").assign(user_id=people["household_id"].astype("str"))
     items = item_table(products["product_id"], titles, genres)
     return replace(log, items=items, users=users[["user_id", "age", "income"]])

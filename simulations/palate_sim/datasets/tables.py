@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from palate_common.errors import InputError
 from palate_sim.datasets.columns import ColumnMap, find_columns, positions, show
 
 SEPARATORS = ("::", "\t", ",", ";", "|")
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 _CONTROL = bytes(set(range(32)) - {9, 10, 12, 13, 28, 29, 30, 31})  # bytes that no text table holds
 _ARCHIVES = {b"PK\x03\x04": "a zip archive", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstandard"}
 
@@ -78,23 +80,26 @@ def parse_text(data: bytes, name: str, columns: ColumnMap | None = None) -> Tabl
     """
     repairs: dict[str, int] = {}
     data = _as_utf8(data, name, repairs)
-    first_line = next((line for line in data[:1_000_000].splitlines() if line.strip()), b"").decode()
-    if not first_line:
+    data = data.lstrip()
+    if not data:
         raise InputError(f"`data` must hold a header and rows, got an empty file: {show(name)}")
+    line_end = _LINE_END.search(data)
+    first_line = (data[: line_end.start()] if line_end else data).decode()
     separator = next((mark for mark in SEPARATORS if mark in first_line), ",")
     quoted = separator in (",", ";") or (separator == "\t" and '"' in first_line)
     if separator == "::":
         data, first_line, separator = data.replace(b"::", b"\x1f"), first_line.replace("::", "\x1f"), "\x1f"
-    header = next(
-        csv.reader([first_line], delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
-    )
-    places = positions(columns)
-    has_header = places is None
+        line_end = _LINE_END.search(data)
+    try:
+        header = next(csv.reader([first_line], delimiter=separator, quotechar='"' if quoted else None))
+    except csv.Error:
+        raise InputError(f"`data` must begin with a header, got a line that is none: {show(name)}") from None
+    places, start = positions(columns), 0
     if places is None:
-        places = find_columns(header, columns)
+        places, start = find_columns(header, columns), line_end.end() if line_end else len(data)
     elif max(places.values()) >= len(header):
         raise InputError(f"`columns` must be positions below {len(header)}, got {max(places.values())}: {show(name)}")
-    table, ragged = _parse_arrow(data, name, len(header), places, separator, quoted=quoted, has_header=has_header)
+    table, ragged = _parse_arrow(data, start, name, len(header), places, separator, quoted=quoted)
     if ragged:
         repairs["lines_of_another_width"] = ragged
     if table.num_rows == 0 or ragged > table.num_rows:
@@ -105,9 +110,9 @@ def parse_text(data: bytes, name: str, columns: ColumnMap | None = None) -> Tabl
 
 
 def _parse_arrow(
-    data: bytes, name: str, width: int, places: dict[str, int], separator: str, *, quoted: bool, has_header: bool
+    data: bytes, start: int, name: str, width: int, places: dict[str, int], separator: str, *, quoted: bool
 ) -> tuple[pa.Table, int]:
-    """The wanted columns as text, and how many lines had another number of columns."""
+    """The wanted columns of the rows from byte `start`, and how many lines had another number of columns."""
     ragged: list[int] = []
 
     def skip(row: pa_csv.InvalidRow) -> str:
@@ -117,10 +122,8 @@ def _parse_arrow(
     wanted = [f"c{place}" for place in places.values()]
     try:
         table = pa_csv.read_csv(
-            pa.py_buffer(data),
-            read_options=pa_csv.ReadOptions(
-                column_names=[f"c{place}" for place in range(width)], skip_rows=int(has_header), block_size=1 << 23
-            ),
+            pa.py_buffer(data).slice(start),
+            read_options=pa_csv.ReadOptions(column_names=[f"c{place}" for place in range(width)], block_size=1 << 23),
             parse_options=pa_csv.ParseOptions(
                 delimiter=separator,
                 quote_char='"' if quoted else False,
@@ -132,7 +135,7 @@ def _parse_arrow(
             ),
         )
     except pa.ArrowInvalid as error:
-        if "Empty CSV" in str(error) or "after skipping" in str(error):
+        if not data[start:].strip():
             raise InputError(f"`data` must hold rows, got only a header: {show(name)}") from None
         raise InputError(f"`data` must be a table of text, got {show(str(error))}: {show(name)}") from None
     return table, len(ragged)
