@@ -1,0 +1,170 @@
+"""The ClientApp: what a Flower node runs when it is sent a signed plan.
+
+    Message("train": plan, model) -> Host -> Contributor.answer -> Message(contribution)
+
+A node hosts one installation, or, in simulation, a shard of many. Flower loads `palate_client.node:app` from the
+INSTALLED package, never from a bundle that a server sends: what runs on the device is what was installed there.
+
+    >>> from palate_common.interactions import Interactions
+    >>> histories = Interactions.from_pairs([0, 1, 2], [4, 4, 1], n_users=3, n_items=5)
+    >>> batch, devices = Shards(histories, users_per_node=2).shard(1)
+    >>> batch.n_users, list(devices)
+    (1, [2])
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from pydantic import TypeAdapter, ValidationError
+
+from palate_client.contribution import Contributor, Floors
+from palate_common.device_ledger import DeviceLedger
+from palate_common.errors import InputError
+from palate_common.interactions import Interactions
+from palate_common.wire import REFUSED
+
+logger = logging.getLogger(__name__)
+
+RECORD = "palate"
+"""Name of the one record a message carries."""
+HISTORIES, DEVICES, PUBLIC_KEY, FLOORS, SIZE = "histories", "devices", "public-key", "floors", "users-per-node"
+ARRAYS = ("indptr", "indices", "weights")
+
+
+class HistorySource(Protocol):
+    """Where a node finds the private histories it hosts."""
+
+    def shard(self, node: int) -> tuple[Interactions, Sequence[int]]:
+        """The histories of node `node`, one row an installation, and the installations' numbers."""
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A simulated population, cut into nodes of `users_per_node` consecutive users."""
+
+    histories: Interactions
+    users_per_node: int
+
+    def shard(self, node: int) -> tuple[Interactions, Sequence[int]]:
+        """Users `node * users_per_node` and following.
+
+        Raises:
+            InputError: there is no such node.
+        """
+        first = node * self.users_per_node
+        if not 0 <= first < self.histories.n_users:
+            raise InputError(f"`node` must lie in [0, {-(-self.histories.n_users // self.users_per_node)}), got {node}")
+        devices = range(first, min(first + self.users_per_node, self.histories.n_users))
+        return self.histories.users(slice(devices.start, devices.stop)), devices
+
+
+@dataclass(frozen=True)
+class Host:
+    """What one process keeps open for all the nodes it runs.
+
+    Attributes:
+        source: the nodes' histories.
+        ledger: the devices' own ledger.
+        public_key: the pinned release key.
+        floors: what the devices insist on.
+    """
+
+    source: HistorySource
+    ledger: DeviceLedger
+    public_key: str
+    floors: Floors = field(default_factory=Floors)
+
+    def answer(self, node: int, plan: bytes, model: bytes) -> bytes:
+        """A contribution's bytes, or the constant refusal.
+
+        Guarantees:
+            Whatever goes wrong, the answer is the same one constant: an error's text may speak of behaviour, so it
+            goes to the local log alone.
+        """
+        try:
+            histories, devices = self.source.shard(node)
+            return Contributor(histories, devices, self.ledger, self.public_key, self.floors).answer(plan, model)
+        except Exception:
+            logger.exception("node %d failed and refuses", node)
+            return REFUSED
+
+
+def node_app(host_of: Callable[[Context], Host]) -> ClientApp:
+    """The ClientApp over a way to find the host of a node.
+
+    Args:
+        host_of: called for each message; opens things once and keeps them.
+    """
+    client = ClientApp()
+
+    @client.train()
+    def train(message: Message, context: Context) -> Message:
+        """Answer a signed plan."""
+        record = message.content[RECORD]
+        answer = REFUSED
+        if isinstance(record, ConfigRecord):
+            plan, model = (value if isinstance(value := record.get(name), bytes) else b"" for name in ("plan", "model"))
+            answer = host_of(context).answer(int(context.node_config["partition-id"]), plan, model)
+        return Message(RecordDict({RECORD: ConfigRecord({"contribution": answer})}), reply_to=message)
+
+    @client.query()
+    def present(message: Message, context: Context) -> Message:
+        """Say that this node is there."""
+        return Message(RecordDict(), reply_to=message)
+
+    return client
+
+
+def host_from_config(context: Context) -> Host:
+    """The host that a run's config describes, opened once a process.
+
+    Run-config keys: `histories` (a folder that `load_histories` reads), `users-per-node`, `devices` (the device
+    ledger's file), `public-key`, and `floors` (JSON).
+
+    Raises:
+        InputError: a key is missing, or isn't what it must be.
+    """
+    config = context.run_config
+    try:
+        return _open_host(*(str(config[key]) for key in (HISTORIES, DEVICES, PUBLIC_KEY, FLOORS)), int(config[SIZE]))
+    except KeyError as error:
+        raise InputError(f"the run-config must name {error}, got {sorted(config)}") from None
+
+
+@lru_cache(maxsize=1)
+def _open_host(histories: str, devices: str, public_key: str, floors: str, users_per_node: int) -> Host:
+    """Map the histories, open the ledger, read the floors."""
+    source = Shards(load_histories(Path(histories)), users_per_node)
+    try:
+        limits = TypeAdapter(Floors).validate_python(json.loads(floors))
+    except (ValidationError, ValueError):
+        raise InputError(f"`{FLOORS}` must be a JSON object of floors, got {floors!r:.80}") from None
+    return Host(source, DeviceLedger(devices, durable=False), public_key, limits)
+
+
+def load_histories(folder: Path) -> Interactions:
+    """Histories from `indptr.npy`, `indices.npy`, `weights.npy` and `n_items.npy`, mapped, not read.
+
+    Raises:
+        InputError: a file is missing or isn't an array.
+    """
+    try:
+        indptr, indices, weights = (
+            np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)) for name in ARRAYS
+        )
+        return Interactions(indptr, indices, weights, int(np.load(folder / "n_items.npy", allow_pickle=False)))
+    except (OSError, ValueError) as error:
+        raise InputError(f"`{HISTORIES}` must be a folder of histories, got {folder}: {error}") from None
+
+
+app = node_app(host_from_config)

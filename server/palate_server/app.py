@@ -1,0 +1,135 @@
+"""The ServerApp: a run's coordinator behind a Flower SuperLink.
+
+    flwr run -> SuperLink -> main -> opened -> PalateStrategy.start
+
+Flower loads `palate_server.app:app` from the INSTALLED package, never from the app bundle it is sent. The run-config
+key `job` names a file with a `ServerJob`. What happens is told line by line in the job's progress file, because
+Flower says neither how far a ServerApp got nor, in its exit code, whether it failed:
+
+    {"event": "training"}    nodes are there; the first charge comes next
+    {"event": "release", "plan": {...}, "users": 900, ..., "model": "model-1.safetensors"}
+    {"event": "trained"} or {"event": "failed", "error": "...", "exit_code": 3}
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context, Message, MessageType, RecordDict
+from flwr.serverapp import Grid, ServerApp
+from pydantic import BaseModel, ConfigDict, Field
+
+from palate_common.errors import PalateError
+from palate_common.files import write_durably
+from palate_common.ledger import Ledger
+from palate_common.model import GlobalModel
+from palate_common.signing import SigningKey
+from palate_server.coordinator import Coordinator, Release
+from palate_server.lock import RunLock
+from palate_server.registry import Registry
+from palate_server.strategy import PalateStrategy
+from palate_server.terms import RunTerms
+
+app = ServerApp()
+
+
+class ServerJob(BaseModel):
+    """What the server needs for one run; a JSON file carries it to the ServerApp's process."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: Path
+    """The run folder, which exists."""
+    terms: RunTerms
+    ledger: Path
+    """The population's ledger."""
+    key: Path
+    """The release key, readable by its owner alone."""
+    nodes: int = Field(default=1, ge=1)
+    """Nodes that must be online before the first charge."""
+    online_seconds: float = Field(default=300.0, gt=0)
+    """How long to wait for them."""
+
+
+@contextmanager
+def opened(job: ServerJob) -> Iterator[Coordinator]:
+    """The run's coordinator, with the run folder locked and the ledger open for as long as the context lasts.
+
+    Raises:
+        LockedError: somebody else owns the run folder.
+        InputError: key, ledger or terms don't fit.
+    """
+    with RunLock(job.folder) as lock, Ledger(job.ledger, population=job.terms.population) as ledger:
+        key, registry = SigningKey.load(job.key), Registry(job.folder)
+        yield Coordinator(job.terms, ledger=ledger, registry=registry, key=key, lock=lock)
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the rounds that are left, and tell how it goes in the folder of the job file."""
+    file = Path(str(context.run_config["job"]))
+    progress = Progress(file.parent)
+    try:
+        job = ServerJob.model_validate_json(file.read_bytes())
+        with opened(job) as coordinator:
+            await_nodes(grid, job.nodes, seconds=job.online_seconds)
+            progress.tell("training")
+            PalateStrategy(coordinator, on_release=progress.release).start(grid)
+            progress.model(coordinator.model)
+    except Exception as error:
+        text, code = (str(error), error.exit_code) if isinstance(error, PalateError) else (repr(error), 1)
+        progress.tell("failed", error=text, exit_code=code)
+        raise
+    progress.tell("trained")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a ServerApp tells the process that waits for it.
+
+    Attributes:
+        folder: a private folder that both know: `progress.jsonl`, and one model file a release.
+    """
+
+    folder: Path
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """Append one line in a single write."""
+        with (self.folder / "progress.jsonl").open("ab", buffering=0) as file:
+            file.write(json.dumps({"event": event, **facts}, ensure_ascii=False).encode() + b"\n")
+
+    def release(self, release: Release) -> None:
+        """Tell what an attempt made public: never the sum before the noise."""
+        found = release.aggregate
+        counts = {"users": found.users, "rejected": found.rejected}
+        counts |= {"refused_nodes": found.refused_nodes, "malformed_nodes": found.malformed_nodes}
+        self.tell("release", plan=release.plan.model_dump(mode="json"), model=self.model(release.model), **counts)
+
+    def model(self, model: GlobalModel) -> str:
+        """Leave a model in the folder, whole, under its name there."""
+        name = f"model-{model.header.releases}.safetensors"
+        write_durably(self.folder / name, model.data)
+        return name
+
+
+def await_nodes(grid: Grid, count: int, *, seconds: float) -> None:
+    """Wait until `count` nodes are listed and one of them answers, so that nothing is charged that nobody could hear.
+
+    Raises:
+        PalateError: that took longer than `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    while len(nodes := list(grid.get_node_ids())) < count:
+        if time.monotonic() > deadline:
+            raise PalateError(f"`nodes` must be {count} online within {seconds:g} s, got {len(nodes)}")
+        time.sleep(0.1)
+    query = Message(RecordDict(), nodes[0], MessageType.QUERY, ttl=seconds)
+    replies = list(grid.send_and_receive([query], timeout=max(0.1, deadline - time.monotonic())))
+    if not replies or replies[0].has_error():
+        raise PalateError(f"a node must answer within {seconds:g} s, got {'an error' if replies else 'no answer'}")

@@ -1,0 +1,11 @@
+"""Engines: who carries the messages of a simulated run. Both run the same ServerApp strategy and the same ClientApp.
+
+- `local`: in this process, the default (`palate_sim.engines.local.run_local`).
+- `flower`: Flower's own SuperLink and Ray workers (`palate_sim.engines.flower.run_flower`).
+
+Flower is imported by the engine that is run, not by this package.
+"""
+
+from palate_sim.engines.job import Job, OnRelease, Outcome, Released
+
+__all__ = ["Job", "OnRelease", "Outcome", "Released"]

@@ -1,0 +1,97 @@
+"""Job and Outcome: what every engine takes, and what it returns.
+
+job = Job(folder=run_folder, terms=terms, ledger=ledger_file, key=key_file)
+outcome = run_local(job, histories, on_release)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from palate_client.contribution import Floors
+from palate_common.model import GlobalModel
+from palate_common.plan import RoundPlan
+from palate_server.coordinator import Release
+from palate_server.terms import RunTerms
+
+
+class Job(BaseModel):
+    """One run, as JSON could carry it; the histories come beside it, because they are private."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    folder: Path
+    """The run folder, which exists and belongs to nobody while an engine starts: the engine locks it."""
+    terms: RunTerms
+    ledger: Path
+    """The population's ledger."""
+    key: Path
+    """The release key (`SigningKey.save`), whose public half is pinned in every simulated device."""
+    users_per_node: int = Field(default=2048, ge=1)
+    """Users a node hosts; 1 makes each node a real device."""
+    floors: Floors = Floors()
+    """What the devices insist on; seeded noise and `off` need theirs loosened."""
+
+    @property
+    def devices(self) -> Path:
+        """The devices' own ledger."""
+        return self.folder / "devices.db"
+
+    def nodes(self, n_users: int) -> int:
+        """How many nodes host `n_users` users."""
+        return -(-n_users // self.users_per_node)
+
+
+@dataclass(frozen=True)
+class Released:
+    """What one attempt made public, as an engine tells it.
+
+    Attributes:
+        plan: what was asked and what it cost.
+        users: installations in the sum.
+        rejected: installations whose contributions were not finite, or whose limits said no.
+        refused_nodes: nodes that answered with a refusal.
+        malformed_nodes: nodes whose answer failed a check.
+        model: the model after it.
+    """
+
+    plan: RoundPlan
+    users: int
+    rejected: int
+    refused_nodes: int
+    malformed_nodes: int
+    model: GlobalModel
+
+    @classmethod
+    def of(cls, release: Release) -> Released:
+        """A coordinator's release, without the sum that must stay in the server's memory."""
+        found = release.aggregate
+        return cls(release.plan, found.users, found.rejected, found.refused_nodes, found.malformed_nodes, release.model)
+
+
+OnRelease = Callable[[Released], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run went.
+
+    Attributes:
+        model: the model after the last release.
+        updates: accepted contributions, summed over this call's releases.
+        cpu_seconds: from the first plan to the last release, in all processes, without `on_release`.
+        wall_seconds: the same span on the clock, likewise.
+        startup_cpu_seconds: before the first plan, in all processes.
+        startup_wall_seconds: before the first plan, on the clock.
+    """
+
+    model: GlobalModel
+    updates: int
+    cpu_seconds: float
+    wall_seconds: float
+    startup_cpu_seconds: float
+    startup_wall_seconds: float

@@ -1,0 +1,70 @@
+"""The engine `local`: the ServerApp's strategy and the ClientApp in this process, over a `LocalGrid`.
+
+outcome = run_local(job, histories, on_release=lambda released: print(released.plan.round, released.users))
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from palate_client.node import Host, Shards, node_app
+from palate_common.device_ledger import DeviceLedger
+from palate_common.interactions import Interactions
+from palate_common.signing import SigningKey
+from palate_server.app import ServerJob, opened
+from palate_server.coordinator import Release
+from palate_server.strategy import PalateStrategy
+from palate_sim.engines.grid import LocalGrid
+from palate_sim.engines.job import Job, OnRelease, Outcome, Released
+
+
+def run_local(job: Job, histories: Interactions, on_release: OnRelease | None = None) -> Outcome:
+    """Run every round that is left, in this process.
+
+    Args:
+        job: the run.
+        histories: one row an installation, in the order of their numbers in the device ledger.
+        on_release: called with each release once it is sealed.
+
+    Raises:
+        LockedError: somebody else owns the run folder.
+        BudgetError: the budget doesn't allow another attempt.
+        IntegrityError: too few contributions; the attempt stays charged.
+        InputError: key, ledger or terms don't fit.
+    """
+    begun, begun_cpu = time.perf_counter(), time.process_time()
+    server = ServerJob(folder=job.folder, terms=job.terms, ledger=job.ledger, key=job.key)
+    with opened(server) as coordinator, DeviceLedger(job.devices, durable=False) as devices:
+        host = Host(Shards(histories, job.users_per_node), devices, SigningKey.load(job.key).public, job.floors)
+        grid = LocalGrid(node_app(lambda _: host), nodes=job.nodes(histories.n_users))
+        meter = _Meter(on_release)
+        startup_cpu, startup = time.process_time() - begun_cpu, time.perf_counter() - begun
+        meter.resume()
+        PalateStrategy(coordinator, on_release=meter).start(grid)
+        model = coordinator.model
+    return Outcome(model, meter.updates, meter.cpu_seconds, meter.wall_seconds, startup_cpu, startup)
+
+
+@dataclass
+class _Meter:
+    """Counts contributions and seconds between releases, and passes each release on."""
+
+    on_release: OnRelease | None
+    updates: int = 0
+    cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    _since: tuple[float, float] = field(default=(0.0, 0.0))
+
+    def resume(self) -> None:
+        """Start, or go on after what doesn't count."""
+        self._since = time.process_time(), time.perf_counter()
+
+    def __call__(self, release: Release) -> None:
+        """A release is out: stop the clock while others look at it."""
+        self.cpu_seconds += time.process_time() - self._since[0]
+        self.wall_seconds += time.perf_counter() - self._since[1]
+        self.updates += release.aggregate.users
+        if self.on_release is not None:
+            self.on_release(Released.of(release))
+        self.resume()
