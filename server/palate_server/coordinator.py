@@ -16,17 +16,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from palate_common.accounting import charged_mu2, sigma_for
-from palate_common.algorithms import make_algorithm
 from palate_common.errors import BudgetError, InputError, IntegrityError
 from palate_common.ledger import Entry, Ledger
-from palate_common.model import GlobalModel, ModelHeader
+from palate_common.model import GlobalModel
 from palate_common.plan import Charge, DpMode, RoundPlan, sign_plan
 from palate_common.signing import SigningKey
 from palate_common.update import layout_size
 from palate_server.aggregation import Aggregate, aggregate
 from palate_server.lock import RunLock
-from palate_server.noise import DUMMIES, NoisyAggregate, add_noise
+from palate_server.noise import DUMMIES, add_noise
 from palate_server.registry import Registry
+from palate_server.replay import Replay
 from palate_server.terms import RunTerms
 
 WORTHWHILE = 0.05
@@ -52,10 +52,6 @@ class Coordinator:
         key: the release key that signs plans.
         lock: ownership of the run folder, checked before each charge.
         clock: Unix time in seconds.
-
-    Attributes:
-        model: the public model after the latest release.
-        round: the next round; equal to `rounds` when the run is finished.
     """
 
     def __init__(
@@ -71,14 +67,23 @@ class Coordinator:
         self.terms, self.ledger, self.registry, self.key, self.lock, self.clock = (
             terms, ledger, registry, key, lock, clock,
         )  # fmt: skip
-        self.algorithm = make_algorithm(terms.algorithm, terms.settings, terms.facts)
+        self._replay = Replay(terms)
+        self.algorithm = self._replay.algorithm
         self.shares = self.algorithm.shares
         self.rounds = len(self.shares)
         if not math.isclose(sum(self.shares), 1.0, abs_tol=1e-9) or min(self.shares) <= 0:
             raise InputError(f"an algorithm's shares must be positive and sum to 1, got {self.shares}")
-        self.model = GlobalModel(self._header(0), self.algorithm.start())
-        self.round = 0
         self._resume()
+
+    @property
+    def model(self) -> GlobalModel:
+        """The public model after the latest release."""
+        return self._replay.model
+
+    @property
+    def round(self) -> int:
+        """The next round; equal to `rounds` when the run is finished."""
+        return self._replay.round
 
     @property
     def finished(self) -> bool:
@@ -154,24 +159,8 @@ class Coordinator:
         release_hash = self.registry.persist(noisy)
         if plan.dp is not DpMode.OFF:
             self.ledger.seal(run=plan.run, round_=plan.round, attempt=plan.attempt, release_hash=release_hash)
-        self._apply(noisy)
+        self._replay.apply(noisy)
         return Release(plan, summed, self.model)
-
-    def _apply(self, noisy: NoisyAggregate) -> None:
-        """The next public state: post-processing of a sealed release."""
-        state = self.algorithm.release(self.model.state, self.round, noisy.sums(), noisy.noise())
-        self.round += 1
-        self.model = GlobalModel(self._header(self.round), state)
-
-    def _header(self, releases: int) -> ModelHeader:
-        terms = self.terms
-        return ModelHeader(
-            algorithm=terms.algorithm,
-            settings=terms.settings,
-            facts=terms.facts,
-            releases=releases,
-            catalogue=terms.catalogue,
-        )
 
     def _allowance(self) -> float:
         """mu^2 for the next attempt: its share of what the run has left, never more than planned."""
@@ -224,7 +213,6 @@ class Coordinator:
             raise InputError("a run can only be resumed with the terms it was opened with; start a new one")
         for entry in entries:
             if entry.kind == "seal":
-                body = entry.body
-                self._apply(self.registry.read(body["round"], body["attempt"], body["release_hash"]))
+                self._replay.read(self.registry, entry.attempt, entry.release_hash)
         if any(entry.kind == "close" for entry in entries) and self.round < self.rounds and self._affordable():
             raise IntegrityError(f"the run {run} was closed after {self.round} of {self.rounds} rounds")

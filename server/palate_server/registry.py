@@ -57,6 +57,10 @@ class Registry:
             raise IntegrityError(f"the release {path.name} must be the one that was sealed, and is not")
         return noisy
 
+    def holds(self, round_: int, attempt: int) -> bool:
+        """Whether a release was persisted."""
+        return self._release(round_, attempt).exists()
+
     def publish(
         self, model: GlobalModel, items: Sequence[str], facts: Mapping[str, Any], key: SigningKey
     ) -> Mapping[str, Any]:

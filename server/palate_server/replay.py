@@ -1,0 +1,52 @@
+"""Replay: the public models of a run, made again from its releases. Post-processing: it costs nothing."""
+
+from __future__ import annotations
+
+from palate_common.algorithms import make_algorithm
+from palate_common.model import GlobalModel, ModelHeader
+from palate_server.noise import NoisyAggregate
+from palate_server.registry import Registry
+from palate_server.terms import RunTerms
+
+
+def model_header(terms: RunTerms, releases: int) -> ModelHeader:
+    """What a model of this run says about itself after so many releases."""
+    return ModelHeader(
+        algorithm=terms.algorithm,
+        settings=terms.settings,
+        facts=terms.facts,
+        releases=releases,
+        catalogue=terms.catalogue,
+    )
+
+
+class Replay:
+    """A run's public state, moved from one release to the next.
+
+    Attributes:
+        model: the model after the releases applied so far.
+        round: the next round.
+    """
+
+    def __init__(self, terms: RunTerms) -> None:
+        self._terms = terms
+        self.algorithm = make_algorithm(terms.algorithm, terms.settings, terms.facts)
+        self.model = GlobalModel(model_header(terms, 0), self.algorithm.start())
+        self.round = 0
+
+    def apply(self, noisy: NoisyAggregate) -> GlobalModel:
+        """The model after one more release."""
+        state = self.algorithm.release(self.model.state, self.round, noisy.sums(), noisy.noise())
+        self.round += 1
+        self.model = GlobalModel(model_header(self._terms, self.round), state)
+        return self.model
+
+    def read(self, registry: Registry, attempt: int, sealed_hash: str | None) -> NoisyAggregate:
+        """The next round's release, read back, checked against its seal and applied.
+
+        Raises:
+            IntegrityError: it is missing, or is not the one that was sealed.
+        """
+        noisy = registry.read(self.round, attempt, sealed_hash)
+        self.apply(noisy)
+        return noisy

@@ -1,0 +1,182 @@
+"""The privacy card: what a run promises, to whom, and what it does not, generated from the ledger alone.
+
+The unsigned payload is a function of the run's ledger entries: the same ledger gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
+from typing import Any
+
+from palate_common.accounting import ACCOUNTANT, ACCOUNTANT_VERSION, GaussianEvent, account, delta_of, epsilon_of
+from palate_common.canonical import canonical_json
+from palate_common.errors import IntegrityError
+from palate_common.extract import Extract
+from palate_common.plan import DpMode, Noise
+from palate_common.signing import SigningKey, verify
+from palate_server.terms import RunTerms
+
+CARD_TAG = "palate/privacy-card/1"
+
+GUARANTEE = (
+    "For every training installation, for the joint releases listed below and every efficiently testable event S: "
+    "P[M(D) in S] <= e^eps P[M(D') in S] + delta, and conversely, where D' is D with that installation's events "
+    "emptied. eps = {epsilon:.6g} and delta = {delta:.3g}, by the {accountant}. It holds against anyone who sees all "
+    "releases and knows every other user. It does not hold against the server, its operator or its storage, who see "
+    "each clipped update. It assumes that the stated code ran, the operating system's random source, and AES-256. "
+    "With D installations of one person, mu becomes D times mu: two give eps = {two:.4g}."
+)
+NO_GUARANTEE = "None. The run was made with dp off: no noise was added, and the model may reveal what any user did."
+
+EXCLUSIONS = (
+    ("participation, timing, dropout and enrolment", "zero-out adjacency: an installation always takes part"),
+    ("other ledgers", "a person counted in another population has that cost too"),
+    ("hyper-parameter choices made on these users", "tuning runs are not charged; Palate's defaults were chosen on "
+     "validation users of public data sets"),
+    ("validation and test users", "they are never trained on, and have no guarantee"),
+    ("baselines, oracle metrics, the report and split/", "non-private experiment output, simulation only"),
+)  # fmt: skip
+
+
+def card_payload(extract: Extract) -> dict[str, Any]:
+    """The unsigned card of a closed run, from its ledger extract.
+
+    Raises:
+        IntegrityError: the run is not closed.
+    """
+    entries = {kind: [e for e in extract.entries if e.kind == kind] for kind in ("open", "charge", "seal", "close")}
+    if not entries["close"]:
+        raise IntegrityError(f"a privacy card needs a closed run, and {extract.run} is open")
+    opened, closed = entries["open"][0].body["facts"], entries["close"][-1].body["facts"]
+    terms = RunTerms.model_validate(opened)
+    charges = [entry.body for entry in entries["charge"]]
+    sealed = {(entry.body["round"], entry.body["attempt"]) for entry in entries["seal"]}
+    budgets = [entry.body for entry in extract.entries if entry.kind == "budget"]
+    private = terms.dp is not DpMode.OFF
+    spent = account([_event(charge) for charge in charges], delta=terms.delta) if charges else None
+    mu = math.sqrt(spent.mu2) if spent else 0.0
+    about = terms.about
+    return {
+        "schema": 1,
+        "run": extract.run,
+        "created": closed["created"],
+        "versions": about.get("versions", {}),
+        "model_hash": closed["model_hash"],
+        "stamp": _stamp(terms),
+        "guarantee": _guarantee(terms, spent.epsilon if spent else 0.0, mu) if private else NO_GUARANTEE,
+        "unit": "user: one installation",
+        "adjacency": "zero-out",
+        "devices_rule": "a person with D installations has D times mu",
+        "mode": terms.dp.value,
+        "adversary": "anyone but the server: sees every release, knows every other user" if private else "none",
+        "collusion_threshold": None,
+        "norm": {"kind": "L2, all blocks jointly, exact on the integer grid", "clip_norm": terms.clip_norm},
+        "mechanism": {
+            "name": "discrete Gaussian on the integer grid, exact sampler" if private else "none",
+            "grid_steps_per_clip_norm": terms.grid,
+            "random_bits": "AES-256-CTR, a fresh key from the operating system for each release"
+            if terms.noise is Noise.SECURE
+            else "AES-256-CTR keyed by the experiment's seed: NOT FOR RELEASE",
+            "normaliser": "constant",
+        },
+        "sampling": {"rule": "full participation", "enforced_by": "nobody: no amplification is claimed"},
+        "rounds": {"planned": closed["rounds"], "released": len(sealed) if private else closed["releases"]},
+        "participation_cap": "once per attempt, by the device's own ledger",
+        "epsilon": spent.epsilon if spent else None,
+        "epsilon_requested": terms.epsilon,
+        "delta": terms.delta,
+        "mu": mu if private else None,
+        "delta_curve": [[eps, delta_of(epsilon=eps, mu=mu)] for eps in _curve(terms.epsilon)] if private else [],
+        "accountant": {"name": ACCOUNTANT, "version": ACCOUNTANT_VERSION},
+        "second_accountant": closed.get("second_accountant"),
+        "implied_risk": _risk(mu) if private else None,
+        "releases": [_release(charge, sealed) for charge in charges],
+        "exclusions": [{"what": what, "reason": reason} for what, reason in EXCLUSIONS] + about.get("exclusions", []),
+        "population": {
+            "name": extract.population,
+            "other_runs": extract.other_runs,
+            "spent_epsilon": epsilon_of(mu=math.sqrt(extract.spent + extract.other_mu2), delta=terms.delta),
+            "spent_mu2": extract.spent + extract.other_mu2,
+            "budget_epsilon": budgets[-1]["epsilon"] if budgets else None,
+        },
+        "checkpoint": {"size": extract.checkpoint.size, "root": extract.checkpoint.root},
+        "witnesses": "none: rollback of the ledger is not checkable from this folder",
+        "audit": closed.get("audit", []),
+        "references": ["NIST SP 800-226 (2025)", "Dong, Roth and Su (2022)", "Canonne, Kamath and Steinke (2020)"],
+    }
+
+
+def sign_card(payload: Mapping[str, Any], key: SigningKey) -> bytes:
+    """The card as a file: the payload, the public key and the signature."""
+    signature = key.sign(CARD_TAG, canonical_json(dict(payload)))
+    return canonical_json({**payload, "public_key": key.public, "signature": signature})
+
+
+def verify_card(card: Mapping[str, Any], *, public_key: str) -> None:
+    """Check a card's signature.
+
+    Raises:
+        IntegrityError: changed, or not signed by that key.
+    """
+    payload = {name: value for name, value in card.items() if name not in ("public_key", "signature")}
+    verify(public_key, CARD_TAG, canonical_json(payload), str(card.get("signature", "")))
+
+
+def _stamp(terms: RunTerms) -> str | None:
+    """What must be said before anything else."""
+    if terms.dp is DpMode.OFF:
+        return "NO PRIVACY: dp off"
+    return "NOT FOR RELEASE: seeded noise" if terms.noise is Noise.SEEDED else None
+
+
+def _guarantee(terms: RunTerms, epsilon: float, mu: float) -> str:
+    """The guarantee, in words."""
+    two = epsilon_of(mu=2 * mu, delta=terms.delta)
+    accountant = f"{ACCOUNTANT} accountant (Gaussian differential privacy)"
+    return GUARANTEE.format(epsilon=epsilon, delta=terms.delta, accountant=accountant, two=two)
+
+
+def _event(charge: Mapping[str, Any]) -> GaussianEvent:
+    """The charged release, as the accountant counts it."""
+    facts = charge["facts"]
+    return GaussianEvent(
+        sensitivity=facts["sensitivity"],
+        sigma=facts["sigma"],
+        dimension=facts["dimension"],
+        round=charge["round"],
+        attempt=charge["attempt"],
+    )
+
+
+def _release(charge: Mapping[str, Any], sealed: set[tuple[int, int]]) -> dict[str, Any]:
+    """One charged attempt, as the card lists it."""
+    facts, place = charge["facts"], (charge["round"], charge["attempt"])
+    return {
+        "round": place[0],
+        "attempt": place[1],
+        "what": "noised sum of clipped contributions" if place in sealed else "void: charged, never released",
+        "mu2": charge["mu2"],
+        "sigma": facts["sigma"],
+        "sensitivity": facts["sensitivity"],
+        "dimension": facts["dimension"],
+        "sealed": place in sealed,
+        "plan_hash": charge["plan_hash"],
+    }
+
+
+def _curve(epsilon: float | None) -> Sequence[float]:
+    """The eps at which the delta curve is printed."""
+    top = epsilon or 1.0
+    return [round(top * step / 10, 6) for step in range(1, 16)]
+
+
+def _risk(mu: float) -> dict[str, float]:
+    """The most that any test of one user's presence can reach: the trade-off curve of mu-GDP (Dong et al. 2022)."""
+    normal = NormalDist()
+    return {
+        "tpr_at_fpr_0.001": normal.cdf(normal.inv_cdf(0.001) + mu),
+        "tpr_at_fpr_0.01": normal.cdf(normal.inv_cdf(0.01) + mu),
+        "advantage": 2 * normal.cdf(mu / 2) - 1,
+    }

@@ -1,0 +1,221 @@
+"""SimulationConfig: every setting of a simulated run, from TOML, a preset, the command line or Python.
+
+Unknown keys are refused, and every value is checked before anything is read or written.
+
+    >>> config = load_config("movies", {"privacy.epsilon": 1.0})
+    >>> config.privacy.epsilon, config.split.name
+    (1.0, 'strong')
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from palate_common.algorithms import algorithm_class
+from palate_common.errors import InputError
+from palate_common.plan import DpMode, Noise
+
+DEFAULT_PRESET = "movies"
+BASELINES = ("popularity", "noised_popularity", "item_knn", "ease", "ials", "device_only")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataConfig(_Section):
+    """Which log, and what its columns and kinds of event mean."""
+
+    name: str = "movielens-small"
+    """A registered set; `palate data list` names them."""
+    path: str | None = None
+    """A file or folder, used in the place of `name`."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Palate's column name -> the log's, where detection needs help."""
+    weights: dict[str, float] | None = None
+    """Weight by kind of event; "*" for the others. None: every interaction weighs 1."""
+    value_weights: dict[float, float] | None = None
+    """Weight by value, as steps: the largest step not above the value counts."""
+
+
+class PositivesConfig(_Section):
+    """What counts as a positive. Default: every interaction."""
+
+    threshold: float | None = None
+    """Least value that counts."""
+    combine: Literal["max", "sum"] = "max"
+    """How a user's events for one item make one weight."""
+    cap: float = Field(default=1e6, gt=0)
+    """Largest weight of a pair."""
+    half_life_days: float | None = Field(default=None, gt=0)
+    """An event loses half its weight for each of these, up to its user's latest event."""
+
+
+class FiltersConfig(_Section):
+    """Experiment preparation; listed on the card as not covered by the guarantee."""
+
+    user_core: int = Field(default=0, ge=0)
+    """Least distinct items of a user."""
+    item_core: int = Field(default=0, ge=0)
+    """Least distinct users of an item."""
+
+
+class SplitConfig(_Section):
+    """How users or events are held out."""
+
+    name: str = "strong"
+    """strong, leave-last-out, temporal, random or loo-heldout-excluded."""
+
+
+class PrivacyConfig(_Section):
+    """What is promised. Unit: user (one installation); adjacency: zero-out."""
+
+    epsilon: float = Field(default=5.0, gt=0)
+    """Of the whole run, popularity included. Not used with dp = "off"."""
+    delta: float | None = Field(default=None, gt=0, lt=1)
+    """None: min(1e-5, 1/(10 N)) for N training users."""
+    dp: DpMode = DpMode.CENTRAL
+    """Who adds the noise; "off" is for research and stamped on every artefact."""
+    noise: Noise = Noise.SECURE
+    """"seeded" repeats for the same seed and is not for release."""
+    population: str | None = None
+    """Whose ledger is charged. None: the data's name."""
+    lifetime_epsilon: float | None = Field(default=None, gt=0)
+    """Budget of the population over all its runs, at this run's delta; it can only be lowered later."""
+    grid: int = Field(default=2**20, ge=2**8, le=2**26)
+    """Grid steps per clip norm."""
+    cohort_floor: int = Field(default=1, ge=1)
+    """Fewer contributions than this, and a round releases nothing."""
+
+
+class AlgorithmConfig(_Section):
+    """What learns."""
+
+    name: str = "als"
+    """An installed algorithm."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Its own settings; see its `Settings`."""
+
+
+class EngineConfig(_Section):
+    """What carries the messages."""
+
+    name: Literal["local", "flower"] = "local"
+    """In-process Grid, or Flower's Ray simulation engine."""
+    users_per_node: int = Field(default=2048, ge=1)
+    """Simulated installations a node hosts; each is clipped by itself."""
+
+
+class EvaluationConfig(_Section):
+    """What is measured. Oracle metrics: simulation only, not covered by the guarantee."""
+
+    ks: tuple[int, ...] = Field(default=(10, 20), min_length=1)
+    """Lengths of the judged lists."""
+    baselines: tuple[str, ...] = BASELINES
+    """Which baselines are run beside; [] for none."""
+    projection: tuple[int, ...] = (1, 10, 100)
+    """Multiples of the population to project quality to; [] for none."""
+    save_recommendations: bool = False
+    """Write recommendations.csv.gz and split/."""
+    tensorboard: bool = False
+    """Write TensorBoard events too."""
+
+
+class SimulationConfig(_Section):
+    """One simulated run."""
+
+    data: DataConfig = DataConfig()
+    positives: PositivesConfig = PositivesConfig()
+    filters: FiltersConfig = FiltersConfig()
+    split: SplitConfig = SplitConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
+    algorithm: AlgorithmConfig = AlgorithmConfig()
+    engine: EngineConfig = EngineConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seed of the split, public randomness, ties and bootstrap; never of a release's noise."""
+
+
+def preset_names() -> tuple[str, ...]:
+    """Names of the presets that come with Palate."""
+    folder = resources.files("palate_sim") / "presets"
+    return tuple(sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml")))
+
+
+def load_config(base: str | None = None, overrides: Mapping[str, Any] | None = None) -> SimulationConfig:
+    """A configuration from a preset's name or a TOML file, with dotted keys overridden.
+
+    Raises:
+        InputError: unknown preset, unreadable file, unknown key, or a value out of range.
+    """
+    tree = _read(base)
+    for key, value in (overrides or {}).items():
+        _set(tree, key, value)
+    return build_config(tree)
+
+
+def build_config(tree: Mapping[str, Any]) -> SimulationConfig:
+    """Validate a nested mapping, the algorithm's own settings included."""
+    try:
+        config = SimulationConfig.model_validate(tree)
+        settings = algorithm_class(config.algorithm.name).Settings.model_validate(config.algorithm.settings)
+    except ValidationError as error:
+        raise InputError(_one_line(error)) from None
+    del settings
+    unknown = [name for name in config.evaluation.baselines if name not in BASELINES]
+    if unknown:
+        raise InputError(f"`evaluation.baselines` must be among {', '.join(BASELINES)}, got {unknown[0]!r}")
+    return config
+
+
+def _read(base: str | None) -> dict[str, Any]:
+    """The tree of a preset or a TOML file."""
+    if base is None:
+        return {}
+    if base in preset_names():
+        return tomllib.loads((resources.files("palate_sim") / "presets" / f"{base}.toml").read_text(encoding="utf-8"))
+    if not base.endswith(".toml"):
+        raise InputError(f"`preset` must be one of {', '.join(preset_names())} or a .toml file, got {base!r}")
+    try:
+        return tomllib.loads(Path(base).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"the configuration must be a readable file, got {base}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"the configuration {base} must be TOML: {error}") from None
+
+
+def _set(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key in a nested mapping."""
+    *path, last = key.split(".")
+    for part in path:
+        tree = tree.setdefault(part, {})
+        if not isinstance(tree, dict):
+            raise InputError(f"`{key}` must name a setting, but `{part}` is a value")
+    tree[last] = value
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """One `key=value` of the command line; the value is read as TOML, or else taken as text."""
+    key, separator, value = text.partition("=")
+    if not separator or not key.strip():
+        raise InputError(f"`--set` must be key=value, got {text!r}")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value
+
+
+def _one_line(error: ValidationError) -> str:
+    """The first thing wrong, in one line."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"`{key}` is not a setting of Palate, got {first['input']!r:.60}"
+    reason = first["msg"].replace("Input should be", "must be")
+    return f"`{key}` {reason}, got {first['input']!r:.60}".replace("\n", " ")

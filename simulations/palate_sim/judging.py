@@ -1,0 +1,122 @@
+"""Judging: a trained model and its baselines on the held-out users. Oracle metrics: simulation only, never released."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from palate_sim.baselines import fit_baselines
+from palate_sim.config import SimulationConfig
+from palate_sim.evaluation import Scorer, evaluate, evaluate_sampled
+from palate_sim.preparation import Prepared
+from palate_sim.ranking_runs import Evaluation
+from palate_sim.rehearsal import rehearse
+from palate_sim.splits import Heldout, Split
+
+USERS_AT_ONCE = 512
+
+Notify = Callable[[Mapping[str, Any]], None]
+
+
+def judge(scorer: Scorer, heldout: Heldout, split: Split, *, ks: Sequence[int], seed: int) -> Evaluation:
+    """Evaluate by the split's own protocol; the same seed breaks ties alike for every scorer."""
+    rng = np.random.default_rng([seed, 1])
+    if split.sampled_negatives is not None:
+        return evaluate_sampled(scorer, heldout, train=split.train, negatives=split.sampled_negatives, ks=ks, rng=rng)
+    return evaluate(scorer, heldout, train=split.train, ks=ks, rng=rng)
+
+
+def summary(evaluation: Evaluation, seed: int) -> dict[str, dict[str, float | None]]:
+    """Every metric with its 95 % bootstrap interval over users; list metrics have none."""
+    table: dict[str, dict[str, float | None]] = {}
+    for name, mean in evaluation.table().items():
+        low, high = (None, None)
+        if name in evaluation.values:
+            low, high = evaluation.interval(name, np.random.default_rng([seed, 2]))
+        table[name] = {"mean": float(mean), "low": low, "high": high}
+    return table
+
+
+def headline(split: Split, ks: Sequence[int]) -> str:
+    """The metric a run is summarised by: recall_capped at the longest list, as this split measures it."""
+    suffix = "" if split.sampled_negatives is None else f"[{split.sampled_negatives} negatives]"
+    return f"recall_capped@{max(ks)}{suffix}"
+
+
+def by_decile(evaluations: Mapping[str, Evaluation], metric: str) -> dict[str, dict[str, list[float]]]:
+    """One metric by decile of users' activity, for each model."""
+    return {name: {metric: [part.mean for part in e.by_decile(metric)]} for name, e in evaluations.items()}
+
+
+def by_group(evaluation: Evaluation, metric: str) -> dict[str, dict[str, float]]:
+    """One metric by each group of users that the data names."""
+    return {key: {part.label: part.mean for part in parts} for key, parts in evaluation.by_group(metric).items()}
+
+
+def judge_baselines(
+    config: SimulationConfig, prepared: Prepared, *, epsilon: float | None, delta: float, notify: Notify
+) -> dict[str, Evaluation]:
+    """Fit and evaluate the configured baselines, noised popularity at the same budget among them."""
+    split, evaluations = prepared.split, {}
+    metric = headline(split, config.evaluation.ks)
+    for name in config.evaluation.baselines:
+        scorer: Scorer
+        if name == "noised_popularity":
+            if epsilon is None:
+                continue
+            scorer = rehearse(
+                split.train, algorithm="popularity", settings={}, epsilon=epsilon, delta=delta, seed=config.seed
+            )
+        else:
+            scorer = fit_baselines([name], split, seed=config.seed, items=prepared.features)[name]
+        evaluations[name] = judge(scorer, split.test, split, ks=config.evaluation.ks, seed=config.seed)
+        notify({"event": "baseline", "name": name, metric: evaluations[name].mean(metric)})
+    return evaluations
+
+
+def project(
+    config: SimulationConfig, prepared: Prepared, *, epsilon: float, delta: float, metric: str
+) -> list[dict[str, float]]:
+    """Quality at this epsilon with multiples of the users, everybody else behaving like these."""
+    split, points = prepared.split, []
+    for factor in config.evaluation.projection:
+        model = rehearse(
+            split.train,
+            algorithm=config.algorithm.name,
+            settings=config.algorithm.settings,
+            epsilon=epsilon,
+            delta=delta,
+            population=factor,
+            seed=config.seed,
+        )
+        quality = judge(model, split.test, split, ks=config.evaluation.ks, seed=config.seed).mean(metric)
+        points.append({"users": split.train.n_users * factor, "factor": factor, metric: quality})
+    return points
+
+
+def validation_quality(scorer: Scorer, split: Split, config: SimulationConfig, metric: str) -> float | None:
+    """The headline metric on the validation users, or None where the split has none."""
+    if split.validation is None:
+        return None
+    return judge(scorer, split.validation, split, ks=config.evaluation.ks, seed=config.seed).mean(metric)
+
+
+def percentile_rank(scorer: Scorer, heldout: Heldout) -> float:
+    """Where held-out items are ranked on average, 0 the top and 1 the end: a loss that needs no score scale.
+
+    Expected percentile ranking, Hu, Koren and Volinsky (2008), equation 8.
+    """
+    total, count = 0.0, 0
+    for first in range(0, heldout.foldin.n_users, USERS_AT_ONCE):
+        part = slice(first, first + USERS_AT_ONCE)
+        foldin, target = heldout.foldin.users(part), heldout.target.users(part)
+        scores = np.array(scorer.scores(foldin), np.float64)
+        scores[foldin.dense()] = -np.inf
+        ranks = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1)
+        last = np.maximum(scores.shape[1] - foldin.counts() - 1, 1)
+        owners = target.owners()
+        total += float((ranks[owners, target.indices] / last[owners]).sum())
+        count += target.nnz
+    return total / max(count, 1)

@@ -1,0 +1,71 @@
+"""Rehearsal: the same learning as a run, in memory, with repeatable noise and no ledger. Nothing of it may be released.
+
+For what surrounds a run: noised popularity at the same budget, quality against eps, and what more users would buy.
+Contribution, clipping, grid and noise are the very functions of the path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from palate_common.accounting import mu_of, sigma_for
+from palate_common.algorithms import PublicFacts, make_algorithm
+from palate_common.canonical import canonical_json
+from palate_common.clipping import clip
+from palate_common.discrete_gaussian import sample_discrete_gaussian
+from palate_common.interactions import Interactions
+from palate_common.model import GlobalModel, ModelHeader
+from palate_common.randomness import SeededSource
+from palate_common.update import layout_size, split_vector
+
+GRID = 2**20
+
+
+def rehearse(
+    train: Interactions,
+    *,
+    algorithm: str,
+    settings: Mapping[str, Any],
+    epsilon: float | None,
+    delta: float,
+    population: int = 1,
+    seed: int = 0,
+) -> GlobalModel:
+    """Train in memory.
+
+    Args:
+        train: the training users' interactions.
+        algorithm: an installed algorithm.
+        settings: its settings.
+        epsilon: of the whole run, user-level, zero-out; None without noise.
+        delta: its delta.
+        population: project to this many times the users: every sum is multiplied, the noise stays. The assumption is
+            that the others behave like these.
+        seed: of public randomness and of the noise.
+    """
+    mu = None if epsilon is None else mu_of(epsilon=epsilon, delta=delta)
+    facts = PublicFacts(n_users=train.n_users * population, n_items=train.n_items, mu=mu, seed=seed)
+    learner = make_algorithm(algorithm, settings, facts)
+    state = learner.start()
+    for round_, share in enumerate(learner.shares):
+        layout = learner.layout(state, round_)
+        clipped = clip(learner.contribute(state, round_, train), layout, clip_norm=1.0, grid=GRID)
+        steps, sigma = clipped.total() * population, 0
+        if mu is not None:
+            sigma = sigma_for(mu_r=mu * math.sqrt(share), sensitivity=GRID)
+            scope = canonical_json([algorithm, dict(settings), seed, round_, population])
+            source = SeededSource(hashlib.sha256(b"palate/rehearsal/1" + scope).digest())
+            steps = steps + sample_discrete_gaussian(layout_size(layout), sigma=sigma, source=source)
+        blocks = split_vector(steps, layout)
+        units = {spec.name: 1.0 / (GRID * spec.weight) for spec in layout}
+        sums = {name: blocks[name].astype(np.float64) * unit for name, unit in units.items()}
+        state = learner.release(state, round_, sums, {name: sigma * unit for name, unit in units.items()})
+    header = ModelHeader(
+        algorithm=algorithm, settings=dict(settings), facts=facts, releases=len(learner.shares), catalogue=""
+    )
+    return GlobalModel(header, state)

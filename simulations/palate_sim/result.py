@@ -1,0 +1,93 @@
+"""Result: what a simulated run gives back, in Python and in a notebook."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from palate_common.model import GlobalModel
+from palate_common.signing import SigningKey
+from palate_server.registry import load_model
+from palate_sim.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from palate_sim.plots import Plots
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run.
+
+    Attributes:
+        folder: its run folder, with the report, the model, the card and the ledger extract.
+        summary: what result.json holds.
+        card: the signed privacy card.
+    """
+
+    folder: Path
+    summary: Mapping[str, Any] = field(repr=False)
+    card: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metric -> mean over the test users."""
+        return {name: value["mean"] for name, value in self.summary["metrics"].items()}
+
+    @property
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """Baseline -> metric -> mean over the test users."""
+        return {
+            name: {metric: value["mean"] for metric, value in table.items()}
+            for name, table in self.summary["baselines"].items()
+        }
+
+    @property
+    def epsilon(self) -> float | None:
+        """What the run cost each installation at `summary["delta"]`: user-level, zero-out; None with dp off."""
+        epsilon: float | None = self.summary["epsilon"]
+        return epsilon
+
+    @cached_property
+    def model(self) -> GlobalModel:
+        """The published model, its signature verified."""
+        return load_model(self.folder / "model", public_key=self._public_key)[0]
+
+    @cached_property
+    def items(self) -> tuple[str, ...]:
+        """Item ids in the model's row order."""
+        return load_model(self.folder / "model", public_key=self._public_key)[1]
+
+    @cached_property
+    def plots(self) -> Plots:
+        """The run's figures: `result.plots.quality()` and its siblings."""
+        from palate_sim.plots import Plots
+
+        return Plots(self.summary, self.card)
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.folder / "report.html"
+
+    @property
+    def _public_key(self) -> str:
+        return SigningKey.load(RunFolder(self.folder).key_file).public
+
+    def __repr__(self) -> str:
+        """The headline in one line."""
+        metric = self.summary["metric"]
+        return (
+            f"<palate run on {self.summary['name']}: {metric} {self.metrics[metric]:.4f}, epsilon {self.epsilon} at "
+            f"delta {self.summary['delta']:g} (user-level, zero-out), {self.folder}>"
+        )
+
+    @classmethod
+    def read(cls, folder: Path) -> Result:
+        """Read a finished run's folder."""
+        summary = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        card = json.loads((folder / "privacy_card.json").read_text(encoding="utf-8"))
+        return cls(folder, summary, card)

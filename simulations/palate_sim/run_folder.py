@@ -1,0 +1,115 @@
+"""RunFolder: where one run's files live, and whether a folder may be used for it.
+
+run.json        configuration and data fingerprint, written first; makes the folder a run folder
+key             the run-local release key (mode 0600)
+shards.npz      training histories of the simulated devices, removed when the run ends
+devices.db      the simulated devices' own ledger
+releases/ model/ ledger.json privacy_card.json result.json report.html events.jsonl
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from palate_common.canonical import canonical_json
+from palate_common.errors import InputError
+from palate_common.files import write_durably
+from palate_common.signing import SigningKey
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def run_file(self) -> Path:
+        """Configuration and fingerprint."""
+        return self.path / "run.json"
+
+    @property
+    def key_file(self) -> Path:
+        """The run-local release key."""
+        return self.path / "key"
+
+    @property
+    def shards(self) -> Path:
+        """Training histories of the simulated devices."""
+        return self.path / "shards.npz"
+
+    @property
+    def devices(self) -> Path:
+        """The simulated devices' own ledger."""
+        return self.path / "devices.db"
+
+    @property
+    def events(self) -> Path:
+        """Progress, one JSON object a line."""
+        return self.path / "events.jsonl"
+
+    def read(self) -> dict[str, Any]:
+        """What the run was started with.
+
+        Raises:
+            InputError: not the folder of a run.
+        """
+        try:
+            started: dict[str, Any] = json.loads(self.run_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise InputError(f"`--resume` needs a run folder with its run.json, got {self.path}") from None
+        return started
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write one file, whole or not at all."""
+        write_durably(self.path / name, data)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has its result."""
+        return (self.path / "result.json").exists()
+
+
+def default_folder(name: str) -> Path:
+    """runs/<name>-<UTC time>."""
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "run"
+    return Path("runs") / f"{safe}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def check_new(path: Path) -> None:
+    """Refuse a folder that holds something else, before anything is computed.
+
+    Raises:
+        InputError: a file, a folder with content, or not writable.
+    """
+    if path.is_dir():
+        if RunFolder(path).run_file.exists():
+            raise InputError(f"`--out` holds a run already; use --resume to go on with it, or another folder: {path}")
+        if any(path.iterdir()):
+            raise InputError(f"`--out` must be a new or empty folder, got one with other content: {path}")
+    elif path.exists():
+        raise InputError(f"`--out` must be a folder, got a file: {path}")
+
+
+def create(path: Path, started: Mapping[str, Any]) -> RunFolder:
+    """Make a run folder with its key; `run.json` comes last, so that a folder with it is complete.
+
+    Raises:
+        InputError: not writable, or in use.
+    """
+    check_new(path)
+    folder = RunFolder(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        SigningKey.generate().save(folder.key_file)
+        folder.write("run.json", canonical_json(dict(started)))
+    except OSError as error:
+        raise InputError(f"`--out` must be writable, got {path}: {error.strerror}") from None
+    return folder
