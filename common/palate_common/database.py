@@ -157,6 +157,8 @@ def _address(path: str, read_only: bool) -> str:
     if path == ":memory:":
         return "file::memory:"
     file = Path(path).absolute()
+    if file.is_dir():
+        raise InputError(f"the ledger must be a writable file in an existing folder, got a folder: {path}")
     if not read_only:
         return f"{file.as_uri()}?mode=rwc"
     # On a read-only disk SQLite can't make the WAL's index; without a WAL the file can't change there either.

@@ -152,6 +152,7 @@ class DeviceLedger:
             RefusedError: a device has taken part in this (run, round, attempt) or a later one; nobody is charged.
         """
         round_, attempt, n_bytes = operator.index(round_), operator.index(attempt), operator.index(n_bytes)
+        mu2 = float(mu2)
         _check(plan_hash, run, round_, attempt, mu2, n_bytes)
         ids, place = _sorted_ids(devices)
         with self._view(write=True) as connection:
@@ -162,7 +163,7 @@ class DeviceLedger:
                 )
             allowed = self._tally.affords(rows, mu2)
             if allowed.any():
-                values = (run, round_, attempt, plan_hash, float(mu2), n_bytes, time.time(), _pack(ids[allowed]))
+                values = (run, round_, attempt, plan_hash, mu2, n_bytes, time.time(), _pack(ids[allowed]))
                 connection.execute(
                     "INSERT INTO charges(run, round, attempt, plan_hash, mu2, n_bytes, time, devices)"
                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

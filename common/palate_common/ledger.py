@@ -46,10 +46,12 @@ _SCHEMA = (
     " leaf BLOB NOT NULL, chain BLOB NOT NULL)",
     "CREATE TABLE head(one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL, root TEXT NOT NULL)",
     "INSERT INTO head VALUES (1, 0, '')",
-    # The rules refuse these first; the indexes and triggers also stop a program that doesn't know the rules.
+    # The rules refuse all this first; indexes and triggers also stop a program that doesn't know them.
     "CREATE UNIQUE INDEX one_run ON entries(run, kind) WHERE kind IN ('open', 'close')",
     "CREATE UNIQUE INDEX one_charge ON entries(run, round, attempt) WHERE kind = 'charge'",
     "CREATE UNIQUE INDEX one_seal ON entries(run, round, attempt) WHERE kind = 'seal'",
+    "CREATE TRIGGER at_end BEFORE INSERT ON entries WHEN NEW.seq != 1 + coalesce((SELECT max(seq) FROM entries), -1)"
+    " BEGIN SELECT RAISE(ABORT, 'entries are appended'); END",
     "CREATE TRIGGER no_update BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'entries are final'); END",
     "CREATE TRIGGER no_delete BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'entries are final'); END",
 )
@@ -95,13 +97,10 @@ class Ledger:
         self._log = Log()
         self._database = Database(path, kind=_KIND, schema=_SCHEMA, read_only=read_only)
         try:
-            with self._view() as connection:
-                empty = self._log.size == 0
-            if empty and not read_only:
-                with self._view(write=True) as connection:
-                    if self._log.size == 0:  # nobody was faster
-                        created = datetime.now(UTC).isoformat(timespec="seconds")
-                        self._append(connection, kind="population", population=population, created=created)
+            with self._view(write=not read_only) as connection:
+                if self._log.size == 0 and not read_only:
+                    created = datetime.now(UTC).isoformat(timespec="seconds")
+                    self._append(connection, kind="population", population=population, created=created)
             found = self._log.history.population
             if found is None or population not in (None, found):
                 raise InputError(
@@ -287,7 +286,11 @@ class Ledger:
 
     def _catch_up(self, connection: sqlite3.Connection) -> None:
         """Replay the rows that memory lacks, all of them on open, and check them against the head."""
-        rows = connection.execute("SELECT * FROM entries WHERE seq >= ? ORDER BY seq", (self._log.size,))
+        rows = connection.execute("SELECT * FROM entries WHERE seq >= ? ORDER BY seq", (self._log.size - 1,))
+        if self._log.size:
+            last = rows.fetchone()
+            if last is None or last[-2:] != (self._log.leaves[-1], self._log.chain):
+                raise tampered(self._log.size - 1, "it was something else a moment ago")
         for seq, *columns, leaf, chain in rows:
             self._log.replay(seq, columns, leaf, chain)
         head = connection.execute("SELECT size, root FROM head").fetchall()

@@ -1,0 +1,291 @@
+import doctest
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from palate_common import device_ledger as module
+from palate_common.device_ledger import DeviceLedger
+from palate_common.errors import InputError, IntegrityError, RefusedError
+from palate_common.merkle import Checkpoint
+
+HASH = "ab" * 32
+
+
+def charge(
+    ledger: DeviceLedger,
+    round_: int = 0,
+    attempt: int = 0,
+    *,
+    run: str = "a",
+    mu2: float = 0.25,
+    devices: Sequence[int] | range | npt.NDArray[np.int64] = range(4),
+) -> list[bool]:
+    mask = ledger.charge(HASH, run=run, round_=round_, attempt=attempt, mu2=mu2, n_bytes=100, devices=devices)
+    assert mask.dtype == np.bool_
+    return [bool(allowed) for allowed in mask]
+
+
+def test_the_docstring_runs() -> None:
+    assert doctest.testmod(module).failed == 0
+
+
+def test_a_participation_leaves_a_receipt(tmp_path: Path) -> None:
+    before = time.time()
+    with DeviceLedger(tmp_path / "device.db") as ledger:
+        assert charge(ledger, devices=[7]) == [True]
+        assert charge(ledger, 1, mu2=0.5, devices=[7, 3]) == [True, True]
+    with DeviceLedger(tmp_path / "device.db") as ledger:
+        first, second = ledger.receipts(7)
+        assert (first.run, first.round, first.attempt, first.plan_hash, first.mu2, first.n_bytes) == (
+            "a",
+            0,
+            0,
+            HASH,
+            0.25,
+            100,
+        )
+        assert second.round == 1
+        assert before <= first.time <= second.time <= time.time()
+        assert [receipt.round for receipt in ledger.receipts(3)] == [1]
+        assert ledger.receipts(4) == []
+        assert (ledger.spent(7), ledger.spent(3), ledger.spent(4)) == (0.75, 0.5, 0.0)
+
+
+def test_a_charge_is_on_disk_when_it_returns(tmp_path: Path) -> None:
+    with DeviceLedger(tmp_path / "device.db") as ledger:
+        charge(ledger)
+        for suffix in ("", "-wal"):  # what a power cut would leave
+            shutil.copy(f"{tmp_path / 'device.db'}{suffix}", f"{tmp_path / 'copy.db'}{suffix}")
+    with DeviceLedger(tmp_path / "copy.db") as copy:
+        assert copy.spent(3) == 0.25
+
+
+@pytest.mark.parametrize(("durable", "level"), [(True, 2), (False, 1)])
+def test_durable_is_full(tmp_path: Path, durable: bool, level: int) -> None:
+    with DeviceLedger(tmp_path / "device.db", durable=durable) as ledger, ledger._database.transaction() as connection:
+        assert connection.execute("PRAGMA synchronous").fetchone() == (level,)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_round_and_attempt_only_go_up(tmp_path: Path) -> None:
+    with DeviceLedger(tmp_path / "device.db") as ledger:
+        charge(ledger, 1, 1, devices=[1, 2])
+        charge(ledger, 2, 0, devices=[2, 3])
+        for round_, attempt, devices in [
+            (1, 1, [1]),
+            (1, 0, [1]),
+            (0, 9, [1]),
+            (2, 0, [2]),
+            (2, 0, [9, 1, 3]),
+            (1, 2, [3]),
+        ]:
+            with pytest.raises(RefusedError, match=r"\A[^\n]+\Z"):
+                charge(ledger, round_, attempt, devices=devices)
+        assert ledger.spent(9) == 0.0  # nobody is charged in a refused batch
+        assert charge(ledger, 1, 2, devices=[1, 9]) == [True, True]
+        assert charge(ledger, 0, 0, run="b", devices=[1, 2, 3]) == [True] * 3
+    with DeviceLedger(tmp_path / "device.db") as ledger:
+        with pytest.raises(RefusedError):
+            charge(ledger, 2, 0, devices=[3])
+        with pytest.raises(RefusedError):
+            charge(ledger, 0, 0, run="b", devices=[3])
+
+
+def test_charges_never_exceed_a_limit(tmp_path: Path) -> None:
+    with DeviceLedger(tmp_path / "device.db", limit_mu2=0.5) as ledger:
+        assert charge(ledger, 0, devices=[1, 2]) == [True, True]
+        assert charge(ledger, 0, run="b", devices=[3, 2]) == [True, True]
+        assert charge(ledger, 1, devices=[2, 9, 1, 3]) == [False, True, True, True]
+        assert [ledger.spent(device) for device in (1, 2, 3, 9)] == [0.5, 0.5, 0.5, 0.25]
+        assert charge(ledger, 2, mu2=0.26, devices=[9]) == [False]
+        assert charge(ledger, 2, devices=[9]) == [True]  # a charge that was refused doesn't raise the mark
+        assert charge(ledger, 3, mu2=0.0, devices=[9]) == [True]
+        assert len(ledger.receipts(2)) == 2
+
+
+def test_participations_never_exceed_their_number(tmp_path: Path) -> None:
+    for _ in range(2):
+        with DeviceLedger(tmp_path / "device.db", max_participations=2) as ledger:
+            rounds = len(ledger.receipts(1))
+            if rounds == 0:
+                assert charge(ledger, 0, devices=[1, 2]) == [True, True]
+                assert charge(ledger, 1, mu2=0.0, devices=[1]) == [True]
+            else:
+                assert charge(ledger, 0, run="b", devices=[1, 2, 3]) == [False, True, True]
+                assert charge(ledger, 2, devices=[1]) == [False]
+    with DeviceLedger(":memory:", max_participations=0) as ledger:
+        assert charge(ledger) == [False] * 4
+
+
+@pytest.mark.parametrize(
+    "devices",
+    [
+        [],
+        range(5),
+        range(9, 1, -2),
+        [5, -3, 2**62, -(2**63), 2**63 - 1],
+        np.array([4, 2, 9], dtype=np.uint16),
+        (3, 1),
+        np.random.default_rng(1).permutation(10_000)[:3000],
+    ],
+)
+def test_any_ids_in_any_order(tmp_path: Path, devices: Sequence[int]) -> None:
+    with DeviceLedger(tmp_path / "device.db", max_participations=1) as ledger:
+        some = [int(device) for device in devices][::2]
+        assert charge(ledger, devices=some) == [True] * len(some)
+        expected = [at % 2 == 1 for at in range(len(devices))]
+        assert charge(ledger, 1, devices=devices) == expected
+    with DeviceLedger(tmp_path / "device.db") as ledger:
+        for at, device in enumerate(devices[:20]):
+            assert [receipt.round for receipt in ledger.receipts(int(device))] == [at % 2]
+
+
+@pytest.mark.parametrize(
+    "devices", [[1, 1], [1.0], ["1"], [[1]], [True], [2**63], [None], np.array([1], dtype=np.uint64), [[1], [1, 2]]]
+)
+def test_ids_that_are_none(devices: Sequence[int]) -> None:
+    with DeviceLedger(":memory:") as ledger:
+        with pytest.raises(InputError, match=r"\A`devices` must[^\n]*\Z"):
+            charge(ledger, devices=devices)
+        assert ledger.receipts(1) == []
+
+
+def test_arguments_out_of_range() -> None:
+    with DeviceLedger(":memory:") as ledger:
+        for mu2 in (-1.0, float("nan"), float("inf")):
+            with pytest.raises(InputError, match="`mu2`"):
+                charge(ledger, mu2=mu2)
+        for round_, attempt in ((-1, 0), (0, -1), (2**31, 0)):
+            with pytest.raises(InputError, match="`round_` and `attempt`"):
+                charge(ledger, round_, attempt)
+        with pytest.raises(InputError, match="`run`"):
+            charge(ledger, run="")
+        with pytest.raises(InputError, match="`n_bytes`"):
+            ledger.charge(HASH, run="a", round_=0, attempt=0, mu2=0.1, n_bytes=-1, devices=[1])
+    for limit in (-1.0, float("nan")):
+        with pytest.raises(InputError, match="`limit_mu2`"):
+            DeviceLedger(":memory:", limit_mu2=limit)
+    with pytest.raises(InputError, match="`max_participations`"):
+        DeviceLedger(":memory:", max_participations=-1)
+
+
+def test_a_batch_is_its_devices_one_by_one(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    with (
+        DeviceLedger(tmp_path / "batch.db", limit_mu2=1.0, max_participations=7) as batch,
+        DeviceLedger(tmp_path / "single.db", limit_mu2=1.0, max_participations=7) as single,
+    ):
+        for round_ in range(20):
+            devices = rng.choice(12, size=6, replace=False)
+            mu2 = float(rng.choice([0.1, 0.2, 0.05]))
+            together = charge(batch, round_, mu2=mu2, devices=devices)
+            alone = [charge(single, round_, mu2=mu2, devices=[int(device)])[0] for device in devices]
+            assert together == alone
+        for device in range(12):
+            assert batch.spent(device) == single.spent(device) <= 1.0
+
+
+def test_the_log_a_device_was_shown_only_grows(tmp_path: Path) -> None:
+    first, second = Checkpoint(5, "aa" * 32), Checkpoint(9, "bb" * 32)
+    with DeviceLedger(tmp_path / "device.db") as ledger:
+        assert ledger.seen_checkpoint("readers") is None
+        assert ledger.seen_payload("readers") is None
+        ledger.see("readers", first, b"signed 1")
+        ledger.see("readers", second, b"signed 2")
+        ledger.see("readers", second, b"signed again")
+        ledger.see("writers", first)
+    with DeviceLedger(tmp_path / "device.db") as ledger:
+        assert ledger.seen_checkpoint("readers") == second
+        assert ledger.seen_payload("readers") == b"signed 2"
+        assert ledger.seen_checkpoint("writers") == first
+        with pytest.raises(RefusedError, match=r"\A[^\n]*rolled back\Z"):
+            ledger.see("readers", first)
+        with pytest.raises(RefusedError, match=r"\A[^\n]*forked\Z"):
+            ledger.see("readers", Checkpoint(9, "cc" * 32))
+        assert ledger.seen_checkpoint("readers") == second
+
+
+def test_files_that_are_no_device_ledger(tmp_path: Path) -> None:
+    from palate_common.ledger import Ledger
+
+    Ledger(tmp_path / "ledger.db", population="readers").close()
+    for path in (tmp_path / "ledger.db", tmp_path, tmp_path / "no" / "folder"):
+        with pytest.raises(InputError, match=r"\Athe ledger must be[^\n]*\Z"):
+            DeviceLedger(path)
+
+
+def test_damaged_devices_are_an_integrity_error(tmp_path: Path) -> None:
+    for damage in ("zeroblob(9)", "'text'", "substr(devices, 1, 9)"):
+        path = tmp_path / f"{len(damage)}.db"
+        with DeviceLedger(path) as ledger:
+            charge(ledger)
+        connection = sqlite3.connect(path)
+        connection.execute(f"UPDATE charges SET devices = {damage}")  # noqa: S608  # three fixed texts
+        connection.commit()
+        connection.close()
+        with DeviceLedger(path) as ledger, pytest.raises(IntegrityError, match=r"\A[^\n]*damaged bytes\Z"):
+            ledger.receipts(1)
+
+
+def test_two_handles_share_limits_and_marks(tmp_path: Path) -> None:
+    with (
+        DeviceLedger(tmp_path / "device.db", max_participations=3) as one,
+        DeviceLedger(tmp_path / "device.db", max_participations=3) as two,
+    ):
+        assert charge(one, 0) == [True] * 4
+        with pytest.raises(RefusedError):
+            charge(two, 0)
+        assert charge(two, 1) == [True] * 4
+        assert charge(one, 2) == [True] * 4
+        assert charge(two, 3) == [False] * 4
+
+
+PARTICIPANT = """
+import sys
+from palate_common.device_ledger import DeviceLedger
+
+with DeviceLedger(sys.argv[1], max_participations=50) as ledger:
+    for round_ in range(30):
+        place = {"run": sys.argv[2], "round_": round_, "attempt": 0}
+        mask = ledger.charge("ab" * 32, **place, mu2=0.25, n_bytes=1, devices=range(round_ % 3, 200))
+        print(int(mask.sum()), flush=True)
+"""
+
+
+def test_several_processes_share_one_file(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-c", PARTICIPANT, str(tmp_path / "device.db")]
+    workers = [
+        subprocess.Popen([*command, f"run-{i}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for i in range(3)
+    ]
+    total = 0
+    for worker in workers:
+        output, errors = worker.communicate(timeout=120)
+        assert worker.returncode == 0, errors
+        total += sum(map(int, output.split()))
+    with DeviceLedger(tmp_path / "device.db") as ledger:
+        counts = [len(ledger.receipts(device)) for device in range(200)]
+        assert max(counts) == 50
+        assert sum(counts) == total
+        for device in (0, 1, 199):
+            places = [(receipt.run, receipt.round) for receipt in ledger.receipts(device)]
+            assert len(set(places)) == len(places)
+
+
+def test_a_participation_costs_less_than_two_microseconds(tmp_path: Path) -> None:
+    seconds = []
+    for repeat in range(3):
+        with DeviceLedger(tmp_path / f"{repeat}.db", limit_mu2=10.0) as ledger:
+            start = time.process_time()
+            for round_ in range(3):
+                charge(ledger, round_, devices=range(4832))
+            seconds.append(time.process_time() - start)
+    assert min(seconds) / (3 * 4832) < 2e-6

@@ -1,0 +1,262 @@
+import doctest
+import math
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from palate_common import history
+from palate_common.canonical import read_canonical
+from palate_common.errors import BudgetError, InputError
+from palate_common.history import BudgetEntry, Entry, History, entry_from, total_mu2
+
+HASH = "ab" * 32
+
+
+def population() -> dict[str, Any]:
+    return {"kind": "population", "population": "readers", "created": "2025-01-01T00:00:00+00:00"}
+
+
+def opening(run: str = "a") -> dict[str, Any]:
+    return {"kind": "open", "run": run, "facts": {}}
+
+
+def closing(run: str = "a") -> dict[str, Any]:
+    return {"kind": "close", "run": run, "facts": {}}
+
+
+def budget(mu2: float = 1.0) -> dict[str, Any]:
+    return {"kind": "budget", "mu2": mu2, "epsilon": 1.0, "delta": 1e-5}
+
+
+def charge(
+    round_: int = 0, attempt: int = 0, *, run: str = "a", mu2: float = 0.25, limit: float | None = 1.0
+) -> dict[str, Any]:
+    place = {"run": run, "round": round_, "attempt": attempt}
+    return {"kind": "charge", **place, "plan_hash": HASH, "mu2": mu2, "run_limit": limit, "facts": {}}
+
+
+def seal(round_: int = 0, attempt: int = 0, *, run: str = "a") -> dict[str, Any]:
+    return {"kind": "seal", "run": run, "round": round_, "attempt": attempt, "release_hash": HASH}
+
+
+def after(*entries: dict[str, Any]) -> History:
+    state = History()
+    for seq, fields in enumerate([population(), *entries]):
+        state.record(entry_from({"seq": seq, **fields}))
+    return state
+
+
+def admits(state: History, fields: dict[str, Any]) -> None:
+    state.admit(entry_from({"seq": 99, **fields}))
+
+
+def test_the_docstring_runs() -> None:
+    assert doctest.testmod(history).failed == 0
+
+
+def test_an_entry_is_its_leaf() -> None:
+    for fields in (population(), opening(), budget(), charge(limit=None), seal(), closing()):
+        entry: Entry = entry_from({"seq": 3, **fields})
+        assert read_canonical(entry.leaf()) == entry.body
+        assert entry_from(entry.body) == entry
+        assert entry.body["kind"] == fields["kind"]
+    first = entry_from({"seq": 0, **population()}).body
+    assert (first["unit"], first["adjacency"]) == ("user", "zero-out")
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        (charge(mu2=0.0), "mu2"),
+        (charge(mu2=-1.0), "mu2"),
+        (charge(mu2=math.nan), "mu2"),
+        (charge(mu2=math.inf), "mu2"),
+        (charge(limit=0.0), "run_limit"),
+        (charge(limit=math.inf), "run_limit"),
+        (charge(limit=math.nan), "run_limit"),
+        (charge(-1), "round"),
+        (charge(2**31), "round"),
+        (charge(0, -1), "attempt"),
+        (charge() | {"round": True}, "round"),
+        (charge() | {"round": 1.0}, "round"),
+        (charge() | {"mu2": "1"}, "mu2"),
+        (charge() | {"plan_hash": "AB" * 32}, "plan_hash"),
+        (charge() | {"plan_hash": HASH + "\n"}, "plan_hash"),
+        (charge() | {"facts": []}, "facts"),
+        (charge() | {"refund": 1}, "refund"),
+        (charge(run=""), "run"),
+        (charge(run="a" * 201), "run"),
+        (seal() | {"release_hash": HASH[1:]}, "release_hash"),
+        (budget(0.0), "mu2"),
+        (budget() | {"epsilon": 0.0}, "epsilon"),
+        (budget() | {"delta": 0.0}, "delta"),
+        (budget() | {"delta": 1.0}, "delta"),
+        (population() | {"unit": "event"}, "unit"),
+        (population() | {"adjacency": "add-remove"}, "adjacency"),
+        ({"kind": "refund"}, "kind"),
+        ({"kind": "seal", "run": "a"}, "round"),
+    ],
+)
+def test_malformed_entries_are_refused_by_name(fields: dict[str, Any], name: str) -> None:
+    with pytest.raises(InputError, match=rf"\A[^\n]*{name}[^\n]*\Z"):
+        entry_from({"seq": 0, **fields})
+
+
+def test_the_population_comes_first_and_once() -> None:
+    with pytest.raises(InputError, match="population"):
+        admits(History(), opening())
+    with pytest.raises(InputError, match="population"):
+        admits(after(), population())
+
+
+def test_a_budget_only_goes_down() -> None:
+    state = after(budget(1.0), budget(0.5))
+    assert state.budget == BudgetEntry(seq=2, mu2=0.5, epsilon=1.0, delta=1e-5)
+    admits(state, budget(0.5))
+    with pytest.raises(BudgetError, match=r"\A`mu2` must be at most the budget of 0.5, got 0.75[^\n]*\Z"):
+        admits(state, budget(0.75))
+
+
+def test_a_run_is_opened_once_and_before_it_acts() -> None:
+    for fields in (charge(), seal(), closing()):
+        with pytest.raises(InputError, match="opened"):
+            admits(after(), fields)
+    with pytest.raises(InputError, match="new to the ledger"):
+        admits(after(opening()), opening())
+    with pytest.raises(InputError, match="new to the ledger"):
+        admits(after(opening(), closing()), opening())
+
+
+def test_a_closed_run_is_over() -> None:
+    for fields in (charge(0, 1), charge(1), seal(), closing()):
+        with pytest.raises(BudgetError, match="closed"):
+            admits(after(opening(), charge(), closing()), fields)
+
+
+def test_charges_never_exceed_a_limit() -> None:
+    state = after(budget(1.0), opening("a"), opening("b"), charge(run="a", mu2=0.5), charge(run="b", mu2=0.25))
+    admits(state, charge(1, mu2=0.25, limit=0.75))
+    with pytest.raises(
+        BudgetError, match=r"\Athe population's budget must cover the charge[^\n]*use more noise[^\n]*\Z"
+    ):
+        admits(state, charge(1, mu2=math.nextafter(0.25, 1), limit=9.0))
+    with pytest.raises(BudgetError, match="run's limit"):
+        admits(state, charge(1, mu2=0.25, limit=math.nextafter(0.75, 0)))
+    assert (state.spent(), state.spent("a"), state.spent("b"), state.spent("c")) == (0.75, 0.5, 0.25, 0.0)
+
+
+def test_a_charge_without_any_limit_is_refused() -> None:
+    with pytest.raises(BudgetError, match="set one"):
+        admits(after(opening()), charge(limit=None))
+    admits(after(opening(), budget()), charge(limit=None))
+
+
+def test_a_lower_budget_binds_what_comes_after() -> None:
+    state = after(opening(), charge(mu2=0.5), budget(0.25))
+    with pytest.raises(BudgetError, match="population's budget"):
+        admits(state, charge(1, mu2=1e-9))
+
+
+def test_an_attempt_is_charged_once_and_sealed_at_most_once() -> None:
+    state = after(opening(), charge(0, 0), seal(0, 0), charge(0, 5), charge(7, 0))
+    for attempt in (0, 4, 5):
+        with pytest.raises(
+            BudgetError, match=r"\A`attempt` must be above 5 in round 0[^\n]*retry as attempt 6[^\n]*\Z"
+        ):
+            admits(state, charge(0, attempt))
+    with pytest.raises(BudgetError, match="sealed once"):
+        admits(state, seal(0, 0))
+    with pytest.raises(BudgetError, match="isn't charged"):
+        admits(state, seal(1, 0))
+    with pytest.raises(BudgetError, match="isn't charged"):
+        admits(state, seal(0, 6))
+    admits(state, charge(0, 6))
+    admits(state, charge(3, 0))
+
+
+def test_an_overtaken_attempt_is_never_sealed() -> None:
+    state = after(opening(), charge(0, 0), charge(0, 1))
+    with pytest.raises(BudgetError, match=r"\A[^\n]*void for ever[^\n]*\Z"):
+        admits(state, seal(0, 0))
+    admits(state, seal(0, 1))
+    assert state.spent() == 0.5
+
+
+def test_refusing_changes_nothing() -> None:
+    state = after(budget(), opening(), charge())
+    for fields in (charge(), charge(1, mu2=5.0), seal(3), opening(), budget(2.0), population()):
+        with pytest.raises((BudgetError, InputError)):
+            state.record(entry_from({"seq": 9, **fields}))
+    assert state.spent() == 0.25
+    assert state.runs() == ("a",)
+    admits(state, seal())
+
+
+def test_tenths_are_not_what_they_look_like() -> None:
+    assert total_mu2([0.25] * 4) == 1.0
+    assert total_mu2([0.1] * 10) == math.nextafter(1.0, 2)  # ten times the float 0.1 is a little above 1
+    assert total_mu2([]) == 0.0
+    assert total_mu2([1e308] * 9) == math.inf
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(st.lists(st.floats(min_value=0, max_value=1e6), max_size=30))
+def test_a_total_is_the_exact_sum_rounded_up(charges: list[float]) -> None:
+    exact, total = sum(map(Fraction, charges), Fraction(0)), total_mu2(charges)
+    assert Fraction(total) >= exact
+    assert total == 0 or Fraction(math.nextafter(total, 0)) < exact
+    assert total in (math.fsum(charges), math.nextafter(math.fsum(charges), math.inf))
+
+
+_STEPS = st.one_of(
+    st.builds(opening, st.sampled_from("ab")),
+    st.builds(closing, st.sampled_from("ab")),
+    st.builds(budget, st.sampled_from([0.3, 0.7, 1.0])),
+    st.builds(
+        charge,
+        st.integers(0, 2),
+        st.integers(0, 3),
+        run=st.sampled_from("ab"),
+        mu2=st.sampled_from([0.1, 0.05, 0.3]),
+        limit=st.sampled_from([None, 0.3, 0.6]),
+    ),
+    st.builds(seal, st.integers(0, 2), st.integers(0, 3), run=st.sampled_from("ab")),
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(st.lists(_STEPS, max_size=40))
+def test_whatever_is_asked_the_guarantees_hold(steps: list[dict[str, Any]]) -> None:
+    state, kept = after(), list[dict[str, Any]]()
+    for fields in [opening("a"), opening("b"), *steps]:
+        try:
+            state.record(entry_from({"seq": 1 + len(kept), **fields}))
+        except (BudgetError, InputError):
+            continue
+        kept.append(fields)
+        if fields["kind"] != "charge":
+            continue
+        charges = [e for e in kept if e["kind"] == "charge"]
+        mine = [e["mu2"] for e in charges if e["run"] == fields["run"]]
+        budgets = [e["mu2"] for e in kept if e["kind"] == "budget"]
+        assert all(sum(Fraction(e["mu2"]) for e in charges) <= b for b in budgets)
+        assert fields["run_limit"] is None or sum(map(Fraction, mine)) <= fields["run_limit"]
+    charged: set[tuple[str, int, int]] = set()
+    sealed: set[tuple[str, int, int]] = set()
+    closed: set[str] = set()
+    for fields in kept:
+        place = (fields.get("run", ""), fields.get("round", 0), fields.get("attempt", 0))
+        assert place[0] not in closed
+        if fields["kind"] == "charge":
+            assert place not in charged
+            charged.add(place)
+        elif fields["kind"] == "seal":
+            assert place in charged - sealed
+            assert place == max(p for p in charged if p[:2] == place[:2])
+            sealed.add(place)
+        elif fields["kind"] == "close":
+            closed.add(place[0])
+    assert state.spent() == total_mu2(e["mu2"] for e in kept if e["kind"] == "charge")
