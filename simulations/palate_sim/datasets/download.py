@@ -4,9 +4,8 @@ Part of the registry. A file arrives under a temporary name in the cache folder,
 lies in the cache under its own name is whole. Where the publisher gives a checksum, it is demanded. Where none is
 known, the first download's SHA-256 is printed and pinned in `pins.json`, and every later one must match it.
 
-    >>> import os; os.environ["PALATE_DATA"] = "/tmp/data"
-    >>> cache_dir().as_posix()
-    '/tmp/data'
+    >>> Remote("https://example.org/sets/films.zip", members=("ratings.csv",), rename="new-").contents
+    ('new-ratings.csv',)
 """
 
 from __future__ import annotations
@@ -15,14 +14,13 @@ import hashlib
 import http.client
 import json
 import os
+import shutil
 import sys
 import tempfile
-import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,33 +108,38 @@ def fetch(name: str, remotes: tuple[Remote, ...], say: Say = say_to_stderr) -> P
 
 def _transfer(remote: Remote, archive: Path, say: Say) -> None:
     """Stream an address into `archive`, which appears only when whole and verified."""
-    by_hand = f"with a network, or put {remote.filename} in {archive.parent}"
-    if not remote.url.startswith(("https://", "http://")):
-        raise InputError(f"`url` must be http or https, got {remote.url!r}")
     say(f"downloading {remote.url}")
     handle, temporary = tempfile.mkstemp(dir=archive.parent, prefix=".part-")
     part = Path(temporary)
     try:
         with os.fdopen(handle, "wb") as out:
-            try:
-                # The scheme was checked above, and the bytes are checked below.
-                with urllib.request.urlopen(remote.url, timeout=TIMEOUT) as reply:  # noqa: S310
-                    expected = reply.headers.get("Content-Length")
-                    received = 0
-                    while chunk := reply.read(CHUNK):
-                        out.write(chunk)
-                        received += len(chunk)
-            except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-                reason = getattr(error, "reason", None) or error
-                raise InputError(f"`data` must be downloaded from {remote.url} {by_hand}: got {reason}") from None
-            if expected is not None and received != int(expected):
-                got = f"{received} of {expected} bytes"
-                raise InputError(f"`data` must be downloaded whole from {remote.url}; again {by_hand}: got {got}")
+            for chunk in _chunks(remote, archive):
+                out.write(chunk)
         _check(remote, part, archive, say)
         part.replace(archive)
     finally:
-        with suppress(FileNotFoundError):
-            part.unlink()
+        part.unlink(missing_ok=True)
+
+
+def _chunks(remote: Remote, archive: Path) -> Iterator[bytes]:
+    """The bytes at an address, all of them or one line that says what to do."""
+    by_hand = f"with a network, or put {remote.filename} in {archive.parent}"
+    if not remote.url.startswith(("https://", "http://")):
+        raise InputError(f"`url` must be http or https, got {remote.url!r}")
+    received = 0
+    try:
+        # The scheme was checked above, and the bytes are checked by the caller.
+        with urllib.request.urlopen(remote.url, timeout=TIMEOUT) as reply:  # noqa: S310
+            expected = reply.length
+            while chunk := reply.read(CHUNK):
+                received += len(chunk)
+                yield chunk
+    except (OSError, http.client.HTTPException) as error:
+        reason = " ".join(str(getattr(error, "reason", None) or error or type(error).__name__).split())
+        raise InputError(f"`data` must be downloaded from {remote.url} {by_hand}: got {reason}") from None
+    if expected is not None and received != expected:
+        got = f"{received} of {expected} bytes"
+        raise InputError(f"`data` must be downloaded whole from {remote.url}; again {by_hand}: got {got}")
 
 
 def _check(remote: Remote, file: Path, archive: Path, say: Say) -> None:
@@ -177,9 +180,11 @@ def _unpack(remote: Remote, archive: Path, folder: Path) -> None:
                 if member not in found:
                     raise IntegrityError(f"{archive} must contain {member}, got {', '.join(sorted(found)[:8])}")
                 part = folder / f".part-{os.getpid()}-{member}"
-                with bundle.open(found[member]) as packed, part.open("wb") as out:
-                    while chunk := packed.read(CHUNK):
-                        out.write(chunk)
-                part.replace(folder / (remote.rename + member))
+                try:
+                    with bundle.open(found[member]) as packed, part.open("wb") as out:
+                        shutil.copyfileobj(packed, out, CHUNK)
+                    part.replace(folder / (remote.rename + member))
+                finally:
+                    part.unlink(missing_ok=True)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise IntegrityError(f"{archive} must be a whole zip archive, got a broken one: {error}") from None
