@@ -1,0 +1,77 @@
+"""The figures of a run, for the report, a notebook and the README.
+
+Place in the path: after it. Reads the plain dicts of `result.json` and `privacy_card.json` and draws; it computes no
+metric and no eps.
+
+    plots = Plots(result, card)
+    plots.quality().show()
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
+
+from palate_sim.plots.frontier import frontier, frontier_of, projection, svg_frontier
+from palate_sim.plots.quality import deciles, groups, quality
+from palate_sim.plots.rounds import costs, delta_curve, rounds, spending
+
+__all__ = [
+    "Plots",
+    "costs",
+    "deciles",
+    "delta_curve",
+    "frontier",
+    "frontier_of",
+    "groups",
+    "projection",
+    "quality",
+    "rounds",
+    "spending",
+    "svg_frontier",
+]
+
+
+@dataclass(frozen=True)
+class Plots:
+    """The figures of one run: `result.plots.quality()` in a notebook."""
+
+    result: Mapping[str, Any]
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    def quality(self, metric: str | None = None) -> go.Figure:
+        """Quality on the test users beside the baselines, with intervals."""
+        return quality(self.result, metric)
+
+    def frontier(self) -> go.Figure:
+        """Quality against eps; empty if the run measured one eps only."""
+        return frontier(self.result)
+
+    def projection(self) -> go.Figure:
+        """What more users would buy at the same eps."""
+        return projection(self.result)
+
+    def rounds(self) -> go.Figure:
+        """Validation quality and loss after each round."""
+        return rounds(self.result)
+
+    def spending(self) -> go.Figure:
+        """Cumulative eps after each round."""
+        return spending(self.result)
+
+    def deciles(self) -> go.Figure:
+        """Quality by how active a test user is."""
+        return deciles(self.result)
+
+    def groups(self, key: str) -> go.Figure:
+        """Quality for each value of one user attribute."""
+        return groups(self.result, key)
+
+    def costs(self) -> go.Figure:
+        """Seconds and kilobytes."""
+        return costs(self.result)
+
+    def delta_curve(self) -> go.Figure:
+        """Every (eps, delta) pair the run satisfies."""
+        return delta_curve(self.card, self.result)

@@ -1,0 +1,174 @@
+"""Quality against eps, and against a projected number of users.
+
+Place in the path: drawn from `frontier` and `projection` of `result.json`, with the references of the same test users.
+
+    frontier(result).show()
+    svg_frontier(frontier_of(result), Path("frontier.svg"))
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
+
+from palate_common.errors import InputError
+from palate_common.files import write_durably
+from palate_sim.plots.quality import ranking
+from palate_sim.plots.theme import ACCENT, COLOURS, epsilon_axis, finish, label_ends, spread
+from palate_sim.progress.wording import display_name, epsilon_text, primary_metric, qualifiers, stamp
+from palate_sim.templates import environment
+
+_REFERENCES = ("popularity", "noised popularity", "ease", "off")
+_MARKED = ("palate", "projected")
+
+
+def frontier_of(result: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The run's quality-against-eps data with everything its picture needs, or None if the run measured none."""
+    frontier = result.get("frontier")
+    if not frontier or not frontier.get("epsilons"):
+        return None
+    metric = primary_metric(result)
+    means = {name: mean for name, mean, _, _ in ranking(result, metric) if name in _REFERENCES}
+    known = {
+        "metric": metric,
+        "users": result.get("users"),
+        "name": result.get("name"),
+        "privacy": qualifiers(result),
+        "stamp": stamp(result),
+    }
+    return {**known, **means, **{key: value for key, value in frontier.items() if value is not None}}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of the picture: a quality for each eps; `dash` is in SVG's words, empty for a solid line."""
+
+    key: str
+    label: str
+    values: list[float]
+    colour: str
+    dash: str = ""
+
+
+def curves_of(frontier: Mapping[str, Any]) -> list[Curve]:
+    """Palate's curve, the projected ones and the references of a frontier."""
+    n, users = len(frontier["epsilons"]), frontier.get("users")
+    curves = [Curve("palate", f"Palate, {users:,} users" if users else "Palate", list(frontier["quality"]), ACCENT)]
+    for factor, values in (frontier.get("projected") or {}).items():
+        label = f"projected, {users * int(factor):,} users" if users else f"projected, {factor}× users"
+        curves.append(Curve("projected", label, list(values), COLOURS["projected"], "7 4"))
+    for key in _REFERENCES:
+        value = frontier.get(key)
+        if value is not None:
+            values = list(value) if isinstance(value, Sequence) else [float(value)] * n
+            label = "no privacy (dp off)" if key == "off" else display_name(key)
+            curves.append(Curve(key, label, values, COLOURS[key], "2 3"))
+    return curves
+
+
+def frontier(result: Mapping[str, Any]) -> go.Figure:
+    """Quality against eps, with references and the curve of a projected number of users; empty if none was measured."""
+    data, figure = frontier_of(result), go.Figure()
+    if data is None:
+        return finish(figure, result)
+    curves, eps = curves_of(data), data["epsilons"]
+    for curve in curves:
+        dash = ",".join(f"{part}px" for part in curve.dash.split()) or "solid"
+        figure.add_scatter(
+            x=eps, y=curve.values, mode="lines+markers" if curve.key in _MARKED else "lines", name=curve.label,
+            line={"color": curve.colour, "width": 3 if curve.key == "palate" else 1.8, "dash": dash},
+            hovertemplate="ε %{x}: %{y:.4f}",
+        )  # fmt: skip
+    low, high = _bounds([value for curve in curves for value in curve.values])
+    figure.update_xaxes(
+        type="log", tickvals=eps, ticktext=[f"{e:g}" for e in eps], title_text=epsilon_axis("ε, log scale", result)
+    )
+    figure.update_yaxes(range=[low, high], title_text=escape(str(data["metric"])))
+    label_ends(figure, [(curve.label, curve.values[-1], curve.colour) for curve in curves], high - low, 380)
+    return finish(figure, result, 380)
+
+
+def _bounds(values: Sequence[float]) -> tuple[float, float]:
+    """A value axis that holds every value and ends on round numbers."""
+    step = 0.05 if max(values) - min(values) > 0.08 else 0.01
+    return math.floor((min(values) - step / 4) / step) * step, math.ceil((max(values) + step / 4) / step) * step
+
+
+def projection(result: Mapping[str, Any]) -> go.Figure:
+    """What more users would buy: the same data under the noise that a larger population would need."""
+    metric = primary_metric(result)
+    rows = [row for row in result.get("projection") or [] if row.get(metric) is not None]
+    figure = go.Figure()
+    if not rows:
+        return finish(figure, result)
+    users, values = [row["users"] for row in rows], [float(row[metric]) for row in rows]
+    line = {"color": COLOURS["projected"], "width": 3}
+    figure.add_scatter(
+        x=users, y=values, mode="lines+markers+text", line={**line, "dash": "7px,4px"},
+        marker={"size": 10, "color": [ACCENT if row.get("factor") == 1 else COLOURS["projected"] for row in rows]},
+        text=[f"{value:.3f}" for value in values], cliponaxis=False,
+        textposition=["bottom right"] * (len(rows) - 1) + ["bottom center"],
+        hovertemplate="%{x:,} users: %{y:.4f}<extra></extra>",
+    )  # fmt: skip
+    ends = []
+    for name, mean, _, _ in ranking(result, metric):
+        if name in ("popularity", "ease"):
+            figure.add_hline(y=mean, line={"color": COLOURS[name], "dash": "dot", "width": 1.8})
+            ends.append((display_name(name), mean, COLOURS[name]))
+    low, high = _bounds([*values, *(mean for _, mean, _ in ends)])
+    label_ends(figure, ends, high - low)
+    figure.update_xaxes(
+        type="log", tickvals=users, ticktext=[f"{count:,}" for count in users],
+        range=[math.log10(min(users)) - 0.15, math.log10(max(users)) + 0.15],
+        title_text=epsilon_axis(f"training users, log scale, at ε = {epsilon_text(result.get('epsilon'))}", result),
+    )  # fmt: skip
+    figure.update_yaxes(range=[low, high], title_text=escape(metric))
+    return finish(figure, result)
+
+
+def svg_frontier(frontier: Mapping[str, Any], path: Path) -> Path:
+    """Write the frontier as one small SVG for the README: same bytes for the same numbers, dark mode by CSS.
+
+    Args:
+        frontier: `epsilons`, `quality`, optional `projected` {factor: values}; as `frontier_of(result)` gives it also
+            `users`, `name`, `metric`, `privacy` and the references `popularity`, `noised popularity`, `ease`, `off`
+            (a number, or one for each eps).
+        path: the file to write, replaced in one step.
+
+    Raises:
+        InputError: if `epsilons` and `quality` aren't equally long, positive and finite.
+    """
+    eps, shown = list(frontier.get("epsilons") or []), list(frontier.get("quality") or [])
+    if not eps or len(eps) != len(shown) or not all(e > 0 and math.isfinite(e) for e in eps):
+        raise InputError(f"`epsilons` must be positive, one for each `quality`, got {len(eps)} and {len(shown)}")
+    curves = curves_of(frontier)
+    low, high = _bounds([value for curve in curves for value in curve.values])
+    left, right, top, bottom = 64, 540, 76, 356
+    first, width = math.log(min(eps)), math.log(max(eps) / min(eps)) or 1.0
+    column = [left + 14 + (right - left - 28) * (math.log(e) - first) / width for e in eps]
+
+    def row(value: float) -> float:
+        return bottom - (bottom - top) * (value - low) / (high - low)
+
+    step = (high - low) / 5 if round((high - low) / 0.05) > 6 else (0.05 if high - low > 0.08 else 0.01)
+    ticks = [low + step * i for i in range(round((high - low) / step) + 1)]
+    labels = spread([row(curve.values[-1]) for curve in curves], [18.0] * len(curves))
+    drawn = [
+        {
+            "curve": curve, "class": curve.key.replace(" ", "-"), "dots": curve.key in _MARKED, "y": f"{y:.1f}",
+            "points": [(f"{x:.1f}", f"{row(value):.1f}") for x, value in zip(column, curve.values, strict=True)],
+        }
+        for curve, y in zip(curves, labels, strict=True)
+    ]  # fmt: skip
+    text = environment().get_template("frontier.svg.j2").render(
+        curves=drawn, left=left, right=right, top=top, bottom=bottom, metric=frontier.get("metric", "quality"),
+        name=frontier.get("name"), stamp=frontier.get("stamp"), privacy=frontier.get("privacy", "user-level"),
+        xticks=[(f"{x:.1f}", f"{e:g}") for x, e in zip(column, eps, strict=True)],
+        yticks=[(f"{row(value):.1f}", f"{value:.2f}") for value in ticks],
+    )  # fmt: skip
+    write_durably(path, text.encode())
+    return path

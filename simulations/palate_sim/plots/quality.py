@@ -1,0 +1,122 @@
+"""Quality on the test users: against the baselines, by activity decile, by group.
+
+Place in the path: drawn from `metrics`, `baselines`, `by_decile` and `by_group` of `result.json`.
+
+    quality(result).show()
+
+Text from data is escaped, because plotly reads text as HTML.
+"""
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
+
+from palate_sim.plots.theme import ACCENT, INK, colour_of, finish, label_ends
+from palate_sim.progress.wording import display_name, point, primary_metric
+
+# What a model was allowed to read decides its colour in the comparison: that is the fair way to read it.
+_READS = {"palate": "Palate", "noised popularity": "same privacy budget", "device-only": "alone on each device"}
+_RAW = "reads everybody's history, no privacy"
+_READ_COLOURS = {"Palate": ACCENT, "same privacy budget": "#7fb2e0", "alone on each device": "#1d9a80", _RAW: "#8f959e"}
+
+
+def ranking(result: Mapping[str, Any], metric: str | None = None) -> list[tuple[str, float, float, float]]:
+    """Palate and its baselines as (key, mean, low, high), best first."""
+    metric = metric or primary_metric(result)
+    models = {"palate": result.get("metrics") or {}, **(result.get("baselines") or {})}
+    found = [(name, *values) for name, raw in models.items() if (values := point(raw, metric))]
+    return sorted(found, key=lambda row: -row[1])
+
+
+def quality(result: Mapping[str, Any], metric: str | None = None) -> go.Figure:
+    """Bars of quality on the test users with bootstrap intervals, coloured by what each model may read."""
+    metric = metric or primary_metric(result)
+    rows = ranking(result, metric)
+    top = max((high for _, _, _, high in rows), default=1.0) or 1.0
+    figure = go.Figure()
+    for reads, colour in _READ_COLOURS.items():
+        some = [row for row in rows if _READS.get(row[0], _RAW) == reads]
+        if not some:
+            continue
+        names = [escape(display_name(row[0])) for row in some]
+        means = [row[1] for row in some]
+        up, down = [row[3] - row[1] for row in some], [row[1] - row[2] for row in some]
+        figure.add_bar(
+            y=names, x=means, orientation="h", name=reads, marker={"color": colour, "cornerradius": 3},
+            error_x={"array": up, "arrayminus": down, "color": INK, "thickness": 1.4, "width": 4},
+            hovertemplate="%{y}: %{x:.4f}<extra></extra>",
+        )  # fmt: skip
+        for name, row in zip(names, some, strict=True):
+            text = f"<b>{row[1]:.3f}</b>" if row[0] == "palate" else f"{row[1]:.3f}"
+            figure.add_annotation(x=row[3], y=name, text=text, xanchor="left", xshift=5, showarrow=False)
+    order = [escape(display_name(row[0])) for row in rows][::-1]
+    figure.update_xaxes(
+        title_text=f"{escape(metric)}<br>test users, higher is better", range=[0, top * 1.24], showgrid=True
+    )
+    figure.update_yaxes(categoryorder="array", categoryarray=order, showgrid=False)
+    figure.update_layout(barmode="overlay", showlegend=True, margin={"t": 44})
+    return finish(figure, result, 144 + 34 * len(rows))
+
+
+def decile_metric(result: Mapping[str, Any]) -> str | None:
+    """The metric of the decile figure: the run's own where deciles have it, else their first, None without deciles."""
+    models = [model for model in (result.get("by_decile") or {}).values() if model]
+    if not models:
+        return None
+    metric = primary_metric(result)
+    return metric if any(metric in model for model in models) else str(next(iter(models[0])))
+
+
+def deciles(result: Mapping[str, Any]) -> go.Figure:
+    """Quality by how active a test user is: ten equal groups, from the fewest events to the most."""
+    metric, figure, ends = decile_metric(result), go.Figure(), []
+    for index, (model, metrics) in enumerate((result.get("by_decile") or {}).items()):
+        values = metrics.get(metric)
+        if not values:
+            continue
+        colour, text = colour_of(model, index), escape(display_name(model))
+        steps = list(range(1, len(values) + 1))
+        figure.add_scatter(
+            x=steps, y=values, mode="lines+markers", name=text, hovertemplate="decile %{x}: %{y:.4f}",
+            line={"color": colour, "width": 3 if model == "palate" else 1.8},
+        )  # fmt: skip
+        known = [value for value in values if value is not None]
+        if known:
+            ends.append((text, known[-1], colour))
+    every = [value for trace in figure.data for value in trace.y if value is not None]
+    label_ends(figure, ends, max(every, default=1.0) or 1.0)
+    figure.update_xaxes(dtick=1, title_text="activity decile (1 = fewest events)")
+    figure.update_yaxes(title_text=escape(str(metric)), rangemode="tozero")
+    return finish(figure, result)
+
+
+def group_points(result: Mapping[str, Any], key: str) -> list[tuple[str, float, float, float]]:
+    """One grouping as (value, mean, low, high), in the order of the data."""
+    metric = primary_metric(result)
+    values = (result.get("by_group") or {}).get(key) or {}
+    return [(str(name), *found) for name, raw in values.items() if (found := point(raw, metric))]
+
+
+def groups(result: Mapping[str, Any], key: str) -> go.Figure:
+    """Quality for each value of one user attribute, as points with their intervals."""
+    rows = group_points(result, key)
+    figure = go.Figure()
+    figure.add_scatter(
+        y=[escape(name) for name, *_ in rows], x=[mean for _, mean, _, _ in rows], mode="markers",
+        marker={"color": ACCENT, "size": 11}, hovertemplate="%{y}: %{x:.4f}<extra></extra>",
+        error_x={
+            "array": [high - mean for _, mean, _, high in rows], "arrayminus": [mean - low for _, mean, low, _ in rows],
+            "color": ACCENT, "thickness": 1.6, "width": 4,
+        },
+    )  # fmt: skip
+    overall = point((result.get("metrics") or {}).get(primary_metric(result)))
+    if overall:
+        figure.add_vline(
+            x=overall[0], line={"color": INK, "dash": "dot", "width": 1.2}, annotation_text="all test users",
+            annotation_position="top", annotation_font_color=INK,
+        )  # fmt: skip
+    figure.update_xaxes(title_text=escape(primary_metric(result)), rangemode="tozero", showgrid=True)
+    figure.update_yaxes(range=[len(rows) - 0.5, -0.5], title_text=escape(key))
+    return finish(figure, result, 130 + 34 * max(len(rows), 1))

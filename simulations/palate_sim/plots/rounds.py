@@ -1,0 +1,112 @@
+"""What happened round by round and what it cost: quality and loss, eps, time, bytes.
+
+Place in the path: drawn from `curve`, `seconds` and `bytes_per_client` of `result.json`, and the card's delta(eps).
+
+    rounds(result).show()
+"""
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
+from plotly.subplots import make_subplots  # type: ignore[import-untyped]  # as above
+
+from palate_sim.plots.theme import ACCENT, COLOURS, RED, epsilon_axis, finish
+from palate_sim.progress.wording import epsilon_text, primary_metric
+
+_ROUND = "round (0 = noised popularity)"
+
+
+def rounds(result: Mapping[str, Any]) -> go.Figure:
+    """Validation quality and, where it is known, loss after each round; two panels, no second axis."""
+    curve, metric = result.get("curve") or [], primary_metric(result)
+    panels = [(metric, f"{escape(metric)}, validation", ACCENT), ("loss", "training loss", COLOURS["ease"])]
+    panels = [panel for panel in panels if any(row.get(panel[0]) is not None for row in curve)] or panels[:1]
+    titles = [title for _, title, _ in panels]
+    figure = make_subplots(rows=len(panels), shared_xaxes=True, vertical_spacing=0.2, subplot_titles=titles)
+    figure.update_annotations(x=0, xanchor="left", font={"size": 12})
+    for place, (key, _, colour) in enumerate(panels, start=1):
+        known = [row for row in curve if row.get(key) is not None]
+        figure.add_scatter(
+            x=[row["round"] for row in known], y=[row[key] for row in known], mode="lines+markers", row=place, col=1,
+            line={"color": colour, "width": 2.5}, hovertemplate="round %{x}: %{y:.4f}<extra></extra>",
+        )  # fmt: skip
+    _round_axis(figure, result, len(panels))
+    return finish(figure, result, 110 + 130 * len(panels))
+
+
+def _round_axis(figure: go.Figure, result: Mapping[str, Any], row: int | None = None) -> None:
+    """Whole rounds on the lowest axis."""
+    step = 1 if len(result.get("curve") or []) < 15 else None
+    place = {} if row is None else {"row": row, "col": 1}
+    figure.update_xaxes(dtick=step, title_text=_ROUND, **place)
+
+
+def spending(result: Mapping[str, Any]) -> go.Figure:
+    """Cumulative eps after each round, and the eps that was asked for."""
+    curve = [row for row in result.get("curve") or [] if row.get("epsilon") is not None]
+    figure = go.Figure()
+    figure.add_bar(
+        x=[r["round"] for r in curve], y=[r["epsilon"] for r in curve], marker={"color": ACCENT, "cornerradius": 3},
+        text=[epsilon_text(r["epsilon"]) for r in curve], textposition="auto", cliponaxis=False,
+        insidetextfont={"color": "#fff"}, hovertemplate="after round %{x}: ε %{y:.4f}<extra></extra>",
+    )  # fmt: skip
+    asked = result.get("epsilon_requested")
+    if asked is not None:
+        figure.add_hline(
+            y=asked, line={"color": RED, "dash": "dash", "width": 1.4}, annotation_text=f"requested: {asked:g}",
+            annotation_position="top left", annotation_font_color=RED,
+        )  # fmt: skip
+    top = max([*(r["epsilon"] for r in curve), asked or 0.0], default=1.0)
+    _round_axis(figure, result)
+    figure.update_xaxes(title_text=epsilon_axis(_ROUND, result))
+    figure.update_yaxes(title_text="ε spent so far", range=[0, top * 1.18 or 1])
+    return finish(figure, result, 300)
+
+
+def costs(result: Mapping[str, Any]) -> go.Figure:
+    """Seconds of the whole run and kilobytes of one client, as two small panels with their own units."""
+    times = {"wall clock": "wall", "CPU": "cpu", "CPU, training": "train_cpu"}
+    seconds = {label: result["seconds"][key] for label, key in times.items() if key in (result.get("seconds") or {})}
+    traffic = result.get("bytes_per_client") or {}
+    kilobytes = {
+        label: traffic[key] / 1000 for label, key in {"upload": "up", "download": "down"}.items() if key in traffic
+    }
+    panels = [(unit, rows) for unit, rows in (("s", seconds), ("kB", kilobytes)) if rows]
+    if not panels:
+        return finish(go.Figure(), result, 200)
+    titles = {"s": "seconds, all processes", "kB": "kB, one client"}
+    heights = [len(rows) for _, rows in panels]
+    figure = make_subplots(rows=len(panels), cols=1, vertical_spacing=0.42 / len(panels), row_heights=heights)
+    for row, (unit, values) in enumerate(panels, start=1):
+        figure.add_bar(
+            y=list(values), x=list(values.values()), orientation="h", row=row, col=1,
+            textposition="outside", cliponaxis=False,
+            marker={"color": ACCENT if unit == "s" else COLOURS["projected"], "cornerradius": 3},
+            text=[f"{value:,.1f} {unit}" for value in values.values()], hovertemplate="%{y}: %{text}<extra></extra>",
+        )  # fmt: skip
+        top = max(values.values()) or 1
+        figure.update_xaxes(title_text=titles[unit], range=[0, top * 1.3], rangemode="tozero", row=row, col=1)
+        figure.update_yaxes(autorange="reversed", showgrid=False, row=row, col=1)
+    return finish(figure, result, 90 + 52 * sum(heights))
+
+
+def delta_curve(card: Mapping[str, Any], result: Mapping[str, Any]) -> go.Figure:
+    """Every (eps, delta) pair the run satisfies at once, with the pair it claims."""
+    pairs = [(eps, delta) for eps, delta in card.get("delta_curve") or [] if delta > 0]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[eps for eps, _ in pairs], y=[delta for _, delta in pairs], mode="lines",
+        line={"color": ACCENT, "width": 2.5}, hovertemplate="ε %{x:.3f}: δ %{y:.2e}<extra></extra>",
+    )  # fmt: skip
+    epsilon, delta = card.get("epsilon"), card.get("delta")
+    if epsilon is not None and delta:
+        figure.add_scatter(
+            x=[epsilon], y=[delta], mode="markers+text", marker={"color": RED, "size": 10}, textposition="top right",
+            text=[f"claimed: ε = {epsilon_text(epsilon)}"], textfont={"color": RED}, hoverinfo="skip", cliponaxis=False,
+        )  # fmt: skip
+    said = {**result, **{key: card[key] for key in ("unit", "adjacency", "accountant") if card.get(key)}, "delta": None}
+    figure.update_xaxes(title_text=epsilon_axis("ε", said), rangemode="tozero")
+    figure.update_yaxes(type="log", title_text="δ", exponentformat="power", dtick=2)
+    return finish(figure, result, 300)

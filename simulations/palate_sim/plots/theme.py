@@ -1,0 +1,96 @@
+"""The one look of every figure: colours, template, direct labels, stamp.
+
+Place in the path: below the figures, above plotly.
+
+    figure = finish(go.Figure(), result, height=320)
+
+Colours stay apart for colour-blind readers and have a contrast of about 3:1 or more on white and on near-black; the
+text is a grey that is readable on both, so that a figure needs no theme (the report replaces `INK` by its page's ink).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from itertools import pairwise
+from typing import Any
+
+import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
+
+from palate_sim.progress.wording import qualifiers, stamp
+
+INK, LINES, RED = "#757b85", "rgba(128,134,145,0.22)", "#d64545"
+ACCENT = "#2b7bd8"
+COLOURS = {
+    "palate": ACCENT,
+    "projected": "#1d9a80",
+    "popularity": "#808791",
+    "noised popularity": "#5e9bd0",
+    "ease": "#d0741c",
+    "off": "#a06cc4",
+}
+_MORE = ("#c2548a", "#8a8f3c", "#6c7ae0")
+
+
+def template() -> go.layout.Template:
+    """The one look of every figure: transparent ground, thin lines, no box, no bar of buttons."""
+    axis = {
+        "gridcolor": LINES, "linecolor": LINES, "zeroline": False, "ticks": "", "automargin": True,
+        "ticklabelstandoff": 5, "title": {"standoff": 10, "font": {"size": 12}}, "tickfont": {"size": 12},
+    }  # fmt: skip
+    layout = go.Layout(
+        font={"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13, "color": INK},
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", margin={"l": 8, "r": 8, "t": 28, "b": 8},
+        xaxis={**axis, "showgrid": False}, yaxis=axis, hovermode="closest", dragmode=False, bargap=0.35,
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 12}, "itemclick": False},
+        showlegend=False, colorway=[*COLOURS.values(), *_MORE],
+    )  # fmt: skip
+    return go.layout.Template(layout=layout)
+
+
+def finish(figure: go.Figure, result: Mapping[str, Any], height: int = 320) -> go.Figure:
+    """Give a figure the common look, and the stamp of a run that gives no privacy."""
+    figure.update_layout(template=template(), height=height)
+    if (words := stamp(result)) is not None:
+        place = {"x": 1, "y": 1, "xanchor": "right", "yanchor": "top", "xref": "paper", "yref": "container"}
+        figure.update_layout(title={**place, "text": words, "pad": {"t": 4}, "font": {"color": RED, "size": 12}})
+        figure.update_layout(margin={"t": (figure.layout.margin.t or figure.layout.template.layout.margin.t) + 16})
+    return figure
+
+
+def colour_of(model: str, index: int = 0) -> str:
+    """The colour of a model, the same in every line figure."""
+    return COLOURS.get(model, _MORE[index % len(_MORE)])
+
+
+def spread(values: Sequence[float], heights: Sequence[float]) -> list[float]:
+    """Centres near `values` for labels of these heights, in the same unit, so that no two overlap."""
+    order = sorted(range(len(values)), key=lambda i: values[i])
+    placed = list(values)
+    for _ in range(80):  # neighbours push each other apart until none overlap
+        for below, above in pairwise(order):
+            lack = (heights[below] + heights[above]) / 2 - (placed[above] - placed[below])
+            if lack > 0:
+                placed[below] -= lack / 2
+                placed[above] += lack / 2
+    return placed
+
+
+def label_ends(figure: go.Figure, ends: Iterable[tuple[str, float, str]], span: float, height: int = 320) -> None:
+    """Name lines at their right end, in their colour, instead of a legend; `span` is the length of the value axis."""
+    ends = list(ends)
+    texts = [text.replace(", ", ",<br>") for text, _, _ in ends]
+    heights = [span * (17 + 14 * text.count("<br>")) / (height - 110) for text in texts]
+    rows = spread([y for _, y, _ in ends], heights)
+    for text, (_, _, colour), y in zip(texts, ends, rows, strict=True):
+        figure.add_annotation(
+            text=text, x=1, xref="paper", y=y, xanchor="left", xshift=6, showarrow=False, align="left",
+            font={"color": colour, "size": 12},
+        )  # fmt: skip
+    longest = max((len(line) for text in texts for line in text.split("<br>")), default=0)
+    figure.update_layout(margin={"r": 14 + int(6.6 * longest)})
+
+
+def epsilon_axis(words: str, result: Mapping[str, Any]) -> str:
+    """The title of an eps axis: what it is, and below it what must stand beside every eps."""
+    first, _, accountant = qualifiers(result).partition(", accountant: ")
+    lines = [words, escape(first), *([f"accountant: {escape(accountant)}"] if accountant else [])]
+    return f"{lines[0]}<br><span style='font-size:11px'>{'<br>'.join(lines[1:])}</span>"

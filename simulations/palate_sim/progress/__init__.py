@@ -1,0 +1,14 @@
+"""What a person sees in the terminal: a line per round while it runs, a table when it is done.
+
+Place in the path: beside it; the round loop emits event dicts, this package logs and shows them.
+
+    with Progress(folder / "events.jsonl") as progress:
+        run(config, on_event=progress)
+    Console().print(result_table(result, report=folder / "report.html"))
+"""
+
+from palate_sim.progress.live import Progress
+from palate_sim.progress.table import result_table
+from palate_sim.progress.tail import follow
+
+__all__ = ["Progress", "follow", "result_table"]

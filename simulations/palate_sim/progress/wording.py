@@ -1,0 +1,96 @@
+"""How a run is worded wherever a person meets it: names, numbers, eps with its qualifiers, stamps.
+
+Place in the path: the terminal, the report, the plots and TensorBoard all speak through these functions, so that eps
+never stands without its delta, privacy unit, adjacency and accountant, and is never printed below what was spent.
+
+    >>> epsilon_text(4.99951)
+    '5'
+    >>> short(1e-5)
+    '1e-5'
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+PRIMARY = "recall_capped@20"
+_NAMES = {"palate": "Palate", "ease": "EASE", "ials": "iALS", "item-knn": "item-kNN", "device-only": "device only"}
+
+
+def primary_metric(result: Mapping[str, Any]) -> str:
+    """Name of the metric a run is judged by: `recall_capped@20` where the run has it, else its first one."""
+    metrics = result.get("metrics") or {}
+    return PRIMARY if PRIMARY in metrics or not metrics else str(next(iter(metrics)))
+
+
+def point(value: Any, metric: str = PRIMARY) -> tuple[float, float, float] | None:
+    """Mean, low and high of a number, of `{"mean", "low", "high"}`, or of either under `metric`; else None."""
+    if isinstance(value, Mapping) and metric in value:
+        value = value[metric]
+    if isinstance(value, Mapping):
+        mean = value.get("mean")
+        if not isinstance(mean, int | float) or not math.isfinite(mean):
+            return None
+        low, high = value.get("low"), value.get("high")
+        return float(mean), float(mean if low is None else low), float(mean if high is None else high)
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value), float(value), float(value)
+    return None
+
+
+def display_name(model: str) -> str:
+    """How a model or baseline is written for people."""
+    return _NAMES.get(model, model)
+
+
+def stamp(result: Mapping[str, Any]) -> str | None:
+    """The words that must stand on every artefact of a run that gives no privacy, or None."""
+    if result.get("dp") == "off":
+        return "NO PRIVACY: dp off"
+    if result.get("noise") == "seeded":
+        return "NOT FOR RELEASE: seeded noise"
+    return None
+
+
+def is_private(result: Mapping[str, Any]) -> bool:
+    """Whether the run claims an eps at all."""
+    return result.get("dp") != "off" and result.get("epsilon") is not None
+
+
+def short(value: float) -> str:
+    """A small number without padding: 1e-5, 0.5, 12."""
+    text = f"{value:.3g}"
+    return text.replace("e-0", "e-").replace("e+0", "e")
+
+
+def epsilon_text(epsilon: float | None) -> str:
+    """Eps rounded UP at three decimals, so that what is printed is never below what was spent."""
+    if epsilon is None or not math.isfinite(epsilon):
+        return "∞"
+    return f"{math.ceil(epsilon * 1000 - 1e-6) / 1000:g}"
+
+
+def qualifiers(result: Mapping[str, Any]) -> str:
+    """What must stand beside every eps: delta, privacy unit, adjacency, accountant."""
+    delta = result.get("delta")
+    parts = [
+        f"δ = {short(float(delta))}" if delta is not None else "",
+        f"unit: {result.get('unit', 'user')}",
+        f"adjacency: {result.get('adjacency', 'zero-out')}",
+        f"accountant: {result['accountant']}" if result.get("accountant") else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def epsilon_line(result: Mapping[str, Any]) -> str:
+    """The privacy of a run in one line: eps never without delta, unit, adjacency and accountant."""
+    if result.get("dp") == "off":
+        return "no privacy: nothing was noised"
+    if result.get("epsilon") is None:
+        return "no privacy can be claimed: the run recorded no ε"
+    return f"ε = {epsilon_text(result['epsilon'])} ({qualifiers(result)}; dp {result.get('dp', 'central')})"
+
+
+def clean(value: Any) -> str:
+    """Text from data with control characters replaced: a data set's name must not steer the terminal."""
+    return "".join(c if c.isprintable() else "�" for c in str(value))

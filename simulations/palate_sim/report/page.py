@@ -1,0 +1,88 @@
+"""The page: everything a person asks of a run in one HTML file that loads nothing.
+
+Place in the path: joins the sentences, charts and tables of this package with `templates/report.html.j2`.
+
+    write_report(result, card, Path("runs/demo"))
+
+Three things keep hostile data (a data set's name, an item id, a group) from becoming markup: every template escapes,
+figure data is JSON with `<`, `>` and `&` written as escapes, and the page's content security policy lets the browser
+run only the scripts whose hashes it lists and load nothing from anywhere.
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # plotly ships no types
+
+from palate_common.errors import InputError
+from palate_common.files import write_durably
+from palate_sim.plots.theme import INK
+from palate_sim.progress.wording import is_private, stamp
+from palate_sim.report import charts, sentences, tables
+from palate_sim.templates import environment
+
+
+def write_report(result: Mapping[str, Any], card: Mapping[str, Any], folder: Path) -> Path:
+    """Write `report.html` into the run folder and return its path.
+
+    Args:
+        result: what goes to `result.json`; any part may be missing but the name, and its section is then left out.
+        card: what goes to `privacy_card.json`; `{}` for a run without privacy.
+        folder: the run folder, which exists.
+
+    Returns:
+        The path of the file, which is replaced in one step.
+
+    Raises:
+        InputError: if `folder` is no folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"`folder` must be an existing folder, got {folder}")
+    path = folder / "report.html"
+    write_durably(path, render(result, card).encode())
+    return path
+
+
+def render(result: Mapping[str, Any], card: Mapping[str, Any]) -> str:
+    """The page as text."""
+    pages = environment()
+    library = Markup(get_plotlyjs())  # noqa: S704  # plotly's own file, not data
+    behaviour = Markup(pages.get_template("report.js.j2").render(ink=INK))  # noqa: S704  # our own file, without data
+    return pages.get_template("report.html.j2").render(
+        run=result.get("run") or "without a name",
+        created=result.get("created"),
+        warnings=result.get("warnings") or [],
+        guarantee=card.get("guarantee"),
+        carded=bool(card),
+        stamp=stamp(result),
+        private=is_private(result),
+        name=result.get("name", "an unnamed data set"),
+        headline=sentences.headline(result),
+        meaning=sentences.meaning(result, card),
+        key_numbers=tables.key_numbers(result),
+        charts=charts.build(result, card),
+        metrics_table=tables.every_metric(result),
+        data=tables.data(result),
+        setting=tables.flatten(result.get("config") or {}),
+        card_facts=tables.card_facts(card),
+        releases=tables.releases(card),
+        exclusions=tables.exclusions(card),
+        limits=sentences.limits(result),
+        command=sentences.command(result),
+        repeatable=sentences.repeatable(result),
+        definitions=sentences.definitions(result),
+        style=Markup(pages.get_template("report.css.j2").render()),  # noqa: S704  # our own file, without data
+        library=library,
+        behaviour=behaviour,
+        policy=f"default-src 'none'; script-src {_hash(library)} {_hash(behaviour)}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'",
+    )
+
+
+def _hash(script: str) -> str:
+    """The content security policy's name of an inline script."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

@@ -1,0 +1,188 @@
+import json
+import math
+import xml.etree.ElementTree as ET
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+import palate_sim.plots as plots
+from palate_common.errors import InputError
+from palate_sim.plots import Plots, frontier_of, svg_frontier
+from palate_sim.plots.theme import spread
+
+SAMPLE = Path(__file__).parent / "samples" / "run.json"
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture
+def sample():
+    return json.loads(SAMPLE.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def result(sample):
+    return sample["result"]
+
+
+def texts(figure):
+    return json.dumps(figure.to_plotly_json(), default=list, ensure_ascii=False)
+
+
+def every(run):
+    return [
+        run.quality(), run.frontier(), run.projection(), run.rounds(), run.spending(), run.deciles(),
+        run.groups("gender"), run.costs(), run.delta_curve(),
+    ]  # fmt: skip
+
+
+def test_exports_are_complete():
+    assert set(plots.__all__) <= set(dir(plots))
+    methods = {name for name in dir(Plots) if not name.startswith("_")} - {"card", "result"}
+    assert methods == set(plots.__all__) - {"Plots", "frontier_of", "svg_frontier"}
+
+
+def test_every_figure_draws(sample):
+    for figure in every(Plots(sample["result"], sample["card"])):
+        assert figure.data
+        assert figure.layout.height > 0
+        assert figure.layout.paper_bgcolor is None
+        assert figure.layout.template.layout.paper_bgcolor == "rgba(0,0,0,0)"
+
+
+def test_every_figure_takes_a_run_without_its_numbers():
+    for figure in every(Plots({"name": "x", "dp": "central"})):
+        json.loads(figure.to_json())
+
+
+def test_the_bars_are_the_metrics_with_their_intervals(result):
+    figure = plots.quality(result)
+    bars = {name: (mean, up, down) for trace in figure.data for name, mean, up, down in
+            zip(trace.y, trace.x, trace.error_x.array, trace.error_x.arrayminus, strict=True)}  # fmt: skip
+    assert len(bars) == 7
+    mean, up, down = bars["Palate"]
+    stated = result["metrics"]["recall_capped@20"]
+    assert (mean, mean + up, mean - down) == pytest.approx((stated["mean"], stated["high"], stated["low"]))
+    assert figure.layout.yaxis.categoryarray[-1] == "EASE"
+
+
+def test_eps_axes_carry_delta_unit_adjacency_and_accountant(sample):
+    run = Plots(sample["result"], sample["card"])
+    for figure in (run.frontier(), run.projection(), run.spending(), run.delta_curve()):
+        title = figure.layout.xaxis.title.text
+        assert "unit: user" in title
+        assert "adjacency: zero-out" in title
+        assert "PLD" in title
+        assert "δ = 1e-5" in title or figure.layout.yaxis.title.text == "δ"
+
+
+def test_loss_gets_a_panel_only_where_it_was_measured(result):
+    assert len(plots.rounds(result).data) == 2
+    for row in result["curve"]:
+        row["loss"] = None
+    assert len(plots.rounds(result).data) == 1
+
+
+def test_spending_adds_up_and_shows_what_was_asked(result):
+    figure = plots.spending(result)
+    assert list(figure.data[0].y) == sorted(figure.data[0].y)
+    assert "requested: 5" in texts(figure)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"dp": "off"}, "NO PRIVACY: dp off"), ({"noise": "seeded"}, "NOT FOR RELEASE: seeded noise")],
+)
+def test_every_figure_is_stamped(sample, change, words):
+    for figure in every(Plots(sample["result"] | change, sample["card"])):
+        assert figure.layout.title.text == words
+
+
+def test_text_from_data_is_escaped(result):
+    evil = "<img src=x onerror=alert(1)>"
+    result["baselines"][evil] = 0.3
+    result["by_decile"][evil] = {"recall_capped@20": [0.1] * 10}
+    result["by_group"][evil] = {evil: 0.2}
+    result["accountant"] = evil
+    for figure in (plots.quality(result), plots.deciles(result), plots.groups(result, evil), plots.frontier(result)):
+        assert evil not in texts(figure)
+        assert "&lt;img" in texts(figure)
+
+
+def test_labels_do_not_overlap_and_stay_in_order():
+    values, heights = [0.3, 0.3, 0.31, 0.9], [0.1, 0.2, 0.1, 0.1]
+    placed = spread(values, heights)
+    assert placed[3] == 0.9
+    order = sorted(range(4), key=lambda i: placed[i])
+    assert order == [0, 1, 2, 3]
+    for low, high in pairwise(order):
+        assert placed[high] - placed[low] >= (heights[low] + heights[high]) / 2 - 1e-6
+
+
+def test_the_frontier_carries_its_references(result):
+    data = frontier_of(result)
+    assert data["popularity"] == result["baselines"]["popularity"]["recall_capped@20"]["mean"]
+    assert data["ease"] > data["popularity"]
+    assert data["users"] == 537
+    assert frontier_of({**result, "frontier": None}) is None
+
+
+def test_the_svg_is_plain_text_and_always_the_same(result, tmp_path):
+    one = svg_frontier(frontier_of(result), tmp_path / "one.svg").read_bytes()
+    two = svg_frontier(frontier_of(result), tmp_path / "two.svg").read_bytes()
+    assert one == two
+    assert len(one) < 8000
+    text = one.decode()
+    assert "prefers-color-scheme: dark" in text
+    assert "href" not in text
+    root = ET.fromstring(text)  # noqa: S314  # our own bytes
+    words = " ".join(element.text or "" for element in root.iter(f"{SVG}text"))
+    for label in (
+        "popularity",
+        "noised popularity",
+        "EASE",
+        "Palate, 537 users",
+        "projected, 53,700 users",
+        "δ = 1e-5",
+    ):
+        assert label in words
+    lines = {element.get("class"): element.get("points") for element in root.iter(f"{SVG}polyline")}
+    assert len(lines) == 5
+    heights = [float(pair.split(",")[1]) for pair in lines["line palate"].split()]
+    assert heights == sorted(heights, reverse=True)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_the_svg_takes_references_for_each_eps_and_escapes(tmp_path):
+    frontier = {
+        "epsilons": [1, 4],
+        "quality": [0.2, 0.3],
+        "noised popularity": [0.1, 0.15],
+        "name": "<x>&",
+        "stamp": "NO PRIVACY",
+    }
+    text = svg_frontier(frontier, tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert "&lt;x&gt;&amp;" in text
+    assert "NO PRIVACY" in text
+    assert len(list(ET.fromstring(text).iter(f"{SVG}polyline"))) == 2  # noqa: S314  # our own bytes
+
+
+@pytest.mark.parametrize(
+    "frontier",
+    [
+        {},
+        {"epsilons": [], "quality": []},
+        {"epsilons": [1, 2], "quality": [0.1]},
+        {"epsilons": [0, 2], "quality": [0.1, 0.2]},
+        {"epsilons": [1, math.inf], "quality": [0.1, 0.2]},
+    ],
+)
+def test_a_frontier_without_points_is_refused(frontier, tmp_path):
+    with pytest.raises(InputError, match="`epsilons` must be"):
+        svg_frontier(frontier, tmp_path / "a.svg")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_point_is_a_picture_too(tmp_path):
+    text = svg_frontier({"epsilons": [5], "quality": [0.2]}, tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert "nan" not in text

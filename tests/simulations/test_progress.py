@@ -1,0 +1,243 @@
+import doctest
+import io
+import json
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from palate_sim.progress import Progress, follow, result_table, wording
+
+SAMPLE = Path(__file__).parent / "samples" / "run.json"
+EVENTS = [
+    {"event": "prepared", "name": "ml-latest-small", "users": 537, "items": 9066, "interactions": 80412},
+    {"event": "release", "round": 0, "what": "popularity counts"},
+    {"event": "round", "round": 0, "rounds": 1, "epsilon": 1.5061, "recall_capped@20": 0.196, "seconds": 0.4},
+    {
+        "event": "round",
+        "round": 1,
+        "rounds": 1,
+        "epsilon": 5.0,
+        "recall_capped@20": 0.242,
+        "loss": 0.87,
+        "seconds": 0.3,
+    },
+    {"event": "baseline", "name": "ease", "recall_capped@20": {"mean": 0.38, "low": 0.36, "high": 0.4}},
+    {"event": "done", "seconds": 14.8},
+]
+
+
+@pytest.fixture
+def result():
+    return json.loads(SAMPLE.read_text(encoding="utf-8"))["result"]
+
+
+def screen(*, terminal=False, width=100):
+    return Console(file=io.StringIO(), force_terminal=terminal, width=width, color_system=None)
+
+
+def settles_at(threads):
+    end = time.monotonic() + 5
+    while threading.active_count() > threads and time.monotonic() < end:
+        time.sleep(0.01)
+    return threading.active_count() == threads
+
+
+def shown(renderable, width=100):
+    console = screen(width=width)
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+def test_wording_doctests():
+    assert doctest.testmod(wording).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("spent", "text"), [(4.99951, "5"), (4.9991, "5"), (1.5, "1.5"), (1.50001, "1.501"), (0.0, "0")]
+)
+def test_eps_is_never_printed_below_what_was_spent(spent, text):
+    assert wording.epsilon_text(spent) == text
+
+
+def test_eps_stands_with_its_qualifiers(result):
+    line = wording.epsilon_line(result)
+    assert line == "ε = 5 (δ = 1e-5, unit: user, adjacency: zero-out, accountant: PLD (dp-accounting 0.6); dp central)"
+
+
+def test_no_eps_is_claimed_where_there_is_none(result):
+    assert wording.epsilon_line({**result, "dp": "off"}).startswith("no privacy")
+    assert wording.epsilon_line({**result, "epsilon": None}).startswith("no privacy can be claimed")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.5, (0.5, 0.5, 0.5)),
+        ({"mean": 0.5}, (0.5, 0.5, 0.5)),
+        ({"mean": 0.5, "low": 0.4, "high": 0.6}, (0.5, 0.4, 0.6)),
+        ({"recall_capped@20": {"mean": 0.5, "low": 0.4, "high": 0.6}}, (0.5, 0.4, 0.6)),
+        (None, None),
+        ({}, None),
+        (True, None),
+        (float("nan"), None),
+        ("0.5", None),
+    ],
+)
+def test_a_point_is_read_in_every_shape(value, expected):
+    assert wording.point(value) == expected
+
+
+def test_every_event_is_logged_and_flushed_at_once(tmp_path):
+    path = tmp_path / "events.jsonl"
+    with Progress(path, console=screen()) as progress:
+        for count, event in enumerate(EVENTS, start=1):
+            progress(event)
+            lines = path.read_text(encoding="utf-8").splitlines()
+            assert len(lines) == count
+            assert json.loads(lines[-1]).items() >= event.items()
+            assert "at" in json.loads(lines[-1])
+
+
+def test_a_pipe_gets_plain_lines():
+    console = screen()
+    with Progress(console=console) as progress:
+        for event in EVENTS:
+            progress(event)
+    lines = console.file.getvalue().splitlines()
+    assert lines == [
+        "prepared ml-latest-small · 537 users · 9,066 items · 80,412 interactions",
+        "round 0 of 1 · ε 1.507 spent · validation recall_capped@20 0.1960 · 0.4 s",
+        "round 1 of 1 · ε 5 spent · validation recall_capped@20 0.2420 · loss 0.87 · 0.3 s",
+        "baseline EASE · recall_capped@20 0.3800",
+        "done · 14.8 s",
+    ]
+
+
+def test_a_terminal_gets_a_spinner_that_ends_with_the_run():
+    console = screen(terminal=True)
+    threads = threading.active_count()
+    with Progress(console=console) as progress:
+        progress(EVENTS[0])
+        time.sleep(0.15)
+        progress(EVENTS[2])
+        assert threading.active_count() > threads
+        progress(EVENTS[-1])
+        assert settles_at(threads)
+    text = console.file.getvalue()
+    assert "round 0: noised popularity" in text
+    assert "round 0 of 1" in text
+
+
+def test_the_spinner_ends_with_an_error_too():
+    threads = threading.active_count()
+
+    def interrupted():
+        with Progress(console=screen(terminal=True)) as progress:
+            progress(EVENTS[0])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert settles_at(threads)
+
+
+def test_quiet_logs_only(tmp_path):
+    console = screen()
+    with Progress(tmp_path / "events.jsonl", console=console, quiet=True) as progress:
+        progress(EVENTS[0])
+    assert console.file.getvalue() == ""
+    assert (tmp_path / "events.jsonl").stat().st_size > 0
+
+
+def test_names_from_data_cannot_steer_the_terminal():
+    console = screen(terminal=True)
+    with Progress(console=console) as progress:
+        progress({"event": "prepared", "name": "\x1b[2J[red]evil[/red]\nround 9"})
+    text = console.file.getvalue()
+    assert "\x1b[2J" not in text
+    assert "[red]evil[/red]�round 9" in text
+
+
+def test_a_half_line_of_a_killed_run_stays_apart(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"event": "prepared"}\n{"event": "rou', encoding="utf-8")
+    with Progress(path, console=screen(), quiet=True) as progress:
+        progress({"event": "done"})
+    assert [event["event"] for event in follow(path)] == ["prepared", "done"]
+
+
+def test_numbers_of_numpy_are_logged_as_numbers(tmp_path):
+    with Progress(tmp_path / "events.jsonl", quiet=True) as progress:
+        progress({"event": "round", "loss": np.float32(0.5), "round": np.int64(2), "where": Path("x")})
+    [event] = follow(tmp_path / "events.jsonl", stop=lambda: True)
+    assert (event["loss"], event["round"], event["where"]) == (0.5, 2, "x")
+
+
+def test_follow_yields_what_another_writer_appends(tmp_path):
+    path = tmp_path / "events.jsonl"
+
+    def write():
+        time.sleep(0.05)
+        with path.open("w", encoding="utf-8") as file:
+            for event in EVENTS:
+                text = json.dumps(event) + "\n"
+                for half in (text[:9], text[9:]):
+                    file.write(half)
+                    file.flush()
+                    time.sleep(0.01)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert list(follow(path, poll=0.005)) == EVENTS
+    writer.join()
+
+
+def test_follow_stops_when_told_and_still_yields_what_was_written(tmp_path):
+    path = tmp_path / "events.jsonl"
+    assert list(follow(path, stop=lambda: True)) == []
+    path.write_text('{"event": "prepared"}\n[1]\n\n{"event": "round"}\n', encoding="utf-8")
+    assert [event["event"] for event in follow(path, stop=lambda: True)] == ["prepared", "round"]
+
+
+def test_follow_skips_an_earlier_run(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"event": "failed"}\n', encoding="utf-8")
+    start = path.stat().st_size
+    with path.open("a", encoding="utf-8") as file:
+        file.write('{"event": "prepared"}\n{"event": "done"}\n')
+    assert [event["event"] for event in follow(path, offset=start)] == ["prepared", "done"]
+
+
+def test_the_table_ranks_models_and_ends_with_eps_and_the_report(result):
+    text = shown(result_table(result, report=Path("runs/demo/report.html")))
+    lines = text.splitlines()
+    order = [line.split("  ")[0].strip() for line in lines[1:8]]
+    assert order == ["EASE", "iALS", "item-kNN", "Palate", "popularity", "noised popularity", "device only"]
+    assert "0.242" in lines[4]
+    assert "0.226 – 0.258" in lines[4]
+    assert wording.epsilon_line(result) in " ".join(text.split())
+    assert "warning: Training used 537 users" in text
+    assert "report: runs/demo/report.html" in text
+
+
+def test_a_long_report_path_is_not_cut(result):
+    path = Path("/a") / ("very-long-folder-name/" * 8) / "report.html"
+    text = shown(result_table(result, report=path), width=60)
+    assert str(path) in "".join(line.rstrip() for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"dp": "off"}, "NO PRIVACY: dp off"), ({"noise": "seeded"}, "NOT FOR RELEASE: seeded noise")],
+)
+def test_the_table_is_stamped(result, change, words):
+    assert words in shown(result_table({**result, **change}))
+    assert words not in shown(result_table(result))
+
+
+def test_the_table_takes_a_bare_result():
+    assert "no privacy can be claimed" in shown(result_table({"name": "x", "dp": "central"}))

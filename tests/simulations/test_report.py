@@ -1,0 +1,309 @@
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from palate_common.errors import InputError
+from palate_sim.report import charts, sentences, tables, write_report
+
+SAMPLE = Path(__file__).parent / "samples" / "run.json"
+EVIL = "</script><script>alert('x')</script><img src=http://evil.example/a onerror=alert(1)>\"'{{ 7*7 }}"
+LOADING = {"src", "href", "srcset", "action", "data", "poster", "background", "formaction", "xlink:href", "cite"}
+VOID = {"meta", "br", "img", "hr", "input", "link"}
+
+
+class Page(HTMLParser):
+    """The structure of a report: tags with attributes, text by element, unclosed elements."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.text, self.scripts, self.ids = [], [], [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "script":
+            self.scripts[-1] += data
+        elif not self.open or self.open[-1] != "style":
+            self.text.append(data)
+
+    def find(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+    @property
+    def words(self):
+        return " ".join(" ".join(self.text).split())
+
+
+@pytest.fixture
+def sample():
+    return json.loads(SAMPLE.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def result(sample):
+    return sample["result"]
+
+
+@pytest.fixture
+def card(sample):
+    return sample["card"]
+
+
+def read(result, card, folder):
+    path = write_report(result, card, folder)
+    assert path == folder / "report.html"
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def test_one_file_that_loads_nothing(result, card, tmp_path):
+    page = read(result, card, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert (tmp_path / "report.html").stat().st_size < 6_000_000
+    loads = [value for _, attrs in page.tags for key, value in attrs.items() if key in LOADING]
+    assert loads
+    assert all(value.startswith("#") for value in loads)
+    assert not page.find("link")
+    assert not page.find("iframe")
+
+
+def test_only_the_scripts_it_was_written_with_may_run(result, card, tmp_path):
+    page = read(result, card, tmp_path)
+    policy = next(a["content"] for a in page.find("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    running = [
+        script
+        for script, a in zip(page.scripts, page.find("script"), strict=True)
+        if a.get("type") != "application/json"
+    ]
+    assert len(running) == 2
+    for script in running:
+        assert f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in policy
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe-inline" not in policy.split("script-src")[1].split(";")[0]
+
+
+def test_the_page_is_well_formed_and_reachable(result, card, tmp_path):
+    page = read(result, card, tmp_path)
+    assert page.open == []
+    for landmark in ("header", "main", "nav", "footer"):
+        assert len(page.find(landmark)) == 1
+    assert len(page.find("h1")) == 1
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    targets = [attrs["href"][1:] for attrs in page.find("a")]
+    labels = [attrs["aria-labelledby"] for _, attrs in page.tags if "aria-labelledby" in attrs]
+    figures = [attrs["data-figure"] for _, attrs in page.tags if "data-figure" in attrs]
+    assert {*targets, *labels, *figures} <= set(ids)
+    assert ("html", {"lang": "en"}) in page.tags
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+
+
+def test_every_chart_has_words_numbers_and_valid_data(result, card, tmp_path):
+    page = read(result, card, tmp_path)
+    images = [attrs for _, attrs in page.tags if attrs.get("role") == "img"]
+    assert len(images) == 9
+    assert all(len(attrs["aria-label"]) > 40 for attrs in images)
+    data = [
+        script
+        for script, a in zip(page.scripts, page.find("script"), strict=True)
+        if a.get("type") == "application/json"
+    ]
+    assert len(data) == 9
+    assert all(json.loads(text)["data"] for text in data)
+    assert len(page.find("figcaption")) == 9
+
+
+def test_the_headline_says_what_how_good_and_how_private(result, card, tmp_path):
+    words = read(result, card, tmp_path).words
+    assert "trained a recommender for 9,066 items on the histories of 537 users of ml-latest-small" in words
+    assert "recall_capped@20 0.242, 95 % interval 0.226 to 0.258" in words
+    assert "1.18 × exact popularity (0.205)" in words
+    assert "0.64 × EASE, which reads everybody's history (0.380)" in words
+    assert "ε = 5 (δ = 1e-5, unit: user, adjacency: zero-out, accountant: PLD (dp-accounting 0.6); dp central)" in words
+    assert "148 times" in words
+    assert "11.4 in 100" in words
+
+
+def test_the_attack_sentence_is_the_gaussian_trade_off(result):
+    said = " ".join(sentences.meaning(result, {"mu": 2.326347874}))
+    assert "50.0 in 100" in said
+    assert "attack:" not in " ".join(sentences.meaning(result, {}))
+
+
+def test_the_card_is_whole(result, card, tmp_path):
+    words = read(result, card, tmp_path).words
+    for text in ("For every training installation", "a person with D devices", "popularity counts",
+                 "k-core and support filters", "preparation of the experiment", card["model_hash"], card["signature"], card["checkpoint"]["root"],
+                 "closed form, difference 3e-8", "no limit set"):  # fmt: skip
+        assert text in words
+    facts = dict(tables.card_facts(card))
+    assert (
+        facts["ε spent by all of them"]
+        == "8.914 (δ = 1e-5, user (one installation), zero-out, PLD (dp-accounting 0.6))"
+    )
+    assert facts["ε of this run"].startswith("5 (δ = 1e-5, ")
+
+
+def test_a_release_key_of_a_newer_card_is_shown(card):
+    card["releases"][0]["witness_count"] = 3
+    header, rows = tables.releases(card)
+    assert header[-1] == "witness count"
+    assert [row[-1] for row in rows] == ["3", "", "", ""]
+
+
+def test_repairs_and_preparation_are_counted(result, card, tmp_path):
+    words = read(result, card, tmp_path).words
+    assert "duplicates 3" in words
+    assert "unordered times 812" in words
+    assert "k-core: users 5" in words
+    assert "skipped: users without held-out items 2" in words
+
+
+def test_warnings_come_before_the_first_section(result, card, tmp_path):
+    words = read(result, card, tmp_path).words
+    assert words.index("Training used 537 users") < words.index("Quality beside the baselines")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"dp": "off", "epsilon": None}, "NO PRIVACY: dp off"), ({"noise": "seeded"}, "NOT FOR RELEASE: seeded noise")],
+)
+def test_the_stamp_is_in_the_title_on_top_and_at_the_card(result, card, tmp_path, change, words):
+    page = read(result | change, card, tmp_path)
+    assert page.text[[text.strip() != "" for text in page.text].index(True)].startswith(words)
+    assert page.words.count(words) >= 3
+    assert any(attrs.get("class") == "stamp" for attrs in page.find("div"))
+
+
+def test_a_releasable_run_is_not_stamped(result, card, tmp_path):
+    page = read(result, card, tmp_path)
+    assert "NOT FOR RELEASE" not in page.words
+    assert "NO PRIVACY" not in page.words
+
+
+def test_dp_off_promises_nothing(result, tmp_path):
+    page = read(result | {"dp": "off", "epsilon": None}, {}, tmp_path)
+    assert "There is no privacy guarantee of any kind" in page.words
+    assert "ε spent" not in page.words
+    assert "What more users would buy at the same ε" not in page.words
+    assert "This run has no privacy card." in page.words
+
+
+def test_seeded_noise_is_not_said_to_protect(result, card):
+    assert "not for this run" in sentences.meaning(result | {"noise": "seeded"}, card)[0]
+
+
+def test_central_names_the_server_among_the_unprotected(result):
+    assert "The server" in sentences.limits(result)[0]
+    assert len(sentences.limits(result | {"dp": "off"})) == 1
+
+
+def test_hostile_text_stays_text(result, card, tmp_path):
+    honest = read(result, card, tmp_path)
+    result |= {"name": EVIL, "run": EVIL, "warnings": [EVIL], "accountant": EVIL, "created": EVIL}
+    result["baselines"][EVIL] = result["baselines"].pop("ials")
+    result["metrics"][EVIL] = 0.5
+    result["by_group"] = {EVIL: {EVIL: 0.2, "ok": 0.3}}
+    result["by_decile"][EVIL] = {"recall_capped@20": [0.1] * 10}
+    result["repairs"][EVIL] = EVIL
+    result["config"]["data"] = EVIL
+    result["config"]["item"] = {EVIL: [EVIL]}
+    card |= {"guarantee": EVIL, "unit": EVIL, EVIL: EVIL, "population": {"name": EVIL}}
+    card["releases"][0] |= {"what": EVIL, EVIL: EVIL}
+    card["exclusions"].append({"what": EVIL, "reason": EVIL})
+    page = read(result, card, tmp_path)
+    assert page.words.count("alert('x')") > 15
+    assert "{{ 7*7 }}" in page.words
+    assert not page.find("img")
+    assert len(page.find("script")) == len(honest.find("script"))
+    assert all(not key.startswith("on") for _, attrs in page.tags for key in attrs)
+    figures = "".join(page.scripts[:-2])
+    assert "<" not in figures
+    for chart in charts.build(result, card).values():
+        assert EVIL not in json.dumps(json.loads(chart.figure), ensure_ascii=False)
+
+
+def test_a_bare_run_is_a_page_too(tmp_path):
+    page = read({"name": "x"}, {}, tmp_path)
+    assert "trained a recommender on x" in page.words
+    assert page.open == []
+    assert not page.find("figure")
+
+
+def test_missing_parts_leave_their_sections_out(result, card, tmp_path):
+    for key in ("frontier", "projection", "by_group", "by_decile", "repairs", "preparation", "split"):
+        result[key] = None
+    for key in ("delta_curve", "mu", "exclusions", "population"):
+        del card[key]
+    page = read(result, card, tmp_path)
+    ids = {attrs["id"] for attrs in page.find("section")}
+    assert ids == {"quality", "rounds", "costs", "card", "limits", "again"}
+    assert {a["href"][1:] for a in page.find("a")} <= {attrs["id"] for _, attrs in page.tags if "id" in attrs}
+
+
+def test_the_command_repeats_the_run(result):
+    assert sentences.command(result) == (
+        "palate simulate --data ml-latest-small --epsilon 5 --delta 1e-5 --dp central --noise secure --algorithm als "
+        "--split strong --rounds 3 --seed 1"
+    )
+    assert (
+        sentences.command({**result, "command": ["palate", "simulate", "my log.csv"]}) == "palate simulate 'my log.csv'"
+    )
+    assert "--epsilon" not in sentences.command({**result, "dp": "off"})
+    assert "'; rm -rf ~'" in sentences.command({**result, "config": {"data": "; rm -rf ~"}})
+
+
+def test_the_command_keeps_every_digit(result):
+    assert "--delta 1.2345e-05" in sentences.command({**result, "delta": 1.2345e-05})
+
+
+def test_an_old_report_is_replaced_whole(result, card, tmp_path):
+    (tmp_path / "report.html").write_text("old", encoding="utf-8")
+    read(result, card, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_failed_write_leaves_the_old_report(result, card, tmp_path, monkeypatch):
+    (tmp_path / "report.html").write_text("old", encoding="utf-8")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_report(result, card, tmp_path)
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_missing_folder_is_refused(result, card, tmp_path):
+    with pytest.raises(InputError, match="`folder` must be an existing folder"):
+        write_report(result, card, tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (58_212, "58.2 kB"), (412_000_000, "412.0 MB"), (3.2e9, "3.20 GB")]
+)
+def test_bytes_in_decimal_units(count, text):
+    assert tables.bytes_text(count) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.41, "0.4 s"), (119.9, "119.9 s"), (250, "4 min 10 s")])
+def test_seconds(seconds, text):
+    assert tables.seconds_text(seconds) == text
