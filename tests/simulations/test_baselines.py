@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import palate_sim.baselines
@@ -180,12 +180,15 @@ class TestItemKnn(Contract):
 class TestEase(Contract):
     name = "ease"
 
-    @given(seed=st.integers(0, 2**32 - 1), n_items=st.integers(1, 25), regularization=st.floats(0.5, 500))
+    @given(seed=st.integers(0, 2**32 - 1), n_users=st.integers(1, 30), regularization=st.floats(0.5, 500))
     @settings(max_examples=40, deadline=None)
-    def test_the_map_equals_the_closed_form(self, seed, n_items, regularization):
+    @example(seed=0, n_users=1, regularization=0.5)
+    @example(seed=0, n_users=30, regularization=0.5)
+    def test_the_map_equals_the_closed_form_with_few_users_and_with_many(self, seed, n_users, regularization):
         rng = np.random.default_rng(seed)
-        users, items = np.nonzero(rng.random((30, n_items)) < 0.3)
-        train = Interactions.from_pairs(users, items, n_users=30, n_items=n_items)
+        n_items = int(rng.integers(1, 40))
+        users, items = np.nonzero(rng.random((n_users, n_items)) < 0.3)
+        train = Interactions.from_pairs(users, items, n_users=n_users, n_items=n_items)
         dense = train.dense().astype(float)
         precision = np.linalg.inv(dense.T @ dense + regularization * np.eye(n_items))
         expected = np.eye(n_items) - precision / np.diag(precision)
@@ -203,9 +206,11 @@ class TestEase(Contract):
             Ease.fit(split.train, regularization=bad)
 
     def test_what_cannot_be_inverted_in_single_precision_is_refused(self):
-        train = Interactions.from_pairs([0] * 50, range(50), n_users=1, n_items=50)
-        with pytest.raises(InputError, match="`regularization`"):
-            Ease.fit(train, regularization=1e-12)
+        for n_users in (2, 40):
+            users, items = np.repeat(np.arange(n_users), 50), np.tile(np.arange(50), n_users)
+            train = Interactions.from_pairs(users, items, n_users=n_users, n_items=50)
+            with pytest.raises(InputError, match="`regularization`"):
+                Ease.fit(train, regularization=1e-12)
 
 
 class TestIals(Contract):

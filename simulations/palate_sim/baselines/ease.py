@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import lapack  # type: ignore[import-untyped]  # scipy ships no types
+from scipy.linalg import lapack, solve_triangular  # type: ignore[import-untyped]  # scipy ships no types
 
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
@@ -55,21 +55,57 @@ class Ease:
             regularization = 35 * float(np.sqrt(max(train.nnz, 1) / train.n_items))
         if not 0 < regularization < np.inf:
             raise InputError(f"`regularization` must be positive, got {regularization}")
-        gram = cooccurrence(train, slice(0, train.n_items))
-        gram[np.diag_indices(train.n_items)] += np.float32(regularization)
-        # The matrix is symmetric: its transpose is the column order LAPACK works in, without a copy.
-        factor, failed = lapack.spotrf(gram.T, lower=True, overwrite_a=True, clean=False)
-        precision, failed_too = lapack.spotri(factor, lower=True, overwrite_c=True)
-        if failed or failed_too:
-            raise InputError(f"`regularization` must be large enough to invert in float32, got {regularization}")
-        upper = precision.T
-        diagonal = upper.diagonal().copy()
-        for row in range(1, train.n_items):
-            upper[row, :row] = upper[:row, row]
-        upper /= -diagonal
-        upper[np.diag_indices(train.n_items)] = 0
-        return cls(upper, {"regularization": regularization})
+        few_users = train.n_users * 4 < train.n_items
+        item_map = (_by_users if few_users else _by_items)(train, np.float32(regularization))
+        item_map[np.diag_indices(train.n_items)] = 0
+        return cls(item_map, {"regularization": regularization})
 
     def scores(self, foldin: Interactions) -> npt.NDArray[np.float32]:
         """Summed rows of the map, float32 [n_users, n_items]."""
         return np.asarray(matrix(foldin) @ self.item_map, np.float32)
+
+
+def _by_items(train: Interactions, ridge: np.float32) -> npt.NDArray[np.float32]:
+    """The map from the inverse P of the items' Gramian: -P[i, j] / P[j, j]."""
+    gram = cooccurrence(train, slice(0, train.n_items))
+    gram[np.diag_indices(train.n_items)] += ridge
+    # The matrix is symmetric: its transpose is the column order LAPACK works in, without a copy.
+    factor = _cholesky(gram.T, ridge)
+    precision, failed = lapack.spotri(factor, lower=True, overwrite_c=True)
+    if failed:
+        raise _singular(ridge)
+    inverse: npt.NDArray[np.float32] = precision.T  # its upper triangle is filled
+    for row in range(1, train.n_items):
+        inverse[row, :row] = inverse[:row, row]
+    inverse /= -inverse.diagonal().copy()
+    return inverse
+
+
+def _by_users(train: Interactions, ridge: np.float32) -> npt.NDArray[np.float32]:
+    """The same from the users' Gramian, smaller with few users: ridge P = I - W'W with W = L^-1 X, LL' = XX' + ridge I.
+
+    Source: the identity of Woodbury.
+    """
+    has = train.dense().astype(np.float32)
+    gram = has @ has.T
+    gram[np.diag_indices(train.n_users)] += ridge
+    whitened = solve_triangular(_cholesky(gram.T, ridge), has, lower=True, overwrite_b=True, check_finite=False)
+    explained: npt.NDArray[np.float32] = whitened.T @ whitened
+    left = 1 - explained.diagonal()
+    if not (left > 0).all():
+        raise _singular(ridge)
+    explained /= left
+    return explained
+
+
+def _cholesky(gram: npt.NDArray[np.float32], ridge: np.float32) -> npt.NDArray[np.float32]:
+    """The lower factor; what stands above the diagonal has no meaning."""
+    factor, failed = lapack.spotrf(gram, lower=True, overwrite_a=True, clean=False)
+    if failed:
+        raise _singular(ridge)
+    return np.asarray(factor)
+
+
+def _singular(ridge: np.float32) -> InputError:
+    """The ridge is lost in rounding."""
+    return InputError(f"`regularization` must be large enough to invert in float32, got {ridge:g}")

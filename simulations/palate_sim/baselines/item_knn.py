@@ -57,15 +57,15 @@ class ItemKnn:
         parts = []
         for start in range(0, n_items, BLOCK_ITEMS):
             items = slice(start, min(start + BLOCK_ITEMS, n_items))
-            common = cooccurrence(train, items)
-            common /= np.maximum(np.outer(norms, norms[items]) + np.float32(shrinkage), np.float32(1e-12))
-            common[np.arange(items.start, items.stop), np.arange(items.stop - items.start)] = 0
-            near = np.argpartition(common, n_items - kept, axis=0)[n_items - kept :]
-            column = np.broadcast_to(np.arange(near.shape[1]), near.shape)
-            values = np.take_along_axis(common, near, axis=0)
-            cells = (near[values > 0], column[values > 0])
-            parts.append(scipy.sparse.csr_matrix((values[values > 0], cells), shape=common.shape))
-        likeness = scipy.sparse.hstack(parts, format="csr", dtype=np.float32)
+            alike = np.ascontiguousarray(cooccurrence(train, items).T)
+            alike /= np.maximum(np.outer(norms[items], norms) + np.float32(shrinkage), np.float32(1e-12))
+            alike[np.arange(len(alike)), np.arange(items.start, items.stop)] = 0
+            near = np.argpartition(alike, n_items - kept, axis=1)[:, n_items - kept :]
+            values = np.take_along_axis(alike, near, axis=1)
+            row = np.broadcast_to(np.arange(len(near))[:, None], near.shape)
+            cells = (row[values > 0], near[values > 0])
+            parts.append(scipy.sparse.csr_matrix((values[values > 0], cells), shape=alike.shape))
+        likeness = scipy.sparse.vstack(parts, format="csr", dtype=np.float32).T.tocsr()
         return cls(likeness, {"neighbours": neighbours, "shrinkage": shrinkage})
 
     def scores(self, foldin: Interactions) -> npt.NDArray[np.float32]:
