@@ -78,7 +78,13 @@ class Interactions:
         return Interactions(indptr, self.indices[entries], self.weights[entries], self.n_items)
 
     def columns(self, keep: Ints) -> Interactions:
-        """Only the items in `keep`, renumbered to their position in it; `keep` must be strictly increasing."""
+        """Only the items in `keep`, renumbered to their position in it.
+
+        Raises:
+            InputError: `keep` is not strictly increasing in [0, n_items).
+        """
+        if len(keep) and (keep[0] < 0 or keep[-1] >= self.n_items or (keep[1:] <= keep[:-1]).any()):
+            raise InputError(f"`keep` must be strictly increasing in [0, {self.n_items})")
         position = np.full(self.n_items, -1, np.int32)
         position[keep] = np.arange(len(keep), dtype=np.int32)
         renumbered = position[self.indices]
@@ -131,10 +137,14 @@ class Interactions:
             n_items: number of items in the catalogue.
 
         Raises:
-            InputError: a row is out of range, or a weight is not positive and finite.
+            InputError: lengths differ, a row is out of range, or a weight is not positive and finite in float32.
         """
         user_rows, item_rows = np.asarray(users, np.int64), np.asarray(items, np.int64)
-        values = np.ones(len(user_rows), np.float32) if weights is None else np.asarray(weights, np.float32)
+        with np.errstate(over="ignore"):
+            values = np.ones(len(user_rows), np.float32) if weights is None else np.asarray(weights, np.float32)
+        if not len(user_rows) == len(item_rows) == len(values):
+            lengths = (len(user_rows), len(item_rows), len(values))
+            raise InputError(f"`users`, `items` and `weights` must be of one length, got {lengths}")
         for name, rows, end in (("users", user_rows, n_users), ("items", item_rows, n_items)):
             if rows.size and (rows.min() < 0 or rows.max() >= end):
                 raise InputError(f"`{name}` must lie in [0, {end}), got {rows.min()}..{rows.max()}")
@@ -167,3 +177,10 @@ def segment_sum(values: npt.NDArray[Any], indptr: npt.NDArray[np.int64]) -> npt.
     if len(filled):
         out[filled] = np.add.reduceat(values, indptr[filled], axis=0)
     return out
+
+
+def row_squares(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Sum of squares of each row of `values` [n, width], float64 [n]; the same bits for a row in every batch."""
+    exact = values.astype(np.float64)
+    ends = np.arange(len(exact) + 1, dtype=np.int64) * exact.shape[1]
+    return segment_sum(np.square(exact).ravel(), ends)

@@ -68,7 +68,8 @@ class LearningCurve:
         if self._terms.dp is DpMode.OFF:
             rounds = range(len(self._replay.algorithm.shares))
             return [(0, None, 0.0) for round_ in rounds if self._registry.holds(round_, 0)]
-        spent, sealed = 0.0, []
+        spent = 0.0
+        sealed: list[tuple[int, str | None, float]] = []
         for entry in self._ledger.entries(self._terms.run):
             if entry.kind == "charge":
                 spent += entry.mu2

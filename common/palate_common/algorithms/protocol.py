@@ -35,7 +35,7 @@ class PublicFacts(BaseModel):
     """Installations expected to take part. Participation is not protected."""
     n_items: int = Field(ge=1)
     """Items in the catalogue."""
-    mu: float | None = Field(default=None, gt=0)
+    mu: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """The whole run's privacy parameter (mu-GDP); None without noise."""
     seed: int = 0
     """Seed of public randomness, such as a starting table."""
