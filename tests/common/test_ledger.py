@@ -476,8 +476,8 @@ for line in sys.stdin:
 
 
 def test_a_ledger_survives_kill_9_at_every_statement_and_at_any_time(path: Path) -> None:
-    by_statement = [(statement, None) for statement in range(1, 130)]
-    by_time = [(-1, 0.0004 * step) for step in range(25)]
+    by_statement: list[tuple[int, float | None]] = [(statement, None) for statement in range(1, 130)]
+    by_time: list[tuple[int, float | None]] = [(-1, 0.0004 * step) for step in range(25)]
     outcomes, reported = set[str](), list[list[str]]()
     with subprocess.Popen(
         [sys.executable, "-W", "error", "-c", VICTIMS, str(path)],

@@ -102,6 +102,16 @@ def test_every_consistency_proof_holds_for_its_sizes_only() -> None:
                 assert not extends(Checkpoint(old, TREE.root(old - 1)), TREE.checkpoint(new), proof)
 
 
+def test_a_tree_of_another_height_is_refused() -> None:
+    for size in SIZES[1:]:
+        for wrong in (1 << size.bit_length()) * 2, max(1, size // 4):
+            claimed = Checkpoint(wrong, TREE.root(size))
+            for old in range(1, size):
+                assert not extends(TREE.checkpoint(old), claimed, TREE.consistency_proof(old, size))
+            for index in range(size if wrong != size else 0):
+                assert not includes(LEAVES[index], index, claimed, TREE.inclusion_proof(index, size))
+
+
 def test_mutated_proofs_fail() -> None:
     for size in SIZES:
         at = TREE.checkpoint(size)

@@ -29,6 +29,13 @@ def test_new_ids_keep_what_the_old_ones_have() -> None:
         assert tally.reached(tally.rows(ids(device)), run, 0, 0) is expected
 
 
+def test_participations_are_counted_whatever_they_cost() -> None:
+    tally = Tally(limit_mu2=1.0, max_participations=2)
+    for round_, devices in enumerate([ids(1), ids(1, 2)]):
+        tally.add(tally.rows(devices), f"run-{round_}", 0, 0, 0.0)
+    assert tally.affords(tally.rows(ids(1, 2, 3)), 0.0).tolist() == [False, True, True]
+
+
 def test_round_and_attempt_are_ordered() -> None:
     tally = Tally(limit_mu2=1.0, max_participations=9)
     rows = tally.rows(ids(1))
