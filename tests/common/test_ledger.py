@@ -1,11 +1,6 @@
 import doctest
 import json
-import os
 import shutil
-import signal
-import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,10 +12,9 @@ import pytest
 
 from palate_common import ledger as module
 from palate_common.canonical import canonical_json
-from palate_common.errors import BudgetError, InputError, IntegrityError, PalateError
-from palate_common.history import ChargeEntry, SealEntry, entry_from
-from palate_common.ledger import Charge, Checkpoint, Ledger
-from palate_common.log import Log, indexed
+from palate_common.errors import BudgetError, InputError, PalateError
+from palate_common.history import ChargeEntry, SealEntry
+from palate_common.ledger import Charge, Ledger
 from palate_common.merkle import verify_consistency, verify_inclusion
 
 HASH = "ab" * 32
@@ -243,122 +237,6 @@ def test_reading_only(path: Path) -> None:
         assert readable.runs() == ()
 
 
-def written(path: Path) -> None:
-    with Ledger(path, population="readers") as ledger:
-        ledger.set_budget(mu2=1.0, epsilon=4.38, delta=1e-5)
-        ledger.open_run("a", {})
-        for round_ in range(3):
-            charge(ledger, round_, mu2=0.125)
-            seal(ledger, round_)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "DELETE FROM entries WHERE seq = 8",
-        "DELETE FROM entries WHERE seq = 8; UPDATE head SET size = 8",
-        "DELETE FROM entries WHERE seq >= 7; UPDATE head SET size = 7",
-        "DELETE FROM entries WHERE seq = 4",
-        "DELETE FROM entries WHERE seq = 0",
-        "DELETE FROM entries",
-        "DELETE FROM head",
-        "UPDATE head SET root = replace(root, substr(root, 1, 1), 'x')",
-        "UPDATE head SET size = 10",
-        "UPDATE entries SET run = 'b' WHERE seq = 3",
-        "UPDATE entries SET round = 9 WHERE seq = 3",
-        "UPDATE entries SET attempt = 1 WHERE seq = 3",
-        "UPDATE entries SET kind = 'budget' WHERE seq = 5",
-        "UPDATE entries SET chain = zeroblob(32) WHERE seq = 3",
-        "UPDATE entries SET chain = zeroblob(32) WHERE seq = 8",
-        "UPDATE entries SET leaf = zeroblob(10) WHERE seq = 3",
-        "UPDATE entries SET leaf = CAST(leaf AS TEXT) WHERE seq = 3",
-        "UPDATE entries SET leaf = CAST(replace(CAST(leaf AS TEXT), '0.125', '0.025') AS BLOB) WHERE seq = 3",
-        "UPDATE entries SET leaf = CAST(replace(CAST(leaf AS TEXT), '0.125', '0.025') AS BLOB) WHERE seq = 7",
-        "UPDATE entries SET leaf = CAST(replace(CAST(leaf AS TEXT), 'readers', 'writers') AS BLOB) WHERE seq = 0",
-        "UPDATE entries SET seq = 9 WHERE seq = 3",
-        "UPDATE entries SET seq = -1 WHERE seq = 0",
-        "UPDATE entries SET seq = 99 WHERE seq = 3; UPDATE entries SET seq = 3 WHERE seq = 5;"
-        " UPDATE entries SET seq = 5 WHERE seq = 99",
-        "DROP TRIGGER at_end;"
-        " INSERT INTO entries SELECT 9, 'charge', 'a', 9, 0, leaf, chain FROM entries WHERE seq = 3",
-        "ALTER TABLE entries ADD COLUMN more",
-    ],
-)
-def test_every_change_of_a_row_is_found_on_open(path: Path, change: str) -> None:
-    written(path)
-    connection = sqlite3.connect(path)
-    connection.executescript(f"DROP TRIGGER no_update; DROP TRIGGER no_delete; {change}")
-    connection.close()
-    for read_only in (False, True):
-        with pytest.raises(IntegrityError, match=r"\Athe ledger must be what was written[^\n]*\Z"):
-            Ledger(path, population="readers", read_only=read_only)
-
-
-def test_rows_cannot_be_changed_by_a_program_that_does_not_mean_to(path: Path) -> None:
-    written(path)
-    connection = sqlite3.connect(path)
-    row = "SELECT 100, kind, run, round, attempt, leaf, chain FROM entries WHERE seq = 3"
-    for change in (
-        "DELETE FROM entries",
-        "UPDATE entries SET round = 1",
-        "REPLACE INTO entries SELECT * FROM entries",
-        f"INSERT INTO entries {row}",
-    ):
-        with pytest.raises(sqlite3.IntegrityError, match="entries are"):
-            connection.execute(change)
-    again = "INSERT INTO entries SELECT 9, kind, run, round, attempt, leaf, chain FROM entries WHERE kind = ? LIMIT 1"
-    for kind in ("open", "charge", "seal"):
-        with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
-            connection.execute(again, (kind,))
-    connection.close()
-
-
-def test_a_log_rewritten_with_right_hashes_still_has_to_follow_the_rules(path: Path) -> None:
-    written(path)
-    with reopened(path) as ledger:
-        bodies = [entry.body for entry in ledger.entries()]
-    bodies[7]["mu2"], bodies[7]["run_limit"] = 0.8, None
-    forged = Log()
-    forged.history.admit = lambda entry: None  # type: ignore[method-assign]  # the forger's ledger has no rules
-    connection = sqlite3.connect(path)
-    connection.executescript("DROP TRIGGER no_delete; DELETE FROM entries")
-    for body in bodies:
-        entry = entry_from(body)
-        forged.take(entry, entry.leaf())
-        row = (entry.seq, *indexed(entry), entry.leaf(), forged.chain)
-        connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-    connection.execute("UPDATE head SET root = ?", (forged.tree.root(),))
-    connection.commit()
-    connection.close()
-    with pytest.raises(IntegrityError, match="entry 7: the population's budget must cover"):
-        reopened(path)
-
-
-def test_a_change_under_an_open_ledger_is_found(ledger: Ledger, path: Path) -> None:
-    charge(ledger)
-    connection = sqlite3.connect(path)
-    connection.executescript("DROP TRIGGER no_delete; DELETE FROM entries WHERE seq = 3")
-    connection.close()
-    for _ in range(2):
-        with pytest.raises(IntegrityError, match=r"\Athe ledger must be what was written[^\n]*\Z"):
-            ledger.spent()
-        with pytest.raises(IntegrityError, match=r"\Athe ledger must be what was written[^\n]*\Z"):
-            charge(ledger, 1)
-
-
-def test_a_restored_older_copy_shows_against_a_checkpoint_kept_elsewhere(path: Path, tmp_path: Path) -> None:
-    written(path)
-    shutil.copy(path, tmp_path / "backup")
-    with Ledger(path, population="readers") as ledger:
-        witnessed = charge(ledger, 3).checkpoint
-        assert ledger.checkpoint(witnessed.size) == witnessed
-    with Ledger(tmp_path / "backup", population="readers") as restored:
-        with pytest.raises(InputError):
-            restored.checkpoint(witnessed.size)
-        charge(restored, 3, 1)
-        assert restored.checkpoint(witnessed.size) != witnessed
-
-
 def test_threads_share_one_handle(ledger: Ledger) -> None:
     refused: list[int] = []
 
@@ -377,145 +255,6 @@ def test_threads_share_one_handle(ledger: Ledger) -> None:
         thread.join()
     assert ledger.spent() == 1.0
     assert len(refused) == 4 * 12 - 32
-
-
-CHARGER = """
-import sys
-from palate_common.errors import BudgetError
-from palate_common.ledger import Ledger
-
-path, run = sys.argv[1:]
-with Ledger(path, population="readers") as ledger:
-    ledger.set_budget(mu2=1.0, epsilon=4.38, delta=1e-5)
-    ledger.open_run(run, {})
-    for round_ in range(1000):
-        place = {"run": run, "round_": round_, "attempt": 0}
-        try:
-            charge = ledger.charge(**place, plan_hash="ab" * 32, mu2=1 / 128, facts={}, run_limit=None)
-        except BudgetError:
-            break
-        print(charge.seq, round_, charge.checkpoint.size, charge.checkpoint.root, flush=True)
-        ledger.seal(**place, release_hash="cd" * 32)
-"""
-
-
-def test_four_processes_never_exceed_the_budget_nor_lose_an_entry(path: Path) -> None:
-    command = [sys.executable, "-W", "error", "-c", CHARGER, str(path)]
-    workers = [
-        subprocess.Popen([*command, f"run-{i}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for i in range(4)
-    ]
-    reported: dict[int, tuple[str, int, Checkpoint]] = {}
-    for i, worker in enumerate(workers):
-        output, errors = worker.communicate(timeout=120)
-        assert worker.returncode == 0, errors
-        for line in output.splitlines():
-            seq, round_, size, root = line.split()
-            assert int(seq) not in reported
-            reported[int(seq)] = (f"run-{i}", int(round_), Checkpoint(int(size), root))
-    with reopened(path) as ledger:
-        assert ledger.spent() == 1.0
-        assert len(reported) == 128
-        entries = ledger.entries()
-        assert [entry.seq for entry in entries] == list(range(1 + 1 + 4 + 2 * 128))
-        for entry in entries:
-            if isinstance(entry, ChargeEntry):
-                run, round_number, checkpoint = reported.pop(entry.seq)
-                assert (entry.run, entry.round) == (run, round_number)
-                assert ledger.checkpoint(checkpoint.size) == checkpoint
-        assert not reported
-
-
-# A server of processes to kill: on "RUN STATEMENT" it forks one that works on the ledger as RUN, prints what it has
-# committed, and kills itself just before its STATEMENT-th SQL statement (or works on until somebody else does).
-VICTIMS = """
-import os, signal, sqlite3, sys
-from palate_common.ledger import Ledger
-
-def work(run, fatal):
-    count = 0
-
-    def step(statement):
-        nonlocal count
-        count += 1
-        if count == fatal:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    class Traced(sqlite3.Connection):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            self.set_trace_callback(step)
-
-    connect = sqlite3.connect
-    sqlite3.connect = lambda *args, **kwargs: connect(*args, factory=Traced, **kwargs)
-
-    def say(kind, *values):
-        at = ledger.checkpoint()
-        os.write(1, (" ".join(map(str, (kind, run, *values, at.size, at.root))) + "\\n").encode())
-
-    with Ledger(sys.argv[1], population="readers") as ledger:
-        ledger.open_run(run, {})
-        say("open")
-        for round_ in range(10 if fatal < 0 else 3):
-            place = {"run": run, "round_": round_, "attempt": 0}
-            ledger.charge(**place, plan_hash="ab" * 32, mu2=0.001, facts={}, run_limit=1.0)
-            say("charge", round_)
-            ledger.seal(**place, release_hash="cd" * 32)
-            say("seal", round_)
-
-for line in sys.stdin:
-    run, fatal = line.split()
-    child = os.fork()
-    if not child:
-        work(run, int(fatal))
-        os._exit(0)
-    os.write(1, f"pid {child}\\n".encode())
-    _, status = os.waitpid(child, 0)
-    os.write(1, f"dead {status}\\n".encode())
-"""
-
-
-def test_a_ledger_survives_kill_9_at_every_statement_and_at_any_time(path: Path) -> None:
-    by_statement: list[tuple[int, float | None]] = [(statement, None) for statement in range(1, 130)]
-    by_time: list[tuple[int, float | None]] = [(-1, 0.0004 * step) for step in range(25)]
-    outcomes, reported = set[str](), list[list[str]]()
-    with subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", VICTIMS, str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        for number, (statement, delay) in enumerate(by_statement + by_time):
-            server.stdin.write(f"run-{number} {statement}\n")
-            server.stdin.flush()
-            for line in server.stdout:
-                word, *values = line.split()
-                if word == "dead":
-                    outcomes.add(values[0])
-                    break
-                if word == "pid" and delay is not None:
-                    time.sleep(delay)
-                    os.kill(int(values[0]), signal.SIGKILL)
-                if word != "pid":
-                    reported.append([word, *values])
-            if (path.exists() and number % 4 == 0) or number == len(by_statement + by_time) - 1:
-                check_everything_reported_is_there(path, reported)
-        server.stdin.close()
-    assert outcomes == {"9", "0"}  # killed, and for the last statement numbers not reached
-    assert {word for word, *_ in reported} == {"open", "charge", "seal"}
-
-
-def check_everything_reported_is_there(path: Path, reported: list[list[str]]) -> None:
-    with Ledger(path, population="readers") as ledger:  # replays and verifies all of it
-        entries = ledger.entries()
-        assert [entry.seq for entry in entries] == list(range(len(entries)))
-        present = {(e.kind, e.body.get("run"), e.body.get("round")) for e in entries}
-        for kind, run, *rest in reported:
-            *round_, size, root = rest
-            assert (kind, run, int(round_[0]) if round_ else None) in present
-            assert ledger.checkpoint(int(size)) == Checkpoint(int(size), root)
 
 
 def test_facts_are_kept_as_they_are(ledger: Ledger) -> None:
