@@ -149,7 +149,8 @@ def test_the_attack_sentence_is_the_gaussian_trade_off(result):
 def test_the_card_is_whole(result, card, tmp_path):
     words = read(result, card, tmp_path).words
     for text in ("For every training installation", "a person with D devices", "popularity counts",
-                 "k-core and support filters", "preparation of the experiment", card["model_hash"], card["signature"], card["checkpoint"]["root"],
+                 "k-core and support filters", "preparation of the experiment", card["model_hash"],
+                 card["signature"], card["checkpoint"]["root"],
                  "closed form, difference 3e-8", "no limit set"):  # fmt: skip
         assert text in words
     facts = dict(tables.card_facts(card))
@@ -203,6 +204,7 @@ def test_dp_off_promises_nothing(result, tmp_path):
     assert "ε spent" not in page.words
     assert "What more users would buy at the same ε" not in page.words
     assert "This run has no privacy card." in page.words
+    assert "at the same privacy" not in page.words
 
 
 def test_seeded_noise_is_not_said_to_protect(result, card):

@@ -60,7 +60,7 @@ def _quality(result: Mapping[str, Any]) -> list[str]:
     for key, note in (("popularity", "exact popularity"), ("noised popularity", "popularity at the same privacy"),
                       ("ease", "EASE, which reads everybody's history")):  # fmt: skip
         other = point(baselines.get(key), metric)
-        if other is not None and other[0] > 0:
+        if other is not None and other[0] > 0 and (is_private(result) or key != "noised popularity"):
             beside.append(f"{own[0] / other[0]:.2f} × {note} ({other[0]:.3f})")
     if not beside:
         return [f"{sentence}."]
