@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from palate_common.interactions import row_chunks, segment_sum
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
-USERS_AT_ONCE = 512  # users of a dense product at once
+DENSE_AT_ONCE = 2**19  # numbers spelled out for a dense product at once: 4 MB
 DENSE_SHARE = 32  # above one entry in 32, a dense product is faster than a sparse one
 
 
@@ -34,7 +35,7 @@ class BlockSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1)
-    shape: tuple[int, ...]
+    shape: tuple[Annotated[int, Field(ge=1)], ...]
     weight: float = Field(gt=0, le=1)
     """Factor on the block before clipping. The squares of a layout's weights sum to 1."""
 
@@ -72,7 +73,7 @@ class OuterBlock:
 
     Attributes:
         indptr: int64 [n_users + 1], CSR over the rows each user touches.
-        indices: int32 [nnz], the rows, in [0, n_rows).
+        indices: int32 [nnz], the rows, in [0, n_rows), strictly increasing within a user.
         rows: float64 [nnz], a.
         columns: float64 [n_users, width], b.
         n_rows: number of rows of the block.
@@ -144,8 +145,9 @@ class OuterSteps:
     def _dense_total(self, rows: Float64, columns: Float64) -> Float64:
         """A'B with A spelled out, some users at a time: fastest where users touch many of the rows."""
         out = np.zeros((self.n_rows, columns.shape[1]))
-        for first in range(0, len(columns), USERS_AT_ONCE):
-            last = min(first + USERS_AT_ONCE, len(columns))
+        at_once = max(1, DENSE_AT_ONCE // self.n_rows)
+        for first in range(0, len(columns), at_once):
+            last = min(first + at_once, len(columns))
             part = slice(self.indptr[first], self.indptr[last])
             spelled = np.zeros((last - first, self.n_rows))
             owners = np.repeat(np.arange(last - first), np.diff(self.indptr[first : last + 1]))
@@ -183,7 +185,7 @@ class ClippedUpdate:
 
     Attributes:
         steps: the blocks, in layout order; a rejected user's coordinates are all zero.
-        accepted: bool [n_users]; False where a contribution was not finite.
+        accepted: bool [n_users]; False where a contribution was not finite. Private: it depends on what users did.
         grid: steps per clip norm, the sensitivity of the sum.
     """
 
