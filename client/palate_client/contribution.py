@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_client.training import train
+from palate_common.canonical import digest
 from palate_common.clipping import clip
 from palate_common.device_ledger import DeviceLedger
-from palate_common.errors import IntegrityError, PalateError, RefusedError
+from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.interactions import Interactions
 from palate_common.model import GlobalModel
 from palate_common.plan import DpMode, Noise, RoundPlan, open_plan
@@ -53,6 +54,10 @@ class Contributor:
         public_key: the pinned release key.
         floors: what the devices insist on.
         clock: Unix time in seconds.
+        refusal: why the last plan was refused, for the device's owner; empty if it was answered.
+
+    Raises:
+        InputError: not one device a row of `histories`.
     """
 
     histories: Interactions
@@ -61,12 +66,19 @@ class Contributor:
     public_key: str
     floors: Floors = field(default_factory=Floors)
     clock: Callable[[], float] = time.time
+    refusal: str = field(default="", init=False)
+
+    def __post_init__(self) -> None:
+        if len(self.devices) != self.histories.n_users:
+            raise InputError(f"`devices` must be one a user, {self.histories.n_users}, got {len(self.devices)}")
 
     def answer(self, plan: bytes, model: bytes) -> bytes:
         """A contribution's bytes, or the constant refusal: why a device refuses stays on the device."""
+        self.refusal = ""
         try:
             return self.contribute(plan, model)
-        except PalateError:
+        except PalateError as error:
+            self.refusal = str(error)
             return REFUSED
 
     def contribute(self, signed_plan: bytes, model_bytes: bytes) -> bytes:
@@ -82,38 +94,47 @@ class Contributor:
         Guarantees:
             Nothing is computed from behaviour before the plan is verified and charged.
             An attempt is answered at most once.
+            Whether, and for how many installations, there is an answer does not depend on what anybody did.
 
         Raises:
             IntegrityError: the plan or the model does not verify.
-            RefusedError: the plan is below the floors, expired, answered before, or above a device's own limits.
+            RefusedError: the plan is below the floors, expired, answered before, for another catalogue, or above
+                every device's own limits.
+            InputError: the algorithm's contribution does not fit the plan's layout, or the batch.
         """
         signed = open_plan(signed_plan, public_key=self.public_key, last_seen=self.ledger.seen_checkpoint)
         plan = signed.plan
         check_floors(plan, self.floors, now=self.clock())
-        model = GlobalModel.from_bytes(model_bytes)
-        if model.hash != plan.model_hash or (model.header.algorithm, model.header.facts) != (
-            plan.algorithm,
-            plan.facts,
-        ):
-            raise IntegrityError("the model must be the one the plan names, got another")
+        model = self._model(plan, model_bytes)
         joined = self._charge(plan)
+        if not joined.any():
+            raise RefusedError("every installation here has reached a limit of its own")
         if signed.charge is not None:
-            self.ledger.see(plan.population, signed.charge.checkpoint)
+            self.ledger.see(plan.population, signed.charge.checkpoint, signed_plan)
         histories = self.histories if joined.all() else self.histories.users(np.flatnonzero(joined))
         clipped = self._clipped(plan, model, histories)
-        users = int(clipped.accepted.sum())
-        if users == 0:
-            raise RefusedError("no installation of this node could take part")
         answer = ContributionHeader(
             run=plan.run,
             round=plan.round,
             attempt=plan.attempt,
             plan_hash=plan.hash,
-            users=users,
-            rejected=len(self.devices) - users,
+            users=histories.n_users,
+            rejected=len(self.devices) - histories.n_users,
             size=layout_size(plan.layout),
         )
         return encode(answer, clipped)
+
+    def _model(self, plan: RoundPlan, data: bytes) -> GlobalModel:
+        """The model the plan names, for the catalogue these histories are of."""
+        if digest(data) != plan.model_hash:
+            raise IntegrityError("the model must be the one the plan names, got another")
+        model = GlobalModel.from_bytes(data)
+        header = model.header
+        if (header.algorithm, header.settings, header.facts) != (plan.algorithm, plan.settings, plan.facts):
+            raise IntegrityError("the model must have the algorithm, settings and facts that the plan names")
+        if plan.facts.n_items != self.histories.n_items:
+            raise RefusedError(f"the catalogue must have {self.histories.n_items} items, got {plan.facts.n_items}")
+        return model
 
     def _charge(self, plan: RoundPlan) -> npt.NDArray[np.bool_]:
         """Write the participation to the devices' own ledger; which of them may take part, bool [n_users]."""
@@ -131,6 +152,8 @@ class Contributor:
     def _clipped(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate:
         """Train on the device, then clip."""
         update = train(model, plan.round, histories)
+        if update.n_users != histories.n_users:
+            raise InputError(f"an algorithm must contribute once a user, {histories.n_users}, got {update.n_users}")
         return clip(update, plan.layout, clip_norm=plan.clip_norm, grid=plan.grid)
 
 

@@ -17,6 +17,8 @@ from palate_common.update import ClippedUpdate, Int64
 
 REFUSED = b"refused"
 """The one answer of a device that doesn't take part, whatever its reason."""
+MAX_USERS = 2**26
+"""Installations that one answer may sum: with `MAX_GRID`, no coordinate leaves the exact range of float64."""
 
 
 class ContributionHeader(BaseModel):
@@ -29,11 +31,12 @@ class ContributionHeader(BaseModel):
     round: int
     attempt: int
     plan_hash: str
-    users: int = Field(ge=1)
-    """Installations whose contributions are in the sum."""
-    rejected: int = Field(ge=0)
-    """Installations hosted by the node whose contributions were not finite, or whose own limits said no."""
-    size: int
+    users: int = Field(ge=1, le=MAX_USERS)
+    """Installations in the sum. A contribution that was not finite counts, as zero: how many take part must not
+    depend on what anybody did."""
+    rejected: int = Field(ge=0, le=MAX_USERS)
+    """Installations hosted by the node whose own limits said no."""
+    size: int = Field(ge=1)
     """Number of coordinates."""
 
 
@@ -75,9 +78,9 @@ def decode(data: bytes, *, grid: int) -> Contribution:
     if len(payload) != header.size * dtype.itemsize:
         raise IntegrityError(f"a contribution must hold {header.size} numbers of {dtype}, got {len(payload)} bytes")
     total = np.frombuffer(payload, dtype).astype(np.int64)
-    # Exact wherever the bound can hold: the squares of integers that pass sum to less than 2^53, or are rounded by
-    # far less than the distance of one user's norm.
-    norm = float(np.sqrt(np.square(total.astype(np.float64)).sum()))
-    if norm > header.users * grid * (1 + 2.0**-40):
-        raise IntegrityError(f"a sum of {header.users} contributions must have norm <= {header.users * grid} steps")
+    bound = header.users * grid
+    # Up to 2^53 the sum of squares is exact, which covers every single contribution; above, rounding gets its due.
+    slack = 0.0 if bound**2 <= 2**53 else 2.0**-40
+    if float(np.square(total.astype(np.float64)).sum()) > bound**2 * (1 + slack):
+        raise IntegrityError(f"a sum of {header.users} contributions must have norm <= {bound} steps")
     return Contribution(header, total)
