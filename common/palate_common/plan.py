@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from palate_common.accounting import charged_mu2
 from palate_common.algorithms import PublicFacts
 from palate_common.canonical import canonical_json, digest
-from palate_common.errors import IntegrityError
+from palate_common.clipping import CLIP_NORMS, MAX_GRID
+from palate_common.errors import InputError, IntegrityError
 from palate_common.ledger import Checkpoint
 from palate_common.merkle import verify_consistency, verify_inclusion
 from palate_common.signing import SigningKey, verify
@@ -48,7 +50,7 @@ class _Frozen(BaseModel):
 class RoundPlan(_Frozen):
     """What one attempt at one round asks of a device, and what it costs."""
 
-    version: int = 1
+    version: Literal[1] = 1
     population: str
     run: str
     round: int = Field(ge=0)
@@ -59,8 +61,8 @@ class RoundPlan(_Frozen):
     settings: dict[str, Any]
     facts: PublicFacts
     layout: Layout
-    clip_norm: float = Field(gt=0, allow_inf_nan=False)
-    grid: int = Field(ge=1)
+    clip_norm: float = Field(ge=CLIP_NORMS[0], le=CLIP_NORMS[1])
+    grid: int = Field(ge=1, le=MAX_GRID)
     """Steps per clip norm: the L2 sensitivity of the sum, in steps."""
     sigma: int = Field(ge=0)
     """Standard deviation of the noise, in steps; 0 only with `off`."""
@@ -72,6 +74,13 @@ class RoundPlan(_Frozen):
     """What this attempt costs each installation, as squared mu-GDP parameter; 0 only with `off`."""
     expires: int
     """Unix seconds after which a device refuses."""
+
+    @model_validator(mode="after")
+    def _names_its_blocks(self) -> Self:
+        names = {spec.name for spec in self.layout}
+        if not names or len(names) < len(self.layout):
+            raise ValueError("a layout has at least one block, and each has a name of its own")
+        return self
 
     @property
     def hash(self) -> str:
@@ -110,7 +119,7 @@ def sign_plan(plan: RoundPlan, charge: Charge | None, key: SigningKey) -> Signed
 
 
 def open_plan(data: bytes, *, public_key: str, last_seen: Callable[[str], Checkpoint | None]) -> SignedPlan:
-    """Verify a plan as a device does: signature, charge, and that the ledger only ever grew.
+    """Verify a plan as a device does: signature, cost, charge, and that the ledger only ever grew.
 
     Args:
         data: the signed plan's bytes.
@@ -119,18 +128,33 @@ def open_plan(data: bytes, *, public_key: str, last_seen: Callable[[str], Checkp
 
     Raises:
         IntegrityError: any part does not verify.
+        InputError: less noise than the accounting has a rule for.
     """
     try:
         signed = SignedPlan.model_validate_json(data)
-    except ValidationError:
-        raise IntegrityError(f"a plan must be signed canonical JSON, got {len(data)} other bytes") from None
+        same = signed.to_bytes() == data
+    except (ValidationError, InputError):
+        same = False
+    if not same:
+        raise IntegrityError(f"a plan must be signed canonical JSON, got {len(data)} other bytes")
     plan, charge = signed.plan, signed.charge
     verify(public_key, PLAN_TAG, _payload(plan, charge), signed.signature)
-    if (plan.dp is DpMode.OFF) != (charge is None) or (plan.dp is DpMode.OFF) != (plan.sigma == 0):
+    _verify_cost(plan)
+    if (plan.dp is DpMode.OFF) != (charge is None):
         raise IntegrityError(f"a plan with dp {plan.dp} must {'not ' if plan.dp is DpMode.OFF else ''}carry a charge")
     if charge is not None:
         _verify_charge(plan, charge, last_seen(plan.population))
     return signed
+
+
+def _verify_cost(plan: RoundPlan) -> None:
+    """The cost is what grid and noise amount to: a device's limits mean nothing if it takes the plan's word for it."""
+    private = plan.dp is not DpMode.OFF
+    if private != (plan.sigma > 0) or (not private and plan.mu2 > 0):
+        raise IntegrityError(f"a plan with dp {plan.dp} must have noise and a cost with privacy, and only then")
+    owed = charged_mu2(sensitivity=plan.grid, sigma=plan.sigma) if private else 0.0
+    if plan.mu2 < owed:
+        raise IntegrityError(f"`mu2` of a plan must be at least what its noise costs, {owed}, got {plan.mu2}")
 
 
 def _verify_charge(plan: RoundPlan, charge: Charge, seen: Checkpoint | None) -> None:
@@ -139,12 +163,13 @@ def _verify_charge(plan: RoundPlan, charge: Charge, seen: Checkpoint | None) -> 
     expected = {"kind": "charge", "run": plan.run, "round": plan.round, "attempt": plan.attempt}
     expected |= {"plan_hash": plan.hash, "mu2": plan.mu2}
     wrong = [name for name, value in expected.items() if entry.get(name) != value]
+    wrong += ["seq"] if type(entry.get("seq")) is not int else []
     if wrong:
         raise IntegrityError(f"the charged plan must be this plan, but `{wrong[0]}` differs")
     checkpoint = charge.checkpoint
     verify_inclusion(
         canonical_json(entry),
-        index=int(entry["seq"]),
+        index=entry["seq"],
         size=checkpoint.size,
         root=checkpoint.root,
         proof=charge.inclusion,
