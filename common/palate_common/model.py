@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ class ModelHeader(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: int = 1
+    format: Literal[1] = 1
     algorithm: str
     settings: dict[str, Any]
     facts: PublicFacts
@@ -61,7 +61,7 @@ class GlobalModel:
     def data(self) -> bytes:
         """The model file."""
         metadata = {METADATA_KEY: canonical_json(self.header.model_dump(mode="json")).decode()}
-        tensors = {name: np.ascontiguousarray(array) for name, array in sorted(self.state.items())}
+        tensors = {name: np.asarray(array, order="C") for name, array in sorted(self.state.items())}
         data: bytes = safetensors.numpy.save(tensors, metadata)
         return data
 
@@ -80,16 +80,19 @@ class GlobalModel:
         try:
             state = safetensors.numpy.load(data)
             header = ModelHeader.model_validate(read_metadata(data))
-        except (safetensors.SafetensorError, ValidationError, KeyError, ValueError):
+        except (safetensors.SafetensorError, ValidationError, KeyError, ValueError, TypeError, RecursionError):
             raise IntegrityError(f"a model must be a Palate safetensors file, got {len(data)} other bytes") from None
-        return cls(header, state)
+        model = cls(header, state)
+        # Kept as received: what is hashed and passed on are these bytes, not this version's spelling of them.
+        vars(model)["data"] = bytes(data)
+        return model
 
 
 def read_metadata(data: bytes) -> dict[str, Any]:
     """Palate's metadata entry in a safetensors file.
 
     Raises:
-        KeyError, ValueError: there is none.
+        KeyError, ValueError, TypeError, RecursionError: there is none.
     """
     length = int.from_bytes(data[:8], "little")
     entry: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][METADATA_KEY])
