@@ -14,22 +14,33 @@ from palate_common.wire import REFUSED, Contribution, decode
 
 
 @dataclass(frozen=True)
+class Participation:
+    """Who took part in an attempt. Participation is not protected: this may be shown.
+
+    Attributes:
+        users: installations in the sum.
+        rejected: installations whose own limits said no.
+        refused_nodes: nodes that answered with a refusal.
+        malformed_nodes: nodes whose answer failed a check.
+    """
+
+    users: int
+    rejected: int
+    refused_nodes: int
+    malformed_nodes: int
+
+
+@dataclass(frozen=True)
 class Aggregate:
     """The sum over one attempt's accepted contributions. Not yet private: it stays in the server's memory.
 
     Attributes:
         total: int64 [layout size], in grid steps.
-        users: installations in the sum.
-        rejected: installations whose contributions were not finite or whose limits said no.
-        refused_nodes: nodes that answered with a refusal.
-        malformed_nodes: nodes whose answer failed a check.
+        participation: how many are in it, and how many are not.
     """
 
     total: Int64
-    users: int
-    rejected: int
-    refused_nodes: int
-    malformed_nodes: int
+    participation: Participation
 
 
 def aggregate(replies: Mapping[int, bytes], plan: RoundPlan) -> Aggregate:
@@ -49,13 +60,14 @@ def aggregate(replies: Mapping[int, bytes], plan: RoundPlan) -> Aggregate:
         try:
             contribution = decode(reply, grid=plan.grid)
             check_attempt(contribution, plan)
+            _check_room(users + contribution.header.users, plan.grid)
         except IntegrityError:
             malformed += 1
             continue
         total += contribution.total
         users += contribution.header.users
         rejected += contribution.header.rejected
-    return Aggregate(total, users, rejected, refused, malformed)
+    return Aggregate(total, Participation(users, rejected, refused, malformed))
 
 
 def check_attempt(contribution: Contribution, plan: RoundPlan) -> None:
@@ -70,3 +82,9 @@ def check_attempt(contribution: Contribution, plan: RoundPlan) -> None:
     for name, value in expected.items():
         if getattr(header, name) != value:
             raise IntegrityError(f"`{name}` of a contribution must be {value}, got {getattr(header, name)}")
+
+
+def _check_room(users: int, grid: int) -> None:
+    """Refuse a contribution with which a coordinate of the sum could leave int64, noise included."""
+    if users * grid > 2**62:
+        raise IntegrityError(f"a sum over {users} installations must stay below 2^62 steps")

@@ -15,14 +15,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from palate_common.accounting import charged_mu2, sigma_for
 from palate_common.errors import BudgetError, InputError, IntegrityError
-from palate_common.ledger import Entry, Ledger
+from palate_common.history import ChargeEntry, one_line
+from palate_common.ledger import Ledger
 from palate_common.model import GlobalModel
 from palate_common.plan import Charge, DpMode, RoundPlan, sign_plan
 from palate_common.signing import SigningKey
 from palate_common.update import layout_size
-from palate_server.aggregation import Aggregate, aggregate
+from palate_server.aggregation import Participation, aggregate
 from palate_server.lock import RunLock
 from palate_server.noise import DUMMIES, add_noise
 from palate_server.registry import Registry
@@ -31,14 +34,23 @@ from palate_server.terms import RunTerms
 
 WORTHWHILE = 0.05
 """A round is not tried again with less than this share of the mu^2 it was meant to have."""
+PROVED = 64
+"""A plan proves that the ledger extends each of the population's latest checkpoints, this many: a device that has
+missed more attempts than that, of all runs together, has to be enrolled again."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """What one finished attempt made public."""
+    """What one finished attempt made public.
+
+    Attributes:
+        plan: what was asked.
+        aggregate: who is in the sum; the sum itself is not public.
+        model: what came out.
+    """
 
     plan: RoundPlan
-    aggregate: Aggregate
+    aggregate: Participation
     model: GlobalModel
 
 
@@ -52,6 +64,10 @@ class Coordinator:
         key: the release key that signs plans.
         lock: ownership of the run folder, checked before each charge.
         clock: Unix time in seconds.
+
+    Raises:
+        InputError: another population's ledger, terms other than the run's, or shares that are none.
+        IntegrityError: a sealed release is missing or changed, or the run was closed early.
     """
 
     def __init__(
@@ -67,6 +83,9 @@ class Coordinator:
         self.terms, self.ledger, self.registry, self.key, self.lock, self.clock = (
             terms, ledger, registry, key, lock, clock,
         )  # fmt: skip
+        if terms.population != ledger.population:
+            raise InputError(f"`population` must be the ledger's, {ledger.population!r}, got {terms.population!r}")
+        self._plan: RoundPlan | None = None
         self._replay = Replay(terms)
         self.algorithm = self._replay.algorithm
         self.shares = self.algorithm.shares
@@ -103,42 +122,46 @@ class Coordinator:
 
         Raises:
             BudgetError: the run's or the population's budget doesn't allow it; nothing is charged.
+            InputError: the run is finished, or its algorithm's layout is none.
+            IntegrityError: another process has moved the run on.
             LockedError: this process no longer owns the run.
         """
         self.lock.check()
-        layout = self.algorithm.layout(self.model.state, self.round)
-        charges = self._charges()
+        self._plan = None
+        entries = self.ledger.entries()
+        if self.round == self.rounds:
+            raise InputError(f"the run {self.terms.run} must have a round left, got {self.rounds} of {self.rounds}")
+        if sum(entry.kind == "seal" and entry.run == self.terms.run for entry in entries) > self.round:
+            raise IntegrityError(f"round {self.round} was released by somebody else: resume the run")
+        charges = [entry for entry in entries if entry.kind == "charge"]
         private = self.terms.dp is not DpMode.OFF
-        sigma = mu2 = 0
-        if private:
-            if not self._affordable():
-                raise BudgetError(
-                    f"round {self.round} can't be tried again: {len(charges)} charges used up the run's budget of "
-                    f"epsilon {self.terms.epsilon}; start a new run with an epsilon of its own"
-                )
-            sigma = sigma_for(mu_r=math.sqrt(self._allowance()), sensitivity=self.terms.grid)
-        plan = RoundPlan(
-            population=self.terms.population,
-            run=self.terms.run,
-            round=self.round,
-            attempt=sum(entry.body["round"] == self.round for entry in charges),
-            model_hash=self.model.hash,
-            algorithm=self.terms.algorithm,
-            settings=self.terms.settings,
-            facts=self.terms.facts,
-            layout=layout,
-            clip_norm=self.terms.clip_norm,
-            grid=self.terms.grid,
-            sigma=sigma,
-            dp=self.terms.dp,
-            noise=self.terms.noise,
-            cohort_floor=self.terms.cohort_floor,
-            mu2=charged_mu2(sensitivity=self.terms.grid, sigma=sigma) if private else mu2,
-            expires=int(self.clock()) + self.terms.plan_seconds,
-        )
+        sigma, mu2, attempt = self._price(charges) if private else (0, 0.0, self.registry.open_unledgered(self.round))
+        try:
+            plan = RoundPlan(
+                population=self.terms.population,
+                run=self.terms.run,
+                round=self.round,
+                attempt=attempt,
+                model_hash=self.model.hash,
+                algorithm=self.terms.algorithm,
+                settings=self.terms.settings,
+                facts=self.terms.facts,
+                layout=self.algorithm.layout(self.model.state, self.round),
+                clip_norm=self.terms.clip_norm,
+                grid=self.terms.grid,
+                sigma=sigma,
+                dp=self.terms.dp,
+                noise=self.terms.noise,
+                cohort_floor=self.terms.cohort_floor,
+                mu2=mu2,
+                expires=int(self.clock()) + self.terms.plan_seconds,
+            )
+        except ValidationError as error:
+            raise InputError(f"the algorithm must fit a plan: {one_line(error)}") from None
         charge = self._charge(plan, charges) if private else None
-        self.plan = plan
-        return sign_plan(plan, charge, self.key).to_bytes()
+        signed = sign_plan(plan, charge, self.key).to_bytes()
+        self._plan = plan
+        return signed
 
     def close_attempt(self, replies: Mapping[int, bytes]) -> Release:
         """Sum, noise, persist, seal and post-process the answers to the open attempt.
@@ -148,11 +171,16 @@ class Coordinator:
 
         Guarantees:
             A noised sum is sealed in the ledger before anything made from it is shown.
+            An attempt is noised once, whatever becomes of it.
 
         Raises:
+            InputError: no attempt is open.
             IntegrityError: too few contributions; nothing is released and the attempt stays charged.
+            LockedError: this process no longer owns the run.
         """
-        plan = self.plan
+        plan, self._plan = self._plan, None
+        if plan is None:
+            raise InputError("an attempt must be opened before it is closed, and is closed once")
         summed = aggregate(replies, plan)
         noisy = add_noise(summed, plan)
         self.lock.check()
@@ -160,7 +188,24 @@ class Coordinator:
         if plan.dp is not DpMode.OFF:
             self.ledger.seal(run=plan.run, round_=plan.round, attempt=plan.attempt, release_hash=release_hash)
         self._replay.apply(noisy)
-        return Release(plan, summed, self.model)
+        return Release(plan, summed.participation, self.model)
+
+    def _price(self, charges: Sequence[ChargeEntry]) -> tuple[int, float, int]:
+        """Noise, cost and number of the next attempt.
+
+        Raises:
+            BudgetError: what is left buys no useful one.
+        """
+        mine = [entry for entry in charges if entry.run == self.terms.run]
+        if not self._affordable():
+            raise BudgetError(
+                f"round {self.round} can't be tried again: {len(mine)} charges used up the run's budget of "
+                f"epsilon {self.terms.epsilon}; start a new run with an epsilon of its own"
+            )
+        # Rounded down, so that the charge can't exceed what is left by a rounding.
+        sigma = sigma_for(mu_r=math.nextafter(math.sqrt(self._allowance()), 0.0), sensitivity=self.terms.grid)
+        attempt = sum(entry.round == self.round for entry in mine)
+        return sigma, charged_mu2(sensitivity=self.terms.grid, sigma=sigma), attempt
 
     def _allowance(self) -> float:
         """mu^2 for the next attempt: its share of what the run has left, never more than planned."""
@@ -168,7 +213,8 @@ class Coordinator:
         return min(left * self.shares[self.round] / sum(self.shares[self.round :]), self._planned())
 
     def _budget(self) -> float:
-        return float(self.terms.facts.mu or 0.0) ** 2
+        """The run's mu^2, rounded down."""
+        return math.nextafter(float(self.terms.facts.mu or 0.0) ** 2, 0.0)
 
     def _planned(self) -> float:
         return self._budget() * self.shares[self.round]
@@ -176,11 +222,8 @@ class Coordinator:
     def _affordable(self) -> bool:
         return self.terms.dp is DpMode.OFF or self._allowance() >= WORTHWHILE * self._planned()
 
-    def _charges(self) -> Sequence[Entry]:
-        return [entry for entry in self.ledger.entries(self.terms.run) if entry.kind == "charge"]
-
-    def _charge(self, plan: RoundPlan, earlier: Sequence[Entry]) -> Charge:
-        """Charge the ledger, and prove it: inclusion of the charge, consistency with this run's earlier checkpoints."""
+    def _charge(self, plan: RoundPlan, earlier: Sequence[ChargeEntry]) -> Charge:
+        """Charge the ledger, and prove it: inclusion of the charge, consistency with the latest checkpoints."""
         facts = {"mechanism": "discrete Gaussian", "sensitivity": plan.grid, "sigma": plan.sigma}
         facts |= {"dimension": layout_size(plan.layout) + DUMMIES, "dp": plan.dp.value, "noise": plan.noise.value}
         charged = self.ledger.charge(
@@ -196,9 +239,9 @@ class Coordinator:
         return Charge(
             entry=charged.entry.body,
             checkpoint=charged.checkpoint,
-            inclusion=tuple(self.ledger.inclusion_proof(charged.seq, size)),
+            inclusion=self.ledger.inclusion_proof(charged.seq, size),
             # A charge's checkpoint ends with the charge itself, so its size is known from its number.
-            consistency={e.seq + 1: tuple(self.ledger.consistency_proof(e.seq + 1, size)) for e in earlier},
+            consistency={e.seq + 1: self.ledger.consistency_proof(e.seq + 1, size) for e in earlier[-PROVED:]},
         )
 
     def _resume(self) -> None:
@@ -214,5 +257,8 @@ class Coordinator:
         for entry in entries:
             if entry.kind == "seal":
                 self._replay.read(self.registry, entry.attempt, entry.release_hash)
+        if self.terms.dp is DpMode.OFF:
+            while self.round < self.rounds and (noisy := self.registry.read_unledgered(self.round)) is not None:
+                self._replay.apply(noisy)
         if any(entry.kind == "close" for entry in entries) and self.round < self.rounds and self._affordable():
             raise IntegrityError(f"the run {run} was closed after {self.round} of {self.rounds} rounds")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import weakref
 from pathlib import Path
 from types import TracebackType
 
@@ -11,7 +12,13 @@ from palate_common.errors import LockedError
 
 
 class RunLock:
-    """An exclusive lock on `folder/lock`, held by this process until it closes the lock or ends."""
+    """An exclusive lock on `folder/lock`, held by this process until it closes the lock or ends.
+
+    A forked child does not own it: it gives its copy up at once, so that the lock ends with the process that took it.
+
+    Raises:
+        LockedError: another process holds it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "lock"
@@ -21,6 +28,7 @@ class RunLock:
         except OSError:
             self.close()
             raise LockedError(f"the run folder has an owner already, wait for it or end it: {folder}") from None
+        _held.add(self)
 
     def check(self) -> None:
         """Refuse to go on if the folder was taken away or replaced since the lock was taken.
@@ -48,3 +56,15 @@ class RunLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+_held: weakref.WeakSet[RunLock] = weakref.WeakSet()
+
+
+def _give_up_copies() -> None:
+    """In a forked child."""
+    for lock in _held:
+        lock.close()
+
+
+os.register_at_fork(after_in_child=_give_up_copies)

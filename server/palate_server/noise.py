@@ -69,15 +69,16 @@ def add_noise(aggregate: Aggregate, plan: RoundPlan) -> NoisyAggregate:
     Raises:
         IntegrityError: the cohort is below the plan's floor, or a plan with privacy has no noise.
     """
-    if aggregate.users < plan.cohort_floor:
+    users = aggregate.participation.users
+    if users < plan.cohort_floor:
         raise IntegrityError(
-            f"the cohort must have at least {plan.cohort_floor} installations, got {aggregate.users}: nothing is "
-            "released, and the attempt stays charged"
+            f"the cohort must have at least {plan.cohort_floor} installations, got {users}: nothing is released, and "
+            "the attempt stays charged"
         )
     total = np.concatenate([aggregate.total, np.zeros(DUMMIES, np.int64)])
     if plan.dp is DpMode.OFF:
-        return NoisyAggregate(total, aggregate.users, plan)
+        return NoisyAggregate(total, users, plan)
     if plan.sigma <= 0:
         raise IntegrityError(f"`sigma` must be positive with dp {plan.dp}, got {plan.sigma}")
     noise = sample_discrete_gaussian(len(total), sigma=plan.sigma, source=source_for(plan))
-    return NoisyAggregate(total + noise, aggregate.users, plan)
+    return NoisyAggregate(total + noise, users, plan)

@@ -1,6 +1,7 @@
 """Registry: sealed releases and the signed model, as files.
 
 releases/round-R-attempt-A.safetensors   a noised sum with its plan, persisted before it is sealed
+releases/round-R-attempt-A.opened        only with `off`, where no ledger counts attempts
 model/                                   the latest model: model.safetensors, items, manifest.json, signature
 """
 
@@ -12,11 +13,10 @@ from typing import Any
 
 import safetensors
 import safetensors.numpy
-from pydantic import ValidationError
 
-from palate_common.canonical import canonical_json, digest
-from palate_common.errors import IntegrityError
-from palate_common.files import write_durably
+from palate_common.canonical import canonical_json, digest, read_canonical
+from palate_common.errors import InputError, IntegrityError
+from palate_common.files import make_folder, write_durably
 from palate_common.model import METADATA_KEY, GlobalModel, catalogue_hash, read_metadata
 from palate_common.plan import RoundPlan
 from palate_common.signing import SigningKey, verify
@@ -32,15 +32,27 @@ class Registry:
         self.folder = folder
 
     def persist(self, noisy: NoisyAggregate) -> str:
-        """Write a noised sum durably; its hash is what the ledger seals."""
-        (self.folder / "releases").mkdir(exist_ok=True)
+        """Write a noised sum durably; its hash is what the ledger seals.
+
+        Raises:
+            IntegrityError: the attempt has a noised sum already: a second one would be a second release.
+        """
         record = {"plan": noisy.plan.model_dump(mode="json"), "users": noisy.users}
         data: bytes = safetensors.numpy.save({"steps": noisy.steps}, {METADATA_KEY: canonical_json(record).decode()})
-        write_durably(self._release(noisy.plan.round, noisy.plan.attempt), data)
+        path = self._release(noisy.plan.round, noisy.plan.attempt)
+        make_folder(path.parent)
+        if path.exists():
+            raise IntegrityError(f"an attempt must be released once, got {path.stem} again")
+        write_durably(path, data)
         return digest(data)
 
     def read(self, round_: int, attempt: int, sealed_hash: str | None) -> NoisyAggregate:
         """Read a release back and check it against its seal.
+
+        Args:
+            round_: its round.
+            attempt: its attempt.
+            sealed_hash: from the ledger; None only with `off`, where nothing is sealed.
 
         Raises:
             IntegrityError: the file is missing, or not the one that was sealed.
@@ -48,18 +60,31 @@ class Registry:
         path = self._release(round_, attempt)
         try:
             data = path.read_bytes()
-            record = read_metadata(data)
-            steps = safetensors.numpy.load(data)["steps"]
-            noisy = NoisyAggregate(steps, int(record["users"]), RoundPlan.model_validate(record["plan"]))
-        except (OSError, ValueError, KeyError, ValidationError, safetensors.SafetensorError):
+        except OSError:
             raise IntegrityError(f"the release {path.name} must be readable, and is not") from None
         if sealed_hash is not None and digest(data) != sealed_hash:
             raise IntegrityError(f"the release {path.name} must be the one that was sealed, and is not")
-        return noisy
+        try:
+            record = read_metadata(data)
+            steps = safetensors.numpy.load(data)["steps"]
+            return NoisyAggregate(steps, int(record["users"]), RoundPlan.model_validate(record["plan"]))
+        except (ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError):
+            raise IntegrityError(f"the release {path.name} must be a noised sum and its plan, and is not") from None
 
-    def holds(self, round_: int, attempt: int) -> bool:
-        """Whether a release was persisted."""
-        return self._release(round_, attempt).exists()
+    def open_unledgered(self, round_: int) -> int:
+        """With `off`: take the next attempt number of a round, durably, so that no later attempt has it too."""
+        attempt = self._opened(round_)
+        path = self._release(round_, attempt).with_suffix(".opened")
+        make_folder(path.parent)
+        write_durably(path, b"")
+        return attempt
+
+    def read_unledgered(self, round_: int) -> NoisyAggregate | None:
+        """With `off`: a round's sum, if one was persisted."""
+        for attempt in range(self._opened(round_)):
+            if self._release(round_, attempt).exists():
+                return self.read(round_, attempt, None)
+        return None
 
     def publish(
         self, model: GlobalModel, items: Sequence[str], facts: Mapping[str, Any], key: SigningKey
@@ -71,11 +96,17 @@ class Registry:
             items: item ids in row order.
             facts: what else the manifest says: run, population, privacy.
             key: the release key.
+
+        Raises:
+            InputError: an item id that can't be a line of a file.
+            IntegrityError: another catalogue than the model's.
         """
+        if any("\n" in item for item in items):
+            raise InputError("an item id must be on one line, got one with a line break")
         if catalogue_hash(items) != model.header.catalogue:
             raise IntegrityError("`items` must be the catalogue the model was trained on, got another")
         folder = self.folder / "model"
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
         manifest = {**facts, "model_hash": model.hash, "catalogue": model.header.catalogue, "items": len(items)}
         manifest |= {"algorithm": model.header.algorithm, "releases": model.header.releases, "public_key": key.public}
         payload = canonical_json(manifest)
@@ -84,6 +115,9 @@ class Registry:
         write_durably(folder / "manifest.json", payload)
         write_durably(folder / "signature", key.sign(MANIFEST_TAG, payload).encode())
         return manifest
+
+    def _opened(self, round_: int) -> int:
+        return len(list((self.folder / "releases").glob(f"round-{round_}-attempt-*.opened")))
 
     def _release(self, round_: int, attempt: int) -> Path:
         return self.folder / "releases" / f"round-{round_}-attempt-{attempt}.safetensors"
@@ -98,11 +132,12 @@ def load_model(folder: Path, *, public_key: str) -> tuple[GlobalModel, tuple[str
     try:
         payload = (folder / "manifest.json").read_bytes()
         signature = (folder / "signature").read_text()
-        model = GlobalModel.from_bytes((folder / "model.safetensors").read_bytes())
-        items = tuple((folder / "items").read_text(encoding="utf-8").split("\n")[:-1])
+        data = (folder / "model.safetensors").read_bytes()
+        items = tuple((folder / "items").read_bytes().decode().split("\n")[:-1])
     except (OSError, UnicodeDecodeError):
         raise IntegrityError(f"a model folder must hold model, items, manifest and signature: {folder}") from None
     verify(public_key, MANIFEST_TAG, payload, signature)
-    if f'"model_hash":"{model.hash}"'.encode() not in payload or catalogue_hash(items) != model.header.catalogue:
-        raise IntegrityError("the model must be the one its manifest names, and is not")
-    return model, items
+    named = read_canonical(payload)
+    if (digest(data), catalogue_hash(items)) != (named["model_hash"], named["catalogue"]):
+        raise IntegrityError("model and items must be the ones the manifest names, and are not")
+    return GlobalModel.from_bytes(data), items

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from palate_common.algorithms import make_algorithm
+from palate_common.errors import IntegrityError
 from palate_common.model import GlobalModel, ModelHeader
 from palate_server.noise import NoisyAggregate
 from palate_server.registry import Registry
@@ -35,7 +36,13 @@ class Replay:
         self.round = 0
 
     def apply(self, noisy: NoisyAggregate) -> GlobalModel:
-        """The model after one more release."""
+        """The model after one more release.
+
+        Raises:
+            IntegrityError: it is not the next round's.
+        """
+        if noisy.plan.round != self.round:
+            raise IntegrityError(f"the next release must be of round {self.round}, got round {noisy.plan.round}")
         state = self.algorithm.release(self.model.state, self.round, noisy.sums(), noisy.noise())
         self.round += 1
         self.model = GlobalModel(model_header(self._terms, self.round), state)

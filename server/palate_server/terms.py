@@ -6,7 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from palate_common.accounting import epsilon_of
 from palate_common.algorithms import PublicFacts
+from palate_common.clipping import CLIP_NORMS, MAX_GRID
 from palate_common.plan import DpMode, Noise
 
 
@@ -28,8 +30,8 @@ class RunTerms(BaseModel):
     epsilon: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Asked for, at `delta`; None with `off`. Unit: user; adjacency: zero-out."""
     delta: float = Field(gt=0, lt=1)
-    clip_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    grid: int = Field(default=2**20, ge=2**8, le=2**26)
+    clip_norm: float = Field(default=1.0, ge=CLIP_NORMS[0], le=CLIP_NORMS[1])
+    grid: int = Field(default=2**20, ge=2**8, le=MAX_GRID)
     """Steps per clip norm."""
     cohort_floor: int = Field(default=1, ge=1)
     plan_seconds: int = Field(default=3600, ge=1)
@@ -41,4 +43,8 @@ class RunTerms(BaseModel):
     def _budget_fits_mode(self) -> RunTerms:
         if (self.dp is DpMode.OFF) != (self.epsilon is None) or (self.epsilon is None) != (self.facts.mu is None):
             raise ValueError("epsilon and mu are given with privacy, and only then")
+        if self.epsilon is not None and self.facts.mu is not None:
+            implied = epsilon_of(mu=self.facts.mu, delta=self.delta)
+            if implied > self.epsilon:
+                raise ValueError(f"mu must be one that epsilon {self.epsilon} allows, got one of epsilon {implied:.6g}")
         return self
