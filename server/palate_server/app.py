@@ -7,8 +7,8 @@ key `job` names a file with a `ServerJob`. What happens is told line by line in 
 Flower says neither how far a ServerApp got nor, in its exit code, whether it failed:
 
     {"event": "training"}    nodes are there; the first charge comes next
-    {"event": "release", "plan": {...}, "users": 900, ..., "model": "model-1.safetensors"}
-    {"event": "trained"} or {"event": "failed", "error": "...", "exit_code": 3}
+    {"event": "release", "plan": {...}, "participation": {...}, "model": "model-1.safetensors"}
+    {"event": "trained", "model": "model-1.safetensors"} or {"event": "failed", "kind": "BudgetError", "error": "..."}
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +81,12 @@ def main(grid: Grid, context: Context) -> None:
             await_nodes(grid, job.nodes, seconds=job.online_seconds)
             progress.tell("training")
             PalateStrategy(coordinator, on_release=progress.release).start(grid)
-            progress.model(coordinator.model)
+            final = progress.model(coordinator.model)
     except Exception as error:
-        text, code = (str(error), error.exit_code) if isinstance(error, PalateError) else (repr(error), 1)
-        progress.tell("failed", error=text, exit_code=code)
+        text = str(error) if isinstance(error, PalateError) else repr(error)
+        progress.tell("failed", kind=type(error).__name__, error=text)
         raise
-    progress.tell("trained")
+    progress.tell("trained", model=final)
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,9 @@ class Progress:
             file.write(json.dumps({"event": event, **facts}, ensure_ascii=False).encode() + b"\n")
 
     def release(self, release: Release) -> None:
-        """Tell what an attempt made public: never the sum before the noise."""
-        found = release.aggregate
-        counts = {"users": found.users, "rejected": found.rejected}
-        counts |= {"refused_nodes": found.refused_nodes, "malformed_nodes": found.malformed_nodes}
-        self.tell("release", plan=release.plan.model_dump(mode="json"), model=self.model(release.model), **counts)
+        """Tell what an attempt made public."""
+        plan, found = release.plan.model_dump(mode="json"), asdict(release.aggregate)
+        self.tell("release", plan=plan, participation=found, model=self.model(release.model))
 
     def model(self, model: GlobalModel) -> str:
         """Leave a model in the folder, whole, under its name there."""

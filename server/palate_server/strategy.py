@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -81,10 +82,7 @@ class PalateStrategy(Strategy):
         release = self.coordinator.close_attempt(answers(replies, self._asked))
         if self.on_release is not None:
             self.on_release(release)
-        found = release.aggregate
-        counts = {"users": found.users, "rejected": found.rejected}
-        counts |= {"refused_nodes": found.refused_nodes, "malformed_nodes": found.malformed_nodes}
-        return None, MetricRecord({name: int(value) for name, value in counts.items()})
+        return None, MetricRecord(asdict(release.aggregate))
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

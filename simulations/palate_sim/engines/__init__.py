@@ -6,6 +6,6 @@
 Flower is imported by the engine that is run, not by this package.
 """
 
-from palate_sim.engines.job import Job, OnRelease, Outcome, Released
+from palate_sim.engines.job import Job, OnRelease, Outcome
 
-__all__ = ["Job", "OnRelease", "Outcome", "Released"]
+__all__ = ["Job", "OnRelease", "Outcome"]

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from palate_client.contribution import Floors
 from palate_common.model import GlobalModel
-from palate_common.plan import RoundPlan
 from palate_server.coordinator import Release
 from palate_server.terms import RunTerms
 
@@ -46,34 +45,7 @@ class Job(BaseModel):
         return -(-n_users // self.users_per_node)
 
 
-@dataclass(frozen=True)
-class Released:
-    """What one attempt made public, as an engine tells it.
-
-    Attributes:
-        plan: what was asked and what it cost.
-        users: installations in the sum.
-        rejected: installations whose contributions were not finite, or whose limits said no.
-        refused_nodes: nodes that answered with a refusal.
-        malformed_nodes: nodes whose answer failed a check.
-        model: the model after it.
-    """
-
-    plan: RoundPlan
-    users: int
-    rejected: int
-    refused_nodes: int
-    malformed_nodes: int
-    model: GlobalModel
-
-    @classmethod
-    def of(cls, release: Release) -> Released:
-        """A coordinator's release, without the sum that must stay in the server's memory."""
-        found = release.aggregate
-        return cls(release.plan, found.users, found.rejected, found.refused_nodes, found.malformed_nodes, release.model)
-
-
-OnRelease = Callable[[Released], None]
+OnRelease = Callable[[Release], None]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The engine `local`: the ServerApp's strategy and the ClientApp in this process, over a `LocalGrid`.
 
-outcome = run_local(job, histories, on_release=lambda released: print(released.plan.round, released.users))
+outcome = run_local(job, histories, on_release=lambda release: print(release.plan.round, release.aggregate.users))
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from palate_server.app import ServerJob, opened
 from palate_server.coordinator import Release
 from palate_server.strategy import PalateStrategy
 from palate_sim.engines.grid import LocalGrid
-from palate_sim.engines.job import Job, OnRelease, Outcome, Released
+from palate_sim.engines.job import Job, OnRelease, Outcome
 
 
 def run_local(job: Job, histories: Interactions, on_release: OnRelease | None = None) -> Outcome:
@@ -66,5 +66,5 @@ class _Meter:
         self.wall_seconds += time.perf_counter() - self._since[1]
         self.updates += release.aggregate.users
         if self.on_release is not None:
-            self.on_release(Released.of(release))
+            self.on_release(release)
         self.resume()
