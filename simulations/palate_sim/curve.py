@@ -2,77 +2,71 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 from palate_common.accounting import epsilon_of
 from palate_common.ledger import Ledger
 from palate_common.plan import DpMode
-from palate_server.registry import Registry
-from palate_server.replay import Replay
-from palate_server.terms import RunTerms
+from palate_server.coordinator import Release
 from palate_sim.config import SimulationConfig
 from palate_sim.judging import Notify, headline, percentile_rank, validation_quality
 from palate_sim.splits import Split
 
 
 class LearningCurve:
-    """Follows a run's releases from its folder, whichever process makes them.
+    """Called with each release; keeps and reports one point.
 
     Attributes:
-        points: one dict a release, for result.json.
-        cpu_seconds: what measuring has cost so far.
+        points: one dict a release, those of the attempts before a resume included.
     """
 
     def __init__(
         self,
-        terms: RunTerms,
-        registry: Registry,
         ledger: Ledger,
         split: Split,
         config: SimulationConfig,
         notify: Notify,
+        *,
+        delta: float,
+        last: int,
+        events: Path,
     ) -> None:
-        self._terms, self._registry, self._ledger, self._split, self._config = terms, registry, ledger, split, config
-        self._notify = notify
-        self._replay = Replay(terms)
+        self._ledger, self._split, self._config, self._notify = ledger, split, config, notify
+        self._delta, self._last = delta, last
         self._started = time.perf_counter()
-        self.points: list[dict[str, Any]] = []
-        self.cpu_seconds = 0.0
+        self.points = earlier_points(events)
 
-    def catch_up(self) -> None:
-        """Judge every release that is sealed and was not judged yet."""
-        before = time.process_time()
-        for attempt, sealed_hash, mu2 in self._sealed()[self._replay.round :]:
-            self._replay.read(self._registry, attempt, sealed_hash)
-            self.points.append(self._judged(mu2))
-            self._notify({"event": "round", "rounds": len(self._replay.algorithm.shares), **self.points[-1]})
-        self.cpu_seconds += time.process_time() - before
-
-    def _judged(self, mu2: float) -> dict[str, Any]:
-        """The point of the latest release."""
+    def __call__(self, release: Release) -> None:
+        """Judge one release."""
+        plan, validation = release.plan, self._split.validation
         metric = headline(self._split, self._config.evaluation.ks)
-        model, validation = self._replay.model, self._split.validation
-        private = self._terms.dp is not DpMode.OFF
-        return {
-            "round": self._replay.round - 1,
-            "epsilon": epsilon_of(mu=math.sqrt(mu2), delta=self._terms.delta) if private else None,
-            metric: validation_quality(model, self._split, self._config, metric),
-            "loss": None if validation is None else percentile_rank(model, validation),
+        spent = math.sqrt(self._ledger.spent(plan.run))
+        point = {
+            "round": plan.round,
+            "attempt": plan.attempt,
+            "epsilon": None if plan.dp is DpMode.OFF else epsilon_of(mu=spent, delta=self._delta),
+            metric: validation_quality(release.model, self._split, self._config, metric),
+            "loss": None if validation is None else percentile_rank(release.model, validation),
+            "users": release.aggregate.users,
+            "rejected": release.aggregate.rejected,
             "seconds": round(time.perf_counter() - self._started, 3),
         }
+        self.points = [earlier for earlier in self.points if earlier["round"] < plan.round] + [point]
+        self._notify({"event": "round", "rounds": self._last, **point})
 
-    def _sealed(self) -> list[tuple[int, str | None, float]]:
-        """Attempt, hash and mu^2 spent so far of each release, in order; without privacy, whatever was persisted."""
-        if self._terms.dp is DpMode.OFF:
-            rounds = range(len(self._replay.algorithm.shares))
-            return [(0, None, 0.0) for round_ in rounds if self._registry.holds(round_, 0)]
-        spent = 0.0
-        sealed: list[tuple[int, str | None, float]] = []
-        for entry in self._ledger.entries(self._terms.run):
-            if entry.kind == "charge":
-                spent += entry.mu2
-            elif entry.kind == "seal":
-                sealed.append((entry.attempt, entry.release_hash, spent))
-        return sealed
+
+def earlier_points(events: Path) -> list[dict[str, Any]]:
+    """The points that earlier processes of this run logged; a line that a crash cut short is left out."""
+    points = []
+    for line in events.read_text(encoding="utf-8").splitlines() if events.exists() else ():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if event.get("event") == "round":
+            points.append({key: value for key, value in event.items() if key not in ("event", "at", "rounds")})
+    return points

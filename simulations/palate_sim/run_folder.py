@@ -41,16 +41,6 @@ class RunFolder:
         return self.path / "key"
 
     @property
-    def shards(self) -> Path:
-        """Training histories of the simulated devices."""
-        return self.path / "shards.npz"
-
-    @property
-    def devices(self) -> Path:
-        """The simulated devices' own ledger."""
-        return self.path / "devices.db"
-
-    @property
     def events(self) -> Path:
         """Progress, one JSON object a line."""
         return self.path / "events.jsonl"

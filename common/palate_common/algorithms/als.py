@@ -162,6 +162,8 @@ class Als:
         scaled = fold[:, None] * products
         scaled -= np.outer(popular, popular @ scaled)
         basis, values, _ = np.linalg.svd(scaled, full_matrices=False)
+        # Singular vectors have no sign of their own: fix one, so that equal sums give equal models.
+        basis *= np.where(np.take_along_axis(basis, np.abs(basis).argmax(axis=0)[None], axis=0) < 0, -1.0, 1.0)
         # In any one direction the noise has energy noise^2 |fold|^2; what is left of the squared singular value is
         # signal, and its share is the squared cosine between the direction and its noise-free one.
         cosine2 = np.clip(1 - noise**2 * (fold @ fold) / np.maximum(values**2, TINY**2), 0, 1)

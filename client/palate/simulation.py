@@ -1,0 +1,74 @@
+"""`palate.simulate`: a federated run on a log, from Python or a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from palate_common.errors import InputError
+
+if TYPE_CHECKING:
+    from palate_sim.datasets import Source
+    from palate_sim.result import Result
+
+
+def simulate(
+    data: Source | None = None,
+    *,
+    epsilon: float = 5.0,
+    delta: float | None = None,
+    dp: str = "central",
+    preset: str | None = None,
+    algorithm: str = "als",
+    split: str = "strong",
+    seed: int = 0,
+    out: str | Path | None = None,
+    ledger: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    progress: bool = False,
+) -> Result:
+    """Train a federated recommender on a log, privately, and judge it beside its baselines.
+
+    Args:
+        data: a data frame, a path, or a name of `palate data list`; MovieLens small when left out.
+        epsilon: of the whole run; unit: user, adjacency: zero-out. Not used with `dp="off"`.
+        delta: default min(1e-5, 1/(10 N)) for N training users.
+        dp: "central", or "off" for research.
+        preset: movies, shop, news, music, or the path of a configuration.
+        algorithm: an installed algorithm.
+        split: how users or events are held out.
+        seed: of the split, ties and public randomness; never of a release's noise.
+        out: the run folder, new or empty; default runs/<name>-<time>.
+        ledger: the population's ledger; default beside the run folder.
+        settings: any other configuration key, dotted, as with `--set`.
+        progress: show progress on stderr.
+
+    Returns:
+        The finished run: `metrics`, `baselines`, `epsilon`, `model`, `card`, `plots`, `report`.
+
+    Raises:
+        InputError: bad data or configuration; nothing was written.
+        BudgetError: the population's budget doesn't allow the run.
+    """
+    try:
+        from palate_sim import experiment
+        from palate_sim.config import load_config
+        from palate_sim.progress import Progress
+    except ModuleNotFoundError as error:
+        raise InputError(f"`palate.simulate` needs {error.name}: pip install 'palate[simulations]'") from None
+    chosen = {
+        "privacy.epsilon": epsilon,
+        "privacy.delta": delta,
+        "privacy.dp": dp,
+        "algorithm.name": algorithm,
+        "split.name": split,
+        "seed": seed,
+        **(settings or {}),
+    }
+    config = load_config(preset, {key: value for key, value in chosen.items() if value is not None})
+    started = experiment.start(
+        config, source=data, out=None if out is None else Path(out), ledger=None if ledger is None else Path(ledger)
+    )
+    with Progress(started.folder.events, quiet=not progress) as notify:
+        return started.run(notify)

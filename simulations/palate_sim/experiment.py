@@ -1,0 +1,242 @@
+"""Experiment: one simulated run from its configuration to its run folder.
+
+    prepare -> terms -> run folder -> engine (the path) -> outcome: ledger closed, judged, card, report, result.json
+
+Nothing is written before the data is read and found usable, and `result.json` comes last: a folder with it is whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from palate_client.contribution import Floors
+from palate_common.accounting import check_delta, check_epsilon, default_delta, mu_of
+from palate_common.algorithms import PublicFacts, make_algorithm
+from palate_common.errors import BudgetError, InputError, PalateError
+from palate_common.interactions import Interactions
+from palate_common.ledger import Ledger
+from palate_common.model import catalogue_hash
+from palate_common.plan import DpMode, Noise
+from palate_server.terms import RunTerms
+from palate_sim.clock import Clock
+from palate_sim.config import SimulationConfig, build_config
+from palate_sim.curve import LearningCurve
+from palate_sim.datasets import Source
+from palate_sim.engines import Job, OnRelease, Outcome
+from palate_sim.judging import Notify
+from palate_sim.outcome import Trained, write_outcome
+from palate_sim.preparation import Prepared, prepare
+from palate_sim.result import Result
+from palate_sim.run_folder import RunFolder, check_new, create, default_folder
+from palate_sim.versions import versions
+
+Engine = Callable[[Job, Interactions, OnRelease | None], Outcome]
+
+
+def _silent(event: Mapping[str, Any]) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run whose folder exists and that was not trained yet, or not to its end."""
+
+    folder: RunFolder
+    config: SimulationConfig
+    terms: RunTerms
+    prepared: Prepared
+    ledger: Path
+
+    def run(self, notify: Notify = _silent) -> Result:
+        """Train, judge and write.
+
+        Args:
+            notify: called with progress events.
+
+        Raises:
+            BudgetError: the population's or the run's budget doesn't allow it.
+            LockedError: another process runs it.
+        """
+        try:
+            return _run(self, notify)
+        except PalateError as error:
+            notify({"event": "failed", "error": str(error)})
+            raise
+
+
+def start(
+    config: SimulationConfig, *, source: Source | None = None, out: Path | None = None, ledger: Path | None = None
+) -> Started:
+    """Read the data and make the run folder.
+
+    Args:
+        config: everything about the run.
+        source: a log in the place of the configured one: a path, a registered name or a data frame.
+        out: the run folder, new or empty; default runs/<name>-<time>.
+        ledger: the population's ledger; default beside the run folder.
+
+    Raises:
+        InputError: bad data, configuration or folder; nothing was written.
+        BudgetError: the population's budget doesn't allow the run; no folder was made and nothing was charged.
+    """
+    check_engine(config)
+    if out is not None:
+        check_new(out)
+    prepared = prepare(config, source)
+    path = out or default_folder(prepared.name)
+    population = config.privacy.population or prepared.name
+    ledger_path = (ledger or path.parent / f"{default_name(population)}.ledger.db").resolve()
+    terms = make_terms(config, prepared, population=population, run=path.name)
+    check_budget(ledger_path, config, terms)
+    facts = {
+        "config": config.model_dump(mode="json"),
+        "source": str(Path(source).resolve()) if isinstance(source, (str, Path)) and Path(source).exists() else source,
+        "terms": terms.model_dump(mode="json"),
+        "fingerprint": prepared.fingerprint,
+        "ledger": str(ledger_path),
+    }
+    if not isinstance(facts["source"], str):
+        facts["source"] = None
+    return Started(create(path, facts), config, terms, prepared, ledger_path)
+
+
+def resume(out: Path, *, source: Source | None = None, notify: Notify = _silent) -> Result:
+    """Go on with a run that was killed; a finished one is just read.
+
+    Args:
+        out: its run folder.
+        source: the same data again, needed if the run was started with a data frame.
+        notify: called with progress events.
+
+    Raises:
+        InputError: not a run folder, or other data than the run was started with.
+        LockedError: another process still runs it.
+    """
+    folder = RunFolder(out)
+    begun = folder.read()
+    if folder.finished:
+        return Result.read(out)
+    config = build_config(begun["config"])
+    prepared = prepare(config, begun["source"] if source is None else source)
+    if prepared.fingerprint != begun["fingerprint"]:
+        raise InputError("`--resume` needs the data that the run was started with, got other interactions")
+    terms = RunTerms.model_validate(begun["terms"])
+    return Started(folder, config, terms, prepared, Path(begun["ledger"])).run(notify)
+
+
+def default_name(population: str) -> str:
+    """A population's name as a file name."""
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in population).strip("-.") or "population"
+
+
+def make_terms(config: SimulationConfig, prepared: Prepared, *, population: str, run: str) -> RunTerms:
+    """What the run promises, from its configuration and the size of its data."""
+    privacy, split = config.privacy, prepared.split
+    private = privacy.dp is not DpMode.OFF
+    delta = check_delta(default_delta(n_users=split.train.n_users) if privacy.delta is None else privacy.delta)
+    epsilon = check_epsilon(privacy.epsilon) if private else None
+    facts = PublicFacts(
+        n_users=split.train.n_users,
+        n_items=split.train.n_items,
+        mu=None if epsilon is None else mu_of(epsilon=epsilon, delta=delta),
+        seed=config.seed,
+    )
+    make_algorithm(config.algorithm.name, config.algorithm.settings, facts)
+    return RunTerms(
+        population=population,
+        run=f"{run}-{datetime.now(UTC):%Y%m%dT%H%M%S}",
+        algorithm=config.algorithm.name,
+        settings=config.algorithm.settings,
+        facts=facts,
+        catalogue=catalogue_hash(split.items),
+        dp=privacy.dp,
+        noise=privacy.noise,
+        epsilon=epsilon,
+        delta=delta,
+        grid=privacy.grid,
+        cohort_floor=privacy.cohort_floor,
+        about={"versions": versions(), "data": prepared.name, "exclusions": prepared.exclusions()},
+    )
+
+
+def check_engine(config: SimulationConfig) -> None:
+    """Refuse an engine that is not installed, before anything is read.
+
+    Raises:
+        InputError: naming the extra.
+    """
+    if config.engine.name == "flower":
+        from palate_sim.engines.launch import require_flower
+
+        require_flower()
+
+
+def check_budget(path: Path, config: SimulationConfig, terms: RunTerms) -> None:
+    """Refuse a run that its population can't pay for, before its folder is made.
+
+    Raises:
+        BudgetError: not enough is left for this run, or the budget would be raised.
+        InputError: the ledger is another population's, or can't be read.
+    """
+    lifetime = config.privacy.lifetime_epsilon
+    limits = [] if lifetime is None else [mu_of(epsilon=lifetime, delta=terms.delta) ** 2]
+    spent = 0.0
+    if path.exists():
+        with Ledger(path, population=terms.population) as ledger:
+            budgets = [entry.mu2 for entry in ledger.entries() if entry.kind == "budget"]
+            spent, limits = ledger.spent(), limits + budgets[-1:]
+    needed = float(terms.facts.mu or 0.0) ** 2
+    if limits and spent + needed * (1 - 1e-9) > min(limits):
+        raise BudgetError(
+            f"the population {terms.population!r} has spent mu^2 {spent:.4g} of {min(limits):.4g}, and this run needs "
+            f"{needed:.4g}: ask for a smaller epsilon"
+        )
+
+
+def _set_budget(ledger: Ledger, config: SimulationConfig, terms: RunTerms) -> None:
+    """Enter the population's lifetime budget, if the run names one."""
+    lifetime = config.privacy.lifetime_epsilon
+    if lifetime is not None:
+        mu2 = mu_of(epsilon=lifetime, delta=terms.delta) ** 2
+        ledger.set_budget(mu2=mu2, epsilon=lifetime, delta=terms.delta)
+
+
+def _run(started: Started, notify: Notify) -> Result:
+    """Train, then judge and write."""
+    clock = Clock()
+    folder, config, terms, prepared = started.folder, started.config, started.terms, started.prepared
+    train = prepared.split.train
+    sizes = {"users": train.n_users, "items": train.n_items, "interactions": train.nnz}
+    notify({"event": "prepared", "name": prepared.name, **sizes})
+    job = Job(
+        folder=folder.path.resolve(),
+        terms=terms,
+        ledger=started.ledger,
+        key=folder.key_file.resolve(),
+        users_per_node=config.engine.users_per_node,
+        floors=Floors(allow_seeded=terms.noise is Noise.SEEDED, allow_off=terms.dp is DpMode.OFF),
+    )
+    rounds = len(make_algorithm(terms.algorithm, terms.settings, terms.facts).shares)
+    with Ledger(started.ledger, population=terms.population) as ledger:
+        _set_budget(ledger, config, terms)
+        curve = LearningCurve(
+            ledger, prepared.split, config, notify, delta=terms.delta, last=rounds - 1, events=folder.events
+        )
+        outcome = _engine(config)(job, train, curve)
+        trained = Trained(terms, outcome, curve.points, rounds)
+        return write_outcome(folder, config, prepared, trained, ledger, notify, clock)
+
+
+def _engine(config: SimulationConfig) -> Engine:
+    """The function that runs a job."""
+    if config.engine.name == "flower":
+        from palate_sim.engines.flower import run_flower
+
+        return run_flower
+    from palate_sim.engines.local import run_local
+
+    return run_local

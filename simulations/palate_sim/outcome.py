@@ -1,0 +1,211 @@
+"""Outcome: what a trained run leaves in its folder, in an order that a crash can't turn into a false claim.
+
+publish model -> close the run in the ledger -> ledger.json -> privacy_card.json -> judge -> report -> result.json
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from palate_common.accounting import GaussianEvent, epsilon_pld
+from palate_common.extract import verify_extract
+from palate_common.ledger import Ledger
+from palate_common.plan import DpMode, Noise
+from palate_common.signing import SigningKey
+from palate_common.update import layout_size
+from palate_server.lock import RunLock
+from palate_server.registry import Registry
+from palate_server.terms import RunTerms
+from palate_sim.card import card_payload, sign_card
+from palate_sim.clock import Clock
+from palate_sim.config import SimulationConfig
+from palate_sim.engines import Outcome
+from palate_sim.judging import Notify, by_decile, by_group, headline, judge, judge_baselines, project, summary
+from palate_sim.preparation import Prepared, describe_split
+from palate_sim.ranking_runs import Evaluation, save_split
+from palate_sim.result import Result
+from palate_sim.run_folder import RunFolder
+
+PACKED_BITS = 8
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run whose rounds are over.
+
+    Attributes:
+        terms: what it promised.
+        outcome: model and cost, from the engine.
+        curve: one point a release.
+        rounds: rounds planned.
+    """
+
+    terms: RunTerms
+    outcome: Outcome
+    curve: list[dict[str, Any]]
+    rounds: int
+
+    @property
+    def private(self) -> bool:
+        """Whether noise was added."""
+        return self.terms.dp is not DpMode.OFF
+
+
+def write_outcome(
+    folder: RunFolder,
+    config: SimulationConfig,
+    prepared: Prepared,
+    trained: Trained,
+    ledger: Ledger,
+    notify: Notify,
+    clock: Clock,
+) -> Result:
+    """Publish the model, close the ledger, judge, and write every file of the run folder."""
+    from palate_sim.report import write_report
+
+    with RunLock(folder.path):
+        key = SigningKey.load(folder.key_file)
+        card = _publish(folder, prepared, trained, ledger, key)
+        result = _judged(folder, config, prepared, trained, card, notify)
+        result |= clock.facts(trained.outcome)
+        folder.write("privacy_card.json", sign_card(card, key))
+        signed = json.loads((folder.path / "privacy_card.json").read_bytes())
+        write_report(result, signed, folder.path)
+        if config.evaluation.tensorboard:
+            from palate_sim.tensorboard import export
+
+            export(result, folder.path / "tensorboard")
+        folder.write("result.json", json.dumps(result, indent=1, allow_nan=False).encode())
+    notify({"event": "done", "seconds": result["seconds"]["wall"], "report": str(folder.path / "report.html")})
+    return Result(folder.path, result, signed)
+
+
+def _publish(
+    folder: RunFolder, prepared: Prepared, trained: Trained, ledger: Ledger, key: SigningKey
+) -> dict[str, Any]:
+    """The signed model, the closed run with its extract, and the card's payload."""
+    terms, model = trained.terms, trained.outcome.model
+    facts: dict[str, Any] = {
+        "run": terms.run,
+        "population": terms.population,
+        "dp": terms.dp.value,
+        "noise": terms.noise.value,
+    }
+    facts |= {"for_release": trained.private and terms.noise is Noise.SECURE}
+    Registry(folder.path).publish(model, prepared.split.items, facts, key)
+    if not any(entry.kind == "close" for entry in ledger.entries(terms.run)):
+        closing = {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "model_hash": model.hash,
+            "rounds": trained.rounds,
+            "releases": model.header.releases,
+            "second_accountant": _second_accountant(ledger, terms),
+        }
+        ledger.close_run(terms.run, closing)
+    extract = ledger.extract(terms.run, key)
+    folder.write("ledger.json", extract)
+    return card_payload(verify_extract(extract, key.public))
+
+
+def _second_accountant(ledger: Ledger, terms: RunTerms) -> dict[str, Any] | None:
+    """The same releases composed as privacy loss distributions; a schedule that a void attempt changed has none."""
+    charges = [entry for entry in ledger.entries(terms.run) if entry.kind == "charge"]
+    if not charges or any(charge.attempt for charge in charges):
+        return None
+    from importlib.metadata import version
+
+    events = [
+        GaussianEvent(sensitivity=c.facts["sensitivity"], sigma=c.facts["sigma"], dimension=c.facts["dimension"])
+        for c in charges
+    ]
+    epsilon = epsilon_pld(noise_multipliers=[event.noise_multiplier for event in events], delta=terms.delta)
+    return {"name": "dp-accounting PLD", "version": version("dp-accounting"), "epsilon": epsilon}
+
+
+def _judged(
+    folder: RunFolder,
+    config: SimulationConfig,
+    prepared: Prepared,
+    trained: Trained,
+    card: Mapping[str, Any],
+    notify: Notify,
+) -> dict[str, Any]:
+    """Everything that result.json says about quality and privacy."""
+    terms, split, ks = trained.terms, prepared.split, config.evaluation.ks
+    metric = headline(split, ks)
+    own = judge(trained.outcome.model, split.test, split, ks=ks, seed=config.seed)
+    notify({"event": "evaluated", metric: own.mean(metric)})
+    evaluations = judge_baselines(config, prepared, epsilon=terms.epsilon, delta=terms.delta, notify=notify)
+    projection = None
+    if terms.epsilon is not None and config.evaluation.projection:
+        projection = project(config, prepared, epsilon=terms.epsilon, delta=terms.delta, metric=metric)
+    if config.evaluation.save_recommendations:
+        own.save_recommendations(folder.path / "recommendations.csv.gz", split.items, split.test.users)
+        save_split(folder.path / "split", split)
+    result = {
+        "schema": 1,
+        "run": terms.run,
+        "name": prepared.name,
+        "terms_of_use": prepared.terms,
+        "created": card["created"],
+        "config": config.model_dump(mode="json"),
+        "metric": metric,
+        "users": split.train.n_users,
+        "items": split.train.n_items,
+        "interactions": split.train.nnz,
+        "rounds": trained.outcome.model.header.releases,
+        "epsilon": card["epsilon"],
+        "epsilon_requested": terms.epsilon,
+        "delta": terms.delta,
+        "dp": terms.dp.value,
+        "noise": terms.noise.value,
+        "unit": "user",
+        "adjacency": "zero-out",
+        "accountant": card["accountant"]["name"],
+        "metrics": summary(own, config.seed),
+        "baselines": {name: summary(e, config.seed) for name, e in evaluations.items()},
+        "by_decile": by_decile({"palate": own, **evaluations}, metric),
+        "by_group": by_group(own, metric),
+        "curve": trained.curve,
+        "projection": projection,
+        "bytes_per_client": _payload(trained),
+        "repairs": dict(prepared.repairs),
+        "preparation": dict(prepared.dropped),
+        "split": describe_split(split),
+        "left_out": own.left_out,
+    }
+    return result | {"warnings": _warnings(result, trained, own, evaluations)}
+
+
+def _payload(trained: Trained) -> dict[str, int]:
+    """Bytes a device sends and receives over the whole run; what it sends as packed integers of the grid."""
+    algorithm, up = trained.outcome.model.algorithm, 0
+    bits = trained.terms.grid.bit_length() + 1
+    for round_ in range(trained.outcome.model.header.releases):
+        up += layout_size(algorithm.layout(trained.outcome.model.state, round_)) * bits // PACKED_BITS
+    return {"up": up, "down": len(trained.outcome.model.data) * trained.outcome.model.header.releases}
+
+
+def _warnings(
+    result: Mapping[str, Any], trained: Trained, own: Evaluation, evaluations: Mapping[str, Evaluation]
+) -> list[str]:
+    """What a person must not miss."""
+    said, metric = [], result["metric"]
+    if trained.outcome.model.header.releases < trained.rounds:
+        said.append(
+            f"Only {result['rounds']} of {trained.rounds} rounds were released: attempts that were cut off stay "
+            "charged, and what was left of the budget bought no further round."
+        )
+    if trained.private and trained.rounds == 1 and trained.terms.algorithm == "als":
+        said.append("With so few users this epsilon buys noised popularity only; more users buy more.")
+    popularity = evaluations.get("popularity")
+    if popularity is not None and own.mean(metric) < 0.9 * popularity.mean(metric):
+        said.append(
+            f"{metric} is below 0.9 times true popularity: with this many users, epsilon {result['epsilon_requested']} "
+            "costs more than it gives."
+        )
+    return said
