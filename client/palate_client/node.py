@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -93,7 +93,11 @@ class Host:
         """
         try:
             histories, devices = self.source.shard(node)
-            return Contributor(histories, devices, self.ledger, self.public_key, self.floors).answer(plan, model)
+            contributor = Contributor(histories, devices, self.ledger, self.public_key, self.floors)
+            answer = contributor.answer(plan, model)
+            if contributor.refusal:
+                logger.info("node %d refuses: %s", node, contributor.refusal)
+            return answer
         except Exception:
             logger.exception("node %d failed and refuses", node)
             return REFUSED
@@ -145,11 +149,19 @@ def host_from_config(context: Context) -> Host:
 def _open_host(histories: str, devices: str, public_key: str, floors: str, users_per_node: int) -> Host:
     """Map the histories, open the ledger, read the floors."""
     source = Shards(load_histories(Path(histories)), users_per_node)
+    return Host(source, DeviceLedger(devices, durable=False), public_key, _floors(floors))
+
+
+def _floors(text: str) -> Floors:
+    """Floors from JSON; a name that isn't one is refused, because nobody would insist on it."""
     try:
-        limits = TypeAdapter(Floors).validate_python(json.loads(floors))
-    except (ValidationError, ValueError):
-        raise InputError(f"`{FLOORS}` must be a JSON object of floors, got {floors!r:.80}") from None
-    return Host(source, DeviceLedger(devices, durable=False), public_key, limits)
+        given = json.loads(text)
+        unknown = set(given) - {each.name for each in fields(Floors)}
+        if not unknown:
+            return TypeAdapter(Floors).validate_python(given)
+    except (ValidationError, ValueError, TypeError):
+        pass
+    raise InputError(f"`{FLOORS}` must be a JSON object of floors, got {text!r:.80}")
 
 
 def load_histories(folder: Path) -> Interactions:

@@ -9,6 +9,7 @@ running, however the command ends: see `guard`.
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -28,6 +29,7 @@ from palate_sim.engines.processes import cpu_seconds
 
 POLL = 0.05  # seconds between two looks at the progress file
 ASK = 2.0  # seconds between two questions to the SuperLink
+LAST_WORDS = 10.0  # seconds for a failed run's log to arrive
 
 
 def run_flower(job: Job, histories: Interactions, on_release: OnRelease | None = None) -> Outcome:
@@ -52,7 +54,13 @@ def run_flower(job: Job, histories: Interactions, on_release: OnRelease | None =
     begun = time.perf_counter()
     with launched(job, histories) as engine:
         run = engine.link.submit(engine.folder / "app", CONNECTION, nodes=job.nodes(histories.n_users))
-        return _Watch(engine, on_release, begun).until_trained(run)
+        logs = threading.Thread(target=engine.link.copy_log, args=(run, engine.log), daemon=True)
+        logs.start()
+        try:
+            return _Watch(engine, on_release, begun).until_trained(run)
+        except PalateError:
+            logs.join(LAST_WORDS)
+            raise
 
 
 class _Watch:

@@ -10,12 +10,13 @@ import json
 import socket
 import subprocess
 from collections.abc import Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 from flwr.common.constant import Status, SubStatus
-from flwr.proto.control_pb2 import ListRunsRequest
+from flwr.proto.control_pb2 import ListRunsRequest, StreamLogsRequest
 from flwr.supercore.control import ControlHttpClient
 
 from palate_common.errors import PalateError
@@ -62,7 +63,7 @@ class SuperLink:
         Raises:
             PalateError: Flower refused it.
         """
-        federation = f"num-supernodes={nodes} client-resources-num-cpus=1 init-args-log-to-driver=false"
+        federation = f"num-supernodes={nodes} client-resources-num-cpus=1 init-args-log-to-driver=true"
         command = [str(self.scripts / "flwr"), "run", str(app), connection, "--federation-config", federation]
         done = subprocess.run(  # noqa: S603 - a fixed command of our own environment
             [*command, "--format", "json"],
@@ -81,11 +82,18 @@ class SuperLink:
 
     def verdict(self, run: int) -> str | None:
         """None while a run goes on; then "" if it went well, or Flower's words about what went wrong."""
-        client = ControlHttpClient(f"http://127.0.0.1:{self.port}", verify=False)
-        try:
+        with closing(self._client()) as client:
             status = client.ListRuns(ListRunsRequest(run_id=run)).run_dict[run].status
-        finally:
-            client.close()
         if status.status != Status.FINISHED:
             return None
         return "" if status.sub_status == SubStatus.COMPLETED else str(status.details or status.sub_status)
+
+    def copy_log(self, run: int, file: Path) -> None:
+        """Append what the ServerApp and the workers print to a file, until the run or the SuperLink ends."""
+        with closing(self._client()) as client, file.open("a", encoding="utf-8") as log, suppress(httpx.HTTPError):
+            for part in client.StreamLogs(StreamLogsRequest(run_id=run, after_timestamp=0.0)):
+                log.write(part.log_output)
+                log.flush()
+
+    def _client(self) -> ControlHttpClient:
+        return ControlHttpClient(f"http://127.0.0.1:{self.port}", verify=False)

@@ -1,0 +1,158 @@
+"""The ClientApp: plan in, contribution or the constant refusal out."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+
+from palate_client import node
+from palate_client.contribution import Floors
+from palate_client.node import Host, Shards, app, host_from_config, load_histories, node_app
+from palate_common.errors import InputError
+from palate_common.interactions import Interactions
+from palate_common.wire import REFUSED
+from palate_sim.engines.grid import identify
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    """No host of another test."""
+    identify()
+    node._open_host.cache_clear()
+
+
+def context_for(partition: int, config: dict[str, Any] | None = None) -> Context:
+    return Context(1, 1, {"partition-id": partition, "num-partitions": 3}, RecordDict(), config or {})
+
+
+def asked(client: Any, context: Context, **record: Any) -> bytes:
+    message = Message(RecordDict({"palate": ConfigRecord(record)}), 1, "train")
+    reply = client(message, context)
+    assert list(reply.content) == ["palate"]
+    answer = reply.content["palate"]["contribution"]
+    assert isinstance(answer, bytes)
+    return answer
+
+
+def written(folder: Path, histories: Interactions) -> Path:
+    folder.mkdir()
+    for name in ("indptr", "indices", "weights", "n_items"):
+        np.save(folder / f"{name}.npy", getattr(histories, name))
+    return folder
+
+
+def config_for(run: Any, folder: Path) -> dict[str, Any]:
+    return {
+        "histories": str(written(folder / "histories", run.histories)),
+        "users-per-node": 16,
+        "devices": str(folder / "devices.db"),
+        "public-key": run.key.public,
+        "floors": json.dumps(asdict(run.floors)),
+    }
+
+
+def test_shards_cut_the_population_into_consecutive_users(histories: Interactions) -> None:
+    shards = Shards(histories, 16)
+    parts = [shards.shard(number) for number in range(3)]
+    assert [list(devices) for _, devices in parts] == [list(range(16)), list(range(16, 32)), list(range(32, 40))]
+    assert np.concatenate([batch.indices for batch, _ in parts]).tolist() == histories.indices.tolist()
+    for absent in (-1, 3):
+        with pytest.raises(InputError, match="node"):
+            shards.shard(absent)
+
+
+def test_the_app_answers_as_the_contributor_does(make_run: Any, tmp_path: Path) -> None:
+    run = make_run()
+    coordinator = run.coordinator()
+    plan, model = coordinator.open_attempt(), coordinator.model.data
+    expected = [contributor.answer(plan, model) for contributor in run.nodes(16)]
+    config = config_for(run, tmp_path)
+    answers = [asked(app, context_for(number, config), plan=plan, model=model) for number in range(3)]
+    assert answers == expected
+    assert REFUSED not in answers
+
+
+def test_an_attempt_is_answered_once(make_run: Any, tmp_path: Path) -> None:
+    run = make_run()
+    coordinator = run.coordinator()
+    plan, model = coordinator.open_attempt(), coordinator.model.data
+    config = config_for(run, tmp_path)
+    assert asked(app, context_for(0, config), plan=plan, model=model) != REFUSED
+    node._open_host.cache_clear()  # a restarted process remembers, because the ledger is a file
+    assert asked(app, context_for(0, config), plan=plan, model=model) == REFUSED
+
+
+def test_one_process_opens_its_host_once(make_run: Any, tmp_path: Path) -> None:
+    config = config_for(make_run(), tmp_path)
+    assert host_from_config(context_for(0, config)) is host_from_config(context_for(2, dict(config)))
+
+
+@pytest.mark.parametrize("record", [{}, {"plan": b"x"}, {"plan": "text", "model": 3}, {"plan": b"", "model": b""}])
+def test_what_is_not_a_plan_is_refused(make_run: Any, tmp_path: Path, record: dict[str, Any]) -> None:
+    assert asked(app, context_for(0, config_for(make_run(), tmp_path)), **record) == REFUSED
+
+
+def test_a_message_of_another_kind_is_refused(make_run: Any, tmp_path: Path) -> None:
+    message = Message(RecordDict({"palate": MetricRecord({"x": 1})}), 1, "train")
+    reply = app(message, context_for(0, config_for(make_run(), tmp_path)))
+    assert reply.content["palate"]["contribution"] == REFUSED
+
+
+def test_whatever_goes_wrong_the_answer_says_nothing(
+    make_run: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run()
+
+    class Broken:
+        def shard(self, number: int) -> Any:
+            raise RuntimeError("user 17 watched the film")
+
+    host = Host(Broken(), run.devices, run.key.public, Floors())
+    with caplog.at_level(logging.ERROR):
+        assert asked(node_app(lambda context: host), context_for(0), plan=b"", model=b"") == REFUSED
+    assert "user 17" in caplog.text
+
+
+def test_floors_come_from_the_config(make_run: Any, tmp_path: Path) -> None:
+    run = make_run()
+    coordinator = run.coordinator()
+    plan, model = coordinator.open_attempt(), coordinator.model.data
+    config = config_for(run, tmp_path) | {"floors": json.dumps(asdict(Floors()))}  # an app's: no seeded noise
+    assert asked(app, context_for(0, config), plan=plan, model=model) == REFUSED
+
+
+def test_a_query_is_answered_and_says_nothing(tmp_path: Path) -> None:
+    reply = app(Message(RecordDict(), 1, "query"), context_for(0))
+    assert dict(reply.content) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"histories": None}, "run-config must name 'histories'"),
+        ({"floors": "[1, 2"}, "`floors` must be"),
+        ({"floors": '{"unknown": 1}'}, "`floors` must be"),
+        ({"histories": "/nowhere"}, "`histories` must be a folder"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_named(make_run: Any, tmp_path: Path, change: dict[str, Any], match: str) -> None:
+    config = config_for(make_run(), tmp_path) | change
+    config = {key: value for key, value in config.items() if value is not None}
+    with pytest.raises(InputError, match=match):
+        host_from_config(context_for(0, config))
+
+
+def test_histories_are_mapped_and_equal(histories: Interactions, tmp_path: Path) -> None:
+    loaded = load_histories(written(tmp_path / "histories", histories))
+    for name in ("indptr", "indices", "weights"):
+        assert np.array_equal(getattr(loaded, name), getattr(histories, name))
+        assert type(getattr(loaded, name)) is np.ndarray
+    assert loaded.n_items == histories.n_items
+    assert isinstance(loaded.indices.base, np.memmap)

@@ -1,0 +1,164 @@
+"""Flower's Ray engine for real: the local engine's model, its errors, and nothing left running.
+
+Each start of the engine takes some ten seconds on two cores; there are four here.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from palate_client.contribution import Floors
+from palate_common.errors import InputError, IntegrityError, LockedError
+from palate_common.signing import SigningKey
+from palate_server.coordinator import Release
+from palate_server.lock import RunLock
+from palate_sim.engines import Job, launch
+from palate_sim.engines.flower import run_flower
+from palate_sim.engines.local import run_local
+from palate_sim.engines.processes import MARK, PROC, descendants, running
+
+ALS = {"algorithm": "als", "settings": {"popularity_only_below": 0.0}}
+COMMAND = """
+import sys
+import numpy as np
+from palate_common.interactions import Interactions
+from palate_sim.engines import Job
+from palate_sim.engines.flower import run_flower
+arrays = np.load(sys.argv[2])
+histories = Interactions(arrays["indptr"], arrays["indices"], arrays["weights"], int(arrays["n_items"]))
+run_flower(Job.model_validate_json(open(sys.argv[1]).read()), histories)
+"""
+
+
+def job_for(run: Any, folder: Path, **changes: Any) -> Job:
+    folder.mkdir()
+    SigningKey.generate().save(folder / "release.key")
+    parts = {"folder": folder, "terms": run.terms, "ledger": folder / "ledger.db", "key": folder / "release.key"}
+    return Job(**{**parts, "floors": run.floors, **changes})
+
+
+def engine_processes() -> set[int]:
+    """Processes that carry any engine's mark, and whatever is Ray's or Flower's by name."""
+    found = set()
+    for pid in running():
+        try:
+            named = (PROC / str(pid) / "cmdline").read_bytes()
+            environment = (PROC / str(pid) / "environ").read_bytes()
+        except OSError:
+            continue
+        if f"{MARK}=".encode() in environment or any(
+            word in named for word in (b"raylet", b"gcs_server", b"ray::", b"flower-s", b"flwr-")
+        ):
+            found.add(pid)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(tmp_path: Path) -> Any:
+    """After each test no process of an engine runs, and no scratch folder is left."""
+    before = engine_processes()
+    yield
+    assert engine_processes() - before == set()
+    assert list(tmp_path.glob("*/.engine-*")) == []
+
+
+def until(true: Callable[[], object], seconds: float = 120.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.mark.slow
+def test_it_gives_the_local_engines_model_with_one_user_a_node(make_run: Any, tmp_path: Path) -> None:
+    run = make_run(**ALS)
+    expected = run_local(job_for(run, tmp_path / "local"), run.histories)
+    releases: list[Release] = []
+    job = job_for(run, tmp_path / "flower", users_per_node=1)
+    outcome = run_flower(job, run.histories, releases.append)
+    assert outcome.model.data == expected.model.data
+    assert outcome.updates == expected.updates
+    assert [release.plan.round for release in releases] == list(range(expected.model.header.releases))
+    assert releases[-1].model.data == expected.model.data
+    assert releases[-1].aggregate.users == run.histories.n_users
+    assert outcome.cpu_seconds > 0
+    assert outcome.startup_cpu_seconds > 1
+    assert run_local(job, run.histories).model.data == expected.model.data  # the folder is a run folder like any other
+
+
+@pytest.mark.slow
+def test_a_serverapp_that_fails_fails_the_engine_with_its_own_error(make_run: Any, tmp_path: Path) -> None:
+    run = make_run()
+    job = job_for(run, tmp_path / "flower", floors=Floors())  # an app's floors: no seeded noise
+    with pytest.raises(IntegrityError, match="got 0"):
+        run_flower(job, run.histories)
+    assert "Traceback" in (job.folder / "flower.log").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_running_when_the_command_is_ended(make_run: Any, tmp_path: Path, number: int) -> None:
+    run = make_run(**ALS)
+    job = job_for(run, tmp_path / "flower")
+    (tmp_path / "job.json").write_text(job.model_dump_json())
+    h = run.histories
+    np.savez(tmp_path / "histories.npz", indptr=h.indptr, indices=h.indices, weights=h.weights, n_items=h.n_items)
+    words = [sys.executable, "-c", COMMAND, str(tmp_path / "job.json"), str(tmp_path / "histories.npz")]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, start_new_session=True) as command:
+
+        def ray_runs() -> bool:
+            names = [(PROC / str(each.pid) / "cmdline").read_bytes() for each in descendants(command.pid)]
+            return any(b"raylet" in name for name in names)
+
+        assert until(ray_runs)
+        assert until(lambda: locked(job))  # by the ServerApp: a second owner is refused
+        os.killpg(command.pid, number)  # what a terminal does
+        _, errors = command.communicate(timeout=60)
+        assert command.returncode in (-number, 1)
+        if number == signal.SIGINT:
+            assert b"KeyboardInterrupt" in errors
+    assert until(lambda: not engine_processes(), 20)
+    assert until(lambda: not list(tmp_path.glob("*/.engine-*")), 5)
+    expected = run_local(job_for(run, tmp_path / "local"), run.histories)
+    assert run_local(job, run.histories).model.header.releases == expected.model.header.releases
+
+
+def locked(job: Job) -> bool:
+    try:
+        with RunLock(job.folder):
+            return False
+    except LockedError:
+        return True
+
+
+def test_an_owned_run_folder_is_refused_before_anything_starts(make_run: Any, tmp_path: Path) -> None:
+    run = make_run()
+    job = job_for(run, tmp_path / "flower")
+    with RunLock(job.folder), pytest.raises(LockedError):
+        run_flower(job, run.histories)
+
+
+def test_without_ray_the_extra_is_named(make_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run()
+    monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"palate\[ray\]"):
+        run_flower(job_for(run, tmp_path / "flower"), run.histories)
+
+
+def test_without_proc_the_local_engine_is_named(make_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run()
+    monkeypatch.setattr(launch, "PROC", tmp_path / "nowhere")
+    with pytest.raises(InputError, match="`engine` must be local"):
+        run_flower(job_for(run, tmp_path / "flower"), run.histories)

@@ -1,0 +1,205 @@
+"""PalateStrategy over a scripted grid: who counts, what travels, and when it stops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from palate_common.errors import BudgetError, InputError, IntegrityError
+from palate_common.wire import REFUSED
+from palate_server.strategy import PalateStrategy, answers
+from palate_sim.engines.grid import identify
+from palate_sim.round import run_rounds
+
+Reply = Callable[[Message], Iterable[Message]]
+
+
+class ScriptedGrid(Grid):
+    """Nodes that answer by a function of the message: none, one or several replies."""
+
+    def __init__(self, nodes: Iterable[int], reply: Reply) -> None:
+        identify()
+        self.nodes, self.reply = list(nodes), reply
+        self.sent: list[Message] = []
+        self.timeouts: list[float | None] = []
+
+    def set_run(self, run: Any) -> None: ...
+
+    @property
+    def run(self) -> Any:
+        return None
+
+    def create_message(self, *arguments: Any, **options: Any) -> Message:
+        raise NotImplementedError
+
+    def get_node_ids(self) -> Iterable[int]:
+        return self.nodes
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        raise NotImplementedError
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        raise NotImplementedError
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        sent = list(messages)
+        self.sent += sent
+        self.timeouts.append(timeout)
+        return [reply for message in sent for reply in self.reply(message)]
+
+
+def said(message: Message, value: Any) -> Message:
+    """A node's reply."""
+    return Message(RecordDict({"palate": ConfigRecord({"contribution": value})}), reply_to=message)
+
+
+def honest(nodes: Any) -> Reply:
+    """Node n + 1 is contributor n."""
+
+    def reply(message: Message) -> list[Message]:
+        record = message.content["palate"]
+        return [said(message, nodes[message.metadata.dst_node_id - 1].answer(record["plan"], record["model"]))]
+
+    return reply
+
+
+def with_node(number: int, answer: Callable[[Message, list[Message]], list[Message]], otherwise: Reply) -> Reply:
+    """One node answers otherwise."""
+
+    def reply(message: Message) -> list[Message]:
+        good = list(otherwise(message))
+        return answer(message, good) if message.metadata.dst_node_id == number else good
+
+    return reply
+
+
+def test_it_is_a_flower_strategy_and_gives_the_model_of_the_plain_loop(make_run: Any, tmp_path: Any) -> None:
+    plain = make_run(algorithm="als", settings={"popularity_only_below": 0.0})
+    run_rounds(expected := plain.coordinator(), plain.nodes())
+    run = make_run(algorithm="als", settings={"popularity_only_below": 0.0})
+    run.folder = tmp_path / "second"
+    run.folder.mkdir()
+    releases: list[Any] = []
+    strategy = PalateStrategy(coordinator := run.coordinator(), on_release=releases.append)
+    result = strategy.start(grid := ScriptedGrid((1, 2, 3), honest(run.nodes())))
+    assert isinstance(strategy, Strategy)
+    assert coordinator.finished
+    assert coordinator.model.data == expected.model.data
+    assert [release.plan.round for release in releases] == list(range(coordinator.rounds))
+    assert result.train_metrics_clientapp[1] == MetricRecord(
+        {"users": 40, "rejected": 0, "refused_nodes": 0, "malformed_nodes": 0}
+    )
+    assert set(result.arrays) == set(coordinator.model.state)
+    assert grid.timeouts == [3600.0] * coordinator.rounds
+
+
+def test_a_message_carries_the_plan_and_the_model_as_one_record_of_bytes(make_run: Any) -> None:
+    run = make_run()
+    model = (coordinator := run.coordinator()).model.data
+    PalateStrategy(coordinator).start(grid := ScriptedGrid((1, 2, 3), honest(run.nodes())))
+    for message in grid.sent:
+        assert message.metadata.message_type == "train"
+        assert list(message.content) == ["palate"]
+        assert {name: type(value) for name, value in message.content["palate"].items()} == {
+            "plan": bytes,
+            "model": bytes,
+        }
+        assert message.content["palate"]["model"] == model
+        assert message.metadata.ttl == 3600.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "counts"),
+    [
+        (lambda message, good: [], (0, 0)),
+        (lambda message, good: [Message(Error(code=1, reason="it crashed"), reply_to=message)], (0, 0)),
+        (lambda message, good: [said(message, REFUSED)], (1, 0)),
+        (lambda message, good: [said(message, b"garbage")], (0, 1)),
+        (lambda message, good: [said(message, "not bytes")], (0, 1)),
+        (lambda message, good: [said(message, b"")], (0, 1)),
+        (lambda message, good: [Message(RecordDict(), reply_to=message)], (0, 1)),
+        (lambda message, good: [Message(RecordDict({"palate": MetricRecord({"x": 1})}), reply_to=message)], (0, 1)),
+    ],
+)
+def test_a_bad_node_costs_itself_alone(make_run: Any, answer: Any, counts: tuple[int, int]) -> None:
+    run = make_run()
+    releases: list[Any] = []
+    strategy = PalateStrategy(coordinator := run.coordinator(), on_release=releases.append)
+    strategy.start(ScriptedGrid((1, 2, 3), with_node(2, answer, honest(run.nodes()))))
+    assert coordinator.finished
+    (release,) = releases
+    assert release.aggregate.users == 24
+    assert (release.aggregate.refused_nodes, release.aggregate.malformed_nodes) == counts
+
+
+def test_a_second_reply_of_a_node_counts_once(make_run: Any) -> None:
+    run = make_run()
+    releases: list[Any] = []
+    twice = with_node(2, lambda message, good: good * 2, honest(run.nodes()))
+    PalateStrategy(run.coordinator(), on_release=releases.append).start(ScriptedGrid((1, 2, 3), twice))
+    assert releases[0].aggregate.users == 40
+
+
+def test_a_reply_of_a_node_that_was_not_asked_does_not_count() -> None:
+    identify()
+    message = Message(RecordDict(), 7, "train")
+    assert answers([said(message, b"x")], frozenset({7})) == {7: b"x"}
+    assert answers([said(message, b"x")], frozenset({8})) == {}
+
+
+def test_without_nodes_nothing_is_charged(make_run: Any) -> None:
+    run = make_run()
+    with pytest.raises(InputError, match="nothing is charged"):
+        PalateStrategy(run.coordinator()).start(ScriptedGrid((), honest(run.nodes())))
+    assert run.ledger.spent() == 0
+
+
+def test_too_few_answers_release_nothing_and_the_run_goes_on_when_it_is_started_again(make_run: Any) -> None:
+    run = make_run()
+    strategy = PalateStrategy(coordinator := run.coordinator())
+    with pytest.raises(IntegrityError, match="stays charged"):
+        strategy.start(ScriptedGrid((1, 2, 3), lambda message: []))
+    assert coordinator.round == 0
+    spent = run.ledger.spent()
+    assert spent > 0
+    with pytest.raises(BudgetError, match="used up"):  # popularity has one round: its whole budget is gone
+        strategy.start(ScriptedGrid((1, 2, 3), honest(run.nodes())))
+    assert run.ledger.spent() == spent
+
+
+def test_a_run_is_resumed_where_it_stopped(make_run: Any) -> None:
+    run = make_run(algorithm="als", settings={"popularity_only_below": 0.0})
+    PalateStrategy(first := run.coordinator()).start(ScriptedGrid((1, 2, 3), honest(run.nodes())), num_rounds=1)
+    assert (first.round, first.finished) == (1, False)
+    PalateStrategy(second := run.coordinator()).start(grid := ScriptedGrid((1, 2, 3), honest(run.nodes())))
+    assert second.finished
+    assert len(grid.sent) == 3 * (second.rounds - 1)
+    PalateStrategy(run.coordinator()).start(grid := ScriptedGrid((1, 2, 3), honest(run.nodes())))
+    assert grid.sent == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"initial_arrays": ArrayRecord()},
+        {"train_config": ConfigRecord()},
+        {"evaluate_config": ConfigRecord()},
+        {"evaluate_fn": lambda number, arrays: None},
+    ],
+)
+def test_what_flower_would_send_beside_the_plan_is_refused(make_run: Any, given: dict[str, Any]) -> None:
+    run = make_run()
+    with pytest.raises(InputError, match="must be left out"):
+        PalateStrategy(run.coordinator()).start(ScriptedGrid((1, 2, 3), honest(run.nodes())), **given)
+
+
+def test_nothing_is_measured_on_devices_outside_the_ledger(make_run: Any) -> None:
+    strategy = PalateStrategy(make_run().coordinator())
+    grid = ScriptedGrid((1,), lambda message: [])
+    assert list(strategy.configure_evaluate(1, ArrayRecord(), ConfigRecord(), grid)) == []
+    assert strategy.aggregate_evaluate(1, []) is None
