@@ -13,28 +13,38 @@ from palate_common.algorithms.protocol import Algorithm, PublicFacts
 from palate_common.errors import InputError
 
 GROUP = "palate.algorithms"
+_MEMBERS = ("name", "Settings", "shares", "start", "layout", "contribute", "release", "scores")
 
 
 @cache
-def _entry_points() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
+def _entry_points() -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=GROUP))
 
 
 def algorithm_names() -> tuple[str, ...]:
     """Names of every installed algorithm, sorted."""
-    return tuple(sorted(_entry_points()))
+    return tuple(sorted({point.name for point in _entry_points()}))
 
 
 def algorithm_class(name: str) -> type[Algorithm]:
     """The algorithm registered as `name`.
 
     Raises:
-        InputError: no installed package registers it.
+        InputError: no installed package registers it, several do, or what is registered can't be used.
     """
-    point = _entry_points().get(name)
-    if point is None:
+    targets = {point.value: point for point in _entry_points() if point.name == name}
+    if not targets:
         raise InputError(f"`algorithm` must be one of {', '.join(algorithm_names())}, got {name!r}")
-    loaded: type[Algorithm] = point.load()
+    if len(targets) > 1:
+        raise InputError(f"`algorithm` {name!r} must be registered once, got {' and '.join(sorted(targets))}")
+    (point,) = targets.values()
+    try:
+        loaded: type[Algorithm] = point.load()
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"`algorithm` {name!r} is registered but can't be loaded: {error}") from None
+    missing = [member for member in _MEMBERS if not hasattr(loaded, member)]
+    if missing:
+        raise InputError(f"`algorithm` {name!r} is registered but is no algorithm: {point.value} has no {missing[0]}")
     return loaded
 
 

@@ -1,0 +1,174 @@
+"""The contract of `Algorithm`, for every one that comes with Palate, and the registry."""
+
+import math
+from importlib.metadata import EntryPoint
+
+import numpy as np
+import pytest
+
+from palate_common.algorithms import Algorithm, PublicFacts, State, algorithm_class, algorithm_names, make_algorithm
+from palate_common.algorithms import registry as algorithm_registry
+from palate_common.clipping import clip
+from palate_common.errors import InputError
+from palate_common.interactions import Interactions
+from palate_common.update import DenseBlock, split_vector
+
+GRID = 2**20
+NAMES = ("als", "popularity")
+
+
+def made(n_users: int = 200, n_items: int = 60) -> Interactions:
+    """Two tastes, weighted, with a user who has nothing and one who has a single item."""
+    rng = np.random.default_rng(11)
+    sizes = rng.integers(1, 20, n_users)
+    sizes[:2] = 0, 1
+    odds = [1 / np.arange(1, n_items + 1), 1 / np.arange(n_items, 0, -1)]
+    items = [
+        rng.choice(n_items, size, replace=False, p=odds[user % 2] / odds[user % 2].sum())
+        for user, size in enumerate(sizes)
+    ]
+    flat = np.concatenate(items)
+    owners = np.repeat(np.arange(n_users), sizes)
+    return Interactions.from_pairs(owners, flat, rng.uniform(0.5, 5, len(flat)), n_users=n_users, n_items=n_items)
+
+
+HISTORIES = made()
+
+
+def make(name: str, mu: float | None) -> Algorithm:
+    return make_algorithm(name, {}, PublicFacts(n_users=100_000, n_items=HISTORIES.n_items, mu=mu, seed=5))
+
+
+def states(algorithm: Algorithm) -> list[State]:
+    """The public state before each round, and after the last, without noise in the sums."""
+    found = [algorithm.start()]
+    for round_ in range(len(algorithm.shares)):
+        layout = algorithm.layout(found[-1], round_)
+        clipped = clip(algorithm.contribute(found[-1], round_, HISTORIES), layout, clip_norm=1.0, grid=GRID)
+        blocks = split_vector(clipped.total(), layout)
+        sums = {spec.name: blocks[spec.name] / (GRID * spec.weight) for spec in layout}
+        found.append(algorithm.release(found[-1], round_, sums, dict.fromkeys(sums, 0.0)))
+    return found
+
+
+@pytest.mark.parametrize("mu", [None, 1.5])
+@pytest.mark.parametrize("name", NAMES)
+class TestContract:
+    def test_shares_are_positive_and_sum_to_one(self, name: str, mu: float | None) -> None:
+        shares = make(name, mu).shares
+        assert min(shares) > 0
+        assert math.isclose(sum(shares), 1.0, abs_tol=1e-9)
+
+    def test_a_layouts_squared_weights_sum_to_one(self, name: str, mu: float | None) -> None:
+        algorithm = make(name, mu)
+        for round_, state in enumerate(states(algorithm)[:-1]):
+            layout = algorithm.layout(state, round_)
+            assert math.isclose(sum(spec.weight**2 for spec in layout), 1.0, abs_tol=1e-9)
+
+    def test_a_contribution_has_norm_one_at_most_and_zero_without_items(self, name: str, mu: float | None) -> None:
+        algorithm = make(name, mu)
+        for round_, state in enumerate(states(algorithm)[:-1]):
+            layout = algorithm.layout(state, round_)
+            update = algorithm.contribute(state, round_, HISTORIES)
+            assert update.n_users == HISTORIES.n_users
+            clipped = clip(update, layout, clip_norm=1e6, grid=2**26)  # so coarse a clip that nothing is cut
+            assert clipped.accepted.all()
+            assert not clipped.vector(0).any()
+            longest = max(math.hypot(*clipped.vector(user).tolist()) for user in range(0, HISTORIES.n_users, 7))
+            assert longest * 1e6 / 2**26 <= 1.01
+
+    def test_one_user_contributes_the_same_bits_in_every_batch(self, name: str, mu: float | None) -> None:
+        algorithm = make(name, mu)
+        for round_, state in enumerate(states(algorithm)[:-1]):
+            layout = algorithm.layout(state, round_)
+            together = clip(algorithm.contribute(state, round_, HISTORIES), layout, clip_norm=1.0, grid=GRID)
+            for user in (0, 1, 2, 3, 77, HISTORIES.n_users - 1):
+                alone = clip(
+                    algorithm.contribute(state, round_, HISTORIES.user(user)), layout, clip_norm=1.0, grid=GRID
+                )
+                assert np.array_equal(alone.vector(0), together.vector(user))
+
+    def test_release_changes_nothing_it_was_given_and_repeats_itself(self, name: str, mu: float | None) -> None:
+        first, again = states(make(name, mu)), states(make(name, mu))
+        for one, other in zip(first, again, strict=True):
+            assert one.keys() == other.keys()
+            assert all(np.array_equal(one[key], other[key]) for key in one)
+
+    def test_scores_are_finite_for_every_history_after_every_round(self, name: str, mu: float | None) -> None:
+        algorithm = make(name, mu)
+        for state in states(algorithm)[1:]:
+            scores = algorithm.scores(state, HISTORIES)
+            assert scores.shape == (HISTORIES.n_users, HISTORIES.n_items)
+            assert np.isfinite(scores).all()
+            assert np.allclose(algorithm.scores(state, HISTORIES.user(5))[0], scores[5], rtol=1e-6)
+
+    def test_an_all_noise_release_is_survived(self, name: str, mu: float | None) -> None:
+        algorithm, rng = make(name, mu), np.random.default_rng(0)
+        state = algorithm.start()
+        for round_ in range(len(algorithm.shares)):
+            layout = algorithm.layout(state, round_)
+            sums = {spec.name: rng.normal(size=spec.shape) * 100 for spec in layout}
+            state = algorithm.release(state, round_, sums, dict.fromkeys(sums, 100.0))
+            assert all(np.isfinite(array).all() for array in state.values())
+        assert np.isfinite(algorithm.scores(state, HISTORIES)).all()
+
+
+def test_popularity_weighs_each_user_the_same() -> None:
+    algorithm = make("popularity", 1.0)
+    batch = Interactions.from_pairs([0, 1, 1], [0, 0, 1], [9.0, 3.0, 4.0], n_users=2, n_items=60)
+    (block,) = algorithm.contribute(algorithm.start(), 0, batch).blocks
+    assert not isinstance(block, DenseBlock)
+    assert block.rows.tolist() == [1.0, 0.6, 0.8]
+
+
+def test_the_installed_algorithms_are_found_by_name() -> None:
+    assert set(NAMES) <= set(algorithm_names())
+    for name in NAMES:
+        assert algorithm_class(name).name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen", "message"),
+    [
+        ("nothing", {}, "`algorithm` must be one of .*popularity.*, got 'nothing'"),
+        ("popularity", {"exponent": 1}, "`algorithm.exponent`: .*, got 1"),
+        ("als", {"rounds": 0}, "`algorithm.rounds`: .*, got 0"),
+        ("als", {"fold_exponent": float("nan")}, "`algorithm.fold_exponent`: "),
+    ],
+)
+def test_unknown_names_keys_and_values_are_refused(name: str, chosen: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make_algorithm(name, chosen, PublicFacts(n_users=1, n_items=1))
+
+
+def register(monkeypatch: pytest.MonkeyPatch, name: str, *targets: str) -> None:
+    points = tuple(EntryPoint(name, target, algorithm_registry.GROUP) for target in targets)
+    monkeypatch.setattr(algorithm_registry, "_entry_points", lambda: points)
+
+
+POPULARITY = "palate_common.algorithms.popularity"
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        pytest.param(("palate_gone:Gone",), "is registered but can't be loaded: No module", id="no such module"),
+        pytest.param((f"{POPULARITY}:Gone",), "is registered but can't be loaded: .*Gone", id="no such class"),
+        pytest.param(("types:SimpleNamespace",), "is registered but is no algorithm: .*has no name", id="no algorithm"),
+        pytest.param(
+            (f"{POPULARITY}:Popularity", f"{POPULARITY}:Popular"), "must be registered once, got .* and .*", id="two"
+        ),
+    ],
+)
+def test_what_is_registered_badly_is_an_input_error(
+    monkeypatch: pytest.MonkeyPatch, targets: tuple[str, ...], message: str
+) -> None:
+    register(monkeypatch, "odd", *targets)
+    with pytest.raises(InputError, match=f"`algorithm` 'odd' {message}"):
+        algorithm_class("odd")
+
+
+def test_one_package_found_twice_on_the_path_is_still_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, "same", *[f"{POPULARITY}:Popularity"] * 2)
+    assert algorithm_class("same").name == "popularity"
+    assert algorithm_names() == ("same",)

@@ -1,0 +1,309 @@
+import ast
+import doctest
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as nps
+
+from palate_common import clipping, interactions, update
+from palate_common.clipping import CLIP_NORMS, MAX_GRID, clip
+from palate_common.errors import InputError
+from palate_common.update import Block, BlockSpec, ClippedUpdate, DenseBlock, Layout, OuterBlock, Update
+
+PACKAGES = Path(__file__).parents[2]
+
+ODD = st.sampled_from(
+    (0.0, -0.0, 1.0, -1.0, 5e-324, 1e-170, 1e-154, 2e-162, 1e150, -1e154, 1e160, 1e300, np.inf, np.nan)
+)
+NUMBERS = st.one_of(st.floats(-3, 3), st.floats(-1e-3, 1e-3), ODD)
+GRIDS = st.one_of(st.sampled_from((1, 2, 3, 7, 100, 2**10, 2**14, 2**20, MAX_GRID)), st.integers(1, MAX_GRID))
+NORMS = st.one_of(st.just(1.0), st.sampled_from(CLIP_NORMS), st.floats(1e-6, 1e6))
+
+
+@st.composite
+def blocks(draw: st.DrawFn, n_users: int, numbers: st.SearchStrategy[float]) -> tuple[tuple[int, ...], Block]:
+    """A block of either kind, and its shape for one user."""
+    if draw(st.booleans()):
+        shape = draw(st.sampled_from(((), (3,), (2, 2), (1, 1, 5))))
+        return shape, DenseBlock(draw(nps.arrays(np.float64, (n_users, *shape), elements=numbers)))
+    n_rows, width = draw(st.integers(1, 6)), draw(st.sampled_from((1, 1, 2, 3)))
+    rows = [sorted(draw(st.sets(st.integers(0, n_rows - 1)))) for _ in range(n_users)]
+    indptr = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+    indices = np.array([row for user in rows for row in user], np.int32)
+    factors = draw(nps.arrays(np.float64, len(indices), elements=numbers))
+    columns = draw(nps.arrays(np.float64, (n_users, width), elements=numbers))
+    shape = (n_rows,) if width == 1 and draw(st.booleans()) else (n_rows, width)
+    return shape, OuterBlock(indptr, indices, factors, columns, n_rows)
+
+
+@st.composite
+def updates(draw: st.DrawFn, numbers: st.SearchStrategy[float] = NUMBERS) -> tuple[Update, Layout]:
+    """A batch of 0 to 4 users with 1 to 3 blocks."""
+    n_users = draw(st.integers(0, 4))
+    made = draw(st.lists(blocks(n_users, numbers), min_size=1, max_size=3))
+    weights = draw(st.lists(st.floats(0.05, 1), min_size=len(made), max_size=len(made)))
+    total = math.sqrt(sum(weight**2 for weight in weights))
+    layout = tuple(
+        BlockSpec(name=f"b{place}", shape=shape, weight=min(1.0, weight / total))
+        for place, ((shape, _), weight) in enumerate(zip(made, weights, strict=True))
+    )
+    return Update(tuple(block for _, block in made), n_users), layout
+
+
+def only(batch: Update, users: Sequence[int]) -> Update:
+    """The same contributions for some of the users, in another order."""
+    picked: list[Block] = []
+    for block in batch.blocks:
+        if isinstance(block, DenseBlock):
+            picked.append(DenseBlock(block.values[list(users)]))
+            continue
+        parts = [slice(block.indptr[user], block.indptr[user + 1]) for user in users]
+        indptr = np.cumsum([0, *(part.stop - part.start for part in parts)], dtype=np.int64)
+        entries = np.concatenate([np.arange(part.start, part.stop) for part in parts] or [np.zeros(0, int)]).astype(int)
+        picked.append(
+            OuterBlock(indptr, block.indices[entries], block.rows[entries], block.columns[list(users)], block.n_rows)
+        )
+    return Update(tuple(picked), len(users))
+
+
+def square_norm(clipped: ClippedUpdate, user: int) -> int:
+    """In Python's whole numbers, which neither round nor overflow."""
+    return sum(int(step) ** 2 for step in clipped.vector(user))
+
+
+def dense(rows: object, weight: float = 1.0) -> tuple[Update, Layout]:
+    values = np.asarray(rows, np.float64)
+    return Update((DenseBlock(values),), len(values)), (BlockSpec(name="x", shape=values.shape[1:], weight=weight),)
+
+
+def test_the_docstring_runs() -> None:
+    assert doctest.testmod(clipping).failed == 0
+
+
+@settings(max_examples=150, deadline=None)
+@given(updates(), GRIDS, NORMS)
+def test_the_norm_of_every_users_integer_vector_is_at_most_grid(
+    made: tuple[Update, Layout], grid: int, clip_norm: float
+) -> None:
+    batch, layout = made
+    clipped = clip(batch, layout, clip_norm=clip_norm, grid=grid)
+    assert len(clipped.accepted) == batch.n_users
+    for user in range(batch.n_users):
+        assert square_norm(clipped, user) <= grid**2
+        if not clipped.accepted[user]:
+            assert not clipped.vector(user).any()
+
+
+@settings(max_examples=100, deadline=None)
+@given(updates(), GRIDS, st.randoms(use_true_random=False))
+def test_one_users_integers_do_not_depend_on_who_else_is_in_the_batch(
+    made: tuple[Update, Layout], grid: int, random: object
+) -> None:
+    batch, layout = made
+    together = clip(batch, layout, clip_norm=1.0, grid=grid)
+    order = list(range(batch.n_users))
+    random.shuffle(order)  # type: ignore[attr-defined]  # hypothesis gives a random.Random
+    shuffled = clip(only(batch, order), layout, clip_norm=1.0, grid=grid)
+    for place, user in enumerate(order):
+        alone = clip(only(batch, [user]), layout, clip_norm=1.0, grid=grid)
+        assert np.array_equal(alone.vector(0), together.vector(user))
+        assert np.array_equal(shuffled.vector(place), together.vector(user))
+        assert alone.accepted[0] == together.accepted[user] == shuffled.accepted[place]
+
+
+@settings(max_examples=100, deadline=None)
+@given(updates(), GRIDS, st.sampled_from((0, 10**9)), st.integers(1, 5))
+def test_the_total_is_the_sum_of_the_vectors_whichever_way_it_is_taken(
+    made: tuple[Update, Layout], grid: int, dense_share: int, at_once: int
+) -> None:
+    batch, layout = made
+    clipped = clip(batch, layout, clip_norm=1.0, grid=grid)
+    with (
+        mock.patch.object(update, "DENSE_SHARE", dense_share),  # always one user at a time, or never
+        mock.patch.object(update, "DENSE_AT_ONCE", 6 * at_once),
+        mock.patch.object(interactions, "ENTRIES_AT_ONCE", at_once),
+    ):
+        total = clipped.total()
+    vectors = [[int(step) for step in clipped.vector(user)] for user in range(batch.n_users)]
+    assert total.dtype == np.int64
+    assert total.tolist() == [sum(steps) for steps in zip(*vectors, strict=True)] if vectors else not total.any()
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, 1e200, 1.7e308])
+@pytest.mark.parametrize("block", [0, 1])
+def test_a_contribution_that_is_not_finite_is_zeroed_and_the_others_are_kept(odd: float, block: int) -> None:
+    layout = (BlockSpec(name="x", shape=(2,), weight=0.6), BlockSpec(name="y", shape=(4, 2), weight=0.8))
+    values, columns = np.ones((3, 2)), np.ones((3, 2))
+    (values, columns)[block][1, 0] = odd
+    rows = OuterBlock(np.array([0, 2, 3, 5]), np.array([0, 3, 1, 1, 2], np.int32), np.ones(5), columns, 4)
+    clipped = clip(Update((DenseBlock(values), rows), 3), layout, clip_norm=1.0, grid=1000)
+    assert clipped.accepted.tolist() == [True, False, True]
+    assert not clipped.vector(1).any()
+    assert 900**2 < square_norm(clipped, 0) <= 1000**2
+    assert clipped.total().tolist() == (clipped.vector(0) + clipped.vector(2)).tolist()
+
+
+def test_blocks_are_clipped_jointly() -> None:
+    layout = tuple(BlockSpec(name=name, shape=(2,), weight=math.sqrt(0.5)) for name in "xy")
+    batch = Update((DenseBlock(np.array([[3.0, 0.0]])), DenseBlock(np.array([[0.0, -4.0]]))), 1)
+    # Clipped block by block, both would come out at 707 steps; clipped after the sum, at 3 and 4 times that.
+    assert clip(batch, layout, clip_norm=1.0, grid=1000).vector(0).tolist() == [599, 0, 0, -799]
+
+
+def test_weights_scale_before_the_clip() -> None:
+    layout = (BlockSpec(name="x", shape=(1,), weight=0.6), BlockSpec(name="y", shape=(1,), weight=0.8))
+    unit = Update((DenseBlock(np.array([[1.0]])), DenseBlock(np.array([[1.0]]))), 1)
+    large = Update((DenseBlock(np.array([[10.0]])), DenseBlock(np.array([[10.0]]))), 1)
+    for batch in (unit, large):
+        assert clip(batch, layout, clip_norm=1.0, grid=1000).vector(0).tolist() == [599, 799]
+    lopsided = Update((DenseBlock(np.array([[1.0]])), DenseBlock(np.array([[0.0]]))), 1)
+    assert clip(lopsided, layout, clip_norm=0.3, grid=1000).vector(0).tolist() == [999, 0]
+
+
+@pytest.mark.parametrize(
+    ("value", "steps"), [(0.0, 0), (0.5, 499), (-0.5, -499), (1.0, 999), (-1.0, -999), (7.0, 999), (1e150, 999)]
+)
+def test_steps_are_truncated_toward_zero(value: float, steps: int) -> None:
+    batch, layout = dense([[value]])
+    assert clip(batch, layout, clip_norm=1.0, grid=1000).vector(0).tolist() == [steps]
+
+
+@pytest.mark.parametrize("grid", [1, 2**14, 2**20, MAX_GRID, 3**10])
+def test_rounding_cannot_push_a_boundary_norm_over_the_bound(grid: int) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(8, 30_001))
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    layout = (BlockSpec(name="x", shape=(30_001,), weight=1.0),)
+    for stretch in (1.0, 1 + 1e-15, 1 - 1e-15, 1e6):
+        clipped = clip(Update((DenseBlock(values * stretch),), 8), layout, clip_norm=1.0, grid=grid)
+        assert clipped.accepted.all()
+        assert all(square_norm(clipped, user) <= grid**2 for user in range(8))
+    assert grid < 2**20 or square_norm(clipped, 0) > (0.99 * grid) ** 2
+
+
+def test_an_outer_product_keeps_its_direction_and_all_but_a_little_of_its_norm() -> None:
+    rng = np.random.default_rng(1)
+    rows, columns = rng.normal(size=40), rng.normal(size=(1, 24))
+    block = OuterBlock(np.array([0, 40]), np.arange(0, 80, 2, dtype=np.int32), rows, columns, 80)
+    spec = BlockSpec(name="x", shape=(80, 24), weight=1.0)
+    steps = clip(Update((block,), 1), (spec,), clip_norm=1.0, grid=2**20).vector(0).reshape(80, 24)
+    exact = np.zeros((80, 24))
+    exact[::2] = np.outer(rows, columns[0]) / (np.linalg.norm(rows) * np.linalg.norm(columns))
+    assert np.abs(steps / 2**20 - exact).max() < 2**11 / 2**20
+    assert not steps[1::2].any()
+
+
+def test_a_single_item_user_an_empty_user_and_a_zero_update_are_no_special_cases() -> None:
+    block = OuterBlock(
+        np.array([0, 1, 1, 3]), np.array([2, 0, 2], np.int32), np.array([5.0, 0.0, 0.0]), np.ones((3, 1)), 3
+    )
+    clipped = clip(Update((block,), 3), (BlockSpec(name="x", shape=(3,), weight=1.0),), clip_norm=1.0, grid=1000)
+    assert clipped.accepted.all()
+    assert [clipped.vector(user).tolist() for user in range(3)] == [[0, 0, 999], [0, 0, 0], [0, 0, 0]]
+
+
+def test_no_users_at_all_sum_to_zero() -> None:
+    outer = OuterBlock(np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0), np.zeros((0, 2)), 3)
+    layout = (BlockSpec(name="x", shape=(2, 2), weight=0.6), BlockSpec(name="y", shape=(3, 2), weight=0.8))
+    clipped = clip(Update((DenseBlock(np.zeros((0, 2, 2))), outer), 0), layout, clip_norm=1.0, grid=1000)
+    assert clipped.total().tolist() == [0] * 10
+
+
+def test_numbers_whose_squares_underflow_cost_their_own_user_alone() -> None:
+    """Columns near 1e-161 have squares of three digits, so that their length is off by more than the guard."""
+    columns = np.array([[5.65902624473077e-161, 4.917098400080468e-161, 1.2973315239684771e-161], [1.0, 1.0, 1.0]])
+    block = OuterBlock(np.array([0, 1, 2]), np.zeros(2, np.int32), np.array([1.34e154, 1.0]), columns, 1)
+    layout = (BlockSpec(name="x", shape=(1, 3), weight=1.0),)
+    clipped = clip(Update((block,), 2), layout, clip_norm=1e-6, grid=MAX_GRID)
+    assert clipped.accepted.tolist() == [False, True]
+    assert not clipped.vector(0).any()
+    assert square_norm(clipped, 1) > (0.99 * MAX_GRID) ** 2
+
+
+@pytest.mark.parametrize("guard", [1.01, 1e3, 1e15, 1e300, np.nan])
+def test_whatever_goes_wrong_in_the_scaling_the_last_check_holds(guard: float) -> None:
+    rows = OuterBlock(np.array([0, 1, 2]), np.array([0, 1], np.int32), np.array([1.0, 1e-3]), np.ones((2, 2)), 2)
+    layout = (BlockSpec(name="x", shape=(2,), weight=0.6), BlockSpec(name="y", shape=(2, 2), weight=0.8))
+    values = np.array([[1.0, 1.0], [1e-4, 0.0]])
+    with mock.patch.object(clipping, "GUARD", guard), np.errstate(invalid="ignore"):
+        clipped = clip(Update((DenseBlock(values), rows), 2), layout, clip_norm=1.0, grid=2**20)
+    assert all(square_norm(clipped, user) <= 2**40 for user in range(2))
+    assert not clipped.vector(0).any()
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, -1.0, np.inf, np.nan, 0.9e-6, 1.1e6, 5e-324])
+def test_a_clip_norm_out_of_range_is_refused(clip_norm: float) -> None:
+    batch, layout = dense([[1.0]])
+    with pytest.raises(InputError, match="`clip_norm` must lie in"):
+        clip(batch, layout, clip_norm=clip_norm, grid=1000)
+
+
+@pytest.mark.parametrize("grid", [0, -1, MAX_GRID + 1, 2**63])
+def test_a_grid_out_of_range_is_refused(grid: int) -> None:
+    batch, layout = dense([[1.0]])
+    with pytest.raises(InputError, match="`grid` must lie in"):
+        clip(batch, layout, clip_norm=1.0, grid=grid)
+
+
+@pytest.mark.parametrize(
+    ("batch", "shape"),
+    [
+        (Update((), 1), (2,)),
+        (Update((DenseBlock(np.ones((1, 2))), DenseBlock(np.ones((1, 2)))), 1), (2,)),
+        (Update((DenseBlock(np.ones((1, 3))),), 1), (2,)),
+        (Update((DenseBlock(np.ones((2, 2))),), 1), (2,)),
+        (Update((DenseBlock(np.ones(2)),), 1), (2,)),
+        (Update((DenseBlock(np.ones((1, 2, 1))),), 1), (2,)),
+    ],
+)
+def test_shapes_that_do_not_fit_the_layout_are_refused(batch: Update, shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="must have"):
+        clip(batch, (BlockSpec(name="x", shape=shape, weight=1.0),), clip_norm=1.0, grid=1000)
+
+
+def test_no_layout_is_refused() -> None:
+    with pytest.raises(InputError, match="must have 1 blocks"):
+        clip(Update((), 0), (), clip_norm=1.0, grid=1000)
+
+
+@pytest.mark.parametrize(
+    ("indptr", "indices", "n_factors", "columns_shape"),
+    [
+        pytest.param([0, 2, 3], [1, 1, 0], 3, (2, 2), id="a row twice, which would count twice in the sum"),
+        pytest.param([0, 2, 3], [2, 1, 0], 3, (2, 2), id="unordered"),
+        pytest.param([0, 2, 3], [0, 3, 0], 3, (2, 2), id="beyond the block"),
+        pytest.param([0, 2, 3], [-1, 2, 0], 3, (2, 2), id="before the block"),
+        pytest.param([0, 2, 2], [0, 1, 2], 3, (2, 2), id="entries of nobody"),
+        pytest.param([1, 2, 3], [0, 1, 2], 3, (2, 2), id="a late start"),
+        pytest.param([0, 3, 2], [0, 1], 2, (2, 2), id="a negative length"),
+        pytest.param([0, 2, 3], [0, 1, 2], 2, (2, 2), id="a factor missing"),
+        pytest.param([0, 2, 3], [0, 1, 2], 3, (1, 2), id="one column vector for all"),
+        pytest.param([0, 2, 3], [0, 1, 2], 3, (2, 3), id="another width"),
+        pytest.param([0, 3], [0, 1, 2], 3, (1, 2), id="another number of users"),
+    ],
+)
+def test_rows_that_are_no_sparse_matrix_are_refused(
+    indptr: list[int], indices: list[int], n_factors: int, columns_shape: tuple[int, int]
+) -> None:
+    block = OuterBlock(
+        np.array(indptr, np.int64), np.array(indices, np.int32), np.ones(n_factors), np.ones(columns_shape), 3
+    )
+    with pytest.raises(InputError, match="block `x` must have"):
+        clip(Update((block,), 2), (BlockSpec(name="x", shape=(3, 2), weight=1.0),), clip_norm=1.0, grid=1000)
+
+
+def test_only_clip_makes_a_clipped_update() -> None:
+    makers = set()
+    for folder in ("common", "client", "server", "simulations"):
+        for file in (PACKAGES / folder).rglob("*.py"):
+            calls = [node.func for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+            names = {getattr(called, "id", getattr(called, "attr", "")) for called in calls}
+            if "ClippedUpdate" in names:
+                makers.add(file.name)
+    assert makers == {"clipping.py"}

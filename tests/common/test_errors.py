@@ -1,0 +1,27 @@
+import re
+
+import pytest
+
+from palate_common import errors
+from palate_common.errors import BudgetError, InputError, IntegrityError, LockedError, PalateError, RefusedError
+
+CODES = {PalateError: 1, InputError: 2, BudgetError: 3, IntegrityError: 1, LockedError: 1, RefusedError: 1}
+
+
+def test_every_error_is_in_one_tree_and_has_its_exit_code() -> None:
+    defined = {value for value in vars(errors).values() if isinstance(value, type)}
+    assert defined == set(CODES)
+    for error, code in CODES.items():
+        assert issubclass(error, PalateError)
+        assert error.exit_code == code
+
+
+def test_the_tree_in_the_docstring_is_the_tree() -> None:
+    drawn = dict(re.findall(r"(\w+Error)\s+(\d)", errors.__doc__ or ""))
+    assert drawn == {error.__name__: str(code) for error, code in CODES.items()}
+
+
+@pytest.mark.parametrize("error", list(CODES))
+def test_an_error_is_its_message(error: type[PalateError]) -> None:
+    with pytest.raises(PalateError, match=r"^one line$"):
+        raise error("one line")
