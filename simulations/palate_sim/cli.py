@@ -9,7 +9,7 @@ import click
 import typer
 
 from palate_common.errors import PalateError
-from palate_sim.commands import data, simulate
+from palate_sim.commands import data, frontier, simulate
 
 app = typer.Typer(
     name="palate",
@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("simulate")(simulate.simulate)
+app.command("frontier")(frontier.frontier)
 app.add_typer(data.app, name="data")
 
 

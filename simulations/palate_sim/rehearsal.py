@@ -58,7 +58,8 @@ def rehearse(
         steps, sigma = clipped.total() * population, 0
         if mu is not None:
             sigma = sigma_for(mu_r=mu * math.sqrt(share), sensitivity=GRID)
-            scope = canonical_json([algorithm, dict(settings), seed, round_, population])
+            # The same for every algorithm: what is compared at one seed has the same noise wherever its shape allows.
+            scope = canonical_json([seed, round_])
             source = SeededSource(hashlib.sha256(b"palate/rehearsal/1" + scope).digest())
             steps = steps + sample_discrete_gaussian(layout_size(layout), sigma=sigma, source=source)
         blocks = split_vector(steps, layout)

@@ -68,7 +68,7 @@ def simulate(
         with Progress(RunFolder(out).events if RunFolder(out).run_file.exists() else None) as progress:
             result = experiment.resume(out, notify=progress)
     else:
-        base, log = _sort_out(what, data)
+        base, log = sort_out(what, data)
         config = load_config(base, overrides)
         started = experiment.start(config, source=log, out=out, ledger=ledger)
         with Progress(started.folder.events) as progress:
@@ -76,7 +76,7 @@ def simulate(
     Console().print(result_table(result.summary, report=result.report))
 
 
-def _sort_out(what: str | None, data: str | None) -> tuple[str | None, str | None]:
+def sort_out(what: str | None, data: str | None) -> tuple[str | None, str | None]:
     """The preset or configuration, and the log, from the argument and --data."""
     if what is None or what in preset_names() or what.endswith(".toml"):
         return what, data
