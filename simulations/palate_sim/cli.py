@@ -9,7 +9,7 @@ import click
 import typer
 
 from palate_common.errors import PalateError
-from palate_sim.commands import data, frontier, simulate
+from palate_sim.commands import data, feasibility, frontier, simulate
 
 app = typer.Typer(
     name="palate",
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("simulate")(simulate.simulate)
 app.command("frontier")(frontier.frontier)
+app.command("feasibility")(feasibility.feasibility)
 app.add_typer(data.app, name="data")
 
 

@@ -1,0 +1,62 @@
+import pytest
+
+from palate_common.accounting import epsilon_of
+from palate_common.errors import InputError
+from palate_sim.cli import run
+from palate_sim.feasibility import band, measurements, plan
+
+POINTS = [
+    {"set": "a", "signal": 100, "kept": 0.2},
+    {"set": "b", "signal": 150, "kept": 0.4},
+    {"set": "a", "signal": 1000, "kept": 0.8},
+    {"set": "b", "signal": 1500, "kept": 1.0},
+]
+
+
+def test_a_planned_run_spends_what_was_asked_and_no_more():
+    planned = plan(users=5000, items=3000, epsilon=5.0, delta=1e-5)
+    assert planned.epsilon_after == tuple(sorted(planned.epsilon_after))
+    assert planned.epsilon_after[-1] == pytest.approx(5.0, abs=1e-6)
+    mu2 = sum(noise**-2 for noise in planned.noise_multipliers)
+    assert epsilon_of(mu=mu2**0.5, delta=1e-5) == pytest.approx(5.0, rel=1e-4)
+    assert len(planned.bytes_up) == len(planned.bytes_down) == planned.rounds
+
+
+def test_more_users_buy_more_taste():
+    few, some, many = (plan(users=n, items=3000, epsilon=1.0, delta=1e-6) for n in (300, 5000, 500_000))
+    assert few.rounds == 1
+    assert few.embedding_size == 0
+    assert some.embedding_size < many.embedding_size
+    assert few.band.middle < many.band.middle
+
+
+def test_the_band_is_that_of_the_neighbours_and_says_when_there_are_none():
+    inside = band(120, POINTS)
+    assert (inside.low, inside.high, inside.points, inside.sets) == (0.2, 0.4, 2, ("a", "b"))
+    assert inside.note == "within the measured range"
+    assert band(5000, POINTS).note.startswith("above the measured range")
+    assert band(10, POINTS).note.startswith("below the measured range")
+
+
+def test_measured_points_are_shares_of_several_sets():
+    points = measurements()
+    assert len({point["set"] for point in points}) >= 4
+    assert all(0 < point["kept"] < 1.5 and point["signal"] > 0 for point in points)
+
+
+@pytest.mark.parametrize("wrong", [{"users": 0}, {"items": 0}, {"epsilon": 0.0}, {"epsilon": float("nan")}])
+def test_numbers_out_of_range_are_refused(wrong):
+    with pytest.raises(InputError):
+        plan(**{"users": 10, "items": 10, "epsilon": 1.0, **wrong})
+
+
+def test_the_command_says_unit_adjacency_accountant_and_basis(capsys):
+    assert run(["feasibility", "--users", "5000", "--items", "3000"]) == 0
+    shown = capsys.readouterr().out
+    for words in ("unit: user", "adjacency: zero-out", "accountant", "basis:", "measurements"):
+        assert words in shown
+
+
+def test_the_command_refuses_in_one_line(capsys):
+    assert run(["feasibility", "--users", "-1", "--items", "3000"]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
