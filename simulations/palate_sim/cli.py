@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -32,6 +33,9 @@ def _palate() -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; its exit code. Errors made on purpose become one line on stderr."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that has no letter for epsilon must not end a finished run with a traceback.
+        sys.stdout.reconfigure(errors="replace")
     try:
         code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
     except click.exceptions.Abort:

@@ -211,7 +211,7 @@ def _run(started: Started, notify: Notify) -> Result:
     folder, config, terms, prepared = started.folder, started.config, started.terms, started.prepared
     train = prepared.split.train
     sizes = {"users": train.n_users, "items": train.n_items, "interactions": train.nnz}
-    notify({"event": "prepared", "name": prepared.name, **sizes})
+    notify({"event": "prepared", "name": prepared.name, "algorithm": terms.algorithm, **sizes})
     job = Job(
         folder=folder.path.resolve(),
         terms=terms,

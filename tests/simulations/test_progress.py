@@ -9,11 +9,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from palate_sim.progress import Progress, follow, result_table, wording
+from palate_sim.progress import Progress, follow, print_result, result_table, wording
 
 SAMPLE = Path(__file__).parent / "samples" / "run.json"
 EVENTS = [
-    {"event": "prepared", "name": "ml-latest-small", "users": 537, "items": 9066, "interactions": 80412},
+    {
+        "event": "prepared",
+        "name": "ml-latest-small",
+        "algorithm": "als",
+        "users": 537,
+        "items": 9066,
+        "interactions": 80412,
+    },
     {"event": "release", "round": 0, "what": "popularity counts"},
     {"event": "round", "round": 0, "rounds": 1, "epsilon": 1.5061, "recall_capped@20": 0.196, "seconds": 0.4},
     {
@@ -22,10 +29,10 @@ EVENTS = [
         "rounds": 1,
         "epsilon": 5.0,
         "recall_capped@20": 0.242,
-        "loss": 0.87,
-        "seconds": 0.3,
+        "loss": 0.2513,
+        "seconds": 0.7,
     },
-    {"event": "baseline", "name": "ease", "recall_capped@20": {"mean": 0.38, "low": 0.36, "high": 0.4}},
+    {"event": "baseline", "name": "item_knn", "recall_capped@20": {"mean": 0.38, "low": 0.36, "high": 0.4}},
     {"event": "done", "seconds": 14.8},
 ]
 
@@ -110,9 +117,9 @@ def test_a_pipe_gets_plain_lines():
     lines = console.file.getvalue().splitlines()
     assert lines == [
         "prepared ml-latest-small · 537 users · 9,066 items · 80,412 interactions",
-        "round 0 of 1 · ε 1.507 spent · validation recall_capped@20 0.1960 · 0.4 s",
-        "round 1 of 1 · ε 5 spent · validation recall_capped@20 0.2420 · loss 0.87 · 0.3 s",
-        "baseline EASE · recall_capped@20 0.3800",
+        "round 1 of 2 (popularity) · ε 1.507 spent · validation recall_capped@20 0.196 · 0.4 s",
+        "round 2 of 2 · ε 5 spent · validation recall_capped@20 0.242 · mean rank 0.251 · 0.7 s",
+        "baseline item-kNN · recall_capped@20 0.380",
         "done · 14.8 s",
     ]
 
@@ -128,8 +135,26 @@ def test_a_terminal_gets_a_spinner_that_ends_with_the_run():
         progress(EVENTS[-1])
         assert settles_at(threads)
     text = console.file.getvalue()
-    assert "round 0: noised popularity" in text
-    assert "round 0 of 1" in text
+    assert "round 1 (popularity)" in text
+    assert "round 1 of 2 (popularity)" in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_round_fits_the_terminal_by_leaving_out_what_matters_less(width):
+    console = screen(terminal=True, width=width)
+    with Progress(console=console) as progress:
+        progress(EVENTS[3])
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines() if "round 2 of 2" in line]
+    assert all(len(line) <= width for line in lines)
+    assert ("mean rank" in lines[0]) == (width == 120)
+
+
+def test_a_first_round_that_is_not_popularity_is_not_called_so():
+    console = screen()
+    with Progress(console=console) as progress:
+        progress({"event": "prepared", "name": "x", "algorithm": "my-own"})
+        progress({"event": "round", "round": 0, "rounds": 4})
+    assert console.file.getvalue().splitlines()[-1] == "round 1 of 5"
 
 
 def test_the_spinner_ends_with_an_error_too():
@@ -213,10 +238,12 @@ def test_follow_skips_an_earlier_run(tmp_path):
 
 
 def test_the_table_ranks_models_and_ends_with_eps_and_the_report(result):
-    text = shown(result_table(result, report=Path("runs/demo/report.html")))
+    console = screen(width=80)
+    print_result(console, result, report=Path("runs/demo/report.html"))
+    text = console.file.getvalue()
     lines = text.splitlines()
     order = [line.split("  ")[0].strip() for line in lines[1:8]]
-    assert order == ["EASE", "iALS", "item-kNN", "Palate", "popularity", "noised popularity", "device only"]
+    assert order == ["EASE", "iALS", "item-kNN", "Palate", "popularity", "noised popularity", "device-only"]
     assert "0.242" in lines[4]
     assert "0.226 – 0.258" in lines[4]
     assert wording.epsilon_line(result) in " ".join(text.split())
@@ -224,10 +251,23 @@ def test_the_table_ranks_models_and_ends_with_eps_and_the_report(result):
     assert "report: runs/demo/report.html" in text
 
 
-def test_a_long_report_path_is_not_cut(result):
+def test_a_long_report_path_stays_in_one_piece(result):
     path = Path("/a") / ("very-long-folder-name/" * 8) / "report.html"
-    text = shown(result_table(result, report=path), width=60)
-    assert str(path) in "".join(line.rstrip() for line in text.splitlines())
+    console = screen(width=60)
+    print_result(console, result, report=path)
+    assert console.file.getvalue().splitlines()[-1] == f"report: {path}"
+
+
+@pytest.mark.parametrize("suffix", ["", "[99 negatives]"])
+def test_the_table_fits_80_columns_and_names_what_was_measured(result, suffix):
+    for model in (result["metrics"], *result["baselines"].values()):
+        for metric in [*model]:
+            model[f"{metric}{suffix}"] = model.pop(metric)
+    text = shown(result_table({**result, "metric": f"recall_capped@20{suffix}"}), width=80)
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert "recall_capped@20" in text.splitlines()[0]
+    assert text.count("[99 negatives]") == (2 if suffix else 0)
+    assert "ε = 5 (δ = 1e-5, unit: user, adjacency: zero-out,\n       accountant: PLD" in text
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def simulate(
     from rich.console import Console
 
     from palate_sim import experiment
-    from palate_sim.progress import Progress, result_table
+    from palate_sim.progress import Progress, print_result
     from palate_sim.run_folder import RunFolder
 
     given = {
@@ -73,7 +73,7 @@ def simulate(
         started = experiment.start(config, source=log, out=out, ledger=ledger)
         with Progress(started.folder.events) as progress:
             result = started.run(progress)
-    Console().print(result_table(result.summary, report=result.report))
+    print_result(Console(), result.summary, report=result.report)
 
 
 def sort_out(what: str | None, data: str | None) -> tuple[str | None, str | None]:

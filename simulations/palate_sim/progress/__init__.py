@@ -4,11 +4,11 @@ Place in the path: beside it; the round loop emits event dicts, this package log
 
     with Progress(folder / "events.jsonl") as progress:
         run(config, on_event=progress)
-    Console().print(result_table(result, report=folder / "report.html"))
+    print_result(Console(), result, report=folder / "report.html")
 """
 
 from palate_sim.progress.live import Progress
-from palate_sim.progress.table import result_table
+from palate_sim.progress.table import print_result, result_table
 from palate_sim.progress.tail import follow
 
-__all__ = ["Progress", "follow", "result_table"]
+__all__ = ["Progress", "follow", "print_result", "result_table"]

@@ -6,9 +6,10 @@ of the run folder's `events.jsonl`.
     with Progress(Path("runs/demo/events.jsonl")) as progress:
         progress({"event": "round", "round": 1, "rounds": 3, "epsilon": 2.1, "recall_capped@20": 0.23, "seconds": 0.8})
 
-Keys read from an event, all optional but `event`: `prepared` name, users, items, interactions; `round` round, rounds,
-epsilon, loss, seconds and the validation metric under its own name (or `quality`); `baseline` name and the metric;
-`evaluated` the metric; `done` seconds; `failed` error. Any other event (`release`, say) is logged and not shown.
+Keys read from an event, all optional but `event`: `prepared` name, algorithm, users, items, interactions; `round`
+round and rounds (the last one), both counted from 0 as in the ledger, epsilon, loss, seconds since the start and the
+validation metric under its own name (or `quality`); `baseline` name and the metric; `evaluated` the metric; `done`
+seconds; `failed` error. Any other event (`release`, say) is logged and not shown.
 """
 
 import json
@@ -23,7 +24,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from palate_sim.progress.wording import PRIMARY, clean, display_name, epsilon_text, point
+from palate_sim.progress.wording import PRIMARY, clean, display_name, epsilon_text, first_round, point, round_text
 
 LAST_EVENTS = frozenset({"done", "failed"})
 
@@ -40,6 +41,7 @@ class Progress:
     def __init__(self, path: Path | None = None, *, console: Console | None = None, quiet: bool = False) -> None:
         self._console = console or Console(stderr=True)
         self._quiet = quiet
+        self._algorithm: Any = None
         self._status: Status | None = None
         self._log = None
         if path is not None:
@@ -59,14 +61,16 @@ class Progress:
 
     def _show(self, event: Mapping[str, Any]) -> None:
         """Print the line of a finished step; on a terminal, keep a spinner below it for the step to come."""
-        line = _line(event)
+        self._algorithm = event.get("algorithm", self._algorithm)
+        terminal = self._console.is_terminal
+        line = _line({"algorithm": self._algorithm, **event}, self._console.width if terminal else None)
         if line is not None:
             style = {"failed": "bold red", "done": "bold green", "baseline": "dim"}.get(str(event.get("event")), "")
-            self._console.print(Text(line, style=style), soft_wrap=True)
+            self._console.print(Text(line, style=style), soft_wrap=not terminal)
         if event.get("event") in LAST_EVENTS:
             self._spin(None)
-        elif self._console.is_terminal:
-            self._spin(_next_step(event))
+        elif terminal:
+            self._spin(_next_step({"algorithm": self._algorithm, **event}))
 
     def _spin(self, text: str | None) -> None:
         """Start, change or stop the spinner."""
@@ -112,28 +116,22 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else str(value)
 
 
-def _line(event: Mapping[str, Any]) -> str | None:
-    """One event in words, or None if there is nothing to show."""
-    kind = event.get("event")
+def _line(event: Mapping[str, Any], width: int | None) -> str | None:
+    """One event in words, or None if there is nothing to show; what fits in `width` columns, None for all of it."""
     metric = PRIMARY if PRIMARY in event else next((k for k in event if "@" in k), "quality")
     found = point(event.get(metric))
-    quality = f"{metric} {found[0]:.4f}" if found else ""
+    quality = f"{metric} {found[0]:.3f}" if found else ""
     seconds = f"{event['seconds']:.1f} s" if isinstance(event.get("seconds"), int | float) else ""
-    match kind:
+    less: list[str] = []  # what is left out first in a narrow terminal
+    match event.get("event"):
         case "prepared":
             counts = [f"{event[k]:,} {k}" for k in ("users", "items", "interactions") if isinstance(event.get(k), int)]
             parts = [f"prepared {clean(event.get('name', 'data'))}", *counts, seconds]
         case "round":
-            of = f" of {event['rounds']}" if event.get("rounds") is not None else ""
             spent = f"ε {epsilon_text(event['epsilon'])} spent" if event.get("epsilon") is not None else ""
-            loss = f"loss {event['loss']:.4g}" if isinstance(event.get("loss"), int | float) else ""
-            parts = [
-                f"round {event.get('round', '?')}{of}",
-                spent,
-                f"validation {quality}" if quality else "",
-                loss,
-                seconds,
-            ]
+            rank = f"mean rank {event['loss']:.3f}" if isinstance(event.get("loss"), int | float) else ""
+            parts = [_round(event), spent, f"validation {quality}" if quality else "", rank, seconds]
+            less = [rank, seconds]
         case "baseline":
             parts = [f"baseline {display_name(clean(event.get('name', '?')))}", quality, seconds]
         case "evaluated":
@@ -144,21 +142,33 @@ def _line(event: Mapping[str, Any]) -> str | None:
             parts = [f"failed: {clean(event.get('error', 'no reason given'))}"]
         case _:
             return None
-    return " · ".join(part for part in parts if part)
+    parts = [part for part in parts if part]
+    while width is not None and less and len(" · ".join(parts)) > width:
+        parts = [part for part in parts if part != less[0]]
+        less = less[1:]
+    return " · ".join(parts)
+
+
+def _round(event: Mapping[str, Any]) -> str:
+    """Which round, of how many."""
+    index, last = event.get("round"), event.get("rounds")
+    if not isinstance(index, int):
+        return "round ?"
+    return round_text(index, last if isinstance(last, int) else None, event.get("algorithm"))
 
 
 def _next_step(event: Mapping[str, Any]) -> str:
     """What the run does after this event, for the spinner."""
     match event.get("event"):
         case "prepared":
-            return "round 0: noised popularity"
+            what = first_round(event.get("algorithm"))
+            return f"round 1{f' ({what})' if what else ''}"
         case "round" if isinstance(event.get("rounds"), int) and isinstance(event.get("round"), int):
-            return (
-                f"round {event['round'] + 1} of {event['rounds']}" if event["round"] < event["rounds"] else "evaluating"
-            )
-        case "baseline":
-            return "baselines"
+            more = event["round"] < event["rounds"]
+            return round_text(event["round"] + 1, event["rounds"]) if more else "evaluating on the test users"
         case "evaluated":
-            return "writing the report"
+            return "fitting baselines"
+        case "baseline":
+            return "baselines, projection, report"
         case _:
             return "working"

@@ -2,33 +2,55 @@
 
 Place in the path: printed after the last event, from the dict that is also `result.json`.
 
-    Console().print(result_table(result, report=Path("runs/demo/report.html")))
+    print_result(Console(), result, report=Path("runs/demo/report.html"))
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from palate_sim.progress.wording import clean, display_name, epsilon_line, point, primary_metric, stamp
 
+_BESIDE = ("ndcg@10", "ndcg@20", "hr@10", "coverage@20")
 
-def result_table(result: Mapping[str, Any], report: Path | None = None) -> Table:
-    """Quality against the baselines with intervals; below it eps as it must be stated, warnings, the report's path."""
+
+def print_result(console: Console, result: Mapping[str, Any], report: Path | None = None) -> None:
+    """Print the table, and the report's path in one piece: a path broken over two lines can't be copied."""
+    console.print(result_table(result))
+    if report is not None:
+        console.print(Text(f"report: {clean(report)}", style="bold"), soft_wrap=True)
+
+
+def result_table(result: Mapping[str, Any]) -> Group:
+    """Quality against the baselines with intervals, in 80 columns; below it eps as it must be stated, and warnings."""
+    parts: list[RenderableType] = []
+    if (words := stamp(result)) is not None:
+        parts.append(Text(f" {words} ", style="bold white on red"))
+    privacy = epsilon_line(result).replace(", accountant: ", ",\n       accountant: ")
+    parts += [_models(result), Text(f"\n{privacy}")]
+    parts += [Text(f"warning: {clean(warning)}", style="yellow") for warning in result.get("warnings") or []]
+    return Group(*parts)
+
+
+def _models(result: Mapping[str, Any]) -> Table:
+    """One row a model, best first; three metrics at most."""
     metric = primary_metric(result)
     metrics = result.get("metrics") or {}
-    others = [m for m in ("ndcg@10", "ndcg@20", "hr@10", "coverage@20") if m in metrics and m != metric][:2]
+    suffix = metric[metric.index("[") :] if "[" in metric else ""
+    others = [f"{m}{suffix}" for m in _BESIDE if f"{m}{suffix}" in metrics and f"{m}{suffix}" != metric]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("model")
-    table.add_column(metric, justify="right")
+    table.add_column("model", max_width=30)
+    table.add_column(_header(metric), justify="right")
     table.add_column("95 % interval", justify="right", style="dim")
+    others = others[: 1 if suffix else 2]
     for other in others:
-        table.add_column(other, justify="right")
+        table.add_column(_header(other), justify="right")
     rows = {"palate": metrics, **(result.get("baselines") or {})}
-    ranked = sorted(rows, key=lambda name: -(point(rows[name], metric) or (-1.0, 0.0, 0.0))[0])
-    for name in ranked:
+    for name in sorted(rows, key=lambda name: -(point(rows[name], metric) or (-1.0, 0.0, 0.0))[0]):
         found = point(rows[name], metric)
         if found is None:
             continue
@@ -39,14 +61,9 @@ def result_table(result: Mapping[str, Any], report: Path | None = None) -> Table
             Text(display_name(clean(name))), f"{mean:.3f}", interval, *(f"{c[0]:.3f}" if c else "" for c in cells),
             style="bold cyan" if name == "palate" else "",
         )  # fmt: skip
-    outer = Table.grid(expand=True)
-    outer.add_column(overflow="fold")
-    if (words := stamp(result)) is not None:
-        outer.add_row(Text(f" {words} ", style="bold white on red"))
-    outer.add_row(table)
-    outer.add_row(Text(f"\n{epsilon_line(result)}"))
-    for warning in result.get("warnings") or []:
-        outer.add_row(Text(f"warning: {clean(warning)}", style="yellow"))
-    if report is not None:
-        outer.add_row(Text(f"report: {clean(report)}", style="bold"))
-    return outer
+    return table
+
+
+def _header(metric: str) -> Text:
+    """A metric's name, what it is ranked against on a second line."""
+    return Text(clean(metric).replace("[", "\n["))

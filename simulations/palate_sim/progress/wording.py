@@ -14,13 +14,25 @@ from collections.abc import Mapping
 from typing import Any
 
 PRIMARY = "recall_capped@20"
-_NAMES = {"palate": "Palate", "ease": "EASE", "ials": "iALS", "item-knn": "item-kNN", "device-only": "device only"}
+_NAMES = {
+    "palate": "Palate", "noised_popularity": "noised popularity", "item_knn": "item-kNN", "ease": "EASE",
+    "ials": "iALS", "device_only": "device-only", "off": "no privacy (dp off)",
+}  # fmt: skip
+_POPULARITY_FIRST = frozenset({"als", "dp-als", "popularity"})
 
 
 def primary_metric(result: Mapping[str, Any]) -> str:
-    """Name of the metric a run is judged by: `recall_capped@20` where the run has it, else its first one."""
+    """The metric a run is judged by: the one it names, else `recall_capped@20` where it has it, else its first."""
     metrics = result.get("metrics") or {}
+    named = result.get("metric")
+    if named in metrics:
+        return str(named)
     return PRIMARY if PRIMARY in metrics or not metrics else str(next(iter(metrics)))
+
+
+def model_key(model: str) -> str:
+    """The key of a model or baseline, however it was written: `noised_popularity`."""
+    return model.strip().replace(" ", "_").replace("-", "_")
 
 
 def point(value: Any, metric: str = PRIMARY) -> tuple[float, float, float] | None:
@@ -39,8 +51,20 @@ def point(value: Any, metric: str = PRIMARY) -> tuple[float, float, float] | Non
 
 
 def display_name(model: str) -> str:
-    """How a model or baseline is written for people."""
-    return _NAMES.get(model, model)
+    """How a model or baseline is written for people: `item_knn` is item-kNN."""
+    return _NAMES.get(model_key(model), model)
+
+
+def first_round(algorithm: Any) -> str | None:
+    """What an algorithm's first round releases, where that is known: popularity."""
+    return "popularity" if algorithm in _POPULARITY_FIRST else None
+
+
+def round_text(index: int, last: int | None, algorithm: Any = None) -> str:
+    """A round counted from 1, of how many, and what it is; `index` and `last` count from 0, as the ledger does."""
+    of = "" if last is None else f" of {last + 1}"
+    what = first_round(algorithm) if index == 0 else None
+    return f"round {index + 1}{of}{f' ({what})' if what else ''}"
 
 
 def stamp(result: Mapping[str, Any]) -> str | None:
@@ -70,14 +94,23 @@ def epsilon_text(epsilon: float | None) -> str:
     return f"{math.ceil(epsilon * 1000 - 1e-6) / 1000:g}"
 
 
+def accountant_text(accountant: Any, *, version: bool = False) -> str:
+    """An accountant's name, of a name or of the card's `{"name", "version"}`; with its version if asked for."""
+    if not isinstance(accountant, Mapping):
+        return str(accountant or "")
+    name = str(accountant.get("name", ""))
+    return f"{name}, version {accountant['version']}" if version and accountant.get("version") else name
+
+
 def qualifiers(result: Mapping[str, Any]) -> str:
     """What must stand beside every eps: delta, privacy unit, adjacency, accountant."""
-    delta = result.get("delta")
+    delta, accountant = result.get("delta"), accountant_text(result.get("accountant"))
+    unit, _, what = str(result.get("unit", "user")).partition(": ")
     parts = [
         f"δ = {short(float(delta))}" if delta is not None else "",
-        f"unit: {result.get('unit', 'user')}",
+        f"unit: {unit}{f' ({what})' if what else ''}",
         f"adjacency: {result.get('adjacency', 'zero-out')}",
-        f"accountant: {result['accountant']}" if result.get("accountant") else "",
+        f"accountant: {accountant}" if accountant else "",
     ]
     return ", ".join(part for part in parts if part)
 
