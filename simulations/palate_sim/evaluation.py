@@ -7,7 +7,8 @@ users, which only a simulation can.
     >>> from types import SimpleNamespace
     >>> foldin = Interactions.from_pairs([0, 1], [0, 1], n_users=2, n_items=4)
     >>> target = Interactions.from_pairs([0, 1], [1, 3], n_users=2, n_items=4)
-    >>> heldout = SimpleNamespace(foldin=foldin, target=target, users=("ann", "bob"), groups={})
+    >>> from palate_sim.splits import Heldout
+    >>> heldout = Heldout(foldin, target, users=("ann", "bob"), groups={})
     >>> popularity = SimpleNamespace(scores=lambda batch: np.tile([4.0, 3.0, 2.0, 1.0], (batch.n_users, 1)))
     >>> result = evaluate(popularity, heldout, train=foldin, ks=(1, 2), rng=np.random.default_rng(0))
     >>> result.top.tolist(), result.mean("recall@1")
@@ -15,8 +16,8 @@ users, which only a simulation can.
 
 Ties: scores are compared as they are; items of equal score stand in the order of one random permutation of the
 catalogue, drawn from `rng`, so that neither catalogue order nor a sort algorithm decides. A score of -inf means "never
-recommend": such an item is in no list, and a list may then be shorter than k. What a user has in the fold-in is masked
-that way.
+recommend": such an item is in no list, and a list may then be shorter than k. What a user has in the fold-in, or what
+the split withholds, is masked that way.
 """
 
 from __future__ import annotations
@@ -132,6 +133,8 @@ def _evaluate(
         scores = _checked(scorer.scores(foldin), foldin)
         relevant = target.dense()
         allowed = ~foldin.dense()
+        if heldout.withheld is not None:
+            allowed &= ~heldout.withheld.users(chosen).dense()
         if negatives is not None:
             allowed &= relevant | _sample(~relevant & allowed, negatives, rng)
         top, value = rank(np.where(allowed, scores, -np.inf), k, order)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from palate_common.interactions import Floats, Interactions
 from palate_sim.baselines import fit_baselines
 from palate_sim.config import SimulationConfig
 from palate_sim.evaluation import Scorer, evaluate, evaluate_sampled
@@ -20,9 +23,23 @@ USERS_AT_ONCE = 512
 Notify = Callable[[Mapping[str, Any]], None]
 
 
+@dataclass(frozen=True)
+class Restricted:
+    """A scorer that recommends some items only."""
+
+    scorer: Scorer
+    candidates: npt.NDArray[np.bool_]
+
+    def scores(self, foldin: Interactions) -> Floats:
+        """The scorer's, with minus infinity for the other items."""
+        return np.where(self.candidates, self.scorer.scores(foldin), -np.inf)
+
+
 def judge(scorer: Scorer, heldout: Heldout, split: Split, *, ks: Sequence[int], seed: int) -> Evaluation:
     """Evaluate by the split's own protocol; the same seed breaks ties alike for every scorer."""
     rng = np.random.default_rng([seed, 1])
+    if split.candidates is not None:
+        scorer = Restricted(scorer, split.candidates)
     if split.sampled_negatives is not None:
         return evaluate_sampled(scorer, heldout, train=split.train, negatives=split.sampled_negatives, ks=ks, rng=rng)
     return evaluate(scorer, heldout, train=split.train, ks=ks, rng=rng)
@@ -50,9 +67,14 @@ def by_decile(evaluations: Mapping[str, Evaluation], metric: str) -> dict[str, d
     return {name: {metric: [part.mean for part in e.by_decile(metric)]} for name, e in evaluations.items()}
 
 
-def by_group(evaluation: Evaluation, metric: str) -> dict[str, dict[str, float]]:
-    """One metric by each group of users that the data names."""
-    return {key: {part.label: part.mean for part in parts} for key, parts in evaluation.by_group(metric).items()}
+def by_group(evaluation: Evaluation, metric: str, seed: int) -> dict[str, dict[str, dict[str, float | None]]]:
+    """One metric by each group of users that the data names, with its 95 % interval and the number of users."""
+    return {
+        key: {
+            part.label: {"mean": part.mean, "low": part.low, "high": part.high, "users": part.users} for part in parts
+        }
+        for key, parts in evaluation.by_group(metric, np.random.default_rng([seed, 3])).items()
+    }
 
 
 def judge_baselines(

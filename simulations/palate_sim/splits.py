@@ -17,6 +17,8 @@ rows: pairs come in canonical order, and each split draws from its own generator
 | `temporal` | the last 10 % of pairs by global time for test, the 10 % before for validation | training users |
 | `random` | 10 % of each user's pairs for test, 10 % for validation | training users |
 | `loo-heldout-excluded` | as `leave-last-out`, ranked against 99 sampled items, no held-out one | training users |
+| `user-cold-1`, `-3`, `-10` | as `strong`, but only each test user's first 1, 3 or 10 events are given | new |
+| `item-cold` | users as in `strong`; 10 % of items are nobody's training data, and are ranked among themselves | new |
 """
 
 from __future__ import annotations
@@ -45,12 +47,14 @@ class Heldout:
         target: what is asked, at least one item a user, disjoint from `foldin`.
         users: their ids.
         groups: group column -> one value a user, for evaluation by group.
+        withheld: what is neither given nor asked, and so is not ranked; None where that is nothing.
     """
 
     foldin: Interactions
     target: Interactions
     users: tuple[str, ...]
     groups: dict[str, tuple[str, ...]]
+    withheld: Interactions | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Split:
         skipped: users left out of evaluation or training, reason -> number.
         notes: what a reader of the figures must know about how this cut was made.
         sampled_negatives: how many sampled items each target is ranked against; None means the full catalogue.
+        candidates: bool [n_items], the items that are ranked; None means all.
         negatives_exclude_heldout: whether held-out items are never used as negatives, in training and evaluation: the
             protocol of some published figures, which makes them incomparable with a full ranking.
     """
@@ -80,18 +85,21 @@ class Split:
     skipped: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     sampled_negatives: int | None = None
+    candidates: Mask | None = None
     negatives_exclude_heldout: bool = False
 
 
 @dataclass(frozen=True)
 class _Cut:
-    """Which pairs are trained on, and which are targets; `held_*` are users whose other pairs are their fold-in."""
+    """Which pairs are trained on, which are targets, which are given, and, of held-out users, which are neither."""
 
     train: Mask
     validation: Mask
     test: Mask
     foldin: Mask
     notes: tuple[str, ...] = ()
+    candidates: Mask | None = None
+    withheld: Mask | None = None
 
 
 def split(log: Log | Pairs, name: str, *, seed: int) -> Split:
@@ -113,11 +121,11 @@ def split(log: Log | Pairs, name: str, *, seed: int) -> Split:
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise InputError(f"`seed` must be a whole number from 0, got {seed!r}")
     pairs = positives(log) if isinstance(log, Log) else log
-    base = "leave-last-out" if name == "loo-heldout-excluded" else name
+    base = BASES.get(name, name)
     cut = SPLITS[name](pairs, np.random.default_rng([seed, zlib.crc32(base.encode())]))
     skipped: dict[str, int] = {}
-    validation = _heldout(pairs, cut.foldin, cut.validation, "validation", skipped)
-    test = _heldout(pairs, cut.foldin, cut.test, "test", skipped)
+    validation = _heldout(pairs, cut, cut.validation, "validation", skipped)
+    test = _heldout(pairs, cut, cut.test, "test", skipped)
     rows, train = _rows(pairs, cut.train)
     if test is None or not train.nnz:
         what = "a user to test on" if test is None else "a training user"
@@ -136,6 +144,7 @@ def split(log: Log | Pairs, name: str, *, seed: int) -> Split:
         skipped={reason: count for reason, count in skipped.items() if count},
         notes=cut.notes,
         sampled_negatives=99 if published else None,
+        candidates=cut.candidates,
         negatives_exclude_heldout=published,
     )
 
@@ -154,6 +163,38 @@ def _strong(pairs: Pairs, rng: np.random.Generator) -> _Cut:
     target = _ranks(pairs, rng.random(len(pairs.user_rows))) < n_target[pairs.user_rows]
     of_pair = role[pairs.user_rows]
     return _Cut(of_pair == 0, target & (of_pair == 1), target & (of_pair == 2), ~target)
+
+
+def _user_cold(given: int) -> Callable[[Pairs, np.random.Generator], _Cut]:
+    """The strong cut with only each held-out user's first `given` events, by time, those of unknown time last."""
+
+    def cut(pairs: Pairs, rng: np.random.Generator) -> _Cut:
+        strong = _strong(pairs, rng)
+        held = ~strong.train
+        known = ~np.isnan(pairs.times)
+        # Targets go last, so that the ranks of the others count what is given.
+        last = (strong.validation | strong.test).astype(np.float64)
+        ranks = _ranks(pairs, last, np.where(known, pairs.times, np.inf), rng.random(len(known)))
+        foldin = strong.foldin & (~held | (ranks < given))
+        withheld = strong.foldin & ~foldin
+        note = f"of each held-out user the first {given} events are given; targets as in the strong split of this seed"
+        return _Cut(strong.train, strong.validation, strong.test, foldin, (note,), withheld=withheld)
+
+    return cut
+
+
+def _item_cold(pairs: Pairs, rng: np.random.Generator) -> _Cut:
+    """Users apart as in the strong cut; 10 % of the items are seen by no training user, and are what is asked."""
+    n_items = len(pairs.items)
+    strong = _strong(pairs, rng)
+    cold = np.zeros(n_items, np.bool_)
+    cold[rng.permutation(n_items)[: max(2, round(n_items / 10))]] = True
+    of_pair = cold[pairs.item_rows]
+    tested = np.isin(pairs.user_rows, pairs.user_rows[strong.test])
+    asked = of_pair & ~strong.train
+    test = asked & tested
+    note = f"{int(cold.sum())} of {n_items} items are nobody's training data and are ranked among themselves"
+    return _Cut(strong.train & ~of_pair, asked & ~test, test, ~of_pair, (note,), cold)
 
 
 def _last(pairs: Pairs, rng: np.random.Generator) -> _Cut:
@@ -205,7 +246,15 @@ SPLITS: dict[str, Callable[[Pairs, np.random.Generator], _Cut]] = {
     "temporal": _temporal,
     "random": _random,
     "loo-heldout-excluded": _last,
+    "user-cold-1": _user_cold(1),
+    "user-cold-3": _user_cold(3),
+    "user-cold-10": _user_cold(10),
+    "item-cold": _item_cold,
 }
+BASES = {"loo-heldout-excluded": "leave-last-out"} | dict.fromkeys(
+    ("user-cold-1", "user-cold-3", "user-cold-10", "item-cold"), "strong"
+)
+"""Splits that draw what another draws at the same seed."""
 
 
 def _ranks(pairs: Pairs, *keys: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
@@ -217,18 +266,19 @@ def _ranks(pairs: Pairs, *keys: npt.NDArray[np.float64]) -> npt.NDArray[np.int64
     return ranks
 
 
-def _heldout(pairs: Pairs, foldin: Mask, target: Mask, role: str, skipped: dict[str, int]) -> Heldout | None:
+def _heldout(pairs: Pairs, cut: _Cut, target: Mask, role: str, skipped: dict[str, int]) -> Heldout | None:
     """The users with a target and something given, or None when there is none."""
     asked = np.unique(pairs.user_rows[target])
     given = np.zeros(len(pairs.users), np.bool_)
-    given[pairs.user_rows[foldin]] = True
+    given[pairs.user_rows[cut.foldin]] = True
     rows = asked[given[asked]]
     skipped[f"{role}_users_without_history"] = len(asked) - len(rows)
     if not len(rows):
         return None
     groups = {column: tuple(values[row] for row in rows) for column, values in pairs.groups.items()}
     users = tuple(pairs.users[row] for row in rows)
-    return Heldout(_batch(pairs, foldin, rows), _batch(pairs, target, rows), users, groups)
+    withheld = None if cut.withheld is None else _batch(pairs, cut.withheld, rows)
+    return Heldout(_batch(pairs, cut.foldin, rows), _batch(pairs, target, rows), users, groups, withheld)
 
 
 def _rows(pairs: Pairs, mask: Mask) -> tuple[npt.NDArray[np.int64], Interactions]:

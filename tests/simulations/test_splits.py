@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_sim.datasets import Log, positives, read_log
-from palate_sim.splits import SPLITS, Split, split
+from palate_sim.splits import BASES, SPLITS, Split, split
 
 Row = tuple[int, int, int | None]
-TIMED = tuple(name for name in SPLITS if name != "strong")
+STRONG = tuple(name for name in SPLITS if "strong" in (name, BASES.get(name)))
+TIMED = tuple(name for name in SPLITS if name not in STRONG)
 
 
 def log_of(rows: Sequence[Row]) -> Log:
@@ -70,7 +71,7 @@ def test_nothing_leaks_and_nothing_is_lost(log: Log, name: str, seed: int) -> No
     assert not found["test target"] & found["test foldin"]
     together = set().union(*found.values())
     assert together <= everything
-    if not cut.skipped:
+    if not cut.skipped and cut.candidates is None and cut.test.withheld is None:
         assert together == everything
     assert cut.items == tuple(sorted(set(log.frame["item_id"])))
     assert (cut.train.counts() > 0).all()
@@ -80,7 +81,7 @@ def test_nothing_leaks_and_nothing_is_lost(log: Log, name: str, seed: int) -> No
             assert (held.target.counts() > 0).all()
             assert len(held.users) == held.foldin.n_users == held.target.n_users
             assert held.foldin.n_items == held.target.n_items == len(cut.items)
-    if name == "strong":
+    if name in STRONG:
         users = [set(cut.train_users), set(cut.validation.users if cut.validation else ()), set(cut.test.users)]
         assert sum(map(len, users)) == len(set().union(*users))
         skipped = cut.skipped.get("held_out_users_without_target", 0)
@@ -123,7 +124,7 @@ def test_another_seed_gives_another_cut() -> None:
     log = log_of(rows + [(0, 20 + late, 5000 + late) for late in range(60)])
     for name in sorted(SPLITS):
         same = parts(split(log, name, seed=1)) == parts(split(log, name, seed=2))
-        assert same == (name not in ("strong", "random")), name
+        assert same == (name not in (*STRONG, "random")), name
 
 
 def test_strong_counts_users_without_a_target() -> None:
@@ -231,7 +232,9 @@ def test_a_log_too_small_for_a_cut_is_refused(name: str, rows: list[Row]) -> Non
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(InputError, match="strong, leave-last-out, temporal, random, loo-heldout-excluded, got 'weak'"):
+    with pytest.raises(
+        InputError, match="strong, leave-last-out, temporal, random, loo-heldout-excluded, user-cold-1, .*, got 'weak'"
+    ):
         split(dense_log(), "weak", seed=0)
 
 
@@ -245,3 +248,30 @@ def test_a_seed_is_a_whole_number(seed: Any) -> None:
 def test_test_users_are_training_users_elsewhere(name: str) -> None:
     cut = split(dense_log(), name, seed=0)
     assert set(cut.test.users) <= set(cut.train_users)
+
+
+def test_new_users_are_given_their_first_events_and_asked_the_same() -> None:
+    rows = [(user, item, 1000 * user + item) for user in range(40) for item in range(20)]
+    strong, cold = split(log_of(rows), "strong", seed=4), split(log_of(rows), "user-cold-3", seed=4)
+    assert cold.train_users == strong.train_users
+    np.testing.assert_array_equal(cold.test.target.indices, strong.test.target.indices)
+    assert set(cold.test.foldin.counts()) == {3}
+    withheld = cold.test.withheld
+    assert withheld is not None
+    for user in range(len(cold.test.users)):
+        given = {cold.items[item] for item in cold.test.foldin.user(user).indices}
+        rest = {cold.items[item] for item in withheld.user(user).indices}
+        full = {strong.items[item] for item in strong.test.foldin.user(user).indices}
+        assert given | rest == full
+        assert not given & rest
+        assert max(map(int, given)) < min(map(int, rest))
+
+
+def test_cold_items_are_in_nobodys_training_and_are_all_that_is_asked() -> None:
+    rows = [(user, item, None) for user in range(40) for item in range(30)]
+    cut = split(log_of(rows), "item-cold", seed=4)
+    assert cut.candidates is not None
+    assert cut.candidates.sum() == 3
+    assert not cut.candidates[cut.train.indices].any()
+    assert not cut.candidates[cut.test.foldin.indices].any()
+    assert cut.candidates[cut.test.target.indices].all()
