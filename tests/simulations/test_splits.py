@@ -233,7 +233,7 @@ def test_a_log_too_small_for_a_cut_is_refused(name: str, rows: list[Row]) -> Non
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(
-        InputError, match="strong, leave-last-out, temporal, random, loo-heldout-excluded, user-cold-1, .*, got 'weak'"
+        InputError, match=r"strong, leave-last-out, temporal, random, loo-heldout-excluded, user-cold-1, .*, got 'weak'"
     ):
         split(dense_log(), "weak", seed=0)
 
