@@ -35,7 +35,7 @@ EXCLUSIONS = (
     ("other ledgers", "a person counted in another population has that cost too"),
     ("hyper-parameter choices made on these users", "tuning runs are not charged; Palate's defaults were chosen on "
      "validation users of public data sets"),
-    ("validation and test users", "they are never trained on, and have no guarantee"),
+    ("what is held out for validation and test", "it is never trained on, and has no guarantee"),
     ("baselines, oracle metrics, the report and split/", "non-private experiment output, simulation only"),
 )  # fmt: skip
 

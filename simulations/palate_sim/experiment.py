@@ -86,6 +86,7 @@ def start(
     check_engine(config)
     if out is not None:
         check_new(out)
+    config = _naming(config, source)
     prepared = prepare(config, source)
     path = out or default_folder(prepared.name)
     population = config.privacy.population or prepared.name
@@ -102,6 +103,14 @@ def start(
     if not isinstance(facts["source"], str):
         facts["source"] = None
     return Started(create(path, facts), config, terms, prepared, ledger_path)
+
+
+def _naming(config: SimulationConfig, source: Source | None) -> SimulationConfig:
+    """The configuration, naming the log that was given in the place of its own."""
+    if not isinstance(source, (str, Path)):
+        return config
+    known = {"path": str(source)} if Path(source).exists() else {"name": str(source), "path": None}
+    return config.model_copy(update={"data": config.data.model_copy(update=known)})
 
 
 def resume(out: Path, *, source: Source | None = None, notify: Notify = _silent) -> Result:
