@@ -10,23 +10,33 @@ Unknown keys are refused, and every value is checked before anything is read or 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from palate_common.algorithms import algorithm_class
 from palate_common.errors import InputError
 from palate_common.plan import DpMode, Noise
 
-DEFAULT_PRESET = "movies"
+SETTINGS = "algorithm.settings."
 BASELINES = ("popularity", "noised_popularity", "item_knn", "ease", "ials", "device_only")
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse `seed = true`, which pydantic would read as 1."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float, float | None):
+            raise PydanticCustomError("truth", "must be a number")
+        return value
 
 
 class DataConfig(_Section):
@@ -36,8 +46,9 @@ class DataConfig(_Section):
     """A registered set; `palate data list` names them."""
     path: str | None = None
     """A file or folder, used in the place of `name`."""
-    columns: dict[str, str] = Field(default_factory=dict)
-    """Palate's column name -> the log's, where detection needs help."""
+    columns: dict[str, str | int] = Field(default_factory=dict)
+    """Palate's column -> the log's, where detection needs help: a name, a position from 0 in a file without a header,
+    or "" to leave the column out."""
     weights: dict[str, float] | None = None
     """Weight by kind of event; "*" for the others. None: every interaction weighs 1."""
     value_weights: dict[float, float] | None = None
@@ -51,7 +62,7 @@ class PositivesConfig(_Section):
     """Least value that counts."""
     combine: Literal["max", "sum"] = "max"
     """How a user's events for one item make one weight."""
-    cap: float = Field(default=1e6, gt=0)
+    cap: float = Field(default=1e6, gt=0, le=1e9)
     """Largest weight of a pair."""
     half_life_days: float | None = Field(default=None, gt=0)
     """An event loses half its weight for each of these, up to its user's latest event."""
@@ -84,7 +95,7 @@ class PrivacyConfig(_Section):
     """Who adds the noise; "off" is for research and stamped on every artefact."""
     noise: Noise = Noise.SECURE
     """"seeded" repeats for the same seed and is not for release."""
-    population: str | None = None
+    population: str | None = Field(default=None, min_length=1, max_length=200)
     """Whose ledger is charged. None: the data's name."""
     lifetime_epsilon: float | None = Field(default=None, gt=0)
     """Budget of the population over all its runs, at this run's delta; it can only be lowered later."""
@@ -115,16 +126,24 @@ class EngineConfig(_Section):
 class EvaluationConfig(_Section):
     """What is measured. Oracle metrics: simulation only, not covered by the guarantee."""
 
-    ks: tuple[int, ...] = Field(default=(10, 20), min_length=1)
+    ks: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(10, 20), min_length=1)
     """Lengths of the judged lists."""
     baselines: tuple[str, ...] = BASELINES
-    """Which baselines are run beside; [] for none."""
-    projection: tuple[int, ...] = (1, 10, 100)
-    """Multiples of the population to project quality to; [] for none."""
+    """Which baselines are run beside; "none" or [] for none."""
+    projection: tuple[Annotated[int, Field(ge=1, le=10**6)], ...] = (1, 10, 100)
+    """Multiples of the population to project quality to; "none" or [] for none."""
     save_recommendations: bool = False
     """Write recommendations.csv.gz and split/."""
     tensorboard: bool = False
     """Write TensorBoard events too."""
+
+    @field_validator("ks", "baselines", "projection", mode="before")
+    @classmethod
+    def _list_of_one_line(cls, value: Any) -> Any:
+        """A list as a shell passes it: `10,20`, `none`, or one value."""
+        if isinstance(value, str):
+            return () if value.strip() in ("", "none") else tuple(part.strip() for part in value.split(","))
+        return (value,) if isinstance(value, int) else value
 
 
 class SimulationConfig(_Section):
@@ -164,14 +183,33 @@ def build_config(tree: Mapping[str, Any]) -> SimulationConfig:
     """Validate a nested mapping, the algorithm's own settings included."""
     try:
         config = SimulationConfig.model_validate(tree)
-        settings = algorithm_class(config.algorithm.name).Settings.model_validate(config.algorithm.settings)
     except ValidationError as error:
-        raise InputError(_one_line(error)) from None
-    del settings
+        raise InputError(_one_line(error, "", "Palate", dict(_keys(SimulationConfig)))) from None
+    chosen = config.algorithm
+    settings = algorithm_class(chosen.name).Settings
+    try:
+        settings.model_validate(chosen.settings)
+    except ValidationError as error:
+        raise InputError(_one_line(error, SETTINGS, f"the algorithm {chosen.name}", settings.model_fields)) from None
     unknown = [name for name in config.evaluation.baselines if name not in BASELINES]
     if unknown:
-        raise InputError(f"`evaluation.baselines` must be among {', '.join(BASELINES)}, got {unknown[0]!r}")
+        raise InputError(f"`evaluation.baselines` must be among {', '.join(BASELINES)} or none, got {unknown[0]!r}")
     return config
+
+
+def config_keys() -> tuple[str, ...]:
+    """Every key that a configuration may set, dotted; those of an algorithm's own settings are its own."""
+    return tuple(name for name, leaf in _keys(SimulationConfig) if leaf)
+
+
+def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, bool]]:
+    """The dotted name of each section and key, and whether it is a key."""
+    for name, field in section.model_fields.items():
+        inner = field.annotation
+        nested = isinstance(inner, type) and issubclass(inner, BaseModel)
+        yield prefix + name, not nested
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _keys(inner, f"{prefix}{name}.")
 
 
 def _read(base: str | None) -> dict[str, Any]:
@@ -183,7 +221,7 @@ def _read(base: str | None) -> dict[str, Any]:
     if not base.endswith(".toml"):
         raise InputError(f"`preset` must be one of {', '.join(preset_names())} or a .toml file, got {base!r}")
     try:
-        return tomllib.loads(Path(base).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(base).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"the configuration must be a readable file, got {base}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -211,11 +249,25 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return key.strip(), value
 
 
-def _one_line(error: ValidationError) -> str:
-    """The first thing wrong, in one line."""
+_REASONS = {
+    "model_type": "must be a table of settings",
+    "dict_type": "must be a table",
+    "tuple_type": "must be a list, for example [10, 20]",
+    "too_short": "must have at least one entry",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must have at most 200 characters",
+}
+"""What pydantic calls by the names of Python's types."""
+
+
+def _one_line(error: ValidationError, prefix: str, owner: str, known: Mapping[str, Any]) -> str:
+    """The first thing wrong, in one line, with the nearest known key for an unknown one."""
     first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"])
+    name = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    key, got = prefix + name, f"got {first['input']!r:.60}"
     if first["type"] == "extra_forbidden":
-        return f"`{key}` is not a setting of Palate, got {first['input']!r:.60}"
-    reason = first["msg"].replace("Input should be", "must be")
-    return f"`{key}` {reason}, got {first['input']!r:.60}".replace("\n", " ")
+        near = get_close_matches(name, known, 1)
+        hint = f"; did you mean `{prefix}{near[0]}`?" if near else ""
+        return " ".join(f"`{key}` is not a setting of {owner}, {got}{hint}".split())
+    reason = _REASONS.get(first["type"], first["msg"].replace("Input should be", "must be"))
+    return " ".join(f"`{key}` {reason}, {got}".split())
