@@ -7,7 +7,7 @@ key `job` names a file with a `ServerJob`. What happens is told line by line in 
 Flower says neither how far a ServerApp got nor, in its exit code, whether it failed:
 
     {"event": "training"}    nodes are there; the first charge comes next
-    {"event": "release", "plan": {...}, "participation": {...}, "model": "model-1.safetensors"}
+    {"event": "release", "plan": {...}, "aggregate": {...}, "model": "model-1.safetensors"}
     {"event": "trained", "model": "model-1.safetensors"} or {"event": "failed", "kind": "BudgetError", "error": "..."}
 """
 
@@ -37,6 +37,9 @@ from palate_server.strategy import PalateStrategy
 from palate_server.terms import RunTerms
 
 app = ServerApp()
+
+ROLL_CALL = 8
+"""How many nodes are asked whether they are there. Ray's workers import the app when the first message comes."""
 
 
 class ServerJob(BaseModel):
@@ -107,7 +110,7 @@ class Progress:
     def release(self, release: Release) -> None:
         """Tell what an attempt made public."""
         plan, found = release.plan.model_dump(mode="json"), asdict(release.aggregate)
-        self.tell("release", plan=plan, participation=found, model=self.model(release.model))
+        self.tell("release", plan=plan, aggregate=found, model=self.model(release.model))
 
     def model(self, model: GlobalModel) -> str:
         """Leave a model in the folder, whole, under its name there."""
@@ -117,7 +120,7 @@ class Progress:
 
 
 def await_nodes(grid: Grid, count: int, *, seconds: float) -> None:
-    """Wait until `count` nodes are listed and one of them answers, so that nothing is charged that nobody could hear.
+    """Wait until `count` nodes are listed and one that is asked answers: a charge should be heard by somebody.
 
     Raises:
         PalateError: that took longer than `seconds`.
@@ -127,7 +130,7 @@ def await_nodes(grid: Grid, count: int, *, seconds: float) -> None:
         if time.monotonic() > deadline:
             raise PalateError(f"`nodes` must be {count} online within {seconds:g} s, got {len(nodes)}")
         time.sleep(0.1)
-    query = Message(RecordDict(), nodes[0], MessageType.QUERY, ttl=seconds)
-    replies = list(grid.send_and_receive([query], timeout=max(0.1, deadline - time.monotonic())))
-    if not replies or replies[0].has_error():
-        raise PalateError(f"a node must answer within {seconds:g} s, got {'an error' if replies else 'no answer'}")
+    queries = [Message(RecordDict(), node, MessageType.QUERY, ttl=seconds) for node in nodes[:ROLL_CALL]]
+    replies = list(grid.send_and_receive(queries, timeout=max(0.1, deadline - time.monotonic())))
+    if all(reply.has_error() for reply in replies):
+        raise PalateError(f"a node must answer within {seconds:g} s, got {len(replies)} errors from {len(queries)}")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from palate_server.lock import RunLock
 from palate_sim.engines import Job, launch
 from palate_sim.engines.flower import run_flower
 from palate_sim.engines.local import run_local
-from palate_sim.engines.processes import MARK, PROC, descendants, running
+from palate_sim.engines.processes import PROC, descendants, running
 
 ALS = {"algorithm": "als", "settings": {"popularity_only_below": 0.0}}
 COMMAND = """
@@ -47,28 +48,21 @@ def job_for(run: Any, folder: Path, **changes: Any) -> Job:
     return Job(**{**parts, "floors": run.floors, **changes})
 
 
-def engine_processes() -> set[int]:
-    """Processes that carry any engine's mark, and whatever is Ray's or Flower's by name."""
+def engine_processes(folder: Path) -> set[int]:
+    """Processes whose working folder is an engine's below `folder`: all of them inherit it, Ray's workers too."""
     found = set()
     for pid in running():
-        try:
-            named = (PROC / str(pid) / "cmdline").read_bytes()
-            environment = (PROC / str(pid) / "environ").read_bytes()
-        except OSError:
-            continue
-        if f"{MARK}=".encode() in environment or any(
-            word in named for word in (b"raylet", b"gcs_server", b"ray::", b"flower-s", b"flwr-")
-        ):
-            found.add(pid)
+        with suppress(OSError):
+            if os.readlink(PROC / str(pid) / "cwd").startswith(f"{folder}/flower/.engine-"):
+                found.add(pid)
     return found
 
 
 @pytest.fixture(autouse=True)
 def nothing_left(tmp_path: Path) -> Any:
     """After each test no process of an engine runs, and no scratch folder is left."""
-    before = engine_processes()
     yield
-    assert engine_processes() - before == set()
+    assert engine_processes(tmp_path) == set()
     assert list(tmp_path.glob("*/.engine-*")) == []
 
 
@@ -123,13 +117,14 @@ def test_nothing_is_left_running_when_the_command_is_ended(make_run: Any, tmp_pa
             return any(b"raylet" in name for name in names)
 
         assert until(ray_runs)
+        assert len(engine_processes(tmp_path)) >= 6
         assert until(lambda: locked(job))  # by the ServerApp: a second owner is refused
         os.killpg(command.pid, number)  # what a terminal does
         _, errors = command.communicate(timeout=60)
         assert command.returncode in (-number, 1)
         if number == signal.SIGINT:
             assert b"KeyboardInterrupt" in errors
-    assert until(lambda: not engine_processes(), 20)
+    assert until(lambda: not engine_processes(tmp_path), 20)
     assert until(lambda: not list(tmp_path.glob("*/.engine-*")), 5)
     expected = run_local(job_for(run, tmp_path / "local"), run.histories)
     assert run_local(job, run.histories).model.header.releases == expected.model.header.releases

@@ -150,4 +150,4 @@ def test_processor_time_counts_descendants_that_ended() -> None:
     burn = "import time\nwhile time.process_time() < 0.3: pass"
     before = cpu_seconds(os.getpid())
     subprocess.run([sys.executable, "-c", burn], check=True)
-    assert 0.3 <= cpu_seconds(os.getpid()) - before < 3.0
+    assert 0.25 < cpu_seconds(os.getpid()) - before < 3.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import time
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -82,18 +83,27 @@ class SuperLink:
 
     def verdict(self, run: int) -> str | None:
         """None while a run goes on; then "" if it went well, or Flower's words about what went wrong."""
-        with closing(self._client()) as client:
-            status = client.ListRuns(ListRunsRequest(run_id=run)).run_dict[run].status
+        try:
+            with closing(self._client()) as client:
+                status = client.ListRuns(ListRunsRequest(run_id=run)).run_dict[run].status
+        except httpx.HTTPError:
+            return None  # too busy to answer; whether it is there at all, its guard knows
         if status.status != Status.FINISHED:
             return None
         return "" if status.sub_status == SubStatus.COMPLETED else str(status.details or status.sub_status)
 
     def copy_log(self, run: int, file: Path) -> None:
         """Append what the ServerApp and the workers print to a file, until the run or the SuperLink ends."""
-        with closing(self._client()) as client, file.open("a", encoding="utf-8") as log, suppress(httpx.HTTPError):
-            for part in client.StreamLogs(StreamLogsRequest(run_id=run, after_timestamp=0.0)):
-                log.write(part.log_output)
-                log.flush()
+        latest = 0.0
+        with closing(self._client()) as client, file.open("a", encoding="utf-8") as log:
+            while self.ready():
+                with suppress(httpx.HTTPError):  # a stream with nothing to say is cut after half a minute
+                    for part in client.StreamLogs(StreamLogsRequest(run_id=run, after_timestamp=latest)):
+                        log.write(part.log_output)
+                        log.flush()
+                        latest = part.latest_timestamp
+                    return
+                time.sleep(0.5)
 
     def _client(self) -> ControlHttpClient:
         return ControlHttpClient(f"http://127.0.0.1:{self.port}", verify=False)
