@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -50,8 +51,9 @@ def aggregate(replies: Mapping[int, bytes], plan: RoundPlan) -> Aggregate:
         replies: one answer a node, by node id: nobody counts twice.
         plan: the plan that was answered.
     """
-    size = layout_size(plan.layout)
-    total = np.zeros(size, np.int64)
+    expected: dict[str, Any] = {"run": plan.run, "round": plan.round, "attempt": plan.attempt, "plan_hash": plan.hash}
+    expected["size"] = layout_size(plan.layout)
+    total = np.zeros(expected["size"], np.int64)
     users = rejected = refused = malformed = 0
     for reply in replies.values():
         if reply == REFUSED:
@@ -59,7 +61,7 @@ def aggregate(replies: Mapping[int, bytes], plan: RoundPlan) -> Aggregate:
             continue
         try:
             contribution = decode(reply, grid=plan.grid)
-            check_attempt(contribution, plan)
+            _check_attempt(contribution, expected)
             _check_room(users + contribution.header.users, plan.grid)
         except IntegrityError:
             malformed += 1
@@ -70,18 +72,13 @@ def aggregate(replies: Mapping[int, bytes], plan: RoundPlan) -> Aggregate:
     return Aggregate(total, Participation(users, rejected, refused, malformed))
 
 
-def check_attempt(contribution: Contribution, plan: RoundPlan) -> None:
-    """Refuse a contribution that answers another plan.
-
-    Raises:
-        IntegrityError: naming the field that differs.
-    """
-    header = contribution.header
-    expected = {"run": plan.run, "round": plan.round, "attempt": plan.attempt, "plan_hash": plan.hash}
-    expected["size"] = layout_size(plan.layout)
+def _check_attempt(contribution: Contribution, expected: Mapping[str, Any]) -> None:
+    """Refuse a contribution that answers another plan, naming the field that differs."""
     for name, value in expected.items():
-        if getattr(header, name) != value:
-            raise IntegrityError(f"`{name}` of a contribution must be {value}, got {getattr(header, name)}")
+        if getattr(contribution.header, name) != value:
+            raise IntegrityError(
+                f"`{name}` of a contribution must be {value}, got {getattr(contribution.header, name)}"
+            )
 
 
 def _check_room(users: int, grid: int) -> None:

@@ -133,11 +133,12 @@ def load_model(folder: Path, *, public_key: str) -> tuple[GlobalModel, tuple[str
         payload = (folder / "manifest.json").read_bytes()
         signature = (folder / "signature").read_text()
         data = (folder / "model.safetensors").read_bytes()
-        items = tuple((folder / "items").read_bytes().decode().split("\n")[:-1])
+        *items, rest = (folder / "items").read_bytes().decode().split("\n")
     except (OSError, UnicodeDecodeError):
         raise IntegrityError(f"a model folder must hold model, items, manifest and signature: {folder}") from None
     verify(public_key, MANIFEST_TAG, payload, signature)
-    named = read_canonical(payload)
-    if (digest(data), catalogue_hash(items)) != (named["model_hash"], named["catalogue"]):
+    found = {"model_hash": digest(data), "catalogue": catalogue_hash(items)}
+    manifest = read_canonical(payload)
+    if rest or not isinstance(manifest, dict) or any(manifest.get(name) != value for name, value in found.items()):
         raise IntegrityError("model and items must be the ones the manifest names, and are not")
-    return GlobalModel.from_bytes(data), items
+    return GlobalModel.from_bytes(data), tuple(items)

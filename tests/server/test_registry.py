@@ -1,0 +1,229 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from palate_common.accounting import charged_mu2
+from palate_common.algorithms import PublicFacts
+from palate_common.canonical import canonical_json, digest, read_canonical
+from palate_common.errors import InputError, IntegrityError
+from palate_common.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
+from palate_common.plan import RoundPlan
+from palate_common.signing import SigningKey
+from palate_common.update import BlockSpec
+from palate_server import registry as registry_module
+from palate_server.aggregation import Aggregate, Participation
+from palate_server.noise import DUMMIES, NoisyAggregate, add_noise
+from palate_server.registry import MANIFEST_TAG, Registry, load_model
+
+KEY = SigningKey.generate()
+ITEMS = ("one", "zwei, 2", "trois\r", " vier\u2028", "")
+FACTS = PublicFacts(n_users=9, n_items=len(ITEMS), mu=1.0)
+
+
+def make_plan(**changes: Any) -> RoundPlan:
+    fields: dict[str, Any] = {
+        "population": "readers",
+        "run": "run-1",
+        "round": 1,
+        "attempt": 2,
+        "model_hash": "cd" * 32,
+        "algorithm": "popularity",
+        "settings": {},
+        "facts": FACTS,
+        "layout": (BlockSpec(name="counts", shape=(5,), weight=1.0),),
+        "clip_norm": 1.0,
+        "grid": 2**14,
+        "sigma": 2**16,
+        "dp": "central",
+        "noise": "seeded",
+        "cohort_floor": 1,
+        "mu2": charged_mu2(sensitivity=2**14, sigma=2**16),
+        "expires": 2_000_000_000,
+    }
+    return RoundPlan.model_validate({**fields, **changes})
+
+
+def make_noisy(**changes: Any) -> NoisyAggregate:
+    return add_noise(Aggregate(np.arange(5), Participation(9, 0, 0, 0)), make_plan(**changes))
+
+
+def make_model(counts: float = 1.0, items: tuple[str, ...] = ITEMS) -> GlobalModel:
+    facts = FACTS.model_copy(update={"n_items": len(items)})
+    header = ModelHeader(algorithm="popularity", settings={}, facts=facts, releases=1, catalogue=catalogue_hash(items))
+    return GlobalModel(header, {"counts": np.full(len(items), counts, np.float32)})
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(tmp_path)
+
+
+def release_file(folder: Path) -> Path:
+    return folder / "releases" / "round-1-attempt-2.safetensors"
+
+
+def test_a_release_is_read_back_as_it_was_persisted(registry: Registry, tmp_path: Path) -> None:
+    noisy = make_noisy()
+    sealed = registry.persist(noisy)
+    assert sealed == digest(release_file(tmp_path).read_bytes())
+    read = registry.read(1, 2, sealed)
+    assert read.steps.tolist() == noisy.steps.tolist()
+    assert len(read.steps) == 5 + DUMMIES
+    assert (read.users, read.plan) == (9, noisy.plan)
+    assert read.plan.hash == noisy.plan.hash
+
+
+def test_a_release_holds_nothing_but_noised_numbers_the_plan_and_how_many_took_part(
+    registry: Registry, tmp_path: Path
+) -> None:
+    registry.persist(make_noisy())
+    data = release_file(tmp_path).read_bytes()
+    assert set(safetensors.numpy.load(data)) == {"steps"}
+    assert set(registry_module.read_metadata(data)) == {"plan", "users"}
+
+
+def test_an_attempt_is_released_once(registry: Registry, tmp_path: Path) -> None:
+    registry.persist(make_noisy())
+    before = release_file(tmp_path).read_bytes()
+    with pytest.raises(IntegrityError, match="must be released once, got round-1-attempt-2 again"):
+        registry.persist(make_noisy())
+    assert release_file(tmp_path).read_bytes() == before
+
+
+def test_every_changed_byte_of_a_sealed_release_is_refused(registry: Registry, tmp_path: Path) -> None:
+    sealed = registry.persist(make_noisy())
+    data = release_file(tmp_path).read_bytes()
+    for place in range(0, len(data), 7):
+        changed = bytearray(data)
+        changed[place] ^= 1
+        release_file(tmp_path).write_bytes(bytes(changed))
+        with pytest.raises(IntegrityError, match="must be the one that was sealed"):
+            registry.read(1, 2, sealed)
+    for other in (b"", data[:-1], data + b"\0"):
+        release_file(tmp_path).write_bytes(other)
+        with pytest.raises(IntegrityError, match="must be the one that was sealed"):
+            registry.read(1, 2, sealed)
+    release_file(tmp_path).unlink()
+    with pytest.raises(IntegrityError, match="must be readable"):
+        registry.read(1, 2, sealed)
+
+
+@pytest.mark.parametrize(
+    "record", ["", "[]", "null", "[" * 100_000, '{"users":1}', '{"users":"x","plan":{}}', '{"users":{},"plan":1}']
+)
+def test_a_file_that_is_no_release_is_refused_even_if_its_hash_is_right(
+    registry: Registry, tmp_path: Path, record: str
+) -> None:
+    registry.persist(make_noisy())
+    data = safetensors.numpy.save({"steps": np.zeros(5, np.int64)}, {METADATA_KEY: record})
+    for other in (data, b"x" * 100, safetensors.numpy.save({"stairs": np.zeros(5)})):
+        release_file(tmp_path).write_bytes(other)
+        with pytest.raises(IntegrityError, match="must be a noised sum and its plan"):
+            registry.read(1, 2, digest(other))
+
+
+def test_off_counts_its_attempts_in_the_folder(registry: Registry) -> None:
+    assert registry.read_unledgered(1) is None
+    assert [registry.open_unledgered(1) for _ in range(3)] == [0, 1, 2]
+    assert registry.open_unledgered(11) == 0
+    assert registry.read_unledgered(1) is None
+    registry.persist(make_noisy(dp="off", sigma=0, mu2=0.0))
+    read = registry.read_unledgered(1)
+    assert read is not None
+    assert read.steps[:5].tolist() == [0, 1, 2, 3, 4]
+    assert Registry(registry.folder).open_unledgered(1) == 3
+
+
+def test_a_published_model_is_loaded_and_verified(registry: Registry, tmp_path: Path) -> None:
+    model = make_model()
+    manifest = registry.publish(model, ITEMS, {"run": "run-1", "model_hash": "overridden"}, KEY)
+    read, items = load_model(tmp_path / "model", public_key=KEY.public)
+    assert items == ITEMS
+    assert (read.hash, read.header) == (model.hash, model.header)
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
+        "items", "manifest.json", "model.safetensors", "signature",
+    ]  # fmt: skip
+    assert read_canonical((tmp_path / "model" / "manifest.json").read_bytes()) == manifest
+    assert (manifest["run"], manifest["model_hash"], manifest["items"]) == ("run-1", model.hash, 5)
+
+
+def test_a_later_model_takes_the_place_of_an_earlier_one(registry: Registry, tmp_path: Path) -> None:
+    for counts in (1.0, 2.0):
+        registry.publish(make_model(counts), ITEMS, {}, KEY)
+    assert load_model(tmp_path / "model", public_key=KEY.public)[0].hash == make_model(2.0).hash
+
+
+@pytest.mark.parametrize("name", ["items", "manifest.json", "model.safetensors", "signature"])
+def test_a_model_with_any_file_missing_or_changed_is_refused(registry: Registry, tmp_path: Path, name: str) -> None:
+    registry.publish(make_model(), ITEMS, {}, KEY)
+    path = tmp_path / "model" / name
+    data = path.read_bytes()
+    for place in range(0, len(data), 3):
+        changed = bytearray(data)
+        changed[place] ^= 1
+        path.write_bytes(bytes(changed))
+        with pytest.raises(IntegrityError):
+            load_model(tmp_path / "model", public_key=KEY.public)
+    for other in (b"", data + b"x", data[:-1]):
+        path.write_bytes(other)
+        with pytest.raises(IntegrityError):
+            load_model(tmp_path / "model", public_key=KEY.public)
+    path.unlink()
+    with pytest.raises(IntegrityError, match="must hold model, items, manifest and signature"):
+        load_model(tmp_path / "model", public_key=KEY.public)
+
+
+def test_a_model_signed_by_another_key_is_refused(registry: Registry, tmp_path: Path) -> None:
+    registry.publish(make_model(), ITEMS, {}, SigningKey.generate())
+    with pytest.raises(IntegrityError, match="signature"):
+        load_model(tmp_path / "model", public_key=KEY.public)
+
+
+def test_another_model_under_a_signed_manifest_is_refused(registry: Registry, tmp_path: Path) -> None:
+    """Its hash must be the manifest's own `model_hash`, not just occur somewhere in it."""
+    other = make_model(2.0)
+    registry.publish(make_model(), ITEMS, {"history": {"model_hash": other.hash}}, KEY)
+    (tmp_path / "model" / "model.safetensors").write_bytes(other.data)
+    with pytest.raises(IntegrityError, match="must be the ones the manifest names"):
+        load_model(tmp_path / "model", public_key=KEY.public)
+
+
+def test_a_model_spelled_differently_is_another_file(registry: Registry, tmp_path: Path) -> None:
+    registry.publish(make_model(), ITEMS, {}, KEY)
+    model = make_model()
+    text = canonical_json(model.header.model_dump(mode="json")).decode().replace(",", ", ")
+    (tmp_path / "model" / "model.safetensors").write_bytes(safetensors.numpy.save(model.state, {METADATA_KEY: text}))
+    with pytest.raises(IntegrityError, match="must be the ones the manifest names"):
+        load_model(tmp_path / "model", public_key=KEY.public)
+
+
+@pytest.mark.parametrize("payload", [b"[]", b"{}", b'{"model_hash":1}', b"not json"])
+def test_a_signed_manifest_that_is_none_is_refused(registry: Registry, tmp_path: Path, payload: bytes) -> None:
+    registry.publish(make_model(), ITEMS, {}, KEY)
+    (tmp_path / "model" / "manifest.json").write_bytes(payload)
+    (tmp_path / "model" / "signature").write_text(KEY.sign(MANIFEST_TAG, payload))
+    with pytest.raises(IntegrityError):
+        load_model(tmp_path / "model", public_key=KEY.public)
+
+
+@pytest.mark.parametrize(
+    ("items", "error"),
+    [(ITEMS[:-1], IntegrityError), (ITEMS[::-1], IntegrityError), (("a", "b\nc", "d", "e", "f"), InputError)],
+)
+def test_a_catalogue_that_is_not_the_models_or_no_lines_is_refused_before_anything_is_written(
+    registry: Registry, tmp_path: Path, items: tuple[str, ...], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        registry.publish(make_model(), items, {}, KEY)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_catalogue_of_nothing_is_published_too(registry: Registry, tmp_path: Path) -> None:
+    write: Callable[..., Any] = registry.publish
+    one = ("only",)
+    write(make_model(items=one), one, {}, KEY)
+    assert load_model(tmp_path / "model", public_key=KEY.public)[1] == one
