@@ -1,0 +1,212 @@
+"""Quality against eps on real logs: the bars of the project, the floor under private training, what users buy.
+
+PALATE_BENCH_DATA=PATH python simulations/benchmarks/quality/run.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measure import (
+    DELTA,
+    DESKDROP,
+    JOURNEY,
+    METRIC,
+    ML_1M,
+    ML_SMALL,
+    RETAIL,
+    SECOND,
+    TWEETINGS,
+    epsilon_label,
+    quality,
+    real_run,
+    rehearsed,
+    some_users,
+    split_of,
+)
+from benchmarks.sheet import Sheet, Table, arguments, cell, chosen_parts, data_folder, mean_error
+from palate_common.errors import PalateError
+
+EPSILONS = (0.5, 1.0, 2.0, 5.0, 10.0, None)
+BARS = {1.0: 0.25, 5.0: 0.325, 10.0: 0.34, None: 0.385}
+OTHERS = ((RETAIL, 1.7, "popularity"), (TWEETINGS, 0.97, "noised_popularity"), (DESKDROP, 0.97, "noised_popularity"))
+OTHERS += ((ML_SMALL, None, "noised_popularity"), (JOURNEY, None, "noised_popularity"))
+SHOWN_BESIDE = ("ratio of means (single seeds)", "bar", "Palate, no privacy", "EASE", "iALS")
+HARM_SIZES = ((ML_1M, (300, 600, 1000, 3000)), (RETAIL, (300, 600, 1000, 3000)), (TWEETINGS, (300, 600, 1000, 3000)))
+HARM_SIZES += ((DESKDROP, (300, 600)), (ML_SMALL, (300,)), (JOURNEY, (300, 600, 1000)))
+HARM_EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
+FACTORS = (1, 10, 100)
+PROJECTED = ((ML_1M, (0.5, 1.0, 2.0, 5.0, 10.0)), (ML_SMALL, (1.0, 5.0)))
+PROTOCOL = f"split strong, delta {DELTA:g}, unit user, adjacency zero-out"
+Part = tuple[list[dict[str, Any]], list[Table]]
+
+
+def main_bars(data: Path, seeds: int) -> Part:
+    """ML-1M at every eps, real runs only, with the baselines of the same splits."""
+    figures, values = [], defaultdict(list)
+    for seed in range(seeds):
+        for epsilon in EPSILONS:
+            beside = ("popularity", "ease", "ials") if epsilon is None else ("noised_popularity",)
+            result = real_run(ML_1M, data, epsilon=epsilon, seed=seed, baselines=beside)
+            named = {"palate": result["metrics"], **result["baselines"]}
+            for name, metrics in named.items():
+                found = {metric: metrics[metric]["mean"] for metric in (METRIC, SECOND)}
+                figures.append({"seed": seed, "epsilon": epsilon, "model": name, "noise": result["noise"], **found})
+                for metric in (METRIC, SECOND):
+                    values[name, epsilon, metric].append(found[metric])
+    rows = []
+    for epsilon in EPSILONS:
+        mean, bar = mean_error(values["palate", epsilon, METRIC])[0], BARS.get(epsilon)
+        floor = "noised_popularity", epsilon, METRIC
+        rows.append(
+            (
+                epsilon_label(epsilon),
+                cell(values["palate", epsilon, METRIC]),
+                "" if bar is None else f"{bar:g}, {'met' if mean >= bar else 'MISSED'}",
+                cell(values["palate", epsilon, SECOND]),
+                "" if epsilon is None else cell(values[floor]),
+            )
+        )
+    table = Table(
+        f"MovieLens 1M: {METRIC} against eps",
+        ("eps", f"Palate, {METRIC}", "bar", f"Palate, {SECOND}", f"noised popularity, same eps, {METRIC}"),
+        rows,
+        "Real runs: engine local, secure noise, every release charged to the ledger. Mean ± standard error over seeds; "
+        "each seed has its own split, first table and noise. Noised popularity: the whole budget on the counts.",
+    )
+    names = {"popularity": "popularity", "ease": "EASE", "ials": "iALS (implicit)"}
+    beside_table = Table(
+        "MovieLens 1M: without privacy, same splits",
+        ("model", METRIC, SECOND),
+        [(label, *(cell(values[name, None, metric]) for metric in (METRIC, SECOND))) for name, label in names.items()],
+        "EASE and iALS with their defaults, as `palate simulate` prints them.",
+    )
+    return figures, [table, beside_table]
+
+
+def other_sets(data: Path, seeds: int) -> Part:
+    """The other logs at eps 5, real runs, paired with popularity on the same splits."""
+    figures, rows = [], []
+    for set_, bar, against in OTHERS:
+        beside = ("popularity", "noised_popularity", "ials") + (() if set_ is JOURNEY else ("ease",))
+        values, train = defaultdict(list), (0, 0)
+        for seed in range(seeds):
+            result = real_run(set_, data, epsilon=5.0, seed=seed, baselines=beside)
+            off = real_run(set_, data, epsilon=None, seed=seed)
+            named = {"palate": result["metrics"], **result["baselines"], "off": off["metrics"]}
+            found = {name: metrics[METRIC]["mean"] for name, metrics in named.items()}
+            figures.append({"set": set_.label, "seed": seed, "epsilon": 5.0, **found})
+            train = result["users"], result["items"]
+            for name, value in found.items():
+                values[name].append(value)
+        means = {name: mean_error(each)[0] for name, each in values.items()}
+        ratio, floor = means["palate"] / means[against], against.replace("_", " ")
+        verdict = "" if bar is None else f"{bar:g} x {floor}: {'met' if ratio >= bar else 'MISSED'}"
+        each = [own / base for own, base in zip(values["palate"], values[against], strict=True)]
+        models = ("popularity", "noised_popularity", "palate", "off", "ease", "ials")
+        rows.append(
+            (
+                f"{set_.label}, {train[0]:,} x {train[1]:,}",
+                *(cell(values[name]) for name in models[:3]),
+                f"{ratio:.2f} x {floor} ({min(each):.2f} to {max(each):.2f})",
+                verdict,
+                *(cell(values[name]) if name in values else "not run" for name in models[3:]),
+            )
+        )
+    table = Table(
+        f"Other logs at eps 5: {METRIC}",
+        ("log, training users x items", "popularity", "noised popularity", "Palate", *SHOWN_BESIDE),
+        rows,
+        "Real runs, paired seeds: model, popularity and noised popularity (whole budget on the counts) see the same "
+        "split. 5-core, except MovieLens small. EASE and iALS with their defaults, without privacy; EASE inverts at "
+        "most 20,000 items.",
+    )
+    return figures, [table]
+
+
+def no_harm(data: Path, seeds: int) -> Part:
+    """Few users: the private model over noised popularity at the same budget. Rehearsals."""
+    figures, rows, ratios = [], [], []
+    for set_, sizes in HARM_SIZES:
+        splits = [split_of(set_, data, seed) for seed in range(seeds)]
+        for size in sizes:
+            if size > min(split.train.n_users for split in splits):
+                continue
+            cells = []
+            for epsilon in HARM_EPSILONS:
+                found: dict[str, list[float]] = {"als": [], "popularity": []}
+                for seed, split in enumerate(splits):
+                    train = some_users(split.train, size, seed)
+                    for algorithm, into in found.items():
+                        model = rehearsed(train, epsilon=epsilon, seed=seed, algorithm=algorithm)
+                        into.append(quality(model, split.test, split, seed))
+                ratio = float(np.mean(found["als"]) / np.mean(found["popularity"]))
+                ratios.append(ratio)
+                cells.append(f"{ratio:.3f}")
+                figures.append({"set": set_.label, "users": size, "epsilon": epsilon, "ratio": ratio, **found})
+            rows.append((set_.label, f"{size:,}", *cells))
+    note = (
+        f"Mean {np.mean(ratios):.3f}, minimum {min(ratios):.3f} of {len(ratios)} settings. Rehearsals (the path's own "
+        "functions, seeded noise, no ledger), training users drawn at random, paired seeds; the test users stay. A "
+        "ratio of means. Below mu x users = 350 the release IS noised popularity: 1.000."
+    )
+    header = ("log", "training users", *(f"eps {epsilon:g}" for epsilon in HARM_EPSILONS))
+    return figures, [Table("Do no harm: Palate over noised popularity at the same eps", header, rows, note)]
+
+
+def projection(data: Path, seeds: int) -> Part:
+    """Quality at one eps with more users, everybody else behaving like these. Rehearsals."""
+    figures, rows = [], []
+    for set_, epsilons in PROJECTED:
+        splits = [split_of(set_, data, seed) for seed in range(seeds)]
+        off = [quality(rehearsed(s.train, epsilon=None, seed=i), s.test, s, i) for i, s in enumerate(splits)]
+        figures.append({"set": set_.label, "epsilon": None, "factor": 1, "quality": off})
+        for epsilon in epsilons:
+            cells = []
+            for factor in FACTORS:
+                models = [rehearsed(s.train, epsilon=epsilon, seed=i, population=factor) for i, s in enumerate(splits)]
+                found = [quality(m, s.test, s, i) for i, (m, s) in enumerate(zip(models, splits, strict=True))]
+                figures.append({"set": set_.label, "epsilon": epsilon, "factor": factor, "quality": found})
+                share = float(np.mean(found) / np.mean(off))
+                cells.append(f"{cell(found)} ({share:.0%} of off)")
+            users = splits[0].train.n_users
+            rows.append((f"{set_.label}, {users:,} users", f"{epsilon:g}", *cells, cell(off)))
+    table = Table(
+        f"What users buy: {METRIC} projected to more users",
+        ("log", "eps", *(f"{factor} x the users" for factor in FACTORS), "off"),
+        rows,
+        "Rehearsals. The sums are multiplied and the noise stays: assumes that the others behave like these users.",
+    )
+    return figures, [table]
+
+
+PARTS: dict[str, Callable[[Path, int], Part]] = {
+    "main": main_bars,
+    "sets": other_sets,
+    "harm": no_harm,
+    "projection": projection,
+}
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure the chosen parts and write the sheet."""
+    data, sheet = data_folder(options.data), Sheet(options.out)
+    for part in chosen_parts(options.parts, tuple(PARTS)):
+        figures, tables = PARTS[part](data, options.seeds)
+        seeds = f"0 to {options.seeds - 1}"
+        sheet.record(part, figures=figures, tables=tables, facts={"seeds": seeds, "protocol": PROTOCOL})
+        sheet.write(tuple(PARTS))
+
+
+if __name__ == "__main__":
+    try:
+        run(arguments(__doc__ or "", tuple(PARTS), Path(__file__).parent, seeds=5).parse_args())
+    except PalateError as error:
+        sys.exit(f"benchmark: {error}")
