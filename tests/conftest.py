@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,15 +15,18 @@ import pytest
 from palate_client.contribution import Contributor, Floors
 from palate_common.accounting import mu_of
 from palate_common.algorithms import PublicFacts
+from palate_common.algorithms.popularity import Popularity, PopularitySettings
 from palate_common.device_ledger import DeviceLedger
 from palate_common.interactions import Interactions
 from palate_common.ledger import Ledger
 from palate_common.model import catalogue_hash
 from palate_common.signing import SigningKey
-from palate_server.coordinator import Coordinator
+from palate_server import replay
+from palate_server.coordinator import Coordinator, Release
 from palate_server.lock import RunLock
 from palate_server.registry import Registry
 from palate_server.terms import RunTerms
+from palate_sim.round import run_round
 
 EPSILON, DELTA = 5.0, 1e-5
 MU = mu_of(epsilon=EPSILON, delta=DELTA)
@@ -69,6 +72,21 @@ class Run:
         parts: Mapping[str, Any] = {"ledger": self.ledger, "registry": self.registry, "key": self.key}
         return Coordinator(**{"terms": self.terms, "lock": self.lock, **parts, **changes})
 
+    def kinds(self) -> list[str]:
+        """What the ledger holds of the run."""
+        return [entry.kind for entry in self.ledger.entries(self.terms.run)]
+
+    def one_round(self, coordinator: Coordinator, nodes: Sequence[Contributor] | None = None) -> Release:
+        return run_round(coordinator, self.nodes() if nodes is None else nodes)
+
+    def again(self, name: str) -> None:
+        """The next run of the same population, in a folder of its own."""
+        self.lock.close()
+        del self.lock
+        self.folder = self.folder / name
+        self.folder.mkdir()
+        self.terms = self.terms.model_copy(update={"run": name})
+
     def nodes(self, users_per_node: int = 16, **changes: Any) -> list[Contributor]:
         """The devices, so many a node."""
         histories = self.histories
@@ -79,6 +97,25 @@ class Run:
             Contributor(histories=histories.users(slice(shard.start, shard.stop)), devices=shard, **settings)
             for shard in shards
         ]
+
+
+@pytest.fixture
+def shared_popularity() -> Callable[..., Callable[..., Popularity]]:
+    """`shared_popularity(*shares)`: in the place of `make_algorithm`, popularity released in several rounds."""
+
+    def maker(*shares: float) -> Callable[..., Popularity]:
+        made = type("Shared", (Popularity,), {"shares": property(lambda _: shares)})
+        return lambda name, chosen, facts: made(PopularitySettings(), facts)
+
+    return maker
+
+
+@pytest.fixture
+def set_shares(
+    monkeypatch: pytest.MonkeyPatch, shared_popularity: Callable[..., Callable[..., Popularity]]
+) -> Callable[..., None]:
+    """Every algorithm of the server is popularity in several rounds: `set_shares(0.5, 0.5)`."""
+    return lambda *shares: monkeypatch.setattr(replay, "make_algorithm", shared_popularity(*shares))
 
 
 @pytest.fixture

@@ -66,7 +66,8 @@ class Coordinator:
         clock: Unix time in seconds.
 
     Raises:
-        InputError: another population's ledger, terms other than the run's, or shares that are none.
+        InputError: another population's ledger, terms other than the run's, another run's folder, or shares that are
+            none.
         IntegrityError: a sealed release is missing or changed, or the run was closed early.
     """
 
@@ -250,6 +251,8 @@ class Coordinator:
         entries = self.ledger.entries(run)
         facts: dict[str, Any] = self.terms.model_dump(mode="json")
         if not entries:
+            if not self.registry.is_empty():
+                raise InputError(f"a new run must have a folder of its own, got another run's: {self.registry.folder}")
             self.ledger.open_run(run, facts)
             return
         if entries[0].body["facts"] != facts:

@@ -31,6 +31,11 @@ class Registry:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def is_empty(self) -> bool:
+        """Whether no attempt has left anything here."""
+        folder = self.folder / "releases"
+        return not folder.exists() or not any(folder.iterdir())
+
     def persist(self, noisy: NoisyAggregate) -> str:
         """Write a noised sum durably; its hash is what the ledger seals.
 

@@ -39,10 +39,11 @@ class Replay:
         """The model after one more release.
 
         Raises:
-            IntegrityError: it is not the next round's.
+            IntegrityError: it is another run's, or not the next round's.
         """
-        if noisy.plan.round != self.round:
-            raise IntegrityError(f"the next release must be of round {self.round}, got round {noisy.plan.round}")
+        expected, got = (self._terms.run, self.round), (noisy.plan.run, noisy.plan.round)
+        if got != expected:
+            raise IntegrityError(f"the next release must be of run and round {expected}, got {got}")
         state = self.algorithm.release(self.model.state, self.round, noisy.sums(), noisy.noise())
         self.round += 1
         self.model = GlobalModel(model_header(self._terms, self.round), state)
