@@ -22,8 +22,9 @@ from palate_sim.progress.wording import epsilon_line, point, primary_metric, sta
 def export(result: Mapping[str, Any], folder: Path) -> Path:
     """Write a run and its baselines as TensorBoard event files, and return the log folder.
 
-    Scalars: `validation/<metric>`, `validation/loss` and `privacy/epsilon` by round; `test/<metric>` of each
-    model; `cost/...` in seconds and bytes. Texts: `privacy` (eps with its qualifiers, the stamp) and `config`.
+    Scalars: `validation/<metric>`, `validation/mean_rank` (of held-out items, 0 first and 1 last) and
+    `privacy/epsilon` by round, counted from 1; `test/<metric>` of each model; `cost/...` in
+    seconds and bytes. Texts: `privacy` (eps with its qualifiers, the stamp) and `config`.
 
     Args:
         result: what goes to `result.json`.
@@ -32,7 +33,7 @@ def export(result: Mapping[str, Any], folder: Path) -> Path:
     Raises:
         InputError: if the tensorboard package is missing.
     """
-    last = max([int(row["round"]) for row in result.get("curve") or []], default=int(result.get("rounds") or 0))
+    last = max([int(row["round"]) + 1 for row in result.get("curve") or []], default=int(result.get("rounds") or 1))
     words = " · ".join(part for part in (stamp(result), epsilon_line(result)) if part)
     config = "```json\n" + json.dumps(result.get("config") or {}, indent=2, sort_keys=True, default=str) + "\n```"
     _write(folder / "palate", _scalars(result, last), {"privacy": words, "config": config})
@@ -46,9 +47,11 @@ def export(result: Mapping[str, Any], folder: Path) -> Path:
 def _scalars(result: Mapping[str, Any], last: int) -> Iterator[tuple[str, int, float]]:
     """Palate's own scalars as (tag, round, value)."""
     metric = primary_metric(result)
-    tags = {metric: f"validation/{metric}", "loss": "validation/loss", "epsilon": "privacy/epsilon"}
+    tags = {metric: f"validation/{metric}", "loss": "validation/mean_rank", "epsilon": "privacy/epsilon"}
     for row in result.get("curve") or []:
-        yield from ((tag, int(row["round"]), float(row[key])) for key, tag in tags.items() if row.get(key) is not None)
+        yield from (
+            (tag, int(row["round"]) + 1, float(row[key])) for key, tag in tags.items() if row.get(key) is not None
+        )
     yield from _test(result.get("metrics") or {}, last)
     for part, unit in (("seconds", "seconds"), ("bytes_per_client", "bytes")):
         yield from ((f"cost/{unit}_{key}", last, float(value)) for key, value in (result.get(part) or {}).items())
@@ -62,7 +65,7 @@ def _test(metrics: Mapping[str, Any], last: int) -> Iterator[tuple[str, int, flo
     for metric, value in metrics.items():
         found = point(value)
         if found is not None:
-            yield from ((f"test/{metric}", step, found[0]) for step in sorted({0, last}))
+            yield from ((f"test/{metric}", step, found[0]) for step in sorted({1, last}))
 
 
 def _write(folder: Path, scalars: Iterator[tuple[str, int, float]], texts: Mapping[str, str]) -> None:

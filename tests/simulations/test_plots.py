@@ -50,6 +50,37 @@ def test_every_figure_draws(sample):
         assert figure.layout.template.layout.paper_bgcolor == "rgba(0,0,0,0)"
 
 
+def test_a_model_has_one_name_and_one_colour_everywhere(result):
+    lines = {trace.name: trace.line.color for trace in plots.deciles(result).data}
+    assert {"noised popularity", "item-kNN", "device-only", "EASE", "iALS", "Palate", "popularity"} == set(lines)
+    assert len(set(lines.values())) == 7
+    bars = {trace.name: list(trace.y) for trace in plots.quality(result).data}
+    assert bars["same privacy budget"] == ["noised popularity"]
+    assert bars["alone on each device"] == ["device-only"]
+
+
+def test_groups_stand_in_the_order_of_their_numbers(result):
+    names = list(plots.groups(result, "age").layout.yaxis.ticktext)
+    assert names == ["under 18", "18-24", "25-34", "35-44", "45-49", "50-55", "56+"]
+
+
+def test_the_projection_shows_the_references_that_the_run_holds(result):
+    assert len(plots.projection(result).layout.shapes) == 2
+    result["baselines"]["off"] = {"recall_capped@20": 0.43}
+    assert "no privacy (dp off)" in texts(plots.projection(result))
+    assert list(plots.projection(result).data[0].x) == [4832, 48320, 483200]
+    assert plots.projection(result).layout.xaxis.type == "log"
+
+
+def test_rounds_are_counted_from_one_and_the_loss_is_named(result):
+    figure = plots.rounds(result)
+    assert list(figure.data[0].x) == [1, 2, 3, 4]
+    assert "mean rank of held-out items" in texts(figure)
+    assert "1 = noised popularity" in texts(figure)
+    result["config"]["algorithm"]["name"] = "my-own"
+    assert "popularity" not in texts(plots.rounds(result))
+
+
 def test_every_figure_takes_a_run_without_its_numbers():
     for figure in every(Plots({"name": "x", "dp": "central"})):
         json.loads(figure.to_json())
@@ -72,7 +103,7 @@ def test_eps_axes_carry_delta_unit_adjacency_and_accountant(sample):
         title = figure.layout.xaxis.title.text
         assert "unit: user" in title
         assert "adjacency: zero-out" in title
-        assert "PLD" in title
+        assert "accountant: palate closed form" in title
         assert "δ = 1e-5" in title or figure.layout.yaxis.title.text == "δ"
 
 
@@ -123,7 +154,7 @@ def test_the_frontier_carries_its_references(result):
     data = frontier_of(result)
     assert data["popularity"] == result["baselines"]["popularity"]["recall_capped@20"]["mean"]
     assert data["ease"] > data["popularity"]
-    assert data["users"] == 537
+    assert data["users"] == 4832
     assert frontier_of({**result, "frontier": None}) is None
 
 
@@ -141,13 +172,13 @@ def test_the_svg_is_plain_text_and_always_the_same(result, tmp_path):
         "popularity",
         "noised popularity",
         "EASE",
-        "Palate, 537 users",
-        "projected, 53,700 users",
+        "Palate, 4,832 users",
+        "projected, 483,200 users",
         "δ = 1e-5",
     ):
         assert label in words
     lines = {element.get("class"): element.get("points") for element in root.iter(f"{SVG}polyline")}
-    assert len(lines) == 5
+    assert len(lines) == 6
     heights = [float(pair.split(",")[1]) for pair in lines["line palate"].split()]
     assert heights == sorted(heights, reverse=True)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

@@ -1,7 +1,9 @@
 import base64
+import doctest
 import hashlib
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +11,11 @@ from pathlib import Path
 import pytest
 
 from palate_common.errors import InputError
+from palate_sim.config import load_config, parse_setting
+from palate_sim.report import card as cards
 from palate_sim.report import charts, sentences, tables, write_report
+from palate_sim.report import command as commands
+from palate_sim.report.command import command
 
 SAMPLE = Path(__file__).parent / "samples" / "run.json"
 EVIL = "</script><script>alert('x')</script><img src=http://evil.example/a onerror=alert(1)>\"'{{ 7*7 }}"
@@ -117,27 +123,60 @@ def test_the_page_is_well_formed_and_reachable(result, card, tmp_path):
 def test_every_chart_has_words_numbers_and_valid_data(result, card, tmp_path):
     page = read(result, card, tmp_path)
     images = [attrs for _, attrs in page.tags if attrs.get("role") == "img"]
-    assert len(images) == 9
+    assert len(images) == 10
     assert all(len(attrs["aria-label"]) > 40 for attrs in images)
     data = [
         script
         for script, a in zip(page.scripts, page.find("script"), strict=True)
         if a.get("type") == "application/json"
     ]
-    assert len(data) == 9
+    assert len(data) == 10
     assert all(json.loads(text)["data"] for text in data)
-    assert len(page.find("figcaption")) == 9
+    assert len(page.find("figcaption")) == 10
 
 
 def test_the_headline_says_what_how_good_and_how_private(result, card, tmp_path):
     words = read(result, card, tmp_path).words
-    assert "trained a recommender for 9,066 items on the histories of 537 users of ml-latest-small" in words
-    assert "recall_capped@20 0.242, 95 % interval 0.226 to 0.258" in words
-    assert "1.18 × exact popularity (0.205)" in words
-    assert "0.64 × EASE, which reads everybody's history (0.380)" in words
-    assert "ε = 5 (δ = 1e-5, unit: user, adjacency: zero-out, accountant: PLD (dp-accounting 0.6); dp central)" in words
+    assert (
+        "On ml-1m, Palate recommends 80 % better than popularity and 19 % worse than EASE (recall_capped@20) "
+        "at ε = 5 (δ = 1e-5, unit: user, adjacency: zero-out, accountant: palate closed form; dp central)"
+    ) in words
+    assert "A recommender for 3,706 items was trained on the histories of 4,832 users, in 4 federated rounds." in words
+    assert "It was judged on 604 other users" in words
+    assert "Its recall_capped@20 is 0.341 (95 % interval 0.326 to 0.359)" in words
+    assert "EASE, which reads everybody's history 0.419" in words
     assert "148 times" in words
     assert "11.4 in 100" in words
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [(0.2, "as well as"), (0.2009, "as well as"), (0.5, "2.5 times as well as"), (0.3, "50 % better"), (0.1, "50 % w")],
+)
+def test_the_headline_compares_in_plain_words(result, own, words):
+    result["metrics"]["recall_capped@20"] = own
+    result["baselines"] = {"popularity": {"recall_capped@20": 0.2}}
+    assert words in " ".join(sentences.headline(result).split())
+
+
+def test_the_headline_needs_no_baselines(result):
+    result["baselines"] = {}
+    assert sentences.headline(result) == "On ml-1m, Palate reaches recall_capped@20 0.341"
+
+
+def test_held_out_events_of_training_users_are_not_called_other_users(result):
+    result["split"]["name"] = "leave-last-out"
+    said = " ".join(sentences.lead(result))
+    assert "604 of these users" in said
+    assert "other users" not in said
+
+
+def test_sampled_negatives_are_said(result):
+    metrics = {f"{name}[99 negatives]": value for name, value in result["metrics"].items()}
+    sampled = {**result, "metrics": metrics, "metric": "recall_capped@20[99 negatives]"}
+    assert "Its recall_capped@20[99 negatives] is 0.341" in " ".join(sentences.lead(sampled))
+    assert "ranked against 99 negatives only" in " ".join(sentences.lead(sampled))
+    assert all(text.endswith("ranked against 99 negatives only") for _, text in sentences.definitions(sampled))
 
 
 def test_the_attack_sentence_is_the_gaussian_trade_off(result):
@@ -148,22 +187,33 @@ def test_the_attack_sentence_is_the_gaussian_trade_off(result):
 
 def test_the_card_is_whole(result, card, tmp_path):
     words = read(result, card, tmp_path).words
-    for text in ("For every training installation", "a person with D devices", "popularity counts",
-                 "k-core and support filters", "preparation of the experiment", card["model_hash"],
-                 card["signature"], card["checkpoint"]["root"],
-                 "closed form, difference 3e-8", "no limit set"):  # fmt: skip
+    for text in ("For every training installation", "a person with D installations", "noised sum of clipped",
+                 "other ledgers", "a person counted in another population", card["model_hash"],
+                 card["signature"], card["checkpoint"]["root"], "palate closed form, version 1",
+                 "dp-accounting PLD, version 0.6.0: ε = 5, same δ, unit and adjacency", "no limit set",
+                 "recognises 11.4 % of the histories used"):  # fmt: skip
         assert text in words
-    facts = dict(tables.card_facts(card))
-    assert (
-        facts["ε spent by all of them"]
-        == "8.914 (δ = 1e-5, user (one installation), zero-out, PLD (dp-accounting 0.6))"
-    )
-    assert facts["ε of this run"].startswith("5 (δ = 1e-5, ")
+    groups = dict(cards.card_groups(card))
+    assert list(groups) == [
+        "What is claimed", "What it allows an attacker at most", "Mechanism", "Accounting", "Population and ledger",
+        "Run and signature", "Versions", "References",
+    ]  # fmt: skip
+    beside = "(δ = 1e-5; unit: user: one installation; adjacency: zero-out; accountant: palate closed form)"
+    assert dict(groups["What is claimed"])["ε of this run"] == f"5 {beside}"
+    assert dict(groups["Population and ledger"])["ε spent by all runs on it"] == f"9.643 {beside}"
+    assert "{'name" not in str(groups)
+
+
+def test_nothing_of_the_card_is_dropped(card):
+    card |= {"new": {"deep": {"key": "deep value"}}, "audit": [{"attack": "canary", "epsilon": 1.5}]}
+    shown = str(cards.card_groups(card))
+    for value in ("deep value", "attack canary, epsilon 1.5", *card["versions"].values(), *card["references"]):
+        assert str(value) in shown
 
 
 def test_a_release_key_of_a_newer_card_is_shown(card):
     card["releases"][0]["witness_count"] = 3
-    header, rows = tables.releases(card)
+    header, rows = cards.releases(card)
     assert header[-1] == "witness count"
     assert [row[-1] for row in rows] == ["3", "", "", ""]
 
@@ -171,14 +221,14 @@ def test_a_release_key_of_a_newer_card_is_shown(card):
 def test_repairs_and_preparation_are_counted(result, card, tmp_path):
     words = read(result, card, tmp_path).words
     assert "duplicates 3" in words
-    assert "unordered times 812" in words
-    assert "k-core: users 5" in words
-    assert "skipped: users without held-out items 2" in words
+    assert "events out of order in time 236,175" in words
+    assert "users outside the (5,5)-core 5" in words
+    assert "skipped: test users without foldin 2" in words
 
 
 def test_warnings_come_before_the_first_section(result, card, tmp_path):
     words = read(result, card, tmp_path).words
-    assert words.index("Training used 537 users") < words.index("Quality beside the baselines")
+    assert words.index("A warning of this run.") < words.index("Quality beside the baselines")
 
 
 @pytest.mark.parametrize(
@@ -221,10 +271,10 @@ def test_hostile_text_stays_text(result, card, tmp_path):
     result |= {"name": EVIL, "run": EVIL, "warnings": [EVIL], "accountant": EVIL, "created": EVIL}
     result["baselines"][EVIL] = result["baselines"].pop("ials")
     result["metrics"][EVIL] = 0.5
-    result["by_group"] = {EVIL: {EVIL: 0.2, "ok": 0.3}}
+    result["by_group"] = {EVIL: {EVIL: 0.2, "ok": 0.3}, "age": {"18": 0.1}}
     result["by_decile"][EVIL] = {"recall_capped@20": [0.1] * 10}
     result["repairs"][EVIL] = EVIL
-    result["config"]["data"] = EVIL
+    result["config"]["data"]["path"] = EVIL
     result["config"]["item"] = {EVIL: [EVIL]}
     card |= {"guarantee": EVIL, "unit": EVIL, EVIL: EVIL, "population": {"name": EVIL}}
     card["releases"][0] |= {"what": EVIL, EVIL: EVIL}
@@ -243,15 +293,39 @@ def test_hostile_text_stays_text(result, card, tmp_path):
 
 def test_a_bare_run_is_a_page_too(tmp_path):
     page = read({"name": "x"}, {}, tmp_path)
-    assert "trained a recommender on x" in page.words
+    assert "Palate was trained on x" in page.words
     assert page.open == []
     assert not page.find("figure")
+
+
+def test_long_names_and_many_groups_are_kept_short(result, card, tmp_path):
+    result["name"] = "n" * 300
+    result["by_group"] = {
+        "zip": {f"{'z' * 60}{i}": {"mean": 0.2, "low": 0.1, "high": 0.3, "users": i} for i in range(400)}
+    }
+    chart = charts.build(result, card)["group-0"]
+    assert len(chart.rows) == 400
+    assert "The 20 largest of 400 groups are drawn." in chart.caption
+    axis = json.loads(chart.figure)["layout"]["yaxis"]
+    assert len(axis["ticktext"]) == 20
+    assert max(map(len, axis["ticktext"])) < 30
+    assert len(chart.alt) < 2000
+    assert read(result, card, tmp_path).open == []
+
+
+def test_fewer_deciles_are_said(result, card):
+    result["activity"] = [{"history": "1-1", "users": 9}, {"history": "2-7", "users": 8}]
+    for metrics in result["by_decile"].values():
+        metrics["recall_capped@20"] = metrics["recall_capped@20"][:2]
+    chart = charts.build(result, card)["deciles"]
+    assert [row[0] for row in chart.rows] == ["1", "2 to 7"]
+    assert "fewer than ten" in chart.caption
 
 
 def test_missing_parts_leave_their_sections_out(result, card, tmp_path):
     for key in ("frontier", "projection", "by_group", "by_decile", "repairs", "preparation", "split"):
         result[key] = None
-    for key in ("delta_curve", "mu", "exclusions", "population"):
+    for key in ("delta_curve", "mu", "exclusions", "population", "second_accountant"):
         del card[key]
     page = read(result, card, tmp_path)
     ids = {attrs["id"] for attrs in page.find("section")}
@@ -260,19 +334,38 @@ def test_missing_parts_leave_their_sections_out(result, card, tmp_path):
 
 
 def test_the_command_repeats_the_run(result):
-    assert sentences.command(result) == (
-        "palate simulate --data ml-latest-small --epsilon 5 --delta 1e-5 --dp central --noise secure --algorithm als "
-        "--split strong --rounds 3 --seed 1"
-    )
-    assert (
-        sentences.command({**result, "command": ["palate", "simulate", "my log.csv"]}) == "palate simulate 'my log.csv'"
-    )
-    assert "--epsilon" not in sentences.command({**result, "dp": "off"})
-    assert "'; rm -rf ~'" in sentences.command({**result, "config": {"data": "; rm -rf ~"}})
+    assert doctest.testmod(commands).failed == 0
+    assert command(result) == "palate simulate --data ml-1m --epsilon 5 --split strong --seed 0"
+    assert command({**result, "command": ["palate", "simulate", "my log.csv"]}) == "palate simulate 'my log.csv'"
+    assert "--epsilon" not in command({**result, "dp": "off"})
+    result["config"]["data"]["path"] = "; rm -rf ~"
+    assert "--data '; rm -rf ~'" in command(result)
 
 
-def test_the_command_keeps_every_digit(result):
-    assert "--delta 1.2345e-05" in sentences.command({**result, "delta": 1.2345e-05})
+@pytest.mark.parametrize(
+    ("preset", "settings"),
+    [
+        (None, {"privacy.delta": 1.2345e-05, "privacy.noise": "seeded", "algorithm.settings.embedding_size": 12}),
+        ("shop", {"data.weights": {"a.b": 1.5, "*": 0.25}, "evaluation.ks": [5], "filters.user_core": 3}),
+        ("news", {"positives.combine": "sum", "evaluation.baselines": [], "evaluation.save_recommendations": True}),
+    ],
+)
+def test_the_command_says_every_setting(preset, settings):
+    config = load_config(preset, settings)
+    line = shlex.split(command({"config": config.model_dump(mode="json")}))
+    assert (line[2] if preset else None) == preset
+    given = dict(parse_setting(line[i + 1]) for i, word in enumerate(line) if word == "--set")
+    flags = {"--delta": "privacy.delta", "--noise": "privacy.noise"}
+    given |= {flags[word]: parse_setting(f"x={line[i + 1]}")[1] for i, word in enumerate(line) if word in flags}
+    if "--save-recommendations" in line:
+        given["evaluation.save_recommendations"] = True
+    given["data.name"] = line[line.index("--data") + 1]
+    assert load_config(preset, given) == config
+
+
+def test_a_data_frame_is_repeated_from_python(result):
+    result["name"] = "frame"
+    assert command(result) == "palate.simulate(frame, epsilon=5.0, split='strong', seed=0)"
 
 
 def test_an_old_report_is_replaced_whole(result, card, tmp_path):

@@ -29,10 +29,10 @@ def test_the_curve_is_read_back(result, tmp_path):
     events = read(tmp_path / "tb" / "palate")
     for tag, key in (
         ("validation/recall_capped@20", "recall_capped@20"),
-        ("validation/loss", "loss"),
+        ("validation/mean_rank", "loss"),
         ("privacy/epsilon", "epsilon"),
     ):
-        expected = [(row["round"], row[key]) for row in result["curve"] if row[key] is not None]
+        expected = [(row["round"] + 1, row[key]) for row in result["curve"] if row[key] is not None]
         found = [(event.step, event.value) for event in events.Scalars(tag)]
         assert [step for step, _ in found] == [step for step, _ in expected]
         assert [value for _, value in found] == pytest.approx([value for _, value in expected], rel=1e-6)
@@ -42,11 +42,11 @@ def test_the_curve_is_read_back(result, tmp_path):
 def test_every_baseline_is_a_run_with_the_same_tag(result, tmp_path):
     export(result, tmp_path)
     assert sorted(folder.name for folder in tmp_path.iterdir()) == [
-        "device-only", "ease", "ials", "item-knn", "noised-popularity", "palate", "popularity",
+        "device_only", "ease", "ials", "item_knn", "noised_popularity", "palate", "popularity",
     ]  # fmt: skip
     for folder, raw in (("ease", result["baselines"]["ease"]), ("palate", result["metrics"])):
         found = read(tmp_path / folder).Scalars("test/recall_capped@20")
-        assert [event.step for event in found] == [0, 3]
+        assert [event.step for event in found] == [1, 4]
         assert found[0].value == pytest.approx(raw["recall_capped@20"]["mean"], rel=1e-6)
 
 
@@ -55,8 +55,8 @@ def test_eps_and_the_stamp_are_written_in_words(result, tmp_path):
     events = read(tmp_path / "palate")
     words = text(events, "privacy")
     assert words.startswith("NOT FOR RELEASE: seeded noise")
-    assert "unit: user, adjacency: zero-out, accountant: PLD" in words
-    assert '"algorithm": "als"' in text(events, "config")
+    assert "unit: user, adjacency: zero-out, accountant: palate closed form" in words
+    assert '"name": "als"' in text(events, "config")
 
 
 def test_a_run_without_numbers_is_written(tmp_path):

@@ -19,10 +19,11 @@ from palate_common.errors import InputError
 from palate_common.files import write_durably
 from palate_sim.plots.quality import ranking
 from palate_sim.plots.theme import ACCENT, COLOURS, epsilon_axis, finish, label_ends, spread
-from palate_sim.progress.wording import display_name, epsilon_text, primary_metric, qualifiers, stamp
+from palate_sim.progress.wording import display_name, epsilon_text, model_key, primary_metric, qualifiers, stamp
 from palate_sim.templates import environment
 
-_REFERENCES = ("popularity", "noised popularity", "ease", "off")
+_REFERENCES = ("popularity", "noised_popularity", "ease", "off")
+_BESIDE = ("popularity", "ease", "off")
 _MARKED = ("palate", "projected")
 
 
@@ -32,7 +33,7 @@ def frontier_of(result: Mapping[str, Any]) -> dict[str, Any] | None:
     if not frontier or not frontier.get("epsilons"):
         return None
     metric = primary_metric(result)
-    means = {name: mean for name, mean, _, _ in ranking(result, metric) if name in _REFERENCES}
+    means = {model_key(name): mean for name, mean, _, _ in ranking(result, metric)}
     known = {
         "metric": metric,
         "users": result.get("users"),
@@ -40,7 +41,8 @@ def frontier_of(result: Mapping[str, Any]) -> dict[str, Any] | None:
         "privacy": qualifiers(result),
         "stamp": stamp(result),
     }
-    return {**known, **means, **{key: value for key, value in frontier.items() if value is not None}}
+    references = {key: means[key] for key in _REFERENCES if key in means}
+    return {**known, **references, **{key: value for key, value in frontier.items() if value is not None}}
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,16 @@ class Curve:
 def curves_of(frontier: Mapping[str, Any]) -> list[Curve]:
     """Palate's curve, the projected ones and the references of a frontier."""
     n, users = len(frontier["epsilons"]), frontier.get("users")
+    known = {model_key(str(key)): value for key, value in frontier.items()}
     curves = [Curve("palate", f"Palate, {users:,} users" if users else "Palate", list(frontier["quality"]), ACCENT)]
     for factor, values in (frontier.get("projected") or {}).items():
         label = f"projected, {users * int(factor):,} users" if users else f"projected, {factor}× users"
         curves.append(Curve("projected", label, list(values), COLOURS["projected"], "7 4"))
     for key in _REFERENCES:
-        value = frontier.get(key)
+        value = known.get(key)
         if value is not None:
             values = list(value) if isinstance(value, Sequence) else [float(value)] * n
-            label = "no privacy (dp off)" if key == "off" else display_name(key)
-            curves.append(Curve(key, label, values, COLOURS[key], "2 3"))
+            curves.append(Curve(key, display_name(key), values, COLOURS[key], "2 3"))
     return curves
 
 
@@ -99,7 +101,10 @@ def _bounds(values: Sequence[float]) -> tuple[float, float]:
 
 
 def projection(result: Mapping[str, Any]) -> go.Figure:
-    """What more users would buy: the same data under the noise that a larger population would need."""
+    """What more users would buy: the same data under the noise that a larger population would need.
+
+    Beside it what the run holds of popularity, EASE, and the same algorithm without privacy.
+    """
     metric = primary_metric(result)
     rows = [row for row in result.get("projection") or [] if row.get(metric) is not None]
     figure = go.Figure()
@@ -116,7 +121,7 @@ def projection(result: Mapping[str, Any]) -> go.Figure:
     )  # fmt: skip
     ends = []
     for name, mean, _, _ in ranking(result, metric):
-        if name in ("popularity", "ease"):
+        if name in _BESIDE:
             figure.add_hline(y=mean, line={"color": COLOURS[name], "dash": "dot", "width": 1.8})
             ends.append((display_name(name), mean, COLOURS[name]))
     low, high = _bounds([*values, *(mean for _, mean, _ in ends)])
@@ -135,7 +140,7 @@ def svg_frontier(frontier: Mapping[str, Any], path: Path) -> Path:
 
     Args:
         frontier: `epsilons`, `quality`, optional `projected` {factor: values}; as `frontier_of(result)` gives it also
-            `users`, `name`, `metric`, `privacy` and the references `popularity`, `noised popularity`, `ease`, `off`
+            `users`, `name`, `metric`, `privacy` and the references `popularity`, `noised_popularity`, `ease`, `off`
             (a number, or one for each eps).
         path: the file to write, replaced in one step.
 
@@ -159,7 +164,7 @@ def svg_frontier(frontier: Mapping[str, Any], path: Path) -> Path:
     labels = spread([row(curve.values[-1]) for curve in curves], [18.0] * len(curves))
     drawn = [
         {
-            "curve": curve, "class": curve.key.replace(" ", "-"), "dots": curve.key in _MARKED, "y": f"{y:.1f}",
+            "curve": curve, "class": curve.key, "dots": curve.key in _MARKED, "y": f"{y:.1f}",
             "points": [(f"{x:.1f}", f"{row(value):.1f}") for x, value in zip(column, curve.values, strict=True)],
         }
         for curve, y in zip(curves, labels, strict=True)

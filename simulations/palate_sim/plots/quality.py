@@ -7,17 +7,20 @@ Place in the path: drawn from `metrics`, `baselines`, `by_decile` and `by_group`
 Text from data is escaped, because plotly reads text as HTML.
 """
 
+import math
+import re
 from collections.abc import Mapping
 from html import escape
 from typing import Any
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
-from palate_sim.plots.theme import ACCENT, INK, colour_of, finish, label_ends
-from palate_sim.progress.wording import display_name, point, primary_metric
+from palate_sim.plots.theme import ACCENT, INK, colour_of, elide, finish, label_ends
+from palate_sim.progress.wording import display_name, is_private, model_key, point, primary_metric
 
 # What a model was allowed to read decides its colour in the comparison: that is the fair way to read it.
-_READS = {"palate": "Palate", "noised popularity": "same privacy budget", "device-only": "alone on each device"}
+_READS = {"palate": "Palate", "noised_popularity": "same privacy budget", "device_only": "alone on each device"}
+MOST_GROUPS = 20
 _RAW = "reads everybody's history, no privacy"
 _READ_COLOURS = {"Palate": ACCENT, "same privacy budget": "#7fb2e0", "alone on each device": "#1d9a80", _RAW: "#8f959e"}
 
@@ -36,22 +39,24 @@ def quality(result: Mapping[str, Any], metric: str | None = None) -> go.Figure:
     rows = ranking(result, metric)
     top = max((high for _, _, _, high in rows), default=1.0) or 1.0
     figure = go.Figure()
+    own = "Palate" if is_private(result) else "Palate, without privacy"
     for reads, colour in _READ_COLOURS.items():
-        some = [row for row in rows if _READS.get(row[0], _RAW) == reads]
+        some = [row for row in rows if _READS.get(model_key(row[0]), _RAW) == reads]
         if not some:
             continue
-        names = [escape(display_name(row[0])) for row in some]
+        names = [elide(display_name(row[0])) for row in some]
         means = [row[1] for row in some]
         up, down = [row[3] - row[1] for row in some], [row[1] - row[2] for row in some]
         figure.add_bar(
-            y=names, x=means, orientation="h", name=reads, marker={"color": colour, "cornerradius": 3},
+            y=names, x=means, orientation="h", name=own if reads == "Palate" else reads,
+            marker={"color": colour, "cornerradius": 3},
             error_x={"array": up, "arrayminus": down, "color": INK, "thickness": 1.4, "width": 4},
             hovertemplate="%{y}: %{x:.4f}<extra></extra>",
         )  # fmt: skip
         for name, row in zip(names, some, strict=True):
             text = f"<b>{row[1]:.3f}</b>" if row[0] == "palate" else f"{row[1]:.3f}"
             figure.add_annotation(x=row[3], y=name, text=text, xanchor="left", xshift=5, showarrow=False)
-    order = [escape(display_name(row[0])) for row in rows][::-1]
+    order = [elide(display_name(row[0])) for row in rows][::-1]
     figure.update_xaxes(
         title_text=f"{escape(metric)}<br>test users, higher is better", range=[0, top * 1.24], showgrid=True
     )
@@ -69,43 +74,78 @@ def decile_metric(result: Mapping[str, Any]) -> str | None:
     return metric if any(metric in model for model in models) else str(next(iter(models[0])))
 
 
+def activity(result: Mapping[str, Any]) -> list[str]:
+    """How much history the users of each decile brought, "20 to 31"; empty where the run doesn't say."""
+    ends = [str(part.get("history", "")).partition("-") for part in result.get("activity") or []]
+    return [low if low == high or not high else f"{low} to {high}" for low, _, high in ends]
+
+
 def deciles(result: Mapping[str, Any]) -> go.Figure:
-    """Quality by how active a test user is: ten equal groups, from the fewest events to the most."""
+    """Quality by how active a test user is: up to ten groups of about equal size, from the fewest events to the most.
+
+    Users of equal activity are never parted, so that short histories give fewer groups.
+    """
     metric, figure, ends = decile_metric(result), go.Figure(), []
     for index, (model, metrics) in enumerate((result.get("by_decile") or {}).items()):
         values = metrics.get(metric)
         if not values:
             continue
-        colour, text = colour_of(model, index), escape(display_name(model))
+        colour, text = colour_of(model, index), elide(display_name(model))
         steps = list(range(1, len(values) + 1))
         figure.add_scatter(
-            x=steps, y=values, mode="lines+markers", name=text, hovertemplate="decile %{x}: %{y:.4f}",
+            x=steps, y=values, mode="lines+markers", name=text, hovertemplate="group %{x}: %{y:.4f}",
             line={"color": colour, "width": 3 if model == "palate" else 1.8},
         )  # fmt: skip
         known = [value for value in values if value is not None]
         if known:
             ends.append((text, known[-1], colour))
     every = [value for trace in figure.data for value in trace.y if value is not None]
-    label_ends(figure, ends, max(every, default=1.0) or 1.0)
-    figure.update_xaxes(dtick=1, title_text="activity decile (1 = fewest events)")
-    figure.update_yaxes(title_text=escape(str(metric)), rangemode="tozero")
-    return finish(figure, result)
+    top = (max(every, default=1.0) or 1.0) * 1.06
+    label_ends(figure, ends, top, 360)
+    count, known = max((len(trace.y) for trace in figure.data), default=0), activity(result)
+    if len(known) == count:
+        ticks = {"tickvals": list(range(1, count + 1)), "ticktext": [text.replace(" to ", "–") for text in known]}
+        figure.update_xaxes(title_text="items in the history that was given, fewest to most", **ticks)
+    else:
+        figure.update_xaxes(dtick=1, title_text="activity decile (1 = fewest events)")
+    figure.update_xaxes(range=[0.8, count + 0.2] if count > 1 else None)
+    figure.update_yaxes(title_text=escape(str(metric)), range=[0, top])
+    return finish(figure, result, 360)
 
 
 def group_points(result: Mapping[str, Any], key: str) -> list[tuple[str, float, float, float]]:
-    """One grouping as (value, mean, low, high), in the order of the data."""
+    """One grouping as (value, mean, low, high), by the first number in the name, then by name."""
     metric = primary_metric(result)
     values = (result.get("by_group") or {}).get(key) or {}
-    return [(str(name), *found) for name, raw in values.items() if (found := point(raw, metric))]
+    return [(str(name), *found) for name in sorted(values, key=_place) if (found := point(values[name], metric))]
+
+
+def _place(name: str) -> tuple[float, bool, str]:
+    """Where a group stands: "under 18" before "18-24" before "25-34", and names without a number last."""
+    number = re.search(r"\d+", str(name))
+    return float(number.group()) if number else math.inf, bool(re.match(r"\s*\d", str(name))), str(name)
+
+
+def shown_groups(result: Mapping[str, Any], key: str) -> list[tuple[str, float, float, float]]:
+    """The groups there is room for: the first of them by their number of users, in their order."""
+    rows, users = group_points(result, key), (result.get("by_group") or {}).get(key) or {}
+
+    def size(name: str) -> int:
+        raw = users.get(name)
+        return int(raw.get("users") or 0) if isinstance(raw, Mapping) else 0
+
+    kept = {name for name, *_ in sorted(rows, key=lambda row: -size(row[0]))[:MOST_GROUPS]}
+    return [row for row in rows if row[0] in kept]
 
 
 def groups(result: Mapping[str, Any], key: str) -> go.Figure:
     """Quality for each value of one user attribute, as points with their intervals."""
-    rows = group_points(result, key)
+    rows = shown_groups(result, key)
+    names = [elide(name) for name, *_ in rows]
     figure = go.Figure()
     figure.add_scatter(
-        y=[escape(name) for name, *_ in rows], x=[mean for _, mean, _, _ in rows], mode="markers",
-        marker={"color": ACCENT, "size": 11}, hovertemplate="%{y}: %{x:.4f}<extra></extra>",
+        y=list(range(len(rows))), x=[mean for _, mean, _, _ in rows], mode="markers",
+        marker={"color": ACCENT, "size": 11}, text=names, hovertemplate="%{text}: %{x:.4f}<extra></extra>",
         error_x={
             "array": [high - mean for _, mean, _, high in rows], "arrayminus": [mean - low for _, mean, low, _ in rows],
             "color": ACCENT, "thickness": 1.6, "width": 4,
@@ -118,5 +158,6 @@ def groups(result: Mapping[str, Any], key: str) -> go.Figure:
             annotation_position="top", annotation_font_color=INK,
         )  # fmt: skip
     figure.update_xaxes(title_text=escape(primary_metric(result)), rangemode="tozero", showgrid=True)
-    figure.update_yaxes(range=[len(rows) - 0.5, -0.5], title_text=escape(key))
+    ticks = {"tickvals": list(range(len(rows))), "ticktext": names}
+    figure.update_yaxes(range=[len(rows) - 0.5, -0.5], title_text=elide(key), **ticks)
     return finish(figure, result, 130 + 34 * max(len(rows), 1))

@@ -13,15 +13,18 @@ import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ship
 from plotly.subplots import make_subplots  # type: ignore[import-untyped]  # as above
 
 from palate_sim.plots.theme import ACCENT, COLOURS, RED, epsilon_axis, finish
-from palate_sim.progress.wording import epsilon_text, primary_metric
+from palate_sim.progress.wording import accountant_text, algorithm_of, epsilon_text, first_round, primary_metric
 
-_ROUND = "round (0 = noised popularity)"
+RANK = "mean rank of held-out items (0 first, 1 last)"
 
 
 def rounds(result: Mapping[str, Any]) -> go.Figure:
-    """Validation quality and, where it is known, loss after each round; two panels, no second axis."""
+    """Validation quality and, where it is known, loss after each round; two panels, no second axis.
+
+    The loss is the mean percentile rank of what validation users held out: 0 at the top of the list, 1 at its end.
+    """
     curve, metric = result.get("curve") or [], primary_metric(result)
-    panels = [(metric, f"{escape(metric)}, validation", ACCENT), ("loss", "training loss", COLOURS["ease"])]
+    panels = [(metric, f"{escape(metric)}, validation", ACCENT), ("loss", f"{RANK}, validation", COLOURS["ease"])]
     panels = [panel for panel in panels if any(row.get(panel[0]) is not None for row in curve)] or panels[:1]
     titles = [title for _, title, _ in panels]
     figure = make_subplots(rows=len(panels), shared_xaxes=True, vertical_spacing=0.2, subplot_titles=titles)
@@ -29,8 +32,8 @@ def rounds(result: Mapping[str, Any]) -> go.Figure:
     for place, (key, _, colour) in enumerate(panels, start=1):
         known = [row for row in curve if row.get(key) is not None]
         figure.add_scatter(
-            x=[row["round"] for row in known], y=[row[key] for row in known], mode="lines+markers", row=place, col=1,
-            line={"color": colour, "width": 2.5}, hovertemplate="round %{x}: %{y:.4f}<extra></extra>",
+            x=[row["round"] + 1 for row in known], y=[row[key] for row in known], mode="lines+markers",
+            row=place, col=1, line={"color": colour, "width": 2.5}, hovertemplate="round %{x}: %{y:.4f}<extra></extra>",
         )  # fmt: skip
     _round_axis(figure, result, len(panels))
     return finish(figure, result, 110 + 130 * len(panels))
@@ -40,7 +43,13 @@ def _round_axis(figure: go.Figure, result: Mapping[str, Any], row: int | None = 
     """Whole rounds on the lowest axis."""
     step = 1 if len(result.get("curve") or []) < 15 else None
     place = {} if row is None else {"row": row, "col": 1}
-    figure.update_xaxes(dtick=step, title_text=_ROUND, **place)
+    figure.update_xaxes(dtick=step, title_text=_round_title(result), **place)
+
+
+def _round_title(result: Mapping[str, Any]) -> str:
+    """Rounds are counted from 1; the first releases popularity where the algorithm is known to do so."""
+    first = first_round(algorithm_of(result))
+    return f"round (1 = {'' if result.get('dp') == 'off' else 'noised '}{first})" if first else "round"
 
 
 def spending(result: Mapping[str, Any]) -> go.Figure:
@@ -48,7 +57,7 @@ def spending(result: Mapping[str, Any]) -> go.Figure:
     curve = [row for row in result.get("curve") or [] if row.get("epsilon") is not None]
     figure = go.Figure()
     figure.add_bar(
-        x=[r["round"] for r in curve], y=[r["epsilon"] for r in curve], marker={"color": ACCENT, "cornerradius": 3},
+        x=[r["round"] + 1 for r in curve], y=[r["epsilon"] for r in curve], marker={"color": ACCENT, "cornerradius": 3},
         text=[epsilon_text(r["epsilon"]) for r in curve], textposition="auto", cliponaxis=False,
         insidetextfont={"color": "#fff"}, hovertemplate="after round %{x}: ε %{y:.4f}<extra></extra>",
     )  # fmt: skip
@@ -60,23 +69,23 @@ def spending(result: Mapping[str, Any]) -> go.Figure:
         )  # fmt: skip
     top = max([*(r["epsilon"] for r in curve), asked or 0.0], default=1.0)
     _round_axis(figure, result)
-    figure.update_xaxes(title_text=epsilon_axis(_ROUND, result))
+    figure.update_xaxes(title_text=epsilon_axis(_round_title(result), result))
     figure.update_yaxes(title_text="ε spent so far", range=[0, top * 1.18 or 1])
     return finish(figure, result, 300)
 
 
 def costs(result: Mapping[str, Any]) -> go.Figure:
-    """Seconds of the whole run and kilobytes of one client, as two small panels with their own units."""
-    times = {"wall clock": "wall", "CPU": "cpu", "CPU, training": "train_cpu"}
+    """Seconds, and kilobytes of one installation over the whole run, as two small panels with their own units."""
+    times = {"whole run": "wall", "whole run, CPU": "cpu", "training, CPU": "train_cpu"}
     seconds = {label: result["seconds"][key] for label, key in times.items() if key in (result.get("seconds") or {})}
     traffic = result.get("bytes_per_client") or {}
     kilobytes = {
-        label: traffic[key] / 1000 for label, key in {"upload": "up", "download": "down"}.items() if key in traffic
+        label: traffic[key] / 1000 for label, key in {"sent": "up", "received": "down"}.items() if key in traffic
     }
     panels = [(unit, rows) for unit, rows in (("s", seconds), ("kB", kilobytes)) if rows]
     if not panels:
         return finish(go.Figure(), result, 200)
-    titles = {"s": "seconds, all processes", "kB": "kB, one client"}
+    titles = {"s": "seconds, all processes", "kB": "kB, one installation, the whole run"}
     heights = [len(rows) for _, rows in panels]
     figure = make_subplots(rows=len(panels), cols=1, vertical_spacing=0.42 / len(panels), row_heights=heights)
     for row, (unit, values) in enumerate(panels, start=1):
@@ -106,7 +115,8 @@ def delta_curve(card: Mapping[str, Any], result: Mapping[str, Any]) -> go.Figure
             x=[epsilon], y=[delta], mode="markers+text", marker={"color": RED, "size": 10}, textposition="top right",
             text=[f"claimed: ε = {epsilon_text(epsilon)}"], textfont={"color": RED}, hoverinfo="skip", cliponaxis=False,
         )  # fmt: skip
-    said = {**result, **{key: card[key] for key in ("unit", "adjacency", "accountant") if card.get(key)}, "delta": None}
+    said = {**{key: card[key] for key in ("unit", "adjacency") if card.get(key)}, **result, "delta": None}
+    said |= {"accountant": accountant_text(card.get("accountant")) or result.get("accountant")}
     figure.update_xaxes(title_text=epsilon_axis("ε", said), rangemode="tozero")
     figure.update_yaxes(type="log", title_text="δ", exponentformat="power", dtick=2)
     return finish(figure, result, 300)

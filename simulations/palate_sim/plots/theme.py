@@ -15,7 +15,7 @@ from typing import Any
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
-from palate_sim.progress.wording import qualifiers, stamp
+from palate_sim.progress.wording import clean, model_key, qualifiers, stamp
 
 INK, LINES, RED = "#757b85", "rgba(128,134,145,0.22)", "#d64545"
 ACCENT = "#2b7bd8"
@@ -23,11 +23,15 @@ COLOURS = {
     "palate": ACCENT,
     "projected": "#1d9a80",
     "popularity": "#808791",
-    "noised popularity": "#5e9bd0",
+    "noised_popularity": "#5e9bd0",
     "ease": "#d0741c",
+    "ials": "#c2548a",
+    "item_knn": "#8a8f3c",
+    "device_only": "#1d9a80",
     "off": "#a06cc4",
 }
-_MORE = ("#c2548a", "#8a8f3c", "#6c7ae0")
+_MORE = ("#6c7ae0", "#b0563f", "#4f8f9e")
+LONGEST = 26  # letters of a name from data that a figure has room for
 
 
 def template() -> go.layout.Template:
@@ -58,7 +62,13 @@ def finish(figure: go.Figure, result: Mapping[str, Any], height: int = 320) -> g
 
 def colour_of(model: str, index: int = 0) -> str:
     """The colour of a model, the same in every line figure."""
-    return COLOURS.get(model, _MORE[index % len(_MORE)])
+    return COLOURS.get(model_key(model), _MORE[index % len(_MORE)])
+
+
+def elide(text: str) -> str:
+    """A name from data, short enough for an axis, as HTML that can't be anything but text."""
+    text = clean(text)
+    return escape(text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…")
 
 
 def spread(values: Sequence[float], heights: Sequence[float]) -> list[float]:

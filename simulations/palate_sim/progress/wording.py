@@ -55,6 +55,13 @@ def display_name(model: str) -> str:
     return _NAMES.get(model_key(model), model)
 
 
+def algorithm_of(result: Mapping[str, Any]) -> str | None:
+    """The algorithm's name, from the run's configuration."""
+    named = (result.get("config") or {}).get("algorithm")
+    name = named.get("name") if isinstance(named, Mapping) else named
+    return None if name is None else str(name)
+
+
 def first_round(algorithm: Any) -> str | None:
     """What an algorithm's first round releases, where that is known: popularity."""
     return "popularity" if algorithm in _POPULARITY_FIRST else None

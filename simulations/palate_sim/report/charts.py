@@ -15,9 +15,23 @@ from markupsafe import Markup
 
 from palate_sim import plots
 from palate_sim.plots.frontier import curves_of
-from palate_sim.plots.quality import decile_metric, group_points, ranking
-from palate_sim.progress.wording import display_name, epsilon_text, is_private, primary_metric, short
+from palate_sim.plots.quality import activity, decile_metric, group_points, ranking, shown_groups
+from palate_sim.plots.rounds import RANK
+from palate_sim.progress.wording import (
+    algorithm_of,
+    display_name,
+    epsilon_text,
+    first_round,
+    is_private,
+    primary_metric,
+    short,
+)
 from palate_sim.report.tables import Rows, bytes_text, seconds_text
+
+_TIMES = {
+    "wall": "whole run", "cpu": "whole run, CPU", "train_wall": "training", "train_cpu": "training, CPU",
+}  # fmt: skip
+_TRAFFIC = {"up": "sent", "down": "received"}
 
 
 @dataclass(frozen=True)
@@ -36,8 +50,23 @@ class Chart:
 def _chart(figure: go.Figure, title: str, caption: str, header: tuple[str, ...], rows: Rows, alt: str = "") -> Chart:
     """Freeze a figure; its JSON can't close the script element it stands in."""
     text = figure.to_json().replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-    said = alt or f"{title}: {'; '.join(' '.join(row) for row in rows[:12])}."
+    said = alt or f"{title}. {'; '.join(' '.join(cell for cell in row if cell) for row in rows[:20])}."
     return Chart(title, caption, said, header, rows, Markup(text), int(figure.layout.height))  # noqa: S704  # escaped above
+
+
+def _lines(figure: go.Figure, title: str, caption: str, header: tuple[str, ...], rows: Rows) -> Chart:
+    """A chart of lines, whose text alternative says where each starts and ends."""
+    return _chart(figure, title, caption, header, rows, _ends(title, header, rows))
+
+
+def _ends(title: str, header: tuple[str, ...], rows: Rows) -> str:
+    """Lines in words: where each starts and ends."""
+    lines = []
+    for column, name in enumerate(header[1:], start=1):
+        known = [row for row in rows if row[column]]
+        if known:
+            lines.append(f"{name} from {known[0][column]} to {known[-1][column]}")
+    return f"{title}, {header[0]} {rows[0][0]} to {rows[-1][0]}: {'; '.join(lines)}."
 
 
 def build(result: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Chart]:
@@ -65,9 +94,10 @@ def _quality(result: Mapping[str, Any]) -> Chart | None:
     if not rows:
         return None
     caption = "Whiskers are 95 % bootstrap intervals over test users."
-    if "noised popularity" in (result.get("baselines") or {}):
+    if "noised_popularity" in (result.get("baselines") or {}):
         caption += " The fair floor is noised popularity, which spends the same budget."
-    caption += " What reads everybody's history shows what giving up privacy would buy."
+    if len(rows) > 1:
+        caption += " What reads everybody's history shows what giving up privacy would buy."
     return _chart(
         plots.quality(result),
         "Quality beside the baselines",
@@ -90,14 +120,15 @@ def _frontier(result: Mapping[str, Any]) -> Chart | None:
         "Each point is a training of its own. Projected: the same histories under the noise that a larger population "
         "would have to share."
     )
-    return _chart(plots.frontier(result), "Quality against ε", caption, ("ε", *(curve.label for curve in curves)), rows)
+    header = ("ε", *(curve.label for curve in curves))
+    return _lines(plots.frontier(result), "Quality against ε", caption, header, rows)
 
 
 def _projection(result: Mapping[str, Any]) -> Chart | None:
     """What more users would buy."""
     metric = primary_metric(result)
     rows: Rows = [
-        (f"{r['users']:,}", f"{r.get('factor', '')} ×", f"{r[metric]:.4f}")
+        (f"{r['users']:,}", f"{r['factor']} ×" if r.get("factor") else "", f"{r[metric]:.4f}")
         for r in result.get("projection") or []
         if r.get(metric) is not None
     ]
@@ -105,9 +136,10 @@ def _projection(result: Mapping[str, Any]) -> Chart | None:
         return None
     caption = (
         "A projection, not a measurement: the same histories, with the noise that so many users would have to share. "
-        "New users would also bring new signal, which is not counted."
+        "New users would also bring new signal, which is not counted. The first point has noise of its own: it "
+        "need not equal the run's figure."
     )
-    return _chart(
+    return _lines(
         plots.projection(result), "What more users would buy at the same ε", caption, ("users", "factor", metric), rows
     )
 
@@ -117,31 +149,31 @@ def _rounds(result: Mapping[str, Any]) -> Chart | None:
     metric = primary_metric(result)
     curve = result.get("curve") or []
     rows: Rows = [
-        tuple(
-            str(row.get(k)) if k == "round" else "" if row.get(k) is None else f"{row[k]:.4f}"
-            for k in ("round", metric, "loss")
-        )
+        (str(row["round"] + 1), *("" if row.get(k) is None else f"{row[k]:.4f}" for k in (metric, "loss")))
         for row in curve
     ]
     if not any(row[1] or row[2] for row in rows):
         return None
-    caption = "Measured on validation users, for whom there is no guarantee."
-    return _chart(
-        plots.rounds(result), "Quality over the rounds", caption, ("round", f"{metric}, validation", "loss"), rows
+    caption = "Measured on what was held out for validation, for which there is no guarantee."
+    if any(row[2] for row in rows):
+        caption += " Mean rank: how far down the ranking those items stand on average; a random order gives 0.5."
+    return _lines(
+        plots.rounds(result), "Quality over the rounds", caption, ("round", f"{metric}, validation", RANK), rows
     )
 
 
 def _spending(result: Mapping[str, Any]) -> Chart | None:
     """Cumulative eps."""
     rows: Rows = [
-        (str(row.get("round")), epsilon_text(row["epsilon"]))
+        (str(row["round"] + 1), epsilon_text(row["epsilon"]))
         for row in result.get("curve") or []
         if row.get("epsilon") is not None
     ]
     if not rows or not is_private(result):
         return None
-    caption = "Everything released up to that round, round 0 included."
-    return _chart(plots.spending(result), "ε spent, round by round", caption, ("round", "ε spent so far"), rows)
+    what = first_round(algorithm_of(result))
+    caption = f"Everything released up to that round{f', {what} included' if what else ''}."
+    return _lines(plots.spending(result), "ε spent, round by round", caption, ("round", "ε spent so far"), rows)
 
 
 def _deciles(result: Mapping[str, Any]) -> Chart | None:
@@ -150,44 +182,75 @@ def _deciles(result: Mapping[str, Any]) -> Chart | None:
     models = {name: values[metric] for name, values in (result.get("by_decile") or {}).items() if values.get(metric)}
     if not models:
         return None
-    count = max(len(values) for values in models.values())
+    count, labels = max(len(values) for values in models.values()), activity(result)
     rows: Rows = [
-        (str(i + 1), *("" if i >= len(v) or v[i] is None else f"{v[i]:.4f}" for v in models.values()))
+        (
+            labels[i] if len(labels) == count else str(i + 1),
+            *("" if i >= len(v) or v[i] is None else f"{v[i]:.4f}" for v in models.values()),
+        )
         for i in range(count)
     ]
+    groups = f"{count} groups of about equal size" if count > 1 else "one group"
     caption = (
-        "Test users in ten equal groups by how much history they brought: it shows a model that helps only the busiest."
+        f"Test users in {groups}, by how many items of their history were given, fewest first: it shows a model that "
+        "helps only the busiest."
     )
-    return _chart(plots.deciles(result), "Quality by activity", caption, ("decile", *map(display_name, models)), rows)
+    if 1 < count < 10:
+        caption += " Users with equally much are never parted, so there are fewer than ten."
+    return _lines(
+        plots.deciles(result),
+        "Quality by activity",
+        caption,
+        ("items given" if len(labels) == count else "decile", *map(display_name, models)),
+        rows,
+    )
 
 
 def _group(result: Mapping[str, Any], key: str) -> Chart | None:
     """Quality by one user attribute."""
     rows: Rows = [
-        (name, f"{mean:.4f}", f"{low:.4f}", f"{high:.4f}") for name, mean, low, high in group_points(result, key)
+        (name, _users(result, key, name), f"{mean:.4f}", f"{low:.4f}", f"{high:.4f}")
+        for name, mean, low, high in group_points(result, key)
     ]
     if not rows:
         return None
-    caption = "The attribute is read for this comparison only; it plays no part in training."
+    shown, all_ = len(shown_groups(result, key)), len(rows)
+    caption = "The attribute is read for this comparison only, never in training. Small groups have wide intervals."
+    if shown < all_:
+        caption += f" The {shown} largest of {all_} groups are drawn."
     return _chart(
-        plots.groups(result, key), f"Quality by {key}", caption, (key, primary_metric(result), "low", "high"), rows
+        plots.groups(result, key),
+        f"Quality by {key}",
+        caption,
+        (key, "test users", primary_metric(result), "low", "high"),
+        rows,
     )
+
+
+def _users(result: Mapping[str, Any], key: str, name: str) -> str:
+    """How many test users a group has, where the run says so."""
+    raw = result["by_group"][key].get(name)
+    users = raw.get("users") if isinstance(raw, Mapping) else None
+    return "" if users is None else f"{users:,}"
 
 
 def _costs(result: Mapping[str, Any]) -> Chart | None:
     """Time and traffic."""
     rows: Rows = [
-        (f"{key.replace('_', ' ')} time", seconds_text(value)) for key, value in (result.get("seconds") or {}).items()
+        (_TIMES.get(key, key.replace("_", " ")), seconds_text(value))
+        for key, value in (result.get("seconds") or {}).items()
     ]
     rows += [
-        (f"{key}load of a client", bytes_text(value)) for key, value in (result.get("bytes_per_client") or {}).items()
+        (f"{_TRAFFIC.get(key, key)} by one installation", bytes_text(value))
+        for key, value in (result.get("bytes_per_client") or {}).items()
     ]
     if not rows:
         return None
     return _chart(
         plots.costs(result),
-        "Time and payload",
-        "What one device sends and receives, and what the whole run took on this machine.",
+        "What the run took, and what one installation carries",
+        "Seconds are of this machine, all processes. Bytes are of one installation over the whole run: what it sends "
+        "counted as packed integers of the grid, what it receives as the model of each round.",
         ("what", "amount"),
         rows,
     )
@@ -203,4 +266,4 @@ def _delta(result: Mapping[str, Any], card: Mapping[str, Any]) -> Chart | None:
     caption = (
         "The run satisfies every pair on the line at once; the claim is one of them. A smaller δ costs a larger ε."
     )
-    return _chart(plots.delta_curve(card, result), "The whole guarantee: δ for every ε", caption, ("ε", "δ"), rows)
+    return _lines(plots.delta_curve(card, result), "The whole guarantee: δ for every ε", caption, ("ε", "δ"), rows)

@@ -22,7 +22,9 @@ from palate_common.errors import InputError
 from palate_common.files import write_durably
 from palate_sim.plots.theme import INK
 from palate_sim.progress.wording import is_private, stamp
+from palate_sim.report import card as cards
 from palate_sim.report import charts, sentences, tables
+from palate_sim.report.command import command
 from palate_sim.templates import environment
 
 
@@ -62,17 +64,19 @@ def render(result: Mapping[str, Any], card: Mapping[str, Any]) -> str:
         private=is_private(result),
         name=result.get("name", "an unnamed data set"),
         headline=sentences.headline(result),
+        privacy=sentences.privacy(result),
+        lead=sentences.lead(result),
         meaning=sentences.meaning(result, card),
         key_numbers=tables.key_numbers(result),
         charts=charts.build(result, card),
         metrics_table=tables.every_metric(result),
         data=tables.data(result),
         setting=tables.flatten(result.get("config") or {}),
-        card_facts=tables.card_facts(card),
-        releases=tables.releases(card),
-        exclusions=tables.exclusions(card),
+        card_groups=cards.card_groups(card),
+        releases=cards.releases(card),
+        exclusions=cards.exclusions(card),
         limits=sentences.limits(result),
-        command=sentences.command(result),
+        command=command(result),
         repeatable=sentences.repeatable(result),
         definitions=sentences.definitions(result),
         style=Markup(pages.get_template("report.css.j2").render()),  # noqa: S704  # our own file, without data

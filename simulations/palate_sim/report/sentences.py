@@ -2,18 +2,19 @@
 
 Place in the path: prose for the page, from the numbers of `result.json` and the card.
 
-    for sentence in headline(result):
+    print(headline(result))
+    for sentence in lead(result):
         print(sentence)
 """
 
 import math
-import shlex
 from collections.abc import Mapping
 from statistics import NormalDist
 from typing import Any
 
 from palate_sim.progress.wording import epsilon_line, is_private, point, primary_metric, short
 
+SAME_USERS = frozenset({"leave-last-out", "loo-heldout-excluded", "temporal", "random"})
 _DEFINITIONS = {
     "recall_capped": "hits in the first {k} ÷ min({k}, held-out items)",
     "recall": "hits in the first {k} ÷ held-out items",
@@ -27,45 +28,81 @@ _DEFINITIONS = {
 }
 
 
-def headline(result: Mapping[str, Any]) -> list[str]:
-    """What was trained on whom; how good it is beside popularity and EASE, if measured; the privacy line."""
-    users, items, count = result.get("users"), result.get("items"), result.get("rounds")
-    subject = f"a recommender for {items:,} items" if items is not None else "a recommender"
-    whom = f"the histories of {users:,} users of " if users is not None else ""
-    often = f", in {count} federated round{'' if count == 1 else 's'}" if count is not None else ""
-    trained = f"This simulation trained {subject} on {whom}{result.get('name', 'a log')}{often}."
-    privacy = epsilon_line(result)
-    return [
-        trained,
-        *_quality(result),
-        f"Privacy: {privacy}." if is_private(result) else f"{privacy[0].upper()}{privacy[1:]}.",
+def headline(result: Mapping[str, Any]) -> str:
+    """The one sentence on top: how good the lists are beside popularity's and EASE's, if that was measured."""
+    name, metric = result.get("name", "a log"), primary_metric(result)
+    own = point((result.get("metrics") or {}).get(metric))
+    beside = [
+        f"{_beside(own[0], other[0])} {words}"
+        for key, words in (("popularity", "popularity"), ("ease", "EASE"))
+        if own and (other := point((result.get("baselines") or {}).get(key), metric)) and other[0] > 0
     ]
+    if own is None:
+        return f"Palate was trained on {name}"
+    if not beside:
+        return f"On {name}, Palate reaches {metric} {own[0]:.3f}"
+    return f"On {name}, Palate recommends {' and '.join(beside)} ({metric})"
+
+
+def _beside(own: float, other: float) -> str:
+    """A ratio of two qualities in words that can't be misread; what rounds to nothing is no difference."""
+    percent = round(100 * (own / other - 1))
+    if percent == 0:
+        return "as well as"
+    if own >= 2 * other:
+        return f"{own / other:.1f} times as well as"
+    return f"{abs(percent)}\N{NO-BREAK SPACE}% {'better' if percent > 0 else 'worse'} than"
+
+
+def privacy(result: Mapping[str, Any]) -> str:
+    """The second half of the headline: eps with everything that must stand beside it, or that there is none."""
+    return f"at {epsilon_line(result)}" if is_private(result) else epsilon_line(result)
+
+
+def lead(result: Mapping[str, Any]) -> list[str]:
+    """What was trained on whom, what was measured on whom, and what the figures are."""
+    users, items, count = result.get("users"), result.get("items"), result.get("rounds")
+    subject = f"A recommender for {items:,} items" if items is not None else "A recommender"
+    whom = f" on the histories of {users:,} users" if users is not None else ""
+    often = f", in {count} federated round{'' if count == 1 else 's'}" if count is not None else ""
+    return [f"{subject} was trained{whom}{often}. {_judges(result)}", *_quality(result)]
+
+
+def _judges(result: Mapping[str, Any]) -> str:
+    """Whom the lists were judged on."""
+    told = result.get("split") or {}
+    count = told.get("test_users")
+    if count is None:
+        return ""
+    count -= result.get("left_out") or 0
+    if told.get("name") in SAME_USERS:
+        return f"It was judged on what {count:,} of these users did next or elsewhere, which it never saw."
+    return f"It was judged on {count:,} other users, from a part of their history."
 
 
 def _quality(result: Mapping[str, Any]) -> list[str]:
-    """How good the model is beside what people compare it with; none if nothing was measured."""
+    """The headline metric with its interval, what it is, and the figures it is compared with; none if unmeasured."""
     metric = primary_metric(result)
     own = point((result.get("metrics") or {}).get(metric))
     if own is None:
         return []
-    interval = f", 95 % interval {own[1]:.3f} to {own[2]:.3f}" if own[1] < own[2] else ""
-    stem, _, k = metric.partition("@")
-    sentence = f"On test users its {metric} is {own[0]:.3f}{interval}"
+    stem, _, rest = metric.partition("@")
+    k, _, against = rest.partition("[")
+    interval = f" (95 % interval {own[1]:.3f} to {own[2]:.3f})" if own[1] < own[2] else ""
+    what = f": {_DEFINITIONS[stem].format(k=k or 'k')}" if stem in _DEFINITIONS else ""
     if stem == "recall_capped":
-        sentence = (
-            f"Of the {k} places in a test user's list, or as many as they had held-out items, "
-            f"{100 * own[0]:.1f} % went to items they did choose ({metric} {own[0]:.3f}{interval})"
+        what = (
+            f": of the places in a list of {k} that could hold a held-out item of the user's, {100 * own[0]:.1f} % do"
         )
-    baselines, beside = result.get("baselines") or {}, []
-    for key, note in (("popularity", "exact popularity"), ("noised popularity", "popularity at the same privacy"),
+    sampled = f" Each was ranked against {against.rstrip(']')} only, which flatters every model." if against else ""
+    figures = []
+    for key, note in (("popularity", "exact popularity"), ("noised_popularity", "popularity at the same privacy"),
                       ("ease", "EASE, which reads everybody's history")):  # fmt: skip
-        other = point(baselines.get(key), metric)
-        if other is not None and other[0] > 0 and (is_private(result) or key != "noised popularity"):
-            beside.append(f"{own[0] / other[0]:.2f} × {note} ({other[0]:.3f})")
-    if not beside:
-        return [f"{sentence}."]
-    tail = beside[0] if len(beside) == 1 else f"{', '.join(beside[:-1])} and {beside[-1]}"
-    return [f"{sentence}: {tail}."]
+        other = point((result.get("baselines") or {}).get(key), metric)
+        if other is not None and (is_private(result) or key != "noised_popularity"):
+            figures.append(f"{note} {other[0]:.3f}")
+    beside = f" Beside it: {'; '.join(figures)}." if figures else ""
+    return [f"Its {metric} is {own[0]:.3f}{interval}{what}.{sampled}{beside}"]
 
 
 def meaning(result: Mapping[str, Any], card: Mapping[str, Any]) -> list[str]:
@@ -110,43 +147,12 @@ def limits(result: Mapping[str, Any]) -> list[str]:
         "That a user took part, when, and whether they dropped out: adjacency is zero-out, so what is hidden is "
         "everything in a user's history, not that there is one.",
         "A person with several devices as well as one with one: the unit is one installation; D devices make it D × μ.",
-        "Validation and test users: they have no guarantee. Choosing settings by their metrics is not charged either.",
+        "What was held out for validation and test: no guarantee; choosing settings by its metrics isn't charged.",
         "This report, the baselines, the metrics and the saved split: they are experiment output computed on raw "
         "histories. Only the model and the releases listed on the card are private.",
         "What other ledgers spent: all runs on the same people add up, but only one population's ledger is read.",
         "Against an attacker who breaks AES-256 or the operating system's random source: the noise comes from them.",
     ]
-
-
-def command(result: Mapping[str, Any]) -> str:
-    """The command that repeats the run: `command` where the run recorded it, else rebuilt from its settings."""
-    config = result.get("config") or {}
-    given = result.get("command")
-    if given:
-        return given if isinstance(given, str) else shlex.join(str(part) for part in given)
-    data = config.get("data")
-    words = ["palate", "simulate", "--data", str(data if isinstance(data, str) else result.get("name", "DATA"))]
-    asked = result.get("epsilon_requested") or config.get("epsilon")
-    values = {
-        "epsilon": asked if result.get("dp") != "off" else None,
-        "delta": result.get("delta"),
-        "dp": result.get("dp"),
-        "noise": result.get("noise"),
-    }
-    split = (result.get("split") or {}).get("name")
-    values |= {
-        "algorithm": config.get("algorithm"),
-        "split": split,
-        "rounds": config.get("rounds"),
-        "seed": config.get("seed"),
-    }
-    for key, value in values.items():
-        if isinstance(value, str | int | float):
-            words += [
-                f"--{key}",
-                short(value) if isinstance(value, float) and float(short(value)) == value else str(value),
-            ]
-    return shlex.join(words)
 
 
 def repeatable(result: Mapping[str, Any]) -> str:
@@ -163,7 +169,9 @@ def definitions(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The metrics of the run with what they divide by what."""
     found = []
     for metric in result.get("metrics") or {}:
-        stem, _, k = str(metric).partition("@")
+        stem, _, rest = str(metric).partition("@")
+        k, _, against = rest.partition("[")
         if stem in _DEFINITIONS:
-            found.append((str(metric), _DEFINITIONS[stem].format(k=k or "k")))
+            among = f"; ranked against {against.rstrip(']')} only" if against else ""
+            found.append((str(metric), _DEFINITIONS[stem].format(k=k or "k") + among))
     return found

@@ -1,6 +1,6 @@
-"""The tables of the page: key numbers, every metric, the data, the card.
+"""The tables of the page: key numbers, every metric, the data.
 
-Place in the path: turns the nested dicts of `result.json` and the card into rows of text; the template escapes them.
+Place in the path: turns the nested dicts of `result.json` into rows of text; the template escapes them.
 
     header, rows = every_metric(result)
 """
@@ -9,27 +9,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from palate_sim.plots.quality import ranking
-from palate_sim.progress.wording import display_name, epsilon_text, point, primary_metric, short
+from palate_sim.progress.wording import algorithm_of, display_name, first_round, point, primary_metric, short
 
 Rows = list[tuple[str, ...]]
-_LABELS = {
-    "unit": "privacy unit", "devices_rule": "several devices", "adversary": "protects against", "mu": "μ (Gaussian DP)",
-    "rng": "noise from",
-}  # fmt: skip
-_POPULATION = {
-    "name": "population", "other_runs": "other runs on this population", "spent_epsilon": "ε spent by all of them",
-    "budget_epsilon": "ε budget of the population",
-}  # fmt: skip
-_RELEASES = {
-    "round": "round", "attempt": "attempt", "what": "what", "mu2": "μ²", "sigma": "σ, grid steps",
-    "sensitivity": "sensitivity, grid steps", "sealed": "sealed",
-}  # fmt: skip
 _NOTES = {
     "users": "trained on, one installation each",
     "items": "in the catalogue",
     "interactions": "of training users",
 }
-_APART = frozenset({"guarantee", "delta_curve", "releases", "exclusions", "epsilon", "delta", "population"})
+_WORDS = {
+    "name": "split", "train_users": "training users", "times_missing": "events without a time",
+    "times_out_of_order": "events out of order in time",
+}  # fmt: skip
 
 
 def value_text(value: Any) -> str:
@@ -83,7 +74,9 @@ def key_numbers(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         )
     for key in ("users", "items", "interactions", "rounds"):
         if result.get(key) is not None:
-            tiles.append((key, f"{result[key]:,}", _NOTES.get(key, "after round 0")))
+            what = first_round(algorithm_of(result))
+            note = f"releases, the first {what}" if what else "releases"
+            tiles.append((key, f"{result[key]:,}", _NOTES.get(key, note)))
     spent = result.get("seconds") or {}
     if "wall" in spent:
         tiles.append(
@@ -96,16 +89,11 @@ def key_numbers(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     if result.get("updates_per_cpu_second") is not None:
         tiles.append(("speed", f"{result['updates_per_cpu_second']:,.0f}", "client updates per CPU-second"))
     if result.get("peak_memory_bytes") is not None:
-        tiles.append(("memory", bytes_text(result["peak_memory_bytes"]), "peak, all processes"))
+        tiles.append(("memory", bytes_text(result["peak_memory_bytes"]), "peak of the largest process"))
     traffic = result.get("bytes_per_client") or {}
-    if "up" in traffic:
-        tiles.append(
-            (
-                "upload",
-                bytes_text(traffic["up"]),
-                f"a client; {bytes_text(traffic['down'])} down" if "down" in traffic else "a client",
-            )
-        )
+    for key, label, note in (("up", "sent", "as packed integers"), ("down", "received", "the model, each round")):
+        if key in traffic:
+            tiles.append((label, bytes_text(traffic[key]), f"by one installation in the whole run, {note}"))
     return tiles
 
 
@@ -127,47 +115,13 @@ def data(result: Mapping[str, Any]) -> list[tuple[str, Rows]]:
     parts = (("Repaired while reading", "repairs"), ("Prepared for the experiment", "preparation"), ("Split", "split"))
     found: list[tuple[str, Rows]] = []
     for title, key in parts:
-        rows: Rows = [(_words(row[0]), *row[1:]) for row in flatten(result.get(key) or {})]
+        known = {name: value for name, value in (result.get(key) or {}).items() if value not in (None, [], {})}
+        rows: Rows = [(_WORDS.get(name, words(name)), value) for name, value in flatten(known)]
         if rows:
             found.append((title, rows))
     return found
 
 
-def card_facts(card: Mapping[str, Any]) -> Rows:
-    """The card's entries but for its lists, eps first and never without its qualifiers; nested ones flattened."""
-    rows: Rows = []
-    stated = [f"δ = {short(card['delta'])}"] if card.get("delta") else []
-    stated += [str(card[key]) for key in ("unit", "adjacency", "accountant") if card.get(key)]
-    beside = f" ({', '.join(stated)})" if stated else ""
-    if card.get("epsilon") is not None:
-        rows.append(("ε of this run", epsilon_text(card["epsilon"]) + beside))
-    for name, value in flatten({key: value for key, value in card.items() if key not in _APART}):
-        head, dot, tail = name.partition(".")
-        rows.append((f"{_LABELS.get(head, _words(head))}{dot and ': '}{_words(tail)}", value))
-    population = card.get("population") or {}
-    for key, label in _POPULATION.items():
-        if key in population:
-            spent = key.endswith("epsilon")
-            value = population[key]
-            text = epsilon_text(value) + beside if spent and value is not None else value_text(value)
-            rows.append((label, "no limit set" if spent and value is None else text))
-    return rows
-
-
-def _words(name: str) -> str:
+def words(name: str) -> str:
     """A key as words."""
     return name.replace("_", " ").replace(".", ": ")
-
-
-def releases(card: Mapping[str, Any]) -> tuple[tuple[str, ...], Rows]:
-    """Every charged release with what it cost; keys that this page has no word for come last."""
-    charged = list(card.get("releases") or [])
-    known = [key for key in _RELEASES if any(key in release for release in charged)]
-    keys = [*known, *dict.fromkeys(key for release in charged for key in release if key not in _RELEASES)]
-    rows: Rows = [tuple(value_text(release.get(key, "")) for key in keys) for release in charged]
-    return tuple(_RELEASES.get(key, _words(key)) for key in keys), rows
-
-
-def exclusions(card: Mapping[str, Any]) -> Rows:
-    """What is not charged, and why."""
-    return [(str(entry.get("what", "")), str(entry.get("reason", ""))) for entry in card.get("exclusions") or []]
