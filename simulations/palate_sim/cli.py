@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
 
 import click
 import typer
 
 from palate_common.errors import PalateError
-from palate_sim.commands import data, feasibility, frontier, simulate
+from palate_sim.commands import config, data, feasibility, frontier, simulate
 
 app = typer.Typer(
     name="palate",
@@ -23,11 +26,23 @@ app = typer.Typer(
 app.command("simulate")(simulate.simulate)
 app.command("frontier")(frontier.frontier)
 app.command("feasibility")(feasibility.feasibility)
+app.command("config")(config.config)
 app.add_typer(data.app, name="data")
 
 
+def _version(asked: bool) -> None:
+    """Print the version, if asked for, and end."""
+    if asked:
+        typer.echo(f"palate {version('palate')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _palate() -> None:
+def _palate(
+    asked: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
     """A federated recommender whose privacy can be checked."""
 
 
@@ -38,16 +53,25 @@ def run(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")
     try:
         code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Abort:
         return _say("interrupted", 130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        sys.stderr.write(f"{error.format_message()}\n")
+        return 2
+    except click.UsageError as error:
+        where = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
+        return _say(error.format_message().rstrip(".") + where, 2)
     except click.ClickException as error:
         return _say(error.format_message(), 2)
     except PalateError as error:
         return _say(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _say("interrupted; go on with --resume --out DIR", 130)
     except BrokenPipeError:
+        # What is left in the buffer has no reader: it must not fail again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        return _say(f"the system refused: {error.strerror or error}: {error.filename}", 1)
     return code if isinstance(code, int) else 0
 
 

@@ -10,7 +10,7 @@ Unknown keys are refused, and every value is checked before anything is read or 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
@@ -28,7 +28,7 @@ BASELINES = ("popularity", "noised_popularity", "item_knn", "ease", "ials", "dev
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -81,7 +81,7 @@ class SplitConfig(_Section):
     """How users or events are held out."""
 
     name: str = "strong"
-    """strong, leave-last-out, temporal, random or loo-heldout-excluded."""
+    """strong, leave-last-out, temporal, random, loo-heldout-excluded, user-cold-1, -3 or -10, or item-cold."""
 
 
 class PrivacyConfig(_Section):
@@ -184,7 +184,7 @@ def build_config(tree: Mapping[str, Any]) -> SimulationConfig:
     try:
         config = SimulationConfig.model_validate(tree)
     except ValidationError as error:
-        raise InputError(_one_line(error, "", "Palate", dict(_keys(SimulationConfig)))) from None
+        raise InputError(_one_line(error, "", "Palate", config_keys())) from None
     chosen = config.algorithm
     settings = algorithm_class(chosen.name).Settings
     try:
@@ -260,13 +260,13 @@ _REASONS = {
 """What pydantic calls by the names of Python's types."""
 
 
-def _one_line(error: ValidationError, prefix: str, owner: str, known: Mapping[str, Any]) -> str:
+def _one_line(error: ValidationError, prefix: str, owner: str, known: Iterable[str]) -> str:
     """The first thing wrong, in one line, with the nearest known key for an unknown one."""
     first = error.errors(include_url=False)[0]
     name = ".".join(str(part) for part in first["loc"] if part != "[key]")
     key, got = prefix + name, f"got {first['input']!r:.60}"
     if first["type"] == "extra_forbidden":
-        near = get_close_matches(name, known, 1)
+        near = get_close_matches(name, list(known), 1)
         hint = f"; did you mean `{prefix}{near[0]}`?" if near else ""
         return " ".join(f"`{key}` is not a setting of {owner}, {got}{hint}".split())
     reason = _REASONS.get(first["type"], first["msg"].replace("Input should be", "must be"))

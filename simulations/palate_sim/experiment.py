@@ -7,25 +7,29 @@ Nothing is written before the data is read and found usable, and `result.json` c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from palate_client.contribution import Floors
-from palate_common.accounting import check_delta, check_epsilon, default_delta, mu_of
+from palate_common.accounting import check_delta, check_epsilon, default_delta, mu_of, sigma_for
 from palate_common.algorithms import PublicFacts, make_algorithm
-from palate_common.errors import BudgetError, InputError, PalateError
+from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.interactions import Interactions
 from palate_common.ledger import Ledger
 from palate_common.model import catalogue_hash
 from palate_common.plan import DpMode, Noise
+from palate_server.lock import RunLock
 from palate_server.terms import RunTerms
+from palate_sim.budget import check_budget, check_ledger, set_budget
 from palate_sim.clock import Clock
 from palate_sim.config import SimulationConfig, build_config
 from palate_sim.curve import LearningCurve
-from palate_sim.datasets import Source
+from palate_sim.datasets import Source, is_local
 from palate_sim.engines import Job, OnRelease, Outcome
 from palate_sim.judging import Notify
 from palate_sim.outcome import Trained, write_outcome
@@ -33,6 +37,9 @@ from palate_sim.preparation import Prepared, prepare
 from palate_sim.result import Result
 from palate_sim.run_folder import RunFolder, check_new, create, default_folder
 from palate_sim.versions import versions
+
+NAME = 200
+"""Longest name in a ledger."""
 
 Engine = Callable[[Job, Interactions, OnRelease | None], Outcome]
 
@@ -63,8 +70,8 @@ class Started:
         """
         try:
             return _run(self, notify)
-        except PalateError as error:
-            notify({"event": "failed", "error": str(error)})
+        except Exception as error:
+            notify({"event": "failed", "error": str(error) if isinstance(error, PalateError) else repr(error)})
             raise
 
 
@@ -89,19 +96,19 @@ def start(
     config = _naming(config, source)
     prepared = prepare(config, source)
     path = out or default_folder(prepared.name)
-    population = config.privacy.population or prepared.name
-    ledger_path = (ledger or path.parent / f"{default_name(population)}.ledger.db").resolve()
-    terms = make_terms(config, prepared, population=population, run=path.name)
+    population = (config.privacy.population or prepared.name)[:NAME]
+    beside = path.resolve().parent / f"{default_name(population)}.ledger.db"
+    ledger_path = beside if ledger is None else ledger.resolve()
+    terms = make_terms(config, prepared, population=population, run=path.resolve().name)
+    check_ledger(ledger_path, path, given=ledger is not None)
     check_budget(ledger_path, config, terms)
     facts = {
         "config": config.model_dump(mode="json"),
-        "source": str(Path(source).resolve()) if isinstance(source, (str, Path)) and Path(source).exists() else source,
+        "source": None if source is not None and not isinstance(source, (str, Path)) else _place(config),
         "terms": terms.model_dump(mode="json"),
         "fingerprint": prepared.fingerprint,
         "ledger": str(ledger_path),
     }
-    if not isinstance(facts["source"], str):
-        facts["source"] = None
     return Started(create(path, facts), config, terms, prepared, ledger_path)
 
 
@@ -109,37 +116,47 @@ def _naming(config: SimulationConfig, source: Source | None) -> SimulationConfig
     """The configuration, naming the log that was given in the place of its own."""
     if not isinstance(source, (str, Path)):
         return config
-    known = {"path": str(source)} if Path(source).exists() else {"name": str(source), "path": None}
+    known = {"path": str(source)} if is_local(source) else {"name": str(source), "path": None}
     return config.model_copy(update={"data": config.data.model_copy(update=known)})
 
 
-def resume(out: Path, *, source: Source | None = None, notify: Notify = _silent) -> Result:
-    """Go on with a run that was killed; a finished one is just read.
+def _place(config: SimulationConfig) -> str:
+    """Where the configured log is, whatever folder the run is resumed from."""
+    chosen = config.data.path or config.data.name
+    return str(Path(chosen).resolve()) if is_local(chosen) else chosen
+
+
+def reopen(out: Path, *, source: Source | None = None) -> Started:
+    """A run that was killed, ready to go on where it stopped.
 
     Args:
         out: its run folder.
         source: the same data again, needed if the run was started with a data frame.
-        notify: called with progress events.
 
     Raises:
         InputError: not a run folder, or other data than the run was started with.
+        IntegrityError: its ledger is gone.
         LockedError: another process still runs it.
     """
     folder = RunFolder(out)
     begun = folder.read()
-    if folder.finished:
-        return Result.read(out)
+    RunLock(out).close()
+    ledger = Path(begun["ledger"])
+    if not ledger.exists() and folder.begun:
+        raise IntegrityError(f"the ledger must hold what the run has spent, got none at {ledger}: put it back")
     config = build_config(begun["config"])
+    if source is None and begun["source"] is None:
+        raise InputError("`--resume` can't read a data frame again: palate_sim.experiment.reopen(out, source=frame)")
     prepared = prepare(config, begun["source"] if source is None else source)
     if prepared.fingerprint != begun["fingerprint"]:
         raise InputError("`--resume` needs the data that the run was started with, got other interactions")
-    terms = RunTerms.model_validate(begun["terms"])
-    return Started(folder, config, terms, prepared, Path(begun["ledger"])).run(notify)
+    return Started(folder, config, RunTerms.model_validate(begun["terms"]), prepared, ledger)
 
 
 def default_name(population: str) -> str:
     """A population's name as a file name."""
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in population).strip("-.") or "population"
+    safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in population)
+    return safe[:60].strip("-.") or "population"
 
 
 def make_terms(config: SimulationConfig, prepared: Prepared, *, population: str, run: str) -> RunTerms:
@@ -154,10 +171,16 @@ def make_terms(config: SimulationConfig, prepared: Prepared, *, population: str,
         mu=None if epsilon is None else mu_of(epsilon=epsilon, delta=delta),
         seed=config.seed,
     )
-    make_algorithm(config.algorithm.name, config.algorithm.settings, facts)
+    learner = make_algorithm(config.algorithm.name, config.algorithm.settings, facts)
+    if facts.mu is not None:
+        _check_spendable(config, facts.mu, learner.shares)
+    if privacy.cohort_floor > facts.n_users:
+        raise InputError(
+            f"`privacy.cohort_floor` must be at most the {facts.n_users} training users, got {privacy.cohort_floor}"
+        )
     return RunTerms(
         population=population,
-        run=f"{run}-{datetime.now(UTC):%Y%m%dT%H%M%S}",
+        run=f"{run[: NAME // 2]}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}",
         algorithm=config.algorithm.name,
         settings=config.algorithm.settings,
         facts=facts,
@@ -172,6 +195,17 @@ def make_terms(config: SimulationConfig, prepared: Prepared, *, population: str,
     )
 
 
+def _check_spendable(config: SimulationConfig, mu: float, shares: Sequence[float]) -> None:
+    """Refuse a budget that needs more noise than the grid holds, before anything is charged."""
+    try:
+        for share in shares:
+            sigma_for(mu_r=mu * math.sqrt(share), sensitivity=config.privacy.grid)
+    except InputError as error:
+        raise InputError(
+            f"`privacy.epsilon` must be larger for {len(shares)} round(s), got {config.privacy.epsilon:g}: {error}"
+        ) from None
+
+
 def check_engine(config: SimulationConfig) -> None:
     """Refuse an engine that is not installed, before anything is read.
 
@@ -182,36 +216,6 @@ def check_engine(config: SimulationConfig) -> None:
         from palate_sim.engines.launch import require_flower
 
         require_flower()
-
-
-def check_budget(path: Path, config: SimulationConfig, terms: RunTerms) -> None:
-    """Refuse a run that its population can't pay for, before its folder is made.
-
-    Raises:
-        BudgetError: not enough is left for this run, or the budget would be raised.
-        InputError: the ledger is another population's, or can't be read.
-    """
-    lifetime = config.privacy.lifetime_epsilon
-    limits = [] if lifetime is None else [mu_of(epsilon=lifetime, delta=terms.delta) ** 2]
-    spent = 0.0
-    if path.exists():
-        with Ledger(path, population=terms.population) as ledger:
-            budgets = [entry.mu2 for entry in ledger.entries() if entry.kind == "budget"]
-            spent, limits = ledger.spent(), limits + budgets[-1:]
-    needed = float(terms.facts.mu or 0.0) ** 2
-    if limits and spent + needed * (1 - 1e-9) > min(limits):
-        raise BudgetError(
-            f"the population {terms.population!r} has spent mu^2 {spent:.4g} of {min(limits):.4g}, and this run needs "
-            f"{needed:.4g}: ask for a smaller epsilon"
-        )
-
-
-def _set_budget(ledger: Ledger, config: SimulationConfig, terms: RunTerms) -> None:
-    """Enter the population's lifetime budget, if the run names one."""
-    lifetime = config.privacy.lifetime_epsilon
-    if lifetime is not None:
-        mu2 = mu_of(epsilon=lifetime, delta=terms.delta) ** 2
-        ledger.set_budget(mu2=mu2, epsilon=lifetime, delta=terms.delta)
 
 
 def _run(started: Started, notify: Notify) -> Result:
@@ -231,7 +235,7 @@ def _run(started: Started, notify: Notify) -> Result:
     )
     rounds = len(make_algorithm(terms.algorithm, terms.settings, terms.facts).shares)
     with Ledger(started.ledger, population=terms.population) as ledger:
-        _set_budget(ledger, config, terms)
+        set_budget(ledger, config, terms)
         curve = LearningCurve(
             ledger, prepared.split, config, notify, delta=terms.delta, last=rounds - 1, events=folder.events
         )

@@ -2,7 +2,6 @@
 
 run.json        configuration and data fingerprint, written first; makes the folder a run folder
 key             the run-local release key (mode 0600)
-shards.npz      training histories of the simulated devices, removed when the run ends
 devices.db      the simulated devices' own ledger
 releases/ model/ ledger.json privacy_card.json result.json report.html events.jsonl
 """
@@ -13,6 +12,7 @@ import json
 import re
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,9 @@ from palate_common.canonical import canonical_json
 from palate_common.errors import InputError
 from palate_common.files import write_durably
 from palate_common.signing import SigningKey
+
+FACTS = frozenset({"config", "source", "terms", "fingerprint", "ledger"})
+"""What `run.json` holds."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,21 @@ class RunFolder:
             InputError: not the folder of a run.
         """
         try:
-            started: dict[str, Any] = json.loads(self.run_file.read_text(encoding="utf-8"))
+            started = json.loads(self.run_file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            raise InputError(f"`--resume` needs a run folder with its run.json, got {self.path}") from None
+            started = None
+        if not isinstance(started, dict) or not started.keys() >= FACTS:
+            raise InputError(f"`--resume` needs a run folder with its run.json, got {self.path}")
         return started
 
     def write(self, name: str, data: bytes) -> None:
         """Write one file, whole or not at all."""
         write_durably(self.path / name, data)
+
+    @property
+    def begun(self) -> bool:
+        """Whether devices may have been asked, and so something charged."""
+        return (self.path / "devices.db").exists()
 
     @property
     def finished(self) -> bool:
@@ -69,7 +79,7 @@ class RunFolder:
 
 def default_folder(name: str) -> Path:
     """runs/<name>-<UTC time>."""
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "run"
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:60].strip("-.") or "run"
     return Path("runs") / f"{safe}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
@@ -77,14 +87,18 @@ def check_new(path: Path) -> None:
     """Refuse a folder that holds something else, before anything is computed.
 
     Raises:
-        InputError: a file, a folder with content, or not writable.
+        InputError: a file, a folder with content, or no path.
     """
-    if path.is_dir():
-        if RunFolder(path).run_file.exists():
-            raise InputError(f"`--out` holds a run already; use --resume to go on with it, or another folder: {path}")
-        if any(path.iterdir()):
-            raise InputError(f"`--out` must be a new or empty folder, got one with other content: {path}")
-    elif path.exists():
+    try:
+        folder, there = path.is_dir(), path.exists()
+        empty = not folder or not any(path.iterdir())
+    except (OSError, ValueError) as error:
+        raise InputError(f"`--out` must be a folder to write to, got {_shown(path)}: {_reason(error)}") from None
+    if folder and RunFolder(path).run_file.exists():
+        raise InputError(f"`--out` holds a run already; use --resume to go on with it, or another folder: {path}")
+    if not empty:
+        raise InputError(f"`--out` must be a new or empty folder, got one with other content: {path}")
+    if there and not folder:
         raise InputError(f"`--out` must be a folder, got a file: {path}")
 
 
@@ -92,14 +106,29 @@ def create(path: Path, started: Mapping[str, Any]) -> RunFolder:
     """Make a run folder with its key; `run.json` comes last, so that a folder with it is complete.
 
     Raises:
-        InputError: not writable, or in use.
+        InputError: not writable, or in use; nothing is left of it.
     """
     check_new(path)
-    folder = RunFolder(path)
+    folder, facts = RunFolder(path), canonical_json(dict(started))
+    made = [part for part in (path, *path.parents) if not part.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
         SigningKey.generate().save(folder.key_file)
-        folder.write("run.json", canonical_json(dict(started)))
-    except OSError as error:
-        raise InputError(f"`--out` must be writable, got {path}: {error.strerror}") from None
+        folder.write(folder.run_file.name, facts)
+    except (OSError, InputError) as error:
+        for part in made:
+            with suppress(OSError):
+                part.rmdir()
+        raise InputError(f"`--out` must be writable, got {_shown(path)}: {_reason(error)}") from None
     return folder
+
+
+def _shown(path: Path) -> str:
+    """A path, fit for a message."""
+    text = repr(str(path))
+    return text if len(text) < 120 else f"{text[:100]}...'"
+
+
+def _reason(error: Exception) -> str:
+    """What the system said."""
+    return getattr(error, "strerror", None) or str(error)

@@ -15,13 +15,21 @@ def list_() -> None:
     """Name the sets that Palate knows."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from palate_sim.datasets import list_datasets
 
-    table = Table("name", "from", "what", box=None, pad_edge=False)
-    for dataset in list_datasets():
-        table.add_row(dataset.name, dataset.source, dataset.about)
-    Console().print(table)
+    rows = [(dataset.name, dataset.about, dataset.source) for dataset in list_datasets()]
+    console = Console()
+    if not console.is_terminal:
+        typer.echo("\n".join("\t".join(row) for row in rows))
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in ("name", "what", "from"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
 
 
 @app.command()

@@ -10,7 +10,7 @@ from palate_sim.datasets.columns import ColumnMap
 from palate_sim.datasets.log import Log, describe
 from palate_sim.datasets.positives import Pairs, positives
 from palate_sim.datasets.readers import Source, read_log
-from palate_sim.datasets.registry import Dataset, get, list_datasets, load
+from palate_sim.datasets.registry import Dataset, get, is_local, list_datasets, load
 
 __all__ = [
     "ColumnMap",
@@ -20,6 +20,7 @@ __all__ = [
     "Source",
     "describe",
     "get",
+    "is_local",
     "list_datasets",
     "load",
     "positives",

@@ -190,6 +190,14 @@ def get(name: str, *, say: Say = say_to_stderr) -> Path | None:
     return fetch(name, known.remotes, say)
 
 
+def is_local(source: str | PathLike[str]) -> bool:
+    """Whether a file or folder of that name is there; a name that no file can have isn't."""
+    try:
+        return Path(source).exists()
+    except (OSError, ValueError):
+        return False
+
+
 def load(source: Source, *, columns: ColumnMap | None = None, say: Say = say_to_stderr) -> Log:
     """Load a log by name or from anything local.
 
@@ -207,11 +215,11 @@ def load(source: Source, *, columns: ColumnMap | None = None, say: Say = say_to_
         return read_log(source, columns=columns)
     if not isinstance(source, (str, PathLike)):
         raise InputError(f"`data` must be a name, a path or a pandas data frame, got {type(source).__name__}")
-    path = Path(source)
-    if path.is_dir():
+    path, there = Path(source), is_local(source)
+    if there and path.is_dir():
         return read_folder(path, columns=columns)
-    if isinstance(source, PathLike) or path.exists() or source not in _BY_NAME:
-        if not path.exists() and len(path.parts) == 1 and not path.suffix:
+    if isinstance(source, PathLike) or there or source not in _BY_NAME:
+        if not there and len(path.parts) == 1 and not path.suffix:
             raise InputError(
                 f"`data` must be a file, a folder or one of {', '.join(_BY_NAME)}, got {show(str(source))}"
             )
