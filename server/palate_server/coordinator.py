@@ -87,7 +87,7 @@ class Coordinator:
         if terms.population != ledger.population:
             raise InputError(f"`population` must be the ledger's, {ledger.population!r}, got {terms.population!r}")
         self._plan: RoundPlan | None = None
-        self._replay = Replay(terms)
+        self._replay = Replay(terms, registry.read_inputs(terms.inputs))
         self.algorithm = self._replay.algorithm
         self.shares = self.algorithm.shares
         self.rounds = len(self.shares)

@@ -2,6 +2,7 @@
 
 releases/round-R-attempt-A.safetensors   a noised sum with its plan, persisted before it is sealed
 releases/round-R-attempt-A.opened        only with `off`, where no ledger counts attempts
+inputs.safetensors                       public arrays the run starts from, such as item features
 model/                                   the latest model: model.safetensors, items, manifest.json, signature
 """
 
@@ -11,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.numpy
 
+from palate_common.algorithms import State
 from palate_common.canonical import canonical_json, digest, read_canonical
 from palate_common.errors import InputError, IntegrityError
 from palate_common.files import make_folder, write_durably
@@ -23,6 +26,7 @@ from palate_common.signing import SigningKey, verify
 from palate_server.noise import NoisyAggregate
 
 MANIFEST_TAG = "palate/model/1"
+INPUTS = "inputs.safetensors"
 
 
 class Registry:
@@ -35,6 +39,28 @@ class Registry:
         """Whether no attempt has left anything here."""
         folder = self.folder / "releases"
         return not folder.exists() or not any(folder.iterdir())
+
+    def write_inputs(self, inputs: State) -> str | None:
+        """Write the public arrays a run starts from; their hash is one of the run's terms. None without any."""
+        if not inputs:
+            return None
+        data: bytes = safetensors.numpy.save({name: np.ascontiguousarray(inputs[name]) for name in sorted(inputs)})
+        write_durably(self.folder / INPUTS, data)
+        return digest(data)
+
+    def read_inputs(self, inputs_hash: str | None) -> State:
+        """The public arrays a run starts from, checked against its terms.
+
+        Raises:
+            IntegrityError: the file is missing, or is not the one that the terms name.
+        """
+        if inputs_hash is None:
+            return {}
+        path = self.folder / INPUTS
+        data = path.read_bytes() if path.is_file() else b""
+        if digest(data) != inputs_hash:
+            raise IntegrityError(f"{INPUTS} must be the one that the run's terms name, and is not")
+        return safetensors.numpy.load(data)
 
     def persist(self, noisy: NoisyAggregate) -> str:
         """Write a noised sum durably; its hash is what the ledger seals.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from palate_common.algorithms import make_algorithm
+from palate_common.algorithms import State, make_algorithm, starting_state
 from palate_common.errors import IntegrityError
 from palate_common.model import GlobalModel, ModelHeader
 from palate_server.noise import NoisyAggregate
@@ -24,15 +24,20 @@ def model_header(terms: RunTerms, releases: int) -> ModelHeader:
 class Replay:
     """A run's public state, moved from one release to the next.
 
+    Args:
+        terms: the run's terms.
+        inputs: public arrays known before the first release; an algorithm finds those it names in `public_inputs`
+            in its state.
+
     Attributes:
         model: the model after the releases applied so far.
         round: the next round.
     """
 
-    def __init__(self, terms: RunTerms) -> None:
+    def __init__(self, terms: RunTerms, inputs: State | None = None) -> None:
         self._terms = terms
         self.algorithm = make_algorithm(terms.algorithm, terms.settings, terms.facts)
-        self.model = GlobalModel(model_header(terms, 0), self.algorithm.start())
+        self.model = GlobalModel(model_header(terms, 0), starting_state(self.algorithm, inputs or {}))
         self.round = 0
 
     def apply(self, noisy: NoisyAggregate) -> GlobalModel:

@@ -25,6 +25,8 @@ class RunTerms(BaseModel):
     facts: PublicFacts
     catalogue: str
     """Hash of the item ids in row order."""
+    inputs: str | None = None
+    """Hash of the public arrays the run starts from, such as item features; None without any."""
     dp: DpMode = DpMode.CENTRAL
     noise: Noise = Noise.SECURE
     epsilon: float | None = Field(default=None, gt=0, allow_inf_nan=False)

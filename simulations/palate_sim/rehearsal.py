@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from palate_common.accounting import mu_of, sigma_for
-from palate_common.algorithms import PublicFacts, make_algorithm
+from palate_common.algorithms import PublicFacts, State, make_algorithm, starting_state
 from palate_common.canonical import canonical_json
 from palate_common.clipping import clip
 from palate_common.discrete_gaussian import sample_discrete_gaussian
@@ -35,6 +35,7 @@ def rehearse(
     delta: float,
     population: int = 1,
     seed: int = 0,
+    inputs: State | None = None,
 ) -> GlobalModel:
     """Train in memory.
 
@@ -47,11 +48,12 @@ def rehearse(
         population: project to this many times the users: every sum is multiplied, the noise stays. The assumption is
             that the others behave like these.
         seed: of public randomness and of the noise.
+        inputs: public arrays to start from, such as item features.
     """
     mu = None if epsilon is None else mu_of(epsilon=epsilon, delta=delta)
     facts = PublicFacts(n_users=train.n_users * population, n_items=train.n_items, mu=mu, seed=seed)
     learner = make_algorithm(algorithm, settings, facts)
-    state = learner.start()
+    state = starting_state(learner, inputs or {})
     for round_, share in enumerate(learner.shares):
         layout = learner.layout(state, round_)
         clipped = clip(learner.contribute(state, round_, train), layout, clip_norm=1.0, grid=GRID)

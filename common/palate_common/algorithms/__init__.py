@@ -1,6 +1,14 @@
 """Learning algorithms: the protocol, the two that come with Palate, and how others register theirs."""
 
 from palate_common.algorithms.protocol import Algorithm, PublicFacts, State
-from palate_common.algorithms.registry import algorithm_class, algorithm_names, make_algorithm
+from palate_common.algorithms.registry import algorithm_class, algorithm_names, make_algorithm, starting_state
 
-__all__ = ["Algorithm", "PublicFacts", "State", "algorithm_class", "algorithm_names", "make_algorithm"]
+__all__ = [
+    "Algorithm",
+    "PublicFacts",
+    "State",
+    "algorithm_class",
+    "algorithm_names",
+    "make_algorithm",
+    "starting_state",
+]

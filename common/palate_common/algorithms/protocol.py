@@ -45,7 +45,8 @@ class Algorithm(Protocol):
     """One way to learn from noised sums.
 
     A class carries `name` and `Settings` (a pydantic model whose unknown keys are refused), and is made by
-    `cls(settings, facts)`.
+    `cls(settings, facts)`. One that can use public inputs, such as item features, names them in a class attribute
+    `public_inputs: tuple[str, ...]`, and finds those that a run has in its state from the start.
     """
 
     name: str

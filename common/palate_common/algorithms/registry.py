@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from palate_common.algorithms.protocol import Algorithm, PublicFacts
+from palate_common.algorithms.protocol import Algorithm, PublicFacts, State
 from palate_common.errors import InputError
 
 GROUP = "palate.algorithms"
@@ -62,3 +62,9 @@ def make_algorithm(name: str, settings: Mapping[str, Any], facts: PublicFacts) -
         key = ".".join(str(part) for part in first["loc"])
         raise InputError(f"`algorithm.{key}`: {first['msg'].lower()}, got {first['input']!r}") from None
     return cls(validated, facts)
+
+
+def starting_state(algorithm: Algorithm, inputs: State) -> State:
+    """The state before round 0, with those public inputs that the algorithm names in `public_inputs`."""
+    wanted: tuple[str, ...] = getattr(algorithm, "public_inputs", ())
+    return algorithm.start() | {name: inputs[name] for name in wanted if name in inputs}
