@@ -59,6 +59,17 @@ def test_a_model_has_one_name_and_one_colour_everywhere(result):
     assert bars["alone on each device"] == ["device-only"]
 
 
+def test_a_label_that_is_pushed_off_the_axis_is_still_drawn(result):
+    for metrics in result["by_decile"].values():
+        metrics["recall_capped@20"][-1] = 0.7
+    figure = plots.deciles(result)
+    low, high = figure.layout.yaxis.range
+    assert len(figure.layout.annotations) == 7
+    assert all(low <= label.y <= high for label in figure.layout.annotations)
+    shifts = sorted(label.yshift for label in figure.layout.annotations)
+    assert min(above - below for below, above in pairwise(shifts)) > 12
+
+
 def test_groups_stand_in_the_order_of_their_numbers(result):
     names = list(plots.groups(result, "age").layout.yaxis.ticktext)
     assert names == ["under 18", "18-24", "25-34", "35-44", "45-49", "50-55", "56+"]

@@ -142,7 +142,7 @@ def test_the_headline_says_what_how_good_and_how_private(result, card, tmp_path)
         "at ε = 5 (δ = 1e-5, unit: user, adjacency: zero-out, accountant: palate closed form; dp central)"
     ) in words
     assert "A recommender for 3,706 items was trained on the histories of 4,832 users, in 4 federated rounds." in words
-    assert "It was judged on 604 other users" in words
+    assert "It was judged on held-out items of 604 other users" in words
     assert "Its recall_capped@20 is 0.341 (95 % interval 0.326 to 0.359)" in words
     assert "EASE, which reads everybody's history 0.419" in words
     assert "148 times" in words
@@ -167,8 +167,14 @@ def test_the_headline_needs_no_baselines(result):
 def test_held_out_events_of_training_users_are_not_called_other_users(result):
     result["split"]["name"] = "leave-last-out"
     said = " ".join(sentences.lead(result))
-    assert "604 of these users" in said
+    assert "held-out items of 604 of these users" in said
     assert "other users" not in said
+
+
+def test_few_test_users_are_said(result):
+    assert "mind the intervals" not in sentences.lead(result)[0]
+    result["split"]["test_users"] = 6
+    assert sentences.lead(result)[0].endswith("So few tell little: mind the intervals.")
 
 
 def test_sampled_negatives_are_said(result):
@@ -259,6 +265,7 @@ def test_dp_off_promises_nothing(result, tmp_path):
 
 def test_seeded_noise_is_not_said_to_protect(result, card):
     assert "not for this run" in sentences.meaning(result | {"noise": "seeded"}, card)[0]
+    assert sentences.privacy(result | {"noise": "seeded"}).startswith("with seeded noise, which protects nothing")
 
 
 def test_central_names_the_server_among_the_unprotected(result):

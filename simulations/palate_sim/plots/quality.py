@@ -34,7 +34,10 @@ def ranking(result: Mapping[str, Any], metric: str | None = None) -> list[tuple[
 
 
 def quality(result: Mapping[str, Any], metric: str | None = None) -> go.Figure:
-    """Bars of quality on the test users with bootstrap intervals, coloured by what each model may read."""
+    """Bars of quality on the test users with bootstrap intervals, coloured by what each model may read.
+
+    The ground shines through the bars, so that whiskers are seen on them on white and on black.
+    """
     metric = metric or primary_metric(result)
     rows = ranking(result, metric)
     top = max((high for _, _, _, high in rows), default=1.0) or 1.0
@@ -49,7 +52,7 @@ def quality(result: Mapping[str, Any], metric: str | None = None) -> go.Figure:
         up, down = [row[3] - row[1] for row in some], [row[1] - row[2] for row in some]
         figure.add_bar(
             y=names, x=means, orientation="h", name=own if reads == "Palate" else reads,
-            marker={"color": colour, "cornerradius": 3},
+            marker={"color": colour, "cornerradius": 3, "opacity": 0.9 if reads == "Palate" else 0.6},
             error_x={"array": up, "arrayminus": down, "color": INK, "thickness": 1.4, "width": 4},
             hovertemplate="%{y}: %{x:.4f}<extra></extra>",
         )  # fmt: skip
@@ -105,7 +108,7 @@ def deciles(result: Mapping[str, Any]) -> go.Figure:
     count, known = max((len(trace.y) for trace in figure.data), default=0), activity(result)
     if len(known) == count:
         ticks = {"tickvals": list(range(1, count + 1)), "ticktext": [text.replace(" to ", "–") for text in known]}
-        figure.update_xaxes(title_text="items in the history that was given, fewest to most", **ticks)
+        figure.update_xaxes(title_text="items given, fewest to most", **ticks)
     else:
         figure.update_xaxes(dtick=1, title_text="activity decile (1 = fewest events)")
     figure.update_xaxes(range=[0.8, count + 0.2] if count > 1 else None)

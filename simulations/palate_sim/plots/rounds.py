@@ -15,7 +15,7 @@ from plotly.subplots import make_subplots  # type: ignore[import-untyped]  # as 
 from palate_sim.plots.theme import ACCENT, COLOURS, RED, epsilon_axis, finish
 from palate_sim.progress.wording import accountant_text, algorithm_of, epsilon_text, first_round, primary_metric
 
-RANK = "mean rank of held-out items (0 first, 1 last)"
+RANK = "mean rank of held-out items (0 = top)"
 
 
 def rounds(result: Mapping[str, Any]) -> go.Figure:
@@ -24,7 +24,7 @@ def rounds(result: Mapping[str, Any]) -> go.Figure:
     The loss is the mean percentile rank of what validation users held out: 0 at the top of the list, 1 at its end.
     """
     curve, metric = result.get("curve") or [], primary_metric(result)
-    panels = [(metric, f"{escape(metric)}, validation", ACCENT), ("loss", f"{RANK}, validation", COLOURS["ease"])]
+    panels = [(metric, f"{escape(metric)}, validation", ACCENT), ("loss", RANK, COLOURS["ease"])]
     panels = [panel for panel in panels if any(row.get(panel[0]) is not None for row in curve)] or panels[:1]
     titles = [title for _, title, _ in panels]
     figure = make_subplots(rows=len(panels), shared_xaxes=True, vertical_spacing=0.2, subplot_titles=titles)
@@ -36,6 +36,9 @@ def rounds(result: Mapping[str, Any]) -> go.Figure:
             row=place, col=1, line={"color": colour, "width": 2.5}, hovertemplate="round %{x}: %{y:.4f}<extra></extra>",
         )  # fmt: skip
     _round_axis(figure, result, len(panels))
+    if len(curve) == 1:
+        figure.update_xaxes(range=[0.5, 1.5])
+        figure.update_yaxes(rangemode="tozero")
     return finish(figure, result, 110 + 130 * len(panels))
 
 
@@ -57,7 +60,8 @@ def spending(result: Mapping[str, Any]) -> go.Figure:
     curve = [row for row in result.get("curve") or [] if row.get("epsilon") is not None]
     figure = go.Figure()
     figure.add_bar(
-        x=[r["round"] + 1 for r in curve], y=[r["epsilon"] for r in curve], marker={"color": ACCENT, "cornerradius": 3},
+        width=0.65, x=[r["round"] + 1 for r in curve],
+            y=[r["epsilon"] for r in curve], marker={"color": ACCENT, "cornerradius": 3},
         text=[epsilon_text(r["epsilon"]) for r in curve], textposition="auto", cliponaxis=False,
         insidetextfont={"color": "#fff"}, hovertemplate="after round %{x}: ε %{y:.4f}<extra></extra>",
     )  # fmt: skip
@@ -70,6 +74,7 @@ def spending(result: Mapping[str, Any]) -> go.Figure:
     top = max([*(r["epsilon"] for r in curve), asked or 0.0], default=1.0)
     _round_axis(figure, result)
     figure.update_xaxes(title_text=epsilon_axis(_round_title(result), result))
+    figure.update_xaxes(range=[0.4, len(curve) + 0.6] if curve else None)
     figure.update_yaxes(title_text="ε spent so far", range=[0, top * 1.18 or 1])
     return finish(figure, result, 300)
 
@@ -112,7 +117,7 @@ def delta_curve(card: Mapping[str, Any], result: Mapping[str, Any]) -> go.Figure
     epsilon, delta = card.get("epsilon"), card.get("delta")
     if epsilon is not None and delta:
         figure.add_scatter(
-            x=[epsilon], y=[delta], mode="markers+text", marker={"color": RED, "size": 10}, textposition="top right",
+            x=[epsilon], y=[delta], mode="markers+text", marker={"color": RED, "size": 10}, textposition="bottom left",
             text=[f"claimed: ε = {epsilon_text(epsilon)}"], textfont={"color": RED}, hoverinfo="skip", cliponaxis=False,
         )  # fmt: skip
     said = {**{key: card[key] for key in ("unit", "adjacency") if card.get(key)}, **result, "delta": None}

@@ -90,9 +90,11 @@ def label_ends(figure: go.Figure, ends: Iterable[tuple[str, float, str]], span: 
     texts = [text.replace(", ", ",<br>") for text, _, _ in ends]
     heights = [span * (17 + 14 * text.count("<br>")) / (height - 110) for text in texts]
     rows = spread([y for _, y, _ in ends], heights)
-    for text, (_, _, colour), y in zip(texts, ends, rows, strict=True):
+    for text, (_, value, colour), y in zip(texts, ends, rows, strict=True):
+        # Moved in pixels: plotly leaves out what stands outside the axis, where the topmost label may have to go.
         figure.add_annotation(
-            text=text, x=1, xref="paper", y=y, xanchor="left", xshift=6, showarrow=False, align="left",
+            text=text, x=1, xref="paper", y=value, yshift=(y - value) * (height - 110) / span, xanchor="left",
+            xshift=6, showarrow=False, align="left",
             font={"color": colour, "size": 12},
         )  # fmt: skip
     longest = max((len(line) for text in texts for line in text.split("<br>")), default=0)

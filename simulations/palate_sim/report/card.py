@@ -148,6 +148,8 @@ def _accounting(card: Mapping[str, Any]) -> Rows:
             text += f": ε = {epsilon_text(epsilon)}, same δ, unit and adjacency"
             apart = abs(epsilon - card["epsilon"]) if card.get("epsilon") is not None else None
             text += "" if apart is None else f"; the two differ by {short(apart)}"
+        elif isinstance(second, dict) and second.get("reason"):
+            text += f": none, because {second['reason']}"
         rows.append(("second accountant", text))
     return rows
 

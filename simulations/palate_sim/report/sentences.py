@@ -15,6 +15,7 @@ from typing import Any
 from palate_sim.progress.wording import epsilon_line, is_private, point, primary_metric, short
 
 SAME_USERS = frozenset({"leave-last-out", "loo-heldout-excluded", "temporal", "random"})
+FEW = 100  # test users below which a reader is warned
 _DEFINITIONS = {
     "recall_capped": "hits in the first {k} ÷ min({k}, held-out items)",
     "recall": "hits in the first {k} ÷ held-out items",
@@ -56,7 +57,10 @@ def _beside(own: float, other: float) -> str:
 
 def privacy(result: Mapping[str, Any]) -> str:
     """The second half of the headline: eps with everything that must stand beside it, or that there is none."""
-    return f"at {epsilon_line(result)}" if is_private(result) else epsilon_line(result)
+    if not is_private(result):
+        return epsilon_line(result)
+    sized = "with seeded noise, which protects nothing, of the size for" if result.get("noise") == "seeded" else "at"
+    return f"{sized} {epsilon_line(result)}"
 
 
 def lead(result: Mapping[str, Any]) -> list[str]:
@@ -76,8 +80,10 @@ def _judges(result: Mapping[str, Any]) -> str:
         return ""
     count -= result.get("left_out") or 0
     if told.get("name") in SAME_USERS:
-        return f"It was judged on what {count:,} of these users did next or elsewhere, which it never saw."
-    return f"It was judged on {count:,} other users, from a part of their history."
+        judged = f"It was judged on held-out items of {count:,} of these users."
+    else:
+        judged = f"It was judged on held-out items of {count:,} other users, given the rest of their history."
+    return judged if count >= FEW else f"{judged} So few tell little: mind the intervals."
 
 
 def _quality(result: Mapping[str, Any]) -> list[str]:

@@ -75,7 +75,7 @@ def key_numbers(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     for key in ("users", "items", "interactions", "rounds"):
         if result.get(key) is not None:
             what = first_round(algorithm_of(result))
-            note = f"releases, the first {what}" if what else "releases"
+            note = "releases" if not what else f"release, {what}" if result[key] == 1 else f"releases, the first {what}"
             tiles.append((key, f"{result[key]:,}", _NOTES.get(key, note)))
     spent = result.get("seconds") or {}
     if "wall" in spent:
