@@ -36,6 +36,7 @@ def rounds(result: Mapping[str, Any]) -> go.Figure:
             row=place, col=1, line={"color": colour, "width": 2.5}, hovertemplate="round %{x}: %{y:.4f}<extra></extra>",
         )  # fmt: skip
     _round_axis(figure, result, len(panels))
+    figure.update_yaxes(rangemode="nonnegative")
     if len(curve) == 1:
         figure.update_xaxes(range=[0.5, 1.5])
         figure.update_yaxes(rangemode="tozero")
@@ -60,10 +61,11 @@ def spending(result: Mapping[str, Any]) -> go.Figure:
     curve = [row for row in result.get("curve") or [] if row.get("epsilon") is not None]
     figure = go.Figure()
     figure.add_bar(
-        width=0.65, x=[r["round"] + 1 for r in curve],
-            y=[r["epsilon"] for r in curve], marker={"color": ACCENT, "cornerradius": 3},
-        text=[epsilon_text(r["epsilon"]) for r in curve], textposition="auto", cliponaxis=False,
-        insidetextfont={"color": "#fff"}, hovertemplate="after round %{x}: ε %{y:.4f}<extra></extra>",
+        width=0.65, x=[r["round"] + 1 for r in curve], y=[r["epsilon"] for r in curve],
+        marker={"color": ACCENT, "cornerradius": 3},
+        text=[epsilon_text(r["epsilon"]) for r in curve] if len(curve) <= 12 else None,
+        textposition="auto", cliponaxis=False, insidetextfont={"color": "#fff"},
+        hovertemplate="after round %{x}: ε %{y:.4f}<extra></extra>",
     )  # fmt: skip
     asked = result.get("epsilon_requested")
     if asked is not None:

@@ -31,7 +31,8 @@ _DEFINITIONS = {
 
 def headline(result: Mapping[str, Any]) -> str:
     """The one sentence on top: how good the lists are beside popularity's and EASE's, if that was measured."""
-    name, metric = result.get("name", "a log"), primary_metric(result)
+    name, metric = str(result.get("name", "a log")), primary_metric(result)
+    name = name if len(name) <= 60 else f"{name[:59]}…"
     own = point((result.get("metrics") or {}).get(metric))
     beside = [
         f"{_beside(own[0], other[0])} {words}"
