@@ -130,7 +130,9 @@ def node_app(host_of: Callable[[Context], Host]) -> ClientApp:
 
 
 def host_from_config(context: Context) -> Host:
-    """The host that a run's config describes, opened once a process.
+    """The host of simulated devices that a run's config describes, opened once a process.
+
+    Their ledger is a file, so that it outlives the process, but doesn't wait for the disk on every charge.
 
     Run-config keys: `histories` (a folder that `load_histories` reads), `users-per-node`, `devices` (the device
     ledger's file), `public-key`, and `floors` (JSON).

@@ -53,7 +53,7 @@ def engine_processes(folder: Path) -> set[int]:
     found = set()
     for pid in running():
         with suppress(OSError):
-            if os.readlink(PROC / str(pid) / "cwd").startswith(f"{folder}/flower/.engine-"):
+            if str((PROC / str(pid) / "cwd").readlink()).startswith(f"{folder}/flower/.engine-"):
                 found.add(pid)
     return found
 
