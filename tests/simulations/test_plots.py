@@ -161,6 +161,11 @@ def test_labels_do_not_overlap_and_stay_in_order():
         assert placed[high] - placed[low] >= (heights[low] + heights[high]) / 2 - 1e-6
 
 
+def test_labels_stay_above_the_floor_without_overlap():
+    placed = sorted(spread([0.01, 0.02, 0.02, 0.5], [0.1] * 4, floor=0.0))
+    assert placed == pytest.approx([0.05, 0.15, 0.25, 0.5])
+
+
 def test_the_frontier_carries_its_references(result):
     data = frontier_of(result)
     assert data["popularity"] == result["baselines"]["popularity"]["recall_capped@20"]["mean"]

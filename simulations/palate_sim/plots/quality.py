@@ -104,7 +104,7 @@ def deciles(result: Mapping[str, Any]) -> go.Figure:
             ends.append((text, known[-1], colour))
     every = [value for trace in figure.data for value in trace.y if value is not None]
     top = (max(every, default=1.0) or 1.0) * 1.06
-    label_ends(figure, ends, top, 360)
+    label_ends(figure, ends, top, 360, floor=0.0)
     count, known = max((len(trace.y) for trace in figure.data), default=0), activity(result)
     if len(known) == count:
         ticks = {"tickvals": list(range(1, count + 1)), "ticktext": [text.replace(" to ", "–") for text in known]}

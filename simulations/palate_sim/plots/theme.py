@@ -8,6 +8,7 @@ Colours stay apart for colour-blind readers and have a contrast of about 3:1 or 
 text is a grey that is readable on both, so that a figure needs no theme (the report replaces `INK` by its page's ink).
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import pairwise
@@ -71,8 +72,8 @@ def elide(text: str) -> str:
     return escape(text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…")
 
 
-def spread(values: Sequence[float], heights: Sequence[float]) -> list[float]:
-    """Centres near `values` for labels of these heights, in the same unit, so that no two overlap."""
+def spread(values: Sequence[float], heights: Sequence[float], floor: float = -math.inf) -> list[float]:
+    """Centres near `values`, above `floor`, for labels of these heights, in the same unit; no two overlap."""
     order = sorted(range(len(values)), key=lambda i: values[i])
     placed = list(values)
     for _ in range(80):  # neighbours push each other apart until none overlap
@@ -81,15 +82,27 @@ def spread(values: Sequence[float], heights: Sequence[float]) -> list[float]:
             if lack > 0:
                 placed[below] -= lack / 2
                 placed[above] += lack / 2
+    for index in order:  # and what was pushed under the axis pushes back up
+        placed[index] = max(placed[index], floor + heights[index] / 2)
+        floor = placed[index] + heights[index] / 2 if floor > -math.inf else floor
     return placed
 
 
-def label_ends(figure: go.Figure, ends: Iterable[tuple[str, float, str]], span: float, height: int = 320) -> None:
-    """Name lines at their right end, in their colour, instead of a legend; `span` is the length of the value axis."""
+def label_ends(
+    figure: go.Figure,
+    ends: Iterable[tuple[str, float, str]],
+    span: float,
+    height: int = 320,
+    floor: float = -math.inf,
+) -> None:
+    """Name lines at their right end, in their colour, instead of a legend.
+
+    `span` is the length of the value axis, and `floor` the value that no label may stand under.
+    """
     ends = list(ends)
     texts = [text.replace(", ", ",<br>") for text, _, _ in ends]
     heights = [span * (17 + 14 * text.count("<br>")) / (height - 110) for text in texts]
-    rows = spread([y for _, y, _ in ends], heights)
+    rows = spread([y for _, y, _ in ends], heights, floor)
     for text, (_, value, colour), y in zip(texts, ends, rows, strict=True):
         # Moved in pixels: plotly leaves out what stands outside the axis, where the topmost label may have to go.
         figure.add_annotation(
