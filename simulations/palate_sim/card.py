@@ -23,10 +23,10 @@ CARD_TAG = "palate/privacy-card/1"
 GUARANTEE = (
     "For every training installation, for the joint releases listed below and every efficiently testable event S: "
     "P[M(D) in S] <= e^eps P[M(D') in S] + delta, and conversely, where D' is D with that installation's events "
-    "emptied. eps = {epsilon:.6g} and delta = {delta:.3g}, by the {accountant}. It holds against anyone who sees all "
+    "emptied. eps = {epsilon} and delta = {delta:.6g}, by the {accountant}. It holds against anyone who sees all "
     "releases and knows every other user. It does not hold against the server, its operator or its storage, who see "
     "each clipped update. It assumes that the stated code ran, the operating system's random source, and AES-256. "
-    "With D installations of one person, mu becomes D times mu: two give eps = {two:.4g}."
+    "With D installations of one person, mu becomes D times mu: two give eps = {two}."
 )
 NO_GUARANTEE = "None. The run was made with dp off: no noise was added, and the model may reveal what any user did."
 
@@ -82,7 +82,11 @@ def card_payload(extract: Extract) -> dict[str, Any]:
             "normaliser": "constant",
         },
         "sampling": {"rule": "full participation", "enforced_by": "nobody: no amplification is claimed"},
-        "rounds": {"planned": closed["rounds"], "released": len(sealed) if private else closed["releases"]},
+        "rounds": {
+            "planned": closed["rounds"],
+            "released": len(sealed) if private else closed["releases"],
+            "void_attempts": len(charges) - len(sealed),
+        },
         "participation_cap": "once per attempt, by the device's own ledger",
         "epsilon": spent.epsilon if spent else None,
         "epsilon_requested": terms.epsilon,
@@ -99,7 +103,7 @@ def card_payload(extract: Extract) -> dict[str, Any]:
             "other_runs": extract.other_runs,
             "spent_epsilon": epsilon_of(mu=math.sqrt(extract.spent + extract.other_mu2), delta=terms.delta),
             "spent_mu2": extract.spent + extract.other_mu2,
-            "budget_epsilon": budgets[-1]["epsilon"] if budgets else None,
+            **_budget(budgets, spent=extract.spent + extract.other_mu2, delta=terms.delta),
         },
         "checkpoint": {"size": extract.checkpoint.size, "root": extract.checkpoint.root},
         "witnesses": "none: rollback of the ledger is not checkable from this folder",
@@ -135,7 +139,21 @@ def _guarantee(terms: RunTerms, epsilon: float, mu: float) -> str:
     """The guarantee, in words."""
     two = epsilon_of(mu=2 * mu, delta=terms.delta)
     accountant = f"{ACCOUNTANT} accountant (Gaussian differential privacy)"
-    return GUARANTEE.format(epsilon=epsilon, delta=terms.delta, accountant=accountant, two=two)
+    return GUARANTEE.format(epsilon=_up(epsilon), delta=terms.delta, accountant=accountant, two=_up(two))
+
+
+def _up(epsilon: float) -> str:
+    """Rounded up at three decimals: what is written is never below what was spent."""
+    return f"{math.ceil(epsilon * 1000) / 1000:g}" if epsilon < 1000 else f"{math.ceil(epsilon)}"
+
+
+def _budget(budgets: Sequence[Mapping[str, Any]], *, spent: float, delta: float) -> dict[str, float | None]:
+    """The population's lifetime budget at this run's delta, and the mu^2 that is left of it."""
+    if not budgets:
+        return {"budget_epsilon": None, "remaining_mu2": None}
+    mu2, same = budgets[-1]["mu2"], budgets[-1]["delta"] == delta
+    epsilon = budgets[-1]["epsilon"] if same else epsilon_of(mu=math.sqrt(mu2), delta=delta)
+    return {"budget_epsilon": epsilon, "remaining_mu2": max(0.0, mu2 - spent)}
 
 
 def _event(charge: Mapping[str, Any]) -> GaussianEvent:

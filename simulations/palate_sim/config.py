@@ -87,7 +87,7 @@ class SplitConfig(_Section):
 class PrivacyConfig(_Section):
     """What is promised. Unit: user (one installation); adjacency: zero-out."""
 
-    epsilon: float = Field(default=5.0, gt=0)
+    epsilon: float = Field(default=5.0, gt=0, le=1e6)
     """Of the whole run, popularity included. Not used with dp = "off"."""
     delta: float | None = Field(default=None, gt=0, lt=1)
     """None: min(1e-5, 1/(10 N)) for N training users."""
@@ -97,7 +97,7 @@ class PrivacyConfig(_Section):
     """"seeded" repeats for the same seed and is not for release."""
     population: str | None = Field(default=None, min_length=1, max_length=200)
     """Whose ledger is charged. None: the data's name."""
-    lifetime_epsilon: float | None = Field(default=None, gt=0)
+    lifetime_epsilon: float | None = Field(default=None, gt=0, le=1e6)
     """Budget of the population over all its runs, at this run's delta; it can only be lowered later."""
     grid: int = Field(default=2**20, ge=2**8, le=2**26)
     """Grid steps per clip norm."""

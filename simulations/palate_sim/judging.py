@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from palate_common.errors import InputError
 from palate_common.interactions import Floats, Interactions
 from palate_sim.baselines import fit_baselines
 from palate_sim.config import SimulationConfig
@@ -79,23 +80,34 @@ def by_group(evaluation: Evaluation, metric: str, seed: int) -> dict[str, dict[s
 
 def judge_baselines(
     config: SimulationConfig, prepared: Prepared, *, epsilon: float | None, delta: float, notify: Notify
-) -> dict[str, Evaluation]:
-    """Fit and evaluate the configured baselines, noised popularity at the same budget among them."""
-    split, evaluations = prepared.split, {}
+) -> tuple[dict[str, Evaluation], dict[str, str]]:
+    """Fit and evaluate the configured baselines, noised popularity at the same budget among them.
+
+    Returns:
+        Evaluations by name, and the reason for each baseline that can't be had: that must not fail a run.
+    """
+    split, left_out = prepared.split, {}
+    evaluations: dict[str, Evaluation] = {}
     metric = headline(split, config.evaluation.ks)
     for name in config.evaluation.baselines:
         scorer: Scorer
-        if name == "noised_popularity":
-            if epsilon is None:
-                continue
-            scorer = rehearse(
-                split.train, algorithm="popularity", settings={}, epsilon=epsilon, delta=delta, seed=config.seed
-            )
+        if name == "noised_popularity" and epsilon is None:
+            continue
+        try:
+            if name == "noised_popularity":
+                scorer = rehearse(
+                    split.train, algorithm="popularity", settings={}, epsilon=epsilon, delta=delta, seed=config.seed
+                )
+            else:
+                scorer = fit_baselines([name], split, seed=config.seed, items=prepared.features)[name]
+            evaluations[name] = judge(scorer, split.test, split, ks=config.evaluation.ks, seed=config.seed)
+        except InputError as error:
+            left_out[name] = str(error)
+        except MemoryError:
+            left_out[name] = "it needs more memory than there is"
         else:
-            scorer = fit_baselines([name], split, seed=config.seed, items=prepared.features)[name]
-        evaluations[name] = judge(scorer, split.test, split, ks=config.evaluation.ks, seed=config.seed)
-        notify({"event": "baseline", "name": name, metric: evaluations[name].mean(metric)})
-    return evaluations
+            notify({"event": "baseline", "name": name, metric: evaluations[name].mean(metric)})
+    return evaluations, left_out
 
 
 def project(

@@ -6,6 +6,7 @@ publish model -> close the run in the ledger -> ledger.json -> privacy_card.json
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +32,11 @@ from palate_sim.result import Result
 from palate_sim.run_folder import RunFolder
 
 PACKED_BITS = 8
+PLD_INTERVAL, PLD_FINE, PLD_MOST = 1e-4, 20.0, 100.0
+"""The second accountant's step up to an epsilon of 20 (user-level, zero-out), then in proportion up to 100."""
+
+
+LARGE_EPSILON = 20.0
 
 
 @dataclass(frozen=True)
@@ -112,18 +118,27 @@ def _publish(
 
 
 def _second_accountant(ledger: Ledger, terms: RunTerms) -> dict[str, Any] | None:
-    """The same releases composed as privacy loss distributions; a schedule that a void attempt changed has none."""
+    """The same releases composed as privacy loss distributions, or why that can't be done; None with dp off."""
     charges = [entry for entry in ledger.entries(terms.run) if entry.kind == "charge"]
-    if not charges or any(charge.attempt for charge in charges):
+    if not charges:
         return None
     from importlib.metadata import version
 
+    facts: dict[str, Any] = {"name": "dp-accounting PLD", "version": version("dp-accounting"), "epsilon": None}
+    if any(charge.attempt for charge in charges):
+        return facts | {"reason": "a void attempt changed the schedule, and this one needs a schedule fixed beforehand"}
+    if (terms.epsilon or 0.0) > PLD_MOST:
+        return facts | {"reason": f"it needs too fine a grid for an epsilon above {PLD_MOST:g}"}
     events = [
         GaussianEvent(sensitivity=c.facts["sensitivity"], sigma=c.facts["sigma"], dimension=c.facts["dimension"])
         for c in charges
     ]
-    epsilon = epsilon_pld(noise_multipliers=[event.noise_multiplier for event in events], delta=terms.delta)
-    return {"name": "dp-accounting PLD", "version": version("dp-accounting"), "epsilon": epsilon}
+    interval = PLD_INTERVAL * max(1.0, float(terms.epsilon or 0.0) / PLD_FINE)
+    multipliers = [event.noise_multiplier for event in events]
+    epsilon = epsilon_pld(noise_multipliers=multipliers, delta=terms.delta, interval=interval)
+    if not math.isfinite(epsilon):
+        return facts | {"reason": f"it can't resolve so small a delta as {terms.delta:g}"}
+    return facts | {"epsilon": epsilon}
 
 
 def _judged(
@@ -139,7 +154,7 @@ def _judged(
     metric = headline(split, ks)
     own = judge(trained.outcome.model, split.test, split, ks=ks, seed=config.seed)
     notify({"event": "evaluated", metric: own.mean(metric)})
-    evaluations = judge_baselines(config, prepared, epsilon=terms.epsilon, delta=terms.delta, notify=notify)
+    evaluations, left_out = judge_baselines(config, prepared, epsilon=terms.epsilon, delta=terms.delta, notify=notify)
     projection = None
     if terms.epsilon is not None and config.evaluation.projection:
         projection = project(config, prepared, epsilon=terms.epsilon, delta=terms.delta, metric=metric)
@@ -179,7 +194,8 @@ def _judged(
         "split": describe_split(split),
         "left_out": own.left_out,
     }
-    return result | {"warnings": _warnings(result, trained, own, evaluations)}
+    omitted = [f"The baseline {name} was left out: {reason}." for name, reason in left_out.items()]
+    return result | {"warnings": [*_warnings(result, trained, own, evaluations), *omitted]}
 
 
 def _payload(trained: Trained) -> dict[str, int]:
@@ -203,6 +219,16 @@ def _warnings(
         )
     if trained.private and trained.rounds == 1 and trained.terms.algorithm == "als":
         said.append("With so few users this epsilon buys noised popularity only; more users buy more.")
+    if trained.terms.delta * result["users"] > 1:
+        said.append(
+            f"delta {trained.terms.delta:g} is above 1 in {result['users']:,} users: it would allow one user's whole "
+            "history to be published. The default is far below."
+        )
+    if (trained.terms.epsilon or 0.0) > LARGE_EPSILON:
+        said.append(
+            f"epsilon {trained.terms.epsilon:g} (user-level, zero-out) promises next to nothing: e^epsilon bounds how "
+            "much likelier one user's history may make any outcome."
+        )
     popularity = evaluations.get("popularity")
     if popularity is not None and own.mean(metric) < 0.9 * popularity.mean(metric):
         said.append(

@@ -6,9 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from palate_common.canonical import canonical_json, digest
+from palate_common.errors import InputError
 from palate_sim.config import SimulationConfig
 from palate_sim.datasets import Source, load, positives
 from palate_sim.filters import k_core
@@ -37,10 +39,14 @@ class Prepared:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the training users, their number of events, and the catalogue: equal for equal data."""
-        facts = [self.split.name, list(self.split.train_users), list(self.split.items)]
-        facts.append(self.split.train.indptr.tolist())
-        return digest(canonical_json(facts) + self.split.train.indices.tobytes() + self.split.train.weights.tobytes())
+        """Hash of the catalogue, and of who has what in every part of the split: equal for equal data."""
+        cut = self.split
+        parts = [(cut.train_users, cut.train)]
+        for heldout in (cut.validation, cut.test):
+            parts += [] if heldout is None else [(heldout.users, heldout.foldin), (heldout.users, heldout.target)]
+        facts = [cut.name, list(cut.items), [[list(users), part.indptr.tolist()] for users, part in parts]]
+        arrays = b"".join(part.indices.tobytes() + part.weights.tobytes() for _, part in parts)
+        return digest(canonical_json(facts) + arrays)
 
     def exclusions(self) -> list[dict[str, str]]:
         """What the privacy card must say about the preparation."""
@@ -62,7 +68,8 @@ def prepare(config: SimulationConfig, source: Source | None = None) -> Prepared:
     """
     data, chosen = config.data, config.positives
     chosen_source = (data.path or data.name) if source is None else source
-    log = load(chosen_source, columns=data.columns or None)
+    columns = {name: None if column == "" else column for name, column in data.columns.items()}
+    log = load(chosen_source, columns=columns or None)
     dropped: dict[str, int] = {}
     if config.filters.user_core > 1 or config.filters.item_core > 1:
         log, narrowed = k_core(log, config.filters.user_core, config.filters.item_core)
@@ -78,19 +85,35 @@ def prepare(config: SimulationConfig, source: Source | None = None) -> Prepared:
         half_life_days=chosen.half_life_days,
     )
     dropped |= pairs.excluded
-    return Prepared(
-        log.name, split(pairs, config.split.name, seed=config.seed), log.items, log.repairs, dropped, log.terms
-    )
+    cut = split(pairs, config.split.name, seed=config.seed)
+    _check_negatives(cut)
+    return Prepared(log.name, cut, log.items, log.repairs, dropped, log.terms)
+
+
+def _check_negatives(cut: Split) -> None:
+    """Refuse, before anything is charged, a catalogue too small for the split's sampled negatives."""
+    for heldout in (cut.validation, cut.test):
+        if cut.sampled_negatives is None or heldout is None:
+            continue
+        left = len(cut.items) - int((heldout.foldin.counts() + heldout.target.counts()).max())
+        if left < cut.sampled_negatives:
+            raise InputError(
+                f"`split` {cut.name} must have {cut.sampled_negatives} items that a user doesn't have, got {left} for "
+                "the most active user"
+            )
 
 
 def describe_split(split_: Split) -> dict[str, Any]:
     """A split in figures, for result.json."""
-    validation = split_.validation
+    validation, train = split_.validation, split_.train
+    seen = np.bincount(train.indices, minlength=train.n_items) > 0
     return {
         "name": split_.name,
         "train_users": split_.train.n_users,
         "validation_users": 0 if validation is None else len(validation.users),
         "test_users": len(split_.test.users),
+        "items_of_no_training_user": int((~seen).sum()),
+        "test_targets_of_no_training_user": int((~seen[split_.test.target.indices]).sum()),
         "skipped": dict(split_.skipped),
         "notes": list(split_.notes),
     }

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palate_common.errors import IntegrityError
 from palate_common.model import GlobalModel
 from palate_common.signing import SigningKey
 from palate_server.registry import load_model
@@ -79,15 +80,23 @@ class Result:
 
     def __repr__(self) -> str:
         """The headline in one line."""
-        metric = self.summary["metric"]
-        return (
-            f"<palate run on {self.summary['name']}: {metric} {self.metrics[metric]:.4f}, epsilon {self.epsilon} at "
-            f"delta {self.summary['delta']:g} (user-level, zero-out), {self.folder}>"
-        )
+        from palate_sim.progress.wording import epsilon_line, stamp
+
+        said, metric = self.summary, self.summary["metric"]
+        words = f"{stamp(said)}; " if stamp(said) and self.epsilon is not None else ""
+        quality = f"{metric} {self.metrics[metric]:.4f}"
+        return f"<palate run on {said['name']}: {quality}; {words}{epsilon_line(said)}; {self.folder}>"
 
     @classmethod
     def read(cls, folder: Path) -> Result:
-        """Read a finished run's folder."""
-        summary = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        card = json.loads((folder / "privacy_card.json").read_text(encoding="utf-8"))
+        """Read a finished run's folder.
+
+        Raises:
+            IntegrityError: a file is missing or no JSON.
+        """
+        try:
+            summary = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+            card = json.loads((folder / "privacy_card.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise IntegrityError(f"a finished run must have its result.json and privacy_card.json: {folder}") from None
         return cls(folder, summary, card)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from palate_common.errors import InputError
+from palate_sim.datasets.columns import show
 
 MISSING = frozenset({"", "nan", "null", "none", "na", "n/a", "<na>", "nat", "\\n"})
 """Texts that stand for "no id", compared without case."""
@@ -38,7 +39,7 @@ def canonical_ids(column: pd.Series, name: str, repairs: dict[str, int]) -> tupl
         The code of each row, int64 [n_rows], -1 where the row has no id; and the id of each code.
 
     Raises:
-        InputError: an id is a list, a dict or another thing that is no scalar.
+        InputError: an id is a list, a dict or another thing that is no scalar, or more than one line.
     """
     if column.dtype == object:
         column, unified = _texts(column, name)
@@ -50,6 +51,8 @@ def canonical_ids(column: pd.Series, name: str, repairs: dict[str, int]) -> tupl
     for code, value in enumerate(uniques):
         written = _text(value)
         text = written.strip()
+        if "\n" in text or "\r" in text:
+            raise InputError(f"`{name}` must be on one line, got {show(text)}: is a quotation mark left open?")
         if text.casefold() in MISSING:
             continue
         if _WHOLE_FLOAT.fullmatch(text):
