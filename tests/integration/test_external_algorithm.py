@@ -1,0 +1,144 @@
+"""An algorithm from another package: found by its entry point, trained privately, and given a card."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from palate_common.algorithms import algorithm_names, make_algorithm, registry
+from palate_common.device_ledger import DeviceLedger
+from palate_common.errors import InputError
+from palate_common.ledger import verify_extract
+from palate_common.signing import SigningKey
+from palate_server.registry import load_model
+from palate_sim.card import verify_card
+from palate_sim.round import run_rounds
+
+SOURCE = Path(__file__).parents[1] / "external" / "palate_mean_embeddings"
+NAME = "mean_embeddings"
+
+MakeRun = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as `pip install --target` leaves it: the module, and its metadata with the entry point."""
+    folder = tmp_path_factory.mktemp("site")
+    project = tomllib.loads((SOURCE / "pyproject.toml").read_text())["project"]
+    shutil.copy(SOURCE / "palate_mean_embeddings.py", folder)
+    metadata = folder / f"palate_mean_embeddings-{project['version']}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    )
+    points = project["entry-points"]["palate.algorithms"].items()
+    lines = ["[palate.algorithms]", *(f"{name} = {target}" for name, target in points)]
+    (metadata / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture
+def external(installed: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The package can be found in this process."""
+    monkeypatch.syspath_prepend(installed)
+    registry._entry_points.cache_clear()
+    yield
+    registry._entry_points.cache_clear()
+    sys.modules.pop("palate_mean_embeddings", None)
+
+
+def test_it_is_about_sixty_lines() -> None:
+    assert len((SOURCE / "palate_mean_embeddings.py").read_text().splitlines()) <= 70
+
+
+@pytest.mark.usefixtures("external")
+def test_it_trains_under_dp_one_user_at_a_time_or_together(make_run: MakeRun, tmp_path: Path) -> None:
+    assert NAME in algorithm_names()
+    models = set()
+    for users_per_node in (1, 13, 40):
+        run = make_run(algorithm=NAME, settings={"embedding_size": 4})
+        run.folder = tmp_path / str(users_per_node)
+        run.folder.mkdir()
+        with DeviceLedger(":memory:", durable=False) as devices:
+            coordinator = run.coordinator()
+            releases: list[Any] = []
+            run_rounds(coordinator, run.nodes(users_per_node=users_per_node, ledger=devices), releases.append)
+        (release,) = releases
+        assert release.aggregate.users == 40
+        assert (release.plan.algorithm, release.plan.sigma > 0) == (NAME, True)
+        assert 0 < coordinator.spent <= run.terms.facts.mu**2
+        assert [spec.name for spec in release.plan.layout] == ["counts", "products"]
+        models.add(coordinator.model.data)
+        run.registry.publish(coordinator.model, run.items, {}, run.key)
+        model, _ = load_model(run.folder / "model", public_key=run.key.public)
+        assert np.isfinite(model.scores(run.histories)).all()
+        assert run.coordinator().model.hash == model.hash
+    assert len(models) == 1
+
+
+@pytest.mark.usefixtures("external")
+def test_its_settings_are_checked_like_any(make_run: MakeRun) -> None:
+    facts = make_run().terms.facts
+    for chosen in ({"embedding_size": 0}, {"size": 8}):
+        with pytest.raises(InputError, match=r"`algorithm\."):
+            make_algorithm(NAME, chosen, facts)
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small log of interactions."""
+    rng = np.random.default_rng(0)
+    odds = 1 / np.arange(1, 31)
+    lines = ["user_id,item_id"]
+    for user in range(80):
+        items = rng.choice(30, 8, replace=False, p=odds / odds.sum())
+        lines += [f"u{user},i{item}" for item in items]
+    path = tmp_path_factory.mktemp("log") / "log.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def simulate(installed: Path, log: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "palate_sim", "simulate", str(log), "--out", str(out), "--algorithm", NAME]
+    command += ["--set", "evaluation.baselines=none", "--set", "evaluation.projection=none", *options]
+    paths = os.pathsep.join([str(installed), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+
+
+def test_the_command_line_runs_it_and_gives_it_a_card(installed: Path, log: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = simulate(installed, log, out, "--epsilon", "3", "--set", "algorithm.settings.embedding_size=4")
+    assert done.returncode == 0, done.stderr
+    public_key = SigningKey.load(out / "key").public
+    card = json.loads((out / "privacy_card.json").read_bytes())
+    verify_card(card, public_key=public_key)
+    assert card["stamp"] is None
+    assert 2.9 < card["epsilon"] <= 3
+    (release,) = card["releases"]
+    assert release["sealed"]
+    assert release["dimension"] >= 30 * (1 + 4)
+    extract = verify_extract((out / "ledger.json").read_bytes(), public_key)
+    assert extract.entries[1].body["facts"]["algorithm"] == NAME
+    model, items = load_model(out / "model", public_key=public_key)
+    assert (model.header.algorithm, len(items)) == (NAME, 30)
+    assert model.hash == card["model_hash"]
+
+
+def test_without_the_package_the_command_line_names_what_there_is(log: Path, tmp_path: Path) -> None:
+    done = simulate(tmp_path, log, tmp_path / "run")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "mean_embeddings" in done.stderr
+    assert "popularity" in done.stderr
+    assert not (tmp_path / "run").exists()

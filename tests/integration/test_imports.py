@@ -1,0 +1,96 @@
+"""Who imports whom: the layers, the light device core, and complete `__all__`s."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = {
+    "palate_common": ROOT / "common",
+    "palate_client": ROOT / "client",
+    "palate": ROOT / "client",
+    "palate_server": ROOT / "server",
+    "palate_sim": ROOT / "simulations",
+}
+HEAVY = ("flwr", "torch", "scipy", "pandas", "sklearn", "implicit", "plotly", "rich", "typer", "dp_accounting", "ray")
+
+
+def modules(*packages: str) -> list[str]:
+    """Every module of these packages that the device core may load: all but Flower's adapter."""
+    found = []
+    for package in packages:
+        for file in sorted((PACKAGES[package] / package).rglob("*.py")):
+            parts = file.relative_to(PACKAGES[package]).with_suffix("").parts
+            name = ".".join(part for part in parts if part != "__init__")
+            if name != "palate_client.node":
+                found.append(name)
+    return found
+
+
+def test_the_import_contracts_hold() -> None:
+    tool = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([tool, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout
+    assert "2 kept, 0 broken" in done.stdout
+
+
+def test_the_device_core_loads_nothing_heavy() -> None:
+    names = modules("palate_common", "palate_client")
+    assert {"palate_common.accounting", "palate_client.contribution"} <= set(names)
+    code = f"import sys, {', '.join(names)}\nprint([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_only_adapters_know_flower() -> None:
+    allowed = {"node.py", "strategy.py", "app.py", "grid.py"}
+    for package in ("palate_common", "palate_client", "palate_server"):
+        for file in (PACKAGES[package] / package).rglob("*.py"):
+            imported = {
+                (node.module or "") if isinstance(node, ast.ImportFrom) else alias.name
+                for node in ast.walk(ast.parse(file.read_text()))
+                if isinstance(node, ast.Import | ast.ImportFrom)
+                for alias in node.names
+            }
+            if any(name == "flwr" or name.startswith("flwr.") for name in imported):
+                assert file.name in allowed, file
+
+
+def inits() -> list[str]:
+    """Every package and subpackage."""
+    files = [
+        file.parent.relative_to(root).parts
+        for name, root in PACKAGES.items()
+        for file in sorted((root / name).rglob("__init__.py"))
+    ]
+    return [".".join(parts) for parts in files]
+
+
+@pytest.mark.parametrize("name", inits())
+def test_a_packages_all_is_complete(name: str) -> None:
+    """What `__init__` takes from its own modules is what it exports, and all of it is there."""
+    root = PACKAGES[name.split(".")[0]]
+    tree = ast.parse((root.joinpath(*name.split(".")) / "__init__.py").read_text())
+    imported = {
+        alias.asname or alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module != "__future__"
+        for alias in node.names
+        if (node.module or "").startswith(f"{name}.") and not (alias.asname or alias.name).startswith("_")
+    }
+    defined = {
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    }
+    module = importlib.import_module(name)
+    exported = list(getattr(module, "__all__", []))
+    assert len(exported) == len(set(exported))
+    assert imported | defined <= set(exported)
+    assert all(hasattr(module, export) for export in exported)
