@@ -1,0 +1,223 @@
+"""The test vectors of docs/wire-protocol.md, made by the code that devices and servers run.
+
+    python docs/vectors/make.py
+
+An implementation in another language is compatible when it reproduces every file here. The key is a test key: its
+secret half is printed in the vectors, so nothing that it signs may ever be trusted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from palate_common.accounting import charged_mu2, mu_of, sigma_for
+from palate_common.algorithms import PublicFacts, make_algorithm
+from palate_common.canonical import canonical_json, digest
+from palate_common.clipping import clip
+from palate_common.history import entry_from
+from palate_common.interactions import Interactions
+from palate_common.log import Log
+from palate_common.merkle import Checkpoint, MerkleTree
+from palate_common.model import GlobalModel, ModelHeader, catalogue_hash
+from palate_common.plan import PLAN_TAG, Charge, DpMode, Noise, RoundPlan, sign_plan
+from palate_common.signing import SigningKey
+from palate_common.update import BlockSpec, DenseBlock, OuterBlock, Update, layout_size
+from palate_common.wire import REFUSED, ContributionHeader, dtype_for, encode
+from palate_server.noise import DUMMIES
+
+FOLDER = Path(__file__).parent
+SECRET = bytes(range(32))
+GRID = 2**10
+
+
+def test_key() -> SigningKey:
+    """The key of the vectors."""
+    return SigningKey(Ed25519PrivateKey.from_private_bytes(SECRET))
+
+
+def canonical() -> dict[str, Any]:
+    """Values with their one spelling, and spellings that must be refused."""
+    values: list[Any] = [
+        {},
+        {"round": 1, "mu2": 0.25, "dp": "central"},
+        {"b": [1, 1.0, -0.0, 0.1, 1e-7, 1e16, 1e22, 5e-324], "a": None},
+        {"\U0001f600": "above U+FFFF", "\uff5e": "sorted by code point, not by UTF-16 unit", "z": "é stays UTF-8"},
+        {"escaped": '"\\\b\f\n\r\t\u0000\u001f', "not escaped": "/\u007f\u2028"},
+        [True, False, 2**53],
+    ]
+    refused = ['{"a": 1}', '{"b":1,"a":2}', '{"a":1,"a":1}', '"\\u00e9"', "1e0", "NaN", "[1,]", ""]
+    made = []
+    for value in values:
+        text = canonical_json(value)
+        made.append({"value": value, "canonical": text.decode(), "sha256": digest(text)})
+    return {"accepted": made, "refused": refused}
+
+
+def signature() -> dict[str, Any]:
+    """A signature, and the bytes under it."""
+    tag, payload = "palate/example/1", canonical_json({"hello": "device"})
+    message = b"palate signature 1\x00" + bytes([len(tag)]) + tag.encode() + payload
+    key = test_key()
+    return {
+        "secret_key": SECRET.hex(),
+        "public_key": key.public,
+        "tag": tag,
+        "payload": payload.decode(),
+        "signed_bytes_hex": message.hex(),
+        "signature": key.sign(tag, payload),
+    }
+
+
+def merkle() -> dict[str, Any]:
+    """A log of seven leaves: its root at every size, inclusion proofs and consistency proofs."""
+    leaves = [canonical_json({"seq": seq}) for seq in range(7)]
+    tree = MerkleTree(leaves)
+    inclusion = [(index, size) for size in (1, 4, 7) for index in range(size)]
+    consistency = [(old, new) for new in (4, 7) for old in range(1, new + 1)]
+    return {
+        "leaves": [leaf.decode() for leaf in leaves],
+        "roots": {str(size): tree.root(size) for size in range(8)},
+        "inclusion": [
+            {"index": index, "size": size, "proof": list(tree.inclusion_proof(index, size))}
+            for index, size in inclusion
+        ],
+        "consistency": [
+            {"old": old, "new": new, "proof": list(tree.consistency_proof(old, new))} for old, new in consistency
+        ],
+    }
+
+
+def plan() -> dict[str, Any]:
+    """A signed plan for the first round of a run, with its charge, as a device receives it."""
+    facts = PublicFacts(n_users=1000, n_items=3, mu=mu_of(epsilon=5.0, delta=1e-5), seed=7)
+    algorithm = make_algorithm("popularity", {}, facts)
+    catalogue = catalogue_hash(["apple", "pear", "plum"])
+    header = ModelHeader(algorithm="popularity", settings={}, facts=facts, releases=0, catalogue=catalogue)
+    model = GlobalModel(header, algorithm.start())
+    sigma = sigma_for(mu_r=float(facts.mu or 0), sensitivity=2**20)
+    unsigned = RoundPlan(
+        population="readers",
+        run="run-1",
+        round=0,
+        attempt=0,
+        model_hash=model.hash,
+        algorithm="popularity",
+        settings={},
+        facts=facts,
+        layout=algorithm.layout(model.state, 0),
+        clip_norm=1.0,
+        grid=2**20,
+        sigma=sigma,
+        dp=DpMode.CENTRAL,
+        noise=Noise.SECURE,
+        cohort_floor=500,
+        mu2=charged_mu2(sensitivity=2**20, sigma=sigma),
+        expires=4_102_444_800,
+    )
+    log = Log()
+    facts_of_charge = {"mechanism": "discrete Gaussian", "sensitivity": 2**20, "sigma": sigma}
+    facts_of_charge |= {"dimension": layout_size(unsigned.layout) + DUMMIES}
+    for fields in (
+        {"kind": "population", "population": "readers", "created": "2025-01-01T00:00:00+00:00"},
+        {"kind": "budget", "mu2": 4.0, "epsilon": 10.0, "delta": 1e-5},
+        {"kind": "open", "run": "run-1", "facts": {}},
+        {"kind": "charge", "run": "run-1", "round": 0, "attempt": 0, "plan_hash": unsigned.hash}
+        | {"mu2": unsigned.mu2, "run_limit": None, "facts": facts_of_charge},
+    ):
+        entry = entry_from({"seq": log.size, **fields})
+        log.take(entry, entry.leaf())
+    charged, seen = log.size - 1, Checkpoint(2, log.tree.root(2))
+    charge = Charge(
+        entry=log.entries()[charged].body,
+        checkpoint=log.tree.checkpoint(),
+        inclusion=log.tree.inclusion_proof(charged, log.size),
+        consistency={seen.size: log.tree.consistency_proof(seen.size, log.size)},
+    )
+    signed = sign_plan(unsigned, charge, test_key())
+    return {
+        "public_key": test_key().public,
+        "tag": PLAN_TAG,
+        "plan_hash": unsigned.hash,
+        "model_file_hex": model.data.hex(),
+        "device_has_seen": {"size": seen.size, "root": seen.root},
+        "signed_plan": signed.to_bytes().decode(),
+    }
+
+
+def contribution() -> dict[str, Any]:
+    """Clipped contributions: the numbers before, the integers after, and the bytes on the wire."""
+    log = Interactions.from_pairs([0, 0, 1], [0, 2, 1], n_users=2, n_items=3)
+    counts = (BlockSpec(name="counts", shape=(3,), weight=1.0),)
+    root = 1 / np.sqrt(2)
+    popularity = Update((OuterBlock(log.indptr, log.indices, np.array([root, root, 1.0]), np.ones((2, 1)), 3),), 2)
+    products = (BlockSpec(name="products", shape=(3, 2), weight=1.0),)
+    taste = OuterBlock(log.indptr, log.indices, np.array([0.6, 0.8, 1.0]), np.array([[0.6, -0.8], [0.0, 1.0]]), 3)
+    dense = (BlockSpec(name="a", shape=(2,), weight=0.6), BlockSpec(name="b", shape=(1,), weight=0.8))
+    long = Update((DenseBlock(np.array([[3.0, 4.0]])), DenseBlock(np.array([[-12.0]]))), 1)
+    return {
+        "refusal_hex": REFUSED.hex(),
+        "cases": [
+            _case("counts: one factor a row", popularity, counts),
+            _case("products: rows times columns, each on a grid of 32", Update((taste,), 2), products),
+            _case("two dense blocks, clipped jointly", long, dense),
+        ],
+    }
+
+
+def _case(what: str, update: Update, layout: tuple[BlockSpec, ...]) -> dict[str, Any]:
+    """One contribution of a node."""
+    clipped = clip(update, layout, clip_norm=1.0, grid=GRID)
+    header = ContributionHeader(
+        run="run-1", round=0, attempt=0, plan_hash="ab" * 32, users=update.n_users, rejected=0, size=layout_size(layout)
+    )
+    return {
+        "what": what,
+        "grid": GRID,
+        "clip_norm": 1.0,
+        "layout": [spec.model_dump(mode="json") for spec in layout],
+        "raw": [_raw(update, user).tolist() for user in range(update.n_users)],
+        "integers": [clipped.vector(user).tolist() for user in range(update.n_users)],
+        "sum": clipped.total().tolist(),
+        "number_type": str(dtype_for(update.n_users, GRID)),
+        "header": header.model_dump(mode="json"),
+        "wire_hex": encode(header, clipped).hex(),
+    }
+
+
+def _raw(update: Update, user: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """One user's numbers before clipping, blocks one after the other."""
+    parts = []
+    for block in update.blocks:
+        if isinstance(block, DenseBlock):
+            parts.append(block.values[user].ravel())
+            continue
+        rows = slice(block.indptr[user], block.indptr[user + 1])
+        spelled = np.zeros((block.n_rows, block.columns.shape[1]))
+        spelled[block.indices[rows]] = np.outer(block.rows[rows], block.columns[user])
+        parts.append(spelled.ravel())
+    return np.concatenate(parts)
+
+
+VECTORS: dict[str, Callable[[], dict[str, Any]]] = {
+    "canonical.json": canonical,
+    "signature.json": signature,
+    "merkle.json": merkle,
+    "plan.json": plan,
+    "contribution.json": contribution,
+}
+
+
+def text_of(name: str) -> str:
+    """One file of vectors, as it lies in this folder."""
+    return json.dumps(VECTORS[name](), indent=1, ensure_ascii=True) + "\n"
+
+
+if __name__ == "__main__":
+    for file in VECTORS:
+        (FOLDER / file).write_text(text_of(file), encoding="utf-8")

@@ -1,0 +1,130 @@
+"""What the tests of the documentation share: the pages, their code blocks, and a small log of one's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block of a page."""
+
+    page: Page
+    line: int
+    language: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of markdown."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.relative_to(ROOT).as_posix()
+
+    @property
+    def text(self) -> str:
+        return self.path.read_text(encoding="utf-8")
+
+    def blocks(self, language: str) -> list[Block]:
+        found = []
+        for match in FENCE.finditer(self.text):
+            if match["language"] == language:
+                line = self.text.count("\n", 0, match.start()) + 1
+                found.append(Block(self, line, language, match["text"]))
+        return found
+
+    def prose(self) -> str:
+        """The text without its fenced blocks."""
+        return FENCE.sub("", self.text)
+
+    def section(self, title: str) -> str:
+        """What stands below a heading, up to the next one of its level or above."""
+        heading = re.search(rf"^(#+) {re.escape(title)}$", self.text, re.MULTILINE)
+        if heading is None:
+            raise LookupError(f"{self.name} has no heading {title!r}")
+        rest = self.text[heading.end() :]
+        following = re.search(rf"^#{{1,{len(heading[1])}}} ", rest, re.MULTILINE)
+        return rest[: following.start()] if following else rest
+
+    @staticmethod
+    def rows(text: str) -> Iterator[list[str]]:
+        """The cells of every row of every table in a text."""
+        for line in text.splitlines():
+            if line.startswith("|") and not set(line) <= set("|-: "):
+                cells = line.strip().strip("|").replace(r"\|", "\0").split("|")
+                yield [cell.strip().replace("\0", "|") for cell in cells]
+
+
+def all_pages() -> list[Page]:
+    """README, CONTRIBUTING and every page below docs."""
+    paths = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [Page(path) for path in paths]
+
+
+PAGES = {page.name: page for page in all_pages()}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests that take `page`, `session` or `python_block` run for each of them."""
+    if "page" in metafunc.fixturenames:
+        metafunc.parametrize("page", PAGES.values(), ids=list(PAGES))
+    if "session" in metafunc.fixturenames:
+        spoken = {name: page for name, page in PAGES.items() if page.blocks("console")}
+        metafunc.parametrize("session", spoken.values(), ids=list(spoken))
+    if "python_block" in metafunc.fixturenames:
+        blocks = [block for page in PAGES.values() for block in page.blocks("python")]
+        metafunc.parametrize("python_block", blocks, ids=[f"{block.page.name}:{block.line}" for block in blocks])
+
+
+@pytest.fixture(scope="session")
+def write_log() -> Callable[..., None]:
+    """Writes the small log to a path."""
+    return _write_log
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def pages() -> dict[str, Page]:
+    """Every page by its path in the repository."""
+    return PAGES
+
+
+def _write_log(path: Path, *, n_users: int = 480, n_items: int = 70, seed: int = 5) -> None:
+    """A log of one's own, with a shop's names of columns: three tastes, and popular items."""
+    rng = np.random.default_rng(seed)
+    odds = 1 / np.arange(4, n_items + 4)
+    rows = ["CustomerID,StockCode,Quantity,InvoiceDate"]
+    for user in range(n_users):
+        taste = np.where(np.arange(n_items) % 3 == user % 3, 6.0, 1.0) * odds
+        items = rng.choice(n_items, rng.integers(4, 16), replace=False, p=taste / taste.sum())
+        for place, item in enumerate(items):
+            day = 1 + (user + place) % 28
+            rows.append(f"{user},{item:05d}A,{rng.integers(1, 9)},2024-02-{day:02d} 08:{place:02d}")
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with `my.csv` in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    _write_log(tmp_path / "my.csv")
+    return tmp_path

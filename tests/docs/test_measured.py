@@ -1,0 +1,31 @@
+"""The README's figures are those of the benchmarks."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def measured() -> Any:
+    from pathlib import Path
+
+    spec = importlib.util.spec_from_file_location("measured", Path(__file__).parents[2] / "docs" / "measured.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_readme_shows_what_was_measured(measured: Any, pages: dict[str, Any]) -> None:
+    """If this fails, run docs/measured.py."""
+    text = pages["README.md"].text
+    shown = text.partition(measured.BEGIN)[2].partition(measured.END)[0]
+    assert shown == f"\n\n{measured.section()}\n\n"
+
+
+def test_every_benchmark_is_listed(root: Any, pages: dict[str, Any]) -> None:
+    folders = {file.parent.name for file in (root / "simulations" / "benchmarks").glob("*/results.md")}
+    text = pages["docs/benchmarks.md"].text
+    assert not [name for name in folders if f"simulations/benchmarks/{name}" not in text]

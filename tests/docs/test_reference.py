@@ -1,0 +1,210 @@
+"""The reference pages are complete and true: settings, options, files, keys, names."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import typer
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from palate_common import errors
+from palate_common.algorithms import algorithm_class
+from palate_common.history import ChargeEntry, CloseEntry, OpenEntry, PopulationEntry, SealEntry
+from palate_common.plan import Charge, RoundPlan, SignedPlan
+from palate_common.wire import ContributionHeader
+from palate_sim.cli import app
+from palate_sim.config import BASELINES, SimulationConfig, load_config, preset_names
+from palate_sim.datasets.columns import FIELDS, KNOWN_NAMES
+from palate_sim.experiment import start
+from palate_sim.metrics import LIST_METRICS, USER_METRICS
+from palate_sim.splits import SPLITS
+
+CONDITIONAL = {"flower.log", "inputs.safetensors"}
+"""Files that only some engines and algorithms leave."""
+NAME = re.compile(r"`([^`]+)`")
+
+
+def names(cell: str) -> list[str]:
+    """The names in backticks of a cell."""
+    return NAME.findall(cell)
+
+
+def leaves(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each key of a configuration, dotted, with its default."""
+    for name, info in section.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from leaves(info.annotation, f"{prefix}{name}.")
+        else:
+            default = info.default_factory() if info.default is PydanticUndefined else info.default
+            yield prefix + name, default
+
+
+def documented_settings(page: Any, text: str) -> dict[str, str]:
+    """Key -> default, from the tables with those columns."""
+    found: dict[str, str] = {}
+    inside = False
+    for row in page.rows(text):
+        if row[0] in ("key", "split", "baseline", "preset"):
+            inside = row[:2] == ["key", "default"]
+        elif inside:
+            found[names(row[0])[0]] = row[1].strip("`")
+    return found
+
+
+def shown(default: Any) -> str:
+    """A default as the page writes it."""
+    if default is None:
+        return "none"
+    if isinstance(default, float):
+        return repr(default)
+    return json.dumps(default)
+
+
+def test_every_setting_is_documented(pages: dict[str, Any]) -> None:
+    page = pages["docs/configuration.md"]
+    settings = {key: shown(default) for key, default in leaves(SimulationConfig)}
+    found = documented_settings(page, page.text)
+    assert {key: value for key, value in found.items() if "." in key or key == "seed"} == settings
+
+
+def test_settings_of_every_algorithm_are_documented(pages: dict[str, Any]) -> None:
+    page = pages["docs/configuration.md"]
+    own = [point.name for point in entry_points(group="palate.algorithms") if point.value.startswith("palate_common.")]
+    for name in own:
+        settings = {key: shown(default) for key, default in leaves(algorithm_class(name).Settings)}
+        assert documented_settings(page, page.section(f"Settings of `{name}`")) == settings
+
+
+def test_examples_of_configuration_are_valid(pages: dict[str, Any], tmp_path: Path) -> None:
+    for block in pages["docs/configuration.md"].blocks("toml"):
+        file = tmp_path / "config.toml"
+        file.write_text(block.text, encoding="utf-8")
+        assert load_config(str(file)) != load_config()
+
+
+def test_named_choices_are_all_there(pages: dict[str, Any]) -> None:
+    page = pages["docs/configuration.md"]
+    first = {name for row in page.rows(page.text) for name in names(row[0])}
+    assert set(SPLITS) <= first
+    assert set(BASELINES) <= first
+    assert set(preset_names()) == {names(row[0])[0] for row in page.rows(page.section("Presets")) if names(row[0])}
+
+
+def commands(group: Any, name: str = "palate") -> Iterator[tuple[str, click.Command]]:
+    """Each command by its full name, groups too."""
+    for each, command in group.commands.items():
+        yield f"{name} {each}", command
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{name} {each}")
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_documented(name: str, pages: dict[str, Any]) -> None:
+    page, command = pages["docs/cli.md"], COMMANDS[name]
+    options = {name for param in command.params if param.param_type_name == "option" for name in param.opts}
+    section = re.split(r"^### `", page.section(f"`{name}`"), flags=re.MULTILINE)[0]
+    first = [names(row[0]) for row in page.rows(section) if row[0].startswith("`--")]
+    assert {text.split()[0] for cell in first for text in cell} == options | {"--help"}
+
+
+def test_exit_codes(pages: dict[str, Any]) -> None:
+    page = pages["docs/cli.md"]
+    codes = {row[0] for row in page.rows(page.section("Command line")) if row[0].isdigit()}
+    raised = {str(each.exit_code) for each in vars(errors).values() if isinstance(each, type)}
+    assert codes == raised | {"0", "130"}
+
+
+def test_columns(pages: dict[str, Any]) -> None:
+    page = pages["docs/cli.md"]
+    rows = {names(row[0])[0]: row[1] for row in page.rows(page.section("Columns")) if names(row[0])}
+    assert tuple(rows) == FIELDS
+    for field, listed in rows.items():
+        assert {KNOWN_NAMES.get(name.strip().replace("_", "")) for name in listed.split(",")} == {field}
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory, write_log: Any) -> Path:
+    """A finished run with everything that can be asked of it."""
+    folder = tmp_path_factory.mktemp("reference")
+    write_log(folder / "my.csv")
+    keys = {"evaluation.save_recommendations": True, "evaluation.tensorboard": True, "privacy.epsilon": 8.0}
+    started = start(load_config(None, keys), source=folder / "my.csv", out=folder / "run")
+    from palate_sim.progress import Progress
+
+    with Progress(started.folder.events, quiet=True) as notify:
+        started.run(notify)
+    return folder / "run"
+
+
+def documented(page: Any, title: str) -> set[str]:
+    """All names in the first column of a section's first table."""
+    first = page.section(title).partition("\n\n|")[2].partition("\n\n")[0]
+    return {name for row in list(page.rows(f"|{first}"))[1:] for name in names(row[0])}
+
+
+def test_run_folder(run_folder: Path, pages: dict[str, Any]) -> None:
+    found = {f"{path.name}/" if path.is_dir() else path.name for path in run_folder.iterdir()}
+    assert documented(pages["docs/runs.md"], "The run folder") == found | CONDITIONAL
+
+
+def test_result_json(run_folder: Path, pages: dict[str, Any]) -> None:
+    result = json.loads((run_folder / "result.json").read_text())
+    page = pages["docs/runs.md"]
+    assert documented(page, "result.json") == set(result)
+    section = page.section("result.json")
+    for key in (*result["split"], *result["seconds"], *result["bytes_per_client"], *result["curve"][0]):
+        assert f"`{key}`" in section or "@" in key, key
+
+
+def test_metrics(run_folder: Path, pages: dict[str, Any]) -> None:
+    listed = documented(pages["docs/runs.md"], "Metrics")
+    assert listed == {f"{name}@k" for name in (*USER_METRICS, *LIST_METRICS)}
+
+
+def test_privacy_card(run_folder: Path, pages: dict[str, Any]) -> None:
+    card = json.loads((run_folder / "privacy_card.json").read_text())
+    assert documented(pages["docs/runs.md"], "privacy_card.json") == set(card)
+
+
+def test_events(run_folder: Path, pages: dict[str, Any]) -> None:
+    events = [json.loads(line) for line in (run_folder / "events.jsonl").read_text().splitlines()]
+    kinds = {event["event"] for event in events}
+    assert documented(pages["docs/runs.md"], "events.jsonl") == kinds | {"failed"}
+    assert all("at" in event for event in events)
+
+
+def test_wire_protocol_names_every_member(pages: dict[str, Any]) -> None:
+    page = pages["docs/wire-protocol.md"]
+    plan, log = page.section("The signed plan"), page.section("The log")
+    for model in (SignedPlan, RoundPlan, Charge):
+        assert not [name for name in model.model_fields if f"`{name}`" not in plan]
+    for entry in (PopulationEntry, OpenEntry, ChargeEntry, SealEntry, CloseEntry):
+        row = next(row for row in page.rows(log) if row[0] == f"`{entry.model_fields['kind'].default}`")
+        assert not [name for name in entry.model_fields if name not in ("kind", "seq") and f"`{name}`" not in row[1]]
+    header = page.section("A contribution")
+    assert not [name for name in ContributionHeader.model_fields if f"`{name}`" not in header]
+
+
+def test_functions_of_the_path_exist(pages: dict[str, Any], root: Path) -> None:
+    page = pages["docs/data-flow.md"]
+    code = "\n".join(
+        file.read_text()
+        for part in ("common", "client", "server", "simulations")
+        for file in (root / part).rglob("*.py")
+    )
+    for title, column in (("Types are privacy states", 0), ("One round, step by step", 2)):
+        for row in list(page.rows(page.section(title)))[1:]:
+            for name in names(row[column]):
+                last = name.rstrip("()").rpartition(".")[2]
+                assert re.search(rf"(def|class) {last}\b", code), name
