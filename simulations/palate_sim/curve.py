@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from palate_common.accounting import epsilon_of
+from palate_common.history import ChargeEntry, total_mu2
 from palate_common.ledger import Ledger
-from palate_common.plan import DpMode
+from palate_common.plan import DpMode, RoundPlan
 from palate_server.coordinator import Release
 from palate_sim.config import SimulationConfig
 from palate_sim.judging import Notify, headline, percentile_rank, validation_quality
@@ -44,19 +45,25 @@ class LearningCurve:
         """Judge one release."""
         plan, validation = release.plan, self._split.validation
         metric = headline(self._split, self._config.evaluation.ks)
-        spent = math.sqrt(self._ledger.spent(plan.run))
         point = {
             "round": plan.round,
             "attempt": plan.attempt,
-            "epsilon": None if plan.dp is DpMode.OFF else epsilon_of(mu=spent, delta=self._delta),
+            "epsilon": None if plan.dp is DpMode.OFF else self._spent(plan),
             metric: validation_quality(release.model, self._split, self._config, metric),
             "loss": None if validation is None else percentile_rank(release.model, validation),
             "users": release.aggregate.users,
             "rejected": release.aggregate.rejected,
+            "model_bytes": len(release.model.data),
             "seconds": round(time.perf_counter() - self._started, 3),
         }
         self.points = [earlier for earlier in self.points if earlier["round"] < plan.round] + [point]
         self._notify({"event": "round", "rounds": self._last, **point})
+
+    def _spent(self, plan: RoundPlan) -> float:
+        """Epsilon of the run up to this attempt, void ones included; an engine may have charged the next one already."""
+        charges = [entry for entry in self._ledger.entries(plan.run) if isinstance(entry, ChargeEntry)]
+        reached = [c.mu2 for c in charges if (c.round, c.attempt) <= (plan.round, plan.attempt)]
+        return epsilon_of(mu=math.sqrt(total_mu2(reached)), delta=self._delta)
 
 
 def earlier_points(events: Path) -> list[dict[str, Any]]:

@@ -199,12 +199,13 @@ def _judged(
 
 
 def _payload(trained: Trained) -> dict[str, int]:
-    """Bytes a device sends and receives over the whole run; what it sends as packed integers of the grid."""
+    """Bytes a device sends and receives over the whole run: packed integers of the grid, and the model of each round."""
     algorithm, up = trained.outcome.model.algorithm, 0
     bits = trained.terms.grid.bit_length() + 1
     for round_ in range(trained.outcome.model.header.releases):
         up += layout_size(algorithm.layout(trained.outcome.model.state, round_)) * bits // PACKED_BITS
-    return {"up": up, "down": len(trained.outcome.model.data) * trained.outcome.model.header.releases}
+    # Each round starts from the model that the one before released; the last one is received to be used.
+    return {"up": up, "down": sum(int(point["model_bytes"]) for point in trained.curve)}
 
 
 def _warnings(
