@@ -46,9 +46,9 @@ def read_table(path: Path, columns: ColumnMap | None = None) -> Table:
     Raises:
         InputError: the file is missing, a folder, unreadable, empty, broken, of no known kind, or lacks columns.
     """
-    if path.is_dir():
-        raise InputError(f"`data` must be a file, got the folder {show(str(path))}")
     try:
+        if path.is_dir():
+            raise InputError(f"`data` must be a file, got the folder {show(str(path))}")
         data = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"`data` must be an existing file, got {show(str(path))}") from None
