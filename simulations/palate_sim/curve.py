@@ -60,7 +60,7 @@ class LearningCurve:
         self._notify({"event": "round", "rounds": self._last, **point})
 
     def _spent(self, plan: RoundPlan) -> float:
-        """Epsilon of the run up to this attempt, void ones included; an engine may have charged the next one already."""
+        """Epsilon of the run up to this attempt, void ones included; the next one may be charged already."""
         charges = [entry for entry in self._ledger.entries(plan.run) if isinstance(entry, ChargeEntry)]
         reached = [c.mu2 for c in charges if (c.round, c.attempt) <= (plan.round, plan.attempt)]
         return epsilon_of(mu=math.sqrt(total_mu2(reached)), delta=self._delta)

@@ -199,7 +199,7 @@ def _judged(
 
 
 def _payload(trained: Trained) -> dict[str, int]:
-    """Bytes a device sends and receives over the whole run: packed integers of the grid, and the model of each round."""
+    """Bytes a device sends and receives over the whole run: packed integers, and the model of each round."""
     algorithm, up = trained.outcome.model.algorithm, 0
     bits = trained.terms.grid.bit_length() + 1
     for round_ in range(trained.outcome.model.header.releases):
