@@ -174,7 +174,10 @@ def test_metrics(run_folder: Path, pages: dict[str, Any]) -> None:
 
 def test_privacy_card(run_folder: Path, pages: dict[str, Any]) -> None:
     card = json.loads((run_folder / "privacy_card.json").read_text())
-    assert documented(pages["docs/runs.md"], "privacy_card.json") == set(card)
+    page = pages["docs/runs.md"]
+    assert documented(page, "privacy_card.json") == set(card)
+    section = page.section("privacy_card.json")
+    assert not [key for key in (*card["rounds"], *card["population"]) if f"`{key}`" not in section]
 
 
 def test_events(run_folder: Path, pages: dict[str, Any]) -> None:
