@@ -96,6 +96,9 @@ class Contributor:
             An attempt is answered at most once.
             Whether, and for how many installations, there is an answer does not depend on what anybody did.
 
+        Assumes:
+            The algorithm contributes for every history: one that raised for some would let them speak by absence.
+
         Raises:
             IntegrityError: the plan or the model does not verify.
             RefusedError: the plan is below the floors, expired, answered before, for another catalogue, or above
