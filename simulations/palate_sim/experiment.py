@@ -30,6 +30,7 @@ from palate_sim.clock import Clock
 from palate_sim.config import SimulationConfig, build_config
 from palate_sim.curve import LearningCurve
 from palate_sim.datasets import Source, is_local
+from palate_sim.datasets.ids import is_text
 from palate_sim.engines import Job, OnRelease, Outcome
 from palate_sim.judging import Notify
 from palate_sim.outcome import Trained, write_outcome
@@ -91,9 +92,12 @@ def start(
         BudgetError: the population's budget doesn't allow the run; no folder was made and nothing was charged.
     """
     check_engine(config)
+    config = _naming(config, source)
+    for name, given in (("data", config.data.path), ("out", out), ("ledger", ledger)):
+        if given is not None and not is_text(str(given)):
+            raise InputError(f"`{name}` must be a path in UTF-8, got {str(given)!r}")
     if out is not None:
         check_new(out)
-    config = _naming(config, source)
     prepared = prepare(config, source)
     path = out or default_folder(prepared.name)
     population = (config.privacy.population or prepared.name)[:NAME]

@@ -51,6 +51,8 @@ def canonical_ids(column: pd.Series, name: str, repairs: dict[str, int]) -> tupl
     for code, value in enumerate(uniques):
         written = _text(value)
         text = written.strip()
+        if not is_text(text):
+            raise InputError(f"`{name}` must be valid text, got {show(text)}")
         if "\n" in text or "\r" in text:
             raise InputError(f"`{name}` must be on one line, got {show(text)}: is a quotation mark left open?")
         if text.casefold() in MISSING:
@@ -62,6 +64,15 @@ def canonical_ids(column: pd.Series, name: str, repairs: dict[str, int]) -> tupl
             repairs["ids_trimmed"] = repairs.get("ids_trimmed", 0) + int(rows_of[code])
         recode[code] = names.setdefault(text, len(names))
     return recode[raw_codes], list(names)
+
+
+def is_text(text: str) -> bool:
+    """Whether it can be written to a file: a lone surrogate, from a name in another encoding, can't."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _texts(column: pd.Series, name: str) -> tuple[pd.Series, int]:

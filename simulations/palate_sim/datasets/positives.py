@@ -29,6 +29,7 @@ from palate_sim.datasets.log import Log
 
 Combine = Literal["max", "sum"]
 DAY = 86_400.0
+SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def positives(
         latest = np.full(len(user_names), -np.inf)
         np.maximum.at(latest, users[~np.isnan(times)], times[~np.isnan(times)])
         age = np.where(np.isnan(times), 0.0, latest[users] - np.where(np.isnan(times), 0.0, times))
-        factors = np.maximum(factors * 0.5 ** (age / (half_life_days * DAY)), np.finfo(np.float32).tiny)
+        factors = np.maximum(factors * 0.5 ** (age / (half_life_days * DAY)), SMALLEST)
     present = np.unique(users)
     excluded["users_without_positive"] = len(user_names) - len(present)
     order = np.argsort(users * len(item_names) + items, kind="stable")
@@ -134,7 +135,7 @@ def positives(
         items=item_names,
         user_rows=np.searchsorted(present, keys[starts] // len(item_names)),
         item_rows=keys[starts] % len(item_names),
-        weights=np.minimum(merged, min(cap, float(np.finfo(np.float32).max))).astype(np.float32),
+        weights=np.clip(merged, SMALLEST, min(cap, LARGEST)).astype(np.float32),
         times=np.fmin.reduceat(times[order], starts),
         groups=_groups(log.users, ids),
         excluded={reason: count for reason, count in excluded.items() if count},

@@ -45,6 +45,7 @@ FILES: dict[str, bytes] = {
     "strange/run.json": b"[1, 2]",
     "torn/run.json": b'{"config": ',
     "empty-folder.csv/.keep": b"",
+    "caf\udce9.csv": b"user,item\n1,2\n",
 }
 
 
@@ -59,7 +60,7 @@ def zoo(
         (made / name).write_bytes(data)
     (made / "log.csv").write_text(as_csv(rows))
     (made / "timeless.csv").write_text(as_csv((row[:2] for row in rows), "user,item"))
-    (made / "still.csv").write_text(as_csv(((*row[:3], 7) for row in rows)))
+    (made / "still.csv").write_text(as_csv((*row[:3], 7) for row in rows))
     done = palate("simulate", "log.csv", "--out", "finished", "--ledger", "used.db", *quick, cwd=made)
     assert done.code == 0, done.err
     other = ("--set", "privacy.population=others", "--set", "privacy.lifetime_epsilon=6")
@@ -267,6 +268,13 @@ BUDGETS: dict[str, tuple[list[str], str]] = {
 def test_a_budget_that_does_not_pay(palate: Any, zoo: Path, case: str) -> None:
     options, message = BUDGETS[case]
     refused(palate, zoo, ["log.csv", *options], message, code=3)
+
+
+@pytest.mark.parametrize(
+    "options", [["caf\udce9.csv"], ["log.csv", "--out", "\udce9"], ["log.csv", "--ledger", "\udce9"]]
+)
+def test_a_path_that_is_no_text(palate: Any, zoo: Path, options: list[str]) -> None:
+    refused(palate, zoo, options, "must be a path in UTF-8")
 
 
 def test_the_installed_command_refuses_alike(zoo: Path) -> None:
