@@ -29,6 +29,12 @@ MANIFEST_TAG = "palate/model/1"
 INPUTS = "inputs.safetensors"
 
 
+def pack_inputs(inputs: State) -> bytes:
+    """Public arrays as the bytes whose hash is one of a run's terms."""
+    data: bytes = safetensors.numpy.save({name: np.ascontiguousarray(inputs[name]) for name in sorted(inputs)})
+    return data
+
+
 class Registry:
     """Files of one run's releases and its model."""
 
@@ -40,13 +46,9 @@ class Registry:
         folder = self.folder / "releases"
         return not folder.exists() or not any(folder.iterdir())
 
-    def write_inputs(self, inputs: State) -> str | None:
-        """Write the public arrays a run starts from; their hash is one of the run's terms. None without any."""
-        if not inputs:
-            return None
-        data: bytes = safetensors.numpy.save({name: np.ascontiguousarray(inputs[name]) for name in sorted(inputs)})
+    def write_inputs(self, data: bytes) -> None:
+        """Write the public arrays a run starts from, as `pack_inputs` made them."""
         write_durably(self.folder / INPUTS, data)
-        return digest(data)
 
     def read_inputs(self, inputs_hash: str | None) -> State:
         """The public arrays a run starts from, checked against its terms.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from palate_common.algorithms import State, make_algorithm, starting_state
+from palate_common.algorithms import State, make_algorithm, next_state
 from palate_common.errors import IntegrityError
 from palate_common.model import GlobalModel, ModelHeader
 from palate_server.noise import NoisyAggregate
@@ -26,8 +26,7 @@ class Replay:
 
     Args:
         terms: the run's terms.
-        inputs: public arrays known before the first release; an algorithm finds those it names in `public_inputs`
-            in its state.
+        inputs: public arrays known before the first release, for the algorithms that name them.
 
     Attributes:
         model: the model after the releases applied so far.
@@ -35,9 +34,9 @@ class Replay:
     """
 
     def __init__(self, terms: RunTerms, inputs: State | None = None) -> None:
-        self._terms = terms
+        self._terms, self._inputs = terms, inputs or {}
         self.algorithm = make_algorithm(terms.algorithm, terms.settings, terms.facts)
-        self.model = GlobalModel(model_header(terms, 0), starting_state(self.algorithm, inputs or {}))
+        self.model = GlobalModel(model_header(terms, 0), self.algorithm.start())
         self.round = 0
 
     def apply(self, noisy: NoisyAggregate) -> GlobalModel:
@@ -49,7 +48,8 @@ class Replay:
         expected, got = (self._terms.run, self.round), (noisy.plan.run, noisy.plan.round)
         if got != expected:
             raise IntegrityError(f"the next release must be of run and round {expected}, got {got}")
-        state = self.algorithm.release(self.model.state, self.round, noisy.sums(), noisy.noise())
+        sums, noise = noisy.sums(), noisy.noise()
+        state = next_state(self.algorithm, self.model.state, self.round, sums, noise, self._inputs)
         self.round += 1
         self.model = GlobalModel(model_header(self._terms, self.round), state)
         return self.model

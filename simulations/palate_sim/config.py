@@ -24,7 +24,7 @@ from palate_common.errors import InputError
 from palate_common.plan import DpMode, Noise
 
 SETTINGS = "algorithm.settings."
-BASELINES = ("popularity", "noised_popularity", "item_knn", "ease", "ials", "device_only")
+BASELINES = ("popularity", "noised_popularity", "content_only", "item_knn", "ease", "ials", "device_only")
 
 
 class _Section(BaseModel):
@@ -66,6 +66,13 @@ class PositivesConfig(_Section):
     """Largest weight of a pair."""
     half_life_days: float | None = Field(default=None, gt=0)
     """An event loses half its weight for each of these, up to its user's latest event."""
+
+
+class FeaturesConfig(_Section):
+    """Public facts about items as a prior that costs no privacy."""
+
+    source: str = "auto"
+    """auto (genres and decades where the data has them), text (words of titles too), minilm, none, or a CSV file."""
 
 
 class FiltersConfig(_Section):
@@ -152,6 +159,7 @@ class SimulationConfig(_Section):
     data: DataConfig = DataConfig()
     positives: PositivesConfig = PositivesConfig()
     filters: FiltersConfig = FiltersConfig()
+    features: FeaturesConfig = FeaturesConfig()
     split: SplitConfig = SplitConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     algorithm: AlgorithmConfig = AlgorithmConfig()

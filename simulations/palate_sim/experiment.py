@@ -18,12 +18,14 @@ from typing import Any
 from palate_client.contribution import Floors
 from palate_common.accounting import check_delta, check_epsilon, default_delta, mu_of, sigma_for
 from palate_common.algorithms import PublicFacts, make_algorithm
+from palate_common.canonical import digest
 from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.interactions import Interactions
 from palate_common.ledger import Ledger
 from palate_common.model import catalogue_hash
 from palate_common.plan import DpMode, Noise
 from palate_server.lock import RunLock
+from palate_server.registry import Registry, pack_inputs
 from palate_server.terms import RunTerms
 from palate_sim.budget import check_budget, check_ledger, set_budget
 from palate_sim.clock import Clock
@@ -32,6 +34,7 @@ from palate_sim.curve import LearningCurve
 from palate_sim.datasets import Source, is_local
 from palate_sim.datasets.ids import is_text
 from palate_sim.engines import Job, OnRelease, Outcome
+from palate_sim.features import features_width
 from palate_sim.judging import Notify
 from palate_sim.outcome import Trained, write_outcome
 from palate_sim.preparation import Prepared, prepare
@@ -172,6 +175,7 @@ def make_terms(config: SimulationConfig, prepared: Prepared, *, population: str,
     facts = PublicFacts(
         n_users=split.train.n_users,
         n_items=split.train.n_items,
+        n_features=features_width(prepared.inputs),
         mu=None if epsilon is None else mu_of(epsilon=epsilon, delta=delta),
         seed=config.seed,
     )
@@ -189,6 +193,7 @@ def make_terms(config: SimulationConfig, prepared: Prepared, *, population: str,
         settings=config.algorithm.settings,
         facts=facts,
         catalogue=catalogue_hash(split.items),
+        inputs=digest(pack_inputs(prepared.inputs)) if prepared.inputs else None,
         dp=privacy.dp,
         noise=privacy.noise,
         epsilon=epsilon,
@@ -228,6 +233,8 @@ def _run(started: Started, notify: Notify) -> Result:
     folder, config, terms, prepared = started.folder, started.config, started.terms, started.prepared
     train = prepared.split.train
     sizes = {"users": train.n_users, "items": train.n_items, "interactions": train.nnz}
+    if terms.inputs is not None:
+        Registry(folder.path).write_inputs(pack_inputs(prepared.inputs))
     notify({"event": "prepared", "name": prepared.name, "algorithm": terms.algorithm, **sizes})
     job = Job(
         folder=folder.path.resolve(),

@@ -19,7 +19,7 @@ from palate_sim.baselines import fit_baselines
 from palate_sim.config import SimulationConfig
 from palate_sim.datasets import Source
 from palate_sim.evaluation import Scorer
-from palate_sim.judging import Notify, headline, judge
+from palate_sim.judging import Notify, headline, judge_prepared
 from palate_sim.preparation import Prepared, prepare
 from palate_sim.rehearsal import rehearse
 
@@ -151,8 +151,10 @@ def _measured(
     split, delta = prepared.split, _delta(config, prepared)
     metric = headline(split, config.evaluation.ks)
 
+    seeded = config.model_copy(update={"seed": seed})
+
     def quality(scorer: Scorer) -> float:
-        return judge(scorer, split.test, split, ks=config.evaluation.ks, seed=seed).mean(metric)
+        return judge_prepared(scorer, prepared, seeded).mean(metric)
 
     def rehearsed(algorithm: str, settings: Mapping[str, Any], epsilon: float | None, population: int = 1) -> float:
         return quality(
@@ -164,6 +166,7 @@ def _measured(
                 delta=delta,
                 population=population,
                 seed=seed,
+                inputs=prepared.inputs,
             )
         )
 

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from palate_common.algorithms.als import FEATURES
 from palate_common.errors import InputError
 from palate_common.interactions import Floats, Interactions
+from palate_common.model import GlobalModel
 from palate_sim.baselines import fit_baselines
 from palate_sim.config import SimulationConfig
 from palate_sim.evaluation import Scorer, evaluate, evaluate_sampled
@@ -20,6 +22,11 @@ from palate_sim.rehearsal import rehearse
 from palate_sim.splits import Heldout, Split
 
 USERS_AT_ONCE = 512
+CONTROLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "noised_popularity": ("popularity", {}),
+    "content_only": ("als", {"rounds": 1}),
+}
+"""Baselines under the same budget: all of it on popularity, alone or with item features, and no collaborative round."""
 
 Notify = Callable[[Mapping[str, Any]], None]
 
@@ -44,6 +51,31 @@ def judge(scorer: Scorer, heldout: Heldout, split: Split, *, ks: Sequence[int], 
     if split.sampled_negatives is not None:
         return evaluate_sampled(scorer, heldout, train=split.train, negatives=split.sampled_negatives, ks=ks, rng=rng)
     return evaluate(scorer, heldout, train=split.train, ks=ks, rng=rng)
+
+
+def judge_prepared(scorer: Scorer, prepared: Prepared, config: SimulationConfig) -> Evaluation:
+    """Evaluate on the test users; where items are cold, a model that can scores them by their features."""
+    split, features = prepared.split, prepared.inputs.get(FEATURES)
+    if split.candidates is not None and features is not None and isinstance(scorer, GlobalModel):
+        scorer = NewItems(scorer, split.candidates, features)
+    return judge(scorer, split.test, split, ks=config.evaluation.ks, seed=config.seed)
+
+
+@dataclass(frozen=True)
+class NewItems:
+    """A model whose new items are scored by their features."""
+
+    model: GlobalModel
+    new: npt.NDArray[np.bool_]
+    features: npt.NDArray[np.floating[Any]]
+
+    def scores(self, foldin: Interactions) -> Floats:
+        """The model's scores, with those of new items from their features if its algorithm can."""
+        scores = np.array(self.model.scores(foldin))
+        by_features = getattr(self.model.algorithm, "new_item_scores", None)
+        if by_features is not None and "new_items" in self.model.state:
+            scores[:, self.new] = by_features(self.model.state, foldin, self.features[self.new])
+        return scores
 
 
 def summary(evaluation: Evaluation, seed: int) -> dict[str, dict[str, float | None]]:
@@ -91,16 +123,23 @@ def judge_baselines(
     metric = headline(split, config.evaluation.ks)
     for name in config.evaluation.baselines:
         scorer: Scorer
-        if name == "noised_popularity" and epsilon is None:
+        if (name == "noised_popularity" and epsilon is None) or (name == "content_only" and not prepared.inputs):
             continue
         try:
-            if name == "noised_popularity":
+            if name in CONTROLS:
+                algorithm, settings = CONTROLS[name]
                 scorer = rehearse(
-                    split.train, algorithm="popularity", settings={}, epsilon=epsilon, delta=delta, seed=config.seed
+                    split.train,
+                    algorithm=algorithm,
+                    settings=settings,
+                    epsilon=epsilon,
+                    delta=delta,
+                    seed=config.seed,
+                    inputs=prepared.inputs,
                 )
             else:
-                scorer = fit_baselines([name], split, seed=config.seed, items=prepared.features)[name]
-            evaluations[name] = judge(scorer, split.test, split, ks=config.evaluation.ks, seed=config.seed)
+                scorer = fit_baselines([name], split, seed=config.seed, items=prepared.catalogue)[name]
+            evaluations[name] = judge_prepared(scorer, prepared, config)
         except InputError as error:
             left_out[name] = str(error)
         except MemoryError:
@@ -124,8 +163,9 @@ def project(
             delta=delta,
             population=factor,
             seed=config.seed,
+            inputs=prepared.inputs,
         )
-        quality = judge(model, split.test, split, ks=config.evaluation.ks, seed=config.seed).mean(metric)
+        quality = judge_prepared(model, prepared, config).mean(metric)
         points.append({"users": split.train.n_users * factor, "factor": factor, metric: quality})
     return points
 

@@ -25,7 +25,7 @@ from palate_sim.card import card_payload, sign_card
 from palate_sim.clock import Clock
 from palate_sim.config import SimulationConfig
 from palate_sim.engines import Outcome
-from palate_sim.judging import Notify, by_decile, by_group, headline, judge, judge_baselines, project, summary
+from palate_sim.judging import Notify, by_decile, by_group, headline, judge_baselines, judge_prepared, project, summary
 from palate_sim.preparation import Prepared, describe_split
 from palate_sim.ranking_runs import Evaluation, save_split
 from palate_sim.result import Result
@@ -152,7 +152,7 @@ def _judged(
     """Everything that result.json says about quality and privacy."""
     terms, split, ks = trained.terms, prepared.split, config.evaluation.ks
     metric = headline(split, ks)
-    own = judge(trained.outcome.model, split.test, split, ks=ks, seed=config.seed)
+    own = judge_prepared(trained.outcome.model, prepared, config)
     notify({"event": "evaluated", metric: own.mean(metric)})
     evaluations, left_out = judge_baselines(config, prepared, epsilon=terms.epsilon, delta=terms.delta, notify=notify)
     projection = None

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from palate_common.algorithms import State
+from palate_common.algorithms.als import FEATURES
 from palate_common.canonical import canonical_json, digest
 from palate_common.errors import InputError
 from palate_sim.config import SimulationConfig
 from palate_sim.datasets import Source, load, positives
+from palate_sim.features import item_features
 from palate_sim.filters import k_core
 from palate_sim.splits import Split, split
 
@@ -24,7 +27,8 @@ class Prepared:
     Attributes:
         name: what to call the data.
         split: training users, held-out users and catalogue.
-        features: the public catalogue (item_id, title, genres), or None.
+        catalogue: what is public about items (item_id, title, genres), or None.
+        inputs: public arrays made of it for the algorithm: item features, or nothing.
         repairs: what reading repaired, name -> count.
         dropped: what filters and the choice of positives left out, name -> count.
         terms: the publisher's terms of use.
@@ -32,7 +36,8 @@ class Prepared:
 
     name: str
     split: Split
-    features: pd.DataFrame | None
+    catalogue: pd.DataFrame | None
+    inputs: State
     repairs: dict[str, int]
     dropped: dict[str, int]
     terms: str
@@ -87,7 +92,9 @@ def prepare(config: SimulationConfig, source: Source | None = None) -> Prepared:
     dropped |= pairs.excluded
     cut = split(pairs, config.split.name, seed=config.seed)
     _check_negatives(cut)
-    return Prepared(log.name, cut, log.items, log.repairs, dropped, log.terms)
+    features = item_features(log.items, cut.items, config.features.source)
+    inputs: State = {} if features is None else {FEATURES: features}
+    return Prepared(log.name, cut, log.items, inputs, log.repairs, dropped, log.terms)
 
 
 def _check_negatives(cut: Split) -> None:

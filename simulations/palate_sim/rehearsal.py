@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from palate_common.accounting import mu_of, sigma_for
-from palate_common.algorithms import PublicFacts, State, make_algorithm, starting_state
+from palate_common.algorithms import PublicFacts, State, make_algorithm, next_state
 from palate_common.canonical import canonical_json
 from palate_common.clipping import clip
 from palate_common.discrete_gaussian import sample_discrete_gaussian
@@ -22,6 +22,7 @@ from palate_common.interactions import Interactions
 from palate_common.model import GlobalModel, ModelHeader
 from palate_common.randomness import SeededSource
 from palate_common.update import layout_size, split_vector
+from palate_sim.features import features_width
 
 GRID = 2**20
 
@@ -51,9 +52,15 @@ def rehearse(
         inputs: public arrays to start from, such as item features.
     """
     mu = None if epsilon is None else mu_of(epsilon=epsilon, delta=delta)
-    facts = PublicFacts(n_users=train.n_users * population, n_items=train.n_items, mu=mu, seed=seed)
+    facts = PublicFacts(
+        n_users=train.n_users * population,
+        n_items=train.n_items,
+        n_features=features_width(inputs),
+        mu=mu,
+        seed=seed,
+    )
     learner = make_algorithm(algorithm, settings, facts)
-    state = starting_state(learner, inputs or {})
+    state = learner.start()
     for round_, share in enumerate(learner.shares):
         layout = learner.layout(state, round_)
         clipped = clip(learner.contribute(state, round_, train), layout, clip_norm=1.0, grid=GRID)
@@ -67,7 +74,8 @@ def rehearse(
         blocks = split_vector(steps, layout)
         units = {spec.name: 1.0 / (GRID * spec.weight) for spec in layout}
         sums = {name: blocks[name].astype(np.float64) * unit for name, unit in units.items()}
-        state = learner.release(state, round_, sums, {name: sigma * unit for name, unit in units.items()})
+        noises = {name: sigma * unit for name, unit in units.items()}
+        state = next_state(learner, state, round_, sums, noises, inputs or {})
     header = ModelHeader(
         algorithm=algorithm, settings=dict(settings), facts=facts, releases=len(learner.shares), catalogue=""
     )

@@ -1,7 +1,7 @@
 """Learning algorithms: the protocol, the two that come with Palate, and how others register theirs."""
 
 from palate_common.algorithms.protocol import Algorithm, PublicFacts, State
-from palate_common.algorithms.registry import algorithm_class, algorithm_names, make_algorithm, starting_state
+from palate_common.algorithms.registry import algorithm_class, algorithm_names, make_algorithm, next_state
 
 __all__ = [
     "Algorithm",
@@ -10,5 +10,5 @@ __all__ = [
     "algorithm_class",
     "algorithm_names",
     "make_algorithm",
-    "starting_state",
+    "next_state",
 ]

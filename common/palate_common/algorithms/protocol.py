@@ -37,6 +37,8 @@ class PublicFacts(BaseModel):
     """Items in the catalogue."""
     mu: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """The whole run's privacy parameter (mu-GDP); None without noise."""
+    n_features: int = Field(default=0, ge=0)
+    """Width of the public item features, 0 without any."""
     seed: int = 0
     """Seed of public randomness, such as a starting table."""
 
@@ -46,7 +48,8 @@ class Algorithm(Protocol):
 
     A class carries `name` and `Settings` (a pydantic model whose unknown keys are refused), and is made by
     `cls(settings, facts)`. One that can use public inputs, such as item features, names them in a class attribute
-    `public_inputs: tuple[str, ...]`, and finds those that a run has in its state from the start.
+    `public_inputs: tuple[str, ...]`, and finds those that a run has in the state that `release` is given. They stay on
+    the server: a device never needs them.
     """
 
     name: str

@@ -7,6 +7,8 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import ValidationError
 
 from palate_common.algorithms.protocol import Algorithm, PublicFacts, State
@@ -64,7 +66,15 @@ def make_algorithm(name: str, settings: Mapping[str, Any], facts: PublicFacts) -
     return cls(validated, facts)
 
 
-def starting_state(algorithm: Algorithm, inputs: State) -> State:
-    """The state before round 0, with those public inputs that the algorithm names in `public_inputs`."""
-    wanted: tuple[str, ...] = getattr(algorithm, "public_inputs", ())
-    return algorithm.start() | {name: inputs[name] for name in wanted if name in inputs}
+def next_state(
+    algorithm: Algorithm,
+    state: State,
+    round_: int,
+    sums: Mapping[str, npt.NDArray[np.float64]],
+    noise: Mapping[str, float],
+    inputs: State,
+) -> State:
+    """The public state after a release; what `inputs` the algorithm names, it sees, and the state does not keep."""
+    seen = {name: inputs[name] for name in getattr(algorithm, "public_inputs", ()) if name in inputs}
+    released = algorithm.release(state | seen, round_, sums, noise)
+    return {name: array for name, array in released.items() if name not in seen}
