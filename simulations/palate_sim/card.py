@@ -28,6 +28,7 @@ GUARANTEE = (
     "each clipped update. It assumes that the stated code ran, the operating system's random source, and AES-256. "
     "With D installations of one person, mu becomes D times mu: two give eps = {two}."
 )
+SEEDED = "None: whoever knows the seed of this run can take its noise off. With secure noise of this size it would be: "
 NO_GUARANTEE = "None. The run was made with dp off: no noise was added, and the model may reveal what any user did."
 
 EXCLUSIONS = (
@@ -139,7 +140,8 @@ def _guarantee(terms: RunTerms, epsilon: float, mu: float) -> str:
     """The guarantee, in words."""
     two = epsilon_of(mu=2 * mu, delta=terms.delta)
     accountant = f"{ACCOUNTANT} accountant (Gaussian differential privacy)"
-    return GUARANTEE.format(epsilon=_up(epsilon), delta=terms.delta, accountant=accountant, two=_up(two))
+    words = GUARANTEE.format(epsilon=_up(epsilon), delta=terms.delta, accountant=accountant, two=_up(two))
+    return SEEDED + words if terms.noise is Noise.SEEDED else words
 
 
 def _up(epsilon: float) -> str:
