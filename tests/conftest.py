@@ -20,6 +20,7 @@ from palate_common.device_ledger import DeviceLedger
 from palate_common.interactions import Interactions
 from palate_common.ledger import Ledger
 from palate_common.model import catalogue_hash
+from palate_common.plan import Charge, DpMode, RoundPlan, SignedPlan, sign_plan
 from palate_common.signing import SigningKey
 from palate_server import replay
 from palate_server.coordinator import Coordinator, Release
@@ -78,6 +79,30 @@ class Run:
 
     def one_round(self, coordinator: Coordinator, nodes: Sequence[Contributor] | None = None) -> Release:
         return run_round(coordinator, self.nodes() if nodes is None else nodes)
+
+    def first(self) -> tuple[bytes, bytes]:
+        """The first attempt's plan, and the model it starts from."""
+        coordinator = self.coordinator()
+        return coordinator.open_attempt(), coordinator.model.data
+
+    def altered(self, base: bytes, **changes: Any) -> bytes:
+        """A later attempt with changes, charged in the ledger and signed by the operator like any other."""
+        plan = SignedPlan.model_validate_json(base).plan
+        fields = {name: getattr(plan, name) for name in RoundPlan.model_fields}
+        plan = RoundPlan.model_validate({**fields, "attempt": plan.attempt + 1, **changes})
+        if plan.dp is DpMode.OFF:
+            return sign_plan(plan, None, self.key).to_bytes()
+        earlier = self.ledger.checkpoint().size
+        place = {"run": plan.run, "round_": plan.round, "attempt": plan.attempt}
+        charged = self.ledger.charge(**place, plan_hash=plan.hash, mu2=plan.mu2, facts={}, run_limit=1e9)
+        size = charged.checkpoint.size
+        charge = Charge(
+            entry=charged.entry.body,
+            checkpoint=charged.checkpoint,
+            inclusion=self.ledger.inclusion_proof(charged.seq, size),
+            consistency={old: self.ledger.consistency_proof(old, size) for old in range(1, earlier + 1)},
+        )
+        return sign_plan(plan, charge, self.key).to_bytes()
 
     def again(self, name: str) -> None:
         """The next run of the same population, in a folder of its own."""

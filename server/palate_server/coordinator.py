@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from palate_common.accounting import charged_mu2, sigma_for
+from palate_common.discrete_gaussian import MAX_SIGMA
 from palate_common.errors import BudgetError, InputError, IntegrityError
 from palate_common.history import ChargeEntry, one_line
 from palate_common.ledger import Ledger
@@ -66,8 +67,8 @@ class Coordinator:
         clock: Unix time in seconds.
 
     Raises:
-        InputError: another population's ledger, terms other than the run's, another run's folder, or shares that are
-            none.
+        InputError: another population's ledger, terms other than the run's, another run's folder, shares that are
+            none, or a grid too fine for the budget.
         IntegrityError: a sealed release is missing or changed, or the run was closed early.
     """
 
@@ -93,6 +94,8 @@ class Coordinator:
         self.rounds = len(self.shares)
         if not math.isclose(sum(self.shares), 1.0, abs_tol=1e-9) or min(self.shares) <= 0:
             raise InputError(f"an algorithm's shares must be positive and sum to 1, got {self.shares}")
+        if terms.dp is not DpMode.OFF:
+            sigma_for(mu_r=math.sqrt(self._budget() * min(self.shares)), sensitivity=terms.grid)  # or it can't be run
         self._resume()
 
     @property
@@ -221,7 +224,11 @@ class Coordinator:
         return self._budget() * self.shares[self.round]
 
     def _affordable(self) -> bool:
-        return self.terms.dp is DpMode.OFF or self._allowance() >= WORTHWHILE * self._planned()
+        """Whether the next attempt's mu^2 is worth it, and its noise fits the grid."""
+        if self.terms.dp is DpMode.OFF:
+            return True
+        allowance = self._allowance()
+        return allowance >= WORTHWHILE * self._planned() and allowance * (MAX_SIGMA - 1) ** 2 > self.terms.grid**2
 
     def _charge(self, plan: RoundPlan, earlier: Sequence[ChargeEntry]) -> Charge:
         """Charge the ledger, and prove it: inclusion of the charge, consistency with the latest checkpoints."""

@@ -3,7 +3,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from palate_common.accounting import charged_mu2
 from palate_common.algorithms import PublicFacts
@@ -15,7 +14,6 @@ from palate_common.signing import SigningKey
 from palate_common.update import BlockSpec
 
 GRID, SIGMA = 2**14, 2**15
-GOLDEN = "b71e20a00b81eb3ba967e9530219447d6da17793fc5480bbc31fe694b83f4c36"
 
 
 def make_plan(**changes: Any) -> RoundPlan:
@@ -84,19 +82,6 @@ def test_a_device_reads_what_the_server_signed(ledger: Ledger) -> None:
     signed = sign_plan(plan, charge_for(ledger, plan), KEY)
     assert opened(signed.to_bytes()) == signed
     assert signed.plan == plan
-
-
-def test_the_canonical_plan_does_not_change() -> None:
-    """The hash is what ledgers hold: a change of spelling would orphan every plan that was ever charged."""
-    text = canonical_json(make_plan().model_dump(mode="json")).decode()
-    assert text == (
-        '{"algorithm":"popularity","attempt":0,"clip_norm":1.0,"cohort_floor":1,"dp":"central","expires":2000000000,'
-        '"facts":{"mu":1.0,"n_items":3,"n_users":100,"seed":0},"grid":16384,'
-        '"layout":[{"name":"counts","shape":[3],"weight":1.0}],'
-        f'"model_hash":"{"cd" * 32}","mu2":0.25000000093132263,"noise":"secure","population":"readers","round":0,'
-        '"run":"run-1","settings":{"exponent":0.5},"sigma":32768,"version":1}'
-    )
-    assert make_plan().hash == GOLDEN
 
 
 CHANGED = {
@@ -283,33 +268,3 @@ def test_a_ledger_that_was_rolled_back_is_refused(ledger: Ledger) -> None:
     later = ledger.checkpoint()
     with pytest.raises(IntegrityError, match=f"must prove that its ledger extends size {later.size}"):
         opened(sign_plan(plan, charge, KEY).to_bytes(), lambda _: later)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"version": 2},
-        {"round": -1},
-        {"attempt": -1},
-        {"clip_norm": 0.0},
-        {"clip_norm": float("inf")},
-        {"clip_norm": float("nan")},
-        {"grid": 0},
-        {"grid": 2**26 + 1},
-        {"sigma": -1},
-        {"mu2": -0.1},
-        {"mu2": float("nan")},
-        {"mu2": float("inf")},
-        {"cohort_floor": 0},
-        {"dp": "none"},
-        {"noise": "free"},
-        {"layout": ()},
-        {"layout": (BlockSpec(name="x", shape=(1,), weight=0.6), BlockSpec(name="x", shape=(1,), weight=0.8))},
-        {"facts": {"n_users": 0, "n_items": 1}},
-        {"facts": {"n_users": 1, "n_items": 1, "mu": float("inf")}},
-        {"unknown": 1},
-    ],
-)
-def test_a_plan_that_makes_no_sense_cannot_be_made(changes: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        make_plan(**changes)

@@ -5,7 +5,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from palate_common.accounting import GaussianEvent, account, mu_of
@@ -66,7 +66,10 @@ def test_charges_never_exceed_the_budget_whatever_is_void(
         mock.patch.object(replay, "make_algorithm", shared_popularity(*shares)),
         Ledger(":memory:", population="readers") as ledger,
     ):
-        coordinator = Coordinator(terms, ledger=ledger, registry=folder, key=KEY, lock=lock)
+        try:
+            coordinator = Coordinator(terms, ledger=ledger, registry=folder, key=KEY, lock=lock)
+        except InputError:  # a share so small that its noise does not fit the grid
+            reject()
         attempts: list[RoundPlan] = []
         left = list(voids)
         refusal = ""
@@ -158,11 +161,26 @@ def test_a_layout_that_is_none_is_refused_before_a_charge(
     assert run.kinds() == ["open"]
 
 
-def test_a_grid_too_fine_for_the_budget_is_refused_before_a_charge(make_run: MakeRun) -> None:
-    mu = mu_of(epsilon=0.001, delta=1e-9)
+def test_a_grid_too_fine_for_the_budget_is_refused_before_the_run_opens(
+    make_run: MakeRun, set_shares: Callable[..., None]
+) -> None:
+    set_shares(0.999, 0.001)
+    mu = mu_of(epsilon=0.05, delta=1e-9)
     facts = PublicFacts(n_users=40, n_items=30, mu=mu)
-    run = make_run(facts=facts, epsilon=0.001, delta=1e-9, grid=2**26)
-    coordinator = run.coordinator()
+    run = make_run(facts=facts, epsilon=0.05, delta=1e-9, grid=2**20)
     with pytest.raises(InputError, match="use a coarser grid or more budget"):
+        run.coordinator()
+    assert run.kinds() == []
+
+
+def test_a_retry_whose_noise_does_not_fit_the_grid_is_over_budget(
+    make_run: MakeRun, set_shares: Callable[..., None]
+) -> None:
+    set_shares(0.5, 0.5)
+    mu = mu_of(epsilon=0.0025, delta=1e-6)
+    facts = PublicFacts(n_users=40, n_items=30, mu=mu)
+    run = make_run(facts=facts, epsilon=0.0025, delta=1e-6, grid=2**19)
+    coordinator = run.coordinator()
+    coordinator.open_attempt()
+    with pytest.raises(BudgetError, match="can't be tried again: 1 charges"):
         coordinator.open_attempt()
-    assert run.kinds() == ["open"]

@@ -1,0 +1,142 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from palate_client import contribution
+from palate_client.contribution import Contributor, Floors
+from palate_common.algorithms import PublicFacts
+from palate_common.errors import InputError, IntegrityError, RefusedError
+from palate_common.interactions import Interactions
+from palate_common.ledger import Ledger
+from palate_common.model import GlobalModel
+from palate_common.plan import SignedPlan
+from palate_common.signing import SigningKey
+from palate_common.update import Update
+from palate_common.wire import REFUSED
+
+MakeRun = Callable[..., Any]
+
+
+@pytest.fixture
+def run(make_run: MakeRun) -> Any:
+    return make_run()
+
+
+@pytest.mark.parametrize(
+    ("floors", "changes", "reason"),
+    [
+        pytest.param({}, {"expires": 10}, "the plan has expired", id="expired"),
+        pytest.param({"min_sigma": 2**24}, {}, "`sigma` must be >= 16777216 steps", id="little noise"),
+        pytest.param({"max_mu2": 0.1}, {}, r"one attempt may cost mu\^2 <= 0.1, got", id="dear"),
+        pytest.param({"min_cohort": 100}, {}, "`cohort_floor` must be >= 100", id="small cohort"),
+        pytest.param({"allow_seeded": False}, {}, "accepts no seeded noise", id="seeded"),
+        pytest.param({}, {"dp": "off", "sigma": 0, "mu2": 0.0}, "takes no part without privacy", id="off"),
+    ],
+)
+def test_a_plan_below_the_floors_is_refused_before_any_charge(
+    run: Any, floors: dict[str, Any], changes: dict[str, Any], reason: str
+) -> None:
+    base, model = run.first()
+    plan = run.altered(base, **changes) if changes else base
+    node = run.nodes(floors=Floors(**{"allow_seeded": True, **floors}))[0]
+    with pytest.raises(RefusedError, match=reason):
+        node.contribute(plan, model)
+    assert run.devices.receipts(0) == []
+    assert node.answer(plan, model) == REFUSED
+
+
+def test_the_floors_of_an_app_are_strict() -> None:
+    assert not Floors().allow_seeded
+    assert not Floors().allow_off
+    assert Floors().min_sigma >= 64
+
+
+def test_a_plan_is_answered_up_to_its_last_second(run: Any) -> None:
+    plan, model = run.first()
+    expires = SignedPlan.model_validate_json(plan).plan.expires
+    assert run.nodes(clock=lambda: expires + 0.5)[0].answer(plan, model) == REFUSED
+    assert run.nodes(clock=lambda: float(expires))[0].answer(plan, model) != REFUSED
+
+
+def test_another_model_than_the_plans_is_refused_before_any_charge(run: Any) -> None:
+    plan, model = run.first()
+    node = run.nodes()[0]
+    read = GlobalModel.from_bytes(model)
+    other = GlobalModel(read.header, {"counts": np.ones(30, np.float32)})
+    for data in (other.data, model[:-1], b"", model + b" "):
+        with pytest.raises(IntegrityError, match="the model must be the one the plan names"):
+            node.contribute(plan, data)
+    assert run.devices.receipts(0) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"algorithm": "als"},
+        {"settings": {"exponent": 1}},
+        {"facts": PublicFacts(n_users=41, n_items=30, mu=1.0)},
+        {"model_hash": "00" * 32},
+    ],
+)
+def test_a_plan_that_misnames_its_model_is_refused(run: Any, changes: dict[str, Any]) -> None:
+    base, model = run.first()
+    with pytest.raises(IntegrityError, match="the model must"):
+        run.nodes()[0].contribute(run.altered(base, **changes), model)
+
+
+def test_a_plan_for_another_catalogue_is_refused(run: Any) -> None:
+    plan, model = run.first()
+    histories = Interactions.from_pairs([0], [0], n_users=1, n_items=31)
+    node = Contributor(histories, [0], run.devices, run.key.public, run.floors)
+    with pytest.raises(RefusedError, match="the catalogue must have 31 items, got 30"):
+        node.contribute(plan, model)
+
+
+def test_every_refusal_looks_the_same_to_the_server(run: Any) -> None:
+    plan, model = run.first()
+    node = run.nodes()[0]
+    stranger = run.nodes(public_key=SigningKey.generate().public)[0]
+    reasons = set()
+    for device, sent in ((node, (b"", model)), (node, (plan, b"")), (stranger, (plan, model))):
+        assert device.answer(*sent) == REFUSED
+        reasons.add(device.refusal)
+    assert len(reasons) == 3
+    assert all(reasons)
+    assert node.answer(plan, model) != REFUSED
+    assert node.refusal == ""
+
+
+def test_one_device_a_row_or_none_at_all(run: Any) -> None:
+    with pytest.raises(InputError, match="`devices` must be one a user, 40, got 39"):
+        Contributor(run.histories, range(39), run.devices, run.key.public)
+    plan, model = run.first()
+    empty = Contributor(run.histories.users(slice(0, 0)), [], run.devices, run.key.public, run.floors)
+    assert empty.answer(plan, model) == REFUSED
+
+
+def test_an_algorithm_that_contributes_twice_a_user_is_refused(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, model = run.first()
+    train = contribution.train
+
+    def twice(model: GlobalModel, round_: int, histories: Interactions) -> Update:
+        return train(model, round_, histories.users(np.repeat(np.arange(histories.n_users), 2)))
+
+    monkeypatch.setattr(contribution, "train", twice)
+    node = run.nodes()[0]
+    with pytest.raises(InputError, match="must contribute once a user, 16, got 32"):
+        node.contribute(plan, model)
+
+
+def test_a_forked_ledger_finds_no_takers(run: Any) -> None:
+    """The operator shows these devices one ledger, and starts another with fewer charges for the next attempt."""
+    plan, model = run.first()
+    assert run.nodes()[0].answer(plan, model) != REFUSED
+    with Ledger(":memory:", population="readers") as fork:
+        fork.open_run("a run that the devices' ledger doesn't have", {})
+        run.ledger = fork
+        again = run.altered(run.first()[0])
+        node = run.nodes()[0]
+        assert node.answer(again, model) == REFUSED
+        assert "extend" in node.refusal
