@@ -16,7 +16,7 @@ from typing import Any
 PRIMARY = "recall_capped@20"
 _NAMES = {
     "palate": "Palate", "noised_popularity": "noised popularity", "item_knn": "item-kNN", "ease": "EASE",
-    "ials": "iALS", "device_only": "device-only", "off": "no privacy (dp off)",
+    "ials": "iALS", "device_only": "device-only", "content_only": "content only", "off": "no privacy (dp off)",
 }  # fmt: skip
 _POPULARITY_FIRST = frozenset({"als", "dp-als", "popularity"})
 
