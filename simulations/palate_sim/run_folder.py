@@ -90,6 +90,8 @@ def check_new(path: Path) -> None:
         InputError: a file, a folder with content, or no path.
     """
     try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()  # complains of names that can't be, which the next two take for absent ones
         folder, there = path.is_dir(), path.exists()
         empty = not folder or not any(path.iterdir())
     except (OSError, ValueError) as error:

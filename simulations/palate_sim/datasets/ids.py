@@ -51,8 +51,6 @@ def canonical_ids(column: pd.Series, name: str, repairs: dict[str, int]) -> tupl
     for code, value in enumerate(uniques):
         written = _text(value)
         text = written.strip()
-        if not is_text(text):
-            raise InputError(f"`{name}` must be valid text, got {show(text)}")
         if "\n" in text or "\r" in text:
             raise InputError(f"`{name}` must be on one line, got {show(text)}: is a quotation mark left open?")
         if text.casefold() in MISSING:
@@ -83,6 +81,8 @@ def _texts(column: pd.Series, name: str) -> tuple[pd.Series, int]:
         if not isinstance(value, (str, bytes, numbers.Number)) and value is not None and not _scalar(value):
             raise InputError(f"`{name}` must be text or a number, got {type(value).__name__}")
         text = None if value is None or value is pd.NA or value is pd.NaT else _text(value)
+        if text is not None and not is_text(text):
+            raise InputError(f"`{name}` must be valid text, got {show(text)}")
         texts.append(text)
         if text is not None and text.strip().casefold() not in MISSING and not _WHOLE_FLOAT.fullmatch(text):
             kind = "text" if isinstance(value, (str, bytes)) else "other"
