@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from palate_common.algorithms import State
 from palate_common.interactions import Interactions
 from palate_sim.config import load_config
 from palate_sim.evaluation import Scorer
 from palate_sim.experiment import start
 from palate_sim.judging import judge
-from palate_sim.preparation import prepare
+from palate_sim.preparation import Prepared, prepare
 from palate_sim.rehearsal import rehearse
 from palate_sim.splits import Heldout, Split
 
@@ -72,26 +73,51 @@ def epsilon_label(epsilon: float | None) -> str:
 
 
 def real_run(
-    set_: DataSet, data: Path, *, epsilon: float | None, seed: int, baselines: Sequence[str] = ()
+    set_: DataSet,
+    data: Path,
+    *,
+    epsilon: float | None,
+    seed: int,
+    baselines: Sequence[str] = (),
+    features: str = "auto",
 ) -> Mapping[str, Any]:
     """The summary (result.json) of a whole run: engine `local`, secure noise, ledgers; its folder is thrown away."""
     keys = set_.overrides(**privacy(epsilon), **{"evaluation.baselines": list(baselines), "seed": seed})
+    keys["features.source"] = features
     with tempfile.TemporaryDirectory() as folder:
         started = start(load_config(None, keys), source=set_.source(data), out=Path(folder) / "run")
         return started.run().summary
 
 
-def split_of(set_: DataSet, data: Path, seed: int, **overrides: Any) -> Split:
+def prepared_of(set_: DataSet, data: Path, seed: int, **overrides: Any) -> Prepared:
+    """The set's strong split of this seed, with its item features where it has any."""
+    return prepare(load_config(None, set_.overrides(seed=seed, **overrides)), set_.source(data))
+
+
+def split_of(set_: DataSet, data: Path, seed: int) -> Split:
     """The set's strong split of this seed."""
-    return prepare(load_config(None, set_.overrides(seed=seed, **overrides)), set_.source(data)).split
+    return prepared_of(set_, data, seed).split
 
 
 def rehearsed(
-    train: Interactions, *, epsilon: float | None, seed: int, algorithm: str = "als", population: int = 1
+    train: Interactions,
+    *,
+    epsilon: float | None,
+    seed: int,
+    algorithm: str = "als",
+    population: int = 1,
+    inputs: State | None = None,
 ) -> Scorer:
-    """A model of a rehearsal: seeded noise, no ledger."""
+    """A model of a rehearsal: seeded noise, no ledger; without item features unless `inputs` has them."""
     return rehearse(
-        train, algorithm=algorithm, settings={}, epsilon=epsilon, delta=DELTA, population=population, seed=seed
+        train,
+        algorithm=algorithm,
+        settings={},
+        epsilon=epsilon,
+        delta=DELTA,
+        population=population,
+        seed=seed,
+        inputs=inputs,
     )
 
 
