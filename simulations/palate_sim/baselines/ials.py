@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,11 +16,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import threadpoolctl  # type: ignore[import-untyped]  # ships no types
-from implicit.cpu.als import AlternatingLeastSquares  # type: ignore[import-untyped]  # ships no types
 
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_sim.baselines.sparse import matrix
+
+with warnings.catch_warnings():
+    # In a notebook without ipywidgets, implicit's import of a progress bar that is never shown warns of its absence.
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    from implicit.cpu.als import AlternatingLeastSquares  # type: ignore[import-untyped]  # ships no types
 
 
 @dataclass(frozen=True)
