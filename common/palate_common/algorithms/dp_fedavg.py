@@ -50,8 +50,8 @@ class DpFedAvgSettings(BaseModel):
     """Round 0's share of mu^2."""
     clip_norm: float = Field(default=1.0, gt=0)
     """S, the L2 norm a user's change is clipped to."""
-    server_rate: float = Field(default=30.0, gt=0)
-    """The server's step, in mean clipped changes divided by S."""
+    server_rate: float | None = Field(default=None, gt=0)
+    """The server's step, in mean clipped changes divided by S. None: 30 under noise, 100 without."""
     momentum: float = Field(default=0.5, ge=0, lt=1)
     """Of the server's step."""
     start_scale: float = Field(default=0.03, gt=0)
@@ -76,6 +76,7 @@ class DpFedAvg:
         self.settings = settings
         self.facts = facts
         self.head_items = head_size(facts, 0.9, settings.head_items)
+        self.server_rate = settings.server_rate or (100.0 if facts.mu is None else 30.0)
         self.size = min(settings.embedding_size, self.head_items)
         # The noise of a sum over T equal rounds grows with T; the way a table can go in T clipped steps does too.
         later = 24 if facts.mu is None else int(np.clip(np.round(0.04 * signal(facts) ** 0.7), 2, 24))
@@ -135,7 +136,7 @@ class DpFedAvg:
             table[:, 0] = weight / np.sqrt(np.mean(weight**2))
             table = table.astype(np.float32)
             return chosen | {TABLE: table, MOMENTUM: np.zeros_like(table)}
-        mean = sums[CHANGE] * (self.settings.server_rate / self.facts.n_users)
+        mean = sums[CHANGE] * (self.server_rate / self.facts.n_users)
         momentum = self.settings.momentum * state[MOMENTUM].astype(np.float64) + mean
         table = state[TABLE].astype(np.float64) + momentum
         return state | {TABLE: table.astype(np.float32), MOMENTUM: momentum.astype(np.float32)}

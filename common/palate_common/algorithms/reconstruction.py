@@ -65,5 +65,5 @@ def rebuild(table: Float64, histories: Interactions, *, unobserved_weight: float
     statistics = np.concatenate([table, outer_svec(table)], axis=1)
     sums = np.asarray(histories.matmul(statistics, weighted), np.float64)
     # One LAPACK call a user: who else is in the batch can't change a user's bits.
-    solved: Float64 = np.linalg.solve(matrices(sums[:, size:], size) + everything, sums[:, :size, None])[:, :, 0]
-    return solved
+    solved = np.linalg.solve(matrices(sums[:, size:], size) + everything, sums[:, :size, None])
+    return np.asarray(solved[:, :, 0], np.float64)
