@@ -37,6 +37,8 @@ class Floors:
     """The most one attempt may cost."""
     min_cohort: int = 1
     """A cohort floor below this is refused."""
+    population: str | None = None
+    """The only population this device belongs to; with another name a server would begin another ledger. None: any."""
     allow_seeded: bool = False
     """Whether experiments' seeded noise is accepted."""
     allow_off: bool = False
@@ -94,10 +96,11 @@ class Contributor:
         Guarantees:
             Nothing is computed from behaviour before the plan is verified and charged.
             An attempt is answered at most once.
-            Whether, and for how many installations, there is an answer does not depend on what anybody did.
+            Whether, and for how many installations, there is an answer does not depend on what anybody did: a history
+            that the algorithm can't work on counts as one without events.
 
         Assumes:
-            The algorithm contributes for every history: one that raised for some would let them speak by absence.
+            The algorithm contributes for each user from that user's history alone, and for one without events.
 
         Raises:
             IntegrityError: the plan or the model does not verify.
@@ -153,7 +156,26 @@ class Contributor:
         )
 
     def _clipped(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate:
-        """Train on the device, then clip."""
+        """Train on the device, then clip; were one user's error the batch's, its absence would tell on them."""
+        try:
+            return self._trained(plan, model, histories)
+        except Exception:
+            # What fails without any events fails for everybody alike, whatever anybody did.
+            if not self._works(plan, model, histories.user(0).only(np.zeros(1, np.bool_))):
+                raise
+        works = [self._works(plan, model, histories.user(row)) for row in range(histories.n_users)]
+        return self._trained(plan, model, histories.only(np.asarray(works, np.bool_)))
+
+    def _works(self, plan: RoundPlan, model: GlobalModel, history: Interactions) -> bool:
+        """Whether the algorithm contributes for a user alone."""
+        try:
+            self._trained(plan, model, history)
+        except Exception:
+            return False
+        return True
+
+    def _trained(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate:
+        """A batch's contributions, clipped."""
         update = train(model, plan.round, histories)
         if update.n_users != histories.n_users:
             raise InputError(f"an algorithm must contribute once a user, {histories.n_users}, got {update.n_users}")
@@ -166,7 +188,9 @@ def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
     Raises:
         RefusedError: naming the floor.
     """
+    stranger = floors.population not in (None, plan.population)
     refusals = (
+        (stranger, f"this device is of the population {floors.population!r}, got {plan.population!r}"),
         (now > plan.expires, "the plan has expired"),
         (plan.dp is DpMode.OFF and not floors.allow_off, "this device takes no part without privacy"),
         (plan.noise is Noise.SEEDED and not floors.allow_seeded, "this device accepts no seeded noise"),

@@ -77,6 +77,12 @@ class Interactions:
         entries = np.arange(indptr[-1]) + np.repeat(self.indptr[:-1][rows] - indptr[:-1], counts)
         return Interactions(indptr, self.indices[entries], self.weights[entries], self.n_items)
 
+    def only(self, kept: npt.NDArray[np.bool_]) -> Interactions:
+        """The same users; those that are not `kept`, bool [n_users], without their interactions."""
+        entries = np.repeat(kept, self.counts())
+        indptr = np.concatenate(([0], np.cumsum(self.counts() * kept))).astype(np.int64)
+        return Interactions(indptr, self.indices[entries], self.weights[entries], self.n_items)
+
     def columns(self, keep: Ints) -> Interactions:
         """Only the items in `keep`, renumbered to their position in it.
 

@@ -242,7 +242,11 @@ def _run(started: Started, notify: Notify) -> Result:
         ledger=started.ledger,
         key=folder.key_file.resolve(),
         users_per_node=config.engine.users_per_node,
-        floors=Floors(allow_seeded=terms.noise is Noise.SEEDED, allow_off=terms.dp is DpMode.OFF),
+        floors=Floors(
+            allow_seeded=terms.noise is Noise.SEEDED,
+            allow_off=terms.dp is DpMode.OFF,
+            population=terms.population,
+        ),
     )
     rounds = len(make_algorithm(terms.algorithm, terms.settings, terms.facts).shares)
     with Ledger(started.ledger, population=terms.population) as ledger:

@@ -69,7 +69,11 @@ class Algorithm(Protocol):
         """The blocks of round `round_`'s contribution; squared weights sum to 1."""
 
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
-        """On the device: one raw contribution a user. Anything above norm 1 is clipped away."""
+        """On the device: one raw contribution a user. Anything above norm 1 is clipped away.
+
+        Each user's must follow from that user's history and the state alone, whoever else is in the batch: clipping
+        bounds what a user sends, not what they do to what others send. A user without events contributes too.
+        """
 
     def release(
         self,
