@@ -12,7 +12,7 @@ ledger.
     'run-1'
 
 It also states how many other runs drew on the same population and what they spent. That the list is complete, and
-these two numbers, rest on the operator's signature; that each entry is in the log of the checkpoint is proved.
+these numbers, rest on the operator's signature; that each entry is in the log of the checkpoint is proved.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Extract:
         spent: mu^2 of the run's charges, sealed or not, rounded up.
         other_runs: how many other runs the population has had.
         other_mu2: their mu^2, rounded up.
+        other_unprotected: how many of them had no noise, or seeded noise: their mu^2 bounds nothing.
     """
 
     population: str
@@ -53,6 +54,7 @@ class Extract:
     spent: float
     other_runs: int
     other_mu2: float
+    other_unprotected: int
 
 
 class _Strict(BaseModel):
@@ -73,6 +75,7 @@ class _Payload(_Strict):
     entries: list[_Proved]
     other_runs: Annotated[int, Field(ge=0)]
     other_mu2: Annotated[float, Field(ge=0)]
+    other_unprotected: Annotated[int, Field(ge=0)]
 
 
 def write_extract(log: Log, *, run: str, key: SigningKey) -> bytes:
@@ -91,6 +94,7 @@ def write_extract(log: Log, *, run: str, key: SigningKey) -> bytes:
         ],
         other_runs=len(log.history.runs()) - 1,
         other_mu2=total_mu2(others),
+        other_unprotected=sum(v["kind"] == "open" and v["run"] != run and _unprotected(v["facts"]) for v in values),
     ).model_dump()
     signature = key.sign(_TAG, canonical_json(payload))
     return canonical_json({"payload": payload, "public_key": key.public, "signature": signature})
@@ -144,4 +148,10 @@ def _read(payload: _Payload) -> Extract:
         spent=history.spent(),
         other_runs=payload.other_runs,
         other_mu2=payload.other_mu2,
+        other_unprotected=payload.other_unprotected,
     )
+
+
+def _unprotected(facts: dict[str, Any]) -> bool:
+    """Whether a run's terms promise nothing about what it releases."""
+    return facts.get("dp") == "off" or facts.get("noise") == "seeded"

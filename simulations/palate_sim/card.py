@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from statistics import NormalDist
 from typing import Any
 
@@ -14,6 +15,7 @@ from palate_common.accounting import ACCOUNTANT, ACCOUNTANT_VERSION, GaussianEve
 from palate_common.canonical import canonical_json
 from palate_common.errors import IntegrityError
 from palate_common.extract import Extract
+from palate_common.history import total_mu2
 from palate_common.plan import DpMode, Noise
 from palate_common.signing import SigningKey, verify
 from palate_server.terms import RunTerms
@@ -21,12 +23,13 @@ from palate_server.terms import RunTerms
 CARD_TAG = "palate/privacy-card/1"
 
 GUARANTEE = (
-    "For every training installation, for the joint releases listed below and every efficiently testable event S: "
-    "P[M(D) in S] <= e^eps P[M(D') in S] + delta, and conversely, where D' is D with that installation's events "
-    "emptied. eps = {epsilon} and delta = {delta:.6g}, by the {accountant}. It holds against anyone who sees all "
-    "releases and knows every other user. It does not hold against the server, its operator or its storage, who see "
-    "each clipped update. It assumes that the stated code ran, the operating system's random source, and AES-256. "
-    "With D installations of one person, mu becomes D times mu: two give eps = {two}."
+    "For every training installation, for the joint releases listed below, of which model/ is made, and every "
+    "efficiently testable event S: P[M(D) in S] <= e^eps P[M(D') in S] + delta, and conversely, where D' is D with "
+    "that installation's events emptied; catalogue, cohort, split, filters, public inputs and hyper-parameters are "
+    "given. eps = {epsilon} and delta = {delta!r}, by the {accountant}. It holds against anyone who sees all releases "
+    "and knows every other user. It does not hold against the server, its operator or its storage, who see each "
+    "clipped update. It assumes that the stated code ran, the operating system's random source, and AES-256. With D "
+    "installations of one person, mu becomes D times mu: two give eps = {two}."
 )
 SEEDED = "None: whoever knows the seed of this run can take its noise off. With secure noise of this size it would be: "
 NO_GUARANTEE = "None. The run was made with dp off: no noise was added, and the model may reveal what any user did."
@@ -36,8 +39,12 @@ EXCLUSIONS = (
     ("other ledgers", "a person counted in another population has that cost too"),
     ("hyper-parameter choices made on these users", "tuning runs are not charged; Palate's defaults were chosen on "
      "validation users of public data sets"),
+    ("the catalogue, the number of users, and who and what trains", "taken as public, and yet an experiment finds them "
+     "in the raw log: an item that a single user met is in model/items, and delta's default follows the number"),
     ("what is held out for validation and test", "it is never trained on, and has no guarantee"),
-    ("baselines, oracle metrics, the report and split/", "non-private experiment output, simulation only"),
+    ("everything else in the run folder: result.json, the report, baselines and oracle metrics, events.jsonl, timings, "
+     "logs, run.json with its fingerprint of the data, recommendations, split/",
+     "non-private experiment output, simulation only"),
 )  # fmt: skip
 
 
@@ -45,7 +52,7 @@ def card_payload(extract: Extract) -> dict[str, Any]:
     """The unsigned card of a closed run, from its ledger extract.
 
     Raises:
-        IntegrityError: the run is not closed.
+        IntegrityError: the run is not closed, or a charge is less than its noise costs.
     """
     entries = {kind: [e for e in extract.entries if e.kind == kind] for kind in ("open", "charge", "seal", "close")}
     if not entries["close"]:
@@ -56,9 +63,8 @@ def card_payload(extract: Extract) -> dict[str, Any]:
     sealed = {(entry.body["round"], entry.body["attempt"]) for entry in entries["seal"]}
     budgets = [entry.body for entry in extract.entries if entry.kind == "budget"]
     private = terms.dp is not DpMode.OFF
-    spent = account([_event(charge) for charge in charges], delta=terms.delta) if charges else None
-    mu = math.sqrt(spent.mu2) if spent else 0.0
-    about = terms.about
+    epsilon, mu = _claim(terms, charges, complete=len(charges) == len(sealed) == closed["rounds"])
+    about, lifetime = terms.about, total_mu2([extract.spent, extract.other_mu2])
     return {
         "schema": 1,
         "run": extract.run,
@@ -66,7 +72,7 @@ def card_payload(extract: Extract) -> dict[str, Any]:
         "versions": about.get("versions", {}),
         "model_hash": closed["model_hash"],
         "stamp": _stamp(terms),
-        "guarantee": _guarantee(terms, spent.epsilon if spent else 0.0, mu) if private else NO_GUARANTEE,
+        "guarantee": _guarantee(terms, epsilon, mu) if private else NO_GUARANTEE,
         "unit": "user: one installation",
         "adjacency": "zero-out",
         "devices_rule": "a person with D installations has D times mu",
@@ -89,7 +95,7 @@ def card_payload(extract: Extract) -> dict[str, Any]:
             "void_attempts": len(charges) - len(sealed),
         },
         "participation_cap": "once per attempt, by the device's own ledger",
-        "epsilon": spent.epsilon if spent else None,
+        "epsilon": epsilon if charges else None,
         "epsilon_requested": terms.epsilon,
         "delta": terms.delta,
         "mu": mu if private else None,
@@ -98,13 +104,14 @@ def card_payload(extract: Extract) -> dict[str, Any]:
         "second_accountant": closed.get("second_accountant"),
         "implied_risk": _risk(mu) if private else None,
         "releases": [_release(charge, sealed) for charge in charges],
-        "exclusions": [{"what": what, "reason": reason} for what, reason in EXCLUSIONS] + about.get("exclusions", []),
+        "exclusions": _exclusions(terms, extract) + about.get("exclusions", []),
         "population": {
             "name": extract.population,
             "other_runs": extract.other_runs,
-            "spent_epsilon": epsilon_of(mu=math.sqrt(extract.spent + extract.other_mu2), delta=terms.delta),
-            "spent_mu2": extract.spent + extract.other_mu2,
-            **_budget(budgets, spent=extract.spent + extract.other_mu2, delta=terms.delta),
+            "other_runs_without_guarantee": extract.other_unprotected,
+            "spent_epsilon": epsilon_of(mu=math.sqrt(lifetime), delta=terms.delta),
+            "spent_mu2": lifetime,
+            **_budget(budgets, spent=lifetime, delta=terms.delta),
         },
         "checkpoint": {"size": extract.checkpoint.size, "root": extract.checkpoint.root},
         "witnesses": "none: rollback of the ledger is not checkable from this folder",
@@ -129,6 +136,36 @@ def verify_card(card: Mapping[str, Any], *, public_key: str) -> None:
     verify(public_key, CARD_TAG, canonical_json(payload), str(card.get("signature", "")))
 
 
+def _claim(terms: RunTerms, charges: Sequence[Mapping[str, Any]], *, complete: bool) -> tuple[float, float]:
+    """Epsilon and mu of all charges, or of the whole budget where a void attempt or an early end changed the schedule.
+
+    When a process dies or a person stops it may depend on what was released before. Then composition bounds the budget
+    that was fixed beforehand, not the part of it that was used (Rogers et al. 2016).
+    """
+    if not charges:
+        return 0.0, 0.0
+    spent = account([_event(charge) for charge in charges], delta=terms.delta)
+    mu = math.sqrt(spent.mu2)
+    if complete or terms.facts.mu is None:
+        return spent.epsilon, mu
+    return max(spent.epsilon, epsilon_of(mu=terms.facts.mu, delta=terms.delta)), max(mu, terms.facts.mu)
+
+
+def _exclusions(terms: RunTerms, extract: Extract) -> list[dict[str, str]]:
+    """What is not covered in any run, and what this one adds."""
+    said = list(EXCLUSIONS)
+    if terms.inputs is not None:
+        said.append(("public inputs, such as item features", "taken as made from public facts, not from behaviour"))
+    if extract.other_unprotected:
+        said.append(
+            (
+                f"{extract.other_unprotected} other run(s) on this population with dp off or seeded noise",
+                "nothing bounds what they showed; the population's epsilon is without them",
+            )
+        )
+    return [{"what": what, "reason": reason} for what, reason in said]
+
+
 def _stamp(terms: RunTerms) -> str | None:
     """What must be said before anything else."""
     if terms.dp is DpMode.OFF:
@@ -146,7 +183,8 @@ def _guarantee(terms: RunTerms, epsilon: float, mu: float) -> str:
 
 def _up(epsilon: float) -> str:
     """Rounded up at three decimals: what is written is never below what was spent."""
-    return f"{math.ceil(epsilon * 1000) / 1000:g}" if epsilon < 1000 else f"{math.ceil(epsilon)}"
+    exact = Fraction(epsilon)
+    return f"{math.ceil(exact * 1000) / 1000:g}" if epsilon < 999 else f"{math.ceil(exact)}"
 
 
 def _budget(budgets: Sequence[Mapping[str, Any]], *, spent: float, delta: float) -> dict[str, float | None]:
@@ -161,13 +199,16 @@ def _budget(budgets: Sequence[Mapping[str, Any]], *, spent: float, delta: float)
 def _event(charge: Mapping[str, Any]) -> GaussianEvent:
     """The charged release, as the accountant counts it."""
     facts = charge["facts"]
-    return GaussianEvent(
+    event = GaussianEvent(
         sensitivity=facts["sensitivity"],
         sigma=facts["sigma"],
         dimension=facts["dimension"],
         round=charge["round"],
         attempt=charge["attempt"],
     )
+    if charge["mu2"] < event.mu2:
+        raise IntegrityError(f"a charge must be at least what its noise costs, {event.mu2!r}, got {charge['mu2']!r}")
+    return event
 
 
 def _release(charge: Mapping[str, Any], sealed: set[tuple[int, int]]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class Prepared:
         repairs: what reading repaired, name -> count.
         dropped: what filters and the choice of positives left out, name -> count.
         terms: the publisher's terms of use.
+        filtered: which filter was used, whatever it left out; empty without one.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Prepared:
     repairs: dict[str, int]
     dropped: dict[str, int]
     terms: str
+    filtered: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -54,11 +56,11 @@ class Prepared:
         return digest(canonical_json(facts) + arrays)
 
     def exclusions(self) -> list[dict[str, str]]:
-        """What the privacy card must say about the preparation."""
-        done = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in self.dropped.items() if count)
-        if not done:
+        """What the privacy card must say about the preparation; without a count, each of which is a raw one."""
+        if not self.filtered:
             return []
-        return [{"what": f"data preparation: {done}", "reason": "made on raw data before the experiment, not charged"}]
+        what = f"data preparation: what lies outside the {self.filtered} was left out"
+        return [{"what": what, "reason": "made on raw data before the experiment, not charged"}]
 
 
 def prepare(config: SimulationConfig, source: Source | None = None) -> Prepared:
@@ -76,6 +78,7 @@ def prepare(config: SimulationConfig, source: Source | None = None) -> Prepared:
     columns = {name: None if column == "" else column for name, column in data.columns.items()}
     log = load(chosen_source, columns=columns or None)
     dropped: dict[str, int] = {}
+    bounds = ""
     if config.filters.user_core > 1 or config.filters.item_core > 1:
         log, narrowed = k_core(log, config.filters.user_core, config.filters.item_core)
         bounds = f"({config.filters.user_core},{config.filters.item_core})-core"
@@ -94,7 +97,7 @@ def prepare(config: SimulationConfig, source: Source | None = None) -> Prepared:
     _check_negatives(cut)
     features = item_features(log.items, cut.items, config.features.source)
     inputs: State = {} if features is None else {FEATURES: features}
-    return Prepared(log.name, cut, log.items, inputs, log.repairs, dropped, log.terms)
+    return Prepared(log.name, cut, log.items, inputs, log.repairs, dropped, log.terms, bounds)
 
 
 def _check_negatives(cut: Split) -> None:
