@@ -1,0 +1,129 @@
+"""What a card claims of runs that did not go to plan, and what it says about what it does not cover."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from palate_common.accounting import charged_mu2, mu_of, sigma_for
+from palate_common.algorithms import PublicFacts
+from palate_common.errors import IntegrityError
+from palate_common.extract import verify_extract
+from palate_common.ledger import Ledger
+from palate_common.signing import SigningKey
+from palate_server.terms import RunTerms
+from palate_sim.card import _up, card_payload
+from palate_sim.config import build_config
+from palate_sim.preparation import prepare
+
+EPSILON, DELTA = 5.0, 1 / 30_001  # delta has no short decimal
+MU = mu_of(epsilon=EPSILON, delta=DELTA)
+GRID = 2**14
+SIGMA = sigma_for(mu_r=MU / 2, sensitivity=GRID)
+KEY = SigningKey.generate()
+
+
+def terms(run: str, **changes: Any) -> dict[str, Any]:
+    off = changes.get("dp") == "off"
+    facts = PublicFacts(n_users=3000, n_items=9, mu=None if off else MU)
+    fields = {"population": "p", "run": run, "algorithm": "als", "settings": {}, "facts": facts, "catalogue": "0" * 64}
+    made = RunTerms.model_validate(
+        {**fields, "delta": DELTA, "epsilon": None if off else EPSILON, "grid": GRID, **changes}
+    )
+    return made.model_dump(mode="json")
+
+
+def card(attempts: list[tuple[int, int, bool]], *others: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """The card of a run of three rounds with these (round, attempt, sealed), each charged a quarter of the budget."""
+    with Ledger(":memory:", population="p") as ledger:
+        for other in others:
+            ledger.open_run(other["run"], other)
+        ledger.open_run("own", terms("own", **changes.pop("terms", {})))
+        for round_, attempt, sealed in attempts:
+            place = {"run": "own", "round_": round_, "attempt": attempt}
+            facts = {"sensitivity": GRID, "sigma": SIGMA, "dimension": 73, **changes}
+            mu2 = charged_mu2(sensitivity=GRID, sigma=SIGMA)
+            ledger.charge(**place, plan_hash="ab" * 32, mu2=mu2, facts=facts, run_limit=MU**2)
+            if sealed:
+                ledger.seal(**place, release_hash="cd" * 32)
+        closing = {"created": "2025-01-01", "model_hash": "ef" * 32, "rounds": 3, "releases": 3}
+        ledger.close_run("own", closing)
+        return card_payload(verify_extract(ledger.extract("own", KEY), KEY.public))
+
+
+WHOLE = [(round_, 0, True) for round_ in range(3)]
+
+
+def test_a_run_to_plan_claims_what_its_releases_cost() -> None:
+    made = card(WHOLE)
+    assert made["mu"] == pytest.approx(MU * math.sqrt(3) / 2, rel=1e-3)
+    assert made["epsilon"] < 0.9 * EPSILON
+
+
+@pytest.mark.parametrize(
+    "attempts",
+    [
+        pytest.param([(0, 0, True), (1, 0, False), (1, 1, True), (2, 0, True)], id="a void attempt"),
+        pytest.param([(0, 0, True), (1, 0, True)], id="fewer rounds than planned"),
+        pytest.param([(0, 0, True), (1, 0, True), (2, 0, False)], id="the last round void"),
+    ],
+)
+def test_a_run_whose_schedule_changed_claims_its_whole_budget(attempts: list[tuple[int, int, bool]]) -> None:
+    """Who ends a process may have seen the releases before: what was fixed beforehand is the budget."""
+    made = card(attempts)
+    assert EPSILON * (1 - 1e-6) < made["epsilon"] <= EPSILON
+    assert made["mu"] == pytest.approx(MU, rel=1e-9)
+    assert made["rounds"]["void_attempts"] == sum(not sealed for *_, sealed in attempts)
+
+
+def test_a_charge_below_what_its_noise_costs_has_no_card() -> None:
+    with pytest.raises(IntegrityError, match="must be at least what its noise costs"):
+        card(WHOLE, sigma=SIGMA - 1)
+
+
+def test_the_words_never_promise_less_delta_or_epsilon_than_was_spent() -> None:
+    made = card(WHOLE)
+    said = re.search(r"eps = (\S+) and delta = (\S+), by", made["guarantee"])
+    assert said is not None
+    assert float(said[1]) >= made["epsilon"]
+    assert float(said[2]) == made["delta"] == DELTA
+    for epsilon in (0.3, 0.1 + 0.2, 1.0, 4.305, math.nextafter(4.305, 5), 123.4567, 998.9991, 999.9991, 1234.5):
+        assert float(_up(epsilon)) >= epsilon
+
+
+def test_the_words_name_what_is_taken_as_given() -> None:
+    made = card(WHOLE)
+    for given in ("catalogue", "cohort", "split", "filters", "public inputs", "hyper-parameters", "model/"):
+        assert given in made["guarantee"]
+    excluded = " ".join(entry["what"] for entry in made["exclusions"])
+    for what in ("catalogue", "number of users", "events.jsonl", "timings", "run.json", "result.json", "split/"):
+        assert what in excluded
+    assert "item features" not in excluded
+    assert "item features" in str(card(WHOLE, terms={"inputs": "0" * 64})["exclusions"])
+
+
+def test_other_runs_that_promise_nothing_are_on_the_card() -> None:
+    """Their mu^2 is zero or is no protection: a population's epsilon without them would be no bound."""
+    others = [terms("a"), terms("b", dp="off"), terms("c", noise="seeded")]
+    made = card(WHOLE, *others)
+    assert (made["population"]["other_runs"], made["population"]["other_runs_without_guarantee"]) == (3, 2)
+    assert any("2 other run(s)" in entry["what"] for entry in made["exclusions"])
+    alone = card(WHOLE, terms("a"))
+    assert alone["population"]["other_runs_without_guarantee"] == 0
+    assert not any("other run(s)" in entry["what"] for entry in alone["exclusions"])
+
+
+@pytest.mark.parametrize("rare", [True, False], ids=["something is left out", "nothing is left out"])
+def test_a_filter_is_on_the_card_whatever_it_left_out_and_no_count_is(rare: bool) -> None:
+    """How many rows were merged or left out is a raw number, and the card is signed and published."""
+    rows = [(f"u{user}", f"i{item}", 1.0) for user in range(30) for item in range(8) if item < 7 or not rare]
+    rows += [("u0", "once", 1.0)] * rare + [("u1", "i1", 2.0)]
+    frame = pd.DataFrame(rows, columns=["user_id", "item_id", "value"])
+    config = build_config({"filters": {"item_core": 2}, "positives": {"threshold": 0.5}})
+    (said,) = prepare(config, frame).exclusions()
+    assert said["what"] == "data preparation: what lies outside the (0,2)-core was left out"
+    assert prepare(build_config({}), frame).exclusions() == []
