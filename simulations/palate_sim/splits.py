@@ -190,10 +190,9 @@ def _item_cold(pairs: Pairs, rng: np.random.Generator) -> _Cut:
     cold = np.zeros(n_items, np.bool_)
     cold[rng.permutation(n_items)[: max(2, round(n_items / 10))]] = True
     of_pair = cold[pairs.item_rows]
-    tested = np.isin(pairs.user_rows, pairs.user_rows[strong.test])
     asked = of_pair & ~strong.train
-    test = asked & tested
-    note = f"{int(cold.sum())} of {n_items} items are nobody's training data and are ranked among themselves"
+    test = asked & np.isin(pairs.user_rows, pairs.user_rows[strong.test])
+    note = f"{int(cold.sum())} of {n_items} items are nobody's training data, and are ranked among themselves"
     return _Cut(strong.train & ~of_pair, asked & ~test, test, ~of_pair, (note,), cold)
 
 
