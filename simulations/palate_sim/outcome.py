@@ -74,6 +74,7 @@ def write_outcome(
     from palate_sim.report import write_report
 
     with RunLock(folder.path):
+        folder.tidy()
         key = SigningKey.load(folder.key_file)
         card = _publish(folder, prepared, trained, ledger, key)
         result = _judged(folder, config, prepared, trained, card, notify)

@@ -27,6 +27,10 @@ FACTS = frozenset({"config", "source", "terms", "fingerprint", "ledger"})
 """What `run.json` holds."""
 
 
+DRAFT = re.compile(r"\..+\.([a-z0-9_]{8}|partial)")
+"""Name of a file that is not yet what it will be called."""
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The files of one run."""
@@ -65,6 +69,12 @@ class RunFolder:
     def write(self, name: str, data: bytes) -> None:
         """Write one file, whole or not at all."""
         write_durably(self.path / name, data)
+
+    def tidy(self) -> None:
+        """Remove the drafts of files that a killed process was writing; for the folder's owner only."""
+        for path in self.path.rglob(".*"):
+            if DRAFT.fullmatch(path.name) and path.is_file():
+                path.unlink()
 
     @property
     def begun(self) -> bool:

@@ -47,7 +47,7 @@ def test_any_other_interaction_is(frame: pd.DataFrame) -> None:
 
 def test_filters_are_exclusions_on_the_card(frame: pd.DataFrame) -> None:
     (said,) = prepared(frame, filters__item_core=3).exclusions()
-    assert "items outside the (0,3)-core" in said["what"]
+    assert "outside the (0,3)-core" in said["what"]
     assert said["reason"] == "made on raw data before the experiment, not charged"
     assert prepared(frame).exclusions() == []
 

@@ -68,6 +68,22 @@ def test_a_run_json_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
         RunFolder(tmp_path).read()
 
 
+def test_drafts_of_a_killed_process_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    folder = create(tmp_path / "run", STARTED)
+    (folder.path / "model").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *_: None)  # the process dies before the rename...
+        patch.setattr(Path, "unlink", lambda *_, **__: None)  # ...and never cleans up
+        folder.write("result.json", b"{")
+        folder.write("model/items", b"a")
+    (folder.path / ".recommendations.csv.gz.partial").write_bytes(b"")
+    (folder.path / ".keep").write_bytes(b"")
+    assert len(list(folder.path.rglob(".*"))) == 4
+    folder.tidy()
+    kept = sorted(str(path.relative_to(folder.path)) for path in folder.path.rglob("*"))
+    assert kept == [".keep", "key", "model", "run.json"]
+
+
 @pytest.mark.parametrize("name", ["log", "a b/c", "...", "映画", "x" * 300, "-rf", "<b>"])
 def test_a_default_folder_has_a_safe_name(name: str) -> None:
     folder = default_folder(name)
