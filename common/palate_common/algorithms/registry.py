@@ -61,8 +61,9 @@ def make_algorithm(name: str, settings: Mapping[str, Any], facts: PublicFacts) -
         validated = cls.Settings.model_validate(dict(settings))
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"`algorithm.{key}`: {first['msg'].lower()}, got {first['input']!r}") from None
+        key = ".".join(("algorithm", *(str(part) for part in first["loc"])))
+        reason = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"`{key}`: {reason[:1].lower()}{reason[1:]}, got {first['input']!r}") from None
     return cls(validated, facts)
 
 
