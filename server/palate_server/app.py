@@ -109,7 +109,7 @@ class Progress:
 
     def release(self, release: Release) -> None:
         """Tell what an attempt made public."""
-        plan, found = release.plan.model_dump(mode="json"), asdict(release.aggregate)
+        plan, found = release.plan.model_dump(mode="json"), asdict(release.participation)
         self.tell("release", plan=plan, aggregate=found, model=self.model(release.model))
 
     def model(self, model: GlobalModel) -> str:

@@ -46,12 +46,12 @@ class Release:
 
     Attributes:
         plan: what was asked.
-        aggregate: who is in the sum; the sum itself is not public.
+        participation: who is in the sum; the sum itself is not public.
         model: what came out.
     """
 
     plan: RoundPlan
-    aggregate: Participation
+    participation: Participation
     model: GlobalModel
 
 

@@ -82,7 +82,7 @@ class PalateStrategy(Strategy):
         release = self.coordinator.close_attempt(answers(replies, self._asked))
         if self.on_release is not None:
             self.on_release(release)
-        return None, MetricRecord(asdict(release.aggregate))
+        return None, MetricRecord(asdict(release.participation))
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

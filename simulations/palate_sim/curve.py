@@ -51,8 +51,8 @@ class LearningCurve:
             "epsilon": None if plan.dp is DpMode.OFF else self._spent(plan),
             metric: validation_quality(release.model, self._split, self._config, metric),
             "loss": None if validation is None else percentile_rank(release.model, validation),
-            "users": release.aggregate.users,
-            "rejected": release.aggregate.rejected,
+            "users": release.participation.users,
+            "rejected": release.participation.rejected,
             "model_bytes": len(release.model.data),
             "seconds": round(time.perf_counter() - self._started, 3),
         }

@@ -86,7 +86,7 @@ def test_it_gives_the_local_engines_model_with_one_user_a_node(make_run: Any, tm
     assert outcome.updates == expected.updates
     assert [release.plan.round for release in releases] == list(range(expected.model.header.releases))
     assert releases[-1].model.data == expected.model.data
-    assert releases[-1].aggregate.users == run.histories.n_users
+    assert releases[-1].participation.users == run.histories.n_users
     assert outcome.cpu_seconds > 0
     assert outcome.startup_cpu_seconds > 1
     assert run_local(job, run.histories).model.data == expected.model.data  # the folder is a run folder like any other

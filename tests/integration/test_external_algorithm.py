@@ -74,7 +74,7 @@ def test_it_trains_under_dp_one_user_at_a_time_or_together(make_run: MakeRun, tm
             releases: list[Any] = []
             run_rounds(coordinator, run.nodes(users_per_node=users_per_node, ledger=devices), releases.append)
         (release,) = releases
-        assert release.aggregate.users == 40
+        assert release.participation.users == 40
         assert (release.plan.algorithm, release.plan.sigma > 0) == (NAME, True)
         assert 0 < coordinator.spent <= run.terms.facts.mu**2
         assert [spec.name for spec in release.plan.layout] == ["counts", "products"]

@@ -150,7 +150,7 @@ def test_each_release_is_told_once_and_the_model_is_published(make_run: MakeRun)
     told: list[Any] = []
     run_rounds(coordinator, run.nodes(), told.append)
     assert [release.plan.round for release in told] == [0, 1, 2, 3]
-    assert all(release.aggregate.users == 40 for release in told)
+    assert all(release.participation.users == 40 for release in told)
     assert coordinator.finished
     run_rounds(coordinator, run.nodes(), told.append)
     assert len(told) == 4

@@ -131,4 +131,4 @@ def test_a_node_counts_once(make_run: Callable[..., Any]) -> None:
     node = run.nodes(users_per_node=40)[0]
     answer = node.answer(plan, coordinator.model.data)
     replies = dict([(0, answer), (0, answer)])
-    assert coordinator.close_attempt(replies).aggregate.users == 40
+    assert coordinator.close_attempt(replies).participation.users == 40

@@ -123,13 +123,13 @@ def test_a_bad_node_costs_itself_not_the_round(run: Any) -> None:
     coordinator, nodes = run.coordinator(), run.nodes()
     plan, model = coordinator.open_attempt(), coordinator.model.data
     good = nodes[0].answer(plan, model)
-    found = coordinator.close_attempt({0: good, 1: b"\0" * 400, 2: REFUSED, 3: good[:-4]}).aggregate
+    found = coordinator.close_attempt({0: good, 1: b"\0" * 400, 2: REFUSED, 3: good[:-4]}).participation
     assert (found.users, found.refused_nodes, found.malformed_nodes) == (16, 1, 2)
 
 
 def test_a_release_shows_who_took_part_but_not_the_sum(run: Any) -> None:
     release = run.one_round(run.coordinator())
-    assert not hasattr(release.aggregate, "total")
+    assert not hasattr(release.participation, "total")
     arrays = [value for value in vars(release).values() if isinstance(value, np.ndarray)]
     assert arrays == []
 

@@ -133,8 +133,8 @@ def test_a_bad_node_costs_itself_alone(make_run: Any, answer: Any, counts: tuple
     strategy.start(ScriptedGrid((1, 2, 3), with_node(2, answer, honest(run.nodes()))))
     assert coordinator.finished
     (release,) = releases
-    assert release.aggregate.users == 24
-    assert (release.aggregate.refused_nodes, release.aggregate.malformed_nodes) == counts
+    assert release.participation.users == 24
+    assert (release.participation.refused_nodes, release.participation.malformed_nodes) == counts
 
 
 def test_a_second_reply_of_a_node_counts_once(make_run: Any) -> None:
@@ -142,7 +142,7 @@ def test_a_second_reply_of_a_node_counts_once(make_run: Any) -> None:
     releases: list[Any] = []
     twice = with_node(2, lambda message, good: good * 2, honest(run.nodes()))
     PalateStrategy(run.coordinator(), on_release=releases.append).start(ScriptedGrid((1, 2, 3), twice))
-    assert releases[0].aggregate.users == 40
+    assert releases[0].participation.users == 40
 
 
 def test_a_reply_of_a_node_that_was_not_asked_does_not_count() -> None:

@@ -72,7 +72,7 @@ def test_releases_come_in_order_each_with_its_model(make_run: Any, tmp_path: Pat
     outcome = run_local(job_for(run, tmp_path / "engine"), run.histories, releases.append)
     assert [release.plan.round for release in releases] == list(range(len(releases)))
     assert releases[-1].model.data == outcome.model.data
-    assert all(release.aggregate.users == 40 for release in releases)
+    assert all(release.participation.users == 40 for release in releases)
 
 
 def test_an_interrupted_run_is_resumed_and_ends_with_the_same_model(make_run: Any, tmp_path: Path) -> None:

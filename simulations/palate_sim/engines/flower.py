@@ -1,6 +1,6 @@
 """The engine `flower`: Flower's own SuperLink, ServerApp and Ray workers, for the same apps.
 
-    outcome = run_flower(job, histories, on_release=lambda release: print(release.plan.round, release.aggregate.users))
+    outcome = run_flower(job, histories, on_release=lambda release: print(release.plan.round))
 
 Start-up takes some ten CPU-seconds, and the processes some 1.4 GB. Flower's output goes to `flower.log` in the run
 folder. Nothing is left running, however the command ends: see `guard`.

@@ -1,6 +1,6 @@
 """The engine `local`: the ServerApp's strategy and the ClientApp in this process, over a `LocalGrid`.
 
-outcome = run_local(job, histories, on_release=lambda release: print(release.plan.round, release.aggregate.users))
+outcome = run_local(job, histories, on_release=lambda release: print(release.plan.round))
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class _Meter:
         """A release is out: stop the clock while others look at it."""
         self.cpu_seconds += time.process_time() - self._since[0]
         self.wall_seconds += time.perf_counter() - self._since[1]
-        self.updates += release.aggregate.users
+        self.updates += release.participation.users
         if self.on_release is not None:
             self.on_release(release)
         self.resume()
