@@ -93,6 +93,7 @@ POINTS = {
     "before the run is closed": Point(Ledger, "close_run", False),
     "after the run is closed": Point(Ledger, "close_run", True),
     "after the extract": Point(RunFolder, "write", True, lambda _, name, *__: name == "ledger.json"),
+    "after the card": Point(RunFolder, "write", True, lambda _, name, *__: name == "privacy_card.json"),
     "before the result": Point(RunFolder, "write", False, lambda _, name, *__: name == "result.json"),
 }
 

@@ -40,6 +40,7 @@ AFTERWARDS = (
     "after the signature",
     "after the run is closed",
     "after the extract",
+    "after the card",
     "before the result",
 )
 
