@@ -41,10 +41,11 @@ def _parts() -> Iterator[str]:
 
 
 def _table(table: Mapping[str, Any]) -> Iterator[str]:
-    """One table, without its bars."""
+    """One table, without its bars: neither their column nor those within cells."""
+    kept = [place for place, name in enumerate(table["header"]) if name != "bar"]
     yield f"**{table['title']}**\n"
     for cells in (table["header"], ["---"] * len(table["header"]), *table["rows"]):
-        yield BAR.sub("", "| " + " | ".join(map(str, cells)) + " |")
+        yield BAR.sub("", "| " + " | ".join(str(cells[place]) for place in kept) + " |")
     yield f"\n{table['note']}\n" if table["note"] else ""
 
 

@@ -7,20 +7,20 @@ that a page shows must come, and after `$ echo $?` the page's exit code.
 from __future__ import annotations
 
 import io
-import os
 import re
 import shlex
 import subprocess
-import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from palate_common.algorithms import registry
 from palate_sim.cli import run
 
 NOT_RUN = ("git clone ", "cd ", "pip install ", "export ", ".venv/bin/python ", "make test", "make bench")
@@ -62,7 +62,7 @@ def is_printed(line: str, output: str) -> bool:
     return any(re.fullmatch(pattern, plain(printed)) for printed in output.splitlines())
 
 
-def in_process(words: list[str]) -> tuple[int, str]:
+def palate(words: list[str]) -> tuple[int, str]:
     """`palate ...` in this process: its exit code and all it prints."""
     out = io.StringIO()
     with redirect_stdout(out), redirect_stderr(out):
@@ -70,19 +70,22 @@ def in_process(words: list[str]) -> tuple[int, str]:
     return code, out.getvalue()
 
 
-def in_a_process(desk: Path) -> Callable[[list[str]], tuple[int, str]]:
-    """`palate ...` as a process that finds the packages on the desk."""
-
-    def palate(words: list[str]) -> tuple[int, str]:
-        environment = {**os.environ, "PYTHONPATH": str(desk), "OPENBLAS_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "palate_sim", *words]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        return done.returncode, done.stdout + done.stderr
-
-    return palate
+@cache
+def demo(command: str) -> tuple[int, str]:
+    """`make demo`, once for all pages that show it."""
+    return palate(shlex.split(command)[1:])
 
 
-def install(session: Any, desk: Path) -> bool:
+@pytest.fixture
+def site(desk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The desk as a place where packages, and the algorithms they register, are found."""
+    monkeypatch.syspath_prepend(desk)
+    registry._entry_points.cache_clear()
+    yield desk
+    registry._entry_points.cache_clear()
+
+
+def install(session: Any, desk: Path) -> None:
     """Put the modules that a page spells out on the desk, with the metadata that `pip install` would write."""
     files = [block.text for block in session.blocks("python") if block.text.startswith("# ")]
     for text in files:
@@ -99,20 +102,17 @@ def install(session: Any, desk: Path) -> bool:
                 for group, entries in project["entry-points"].items()
             ]
             (folder / "entry_points.txt").write_text("\n".join(groups) + "\n")
-    return bool(files)
 
 
-def palate_command(root: Path, command: str) -> str:
-    """What a command does here: `make demo` is the `palate` line of its recipe."""
-    if command != "make demo":
-        return command
+def demo_command(root: Path) -> str:
+    """The `palate` line of the recipe of `make demo`."""
     recipe = re.search(r"^demo:.*\n\t\$\(BIN\)/(palate .*)$", (root / "Makefile").read_text(), re.MULTILINE)
     assert recipe is not None, "`make demo` must run palate"
     return recipe[1]
 
 
-def test_commands(session: Any, desk: Path, root: Path) -> None:
-    palate = in_a_process(desk) if install(session, desk) else in_process
+def test_commands(session: Any, site: Path, root: Path) -> None:
+    install(session, site)
     code = 0
     for step in steps_of(session):
         if step.command.startswith(NOT_RUN) or (step.command == "make demo" and not step.shown):
@@ -120,11 +120,13 @@ def test_commands(session: Any, desk: Path, root: Path) -> None:
         if step.command == "echo $?":
             assert step.shown == [str(code)], f"{session.name}: the exit code was {code}"
             continue
-        words = shlex.split(palate_command(root, step.command))
-        if words[0] == "palate":
+        words = shlex.split(step.command)
+        if step.command == "make demo":
+            code, output = demo(demo_command(root))
+        elif words[0] == "palate":
             code, output = palate(words[1:])
         else:
-            done = subprocess.run(words, cwd=desk, capture_output=True, text=True, check=False)
+            done = subprocess.run(words, cwd=site, capture_output=True, text=True, check=False)
             code, output = done.returncode, done.stdout + done.stderr
         refused = any(line.startswith("palate: ") for line in step.shown)
         assert (code != 0) == refused, f"{session.name}: `{step.command}` gave {code}\n{output}"
