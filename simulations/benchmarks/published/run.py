@@ -1,0 +1,144 @@
+"""Published private recommenders beside Palate's default: the same split, clipping, noise and accounting.
+
+PALATE_BENCH_DATA=PATH python simulations/benchmarks/published/run.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import DELTA, METRIC, ML_1M, epsilon_label, quality, split_of
+from benchmarks.sheet import Sheet, Table, arguments, cell, chosen_parts, data_folder
+from palate_common.algorithms import make_algorithm
+from palate_common.errors import PalateError
+from palate_common.model import GlobalModel
+from palate_common.update import layout_size
+from palate_sim.baselines import fit_baselines
+from palate_sim.rehearsal import rehearse
+from palate_sim.splits import Split
+
+EPSILONS = (1.0, 5.0, 10.0, None)
+ALGORITHMS = ("als", "dp-als", "dp-fedavg", "dp-ease", "popularity")
+LABELS = {
+    "als": "`als` (default)",
+    "dp-als": "`dp-als`: full statistics",
+    "dp-fedavg": "`dp-fedavg`",
+    "dp-ease": "`dp-ease`",
+    "popularity": "noised popularity",
+}
+STATISTICS: tuple[tuple[str, Mapping[str, float]], ...] = (
+    ("Gramians 30 %, ridge 1 x their noise", {"gramian_share": 0.3, "noise_regularization": 1.0}),
+    ("Gramians 30 %, ridge 3 x", {"gramian_share": 0.3, "noise_regularization": 3.0}),
+    ("Gramians 30 %, ridge 20 x", {"gramian_share": 0.3, "noise_regularization": 20.0}),
+    ("Gramians 5 %, ridge 20 x (default)", {}),
+    ("Gramians 1 %, ridge 20 x", {"gramian_share": 0.01}),
+)
+PROTOCOL = f"split strong, delta {DELTA:g}, unit user, adjacency zero-out, every release charged"
+Part = tuple[list[dict[str, Any]], list[Table]]
+
+
+def trained(split: Split, algorithm: str, epsilon: float | None, seed: int, **settings: float) -> GlobalModel:
+    """A rehearsal's model."""
+    return rehearse(split.train, algorithm=algorithm, settings=settings, epsilon=epsilon, delta=DELTA, seed=seed)
+
+
+def numbers_sent(model: GlobalModel) -> tuple[int, int]:
+    """Releases of a model, and coordinates a device sends over all of them."""
+    learner = make_algorithm(model.header.algorithm, model.header.settings, model.header.facts)
+    rounds = range(len(learner.shares))
+    sizes = [layout_size(learner.layout(learner.start() if r == 0 else model.state, r)) for r in rounds]
+    return len(sizes), sum(sizes)
+
+
+def comparison(data: Path, seeds: int) -> Part:
+    """ML-1M at every eps, test users."""
+    figures: list[dict[str, Any]] = []
+    values: defaultdict[tuple[str, float | None], list[float]] = defaultdict(list)
+    sent: dict[tuple[str, float | None], tuple[int, int]] = {}
+    for seed in range(seeds):
+        split = split_of(ML_1M, data, seed)
+        for name, scorer in fit_baselines(["popularity", "ease"], split, seed=seed, items=None).items():
+            found = quality(scorer, split.test, split, seed)
+            values[name, None].append(found)
+            figures.append({"seed": seed, "model": name, "epsilon": None, METRIC: found})
+        for epsilon in EPSILONS:
+            for algorithm in ALGORITHMS:
+                if (algorithm, epsilon) == ("popularity", None):
+                    continue
+                begun = time.process_time()
+                model = trained(split, algorithm, epsilon, seed)
+                seconds = time.process_time() - begun
+                found = quality(model, split.test, split, seed)
+                sent[algorithm, epsilon] = numbers_sent(model)
+                values[algorithm, epsilon].append(found)
+                figures.append(
+                    {"seed": seed, "model": algorithm, "epsilon": epsilon, METRIC: found, "cpu_s": round(seconds, 2)}
+                    | dict(zip(("releases", "numbers"), sent[algorithm, epsilon], strict=True))
+                )
+                sys.stderr.write(f"seed {seed} {algorithm} {epsilon_label(epsilon)} {found:.4f} {seconds:.1f} s\n")
+    rows = []
+    for algorithm in ALGORITHMS:
+        chosen = [values[algorithm, e] for e in EPSILONS]
+        costs = [f"{s[0]} / {s[1]:,}" for e in EPSILONS[:3] if (s := sent.get((algorithm, e)))]
+        label = LABELS[algorithm]
+        if algorithm == "popularity":
+            chosen[-1] = values["popularity", None]
+        rows.append((label, *(cell(each) for each in chosen), ", ".join(costs)))
+    rows.append(("EASE, not private", "", "", "", cell(values["ease", None]), ""))
+    table = Table(
+        f"MovieLens 1M: {METRIC} on test users",
+        ("model", *(f"eps {e:g}" for e in EPSILONS[:3]), "no noise", "releases / numbers a device sends, by eps"),
+        rows,
+        "Mean ± standard error over seeds; a seed has its own split, public randomness and noise. Rehearsals: the "
+        "path's own contribution, clipping, grid and noise, without a ledger. No public features.",
+    )
+    return figures, [table]
+
+
+def statistics(data: Path, seeds: int) -> Part:
+    """What DP-ALS makes of the items' Gramians, on the validation users it was chosen with."""
+    figures, rows = [], []
+    split = split_of(ML_1M, data, 0)
+    heldout = split.test if split.validation is None else split.validation
+    for label, settings in STATISTICS:
+        cells = []
+        for epsilon in (1.0, 5.0):
+            models = [trained(split, "dp-als", epsilon, seed, **settings) for seed in range(seeds)]
+            found = [quality(model, heldout, split, 0) for model in models]
+            figures.append({"settings": dict(settings), "epsilon": epsilon, METRIC: found})
+            cells.append(cell(found))
+        rows.append((label, *cells))
+    table = Table(
+        f"DP-ALS: how much of a contribution goes to the items' Gramians, {METRIC} on validation users",
+        ("dp-als", "eps 1", "eps 5"),
+        rows,
+        "One split, mean ± standard error over seeds of table and noise. The ridge is in spectral norms of the noise "
+        "of one item's Gramian.",
+    )
+    return figures, [table]
+
+
+PARTS: dict[str, Callable[[Path, int], Part]] = {"comparison": comparison, "statistics": statistics}
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure the chosen parts and write the sheet."""
+    data, sheet = data_folder(options.data), Sheet(options.out)
+    for part in chosen_parts(options.parts, tuple(PARTS)):
+        figures, tables = PARTS[part](data, options.seeds)
+        seeds = f"0 to {options.seeds - 1}"
+        sheet.record(part, figures=figures, tables=tables, facts={"seeds": seeds, "protocol": PROTOCOL})
+        sheet.write(tuple(PARTS))
+
+
+if __name__ == "__main__":
+    try:
+        run(arguments(__doc__ or "", tuple(PARTS), Path(__file__).parent, seeds=3).parse_args())
+    except PalateError as error:
+        sys.exit(f"benchmark: {error}")
