@@ -1,4 +1,4 @@
-"""Learning algorithms: the protocol, the two that come with Palate, and how others register theirs."""
+"""Learning algorithms: the protocol, those that come with Palate, and how others register theirs."""
 
 from palate_common.algorithms.protocol import Algorithm, PublicFacts, State
 from palate_common.algorithms.registry import algorithm_class, algorithm_names, make_algorithm, next_state

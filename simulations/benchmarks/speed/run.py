@@ -1,0 +1,187 @@
+"""What a run costs: the whole command on MovieLens 1M, the rate between first plan and last release, and each step.
+
+PALATE_BENCH_DATA=PATH python simulations/benchmarks/speed/run.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measure import ML_1M, real_run
+from benchmarks.sheet import Sheet, Table, arguments, chosen_parts, data_folder
+from palate_common.errors import PalateError
+
+ARGUMENTS = (
+    "--epsilon",
+    "5",
+    "--delta",
+    "1e-5",
+    "--set",
+    "evaluation.baselines=[]",
+    "--set",
+    "evaluation.projection=[]",
+)
+COMMAND = "palate simulate --data ml-1m " + " ".join(ARGUMENTS)
+CPU_BAR, MEMORY_BAR, RATE_BAR, RATE_STRETCH = 12.0, 1024, 40_000, 100_000
+
+# Step -> the functions whose own time it is; what they call and is listed too counts there.
+STEPS: dict[str, tuple[str, ...]] = {
+    "server: charge the population's ledger, prove it": ("palate_server.coordinator:Coordinator._charge",),
+    "server: plan, price and signature": ("palate_server.coordinator:Coordinator.open_attempt",),
+    "grid: Flower messages in this process": ("palate_sim.engines.grid:LocalGrid.send_and_receive",),
+    "device: verify plan and floors": (
+        "palate_client.contribution:open_plan",
+        "palate_client.contribution:check_floors",
+    ),
+    "device: its own ledger": ("palate_common.device_ledger:DeviceLedger.charge",),
+    "device: read the model": ("palate_client.contribution:Contributor._model",),
+    "device: learn (projection, normalise)": ("palate_client.contribution:train",),
+    "device: clip and quantise": ("palate_client.contribution:clip",),
+    "device: sum of the shard's users (integer product)": ("palate_common.update:ClippedUpdate.total",),
+    "device: encode": ("palate_client.contribution:encode",),
+    "server: decode, check, sum": ("palate_server.coordinator:aggregate",),
+    "server: exact discrete Gaussian noise": ("palate_server.coordinator:add_noise",),
+    "server: persist the release": ("palate_server.registry:Registry.persist",),
+    "server: seal in the ledger": ("palate_common.ledger:Ledger.seal",),
+    "server: next model (SVD)": ("palate_server.replay:Replay.apply",),
+}
+
+
+def command_once(data: Path, seed: int) -> dict[str, Any]:
+    """Run the command in a process of its own: CPU seconds of its whole tree, wall seconds, memory, what it says."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        call = [sys.executable, "-m", "palate_sim", "simulate", "--data", str(data / "ml-1m"), "--seed", str(seed)]
+        begun = time.perf_counter()
+        process = subprocess.Popen([*call, "--out", str(out), *ARGUMENTS], stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        wall = time.perf_counter() - begun
+        if process.returncode:
+            raise PalateError(f"the command must end with 0, got {process.returncode}")
+        result = json.loads((out / "result.json").read_text(encoding="utf-8"))
+    return {
+        "cpu": usage.ru_utime + usage.ru_stime,
+        "wall": wall,
+        "memory_mib": usage.ru_maxrss / 1024,
+        "rate": result["updates_per_cpu_second"],
+        "train_cpu": result["seconds"]["train_cpu"],
+        "recall": result["metrics"]["recall_capped@20"]["mean"],
+    }
+
+
+def whole_command(data: Path, repetitions: int) -> tuple[Any, list[Table]]:
+    """The bars on CPU seconds, memory and updates per CPU-second."""
+    figures = [command_once(data, seed) for seed in range(repetitions)]
+    kinds = (
+        ("CPU-seconds, whole command, all processes", "cpu", 2, f"< {CPU_BAR:g}", lambda v: max(v) < CPU_BAR),
+        ("wall seconds (the machine is shared)", "wall", 2, "", None),
+        ("peak memory, MiB", "memory_mib", 0, f"< {MEMORY_BAR}", lambda v: max(v) < MEMORY_BAR),
+        ("CPU-seconds from first plan to last release", "train_cpu", 3, "", None),
+        ("client updates per CPU-second", "rate", 0, f">= {RATE_BAR:,} (stretch {RATE_STRETCH:,})", _rate_met),
+    )
+    rows = []
+    for label, key, digits, bar, met in kinds:
+        values = [figure[key] for figure in figures]
+        shown = [f"{value:,.{digits}f}" for value in (min(values), float(np.median(values)), max(values))]
+        rows.append((label, *shown, f"{bar}: {'met' if met(values) else 'MISSED'}" if met else ""))
+    note = (
+        f"`{COMMAND}`, {repetitions} times, seeds 0 to {repetitions - 1}. The rate counts noise, both ledgers, "
+        "signatures and messages, all processes; loading and judging are in the first line only. Bars hold for the "
+        "worst repetition."
+    )
+    header = ("what", "min", "median", "max", "bar")
+    return figures, [Table("Whole command, MovieLens 1M, eps 5", header, rows, note)]
+
+
+def _rate_met(values: list[float]) -> bool:
+    """Whether every repetition was fast enough."""
+    return min(values) >= RATE_BAR
+
+
+class Stopwatch:
+    """Own CPU seconds by step: time in a watched function that a watched one calls counts for the inner one."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._inner: list[float] = []
+
+    def watch(self, step: str, target: str) -> Callable[[], None]:
+        """Wrap `module:name` or `module:Class.name`; returns what puts the original back."""
+        module, _, path = target.partition(":")
+        *owners, name = path.split(".")
+        owner = importlib.import_module(module)
+        for part in owners:
+            owner = getattr(owner, part)
+        original = getattr(owner, name)
+
+        @wraps(original)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            self._inner.append(0.0)
+            begun = time.process_time()
+            try:
+                return original(*args, **kwargs)
+            finally:
+                spent = time.process_time() - begun
+                self.seconds[step] += spent - self._inner.pop()
+                if self._inner:
+                    self._inner[-1] += spent
+
+        setattr(owner, name, timed)
+        return lambda: setattr(owner, name, original)
+
+
+def by_step(data: Path, repetitions: int) -> tuple[Any, list[Table]]:
+    """Where the time between first plan and last release goes."""
+    figures = []
+    for seed in range(repetitions):
+        watch = Stopwatch()
+        undo = [watch.watch(step, target) for step, targets in STEPS.items() for target in targets]
+        try:
+            result = real_run(ML_1M, data, epsilon=5.0, seed=seed)
+        finally:
+            for restore in undo:
+                restore()
+        figures.append({"train_cpu": result["seconds"]["train_cpu"], **watch.seconds})
+    medians = {step: float(np.median([figure[step] for figure in figures])) for step in STEPS}
+    whole = float(np.median([figure["train_cpu"] for figure in figures]))
+    rows = [(step, f"{1000 * spent:.1f}", f"{spent / whole:.0%}") for step, spent in medians.items()]
+    rest = whole - sum(medians.values())
+    rows += [("everything else", f"{1000 * rest:.1f}", f"{rest / whole:.0%}"), ("sum", f"{1000 * whole:.1f}", "100%")]
+    note = (
+        f"CPU milliseconds of all 4 releases together, median of {repetitions} runs; each step without those it calls."
+    )
+    return figures, [Table("Between first plan and last release, by step", ("step", "ms", "share"), rows, note)]
+
+
+PARTS: dict[str, Callable[[Path, int], tuple[Any, list[Table]]]] = {"command": whole_command, "steps": by_step}
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure the chosen parts and write the sheet."""
+    data, sheet = data_folder(options.data), Sheet(options.out)
+    for part in chosen_parts(options.parts, tuple(PARTS)):
+        figures, tables = PARTS[part](data, options.seeds)
+        sheet.record(part, figures=figures, tables=tables, facts={"repetitions": options.seeds})
+        sheet.write(tuple(PARTS))
+
+
+if __name__ == "__main__":
+    try:
+        run(arguments(__doc__ or "", tuple(PARTS), Path(__file__).parent, seeds=5).parse_args())
+    except PalateError as error:
+        sys.exit(f"benchmark: {error}")
