@@ -37,17 +37,26 @@ def terms(run: str, **changes: Any) -> dict[str, Any]:
     return made.model_dump(mode="json")
 
 
-def card(attempts: list[tuple[int, int, bool]], *others: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """The card of a run of three rounds with these (round, attempt, sealed), each charged a quarter of the budget."""
+def charge(ledger: Ledger, run: str, round_: int, attempt: int, **changes: Any) -> None:
+    """A quarter of the budget."""
+    facts = {"sensitivity": GRID, "sigma": SIGMA, "dimension": 73, **changes}
+    place = {"run": run, "round_": round_, "attempt": attempt, "plan_hash": "ab" * 32}
+    ledger.charge(**place, mu2=charged_mu2(sensitivity=GRID, sigma=SIGMA), facts=facts, run_limit=MU**2)
+
+
+def card(
+    attempts: list[tuple[int, int, bool]], *others: dict[str, Any], spent_by_a: bool = False, **changes: Any
+) -> dict[str, Any]:
+    """The card of a run of three rounds with these (round, attempt, sealed), on a ledger with these other runs."""
     with Ledger(":memory:", population="p") as ledger:
         for other in others:
             ledger.open_run(other["run"], other)
+        if spent_by_a:
+            charge(ledger, "a", 0, 0)
         ledger.open_run("own", terms("own", **changes.pop("terms", {})))
         for round_, attempt, sealed in attempts:
             place = {"run": "own", "round_": round_, "attempt": attempt}
-            facts = {"sensitivity": GRID, "sigma": SIGMA, "dimension": 73, **changes}
-            mu2 = charged_mu2(sensitivity=GRID, sigma=SIGMA)
-            ledger.charge(**place, plan_hash="ab" * 32, mu2=mu2, facts=facts, run_limit=MU**2)
+            charge(ledger, "own", round_, attempt, **changes)
             if sealed:
                 ledger.seal(**place, release_hash="cd" * 32)
         closing = {"created": "2025-01-01", "model_hash": "ef" * 32, "rounds": 3, "releases": 3}
@@ -115,6 +124,26 @@ def test_other_runs_that_promise_nothing_are_on_the_card() -> None:
     alone = card(WHOLE, terms("a"))
     assert alone["population"]["other_runs_without_guarantee"] == 0
     assert not any("other run(s)" in entry["what"] for entry in alone["exclusions"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "stamp"),
+    [({}, None), ({"noise": "seeded"}, "NOT FOR RELEASE: seeded noise"), ({"dp": "off"}, "NO PRIVACY: dp off")],
+)
+def test_only_secure_noise_promises_anything(changes: dict[str, Any], stamp: str | None) -> None:
+    off = changes.get("dp") == "off"
+    made = card([] if off else WHOLE, terms={**changes, "epsilon": None if off else EPSILON})
+    assert made["stamp"] == stamp
+    assert made["guarantee"].startswith("None") == (stamp is not None)
+    assert (made["epsilon"] is None, made["mu"] is None) == (off, off)
+
+
+def test_what_other_runs_spent_is_in_the_populations_epsilon() -> None:
+    own = card(WHOLE)["population"]
+    assert own["spent_mu2"] >= sum(release["mu2"] for release in card(WHOLE)["releases"])
+    both = card(WHOLE, terms("a"), spent_by_a=True)["population"]
+    assert both["spent_mu2"] == pytest.approx(own["spent_mu2"] * 4 / 3, rel=1e-12)
+    assert both["spent_epsilon"] > own["spent_epsilon"]
 
 
 @pytest.mark.parametrize("rare", [True, False], ids=["something is left out", "nothing is left out"])
