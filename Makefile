@@ -25,8 +25,8 @@ contracts: $(VENV)/.dev
 tests: $(VENV)/.dev
 	$(BIN)/pytest -n 2 --dist loadfile -q
 
-bench: $(VENV)/.dev ## needs PATH_TO_DATA: a folder with ml-1m, online-retail, movietweetings-100k, deskdrop
-	for folder in simulations/benchmarks/*/; do $(BIN)/python $${folder}run.py || exit 1; done
+bench: $(VENV)/.dev ## needs PALATE_BENCH_DATA: a folder with ml-1m, online-retail, movietweetings-100k, deskdrop
+	for script in simulations/benchmarks/*/run.py; do PYTHONPATH=simulations $(BIN)/python $$script || exit 1; done
 
 $(VENV)/.demo: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "palate: Python 3.11 or newer is needed: make PYTHON=python3.11")'

@@ -172,7 +172,7 @@ def test_without_one_users_events_everything_but_the_noised_numbers_is_the_same(
             said += [decode(reply, grid=run.terms.grid).header.model_dump(exclude=HASHES) for reply in replies.values()]
             said.append(SignedPlan.model_validate_json(plan).plan.model_dump(exclude=HASHES))
             release = coordinator.close_attempt(replies)
-            said += [release.aggregate, len(model), [len(reply) for reply in replies.values()]]
+            said += [release.participation, len(model), [len(reply) for reply in replies.values()]]
             said.append({key: array.shape for key, array in release.model.state.items()})
         said += [entry.model_dump(exclude=HASHES) for entry in run.ledger.entries(name) if entry.kind != "open"]
         said.append(sorted(path.name for path in (run.folder / "releases").iterdir()))

@@ -1,6 +1,6 @@
 """What public data sets keep of their quality without privacy, against the signal mu x users.
 
-    python simulations/benchmarks/feasibility/run.py PATH_TO_DATA
+    PALATE_BENCH_DATA=PATH python simulations/benchmarks/feasibility/run.py
 
 Writes `simulations/palate_sim/feasibility.json`, the basis of `palate feasibility`.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,8 @@ def quality(prepared: Prepared, epsilon: float | None, factor: int, seed: int) -
 def main() -> None:
     """Measure every set, epsilon and multiple of the users."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path, help=f"a folder with {', '.join(SETS)}")
+    home = os.environ.get("PALATE_BENCH_DATA")
+    parser.add_argument("--data", type=Path, default=home, required=home is None, help=f"has {', '.join(SETS)}")
     parser.add_argument("--seeds", type=int, default=3)
     chosen = parser.parse_args()
     points = []
