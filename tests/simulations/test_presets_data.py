@@ -15,6 +15,7 @@ NAMES = ("movies", "shop", "news", "music")
 KEYS = {
     "data": {"name", "path", "weights", "value_weights"},
     "positives": {"threshold", "combine", "cap", "half_life_days"},
+    "split": {"name"},
     "filters": {"user_core", "item_core"},
 }
 
@@ -56,11 +57,11 @@ def test_movies_weighs_a_good_rating_more_and_keeps_a_bad_one() -> None:
 def test_shop_weighs_habits_more_than_bulk() -> None:
     rows = [("u", "milk", 1, day) for day in range(9)] + [("u", "screws", 1000, 1)]
     log = read_log(pd.DataFrame(rows, columns=["user", "item", "quantity", "timestamp"]))
-    assert positives(log, **settings("shop")).weights.tolist() == pytest.approx([4.0, 1.4])
+    assert positives(log, **settings("shop")).weights.tolist() == pytest.approx([2.0, 1.0])
 
 
 def test_news_weighs_answers_more_and_fades() -> None:
-    events = [("u", "a", "VIEW", 0), ("u", "b", "COMMENT CREATED", 180 * 86_400), ("u", "c", "VIEW", 180 * 86_400)]
+    events = [("u", "a", "VIEW", 0), ("u", "b", "COMMENT CREATED", 30 * 86_400), ("u", "c", "VIEW", 30 * 86_400)]
     log = read_log(pd.DataFrame(events, columns=["user", "item", "event", "timestamp"]))
     assert positives(log, **settings("news")).weights.tolist() == pytest.approx([0.5, 2.5, 1.0])
 

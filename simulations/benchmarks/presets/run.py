@@ -1,0 +1,184 @@
+"""Each preset's weights against no weights, on validation users of real logs.
+
+PALATE_BENCH_DATA=PATH python simulations/benchmarks/presets/run.py
+
+Both sides have the preset's filters, the same pairs, split, first table and noise; only the weights differ. Test users
+are never looked at. Rehearsals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measure import (
+    DESKDROP,
+    JOURNEY,
+    METRIC,
+    ML_1M,
+    ML_SMALL,
+    RETAIL,
+    DataSet,
+    epsilon_label,
+    quality,
+    rehearsed,
+)
+from benchmarks.sheet import Sheet, Table, arguments, chosen_parts, data_folder, mean_error
+from palate_common.errors import PalateError
+from palate_sim.config import build_config
+from palate_sim.preparation import Prepared, prepare
+
+EPSILONS = (5.0, None)
+TRIED_ON: dict[str, tuple[DataSet, ...]] = {
+    "movies": (ML_1M, ML_SMALL),
+    "shop": (RETAIL, JOURNEY),
+    "news": (DESKDROP,),
+    "music": (),
+}
+WEIGHT_KEYS = (("data", "weights"), ("data", "value_weights"), ("positives", "half_life_days"))
+WEIGHT_KEYS += (("positives", "combine"), ("positives", "cap"))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Other weights in the place of a preset's, and the split they are tried on, where it isn't the preset's."""
+
+    label: str
+    set_: DataSet
+    weights: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    split: str | None = None
+
+
+KINDS = {"view": 1.0, "like": 1.5, "bookmark": 2.0, "follow": 2.0, "comment created": 2.5, "*": 1.0}
+WIDER = {"0": 0.4, "3": 1.0, "4": 1.4}
+QUANTITIES = {"0.001": 1.0, "3": 1.2, "12": 1.4}
+CANDIDATES = (
+    *(Candidate("ratings 0.4 / 1 / 1.4", set_, {"data": {"value_weights": WIDER}}) for set_ in (ML_1M, ML_SMALL)),
+    *(
+        Candidate(label, set_, weights)
+        for label, weights in (
+            ("purchases summed up to 4", {"positives": {"combine": "sum", "cap": 4.0}}),
+            ("quantities 1 / 1.2 / 1.4", {"data": {"value_weights": QUANTITIES}}),
+            ("half-life 120 days", {"positives": {"half_life_days": 120}}),
+        )
+        for set_ in (RETAIL, JOURNEY)
+    ),
+    Candidate("kinds, no half-life", DESKDROP, {"data": {"weights": KINDS}}),
+    *(Candidate(f"half-life {n} days", DESKDROP, {"positives": {"half_life_days": n}}) for n in (7, 30, 60, 180)),
+    *(
+        Candidate(f"kinds, half-life 30 days, split {split}", DESKDROP, weights, split)
+        for split in ("temporal", "strong")
+        for weights in [{"data": {"weights": KINDS}, "positives": {"half_life_days": 30}}]
+    ),
+    Candidate("kinds, no half-life, split strong", DESKDROP, {"data": {"weights": KINDS}}, "strong"),
+)
+
+
+def preset_tree(name: str) -> dict[str, Any]:
+    """A preset's own tree."""
+    text = (resources.files("palate_sim") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def without_weights(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree with every key that only weighs taken out."""
+    plain = {section: dict(keys) for section, keys in tree.items()}
+    for section, key in WEIGHT_KEYS:
+        plain.get(section, {}).pop(key, None)
+    return plain
+
+
+def prepared_for(tree: Mapping[str, Any], set_: DataSet, data: Path, seed: int) -> Prepared:
+    """A log under a preset's tree."""
+    return prepare(build_config({**tree, "seed": seed}), set_.source(data))
+
+
+def compare(plain: Mapping[str, Any], weighted: Mapping[str, Any], set_: DataSet, data: Path, seeds: int) -> list[Any]:
+    """Quality on validation users of both, one dict an eps."""
+    found: dict[float | None, dict[str, list[float]]] = {e: {"plain": [], "weighted": []} for e in EPSILONS}
+    for seed in range(seeds):
+        for name, tree in (("plain", plain), ("weighted", weighted)):
+            prepared = prepared_for(tree, set_, data, seed)
+            split = prepared.split
+            if split.validation is None:
+                raise PalateError(f"{set_.label} has no validation users")
+            for epsilon, into in found.items():
+                model = rehearsed(split.train, epsilon=epsilon, seed=seed, inputs=prepared.inputs)
+                into[name].append(quality(model, split.validation, split, seed))
+    return [{"epsilon": epsilon, **values} for epsilon, values in found.items()]
+
+
+def row_of(label: str, set_: DataSet, figure: Mapping[str, Any]) -> tuple[str, ...]:
+    """One line: both means, and the mean paired difference."""
+    gain = np.subtract(figure["weighted"], figure["plain"])
+    mean, error = mean_error(gain)
+    verdict = "better" if mean > 2 * error else "worse" if mean < -2 * error else "no difference seen"
+    means = (f"{np.mean(figure[name]):.4f}" for name in ("plain", "weighted"))
+    if not gain.any():
+        verdict = "the same: no weights"
+    return (label, set_.label, epsilon_label(figure["epsilon"]), *means, f"{mean:+.4f} ± {error:.4f}", verdict)
+
+
+HEADER = ("weights", "log", "eps", "unweighted", "weighted", "paired difference", "verdict")
+
+
+def shipped(data: Path, seeds: int) -> tuple[Any, list[Table]]:
+    """The presets as they are."""
+    figures, rows = [], []
+    for preset, sets in TRIED_ON.items():
+        tree = preset_tree(preset)
+        if not sets:
+            rows.append((preset, "no real log at hand", "", "", "", "", "untested"))
+        for set_ in sets:
+            for figure in compare(without_weights(tree), tree, set_, data, seeds):
+                figures.append({"preset": preset, "set": set_.label, **figure})
+                rows.append(row_of(preset, set_, figure))
+    note = (
+        f"{METRIC} on validation users, {seeds} paired seeds, each with its own split and noise; ± is the standard "
+        "error of the paired difference; better or worse means beyond two of them."
+    )
+    return figures, [Table("The presets as they are", HEADER, rows, note)]
+
+
+def candidates(data: Path, seeds: int) -> tuple[Any, list[Table]]:
+    """Other weights that were tried."""
+    figures, rows = [], []
+    for candidate in CANDIDATES:
+        set_, label = candidate.set_, candidate.label
+        preset = next(name for name, sets in TRIED_ON.items() if set_ in sets)
+        plain = without_weights(preset_tree(preset))
+        if candidate.split is not None:
+            plain["split"] = {"name": candidate.split}
+        weights = candidate.weights
+        tree = {section: {**plain.get(section, {}), **weights.get(section, {})} for section in {*plain, *weights}}
+        for figure in compare(plain, tree, set_, data, seeds):
+            figures.append({"candidate": label, "set": set_.label, **figure})
+            rows.append(row_of(label, set_, figure))
+    return figures, [Table("Other weights that were tried", HEADER, rows, "As above.")]
+
+
+PARTS: dict[str, Callable[[Path, int], tuple[Any, list[Table]]]] = {"presets": shipped, "tried": candidates}
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure the chosen parts and write the sheet."""
+    data, sheet = data_folder(options.data), Sheet(options.out)
+    for part in chosen_parts(options.parts, tuple(PARTS)):
+        figures, tables = PARTS[part](data, options.seeds)
+        sheet.record(part, figures=figures, tables=tables, facts={"seeds": f"0 to {options.seeds - 1}"})
+        sheet.write(tuple(PARTS))
+
+
+if __name__ == "__main__":
+    try:
+        run(arguments(__doc__ or "", tuple(PARTS), Path(__file__).parent, seeds=10).parse_args())
+    except PalateError as error:
+        sys.exit(f"benchmark: {error}")
