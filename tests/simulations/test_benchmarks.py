@@ -1,0 +1,74 @@
+"""The benchmark scripts: each runs on tiny made logs and leaves its tables and every figure they are made of."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "simulations" / "benchmarks"
+LOGS = ("ml-1m", "online-retail", "movietweetings-100k", "deskdrop")
+
+
+@pytest.fixture(scope="session")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny log under each name: 60 users, 40 items, two tastes, ratings, kinds and times."""
+    home, rng = tmp_path_factory.mktemp("logs"), np.random.default_rng(5)
+    rows = [
+        (f"u{user}", f"i{item}", int(rng.integers(1, 6)), str(rng.choice(["VIEW", "LIKE"])), 10_000 * int(time))
+        for user in range(60)
+        for time, item in enumerate(rng.permutation(20)[:12] + 20 * (user % 2))
+    ]
+    for name in LOGS:
+        (home / name).mkdir()
+        frame = pd.DataFrame(rows, columns=["user", "item", "rating", "event", "timestamp"])
+        frame.to_csv(home / name / "interactions.csv.gz", index=False)
+    return home
+
+
+def bench(name: str, out: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run one script."""
+    call = [sys.executable, str(FOLDER / name / "run.py"), "--out", str(out), *options]
+    inherited = {key: value for key, value in os.environ.items() if key not in ("PALATE_BENCH_DATA", "PFL_PYTHON")}
+    settings = {"PYTHONPATH": str(FOLDER.parent), "OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.run(call, env=inherited | settings | environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(("name", "part"), [("speed", "command"), ("speed", "steps"), ("quality", "main")])
+def test_a_script_leaves_tables_and_figures(name: str, part: str, logs: Path, tmp_path: Path) -> None:
+    done = bench(name, tmp_path, "--data", str(logs), "--seeds", "1", "--parts", part)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert list(results) == [part]
+    assert results[part]["figures"]
+    table = (tmp_path / "results.md").read_text()
+    assert table.startswith("### ")
+    assert not re.search(r"\bnan\b", table)
+    assert str(logs) not in table + json.dumps(results)
+
+
+def test_the_comparison_is_skipped_without_the_other_environment(logs: Path, tmp_path: Path) -> None:
+    done = bench("pfl", tmp_path, PALATE_BENCH_DATA=str(logs))
+    assert done.returncode == 0, done.stderr
+    assert "skipped" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["quality", "speed", "presets"])
+def test_a_script_without_data_says_so_in_one_line(name: str, tmp_path: Path) -> None:
+    done = bench(name, tmp_path)
+    assert done.returncode == 1
+    assert re.fullmatch(r"benchmark: `--data`.*\n", done.stderr)
+
+
+def test_committed_results_name_no_machine() -> None:
+    texts = [path.read_text() for path in FOLDER.glob("*/results.*")] + [p.read_text() for p in FOLDER.glob("*/*.md")]
+    assert texts
+    assert not [text for text in texts if re.search(r"(?<![\w.])/(work|tmp|home|root|Users)/", text)]
