@@ -188,7 +188,9 @@ def percentile_rank(scorer: Scorer, heldout: Heldout) -> float:
         foldin, target = heldout.foldin.users(part), heldout.target.users(part)
         scores = np.array(scorer.scores(foldin), np.float64)
         scores[foldin.dense()] = -np.inf
-        ranks = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1)
+        order = np.argsort(-scores, axis=1, kind="stable")
+        ranks = np.empty_like(order)
+        np.put_along_axis(ranks, order, np.arange(scores.shape[1])[None], axis=1)
         last = np.maximum(scores.shape[1] - foldin.counts() - 1, 1)
         owners = target.owners()
         total += float((ranks[owners, target.indices] / last[owners]).sum())
