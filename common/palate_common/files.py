@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -13,18 +15,37 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     Raises:
         OSError: the folder can't be written; no partial file is left at `path`.
     """
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with _draft(path, data, mode) as draft:
+        draft.replace(path)
+    _sync_folder(path.parent)
+
+
+def create_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Write `data` to `path` as `write_durably` does, but never over a file that is there.
+
+    Raises:
+        FileExistsError: there is a file already.
+        OSError: the folder can't be written; no partial file is left at `path`.
+    """
+    with _draft(path, data, mode) as draft:
+        os.link(draft, path)  # unlike a rename, this fails where there is a file already
+    _sync_folder(path.parent)
+
+
+@contextmanager
+def _draft(path: Path, data: bytes, mode: int) -> Iterator[Path]:
+    """A whole file beside `path`, on disk, that its owner alone could read until it was; gone at the end."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    draft = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+        draft.chmod(mode)
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def make_folder(path: Path) -> None:
@@ -38,7 +59,9 @@ def make_folder(path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring a new name in a folder to disk."""
+    """Bring a new name in a folder to disk, where the system lets folders be opened."""
+    if os.name != "posix":
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from palate_common.errors import InputError, IntegrityError
+from palate_common.files import create_durably
 
 _PREFIX = b"palate signature 1\x00"
 _LOWER_HEX = re.compile(r"(?:[0-9a-f]{2})*", re.ASCII)
@@ -81,14 +81,8 @@ class SigningKey:
         pem = self._private.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         try:
-            try:
-                _write(draft, pem)
-                os.link(draft, path)  # unlike a rename, this fails where there is a key already
-            finally:
-                draft.unlink(missing_ok=True)
-            _sync_folder(path.parent)
+            create_durably(path, pem, mode=0o600)
         except FileExistsError:
             raise InputError(f"`key` must be a new file, got {path}, which exists: keys are not overwritten") from None
         except OSError as error:
@@ -135,23 +129,3 @@ def _from_hex(name: str, text: object, length: int) -> bytes:
     if not isinstance(text, str) or len(text) != 2 * length or not _LOWER_HEX.fullmatch(text):
         raise IntegrityError(f"the {name} must be {2 * length} lower-case hexadecimal digits, got {text!r:.80}")
     return bytes.fromhex(text)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Create a file only its owner can read, and bring it to disk."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring a new name in a folder to disk, where the system lets folders be opened."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
