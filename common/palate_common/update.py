@@ -60,6 +60,17 @@ def split_vector(vector: npt.NDArray[np.generic], layout: Sequence[BlockSpec]) -
     return {spec.name: part.reshape(spec.shape) for spec, part in zip(layout, parts, strict=True)}
 
 
+def block_units(layout: Sequence[BlockSpec], step: float) -> dict[str, float]:
+    """How much one grid step is in each block's own units; `step` is clip norm over grid."""
+    return {spec.name: step / spec.weight for spec in layout}
+
+
+def block_sums(steps: Int64, layout: Sequence[BlockSpec], step: float) -> dict[str, Float64]:
+    """A sum in grid steps as blocks in their own units and shapes."""
+    blocks, units = split_vector(steps, layout), block_units(layout, step)
+    return {name: block.astype(np.float64) * units[name] for name, block in blocks.items()}
+
+
 @dataclass(frozen=True)
 class DenseBlock:
     """One array a user: float64 [n_users, *shape]."""

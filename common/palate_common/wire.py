@@ -53,6 +53,11 @@ def dtype_for(users: int, grid: int) -> np.dtype[np.int32] | np.dtype[np.int64]:
     return np.dtype("<i4") if users * grid < 2**31 else np.dtype("<i8")
 
 
+def packed_bytes(coordinates: int, grid: int) -> int:
+    """What one installation's coordinates take when packed, each in the bits that -grid to grid needs."""
+    return -(-coordinates * (grid.bit_length() + 1) // 8)
+
+
 def encode(header: ContributionHeader, clipped: ClippedUpdate) -> bytes:
     """Serialise the sum of clipped contributions; nothing else than a `ClippedUpdate` has a way out."""
     text = canonical_json(header.model_dump(mode="json"))

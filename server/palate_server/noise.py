@@ -14,7 +14,7 @@ from palate_common.discrete_gaussian import sample_discrete_gaussian
 from palate_common.errors import IntegrityError
 from palate_common.plan import DpMode, Noise, RoundPlan
 from palate_common.randomness import SecureSource, SeededSource, Source
-from palate_common.update import Int64, layout_size, split_vector
+from palate_common.update import Int64, block_sums, block_units, layout_size
 from palate_server.aggregation import Aggregate
 
 DUMMIES = 64
@@ -37,14 +37,13 @@ class NoisyAggregate:
 
     def sums(self) -> Mapping[str, npt.NDArray[np.float64]]:
         """Each block's noised sum, in the block's own units and shape."""
-        blocks = split_vector(self.steps[: layout_size(self.plan.layout)], self.plan.layout)
-        unit = self.plan.clip_norm / self.plan.grid
-        return {spec.name: blocks[spec.name].astype(np.float64) * (unit / spec.weight) for spec in self.plan.layout}
+        layout = self.plan.layout
+        return block_sums(self.steps[: layout_size(layout)], layout, self.plan.clip_norm / self.plan.grid)
 
     def noise(self) -> Mapping[str, float]:
         """Standard deviation of the noise in each block's own units."""
-        unit = self.plan.clip_norm / self.plan.grid
-        return {spec.name: self.plan.sigma * unit / spec.weight for spec in self.plan.layout}
+        units = block_units(self.plan.layout, self.plan.clip_norm / self.plan.grid)
+        return {name: self.plan.sigma * unit for name, unit in units.items()}
 
 
 def source_for(plan: RoundPlan) -> Source:

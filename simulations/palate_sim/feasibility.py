@@ -17,6 +17,7 @@ from palate_common.accounting import check_delta, check_epsilon, default_delta, 
 from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.als import Als, AlsSettings
 from palate_common.errors import InputError
+from palate_common.wire import packed_bytes
 
 GRID = 2**20
 WINDOW = 2.0
@@ -98,7 +99,6 @@ def plan(*, users: int, items: int, epsilon: float, delta: float | None = None) 
     learner = Als(AlsSettings(), PublicFacts(n_users=users, n_items=items, mu=mu))
     shares, size, head = learner.shares, learner.plan.embedding_size, learner.plan.head_items
     coordinates = [items, *[head * size] * (len(shares) - 1)]
-    bits = GRID.bit_length() + 1
     spent = [mu * math.sqrt(sum(shares[: last + 1])) for last in range(len(shares))]
     state = 4 * items + 4 * head * (2 + 2 * size)
     return Feasibility(
@@ -112,7 +112,7 @@ def plan(*, users: int, items: int, epsilon: float, delta: float | None = None) 
         head_items=head if len(shares) > 1 else 0,
         noise_multipliers=tuple(sigma_for(mu_r=mu * math.sqrt(s), sensitivity=GRID) / GRID for s in shares),
         epsilon_after=tuple(min(epsilon_of(mu=m, delta=delta), epsilon) for m in spent),
-        bytes_up=tuple(math.ceil(count * bits / 8) for count in coordinates),
+        bytes_up=tuple(packed_bytes(count, GRID) for count in coordinates),
         bytes_down=tuple(4 * items if last == 0 else state for last in range(len(shares))),
         band=band(mu * users, measurements()),
     )

@@ -18,8 +18,10 @@ from palate_common.ledger import Ledger
 from palate_common.plan import DpMode, Noise
 from palate_common.signing import SigningKey
 from palate_common.update import layout_size
+from palate_common.wire import packed_bytes
 from palate_server.lock import RunLock
 from palate_server.registry import Registry
+from palate_server.replay import Replay
 from palate_server.terms import RunTerms
 from palate_sim.card import card_payload, sign_card
 from palate_sim.clock import Clock
@@ -31,12 +33,10 @@ from palate_sim.ranking_runs import Evaluation, save_split
 from palate_sim.result import Result
 from palate_sim.run_folder import RunFolder
 
-PACKED_BITS = 8
 PLD_INTERVAL, PLD_FINE, PLD_MOST = 1e-4, 20.0, 100.0
 """The second accountant's step up to an epsilon of 20 (user-level, zero-out), then in proportion up to 100."""
-
-
 LARGE_EPSILON = 20.0
+"""From here on (user-level, zero-out) a run is told that it promises next to nothing."""
 
 
 @dataclass(frozen=True)
@@ -201,12 +201,11 @@ def _judged(
 
 def _payload(trained: Trained) -> dict[str, int]:
     """Bytes a device sends and receives over the whole run: packed integers, and the model of each round."""
-    algorithm, up = trained.outcome.model.algorithm, 0
-    bits = trained.terms.grid.bit_length() + 1
-    for round_ in range(trained.outcome.model.header.releases):
-        up += layout_size(algorithm.layout(trained.outcome.model.state, round_)) * bits // PACKED_BITS
-    # Each round starts from the model that the one before released; the last one is received to be used.
-    return {"up": up, "down": sum(int(point["model_bytes"]) for point in trained.curve)}
+    model, grid = trained.outcome.model, trained.terms.grid
+    layouts = [model.algorithm.layout(model.state, round_) for round_ in range(model.header.releases)]
+    # Each round starts from the model before it; the last one is received to be used.
+    down = len(Replay(trained.terms).model.data) + sum(int(point["model_bytes"]) for point in trained.curve)
+    return {"up": sum(packed_bytes(layout_size(layout), grid) for layout in layouts), "down": down}
 
 
 def _warnings(

@@ -11,8 +11,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from palate_common.accounting import mu_of, sigma_for
 from palate_common.algorithms import PublicFacts, State, make_algorithm, next_state
 from palate_common.canonical import canonical_json
@@ -21,7 +19,7 @@ from palate_common.discrete_gaussian import sample_discrete_gaussian
 from palate_common.interactions import Interactions
 from palate_common.model import GlobalModel, ModelHeader
 from palate_common.randomness import SeededSource
-from palate_common.update import layout_size, split_vector
+from palate_common.update import block_sums, block_units, layout_size
 from palate_sim.features import features_width
 
 GRID = 2**20
@@ -71,10 +69,8 @@ def rehearse(
             scope = canonical_json([seed, round_])
             source = SeededSource(hashlib.sha256(b"palate/rehearsal/1" + scope).digest())
             steps = steps + sample_discrete_gaussian(layout_size(layout), sigma=sigma, source=source)
-        blocks = split_vector(steps, layout)
-        units = {spec.name: 1.0 / (GRID * spec.weight) for spec in layout}
-        sums = {name: blocks[name].astype(np.float64) * unit for name, unit in units.items()}
-        noises = {name: sigma * unit for name, unit in units.items()}
+        sums = block_sums(steps, layout, 1.0 / GRID)
+        noises = {name: sigma * unit for name, unit in block_units(layout, 1.0 / GRID).items()}
         state = next_state(learner, state, round_, sums, noises, inputs or {})
     header = ModelHeader(
         algorithm=algorithm, settings=dict(settings), facts=facts, releases=len(learner.shares), catalogue=""

@@ -9,7 +9,7 @@ from palate_common.canonical import canonical_json
 from palate_common.clipping import MAX_GRID, clip
 from palate_common.errors import IntegrityError
 from palate_common.update import BlockSpec, ClippedUpdate, DenseBlock, DenseSteps, Update
-from palate_common.wire import MAX_USERS, REFUSED, ContributionHeader, decode, dtype_for, encode
+from palate_common.wire import MAX_USERS, REFUSED, ContributionHeader, decode, dtype_for, encode, packed_bytes
 
 HASH = "ab" * 32
 
@@ -152,3 +152,9 @@ def test_a_refusal_is_no_contribution_and_an_update_has_no_way_out() -> None:
         decode(REFUSED, grid=100)
     with pytest.raises(AttributeError):
         encode(header(), Update((DenseBlock(np.ones((1, 3))),), 1))  # type: ignore[arg-type]  # what the test is about
+
+
+@pytest.mark.parametrize(("coordinates", "grid", "expected"), [(1, 1, 1), (8, 2**20, 22), (3, 2**20, 9), (0, 4, 0)])
+def test_packed_bytes_hold_every_coordinate_from_minus_grid_to_grid(coordinates, grid, expected):
+    assert packed_bytes(coordinates, grid) == expected
+    assert 2 ** (8 * expected) >= (2 * grid + 1) ** coordinates
