@@ -15,7 +15,7 @@ from palate_common.plan import DpMode, RoundPlan
 from palate_server.coordinator import Release
 from palate_sim.config import SimulationConfig
 from palate_sim.judging import Notify, headline, percentile_rank, validation_quality
-from palate_sim.splits import Split
+from palate_sim.preparation import Prepared
 
 
 class LearningCurve:
@@ -28,7 +28,7 @@ class LearningCurve:
     def __init__(
         self,
         ledger: Ledger,
-        split: Split,
+        prepared: Prepared,
         config: SimulationConfig,
         notify: Notify,
         *,
@@ -36,21 +36,21 @@ class LearningCurve:
         last: int,
         events: Path,
     ) -> None:
-        self._ledger, self._split, self._config, self._notify = ledger, split, config, notify
+        self._ledger, self._prepared, self._config, self._notify = ledger, prepared, config, notify
         self._delta, self._last = delta, last
         self._started = time.perf_counter()
         self.points = earlier_points(events)
 
     def __call__(self, release: Release) -> None:
         """Judge one release."""
-        plan, validation = release.plan, self._split.validation
-        metric = headline(self._split, self._config.evaluation.ks)
+        plan, split = release.plan, self._prepared.split
+        metric = headline(split, self._config.evaluation.ks)
         point = {
             "round": plan.round,
             "attempt": plan.attempt,
             "epsilon": None if plan.dp is DpMode.OFF else self._spent(plan),
-            metric: validation_quality(release.model, self._split, self._config, metric),
-            "loss": None if validation is None else percentile_rank(release.model, validation),
+            metric: validation_quality(release.model, self._prepared, self._config, metric),
+            "loss": None if split.validation is None else percentile_rank(release.model, split.validation),
             "users": release.participation.users,
             "rejected": release.participation.rejected,
             "model_bytes": len(release.model.data),

@@ -252,7 +252,7 @@ def _run(started: Started, notify: Notify) -> Result:
     with Ledger(started.ledger, population=terms.population) as ledger:
         set_budget(ledger, config, terms)
         curve = LearningCurve(
-            ledger, prepared.split, config, notify, delta=terms.delta, last=rounds - 1, events=folder.events
+            ledger, prepared, config, notify, delta=terms.delta, last=rounds - 1, events=folder.events
         )
         outcome = _engine(config)(job, train, curve)
         trained = Trained(terms, outcome, curve.points, rounds)

@@ -53,12 +53,14 @@ def judge(scorer: Scorer, heldout: Heldout, split: Split, *, ks: Sequence[int], 
     return evaluate(scorer, heldout, train=split.train, ks=ks, rng=rng)
 
 
-def judge_prepared(scorer: Scorer, prepared: Prepared, config: SimulationConfig) -> Evaluation:
-    """Evaluate on the test users; where items are cold, a model that can scores them by their features."""
+def judge_prepared(
+    scorer: Scorer, prepared: Prepared, config: SimulationConfig, heldout: Heldout | None = None
+) -> Evaluation:
+    """Evaluate on the test users, or others; where items are cold, a model that can scores them by their features."""
     split, features = prepared.split, prepared.inputs.get(FEATURES)
     if split.candidates is not None and features is not None and isinstance(scorer, GlobalModel):
         scorer = NewItems(scorer, split.candidates, features)
-    return judge(scorer, split.test, split, ks=config.evaluation.ks, seed=config.seed)
+    return judge(scorer, heldout or split.test, split, ks=config.evaluation.ks, seed=config.seed)
 
 
 @dataclass(frozen=True)
@@ -170,11 +172,10 @@ def project(
     return points
 
 
-def validation_quality(scorer: Scorer, split: Split, config: SimulationConfig, metric: str) -> float | None:
+def validation_quality(scorer: Scorer, prepared: Prepared, config: SimulationConfig, metric: str) -> float | None:
     """The headline metric on the validation users, or None where the split has none."""
-    if split.validation is None:
-        return None
-    return judge(scorer, split.validation, split, ks=config.evaluation.ks, seed=config.seed).mean(metric)
+    heldout = prepared.split.validation
+    return None if heldout is None else judge_prepared(scorer, prepared, config, heldout).mean(metric)
 
 
 def percentile_rank(scorer: Scorer, heldout: Heldout) -> float:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from palate_common.algorithms.als import FEATURES
 from palate_sim import judging
 from palate_sim.baselines import ease
 from palate_sim.config import load_config
-from palate_sim.judging import headline, judge, judge_baselines, percentile_rank, project, validation_quality
+from palate_sim.judging import (
+    headline,
+    judge,
+    judge_baselines,
+    judge_prepared,
+    percentile_rank,
+    project,
+    validation_quality,
+)
 from palate_sim.preparation import Prepared, prepare
 from palate_sim.rehearsal import rehearse
 
@@ -103,5 +113,28 @@ def test_without_validation_users_there_is_no_validation_quality(frame: pd.DataF
     tiny = prepare(load_config(None, {"split.name": "leave-last-out"}), frame.groupby("user_id").head(2))
     assert tiny.split.validation is None
     model = rehearse(tiny.split.train, algorithm="popularity", settings={}, epsilon=None, delta=1e-5)
-    assert validation_quality(model, tiny.split, load_config(None), "recall@10") is None
+    assert validation_quality(model, tiny, load_config(None), "recall@10") is None
     assert judge(model, tiny.split.test, tiny.split, ks=(5,), seed=0).mean("hr@5") >= 0
+
+
+def test_new_items_are_judged_by_their_features_on_validation_users_too(
+    frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(None, {"split.name": "item-cold", "evaluation.ks": [5]})
+    cold = prepare(config, frame)
+    features = np.random.default_rng(1).normal(size=(len(cold.split.items), 4)).astype(np.float32)
+    cold = replace(cold, inputs={FEATURES: features})
+    train = cold.split.train
+    model = rehearse(train, algorithm="als", settings={}, epsilon=None, delta=1e-5, inputs=cold.inputs)
+    asked = []
+    real = type(model.algorithm).new_item_scores
+
+    def spied(self: Any, state: Any, histories: Any, new: Any) -> Any:
+        asked.append(histories.n_users)
+        return real(self, state, histories, new)
+
+    monkeypatch.setattr(type(model.algorithm), "new_item_scores", spied)
+    assert cold.split.validation is not None
+    assert validation_quality(model, cold, config, headline(cold.split, [5])) is not None
+    judge_prepared(model, cold, config)
+    assert asked == [len(cold.split.validation.users), len(cold.split.test.users)]
