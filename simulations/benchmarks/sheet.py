@@ -16,7 +16,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from palate_common.errors import InputError
+from palate_common.errors import InputError, PalateError
 
 BEGIN, END = "<!-- results: written by run.py -->", "<!-- end of results -->"
 DATA_VARIABLE = "PALATE_BENCH_DATA"
@@ -164,3 +164,31 @@ def cell(values: Sequence[float], digits: int = 4) -> str:
     """Mean and standard error as a table's cell."""
     mean, error = mean_error(values)
     return f"{mean:.{digits}f} ± {error:.{digits}f}"
+
+
+Part = tuple[Any, Sequence[Table]]
+"""What measuring one part gives: its figures and its tables."""
+
+
+def main(
+    about: str | None, parts: Mapping[str, Callable[[Path, int], Part]], folder: Path, *, seeds: int, **facts: str
+) -> None:
+    """The command line of a benchmark: measure the parts asked for, and write the sheet after each.
+
+    Args:
+        about: the script's docstring.
+        parts: by name, what measures a part from the data folder and the number of seeds.
+        folder: where results go unless the command says otherwise.
+        seeds: how many by default.
+        facts: what else is said of how it was measured.
+    """
+    options = arguments(about or "", tuple(parts), folder, seeds=seeds).parse_args()
+    try:
+        data, sheet = data_folder(options.data), Sheet(options.out)
+        for part in chosen_parts(options.parts, tuple(parts)):
+            figures, tables = parts[part](data, options.seeds)
+            measured = {"seeds": f"0 to {options.seeds - 1}", **facts}
+            sheet.record(part, figures=figures, tables=tables, facts=measured)
+            sheet.write(tuple(parts))
+    except PalateError as error:
+        sys.exit(f"benchmark: {error}")

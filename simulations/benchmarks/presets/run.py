@@ -8,8 +8,6 @@ are never looked at. Rehearsals.
 
 from __future__ import annotations
 
-import argparse
-import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -31,7 +29,7 @@ from benchmarks.measure import (
     quality,
     rehearsed,
 )
-from benchmarks.sheet import Sheet, Table, arguments, chosen_parts, data_folder, mean_error
+from benchmarks.sheet import Table, main, mean_error
 from palate_common.errors import PalateError
 from palate_sim.config import build_config
 from palate_sim.preparation import Prepared, prepare
@@ -168,17 +166,5 @@ def candidates(data: Path, seeds: int) -> tuple[Any, list[Table]]:
 PARTS: dict[str, Callable[[Path, int], tuple[Any, list[Table]]]] = {"presets": shipped, "tried": candidates}
 
 
-def run(options: argparse.Namespace) -> None:
-    """Measure the chosen parts and write the sheet."""
-    data, sheet = data_folder(options.data), Sheet(options.out)
-    for part in chosen_parts(options.parts, tuple(PARTS)):
-        figures, tables = PARTS[part](data, options.seeds)
-        sheet.record(part, figures=figures, tables=tables, facts={"seeds": f"0 to {options.seeds - 1}"})
-        sheet.write(tuple(PARTS))
-
-
 if __name__ == "__main__":
-    try:
-        run(arguments(__doc__ or "", tuple(PARTS), Path(__file__).parent, seeds=10).parse_args())
-    except PalateError as error:
-        sys.exit(f"benchmark: {error}")
+    main(__doc__, PARTS, Path(__file__).parent, seeds=10)

@@ -5,7 +5,6 @@ PALATE_BENCH_DATA=PATH python simulations/benchmarks/published/run.py
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections import defaultdict
@@ -14,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import DELTA, METRIC, ML_1M, epsilon_label, quality, split_of
-from benchmarks.sheet import Sheet, Table, arguments, cell, chosen_parts, data_folder
+from benchmarks.sheet import Part, Table, cell, main
 from palate_common.algorithms import make_algorithm
-from palate_common.errors import PalateError
 from palate_common.model import GlobalModel
 from palate_common.update import layout_size
 from palate_sim.baselines import fit_baselines
@@ -40,7 +38,6 @@ STATISTICS: tuple[tuple[str, Mapping[str, float]], ...] = (
     ("Gramians 1 %, ridge 20 x", {"gramian_share": 0.01}),
 )
 PROTOCOL = f"split strong, delta {DELTA:g}, unit user, adjacency zero-out, every release charged"
-Part = tuple[list[dict[str, Any]], list[Table]]
 
 
 def trained(split: Split, algorithm: str, epsilon: float | None, seed: int, **settings: float) -> GlobalModel:
@@ -127,18 +124,5 @@ def statistics(data: Path, seeds: int) -> Part:
 PARTS: dict[str, Callable[[Path, int], Part]] = {"comparison": comparison, "statistics": statistics}
 
 
-def run(options: argparse.Namespace) -> None:
-    """Measure the chosen parts and write the sheet."""
-    data, sheet = data_folder(options.data), Sheet(options.out)
-    for part in chosen_parts(options.parts, tuple(PARTS)):
-        figures, tables = PARTS[part](data, options.seeds)
-        seeds = f"0 to {options.seeds - 1}"
-        sheet.record(part, figures=figures, tables=tables, facts={"seeds": seeds, "protocol": PROTOCOL})
-        sheet.write(tuple(PARTS))
-
-
 if __name__ == "__main__":
-    try:
-        run(arguments(__doc__ or "", tuple(PARTS), Path(__file__).parent, seeds=3).parse_args())
-    except PalateError as error:
-        sys.exit(f"benchmark: {error}")
+    main(__doc__, PARTS, Path(__file__).parent, seeds=3, protocol=PROTOCOL)

@@ -5,12 +5,9 @@ PALATE_BENCH_DATA=PATH python simulations/benchmarks/quality/run.py
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -31,8 +28,7 @@ from benchmarks.measure import (
     rehearsed,
     some_users,
 )
-from benchmarks.sheet import Sheet, Table, arguments, cell, chosen_parts, data_folder, mean_error
-from palate_common.errors import PalateError
+from benchmarks.sheet import Part, Table, cell, main, mean_error
 from palate_sim.preparation import Prepared
 
 EPSILONS = (0.5, 1.0, 2.0, 5.0, 10.0, None)
@@ -47,7 +43,6 @@ HARM_EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
 FACTORS = (1, 10, 100)
 PROJECTED = ((ML_1M, (0.5, 1.0, 2.0, 5.0, 10.0)), (ML_SMALL, (1.0, 5.0)))
 PROTOCOL = f"split strong, delta {DELTA:g}, unit user, adjacency zero-out"
-Part = tuple[list[dict[str, Any]], list[Table]]
 
 
 def main_bars(data: Path, seeds: int) -> Part:
@@ -220,18 +215,5 @@ PARTS: dict[str, Callable[[Path, int], Part]] = {
 }
 
 
-def run(options: argparse.Namespace) -> None:
-    """Measure the chosen parts and write the sheet."""
-    data, sheet = data_folder(options.data), Sheet(options.out)
-    for part in chosen_parts(options.parts, tuple(PARTS)):
-        figures, tables = PARTS[part](data, options.seeds)
-        seeds = f"0 to {options.seeds - 1}"
-        sheet.record(part, figures=figures, tables=tables, facts={"seeds": seeds, "protocol": PROTOCOL})
-        sheet.write(tuple(PARTS))
-
-
 if __name__ == "__main__":
-    try:
-        run(arguments(__doc__ or "", tuple(PARTS), Path(__file__).parent, seeds=5).parse_args())
-    except PalateError as error:
-        sys.exit(f"benchmark: {error}")
+    main(__doc__, PARTS, Path(__file__).parent, seeds=5, protocol=PROTOCOL)

@@ -5,7 +5,6 @@ PALATE_BENCH_DATA=PATH python simulations/benchmarks/speed/run.py
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 import os
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import ML_1M, real_run
-from benchmarks.sheet import Sheet, Table, arguments, chosen_parts, data_folder
+from benchmarks.sheet import Table, main
 from palate_common.errors import PalateError
 
 ARGUMENTS = (
@@ -171,17 +170,5 @@ def by_step(data: Path, repetitions: int) -> tuple[Any, list[Table]]:
 PARTS: dict[str, Callable[[Path, int], tuple[Any, list[Table]]]] = {"command": whole_command, "steps": by_step}
 
 
-def run(options: argparse.Namespace) -> None:
-    """Measure the chosen parts and write the sheet."""
-    data, sheet = data_folder(options.data), Sheet(options.out)
-    for part in chosen_parts(options.parts, tuple(PARTS)):
-        figures, tables = PARTS[part](data, options.seeds)
-        sheet.record(part, figures=figures, tables=tables, facts={"repetitions": options.seeds})
-        sheet.write(tuple(PARTS))
-
-
 if __name__ == "__main__":
-    try:
-        run(arguments(__doc__ or "", tuple(PARTS), Path(__file__).parent, seeds=5).parse_args())
-    except PalateError as error:
-        sys.exit(f"benchmark: {error}")
+    main(__doc__, PARTS, Path(__file__).parent, seeds=5)
