@@ -20,16 +20,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from palate_common.closing import Closing
 from palate_common.errors import InputError, IntegrityError, LockedError, PalateError
 
 _FULL, _NORMAL = 2, 1  # https://sqlite.org/pragma.html#pragma_synchronous
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-class Database:
+class Database(Closing):
     """One SQLite file of one kind.
 
     Args:
@@ -68,14 +67,6 @@ class Database:
             except BaseException:
                 self._connection.close()
                 raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file; closing twice is fine."""

@@ -26,12 +26,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from palate_common.closing import Closing
 from palate_common.database import Database
 from palate_common.errors import InputError, IntegrityError, RefusedError
 from palate_common.history import total_mu2
@@ -71,7 +71,7 @@ class Receipt:
     time: float
 
 
-class DeviceLedger:
+class DeviceLedger(Closing):
     """The participations of a batch of devices, in one SQLite file.
 
     **Guarantees:** a device's charges never exceed `limit_mu2` (added exactly up to 1e-30) nor `max_participations`,
@@ -109,14 +109,6 @@ class DeviceLedger:
         )
         self._seq = 0
         self._database = Database(path, kind=_KIND, schema=_SCHEMA, durable=durable)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file; closing twice is fine."""

@@ -27,9 +27,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from palate_common.closing import Closing
 from palate_common.database import Database
 from palate_common.errors import InputError
 from palate_common.extract import Extract, verify_extract, write_extract
@@ -72,7 +72,7 @@ class Charge:
     entry: Entry
 
 
-class Ledger:
+class Ledger(Closing):
     """An append-only log of charges in one SQLite file.
 
     **Guarantees:** those of `History`, across threads, processes and crashes: an entry is on disk when its method
@@ -110,14 +110,6 @@ class Ledger:
         except BaseException:
             self._database.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file; closing twice is fine."""

@@ -6,12 +6,12 @@ import fcntl
 import os
 import weakref
 from pathlib import Path
-from types import TracebackType
 
+from palate_common.closing import Closing
 from palate_common.errors import LockedError
 
 
-class RunLock:
+class RunLock(Closing):
     """An exclusive lock on `folder/lock`, held by this process until it closes the lock or ends.
 
     A forked child does not own it: it gives its copy up at once, so that the lock ends with the process that took it.
@@ -48,14 +48,6 @@ class RunLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-
-    def __enter__(self) -> RunLock:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 _held: weakref.WeakSet[RunLock] = weakref.WeakSet()

@@ -17,19 +17,19 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
+from palate_common.closing import Closing
 from palate_sim.progress.wording import PRIMARY, clean, display_name, epsilon_text, first_round, point, round_text
 
 LAST_EVENTS = frozenset({"done", "failed"})
 
 
-class Progress:
+class Progress(Closing):
     """Consumes event dicts: appends each to a log and shows it. Use as a context manager, or call `close()`.
 
     Args:
@@ -90,16 +90,6 @@ class Progress:
         if self._log is not None:
             self._log.close()
             self._log = None
-
-    def __enter__(self) -> "Progress":
-        """The progress itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close, also after an error or Ctrl-C: a spinner must not outlive the run."""
-        self.close()
 
 
 def _ends_in_half_a_line(path: Path) -> bool:
