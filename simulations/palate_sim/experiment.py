@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from palate_client.contribution import Floors
-from palate_common.accounting import check_delta, check_epsilon, default_delta, mu_of, sigma_for
+from palate_common.accounting import ACCOUNTANT, check_delta, check_epsilon, default_delta, mu_of, sigma_for
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.canonical import digest
 from palate_common.errors import InputError, IntegrityError, PalateError
@@ -235,7 +235,9 @@ def _run(started: Started, notify: Notify) -> Result:
     sizes = {"users": train.n_users, "items": train.n_items, "interactions": train.nnz}
     if terms.inputs is not None:
         Registry(folder.path).write_inputs(pack_inputs(prepared.inputs))
-    notify({"event": "prepared", "name": prepared.name, "algorithm": terms.algorithm, **sizes})
+    privacy = {"dp": terms.dp.value, "delta": terms.delta, "unit": "user", "adjacency": "zero-out"}
+    privacy |= {"accountant": ACCOUNTANT}
+    notify({"event": "prepared", "name": prepared.name, "algorithm": terms.algorithm, **sizes, "privacy": privacy})
     job = Job(
         folder=folder.path.resolve(),
         terms=terms,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 
-from palate_common.accounting import check_epsilon, default_delta
+from palate_common.accounting import ACCOUNTANT, check_epsilon, default_delta
 from palate_common.errors import InputError
 from palate_sim.baselines import fit_baselines
 from palate_sim.config import SimulationConfig
@@ -79,7 +79,7 @@ class Frontier:
             "metric": self.metric,
             "users": self.users,
             "delta": self.delta,
-            "privacy": f"δ = {self.delta:g}, unit: user, adjacency: zero-out, accountant: palate closed form",
+            "privacy": f"δ = {self.delta:g}, unit: user, adjacency: zero-out, accountant: {ACCOUNTANT}",
             "assumption": ASSUMPTION,
             "seeds": list(self.seeds),
             "epsilons": list(self.epsilons),

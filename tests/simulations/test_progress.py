@@ -20,6 +20,7 @@ EVENTS = [
         "users": 537,
         "items": 9066,
         "interactions": 80412,
+        "privacy": {"dp": "central", "delta": 1e-5, "unit": "user", "adjacency": "zero-out", "accountant": "closed"},
     },
     {"event": "release", "round": 0, "what": "popularity counts"},
     {"event": "round", "round": 0, "rounds": 1, "epsilon": 1.5061, "recall_capped@20": 0.196, "seconds": 0.4},
@@ -117,6 +118,7 @@ def test_a_pipe_gets_plain_lines():
     lines = console.file.getvalue().splitlines()
     assert lines == [
         "prepared ml-latest-small · 537 users · 9,066 items · 80,412 interactions",
+        "ε with δ = 1e-5, unit: user, adjacency: zero-out, accountant: closed",
         "round 1 of 2 (popularity) · ε 1.507 spent · validation recall_capped@20 0.196 · 0.4 s",
         "round 2 of 2 · ε 5 spent · validation recall_capped@20 0.242 · mean rank 0.251 · 0.7 s",
         "baseline item-kNN · recall_capped@20 0.380",
@@ -281,3 +283,10 @@ def test_the_table_is_stamped(result, change, words):
 
 def test_the_table_takes_a_bare_result():
     assert "no privacy can be claimed" in shown(result_table({"name": "x", "dp": "central"}))
+
+
+def test_without_privacy_the_rounds_say_so_once():
+    console = screen()
+    with Progress(console=console) as progress:
+        progress({"event": "prepared", "name": "x", "privacy": {"dp": "off", "delta": 1e-5}})
+    assert console.file.getvalue().splitlines()[1:] == ["no privacy: nothing is noised"]

@@ -88,6 +88,7 @@ def _cell(mean: float, interval: Sequence[float | None]) -> str:
 
 def _write(out: Path, facts: Mapping[str, Any]) -> None:
     """The figures as JSON, the picture as SVG, and an interactive page that loads nothing."""
+    from palate_common.accounting import ACCOUNTANT
     from palate_common.files import write_durably
     from palate_sim.plots import frontier as figure
     from palate_sim.plots import svg_frontier
@@ -97,7 +98,7 @@ def _write(out: Path, facts: Mapping[str, Any]) -> None:
         write_durably(out / "frontier.json", json.dumps(facts, indent=1, allow_nan=False).encode())
         svg_frontier(facts, out / "frontier.svg")
         shown = {"frontier": facts, "metrics": {facts["metric"]: None}, "dp": "central", "unit": "user"}
-        shown |= {"adjacency": "zero-out", "accountant": "palate closed form", "delta": facts["delta"]}
+        shown |= {"adjacency": "zero-out", "accountant": ACCOUNTANT, "delta": facts["delta"]}
         page = figure({**shown, "name": facts["name"]}).to_html(include_plotlyjs=True, full_html=True)
         write_durably(out / "frontier.html", page.encode())
     except OSError as error:

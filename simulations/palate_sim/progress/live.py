@@ -6,10 +6,11 @@ of the run folder's `events.jsonl`.
     with Progress(Path("runs/demo/events.jsonl")) as progress:
         progress({"event": "round", "round": 1, "rounds": 3, "epsilon": 2.1, "recall_capped@20": 0.23, "seconds": 0.8})
 
-Keys read from an event, all optional but `event`: `prepared` name, algorithm, users, items, interactions; `round`
-round and rounds (the last one), both counted from 0 as in the ledger, epsilon, loss, seconds since the start and the
-validation metric under its own name (or `quality`); `baseline` name and the metric; `evaluated` the metric; `done`
-seconds; `failed` error. Any other event (`release`, say) is logged and not shown.
+Keys read from an event, all optional but `event`: `prepared` name, algorithm, users, items, interactions, privacy
+(what stands beside every ε below: dp, delta, unit, adjacency, accountant); `round` round and rounds (the last one),
+both counted from 0 as in the ledger, epsilon, loss, seconds since the start and the validation metric under its own
+name (or `quality`); `baseline` name and the metric; `evaluated` the metric; `done` seconds; `failed` error. Any other
+event (`release`, say) is logged and not shown.
 """
 
 import json
@@ -24,7 +25,16 @@ from rich.status import Status
 from rich.text import Text
 
 from palate_common.closing import Closing
-from palate_sim.progress.wording import PRIMARY, clean, display_name, epsilon_text, first_round, point, round_text
+from palate_sim.progress.wording import (
+    PRIMARY,
+    clean,
+    display_name,
+    epsilon_text,
+    first_round,
+    point,
+    round_text,
+    rounds_line,
+)
 
 LAST_EVENTS = frozenset({"done", "failed"})
 
@@ -67,6 +77,8 @@ class Progress(Closing):
         if line is not None:
             style = {"failed": "bold red", "done": "bold green", "baseline": "dim"}.get(str(event.get("event")), "")
             self._console.print(Text(line, style=style), soft_wrap=not terminal)
+        if isinstance(event.get("privacy"), Mapping):
+            self._console.print(Text(rounds_line(event["privacy"]), style="dim"), soft_wrap=not terminal)
         if event.get("event") in LAST_EVENTS:
             self._spin(None)
         elif terminal:

@@ -131,6 +131,11 @@ def epsilon_line(result: Mapping[str, Any]) -> str:
     return f"ε = {epsilon_text(result['epsilon'])} ({qualifiers(result)}; dp {result.get('dp', 'central')})"
 
 
+def rounds_line(terms: Mapping[str, Any]) -> str:
+    """What goes for every ε that the rounds will show."""
+    return "no privacy: nothing is noised" if terms.get("dp") == "off" else f"ε with {qualifiers(terms)}"
+
+
 def clean(value: Any) -> str:
     """Text from data with control characters replaced: a data set's name must not steer the terminal."""
     return "".join(c if c.isprintable() else "�" for c in str(value))
