@@ -233,3 +233,12 @@ def test_a_frontier_without_points_is_refused(frontier, tmp_path):
 def test_one_point_is_a_picture_too(tmp_path):
     text = svg_frontier({"epsilons": [5], "quality": [0.2]}, tmp_path / "a.svg").read_text(encoding="utf-8")
     assert "nan" not in text
+
+
+def test_content_only_spends_the_same_budget_where_there_is_one(result):
+    result["baselines"]["content_only"] = result["baselines"]["noised_popularity"]
+    bars = {trace.name: list(trace.y) for trace in plots.quality(result).data}
+    assert set(bars["same privacy budget"]) == {"noised popularity", "content only"}
+    unprotected = {trace.name: list(trace.y) for trace in plots.quality({**result, "dp": "off"}).data}
+    assert "same privacy budget" not in unprotected
+    assert "content only" in unprotected["reads everybody's history, no privacy"]

@@ -19,7 +19,8 @@ from palate_sim.plots.theme import ACCENT, INK, colour_of, elide, finish, label_
 from palate_sim.progress.wording import display_name, is_private, model_key, point, primary_metric
 
 # What a model was allowed to read decides its colour in the comparison: that is the fair way to read it.
-_READS = {"palate": "Palate", "noised_popularity": "same privacy budget", "device_only": "alone on each device"}
+_READS = {"palate": "Palate", "device_only": "alone on each device"}
+_SAME_BUDGET = ("noised_popularity", "content_only")
 MOST_GROUPS = 20
 _RAW = "reads everybody's history, no privacy"
 _READ_COLOURS = {"Palate": ACCENT, "same privacy budget": "#7fb2e0", "alone on each device": "#1d9a80", _RAW: "#8f959e"}
@@ -44,7 +45,7 @@ def quality(result: Mapping[str, Any], metric: str | None = None) -> go.Figure:
     figure = go.Figure()
     own = "Palate" if is_private(result) else "Palate, without privacy"
     for reads, colour in _READ_COLOURS.items():
-        some = [row for row in rows if _READS.get(model_key(row[0]), _RAW) == reads]
+        some = [row for row in rows if _reads(row[0], result) == reads]
         if not some:
             continue
         names = [elide(display_name(row[0])) for row in some]
@@ -66,6 +67,12 @@ def quality(result: Mapping[str, Any], metric: str | None = None) -> go.Figure:
     figure.update_yaxes(categoryorder="array", categoryarray=order, showgrid=False)
     figure.update_layout(barmode="overlay", showlegend=True, margin={"t": 44})
     return finish(figure, result, 144 + 34 * len(rows))
+
+
+def _reads(model: str, result: Mapping[str, Any]) -> str:
+    """What a model was allowed to read; without a budget there is none to share."""
+    key = model_key(model)
+    return "same privacy budget" if key in _SAME_BUDGET and is_private(result) else _READS.get(key, _RAW)
 
 
 def decile_metric(result: Mapping[str, Any]) -> str | None:
