@@ -23,8 +23,9 @@ from palate_common.errors import InputError, IntegrityError, PalateError, Refuse
 from palate_common.interactions import Interactions
 from palate_common.model import GlobalModel
 from palate_common.plan import DpMode, Noise, RoundPlan, open_plan
-from palate_common.update import ClippedUpdate, layout_size
-from palate_common.wire import REFUSED, ContributionHeader, dtype_for, encode
+from palate_common.shares import add_shares, share_source
+from palate_common.update import ClippedUpdate, layout_size, released_size
+from palate_common.wire import REFUSED, ContributionHeader, dtype_for, encode, encode_share
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,10 @@ class Floors:
     """Whether experiments' seeded noise is accepted."""
     allow_off: bool = False
     """Whether a plan without privacy is accepted."""
+    allow_unmasked: bool = False
+    """Whether a noised share may leave without masks, as simulations do with `distributed`."""
+    min_honest: int = 1
+    """With `distributed`: the fewest survivors outside the adversary's control that a plan may count on."""
 
 
 @dataclass
@@ -119,6 +124,7 @@ class Contributor:
             self.ledger.see(plan.population, signed.charge.checkpoint, signed_plan)
         histories = self.histories if joined.all() else self.histories.users(np.flatnonzero(joined))
         clipped = self._clipped(plan, model, histories)
+        shared = plan.dp is DpMode.DISTRIBUTED
         answer = ContributionHeader(
             run=plan.run,
             round=plan.round,
@@ -126,9 +132,13 @@ class Contributor:
             plan_hash=plan.hash,
             users=histories.n_users,
             rejected=len(self.devices) - histories.n_users,
-            size=layout_size(plan.layout),
+            size=released_size(plan.layout) if shared else layout_size(plan.layout),
         )
-        return encode(answer, clipped)
+        if not shared:
+            return encode(answer, clipped)
+        devices = [device for device, joins in zip(self.devices, joined, strict=True) if joins]
+        share = add_shares(clipped, plan, share_source(plan, devices))
+        return encode_share(answer, share, bits=plan.modulus_bits)
 
     def _model(self, plan: RoundPlan, data: bytes) -> GlobalModel:
         """The model the plan names, for the catalogue these histories are of."""
@@ -189,7 +199,7 @@ def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
         RefusedError: naming the floor.
     """
     stranger = floors.population not in (None, plan.population)
-    refusals = (
+    refusals = [
         (stranger, f"this device is of the population {floors.population!r}, got {plan.population!r}"),
         (now > plan.expires, "the plan has expired"),
         (plan.dp is DpMode.OFF and not floors.allow_off, "this device takes no part without privacy"),
@@ -197,7 +207,15 @@ def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
         (plan.dp is not DpMode.OFF and plan.sigma < floors.min_sigma, f"`sigma` must be >= {floors.min_sigma} steps"),
         (plan.mu2 > floors.max_mu2, f"one attempt may cost mu^2 <= {floors.max_mu2}, got {plan.mu2}"),
         (plan.cohort_floor < floors.min_cohort, f"`cohort_floor` must be >= {floors.min_cohort}"),
-    )
+    ]
+    if plan.cohort is not None:
+        refusals += [
+            (not (plan.cohort.masks or floors.allow_unmasked), "this device sends nothing without masks"),
+            (
+                plan.cohort.shares < floors.min_honest,
+                f"the plan must count on >= {floors.min_honest} honest survivors, got {plan.cohort.shares}",
+            ),
+        ]
     for refused, reason in refusals:
         if refused:
             raise RefusedError(reason)

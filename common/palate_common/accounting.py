@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from numbers import Integral, Real
 
+from palate_common.cohort import shares_slack
 from palate_common.discrete_gaussian import MAX_SIGMA
 from palate_common.errors import InputError
 
@@ -54,6 +55,7 @@ class GaussianEvent:
         dimension: number of released coordinates, dummies included.
         round: round of the run, 0 for popularity.
         attempt: attempt of the round; every answered one is a release of its own.
+        shares: how many devices' shares the noise is the sum of; 1 for a single draw.
     """
 
     sensitivity: float
@@ -61,10 +63,11 @@ class GaussianEvent:
     dimension: int
     round: int = 0
     attempt: int = 0
+    shares: int = 1
 
     def __post_init__(self) -> None:
         charged_mu2(sensitivity=self.sensitivity, sigma=self.sigma)
-        for name, least in (("dimension", 1), ("round", 0), ("attempt", 0)):
+        for name, least in (("dimension", 1), ("round", 0), ("attempt", 0), ("shares", 1)):
             _whole(name, getattr(self, name), least)
 
     @property
@@ -197,7 +200,9 @@ def account(events: Sequence[object], *, delta: float) -> Account:
         known.append(event)
     mu2 = _up(sum((Fraction(event.mu2) for event in known), Fraction(0)))
     slack = sum((Fraction(discrete_slack(releases=1, dimension=e.dimension)) for e in known), Fraction(0))
-    return Account(mu2=mu2, epsilon=_up(Fraction(_composed(mu2, delta)) + slack), delta=delta)
+    shared = sum((Fraction(shares_slack(sigma=e.sigma, shares=e.shares)) * e.dimension for e in known), Fraction(0))
+    within = delta * (1 - _up(shared)) if shared else delta  # e^-x >= 1 - x
+    return Account(mu2=mu2, epsilon=_up(Fraction(_composed(mu2, within)) + slack + 2 * shared), delta=delta)
 
 
 def epsilon_closed(*, noise_multipliers: Sequence[float], delta: float) -> float:

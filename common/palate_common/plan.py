@@ -16,6 +16,7 @@ from palate_common.accounting import charged_mu2
 from palate_common.algorithms import PublicFacts
 from palate_common.canonical import canonical_json, digest
 from palate_common.clipping import CLIP_NORMS, MAX_GRID
+from palate_common.cohort import Cohort, modulus_bits, share_sigma
 from palate_common.errors import InputError, IntegrityError
 from palate_common.ledger import Checkpoint
 from palate_common.merkle import verify_consistency, verify_inclusion
@@ -28,6 +29,8 @@ PLAN_TAG = "palate/plan/1"
 class DpMode(StrEnum):
     """Who adds the noise."""
 
+    DISTRIBUTED = "distributed"
+    """Each device a share, before anything leaves it: with masks the server sees one noised sum."""
     CENTRAL = "central"
     """The server, after the sum: it sees each clipped update."""
     OFF = "off"
@@ -70,6 +73,8 @@ class RoundPlan(_Frozen):
     noise: Noise
     cohort_floor: int = Field(ge=1)
     """Fewer accepted contributions than this, and nothing is released."""
+    cohort: Cohort | None = None
+    """Who shares the noise; with `distributed`, and only then."""
     mu2: float = Field(ge=0, allow_inf_nan=False)
     """What this attempt costs each installation, as squared mu-GDP parameter; 0 only with `off`."""
     expires: int
@@ -80,7 +85,34 @@ class RoundPlan(_Frozen):
         names = {spec.name for spec in self.layout}
         if not names or len(names) < len(self.layout):
             raise ValueError("a layout has at least one block, and each has a name of its own")
+        if (self.dp is DpMode.DISTRIBUTED) != (self.cohort is not None):
+            raise ValueError("a cohort is given with dp distributed, and only then")
         return self
+
+    @property
+    def share_sigma(self) -> int:
+        """With `distributed`: standard deviation of one device's share of the noise, in steps.
+
+        Raises:
+            InputError: another dp mode.
+        """
+        return share_sigma(sigma=self.sigma, shares=self._cohort.shares)
+
+    @property
+    def modulus_bits(self) -> int:
+        """With `distributed`: bits in which a coordinate of the sum can't wrap."""
+        return modulus_bits(n_max=self._cohort.n_max, grid=self.grid, share=self.share_sigma)
+
+    @property
+    def least(self) -> int:
+        """Contributions without which nothing is released."""
+        return self.cohort_floor if self.cohort is None else max(self.cohort_floor, self.cohort.n_min)
+
+    @property
+    def _cohort(self) -> Cohort:
+        if self.cohort is None:
+            raise InputError(f"only a plan with dp distributed has shares of noise, got dp {self.dp}")
+        return self.cohort
 
     @property
     def hash(self) -> str:

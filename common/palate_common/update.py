@@ -25,6 +25,8 @@ from palate_common.interactions import row_chunks, segment_sum
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
+DUMMIES = 64
+"""Coordinates at the end of each release that no user can touch: their noise can be tested on what was released."""
 DENSE_AT_ONCE = 2**19  # numbers spelled out for a dense product at once: 4 MB
 DENSE_SHARE = 32  # above one entry in 32, a dense product is faster than a sparse one
 
@@ -51,6 +53,11 @@ Layout = tuple[BlockSpec, ...]
 def layout_size(layout: Sequence[BlockSpec]) -> int:
     """Number of coordinates of the whole contribution."""
     return sum(spec.size for spec in layout)
+
+
+def released_size(layout: Sequence[BlockSpec]) -> int:
+    """Number of coordinates of a release: the contribution's, and the dummies."""
+    return layout_size(layout) + DUMMIES
 
 
 def split_vector(vector: npt.NDArray[np.generic], layout: Sequence[BlockSpec]) -> dict[str, npt.NDArray[np.generic]]:

@@ -1,7 +1,8 @@
 """What a device, or a node that hosts many simulated ones, answers a plan with: one bytes record.
 
 Layout: 4 bytes length of the header (big endian), the header as canonical JSON, then the clipped integer sum as
-little-endian int32 or int64, whichever its bound needs.
+little-endian int32 or int64, whichever its bound needs. A `ClippedUpdate` travels where the server adds the noise, a
+`NoisyShare` where each device does; under masks neither does (`palate_common.secagg`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palate_common.canonical import canonical_json
 from palate_common.errors import IntegrityError
+from palate_common.shares import NoisyShare
 from palate_common.update import ClippedUpdate, Int64
 
 REFUSED = b"refused"
@@ -53,16 +55,30 @@ def dtype_for(users: int, grid: int) -> np.dtype[np.int32] | np.dtype[np.int64]:
     return np.dtype("<i4") if users * grid < 2**31 else np.dtype("<i8")
 
 
+def share_dtype(bits: int) -> np.dtype[np.int32] | np.dtype[np.int64]:
+    """The smallest of int32 and int64 that holds a noised sum of at most `bits` bits, sign included."""
+    return np.dtype("<i4") if bits <= 32 else np.dtype("<i8")
+
+
 def packed_bytes(coordinates: int, grid: int) -> int:
     """What one installation's coordinates take when packed, each in the bits that -grid to grid needs."""
     return -(-coordinates * (grid.bit_length() + 1) // 8)
 
 
 def encode(header: ContributionHeader, clipped: ClippedUpdate) -> bytes:
-    """Serialise the sum of clipped contributions; nothing else than a `ClippedUpdate` has a way out."""
+    """Serialise the sum of clipped contributions, for a server that adds the noise."""
+    return _record(header, clipped.total(), dtype_for(header.users, clipped.grid))
+
+
+def encode_share(header: ContributionHeader, share: NoisyShare, *, bits: int) -> bytes:
+    """Serialise a sum that carries its devices' shares of the noise; `bits` is the plan's modulus."""
+    return _record(header, share.steps, share_dtype(bits))
+
+
+def _record(header: ContributionHeader, numbers: Int64, dtype: np.dtype[np.int32] | np.dtype[np.int64]) -> bytes:
+    """Header and numbers as they travel."""
     text = canonical_json(header.model_dump(mode="json"))
-    numbers = clipped.total().astype(dtype_for(header.users, clipped.grid))
-    return len(text).to_bytes(4, "big") + text + numbers.tobytes()
+    return len(text).to_bytes(4, "big") + text + numbers.astype(dtype).tobytes()
 
 
 def decode(data: bytes, *, grid: int) -> Contribution:
@@ -71,6 +87,32 @@ def decode(data: bytes, *, grid: int) -> Contribution:
     Raises:
         IntegrityError: malformed, of another version, or longer than clipped contributions can sum to.
     """
+    header, payload = _split(data)
+    contribution = _read(header, payload, dtype_for(header.users, grid))
+    bound = header.users * grid
+    # Up to 2^53 the sum of squares is exact, which covers every single contribution; above, rounding gets its due.
+    slack = 0.0 if bound**2 <= 2**53 else 2.0**-40
+    if float(np.square(contribution.total.astype(np.float64)).sum()) > bound**2 * (1 + slack):
+        raise IntegrityError(f"a sum of {header.users} contributions must have norm <= {bound} steps")
+    return contribution
+
+
+def decode_share(data: bytes, *, bits: int) -> Contribution:
+    """Read a noised sum back. Its norm says nothing: the noise is in it.
+
+    Raises:
+        IntegrityError: malformed, of another version, or beyond the plan's modulus.
+    """
+    header, payload = _split(data)
+    contribution = _read(header, payload, share_dtype(bits))
+    bound = 2 ** (bits - 1)
+    if len(contribution.total) and not -bound <= contribution.total.min() <= contribution.total.max() < bound:
+        raise IntegrityError(f"a noised sum must fit {bits} bits")
+    return contribution
+
+
+def _split(data: bytes) -> tuple[ContributionHeader, bytes]:
+    """Header and numbers of a record."""
     length = int.from_bytes(data[:4], "big")
     try:
         header = ContributionHeader.model_validate_json(data[4 : 4 + length])
@@ -78,14 +120,11 @@ def decode(data: bytes, *, grid: int) -> Contribution:
         raise IntegrityError(f"a contribution must start with its header, got {len(data)} other bytes") from None
     if header.version != 1:
         raise IntegrityError(f"a contribution must be of version 1, got {header.version}")
-    dtype = dtype_for(header.users, grid)
-    payload = data[4 + length :]
+    return header, data[4 + length :]
+
+
+def _read(header: ContributionHeader, payload: bytes, dtype: np.dtype[np.int32] | np.dtype[np.int64]) -> Contribution:
+    """The numbers, as many as the header says."""
     if len(payload) != header.size * dtype.itemsize:
         raise IntegrityError(f"a contribution must hold {header.size} numbers of {dtype}, got {len(payload)} bytes")
-    total = np.frombuffer(payload, dtype).astype(np.int64)
-    bound = header.users * grid
-    # Up to 2^53 the sum of squares is exact, which covers every single contribution; above, rounding gets its due.
-    slack = 0.0 if bound**2 <= 2**53 else 2.0**-40
-    if float(np.square(total.astype(np.float64)).sum()) > bound**2 * (1 + slack):
-        raise IntegrityError(f"a sum of {header.users} contributions must have norm <= {bound} steps")
-    return Contribution(header, total)
+    return Contribution(header, np.frombuffer(payload, dtype).astype(np.int64))

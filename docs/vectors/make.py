@@ -27,9 +27,8 @@ from palate_common.merkle import Checkpoint, MerkleTree
 from palate_common.model import GlobalModel, ModelHeader, catalogue_hash
 from palate_common.plan import PLAN_TAG, Charge, DpMode, Noise, RoundPlan, sign_plan
 from palate_common.signing import SigningKey
-from palate_common.update import BlockSpec, DenseBlock, OuterBlock, Update, layout_size
+from palate_common.update import DUMMIES, BlockSpec, DenseBlock, OuterBlock, Update, layout_size
 from palate_common.wire import REFUSED, ContributionHeader, dtype_for, encode
-from palate_server.noise import DUMMIES
 
 FOLDER = Path(__file__).parent
 SECRET = bytes(range(32))

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from palate_common.errors import IntegrityError
-from palate_common.plan import RoundPlan
-from palate_common.update import Int64, layout_size
-from palate_common.wire import REFUSED, Contribution, decode
+from palate_common.plan import DpMode, RoundPlan
+from palate_common.update import Int64, layout_size, released_size
+from palate_common.wire import REFUSED, Contribution, decode, decode_share
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Aggregate:
     """The sum over one attempt's accepted contributions. Not yet private: it stays in the server's memory.
 
     Attributes:
-        total: int64 [layout size], in grid steps.
+        total: int64 [layout size], in grid steps; with dp distributed the devices' noise is in it, and the dummies.
         participation: how many are in it, and how many are not.
     """
 
@@ -52,7 +52,8 @@ def aggregate(replies: Mapping[int, bytes], plan: RoundPlan) -> Aggregate:
         plan: the plan that was answered.
     """
     expected: dict[str, Any] = {"run": plan.run, "round": plan.round, "attempt": plan.attempt, "plan_hash": plan.hash}
-    expected["size"] = layout_size(plan.layout)
+    shared = plan.dp is DpMode.DISTRIBUTED
+    expected["size"] = released_size(plan.layout) if shared else layout_size(plan.layout)
     total = np.zeros(expected["size"], np.int64)
     users = rejected = refused = malformed = 0
     for reply in replies.values():
@@ -60,7 +61,7 @@ def aggregate(replies: Mapping[int, bytes], plan: RoundPlan) -> Aggregate:
             refused += 1
             continue
         try:
-            contribution = decode(reply, grid=plan.grid)
+            contribution = decode_share(reply, bits=plan.modulus_bits) if shared else decode(reply, grid=plan.grid)
             _check_attempt(contribution, expected)
             _check_room(users + contribution.header.users, plan.grid)
         except IntegrityError:

@@ -25,10 +25,10 @@ from palate_common.ledger import Ledger
 from palate_common.model import GlobalModel
 from palate_common.plan import Charge, DpMode, RoundPlan, sign_plan
 from palate_common.signing import SigningKey
-from palate_common.update import layout_size
+from palate_common.update import released_size
 from palate_server.aggregation import Participation, aggregate
 from palate_server.lock import RunLock
-from palate_server.noise import DUMMIES, add_noise
+from palate_server.noise import noised
 from palate_server.registry import Registry
 from palate_server.replay import Replay
 from palate_server.terms import RunTerms
@@ -157,6 +157,7 @@ class Coordinator:
                 dp=self.terms.dp,
                 noise=self.terms.noise,
                 cohort_floor=self.terms.cohort_floor,
+                cohort=self.terms.cohort,
                 mu2=mu2,
                 expires=int(self.clock()) + self.terms.plan_seconds,
             )
@@ -186,7 +187,7 @@ class Coordinator:
         if plan is None:
             raise InputError("an attempt must be opened before it is closed, and is closed once")
         summed = aggregate(replies, plan)
-        noisy = add_noise(summed, plan)
+        noisy = noised(summed, plan)
         self.lock.check()
         release_hash = self.registry.persist(noisy)
         if plan.dp is not DpMode.OFF:
@@ -233,7 +234,9 @@ class Coordinator:
     def _charge(self, plan: RoundPlan, earlier: Sequence[ChargeEntry]) -> Charge:
         """Charge the ledger, and prove it: inclusion of the charge, consistency with the latest checkpoints."""
         facts = {"mechanism": "discrete Gaussian", "sensitivity": plan.grid, "sigma": plan.sigma}
-        facts |= {"dimension": layout_size(plan.layout) + DUMMIES, "dp": plan.dp.value, "noise": plan.noise.value}
+        facts |= {"dimension": released_size(plan.layout), "dp": plan.dp.value, "noise": plan.noise.value}
+        if plan.cohort is not None:
+            facts |= {"shares": plan.cohort.shares, "share_sigma": plan.share_sigma}
         charged = self.ledger.charge(
             run=plan.run,
             round_=plan.round,

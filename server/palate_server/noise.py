@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,16 +15,13 @@ from palate_common.discrete_gaussian import sample_discrete_gaussian
 from palate_common.errors import IntegrityError
 from palate_common.plan import DpMode, Noise, RoundPlan
 from palate_common.randomness import SecureSource, SeededSource, Source
-from palate_common.update import Int64, block_sums, block_units, layout_size
+from palate_common.update import DUMMIES, Int64, block_sums, block_units, layout_size
 from palate_server.aggregation import Aggregate
-
-DUMMIES = 64
-"""Coordinates at the end of each release that no user can touch: their noise can be tested on what was released."""
 
 
 @dataclass(frozen=True)
 class NoisyAggregate:
-    """A noised sum, on the grid. Made only by `add_noise`, or read back from a sealed release.
+    """A noised sum, on the grid. Made only by `noised`, or read back from a sealed release.
 
     Attributes:
         steps: int64 [layout size + DUMMIES].
@@ -40,10 +38,16 @@ class NoisyAggregate:
         layout = self.plan.layout
         return block_sums(self.steps[: layout_size(layout)], layout, self.plan.clip_norm / self.plan.grid)
 
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the noise that is in it, in steps: with dp distributed never below the charged one."""
+        shared = self.plan.dp is DpMode.DISTRIBUTED
+        return math.sqrt(self.users) * self.plan.share_sigma if shared else self.plan.sigma
+
     def noise(self) -> Mapping[str, float]:
         """Standard deviation of the noise in each block's own units."""
         units = block_units(self.plan.layout, self.plan.clip_norm / self.plan.grid)
-        return {name: self.plan.sigma * unit for name, unit in units.items()}
+        return {name: self.sigma * unit for name, unit in units.items()}
 
 
 def source_for(plan: RoundPlan) -> Source:
@@ -54,8 +58,8 @@ def source_for(plan: RoundPlan) -> Source:
     return SeededSource(hashlib.sha256(b"palate/seeded-noise/1" + canonical_json(scope)).digest())
 
 
-def add_noise(aggregate: Aggregate, plan: RoundPlan) -> NoisyAggregate:
-    """Add a discrete Gaussian of `plan.sigma` steps to every coordinate, dummies included.
+def noised(aggregate: Aggregate, plan: RoundPlan) -> NoisyAggregate:
+    """The aggregate with its noise: the server's, or, with dp distributed, what the devices have put into it.
 
     Guarantees:
         Every coordinate gets its own draw, whether anybody touched it or not.
@@ -64,20 +68,25 @@ def add_noise(aggregate: Aggregate, plan: RoundPlan) -> NoisyAggregate:
     Assumes:
         Each installation's contribution has L2 norm at most `plan.grid` steps.
         The operating system's random source and AES-256.
+        With dp distributed: at least `n_min - c_max` of the survivors added their share, and nobody learns it.
 
     Raises:
-        IntegrityError: the cohort is below the plan's floor, or a plan with privacy has no noise.
+        IntegrityError: the cohort is below the plan's floor or above its most, or a plan with privacy has no noise.
     """
     users = aggregate.participation.users
-    if users < plan.cohort_floor:
+    if users < plan.least:
         raise IntegrityError(
-            f"the cohort must have at least {plan.cohort_floor} installations, got {users}: nothing is released, and "
+            f"the cohort must have at least {plan.least} installations, got {users}: nothing is released, and "
             "the attempt stays charged"
         )
+    if plan.dp is not DpMode.OFF and plan.sigma <= 0:
+        raise IntegrityError(f"`sigma` must be positive with dp {plan.dp}, got {plan.sigma}")
+    if plan.cohort is not None:
+        if users > plan.cohort.n_max:
+            raise IntegrityError(f"the cohort must have at most {plan.cohort.n_max} installations, got {users}")
+        return NoisyAggregate(aggregate.total, users, plan)
     total = np.concatenate([aggregate.total, np.zeros(DUMMIES, np.int64)])
     if plan.dp is DpMode.OFF:
         return NoisyAggregate(total, users, plan)
-    if plan.sigma <= 0:
-        raise IntegrityError(f"`sigma` must be positive with dp {plan.dp}, got {plan.sigma}")
     noise = sample_discrete_gaussian(len(total), sigma=plan.sigma, source=source_for(plan))
     return NoisyAggregate(total + noise, users, plan)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from palate_common.accounting import epsilon_of
 from palate_common.algorithms import PublicFacts
 from palate_common.clipping import CLIP_NORMS, MAX_GRID
+from palate_common.cohort import Cohort
 from palate_common.plan import DpMode, Noise
 
 
@@ -36,17 +37,28 @@ class RunTerms(BaseModel):
     grid: int = Field(default=2**20, ge=2**8, le=MAX_GRID)
     """Steps per clip norm."""
     cohort_floor: int = Field(default=1, ge=1)
+    cohort: Cohort | None = None
+    """Who shares the noise; with `distributed`, and only then."""
     plan_seconds: int = Field(default=3600, ge=1)
     """How long a plan may be answered."""
     about: dict[str, Any] = Field(default_factory=dict)
     """What else the ledger and the card should say: data preparation, exclusions, versions."""
 
+    @property
+    def noise_delta(self) -> float:
+        """What of delta is left to the noise: with masks, the graph may fail with the rest."""
+        return self.delta - (0.0 if self.cohort is None else self.cohort.reserved_delta)
+
     @model_validator(mode="after")
     def _budget_fits_mode(self) -> RunTerms:
         if (self.dp is DpMode.OFF) != (self.epsilon is None) or (self.epsilon is None) != (self.facts.mu is None):
             raise ValueError("epsilon and mu are given with privacy, and only then")
+        if (self.dp is DpMode.DISTRIBUTED) != (self.cohort is not None):
+            raise ValueError("a cohort is given with dp distributed, and only then")
+        if self.noise_delta <= 0:
+            raise ValueError(f"delta must be above {self.delta - self.noise_delta:.2g}, which masks need")
         if self.epsilon is not None and self.facts.mu is not None:
-            implied = epsilon_of(mu=self.facts.mu, delta=self.delta)
+            implied = epsilon_of(mu=self.facts.mu, delta=self.noise_delta)
             if implied > self.epsilon:
                 raise ValueError(f"mu must be one that epsilon {self.epsilon} allows, got one of epsilon {implied:.6g}")
         return self

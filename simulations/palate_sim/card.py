@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from statistics import NormalDist
 from typing import Any
 
@@ -19,20 +18,9 @@ from palate_common.history import total_mu2
 from palate_common.plan import DpMode, Noise
 from palate_common.signing import SigningKey, verify
 from palate_server.terms import RunTerms
+from palate_sim.guarantee import adversary, guarantee, mechanism, stamp
 
 CARD_TAG = "palate/privacy-card/1"
-
-GUARANTEE = (
-    "For every training installation, for the joint releases listed below, of which model/ is made, and every "
-    "efficiently testable event S: P[M(D) in S] <= e^eps P[M(D') in S] + delta, and conversely, where D' is D with "
-    "that installation's events emptied; catalogue, cohort, split, filters, public inputs and hyper-parameters are "
-    "given. eps = {epsilon} and delta = {delta!r}, by the {accountant}. It holds against anyone who sees all releases "
-    "and knows every other user. It does not hold against the server, its operator or its storage, who see each "
-    "clipped update. It assumes that the stated code ran, the operating system's random source, and AES-256. With D "
-    "installations of one person, mu becomes D times mu: two give eps = {two}."
-)
-SEEDED = "None: whoever knows the seed of this run can take its noise off. With secure noise of this size it would be: "
-NO_GUARANTEE = "None. The run was made with dp off: no noise was added, and the model may reveal what any user did."
 
 EXCLUSIONS = (
     ("participation, timing, dropout and enrolment", "zero-out adjacency: an installation always takes part"),
@@ -71,17 +59,17 @@ def card_payload(extract: Extract) -> dict[str, Any]:
         "created": closed["created"],
         "versions": about.get("versions", {}),
         "model_hash": closed["model_hash"],
-        "stamp": _stamp(terms),
-        "guarantee": _guarantee(terms, epsilon, mu) if private else NO_GUARANTEE,
+        "stamp": stamp(terms),
+        "guarantee": guarantee(terms, epsilon=epsilon, mu=mu),
         "unit": "user: one installation",
         "adjacency": "zero-out",
         "devices_rule": "a person with D installations has D times mu",
         "mode": terms.dp.value,
-        "adversary": "anyone but the server: sees every release, knows every other user" if private else "none",
-        "collusion_threshold": None,
+        "adversary": adversary(terms),
+        "collusion_threshold": terms.cohort.c_max if terms.cohort is not None and terms.cohort.masks else None,
         "norm": {"kind": "L2, all blocks jointly, exact on the integer grid", "clip_norm": terms.clip_norm},
         "mechanism": {
-            "name": "discrete Gaussian on the integer grid, exact sampler" if private else "none",
+            "name": mechanism(terms),
             "grid_steps_per_clip_norm": terms.grid,
             "random_bits": "AES-256-CTR, a fresh key from the operating system for each release"
             if terms.noise is Noise.SECURE
@@ -144,11 +132,11 @@ def _claim(terms: RunTerms, charges: Sequence[Mapping[str, Any]], *, complete: b
     """
     if not charges:
         return 0.0, 0.0
-    spent = account([_event(charge) for charge in charges], delta=terms.delta)
+    spent = account([_event(charge) for charge in charges], delta=terms.noise_delta)
     mu = math.sqrt(spent.mu2)
     if complete or terms.facts.mu is None:
         return spent.epsilon, mu
-    return max(spent.epsilon, epsilon_of(mu=terms.facts.mu, delta=terms.delta)), max(mu, terms.facts.mu)
+    return max(spent.epsilon, epsilon_of(mu=terms.facts.mu, delta=terms.noise_delta)), max(mu, terms.facts.mu)
 
 
 def _exclusions(terms: RunTerms, extract: Extract) -> list[dict[str, str]]:
@@ -164,27 +152,6 @@ def _exclusions(terms: RunTerms, extract: Extract) -> list[dict[str, str]]:
             )
         )
     return [{"what": what, "reason": reason} for what, reason in said]
-
-
-def _stamp(terms: RunTerms) -> str | None:
-    """What must be said before anything else."""
-    if terms.dp is DpMode.OFF:
-        return "NO PRIVACY: dp off"
-    return "NOT FOR RELEASE: seeded noise" if terms.noise is Noise.SEEDED else None
-
-
-def _guarantee(terms: RunTerms, epsilon: float, mu: float) -> str:
-    """The guarantee, in words."""
-    two = epsilon_of(mu=2 * mu, delta=terms.delta)
-    accountant = f"{ACCOUNTANT} accountant (Gaussian differential privacy)"
-    words = GUARANTEE.format(epsilon=_up(epsilon), delta=terms.delta, accountant=accountant, two=_up(two))
-    return SEEDED + words if terms.noise is Noise.SEEDED else words
-
-
-def _up(epsilon: float) -> str:
-    """Rounded up at three decimals: what is written is never below what was spent."""
-    exact = Fraction(epsilon)
-    return f"{math.ceil(exact * 1000) / 1000:g}" if epsilon < 999 else f"{math.ceil(exact)}"
 
 
 def _budget(budgets: Sequence[Mapping[str, Any]], *, spent: float, delta: float) -> dict[str, float | None]:
@@ -205,6 +172,7 @@ def _event(charge: Mapping[str, Any]) -> GaussianEvent:
         dimension=facts["dimension"],
         round=charge["round"],
         attempt=charge["attempt"],
+        shares=facts.get("shares", 1),
     )
     if charge["mu2"] < event.mu2:
         raise IntegrityError(f"a charge must be at least what its noise costs, {event.mu2!r}, got {charge['mu2']!r}")

@@ -34,7 +34,8 @@ class _Section(BaseModel):
     @classmethod
     def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse `seed = true`, which pydantic would read as 1."""
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float, float | None):
+        numbers = (int, float, int | None, float | None)
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in numbers:
             raise PydanticCustomError("truth", "must be a number")
         return value
 
@@ -106,8 +107,15 @@ class PrivacyConfig(_Section):
     """Whose ledger is charged. None: the data's name."""
     lifetime_epsilon: float | None = Field(default=None, gt=0, le=1e6)
     """Budget of the population over all its runs, at this run's delta; it can only be lowered later."""
-    grid: int = Field(default=2**20, ge=2**8, le=2**26)
-    """Grid steps per clip norm."""
+    masks: Literal["on", "off"] = "off"
+    """With distributed: "on" runs secure aggregation between all devices; "off" adds the same noise and sum in the
+    clear, for speed, and is stamped."""
+    corrupt: float = Field(default=0.0, ge=0, lt=0.5)
+    """With distributed: share of the devices that may work for the server. At least one always may."""
+    dropout: float = Field(default=0.0, ge=0, lt=0.5)
+    """With distributed: share of the devices that may be lost in an attempt before it aborts."""
+    grid: int | None = Field(default=None, ge=2**8, le=2**26)
+    """Grid steps per clip norm. None: 2^20, or what fits the cohort's sum into 32 bits."""
     cohort_floor: int = Field(default=1, ge=1)
     """Fewer contributions than this, and a round releases nothing."""
 
@@ -126,8 +134,9 @@ class EngineConfig(_Section):
 
     name: Literal["local", "flower"] = "local"
     """In-process Grid, or Flower's Ray simulation engine."""
-    users_per_node: int = Field(default=2048, ge=1)
-    """Simulated installations a node hosts; each is clipped by itself."""
+    users_per_node: int | None = Field(default=None, ge=1)
+    """Simulated installations a node hosts; each is clipped by itself. None: 2048, or 1 with masks, where each is a
+    party of its own."""
 
 
 class EvaluationConfig(_Section):

@@ -12,6 +12,8 @@ from palate_common.accounting import epsilon_of
 from palate_common.history import ChargeEntry, total_mu2
 from palate_common.ledger import Ledger
 from palate_common.plan import DpMode, RoundPlan
+from palate_common.update import layout_size, released_size
+from palate_common.wire import packed_bytes
 from palate_server.coordinator import Release
 from palate_sim.config import SimulationConfig
 from palate_sim.judging import Notify, headline, percentile_rank, validation_quality
@@ -54,6 +56,7 @@ class LearningCurve:
             "users": release.participation.users,
             "rejected": release.participation.rejected,
             "model_bytes": len(release.model.data),
+            "upload_bytes": upload_bytes(plan),
             "seconds": round(time.perf_counter() - self._started, 3),
         }
         self.points = [earlier for earlier in self.points if earlier["round"] < plan.round] + [point]
@@ -64,6 +67,13 @@ class LearningCurve:
         charges = [entry for entry in self._ledger.entries(plan.run) if isinstance(entry, ChargeEntry)]
         reached = [c.mu2 for c in charges if (c.round, c.attempt) <= (plan.round, plan.attempt)]
         return epsilon_of(mu=math.sqrt(total_mu2(reached)), delta=self._delta)
+
+
+def upload_bytes(plan: RoundPlan) -> int:
+    """What one installation sends of its contribution, as packed integers."""
+    if plan.dp is DpMode.DISTRIBUTED:
+        return -(-released_size(plan.layout) * plan.modulus_bits // 8)
+    return packed_bytes(layout_size(plan.layout), plan.grid)
 
 
 def earlier_points(events: Path) -> list[dict[str, Any]]:

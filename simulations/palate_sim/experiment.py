@@ -19,6 +19,7 @@ from palate_client.contribution import Floors
 from palate_common.accounting import ACCOUNTANT, check_delta, check_epsilon, default_delta, mu_of, sigma_for
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.canonical import digest
+from palate_common.cohort import Cohort, modulus_bits, share_sigma
 from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.interactions import Interactions
 from palate_common.ledger import Ledger
@@ -29,6 +30,7 @@ from palate_server.registry import Registry, pack_inputs
 from palate_server.terms import RunTerms
 from palate_sim.budget import check_budget, check_ledger, set_budget
 from palate_sim.clock import Clock
+from palate_sim.cohort import FINE, choose_cohort, choose_grid
 from palate_sim.config import SimulationConfig, build_config
 from palate_sim.curve import LearningCurve
 from palate_sim.datasets import Source, is_local
@@ -42,6 +44,7 @@ from palate_sim.result import Result
 from palate_sim.run_folder import RunFolder, check_new, create, default_folder
 from palate_sim.versions import versions
 
+USERS_PER_NODE = 2048
 NAME = 200
 """Longest name in a ledger."""
 
@@ -170,18 +173,22 @@ def make_terms(config: SimulationConfig, prepared: Prepared, *, population: str,
     """What the run promises, from its configuration and the size of its data."""
     privacy, split = config.privacy, prepared.split
     private = privacy.dp is not DpMode.OFF
+    cohort = None
+    if privacy.dp is DpMode.DISTRIBUTED:
+        cohort = choose_cohort(privacy, n_users=split.train.n_users, directory=None)
     delta = check_delta(default_delta(n_users=split.train.n_users) if privacy.delta is None else privacy.delta)
     epsilon = check_epsilon(privacy.epsilon) if private else None
+    reserved = 0.0 if cohort is None else cohort.reserved_delta
     facts = PublicFacts(
         n_users=split.train.n_users,
         n_items=split.train.n_items,
         n_features=features_width(prepared.inputs),
-        mu=None if epsilon is None else mu_of(epsilon=epsilon, delta=delta),
+        mu=None if epsilon is None else mu_of(epsilon=epsilon, delta=check_delta(delta - reserved)),
         seed=config.seed,
     )
     learner = make_algorithm(config.algorithm.name, config.algorithm.settings, facts)
-    if facts.mu is not None:
-        _check_spendable(config, facts.mu, learner.shares)
+    mus = [] if facts.mu is None else [facts.mu * math.sqrt(share) for share in learner.shares]
+    grid = _spendable_grid(config, cohort, mus)
     if privacy.cohort_floor > facts.n_users:
         raise InputError(
             f"`privacy.cohort_floor` must be at most the {facts.n_users} training users, got {privacy.cohort_floor}"
@@ -198,21 +205,26 @@ def make_terms(config: SimulationConfig, prepared: Prepared, *, population: str,
         noise=privacy.noise,
         epsilon=epsilon,
         delta=delta,
-        grid=privacy.grid,
+        grid=grid,
         cohort_floor=privacy.cohort_floor,
+        cohort=cohort,
         about={"versions": versions(), "data": prepared.name, "exclusions": prepared.exclusions()},
     )
 
 
-def _check_spendable(config: SimulationConfig, mu: float, shares: Sequence[float]) -> None:
-    """Refuse a budget that needs more noise than the grid holds, before anything is charged."""
+def _spendable_grid(config: SimulationConfig, cohort: Cohort | None, mus: Sequence[float]) -> int:
+    """The run's grid; a budget that needs more noise than it holds is refused before anything is charged."""
     try:
-        for share in shares:
-            sigma_for(mu_r=mu * math.sqrt(share), sensitivity=config.privacy.grid)
+        grid = config.privacy.grid or (choose_grid(cohort, mus=mus) if cohort and mus else FINE)
+        for mu in mus:
+            sigma = sigma_for(mu_r=mu, sensitivity=grid)
+            if cohort is not None:
+                modulus_bits(n_max=cohort.n_max, grid=grid, share=share_sigma(sigma=sigma, shares=cohort.shares))
     except InputError as error:
         raise InputError(
-            f"`privacy.epsilon` must be larger for {len(shares)} round(s), got {config.privacy.epsilon:g}: {error}"
+            f"`privacy.epsilon` must be larger for {len(mus)} round(s), got {config.privacy.epsilon:g}: {error}"
         ) from None
+    return grid
 
 
 def check_engine(config: SimulationConfig) -> None:
@@ -243,10 +255,11 @@ def _run(started: Started, notify: Notify) -> Result:
         terms=terms,
         ledger=started.ledger,
         key=folder.key_file.resolve(),
-        users_per_node=config.engine.users_per_node,
+        users_per_node=config.engine.users_per_node or USERS_PER_NODE,
         floors=Floors(
             allow_seeded=terms.noise is Noise.SEEDED,
             allow_off=terms.dp is DpMode.OFF,
+            allow_unmasked=terms.cohort is not None and not terms.cohort.masks,
             population=terms.population,
         ),
     )

@@ -17,8 +17,6 @@ from palate_common.extract import verify_extract
 from palate_common.ledger import Ledger
 from palate_common.plan import DpMode, Noise
 from palate_common.signing import SigningKey
-from palate_common.update import layout_size
-from palate_common.wire import packed_bytes
 from palate_server.lock import RunLock
 from palate_server.registry import Registry
 from palate_server.replay import Replay
@@ -136,7 +134,7 @@ def _second_accountant(ledger: Ledger, terms: RunTerms) -> dict[str, Any] | None
     ]
     interval = PLD_INTERVAL * max(1.0, float(terms.epsilon or 0.0) / PLD_FINE)
     multipliers = [event.noise_multiplier for event in events]
-    epsilon = epsilon_pld(noise_multipliers=multipliers, delta=terms.delta, interval=interval)
+    epsilon = epsilon_pld(noise_multipliers=multipliers, delta=terms.noise_delta, interval=interval)
     if not math.isfinite(epsilon):
         return facts | {"reason": f"it can't resolve so small a delta as {terms.delta:g}"}
     return facts | {"epsilon": epsilon}
@@ -201,11 +199,9 @@ def _judged(
 
 def _payload(trained: Trained) -> dict[str, int]:
     """Bytes a device sends and receives over the whole run: packed integers, and the model of each round."""
-    model, grid = trained.outcome.model, trained.terms.grid
-    layouts = [model.algorithm.layout(model.state, round_) for round_ in range(model.header.releases)]
     # Each round starts from the model before it; the last one is received to be used.
     down = len(Replay(trained.terms).model.data) + sum(int(point["model_bytes"]) for point in trained.curve)
-    return {"up": sum(packed_bytes(layout_size(layout), grid) for layout in layouts), "down": down}
+    return {"up": sum(int(point["upload_bytes"]) for point in trained.curve), "down": down}
 
 
 def _warnings(

@@ -8,13 +8,13 @@ from palate_common.canonical import canonical_json
 from palate_common.plan import RoundPlan
 
 TEXT = (
-    '{"algorithm":"popularity","attempt":0,"clip_norm":1.0,"cohort_floor":1,"dp":"central","expires":2000000000,'
+    '{"algorithm":"popularity","attempt":0,"clip_norm":1.0,"cohort":null,"cohort_floor":1,"dp":"central","expires":2000000000,'
     '"facts":{"mu":1.0,"n_features":0,"n_items":3,"n_users":100,"seed":0},"grid":16384,'
     '"layout":[{"name":"counts","shape":[3],"weight":1.0}],'
     f'"model_hash":"{"cd" * 32}","mu2":0.25000000093132263,"noise":"secure","population":"readers","round":0,'
     '"run":"run-1","settings":{"exponent":0.5},"sigma":32768,"version":1}'
 )
-HASH = "3f3def5ce817e99e114d60e3dd5f0e8662a5a73c7afe7a20d9987b26c0e9af75"
+HASH = "d9ea48b7a7a2ebec7ca98ed2747f74e2dfb6d196f420fe15a0b4fc02e0d5f738"
 
 
 def test_the_canonical_plan_does_not_change() -> None:

@@ -78,7 +78,7 @@ POINTS = {
     "after a device's charge": Point(DeviceLedger, "charge", True),
     "before an answer is sent": Point(contribution, "encode", True),
     "after the sum": Point(coordinator, "aggregate", True),
-    "after the noise": Point(coordinator, "add_noise", True),
+    "after the noise": Point(coordinator, "noised", True),
     "before the release has its name": Point(Path, "replace", False, _release),
     "after the release has its name": Point(Path, "replace", True, _release),
     "before the seal": Point(Ledger, "seal", False),

@@ -21,7 +21,7 @@ from palate_common.plan import RoundPlan, SignedPlan
 from palate_common.update import BlockSpec, DenseBlock, DenseSteps, OuterSteps, Update
 from palate_common.wire import REFUSED, decode
 from palate_server.aggregation import Aggregate, Participation
-from palate_server.noise import add_noise
+from palate_server.noise import noised
 from palate_server.strategy import answers
 from palate_sim.engines.grid import identify
 
@@ -188,7 +188,7 @@ def test_every_block_of_a_release_is_noised_as_charged() -> None:
         "facts": PublicFacts(n_users=1, n_items=1, mu=1.0), "layout": layout, "clip_norm": 1.0, "grid": 2**14,
         "sigma": 2**14, "dp": "central", "noise": "secure", "cohort_floor": 1, "mu2": 1.1, "expires": 1,
     })  # fmt: skip
-    released = add_noise(Aggregate(np.zeros(120_000, np.int64), Participation(1, 0, 0, 0)), plan)
+    released = noised(Aggregate(np.zeros(120_000, np.int64), Participation(1, 0, 0, 0)), plan)
     for name, block in released.sums().items():
         assert abs(block.std() / released.noise()[name] - 1) < 0.03  # the standard error is 0.35 %
 

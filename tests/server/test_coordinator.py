@@ -12,9 +12,9 @@ from palate_common.errors import BudgetError, InputError, IntegrityError, Locked
 from palate_common.ledger import Ledger
 from palate_common.plan import RoundPlan, SignedPlan
 from palate_common.signing import SigningKey
+from palate_common.update import DUMMIES
 from palate_common.wire import REFUSED
 from palate_server import coordinator as coordinator_module
-from palate_server.noise import DUMMIES
 from palate_server.registry import Registry
 from palate_server.replay import Replay
 
@@ -48,7 +48,7 @@ def test_the_charge_is_in_the_ledger_before_the_plan_is_signed_and_the_seal_befo
 
     watch(Ledger, "charge", "charge")
     watch(SigningKey, "sign", "sign")
-    watch(coordinator_module, "add_noise", "noise")
+    watch(coordinator_module, "noised", "noise")
     watch(Registry, "persist", "persist")
     watch(Ledger, "seal", "seal")
     watch(Replay, "apply", "apply")

@@ -15,13 +15,12 @@ from palate_common.errors import BudgetError, InputError, IntegrityError
 from palate_common.ledger import Ledger
 from palate_common.plan import RoundPlan, SignedPlan
 from palate_common.signing import SigningKey
-from palate_common.update import BlockSpec
+from palate_common.update import DUMMIES, BlockSpec
 from palate_server import coordinator as coordinator_module
 from palate_server import replay
 from palate_server.aggregation import Aggregate, Participation
 from palate_server.coordinator import Coordinator
 from palate_server.lock import RunLock
-from palate_server.noise import DUMMIES
 from palate_server.registry import Registry
 from palate_server.terms import RunTerms
 

@@ -10,9 +10,9 @@ from palate_common.algorithms import PublicFacts
 from palate_common.errors import IntegrityError
 from palate_common.plan import RoundPlan
 from palate_common.randomness import SecureSource, SeededSource
-from palate_common.update import BlockSpec
+from palate_common.update import DUMMIES, BlockSpec
 from palate_server.aggregation import Aggregate, Participation
-from palate_server.noise import DUMMIES, add_noise, source_for
+from palate_server.noise import noised, source_for
 
 PACKAGES = Path(__file__).parents[2]
 GRID, SIGMA = 2**14, 2**16
@@ -46,14 +46,14 @@ def summed(total: list[int] | np.ndarray[Any, Any], users: int = 5) -> Aggregate
 
 
 def noise_of(plan: RoundPlan, size: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    return add_noise(summed(np.zeros(size)), plan).steps
+    return noised(summed(np.zeros(size)), plan).steps
 
 
 def test_every_coordinate_gets_its_own_draw_whether_anybody_touched_it_or_not() -> None:
     size = 400_000
     total = np.zeros(size, np.int64)
     total[:100] = 10**12  # touched
-    noise = add_noise(summed(total), make_plan(size)).steps - np.concatenate([total, np.zeros(DUMMIES, np.int64)])
+    noise = noised(summed(total), make_plan(size)).steps - np.concatenate([total, np.zeros(DUMMIES, np.int64)])
     assert noise.dtype == np.int64
     # The standard error of the deviation is 0.11 %: sigma times 0.995, or its square, would show.
     assert abs(noise.std() / SIGMA - 1) < 0.003
@@ -96,32 +96,32 @@ def test_secure_noise_never_repeats() -> None:
 def test_too_small_a_cohort_releases_nothing() -> None:
     plan = make_plan(cohort_floor=6)
     with pytest.raises(IntegrityError, match="at least 6 installations, got 5: nothing is released, and the attempt"):
-        add_noise(summed([1, 2, 3], users=5), plan)
-    assert add_noise(summed([1, 2, 3], users=6), plan).users == 6
+        noised(summed([1, 2, 3], users=5), plan)
+    assert noised(summed([1, 2, 3], users=6), plan).users == 6
     with pytest.raises(IntegrityError, match="at least 1 installations, got 0"):
-        add_noise(summed([0, 0, 0], users=0), make_plan())
+        noised(summed([0, 0, 0], users=0), make_plan())
 
 
 def test_off_adds_nothing() -> None:
-    noisy = add_noise(summed([1, -2, 3]), make_plan(dp="off", sigma=0, mu2=0.0))
+    noisy = noised(summed([1, -2, 3]), make_plan(dp="off", sigma=0, mu2=0.0))
     assert noisy.steps.tolist() == [1, -2, 3] + [0] * DUMMIES
     assert noisy.noise() == {"x": 0.0}
 
 
 def test_privacy_without_noise_is_refused() -> None:
     with pytest.raises(IntegrityError, match="`sigma` must be positive with dp central, got 0"):
-        add_noise(summed([1, 2, 3]), make_plan(sigma=0))
+        noised(summed([1, 2, 3]), make_plan(sigma=0))
 
 
 def test_sums_and_noise_are_in_each_blocks_own_units() -> None:
     layout = (BlockSpec(name="a", shape=(2,), weight=0.6), BlockSpec(name="b", shape=(1, 2), weight=0.8))
     plan = make_plan(layout=layout, clip_norm=2.0, dp="off", sigma=0, mu2=0.0)
-    noisy = add_noise(summed([GRID, 0, 0, -GRID // 2]), plan)
+    noisy = noised(summed([GRID, 0, 0, -GRID // 2]), plan)
     sums = noisy.sums()
     assert sums["a"].tolist() == pytest.approx([2 / 0.6, 0])
     assert sums["b"].shape == (1, 2)
     assert sums["b"][0].tolist() == pytest.approx([0, -1 / 0.8])
-    noise = add_noise(summed([0] * 4), make_plan(layout=layout, clip_norm=2.0)).noise()
+    noise = noised(summed([0] * 4), make_plan(layout=layout, clip_norm=2.0)).noise()
     assert noise == pytest.approx({"a": SIGMA * 2 / GRID / 0.6, "b": SIGMA * 2 / GRID / 0.8})
 
 

@@ -13,10 +13,10 @@ from palate_common.errors import InputError, IntegrityError
 from palate_common.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
 from palate_common.plan import RoundPlan
 from palate_common.signing import SigningKey
-from palate_common.update import BlockSpec
+from palate_common.update import DUMMIES, BlockSpec
 from palate_server import registry as registry_module
 from palate_server.aggregation import Aggregate, Participation
-from palate_server.noise import DUMMIES, NoisyAggregate, add_noise
+from palate_server.noise import NoisyAggregate, noised
 from palate_server.registry import MANIFEST_TAG, Registry, load_model
 
 KEY = SigningKey.generate()
@@ -48,7 +48,7 @@ def make_plan(**changes: Any) -> RoundPlan:
 
 
 def make_noisy(**changes: Any) -> NoisyAggregate:
-    return add_noise(Aggregate(np.arange(5), Participation(9, 0, 0, 0)), make_plan(**changes))
+    return noised(Aggregate(np.arange(5), Participation(9, 0, 0, 0)), make_plan(**changes))
 
 
 def make_model(counts: float = 1.0, items: tuple[str, ...] = ITEMS) -> GlobalModel:

@@ -16,8 +16,9 @@ from palate_common.extract import verify_extract
 from palate_common.ledger import Ledger
 from palate_common.signing import SigningKey
 from palate_server.terms import RunTerms
-from palate_sim.card import _up, card_payload
+from palate_sim.card import card_payload
 from palate_sim.config import build_config
+from palate_sim.guarantee import _up
 from palate_sim.preparation import prepare
 
 EPSILON, DELTA = 5.0, 1 / 30_001  # delta has no short decimal

@@ -53,7 +53,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "device: sum of the shard's users (integer product)": ("palate_common.update:ClippedUpdate.total",),
     "device: encode": ("palate_client.contribution:encode",),
     "server: decode, check, sum": ("palate_server.coordinator:aggregate",),
-    "server: exact discrete Gaussian noise": ("palate_server.coordinator:add_noise",),
+    "server: exact discrete Gaussian noise": ("palate_server.coordinator:noised",),
     "server: persist the release": ("palate_server.registry:Registry.persist",),
     "server: seal in the ledger": ("palate_common.ledger:Ledger.seal",),
     "server: next model (SVD)": ("palate_server.replay:Replay.apply",),

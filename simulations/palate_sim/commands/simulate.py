@@ -41,7 +41,13 @@ def simulate(
     ] = None,
     dp: Annotated[
         str | None,
-        typer.Option(metavar="central|off", help="central (default): the server adds noise; off: no privacy."),
+        typer.Option(metavar="distributed|central|off", help="Who adds the noise: devices, server (default), nobody."),
+    ] = None,
+    masks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="on|off", help="With distributed: secure aggregation, or in the clear."
+        ),
     ] = None,
     noise: Annotated[
         str | None,
@@ -97,6 +103,7 @@ def simulate(
         "privacy.epsilon": epsilon,
         "privacy.delta": delta,
         "privacy.dp": dp,
+        "privacy.masks": masks,
         "privacy.noise": noise,
         "algorithm.name": algorithm,
         "algorithm.settings.rounds": rounds,

@@ -16,6 +16,7 @@ from palate_sim.progress.wording import short
 
 _FLAGS = {
     "privacy.epsilon": "epsilon", "privacy.delta": "delta", "privacy.dp": "dp", "privacy.noise": "noise",
+    "privacy.masks": "masks",
     "algorithm.name": "algorithm", "split.name": "split", "algorithm.settings.rounds": "rounds", "seed": "seed",
     "engine.name": "engine",
 }  # fmt: skip

@@ -148,6 +148,8 @@ def limits(result: Mapping[str, Any]) -> list[str]:
     server = {
         "central": "The server, whoever runs it, and whoever reads its storage: with --dp central it sees each clipped "
         "update. The guarantee holds against everybody else.",
+        "distributed": "The server, where masks were off: it sees each node's sum with that node's noise alone. Who is "
+        "protected against whom is on the card.",
     }.get(str(result.get("dp", "central")))
     return [
         *([server] if server else []),

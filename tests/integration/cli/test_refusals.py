@@ -139,7 +139,10 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
     "a split by times that stand still": (["--data", "still.csv", "--split", "temporal"], "can be cut at 80 %"),
     "a catalogue too small for negatives": (["--split", "loo-heldout-excluded"], "must have 99 items that a user"),
     "unknown algorithm": (["--algorithm", "magic"], "`algorithm` must be one of als,"),
-    "unknown dp mode": (["--dp", "sometimes"], "`privacy.dp` must be 'central' or 'off', got 'sometimes'"),
+    "unknown dp mode": (
+        ["--dp", "sometimes"],
+        "`privacy.dp` must be 'distributed', 'central' or 'off', got 'sometimes'",
+    ),
     "unknown noise": (["--noise", "loud"], "`privacy.noise` must be 'secure' or 'seeded', got 'loud'"),
     "unknown engine": (["--engine", "steam"], "`engine.name` must be 'local' or 'flower', got 'steam'"),
     "unknown baseline": (sets("evaluation.baselines=oracle"), "`evaluation.baselines` must be among popularity,"),

@@ -145,7 +145,7 @@ def test_a_data_frame_is_given_again(palate: Any, folder: Path) -> None:
 
 def test_a_void_attempt_stays_on_the_card(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut off in the second round: charged, never released, never refunded; the other rounds share what is left."""
-    real, calls = coordinator.add_noise, []
+    real, calls = coordinator.noised, []
 
     def once(*arguments: Any) -> Any:
         calls.append(1)
@@ -153,7 +153,7 @@ def test_a_void_attempt_stays_on_the_card(folder: Path, monkeypatch: pytest.Monk
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(coordinator, "add_noise", once)
+    monkeypatch.setattr(coordinator, "noised", once)
     learning = {"algorithm.settings.popularity_only_below": 0.0, "algorithm.settings.rounds": 3}
     started = experiment.start(config(learning), source=folder / "log.csv", out=folder / "run")
     with pytest.raises(KeyboardInterrupt):

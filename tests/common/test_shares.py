@@ -1,0 +1,144 @@
+"""Shares of noise: their law, their size, and that a node of one device is that device."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import chi2
+
+from palate_common.accounting import charged_mu2
+from palate_common.algorithms import PublicFacts
+from palate_common.clipping import clip
+from palate_common.cohort import Cohort
+from palate_common.errors import InputError
+from palate_common.plan import DpMode, Noise, RoundPlan
+from palate_common.randomness import SeededSource
+from palate_common.shares import add_shares, share_source, squares
+from palate_common.update import DUMMIES, BlockSpec, ClippedUpdate, DenseBlock, Update
+
+FALSE_ALARM = 1e-7
+GRID, SIGMA = 2**10, 2**12
+
+
+def make_plan(size: int = 5, **changes: Any) -> RoundPlan:
+    fields: dict[str, Any] = {
+        "population": "readers",
+        "run": "run-1",
+        "round": 0,
+        "attempt": 0,
+        "model_hash": "cd" * 32,
+        "algorithm": "popularity",
+        "settings": {},
+        "facts": PublicFacts(n_users=100, n_items=size, mu=1.0),
+        "layout": (BlockSpec(name="counts", shape=(size,), weight=1.0),),
+        "clip_norm": 1.0,
+        "grid": GRID,
+        "sigma": SIGMA,
+        "dp": DpMode.DISTRIBUTED,
+        "noise": Noise.SEEDED,
+        "cohort_floor": 1,
+        "cohort": Cohort(n_max=100, n_min=90, c_max=10, masks=False),
+        "mu2": charged_mu2(sensitivity=GRID, sigma=SIGMA),
+        "expires": 2_000_000_000,
+    }
+    return RoundPlan.model_validate({**fields, **changes})
+
+
+def contributions(users: int, size: int = 5) -> ClippedUpdate:
+    values = np.random.default_rng(0).normal(size=(users, size))
+    return clip(Update((DenseBlock(values),), users), make_plan(size).layout, clip_norm=1.0, grid=GRID)
+
+
+def nothing(users: int, size: int = 5) -> ClippedUpdate:
+    return clip(Update((DenseBlock(np.zeros((users, size))),), users), make_plan(size).layout, clip_norm=1.0, grid=GRID)
+
+
+def pooled_noise(users: int, size: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return add_shares(nothing(users, size), make_plan(size), SeededSource(b"%d" % users)).steps
+
+
+def separate_noise(users: int, size: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    plan = make_plan(size)
+    return sum(
+        (add_shares(nothing(1, size), plan, share_source(plan, [user])).steps for user in range(users)),
+        np.zeros(size + DUMMIES, np.int64),
+    )
+
+
+@pytest.mark.parametrize("number", [*range(1, 200), 2048, 4840, 2**20 - 1, 2**26 - 1, 999_999])
+def test_every_number_is_at_most_four_squares(number: int) -> None:
+    found = squares(number)
+    assert sum(root * root for root in found) == number
+    assert 1 <= len(found) <= 4
+    assert len(found) == 1 or math.isqrt(number) ** 2 != number
+
+
+def test_no_squares_make_nothing() -> None:
+    with pytest.raises(InputError):
+        squares(0)
+
+
+@pytest.mark.parametrize("noise", [pooled_noise, separate_noise])
+@pytest.mark.parametrize("users", [100, 90, 7])
+def test_the_released_variance_is_what_the_survivors_add(noise: Any, users: int) -> None:
+    """m / (n_min - c_max) times the charged variance: at full cohort, at n_min, and whatever m is."""
+    size = 40_000
+    drawn = noise(users, size).astype(np.float64)
+    variance = users * make_plan().share_sigma ** 2
+    assert variance == pytest.approx(users / 80 * SIGMA**2, rel=1e-3)
+    low, high = chi2.ppf([FALSE_ALARM, 1 - FALSE_ALARM], len(drawn)) * variance
+    assert low < (drawn**2).sum() < high
+    assert not low < (drawn**2).sum() * 0.93 < high  # it would have seen a share too few in fourteen
+
+
+def test_pooled_and_separate_shares_have_one_law() -> None:
+    """Two-sample chi^2 over the quantiles of what 12 devices add."""
+    size = 40_000
+    a, b = pooled_noise(12, size), separate_noise(12, size)
+    edges = np.quantile(np.concatenate([a, b]), np.linspace(0, 1, 41)[1:-1])
+    counts = [np.bincount(np.searchsorted(edges, each), minlength=40) for each in (a, b)]
+    statistic = ((counts[0] - counts[1]) ** 2 / (counts[0] + counts[1])).sum()
+    assert statistic < chi2.ppf(1 - FALSE_ALARM, 39)
+
+
+def test_every_coordinate_gets_noise_and_so_does_nothing() -> None:
+    share = add_shares(nothing(1, 1000), make_plan(1000), SeededSource(b"x"))
+    assert share.users == 1
+    assert len(share.steps) == 1000 + DUMMIES
+    assert np.count_nonzero(share.steps) > 1000
+    assert np.count_nonzero(share.steps[-DUMMIES:]) > DUMMIES // 2
+
+
+def test_the_contribution_is_under_the_noise() -> None:
+    plan, clipped = make_plan(), contributions(3)
+    noise = add_shares(nothing(3), plan, SeededSource(b"x")).steps
+    with_data = add_shares(clipped, plan, SeededSource(b"x")).steps
+    assert (with_data - noise)[:5].tolist() == clipped.total().tolist()
+    assert not (with_data - noise)[5:].any()
+
+
+def test_seeded_shares_differ_by_device_round_attempt_and_seed() -> None:
+    plans = [make_plan(), make_plan(round=1), make_plan(attempt=1)]
+    plans.append(make_plan(facts=PublicFacts(n_users=100, n_items=5, mu=1.0, seed=1)))
+    drawn = {share_source(plan, [device]).words(2).tobytes() for plan in plans for device in (0, 1)}
+    assert len(drawn) == 8
+    assert share_source(plans[0], [0]).words(2).tobytes() in drawn
+
+
+def test_secure_shares_never_repeat() -> None:
+    plan = make_plan(noise=Noise.SECURE)
+    sources = [share_source(plan, [0]) for _ in range(2)]
+    assert all(source.secure for source in sources)
+    assert sources[0].words(4).tobytes() != sources[1].words(4).tobytes()
+
+
+def test_other_plans_have_no_shares() -> None:
+    central = make_plan(dp="central", cohort=None)
+    for plan, clipped in ((central, contributions(1)), (make_plan(), contributions(0))):
+        with pytest.raises(InputError):
+            add_shares(clipped, plan, SeededSource(b"x"))
+    with pytest.raises(InputError):
+        _ = central.share_sigma
