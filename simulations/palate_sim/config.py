@@ -22,6 +22,7 @@ from pydantic_core import PydanticCustomError
 from palate_common.algorithms import algorithm_class
 from palate_common.errors import InputError
 from palate_common.plan import DpMode, Noise
+from palate_common.weighting import weighting_settings
 
 SETTINGS = "algorithm.settings."
 BASELINES = ("popularity", "noised_popularity", "content_only", "item_knn", "ease", "ials", "device_only")
@@ -54,6 +55,8 @@ class DataConfig(_Section):
     """Weight by kind of event; "*" for the others. None: every interaction weighs 1."""
     value_weights: dict[float, float] | None = None
     """Weight by value, as steps: the largest step not above the value counts."""
+    kind_values: dict[str, dict[float, float]] = Field(default_factory=dict)
+    """Such steps by kind of event, for events of that kind in the place of `value_weights`."""
 
 
 class PositivesConfig(_Section):
@@ -184,6 +187,13 @@ def preset_names() -> tuple[str, ...]:
     return tuple(sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml")))
 
 
+def preset_settings(name: str) -> dict[str, Any]:
+    """A preset as a tree: what an event means, which devices read too, and what a simulation adds."""
+    tree = tomllib.loads((resources.files("palate_sim") / "presets" / f"{name}.toml").read_text(encoding="utf-8"))
+    shared = weighting_settings(name)
+    return {section: {**shared.get(section, {}), **tree.get(section, {})} for section in {**shared, **tree}}
+
+
 def load_config(base: str | None = None, overrides: Mapping[str, Any] | None = None) -> SimulationConfig:
     """A configuration from a preset's name or a TOML file, with dotted keys overridden.
 
@@ -234,7 +244,7 @@ def _read(base: str | None) -> dict[str, Any]:
     if base is None:
         return {}
     if base in preset_names():
-        return tomllib.loads((resources.files("palate_sim") / "presets" / f"{base}.toml").read_text(encoding="utf-8"))
+        return preset_settings(base)
     if not base.endswith(".toml"):
         raise InputError(f"`preset` must be one of {', '.join(preset_names())} or a .toml file, got {base!r}")
     try:

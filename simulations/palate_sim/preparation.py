@@ -88,6 +88,7 @@ def prepare(config: SimulationConfig, source: Source | None = None) -> Prepared:
         threshold=chosen.threshold,
         weights=data.weights,
         value_weights=data.value_weights,
+        kind_values=data.kind_values,
         combine=chosen.combine,
         cap=chosen.cap if math.isfinite(chosen.cap) else math.inf,
         half_life_days=chosen.half_life_days,

@@ -29,6 +29,7 @@ OTHER: dict[str, Any] = {
     "data.columns": {"user_id": "who", "item_id": 3},
     "data.weights": {"buy": 2.0, "*": 0.5},
     "data.value_weights": {"1": 0.5, "4": 1.0},
+    "data.kind_values": {"play": {"0": 0.5, "30": 1.0}},
     "positives.combine": "sum",
     "features.source": "none",
     "split.name": "random",

@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-import tomllib
-from importlib.resources import files
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from palate_common.weighting import weighting_of
+from palate_sim.config import preset_settings
 from palate_sim.datasets import list_datasets, positives, read_log
 
 NAMES = ("movies", "shop", "news", "music")
 KEYS = {
-    "data": {"name", "path", "weights", "value_weights"},
+    "data": {"name", "path", "weights", "value_weights", "kind_values"},
     "positives": {"threshold", "combine", "cap", "half_life_days"},
     "split": {"name"},
     "filters": {"user_core", "item_core"},
 }
 
 
-def load(name: str) -> dict[str, Any]:
-    return tomllib.loads(files("palate_sim").joinpath(f"presets/{name}.toml").read_text())
-
-
 def settings(name: str) -> dict[str, Any]:
-    preset = load(name)
+    preset = preset_settings(name)
     steps = preset.get("data", {}).get("value_weights")
     return preset.get("positives", {}) | {
         "weights": preset.get("data", {}).get("weights"),
         "value_weights": steps and {float(step): weight for step, weight in steps.items()},
+        "kind_values": weighting_of(name).kind_values,
     }
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_preset_uses_documented_keys_and_names_a_known_set(name: str) -> None:
-    preset = load(name)
+    preset = preset_settings(name)
     for section, keys in KEYS.items():
         assert set(preset.get(section, {})) <= keys
     named = preset.get("data", {}).get("name")

@@ -8,10 +8,8 @@ are never looked at. Rehearsals.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +29,7 @@ from benchmarks.measure import (
 )
 from benchmarks.sheet import Table, main, mean_error
 from palate_common.errors import PalateError
-from palate_sim.config import build_config
+from palate_sim.config import build_config, preset_settings
 from palate_sim.preparation import Prepared, prepare
 
 EPSILONS = (5.0, None)
@@ -41,7 +39,7 @@ TRIED_ON: dict[str, tuple[DataSet, ...]] = {
     "news": (DESKDROP,),
     "music": (),
 }
-WEIGHT_KEYS = (("data", "weights"), ("data", "value_weights"), ("positives", "half_life_days"))
+WEIGHT_KEYS = (("data", "weights"), ("data", "value_weights"), ("data", "kind_values"), ("positives", "half_life_days"))
 WEIGHT_KEYS += (("positives", "combine"), ("positives", "cap"))
 
 
@@ -78,12 +76,6 @@ CANDIDATES = (
     ),
     Candidate("kinds, no half-life, split strong", DESKDROP, {"data": {"weights": KINDS}}, "strong"),
 )
-
-
-def preset_tree(name: str) -> dict[str, Any]:
-    """A preset's own tree."""
-    text = (resources.files("palate_sim") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
 
 
 def without_weights(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,7 +124,7 @@ def shipped(data: Path, seeds: int) -> tuple[Any, list[Table]]:
     """The presets as they are."""
     figures, rows = [], []
     for preset, sets in TRIED_ON.items():
-        tree = preset_tree(preset)
+        tree = preset_settings(preset)
         if not sets:
             rows.append((preset, "no real log at hand", "", "", "", "", "untested"))
         for set_ in sets:
@@ -152,7 +144,7 @@ def candidates(data: Path, seeds: int) -> tuple[Any, list[Table]]:
     for candidate in CANDIDATES:
         set_, label = candidate.set_, candidate.label
         preset = next(name for name, sets in TRIED_ON.items() if set_ in sets)
-        plain = without_weights(preset_tree(preset))
+        plain = without_weights(preset_settings(preset))
         if candidate.split is not None:
             plain["split"] = {"name": candidate.split}
         weights = candidate.weights

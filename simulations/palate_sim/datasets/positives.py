@@ -17,19 +17,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from palate_common.errors import InputError
+from palate_common.weighting import Combine, Weighting
 from palate_sim.datasets.columns import show
 from palate_sim.datasets.log import Log
-
-Combine = Literal["max", "sum"]
-DAY = 86_400.0
-SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -63,15 +59,16 @@ def positives(
     threshold: float | None = None,
     weights: Mapping[str, float] | None = None,
     value_weights: Mapping[float, float] | None = None,
+    kind_values: Mapping[str, Mapping[float, float]] | None = None,
     combine: Combine = "max",
     cap: float = math.inf,
     half_life_days: float | None = None,
 ) -> Pairs:
     """Turn a log into weighted positive pairs.
 
-    An event's weight is (weight of its kind) x (weight of its value) x (decay by age); an event of weight 0 is no
-    positive. A user's events for one item are combined by their largest weight: a page reloaded a hundred times then
-    says no more than one view. With `combine="sum"` frequency counts, up to `cap`.
+    Each event is weighed by a `Weighting`; one of weight 0 is no positive. A user's events for one item are combined by
+    their largest weight: a page reloaded a hundred times then says no more than one view. With `combine="sum"`
+    frequency counts, up to `cap`.
 
     Args:
         log: the log.
@@ -80,6 +77,7 @@ def positives(
             out and counted. Rows without a kind weigh 1.
         value_weights: steps, value -> weight: an event takes the weight of the largest step not above its value; below
             the smallest step it is left out. Rows without a value weigh 1.
+        kind_values: such steps by kind of event, for rows of that kind in the place of `value_weights`.
         combine: "max" or "sum".
         cap: largest weight of a pair.
         half_life_days: an event loses half its weight for each of these many days between it and its user's latest
@@ -88,29 +86,28 @@ def positives(
     Raises:
         InputError: a setting is out of range, or no positive is left.
     """
-    _check(threshold, weights, value_weights, combine, cap, half_life_days)
+    if threshold is not None and not math.isfinite(threshold):
+        raise InputError(f"`threshold` must be a finite number, got {threshold}")
+    weighting = Weighting(weights, value_weights, kind_values or {}, combine, cap, half_life_days)
     frame = log.frame
     kept = np.ones(len(frame), np.bool_)
     excluded: dict[str, int] = {}
     values = frame["value"].to_numpy(np.float64)
-    factors = np.ones(len(frame))
+    codes, uniques = pd.factorize(frame["kind"])
+    kinds = [str(kind) for kind in uniques]
+    factors = np.append(weighting.of_kinds(kinds), 1.0)[codes]
     if threshold is not None:
         kept &= values >= threshold
         excluded["rows_below_threshold"] = int((~kept).sum())
-    if weights is not None:
-        factors *= _kind_factors(frame["kind"], weights)
-        excluded["rows_of_kinds_without_weight"] = int((factors == 0).sum())
-    if value_weights is not None:
-        steps = np.array(sorted(value_weights), float)
-        table = np.array([0.0, *(value_weights[step] for step in sorted(value_weights))])
-        by_value = np.where(np.isnan(values), 1.0, table[np.searchsorted(steps, values, side="right")])
-        excluded["rows_of_values_without_weight"] = int(((by_value == 0) & (factors > 0) & kept).sum())
-        factors *= by_value
+    excluded["rows_of_kinds_without_weight"] = int((factors == 0).sum())
+    by_value = weighting.of_values(values, codes, kinds)
+    excluded["rows_of_values_without_weight"] = int(((by_value == 0) & (factors > 0) & kept).sum())
+    factors *= by_value
     kept &= factors > 0
     if not kept.any():
-        kinds = ", ".join(map(show, frame["kind"].dropna().unique()[:8])) or "none"
+        named = ", ".join(map(show, kinds[:8])) or "none"
         raise InputError(
-            f"`positives` must leave a positive interaction, got none of {len(frame)} rows (kinds: {kinds})"
+            f"`positives` must leave a positive interaction, got none of {len(frame)} rows (kinds: {named})"
         )
 
     user_codes, user_names = _sorted_codes(frame["user_id"])
@@ -120,34 +117,24 @@ def positives(
     if half_life_days is not None:
         latest = np.full(len(user_names), -np.inf)
         np.maximum.at(latest, users[~np.isnan(times)], times[~np.isnan(times)])
-        age = np.where(np.isnan(times), 0.0, latest[users] - np.where(np.isnan(times), 0.0, times))
-        factors = np.maximum(factors * 0.5 ** (age / (half_life_days * DAY)), SMALLEST)
+        factors *= weighting.decay(times, latest[users])
     present = np.unique(users)
     excluded["users_without_positive"] = len(user_names) - len(present)
     order = np.argsort(users * len(item_names) + items, kind="stable")
     keys = (users * len(item_names) + items)[order]
     starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
     excluded["repeats_merged"] = len(keys) - len(starts)
-    merged = (np.maximum if combine == "max" else np.add).reduceat(factors[order], starts)
     ids = tuple(user_names[row] for row in present)
     return Pairs(
         users=ids,
         items=item_names,
         user_rows=np.searchsorted(present, keys[starts] // len(item_names)),
         item_rows=keys[starts] % len(item_names),
-        weights=np.clip(merged, SMALLEST, min(cap, LARGEST)).astype(np.float32),
+        weights=weighting.combined(factors[order], starts),
         times=np.fmin.reduceat(times[order], starts),
         groups=_groups(log.users, ids),
         excluded={reason: count for reason, count in excluded.items() if count},
     )
-
-
-def _kind_factors(kinds: pd.Series, weights: Mapping[str, float]) -> npt.NDArray[np.float64]:
-    """The weight of each row by its kind."""
-    table = {kind.casefold(): weight for kind, weight in weights.items()}
-    codes, uniques = pd.factorize(kinds)
-    factors = [table.get(str(kind).casefold(), table.get("*", 0.0)) for kind in uniques]
-    return np.array([*factors, 1.0])[codes]
 
 
 def _sorted_codes(ids: pd.Series) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
@@ -166,28 +153,3 @@ def _groups(users: pd.DataFrame | None, ids: tuple[str, ...]) -> dict[str, tuple
         return {}
     table = users.drop_duplicates("user_id").set_index("user_id").reindex(list(ids))
     return {str(column): tuple(table[column].fillna("unknown").astype(str)) for column in table.columns}
-
-
-def _check(
-    threshold: float | None,
-    weights: Mapping[str, float] | None,
-    value_weights: Mapping[float, float] | None,
-    combine: str,
-    cap: float,
-    half_life_days: float | None,
-) -> None:
-    """Raise InputError for a setting out of range."""
-    if threshold is not None and not math.isfinite(threshold):
-        raise InputError(f"`threshold` must be a finite number, got {threshold}")
-    for name, table in (("weights", weights), ("value_weights", value_weights)):
-        for key, weight in (table or {}).items():
-            if not (math.isfinite(weight) and weight >= 0):
-                raise InputError(f"`{name}` must be finite and not negative, got {weight} for {key!r}")
-    if value_weights is not None and (not value_weights or not all(map(math.isfinite, value_weights))):
-        raise InputError(f"`value_weights` must have finite steps, got {sorted(value_weights)}")
-    if combine not in ("max", "sum"):
-        raise InputError(f"`combine` must be max or sum, got {combine!r}")
-    if not cap > 0:
-        raise InputError(f"`cap` must be positive, got {cap}")
-    if half_life_days is not None and not (math.isfinite(half_life_days) and half_life_days > 0):
-        raise InputError(f"`half_life_days` must be positive and finite, got {half_life_days}")

@@ -1,0 +1,176 @@
+"""Weighting: what an event says about liking, by its kind, its value and its age.
+
+One definition for both sides: the simulator weighs the rows of a log with it, a device the events of its one user.
+An event's weight is (weight of its kind) x (weight of its value) x (decay by age); weight 0 is no positive.
+
+    >>> shop = weighting_of("shop")
+    >>> shop.of_kinds(["purchase", "view", "hide"]).tolist()
+    [1.0, 0.2, 0.0]
+    >>> shop.combine, shop.cap
+    ('sum', 2.0)
+
+The presets are TOML files beside this module, in the words of a simulation's configuration.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_common.errors import InputError
+
+Combine = Literal["max", "sum"]
+Factors = npt.NDArray[np.float64]
+
+DAY = 86_400.0
+ANY = "*"
+"""In a table of kinds: every kind that has no entry of its own."""
+SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """How events become the weight of a pair of user and item.
+
+    Attributes:
+        kinds: weight by kind of event, compared without case; "*" is for kinds not named, which otherwise weigh 0.
+            None: every kind weighs 1.
+        values: steps, value -> weight: an event takes the weight of the largest step not above its value, and 0 below
+            the smallest. None: every value weighs 1.
+        kind_values: by kind, the steps that stand in the place of `values` for events of that kind.
+        combine: a user's events for one item: by their largest weight, or their sum.
+        cap: largest weight of a pair.
+        half_life_days: an event loses half its weight for each of these many days between it and its user's latest
+            event. None: no decay.
+
+    Raises:
+        InputError: a setting is out of range.
+    """
+
+    kinds: Mapping[str, float] | None = None
+    values: Mapping[float, float] | None = None
+    kind_values: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
+    combine: Combine = "max"
+    cap: float = math.inf
+    half_life_days: float | None = None
+
+    def __post_init__(self) -> None:
+        steps = {"value_weights": self.values} | {f"kind_values.{kind}": of for kind, of in self.kind_values.items()}
+        for name, table in {"weights": self.kinds, **steps}.items():
+            for key, weight in (table or {}).items():
+                if not (math.isfinite(weight) and weight >= 0):
+                    raise InputError(f"`{name}` must be finite and not negative, got {weight} for {key!r}")
+        for name, table in steps.items():
+            if table is not None and (not table or not all(map(math.isfinite, table))):
+                raise InputError(f"`{name}` must have finite steps, got {sorted(table)}")
+        if self.combine not in ("max", "sum"):
+            raise InputError(f"`combine` must be max or sum, got {self.combine!r}")
+        if not self.cap > 0:
+            raise InputError(f"`cap` must be positive, got {self.cap}")
+        if self.half_life_days is not None and not (math.isfinite(self.half_life_days) and self.half_life_days > 0):
+            raise InputError(f"`half_life_days` must be positive and finite, got {self.half_life_days}")
+
+    def of_kinds(self, kinds: Sequence[str]) -> Factors:
+        """The weight of each kind, float64 [n_kinds]."""
+        if self.kinds is None:
+            return np.ones(len(kinds))
+        table = {kind.casefold(): weight for kind, weight in self.kinds.items()}
+        return np.array([table.get(kind.casefold(), table.get(ANY, 0.0)) for kind in kinds], np.float64)
+
+    def of_values(self, values: Factors, codes: npt.NDArray[np.integer[Any]], kinds: Sequence[str]) -> Factors:
+        """The weight of each event by its value; 1 where it has none.
+
+        Args:
+            values: float64 [n_events], NaN where there is none.
+            codes: int [n_events], the place of each event's kind in `kinds`; -1 where it has no kind.
+            kinds: the kinds that occur.
+        """
+        own = {kind.casefold(): steps for kind, steps in self.kind_values.items()}
+        factors = _by_steps(values, self.values)
+        for code, kind in enumerate(kinds):
+            if kind.casefold() in own:
+                rows = codes == code
+                factors[rows] = _by_steps(values[rows], own[kind.casefold()])
+        return factors
+
+    def decay(self, times: Factors, latest: Factors | float) -> Factors:
+        """What age leaves of each event's weight, in (0, 1]; 1 where the time is NaN.
+
+        Args:
+            times: seconds since 1970, NaN where unknown.
+            latest: when the event's user was last seen, at least `times`.
+        """
+        if self.half_life_days is None:
+            return np.ones(len(times))
+        age = np.where(np.isnan(times), 0.0, latest - np.where(np.isnan(times), 0.0, times))
+        decayed: Factors = np.maximum(0.5 ** (age / (self.half_life_days * DAY)), SMALLEST)
+        return decayed
+
+    def combined(self, factors: Factors, starts: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
+        """One weight a pair, float32 [n_pairs], positive and finite.
+
+        Args:
+            factors: float64 [n_events] of positives, those of a pair together.
+            starts: where each pair begins.
+        """
+        if not len(starts):
+            return np.zeros(0, np.float32)
+        merged = (np.maximum if self.combine == "max" else np.add).reduceat(factors, starts)
+        return np.clip(merged, SMALLEST, min(self.cap, LARGEST)).astype(np.float32)
+
+
+def weighting_names() -> tuple[str, ...]:
+    """Names of the presets."""
+    folder = resources.files("palate_common") / "presets"
+    return tuple(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
+
+
+def weighting_settings(name: str) -> dict[str, Any]:
+    """A preset's settings as a tree, in the words of a simulation's configuration.
+
+    Raises:
+        InputError: there is no such preset.
+    """
+    if name not in weighting_names():
+        raise InputError(f"a preset of weights must be one of {', '.join(weighting_names())}, got {name!r}")
+    file = resources.files("palate_common") / "presets" / f"{name}.toml"
+    return tomllib.loads(file.read_text(encoding="utf-8"))
+
+
+def weighting_of(name: str) -> Weighting:
+    """The weighting of a preset.
+
+    Raises:
+        InputError: there is no such preset.
+    """
+    tree = weighting_settings(name)
+    data, chosen = tree.get("data", {}), tree.get("positives", {})
+    return Weighting(
+        kinds=data.get("weights"),
+        values=_steps(data.get("value_weights")),
+        kind_values={kind: _steps(table) or {} for kind, table in data.get("kind_values", {}).items()},
+        combine=chosen.get("combine", "max"),
+        cap=chosen.get("cap", math.inf),
+        half_life_days=chosen.get("half_life_days"),
+    )
+
+
+def _steps(table: Mapping[str, float] | None) -> dict[float, float] | None:
+    """Steps as TOML spells them, whose keys are text."""
+    return None if table is None else {float(step): weight for step, weight in table.items()}
+
+
+def _by_steps(values: Factors, steps: Mapping[float, float] | None) -> Factors:
+    """The weight of the largest step not above each value; 1 where there is no value."""
+    if steps is None:
+        return np.ones(len(values))
+    edges = np.array(sorted(steps), float)
+    table = np.array([0.0, *(steps[edge] for edge in sorted(steps))])
+    return np.where(np.isnan(values), 1.0, table[np.searchsorted(edges, values, side="right")])
