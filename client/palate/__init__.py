@@ -1,14 +1,52 @@
 """Palate: a federated recommender whose privacy can be checked.
 
+On a device, in an app:
+
     import palate
+
+    with palate.open("data/palate", app="bookshop", key=key) as device:
+        device.consent.grant("store")
+        device.track("view", "book-7")
+
+At a desk, on a log:
 
     result = palate.simulate("my.csv", epsilon=5)
     result.metrics["recall_capped@20"], result.card["epsilon"]
-    result.plots.quality()
 
-What a function needs is imported when it is called: `import palate` itself stays as light as the device core.
+What `simulate` needs is imported when it is called: `import palate` itself stays as light as the device core.
 """
 
 from palate.simulation import simulate
+from palate_client.events import Event, Tracked
+from palate_client.retention import Limits
+from palate_client.sdk import Device
+from palate_client.sdk import open_device as open
+from palate_client.vault import new_key
+from palate_common.errors import (
+    ClosedError,
+    ErasedError,
+    InputError,
+    IntegrityError,
+    LockedError,
+    PalateError,
+    WrongKeyError,
+)
+from palate_common.weighting import Weighting
 
-__all__ = ["simulate"]
+__all__ = [
+    "ClosedError",
+    "Device",
+    "ErasedError",
+    "Event",
+    "InputError",
+    "IntegrityError",
+    "Limits",
+    "LockedError",
+    "PalateError",
+    "Tracked",
+    "Weighting",
+    "WrongKeyError",
+    "new_key",
+    "open",
+    "simulate",
+]

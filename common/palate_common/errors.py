@@ -2,9 +2,12 @@
 
     PalateError                 1   something failed
     ├── InputError              2   bad usage, configuration or data
+    │   └── WrongKeyError       2   a key doesn't open the device's store
     ├── BudgetError             3   a privacy budget is exhausted, or a charge is refused
     ├── IntegrityError          1   bytes are not what was signed, sealed or logged
-    ├── LockedError             1   somebody else owns the run folder
+    ├── ClosedError             1   the device's store is closed
+    ├── ErasedError             1   the device's store was erased
+    ├── LockedError             1   somebody else owns the run folder, or the file
     └── RefusedError            1   a device refused a plan; the reason stays on the device
 
 Messages are one line: what was expected, what came, and for privacy the way out.
@@ -23,6 +26,10 @@ class InputError(PalateError):
     exit_code = 2
 
 
+class WrongKeyError(InputError):
+    """A key doesn't open the device's store, or the store's own key is gone."""
+
+
 class BudgetError(PalateError):
     """A privacy budget is exhausted, or the ledger refused a charge."""
 
@@ -33,8 +40,16 @@ class IntegrityError(PalateError):
     """Bytes are not what was signed, sealed or logged."""
 
 
+class ClosedError(PalateError):
+    """The device's store is closed."""
+
+
+class ErasedError(PalateError):
+    """The device's store was erased, by this process or another."""
+
+
 class LockedError(PalateError):
-    """Another process owns the run folder."""
+    """Another process owns the run folder, or keeps a file locked."""
 
 
 class RefusedError(PalateError):

@@ -3,9 +3,22 @@ import re
 import pytest
 
 from palate_common import errors
-from palate_common.errors import BudgetError, InputError, IntegrityError, LockedError, PalateError, RefusedError
+from palate_common.errors import (
+    BudgetError,
+    ClosedError,
+    ErasedError,
+    InputError,
+    IntegrityError,
+    LockedError,
+    PalateError,
+    RefusedError,
+    WrongKeyError,
+)
 
-CODES = {PalateError: 1, InputError: 2, BudgetError: 3, IntegrityError: 1, LockedError: 1, RefusedError: 1}
+CODES: dict[type[PalateError], int] = dict.fromkeys(
+    (PalateError, ClosedError, ErasedError, IntegrityError, LockedError, RefusedError), 1
+)
+CODES |= {InputError: 2, WrongKeyError: 2, BudgetError: 3}
 
 
 def test_every_error_is_in_one_tree_and_has_its_exit_code() -> None:

@@ -1,0 +1,127 @@
+"""Consent: what the user agreed to, by purpose, with date and version. Whatever wasn't granted is denied.
+
+A decision is written before anything acts on it, and reaches the disk before `grant` or `revoke` returns. The history
+is kept: it is the user's proof, and the app's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from palate_client.store import EventStore
+from palate_common.errors import InputError
+
+Purpose = Literal["store", "train", "analytics", "messaging"]
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+
+REMAINS: Mapping[Purpose, str] = {
+    "store": "what was stored before is kept until the user erases it",
+    "train": "rounds that this device took part in stay released: its share of a noised sum can't be taken back",
+    "analytics": "counts that were sent before stay in the noised figures they became part of",
+    "messaging": "messages that were sent before stay sent",
+}
+"""What a revocation doesn't undo."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision of the user.
+
+    Attributes:
+        purpose: what for.
+        granted: whether the user agreed.
+        version: of the text that the user agreed to, or refused.
+        time: when, seconds since 1970.
+        remains: what a revocation doesn't undo; empty for a grant.
+    """
+
+    purpose: Purpose
+    granted: bool
+    version: str
+    time: float
+
+    @property
+    def remains(self) -> str:
+        """What a revocation doesn't undo; empty for a grant."""
+        return "" if self.granted else REMAINS[self.purpose]
+
+
+@dataclass(frozen=True)
+class Consent:
+    """The decisions of a store's user.
+
+    Attributes:
+        store: where they are kept.
+    """
+
+    store: EventStore
+
+    def grant(self, purpose: Purpose, *, version: str = "1") -> Decision:
+        """The user agrees.
+
+        Args:
+            purpose: what to.
+            version: of the text that the user was shown.
+
+        Raises:
+            InputError: no such purpose.
+            PalateError: it could not be written; nothing has changed.
+        """
+        return self._decide(purpose, True, version)
+
+    def revoke(self, purpose: Purpose, *, version: str = "1") -> Decision:
+        """The user no longer agrees; holds from now on, also for other processes. `remains` says what it can't undo.
+
+        Revoking `train` is final for every later round: none of them is joined, whatever a server asks, unless the
+        user grants it anew.
+
+        Raises:
+            InputError: no such purpose.
+            PalateError: it could not be written; nothing has changed.
+        """
+        return self._decide(purpose, False, version)
+
+    def get(self, purpose: Purpose) -> bool:
+        """Whether the user agrees; False when never asked.
+
+        Raises:
+            InputError: no such purpose.
+            PalateError: the store can't be read, so that nobody may act on it.
+        """
+        _check(purpose)
+        with self.store.transaction():
+            return purpose in self.store.granted
+
+    def history(self, purpose: Purpose | None = None) -> tuple[Decision, ...]:
+        """Every decision, oldest first, or those on one purpose.
+
+        Raises:
+            InputError: no such purpose.
+        """
+        if purpose is not None:
+            _check(purpose)
+        with self.store.transaction() as connection:
+            rows = connection.execute("SELECT purpose, granted, version, time FROM consent ORDER BY seq").fetchall()
+        decisions = (Decision(name, bool(granted), version, time) for name, granted, version, time in rows)
+        return tuple(decision for decision in decisions if purpose in (None, decision.purpose))
+
+    def _decide(self, purpose: Purpose, granted: bool, version: str) -> Decision:
+        """Write a decision to the disk."""
+        _check(purpose)
+        if not isinstance(version, str) or not 1 <= len(version) <= 200:
+            raise InputError(f"`version` must be text of 1 to 200 characters, got {version!r:.80}")
+        decision = Decision(purpose, granted, version, self.store.clock())
+        with self.store.transaction(write=True, durable=True) as connection:
+            connection.execute(
+                "INSERT INTO consent(purpose, granted, version, time) VALUES (?, ?, ?, ?)",
+                (purpose, granted, version, decision.time),
+            )
+        return decision
+
+
+def _check(purpose: object) -> None:
+    """Refuse what is no purpose."""
+    if purpose not in PURPOSES:
+        raise InputError(f"`purpose` must be one of {', '.join(PURPOSES)}, got {purpose!r:.80}")

@@ -1,0 +1,194 @@
+"""Event: one thing the user did with an item. First stop of the path on a device.
+
+    Event -> EventStore -> Interests -> user vector
+
+    >>> Event("rate", "film-7", value=4)
+    Event(kind='rate', item='film-7', time=None, value=4.0, source='online', id='', props=None)
+    >>> Event("like", "film-7", value=4)
+    Traceback (most recent call last):
+    palate_common.errors.InputError: `value` must be left out for like, got 4
+
+What an event counts is not decided here: see `palate_common.weighting`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, Literal, get_args
+
+from palate_common.canonical import canonical_json, digest
+from palate_common.errors import InputError
+
+Kind = Literal[
+    "impression",
+    "view",
+    "click",
+    "play",
+    "like",
+    "rate",
+    "comment",
+    "share",
+    "purchase",
+    "skip",
+    "dismiss",
+    "hide",
+]
+Source = Literal["online", "offline"]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+SOURCES: tuple[Source, ...] = get_args(Source)
+VALUES: Mapping[Kind, str] = {
+    "view": "seconds on the page",
+    "play": "seconds played",
+    "rate": "the verdict, from 1 to 5",
+    "purchase": "how many",
+}
+"""What the value of an event is, by its kind; other kinds have none."""
+MAX_ITEM, MAX_ID, MAX_PROPS = 512, 128, 4096
+"""Longest item id and event id in characters, and properties in bytes of JSON."""
+
+
+class Tracked(Enum):
+    """What became of an event. Only `STORED` is true."""
+
+    STORED = "stored"
+    """It is in the store, and stays there if the process is killed now."""
+    DUPLICATE = "duplicate"
+    """The store has it already: the same id, or the same item and kind within the window."""
+    NO_CONSENT = "no consent"
+    """The user has not agreed to `store`; nothing was kept."""
+    LIMITED = "limited"
+    """Today's bound on events is reached; nothing was kept."""
+    FAILED = "failed"
+    """The machine could not keep it (a full disk, a locked or damaged file); `Device.problem` says why."""
+
+    def __bool__(self) -> bool:
+        return self is Tracked.STORED
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing the user did.
+
+    Attributes:
+        kind: what was done.
+        item: the item's id in the app's catalogue.
+        time: when, in seconds since 1970 or as a `datetime` with a time zone; None: now. Kept as seconds.
+        value: see `VALUES`; `rate` needs one.
+        source: in the app ("online"), or elsewhere ("offline"), such as a till.
+        id: the app's own id of the event, by which it is stored once; one is made up when left out.
+        props: whatever else the app wants to find again, as JSON.
+
+    Raises:
+        InputError: a kind, source or value that doesn't exist, or something too long.
+    """
+
+    kind: Kind
+    item: str
+    time: float | datetime | None = None
+    value: float | None = None
+    source: Source = "online"
+    id: str = ""
+    props: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"`kind` must be one of {', '.join(KINDS)}, got {self.kind!r:.80}")
+        if self.source not in SOURCES:
+            raise InputError(f"`source` must be online or offline, got {self.source!r:.80}")
+        _check_text("item", self.item, 1, MAX_ITEM)
+        if self.id != "":
+            _check_text("id", self.id, 1, MAX_ID)
+        if self.value is not None or self.kind == "rate":
+            object.__setattr__(self, "value", _value(self.kind, self.value))
+        if self.time is not None:
+            object.__setattr__(self, "time", seconds(self.time))
+        if self.props is not None and len(canonical_json(dict(self.props))) > MAX_PROPS:
+            raise InputError(f"`props` must be at most {MAX_PROPS} bytes of JSON, got more")
+
+
+def event_from(fields: Mapping[str, Any]) -> Event:
+    """An event from the members of a JSON object; a time may be ISO 8601 with a time zone.
+
+    Without an id it gets one made of its content, so that a file that is read twice is stored once.
+
+    Raises:
+        InputError: a member is missing, unknown or out of range.
+    """
+    unknown = [name for name in fields if name not in FIELDS]
+    if unknown:
+        raise InputError(f"an event must have no other members than {', '.join(FIELDS)}, got {unknown[0]!r:.80}")
+    missing = [name for name in ("kind", "item") if name not in fields]
+    if missing:
+        raise InputError(f"an event must have `{missing[0]}`, got {', '.join(map(str, fields)) or 'nothing'!s:.80}")
+    given = {name: value for name, value in fields.items() if value is not None}
+    props = given.get("props")
+    if props is not None and not isinstance(props, Mapping):
+        raise InputError(f"`props` must be a JSON object, got {props!r:.80}")
+    if isinstance(given.get("time"), str):
+        given["time"] = _moment(given["time"])
+    event = Event(**given)
+    return event if event.id else Event(**{**given, "id": f"content-{digest(canonical_json(_plain(event)))[:32]}"})
+
+
+def event_line(event: Event) -> str:
+    """The event as one line of JSON, as `event_from` reads it; members without a value are left out."""
+    return json.dumps(_plain(event) | ({"id": event.id} if event.id else {}), ensure_ascii=False)
+
+
+FIELDS = ("kind", "item", "time", "value", "source", "id", "props")
+
+
+def seconds(time: float | datetime) -> float:
+    """Seconds since 1970.
+
+    Raises:
+        InputError: a `datetime` without a time zone, or a number that is no time.
+    """
+    if isinstance(time, datetime):
+        if time.tzinfo is None:
+            raise InputError(f"`time` must have a time zone, got {time.isoformat()}: write it as UTC or with an offset")
+        return time.timestamp()
+    if isinstance(time, bool) or not isinstance(time, int | float) or not -1e11 < time < 1e11:
+        raise InputError(f"`time` must be seconds since 1970, or a datetime with a time zone, got {time!r:.80}")
+    return float(time)
+
+
+def _plain(event: Event) -> dict[str, Any]:
+    """The event's content without its id."""
+    values = (event.kind, event.item, event.time, event.value, event.source)
+    content = {name: value for name, value in zip(FIELDS, values, strict=False) if value is not None}
+    return content if event.props is None else content | {"props": dict(event.props)}
+
+
+def _moment(text: str) -> datetime:
+    """A time in ISO 8601; a date alone is its first second in UTC."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"`time` must be seconds since 1970 or ISO 8601, got {text!r:.80}") from None
+    return time.replace(tzinfo=UTC) if time.tzinfo is None and len(text) == len("2026-01-31") else time
+
+
+def _value(kind: Kind, value: object) -> float:
+    """The value of an event of this kind as a float."""
+    if kind not in VALUES:
+        raise InputError(f"`value` must be left out for {kind}, got {value!r:.80}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value >= 0):
+        raise InputError(f"`value` of {kind} must be {VALUES[kind]}, a number from 0, got {value!r:.80}")
+    return float(value)
+
+
+def _check_text(name: str, text: object, least: int, most: int) -> None:
+    """Refuse what is no text of a bearable length."""
+    if not isinstance(text, str) or not least <= len(text) <= most:
+        raise InputError(f"`{name}` must be text of {least} to {most} characters, got {text!r:.80}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"`{name}` must be valid text, got a lone surrogate in {text!r:.80}") from None

@@ -1,0 +1,146 @@
+"""Portability: all of the user's data as lines of JSON, and lines of JSON as events.
+
+    {"palate": "export", "format": 1, "app": "bookshop", "time": 1767225600}
+    {"type": "consent", "purpose": "store", "granted": true, "version": "1", "time": 1767225500}
+    {"type": "event", "kind": "rate", "item": "book-7", "time": 1767225550, "value": 4, "source": "online", "id": "1"}
+
+An export is readable text: whoever has the file has the data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from palate_client.consent import Consent
+from palate_client.events import Event, Tracked, event_from, event_line
+from palate_client.store import EventStore
+from palate_common.errors import InputError
+
+FORMAT = 1
+BATCH = 1000
+MAX_LINE = 2**16
+"""Longest line of an import, in bytes."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A line that is no event.
+
+    Attributes:
+        line: its number, from 1.
+        reason: what was expected, and what came.
+    """
+
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What became of the lines of a file. The numbers add up to the lines that aren't empty.
+
+    Attributes:
+        stored: events that were stored.
+        duplicates: events that were there.
+        not_stored: events without the user's consent to `store`.
+        skipped: lines of an export that are no events, such as consent: a decision isn't carried to another device.
+        problems: every other line.
+    """
+
+    stored: int
+    duplicates: int
+    not_stored: int
+    skipped: int
+    problems: tuple[Problem, ...]
+
+
+def export_lines(store: EventStore, *, app: str) -> Iterator[str]:
+    """All of the user's data, one JSON object a line, oldest first within each type."""
+    yield _line({"palate": "export", "format": FORMAT, "app": app, "time": store.clock()})
+    for decision in Consent(store).history():
+        fields = {"purpose": decision.purpose, "granted": decision.granted, "version": decision.version}
+        yield _line({"type": "consent", **fields, "time": decision.time})
+    for event in store.events():
+        yield f'{{"type": "event", {event_line(event)[1:]}'
+
+
+def import_file(store: EventStore, path: Path) -> ImportReport:
+    """Store the events of a file of JSON lines; a file that is read again, or only in part, is no harm.
+
+    Raises:
+        InputError: the file can't be read.
+        PalateError: the store can't be written; what was stored before stays.
+    """
+    counts = dict.fromkeys(Tracked, 0)
+    skipped, problems, batch = 0, list[Problem](), list[Event]()
+
+    def deliver() -> None:
+        for outcome in store.add(batch, imported=True) if batch else ():
+            counts[outcome] += 1
+        batch.clear()
+
+    try:
+        with path.open("rb") as file:
+            for number, text in _lines(file):
+                try:
+                    event = _read(text)
+                except InputError as error:
+                    problems.append(Problem(number, str(error)))
+                    continue
+                if event is None:
+                    skipped += 1
+                    continue
+                batch.append(event)
+                if len(batch) == BATCH:
+                    deliver()
+    except OSError as error:
+        raise InputError(f"`path` must be a readable file, got {path}: {error.strerror}") from None
+    deliver()
+    return ImportReport(
+        counts[Tracked.STORED], counts[Tracked.DUPLICATE], counts[Tracked.NO_CONSENT], skipped, tuple(problems)
+    )
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Each line that isn't empty, with its number; of a line that is too long, only that it is."""
+    number, inside = 0, False
+    while line := file.readline(MAX_LINE + 1):
+        if not inside:
+            number += 1
+            if line.strip(b" \t\r\n\xef\xbb\xbf"):
+                yield number, line
+        inside = not line.endswith(b"\n")
+
+
+def _read(line: bytes) -> Event | None:
+    """The event on a line; None for what an export says besides."""
+    if len(line) > MAX_LINE:
+        raise InputError(f"a line must be at most {MAX_LINE} bytes, got more")
+    try:
+        fields: Any = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"a line must be a JSON object, got {type(error).__name__}: {str(error)[:80]}") from None
+    if not isinstance(fields, dict):
+        raise InputError(f"a line must be a JSON object, got {type(fields).__name__}")
+    kind = fields.pop("type", "header" if "palate" in fields else "event")
+    if kind == "header" and fields.get("format") != FORMAT:
+        raise InputError(f"an export must be of format {FORMAT}, got {fields.get('format')!r:.40}")
+    if kind in ("header", "consent"):
+        return None
+    if kind != "event":
+        raise InputError(f"`type` must be event, got {kind!r:.80}")
+    return event_from(fields)
+
+
+def _refuse(constant: str) -> None:
+    """NaN and infinities are no JSON."""
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _line(fields: dict[str, Any]) -> str:
+    """One object as one line."""
+    return json.dumps(fields, ensure_ascii=False)

@@ -1,0 +1,277 @@
+"""EventStore: the encrypted file of one user's events. Second stop of the path on a device.
+
+    Event -> EventStore -> Interests
+
+The whole file is encrypted (SQLCipher, 256-bit key, authenticated pages). There is no queue and no thread: an event is
+in the file when `add` returns.
+
+**Guarantees:** what `add` acknowledged survives a kill of the process at any moment (WAL); what was acknowledged before
+`flush` survives a power cut (FULL); an event is stored once; several threads, processes and forked children may share a
+store; after `erase`, also by another process, nothing is stored.
+
+**Assumes:** a local disk that keeps what it was told to sync, and SQLite's locks: no network drive.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from palate_client.events import Event, Tracked
+from palate_client.folder import StoreFolder
+from palate_client.retention import DAY, Limits, believed, drop_excess, drop_old
+from palate_client.store_file import StoreFile
+from palate_client.tail import Tail
+from palate_common.canonical import canonical_json
+from palate_common.closing import Closing
+from palate_common.errors import ErasedError
+
+SET_CLOCK = 1_704_067_200.0
+"""2024-01-01: a clock before this has not been set, and what it says is no time."""
+CHECKED_EVERY = 256
+"""After so many events the size of the file is looked at."""
+
+_INSERT = (
+    "INSERT INTO events(id, kind, item, time, received, value, source, props, imported)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+Row = tuple[int, str, str, float | None, float, float | None, int]
+"""seq, kind, item, time, received, value, imported."""
+
+
+class EventStore(Closing):
+    """One user's events on this device.
+
+    Args:
+        folder: where the store is.
+        limits: how much it keeps.
+        clock: Unix time in seconds.
+
+    Attributes:
+        granted: the purposes the user has agreed to, as of the last look at the file.
+
+    Raises:
+        WrongKeyError: the key doesn't open it.
+        InputError: the folder can't be used, or is another app's.
+        IntegrityError: a file is damaged.
+        LockedError: another process held it for too long.
+    """
+
+    def __init__(self, folder: StoreFolder, *, limits: Limits, clock: Callable[[], float]) -> None:
+        self.limits, self.clock = limits, clock
+        self.granted: frozenset[str] = frozenset()
+        self._file = StoreFile(folder)
+        self._seen: tuple[int, int] | None = None
+        self._tail: Tail | None = None
+        self._generation = 0
+        self._since_check = 0
+        try:
+            self._tidy()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Held by the thread that works on the store; nobody holds it while the process forks."""
+        return self._file.lock
+
+    def close(self) -> None:
+        """Close the file; closing twice is fine. What was acknowledged is kept without it, too."""
+        self._file.close()
+
+    @contextmanager
+    def transaction(self, *, write: bool = False, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        """All or nothing, on what all processes have stored.
+
+        Args:
+            write: exclude other writers.
+            durable: the commit, and all before it, has reached the disk at the end.
+
+        Raises:
+            ErasedError: the store was erased, by this process or another.
+            ClosedError: it was closed.
+        """
+        with self.lock:
+            try:
+                with self._file.transaction(write=write, durable=durable) as connection:
+                    self._catch_up(connection)
+                    yield connection
+                if durable:  # such as a decision: the next transaction looks again
+                    self._seen = None
+            except BaseException:
+                self._seen = self._tail = None  # what was taken note of may not be in the file
+                raise
+
+    def add(self, events: Sequence[Event], *, imported: bool = False) -> list[Tracked]:
+        """Store events, in one transaction.
+
+        Args:
+            events: in order.
+            imported: they are read from a file: each has an id, and they don't count for the day.
+
+        Returns:
+            What became of each.
+        """
+        now = self.clock()
+        try:
+            with self.transaction(write=True) as connection:
+                if "store" not in self.granted:
+                    return [Tracked.NO_CONSENT] * len(events)
+                tail = self._tail or self._read_tail(connection)
+                outcomes, rows = self._accept(connection, tail, events, now, imported)
+                if rows:
+                    connection.executemany(_INSERT, rows)
+                    (tail.last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
+                self._tail = tail
+                self._bound(connection, len(rows))
+                return outcomes
+        except ErasedError:
+            return [Tracked.NO_CONSENT] * len(events)
+
+    def flush(self) -> None:
+        """Bring all that was acknowledged to the disk, so that it survives a power cut."""
+        with self.transaction(write=True, durable=True) as connection:
+            _set(connection, "flushed", self.clock())
+        self._file.open().checkpoint()
+
+    def rows(self, after: int = 0) -> tuple[int, list[Row]]:
+        """The events whose number is above `after`, and the store's generation: another one means some were dropped."""
+        query = "SELECT seq, kind, item, time, received, value, imported FROM events WHERE seq > ? ORDER BY seq"
+        with self.transaction() as connection:
+            return self._generation, connection.execute(query, (after,)).fetchall()
+
+    def events(self) -> Iterator[Event]:
+        """Every event with its id, oldest first; what is stored meanwhile may be among them."""
+        query = (
+            "SELECT seq, kind, item, time, value, source, id, props FROM events WHERE seq > ? ORDER BY seq LIMIT 1000"
+        )
+        last = 0
+        while True:
+            with self.transaction() as connection:
+                page = connection.execute(query, (last,)).fetchall()
+            for seq, kind, item, time, value, source, known, props in page:
+                yield Event(kind, item, time, value, source, known, None if props is None else json.loads(props))
+                last = seq
+            if not page:
+                return
+
+    def erase(self) -> None:
+        """Destroy the key and remove the files, for every process that has the store open.
+
+        Raises:
+            LockedError: another process holds it; nothing was erased.
+            PalateError: the keyring did not let go of its entry; all else is gone.
+        """
+        self._file.erase()
+
+    def _accept(
+        self, connection: sqlite3.Connection, tail: Tail, events: Iterable[Event], now: float, imported: bool
+    ) -> tuple[list[Tracked], list[tuple[Any, ...]]]:
+        """What becomes of each event, and the rows of those that are stored."""
+        outcomes, rows, ids = list[Tracked](), list[tuple[Any, ...]](), set[str]()
+        stamp, is_set = f"{max(int(now * 1000), 0):012x}", now >= SET_CLOCK
+        for event in events:
+            known = event.id
+            if known:
+                query = "SELECT 1 FROM events WHERE id = ?"
+                repeated = known in ids or connection.execute(query, (known,)).fetchone() is not None
+                ids.add(known)
+            else:
+                repeated = tail.repeats(event.kind, event.item, now)
+                known = stamp + os.urandom(10).hex()
+            if repeated:
+                outcomes.append(Tracked.DUPLICATE)
+                continue
+            if not imported and tail.is_full(now):
+                outcomes.append(Tracked.LIMITED)
+                continue
+            time = event.time
+            if time is None:
+                time = now if is_set else None
+            elif is_set:
+                time = min(time, now)
+            props = None if event.props is None else canonical_json(dict(event.props)).decode()
+            rows.append((known, event.kind, event.item, time, now, event.value, event.source, props, imported))
+            outcomes.append(Tracked.STORED)
+            tail.add(event.kind, event.item, now, tracked=not imported)
+        return outcomes, rows
+
+    def _bound(self, connection: sqlite3.Connection, added: int) -> None:
+        """Drop what is above the bounds."""
+        self._since_check += added
+        count = 0 if self._tail is None else self._tail.count
+        if count > self.limits.max_events or self._since_check >= CHECKED_EVERY:
+            self._since_check = 0
+            self._dropped(connection, drop_excess(connection, self.limits, count=count))
+
+    def _dropped(self, connection: sqlite3.Connection, n: int) -> None:
+        """Tell every reader that events have gone."""
+        if n:
+            self._tail = None
+            self._generation += 1
+            _set(connection, "generation", self._generation)
+            connection.execute("PRAGMA incremental_vacuum").fetchall()
+
+    def _tidy(self) -> None:
+        """Drop what is too old, once an opening."""
+        now = self.clock()
+        with self.transaction() as connection:
+            before = _get(connection, "believed")
+        time = believed(now, before)
+        if before is not None and 0 <= time - before < DAY:
+            return
+        with self.transaction(write=True) as connection:
+            _set(connection, "believed", time)
+            if time >= SET_CLOCK:
+                self._dropped(connection, drop_old(connection, before=time - self.limits.keep_days * DAY))
+
+    def _catch_up(self, connection: sqlite3.Connection) -> None:
+        """Take note of what other processes did since the last look."""
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        if self._seen == (self._file.openings, version):
+            return
+        if _get(connection, "erased") is not None:
+            raise ErasedError("the store must be there, got one that was erased")
+        latest = "SELECT purpose, granted, max(seq) FROM consent GROUP BY purpose"
+        self.granted = frozenset(purpose for purpose, granted, _ in connection.execute(latest) if granted)
+        generation = int(_get(connection, "generation") or 0)
+        if generation != self._generation:
+            self._tail = None
+        if self._tail is not None:
+            query = "SELECT seq, kind, item, received, imported FROM events WHERE seq > ? ORDER BY seq"
+            for seq, kind, item, received, imported in connection.execute(query, (self._tail.last,)):
+                self._tail.add(kind, item, received, tracked=not imported)
+                self._tail.last = seq
+        self._seen, self._generation = (self._file.openings, version), generation
+
+    def _read_tail(self, connection: sqlite3.Connection) -> Tail:
+        """The tail as the file has it: the newest day's events, newest first."""
+        query = "SELECT seq, kind, item, received, imported FROM events ORDER BY seq DESC LIMIT ?"
+        newest, day = list[tuple[Any, ...]](), self.clock() - DAY
+        for row in connection.execute(query, (self.limits.max_per_day,)):
+            if row[3] < day and newest:
+                break
+            newest.append(row)
+        tail = Tail(self.limits)
+        for seq, kind, item, received, imported in reversed(newest):
+            tail.add(kind, item, received, tracked=not imported)
+            tail.last = seq
+        (tail.count,) = connection.execute("SELECT count(*) FROM events").fetchone()
+        return tail
+
+
+def _get(connection: sqlite3.Connection, name: str) -> float | None:
+    """A number that the store remembers."""
+    row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return None if row is None else float(row[0])
+
+
+def _set(connection: sqlite3.Connection, name: str, value: float) -> None:
+    """Remember a number."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))

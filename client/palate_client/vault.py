@@ -1,0 +1,247 @@
+"""Vault: the key of a device's store. HAZMAT: what is wrong here is wrong for ever.
+
+The store is encrypted with a random 256-bit data key. On disk lies only that key wrapped (AES-256-GCM) by a key of
+somebody else: the caller, or the operating system's keyring. Destroy the wrapped key, and no copy of the store can be
+read again by anybody, its owner included.
+
+    key.json: format, app, store id, holder, salt, nonce, wrapped key; everything but the last is authenticated
+
+**Guarantees:** a wrong key, another app's name, or a changed file opens nothing; the data key never reaches the disk
+unwrapped; after `destroy` the wrapped key is on no path of this folder, and the keyring's entry is gone.
+
+**Assumes:** the caller's key has 256 bits that nobody can guess; the disk forgets what is overwritten, or at least what
+is unlinked. Flash memory and snapshots may keep old blocks: whoever has such a block AND the caller's key can still
+unwrap it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from palate_common.canonical import canonical_json
+from palate_common.errors import InputError, IntegrityError, PalateError, WrongKeyError
+from palate_common.files import create_durably, write_durably
+
+KEY_FILE = "key.json"
+KEY_BYTES = 32
+_INFO = b"palate device store, key of the data key, version 1"
+_MEMBERS = {"format", "app", "store", "holder", "salt", "nonce", "wrapped"}
+
+
+def new_key() -> bytes:
+    """32 random bytes to open a store with. Keep them where the app keeps its secrets."""
+    return secrets.token_bytes(KEY_BYTES)
+
+
+class Holder(Protocol):
+    """Who keeps the key that wraps the data key."""
+
+    @property
+    def name(self) -> Literal["caller", "keyring"]:
+        """How the key file calls it."""
+
+    def make(self, app: str, store: str) -> bytes:
+        """The key for a new store."""
+
+    def get(self, app: str, store: str) -> bytes:
+        """The key of an existing store."""
+
+    def forget(self, app: str, store: str) -> None:
+        """Destroy the key, where that is ours to do."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """The app keeps the key and brings it each time.
+
+    Raises:
+        InputError: the key is no bytes, or too short to be random.
+    """
+
+    key: bytes = field(repr=False)
+    name: Literal["caller"] = "caller"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.key, bytes) or len(self.key) < KEY_BYTES:
+            got = f"{len(self.key)} bytes" if isinstance(self.key, bytes) else type(self.key).__name__
+            raise InputError(f"`key` must be at least {KEY_BYTES} random bytes, as palate.new_key() makes, got {got}")
+
+    def make(self, app: str, store: str) -> bytes:
+        """The same key as always."""
+        return self.key
+
+    def get(self, app: str, store: str) -> bytes:
+        """The same key as always."""
+        return self.key
+
+    def forget(self, app: str, store: str) -> None:
+        """The caller's key is the caller's."""
+
+
+@dataclass(frozen=True)
+class Keyring:
+    """The operating system keeps the key: Keychain, Secret Service, Credential Locker."""
+
+    name: Literal["keyring"] = "keyring"
+
+    def make(self, app: str, store: str) -> bytes:
+        """A new random key, kept by the keyring."""
+        key = new_key()
+        self._call("set_password", app, store, base64.b64encode(key).decode())
+        return key
+
+    def get(self, app: str, store: str) -> bytes:
+        """The key that the keyring keeps.
+
+        Raises:
+            WrongKeyError: it has none for this store.
+        """
+        found = self._call("get_password", app, store)
+        if found is None:
+            raise WrongKeyError(f"the keyring must have the key of this store of {app!r}, got none: it can't be opened")
+        return base64.b64decode(found)
+
+    def forget(self, app: str, store: str) -> None:
+        """Delete the keyring's entry."""
+        if self._call("get_password", app, store) is not None:
+            self._call("delete_password", app, store)
+
+    def _call(self, name: str, app: str, store: str, *values: str) -> Any:
+        """Ask the keyring, loaded only now."""
+        try:
+            import keyring
+            from keyring.errors import KeyringError, NoKeyringError
+        except ModuleNotFoundError:
+            raise InputError("`key` must be given, or the keyring installed: pip install 'palate[keyring]'") from None
+        try:
+            return getattr(keyring, name)(f"palate/{app}", store, *values)
+        except NoKeyringError:
+            raise InputError(
+                "`key` must be given on a machine without a keyring: palate.open(..., key=...), 32 bytes as"
+                " palate.new_key() makes"
+            ) from None
+        except KeyringError as error:
+            raise PalateError(f"the keyring must give the key, got: {error!s:.200}") from None
+
+
+@dataclass(frozen=True)
+class Vault:
+    """The key file of a store's folder.
+
+    Attributes:
+        folder: where it lies.
+        app: whose store it is.
+        holder: who keeps the wrapping key.
+    """
+
+    folder: Path
+    app: str
+    holder: Holder = field(repr=False)
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / KEY_FILE
+
+    def create(self) -> str:
+        """Make a data key, and wrap it. Returns the new store's id."""
+        store, salt, nonce = secrets.token_hex(16), secrets.token_bytes(16), secrets.token_bytes(12)
+        header = {"format": 1, "app": self.app, "store": store, "holder": self.holder.name}
+        header |= {"salt": salt.hex(), "nonce": nonce.hex()}
+        wrapping = _derive(self.holder.make(self.app, store), salt)
+        wrapped = AESGCM(wrapping).encrypt(nonce, secrets.token_bytes(KEY_BYTES), canonical_json(header))
+        create_durably(self._file, canonical_json(header | {"wrapped": wrapped.hex()}), mode=0o600)
+        return store
+
+    def store(self) -> str | None:
+        """The id of the store whose key this is; None where there is no key.
+
+        Raises:
+            IntegrityError: the file is damaged.
+        """
+        header = self._read()
+        return None if header is None or "wrapped" not in header else str(header["store"])
+
+    def open(self) -> bytes:
+        """The data key.
+
+        Raises:
+            WrongKeyError: this is not the key it was wrapped with.
+            InputError: the store is another app's, or its key is kept elsewhere.
+            IntegrityError: the file is damaged.
+        """
+        header = self._read()
+        if header is None or "wrapped" not in header:
+            raise WrongKeyError("the store must have its key, got a folder without one")
+        if header["app"] != self.app:
+            raise InputError(f"`app` must be {header['app']!r}, whose store this is, got {self.app!r}")
+        if header["holder"] != self.holder.name:
+            expected = (
+                "be given: the caller keeps it" if header["holder"] == "caller" else "be left out: the keyring has it"
+            )
+            raise InputError(f"`key` of this store must {expected}")
+        wrapped, salt, nonce = (bytes.fromhex(header.pop(name)) for name in ("wrapped", "salt", "nonce"))
+        header |= {"salt": salt.hex(), "nonce": nonce.hex()}
+        wrapping = _derive(self.holder.get(self.app, header["store"]), salt)
+        try:
+            return AESGCM(wrapping).decrypt(nonce, wrapped, canonical_json(header))
+        except InvalidTag:
+            raise WrongKeyError(
+                "`key` must be the one this store was made with, got another (or the key file was changed)"
+            ) from None
+
+    def destroy(self) -> None:
+        """Forget the wrapping key, put a tombstone in the place of the key file, and overwrite what it held."""
+        header = self._read()
+        if header is None:
+            return
+        if "erased" in header:
+            return
+        with self._file.open("r+b") as old:
+            try:
+                self.holder.forget(self.app, header["store"])
+            finally:
+                write_durably(self._file, canonical_json({"format": 1, "erased": header["store"]}), mode=0o600)
+                size = old.seek(0, os.SEEK_END)
+                old.seek(0)
+                old.write(bytes(size))
+                old.flush()
+                os.fsync(old.fileno())
+
+    def erased(self) -> str | None:
+        """The id of a store that is being erased: its key is gone, its files may not be."""
+        header = self._read()
+        return None if header is None else header.get("erased")
+
+    def clear(self) -> None:
+        """Take the tombstone away, when all else is gone."""
+        self._file.unlink(missing_ok=True)
+
+    def _read(self) -> dict[str, Any] | None:
+        """The key file's members."""
+        try:
+            header = json.loads(self._file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            header = None
+        if isinstance(header, dict) and header.get("format", 1) != 1:
+            raise InputError(f"the store must be of format 1, got {header['format']!r:.40}: made by a newer Palate")
+        if not isinstance(header, dict) or set(header) not in (_MEMBERS, {"format", "erased"}):
+            raise IntegrityError(f"{KEY_FILE} must be the key file of a store, got something else in {self.folder}")
+        return header
+
+
+def _derive(key: bytes, salt: bytes) -> bytes:
+    """The key that wraps, from the one that is kept (HKDF, RFC 5869)."""
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=_INFO).derive(key)
