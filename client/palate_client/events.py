@@ -123,7 +123,7 @@ def event_from(fields: Mapping[str, Any]) -> Event:
     unknown = [name for name in fields if name not in FIELDS]
     if unknown:
         raise InputError(f"an event must have no other members than {', '.join(FIELDS)}, got {unknown[0]!r:.80}")
-    missing = [name for name in ("kind", "item") if name not in fields]
+    missing = [name for name in ("kind", "item") if fields.get(name) is None]
     if missing:
         raise InputError(f"an event must have `{missing[0]}`, got {', '.join(map(str, fields)) or 'nothing'!s:.80}")
     given = {name: value for name, value in fields.items() if value is not None}

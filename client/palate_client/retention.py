@@ -68,10 +68,9 @@ def drop_excess(connection: sqlite3.Connection, limits: Limits, *, count: int) -
 
 def size(connection: sqlite3.Connection) -> int:
     """Bytes of the pages that are in use."""
-    pages, free, page = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
-    )
-    return int((pages - free) * page)
+    names = ("page_count", "freelist_count", "page_size")
+    pages, free, page = (int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in names)
+    return (pages - free) * page
 
 
 def _drop(connection: sqlite3.Connection, n: int) -> int:

@@ -18,7 +18,7 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -171,16 +171,16 @@ class EventStore(Closing):
         self._file.erase()
 
     def _accept(
-        self, connection: sqlite3.Connection, tail: Tail, events: Iterable[Event], now: float, imported: bool
+        self, connection: sqlite3.Connection, tail: Tail, events: Sequence[Event], now: float, imported: bool
     ) -> tuple[list[Tracked], list[tuple[Any, ...]]]:
         """What becomes of each event, and the rows of those that are stored."""
-        outcomes, rows, ids = list[Tracked](), list[tuple[Any, ...]](), set[str]()
+        outcomes, rows = list[Tracked](), list[tuple[Any, ...]]()
+        ids = _present(connection, [event.id for event in events if event.id])
         stamp, is_set = f"{max(int(now * 1000), 0):012x}", now >= SET_CLOCK
         for event in events:
             known = event.id
             if known:
-                query = "SELECT 1 FROM events WHERE id = ?"
-                repeated = known in ids or connection.execute(query, (known,)).fetchone() is not None
+                repeated = known in ids
                 ids.add(known)
             else:
                 repeated = tail.repeats(event.kind, event.item, now)
@@ -264,6 +264,16 @@ class EventStore(Closing):
             tail.last = seq
         (tail.count,) = connection.execute("SELECT count(*) FROM events").fetchone()
         return tail
+
+
+def _present(connection: sqlite3.Connection, ids: Sequence[str]) -> set[str]:
+    """Which of these ids are in the store."""
+    found = set[str]()
+    for first in range(0, len(ids), 500):
+        part = ids[first : first + 500]
+        query = f"SELECT id FROM events WHERE id IN ({', '.join('?' * len(part))})"  # noqa: S608 # question marks only
+        found.update(known for (known,) in connection.execute(query, part))
+    return found
 
 
 def _get(connection: sqlite3.Connection, name: str) -> float | None:

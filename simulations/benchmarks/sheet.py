@@ -171,7 +171,13 @@ Part = tuple[Any, Sequence[Table]]
 
 
 def main(
-    about: str | None, parts: Mapping[str, Callable[[Path, int], Part]], folder: Path, *, seeds: int, **facts: str
+    about: str | None,
+    parts: Mapping[str, Callable[[Path, int], Part]],
+    folder: Path,
+    *,
+    seeds: int,
+    needs_data: bool = True,
+    **facts: str,
 ) -> None:
     """The command line of a benchmark: measure the parts asked for, and write the sheet after each.
 
@@ -180,11 +186,13 @@ def main(
         parts: by name, what measures a part from the data folder and the number of seeds.
         folder: where results go unless the command says otherwise.
         seeds: how many by default.
+        needs_data: whether there must be a data folder; a part that needs none is given the current one.
         facts: what else is said of how it was measured.
     """
     options = arguments(about or "", tuple(parts), folder, seeds=seeds).parse_args()
     try:
-        data, sheet = data_folder(options.data), Sheet(options.out)
+        data = data_folder(options.data) if needs_data else Path()
+        sheet = Sheet(options.out)
         for part in chosen_parts(options.parts, tuple(parts)):
             figures, tables = parts[part](data, options.seeds)
             measured = {"seeds": f"0 to {options.seeds - 1}", **facts}

@@ -37,7 +37,8 @@ def bench(name: str, out: Path, *options: str, **environment: str) -> subprocess
     """Run one script."""
     call = [sys.executable, str(FOLDER / name / "run.py"), "--out", str(out), *options]
     inherited = {key: value for key, value in os.environ.items() if key not in ("PALATE_BENCH_DATA", "PFL_PYTHON")}
-    settings = {"PYTHONPATH": str(FOLDER.parent), "OPENBLAS_NUM_THREADS": "1"}
+    parts = (FOLDER.parents[1] / part for part in ("common", "client", "server", "simulations"))
+    settings = {"PYTHONPATH": os.pathsep.join(map(str, parts)), "OPENBLAS_NUM_THREADS": "1"}
     return subprocess.run(call, env=inherited | settings | environment, capture_output=True, text=True, check=False)
 
 
@@ -59,6 +60,15 @@ def test_the_comparison_is_skipped_without_the_other_environment(logs: Path, tmp
     assert done.returncode == 0, done.stderr
     assert "skipped" in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_killed_devices_keep_their_promises(tmp_path: Path) -> None:
+    done = bench("sdk", tmp_path, "--parts", "kills", "--seeds", "24")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "results.json").read_text())["kills"]["figures"]
+    assert figures["kills"] == dict.fromkeys(("track", "batch", "import", "erase"), 6)
+    assert figures["acknowledged"] > 100
+    assert figures["wrong"] == []
 
 
 @pytest.mark.parametrize("name", ["quality", "speed", "presets"])

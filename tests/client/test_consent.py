@@ -1,0 +1,64 @@
+"""Consent: denied by default, dated, versioned, and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from palate import Device, Tracked
+from palate_client.consent import PURPOSES, REMAINS, Decision
+from palate_common.errors import InputError
+
+
+def test_everything_is_denied_until_granted(open_device: Callable[..., Device]) -> None:
+    device = open_device(consent=False)
+    assert [device.consent.get(purpose) for purpose in PURPOSES] == [False] * 4
+    assert device.track("view", "a") is Tracked.NO_CONSENT
+    assert not list(device.store.events())
+    device.consent.grant("train")
+    assert [device.consent.get(purpose) for purpose in PURPOSES] == [False, True, False, False]
+    assert device.track("view", "a") is Tracked.NO_CONSENT
+
+
+def test_decisions_are_dated_versioned_and_kept(open_device: Callable[..., Device], clock: Any) -> None:
+    device, start = open_device(consent=False), clock.now
+    granted = device.consent.grant("store", version="2026-01")
+    clock.now += 10
+    revoked = device.consent.revoke("store", version="2026-02")
+    assert granted == Decision("store", True, "2026-01", start)
+    assert revoked == Decision("store", False, "2026-02", start + 10)
+    device.consent.grant("analytics")
+    device.close()
+    device = open_device(consent=False)
+    assert device.consent.history("store") == (granted, revoked)
+    assert [decision.purpose for decision in device.consent.history()] == ["store", "store", "analytics"]
+    assert not device.consent.get("store")
+
+
+def test_revoking_store_stops_recording_and_keeps_what_is_there(device: Device) -> None:
+    device.track("view", "a")
+    device.consent.revoke("store")
+    assert device.track("view", "b") is Tracked.NO_CONSENT
+    assert [event.item for event in device.store.events()] == ["a"]
+    device.consent.grant("store")
+    assert device.track("view", "c") is Tracked.STORED
+
+
+@pytest.mark.parametrize("purpose", PURPOSES)
+def test_what_a_revocation_cannot_undo_is_said(device: Device, purpose: Any) -> None:
+    assert device.consent.grant(purpose).remains == ""
+    assert device.consent.revoke(purpose).remains == REMAINS[purpose] != ""
+
+
+@pytest.mark.parametrize("name", ["get", "grant", "revoke", "history"])
+def test_other_purposes_are_refused(device: Device, name: str) -> None:
+    with pytest.raises(InputError, match=r"\A`purpose` must be one of store, train, .*, got 'sell'\Z"):
+        getattr(device.consent, name)("sell")
+
+
+@pytest.mark.parametrize("version", ["", "x" * 201, 7])
+def test_a_version_is_text(device: Device, version: Any) -> None:
+    with pytest.raises(InputError, match="`version` must be text"):
+        device.consent.grant("train", version=version)

@@ -1,0 +1,163 @@
+"""Interests: the device's numbers are the simulator's, and odd data counts less."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from palate import Device, Event, Limits, Weighting
+from palate_client.events import KINDS, VALUES
+from palate_client.interests import Interests
+from palate_client.training import train
+from palate_common.algorithms import PublicFacts, make_algorithm
+from palate_common.errors import InputError
+from palate_common.interactions import Interactions
+from palate_common.model import GlobalModel, ModelHeader
+from palate_common.weighting import weighting_names, weighting_of
+from palate_sim.datasets import positives, read_log
+
+DAY = 86_400.0
+CATALOGUE = tuple(f"i{n:02d}" for n in range(30))
+Open = Callable[..., Device]
+
+
+def made(now: float, n: int = 400) -> list[Event]:
+    """Events of every kind over a year, with and without values."""
+    rng = np.random.default_rng(3)
+    events = []
+    for place in range(n):
+        kind = KINDS[rng.integers(len(KINDS))]
+        value = float(rng.integers(0, 6)) if kind == "rate" or (kind in VALUES and rng.random() < 0.7) else None
+        value = value * 40 if kind in ("play", "view") and value is not None else value
+        events.append(Event(kind, str(rng.choice(CATALOGUE)), now - rng.random() * 365 * DAY, value, id=str(place)))
+    return events
+
+
+def simulated(events: list[Event], weighting: Weighting) -> Interactions:
+    """The same events as the simulator reads them in a log."""
+    columns = [("u", event.item, event.kind, event.value, event.time) for event in events]
+    frame = pd.DataFrame(columns, columns=["user", "item", "event", "rating", "timestamp"])
+    pairs = positives(
+        read_log(frame),
+        weights=weighting.kinds,
+        value_weights=weighting.values,
+        kind_values=weighting.kind_values,
+        combine=weighting.combine,
+        cap=weighting.cap,
+        half_life_days=weighting.half_life_days,
+    )
+    rows = [CATALOGUE.index(pairs.items[row]) for row in pairs.item_rows]
+    return Interactions.from_pairs(pairs.user_rows, rows, pairs.weights, n_users=1, n_items=len(CATALOGUE))
+
+
+def same(one: Interactions, other: Interactions) -> bool:
+    """Equal to the last bit."""
+    arrays = ("indptr", "indices", "weights")
+    equal = [np.array_equal(getattr(one, name), getattr(other, name)) for name in arrays]
+    types = [getattr(one, name).dtype == getattr(other, name).dtype for name in arrays]
+    return all(equal) and all(types) and one.n_items == other.n_items
+
+
+@pytest.mark.parametrize("name", weighting_names())
+def test_a_device_has_the_numbers_of_a_simulated_user(open_device: Open, clock: Any, name: str) -> None:
+    device, events = open_device(preset=name), made(clock.now)
+    for place in range(0, len(events), 40):  # on different minutes: no burst
+        clock.now += 60
+        device.track_many(events[place : place + 40])
+    interactions = device.interests(CATALOGUE).interactions()
+    assert interactions.nnz > 10
+    assert same(interactions, simulated(events, weighting_of(name)))
+
+
+def test_training_takes_it_as_it_is(device: Device) -> None:
+    device.track_many([Event("like", "i03"), Event("like", "i07")])
+    facts = PublicFacts(n_users=1, n_items=30, mu=1.0)
+    state = make_algorithm("popularity", {}, facts).start()
+    header = ModelHeader(algorithm="popularity", settings={}, facts=facts, releases=0, catalogue="c" * 64)
+    model = GlobalModel(header, state)
+    update = train(model, 0, device.interests(CATALOGUE).interactions())
+    assert update.n_users == 1
+
+
+def test_every_event_is_taken_in_whoever_stored_it(open_device: Open, clock: Any) -> None:
+    mine, yours = open_device(preset="shop"), open_device()
+    interests = mine.interests(CATALOGUE)
+    assert interests.interactions().nnz == 0
+    assert interests.interactions() is interests.interactions()
+    mine.track("purchase", "i05")
+    assert interests.interactions().indices.tolist() == [5]
+    yours.track("view", "i02")
+    mine.track("view", "not in the catalogue")
+    assert interests.interactions().weights.tolist() == pytest.approx([0.2, 1.0])
+    clock.now += 60
+    mine.track("purchase", "i05")
+    mine.track("impression", "i09")
+    assert interests.interactions().weights.tolist() == pytest.approx([0.2, 2.0])
+
+
+def test_what_was_dropped_no_longer_counts(open_device: Open) -> None:
+    device = open_device(limits=Limits(max_events=5))
+    interests = device.interests(CATALOGUE)
+    for item in CATALOGUE[:5]:
+        device.track("like", item)
+        interests.interactions()
+    device.track("like", CATALOGUE[5])
+    assert interests.interactions().indices.tolist() == [1, 2, 3, 4, 5]
+    assert same(interests.interactions(), device.interests(CATALOGUE).interactions())
+
+
+def test_a_burst_counts_less(open_device: Open, clock: Any) -> None:
+    device = open_device(preset=Weighting(combine="sum"))
+    device.track("like", "i00")
+    clock.now += 60
+    device.track_many([Event("click", "i01", id=f"bot-{n}") for n in range(600)])
+    clock.now += 60
+    device.track_many([Event("click", f"i{n:02d}") for n in range(2, 22)])
+    weights = device.interests(CATALOGUE).interactions().weights
+    assert weights[0] == 1.0
+    assert weights[1] == pytest.approx(60.0)
+    assert weights[2:].tolist() == [1.0] * 20
+
+
+def test_a_receipt_of_any_length_is_no_burst(device: Device, tmp_path: Any) -> None:
+    file = tmp_path / "receipt.jsonl"
+    wide = [f"w{n}" for n in range(200)]
+    file.write_text("".join(f'{{"kind": "purchase", "item": "{item}", "time": 5}}\n' for item in wide))
+    device.import_jsonl(file)
+    assert set(device.interests(wide).interactions().weights.tolist()) == {1.0}
+
+
+def test_a_clock_that_was_wrong_does_not_make_the_rest_old(open_device: Open, clock: Any) -> None:
+    device = open_device(preset=Weighting(half_life_days=10))
+    device.track("like", "i00")
+    now = clock.now
+    clock.now += 10_000 * DAY
+    device.track("like", "i01")
+    clock.now = now
+    interests = device.interests(CATALOGUE)
+    assert interests.interactions().weights.tolist() == [1.0, 1.0]
+    clock.now = 3600.0  # 1970: unknown, and never the newest
+    device.track("like", "i02")
+    clock.now = now + 10 * DAY
+    device.track("like", "i03")
+    assert interests.interactions().weights.tolist() == pytest.approx([0.5, 1.0, 1.0, 1.0])
+
+
+def test_what_the_user_turned_down_is_known_until_they_come_back(device: Device) -> None:
+    interests = device.interests(CATALOGUE)
+    device.track_many([Event("hide", "i04"), Event("dismiss", "i02"), Event("hide", "elsewhere"), Event("skip", "i05")])
+    assert interests.unwanted().tolist() == [2, 4]
+    device.track("like", "i02")
+    assert interests.unwanted().tolist() == [4]
+    assert interests.unwanted().dtype == np.int32
+
+
+def test_a_catalogue_names_an_item_once(device: Device) -> None:
+    with pytest.raises(InputError, match=r"\A`catalogue` must name each item once, got 2 ids, 1 different\Z"):
+        device.interests(["a", "a"])
+    assert isinstance(device.interests([]), Interests)
+    assert device.interests([]).interactions().n_items == 0

@@ -1,0 +1,184 @@
+"""The vault: one key opens a store, and a destroyed one opens nothing."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keyring
+import keyring.backend
+import keyring.backends.fail
+import pytest
+from keyring.errors import KeyringLocked, PasswordDeleteError
+
+import palate
+from palate_client.vault import Caller, Vault
+from palate_common.errors import InputError, IntegrityError, PalateError, WrongKeyError
+
+KEY, OTHER = bytes(range(32)), bytes(32)
+
+
+class Drawer(keyring.backend.KeyringBackend):
+    """A keyring in memory."""
+
+    priority = 1.0  # type: ignore[assignment] # keyring's own declaration is a class property
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[tuple[str, str], str] = {}
+        self.locked = False
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self.kept[service, username] = password
+
+    def get_password(self, service: str, username: str) -> str | None:
+        if self.locked:
+            raise KeyringLocked("locked")
+        return self.kept.get((service, username))
+
+    def delete_password(self, service: str, username: str) -> None:
+        if self.kept.pop((service, username), None) is None:
+            raise PasswordDeleteError
+
+
+@pytest.fixture
+def drawer() -> Any:
+    before, drawer = keyring.get_keyring(), Drawer()
+    keyring.set_keyring(drawer)
+    yield drawer
+    keyring.set_keyring(before)
+
+
+def test_a_new_key_opens_its_store_only(tmp_path: Path) -> None:
+    key = palate.new_key()
+    assert len({key, palate.new_key()}) == 2
+    palate.open(tmp_path, app="a", key=key).close()
+    palate.open(tmp_path, app="a", key=key).close()
+    with pytest.raises(WrongKeyError, match=r"\A`key` must be the one this store was made with, got another[^\n]*\Z"):
+        palate.open(tmp_path, app="a", key=OTHER)
+
+
+@pytest.mark.parametrize("key", [b"", b"secret", bytes(31), "text" * 8])
+def test_a_key_that_cannot_be_random_is_refused(tmp_path: Path, key: Any) -> None:
+    with pytest.raises(InputError, match=r"\A`key` must be at least 32 random bytes, [^\n]*\Z"):
+        palate.open(tmp_path / "new", app="a", key=key)
+    assert not (tmp_path / "new").exists()
+
+
+def test_another_app_is_refused(tmp_path: Path) -> None:
+    palate.open(tmp_path, app="a", key=KEY).close()
+    with pytest.raises(InputError, match=r"\A`app` must be 'a', whose store this is, got 'b'\Z"):
+        palate.open(tmp_path, app="b", key=KEY)
+
+
+def test_every_member_of_the_key_file_is_authenticated(tmp_path: Path) -> None:
+    vault = Vault(tmp_path, "a", Caller(KEY))
+    vault.create()
+    opened = vault.open()
+    assert len(opened) == 32
+    file = tmp_path / "key.json"
+    original = json.loads(file.read_text())
+    assert opened.hex() not in file.read_text()
+    for member, value in original.items():
+        changed = {"format": 2, "holder": "keyring", "app": "b"}.get(member) or f"{int(value[0], 16) ^ 1:x}{value[1:]}"
+        file.write_text(json.dumps(original | {member: changed}))
+        app = "b" if member == "app" else "a"
+        with pytest.raises(PalateError, match=r"\A[^\n]* must [^\n]*\Z"):
+            Vault(tmp_path, app, Caller(KEY)).open()
+    file.write_text(json.dumps(original))
+    assert vault.open() == opened
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff", b'{"format": 1}', b"nonsense"])
+def test_a_damaged_key_file_is_an_integrity_error(tmp_path: Path, data: bytes) -> None:
+    palate.open(tmp_path, app="a", key=KEY).close()
+    (tmp_path / "key.json").write_bytes(data)
+    with pytest.raises(IntegrityError, match=r"\Akey.json must be [^\n]*\Z"):
+        palate.open(tmp_path, app="a", key=KEY)
+
+
+def test_a_store_whose_key_file_is_gone_is_not_replaced(tmp_path: Path) -> None:
+    palate.open(tmp_path, app="a", key=KEY).close()
+    (tmp_path / "key.json").unlink()
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(WrongKeyError, match="nobody can open it any more"):
+        palate.open(tmp_path, app="a", key=KEY)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_destroying_leaves_no_wrapped_key_even_in_the_old_file(tmp_path: Path) -> None:
+    vault = Vault(tmp_path, "a", Caller(KEY))
+    store = vault.create()
+    file, link = tmp_path / "key.json", tmp_path / "link"
+    link.hardlink_to(file)  # the blocks of the old file, which a rename alone would leave
+    vault.destroy()
+    assert set(link.read_bytes()) == {0}
+    assert (vault.store(), vault.erased()) == (None, store)
+    with pytest.raises(WrongKeyError):
+        vault.open()
+
+
+def test_keys_are_not_shown() -> None:
+    assert KEY.hex() not in repr(Caller(KEY))
+    assert repr(KEY) not in repr(Vault(Path(), "a", Caller(KEY)))
+
+
+def test_the_keyring_keeps_a_key_a_store(tmp_path: Path, drawer: Drawer) -> None:
+    with palate.open(tmp_path, app="a") as device:
+        device.consent.grant("store")
+        device.track("like", "book-7")
+    ((service, _), secret), *rest = drawer.kept.items()
+    assert (service, len(secret), rest) == ("palate/a", 44, [])
+    with palate.open(tmp_path, app="a") as device:
+        assert [event.item for event in device.store.events()] == ["book-7"]
+        with pytest.raises(InputError, match=r"\A`key` of this store must be left out: the keyring has it\Z"):
+            palate.open(tmp_path, app="a", key=KEY)
+
+
+def test_after_erasing_not_even_a_copy_of_the_whole_folder_opens_under_a_keyring(
+    tmp_path: Path, drawer: Drawer
+) -> None:
+    with palate.open(tmp_path / "store", app="a") as device:
+        shutil.copytree(tmp_path / "store", tmp_path / "copy")
+        device.erase()
+    assert drawer.kept == {}
+    with pytest.raises(WrongKeyError, match="the keyring must have the key of this store of 'a', got none"):
+        palate.open(tmp_path / "copy", app="a")
+
+
+def test_a_locked_keyring_is_said_in_one_line(tmp_path: Path, drawer: Drawer) -> None:
+    palate.open(tmp_path, app="a").close()
+    drawer.locked = True
+    with pytest.raises(PalateError, match=r"\Athe keyring must give the key, got: locked\Z"):
+        palate.open(tmp_path, app="a")
+
+
+def test_a_keyring_that_does_not_let_go_is_told_and_all_else_is_gone(tmp_path: Path, drawer: Drawer) -> None:
+    device = palate.open(tmp_path, app="a")
+    drawer.locked = True
+    with pytest.raises(PalateError, match="locked"):
+        device.erase()
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_a_machine_without_a_keyring_says_how_to_go_on(tmp_path: Path, drawer: Drawer) -> None:
+    keyring.set_keyring(keyring.backends.fail.Keyring())
+    with pytest.raises(InputError, match=r"\A`key` must be given on a machine without a keyring: [^\n]*new_key"):
+        palate.open(tmp_path, app="a")
+
+
+def test_the_keyring_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    actual: Callable[..., Any] = builtins.__import__
+
+    def missing(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.partition(".")[0] == "keyring":
+            raise ModuleNotFoundError(name="keyring")
+        return actual(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(InputError, match=r"pip install 'palate\[keyring\]'"):
+        palate.open(tmp_path, app="a")

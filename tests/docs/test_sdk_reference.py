@@ -1,0 +1,60 @@
+"""The device SDK's page is complete and true: events, outcomes, limits, purposes, errors, defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import palate
+from palate_client.consent import PURPOSES
+from palate_client.events import FIELDS, KINDS, MAX_ITEM, MAX_PROPS
+from palate_client.interests import BURST
+from palate_client.portability import ImportReport
+from palate_common.weighting import weighting_names
+
+NAME = re.compile(r"`([^`]+)`")
+
+
+def tables(page: Any, title: str) -> dict[str, list[str]]:
+    """First name of each row of a section's tables -> its other cells."""
+    rows = page.rows(page.section(title))
+    return {NAME.findall(row[0])[0]: row[1:] for row in rows if NAME.findall(row[0])}
+
+
+def test_events(pages: dict[str, Any]) -> None:
+    rows = tables(pages["docs/sdk.md"], "Events")
+    outcomes = {outcome.name for outcome in palate.Tracked}
+    promised = {"track", "flush"}
+    assert set(rows) == {*FIELDS} | outcomes | promised
+    assert tuple(NAME.findall(rows["kind"][0])) == KINDS
+    assert f"{MAX_ITEM}" in rows["item"][0]
+    assert f"{MAX_PROPS:,}" in rows["props"][0]
+    assert f"more than {BURST} positives" in pages["docs/sdk.md"].text
+
+
+def test_limits(pages: dict[str, Any]) -> None:
+    rows = tables(pages["docs/sdk.md"], "How much is kept")
+    assert {name: cells[0].strip("`") for name, cells in rows.items()} == {
+        field.name: repr(field.default) for field in dataclasses.fields(palate.Limits)
+    }
+
+
+def test_purposes_presets_and_reports(pages: dict[str, Any]) -> None:
+    page = pages["docs/sdk.md"]
+    assert {*PURPOSES} <= {*NAME.findall(page.section("Consent"))}
+    assert {*weighting_names()} <= {*NAME.findall(page.section("What an event counts"))}
+    report = {field.name for field in dataclasses.fields(ImportReport)}
+    assert set(tables(page, "Receipts, other apps, and back")) == report
+
+
+def test_errors(pages: dict[str, Any]) -> None:
+    section = pages["docs/sdk.md"].section("Errors")
+    exported = {name for name in palate.__all__ if name.endswith("Error")}
+    assert set(NAME.findall("".join(row[0] for row in pages["docs/sdk.md"].rows(section)))) == exported
+
+
+def test_every_method_is_shown(pages: dict[str, Any]) -> None:
+    text = pages["docs/sdk.md"].text
+    public = {name for name in vars(palate.Device) if not name.startswith("_")}
+    assert {name for name in public if f"{name}(" not in text and f"`{name}`" not in text} <= {"export_lines"}

@@ -1,0 +1,17 @@
+"""An app's mistakes: every line that ends in `# error: CODE` must be one, and no other."""
+
+from __future__ import annotations
+
+import palate
+
+palate.open("here")  # error: call-arg
+palate.open("here", app="shelf", key="secret")  # error: arg-type
+device = palate.open("here", app="shelf")
+device.track("stare", "book-7")  # error: arg-type
+device.track("view", 7)  # error: arg-type
+device.track("view", "book-7", 3)  # error: call-arg
+device.track("view", "book-7", source="radio")  # error: arg-type
+device.track_many(["book-7"])  # error: list-item
+device.consent.grant("sell")  # error: arg-type
+device.consent.grant("train", "2")  # error: call-arg
+device.upload()  # error: attr-defined

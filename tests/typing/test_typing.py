@@ -1,0 +1,29 @@
+"""What an app's type checker says: mypy in strict mode, on an app and on its mistakes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+
+
+def errors(name: str, cache: Path) -> set[tuple[int, str]]:
+    """Line and code of each error in a file."""
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(cache), "--config-file", "pyproject.toml"]
+    done = subprocess.run([*command, str(HERE / name)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), done.stderr
+    found = re.findall(rf"{name}:(\d+): error: .*\[([\w-]+)\]$", done.stdout, re.MULTILINE)
+    assert len(found) == done.stdout.count(": error: "), done.stdout
+    return {(int(line), code) for line, code in found}
+
+
+def test_an_app_is_clean_and_its_mistakes_are_found(tmp_path: Path) -> None:
+    assert errors("app.py", tmp_path) == set()
+    lines = (HERE / "misuse.py").read_text().splitlines()
+    marked = {(number, line.partition("# error: ")[2]) for number, line in enumerate(lines, 1) if "  # error: " in line}
+    assert errors("misuse.py", tmp_path) == marked
+    assert len(marked) == 10
