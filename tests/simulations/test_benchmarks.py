@@ -24,7 +24,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [
         (f"u{user}", f"i{item}", int(rng.integers(1, 6)), str(rng.choice(["VIEW", "LIKE"])), 10_000 * int(time))
         for user in range(60)
-        for time, item in enumerate(rng.permutation(20)[:12] + 20 * (user % 2))
+        for time, item in enumerate(rng.permutation(20)[:15] + 20 * (user % 2))
     ]
     for name in LOGS:
         (home / name).mkdir()
@@ -42,7 +42,10 @@ def bench(name: str, out: Path, *options: str, **environment: str) -> subprocess
     return subprocess.run(call, env=inherited | settings | environment, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize(("name", "part"), [("speed", "command"), ("speed", "steps"), ("quality", "main")])
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("speed", "command"), ("speed", "steps"), ("quality", "main"), ("coldstart", "users")],
+)
 def test_a_script_leaves_tables_and_figures(name: str, part: str, logs: Path, tmp_path: Path) -> None:
     done = bench(name, tmp_path, "--data", str(logs), "--seeds", "1", "--parts", part)
     assert done.returncode == 0, done.stderr
@@ -71,7 +74,7 @@ def test_killed_devices_keep_their_promises(tmp_path: Path) -> None:
     assert figures["wrong"] == []
 
 
-@pytest.mark.parametrize("name", ["quality", "speed", "presets"])
+@pytest.mark.parametrize("name", ["quality", "speed", "presets", "coldstart"])
 def test_a_script_without_data_says_so_in_one_line(name: str, tmp_path: Path) -> None:
     done = bench(name, tmp_path)
     assert done.returncode == 1

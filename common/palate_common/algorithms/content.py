@@ -14,8 +14,8 @@ from palate_common.update import Float64
 
 CONTENT_POWER = 0.6
 """Content direction l counts with (its singular value / the largest)^this."""
-CONTENT_HALF = 15.0
-"""A history of this many items trusts its content directions half."""
+CONTENT_SCALE = 7.0
+"""A history of k items trusts its content directions (k / (k + this))^2: 0.02 after one item, half after 17."""
 NEW_ITEM_RIDGE = 0.3
 """Ridge of the map from features to item vectors, in units of its mean eigenvalue."""
 
@@ -81,7 +81,7 @@ def content_taste(histories: Interactions, popularity: Float64, content: Float64
     """Each user's taste along the content directions, as far as their history is to be trusted: [n_users, c]."""
     counts = histories.counts()[:, None]
     along = folded(histories, (popularity**fold)[:, None] * content)
-    taste: Float64 = along * (counts / (counts + CONTENT_HALF))
+    taste: Float64 = along * (counts / (counts + CONTENT_SCALE)) ** 2
     return taste
 
 
