@@ -79,9 +79,12 @@ class Interactions:
 
     def only(self, kept: npt.NDArray[np.bool_]) -> Interactions:
         """The same users; those that are not `kept`, bool [n_users], without their interactions."""
-        entries = np.repeat(kept, self.counts())
-        indptr = np.concatenate(([0], np.cumsum(self.counts() * kept))).astype(np.int64)
-        return Interactions(indptr, self.indices[entries], self.weights[entries], self.n_items)
+        return self.entries(np.repeat(kept, self.counts()))
+
+    def entries(self, kept: npt.NDArray[np.bool_]) -> Interactions:
+        """The same users with the interactions that are `kept` only, bool [nnz]."""
+        ends = np.concatenate(([0], np.cumsum(kept))).astype(np.int64)
+        return Interactions(ends[self.indptr], self.indices[kept], self.weights[kept], self.n_items)
 
     def columns(self, keep: Ints) -> Interactions:
         """Only the items in `keep`, renumbered to their position in it.
@@ -94,9 +97,7 @@ class Interactions:
         position = np.full(self.n_items, -1, np.int32)
         position[keep] = np.arange(len(keep), dtype=np.int32)
         renumbered = position[self.indices]
-        kept = renumbered >= 0
-        ends = np.concatenate(([0], np.cumsum(kept)))
-        return Interactions(ends[self.indptr].astype(np.int64), renumbered[kept], self.weights[kept], len(keep))
+        return Interactions(self.indptr, renumbered, self.weights, len(keep)).entries(renumbered >= 0)
 
     def matmul(self, table: Floats, entries: Floats | None = None) -> Floats:
         """The sum over each user's items of `entries[i] * table[item]`.

@@ -15,7 +15,8 @@ from typing import Any
 
 from palate_common.accounting import check_delta, check_epsilon, default_delta, epsilon_of, mu_of, sigma_for
 from palate_common.algorithms import PublicFacts
-from palate_common.algorithms.als import Als, AlsSettings
+from palate_common.algorithms.als import Als
+from palate_common.algorithms.als_plan import AlsSettings
 from palate_common.errors import InputError
 from palate_common.wire import packed_bytes
 

@@ -24,7 +24,7 @@ from palate_sim.splits import Heldout, Split
 USERS_AT_ONCE = 512
 CONTROLS: dict[str, tuple[str, dict[str, Any]]] = {
     "noised_popularity": ("popularity", {}),
-    "content_only": ("als", {"rounds": 1}),
+    "content_only": ("als", {"rounds": 1, "content_weight": 1.0}),
 }
 """Baselines under the same budget: all of it on popularity, alone or with item features, and no collaborative round."""
 

@@ -11,7 +11,8 @@ the popularity would show. Where no taste is visible, the scores are noised popu
 
 Public item features cost nothing: their principal directions, weighted by noised popularity, are further taste
 directions of ALL items. What the released directions already cover, at their accuracy, is taken out of them, so that
-the prior fades as the noise does. Rounds and payload stay as they are.
+the prior fades as the noise does. How much they count is put to a vote, in the last round (see `vote`): features that
+say nothing about what people like must not harm either.
 
 Sources: Hu et al. 2008 and Chien et al. 2021 (DP-ALS); Hardt and Price 2014 (noisy power method: a projection followed
 by a noised product is one step of it); Krichene et al. 2023 (adaptive item weights in the place of sampling).
@@ -24,13 +25,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
 
+from palate_common.algorithms.als_plan import AlsPlan, AlsSettings
 from palate_common.algorithms.content import content_state, content_taste
 from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update
 from palate_common.algorithms.protocol import PublicFacts, State
 from palate_common.algorithms.taste import (
     TINY,
+    Terms,
     centred,
     chance_direction,
     folded,
@@ -38,69 +40,14 @@ from palate_common.algorithms.taste import (
     signed,
     taste_weights,
 )
+from palate_common.algorithms.vote import CHOICES, ballot, elected, hide, voters
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions, row_squares, segment_sum
-from palate_common.update import BlockSpec, Float64, Layout, OuterBlock, Update
+from palate_common.update import Block, BlockSpec, DenseBlock, Float64, Layout, OuterBlock, Update
 
 PRODUCTS = "products"
 FEATURES = "features"
-
-
-class AlsSettings(BaseModel):
-    """Settings; what is None follows from the public facts (see `AlsPlan`)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    rounds: int | None = Field(default=None, ge=1, le=64)
-    """Releases in all, popularity (round 0) included."""
-    embedding_size: int | None = Field(default=None, ge=1, le=4096)
-    """d, taste directions."""
-    head_items: int | None = Field(default=None, ge=1)
-    """Most popular items that take part in rounds 1 and later."""
-    popularity_share: float | None = Field(default=None, gt=0, lt=1)
-    """Round 0's share of mu^2."""
-    popularity_only_below: float | None = Field(default=None, ge=0)
-    """Below this mu x users, all of the budget goes to round 0; 350, or 600 with features."""
-    contribution_exponent: float = Field(default=-0.15, ge=-2, le=2)
-    """w_uj ~ popularity^e: which of their items a user's norm is spent on."""
-    fold_exponent: float = Field(default=-0.3, ge=-2, le=2)
-    """An item's weight in a user's history ~ popularity^e."""
-    score_exponent: float = Field(default=0.25, ge=-2, le=2)
-    """Popularity's part in the ranking."""
-    whitening: float = Field(default=-0.3, ge=-1, le=0)
-    """The next table's directions are scaled by singular value^this."""
-
-
-class AlsPlan:
-    """Rounds, sizes and budget from public numbers only.
-
-    `signal` is mu x users: how far a count that all users share stands above noise of multiplier 1/mu.
-
-    Attributes:
-        shares: each release's share of mu^2, round 0 first.
-        embedding_size: d.
-        head_items: items in rounds 1 and later.
-    """
-
-    def __init__(self, settings: AlsSettings, facts: PublicFacts) -> None:
-        signal = float("inf") if facts.mu is None else facts.mu * facts.n_users
-        content = facts.n_features > 0
-        few = settings.popularity_only_below
-        later = 4 if signal >= 20_000 else 3
-        if settings.rounds is not None:
-            later = settings.rounds - 1
-        elif signal < ((600.0 if content else 350.0) if few is None else few):
-            later = 0
-        # Content covers the tail, so that with features the head grows more slowly.
-        wanted = 10 * np.sqrt(signal) if content else 1.2 * signal**0.75
-        head = int(np.clip(wanted, 50, facts.n_items)) if facts.n_items > 50 else facts.n_items
-        self.head_items = min(settings.head_items or head, facts.n_items)
-        size = 96 if facts.mu is None else int(np.clip(4 * np.round(0.1125 * np.sqrt(signal)), 8, 96))
-        self.embedding_size = min(settings.embedding_size or size, self.head_items)
-        first = settings.popularity_share or float(np.clip(150 / signal, 0.04, 0.5))
-        doubling = 2.0 ** np.arange(later)  # later rounds count more: the last one is the model
-        rest = (1 - first) * doubling / max(doubling.sum(), 1.0)
-        self.shares = (1.0,) if later == 0 else (first, *(float(share) for share in rest))
+VOTE = "vote"
 
 
 class Als:
@@ -110,7 +57,8 @@ class Als:
     item rows; `weight` [h], popularity relative to the head's mean; `table` [h, d], what the next round's devices sum
     over their history; `basis` [h, d], orthonormal taste directions; `strength` [d], variance of taste per item;
     `accuracy` [d], the cosine between a direction and its noise-free one; with features, `content` [n_items, c],
-    further directions, and `new_items` [m + 1, 1 + c + d], what makes item vectors of a new item's features.
+    further directions, `content_weight` [1], how much they count, and `new_items` [m + 1, 1 + c + d], what makes item
+    vectors of a new item's features.
     """
 
     name = "als"
@@ -124,7 +72,7 @@ class Als:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Round 0's share, then doubling ones."""
+        """Round 0's share, then doubling ones, or the vote's."""
         return self.plan.shares
 
     def start(self) -> State:
@@ -132,15 +80,34 @@ class Als:
         return {COUNTS: np.zeros(self.facts.n_items, np.float32), "floor": np.zeros(1, np.float32)}
 
     def layout(self, state: State, round_: int) -> Layout:
-        """Counts, then the products over the head."""
+        """Counts, then the products over the head; the vote in the last round."""
         if round_ == 0:
             return popularity_layout(self.facts.n_items)
-        return (BlockSpec(name=PRODUCTS, shape=tuple(int(n) for n in state["table"].shape), weight=1.0),)
+        blocks, share = [], self._vote_share(round_)
+        if share < 1:
+            shape = tuple(int(n) for n in state["table"].shape)
+            blocks.append(BlockSpec(name=PRODUCTS, shape=shape, weight=float(np.sqrt(1 - share))))
+        if share > 0:
+            blocks.append(BlockSpec(name=VOTE, shape=(len(CHOICES) - 1,), weight=float(np.sqrt(share))))
+        return tuple(blocks)
+
+    def _vote_share(self, round_: int) -> float:
+        """The vote's part of a round's squared norm."""
+        return self.plan.vote_share if round_ == len(self.shares) - 1 else 0.0
 
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
-        """Round 0: the items, norm 1. Later: w_u p_u' over the head, |w_u| = |p_u| = 1."""
+        """Round 0: the items, norm 1. Later: w_u p_u' over the head, |w_u| = |p_u| = 1. In the last, ballots."""
         if round_ == 0:
             return popularity_update(histories)
+        share, blocks = self._vote_share(round_), list[Block]()
+        if share < 1:
+            blocks.append(self._products(state, histories))
+        if share > 0:
+            blocks.append(DenseBlock(self._ballots(state, histories)))
+        return Update(tuple(blocks), histories.n_users)
+
+    def _products(self, state: State, histories: Interactions) -> OuterBlock:
+        """w_u p_u' over the head, |w_u| = |p_u| = 1."""
         seen = histories.columns(state["head"])
         weighted = None if (seen.weights == 1).all() else seen.weights
         users = seen.matmul(state["table"], weighted).astype(np.float64)
@@ -150,7 +117,18 @@ class Als:
             rows *= weighted
         lengths = np.sqrt(segment_sum(rows**2, seen.indptr))
         rows /= np.repeat(lengths, seen.counts())
-        return Update((OuterBlock(seen.indptr, seen.indices, rows, users, seen.n_items),), histories.n_users)
+        return OuterBlock(seen.indptr, seen.indices, rows, users, seen.n_items)
+
+    def _ballots(self, state: State, histories: Interactions) -> Float64:
+        """Each user's ballot on the weight of content; zeros of those who don't vote."""
+        ballots = np.zeros((histories.n_users, len(CHOICES) - 1))
+        rows = voters(histories, self.facts.n_users, self.facts.seed)
+        shown, hidden = hide(histories.users(rows), self.facts.seed)
+        terms = self._terms(state, shown)
+        for user, row in enumerate(rows):
+            plain, content = terms.user(user)
+            ballots[row] = ballot(plain, content, shown.user(user).indices, hidden.user(user).indices)
+        return ballots
 
     def release(
         self, state: State, round_: int, sums: Mapping[str, npt.NDArray[np.float64]], noise: Mapping[str, float]
@@ -160,14 +138,24 @@ class Als:
         if round_ == 0:
             state = self._first(sums[COUNTS], noise[COUNTS])
         else:
-            state = state | self._next(state, sums[PRODUCTS], noise[PRODUCTS])
+            if PRODUCTS in sums:
+                state = state | self._next(state, sums[PRODUCTS], noise[PRODUCTS])
+            if VOTE in sums:
+                state = state | {"content_weight": self._elected(sums[VOTE], noise[VOTE])}
         return state if features is None else state | self._with_content(state, features)
+
+    def _elected(self, total: Float64, noise: float) -> npt.NDArray[np.float32]:
+        """What the vote says of the weight of content."""
+        chosen = elected(total, noise=noise, n_users=self.facts.n_users, expected=self.plan.content_weight)
+        return np.array([chosen], np.float32)
 
     def _first(self, counts: Float64, noise: float) -> State:
         """Noised popularity, the head it shows, and random directions to start from."""
         floor = max(noise, 0.01 * float(counts.max()), TINY)
         state: State = {COUNTS: counts.astype(np.float32), "floor": np.array([floor], np.float32)}
-        if len(self.shares) == 1:
+        if self.facts.n_features:
+            state["content_weight"] = np.array([self.plan.content_weight], np.float32)
+        if not self.plan.later:
             return state
         head = np.sort(np.argsort(-counts, kind="stable")[: self.plan.head_items])
         weight = relative_popularity(counts, floor, len(head))[head]
@@ -219,19 +207,28 @@ class Als:
         counts = state[COUNTS].astype(np.float64)
         if "basis" not in state and "content" not in state:
             return np.broadcast_to(counts, (histories.n_users, histories.n_items))
-        popularity, exponent = self._popularity(state), self.settings.score_exponent
+        return self._terms(state, histories).scores()
+
+    def _terms(self, state: State, histories: Interactions) -> Terms:
+        """What the histories' scores are made of."""
+        counts, popularity = state[COUNTS].astype(np.float64), self._popularity(state)
+        lift = popularity**self.settings.score_exponent
         base, level = self._base(state, histories, popularity)
         # The last term only orders items that share the floor.
-        scores: Float64 = level * (base + 1e-9 * counts / max(float(np.abs(counts).max()), TINY))
+        base += 1e-9 * counts / max(float(np.abs(counts).max()), TINY)
+        content, weight = np.zeros((histories.n_items, 0)), 0.0
+        taste, head, basis = np.zeros((histories.n_users, 0)), np.zeros(0, np.int32), np.zeros((0, 0))
+        likes = taste
         if "basis" in state:
-            head = state["head"]
-            taste = self._taste(state, histories)
-            scores[:, head] += (taste @ state["basis"].astype(np.float64).T) * popularity[head] ** exponent
+            head, taste = state["head"], self._taste(state, histories)
+            basis = lift[head, None] * state["basis"].astype(np.float64)
         if "content" in state:
-            content = state["content"].astype(np.float64)
-            taste = content_taste(histories, popularity, content, self.settings.fold_exponent)
-            scores += (taste @ content.T) * popularity**exponent
-        return scores
+            weight = float(state["content_weight"][0])
+            likes = content_taste(
+                histories, popularity, state["content"].astype(np.float64), self.settings.fold_exponent
+            )
+            content = lift[:, None] * state["content"].astype(np.float64)
+        return Terms(base, level, head, basis, taste, content, likes, weight)
 
     def new_item_scores(
         self, state: State, histories: Interactions, features: npt.NDArray[np.floating[Any]]
@@ -259,7 +256,7 @@ class Als:
         scores: Float64 = level * expected ** (self.settings.score_exponent + 1 + fold) / norm
         lift = expected ** (1 + fold + self.settings.score_exponent)
         taste = content_taste(histories, popularity, content, fold)
-        scores += (taste @ vectors[:, 1 : 1 + content.shape[1]].T) * lift
+        scores += float(state["content_weight"][0]) * (taste @ vectors[:, 1 : 1 + content.shape[1]].T) * lift
         if "basis" in state:
             scores += (self._taste(state, histories) @ vectors[:, 1 + content.shape[1] :].T) * lift
         return scores

@@ -1,0 +1,167 @@
+"""The vote on public features: what a ballot says, what it can't do, and what a run makes of the ballots."""
+
+import math
+
+import numpy as np
+import pytest
+
+from palate_common.algorithms import PublicFacts, State, make_algorithm
+from palate_common.algorithms.als import VOTE, Als
+from palate_common.algorithms.vote import CHOICES, ballot, elected, hide, thinning, voters
+from palate_common.clipping import clip
+from palate_common.interactions import Interactions
+from palate_common.update import BlockSpec, DenseBlock, OuterBlock, Update, split_vector
+
+GRID = 2**20
+N_USERS, N_ITEMS, GENRES = 400, 120, 4
+
+
+def genre_lovers() -> Interactions:
+    """Everybody likes one genre; item i is of genre i % 4. The first user has nothing, the second one item."""
+    rng = np.random.default_rng(4)
+    sizes = rng.integers(8, 17, N_USERS)
+    sizes[:2] = 0, 1
+    weight = 1 / np.arange(2, N_ITEMS + 2)
+    items = []
+    for user, size in enumerate(sizes):
+        odds = weight * np.where(np.arange(N_ITEMS) % GENRES == user % GENRES, 40, 1)
+        items.append(rng.choice(N_ITEMS, size, replace=False, p=odds / odds.sum()))
+    owners = np.repeat(np.arange(N_USERS), sizes)
+    return Interactions.from_pairs(owners, np.concatenate(items), n_users=N_USERS, n_items=N_ITEMS)
+
+
+HISTORIES = genre_lovers()
+FEATURES = np.eye(GENRES, dtype=np.float32)[np.arange(N_ITEMS) % GENRES]
+MISLEADING = FEATURES[np.random.default_rng(3).permutation(N_ITEMS)]
+
+
+def made(mu: float | None, **settings: object) -> Als:
+    facts = PublicFacts(n_users=N_USERS, n_items=N_ITEMS, n_features=GENRES, mu=mu, seed=2)
+    algorithm = make_algorithm("als", settings, facts)
+    assert isinstance(algorithm, Als)
+    return algorithm
+
+
+def before_the_vote(algorithm: Als, features: np.ndarray) -> State:
+    """The public state that the last round's devices get, without noise in the sums."""
+    state = algorithm.start()
+    for round_ in range(len(algorithm.shares) - 1):
+        state = after(algorithm, state, round_, features)
+    return state
+
+
+def after(algorithm: Als, state: State, round_: int, features: np.ndarray) -> State:
+    """The state after a round without noise."""
+    layout = algorithm.layout(state, round_)
+    clipped = clip(algorithm.contribute(state, round_, HISTORIES), layout, clip_norm=1.0, grid=GRID)
+    sums = {
+        spec.name: block / (GRID * spec.weight)
+        for spec, block in zip(layout, split_vector(clipped.total(), layout).values(), strict=True)
+    }
+    return algorithm.release(state | {"features": features}, round_, sums, dict.fromkeys(sums, 0.0))
+
+
+ALONE, BESIDE = 0.5, 2.0
+"""mu at which the vote has a round of its own, and at which it goes beside the products."""
+
+
+@pytest.mark.parametrize(("features", "weights"), [(FEATURES, CHOICES[2:]), (MISLEADING, CHOICES[:2])])
+@pytest.mark.parametrize("mu", [ALONE, BESIDE])
+def test_the_vote_follows_what_people_do(mu: float, features: np.ndarray, weights: np.ndarray) -> None:
+    algorithm = made(mu)
+    state = before_the_vote(algorithm, features)
+    assert state["content_weight"] == (0.5 if mu == ALONE else 1.0)
+    state = after(algorithm, state, len(algorithm.shares) - 1, features)
+    assert state["content_weight"][0] in weights
+
+
+@pytest.mark.parametrize(("mu", "blocks"), [(ALONE, ["vote"]), (BESIDE, ["products", "vote"])])
+def test_the_last_round_votes_within_norm_one(mu: float, blocks: list[str]) -> None:
+    algorithm = made(mu)
+    state, last = before_the_vote(algorithm, FEATURES), len(algorithm.shares) - 1
+    layout = algorithm.layout(state, last)
+    assert [spec.name for spec in layout] == blocks
+    assert math.isclose(sum(spec.weight**2 for spec in layout), 1)
+    assert all(VOTE not in (spec.name for spec in algorithm.layout(state, round_)) for round_ in range(last))
+    update = algorithm.contribute(state, last, HISTORIES)
+    loose = clip(update, layout, clip_norm=1e6, grid=2**26)  # so coarse a clip that nothing is cut
+    lengths = [math.hypot(*loose.vector(user).tolist()) * 1e6 / 2**26 for user in range(N_USERS)]
+    assert max(lengths) <= 1.01
+    ballots = update.blocks[-1]
+    assert isinstance(ballots, DenseBlock)
+    assert 0.5 < np.linalg.norm(ballots.values, axis=1).max() <= 1 + 1e-12
+    assert not ballots.values[:2].any()  # without an item to hide and one to show there's nothing to say
+
+
+@pytest.mark.parametrize("mu", [ALONE, BESIDE])
+def test_one_user_votes_the_same_bits_in_every_batch_and_sends_grid_steps_at_most(mu: float) -> None:
+    algorithm = made(mu)
+    state, last = before_the_vote(algorithm, FEATURES), len(algorithm.shares) - 1
+    layout = algorithm.layout(state, last)
+    together = clip(algorithm.contribute(state, last, HISTORIES), layout, clip_norm=1.0, grid=GRID)
+    for user in range(0, N_USERS, 3):
+        mine = HISTORIES.users(np.array([user]))
+        alone = clip(algorithm.contribute(state, last, mine), layout, clip_norm=1.0, grid=GRID).vector(0)
+        assert np.array_equal(alone, together.vector(user))
+        assert sum(int(step) ** 2 for step in alone) <= GRID**2  # whole numbers of any size: exact
+
+
+def test_a_ballot_that_lies_about_its_length_is_clipped_with_the_products() -> None:
+    """Both blocks together have the norm of one contribution, whatever a modified app puts into them."""
+    layout = (BlockSpec(name="products", shape=(3, 2), weight=math.sqrt(0.98)),)
+    layout += (BlockSpec(name="vote", shape=(3,), weight=math.sqrt(0.02)),)
+    columns = OuterBlock(np.array([0, 1]), np.array([2], np.int32), np.array([1.0]), np.array([[0.6, 0.8]]), 3)
+    for size in (1.0, 1e3, 1e9):
+        update = Update((columns, DenseBlock(np.array([[size, -size, size]]))), 1)
+        steps = clip(update, layout, clip_norm=1.0, grid=GRID).vector(0)
+        assert sum(int(step) ** 2 for step in steps) <= GRID**2
+
+
+def test_a_set_weight_without_a_vote_stays() -> None:
+    algorithm = made(BESIDE, content_weight=0.3, vote_share=0.0)
+    state, last = before_the_vote(algorithm, FEATURES), len(algorithm.shares) - 1
+    assert [spec.name for spec in algorithm.layout(state, last)] == ["products"]
+    assert after(algorithm, state, last, FEATURES)["content_weight"] == np.float32(0.3)
+
+
+def test_without_features_nobody_votes() -> None:
+    algorithm = make_algorithm("als", {}, PublicFacts(n_users=N_USERS, n_items=N_ITEMS, mu=ALONE))
+    assert algorithm.shares == (1.0,)
+
+
+def test_very_few_users_are_not_asked() -> None:
+    assert made(50 / N_USERS).shares == (1.0,)
+    assert len(made(120 / N_USERS).shares) == 2
+
+
+def test_half_of_each_history_is_hidden() -> None:
+    shown, hidden = hide(HISTORIES, 2)
+    assert (hidden.counts() == HISTORIES.counts() // 2).all()
+    for user in range(0, N_USERS, 37):
+        both = np.concatenate([shown.user(user).indices, hidden.user(user).indices])
+        assert sorted(both) == HISTORIES.user(user).indices.tolist()
+
+
+def test_a_ballot_counts_hidden_items_among_the_first_twenty() -> None:
+    plain, content = -np.arange(40.0), np.zeros(40)
+    content[30] = 1e3
+    found = ballot(plain, content, np.array([0], np.int32), np.array([30, 39], np.int32))
+    assert np.allclose(found, 1 / math.sqrt(3))  # half of two, at each weight; 8 times that is cut to norm 1
+    lost = ballot(plain, content, np.array([0], np.int32), np.array([20], np.int32))
+    assert np.allclose(lost, -1 / math.sqrt(3))  # pushed from place 20 to 21
+
+
+def test_the_expected_weight_wins_unless_the_ballots_stand_out_of_the_noise() -> None:
+    total = np.array([0.0, 0.0, 40.0])
+    assert elected(total, noise=0.0, n_users=400, expected=0.5) == 1.0
+    assert elected(total, noise=200.0, n_users=400, expected=0.5) == 0.5
+    assert elected(-np.array([10.0, 20.0, 40.0]), noise=1.0, n_users=400, expected=1.0) == 0.0
+
+
+def test_where_many_take_part_some_vote() -> None:
+    n_users = 40_000
+    assert thinning(n_users) == 9
+    share = len(voters(HISTORIES, n_users, 2)) / N_USERS
+    assert 0.04 < share < 0.25
+    alone = [len(voters(HISTORIES.user(user), n_users, 2)) for user in range(N_USERS)]
+    assert np.flatnonzero(alone).tolist() == voters(HISTORIES, n_users, 2).tolist()
