@@ -16,6 +16,7 @@ import numpy as np
 
 from palate_common.algorithms import State
 from palate_common.interactions import Interactions
+from palate_common.model import GlobalModel
 from palate_sim.config import load_config
 from palate_sim.evaluation import Scorer
 from palate_sim.experiment import start
@@ -107,12 +108,13 @@ def rehearsed(
     algorithm: str = "als",
     population: int = 1,
     inputs: State | None = None,
-) -> Scorer:
+    settings: Mapping[str, Any] | None = None,
+) -> GlobalModel:
     """A model of a rehearsal: seeded noise, no ledger; without item features unless `inputs` has them."""
     return rehearse(
         train,
         algorithm=algorithm,
-        settings={},
+        settings=settings or {},
         epsilon=epsilon,
         delta=DELTA,
         population=population,

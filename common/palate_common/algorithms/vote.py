@@ -22,7 +22,7 @@ GAIN = 8.0
 """A ballot is the difference in recall times this, cut to norm 1: few users see a difference as large as 1/8."""
 SPREAD = 0.1
 """Standard deviation of one user's differences, about: what the users themselves leave uncertain."""
-DOUBT = 1.0
+DOUBT = 1.5
 """A weight further from the expected one by 1 must be better by this many standard errors."""
 VOTERS = 4096
 """About so many users vote at most, chosen by a hash of their items: more would say the same."""

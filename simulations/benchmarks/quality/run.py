@@ -29,6 +29,7 @@ from benchmarks.measure import (
     some_users,
 )
 from benchmarks.sheet import Part, Table, cell, main, mean_error
+from palate_common.algorithms import State
 from palate_sim.preparation import Prepared
 
 EPSILONS = (0.5, 1.0, 2.0, 5.0, 10.0, None)
@@ -40,6 +41,8 @@ SHOWN_BESIDE = ("ratio of means (single seeds)", "bar", "Palate, no privacy", "E
 HARM_SIZES = ((ML_1M, (300, 600, 1000, 3000)), (RETAIL, (300, 600, 1000, 3000)), (TWEETINGS, (300, 600, 1000, 3000)))
 HARM_SIZES += ((DESKDROP, (300, 600)), (ML_SMALL, (300,)), (JOURNEY, (300, 600, 1000)))
 HARM_EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
+CONTROL_CASES = ((ML_1M, (1.0, 5.0, 10.0)), (TWEETINGS, (1.0, 5.0)), (ML_SMALL, (5.0,)), (JOURNEY, (1.0, 5.0)))
+UNGUARDED = {"content_weight": 1.0, "vote_share": 0.0}
 FACTORS = (1, 10, 100)
 PROJECTED = ((ML_1M, (0.5, 1.0, 2.0, 5.0, 10.0)), (ML_SMALL, (1.0, 5.0)))
 PROTOCOL = f"split strong, delta {DELTA:g}, unit user, adjacency zero-out"
@@ -166,10 +169,43 @@ def no_harm(data: Path, seeds: int) -> Part:
     note = (
         f"Mean {np.mean(ratios):.3f}, minimum {min(ratios):.3f} of {len(ratios)} settings. Rehearsals (the path's own "
         "functions, seeded noise, no ledger), training users drawn at random, paired seeds; the test users stay. A "
-        "ratio of means. Below mu x users = 350, or 600 with item features, no collaborative round is run."
+        "ratio of means. Below mu x users = 350 no collaborative round is run."
     )
     header = ("log", "training users", *(f"eps {epsilon:g}" for epsilon in HARM_EPSILONS))
     return figures, [Table("Do no harm: Palate over noised popularity at the same eps", header, rows, note)]
+
+
+def useless_features(data: Path, seeds: int) -> Part:
+    """The control of the vote: features of the wrong items, beside the right ones and none. Rehearsals."""
+    figures, rows = [], []
+    for set_, epsilons in CONTROL_CASES:
+        sets = [prepared_of(set_, data, seed) for seed in range(seeds)]
+        for epsilon in epsilons:
+            found: dict[str, list[float]] = defaultdict(list)
+            for seed, prepared in enumerate(sets):
+                split, own = prepared.split, prepared.inputs
+                order = np.random.default_rng([seed, 9]).permutation(split.train.n_items)
+                wrong: State = {name: array[order] for name, array in own.items()}
+                cases: tuple[tuple[str, State, dict[str, float]], ...] = (
+                    ("own", own, {}),
+                    ("none", {}, {}),
+                    ("shuffled", wrong, {}),
+                    ("shuffled, no vote", wrong, UNGUARDED),
+                )
+                for name, inputs, settings in cases:
+                    model = rehearsed(split.train, epsilon=epsilon, seed=seed, inputs=inputs, settings=settings)
+                    found[name].append(quality(model, split.test, split, seed))
+            figures.append({"set": set_.label, "epsilon": epsilon, **found})
+            ratio = float(np.mean(found["shuffled"]) / np.mean(found["none"]))
+            rows.append((set_.label, f"{epsilon:g}", *(cell(values) for values in found.values()), f"{ratio:.3f}"))
+    table = Table(
+        f"Useless features: {METRIC} with features of the wrong items",
+        ("log", "eps", "own features", "no features", "shuffled", "shuffled, no vote", "shuffled over none"),
+        rows,
+        "Rehearsals, paired seeds. Shuffled: each item has another item's features, drawn anew for each seed. No vote: "
+        "`content_weight` 1 and `vote_share` 0.",
+    )
+    return figures, [table]
 
 
 def projected(sets: Sequence[Prepared], epsilon: float | None, factor: int) -> list[float]:
@@ -211,6 +247,7 @@ PARTS: dict[str, Callable[[Path, int], Part]] = {
     "main": main_bars,
     "sets": other_sets,
     "harm": no_harm,
+    "useless": useless_features,
     "projection": projection,
 }
 
