@@ -106,7 +106,10 @@ def _check_negatives(cut: Split) -> None:
     for heldout in (cut.validation, cut.test):
         if cut.sampled_negatives is None or heldout is None:
             continue
-        left = len(cut.items) - int((heldout.foldin.counts() + heldout.target.counts()).max())
+        taken = heldout.foldin.counts() + heldout.target.counts()
+        if heldout.withheld is not None:
+            taken = taken + heldout.withheld.counts()
+        left = len(cut.items) - int(taken.max())
         if left < cut.sampled_negatives:
             raise InputError(
                 f"`split` {cut.name} must have {cut.sampled_negatives} items that a user doesn't have, got {left} for "

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -209,6 +209,12 @@ def _last(pairs: Pairs, rng: np.random.Generator) -> _Cut:
     return _Cut(~(test | validation), validation, test, ~(test | validation), (note,))
 
 
+def _heldout_excluded(pairs: Pairs, rng: np.random.Generator) -> _Cut:
+    """By each user's own time, with the other held-out item never ranked beside the one that is asked."""
+    cut = _last(pairs, rng)
+    return replace(cut, withheld=cut.validation | cut.test)
+
+
 def _temporal(pairs: Pairs, rng: np.random.Generator) -> _Cut:
     """By global time: the first 80 % of pairs train, the next 10 % validate, the last 10 % test."""
     known = ~np.isnan(pairs.times)
@@ -244,7 +250,7 @@ SPLITS: dict[str, Callable[[Pairs, np.random.Generator], _Cut]] = {
     "leave-last-out": _last,
     "temporal": _temporal,
     "random": _random,
-    "loo-heldout-excluded": _last,
+    "loo-heldout-excluded": _heldout_excluded,
     "user-cold-1": _user_cold(1),
     "user-cold-3": _user_cold(3),
     "user-cold-10": _user_cold(10),
@@ -276,7 +282,7 @@ def _heldout(pairs: Pairs, cut: _Cut, target: Mask, role: str, skipped: dict[str
         return None
     groups = {column: tuple(values[row] for row in rows) for column, values in pairs.groups.items()}
     users = tuple(pairs.users[row] for row in rows)
-    withheld = None if cut.withheld is None else _batch(pairs, cut.withheld, rows)
+    withheld = None if cut.withheld is None else _batch(pairs, cut.withheld & ~target, rows)
     return Heldout(_batch(pairs, cut.foldin, rows), _batch(pairs, target, rows), users, groups, withheld)
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "simulations" / "benchmarks"
-LOGS = ("ml-1m", "online-retail", "movietweetings-100k", "deskdrop")
+LOGS = ("ml-1m", "ml-100k", "online-retail", "movietweetings-100k", "deskdrop")
 
 
 @pytest.fixture(scope="session")
@@ -26,9 +26,13 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for user in range(60)
         for time, item in enumerate(rng.permutation(20)[:15] + 20 * (user % 2))
     ]
+    # One log has items enough to sample 99 that a user doesn't have.
+    rare = [(f"u{user}", f"rare {user} {number}", 3, "VIEW", 0) for user in range(60) for number in range(2)]
     for name in LOGS:
         (home / name).mkdir()
-        frame = pd.DataFrame(rows, columns=["user", "item", "rating", "event", "timestamp"])
+        frame = pd.DataFrame(
+            rows + rare * (name == "ml-100k"), columns=["user", "item", "rating", "event", "timestamp"]
+        )
         frame.to_csv(home / name / "interactions.csv.gz", index=False)
     return home
 
@@ -44,7 +48,7 @@ def bench(name: str, out: Path, *options: str, **environment: str) -> subprocess
 
 @pytest.mark.parametrize(
     ("name", "part"),
-    [("speed", "command"), ("speed", "steps"), ("quality", "main"), ("coldstart", "users")],
+    [("speed", "command"), ("speed", "steps"), ("quality", "main"), ("coldstart", "users"), ("protocols", "ml-100k")],
 )
 def test_a_script_leaves_tables_and_figures(name: str, part: str, logs: Path, tmp_path: Path) -> None:
     done = bench(name, tmp_path, "--data", str(logs), "--seeds", "1", "--parts", part)

@@ -201,6 +201,19 @@ def test_the_published_protocol_is_marked_and_cuts_like_leave_last_out() -> None
     assert (plain.sampled_negatives, plain.negatives_exclude_heldout) == (None, False)
 
 
+def test_the_published_protocol_ranks_no_other_held_out_item() -> None:
+    cut = split(dense_log(), "loo-heldout-excluded", seed=4)
+    assert cut.validation is not None
+    asked = [
+        dict(zip(part.users, (set(part.target.user(u).indices) for u in range(len(part.users))), strict=True))
+        for part in (cut.validation, cut.test)
+    ]
+    for part, other in ((cut.validation, asked[1]), (cut.test, asked[0])):
+        assert part.withheld is not None
+        for row, user in enumerate(part.users):
+            assert set(part.withheld.user(row).indices) == other.get(user, set())
+
+
 def test_weights_and_groups_go_along() -> None:
     frame = pd.DataFrame(
         {"user": [u for u in range(30) for _ in range(5)], "item": list(range(5)) * 30, "event": "buy"}

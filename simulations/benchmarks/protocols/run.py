@@ -1,0 +1,116 @@
+"""Two protocols, the same models: leave-one-out with 99 sampled items as published, and with a full ranking.
+
+PALATE_BENCH_DATA=PATH python simulations/benchmarks/protocols/run.py
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.measure import DELTA, ML_1M, DataSet, prepared_of, rehearsed
+from benchmarks.protocols.private_scores import TrainerSettings, trained
+from benchmarks.sheet import Part, Table, cell, main
+from palate_common.interactions import Interactions
+from palate_sim.baselines import fit_baselines
+from palate_sim.evaluation import Scorer
+from palate_sim.judging import judge
+from palate_sim.splits import Split
+
+ML_100K = DataSet("MovieLens 100K", "ml-100k")
+EPSILON = 5.0
+SAMPLED, FULL = "loo-heldout-excluded", "leave-last-out"
+METRICS = {SAMPLED: ("hr@10[99 negatives]", "ndcg@10[99 negatives]"), FULL: ("hr@10", "ndcg@10")}
+EXCLUDED = "private scores, held-out items never a training negative"
+INCLUDED = "private scores, training items never a training negative"
+SETTINGS = TrainerSettings()
+PROTOCOL = f"Palate: eps {EPSILON:g}, delta {DELTA:g}, unit user, adjacency zero-out, rehearsals; others not private"
+
+Found = dict[str, float]
+
+
+def judged(scorer: Scorer, split: Split, seed: int, validation: bool = False) -> Found:
+    """Both metrics of a split's protocol."""
+    heldout = split.validation if validation and split.validation is not None else split.test
+    evaluation = judge(scorer, heldout, split, ks=(10,), seed=seed)
+    return {metric: evaluation.mean(metric) for metric in METRICS[split.name]}
+
+
+def held_out(split: Split) -> Interactions:
+    """Each training user's validation and test items."""
+    place = {user: row for row, user in enumerate(split.train_users)}
+    parts = [part for part in (split.validation, split.test) if part is not None]
+    owners = [np.array([place[user] for user in part.users])[part.target.owners()] for part in parts]
+    items = np.concatenate([part.target.indices for part in parts])
+    return Interactions.from_pairs(
+        np.concatenate(owners), items, n_users=split.train.n_users, n_items=split.train.n_items
+    )
+
+
+def private_scores(splits: Mapping[str, Split], never_negative: Interactions, seed: int) -> Found:
+    """Test figures at the round that each protocol's validation items choose by HR@10."""
+    best: dict[str, float] = {}
+    found: Found = {}
+    for round_, model in trained(splits[SAMPLED].train, never_negative, SETTINGS, seed):
+        for name, split in splits.items():
+            reached = judged(model, split, seed, validation=True)[METRICS[name][0]]
+            if reached >= best.get(name, 0.0):
+                best[name] = reached
+                found |= judged(model, split, seed) | {f"round, {name}": float(round_)}
+    return found
+
+
+def measured(set_: DataSet, data: Path, seed: int) -> dict[str, Found]:
+    """Every model's figures under both protocols on one cut."""
+    prepared = prepared_of(set_, data, seed, **{"split.name": FULL})
+    splits = {SAMPLED: prepared_of(set_, data, seed, **{"split.name": SAMPLED}).split, FULL: prepared.split}
+    train = prepared.split.train
+    nobody = Interactions.from_pairs([], [], n_users=train.n_users, n_items=train.n_items)
+    models: dict[str, Scorer] = {
+        "popularity": fit_baselines(["popularity"], prepared.split, seed=seed)["popularity"],
+        "iALS": fit_baselines(["ials"], prepared.split, seed=seed, tune=True)["ials"],
+        "EASE": fit_baselines(["ease"], prepared.split, seed=seed, tune=True)["ease"],
+        f"Palate, eps {EPSILON:g}": rehearsed(train, epsilon=EPSILON, seed=seed, inputs=prepared.inputs),
+        "Palate, no privacy": rehearsed(train, epsilon=None, seed=seed, inputs=prepared.inputs),
+    }
+    found = {EXCLUDED: private_scores(splits, held_out(prepared.split), seed)}
+    found[INCLUDED] = private_scores(splits, nobody, seed)
+    for name, model in models.items():
+        found[name] = judged(model, splits[SAMPLED], seed) | judged(model, splits[FULL], seed)
+    return found
+
+
+def both(set_: DataSet, most: int, data: Path, seeds: int) -> Part:
+    """One log, at most so many seeds."""
+    figures, values = [], defaultdict(list)
+    for seed in range(min(seeds, most)):
+        found = measured(set_, data, seed)
+        figures.append({"set": set_.label, "seed": seed, **found})
+        for name, metrics in found.items():
+            for metric, value in metrics.items():
+                values[name, metric].append(value)
+    shown = [metric for metrics in METRICS.values() for metric in metrics]
+    names = dict.fromkeys(name for name, _ in values)
+    table = Table(
+        f"{set_.label}: one cut, two protocols",
+        ("model", *(f"{metric.split('[')[0]}, {'99 sampled' if '[' in metric else 'all items'}" for metric in shown)),
+        [(name, *(cell(values[name, metric]) for metric in shown)) for name in names],
+        f"Seeds 0 to {min(seeds, most) - 1}. Each user's last item is asked, and the one before chooses the round and "
+        "the settings of iALS and EASE. 99 sampled: beside the asked item 99 that the user has nowhere, drawn once a "
+        "seed. All items: every item that is not the user's training part.",
+    )
+    return figures, [table]
+
+
+PARTS: dict[str, Callable[[Path, int], Part]] = {
+    "ml-100k": partial(both, ML_100K, 3),
+    "ml-1m": partial(both, ML_1M, 1),
+}
+
+
+if __name__ == "__main__":
+    main(__doc__, PARTS, Path(__file__).parent, seeds=3, protocol=PROTOCOL)
