@@ -76,7 +76,7 @@ class FeaturesConfig(_Section):
     """Public facts about items as a prior that costs no privacy."""
 
     source: str = "auto"
-    """auto (genres and decades where the data has them), text (words of titles too), none, or a CSV file."""
+    """auto (genres and decades where the data has them), text (words of titles too), minilm, none, or a CSV file."""
 
 
 class FiltersConfig(_Section):

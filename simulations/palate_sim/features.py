@@ -25,7 +25,7 @@ from palate_common.algorithms.als import FEATURES
 from palate_common.errors import InputError
 
 COMPONENTS = 64
-SOURCES = ("auto", "none", "text")
+SOURCES = ("auto", "none", "text", "minilm")
 YEAR = re.compile(r"\((\d{4})\)\s*$")
 Matrix = npt.NDArray[np.float32]
 
@@ -42,7 +42,8 @@ def item_features(catalogue: pd.DataFrame | None, items: Sequence[str], source: 
     Args:
         catalogue: item_id, title, genres (separated by "|"); an item it lacks has no features.
         items: item ids in row order.
-        source: "auto": genres and decades; "text": words of titles too, by TF-IDF; "none"; or
+        source: "auto": genres and decades; "text": words of titles too, by TF-IDF; "minilm":
+            titles and genres as sentences too, by a small language model; "none"; or
             the path of a CSV file with item_id and numeric columns, say embeddings of images, audio or text.
 
     Raises:
@@ -61,6 +62,11 @@ def item_features(catalogue: pd.DataFrame | None, items: Sequence[str], source: 
     matrix = _one_hot([list(_tokens(t, g)) for t, g in zip(titles, genres, strict=True)])
     if source == "text":
         matrix = np.concatenate([matrix, _words(titles)], axis=1)
+    elif source == "minilm":
+        from palate_sim.minilm import embed
+
+        sentences = [f"{YEAR.sub('', t).strip()}, {g.replace('|', ', ')}" for t, g in zip(titles, genres, strict=True)]
+        matrix = np.concatenate([matrix, embed(sentences)], axis=1)
     return components(matrix)
 
 

@@ -45,9 +45,7 @@ def simulate(
     ] = None,
     masks: Annotated[
         str | None,
-        typer.Option(
-            metavar="on|off", help="With distributed: secure aggregation, or in the clear."
-        ),
+        typer.Option(metavar="on|off", help="With distributed: secure aggregation, or in the clear."),
     ] = None,
     noise: Annotated[
         str | None,
