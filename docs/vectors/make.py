@@ -26,6 +26,13 @@ from palate_common.log import Log
 from palate_common.merkle import Checkpoint, MerkleTree
 from palate_common.model import GlobalModel, ModelHeader, catalogue_hash
 from palate_common.plan import PLAN_TAG, Charge, DpMode, Noise, RoundPlan, sign_plan
+from palate_common.secagg.agreement import KeyPair, agree, seal
+from palate_common.secagg.directory import Directory
+from palate_common.secagg.graph import Ring
+from palate_common.secagg.masking import Masker
+from palate_common.secagg.packing import pack, residue_type
+from palate_common.secagg.shamir import combine
+from palate_common.secagg.terms import graph_terms
 from palate_common.signing import SigningKey
 from palate_common.update import DUMMIES, BlockSpec, DenseBlock, OuterBlock, Update, layout_size
 from palate_common.wire import REFUSED, ContributionHeader, dtype_for, encode
@@ -203,12 +210,110 @@ def _raw(update: Update, user: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.concatenate(parts)
 
 
+def secagg() -> dict[str, Any]:
+    """The primitives of secure aggregation, each by itself."""
+    return {
+        "agreement": _agreement(),
+        "masks": [_mask(bits) for bits in (20, 32, 40)],
+        "packing": [_packed(bits) for bits in (1, 7, 20, 32, 33, 64)],
+        "shamir": [_shared(total) for total in (5, 255, 256, 1000)],
+        "rings": [_ring(n) for n in (3, 10, 40)],
+        "terms": [
+            _terms(n, corrupt, dropped)
+            for n, corrupt, dropped in ((3, 0, 0), (100, 10, 20), (300, 30, 30), (1000, 100, 100), (10_000, 1000, 500))
+        ],
+        "directory": _directory(),
+    }
+
+
+def _terms(n: int, corrupt: int, dropped: int) -> dict[str, Any]:
+    """The terms of one cohort, without the bounds: those are no part of the agreement."""
+    found = graph_terms(n, corrupt=corrupt, dropped=dropped)
+    return {
+        "n": n,
+        "corrupt": corrupt,
+        "dropped": dropped,
+        "complete": found.complete,
+        "neighbours": found.neighbours,
+        "threshold": found.threshold,
+        "window_corrupt": found.window_corrupt,
+    }
+
+
+def _agreement() -> dict[str, Any]:
+    """Two key pairs, what they agree on, a sealed message, and keys that must be refused."""
+    own, other = KeyPair.from_private(SECRET), KeyPair.from_private(SECRET[::-1])
+    agreed = agree(own, other.public, info=b"role")
+    field = 2**255 - 19
+    low = (0, 1, 325606250916557431795983626356110631294008115727848805560023387167927233504)
+    low += (39382357235489614581723060781553021112529911719440698176882885853963445705823, field - 1)
+    return {
+        "private_keys": [SECRET.hex(), SECRET[::-1].hex()],
+        "public_keys": [own.public.hex(), other.public.hex()],
+        "info_hex": b"role".hex(),
+        "agreed": agreed.hex(),
+        "sealing_key": agreed[:32].hex(),
+        "aad_hex": b"one to two".hex(),
+        "plaintext_hex": SECRET.hex(),
+        "sealed_hex": seal(agreed[:32], SECRET, aad=b"one to two").hex(),
+        "low_order": [point.to_bytes(32, "little").hex() for point in low],
+        "not_reduced": [point.to_bytes(32, "little").hex() for point in (field, field + 9, 2**255 + 9)],
+    }
+
+
+def _mask(bits: int) -> dict[str, Any]:
+    """A total before and after a mask."""
+    masker = Masker(6, bits)
+    start = np.arange(6, dtype=masker.dtype) * masker.dtype.type(1_000_003)
+    total = start.copy()
+    masker.add(total, SECRET)
+    modulus = 2**bits
+    return {
+        "key": SECRET.hex(),
+        "bits": bits,
+        "values": start.tolist(),
+        "added": [int(value) % modulus for value in total],
+    }
+
+
+def _packed(bits: int) -> dict[str, Any]:
+    """Residues and their bytes."""
+    values = [(3**place * 7 + place) % 2**bits for place in range(9)]
+    return {"bits": bits, "values": values, "packed_hex": pack(np.array(values, residue_type(bits)), bits).hex()}
+
+
+def _shared(total: int) -> dict[str, Any]:
+    """Shares, and the secret that they are of: any bytes are shares of something."""
+    indices = [1, total // 2, total]
+    shares = [bytes((17 * index + 31 * place) % 256 for place in range(4)) for index in indices]
+    secret = combine(indices, np.frombuffer(b"".join(shares), np.uint8).reshape(3, 4), total=total)
+    return {"total": total, "indices": indices, "shares": [share.hex() for share in shares], "secret": secret.hex()}
+
+
+def _ring(n: int) -> dict[str, Any]:
+    """A ring, and one member's neighbours."""
+    ring = Ring.from_seed(SECRET, n)
+    return {
+        "seed": SECRET.hex(),
+        "n": n,
+        "order": ring.order.tolist(),
+        "neighbours_of_0": ring.neighbours(0, 2).tolist(),
+    }
+
+
+def _directory() -> dict[str, Any]:
+    """Pinned identities."""
+    directory = Directory((test_key().public, "ab" * 32))
+    return {"file": directory.to_json().decode(), "hash": directory.hash}
+
+
 VECTORS: dict[str, Callable[[], dict[str, Any]]] = {
     "canonical.json": canonical,
     "signature.json": signature,
     "merkle.json": merkle,
     "plan.json": plan,
     "contribution.json": contribution,
+    "secagg.json": secagg,
 }
 
 

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import importlib.util
 import json
 import math
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from palate_common.canonical import canonical_json, read_canonical
 from palate_common.errors import IntegrityError
 from palate_common.merkle import Checkpoint, verify_consistency, verify_inclusion
 from palate_common.plan import open_plan
+from palate_common.secagg.agreement import KeyPair, agree
 from palate_common.wire import decode
 
 FOLDER = Path(__file__).parents[2] / "docs" / "vectors"
-FILES = ("canonical.json", "signature.json", "merkle.json", "plan.json", "contribution.json")
+FILES = ("canonical.json", "signature.json", "merkle.json", "plan.json", "contribution.json", "secagg.json")
 
 
 def vectors(name: str) -> Any:
@@ -149,3 +157,120 @@ def test_contributions_by_hand() -> None:
             norm = max(case["clip_norm"], math.hypot(*scaled))
             assert all(abs(q) <= abs(v) / norm * case["grid"] for q, v in zip(integers, scaled, strict=True))
         assert decode(data, grid=case["grid"]).total.tolist() == steps
+
+
+def times(a: int, b: int, polynomial: int) -> int:
+    """The product in GF(2^8) or GF(2^16), by the book."""
+    product = 0
+    while b:
+        product ^= a if b & 1 else 0
+        a, b = a << 1, b >> 1
+        if a.bit_length() == polynomial.bit_length():
+            a ^= polynomial
+    return product
+
+
+def over(a: int, b: int, polynomial: int) -> int:
+    """a / b: b to the power of the field's order less two is its inverse."""
+    power = 1
+    for bit in f"{2 ** (polynomial.bit_length() - 1) - 2:b}":
+        power = times(power, power, polynomial)
+        if bit == "1":
+            power = times(power, b, polynomial)
+    return times(a, power, polynomial)
+
+
+@pytest.mark.parametrize("case", vectors("secagg.json")["shamir"], ids=lambda case: str(case["total"]))
+def test_shamir_by_hand(case: Any) -> None:
+    width, polynomial = (1, 0x11D) if case["total"] <= 255 else (2, 0x1100B)
+    secret = b""
+    for start in range(0, 4, width):
+        value = 0
+        for index, share in zip(case["indices"], case["shares"], strict=True):
+            term = int.from_bytes(bytes.fromhex(share)[start : start + width], "little")
+            for other in case["indices"]:
+                if other != index:
+                    term = times(term, over(other, other ^ index, polynomial), polynomial)
+            value ^= term
+        secret += value.to_bytes(width, "little")
+    assert secret.hex() == case["secret"]
+
+
+def keystream(key: str, size: int) -> bytes:
+    """AES-256 in counter mode, from counter zero."""
+    return Cipher(AES(bytes.fromhex(key)), CTR(bytes(16))).encryptor().update(bytes(size))
+
+
+@pytest.mark.parametrize("case", vectors("secagg.json")["masks"], ids=lambda case: str(case["bits"]))
+def test_masks_by_hand(case: Any) -> None:
+    width = 4 if case["bits"] <= 32 else 8
+    stream = keystream(case["key"], 6 * width)
+    words = [int.from_bytes(stream[width * i : width * (i + 1)], "little") for i in range(6)]
+    sums = [(value + word) % 2 ** case["bits"] for value, word in zip(case["values"], words, strict=True)]
+    assert sums == case["added"]
+
+
+@pytest.mark.parametrize("case", vectors("secagg.json")["packing"], ids=lambda case: str(case["bits"]))
+def test_packing_by_hand(case: Any) -> None:
+    bits, values = case["bits"], case["values"]
+    number = sum(value << (bits * place) for place, value in enumerate(values))
+    assert number.to_bytes(-(-bits * len(values) // 8), "little").hex() == case["packed_hex"]
+
+
+@pytest.mark.parametrize("case", vectors("secagg.json")["rings"], ids=lambda case: str(case["n"]))
+def test_rings_by_hand(case: Any) -> None:
+    n, stream = case["n"], keystream(case["seed"], 8 * case["n"])
+    order = sorted(range(n), key=lambda member: int.from_bytes(stream[8 * member : 8 * member + 8], "little"))
+    assert order == case["order"]
+    place = order.index(0)
+    assert case["neighbours_of_0"] == [order[place - 1], order[(place + 1) % n]]
+
+
+def test_agreement_by_hand() -> None:
+    case = vectors("secagg.json")["agreement"]
+    own, other = (X25519PrivateKey.from_private_bytes(bytes.fromhex(key)) for key in case["private_keys"])
+    assert [key.public_key().public_bytes_raw().hex() for key in (own, other)] == case["public_keys"]
+    extracted = hmac.digest(bytes(32), own.exchange(other.public_key()), "sha256")
+    first = hmac.digest(extracted, bytes.fromhex(case["info_hex"]) + b"\x01", "sha256")
+    second = hmac.digest(extracted, first + bytes.fromhex(case["info_hex"]) + b"\x02", "sha256")
+    assert (first + second).hex() == case["agreed"]
+    opened = AESGCM(bytes.fromhex(case["sealing_key"])).decrypt(
+        bytes(12), bytes.fromhex(case["sealed_hex"]), bytes.fromhex(case["aad_hex"])
+    )
+    assert opened.hex() == case["plaintext_hex"]
+    for key in case["low_order"] + case["not_reduced"]:
+        with pytest.raises(IntegrityError):
+            agree(KeyPair.generate(), bytes.fromhex(key), info=b"")
+    for key in case["low_order"]:
+        with pytest.raises(ValueError, match="shared key"):
+            own.exchange(X25519PublicKey.from_public_bytes(bytes.fromhex(key)))
+
+
+def test_terms_by_hand() -> None:
+    """With whole numbers only: no tail is rounded."""
+    for case in vectors("secagg.json")["terms"]:
+        n, k, t, c_w = case["n"], case["neighbours"], case["threshold"], case["window_corrupt"]
+        corrupt, dropped = case["corrupt"], case["dropped"]
+        if case["complete"]:
+            assert 2 * t > k + corrupt >= 2 * (t - 1)
+            assert t <= k - dropped
+            continue
+        assert t >= k // 2 + c_w + 2
+        windows, secrets = many(n, corrupt, k // 2, c_w + 1) * n, many(n - 1, corrupt, k, 2 * t - k) * n
+        assert 2**10 * (windows**2 / 2 + secrets) <= Fraction(1, 2**40)
+        lost = many(n - 1, dropped, k, k - t + 1) + many(n, dropped, k // 2, k // 2 - c_w)
+        assert n * lost <= Fraction(1, 2**20)
+
+
+def many(population: int, marked: int, draws: int, least: int) -> Fraction:
+    """The chance that so many of the draws are marked."""
+    ways = sum(
+        math.comb(marked, x) * math.comb(population - marked, draws - x) for x in range(least, min(draws, marked) + 1)
+    )
+    return Fraction(ways, math.comb(population, draws))
+
+
+def test_directory_by_hand() -> None:
+    case = vectors("secagg.json")["directory"]
+    assert hashlib.sha256(case["file"].encode()).hexdigest() == case["hash"]
+    assert set(json.loads(case["file"])) == {"version", "identities"}

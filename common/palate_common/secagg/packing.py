@@ -106,7 +106,7 @@ def unpack(data: bytes, size: int, bits: int) -> Residues:
     if used and data[-1] >> used:
         raise IntegrityError(f"the {8 - used} padding bits must be zero, got a last byte of {data[-1]:#04x}")
     if bits in (32, 64):
-        whole: Residues = np.frombuffer(data, kind.newbyteorder("<")).astype(kind)
+        whole: npt.NDArray[Any] = np.frombuffer(data, kind.newbyteorder("<")).astype(kind)
         return whole
     columns, words = _pattern(bits)
     step = _STEP // columns * columns

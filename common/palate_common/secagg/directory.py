@@ -1,0 +1,94 @@
+"""Directory: the identities that may take part, as the device has pinned them.
+
+    >>> directory = Directory(("aa" * 32, "bb" * 32))
+    >>> Directory.from_json(directory.to_json()) == directory
+    True
+
+A device's id is its place in the list. Whoever can add identities to it can add devices of its own: `c_max` must count
+those.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from palate_common.canonical import canonical_json, digest, read_canonical
+from palate_common.errors import InputError, IntegrityError
+
+VERSION: Final = 1
+_KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Directory:
+    """Ed25519 public keys in the order of the device ids.
+
+    **Guarantees:** no key twice: one identity is one id.
+    **Guarantees:** one hash: the hash names the keys and their order, and nothing else.
+
+    Attributes:
+        identities: public keys, each 64 lower-case hexadecimal digits.
+
+    Raises:
+        InputError: no identities, another spelling of a key, or a key that stands twice.
+    """
+
+    identities: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.identities, tuple) or not self.identities:
+            raise InputError("`identities` must be a tuple of at least one public key, got none")
+        first: dict[str, int] = {}
+        for place, key in enumerate(self.identities):
+            if not isinstance(key, str) or not _KEY.fullmatch(key):
+                raise InputError(f"identity {place} must be 64 lower-case hexadecimal digits, got {key!r:.80}")
+            if key in first:
+                raise InputError(f"identity {place} must be another key than identity {first[key]}, got {key[:16]}…")
+            first[key] = place
+
+    def __len__(self) -> int:
+        return len(self.identities)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the canonical JSON, 64 hexadecimal digits: what a plan names."""
+        return digest(self.to_json())
+
+    def to_json(self) -> bytes:
+        """Canonical JSON: `{"identities":[...],"version":1}`."""
+        return canonical_json({"version": VERSION, "identities": self.identities})
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Directory:
+        """Read what `to_json` wrote; one line feed at the end is allowed.
+
+        Raises:
+            InputError: not a directory of this version.
+        """
+        try:
+            value = read_canonical(data.removesuffix(b"\n"))
+        except IntegrityError as error:
+            raise InputError(f"`directory` must be canonical JSON, got something else: {error}") from None
+        if not isinstance(value, dict) or set(value) != {"version", "identities"}:
+            raise InputError('`directory` must be {"identities":[...],"version":1}, got other members')
+        if value["version"] != VERSION or isinstance(value["version"], bool | float):
+            raise InputError(f"`directory` must be of version {VERSION}, got {value['version']!r:.80}")
+        if not isinstance(value["identities"], list):
+            raise InputError(f"`identities` must be a list, got {type(value['identities']).__name__}")
+        return cls(tuple(value["identities"]))
+
+    @classmethod
+    def load(cls, path: Path | str) -> Directory:
+        """Read a directory file.
+
+        Raises:
+            InputError: no such file, or not a directory.
+        """
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise InputError(f"`directory` must be a readable file, got {path}: {error.strerror}") from None
+        return cls.from_json(data)

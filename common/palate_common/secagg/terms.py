@@ -1,0 +1,166 @@
+"""Terms of the graph: how many neighbours a member needs, and how many of their shares open a secret.
+
+    >>> terms = graph_terms(1000, corrupt=100, dropped=100)
+    >>> terms.neighbours, terms.threshold, terms.window_corrupt
+    (118, 85, 24)
+    >>> graph_terms(100, corrupt=10, dropped=20).threshold
+    55
+
+Both sides work them out from the size of the cohort; nothing is sent. Write k for the neighbours, t for the threshold,
+c for the corrupt among a member's neighbours, and call k/2 positions in a row of the ring a window.
+
+**Why nobody's two secrets open** (self-mask and mask key). An honest neighbour gives one share: of the one or of the
+other. Both would take t - c honest neighbours each, out of k - c. So 2t > k + c is enough, for every member. Without
+a ring, c is at most `corrupt` and nothing is left to chance.
+
+**Why no arc of the ring can be cut off.** Take members whose sum is to be opened apart from the rest, and the last of
+them before a window without any of them. Its self-mask takes t shares, at most k/2 of them from the other side, so
+t - k/2 from that window. With t >= k/2 + c_w + 2 one of those is from an honest member, unless more than c_w of the
+window are corrupt. That honest member was in the same U1, its mask is in the sum, and its mask key stays closed by the
+rule above: it took part in unmasking, so t of its neighbours can't have called it lost. Where all hold one survivor
+set, a window without honest survivors needs more than c_w corrupt too, or too many lost, which each device refuses.
+An arc has two ends, with disjoint windows. How many of a random set are corrupt in two disjoint windows is negatively
+associated (Joag-Dev and Proschan, Annals of Statistics 1983), so with p the chance of one bad window the chance of two
+is at most (np)^2 / 2.
+
+Assumes: corruption and losses are independent of the ring; the shares of a member's self-mask are only given by members
+that hold the same U1 as it does. How many abort the ring is drawn again at most 2^10 times: 10 bits of each bound.
+
+The tails are those of the hypergeometric law, summed in doubles: no scipy on the device.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_common.errors import InputError
+
+MAX_TOSSES: Final = 1024
+LARGEST_COMPLETE: Final = 250
+FAILURE: Final = -40.0
+ABORT: Final = -20.0
+_TOSS_BITS: Final = math.log2(MAX_TOSSES)
+
+
+@dataclass(frozen=True)
+class GraphTerms:
+    """What a cohort of n needs.
+
+    Attributes:
+        n: members.
+        neighbours: k, of each member; n - 1 in a complete graph, else even.
+        threshold: t, shares that open a secret, and signatures a device asks for.
+        window_corrupt: c_w, corrupt in any k/2 positions in a row; in a complete graph `corrupt`, and unused.
+        complete: whether there is no ring.
+        failure: log2 of a bound on the chance that the graph doesn't protect, over all members and tosses.
+        abort: log2 of a bound on the chance that losses leave somebody with fewer than t, or a gap that devices refuse.
+    """
+
+    n: int
+    neighbours: int
+    threshold: int
+    window_corrupt: int
+    complete: bool
+    failure: float
+    abort: float
+
+
+@lru_cache(maxsize=64)
+def graph_terms(n: int, *, corrupt: int, dropped: int) -> GraphTerms:
+    """The smallest graph that bears this many corrupt and this many lost members.
+
+    **Guarantees:** one secret: no member's two secrets open, but for the failure bound.
+    **Guarantees:** no arc: no two disjoint windows hold more than `window_corrupt`, but for the failure bound.
+    **Guarantees:** losses are borne: `dropped` random losses leave each member t holders, but for the abort bound.
+
+    Args:
+        n: members of the cohort, at least 3.
+        corrupt: how many may be the adversary's.
+        dropped: how many of them may be lost on the way.
+
+    Raises:
+        InputError: numbers out of range, or no graph bears so many.
+    """
+    for name, value, least in (("n", n, 3), ("corrupt", corrupt, 0), ("dropped", dropped, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= max(n, least):
+            raise InputError(f"`{name}` must be a whole number of at least {least} and at most n, got {value!r}")
+    ring = _ring(n, corrupt, dropped) if n > LARGEST_COMPLETE else None
+    return ring or _complete(n, corrupt, dropped)
+
+
+def _complete(n: int, corrupt: int, dropped: int) -> GraphTerms:
+    """Everybody holds a share of everybody's secrets."""
+    k = n - 1
+    threshold = (k + corrupt) // 2 + 1
+    if threshold > k - dropped:
+        raise InputError(
+            f"`corrupt` and `dropped` must leave {threshold} of {k} neighbours in a cohort of {n},"
+            f" got {corrupt} corrupt and {dropped} dropped: raise n_min, or lower c_max"
+        )
+    return GraphTerms(n, k, threshold, corrupt, True, -math.inf, -math.inf)
+
+
+def _ring(n: int, corrupt: int, dropped: int) -> GraphTerms | None:
+    """The smallest ring that meets both bounds; None if it would be no smaller than a complete graph."""
+    union = math.log2(n)
+    # Half of the failure for each way to fail. Two bad windows: (np)^2 / 2.
+    windows, secrets = (FAILURE - _TOSS_BITS) / 2, FAILURE - _TOSS_BITS - 1
+    k = 4
+    while k < n - 1:
+        c_w = _bound(n, corrupt, k // 2, windows - union)
+        threshold = max(k // 2 + c_w + 2, (k + _bound(n - 1, corrupt, k, secrets - union)) // 2 + 1)
+        short = threshold + _bound(n - 1, dropped, k, ABORT - union) - k
+        if short <= 0:
+            window, both = union + _tail(n, corrupt, k // 2, c_w + 1), _tail(n - 1, corrupt, k, 2 * threshold - k)
+            failure = _TOSS_BITS + _log2_sum(2 * window - 1, union + both)
+            gap = _tail(n, dropped, k // 2, k // 2 - c_w)
+            abort = union + _log2_sum(_tail(n - 1, dropped, k, k - threshold + 1), gap)
+            if abort <= ABORT and failure <= FAILURE:
+                return GraphTerms(n, k, threshold, c_w, False, failure, abort)
+        # The tails' bounds never fall with k, and t rises by half of it: two more neighbours mend one share at most.
+        k += 2 * max(short, 1)
+    return None
+
+
+def _bound(population: int, marked: int, draws: int, log2: float) -> int:
+    """The smallest x that more than x marked among the draws exceed with chance at most 2^log2."""
+    tails = _tails(population, marked, draws)
+    return int(np.count_nonzero(tails[1:] > 2.0**log2))
+
+
+def _tail(population: int, marked: int, draws: int, least: int) -> float:
+    """log2 of the chance of `least` marked or more among the draws."""
+    tails = _tails(population, marked, draws)
+    chance = 1.0 if least <= 0 else float(tails[least]) if least < len(tails) else 0.0
+    return math.log2(chance) if chance > 0 else -math.inf
+
+
+@lru_cache(maxsize=64)
+def _tails(population: int, marked: int, draws: int) -> npt.NDArray[np.float64]:
+    """P[X >= x] for x = 0..draws, where X of the draws, without replacement, are marked."""
+    log = _log_factorials(population)
+    x = np.arange(max(0, draws - (population - marked)), min(draws, marked) + 1)
+    rest = population - marked - draws + x
+    logs = log[marked] - log[x] - log[marked - x] + log[population - marked] - log[draws - x] - log[rest]
+    logs -= log[population] - log[draws] - log[population - draws]
+    tails = np.zeros(draws + 1)
+    tails[x] = np.cumsum(np.exp(logs)[::-1])[::-1]  # the smallest first
+    tails[: x[0]] = 1.0
+    return tails
+
+
+@lru_cache(maxsize=4)
+def _log_factorials(n: int) -> npt.NDArray[np.float64]:
+    """Natural logarithms of 0! to n!."""
+    return np.array([math.lgamma(i + 1) for i in range(n + 1)])
+
+
+def _log2_sum(first: float, second: float) -> float:
+    """log2 of the sum of two chances given as log2."""
+    return float(np.logaddexp2(first, second))
