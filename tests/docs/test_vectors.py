@@ -7,6 +7,7 @@ import hmac
 import importlib.util
 import json
 import math
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from palate_common.canonical import canonical_json, read_canonical
-from palate_common.errors import IntegrityError
+from palate_common.errors import InputError, IntegrityError
 from palate_common.merkle import Checkpoint, verify_consistency, verify_inclusion
 from palate_common.plan import open_plan
 from palate_common.secagg.agreement import KeyPair, agree
+from palate_common.secagg.terms import graph_terms
 from palate_common.wire import decode
 
 FOLDER = Path(__file__).parents[2] / "docs" / "vectors"
@@ -274,3 +276,19 @@ def test_directory_by_hand() -> None:
     case = vectors("secagg.json")["directory"]
     assert hashlib.sha256(case["file"].encode()).hexdigest() == case["hash"]
     assert set(json.loads(case["file"])) == {"version", "identities"}
+
+
+def test_the_table_of_terms_is_what_the_code_says() -> None:
+    page = (FOLDER.parent / "wire-protocol.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\d,]+) \| (\d+) % \| (.+) \|$", page, re.M)
+    assert len(rows) == 20
+    for size, corrupt, cells in rows:
+        n = int(size.replace(",", ""))
+        for dropped, cell in zip((5, 10, 20, 33), cells.split(" | "), strict=True):
+            numbers = {"corrupt": -(-n * int(corrupt) // 100), "dropped": -(-n * dropped // 100)}
+            if cell == "-":
+                with pytest.raises(InputError):
+                    graph_terms(n, **numbers)
+            else:
+                found = graph_terms(n, **numbers)
+                assert cell == f"{found.neighbours}, {found.threshold}"

@@ -23,8 +23,13 @@ An arc has two ends, with disjoint windows. How many of a random set are corrupt
 associated (Joag-Dev and Proschan, Annals of Statistics 1983), so with p the chance of one bad window the chance of two
 is at most (np)^2 / 2.
 
-Assumes: corruption and losses are independent of the ring; the shares of a member's self-mask are only given by members
-that hold the same U1 as it does. How many abort the ring is drawn again at most 2^10 times: 10 bits of each bound.
+Assumed, and for the messages to ensure: corruption and losses are independent of the ring, and a share of a member's
+self-mask is only given by a member that saw it sign the same U1. A server that shows two U1s otherwise opens single
+members' vectors, without anybody corrupt, where k/2 >= 3 c_w + 4. **Not covered:** a server that leads stretches of the
+ring to different survivor sets. Each set has n_min members, but the members lost in any of them may be more than
+n - n_min together, so that the one sum holds fewer noise shares than was charged for.
+
+The ring is drawn again at most 2^10 times: 10 bits of the failure bound.
 
 The tails are those of the hypergeometric law, summed in doubles: no scipy on the device.
 """
@@ -59,7 +64,8 @@ class GraphTerms:
         window_corrupt: c_w, corrupt in any k/2 positions in a row; in a complete graph `corrupt`, and unused.
         complete: whether there is no ring.
         failure: log2 of a bound on the chance that the graph doesn't protect, over all members and tosses.
-        abort: log2 of a bound on the chance that losses leave somebody with fewer than t, or a gap that devices refuse.
+        abort: log2 of a bound on the chance, in one toss, that losses leave somebody with fewer than t, or a gap that
+            devices refuse.
     """
 
     n: int
