@@ -2,12 +2,13 @@ import hashlib
 import json
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from palate_common.errors import InputError
 from palate_common.secagg.directory import Directory
 from palate_common.signing import SigningKey
 
-KEYS = tuple(SigningKey.generate().public for _ in range(5))
+KEYS = tuple(SigningKey(Ed25519PrivateKey.from_private_bytes(bytes([i] * 32))).public for i in range(5))
 
 
 def test_round_trip(tmp_path):
