@@ -1,0 +1,78 @@
+"""Cohort: who takes part in one toss of one attempt, who is whose neighbour, and how many must agree.
+
+Everything here follows from the attempt's terms, the ids and the seed: a device works it out itself and is told none
+of it. A member is an index into the rising ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_common.secagg.graph import Complete, Ring
+from palate_common.secagg.messages import Flags
+from palate_common.secagg.terms import graph_terms
+from palate_common.secagg.transcript import AttemptTerms, cohort_binding, ring_seed
+
+Members = npt.NDArray[np.intp]
+
+
+class Cohort:
+    """The devices of one toss.
+
+    Args:
+        terms: the attempt's.
+        toss: which one.
+        ids: the devices, rising.
+        root: what names the cohort, 32 bytes.
+        nonces: of the devices in that order; none without a ring.
+
+    Attributes:
+        ids: int64 [n].
+        binding: what ties signatures to this cohort.
+        degree: neighbours of each member, k.
+        threshold: how many of a member's neighbours must agree to open a secret of its, t.
+
+    Raises:
+        InputError: no graph over so few devices is safe under these terms.
+    """
+
+    def __init__(self, terms: AttemptTerms, *, toss: int, ids: Sequence[int], root: bytes, nonces: Sequence[bytes]):
+        n = len(ids)
+        self.ids = np.asarray(ids, np.int64)
+        self.root = root
+        seed = ring_seed(terms.context, root, nonces)
+        self.binding = cohort_binding(terms.context, toss, root, seed)
+        shape = graph_terms(n, corrupt=terms.c_max, dropped=max(0, n - terms.n_min))
+        self.degree, self.threshold = shape.neighbours, shape.threshold
+        self._window_corrupt = shape.window_corrupt
+        self._ring = None if shape.complete else Ring.from_seed(seed, n)
+        self._graph = self._ring or Complete(n)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def member(self, device: int) -> int | None:
+        """A device's index, or None."""
+        at = int(np.searchsorted(self.ids, device))
+        return at if at < len(self.ids) and self.ids[at] == device else None
+
+    def neighbours(self, member: int) -> Members:
+        """A member's neighbours, in the order in which shares and boxes travel, intp [k]."""
+        return np.asarray(self._graph.neighbours(member, self.degree), np.intp)
+
+    def slots(self, member: int) -> Members:
+        """Where this member stands in the order of each of its neighbours, from 0, intp [k]."""
+        if self._ring is None:
+            return np.asarray(member - (self.neighbours(member) < member), np.intp)
+        # Offsets run -k/2..-1, 1..k/2: seen from the other end, an offset changes its sign.
+        return np.arange(self.degree - 1, -1, -1, dtype=np.intp)
+
+    def cut(self, alive: Flags) -> bool:
+        """Whether so many in a row of the ring are missing that the adversary's could make up a cut."""
+        if self._ring is None:
+            return False
+        half = self.degree // 2
+        return self._ring.gaps(alive, window=half, limit=half - self._window_corrupt)

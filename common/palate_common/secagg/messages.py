@@ -1,0 +1,284 @@
+r"""Messages: every record that a device and the server exchange in one masked attempt, as strict bytes.
+
+    commit -> advertise -> share -> input -> consistency -> unmask
+
+A record is a header of 40 bytes and a body. Integers are little endian:
+
+    u8 version, u8 kind (the step; + 128 from a device), u16 toss, u32 device, 32 bytes context, body
+
+Lengths follow from what the reader already knows and are checked before anything is used; a byte too few or too many,
+another version, step, device or attempt, and bits set where a bitmap has no member are refused.
+
+    >>> record = write(Header(Step.CONSISTENCY, 0, 7, bytes(32)), b"\x05", answer=True)
+    >>> read(record, step=Step.CONSISTENCY, device=7, context=bytes(32), answer=True)
+    (0, b'\x05')
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_common.errors import IntegrityError
+
+Flags = npt.NDArray[np.bool_]
+
+VERSION = 1
+HASH, KEY, SIGNATURE, SHARE = 32, 32, 64, 32
+BOX = 2 * SHARE + 16
+"""A sealed pair of shares: of b, of the mask key, and the tag."""
+ENTRY = 4 + 2 * HASH
+"""A line of the cohort list: id, commitment, nonce."""
+
+_HEADER = struct.Struct("<BBHI32s")
+_ANSWER = 128
+
+
+class Step(IntEnum):
+    """The exchanges of an attempt, in order. Without a ring there is no commit."""
+
+    COMMIT = 1
+    ADVERTISE = 2
+    SHARE = 3
+    INPUT = 4
+    CONSISTENCY = 5
+    UNMASK = 6
+
+
+@dataclass(frozen=True)
+class Header:
+    """Which exchange of which attempt a record belongs to, and which device it is for or from."""
+
+    step: Step
+    toss: int
+    device: int
+    context: bytes
+
+
+def write(header: Header, body: bytes, *, answer: bool) -> bytes:
+    """A record from the server, or an answer of a device."""
+    kind = header.step + (_ANSWER if answer else 0)
+    return _HEADER.pack(VERSION, kind, header.toss, header.device, header.context) + body
+
+
+def read(data: bytes, *, step: Step, device: int, context: bytes, answer: bool) -> tuple[int, bytes]:
+    """The toss and the body of a record that must be of this step, device and attempt.
+
+    Raises:
+        IntegrityError: too short, of another version, step, device or attempt.
+    """
+    if len(data) < _HEADER.size:
+        raise IntegrityError(f"a record must have a header of {_HEADER.size} bytes, got {len(data)} bytes")
+    version, kind, toss, who, attempt = _HEADER.unpack_from(data)
+    if version != VERSION:
+        raise IntegrityError(f"a record must be of version {VERSION}, got {version}")
+    if kind != step + (_ANSWER if answer else 0):
+        raise IntegrityError(f"a record must be of the step {step.name.lower()}, got kind {kind}")
+    if who != device:
+        raise IntegrityError(f"a record must be for or from device {device}, got {who}")
+    if attempt != context:
+        raise IntegrityError("a record must be of this attempt, got another's")
+    return toss, data[_HEADER.size :]
+
+
+def pack_flags(flags: Flags) -> bytes:
+    """A bitmap, the first member in the lowest bit, ceil(n / 8) bytes."""
+    return np.packbits(flags, bitorder="little").tobytes()
+
+
+def unpack_flags(data: bytes, n: int) -> Flags:
+    """A bitmap of `n` members, bool [n].
+
+    Raises:
+        IntegrityError: another length, or a bit set behind the last member.
+    """
+    _exactly("a bitmap", data, -(-n // 8))
+    bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little").view(np.bool_)
+    if bits[n:].any():
+        raise IntegrityError(f"a bitmap of {n} members must have no bit set behind the last, got one")
+    return bits[:n]
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A device's commitment to its nonce, signed."""
+
+    commitment: bytes
+    signature: bytes
+
+    def encode(self) -> bytes:
+        """The body."""
+        return self.commitment + self.signature
+
+    @classmethod
+    def decode(cls, body: bytes) -> Commit:
+        """Read a body."""
+        _exactly("a commit", body, HASH + SIGNATURE)
+        return cls(body[:HASH], body[HASH:])
+
+
+@dataclass(frozen=True)
+class Advert:
+    """A device's nonce (empty without a ring), its two public keys and SHA-256(b), signed."""
+
+    nonce: bytes
+    share_key: bytes
+    mask_key: bytes
+    self_digest: bytes
+    signature: bytes
+
+    @property
+    def body(self) -> bytes:
+        """What is signed."""
+        return self.nonce + self.share_key + self.mask_key + self.self_digest
+
+    def encode(self) -> bytes:
+        """The body of the record, and, behind an id, an advert as neighbours are shown it."""
+        return self.body + self.signature
+
+    @classmethod
+    def length(cls, *, committed: bool) -> int:
+        """Bytes of an encoded advert."""
+        return (HASH if committed else 0) + 2 * KEY + HASH + SIGNATURE
+
+    @classmethod
+    def decode(cls, body: bytes, *, committed: bool) -> Advert:
+        """Read a body."""
+        _exactly("an advert", body, cls.length(committed=committed))
+        nonce, rest = (body[:HASH], body[HASH:]) if committed else (b"", body)
+        return cls(nonce, rest[:32], rest[32:64], rest[64:96], rest[96:])
+
+
+@dataclass(frozen=True)
+class ShareRequest:
+    """Who takes part (the ring's list; empty without a ring), and adverts: the neighbours', or everybody's.
+
+    Attributes:
+        entries: (id, commitment, nonce) of the whole cohort.
+        adverts: (id, advert).
+    """
+
+    entries: tuple[tuple[int, bytes, bytes], ...]
+    adverts: tuple[tuple[int, Advert], ...]
+
+    def encode(self) -> bytes:
+        """The body."""
+        return share_body(encode_entries(self.entries), [encode_advert(*advert) for advert in self.adverts])
+
+    @classmethod
+    def decode(cls, body: bytes, *, committed: bool, n_max: int) -> ShareRequest:
+        """Read a body that may name at most `n_max` devices."""
+        if len(body) < 8:
+            raise IntegrityError(f"a share request must start with two counts, got {len(body)} bytes")
+        n, k = struct.unpack_from("<II", body)
+        if n > n_max or k > n_max or bool(n) != committed:
+            raise IntegrityError(f"a share request must name at most {n_max} devices, got {n} entries and {k} adverts")
+        width = 4 + Advert.length(committed=committed)
+        _exactly("a share request", body, 8 + n * ENTRY + k * width)
+        lines, rest = body[8 : 8 + n * ENTRY], body[8 + n * ENTRY :]
+        entries = tuple((_id(line), line[4:36], line[36:]) for line in _pieces(lines, ENTRY))
+        adverts = tuple((_id(line), Advert.decode(line[4:], committed=committed)) for line in _pieces(rest, width))
+        return cls(entries, adverts)
+
+
+def encode_entries(entries: Sequence[tuple[int, bytes, bytes]]) -> bytes:
+    """The cohort list as it travels."""
+    return b"".join(struct.pack("<I", device) + commitment + nonce for device, commitment, nonce in entries)
+
+
+def encode_commitments(entries: Sequence[tuple[int, bytes]]) -> bytes:
+    """What the root of a committed cohort is taken over."""
+    return b"".join(struct.pack("<I", device) + commitment for device, commitment in entries)
+
+
+def encode_advert(device: int, advert: Advert) -> bytes:
+    """One line of adverts."""
+    return struct.pack("<I", device) + advert.encode()
+
+
+def share_body(entries: bytes, adverts: Sequence[bytes]) -> bytes:
+    """The body of a share request from lines already encoded: the server writes each line once."""
+    return struct.pack("<II", len(entries) // ENTRY, len(adverts)) + entries + b"".join(adverts)
+
+
+@dataclass(frozen=True)
+class InputRequest:
+    """Who has shared (U1), signed by the server, and the boxes of the receiver's neighbours among them."""
+
+    u1: Flags
+    signature: bytes
+    boxes: tuple[bytes, ...]
+
+    def encode(self) -> bytes:
+        """The body."""
+        return pack_flags(self.u1) + self.signature + b"".join(self.boxes)
+
+    @classmethod
+    def decode(cls, body: bytes, *, n: int) -> InputRequest:
+        """Read a body for a cohort of `n`."""
+        head = -(-n // 8)
+        if len(body) < head + SIGNATURE:
+            raise IntegrityError(f"an input request must have at least {head + SIGNATURE} bytes, got {len(body)}")
+        u1 = unpack_flags(body[:head], n)
+        return cls(u1, body[head : head + SIGNATURE], split_pieces("boxes", body[head + SIGNATURE :], BOX))
+
+
+@dataclass(frozen=True)
+class UnmaskRequest:
+    """Which of the receiver's neighbours have signed, in neighbour order, and their signatures."""
+
+    signers: Flags
+    signatures: tuple[bytes, ...]
+
+    def encode(self) -> bytes:
+        """The body."""
+        return pack_flags(self.signers) + b"".join(self.signatures)
+
+    @classmethod
+    def decode(cls, body: bytes, *, k: int) -> UnmaskRequest:
+        """Read a body for a device with `k` neighbours."""
+        head = -(-k // 8)
+        signers = unpack_flags(body[:head], k)
+        _exactly("an unmask request", body, head + SIGNATURE * int(signers.sum()))
+        return cls(signers, tuple(_pieces(body[head:], SIGNATURE)))
+
+
+def read_fixed(name: str, body: bytes, length: int) -> bytes:
+    """A body whose length is known: a root, a signature, nothing.
+
+    Raises:
+        IntegrityError: another length.
+    """
+    _exactly(name, body, length)
+    return body
+
+
+def split_pieces(name: str, body: bytes, width: int, count: int | None = None) -> tuple[bytes, ...]:
+    """A body of equal pieces, `count` of them where that is known.
+
+    Raises:
+        IntegrityError: another number of bytes.
+    """
+    if len(body) % width:
+        raise IntegrityError(f"{name} must be pieces of {width} bytes, got {len(body)} bytes")
+    if count is not None:
+        _exactly(name, body, count * width)
+    return tuple(_pieces(body, width))
+
+
+def _pieces(data: bytes, width: int) -> list[bytes]:
+    return [data[start : start + width] for start in range(0, len(data), width)]
+
+
+def _id(line: bytes) -> int:
+    return int.from_bytes(line[:4], "little")
+
+
+def _exactly(name: str, data: bytes, length: int) -> None:
+    if len(data) != length:
+        raise IntegrityError(f"{name} must have {length} bytes, got {len(data)}")

@@ -1,0 +1,142 @@
+"""The device's machine: one answer a step, forwards only, nothing before its checks, nothing kept after."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from palate_client.masked import MaskedDevice, _Done
+from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
+from palate_common.secagg.agreement import KeyPair
+from palate_common.secagg.directory import Directory
+from palate_common.secagg.messages import Step
+from palate_server.unmasking import Unmasking
+from palate_sim.masked_cohort import MaskedCohort
+
+
+def played(n_max: int | None = None) -> tuple[MaskedCohort, dict[Step, tuple[bytes, bytes]]]:
+    """An attempt that has ended, and what device 0 was asked and answered."""
+    world = MaskedCohort(6, n_min=5, n_max=n_max)
+    server = world.begin()
+    log = {}
+    while not server.finished:
+        request = server.request(0)
+        log[server.step] = (request, world.devices[0].answer(server.step, request))
+        world.exchange(server, {})
+    return world, log
+
+
+@pytest.mark.parametrize("n_max", [None, 251])
+def test_the_same_request_gives_the_same_bytes_and_another_is_refused(n_max: int | None) -> None:
+    world, log = played(n_max)
+    for step, (request, answer) in log.items():
+        assert world.devices[0].answer(step, request) == answer
+        for changed in (request[:-1] + bytes([request[-1] ^ 1]), request + b"\0", request[:-1]):
+            with pytest.raises((IntegrityError, RefusedError)):
+                world.devices[0].answer(step, changed)
+
+
+@pytest.mark.parametrize("n_max", [None, 251])
+def test_no_step_is_answered_before_its_turn(n_max: int | None) -> None:
+    world, log = played(n_max)
+    fresh = replace(world.terms)
+    for step, (request, _) in log.items():
+        if step == min(log):
+            continue
+        device = MaskedDevice(
+            fresh,
+            id=0,
+            identity=world.identities[0],
+            directory=world.directory,
+            server_key=world.server.public,
+            vector=lambda: pytest.fail("no vector before its turn"),
+            latch=lambda *_: pytest.fail("nothing to latch"),
+        )
+        with pytest.raises(RefusedError, match="not due"):
+            device.answer(step, request)
+
+
+def test_without_a_ring_there_is_no_commit() -> None:
+    world, _ = played()
+    ring, log = played(251)
+    with pytest.raises(IntegrityError):
+        world.devices[0].answer(Step.COMMIT, log[Step.COMMIT][0])
+    assert ring.devices[0].answer(*[Step.COMMIT, log[Step.COMMIT][0]])
+
+
+def test_secrets_are_dropped_once_the_shares_are_out() -> None:
+    world, _ = played()
+    device = world.devices[0]
+    assert device._state == _Done(0)
+    assert device._vector is None
+    reachable, seen = [device.__dict__], set()
+    while reachable:
+        thing = reachable.pop()
+        if id(thing) in seen or isinstance(thing, type) or not isinstance(thing, dict | list | tuple | _Done | KeyPair):
+            continue
+        seen.add(id(thing))
+        assert not isinstance(thing, KeyPair)
+        reachable.extend(gc.get_referents(thing))
+
+
+def test_the_vector_is_made_once_and_only_after_every_check() -> None:
+    world = MaskedCohort(5, n_min=4)
+    server = at_input(world)
+    made = []
+    world.devices[0]._vector = lambda: made.append(1) or world.vectors[0]
+    request = server.request(0)
+    for position in range(len(request)):
+        changed = bytearray(request)
+        changed[position] ^= 1
+        with pytest.raises((IntegrityError, RefusedError)):
+            world.devices[0].answer(Step.INPUT, bytes(changed))
+    assert (made, world.latches[0].held) == ([], {})
+    answer = world.devices[0].answer(Step.INPUT, request)
+    assert world.devices[0].answer(Step.INPUT, request) == answer
+    assert made == [1]
+
+
+@pytest.mark.parametrize("bad", [np.zeros(4, np.int64), np.zeros(5, np.int32), np.zeros((5, 1), np.int64)])
+def test_a_vector_that_fails_ends_the_attempt(bad: np.ndarray) -> None:
+    world = MaskedCohort(5, n_min=4)
+    server = at_input(world)
+    world.devices[0]._vector = lambda: bad
+    with pytest.raises(InputError, match=r"must give int64 \[5\]"):
+        world.devices[0].answer(Step.INPUT, server.request(0))
+    with pytest.raises(RefusedError, match="not due"):
+        world.devices[0].answer(Step.INPUT, server.request(0))
+
+
+def test_a_restored_device_signs_no_second_list() -> None:
+    world = MaskedCohort(5, n_min=4)
+    server = at_input(world)
+    world.latches[0].held["input"] = "another"
+    with pytest.raises(RefusedError, match="another input latched"):
+        world.devices[0].answer(Step.INPUT, server.request(0))
+
+
+def test_another_directory_or_identity_is_refused() -> None:
+    world = MaskedCohort(5, n_min=4)
+    common = {"server_key": world.server.public, "vector": lambda: world.vectors[0], "latch": world.latches[0]}
+    other = Directory(world.directory.identities[::-1])
+    with pytest.raises(RefusedError, match="the directory this device has pinned"):
+        MaskedDevice(world.terms, id=0, identity=world.identities[0], directory=other, **common)
+    for wrong in (1, 5, -1):
+        with pytest.raises(InputError, match="must be the key of device"):
+            MaskedDevice(world.terms, id=wrong, identity=world.identities[0], directory=world.directory, **common)
+
+
+def test_a_cohort_too_small_for_a_safe_graph_is_refused_by_both_sides() -> None:
+    world = MaskedCohort(6, n_min=3, c_max=1)
+    with pytest.raises(PalateError):
+        world.run()
+
+
+def at_input(world: MaskedCohort) -> Unmasking:
+    server = world.begin()
+    while server.step < Step.INPUT:
+        world.exchange(server, {})
+    return server
