@@ -15,14 +15,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from palate_client import masked_checks as checks
+from palate_client.masked_letters import Letters
+from palate_client.masked_states import Advertised, Agreed, Done, Fresh, Masked, Shared, State
 from palate_common.errors import InputError, IntegrityError, RefusedError
-from palate_common.secagg.agreement import KeyPair, agree, seal, unseal
-from palate_common.secagg.cohort import Cohort, Members
+from palate_common.secagg.agreement import KeyPair
+from palate_common.secagg.cohort import Cohort
 from palate_common.secagg.directory import Directory
 from palate_common.secagg.masking import Masker
 from palate_common.secagg.messages import (
@@ -30,7 +31,6 @@ from palate_common.secagg.messages import (
     SHARE,
     Advert,
     Commit,
-    Flags,
     Header,
     InputRequest,
     ShareRequest,
@@ -52,84 +52,14 @@ from palate_common.secagg.transcript import (
     CONSISTENCY,
     AttemptTerms,
     advert_payload,
-    box_aad,
     cohort_root,
     commit_payload,
     commitment_to,
     consistency_payload,
-    pair_info,
     sign,
 )
 from palate_common.signing import SigningKey
 from palate_common.update import Int64
-
-
-@dataclass(frozen=True, repr=False)
-class _Fresh:
-    """Nothing said yet. `toss` is the last one, `nonce` and `commitment` the current one's where there is a ring."""
-
-    toss: int = -1
-    nonce: bytes = b""
-    commitment: bytes = b""
-
-
-@dataclass(frozen=True, repr=False)
-class _Advertised:
-    """The keys are known to the server, and nothing that depends on behaviour."""
-
-    toss: int
-    nonce: bytes
-    commitment: bytes
-    root: bytes
-    share_pair: KeyPair
-    mask_pair: KeyPair
-    self_mask: bytes
-    advert: Advert
-
-
-@dataclass(frozen=True, repr=False)
-class _Shared:
-    """Shares are out: no way back to another toss."""
-
-    toss: int
-    cohort: Cohort
-    me: int
-    neighbours: Members
-    mask_keys: tuple[bytes, ...]
-    box_keys: tuple[bytes, ...]
-    mask_pair: KeyPair
-    self_mask: bytes
-
-
-@dataclass(frozen=True, repr=False)
-class _Masked:
-    """The masked vector is out; what is left are the neighbours' shares."""
-
-    toss: int
-    cohort: Cohort
-    me: int
-    neighbours: Members
-    u1: Flags
-    shares: dict[int, bytes]
-
-
-@dataclass(frozen=True, repr=False)
-class _Agreed:
-    """One list of survivors is signed, and no other ever will be."""
-
-    masked: _Masked
-    toss: int
-    survivors: Flags
-
-
-@dataclass(frozen=True)
-class _Done:
-    """The shares are out and every secret is dropped; or making the vector failed, which ends the attempt too."""
-
-    toss: int
-
-
-_State = _Fresh | _Advertised | _Shared | _Masked | _Agreed | _Done
 
 
 class MaskedDevice:
@@ -174,8 +104,8 @@ class MaskedDevice:
         self.terms, self.id = terms, id
         self._identity, self._directory, self._server_key = identity, directory, server_key
         self._vector: Callable[[], Int64] | None = vector
-        self._latch = latch
-        self._state: _State = _Fresh() if terms.committed else _Fresh(toss=0)
+        self._latch, self._letters = latch, Letters(terms.context, id)
+        self._state: State = Fresh() if terms.committed else Fresh(toss=0)
         self._answers: dict[Step, tuple[bytes, bytes]] = {}
 
     def answer(self, step: Step, request: bytes) -> bytes:
@@ -195,33 +125,33 @@ class MaskedDevice:
         self._state, self._answers = state, {**kept, step: (digest, answer)}
         return answer
 
-    def _take(self, step: Step, toss: int, body: bytes) -> tuple[_State, bytes]:
+    def _take(self, step: Step, toss: int, body: bytes) -> tuple[State, bytes]:
         """The one place that says which step may follow which."""
         match step, self._state:
-            case Step.COMMIT, (_Fresh() | _Advertised()) as state if self.terms.committed:
+            case Step.COMMIT, (Fresh() | Advertised()) as state if self.terms.committed:
                 return self._commit(state, toss, body)
-            case Step.ADVERTISE, _Fresh() as state if bool(state.nonce) == self.terms.committed:
+            case Step.ADVERTISE, Fresh() as state if bool(state.nonce) == self.terms.committed:
                 return self._advertise(state, toss, body)
-            case Step.SHARE, _Advertised() as state:
+            case Step.SHARE, Advertised() as state:
                 return self._share(state, toss, body)
-            case Step.INPUT, _Shared() as state:
+            case Step.INPUT, Shared() as state:
                 return self._input(state, toss, body)
-            case Step.CONSISTENCY, _Masked() as state:
+            case Step.CONSISTENCY, Masked() as state:
                 return self._agree(state, toss, body)
-            case Step.UNMASK, _Agreed() as state:
+            case Step.UNMASK, Agreed() as state:
                 return self._unmask(state, toss, body)
         raise RefusedError(f"the step {step.name.lower()} is not due, or was answered to another request")
 
-    def _commit(self, state: _Fresh | _Advertised, toss: int, body: bytes) -> tuple[_State, bytes]:
+    def _commit(self, state: Fresh | Advertised, toss: int, body: bytes) -> tuple[State, bytes]:
         """A fresh nonce for every toss; the keys of an earlier toss are dropped with it."""
         read_fixed("a commit request", body, 0)
         checks.next_toss(toss, state.toss, terms=self.terms)
         nonce = os.urandom(HASH)
         commitment = commitment_to(nonce)
         signature = sign(self._identity, COMMIT, commit_payload(self.terms.context, toss, self.id, commitment))
-        return _Fresh(toss, nonce, commitment), Commit(commitment, signature).encode()
+        return Fresh(toss, nonce, commitment), Commit(commitment, signature).encode()
 
-    def _advertise(self, state: _Fresh, toss: int, body: bytes) -> tuple[_State, bytes]:
+    def _advertise(self, state: Fresh, toss: int, body: bytes) -> tuple[State, bytes]:
         """Show the nonce and two new public keys, under the root of the cohort if there is one."""
         root = read_fixed("an advertise request", body, HASH if self.terms.committed else 0)
         checks.same_toss(toss, state.toss)
@@ -229,10 +159,10 @@ class MaskedDevice:
         own = Advert(state.nonce, share_pair.public, mask_pair.public, hashlib.sha256(self_mask).digest(), b"")
         payload = advert_payload(self.terms.context, toss, root, self.id, own.body)
         advert = Advert(own.nonce, own.share_key, own.mask_key, own.self_digest, sign(self._identity, ADVERT, payload))
-        after = _Advertised(toss, state.nonce, state.commitment, root, share_pair, mask_pair, self_mask, advert)
+        after = Advertised(toss, state.nonce, state.commitment, root, share_pair, mask_pair, self_mask, advert)
         return after, advert.encode()
 
-    def _share(self, state: _Advertised, toss: int, body: bytes) -> tuple[_State, bytes]:
+    def _share(self, state: Advertised, toss: int, body: bytes) -> tuple[State, bytes]:
         """Work out the neighbours, and seal to each its share of both secrets."""
         request = ShareRequest.decode(body, committed=self.terms.committed, n_max=self.terms.n_max)
         checks.same_toss(toss, state.toss)
@@ -250,22 +180,18 @@ class MaskedDevice:
         checks.distinct_keys([*mine, *(key for _, advert in adverts for key in (advert.share_key, advert.mask_key))])
         box_keys = []
         for device, advert in adverts:
-            box_keys.append(self._pair_key("share", toss, state.share_pair, device, advert.share_key))
+            box_keys.append(self._letters.key("share", toss, state.share_pair, device, advert.share_key))
         secret = state.self_mask + state.mask_pair.private_bytes()
         shares = split(secret, shares=cohort.degree, threshold=cohort.threshold)
         boxes = [
-            seal(
-                _way(keys, self.id, device),
-                share.tobytes(),
-                aad=box_aad(self.terms.context, cohort.root, self.id, device),
-            )
+            self._letters.seal(keys, cohort.root, device, share.tobytes())
             for device, keys, share in zip(names, box_keys, shares, strict=True)
         ]
         mask_keys = tuple(advert.mask_key for _, advert in adverts)
-        after = _Shared(toss, cohort, me, neighbours, mask_keys, tuple(box_keys), state.mask_pair, state.self_mask)
+        after = Shared(toss, cohort, me, neighbours, mask_keys, tuple(box_keys), state.mask_pair, state.self_mask)
         return after, b"".join(boxes)
 
-    def _cohort(self, state: _Advertised, request: ShareRequest) -> tuple[Cohort, list[tuple[int, Advert]]]:
+    def _cohort(self, state: Advertised, request: ShareRequest) -> tuple[Cohort, list[tuple[int, Advert]]]:
         """The cohort, checked, and the adverts of this device's neighbours in it."""
         terms, own = self.terms, state.advert
         adverts = list(request.adverts)
@@ -292,7 +218,7 @@ class MaskedDevice:
         except InputError as error:
             raise RefusedError(f"the cohort is too small for these terms: {error}") from None
 
-    def _input(self, state: _Shared, toss: int, body: bytes) -> tuple[_State, bytes]:
+    def _input(self, state: Shared, toss: int, body: bytes) -> tuple[State, bytes]:
         """Check who has shared, then mask with exactly those; nothing of behaviour is computed before."""
         cohort, terms = state.cohort, self.terms
         request = InputRequest.decode(body, n=len(cohort))
@@ -305,23 +231,25 @@ class MaskedDevice:
         slots = np.flatnonzero(request.u1[state.neighbours]).tolist()
         if len(request.boxes) != len(slots):
             raise IntegrityError(f"an input request must have {len(slots)} boxes, got {len(request.boxes)}")
-        opened = [self._opened(state, slot, box) for slot, box in zip(slots, request.boxes, strict=True)]
+        names = cohort.ids[state.neighbours].tolist()
+        opened = [
+            self._letters.open(state.box_keys[slot], cohort.root, names[slot], box)
+            for slot, box in zip(slots, request.boxes, strict=True)
+        ]
         checks.every_box(opened)
         shares = {slot: box for slot, box in zip(slots, opened, strict=True) if box is not None}
         keys = [
-            self._pair_key(
-                "mask", toss, state.mask_pair, int(cohort.ids[state.neighbours[slot]]), state.mask_keys[slot]
-            )
+            (slot, self._letters.key("mask", toss, state.mask_pair, names[slot], state.mask_keys[slot])[:32])
             for slot in shares
         ]
         checks.latched(self._latch, "input", hashlib.sha256(cohort.binding + u1).hexdigest())
-        masked = self._mask(state, [(slot, key[:32]) for slot, key in zip(shares, keys, strict=True)])
-        return _Masked(toss, cohort, state.me, state.neighbours, request.u1, shares), masked
+        masked = self._mask(state, keys)
+        return Masked(toss, cohort, state.me, state.neighbours, request.u1, shares), masked
 
-    def _mask(self, state: _Shared, keys: list[tuple[int, bytes]]) -> bytes:
+    def _mask(self, state: Shared, keys: list[tuple[int, bytes]]) -> bytes:
         """The vector under b and one mask a neighbour, packed."""
         make, self._vector = self._vector, None
-        self._state = _Done(state.toss)  # noise is drawn once: were the vector to fail, the attempt is over
+        self._state = Done(state.toss)  # noise is drawn once: were the vector to fail, the attempt is over
         if make is None:
             raise RefusedError("the vector of this attempt was already made")
         vector = make()
@@ -338,7 +266,7 @@ class MaskedDevice:
                 masker.subtract(total, key)
         return pack(total, self.terms.bits)
 
-    def _agree(self, state: _Masked, toss: int, body: bytes) -> tuple[_State, bytes]:
+    def _agree(self, state: Masked, toss: int, body: bytes) -> tuple[State, bytes]:
         """Sign the one list of survivors whose sum may be opened."""
         cohort = state.cohort
         survivors = unpack_flags(body, len(cohort))
@@ -349,9 +277,9 @@ class MaskedDevice:
         checks.no_cut(cohort, survivors)
         payload = consistency_payload(cohort.binding, pack_flags(state.u1), pack_flags(survivors))
         checks.latched(self._latch, "consistency", hashlib.sha256(payload).hexdigest())
-        return _Agreed(state, toss, survivors), sign(self._identity, CONSISTENCY, payload)
+        return Agreed(state, toss, survivors), sign(self._identity, CONSISTENCY, payload)
 
-    def _unmask(self, agreed: _Agreed, toss: int, body: bytes) -> tuple[_State, bytes]:
+    def _unmask(self, agreed: Agreed, toss: int, body: bytes) -> tuple[State, bytes]:
         """One share of each neighbour: of b if it has survived, of its mask key if not; then forget everything."""
         state = agreed.masked
         request = UnmaskRequest.decode(body, k=len(state.neighbours))
@@ -368,23 +296,4 @@ class MaskedDevice:
             keys=self._directory,
         )
         shares = [both[:SHARE] if survivors[slot] else both[SHARE:] for slot, both in state.shares.items()]
-        return _Done(toss), b"".join(shares)
-
-    def _pair_key(self, role: str, toss: int, own: KeyPair, device: int, public: bytes) -> bytes:
-        """64 bytes that this device and another have in common for one role."""
-        ends = sorted([(self.id, own.public), (device, public)])
-        return agree(own, public, info=pair_info(role, self.terms.context, toss, *ends))
-
-    def _opened(self, state: _Shared, slot: int, box: bytes) -> bytes | None:
-        """A neighbour's two shares, or None where the box isn't its to this device."""
-        device = int(state.cohort.ids[state.neighbours[slot]])
-        aad = box_aad(self.terms.context, state.cohort.root, device, self.id)
-        try:
-            return unseal(_way(state.box_keys[slot], device, self.id), box, aad=aad)
-        except IntegrityError:
-            return None
-
-
-def _way(keys: bytes, sender: int, receiver: int) -> bytes:
-    """The key for one direction: each seals one box."""
-    return keys[:32] if sender < receiver else keys[32:]
+        return Done(toss), b"".join(shares)

@@ -61,6 +61,7 @@ def open_sum(
         IntegrityError: fewer than the threshold of shares, or a secret is not the advertised one.
     """
     masker = Masker(len(total), bits)
+    ends = [(device, advert.mask_key) for device, advert in zip(cohort.ids.tolist(), adverts, strict=True)]
     for member in np.flatnonzero(u1).tolist():
         holders = np.flatnonzero(opened[neighbours[member]])[: cohort.threshold]
         if len(holders) < cohort.threshold:
@@ -74,8 +75,9 @@ def open_sum(
         pair = KeyPair.from_private(secret)
         mask_key_fits(pair, adverts[member])
         for other in neighbours[member, survivors[neighbours[member]]].tolist():
-            ends = [(int(cohort.ids[at]), adverts[at].mask_key) for at in sorted((member, other))]
-            key = agree(pair, adverts[other].mask_key, info=pair_info("mask", context, toss, *ends))[:32]
+            lower, higher = (member, other) if member < other else (other, member)
+            info = pair_info("mask", context, toss, ends[lower], ends[higher])
+            key = agree(pair, adverts[other].mask_key, info=info)[:32]
             # The survivor has added this mask if it is the lower of the two, else subtracted it.
             (masker.subtract if other < member else masker.add)(total, key)
     return _centred(total, bits)

@@ -24,7 +24,8 @@ from palate_common.secagg.messages import Header, Step, read, write
 from palate_common.secagg.transcript import AttemptTerms
 from palate_common.signing import SigningKey
 from palate_common.update import Int64
-from palate_server.unmasking_stages import Attempt, Result, Stage, first_stage
+from palate_server.unmasking_cohort import first_stage
+from palate_server.unmasking_stage import Attempt, Result, Stage
 
 
 class Unmasking:

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from palate_client.masked import MaskedDevice, _Done
+from palate_client.masked import MaskedDevice
+from palate_client.masked_states import Done
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.secagg.agreement import KeyPair
 from palate_common.secagg.directory import Directory
@@ -70,12 +71,12 @@ def test_without_a_ring_there_is_no_commit() -> None:
 def test_secrets_are_dropped_once_the_shares_are_out() -> None:
     world, _ = played()
     device = world.devices[0]
-    assert device._state == _Done(0)
+    assert device._state == Done(0)
     assert device._vector is None
     reachable, seen = [device.__dict__], set()
     while reachable:
         thing = reachable.pop()
-        if id(thing) in seen or isinstance(thing, type) or not isinstance(thing, dict | list | tuple | _Done | KeyPair):
+        if id(thing) in seen or isinstance(thing, type) or not isinstance(thing, dict | list | tuple | Done | KeyPair):
             continue
         seen.add(id(thing))
         assert not isinstance(thing, KeyPair)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from palate_client import masked_checks
-from palate_client.masked import MaskedDevice, _Advertised, _Shared
+from palate_client.masked import MaskedDevice
+from palate_client.masked_states import Advertised, Shared
 from palate_common.errors import IntegrityError, PalateError, RefusedError
 from palate_common.secagg import cohort as cohorts
 from palate_common.secagg.agreement import KeyPair, agree, unseal
@@ -109,7 +110,7 @@ def test_swapped_keys_give_the_server_both_secrets_without_the_check(monkeypatch
     world = MaskedCohort(12, n_min=9)
     pairs, boxes = swap_keys(world)
     state = world.devices[VICTIM]._state
-    assert isinstance(state, _Shared)
+    assert isinstance(state, Shared)
     public, context = world.devices[VICTIM], world.terms.context
     shares = []
     for slot, (device, pair) in enumerate(pairs.items()):
@@ -151,13 +152,13 @@ def test_replayed_adverts_get_the_shares_without_the_attempt_in_the_signature(mo
     def forgetful(context: bytes, toss: int, root: bytes, device: int, body: bytes) -> bytes:
         return advert_payload(bytes(32), toss, root, device, body)
 
-    for module in ("palate_client.masked", "palate_client.masked_checks", "palate_server.unmasking_stages"):
+    for module in ("palate_client.masked", "palate_client.masked_checks", "palate_server.unmasking_cohort"):
         monkeypatch.setattr(f"{module}.advert_payload", forgetful)
     world = MaskedCohort(12, n_min=9)
     boxes, early = replay(world)
     assert len(boxes) == 11 * BOX
     state = world.devices[VICTIM]._state
-    assert isinstance(state, _Shared)
+    assert isinstance(state, Shared)
     assert state.mask_keys == tuple(advert.mask_key for device, advert in early.adverts if device != VICTIM)
 
 
@@ -182,7 +183,7 @@ def test_a_share_key_of_low_order_is_refused() -> None:
 
 
 def test_a_mask_key_of_low_order_is_refused_before_anything_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("palate_server.unmasking_stages.agree", lambda *_, **__: bytes(64))  # a server that looks away
+    monkeypatch.setattr("palate_server.unmasking_cohort.agree", lambda *_, **__: bytes(64))  # a server that looks away
     world = MaskedCohort(12, n_min=9)
     server = at(world, Step.ADVERTISE)
     header = Header(Step.ADVERTISE, 0, COLLUDER, world.terms.context)
@@ -190,7 +191,7 @@ def test_a_mask_key_of_low_order_is_refused_before_anything_is_masked(monkeypatc
         answer = world.devices[device].answer(Step.ADVERTISE, server.request(device))
         if device == COLLUDER:
             state = world.devices[device]._state
-            assert isinstance(state, _Advertised)
+            assert isinstance(state, Advertised)
             bad = signed(world, device, replace(state.advert, mask_key=bytes(32)), b"")
             world.devices[device]._state = replace(state, advert=bad)
             answer = write(header, bad.encode(), answer=True)
@@ -304,6 +305,13 @@ def test_neighbours_that_the_seed_does_not_give_are_refused(
     refused(lambda: choose_neighbours(small_ring), "this device's neighbours")
     without("expected_adverts", monkeypatch)
     choose_neighbours(small_ring)
+
+
+@pytest.mark.parametrize("stranger", [23, 24, 2**32 - 1])
+def test_an_advert_of_nobody_in_the_cohort_is_refused(stranger: int, small_ring: MaskedCohort) -> None:
+    request = shown(at(small_ring, Step.SHARE), VICTIM)
+    adverts = ((stranger, request.adverts[0][1]), *request.adverts[1:])
+    refused(lambda: show(small_ring, VICTIM, replace(request, adverts=adverts)), "nonce of the list|neighbours")
 
 
 def test_a_toss_is_never_repeated_and_never_goes_back(

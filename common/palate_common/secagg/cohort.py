@@ -6,6 +6,7 @@ of it. A member is an index into the rising ids.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,6 +42,7 @@ class Cohort:
 
     def __init__(self, terms: AttemptTerms, *, toss: int, ids: Sequence[int], root: bytes, nonces: Sequence[bytes]):
         n = len(ids)
+        self._ids = list(ids)
         self.ids = np.asarray(ids, np.int64)
         self.root = root
         seed = ring_seed(terms.context, root, nonces)
@@ -56,8 +58,8 @@ class Cohort:
 
     def member(self, device: int) -> int | None:
         """A device's index, or None."""
-        at = int(np.searchsorted(self.ids, device))
-        return at if at < len(self.ids) and self.ids[at] == device else None
+        at = bisect_left(self._ids, device)
+        return at if at < len(self._ids) and self._ids[at] == device else None
 
     def neighbours(self, member: int) -> Members:
         """A member's neighbours, in the order in which shares and boxes travel, intp [k]."""

@@ -1,0 +1,95 @@
+"""A stage of a masked attempt on the server: whom it asks for what, what counts as an answer, what follows.
+
+A stage checks everything an honest device would check of another, so that one liar is left out instead of stopping the
+others. They are in `unmasking_cohort` (until the shares are sealed) and `unmasking_sum` (from the masked vectors on).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from palate_common.errors import IntegrityError
+from palate_common.secagg.cohort import Cohort
+from palate_common.secagg.directory import Directory
+from palate_common.secagg.messages import (
+    Step,
+    read_fixed,
+)
+from palate_common.secagg.transcript import (
+    AttemptTerms,
+)
+from palate_common.signing import SigningKey
+from palate_common.update import Int64
+from palate_server.recovery import Bytes
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What every stage knows."""
+
+    terms: AttemptTerms
+    directory: Directory
+    key: SigningKey
+
+
+@dataclass(frozen=True)
+class Result:
+    """The sum of the survivors' vectors, int64 [size], and who they are."""
+
+    total: Int64
+    survivors: tuple[int, ...]
+
+
+class Stage(Protocol):
+    """One step of one toss."""
+
+    step: Step
+    toss: int
+    asked: tuple[int, ...]
+    asked_set: frozenset[int]
+
+    def body(self, device: int) -> bytes:
+        """What to ask one device."""
+        ...
+
+    def accept(self, device: int, body: bytes) -> None:
+        """Take in an answer; IntegrityError if it is none."""
+        ...
+
+    def close(self) -> Stage | Result:
+        """What follows."""
+        ...
+
+
+class Asking:
+    """Who is asked, and the floor on how many must answer."""
+
+    step: Step
+
+    def __init__(self, attempt: Attempt, toss: int, asked: Sequence[int]) -> None:
+        self.attempt, self.terms, self.toss = attempt, attempt.terms, toss
+        self.asked = tuple(asked)
+        self.asked_set = frozenset(self.asked)
+
+    def require(self, left: int) -> None:
+        """End the attempt where fewer than the floor are left."""
+        if left < self.terms.n_min:
+            name = self.step.name.lower()
+            raise IntegrityError(f"at least {self.terms.n_min} devices must be left after {name}, got {left}")
+
+
+def member_of(cohort: Cohort, device: int) -> int:
+    """The index of a device that was asked, so is in the cohort."""
+    member = cohort.member(device)
+    if member is None:
+        raise IntegrityError(f"device {device} must be in the cohort, got one outside it")
+    return member
+
+
+def pieces(name: str, body: bytes, count: int, width: int) -> Bytes:
+    """A body of equal pieces, uint8 [count, width]."""
+    return np.frombuffer(read_fixed(name, body, count * width), np.uint8).reshape(count, width)

@@ -1,0 +1,170 @@
+"""The sum of a masked attempt: vectors come in, the survivors agree on who they are, and open the sum of just those."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_common.errors import IntegrityError
+from palate_common.secagg.cohort import Cohort
+from palate_common.secagg.messages import (
+    SHARE,
+    SIGNATURE,
+    Advert,
+    Flags,
+    InputRequest,
+    Step,
+    pack_flags,
+    read_fixed,
+)
+from palate_common.secagg.packing import Residues, residue_type, unpack
+from palate_common.secagg.transcript import (
+    CONSISTENCY,
+    MEMBERS,
+    check_signature,
+    consistency_payload,
+    members_payload,
+    sign,
+)
+from palate_server.recovery import Bytes, open_sum
+from palate_server.unmasking_stage import Asking, Attempt, Result, Stage, member_of, pieces
+
+
+@dataclass(frozen=True)
+class Held:
+    """What every stage after the shares knows: the cohort, its adverts, who is whose neighbour, and U1."""
+
+    attempt: Attempt
+    toss: int
+    cohort: Cohort
+    adverts: list[Advert]
+    neighbours: npt.NDArray[np.intp]
+    u1: Flags
+
+    def openable(self, alive: Flags, what: str) -> None:
+        """Go no further where a member's secrets could not be opened, or devices would refuse."""
+        fewest = int(alive[self.neighbours[self.u1]].sum(axis=1).min())
+        if fewest < self.cohort.threshold:
+            raise IntegrityError(
+                f"each device must have {self.cohort.threshold} neighbours with {what}, got one with {fewest}"
+            )
+        if self.cohort.cut(alive):
+            raise IntegrityError("too many in a row of the ring are missing")
+
+    def ids(self, members: Flags) -> list[int]:
+        """The devices behind a list of members."""
+        return [int(device) for device in self.cohort.ids[members]]
+
+
+class InputStage(Asking):
+    """U1 is fixed and signed, the boxes are handed out; masked vectors come in and are added at once."""
+
+    step = Step.INPUT
+
+    def __init__(self, held: Held, boxes: Bytes) -> None:
+        super().__init__(held.attempt, held.toss, held.ids(held.u1))
+        self._held, self._boxes = held, boxes
+        u1 = pack_flags(held.u1)
+        self._signature = sign(held.attempt.key, MEMBERS, members_payload(held.cohort.binding, u1))
+        self._total: Residues = np.zeros(self.terms.size, residue_type(self.terms.bits))
+        self._survivors = np.zeros(len(held.cohort), np.bool_)
+
+    def body(self, device: int) -> bytes:
+        """U1, signed, and the boxes that this device's neighbours have sealed for it."""
+        held = self._held
+        member = member_of(held.cohort, device)
+        around, slots = held.neighbours[member], held.cohort.slots(member)
+        inside = held.u1[around]
+        boxes = self._boxes[around[inside], slots[inside]].tobytes()
+        return InputRequest(held.u1, self._signature, (boxes,)).encode()
+
+    def accept(self, device: int, body: bytes) -> None:
+        """A masked vector, added to the sum as it comes."""
+        values = unpack(body, self.terms.size, self.terms.bits)
+        self._total += values
+        self._survivors[member_of(self._held.cohort, device)] = True
+
+    def close(self) -> Stage:
+        """Who has shared and not sent is lost: its masks will have to be opened."""
+        self.require(int(self._survivors.sum()))
+        self._held.openable(self._survivors, "vectors")
+        return ConsistencyStage(self._held, self._survivors, self._total)
+
+
+class ConsistencyStage(Asking):
+    """Each survivor signs the one list of survivors."""
+
+    step = Step.CONSISTENCY
+
+    def __init__(self, held: Held, survivors: Flags, total: Residues) -> None:
+        super().__init__(held.attempt, held.toss, held.ids(survivors))
+        self._held, self._survivors, self._total = held, survivors, total
+        self._list = pack_flags(survivors)
+        self._payload = consistency_payload(held.cohort.binding, pack_flags(held.u1), self._list)
+        self._signatures: dict[int, bytes] = {}
+
+    def body(self, device: int) -> bytes:
+        """The survivors."""
+        return self._list
+
+    def accept(self, device: int, body: bytes) -> None:
+        """A signature on exactly this list."""
+        signature = read_fixed("a signature", body, SIGNATURE)
+        check_signature(self.attempt.directory.identities[device], CONSISTENCY, self._payload, signature)
+        self._signatures[member_of(self._held.cohort, device)] = signature
+
+    def close(self) -> Stage:
+        """Who has not signed opens nothing, but stays in the sum."""
+        return UnmaskStage(self._held, self._survivors, self._total, self._signatures)
+
+
+class UnmaskStage(Asking):
+    """Whoever has enough signers around it opens its neighbours' shares."""
+
+    step = Step.UNMASK
+
+    def __init__(self, held: Held, survivors: Flags, total: Residues, signatures: dict[int, bytes]) -> None:
+        n = len(held.cohort)
+        self._signed = np.zeros(n, np.bool_)
+        self._signed[list(signatures)] = True
+        ready = self._signed & (self._signed[held.neighbours].sum(axis=1) >= held.cohort.threshold)
+        held.openable(ready, "signatures")
+        super().__init__(held.attempt, held.toss, held.ids(ready))
+        self._held, self._survivors, self._total, self._signatures = held, survivors, total, signatures
+        self._shares = np.zeros((n, held.cohort.degree, SHARE), np.uint8)
+        self._opened = np.zeros(n, np.bool_)
+
+    def body(self, device: int) -> bytes:
+        """The signatures of this device's neighbours."""
+        around = self._held.neighbours[member_of(self._held.cohort, device)]
+        signers = self._signed[around]
+        return pack_flags(signers) + b"".join(self._signatures[other] for other in around[signers].tolist())
+
+    def accept(self, device: int, body: bytes) -> None:
+        """One share of each neighbour in U1."""
+        held = self._held
+        member = member_of(held.cohort, device)
+        inside = held.u1[held.neighbours[member]]
+        self._shares[member, inside] = pieces("shares", body, int(inside.sum()), SHARE)
+        self._opened[member] = True
+
+    def close(self) -> Result:
+        """The sum, or nothing."""
+        held = self._held
+        self._held.openable(self._opened, "opened shares")
+        total = open_sum(
+            self._total,
+            bits=self.terms.bits,
+            context=self.terms.context,
+            toss=self.toss,
+            cohort=held.cohort,
+            adverts=held.adverts,
+            neighbours=held.neighbours,
+            u1=held.u1,
+            survivors=self._survivors,
+            shares=self._shares,
+            opened=self._opened,
+        )
+        return Result(total, tuple(held.ids(self._survivors)))
