@@ -50,12 +50,14 @@ from palate_common.secagg.transcript import (
     ADVERT,
     COMMIT,
     CONSISTENCY,
+    INPUT,
     AttemptTerms,
     advert_payload,
     cohort_root,
     commit_payload,
     commitment_to,
     consistency_payload,
+    members_payload,
     sign,
 )
 from palate_common.signing import SigningKey
@@ -243,7 +245,7 @@ class MaskedDevice:
             for slot in shares
         ]
         checks.latched(self._latch, "input", hashlib.sha256(cohort.binding + u1).hexdigest())
-        masked = self._mask(state, keys)
+        masked = self._mask(state, keys) + sign(self._identity, INPUT, members_payload(cohort.binding, u1))
         return Masked(toss, cohort, state.me, state.neighbours, request.u1, shares), masked
 
     def _mask(self, state: Shared, keys: list[tuple[int, bytes]]) -> bytes:
@@ -287,13 +289,16 @@ class MaskedDevice:
         survivors = agreed.survivors[state.neighbours]
         checks.surviving_signers(request.signers, survivors)
         checks.enough_signers(request.signers, state.cohort.threshold)
+        names, binding, u1 = state.cohort.ids[state.neighbours], state.cohort.binding, pack_flags(state.u1)
         checks.signed_survivors(
-            state.cohort.ids[state.neighbours[request.signers]].tolist(),
+            names[request.signers].tolist(),
             request.signatures,
-            binding=state.cohort.binding,
-            u1=pack_flags(state.u1),
+            binding=binding,
+            u1=u1,
             survivors=pack_flags(agreed.survivors),
             keys=self._directory,
         )
+        others = names[survivors & ~request.signers].tolist()
+        checks.same_sharers(others, request.others, binding=binding, u1=u1, keys=self._directory)
         shares = [both[:SHARE] if survivors[slot] else both[SHARE:] for slot, both in state.shares.items()]
         return Done(toss), b"".join(shares)

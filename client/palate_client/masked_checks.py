@@ -16,6 +16,7 @@ from palate_common.secagg.messages import Advert, Flags
 from palate_common.secagg.transcript import (
     ADVERT,
     CONSISTENCY,
+    INPUT,
     MEMBERS,
     AttemptTerms,
     advert_payload,
@@ -133,6 +134,16 @@ def still_there(survivors: Flags, u1: Flags) -> None:
 def latched(latch: Callable[[str, str], None], step: str, digest: str) -> None:
     """A second signature after a restart or a restored backup would open both secrets of one device."""
     latch(step, digest)
+
+
+def same_sharers(
+    others: Sequence[int], signatures: Sequence[bytes], *, binding: bytes, u1: bytes, keys: Directory
+) -> None:
+    """A survivor that was shown other sharers has masked with a few, whom this list could then declare lost."""
+    if len(signatures) != len(others):
+        raise RefusedError(f"{len(others)} more survivors must have signed this list, got {len(signatures)}")
+    for device, signature in zip(others, signatures, strict=True):
+        check_signature(keys.identities[device], INPUT, members_payload(binding, u1), signature)
 
 
 def surviving_signers(signers: Flags, survivors: Flags) -> None:

@@ -16,12 +16,14 @@ from palate_common.secagg.messages import (
     Flags,
     InputRequest,
     Step,
+    UnmaskRequest,
     pack_flags,
     read_fixed,
 )
 from palate_common.secagg.packing import Residues, residue_type, unpack
 from palate_common.secagg.transcript import (
     CONSISTENCY,
+    INPUT,
     MEMBERS,
     check_signature,
     consistency_payload,
@@ -67,7 +69,9 @@ class InputStage(Asking):
         super().__init__(held.attempt, held.toss, held.ids(held.u1))
         self._held, self._boxes = held, boxes
         u1 = pack_flags(held.u1)
-        self._signature = sign(held.attempt.key, MEMBERS, members_payload(held.cohort.binding, u1))
+        self._payload = members_payload(held.cohort.binding, u1)
+        self._signature = sign(held.attempt.key, MEMBERS, self._payload)
+        self._signatures: dict[int, bytes] = {}
         self._total: Residues = np.zeros(self.terms.size, residue_type(self.terms.bits))
         self._survivors = np.zeros(len(held.cohort), np.bool_)
 
@@ -81,16 +85,19 @@ class InputStage(Asking):
         return InputRequest(held.u1, self._signature, (boxes,)).encode()
 
     def accept(self, device: int, body: bytes) -> None:
-        """A masked vector, added to the sum as it comes."""
-        values = unpack(body, self.terms.size, self.terms.bits)
+        """A masked vector, added to the sum as it comes, and a signature on the U1 it is masked for."""
+        values = unpack(body[:-SIGNATURE], self.terms.size, self.terms.bits)
+        check_signature(self.attempt.directory.identities[device], INPUT, self._payload, body[-SIGNATURE:])
         self._total += values
-        self._survivors[member_of(self._held.cohort, device)] = True
+        member = member_of(self._held.cohort, device)
+        self._signatures[member] = body[-SIGNATURE:]
+        self._survivors[member] = True
 
     def close(self) -> Stage:
         """Who has shared and not sent is lost: its masks will have to be opened."""
         self.require(int(self._survivors.sum()))
         self._held.openable(self._survivors, "vectors")
-        return ConsistencyStage(self._held, self._survivors, self._total)
+        return ConsistencyStage(self._held, self._survivors, self._total, self._signatures)
 
 
 class ConsistencyStage(Asking):
@@ -98,12 +105,12 @@ class ConsistencyStage(Asking):
 
     step = Step.CONSISTENCY
 
-    def __init__(self, held: Held, survivors: Flags, total: Residues) -> None:
+    def __init__(self, held: Held, survivors: Flags, total: Residues, sharers: dict[int, bytes]) -> None:
         super().__init__(held.attempt, held.toss, held.ids(survivors))
         self._held, self._survivors, self._total = held, survivors, total
         self._list = pack_flags(survivors)
         self._payload = consistency_payload(held.cohort.binding, pack_flags(held.u1), self._list)
-        self._signatures: dict[int, bytes] = {}
+        self._signatures, self._sharers = dict[int, bytes](), sharers
 
     def body(self, device: int) -> bytes:
         """The survivors."""
@@ -117,7 +124,7 @@ class ConsistencyStage(Asking):
 
     def close(self) -> Stage:
         """Who has not signed opens nothing, but stays in the sum."""
-        return UnmaskStage(self._held, self._survivors, self._total, self._signatures)
+        return UnmaskStage(self._held, self._survivors, self._total, self._signatures, self._sharers)
 
 
 class UnmaskStage(Asking):
@@ -125,22 +132,32 @@ class UnmaskStage(Asking):
 
     step = Step.UNMASK
 
-    def __init__(self, held: Held, survivors: Flags, total: Residues, signatures: dict[int, bytes]) -> None:
+    def __init__(
+        self,
+        held: Held,
+        survivors: Flags,
+        total: Residues,
+        signatures: dict[int, bytes],
+        sharers: dict[int, bytes],
+    ) -> None:
         n = len(held.cohort)
         self._signed = np.zeros(n, np.bool_)
         self._signed[list(signatures)] = True
         ready = self._signed & (self._signed[held.neighbours].sum(axis=1) >= held.cohort.threshold)
         held.openable(ready, "signatures")
         super().__init__(held.attempt, held.toss, held.ids(ready))
-        self._held, self._survivors, self._total, self._signatures = held, survivors, total, signatures
+        self._held, self._survivors, self._total = held, survivors, total
+        self._signatures, self._sharers = signatures, sharers
         self._shares = np.zeros((n, held.cohort.degree, SHARE), np.uint8)
         self._opened = np.zeros(n, np.bool_)
 
     def body(self, device: int) -> bytes:
-        """The signatures of this device's neighbours."""
+        """The neighbours' signatures on the survivors; from survivors that gave none, the one on U1."""
         around = self._held.neighbours[member_of(self._held.cohort, device)]
         signers = self._signed[around]
-        return pack_flags(signers) + b"".join(self._signatures[other] for other in around[signers].tolist())
+        others = around[self._survivors[around] & ~signers].tolist()
+        signatures = [self._signatures[other] for other in around[signers].tolist()]
+        return UnmaskRequest(signers, tuple(signatures), tuple(self._sharers[other] for other in others)).encode()
 
     def accept(self, device: int, body: bytes) -> None:
         """One share of each neighbour in U1."""

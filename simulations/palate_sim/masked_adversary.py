@@ -20,6 +20,7 @@ from palate_common.secagg.masking import Masker
 from palate_common.secagg.messages import (
     BOX,
     SHARE,
+    SIGNATURE,
     Advert,
     Flags,
     Header,
@@ -35,6 +36,7 @@ from palate_common.secagg.packing import residue_type, unpack
 from palate_common.secagg.shamir import combine
 from palate_common.secagg.transcript import (
     CONSISTENCY,
+    INPUT,
     MEMBERS,
     consistency_payload,
     members_payload,
@@ -67,11 +69,18 @@ class Adversary:
         self._pairs: dict[int, KeyPair] = {i: world.devices[i]._state.mask_pair for i in self.colluders}  # type: ignore[union-attr]
         self.refusals: list[str] = []
         self._inputs: dict[int, bytes] = {}
+        self._sharers: dict[int, bytes] = {}
         self._masked_with: dict[int, set[int]] = {}
         self._views: dict[int, tuple[Flags, Flags]] = {}
         self._signatures: dict[int, bytes] = {}
         self._shares: dict[tuple[str, int], dict[int, bytes]] = defaultdict(dict)
         self._u1: dict[int, Flags] = {}
+
+    def with_colluders(self, colluders: Collection[int]) -> Adversary:
+        """The same attempt with devices bought once the ring is known: independent luck at its worst."""
+        self.colluders = frozenset(colluders)
+        self._pairs = {i: self.world.devices[i]._state.mask_pair for i in self.colluders}  # type: ignore[union-attr]
+        return self
 
     def read_stage(self, server: Unmasking) -> None:
         """Take over from an honest server that awaits inputs."""
@@ -112,7 +121,7 @@ class Adversary:
         signature = sign(self.world.server, MEMBERS, members_payload(self.cohort.binding, pack_flags(u1)))
         body = self.ask(device, Step.INPUT, InputRequest(u1, signature, tuple(boxes)).encode())
         if body is not None:
-            self._inputs[device], self._u1[device] = body, u1
+            self._inputs[device], self._sharers[device], self._u1[device] = body[:-SIGNATURE], body[-SIGNATURE:], u1
             self._masked_with[device] = {other for other in around.tolist() if u1[other] and other not in withheld}
         if device in self.colluders:
             self._loot(device)
@@ -145,7 +154,9 @@ class Adversary:
                 signatures[other] = self._signatures[other]
         chosen = [other for other in around if other in signatures and (survivors[other] or dead_too)]
         request = UnmaskRequest(
-            np.array([other in chosen for other in around]), tuple(signatures[other] for other in chosen)
+            np.array([other in chosen for other in around]),
+            tuple(signatures[other] for other in chosen),
+            tuple(self._sharer(other, u1) for other in around if survivors[other] and other not in chosen),
         )
         body = self.ask(device, Step.UNMASK, request.encode(), machine=machine)
         if body is None:
@@ -153,6 +164,13 @@ class Adversary:
         owners = [other for other in around if other in self._masked_with[device]]
         for owner, share in zip(owners, split_pieces("shares", body, SHARE, len(owners)), strict=True):
             self._shares["self" if survivors[owner] else "mask", owner][device] = share
+
+    def _sharer(self, device: int, u1: Flags) -> bytes:
+        """A device's signature on U1: the one it has given, a colluder's on any."""
+        if device in self.colluders:
+            payload = members_payload(self.cohort.binding, pack_flags(u1))
+            return sign(self.world.identities[device], INPUT, payload)
+        return self._sharers.get(device, bytes(SIGNATURE))
 
     def secret(self, kind: str, owner: int) -> bytes | None:
         """What the shares gathered so far open, or None."""

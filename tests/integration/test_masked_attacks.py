@@ -19,8 +19,11 @@ from palate_common.secagg.terms import GraphTerms, graph_terms
 from palate_sim.masked_adversary import Adversary
 from palate_sim.masked_cohort import MaskedCohort
 
-SMALL_RING = {"neighbours": 8, "threshold": 7, "window_corrupt": 1, "complete": False}
-"""t >= k/2 + c_w + 2 and 2t > k + c as in a real ring, but for 24 devices: fast, and just as strict."""
+SMALL_RINGS = {
+    24: {"neighbours": 8, "threshold": 7, "window_corrupt": 1, "complete": False},
+    36: {"neighbours": 12, "threshold": 9, "window_corrupt": 1, "complete": False},
+}
+"""t >= k/2 + c_w + 2 and 2t > k + c as in a real ring, but for few devices: fast, and just as strict."""
 
 
 def complete(n_min: int) -> MaskedCohort:
@@ -82,6 +85,27 @@ def split_sharers() -> bool:
     for device in range(11):
         evil.open(device)
     return evil.wins([0])
+
+
+def sharers_of_its_own() -> bool:
+    """One device is shown another list of sharers: its few honest partners are then declared lost to all the others.
+
+    Nobody else is asked to agree with the victim, and every list passes every rule about its own shape.
+    """
+    world = MaskedCohort(36, n_min=24, n_max=251)
+    evil = Adversary(world)
+    order = evil.ring()
+    victim, partners = order[10], [order[9], order[11]]
+    evil = evil.with_colluders([order[4], order[16]])
+    u1 = evil.all_but(*(set(evil.held.neighbours[victim].tolist()) - {*partners, order[4], order[16]}))
+    for device in range(36):
+        evil.mask(device, u1 if device == victim else evil.all_but())
+    survivors = evil.all_but(*partners)
+    for device in set(range(36)) - {victim, *partners}:
+        evil.agree(device, survivors)
+    for device in set(range(36)) - {victim, *partners}:
+        evil.open(device)
+    return evil.wins([victim])
 
 
 def double_reveal() -> bool:
@@ -180,10 +204,11 @@ ATTACKS = [
     Attack(withheld_from_one, ("every_box",)),
     Attack(withheld_from_an_arc, ("every_box",)),
     Attack(split_survivors, ("enough_signers",)),
-    Attack(split_sharers, ("enough_signers",)),
+    Attack(split_sharers, ("enough_signers", "same_sharers")),
+    Attack(sharers_of_its_own, ("same_sharers",)),
     Attack(double_reveal, ("threshold",), weak_threshold=5),
     Attack(short_list, ("enough",)),
-    Attack(padded_survivors, ("still_there",)),
+    Attack(padded_survivors, ("still_there", "same_sharers")),
     Attack(two_signatures, ("latched",)),
     Attack(dropped_neighbourhood, ("listed", "no_cut", "surviving_signers")),
     Attack(cut_ring, ("no_cut", "threshold")),
@@ -198,8 +223,7 @@ def take_down(walls: set[str], attack: Attack, monkeypatch: pytest.MonkeyPatch) 
 
     def shape(n: int, *, corrupt: int, dropped: int) -> GraphTerms:
         found = graph_terms(n, corrupt=corrupt, dropped=dropped)
-        if n == 24:
-            found = replace(found, **SMALL_RING)
+        found = replace(found, **SMALL_RINGS.get(n, {}))
         return replace(found, threshold=attack.weak_threshold) if "threshold" in walls else found
 
     monkeypatch.setattr(cohorts, "graph_terms", shape)

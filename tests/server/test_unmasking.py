@@ -61,7 +61,7 @@ def test_a_vector_with_padding_bits_is_dropped() -> None:
     while server.step < Step.INPUT:
         world.exchange(server, {})
     answer = world.devices[0].answer(Step.INPUT, server.request(0))
-    assert not server.receive(0, answer[:-1] + bytes([answer[-1] | 0x80]))
+    assert not server.receive(0, answer[:-65] + bytes([answer[-65] | 0x80]) + answer[-64:])
     assert server.dropped == {"malformed": 1}
 
 

@@ -230,22 +230,31 @@ class InputRequest:
 
 @dataclass(frozen=True)
 class UnmaskRequest:
-    """Which of the receiver's neighbours have signed, in neighbour order, and their signatures."""
+    """Which of the receiver's neighbours have signed the survivors, and what ties the other survivors to U1.
+
+    Attributes:
+        signers: of the neighbours, in their order.
+        signatures: theirs, on U1 and the survivors.
+        others: on U1 alone, given with their vectors, by the surviving neighbours that are no signers.
+    """
 
     signers: Flags
     signatures: tuple[bytes, ...]
+    others: tuple[bytes, ...]
 
     def encode(self) -> bytes:
         """The body."""
-        return pack_flags(self.signers) + b"".join(self.signatures)
+        return pack_flags(self.signers) + b"".join(self.signatures + self.others)
 
     @classmethod
     def decode(cls, body: bytes, *, k: int) -> UnmaskRequest:
         """Read a body for a device with `k` neighbours."""
         head = -(-k // 8)
         signers = unpack_flags(body[:head], k)
-        _exactly("an unmask request", body, head + SIGNATURE * int(signers.sum()))
-        return cls(signers, tuple(_pieces(body[head:], SIGNATURE)))
+        signatures, count = split_pieces("signatures", body[head:], SIGNATURE), int(signers.sum())
+        if not count <= len(signatures) <= k:
+            raise IntegrityError(f"an unmask request must have {count} to {k} signatures, got {len(signatures)}")
+        return cls(signers, signatures[:count], signatures[count:])
 
 
 def read_fixed(name: str, body: bytes, length: int) -> bytes:

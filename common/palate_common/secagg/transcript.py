@@ -21,6 +21,7 @@ from palate_common.signing import SigningKey, verify
 COMMIT = "palate/secagg/commit/1"
 ADVERT = "palate/secagg/advert/1"
 MEMBERS = "palate/secagg/members/1"
+INPUT = "palate/secagg/input/1"
 CONSISTENCY = "palate/secagg/consistency/1"
 
 COMPLETE_UP_TO = 250
@@ -113,7 +114,7 @@ def advert_payload(context: bytes, toss: int, root: bytes, device: int, body: by
 
 
 def members_payload(binding: bytes, u1: bytes) -> bytes:
-    """What the server signs: who has shared, one list for the whole cohort."""
+    """What the server signs, and each device when it masks: who has shared, one list for the whole cohort."""
     return binding + u1
 
 

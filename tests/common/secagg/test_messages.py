@@ -70,7 +70,7 @@ def test_bodies_are_read_back_and_no_byte_may_be_missing_or_more(committed: bool
     share = ShareRequest(entries, tuple((i, advert(committed)) for i in range(n)))
     u1 = np.arange(n) % 2 == 0
     masked = InputRequest(u1, os.urandom(64), tuple(os.urandom(BOX) for _ in range(n)))
-    unmask = UnmaskRequest(u1, tuple(os.urandom(64) for _ in range(int(u1.sum()))))
+    unmask = UnmaskRequest(u1, tuple(os.urandom(64) for _ in range(int(u1.sum()))), tuple([os.urandom(64)] * (n // 2)))
     commit, sent = Commit(os.urandom(32), os.urandom(64)), advert(committed)
     for value, decode in (
         (share, lambda body: ShareRequest.decode(body, committed=committed, n_max=n)),
