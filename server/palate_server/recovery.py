@@ -74,10 +74,12 @@ def open_sum(
             continue
         pair = KeyPair.from_private(secret)
         mask_key_fits(pair, adverts[member])
-        for other in neighbours[member, survivors[neighbours[member]]].tolist():
-            lower, higher = (member, other) if member < other else (other, member)
-            info = pair_info("mask", context, toss, ends[lower], ends[higher])
-            key = agree(pair, adverts[other].mask_key, info=info)[:32]
+        partners = neighbours[member, survivors[neighbours[member]]].tolist()
+        keys = [
+            agree(pair, ends[other][1], info=pair_info("mask", context, toss, *sorted((ends[member], ends[other]))))[:32]
+            for other in partners
+        ]
+        for other, key in zip(partners, keys, strict=True):
             # The survivor has added this mask if it is the lower of the two, else subtracted it.
             (masker.subtract if other < member else masker.add)(total, key)
     return _centred(total, bits)

@@ -138,7 +138,7 @@ class ShareStage(Asking):
         except InputError as error:
             raise IntegrityError(f"the cohort is too small for these terms: {error}") from None
         n, k = len(self._cohort), self._cohort.degree
-        self._neighbours = np.stack([self._cohort.neighbours(member) for member in range(n)])
+        self._neighbours = self._cohort.table()
         self._boxes = np.zeros((n, k, BOX), np.uint8)
         self._shared = np.zeros(n, np.bool_)
 

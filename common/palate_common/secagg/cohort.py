@@ -65,6 +65,10 @@ class Cohort:
         """A member's neighbours, in the order in which shares and boxes travel, intp [k]."""
         return np.asarray(self._graph.neighbours(member, self.degree), np.intp)
 
+    def table(self) -> Members:
+        """All members' neighbours, intp [n, k]."""
+        return np.asarray(self._graph.table(self.degree), np.intp)
+
     def slots(self, member: int) -> Members:
         """Where this member stands in the order of each of its neighbours, from 0, intp [k]."""
         if self._ring is None:

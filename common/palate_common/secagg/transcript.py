@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from palate_common.errors import InputError
+from palate_common.secagg.terms import LARGEST_COMPLETE, MAX_TOSSES
 from palate_common.signing import SigningKey, verify
 
 COMMIT = "palate/secagg/commit/1"
@@ -24,10 +25,6 @@ MEMBERS = "palate/secagg/members/1"
 INPUT = "palate/secagg/input/1"
 CONSISTENCY = "palate/secagg/consistency/1"
 
-COMPLETE_UP_TO = 250
-"""Up to so many devices everybody is everybody's neighbour; above, a ring whose seed nobody may choose."""
-MAX_TOSSES = 1024
-"""How often the seed of a ring may be drawn: ten bits, taken off the bound on a bad ring."""
 MAX_DEVICES = 2**20
 
 _NONCE = b"palate/secagg/nonce/1\x00"
@@ -81,7 +78,7 @@ class AttemptTerms:
     @property
     def committed(self) -> bool:
         """Whether nonces are committed to first, for the seed of a ring."""
-        return self.n_max > COMPLETE_UP_TO
+        return self.n_max > LARGEST_COMPLETE
 
 
 def sign(key: SigningKey, tag: str, payload: bytes) -> bytes:

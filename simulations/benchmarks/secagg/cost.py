@@ -87,9 +87,9 @@ def main() -> int:
     k, m = stage_degree, len(server.survivors)
     cost = floor(options.size)
     alive = k * m / n
-    device_floor = (1 + k) * cost["mask"] + 2 * k * cost["agree"] + (k + alive) * cost["check"] + 3 * cost["sign"]
+    device_floor = (1 + k) * cost["mask"] + 2 * k * cost["agree"] + (k + alive) * cost["check"] + 4 * cost["sign"]
     dead_pairs = lost * alive
-    server_floor = (m + dead_pairs) * cost["mask"] + dead_pairs * cost["agree"] + (2 * n + m) * cost["check"]
+    server_floor = (m + dead_pairs) * cost["mask"] + dead_pairs * cost["agree"] + 2 * (n + m) * cost["check"]
     device = sum(device_cpu[name] / answered[name] for name in device_cpu)
     up = sum(sent[name] / answered[name] for name in sent)
     print(f"n={n} d={options.size} k={k} lost={lost}: {m} survivors, exact sum")
