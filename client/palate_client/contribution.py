@@ -11,10 +11,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from palate_client.masked import MaskedDevice
 from palate_client.training import train
 from palate_common.canonical import digest
 from palate_common.clipping import clip
@@ -22,9 +24,12 @@ from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.interactions import Interactions
 from palate_common.model import GlobalModel
-from palate_common.plan import DpMode, Noise, RoundPlan, open_plan
+from palate_common.plan import DpMode, Noise, RoundPlan, SignedPlan, open_plan
+from palate_common.secagg.attempt import attempt_terms
+from palate_common.secagg.directory import Directory
 from palate_common.shares import add_shares, share_source
-from palate_common.update import ClippedUpdate, layout_size, released_size
+from palate_common.signing import SigningKey
+from palate_common.update import ClippedUpdate, Int64, layout_size, released_size
 from palate_common.wire import REFUSED, ContributionHeader, dtype_for, encode, encode_share
 
 
@@ -48,6 +53,19 @@ class Floors:
     """Whether a noised share may leave without masks, as simulations do with `distributed`."""
     min_honest: int = 1
     """With `distributed`: the fewest survivors outside the adversary's control that a plan may count on."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a device is among those that mask for each other.
+
+    Attributes:
+        key: its own key.
+        directory: everybody's identities, pinned.
+    """
+
+    key: SigningKey
+    directory: Directory
 
 
 @dataclass
@@ -113,15 +131,10 @@ class Contributor:
                 every device's own limits.
             InputError: the algorithm's contribution does not fit the plan's layout, or the batch.
         """
-        signed = open_plan(signed_plan, public_key=self.public_key, last_seen=self.ledger.seen_checkpoint)
+        signed, model, joined = self._open(signed_plan, model_bytes)
         plan = signed.plan
-        check_floors(plan, self.floors, now=self.clock())
-        model = self._model(plan, model_bytes)
-        joined = self._charge(plan)
-        if not joined.any():
-            raise RefusedError("every installation here has reached a limit of its own")
-        if signed.charge is not None:
-            self.ledger.see(plan.population, signed.charge.checkpoint, signed_plan)
+        if plan.cohort is not None and plan.cohort.masks:
+            raise RefusedError("a plan with masks must be answered under masks")
         histories = self.histories if joined.all() else self.histories.users(np.flatnonzero(joined))
         clipped = self._clipped(plan, model, histories)
         shared = plan.dp is DpMode.DISTRIBUTED
@@ -139,6 +152,49 @@ class Contributor:
         devices = [device for device, joins in zip(self.devices, joined, strict=True) if joins]
         share = add_shares(clipped, plan, share_source(plan, devices))
         return encode_share(answer, share, bits=plan.modulus_bits)
+
+    def join(self, signed_plan: bytes, model_bytes: bytes, identity: Identity) -> MaskedDevice:
+        """Take part in one attempt under masks: the device's machine for the exchanges that follow.
+
+        Guarantees:
+            The attempt is verified and charged before the machine exists.
+            Nothing is computed from behaviour before the machine has checked who else takes part.
+
+        Raises:
+            IntegrityError, RefusedError: as `contribute`.
+            InputError: this node hosts more than one installation, or the identity isn't its own.
+        """
+        if len(self.devices) != 1:
+            raise InputError(f"with masks a node must be one installation, got {len(self.devices)}")
+        signed, model, _ = self._open(signed_plan, model_bytes)
+        plan, device = signed.plan, int(self.devices[0])
+
+        def vector() -> Int64:
+            clipped = self._clipped(plan, model, self.histories)
+            return add_shares(clipped, plan, share_source(plan, self.devices)).steps
+
+        return MaskedDevice(
+            attempt_terms(signed),
+            id=device,
+            identity=identity.key,
+            directory=identity.directory,
+            server_key=self.public_key,
+            vector=vector,
+            latch=partial(self.ledger.latch, device=device, run=plan.run, round_=plan.round, attempt=plan.attempt),
+        )
+
+    def _open(self, signed_plan: bytes, model_bytes: bytes) -> tuple[SignedPlan, GlobalModel, npt.NDArray[np.bool_]]:
+        """The plan, verified and charged, its model, and which of the installations take part."""
+        signed = open_plan(signed_plan, public_key=self.public_key, last_seen=self.ledger.seen_checkpoint)
+        plan = signed.plan
+        check_floors(plan, self.floors, now=self.clock())
+        model = self._model(plan, model_bytes)
+        joined = self._charge(plan)
+        if not joined.any():
+            raise RefusedError("every installation here has reached a limit of its own")
+        if signed.charge is not None:
+            self.ledger.see(plan.population, signed.charge.checkpoint, signed_plan)
+        return signed, model, joined
 
     def _model(self, plan: RoundPlan, data: bytes) -> GlobalModel:
         """The model the plan names, for the catalogue these histories are of."""

@@ -27,10 +27,12 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from pydantic import TypeAdapter, ValidationError
 
-from palate_client.contribution import Contributor, Floors
+from palate_client.contribution import Contributor, Floors, Identity
+from palate_client.masked import MaskedDevice
 from palate_common.device_ledger import DeviceLedger
-from palate_common.errors import InputError
+from palate_common.errors import InputError, RefusedError
 from palate_common.interactions import Interactions
+from palate_common.secagg.messages import step_of
 from palate_common.wire import REFUSED
 
 logger = logging.getLogger(__name__)
@@ -77,12 +79,15 @@ class Host:
         ledger: the devices' own ledger.
         public_key: the pinned release key.
         floors: what the devices insist on.
+        identity_of: a device's identity, for attempts under masks.
     """
 
     source: HistorySource
     ledger: DeviceLedger
     public_key: str
     floors: Floors = field(default_factory=Floors)
+    identity_of: Callable[[int], Identity] | None = None
+    _masked: dict[int, tuple[bytes, MaskedDevice]] = field(default_factory=dict, init=False, repr=False)
 
     def answer(self, node: int, plan: bytes, model: bytes) -> bytes:
         """A contribution's bytes, or the constant refusal.
@@ -102,6 +107,35 @@ class Host:
             logger.exception("node %d failed and refuses", node)
             return REFUSED
 
+    def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
+        """Take part in a masked attempt, and answer its first request; the constant refusal where anything is wrong.
+
+        The machine stays in this process's memory, and nowhere else, until the next attempt: a device that restarts has
+        dropped out. The same plan again reaches the same machine.
+        """
+        try:
+            begun = self._masked.get(node)
+            if begun is None or begun[0] != plan:
+                if self.identity_of is None:
+                    raise RefusedError("this node has no identity among devices that mask for each other")
+                histories, devices = self.source.shard(node)
+                contributor = Contributor(histories, devices, self.ledger, self.public_key, self.floors)
+                machine = contributor.join(plan, model, self.identity_of(int(devices[0])))
+                self._masked[node] = (plan, machine)
+        except Exception as error:
+            logger.info("node %d refuses: %s", node, error)
+            return REFUSED
+        return self.go_on(node, request)
+
+    def go_on(self, node: int, request: bytes) -> bytes:
+        """Answer a later request of the masked attempt that this node is in."""
+        try:
+            _, machine = self._masked[node]
+            return machine.answer(step_of(request), request)
+        except Exception as error:
+            logger.info("node %d refuses: %s", node, error)
+            return REFUSED
+
 
 def node_app(host_of: Callable[[Context], Host]) -> ClientApp:
     """The ClientApp over a way to find the host of a node.
@@ -114,19 +148,41 @@ def node_app(host_of: Callable[[Context], Host]) -> ClientApp:
     @client.train()
     def train(message: Message, context: Context) -> Message:
         """Answer a signed plan."""
-        record = message.content[RECORD]
-        answer = REFUSED
-        if isinstance(record, ConfigRecord):
-            plan, model = (value if isinstance(value := record.get(name), bytes) else b"" for name in ("plan", "model"))
-            answer = host_of(context).answer(int(context.node_config["partition-id"]), plan, model)
-        return Message(RecordDict({RECORD: ConfigRecord({"contribution": answer})}), reply_to=message)
+        plan, model, request = _bytes(message, "plan"), _bytes(message, "model"), _bytes(message, "request")
+        host, node = host_of(context), _number(context)
+        if request:
+            return _reply(message, "answer", host.join(node, plan, model, request))
+        return _reply(message, "contribution", host.answer(node, plan, model))
+
+    @client.train("masked")
+    def masked(message: Message, context: Context) -> Message:
+        """Answer a later request of a masked attempt."""
+        return _reply(message, "answer", host_of(context).go_on(_number(context), _bytes(message, "request")))
 
     @client.query()
     def present(message: Message, context: Context) -> Message:
-        """Say that this node is there."""
-        return Message(RecordDict(), reply_to=message)
+        """Say that this node is there, and which device it is, or hosts first."""
+        _, devices = host_of(context).source.shard(_number(context))
+        return _reply(message, "device", int(devices[0]))
 
     return client
+
+
+def _number(context: Context) -> int:
+    """The node's number in the population."""
+    return int(context.node_config["partition-id"])
+
+
+def _bytes(message: Message, name: str) -> bytes:
+    """One value of the one record of a message; nothing where there is none."""
+    record = message.content.get(RECORD)
+    value = record.get(name) if isinstance(record, ConfigRecord) else None
+    return value if isinstance(value, bytes) else b""
+
+
+def _reply(message: Message, name: str, value: bytes | int) -> Message:
+    """A reply with one record of one value."""
+    return Message(RecordDict({RECORD: ConfigRecord({name: value})}), reply_to=message)
 
 
 def host_from_config(context: Context) -> Host:

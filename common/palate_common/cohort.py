@@ -3,7 +3,7 @@
 Each device adds a share of the noise. The charged noise is reached by `n_min - c_max` shares: by the honest ones among
 the fewest devices that an attempt is released with.
 
-    >>> cohort = Cohort(n_max=1000, n_min=900, c_max=100, masks=False)
+    >>> cohort = CohortTerms(n_max=1000, n_min=900, c_max=100, masks=False)
     >>> cohort.shares
     800
     >>> sigma = share_sigma(sigma=2**20, shares=cohort.shares)
@@ -27,13 +27,13 @@ MAX_TOSSES = 2**10
 """Times that a cohort's ring may be tossed for in one attempt; privacy pays for these bits."""
 GRAPH_FAILURE = 2.0**-40
 """Probability, an attempt, that the corrupt devices sit where masks don't protect against them; paid for in delta."""
-MOST_ATTEMPTS = 2**10
-"""Attempts of a run that delta is reserved for."""
+RESERVED_DELTA = 2**10 * GRAPH_FAILURE
+"""What of a run's delta is kept for that, enough for 1,024 attempts; without masks too, so that noise is the same."""
 TAIL = 64
 """Standard deviations of the whole noise that the modulus has room for: wrapped once in more than 10^800 attempts."""
 
 
-class Cohort(BaseModel):
+class CohortTerms(BaseModel):
     """Who must take part in an attempt for its noise to be enough, and how the server may see the sum."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,11 +58,6 @@ class Cohort(BaseModel):
         if self.masks != (self.directory is not None):
             raise ValueError("a directory of identities is given with masks, and only then")
         return self
-
-    @property
-    def reserved_delta(self) -> float:
-        """What the graph may fail with over a whole run; 0 without masks."""
-        return MOST_ATTEMPTS * GRAPH_FAILURE if self.masks else 0.0
 
     @property
     def shares(self) -> int:

@@ -40,10 +40,12 @@ from palate_common.tally import Tally
 
 Ids = npt.NDArray[np.int64]
 
-_KIND = 0x50414431  # "PAD1"
+_KIND = 0x50414432  # "PAD2"
 _SCHEMA = (
     "CREATE TABLE charges(seq INTEGER PRIMARY KEY, run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL,"
     " plan_hash TEXT NOT NULL, mu2 REAL NOT NULL, n_bytes INTEGER NOT NULL, time REAL NOT NULL, devices BLOB NOT NULL)",
+    "CREATE TABLE latches(device INTEGER NOT NULL, run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL,"
+    " step TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY(device, run, round, attempt, step)) WITHOUT ROWID",
     "CREATE TABLE seen(population TEXT PRIMARY KEY, size INTEGER NOT NULL, root TEXT NOT NULL, signed BLOB NOT NULL)",
 )
 
@@ -164,6 +166,28 @@ class DeviceLedger(Closing):
         mask = np.empty(len(ids), dtype=np.bool_)
         mask[place] = allowed
         return mask
+
+    def latch(self, step: str, digest: str, *, device: int, run: str, round_: int, attempt: int) -> None:
+        """Hold what a device is about to say at a step of a masked attempt; it never says anything else there.
+
+        Args:
+            step: the step's name.
+            digest: of what is to be said.
+            device: whose step.
+            run: the run of the attempt.
+            round_: its round.
+            attempt: its number.
+
+        Raises:
+            RefusedError: this device holds another digest for this step of this attempt.
+        """
+        key = (device, run, round_, attempt, step)
+        with self._view(write=True) as connection:
+            connection.execute("INSERT OR IGNORE INTO latches VALUES (?, ?, ?, ?, ?, ?)", (*key, digest))
+            query = "SELECT digest FROM latches WHERE (device, run, round, attempt, step) = (?, ?, ?, ?, ?)"
+            (held,) = connection.execute(query, key).fetchone()
+        if held != digest:
+            raise RefusedError(f"the step {step} of this attempt was answered to another request")
 
     def receipts(self, device: int) -> list[Receipt]:
         """What a device took part in, oldest first."""

@@ -16,7 +16,7 @@ from palate_common.accounting import charged_mu2
 from palate_common.algorithms import PublicFacts
 from palate_common.canonical import canonical_json, digest
 from palate_common.clipping import CLIP_NORMS, MAX_GRID
-from palate_common.cohort import Cohort, modulus_bits, share_sigma
+from palate_common.cohort import CohortTerms, modulus_bits, share_sigma
 from palate_common.errors import InputError, IntegrityError
 from palate_common.ledger import Checkpoint
 from palate_common.merkle import verify_consistency, verify_inclusion
@@ -73,7 +73,7 @@ class RoundPlan(_Frozen):
     noise: Noise
     cohort_floor: int = Field(ge=1)
     """Fewer accepted contributions than this, and nothing is released."""
-    cohort: Cohort | None = None
+    cohort: CohortTerms | None = None
     """Who shares the noise; with `distributed`, and only then."""
     mu2: float = Field(ge=0, allow_inf_nan=False)
     """What this attempt costs each installation, as squared mu-GDP parameter; 0 only with `off`."""
@@ -109,7 +109,7 @@ class RoundPlan(_Frozen):
         return self.cohort_floor if self.cohort is None else max(self.cohort_floor, self.cohort.n_min)
 
     @property
-    def _cohort(self) -> Cohort:
+    def _cohort(self) -> CohortTerms:
         if self.cohort is None:
             raise InputError(f"only a plan with dp distributed has shares of noise, got dp {self.dp}")
         return self.cohort

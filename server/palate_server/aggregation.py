@@ -12,6 +12,7 @@ from palate_common.errors import IntegrityError
 from palate_common.plan import DpMode, RoundPlan
 from palate_common.update import Int64, layout_size, released_size
 from palate_common.wire import REFUSED, Contribution, decode, decode_share
+from palate_server.unmasking import Unmasking
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Participation:
     Attributes:
         users: installations in the sum.
         rejected: installations whose own limits said no.
-        refused_nodes: nodes that answered with a refusal.
+        refused_nodes: nodes that answered with a refusal; with masks those that were lost on the way, too.
         malformed_nodes: nodes whose answer failed a check.
     """
 
@@ -71,6 +72,16 @@ def aggregate(replies: Mapping[int, bytes], plan: RoundPlan) -> Aggregate:
         users += contribution.header.users
         rejected += contribution.header.rejected
     return Aggregate(total, Participation(users, rejected, refused, malformed))
+
+
+def recovered(attempt: Unmasking) -> Aggregate:
+    """The sum that a masked attempt has opened, the devices' noise in it.
+
+    Raises:
+        IntegrityError: it ended without one.
+    """
+    total, survivors, dropped = attempt.total, attempt.survivors, attempt.dropped
+    return Aggregate(total, Participation(len(survivors), 0, attempt.invited - len(survivors), dropped["malformed"]))
 
 
 def _check_attempt(contribution: Contribution, expected: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,15 +23,18 @@ from palate_common.errors import BudgetError, InputError, IntegrityError
 from palate_common.history import ChargeEntry, one_line
 from palate_common.ledger import Ledger
 from palate_common.model import GlobalModel
-from palate_common.plan import Charge, DpMode, RoundPlan, sign_plan
+from palate_common.plan import Charge, DpMode, RoundPlan, SignedPlan, sign_plan
+from palate_common.secagg.attempt import attempt_terms
+from palate_common.secagg.directory import Directory
 from palate_common.signing import SigningKey
 from palate_common.update import released_size
-from palate_server.aggregation import Participation, aggregate
+from palate_server.aggregation import Aggregate, Participation, aggregate, recovered
 from palate_server.lock import RunLock
 from palate_server.noise import noised
 from palate_server.registry import Registry
 from palate_server.replay import Replay
 from palate_server.terms import RunTerms
+from palate_server.unmasking import Unmasking
 
 WORTHWHILE = 0.05
 """A round is not tried again with less than this share of the mu^2 it was meant to have."""
@@ -87,7 +90,7 @@ class Coordinator:
         )  # fmt: skip
         if terms.population != ledger.population:
             raise InputError(f"`population` must be the ledger's, {ledger.population!r}, got {terms.population!r}")
-        self._plan: RoundPlan | None = None
+        self._signed: SignedPlan | None = None
         self._replay = Replay(terms, registry.read_inputs(terms.inputs))
         self.algorithm = self._replay.algorithm
         self.shares = self.algorithm.shares
@@ -131,7 +134,7 @@ class Coordinator:
             LockedError: this process no longer owns the run.
         """
         self.lock.check()
-        self._plan = None
+        self._signed = None
         entries = self.ledger.entries()
         if self.round == self.rounds:
             raise InputError(f"the run {self.terms.run} must have a round left, got {self.rounds} of {self.rounds}")
@@ -164,9 +167,8 @@ class Coordinator:
         except ValidationError as error:
             raise InputError(f"the algorithm must fit a plan: {one_line(error)}") from None
         charge = self._charge(plan, charges) if private else None
-        signed = sign_plan(plan, charge, self.key).to_bytes()
-        self._plan = plan
-        return signed
+        self._signed = sign_plan(plan, charge, self.key)
+        return self._signed.to_bytes()
 
     def close_attempt(self, replies: Mapping[int, bytes]) -> Release:
         """Sum, noise, persist, seal and post-process the answers to the open attempt.
@@ -183,10 +185,44 @@ class Coordinator:
             IntegrityError: too few contributions; nothing is released and the attempt stays charged.
             LockedError: this process no longer owns the run.
         """
-        plan, self._plan = self._plan, None
-        if plan is None:
+        plan = self._take_plan()
+        return self._release(plan, aggregate(replies, plan))
+
+    def unmasking(self, directory: Directory, *, invited: Collection[int]) -> Unmasking:
+        """The server's machine for the open attempt, whose plan asks for masks.
+
+        Raises:
+            InputError: no attempt is open, it has no masks, or another directory than the plan's.
+        """
+        if self._signed is None:
+            raise InputError("an attempt must be opened before its masks are")
+        return Unmasking(attempt_terms(self._signed), directory, self.key, invited=invited)
+
+    def close_masked(self, attempt: Unmasking) -> Release:
+        """Persist, seal and post-process the sum that a masked attempt has opened.
+
+        Guarantees: as `close_attempt`.
+
+        Raises:
+            InputError: no attempt is open, or another one than the machine's.
+            IntegrityError: the attempt ended without a sum; nothing is released and it stays charged.
+            LockedError: this process no longer owns the run.
+        """
+        signed = self._signed
+        plan = self._take_plan()
+        if signed is None or attempt.terms != attempt_terms(signed):
+            raise InputError("a masked attempt must be closed with its own machine, got another's")
+        return self._release(plan, recovered(attempt))
+
+    def _take_plan(self) -> RoundPlan:
+        """The open attempt's plan; the attempt is open no more."""
+        signed, self._signed = self._signed, None
+        if signed is None:
             raise InputError("an attempt must be opened before it is closed, and is closed once")
-        summed = aggregate(replies, plan)
+        return signed.plan
+
+    def _release(self, plan: RoundPlan, summed: Aggregate) -> Release:
+        """Noise, persist, seal, post-process."""
         noisy = noised(summed, plan)
         self.lock.check()
         release_hash = self.registry.persist(noisy)

@@ -21,12 +21,11 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from palate_common.errors import InputError
+from palate_common.secagg.directory import Directory
 from palate_server.coordinator import Coordinator, Release
+from palate_server.exchanges import RECORD, roll_call, run_masked
 
 logger = logging.getLogger(__name__)
-
-RECORD = "palate"
-"""Name of the one record a message carries."""
 
 
 class PalateStrategy(Strategy):
@@ -35,11 +34,26 @@ class PalateStrategy(Strategy):
     Args:
         coordinator: the server's side of the run: charges, checks, adds noise, seals.
         on_release: called with each release, after it is sealed.
+        directory: the devices' identities, for a run with masks.
+
+    Raises:
+        InputError: a directory without masks, or masks without one.
     """
 
-    def __init__(self, coordinator: Coordinator, *, on_release: Callable[[Release], None] | None = None) -> None:
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        *,
+        on_release: Callable[[Release], None] | None = None,
+        directory: Directory | None = None,
+    ) -> None:
+        cohort = coordinator.terms.cohort
+        if (cohort is not None and cohort.masks) != (directory is not None):
+            raise InputError("`directory` must be given for a run with masks, and only then")
         self.coordinator = coordinator
         self.on_release = on_release
+        self.directory = directory
+        self._nodes: Mapping[int, int] = {}
         self._asked: frozenset[int] = frozenset()
 
     def configure_train(
@@ -79,10 +93,20 @@ class PalateStrategy(Strategy):
         Raises:
             IntegrityError: too few contributions; nothing is released and the attempt stays charged.
         """
-        release = self.coordinator.close_attempt(answers(replies, self._asked))
+        return None, self._told(self.coordinator.close_attempt(answers(replies, self._asked)))
+
+    def _masked(self, grid: Grid, directory: Directory, patience: float) -> MetricRecord:
+        """One attempt under masks: some more exchanges in the place of one."""
+        ttl = float(self.coordinator.terms.plan_seconds)
+        if not self._nodes:
+            self._nodes = roll_call(grid, ttl=ttl, timeout=patience)
+        return self._told(run_masked(self.coordinator, directory, grid, nodes=self._nodes, ttl=ttl, timeout=patience))
+
+    def _told(self, release: Release) -> MetricRecord:
+        """Pass a sealed release on; the counts of who took part."""
         if self.on_release is not None:
             self.on_release(release)
-        return None, MetricRecord(asdict(release.participation))
+        return MetricRecord(asdict(release.participation))
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -144,12 +168,15 @@ class PalateStrategy(Strategy):
         self.summary()
         result = Result()
         patience = float(self.coordinator.terms.plan_seconds) if timeout is None else timeout
-        attempt = 0
+        attempt, counts = 0, None
         while not self.coordinator.finished and attempt != num_rounds:
             attempt += 1
-            messages = self.configure_train(attempt, result.arrays, ConfigRecord(), grid)
-            replies = grid.send_and_receive(messages, timeout=patience)
-            _, counts = self.aggregate_train(attempt, replies)
+            if self.directory is not None:
+                counts = self._masked(grid, self.directory, patience)
+            else:
+                messages = self.configure_train(attempt, result.arrays, ConfigRecord(), grid)
+                replies = grid.send_and_receive(messages, timeout=patience)
+                _, counts = self.aggregate_train(attempt, replies)
             if counts is not None:
                 result.train_metrics_clientapp[attempt] = counts
         result.arrays = ArrayRecord({name: Array(value) for name, value in self.coordinator.model.state.items()})

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from palate_common.accounting import epsilon_of
 from palate_common.algorithms import PublicFacts
 from palate_common.clipping import CLIP_NORMS, MAX_GRID
-from palate_common.cohort import Cohort
+from palate_common.cohort import RESERVED_DELTA, CohortTerms
 from palate_common.plan import DpMode, Noise
 
 
@@ -37,7 +37,7 @@ class RunTerms(BaseModel):
     grid: int = Field(default=2**20, ge=2**8, le=MAX_GRID)
     """Steps per clip norm."""
     cohort_floor: int = Field(default=1, ge=1)
-    cohort: Cohort | None = None
+    cohort: CohortTerms | None = None
     """Who shares the noise; with `distributed`, and only then."""
     plan_seconds: int = Field(default=3600, ge=1)
     """How long a plan may be answered."""
@@ -46,8 +46,8 @@ class RunTerms(BaseModel):
 
     @property
     def noise_delta(self) -> float:
-        """What of delta is left to the noise: with masks, the graph may fail with the rest."""
-        return self.delta - (0.0 if self.cohort is None else self.cohort.reserved_delta)
+        """What of delta is left to the noise: with `distributed`, the graph may fail with the rest."""
+        return self.delta - (0.0 if self.cohort is None else RESERVED_DELTA)
 
     @model_validator(mode="after")
     def _budget_fits_mode(self) -> RunTerms:
@@ -56,7 +56,7 @@ class RunTerms(BaseModel):
         if (self.dp is DpMode.DISTRIBUTED) != (self.cohort is not None):
             raise ValueError("a cohort is given with dp distributed, and only then")
         if self.noise_delta <= 0:
-            raise ValueError(f"delta must be above {self.delta - self.noise_delta:.2g}, which masks need")
+            raise ValueError(f"delta must be above {self.delta - self.noise_delta:.2g}, which dp distributed needs")
         if self.epsilon is not None and self.facts.mu is not None:
             implied = epsilon_of(mu=self.facts.mu, delta=self.noise_delta)
             if implied > self.epsilon:

@@ -61,6 +61,7 @@ class Unmasking:
         if not 0 <= devices[0] <= devices[-1] < len(directory.identities):
             raise InputError(f"`invited` must be devices of the directory, got {devices[0]} to {devices[-1]}")
         self.terms = terms
+        self.invited = len(devices)
         self.counts: dict[Step, int] = {}
         """How many answered each step, of the last toss."""
         self.dropped: Counter[str] = Counter()

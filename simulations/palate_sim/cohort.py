@@ -2,7 +2,7 @@
 
 >>> from palate_sim.config import PrivacyConfig
 >>> choose_cohort(PrivacyConfig(corrupt=0.1, dropout=0.1), n_users=1000, directory=None)
-Cohort(n_max=1000, n_min=900, c_max=100, masks=False, directory=None, max_tosses=16)
+CohortTerms(n_max=1000, n_min=900, c_max=100, masks=False, directory=None, max_tosses=16)
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 
 from palate_common.accounting import sigma_for
-from palate_common.cohort import Cohort, modulus_bits, share_sigma
+from palate_common.cohort import CohortTerms, modulus_bits, share_sigma
 from palate_common.errors import InputError
 from palate_sim.config import PrivacyConfig
 
@@ -23,7 +23,7 @@ WORD = 32
 """Bits of a sum that are cheapest to mask and to send."""
 
 
-def choose_cohort(privacy: PrivacyConfig, *, n_users: int, directory: str | None) -> Cohort:
+def choose_cohort(privacy: PrivacyConfig, *, n_users: int, directory: str | None) -> CohortTerms:
     """The cohort that a configuration asks for: everybody is invited.
 
     Args:
@@ -41,10 +41,10 @@ def choose_cohort(privacy: PrivacyConfig, *, n_users: int, directory: str | None
             "`privacy.corrupt` and `privacy.dropout` must leave an honest device beside the corrupt ones, got "
             f"{c_max} corrupt among the {n_min} of {n_users} that remain"
         )
-    return Cohort(n_max=n_users, n_min=n_min, c_max=c_max, masks=directory is not None, directory=directory)
+    return CohortTerms(n_max=n_users, n_min=n_min, c_max=c_max, masks=directory is not None, directory=directory)
 
 
-def choose_grid(cohort: Cohort, *, mus: Sequence[float]) -> int:
+def choose_grid(cohort: CohortTerms, *, mus: Sequence[float]) -> int:
     """Grid steps per clip norm: as fine as a sum in one word allows, and no finer than `FINE`.
 
     Args:

@@ -218,10 +218,26 @@ def build_config(tree: Mapping[str, Any]) -> SimulationConfig:
         settings.model_validate(chosen.settings)
     except ValidationError as error:
         raise InputError(_one_line(error, SETTINGS, f"the algorithm {chosen.name}", settings.model_fields)) from None
+    _check_masks(config)
     unknown = [name for name in config.evaluation.baselines if name not in BASELINES]
     if unknown:
         raise InputError(f"`evaluation.baselines` must be among {', '.join(BASELINES)} or none, got {unknown[0]!r}")
     return config
+
+
+def _check_masks(config: SimulationConfig) -> None:
+    """Refuse masks where they can't be."""
+    privacy, engine = config.privacy, config.engine
+    if privacy.masks == "off":
+        return
+    if privacy.dp is not DpMode.DISTRIBUTED:
+        raise InputError(f"`privacy.masks` on needs `privacy.dp` distributed, got {privacy.dp}")
+    if engine.name != "local":
+        raise InputError(
+            f"`privacy.masks` on needs `engine.name` local: devices keep secrets in memory, got {engine.name}"
+        )
+    if engine.users_per_node not in (None, 1):
+        raise InputError(f"`engine.users_per_node` must be 1 with masks, got {engine.users_per_node}")
 
 
 def config_keys() -> tuple[str, ...]:

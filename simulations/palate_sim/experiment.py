@@ -19,7 +19,7 @@ from palate_client.contribution import Floors
 from palate_common.accounting import ACCOUNTANT, check_delta, check_epsilon, default_delta, mu_of, sigma_for
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.canonical import digest
-from palate_common.cohort import Cohort, modulus_bits, share_sigma
+from palate_common.cohort import RESERVED_DELTA, CohortTerms, modulus_bits, share_sigma
 from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.interactions import Interactions
 from palate_common.ledger import Ledger
@@ -37,6 +37,7 @@ from palate_sim.datasets import Source, is_local
 from palate_sim.datasets.ids import is_text
 from palate_sim.engines import Job, OnRelease, Outcome
 from palate_sim.features import features_width
+from palate_sim.identities import Identities
 from palate_sim.judging import Notify
 from palate_sim.outcome import Trained, write_outcome
 from palate_sim.preparation import Prepared, prepare
@@ -109,7 +110,11 @@ def start(
     population = (config.privacy.population or prepared.name)[:NAME]
     beside = path.resolve().parent / f"{default_name(population)}.ledger.db"
     ledger_path = beside if ledger is None else ledger.resolve()
-    terms = make_terms(config, prepared, population=population, run=path.resolve().name)
+    identities = None
+    if config.privacy.masks == "on":
+        identities = Identities.generate(prepared.split.train.n_users)
+    directory = None if identities is None else identities.directory.hash
+    terms = make_terms(config, prepared, population=population, run=path.resolve().name, directory=directory)
     check_ledger(ledger_path, path, given=ledger is not None)
     check_budget(ledger_path, config, terms)
     facts = {
@@ -119,7 +124,7 @@ def start(
         "fingerprint": prepared.fingerprint,
         "ledger": str(ledger_path),
     }
-    return Started(create(path, facts), config, terms, prepared, ledger_path)
+    return Started(create(path, facts, identities), config, terms, prepared, ledger_path)
 
 
 def _naming(config: SimulationConfig, source: Source | None) -> SimulationConfig:
@@ -169,16 +174,18 @@ def default_name(population: str) -> str:
     return safe[:60].strip("-.") or "population"
 
 
-def make_terms(config: SimulationConfig, prepared: Prepared, *, population: str, run: str) -> RunTerms:
-    """What the run promises, from its configuration and the size of its data."""
+def make_terms(
+    config: SimulationConfig, prepared: Prepared, *, population: str, run: str, directory: str | None = None
+) -> RunTerms:
+    """What the run promises, from its configuration and its data; `directory` is the devices', for masks."""
     privacy, split = config.privacy, prepared.split
     private = privacy.dp is not DpMode.OFF
     cohort = None
     if privacy.dp is DpMode.DISTRIBUTED:
-        cohort = choose_cohort(privacy, n_users=split.train.n_users, directory=None)
+        cohort = choose_cohort(privacy, n_users=split.train.n_users, directory=directory)
     delta = check_delta(default_delta(n_users=split.train.n_users) if privacy.delta is None else privacy.delta)
     epsilon = check_epsilon(privacy.epsilon) if private else None
-    reserved = 0.0 if cohort is None else cohort.reserved_delta
+    reserved = 0.0 if cohort is None else RESERVED_DELTA
     facts = PublicFacts(
         n_users=split.train.n_users,
         n_items=split.train.n_items,
@@ -212,7 +219,7 @@ def make_terms(config: SimulationConfig, prepared: Prepared, *, population: str,
     )
 
 
-def _spendable_grid(config: SimulationConfig, cohort: Cohort | None, mus: Sequence[float]) -> int:
+def _spendable_grid(config: SimulationConfig, cohort: CohortTerms | None, mus: Sequence[float]) -> int:
     """The run's grid; a budget that needs more noise than it holds is refused before anything is charged."""
     try:
         grid = config.privacy.grid or (choose_grid(cohort, mus=mus) if cohort and mus else FINE)
@@ -255,7 +262,8 @@ def _run(started: Started, notify: Notify) -> Result:
         terms=terms,
         ledger=started.ledger,
         key=folder.key_file.resolve(),
-        users_per_node=config.engine.users_per_node or USERS_PER_NODE,
+        users_per_node=config.engine.users_per_node or (1 if config.privacy.masks == "on" else USERS_PER_NODE),
+        identities=folder.identities_file.resolve() if config.privacy.masks == "on" else None,
         floors=Floors(
             allow_seeded=terms.noise is Noise.SEEDED,
             allow_off=terms.dp is DpMode.OFF,

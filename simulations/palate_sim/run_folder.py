@@ -2,6 +2,7 @@
 
 run.json        configuration and data fingerprint, written first; makes the folder a run folder
 key             the run-local release key (mode 0600)
+identities      with masks: the simulated devices' own keys (mode 0600)
 devices.db      the simulated devices' own ledger
 releases/ model/ ledger.json privacy_card.json result.json report.html events.jsonl
 """
@@ -22,6 +23,7 @@ from palate_common.canonical import canonical_json
 from palate_common.errors import InputError
 from palate_common.files import write_durably
 from palate_common.signing import SigningKey
+from palate_sim.identities import Identities
 
 FACTS = frozenset({"config", "source", "terms", "fingerprint", "ledger"})
 """What `run.json` holds."""
@@ -46,6 +48,11 @@ class RunFolder:
     def key_file(self) -> Path:
         """The run-local release key."""
         return self.path / "key"
+
+    @property
+    def identities_file(self) -> Path:
+        """The simulated devices' keys, with masks."""
+        return self.path / "identities"
 
     @property
     def events(self) -> Path:
@@ -114,8 +121,8 @@ def check_new(path: Path) -> None:
         raise InputError(f"`--out` must be a folder, got a file: {path}")
 
 
-def create(path: Path, started: Mapping[str, Any]) -> RunFolder:
-    """Make a run folder with its key; `run.json` comes last, so that a folder with it is complete.
+def create(path: Path, started: Mapping[str, Any], identities: Identities | None = None) -> RunFolder:
+    """Make a run folder with its keys; `run.json` comes last, so that a folder with it is complete.
 
     Raises:
         InputError: not writable, or in use; nothing is left of it.
@@ -126,6 +133,8 @@ def create(path: Path, started: Mapping[str, Any]) -> RunFolder:
     try:
         path.mkdir(parents=True, exist_ok=True)
         SigningKey.generate().save(folder.key_file)
+        if identities is not None:
+            identities.save(folder.identities_file)
         folder.write(folder.run_file.name, facts)
     except (OSError, InputError) as error:
         for part in made:

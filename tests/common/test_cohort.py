@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from palate_common.accounting import GaussianEvent, account
-from palate_common.cohort import TAIL, Cohort, modulus_bits, share_sigma, shares_slack
+from palate_common.cohort import TAIL, CohortTerms, modulus_bits, share_sigma, shares_slack
 from palate_common.errors import InputError
 
 COHORT: dict[str, Any] = {"n_max": 1000, "n_min": 900, "c_max": 100, "masks": False}
 
 
 def test_a_cohort_counts_on_the_honest_among_the_fewest() -> None:
-    assert Cohort(**COHORT).shares == 800
+    assert CohortTerms(**COHORT).shares == 800
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_cohort_counts_on_the_honest_among_the_fewest() -> None:
 )
 def test_a_cohort_that_makes_no_sense_cannot_be_made(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        Cohort(**{**COHORT, **changes})
+        CohortTerms(**{**COHORT, **changes})
 
 
 @given(st.integers(64, 2**30), st.integers(1, 2**26))
@@ -81,8 +81,3 @@ def test_no_cohort_wraps_the_sum(n_max: int, grid: int, share: int) -> None:
         return
     assert n_max * grid + TAIL * math.sqrt(n_max) * share < 2 ** (bits - 1)
     assert n_max * grid + TAIL * (math.isqrt(n_max) + 1) * share >= 2 ** (bits - 2)
-
-
-def test_a_plan_counts_attempts_of_the_graph_into_delta() -> None:
-    assert Cohort(**COHORT).reserved_delta == 0
-    assert Cohort(**{**COHORT, "masks": True, "directory": "ab" * 32}).reserved_delta == 2.0**-30

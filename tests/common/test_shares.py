@@ -12,7 +12,7 @@ from scipy.stats import chi2
 from palate_common.accounting import charged_mu2
 from palate_common.algorithms import PublicFacts
 from palate_common.clipping import clip
-from palate_common.cohort import Cohort
+from palate_common.cohort import CohortTerms
 from palate_common.errors import InputError
 from palate_common.plan import DpMode, Noise, RoundPlan
 from palate_common.randomness import SeededSource
@@ -40,7 +40,7 @@ def make_plan(size: int = 5, **changes: Any) -> RoundPlan:
         "dp": DpMode.DISTRIBUTED,
         "noise": Noise.SEEDED,
         "cohort_floor": 1,
-        "cohort": Cohort(n_max=100, n_min=90, c_max=10, masks=False),
+        "cohort": CohortTerms(n_max=100, n_min=90, c_max=10, masks=False),
         "mu2": charged_mu2(sensitivity=GRID, sigma=SIGMA),
         "expires": 2_000_000_000,
     }

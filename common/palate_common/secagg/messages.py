@@ -86,6 +86,18 @@ def read(data: bytes, *, step: Step, device: int, context: bytes, answer: bool) 
     return toss, data[_HEADER.size :]
 
 
+def step_of(data: bytes) -> Step:
+    """The step that a server's record says it is of; `read` checks everything else.
+
+    Raises:
+        IntegrityError: no such step.
+    """
+    try:
+        return Step(data[1])
+    except (IndexError, ValueError):
+        raise IntegrityError(f"a request must be of a step, got {data[:2]!r}") from None
+
+
 def pack_flags(flags: Flags) -> bytes:
     """A bitmap, the first member in the lowest bit, ceil(n / 8) bytes."""
     return np.packbits(flags, bitorder="little").tobytes()

@@ -82,8 +82,9 @@ class LocalGrid(Grid):
         return [self._deliver(self._pending.pop(name)) for name in message_ids if name in self._pending]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Push, then pull. Nothing is waited for, so `timeout` has no say."""
-        return self.pull_messages(self.push_messages(messages))
+        """Push and pull one message after the other, as replies are asked for. Nothing is waited for."""
+        for message in messages:
+            yield from self.pull_messages(self.push_messages((message,)))
 
     def _deliver(self, message: Message) -> Message:
         """Run the ClientApp on a copy of the message; what it raises becomes an error without words."""

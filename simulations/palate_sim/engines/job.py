@@ -32,6 +32,8 @@ class Job(BaseModel):
     """The release key (`SigningKey.save`), whose public half is pinned in every simulated device."""
     users_per_node: int = Field(default=2048, ge=1)
     """Users a node hosts; 1 makes each node a real device."""
+    identities: Path | None = None
+    """The simulated devices' keys, for a run with masks."""
     floors: Floors = Floors()
     """What the devices insist on; seeded noise and `off` need theirs loosened."""
 

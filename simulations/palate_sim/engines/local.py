@@ -17,6 +17,7 @@ from palate_server.coordinator import Release
 from palate_server.strategy import PalateStrategy
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.job import Job, OnRelease, Outcome
+from palate_sim.identities import Identities
 
 
 def run_local(job: Job, histories: Interactions, on_release: OnRelease | None = None) -> Outcome:
@@ -35,13 +36,16 @@ def run_local(job: Job, histories: Interactions, on_release: OnRelease | None = 
     """
     begun, begun_cpu = time.perf_counter(), time.process_time()
     server = ServerJob(folder=job.folder, terms=job.terms, ledger=job.ledger, key=job.key)
+    identities = None if job.identities is None else Identities.load(job.identities)
     with opened(server) as coordinator, DeviceLedger(job.devices, durable=False) as devices:
-        host = Host(Shards(histories, job.users_per_node), devices, SigningKey.load(job.key).public, job.floors)
+        shards, public = Shards(histories, job.users_per_node), SigningKey.load(job.key).public
+        host = Host(shards, devices, public, job.floors, identity_of=identities.of if identities else None)
         grid = LocalGrid(node_app(lambda _: host), nodes=job.nodes(histories.n_users))
         meter = _Meter(on_release)
         startup_cpu, startup = time.process_time() - begun_cpu, time.perf_counter() - begun
         meter.resume()
-        PalateStrategy(coordinator, on_release=meter).start(grid)
+        directory = None if identities is None else identities.directory
+        PalateStrategy(coordinator, on_release=meter, directory=directory).start(grid)
         model = coordinator.model
     return Outcome(model, meter.updates, meter.cpu_seconds, meter.wall_seconds, startup_cpu, startup)
 
