@@ -9,7 +9,6 @@ charge without a seal is void, never refunded, and its round is tried again out 
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from palate_common.accounting import charged_mu2, sigma_for
-from palate_common.discrete_gaussian import MAX_SIGMA
-from palate_common.errors import BudgetError, InputError, IntegrityError
+from palate_common.errors import InputError, IntegrityError
 from palate_common.history import ChargeEntry, one_line
 from palate_common.ledger import Ledger
 from palate_common.model import GlobalModel
@@ -29,6 +26,7 @@ from palate_common.secagg.directory import Directory
 from palate_common.signing import SigningKey
 from palate_common.update import released_size
 from palate_server.aggregation import Aggregate, Participation, aggregate, recovered
+from palate_server.allowance import Allowance
 from palate_server.lock import RunLock
 from palate_server.noise import noised
 from palate_server.registry import Registry
@@ -36,8 +34,6 @@ from palate_server.replay import Replay
 from palate_server.terms import RunTerms
 from palate_server.unmasking import Unmasking
 
-WORTHWHILE = 0.05
-"""A round is not tried again with less than this share of the mu^2 it was meant to have."""
 PROVED = 64
 """A plan proves that the ledger extends each of the population's latest checkpoints, this many: a device that has
 missed more attempts than that, of all runs together, has to be enrolled again."""
@@ -95,10 +91,7 @@ class Coordinator:
         self.algorithm = self._replay.algorithm
         self.shares = self.algorithm.shares
         self.rounds = len(self.shares)
-        if not math.isclose(sum(self.shares), 1.0, abs_tol=1e-9) or min(self.shares) <= 0:
-            raise InputError(f"an algorithm's shares must be positive and sum to 1, got {self.shares}")
-        if terms.dp is not DpMode.OFF:
-            sigma_for(mu_r=math.sqrt(self._budget() * min(self.shares)), sensitivity=terms.grid)  # or it can't be run
+        self._allowance = Allowance(terms, self.shares, lambda: self.spent)
         self._resume()
 
     @property
@@ -114,7 +107,7 @@ class Coordinator:
     @property
     def finished(self) -> bool:
         """Whether every round was released, or what is left buys no further one."""
-        return self.round == self.rounds or (self.round > 0 and not self._affordable())
+        return self.round == self.rounds or (self.round > 0 and not self._allowance.affords(self.round))
 
     @property
     def spent(self) -> float:
@@ -142,7 +135,11 @@ class Coordinator:
             raise IntegrityError(f"round {self.round} was released by somebody else: resume the run")
         charges = [entry for entry in entries if entry.kind == "charge"]
         private = self.terms.dp is not DpMode.OFF
-        sigma, mu2, attempt = self._price(charges) if private else (0, 0.0, self.registry.open_unledgered(self.round))
+        sigma, mu2, attempt = (
+            self._allowance.price(self.round, charges)
+            if private
+            else (0, 0.0, self.registry.open_unledgered(self.round))
+        )
         try:
             plan = RoundPlan(
                 population=self.terms.population,
@@ -231,42 +228,6 @@ class Coordinator:
         self._replay.apply(noisy)
         return Release(plan, summed.participation, self.model)
 
-    def _price(self, charges: Sequence[ChargeEntry]) -> tuple[int, float, int]:
-        """Noise, cost and number of the next attempt.
-
-        Raises:
-            BudgetError: what is left buys no useful one.
-        """
-        mine = [entry for entry in charges if entry.run == self.terms.run]
-        if not self._affordable():
-            raise BudgetError(
-                f"round {self.round} can't be tried again: {len(mine)} charges used up the run's budget of "
-                f"epsilon {self.terms.epsilon}; start a new run with an epsilon of its own"
-            )
-        # Rounded down, so that the charge can't exceed what is left by a rounding.
-        sigma = sigma_for(mu_r=math.nextafter(math.sqrt(self._allowance()), 0.0), sensitivity=self.terms.grid)
-        attempt = sum(entry.round == self.round for entry in mine)
-        return sigma, charged_mu2(sensitivity=self.terms.grid, sigma=sigma), attempt
-
-    def _allowance(self) -> float:
-        """mu^2 for the next attempt: its share of what the run has left, never more than planned."""
-        left = max(0.0, self._budget() - self.spent)
-        return min(left * self.shares[self.round] / sum(self.shares[self.round :]), self._planned())
-
-    def _budget(self) -> float:
-        """The run's mu^2, rounded down."""
-        return math.nextafter(float(self.terms.facts.mu or 0.0) ** 2, 0.0)
-
-    def _planned(self) -> float:
-        return self._budget() * self.shares[self.round]
-
-    def _affordable(self) -> bool:
-        """Whether the next attempt's mu^2 is worth it, and its noise fits the grid."""
-        if self.terms.dp is DpMode.OFF:
-            return True
-        allowance = self._allowance()
-        return allowance >= WORTHWHILE * self._planned() and allowance * (MAX_SIGMA - 1) ** 2 > self.terms.grid**2
-
     def _charge(self, plan: RoundPlan, earlier: Sequence[ChargeEntry]) -> Charge:
         """Charge the ledger, and prove it: inclusion of the charge, consistency with the latest checkpoints."""
         facts = {"mechanism": "discrete Gaussian", "sensitivity": plan.grid, "sigma": plan.sigma}
@@ -280,7 +241,7 @@ class Coordinator:
             plan_hash=plan.hash,
             mu2=plan.mu2,
             facts=facts,
-            run_limit=self._budget(),
+            run_limit=self._allowance.budget,
         )
         size = charged.checkpoint.size
         return Charge(
@@ -309,5 +270,9 @@ class Coordinator:
         if self.terms.dp is DpMode.OFF:
             while self.round < self.rounds and (noisy := self.registry.read_unledgered(self.round)) is not None:
                 self._replay.apply(noisy)
-        if any(entry.kind == "close" for entry in entries) and self.round < self.rounds and self._affordable():
+        if (
+            any(entry.kind == "close" for entry in entries)
+            and self.round < self.rounds
+            and self._allowance.affords(self.round)
+        ):
             raise IntegrityError(f"the run {run} was closed after {self.round} of {self.rounds} rounds")

@@ -1,0 +1,81 @@
+"""Allowance: what the next attempt of a run may cost, out of what its budget has left.
+
+A charge without a seal is void and never refunded, so a round that is tried again gets its share of what is left, and
+never more than it was meant to have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from palate_common.accounting import charged_mu2, sigma_for
+from palate_common.discrete_gaussian import MAX_SIGMA
+from palate_common.errors import BudgetError, InputError
+from palate_common.history import ChargeEntry
+from palate_common.plan import DpMode
+from palate_server.terms import RunTerms
+
+WORTHWHILE = 0.05
+"""A round is not tried again with less than this share of the mu^2 it was meant to have."""
+
+
+class Allowance:
+    """A run's budget, divided among its rounds.
+
+    Args:
+        terms: the run's terms.
+        shares: each round's share of mu^2; they sum to 1.
+        spent: mu^2 charged to the run so far, void attempts included.
+
+    Raises:
+        InputError: shares that are none, or a grid too fine for the budget.
+    """
+
+    def __init__(self, terms: RunTerms, shares: Sequence[float], spent: Callable[[], float]) -> None:
+        if not math.isclose(sum(shares), 1.0, abs_tol=1e-9) or min(shares) <= 0:
+            raise InputError(f"an algorithm's shares must be positive and sum to 1, got {shares}")
+        self._terms, self._shares, self._spent = terms, shares, spent
+        if terms.dp is not DpMode.OFF:
+            sigma_for(mu_r=math.sqrt(self.budget * min(shares)), sensitivity=terms.grid)  # or it can't be run
+
+    @property
+    def budget(self) -> float:
+        """The run's mu^2, rounded down."""
+        return math.nextafter(float(self._terms.facts.mu or 0.0) ** 2, 0.0)
+
+    def affords(self, round_: int) -> bool:
+        """Whether the next attempt's mu^2 is worth it, and its noise fits the grid."""
+        if self._terms.dp is DpMode.OFF:
+            return True
+        mu2 = self._mu2(round_)
+        return mu2 >= WORTHWHILE * self._planned(round_) and mu2 * (MAX_SIGMA - 1) ** 2 > self._terms.grid**2
+
+    def price(self, round_: int, charges: Sequence[ChargeEntry]) -> tuple[int, float, int]:
+        """Noise, cost and number of the next attempt.
+
+        Args:
+            round_: the round to try.
+            charges: the population's charges so far.
+
+        Raises:
+            BudgetError: what is left buys no useful one.
+        """
+        mine = [entry for entry in charges if entry.run == self._terms.run]
+        if not self.affords(round_):
+            raise BudgetError(
+                f"round {round_} can't be tried again: {len(mine)} charges used up the run's budget of "
+                f"epsilon {self._terms.epsilon}; start a new run with an epsilon of its own"
+            )
+        # Rounded down, so that the charge can't exceed what is left by a rounding.
+        sigma = sigma_for(mu_r=math.nextafter(math.sqrt(self._mu2(round_)), 0.0), sensitivity=self._terms.grid)
+        attempt = sum(entry.round == round_ for entry in mine)
+        return sigma, charged_mu2(sensitivity=self._terms.grid, sigma=sigma), attempt
+
+    def _mu2(self, round_: int) -> float:
+        """mu^2 for the next attempt."""
+        left = max(0.0, self.budget - self._spent())
+        return min(left * self._shares[round_] / sum(self._shares[round_:]), self._planned(round_))
+
+    def _planned(self, round_: int) -> float:
+        return self.budget * self._shares[round_]

@@ -1,0 +1,322 @@
+"""Whole runs with `--dp distributed`: under masks, in the clear, with devices that are lost; over Flower's messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Error, Message
+from flwr.clientapp import ClientApp
+
+from palate_client.contribution import Floors, Identity
+from palate_client.node import Host, Shards, node_app
+from palate_common.cohort import CohortTerms
+from palate_common.device_ledger import DeviceLedger
+from palate_common.errors import InputError, IntegrityError, RefusedError
+from palate_common.plan import SignedPlan
+from palate_common.secagg.messages import Step
+from palate_common.wire import REFUSED
+from palate_server.coordinator import Release
+from palate_server.exchanges import NEXT
+from palate_server.strategy import PalateStrategy
+from palate_sim.engines.grid import LocalGrid
+from palate_sim.engines.job import Job
+from palate_sim.engines.local import run_local
+from palate_sim.identities import Identities
+from palate_sim.round import run_rounds
+
+ALS = {"algorithm": "als", "settings": {"rounds": 3, "popularity_only_below": 0, "embedding_size": 4}}
+DEVICES = 40
+
+
+@pytest.fixture(scope="module")
+def identities() -> Identities:
+    return Identities.generate(DEVICES)
+
+
+def distributed(identities: Identities | None = None, *, n_min: int = DEVICES, c_max: int = 1) -> dict[str, Any]:
+    """Terms with masks, or, without identities, in the clear."""
+    directory = None if identities is None else identities.directory.hash
+    cohort = CohortTerms(
+        n_max=DEVICES, n_min=n_min, c_max=c_max, masks=identities is not None, directory=directory, max_tosses=4
+    )
+    return {**ALS, "dp": "distributed", "cohort": cohort, "epsilon": 5.01}
+
+
+class Lossy(LocalGrid):
+    """A grid that loses what some devices say from a step on."""
+
+    def __init__(self, client: ClientApp, *, nodes: int, lost: dict[int, Step]) -> None:
+        super().__init__(client, nodes=nodes)
+        self.lost = lost
+        self.exchanges: list[str] = []
+
+    def _deliver(self, message: Message) -> Message:
+        step, node = message.metadata.group_id, message.metadata.dst_node_id
+        if step not in self.exchanges and message.metadata.message_type.startswith("train"):
+            self.exchanges.append(step)
+        reply = super()._deliver(message)
+        if step.isdigit() and int(step) >= self.lost.get(node - 1, 99):
+            return Message(Error(3), reply_to=message)
+        return reply
+
+
+def masked(run: Any, identities: Identities, lost: dict[int, Step] | None = None) -> tuple[list[Release], Lossy]:
+    """Every round of a run under masks."""
+    host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, identity_of=identities.of)
+    grid = Lossy(node_app(lambda _: host), nodes=run.histories.n_users, lost=lost or {})
+    releases: list[Release] = []
+    strategy = PalateStrategy(run.coordinator(), on_release=releases.append, directory=identities.directory)
+    strategy.start(grid)
+    return releases, grid
+
+
+def clear(
+    make_run: Callable[..., Any], folder: Path, devices: Iterable[int] | None = None, **terms: Any
+) -> list[Release]:
+    """The same run, its shares summed in the clear, one device a node."""
+    run = make_run(floors=Floors(allow_seeded=True, allow_unmasked=True), **terms)
+    run.folder = folder
+    run.folder.mkdir()
+    kept = range(DEVICES) if devices is None else devices
+    with DeviceLedger(":memory:", durable=False) as ledger:
+        nodes = run.nodes(users_per_node=1, ledger=ledger)
+        releases: list[Release] = []
+        run_rounds(run.coordinator(), [nodes[device] for device in kept], releases.append)
+    return releases
+
+
+def test_masks_change_nothing_but_who_sees_what(
+    make_run: Callable[..., Any], identities: Identities, tmp_path: Path
+) -> None:
+    """The same seeds give the same bits, release by release, under masks and in the clear."""
+    releases, grid = masked(make_run(**distributed(identities)), identities)
+    again = clear(make_run, tmp_path / "clear", **distributed())
+    assert [r.model.data for r in releases] == [r.model.data for r in again]
+    assert [r.participation.users for r in releases] == [DEVICES] * 3
+    assert len(grid.exchanges) == 5  # up to 250 devices nothing is committed to
+
+
+@pytest.mark.parametrize("step", [Step.ADVERTISE, Step.SHARE, Step.INPUT])
+def test_the_lost_are_in_no_sum(
+    make_run: Callable[..., Any], identities: Identities, tmp_path: Path, step: Step
+) -> None:
+    """Whoever is lost before the input is not in the sum; the others' exact noised sum is."""
+    lost = {3: step, 7: step, 31: step}
+    terms = {"n_min": 36, "c_max": 2}
+    releases, _ = masked(make_run(**distributed(identities, **terms)), identities, lost)
+    kept = [device for device in range(DEVICES) if device not in lost]
+    again = clear(make_run, tmp_path / "clear", kept, **distributed(**terms))
+    assert [r.model.data for r in releases] == [r.model.data for r in again]
+    assert [(r.participation.users, r.participation.refused_nodes) for r in releases] == [(37, 3)] * 3
+
+
+@pytest.mark.parametrize("step", [Step.CONSISTENCY, Step.UNMASK])
+def test_the_lost_after_the_input_are_in_the_sum(
+    make_run: Callable[..., Any], identities: Identities, tmp_path: Path, step: Step
+) -> None:
+    lost = {3: step, 7: step}
+    terms = {"n_min": 36, "c_max": 2}
+    releases, _ = masked(make_run(**distributed(identities, **terms)), identities, lost)
+    again = clear(make_run, tmp_path / "clear", **distributed(**terms))
+    assert [r.model.data for r in releases] == [r.model.data for r in again]
+
+
+@pytest.mark.parametrize("step", list(Step)[1:])
+def test_too_many_lost_release_nothing_and_stay_charged(
+    make_run: Callable[..., Any], identities: Identities, step: Step
+) -> None:
+    run = make_run(**distributed(identities, n_min=38, c_max=2))
+    with pytest.raises(IntegrityError):
+        masked(run, identities, {device: step for device in range(20)})
+    assert run.kinds() == ["open", "charge"]
+    assert not list(run.folder.glob("releases/*"))
+
+
+def test_an_aborted_attempt_is_tried_again_with_fresh_everything(
+    make_run: Callable[..., Any], identities: Identities
+) -> None:
+    run = make_run(**distributed(identities, n_min=38, c_max=2))
+    with pytest.raises(IntegrityError):
+        masked(run, identities, {device: Step.INPUT for device in range(20)})
+    releases, _ = masked(run, identities)
+    assert [(r.plan.round, r.plan.attempt) for r in releases] == [(0, 1), (1, 0), (2, 0)]
+    assert run.kinds() == ["open", "charge", *["charge", "seal"] * 3]
+    assert run.coordinator().spent <= run.terms.facts.mu**2
+
+
+def test_a_device_charges_before_it_answers_and_answers_an_attempt_once(
+    make_run: Callable[..., Any], identities: Identities
+) -> None:
+    run = make_run(**distributed(identities))
+    host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, identity_of=identities.of)
+    coordinator = run.coordinator()
+    plan, model = coordinator.open_attempt(), coordinator.model.data
+    attempt = coordinator.unmasking(identities.directory, invited=range(DEVICES))
+    request = attempt.request(5)
+    first = host.join(5, plan, model, request)
+    assert first != REFUSED
+    assert len(run.devices.receipts(5)) == 1
+    assert host.join(5, plan, model, request) == first  # resent as it was
+    assert host.go_on(5, request) == first
+    restarted = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, identity_of=identities.of)
+    assert restarted.join(5, plan, model, request) == REFUSED
+    assert restarted.go_on(5, request) == REFUSED
+    assert len(run.devices.receipts(5)) == 1
+
+
+def test_the_latch_outlives_the_process(tmp_path: Path) -> None:
+    place = {"device": 3, "run": "run-1", "round_": 0, "attempt": 0}
+    with DeviceLedger(tmp_path / "devices.db") as ledger:
+        ledger.latch("consistency", "aa", **place)
+        ledger.latch("consistency", "aa", **place)
+    with DeviceLedger(tmp_path / "devices.db") as ledger:
+        with pytest.raises(RefusedError, match="another request"):
+            ledger.latch("consistency", "bb", **place)
+        for other in ({"device": 4}, {"run": "run-2"}, {"round_": 1}, {"attempt": 1}):
+            ledger.latch("consistency", "bb", **{**place, **other})
+        ledger.latch("input", "bb", **place)
+
+
+@pytest.mark.parametrize(
+    ("request_", "plan"),
+    [(b"", b""), (b"\x01", b""), (b"\x01\x09" + bytes(60), b"x"), (bytes(40), b"")],
+)
+def test_a_node_refuses_garbage_with_one_word(
+    make_run: Callable[..., Any], identities: Identities, request_: bytes, plan: bytes
+) -> None:
+    run = make_run(**distributed(identities))
+    host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, identity_of=identities.of)
+    assert host.join(0, plan, b"", request_) == REFUSED
+    assert host.go_on(0, request_) == REFUSED
+
+
+def test_what_is_asked_under_masks_is_not_answered_without(
+    make_run: Callable[..., Any], identities: Identities
+) -> None:
+    run = make_run(**distributed(identities))
+    plan, model = run.first()
+    (node, *_) = run.nodes(users_per_node=1)
+    assert node.answer(plan, model) == REFUSED
+    assert "masks" in node.refusal
+
+
+def test_what_is_asked_in_the_clear_is_refused_by_a_real_device(make_run: Callable[..., Any]) -> None:
+    run = make_run(**distributed(), noise="secure", floors=Floors())
+    plan, model = run.first()
+    (node, *_) = run.nodes(users_per_node=1)
+    assert node.answer(plan, model) == REFUSED
+    assert "without masks" in node.refusal
+    assert not run.devices.receipts(0)
+
+
+def test_a_device_counts_the_honest(make_run: Callable[..., Any]) -> None:
+    run = make_run(**distributed(), noise="secure", floors=Floors(allow_unmasked=True, min_honest=40))
+    plan, model = run.first()
+    (node, *_) = run.nodes(users_per_node=1)
+    assert node.answer(plan, model) == REFUSED
+    assert "honest survivors, got 39" in node.refusal
+
+
+def test_masks_want_one_installation_a_node_and_an_identity_of_the_directory(
+    make_run: Callable[..., Any], identities: Identities
+) -> None:
+    run = make_run(**distributed(identities))
+    plan, model = run.first()
+    (several, *_) = run.nodes(users_per_node=2)
+    with pytest.raises(InputError, match="one installation"):
+        several.join(plan, model, identities.of(0))
+    single = run.nodes(users_per_node=1)[1]
+    others = Identities.generate(DEVICES)
+    with pytest.raises(RefusedError, match="directory"):
+        single.join(plan, model, others.of(1))
+    plan = run.altered(plan)
+    with pytest.raises(InputError, match="identity"):
+        single.join(plan, model, Identity(identities.of(2).key, identities.directory))
+
+
+@pytest.mark.parametrize("change", ["run", "round", "attempt", "model_hash", "sigma"])
+def test_the_context_names_everything(make_run: Callable[..., Any], identities: Identities, change: str) -> None:
+    from palate_common.secagg.attempt import attempt_terms
+
+    run = make_run(**distributed(identities))
+    signed = SignedPlan.model_validate_json(run.first()[0])
+    values = {"run": "run-2", "round": 1, "attempt": 1, "model_hash": "ab" * 32, "sigma": signed.plan.sigma + 1}
+    other = signed.model_copy(update={"plan": signed.plan.model_copy(update={change: values[change]})})
+    assert attempt_terms(other).context != attempt_terms(signed).context
+    charge = signed.charge.model_copy(
+        update={"checkpoint": type(signed.charge.checkpoint)(signed.charge.checkpoint.size + 1, "ab" * 32)}
+    )
+    assert attempt_terms(signed.model_copy(update={"charge": charge})).context != attempt_terms(signed).context
+
+
+def test_a_machine_of_another_attempt_closes_nothing(make_run: Callable[..., Any], identities: Identities) -> None:
+    run = make_run(**distributed(identities))
+    coordinator = run.coordinator()
+    coordinator.open_attempt()
+    stale = coordinator.unmasking(identities.directory, invited=range(DEVICES))
+    coordinator.open_attempt()
+    with pytest.raises(InputError, match="another's"):
+        coordinator.close_masked(stale)
+    with pytest.raises(InputError):
+        coordinator.unmasking(identities.directory, invited=range(DEVICES))
+
+
+def test_a_strategy_wants_a_directory_with_masks_and_only_then(
+    make_run: Callable[..., Any], identities: Identities, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="directory"):
+        PalateStrategy(make_run(**distributed(identities)).coordinator())
+    central = make_run()
+    central.folder = tmp_path / "central"
+    central.folder.mkdir()
+    with pytest.raises(InputError, match="directory"):
+        PalateStrategy(central.coordinator(), directory=identities.directory)
+
+
+def test_too_few_devices_cost_nothing(make_run: Callable[..., Any], identities: Identities) -> None:
+    run = make_run(**distributed(identities))
+    host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, identity_of=identities.of)
+    grid = LocalGrid(node_app(lambda _: host), nodes=DEVICES - 1)
+    with pytest.raises(IntegrityError, match="nothing is charged"):
+        PalateStrategy(run.coordinator(), directory=identities.directory).start(grid)
+    assert run.kinds() == ["open"]
+
+
+def test_the_local_engine_runs_masks(make_run: Callable[..., Any], identities: Identities, tmp_path: Path) -> None:
+    run = make_run(**distributed(identities))
+    run.key.save(tmp_path / "release.key")
+    identities.save(tmp_path / "identities")
+    folder = tmp_path / "engine"
+    folder.mkdir()
+    job = Job(
+        folder=folder,
+        terms=run.terms,
+        ledger=tmp_path / "ledger.db",
+        key=tmp_path / "release.key",
+        users_per_node=1,
+        floors=run.floors,
+        identities=tmp_path / "identities",
+    )
+    outcome = run_local(job, run.histories)
+    again = clear(make_run, tmp_path / "clear", **distributed())
+    assert outcome.model.data == again[-1].model.data
+    assert outcome.updates == 3 * DEVICES
+
+
+def test_a_pooled_node_has_the_noise_of_all_its_devices(make_run: Callable[..., Any], tmp_path: Path) -> None:
+    """With many devices a node the variance is theirs together; the release's own figure says so."""
+    run = make_run(floors=Floors(allow_seeded=True, allow_unmasked=True), **distributed(n_min=36, c_max=4))
+    coordinator = run.coordinator()
+    run.one_round(coordinator)
+    (path,) = run.folder.glob("releases/*.safetensors")
+    noisy = run.registry.read(0, 0, run.ledger.entries(run.terms.run)[-1].release_hash)
+    assert path.exists()
+    assert noisy.users == DEVICES
+    assert noisy.sigma**2 == pytest.approx(DEVICES / 32 * noisy.plan.sigma**2, rel=1e-3)
+    dummies = noisy.steps[-64:].astype(float) / noisy.sigma
+    assert 25 < np.square(dummies).sum() < 120  # chi^2 with 64 degrees: alpha below 1e-5
+    assert NEXT == "train.masked"
