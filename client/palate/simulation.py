@@ -18,7 +18,7 @@ def simulate(
     *,
     epsilon: float = 5.0,
     delta: float | None = None,
-    dp: str = "central",
+    dp: str = "distributed",
     preset: str | None = None,
     algorithm: str = "als",
     split: str = "strong",
@@ -34,7 +34,7 @@ def simulate(
         data: a data frame, a path, or a name of `palate data list`; MovieLens small when left out.
         epsilon: of the whole run; unit: user, adjacency: zero-out. Not used with `dp="off"`.
         delta: default min(1e-5, 1/(10 N)) for N training users.
-        dp: "central", or "off" for research.
+        dp: who adds the noise: "distributed" (each device), "central" (the server), or "off" for research.
         preset: movies, shop, news, music, or the path of a configuration.
         algorithm: an installed algorithm.
         split: how users or events are held out.

@@ -177,6 +177,7 @@ def _judged(
         "delta": terms.delta,
         "dp": terms.dp.value,
         "noise": terms.noise.value,
+        "masks": None if terms.cohort is None else ("on" if terms.cohort.masks else "off"),
         "unit": "user",
         "adjacency": "zero-out",
         "accountant": card["accountant"]["name"],

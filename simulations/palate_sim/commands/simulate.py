@@ -41,7 +41,7 @@ def simulate(
     ] = None,
     dp: Annotated[
         str | None,
-        typer.Option(metavar="distributed|central|off", help="Who adds the noise: devices, server (default), nobody."),
+        typer.Option(metavar="distributed|central|off", help="Who adds the noise: devices (default), server, nobody."),
     ] = None,
     masks: Annotated[
         str | None,

@@ -128,7 +128,13 @@ def epsilon_line(result: Mapping[str, Any]) -> str:
         return "no privacy: nothing was noised"
     if result.get("epsilon") is None:
         return "no privacy can be claimed: the run recorded no ε"
-    return f"ε = {epsilon_text(result['epsilon'])} ({qualifiers(result)}; dp {result.get('dp', 'central')})"
+    return f"ε = {epsilon_text(result['epsilon'])} ({qualifiers(result)}; {mode_text(result)})"
+
+
+def mode_text(result: Mapping[str, Any]) -> str:
+    """Who added the noise; with devices' shares also whether the server saw their sums without masks."""
+    masks = f", masks {result['masks']}" if result.get("masks") else ""
+    return f"dp {result.get('dp', 'central')}{masks}"
 
 
 def rounds_line(terms: Mapping[str, Any]) -> str:
