@@ -76,7 +76,9 @@ def open_sum(
         mask_key_fits(pair, adverts[member])
         partners = neighbours[member, survivors[neighbours[member]]].tolist()
         keys = [
-            agree(pair, ends[other][1], info=pair_info("mask", context, toss, *sorted((ends[member], ends[other]))))[:32]
+            agree(pair, ends[other][1], info=pair_info("mask", context, toss, *sorted((ends[member], ends[other]))))[
+                :32
+            ]
             for other in partners
         ]
         for other, key in zip(partners, keys, strict=True):

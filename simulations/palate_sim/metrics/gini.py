@@ -27,4 +27,5 @@ def gini(top: Ints, train: Interactions) -> float:
     """
     n = train.n_items
     times = np.sort(np.bincount(top[top >= 0], minlength=n))
-    return float((2 * np.arange(1, n + 1) - n - 1) @ times / (n * max(times.sum(), 1)))
+    total = max(int(times.sum()), 1)
+    return float((2 * np.arange(1, n + 1) - n - 1) @ times / (n * total))
