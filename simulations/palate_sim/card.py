@@ -86,6 +86,7 @@ def card_payload(extract: Extract) -> dict[str, Any]:
         "epsilon": epsilon if charges else None,
         "epsilon_requested": terms.epsilon,
         "delta": terms.delta,
+        "delta_reserved": terms.delta - terms.noise_delta,
         "mu": mu if private else None,
         "delta_curve": [[eps, delta_of(epsilon=eps, mu=mu)] for eps in _curve(terms.epsilon)] if private else [],
         "accountant": {"name": ACCOUNTANT, "version": ACCOUNTANT_VERSION},

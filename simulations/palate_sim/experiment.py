@@ -186,11 +186,13 @@ def make_terms(
     delta = check_delta(default_delta(n_users=split.train.n_users) if privacy.delta is None else privacy.delta)
     epsilon = check_epsilon(privacy.epsilon) if private else None
     reserved = 0.0 if cohort is None else RESERVED_DELTA
+    if delta <= reserved:
+        raise InputError(f"`privacy.delta` must be above {reserved:.2g} with dp distributed, got {delta:g}")
     facts = PublicFacts(
         n_users=split.train.n_users,
         n_items=split.train.n_items,
         n_features=features_width(prepared.inputs),
-        mu=None if epsilon is None else mu_of(epsilon=epsilon, delta=check_delta(delta - reserved)),
+        mu=None if epsilon is None else mu_of(epsilon=epsilon, delta=delta - reserved),
         seed=config.seed,
     )
     learner = make_algorithm(config.algorithm.name, config.algorithm.settings, facts)

@@ -117,7 +117,12 @@ def test_unknown_keys_are_refused_on_every_level(section: str) -> None:
 def test_an_option_beats_a_file_and_a_file_beats_a_default(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text("seed = 3\n[privacy]\nepsilon = 2\ndelta = 1e-6\n")
     config = load_config(str(tmp_path / "mine.toml"), {"privacy.epsilon": 4.0})
-    assert (config.seed, config.privacy.epsilon, config.privacy.delta, config.privacy.dp) == (3, 4.0, 1e-6, "central")
+    assert (config.seed, config.privacy.epsilon, config.privacy.delta, config.privacy.dp) == (
+        3,
+        4.0,
+        1e-6,
+        "distributed",
+    )
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -342,7 +342,7 @@ def test_missing_parts_leave_their_sections_out(result, card, tmp_path):
 
 def test_the_command_repeats_the_run(result):
     assert doctest.testmod(commands).failed == 0
-    assert command(result) == "palate simulate --data ml-1m --epsilon 5 --split strong --seed 0"
+    assert command(result) == "palate simulate --data ml-1m --epsilon 5 --dp central --split strong --seed 0"
     assert command({**result, "command": ["palate", "simulate", "my log.csv"]}) == "palate simulate 'my log.csv'"
     assert "--epsilon" not in command({**result, "dp": "off"})
     result["config"]["data"]["path"] = "; rm -rf ~"
@@ -372,7 +372,7 @@ def test_the_command_says_every_setting(preset, settings):
 
 def test_a_data_frame_is_repeated_from_python(result):
     result["name"] = "frame"
-    assert command(result) == "palate.simulate(frame, epsilon=5.0, split='strong', seed=0)"
+    assert command(result) == "palate.simulate(frame, epsilon=5.0, dp='central', split='strong', seed=0)"
 
 
 def test_an_old_report_is_replaced_whole(result, card, tmp_path):

@@ -148,7 +148,7 @@ def test_a_budget_that_does_not_pay_is_an_error_of_its_own(frame: pd.DataFrame, 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [({"epsilon": 150.0}, "too fine a grid"), ({"delta": 1e-20}, "can't resolve so small a delta")],
+    [({"epsilon": 150.0}, "too fine a grid"), ({"delta": 1e-20, "dp": "central"}, "can't resolve so small a delta")],
 )
 def test_a_second_accountant_that_cannot_count_says_why(
     frame: pd.DataFrame, tmp_path: Path, change: dict[str, Any], reason: str

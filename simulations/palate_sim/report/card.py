@@ -21,7 +21,7 @@ _GROUPS: dict[str, dict[str, str]] = {
     "What is claimed": {
         "mu": "μ (Gaussian DP)", "unit": "privacy unit", "adjacency": "adjacency", "devices_rule": "several devices",
         "adversary": "protects against", "mode": "dp mode", "collusion_threshold": "devices that may collude",
-        "participation_cap": "participation",
+        "participation_cap": "participation", "delta_reserved": "δ kept for the graph",
     },
     "What it allows an attacker at most": {"implied_risk": ""},
     "Mechanism": {

@@ -13,7 +13,8 @@ MODULES = sorted(path for path in Path(secagg.__file__).parent.glob("*.py") if p
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)
 def test_every_guarantee_and_assumption_has_a_test(module):
     claims = re.findall(r"\*\*(?:Guarantees|Assumes):\*\* ([^:]+):", module.read_text())
-    tests = re.findall(r"^def (test_\w+)", (Path(__file__).parent / f"test_{module.stem}.py").read_text(), re.M)
+    file = Path(__file__).parent / f"test_{module.stem}.py"
+    tests = re.findall(r"^def (test_\w+)", file.read_text(), re.M) if claims else []
     missing = [claim for claim in claims if f"test_{re.sub(r'[ -]', '_', claim)}" not in tests]
     assert not missing
 
