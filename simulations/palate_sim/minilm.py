@@ -79,7 +79,7 @@ def _forward(ids: npt.NDArray[np.int64], weights: Mapping[str, Matrix]) -> Matri
 
     def normalised(values: Matrix, name: str) -> Matrix:
         centred = values - values.mean(axis=-1, keepdims=True)
-        scale = np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + 1e-12)
+        scale = np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + 1e-12).astype(np.float32)
         result: Matrix = centred / scale * weights[f"{name}.weight"] + weights[f"{name}.bias"]
         return result
 
