@@ -75,12 +75,8 @@ def open_sum(
         pair = KeyPair.from_private(secret)
         mask_key_fits(pair, adverts[member])
         partners = neighbours[member, survivors[neighbours[member]]].tolist()
-        keys = [
-            agree(pair, ends[other][1], info=pair_info("mask", context, toss, *sorted((ends[member], ends[other]))))[
-                :32
-            ]
-            for other in partners
-        ]
+        infos = [pair_info("mask", context, toss, *sorted((ends[member], ends[other]))) for other in partners]
+        keys = [agree(pair, ends[other][1], info=info)[:32] for other, info in zip(partners, infos, strict=True)]
         for other, key in zip(partners, keys, strict=True):
             # The survivor has added this mask if it is the lower of the two, else subtracted it.
             (masker.subtract if other < member else masker.add)(total, key)
