@@ -259,13 +259,10 @@ class MaskedDevice:
             raise InputError(f"`vector` must give int64 [{self.terms.size}], got {vector.dtype} {vector.shape}")
         kind = residue_type(self.terms.bits)  # the word's modulus, which 2^bits divides
         total: Residues = vector.astype(np.uint32) if kind == np.uint32 else vector.astype(np.uint64)
-        masker = Masker(self.terms.size, self.terms.bits)
-        masker.add(total, state.self_mask)
+        added, subtracted = [state.self_mask], list[bytes]()
         for slot, key in keys:
-            if state.me < state.neighbours[slot]:
-                masker.add(total, key)
-            else:
-                masker.subtract(total, key)
+            (added if state.me < state.neighbours[slot] else subtracted).append(key)
+        Masker(self.terms.size, self.terms.bits).apply(total, added=added, subtracted=subtracted)
         return pack(total, self.terms.bits)
 
     def _agree(self, state: Masked, toss: int, body: bytes) -> tuple[State, bytes]:

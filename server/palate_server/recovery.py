@@ -18,7 +18,7 @@ from palate_common.secagg.cohort import Cohort
 from palate_common.secagg.masking import Masker
 from palate_common.secagg.messages import Advert, Flags
 from palate_common.secagg.packing import Residues
-from palate_common.secagg.shamir import combine
+from palate_common.secagg.shamir import combine_all
 from palate_common.secagg.transcript import pair_info
 from palate_common.update import Int64
 
@@ -60,27 +60,39 @@ def open_sum(
     Raises:
         IntegrityError: fewer than the threshold of shares, or a secret is not the advertised one.
     """
-    masker = Masker(len(total), bits)
+    masker, self_masks = Masker(len(total), bits), list[bytes]()
     ends = [(device, advert.mask_key) for device, advert in zip(cohort.ids.tolist(), adverts, strict=True)]
-    for member in np.flatnonzero(u1).tolist():
-        holders = np.flatnonzero(opened[neighbours[member]])[: cohort.threshold]
-        if len(holders) < cohort.threshold:
-            raise IntegrityError(f"each secret must have {cohort.threshold} shares, got {len(holders)}")
-        held = shares[neighbours[member, holders], cohort.slots(member)[holders]]
-        secret = combine((holders + 1).tolist(), held, total=cohort.degree)
+    members = np.flatnonzero(u1)
+    for member, secret in zip(members.tolist(), _secrets(members, cohort, neighbours, shares, opened), strict=True):
         if survivors[member]:
             self_mask_fits(secret, adverts[member])
-            masker.subtract(total, secret)
+            self_masks.append(secret)
             continue
         pair = KeyPair.from_private(secret)
         mask_key_fits(pair, adverts[member])
-        partners = neighbours[member, survivors[neighbours[member]]].tolist()
-        infos = [pair_info("mask", context, toss, *sorted((ends[member], ends[other]))) for other in partners]
-        keys = [agree(pair, ends[other][1], info=info)[:32] for other, info in zip(partners, infos, strict=True)]
-        for other, key in zip(partners, keys, strict=True):
-            # The survivor has added this mask if it is the lower of the two, else subtracted it.
-            (masker.subtract if other < member else masker.add)(total, key)
+        # A survivor has added the mask of the pair if it is the lower of the two, else subtracted it.
+        added, subtracted = list[bytes](), list[bytes]()
+        for other in neighbours[member, survivors[neighbours[member]]].tolist():
+            info = pair_info("mask", context, toss, *sorted((ends[member], ends[other])))
+            key = agree(pair, ends[other][1], info=info)[:32]
+            (subtracted if other < member else added).append(key)
+        masker.apply(total, added=added, subtracted=subtracted)
+    masker.apply(total, subtracted=self_masks)
     return _centred(total, bits)
+
+
+def _secrets(
+    members: npt.NDArray[np.intp], cohort: Cohort, neighbours: npt.NDArray[np.intp], shares: Bytes, opened: Flags
+) -> list[bytes]:
+    """The secret of each of some members that its neighbours have opened."""
+    around = neighbours[members]
+    held = opened[around]
+    held &= np.cumsum(held, axis=1) <= cohort.threshold
+    fewest = int(held.sum(axis=1).min())
+    if fewest < cohort.threshold:
+        raise IntegrityError(f"each secret must have {cohort.threshold} shares, got {fewest}")
+    secrets = combine_all(held, shares[around, cohort.slot_table()[members]])
+    return [secret.tobytes() for secret in secrets]
 
 
 def self_mask_fits(secret: bytes, advert: Advert) -> None:

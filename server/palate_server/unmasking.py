@@ -162,7 +162,9 @@ class Unmasking:
         if device in self._answered:
             return "duplicate"
         try:
-            toss, body = read(answer, step=stage.step, device=device, context=self.terms.context, answer=True)
+            toss, body = read(
+                memoryview(answer), step=stage.step, device=device, context=self.terms.context, answer=True
+            )
         except IntegrityError:
             return "late" if self._is_late(stage, device, answer) else "malformed"
         if toss != stage.toss:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from palate_common.errors import InputError, IntegrityError
-from palate_common.secagg.agreement import KeyPair, agree
+from palate_common.secagg.agreement import check_public
 from palate_common.secagg.cohort import Cohort
 from palate_common.secagg.messages import (
     BOX,
@@ -55,9 +55,9 @@ class CommitStage(Asking):
         """Nothing: who is asked draws a nonce."""
         return b""
 
-    def accept(self, device: int, body: bytes) -> None:
+    def accept(self, device: int, body: memoryview) -> None:
         """A commitment that its device has signed."""
-        commit = Commit.decode(body)
+        commit = Commit.decode(bytes(body))
         payload = commit_payload(self.terms.context, self.toss, device, commit.commitment)
         check_signature(self.attempt.directory.identities[device], COMMIT, payload, commit.signature)
         self._commitments[device] = commit.commitment
@@ -80,15 +80,14 @@ class AdvertiseStage(Asking):
         self._root = cohort_root(self.terms.context, toss, listed) if commitments else b""
         self._adverts: dict[int, Advert] = {}
         self._keys: set[bytes] = set()
-        self._probe = KeyPair.generate()
 
     def body(self, device: int) -> bytes:
         """The root of the commitments, where there are any."""
         return self._root
 
-    def accept(self, device: int, body: bytes) -> None:
+    def accept(self, device: int, body: memoryview) -> None:
         """A nonce that fits, and keys that no honest device will refuse."""
-        advert = Advert.decode(body, committed=self.terms.committed)
+        advert = Advert.decode(bytes(body), committed=self.terms.committed)
         if self.terms.committed and commitment_to(advert.nonce) != self._commitments[device]:
             raise IntegrityError("a nonce must fit its commitment, got another")
         payload = advert_payload(self.terms.context, self.toss, self._root, device, advert.body)
@@ -97,7 +96,7 @@ class AdvertiseStage(Asking):
         if len(keys) < 2 or keys & self._keys:
             raise IntegrityError("all public keys must be distinct, got one twice")
         for key in keys:
-            agree(self._probe, key, info=b"probe")  # refuses points of low order
+            check_public(key)
         self._keys |= keys
         self._adverts[device] = advert
 
@@ -137,6 +136,7 @@ class ShareStage(Asking):
             self._cohort = Cohort(self.terms, toss=toss, ids=asked, root=root, nonces=nonces)
         except InputError as error:
             raise IntegrityError(f"the cohort is too small for these terms: {error}") from None
+        self._table = np.frombuffer(b"".join(self._lines), np.uint8).reshape(len(self._lines), -1)
         n, k = len(self._cohort), self._cohort.degree
         self._neighbours = self._cohort.table()
         self._boxes = np.zeros((n, k, BOX), np.uint8)
@@ -145,11 +145,11 @@ class ShareStage(Asking):
     def body(self, device: int) -> bytes:
         """Who takes part, and the adverts of this device's neighbours."""
         if not self.terms.committed:
-            return share_body(b"", self._lines)
+            return share_body(b"", self._table.tobytes(), len(self._table))
         around = self._neighbours[member_of(self._cohort, device)]
-        return share_body(self._entries, [self._lines[other] for other in around])
+        return share_body(self._entries, self._table.take(around, axis=0).tobytes(), len(around))
 
-    def accept(self, device: int, body: bytes) -> None:
+    def accept(self, device: int, body: memoryview) -> None:
         """One sealed box a neighbour; only its receiver can tell what is in it."""
         n_boxes = self._cohort.degree
         member = member_of(self._cohort, device)

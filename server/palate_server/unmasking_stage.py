@@ -15,13 +15,8 @@ import numpy as np
 from palate_common.errors import IntegrityError
 from palate_common.secagg.cohort import Cohort
 from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import (
-    Step,
-    read_fixed,
-)
-from palate_common.secagg.transcript import (
-    AttemptTerms,
-)
+from palate_common.secagg.messages import Flags, Step, read_fixed
+from palate_common.secagg.transcript import AttemptTerms
 from palate_common.signing import SigningKey
 from palate_common.update import Int64
 from palate_server.recovery import Bytes
@@ -56,7 +51,7 @@ class Stage(Protocol):
         """What to ask one device."""
         ...
 
-    def accept(self, device: int, body: bytes) -> None:
+    def accept(self, device: int, body: memoryview) -> None:
         """Take in an answer; IntegrityError if it is none."""
         ...
 
@@ -82,6 +77,22 @@ class Asking:
             raise IntegrityError(f"at least {self.terms.n_min} devices must be left after {name}, got {left}")
 
 
+class Parcels:
+    """What each member is sent of a table of pieces, cut once for all: a thousand small cuts would cost more.
+
+    Args:
+        table: pieces, uint8 [n, k, width].
+        chosen: which of them, bool [n, k].
+    """
+
+    def __init__(self, table: Bytes, chosen: Flags) -> None:
+        self._bytes = table[chosen].tobytes()
+        self._ends = [0, *(chosen.sum(axis=1).cumsum() * table.shape[2]).tolist()]
+
+    def __getitem__(self, member: int) -> bytes:
+        return self._bytes[self._ends[member] : self._ends[member + 1]]
+
+
 def member_of(cohort: Cohort, device: int) -> int:
     """The index of a device that was asked, so is in the cohort."""
     member = cohort.member(device)
@@ -90,6 +101,6 @@ def member_of(cohort: Cohort, device: int) -> int:
     return member
 
 
-def pieces(name: str, body: bytes, count: int, width: int) -> Bytes:
+def pieces(name: str, body: memoryview, count: int, width: int) -> Bytes:
     """A body of equal pieces, uint8 [count, width]."""
     return np.frombuffer(read_fixed(name, body, count * width), np.uint8).reshape(count, width)

@@ -14,13 +14,11 @@ from palate_common.secagg.messages import (
     SIGNATURE,
     Advert,
     Flags,
-    InputRequest,
     Step,
-    UnmaskRequest,
     pack_flags,
     read_fixed,
 )
-from palate_common.secagg.packing import Residues, residue_type, unpack
+from palate_common.secagg.packing import PackedSum, Residues
 from palate_common.secagg.transcript import (
     CONSISTENCY,
     INPUT,
@@ -31,7 +29,7 @@ from palate_common.secagg.transcript import (
     sign,
 )
 from palate_server.recovery import Bytes, open_sum
-from palate_server.unmasking_stage import Asking, Attempt, Result, Stage, member_of, pieces
+from palate_server.unmasking_stage import Asking, Attempt, Parcels, Result, Stage, member_of
 
 
 @dataclass(frozen=True)
@@ -68,36 +66,32 @@ class InputStage(Asking):
     def __init__(self, held: Held, boxes: Bytes) -> None:
         super().__init__(held.attempt, held.toss, held.ids(held.u1))
         self._held, self._boxes = held, boxes
-        u1 = pack_flags(held.u1)
-        self._payload = members_payload(held.cohort.binding, u1)
+        self._letters = Parcels(boxes[held.neighbours, held.cohort.slot_table()], held.u1[held.neighbours])
+        self._list = pack_flags(held.u1)
+        self._payload = members_payload(held.cohort.binding, self._list)
         self._signature = sign(held.attempt.key, MEMBERS, self._payload)
         self._signatures: dict[int, bytes] = {}
-        self._total: Residues = np.zeros(self.terms.size, residue_type(self.terms.bits))
+        self._sum = PackedSum(self.terms.size, self.terms.bits)
         self._survivors = np.zeros(len(held.cohort), np.bool_)
 
     def body(self, device: int) -> bytes:
         """U1, signed, and the boxes that this device's neighbours have sealed for it."""
-        held = self._held
-        member = member_of(held.cohort, device)
-        around, slots = held.neighbours[member], held.cohort.slots(member)
-        inside = held.u1[around]
-        boxes = self._boxes[around[inside], slots[inside]].tobytes()
-        return InputRequest(held.u1, self._signature, (boxes,)).encode()
+        return self._list + self._signature + self._letters[member_of(self._held.cohort, device)]
 
-    def accept(self, device: int, body: bytes) -> None:
+    def accept(self, device: int, body: memoryview) -> None:
         """A masked vector, added to the sum as it comes, and a signature on the U1 it is masked for."""
-        values = unpack(body[:-SIGNATURE], self.terms.size, self.terms.bits)
-        check_signature(self.attempt.directory.identities[device], INPUT, self._payload, body[-SIGNATURE:])
-        self._total += values
+        vector, signature = body[:-SIGNATURE], bytes(body[-SIGNATURE:])
+        check_signature(self.attempt.directory.identities[device], INPUT, self._payload, signature)
+        self._sum.add(vector)
         member = member_of(self._held.cohort, device)
-        self._signatures[member] = body[-SIGNATURE:]
+        self._signatures[member] = signature
         self._survivors[member] = True
 
     def close(self) -> Stage:
         """Who has shared and not sent is lost: its masks will have to be opened."""
         self.require(int(self._survivors.sum()))
         self._held.openable(self._survivors, "vectors")
-        return ConsistencyStage(self._held, self._survivors, self._total, self._signatures)
+        return ConsistencyStage(self._held, self._survivors, self._sum.values(), self._signatures)
 
 
 class ConsistencyStage(Asking):
@@ -116,9 +110,9 @@ class ConsistencyStage(Asking):
         """The survivors."""
         return self._list
 
-    def accept(self, device: int, body: bytes) -> None:
+    def accept(self, device: int, body: memoryview) -> None:
         """A signature on exactly this list."""
-        signature = read_fixed("a signature", body, SIGNATURE)
+        signature = bytes(read_fixed("a signature", body, SIGNATURE))
         check_signature(self.attempt.directory.identities[device], CONSISTENCY, self._payload, signature)
         self._signatures[member_of(self._held.cohort, device)] = signature
 
@@ -147,30 +141,36 @@ class UnmaskStage(Asking):
         held.openable(ready, "signatures")
         super().__init__(held.attempt, held.toss, held.ids(ready))
         self._held, self._survivors, self._total = held, survivors, total
-        self._signatures, self._sharers = signatures, sharers
-        self._shares = np.zeros((n, held.cohort.degree, SHARE), np.uint8)
-        self._opened = np.zeros(n, np.bool_)
+        given = np.zeros((n, SIGNATURE), np.uint8)
+        for member, signature in (sharers | signatures).items():
+            given[member] = np.frombuffer(signature, np.uint8)
+        around, signers = given[held.neighbours], self._signed[held.neighbours]
+        self._flags = [pack_flags(row) for row in signers]
+        self._signers = Parcels(around, signers)
+        self._others = Parcels(around, survivors[held.neighbours] & ~signers)
+        self._owners = held.u1[held.neighbours]
+        self._counts: list[int] = self._owners.sum(axis=1).tolist()
+        self._bodies: dict[int, bytes] = {}
 
     def body(self, device: int) -> bytes:
         """The neighbours' signatures on the survivors; from survivors that gave none, the one on U1."""
-        around = self._held.neighbours[member_of(self._held.cohort, device)]
-        signers = self._signed[around]
-        others = around[self._survivors[around] & ~signers].tolist()
-        signatures = [self._signatures[other] for other in around[signers].tolist()]
-        return UnmaskRequest(signers, tuple(signatures), tuple(self._sharers[other] for other in others)).encode()
+        member = member_of(self._held.cohort, device)
+        return self._flags[member] + self._signers[member] + self._others[member]
 
-    def accept(self, device: int, body: bytes) -> None:
+    def accept(self, device: int, body: memoryview) -> None:
         """One share of each neighbour in U1."""
-        held = self._held
-        member = member_of(held.cohort, device)
-        inside = held.u1[held.neighbours[member]]
-        self._shares[member, inside] = pieces("shares", body, int(inside.sum()), SHARE)
-        self._opened[member] = True
+        member = member_of(self._held.cohort, device)
+        self._bodies[member] = bytes(read_fixed("shares", body, self._counts[member] * SHARE))
 
     def close(self) -> Result:
         """The sum, or nothing."""
         held = self._held
-        self._held.openable(self._opened, "opened shares")
+        opened = np.zeros(len(held.cohort), np.bool_)
+        opened[list(self._bodies)] = True
+        held.openable(opened, "opened shares")
+        shares = np.zeros((*held.neighbours.shape, SHARE), np.uint8)
+        whole = b"".join(self._bodies[member] for member in sorted(self._bodies))
+        shares[self._owners & opened[:, None]] = np.frombuffer(whole, np.uint8).reshape(-1, SHARE)
         total = open_sum(
             self._total,
             bits=self.terms.bits,
@@ -181,7 +181,7 @@ class UnmaskStage(Asking):
             neighbours=held.neighbours,
             u1=held.u1,
             survivors=self._survivors,
-            shares=self._shares,
-            opened=self._opened,
+            shares=shares,
+            opened=opened,
         )
         return Result(total, tuple(held.ids(self._survivors)))

@@ -14,7 +14,7 @@ import typer
 import typer.core
 
 from palate_common.errors import PalateError
-from palate_sim.commands import config, data, feasibility, frontier, simulate
+from palate_sim.commands import bench, config, data, feasibility, frontier, simulate
 
 # Help is plain text here, in which typer would still escape its brackets for rich: \[required].
 typer.core.HAS_RICH = False
@@ -33,6 +33,7 @@ app.command("frontier")(frontier.frontier)
 app.command("feasibility")(feasibility.feasibility)
 app.command("config")(config.config)
 app.add_typer(data.app, name="data")
+app.add_typer(bench.app, name="bench")
 
 
 def _version(asked: bool) -> None:

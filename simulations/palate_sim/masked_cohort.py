@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,14 @@ from palate_server.unmasking import Unmasking
 
 Missing = Mapping[Step, Collection[int]]
 """Who doesn't answer a step any more, and none after it."""
+
+
+class Vectors(Protocol):
+    """A vector a device, by its number."""
+
+    def __getitem__(self, device: int, /) -> npt.NDArray[np.int64]:
+        """int64 [size]."""
+        ...
 
 
 @dataclass
@@ -55,9 +63,10 @@ class MaskedCohort:
         n_max: the most that may take part; `n` if None. Above 250 the devices form a ring.
         max_tosses: how often a ring may be drawn.
         seed: of the vectors.
+        vectors: gives a device's vector, int64 [size], by its number; if None they are made from `seed`.
 
     Attributes:
-        vectors: int64 [n, size].
+        vectors: int64 [n, size], unless others were given.
         devices: the machines of the last attempt.
         refusals: why devices did not answer in the last attempt.
     """
@@ -73,12 +82,12 @@ class MaskedCohort:
         n_max: int | None = None,
         max_tosses: int = 1024,
         seed: int = 0,
+        vectors: Vectors | None = None,
     ) -> None:
         self.identities = _keys(n)
         self.server = _keys(1)[0]
         self.directory = Directory(tuple(key.public for key in self.identities))
-        bound = max(1, 2 ** (bits - 1) // n - 1)
-        self.vectors = np.random.default_rng(seed).integers(-bound, bound, size=(n, size), endpoint=True)
+        self.vectors: Any = _made_vectors(n, size, bits, seed) if vectors is None else vectors
         self._terms: dict[str, Any] = {
             "size": size,
             "bits": bits,
@@ -109,7 +118,7 @@ class MaskedCohort:
             identity=self.identities[i],
             directory=self.directory,
             server_key=self.server.public,
-            vector=lambda: self.vectors[i].copy(),
+            vector=lambda: self.vectors[i],
             latch=latch or self.latches[i],
         )
 
@@ -139,6 +148,12 @@ class MaskedCohort:
         """The true sum of some devices' vectors, int64 [size]."""
         total: npt.NDArray[np.int64] = self.vectors[sorted(devices)].sum(axis=0)
         return total
+
+
+def _made_vectors(n: int, size: int, bits: int, seed: int) -> npt.NDArray[np.int64]:
+    """Vectors whose sum doesn't wrap."""
+    bound = max(1, 2 ** (bits - 1) // n - 1)
+    return np.random.default_rng(seed).integers(-bound, bound, size=(n, size), endpoint=True)
 
 
 @lru_cache(maxsize=8)

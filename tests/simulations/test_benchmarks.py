@@ -78,6 +78,17 @@ def test_killed_devices_keep_their_promises(tmp_path: Path) -> None:
     assert figures["wrong"] == []
 
 
+def test_secure_aggregation_beside_its_floor(tmp_path: Path) -> None:
+    done = bench("secagg", tmp_path, "--parts", "small")
+    assert done.returncode == 0, done.stderr
+    [cost] = json.loads((tmp_path / "results.json").read_text())["small"]["figures"]
+    assert cost["exact"]
+    assert cost["survivors"] == 54
+    assert cost["upload"] > cost["packed"]
+    for side in (cost["server"], cost["device"]):
+        assert sum(side["taken"].values()) > sum(side["floor"].values()) > 0
+
+
 @pytest.mark.parametrize("name", ["quality", "speed", "presets", "coldstart"])
 def test_a_script_without_data_says_so_in_one_line(name: str, tmp_path: Path) -> None:
     done = bench(name, tmp_path)

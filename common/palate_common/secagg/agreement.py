@@ -33,6 +33,17 @@ KEY_BYTES: Final = 32
 AGREED_BYTES: Final = 64
 TAG_BYTES: Final = 16
 _FIELD: Final = 2**255 - 19
+# RFC 7748, 6.1: with these an all-zero secret comes out, whatever the other key; reduced spellings, little-endian.
+_LOW_ORDER: Final = frozenset(
+    value.to_bytes(KEY_BYTES, "little")
+    for value in (
+        0,
+        1,
+        325606250916557431795983626356110631294008115727848805560023387167927233504,
+        39382357235489614581723060781553021112529911719440698176882885853963445705823,
+        _FIELD - 1,
+    )
+)
 # One message a key: the nonce has nothing to tell apart.
 _NONCE: Final = bytes(12)
 
@@ -96,14 +107,25 @@ def agree(own: KeyPair, other_public: bytes, *, info: bytes) -> bytes:
     Raises:
         IntegrityError: the public key has another length, is not reduced, or has low order.
     """
-    _check_length("public key", other_public, KEY_BYTES)
-    if int.from_bytes(other_public, "little") >= _FIELD:
-        raise IntegrityError(f"the public key must be reduced modulo 2^255 - 19, got {other_public.hex()}")
+    check_public(other_public)
     try:
         shared = own._private.exchange(X25519PublicKey.from_public_bytes(other_public))
-    except ValueError:  # RFC 7748, 6.1: the all-zero secret
+    except ValueError:  # the all-zero secret: `check_public` knows its keys, and this doesn't rely on that
         raise IntegrityError(f"the public key must not have low order, got {other_public.hex()}") from None
     return HKDF(SHA256(), AGREED_BYTES, salt=None, info=info).derive(shared)
+
+
+def check_public(public: bytes) -> None:
+    """Refuse a public key that `agree` would refuse, without agreeing on anything.
+
+    Raises:
+        IntegrityError: the public key has another length, is not reduced, or has low order.
+    """
+    _check_length("public key", public, KEY_BYTES)
+    if int.from_bytes(public, "little") >= _FIELD:
+        raise IntegrityError(f"the public key must be reduced modulo 2^255 - 19, got {public.hex()}")
+    if public in _LOW_ORDER:
+        raise IntegrityError(f"the public key must not have low order, got {public.hex()}")
 
 
 def seal(key: bytes, plaintext: bytes, *, aad: bytes) -> bytes:

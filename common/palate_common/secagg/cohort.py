@@ -69,6 +69,13 @@ class Cohort:
         """All members' neighbours, intp [n, k]."""
         return np.asarray(self._graph.table(self.degree), np.intp)
 
+    def slot_table(self) -> Members:
+        """All members' slots, intp [n, k]."""
+        if self._ring is None:
+            members = np.arange(len(self), dtype=np.intp)[:, None]
+            return members - (self.table() < members)
+        return np.broadcast_to(self.slots(0), (len(self), self.degree))
+
     def slots(self, member: int) -> Members:
         """Where this member stands in the order of each of its neighbours, from 0, intp [k]."""
         if self._ring is None:

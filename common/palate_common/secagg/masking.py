@@ -18,8 +18,8 @@ end, as `pack` does, is exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -29,13 +29,13 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from palate_common.errors import InputError
 from palate_common.secagg.packing import Residues, residue_type
 
+_Keystream = Callable[[memoryview, memoryview], int]
 _KEY_BYTES: Final = 32
 # Bytes a step: keystream, zeros and a part of the total stay in the second-level cache between cipher and sum.
 _STEP: Final = 1 << 17
 # Encrypted over and over: counter mode over zeros is the keystream itself.
 _ZEROS: Final = memoryview(bytes(_STEP))
-# `update_into` wants a block to spare behind what it writes.
-_SPARE: Final = 16
+_BLOCK: Final = 16
 
 
 class Masker:
@@ -59,7 +59,10 @@ class Masker:
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise InputError(f"`size` must be a whole number of at least 1, got {size!r}")
         self.size = size
-        self._room = memoryview(bytearray(_STEP + _SPARE))
+        # Steps as equal as whole cipher blocks allow: a short last one would cost as many calls as a long one.
+        blocks = -(-size * self.dtype.itemsize // _BLOCK)
+        self._step = -(-blocks // -(-blocks * _BLOCK // _STEP)) * _BLOCK // self.dtype.itemsize
+        self._room = memoryview(bytearray(_STEP + _BLOCK))  # `update_into` wants a block to spare
         self._words = np.frombuffer(self._room[:_STEP], self.dtype.newbyteorder("<"))
 
     def add(self, total: Residues, key: bytes) -> None:
@@ -72,26 +75,41 @@ class Masker:
         Raises:
             InputError: another type, shape or length of key; the total is then as it was.
         """
-        self._apply(np.add, total, key)
+        self.apply(total, added=[key])
 
     def subtract(self, total: Residues, key: bytes) -> None:
         """Subtract the mask of `key` from `total`, in place; arguments and errors as in `add`."""
-        self._apply(np.subtract, total, key)
+        self.apply(total, subtracted=[key])
 
-    def _apply(self, operation: Callable[..., Any], total: Residues, key: bytes) -> None:
-        """One pass: a step of keystream, then its sum, while both are in the cache."""
+    def apply(self, total: Residues, *, added: Sequence[bytes] = (), subtracted: Sequence[bytes] = ()) -> None:
+        """Add and subtract many masks, in place: faster than one by one, because a total is read and written once.
+
+        Args:
+            total: `dtype` [size], contiguous.
+            added: keys of 32 bytes.
+            subtracted: keys of 32 bytes.
+
+        Raises:
+            InputError: another type, shape or length of a key; the total is then as it was.
+        """
         if total.dtype != self.dtype or total.shape != (self.size,) or not total.flags.c_contiguous:
             raise InputError(
                 f"`total` must be a contiguous row of {self.size} {self.dtype},"
                 f" got {total.dtype} of shape {total.shape}"
             )
-        if len(key) != _KEY_BYTES:
-            raise InputError(f"`key` must be {_KEY_BYTES} bytes, got {len(key)}")
-        # The counter may start at zero because no key is ever used for a second stream.
-        update_into = Cipher(AES(key), CTR(bytes(16))).encryptor().update_into
-        width = self.dtype.itemsize
-        step = _STEP // width
-        for start in range(0, self.size, step):
-            part = total[start : start + step]
-            update_into(_ZEROS[: len(part) * width], self._room)
-            operation(part, self._words[: len(part)], out=part)
+        streams: list[tuple[np.ufunc, _Keystream]] = [(np.add, _keystream(key)) for key in added]
+        streams += [(np.subtract, _keystream(key)) for key in subtracted]
+        for start in range(0, self.size, self._step):
+            part = total[start : start + self._step]
+            zeros, words = _ZEROS[: part.nbytes], self._words[: len(part)]
+            for operation, update_into in streams:
+                update_into(zeros, self._room)
+                operation(part, words, part)
+
+
+def _keystream(key: bytes) -> _Keystream:
+    """What writes the next bytes of a key's keystream over zeros into a buffer."""
+    if len(key) != _KEY_BYTES:
+        raise InputError(f"`key` must be {_KEY_BYTES} bytes, got {len(key)}")
+    # The counter may start at zero because no key is ever used for a second stream.
+    return Cipher(AES(key), CTR(bytes(16))).encryptor().update_into

@@ -20,6 +20,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ import numpy.typing as npt
 from palate_common.errors import IntegrityError
 
 Flags = npt.NDArray[np.bool_]
+Data = TypeVar("Data", bytes, memoryview)
 
 VERSION = 1
 HASH, KEY, SIGNATURE, SHARE = 32, 32, 64, 32
@@ -36,6 +38,8 @@ ENTRY = 4 + 2 * HASH
 """A line of the cohort list: id, commitment, nonce."""
 
 _HEADER = struct.Struct("<BBHI32s")
+HEADER = _HEADER.size
+"""Bytes before the body."""
 _ANSWER = 128
 
 
@@ -66,14 +70,14 @@ def write(header: Header, body: bytes, *, answer: bool) -> bytes:
     return _HEADER.pack(VERSION, kind, header.toss, header.device, header.context) + body
 
 
-def read(data: bytes, *, step: Step, device: int, context: bytes, answer: bool) -> tuple[int, bytes]:
-    """The toss and the body of a record that must be of this step, device and attempt.
+def read(data: Data, *, step: Step, device: int, context: bytes, answer: bool) -> tuple[int, Data]:
+    """The toss and the body of a record that must be of this step, device and attempt; of a view the body is a view.
 
     Raises:
         IntegrityError: too short, of another version, step, device or attempt.
     """
-    if len(data) < _HEADER.size:
-        raise IntegrityError(f"a record must have a header of {_HEADER.size} bytes, got {len(data)} bytes")
+    if len(data) < HEADER:
+        raise IntegrityError(f"a record must have a header of {HEADER} bytes, got {len(data)} bytes")
     version, kind, toss, who, attempt = _HEADER.unpack_from(data)
     if version != VERSION:
         raise IntegrityError(f"a record must be of version {VERSION}, got {version}")
@@ -83,7 +87,7 @@ def read(data: bytes, *, step: Step, device: int, context: bytes, answer: bool) 
         raise IntegrityError(f"a record must be for or from device {device}, got {who}")
     if attempt != context:
         raise IntegrityError("a record must be of this attempt, got another's")
-    return toss, data[_HEADER.size :]
+    return toss, data[HEADER:]
 
 
 def step_of(data: bytes) -> Step:
@@ -180,7 +184,8 @@ class ShareRequest:
 
     def encode(self) -> bytes:
         """The body."""
-        return share_body(encode_entries(self.entries), [encode_advert(*advert) for advert in self.adverts])
+        adverts = b"".join(encode_advert(*advert) for advert in self.adverts)
+        return share_body(encode_entries(self.entries), adverts, len(self.adverts))
 
     @classmethod
     def decode(cls, body: bytes, *, committed: bool, n_max: int) -> ShareRequest:
@@ -213,9 +218,9 @@ def encode_advert(device: int, advert: Advert) -> bytes:
     return struct.pack("<I", device) + advert.encode()
 
 
-def share_body(entries: bytes, adverts: Sequence[bytes]) -> bytes:
+def share_body(entries: bytes, adverts: bytes, count: int) -> bytes:
     """The body of a share request from lines already encoded: the server writes each line once."""
-    return struct.pack("<II", len(entries) // ENTRY, len(adverts)) + entries + b"".join(adverts)
+    return b"".join((struct.pack("<II", len(entries) // ENTRY, count), entries, adverts))
 
 
 @dataclass(frozen=True)
@@ -269,7 +274,7 @@ class UnmaskRequest:
         return cls(signers, signatures[:count], signatures[count:])
 
 
-def read_fixed(name: str, body: bytes, length: int) -> bytes:
+def read_fixed(name: str, body: Data, length: int) -> Data:
     """A body whose length is known: a root, a signature, nothing.
 
     Raises:
@@ -300,6 +305,6 @@ def _id(line: bytes) -> int:
     return int.from_bytes(line[:4], "little")
 
 
-def _exactly(name: str, data: bytes, length: int) -> None:
+def _exactly(name: str, data: bytes | memoryview, length: int) -> None:
     if len(data) != length:
         raise IntegrityError(f"{name} must have {length} bytes, got {len(data)}")

@@ -11,6 +11,7 @@ fill the last byte are zero. Masked residues look uniform, so nothing shorter ex
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,10 @@ from palate_common.errors import InputError, IntegrityError
 
 Residues = npt.NDArray[np.uint32] | npt.NDArray[np.uint64]
 
-_WORD = 64
-# Values a step: they and their words stay in the second-level cache.
-_STEP = 1 << 15
+# Rows that wait to be added together: the sum is then fetched into the cache once for all of them.
+_ROWS = 8
+# Values a step: they and their words stay in the second-level cache, and a step outweighs what calling numpy costs.
+_STEP = 1 << 17
 
 
 def residue_type(bits: int) -> np.dtype[np.uint32] | np.dtype[np.uint64]:
@@ -33,7 +35,7 @@ def residue_type(bits: int) -> np.dtype[np.uint32] | np.dtype[np.uint64]:
     Raises:
         InputError: `bits` is not 1 to 64.
     """
-    if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= _WORD:
+    if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 64:
         raise InputError(f"`bits` must be a whole number from 1 to 64, got {bits!r}")
     return np.dtype(np.uint32) if bits <= 32 else np.dtype(np.uint64)
 
@@ -59,29 +61,22 @@ def pack(values: Residues, bits: int) -> bytes:
     kind = residue_type(bits)
     if values.dtype != kind or values.ndim != 1:
         raise InputError(f"`values` must be one row of {kind}, got {values.dtype} of shape {values.shape}")
-    if bits in (32, 64):
-        return values.astype(kind.newbyteorder("<"), copy=False).tobytes()
-    columns, words = _pattern(bits)
+    columns, words = _pattern(bits, kind)
     step = _STEP // columns * columns
-    mask = np.uint64((1 << bits) - 1)
     parts = []
     for start in range(0, len(values), step):
-        part = values[start : start + step].astype(np.uint64)
-        part &= mask
+        part: npt.NDArray[Any] = values[start : start + step] & kind.type((1 << bits) - 1)
         rows = -(-len(part) // columns)
         part.resize(rows * columns, refcheck=False)  # with zeros
         grid = np.ascontiguousarray(part.reshape(rows, columns).T)
-        packed = np.zeros((words, rows), np.uint64)
-        for column in range(columns):
-            word, shift = divmod(column * bits, _WORD)
-            packed[word] |= grid[column] << np.uint64(shift)
-            if shift + bits > _WORD:
-                packed[word + 1] |= grid[column] >> np.uint64(_WORD - shift)
-        parts.append(packed.T.astype("<u8", order="C").tobytes())
+        packed = np.zeros((words, rows), kind)
+        for column, word, left, right in _pieces(bits, kind):
+            packed[word] |= grid[column] >> left if left else grid[column] << right
+        parts.append(packed.T.astype(kind.newbyteorder("<"), order="C").tobytes())
     return b"".join(parts)[: packed_bytes(len(values), bits)]
 
 
-def unpack(data: bytes, size: int, bits: int) -> Residues:
+def unpack(data: bytes | memoryview, size: int, bits: int) -> Residues:
     """The residues that `pack` packed.
 
     **Guarantees:** one spelling: another length, or padding that isn't zero, raises.
@@ -97,38 +92,96 @@ def unpack(data: bytes, size: int, bits: int) -> Residues:
     Raises:
         IntegrityError: the bytes have another length, or the bits after the last residue are not zero.
     """
-    kind = residue_type(bits)
-    if len(data) != packed_bytes(size, bits):
-        raise IntegrityError(
-            f"{size} residues of {bits} bits must be {packed_bytes(size, bits)} bytes, got {len(data)}"
-        )
-    used = size * bits % 8
-    if used and data[-1] >> used:
-        raise IntegrityError(f"the {8 - used} padding bits must be zero, got a last byte of {data[-1]:#04x}")
-    if bits in (32, 64):
-        whole: npt.NDArray[Any] = np.frombuffer(data, kind.newbyteorder("<")).astype(kind)
-        return whole
-    columns, words = _pattern(bits)
-    step = _STEP // columns * columns
-    mask = np.uint64((1 << bits) - 1)
-    values: npt.NDArray[Any] = np.empty(size, kind)
-    for start in range(0, size, step):
-        count = min(step, size - start)
-        rows = -(-count // columns)
-        part = bytes(data[start * bits // 8 : (start + step) * bits // 8]).ljust(8 * rows * words, b"\0")
-        packed = np.frombuffer(part, "<u8").reshape(rows, words).T.astype(np.uint64, order="C")
-        grid = np.empty((columns, rows), np.uint64)
-        for column in range(columns):
-            word, shift = divmod(column * bits, _WORD)
-            np.right_shift(packed[word], np.uint64(shift), out=grid[column])
-            if shift + bits > _WORD:
-                grid[column] |= packed[word + 1] << np.uint64(_WORD - shift)
-        grid &= mask
-        values[start : start + count] = grid.T.reshape(-1)[:count]
-    return values
+    total = PackedSum(size, bits)
+    total.add(data)
+    return total.values()
 
 
-def _pattern(bits: int) -> tuple[int, int]:
-    """After how many values the residues meet a word's end again, and after how many words."""
-    common = math.gcd(bits, _WORD)
-    return _WORD // common, bits // common
+class PackedSum:
+    """The sum of packed rows: they are added as they come, a few together, and the sum is put into order at the end.
+
+    **Guarantees:** same as unpacked: `values` is the sum of the rows' residues modulo 2^bits.
+    **Guarantees:** all or nothing: a row that `unpack` would refuse raises, and the sum is as it was.
+
+    A residue is added as the pieces of it that lie in one word each. Bits of the next residue come with a piece, above
+    `bits`, where sums modulo 2^bits may hold anything: nothing is masked before the end.
+
+    Args:
+        size: residues in a row.
+        bits: width of a residue, 1 to 64.
+
+    Raises:
+        InputError: bits that aren't 1 to 64.
+    """
+
+    def __init__(self, size: int, bits: int) -> None:
+        self._size, self._bits, self._kind = size, bits, residue_type(bits)
+        self._columns, self._words = _pattern(bits, self._kind)
+        rows = max(1, min(_STEP, size + self._columns - 1) // self._columns)
+        steps = -(-size // (rows * self._columns))
+        self._sums = np.zeros((steps, self._columns, rows), self._kind)
+        self._packed = np.empty((self._words, rows), self._kind)
+        self._waiting: list[memoryview] = []
+        self._piece, self._pieces = np.empty(rows, self._kind), tuple(_pieces(bits, self._kind))
+
+    def add(self, data: bytes | memoryview) -> None:
+        """Add a row of ceil(size * bits / 8) bytes, which must not change afterwards.
+
+        Raises:
+            IntegrityError: the bytes have another length, or the bits after the last residue are not zero.
+        """
+        self._check(data)
+        self._waiting.append(memoryview(data))
+        if len(self._waiting) == _ROWS:
+            self._add_waiting()
+
+    def values(self) -> Residues:
+        """The sum, the type of `residue_type(bits)`, [size], below 2^bits; the array belongs to the caller."""
+        self._add_waiting()
+        ordered: npt.NDArray[Any] = self._sums.transpose(0, 2, 1).reshape(-1)[: self._size].copy()
+        ordered &= self._kind.type((1 << self._bits) - 1)
+        return ordered
+
+    def _add_waiting(self) -> None:
+        """Add the rows that wait."""
+        packed, piece = self._packed, self._piece
+        width = packed.nbytes
+        for step, sums in enumerate(self._sums):
+            for whole in self._waiting:
+                part = whole[step * width : (step + 1) * width]
+                filled = part if len(part) == width else bytes(part).ljust(width, b"\0")
+                np.copyto(packed, np.frombuffer(filled, self._kind.newbyteorder("<")).reshape(-1, self._words).T)
+                for column, word, left, right in self._pieces:
+                    if left:
+                        np.left_shift(packed[word], left, out=piece)
+                    else:
+                        np.right_shift(packed[word], right, out=piece)
+                    np.add(sums[column], piece, out=sums[column])
+        self._waiting.clear()
+
+    def _check(self, data: bytes | memoryview) -> None:
+        """Refuse a second spelling of the same residues."""
+        size, bits = self._size, self._bits
+        if len(data) != packed_bytes(size, bits):
+            raise IntegrityError(
+                f"{size} residues of {bits} bits must be {packed_bytes(size, bits)} bytes, got {len(data)}"
+            )
+        used = size * bits % 8
+        if used and data[-1] >> used:
+            raise IntegrityError(f"the {8 - used} padding bits must be zero, got a last byte of {data[-1]:#04x}")
+
+
+def _pattern(bits: int, kind: np.dtype[Any]) -> tuple[int, int]:
+    """After how many residues they meet a word's end again, and after how many words."""
+    common = math.gcd(bits, 8 * kind.itemsize)
+    return 8 * kind.itemsize // common, bits // common
+
+
+def _pieces(bits: int, kind: np.dtype[Any]) -> Iterator[tuple[int, int, Any, Any]]:
+    """Where the residues of a pattern lie: column, word, and by how much the word is shifted left, else right."""
+    size = 8 * kind.itemsize
+    for column in range(_pattern(bits, kind)[0]):
+        word, shift = divmod(column * bits, size)
+        yield column, word, kind.type(0), kind.type(shift)
+        if shift + bits > size:
+            yield column, word + 1, kind.type(size - shift), kind.type(0)

@@ -96,6 +96,35 @@ def combine(indices: Sequence[int], shares: Shares, *, total: int) -> bytes:
     return field.products(weights[None, :], np.ascontiguousarray(shares).view(field.kind)).tobytes()
 
 
+def combine_all(held: npt.NDArray[np.bool_], shares: Shares) -> Shares:
+    """Many secrets at once, each from exactly the shares that are held of it: `combine`, without its cost a call.
+
+    Args:
+        held: bool [secrets, total], two or more of each; column i is index i + 1.
+        shares: uint8 [secrets, total, bytes]; what isn't held is ignored.
+
+    Returns:
+        uint8 [secrets, bytes].
+
+    Raises:
+        InputError: shares of another shape, or fewer than two of a secret.
+    """
+    if held.dtype != np.bool_ or held.ndim != 2 or not 2 <= held.shape[1] <= MAX_SHARES:
+        raise InputError(f"`held` must be bool [secrets, 2 to {MAX_SHARES}], got {held.dtype} {held.shape}")
+    if shares.dtype != np.uint8 or shares.ndim != 3 or shares.shape[:2] != held.shape:
+        raise InputError(f"`shares` must be uint8 {[*held.shape, 'bytes']}, got {shares.dtype} {shares.shape}")
+    if len(held) and held.sum(axis=1).min() < 2:
+        raise InputError(f"`held` must name at least two shares of each secret, got {held.sum(axis=1).min()}")
+    field = _field_for(held.shape[1])
+    field.check_length("shares", shares.shape[2])
+    secrets = np.empty((len(held), shares.shape[2]), np.uint8)
+    for start in range(0, len(held), _STEP):
+        part = slice(start, start + _STEP)
+        rows = np.ascontiguousarray(shares[part]).view(field.kind)
+        secrets[part] = field.sums(field.many_weights(held[part]), rows).view(np.uint8)
+    return secrets
+
+
 @dataclass(frozen=True)
 class _Field:
     """GF(2^bits) with tables for its public elements."""
@@ -124,6 +153,32 @@ class _Field:
         apart = logs[points[:, None] ^ points].sum(axis=1)
         weights: npt.NDArray[np.int64] = self.exponents[(logs[points].sum() - logs[points] - apart) % self.order]
         return weights
+
+    def many_weights(self, held: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """Lagrange's weights of many sets of the points 1 to total, [sets, total]; 0 where a point isn't held."""
+        total = held.shape[1]
+        logs = self.logarithms[1 : total + 1]
+        # Sums of logarithms as products of matrices: whole numbers far below 2^53, so exact in doubles.
+        chosen = held.astype(np.float64)
+        apart = (chosen @ _differences(self.bits, total)).astype(np.int64)
+        sums = (chosen @ logs.astype(np.float64)).astype(np.int64)[:, None]
+        weights: npt.NDArray[np.int64] = np.where(held, self.exponents[(sums - logs - apart) % self.order], 0)
+        return weights
+
+    def sums(self, scalars: npt.NDArray[np.int64], rows: _Elements) -> _Elements:
+        """Public scalars [m, t] times secret rows [m, t, size], summed over t: elements [m, size].
+
+        From the scalars' highest bit down: double, and add the rows whose scalar has the bit.
+        """
+        length = rows.shape[2] * self.kind.itemsize
+        padded = np.zeros((*rows.shape[:2], -(-length // 8) * 8), np.uint8)  # whole words
+        padded[:, :, :length] = rows.view(np.uint8)
+        words, total = padded.view(np.uint64), np.zeros(rows[:, 0].shape, self.kind)
+        for bit in range(self.bits - 1, -1, -1):
+            named = np.negative(scalars.astype(np.uint64) >> np.uint64(bit) & np.uint64(1))[:, :, None]
+            added = np.bitwise_xor.reduce(words & named, axis=1)
+            total = self.doubled(total) ^ added.view(self.kind)[:, : rows.shape[2]]
+        return np.ascontiguousarray(total)
 
     def products(self, scalars: npt.NDArray[np.int64], rows: _Elements) -> _Elements:
         """Public scalars [m, t] times secret rows [t, size]: elements [m, size].
@@ -166,6 +221,14 @@ def _field(bits: int) -> _Field:
         if value > order:
             value ^= polynomial
     return _Field(bits, polynomial, np.dtype(f"<u{bits // 8}"), exponents, logarithms)
+
+
+@lru_cache(maxsize=8)
+def _differences(bits: int, total: int) -> npt.NDArray[np.float64]:
+    """Logarithms of the differences of the points 1 to total, [total, total]; 0 on the diagonal."""
+    points = np.arange(1, total + 1)
+    differences: npt.NDArray[np.float64] = _field(bits).logarithms[points[:, None] ^ points].astype(np.float64)
+    return differences
 
 
 def _field_for(total: int) -> _Field:

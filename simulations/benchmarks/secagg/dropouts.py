@@ -1,49 +1,37 @@
-"""1,000 seeded attempts with 0 to 30 % lost over the steps: each gives the survivors' exact sum or ends cleanly.
-
-python simulations/benchmarks/secagg/dropouts.py [--attempts 1000] [--seed 1]
-"""
+"""Seeded attempts with 0 to 30 % lost over the steps: each gives the survivors' exact sum or ends cleanly."""
 
 from __future__ import annotations
 
-import argparse
-import time
-from collections import Counter
+from collections import defaultdict
 
 import numpy as np
 
-from palate_common.errors import IntegrityError
+from palate_common.errors import IntegrityError, PalateError
 from palate_common.secagg.messages import Step
 from palate_sim.masked_cohort import MaskedCohort
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--attempts", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    rng, began = np.random.default_rng(options.seed), time.process_time()
-    outcomes: Counter[str] = Counter()
-    for attempt in range(options.attempts):
+def outcomes(attempts: int, *, seed: int) -> dict[str, list[int]]:
+    """How many attempts gave the exact sum, and how many ended without one, by the share of devices lost.
+
+    Raises:
+        PalateError: a wrong sum, or an honest device that refused.
+    """
+    rng = np.random.default_rng(seed)
+    found: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for attempt in range(attempts):
         n = int(rng.integers(8, 31))
         rate = float(rng.uniform(0, 0.3))
         world = MaskedCohort(n, n_min=max(6, n // 2 + 2), n_max=251 if attempt % 4 == 0 else n, seed=attempt)
         # Each device is lost with probability `rate`, at a step drawn for it.
         lost = np.where(rng.random(n) < rate, rng.integers(1, 7, n), 0)
-        band = f"{10 * int(rate * 10):2d} % and more lost"
+        band = f"{10 * int(rate * 10)} to {10 * int(rate * 10) + 10} %"
         try:
             server = world.run({step: np.flatnonzero(lost == step).tolist() for step in Step})
         except IntegrityError:
-            outcomes[f"{band}: ended without a sum"] += 1
+            found[band][1] += 1
             continue
         if server.total.tolist() != world.sum_of(server.survivors).tolist() or world.refusals:
-            print(f"attempt {attempt}: WRONG SUM, or a refusal: {world.refusals}")
-            return 1
-        outcomes[f"{band}: exact"] += 1
-    for name in sorted(outcomes):
-        print(f"{name:40s} {outcomes[name]:5d}")
-    print(f"{options.attempts} attempts, seed {options.seed}, {time.process_time() - began:.0f} CPU-s: no wrong sum")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+            raise PalateError(f"attempt {attempt} must give the exact sum, got another, or a refusal: {world.refusals}")
+        found[band][0] += 1
+    return dict(found)

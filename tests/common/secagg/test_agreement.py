@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palate_common.errors import InputError, IntegrityError
-from palate_common.secagg.agreement import AGREED_BYTES, TAG_BYTES, KeyPair, agree, seal, unseal
+from palate_common.secagg.agreement import AGREED_BYTES, TAG_BYTES, KeyPair, agree, check_public, seal, unseal
 
 P = 2**255 - 19
 # The points of order 1, 2, 4 and 8 on the curve and its twist (Bernstein, Curve25519, "small order").
@@ -94,6 +94,20 @@ def test_low_order_refused(point):
                     agree(KeyPair.generate(), little(spelling), info=b"")
     with pytest.raises(IntegrityError, match="low order"):
         agree(KeyPair.generate(), little(point), info=b"")
+
+
+def test_a_public_key_is_checked_without_agreeing():
+    check_public(KeyPair.generate().public)
+    check_public(little(P - 2))
+    for point in LOW_ORDER:
+        with pytest.raises(IntegrityError, match="low order"):
+            check_public(little(point))
+        for spelling in {point + P, point + 2**255, point + P + 2**255}:
+            if spelling < 2**256:
+                with pytest.raises(IntegrityError):
+                    check_public(little(spelling))
+    with pytest.raises(IntegrityError, match="32 bytes"):
+        check_public(bytes(31))
 
 
 @pytest.mark.parametrize("spelling", [P + 2, P + 9, 2**255 - 1, 2**255 + 9, 2**256 - 1])

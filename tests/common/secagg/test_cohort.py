@@ -27,6 +27,7 @@ def test_slots_find_a_member_in_the_order_of_each_of_its_neighbours(n: int, n_mi
         around = here.neighbours(member)
         assert table[member].tolist() == around.tolist()
         assert table[around, here.slots(member)].tolist() == [member] * here.degree
+        assert here.slot_table()[member].tolist() == here.slots(member).tolist()
 
 
 def test_members_are_found_by_their_device() -> None:

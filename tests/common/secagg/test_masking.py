@@ -46,6 +46,23 @@ def test_whole_length(bits, size):
     assert total.astype(total.dtype.newbyteorder("<")).tobytes() == by_blocks(key, total.nbytes)
 
 
+@pytest.mark.parametrize("bits", [20, 40])
+@pytest.mark.parametrize("size", [7, STEP // 4 + 1])
+def test_many_at_once_are_one_after_the_other(size, bits):
+    keys = [os.urandom(32) for _ in range(5)]
+    masker = Masker(size, bits)
+    one_by_one, at_once = np.ones(size, masker.dtype), np.ones(size, masker.dtype)
+    for key in keys[:3]:
+        masker.add(one_by_one, key)
+    for key in keys[3:]:
+        masker.subtract(one_by_one, key)
+    masker.apply(at_once, added=keys[:3], subtracted=keys[3:])
+    assert np.array_equal(at_once, one_by_one)
+    with pytest.raises(InputError, match="key"):
+        masker.apply(at_once, added=[*keys, bytes(31)])
+    assert np.array_equal(at_once, one_by_one)
+
+
 @given(st.lists(st.tuples(st.binary(min_size=32, max_size=32), st.booleans()), max_size=8), st.randoms(), st.booleans())
 def test_masks_cancel(keys, random, wide):
     bits, size = (40, 9) if wide else (20, 9)

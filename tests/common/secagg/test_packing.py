@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palate_common.errors import InputError, IntegrityError
-from palate_common.secagg.packing import pack, packed_bytes, residue_type, unpack
+from palate_common.secagg.packing import PackedSum, pack, packed_bytes, residue_type, unpack
 
 
 def slowly(values, bits):
@@ -32,7 +32,7 @@ def test_round_trip_at_every_width(bits):
 
 
 @pytest.mark.parametrize("bits", [1, 5, 20, 32, 33, 63, 64])
-@pytest.mark.parametrize("size", [32767, 32768, 32769, 100_003])
+@pytest.mark.parametrize("size", [131_071, 131_072, 131_073, 300_007])
 def test_round_trip_across_steps(bits, size):
     values = np.random.default_rng(size).bit_generator.random_raw(size) & np.uint64(2**bits - 1)
     values = values.astype(residue_type(bits))
@@ -64,6 +64,29 @@ def test_one_spelling():
             for other in (data[:-1], data + b"\0"):
                 with pytest.raises(IntegrityError, match="bytes"):
                     unpack(other, size, bits)
+
+
+@pytest.mark.parametrize("bits", range(1, 65))
+def test_same_as_unpacked(bits):
+    kind = residue_type(bits)
+    for size in (1, 65, 1000):
+        rows = np.random.default_rng(bits).bit_generator.random_raw((9, size)).astype(kind)
+        total = PackedSum(size, bits)
+        for row in rows:
+            total.add(memoryview(pack(row, bits)))
+        assert total.values().dtype == kind
+        assert np.array_equal(total.values(), rows.sum(axis=0, dtype=kind) & kind.type(2**bits - 1))
+
+
+def test_all_or_nothing():
+    total = PackedSum(3, 5)
+    total.add(pack(np.array([1, 2, 3], np.uint32), 5))
+    for broken in (b"\xff\xff", b"\xff" * 3, b"\xff\xff\x80"):
+        with pytest.raises(IntegrityError):
+            total.add(broken)
+    assert total.values().tolist() == [1, 2, 3]
+    total.values()[0] = 9
+    assert total.values().tolist() == [1, 2, 3]
 
 
 def test_nothing_packs_to_nothing():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from palate_common.errors import InputError
-from palate_common.secagg.shamir import MAX_SHARES, combine, split
+from palate_common.secagg.shamir import MAX_SHARES, combine, combine_all, split
 
 
 def times(a, b, bits):
@@ -163,3 +163,31 @@ def test_combine_refuses(indices, shape, total):
 def test_combine_refuses_other_types():
     with pytest.raises(InputError, match="uint8"):
         combine([1, 2], np.zeros((2, 4), np.uint16), total=5)
+
+
+@pytest.mark.parametrize(("shares", "threshold", "length"), [(5, 2, 32), (20, 11, 7), (118, 85, 32), (300, 40, 34)])
+def test_many_secrets_at_once_are_one_after_the_other(shares, threshold, length):
+    rng = np.random.default_rng(shares)
+    secrets = [rng.bytes(length) for _ in range(19)]
+    rows = np.stack([split(secret, shares=shares, threshold=threshold) for secret in secrets])
+    held = np.zeros((19, shares), bool)
+    for each in held:
+        each[rng.permutation(shares)[:threshold]] = True
+    rows[~held] = 255  # what isn't held has no say
+    assert [found.tobytes() for found in combine_all(held, rows)] == secrets
+    # Too few give what `combine` gives of them, and nothing tells.
+    held[:] = False
+    held[:, :2] = True
+    few = [combine([1, 2], row[:2], total=shares) for row in rows]
+    assert [found.tobytes() for found in combine_all(held, rows)] == few
+
+
+def test_many_secrets_of_other_shapes():
+    held, rows = np.ones((3, 5), bool), np.zeros((3, 5, 4), np.uint8)
+    assert combine_all(held[:0], rows[:0]).shape == (0, 4)
+    for other, values in ((held.astype(int), rows), (held[:2], rows), (held, rows[:, :, :0]), (held, rows.astype(int))):
+        with pytest.raises(InputError):
+            combine_all(other, values)
+    held[1, 1:] = False
+    with pytest.raises(InputError, match="two shares"):
+        combine_all(held, rows)

@@ -1,0 +1,154 @@
+"""Secure aggregation: what masks cost a server and a device, beside the cryptography that nobody can do without.
+
+python simulations/benchmarks/secagg/run.py [--parts small,vector,large,flower,dropouts,fuzz] [--seeds 1]
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.secagg.dropouts import outcomes
+from benchmarks.sheet import Part, Table, main
+from palate_common.errors import PalateError
+from palate_sim.masked_fuzz import fuzz
+from palate_sim.masking_cost import Cost, Scale, measure
+
+RATIO, UPLOAD, FLOWER = 1.6, 1.03, 50.0
+ATTEMPTS, RECORDS = 1000, 100_000
+SMALL = Scale(devices=60, coordinates=10_000, corrupt=6, dropped=6)
+VECTOR = Scale(devices=1000, coordinates=100_000, corrupt=100, dropped=100)
+LARGE = Scale(devices=1000, coordinates=1_000_000, corrupt=100, dropped=100)
+BESIDE = Scale(devices=50, coordinates=100_000, corrupt=5, dropped=5)
+
+
+def attempts(scale: Scale, *, bars: bool, upload: float | None = None) -> Callable[[Path, int], Part]:
+    """A part: one attempt a seed, with the ratios' bars or without."""
+
+    def part(_: Path, seeds: int) -> Part:
+        costs = [measure(scale, seed=seed) for seed in range(seeds)]
+        if not all(cost.exact for cost in costs):
+            raise PalateError("the sum of the survivors must be exact, got another")
+        return [figures(cost) for cost in costs], tables(costs, RATIO if bars else None, upload)
+
+    return part
+
+
+def figures(cost: Cost) -> dict[str, Any]:
+    """Every value of an attempt."""
+    graph = asdict(cost.graph) | {name: str(getattr(cost.graph, name)) for name in ("failure", "abort")}
+    return asdict(cost) | {"graph": graph}
+
+
+def tables(costs: list[Cost], ratio: float | None, upload: float | None) -> list[Table]:
+    """Totals of each attempt, and the steps of the first."""
+    first = costs[0]
+    scale, graph = first.scale, first.graph
+    rows = []
+    for name, of in (("server", lambda cost: cost.server), ("a device", lambda cost: cost.device)):
+        for cost in costs:
+            side = of(cost)
+            rows.append(
+                (name, f"{side.seconds * 1e3:,.1f}", f"{side.floor_seconds * 1e3:,.1f}", f"{side.ratio:.2f}",
+                 judged(side.ratio, ratio))
+            )  # fmt: skip
+    sent = first.upload / first.packed
+    rows += [
+        ("upload a device, bytes", f"{first.upload:,.0f}", f"{first.packed:,}", f"{sent:.4f}", judged(sent, upload)),
+        ("noise share a device, beside", f"{first.noise_seconds * 1e3:,.1f}", "", "", ""),
+    ]
+    shape = "complete graph" if graph.complete else "ring"
+    note = (
+        f"CPU milliseconds. {shape}, k = {graph.neighbours}, t = {graph.threshold}, "
+        f"{scale.corrupt} corrupt are borne, {scale.dropped} are lost after their shares; {first.bits} bits a "
+        f"coordinate; sum of {first.survivors} survivors exact; peak memory {first.peak_mib:,.0f} MiB, all devices "
+        f"included. The floor: keystreams of all masks, X25519 and Ed25519 alone, of the same number, in the same run; "
+        f"of the upload, the packed vector. A device: mean of {first.timed}."
+    )
+    title = f"{scale.devices:,} devices, {scale.coordinates:,} coordinates"
+    steps = [
+        (step.lower(), *(f"{1e3 * values.get(step, 0):,.2f}" for side in (first.server, first.device)
+                         for values in (side.taken, side.floor)))
+        for step in first.server.taken
+    ]  # fmt: skip
+    return [
+        Table(title, ("what", "taken", "floor", "ratio", "bar"), rows, note),
+        Table(f"{title}: steps", ("step", "server", "its floor", "a device", "its floor"), steps, "CPU milliseconds."),
+    ]
+
+
+def judged(value: float, bar: float | None) -> str:
+    """A bar, and whether it is met."""
+    return "" if bar is None else f"<= {bar:g}: {'met' if value <= bar else 'MISSED'}"
+
+
+def flower(_: Path, seeds: int) -> Part:
+    """Flower's SecAgg+ and Palate's, the same cohort, vectors of the same length, the same devices lost."""
+    from benchmarks.secagg.flower import measure_flower
+
+    logging.getLogger("flwr").setLevel(logging.ERROR)
+    found, rows = [], []
+    for seed in range(seeds):
+        lost = np.random.default_rng(seed).permutation(BESIDE.devices)[: BESIDE.dropped].tolist()
+        cost = measure(BESIDE, seed=seed)
+        other = measure_flower(
+            devices=BESIDE.devices,
+            coordinates=BESIDE.coordinates,
+            threshold=cost.graph.threshold,
+            lost=lost,
+            seed=seed,
+        )
+        if not cost.exact or other.error > 1e-4:
+            raise PalateError(f"both sums must be right, got exact {cost.exact} and an error of {other.error}")
+        factor = other.server_seconds / cost.server.seconds
+        found.append({"palate": figures(cost), "flower": asdict(other), "factor": factor})
+        for name, ours, theirs, bar in (
+            ("server", cost.server.seconds, other.server_seconds, FLOWER),
+            ("a device", cost.device.seconds, other.device_seconds, None),
+        ):
+            verdict = "" if bar is None else f">= {bar:g} x: {'met' if theirs / ours >= bar else 'MISSED'}"
+            rows.append((name, f"{ours * 1e3:,.1f}", f"{theirs * 1e3:,.1f}", f"{theirs / ours:,.0f} x", verdict))
+    note = (
+        f"CPU milliseconds; {BESIDE.devices} devices, complete graph, threshold {cost.graph.threshold}, "
+        f"{BESIDE.dropped} lost after their shares, {BESIDE.coordinates:,} coordinates. Flower 1.42: "
+        "SecAggPlusWorkflow and secaggplus_mod as they are, messages handed over as objects, so that nothing is "
+        "serialised; its devices sign nothing and check no signatures."
+    )
+    return found, [Table("Beside Flower's SecAgg+", ("CPU of", "Palate", "Flower", "factor", "bar"), rows, note)]
+
+
+def dropouts(_: Path, seeds: int) -> Part:
+    """Attempts with losses at every step."""
+    found = outcomes(ATTEMPTS, seed=1)
+    rows = [(band, str(exact), str(ended)) for band, (exact, ended) in sorted(found.items())]
+    note = f"{ATTEMPTS} attempts of 8 to 30 devices, seed 1, a quarter of them rings. Wrong sums: 0."
+    return found, [Table("Losses at every step", ("of the devices are lost", "exact sum", "ended without"), rows, note)]
+
+
+def broken(_: Path, seeds: int) -> Part:
+    """Broken records."""
+    report = fuzz(RECORDS, seed=1)
+    rows = [(name, f"{count:,}") for name, count in sorted(report.by_step.items())]
+    note = f"{report.refused:,} of {report.tried:,} broken records refused by name, seed 1."
+    if report.refused != report.tried:
+        raise PalateError(f"every broken record must be refused, got {report.refused} of {report.tried}")
+    return asdict(report), [Table("Broken records", ("to", "records"), rows, note)]
+
+
+PARTS: dict[str, Callable[[Path, int], Part]] = {
+    "small": attempts(SMALL, bars=False),
+    "vector": attempts(VECTOR, bars=True),
+    "large": attempts(LARGE, bars=True, upload=UPLOAD),
+    "flower": flower,
+    "dropouts": dropouts,
+    "fuzz": broken,
+}
+
+
+if __name__ == "__main__":
+    main(__doc__, PARTS, Path(__file__).parent, seeds=1, needs_data=False)
