@@ -55,7 +55,7 @@ class StoreFile(Closing):
         """
         with self.lock:
             if self._end is not None:
-                raise self._end
+                raise type(self._end)(*self._end.args)  # a new one: an old one would grow with each traceback
             if self._database is None:
                 with self.folder.lock():
                     if self._store and self.folder.vault.store() != self._store:
@@ -143,6 +143,7 @@ def _driver(key: bytes) -> Driver:
     first = (
         "PRAGMA cipher_log_level = NONE",
         f"PRAGMA key = \"x'{key.hex()}'\"",
+        "PRAGMA temp_store = MEMORY",  # what is sorted must not spill into a plain file
         "PRAGMA auto_vacuum = INCREMENTAL",
         "PRAGMA wal_autocheckpoint = 2000",
         "PRAGMA cache_size = -4096",

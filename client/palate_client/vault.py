@@ -110,7 +110,10 @@ class Keyring:
         found = self._call("get_password", app, store)
         if found is None:
             raise WrongKeyError(f"the keyring must have the key of this store of {app!r}, got none: it can't be opened")
-        return base64.b64decode(found)
+        try:
+            return base64.b64decode(str(found), validate=True)
+        except ValueError:
+            raise WrongKeyError(f"the keyring must have the key of this store of {app!r}, got something else") from None
 
     def forget(self, app: str, store: str) -> None:
         """Delete the keyring's entry."""

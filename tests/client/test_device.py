@@ -233,6 +233,64 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
     assert len(stored(tmp_path)) in (acknowledged, acknowledged + 1)  # the last may not have been told
 
 
+FULL = """
+import resource, signal, sys, palate
+device = palate.open(sys.argv[1], app="shelf", key=bytes(range(32)))
+device.consent.grant("store")
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+outcomes = [device.track("view", f"i{n}", id=str(n), props={"text": "x" * 500}).name for n in range(3000)]
+print(outcomes.index("FAILED"), *sorted(set(outcomes)), device.problem != "")
+print(*[n for n, outcome in enumerate(outcomes) if outcome == "STORED"])
+"""
+
+
+def test_a_full_disk_harms_neither_the_host_nor_what_is_stored(tmp_path: Path) -> None:
+    done = run(FULL, tmp_path)
+    assert done.returncode == 0, done.stderr
+    said, kept = done.stdout.splitlines()
+    first, *rest = said.split()
+    assert int(first) > 10
+    assert rest == ["FAILED", "STORED", "True"]
+    assert len(done.stderr.splitlines()) == 1  # the log, once
+    assert stored(tmp_path) == kept.split()
+    with palate.open(tmp_path, app="shelf", key=KEY) as device:  # the disk has room again
+        assert device.track("view", "later", id="later")
+        with device.store.transaction() as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            assert connection.execute("PRAGMA cipher_integrity_check").fetchall() == []
+
+
+NEW = """
+import sys, palate
+for n in range(10):
+    with palate.open(f"{sys.argv[1]}/{n}", app="shelf", key=bytes(range(32))) as device:
+        device.consent.grant("store")
+        assert device.track("view", "a", id=sys.argv[2])
+"""
+
+
+def test_processes_may_make_the_same_store_at_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-c", NEW, str(tmp_path)]
+    workers = [subprocess.Popen([*command, name], stderr=subprocess.PIPE, text=True) for name in "abc"]
+    for worker in workers:
+        _, errors = worker.communicate(timeout=120)
+        assert (worker.returncode, errors) == (0, "")
+    for n in range(10):
+        assert sorted(stored(tmp_path / str(n))) == ["a", "b", "c"]
+        assert len(list((tmp_path / str(n)).glob("*.db"))) == 1
+
+
+def test_a_closed_device_costs_no_memory(device: Device) -> None:
+    device.close()
+    ends = []
+    for _ in range(2):
+        with pytest.raises(palate.ClosedError) as caught:
+            device.flush()
+        ends.append(caught.value)
+    assert ends[0] is not ends[1]
+
+
 @pytest.mark.parametrize("app", ["", "x" * 101, "a\nb", 7])
 def test_an_app_has_a_name(tmp_path: Path, app: Any) -> None:
     with pytest.raises(palate.InputError, match=r"\A`app` must be a name of 1 to 100 printable characters, got "):

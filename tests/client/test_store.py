@@ -53,6 +53,11 @@ def test_no_item_kind_or_text_is_in_any_file(open_device: Open, folder: Path) ->
         sqlite3.connect(file).execute("SELECT * FROM sqlite_master")
 
 
+def test_what_sqlite_sorts_stays_in_memory(device: Device) -> None:
+    with device.store.transaction() as connection:
+        assert str(connection.execute("PRAGMA temp_store").fetchone()[0]) == "2"
+
+
 def test_the_folder_is_its_owners_alone(device: Device, folder: Path) -> None:
     assert folder.stat().st_mode & 0o777 == 0o700
     assert (folder / "key.json").stat().st_mode & 0o777 == 0o600

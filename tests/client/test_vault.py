@@ -157,6 +157,14 @@ def test_a_locked_keyring_is_said_in_one_line(tmp_path: Path, drawer: Drawer) ->
         palate.open(tmp_path, app="a")
 
 
+def test_a_changed_entry_of_the_keyring_opens_nothing(tmp_path: Path, drawer: Drawer) -> None:
+    palate.open(tmp_path, app="a").close()
+    for secret in ("nonsense!", "", "A" * 44):
+        drawer.kept = dict.fromkeys(drawer.kept, secret)
+        with pytest.raises(WrongKeyError, match=r"\A[^\n]*, got [^\n]*\Z"):
+            palate.open(tmp_path, app="a")
+
+
 def test_a_keyring_that_does_not_let_go_is_told_and_all_else_is_gone(tmp_path: Path, drawer: Drawer) -> None:
     device = palate.open(tmp_path, app="a")
     drawer.locked = True
