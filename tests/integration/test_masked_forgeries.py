@@ -184,7 +184,7 @@ def test_a_share_key_of_low_order_is_refused() -> None:
 
 
 def test_a_mask_key_of_low_order_is_refused_before_anything_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("palate_server.unmasking_cohort.agree", lambda *_, **__: bytes(64))  # a server that looks away
+    monkeypatch.setattr("palate_server.unmasking_cohort.check_public", lambda _: None)  # a server that looks away
     world = MaskedCohort(12, n_min=9)
     server = at(world, Step.ADVERTISE)
     header = Header(Step.ADVERTISE, 0, COLLUDER, world.terms.context)
