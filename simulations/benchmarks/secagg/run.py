@@ -117,7 +117,8 @@ def flower(_: Path, seeds: int) -> Part:
         f"CPU milliseconds; {BESIDE.devices} devices, complete graph, threshold {cost.graph.threshold}, "
         f"{BESIDE.dropped} lost after their shares, {BESIDE.coordinates:,} coordinates. Flower 1.42: "
         "SecAggPlusWorkflow and secaggplus_mod as they are, messages handed over as objects, so that nothing is "
-        "serialised; its devices sign nothing and check no signatures."
+        "serialised; its devices sign nothing and check no signatures. Most of its server's time goes into combining "
+        "shares, in Python threads that are counted."
     )
     return found, [Table("Beside Flower's SecAgg+", ("CPU of", "Palate", "Flower", "factor", "bar"), rows, note)]
 
