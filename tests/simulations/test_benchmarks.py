@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,30 @@ def test_the_comparison_is_skipped_without_the_other_environment(logs: Path, tmp
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("found", "lost"),
+    [([0.01, 0.012, 0.011], True), ([0.05, -0.05, 0.02], False), ([0.004, 0.004, 0.004], False)],
+)
+def test_a_tournament_is_lost_only_to_what_is_better_by_more_than_chance(found: list[float], *, lost: bool) -> None:
+    verdict = runpy.run_path(str(FOLDER / "tournament" / "run.py"))["verdict"]
+    said = verdict({"als, defaults": [0.0] * 3, "other": found})
+    assert ("Better than the defaults: other" in said) == lost
+    assert ("Nothing is better" in said) != lost
+
+
+def test_no_entrant_beat_the_defaults_on_the_sets_together() -> None:
+    """What the repository shows: a setting that wins on one set alone is no better default."""
+    script = runpy.run_path(str(FOLDER / "tournament" / "run.py"))
+    parts = json.loads((FOLDER / "tournament" / "results.json").read_text())
+    assert list(parts) == list(script["PARTS"])
+    on_each = [part["figures"]["recall_capped@20"] for part in parts.values()]
+    together = {
+        name: np.mean([script["differences"](found, name) for found in on_each], axis=0).tolist() for name in on_each[0]
+    }
+    assert len(together) > 20
+    assert script["verdict"](together) == "Nothing is better than the defaults."
+
+
 def test_killed_devices_keep_their_promises(tmp_path: Path) -> None:
     done = bench("sdk", tmp_path, "--parts", "kills", "--seeds", "24")
     assert done.returncode == 0, done.stderr
@@ -89,7 +114,7 @@ def test_secure_aggregation_beside_its_floor(tmp_path: Path) -> None:
         assert sum(side["taken"].values()) > sum(side["floor"].values()) > 0
 
 
-@pytest.mark.parametrize("name", ["quality", "speed", "presets", "coldstart"])
+@pytest.mark.parametrize("name", ["quality", "speed", "presets", "coldstart", "tournament"])
 def test_a_script_without_data_says_so_in_one_line(name: str, tmp_path: Path) -> None:
     done = bench(name, tmp_path)
     assert done.returncode == 1

@@ -40,7 +40,7 @@ class AlsSettings(BaseModel):
     """w_uj ~ popularity^e: which of their items a user's norm is spent on."""
     fold_exponent: float = Field(default=-0.3, ge=-2, le=2)
     """An item's weight in a user's history ~ popularity^e."""
-    score_exponent: float = Field(default=0.25, ge=-2, le=2)
+    score_exponent: float = Field(default=0.1, ge=-2, le=2)
     """Popularity's part in the ranking."""
     whitening: float = Field(default=-0.3, ge=-1, le=0)
     """The next table's directions are scaled by singular value^this."""
