@@ -81,10 +81,11 @@ def real_run(
     seed: int,
     baselines: Sequence[str] = (),
     features: str = "auto",
+    more: Mapping[str, Any] | None = None,
 ) -> Mapping[str, Any]:
     """The summary (result.json) of a whole run: engine `local`, secure noise, ledgers; its folder is thrown away."""
     keys = set_.overrides(**privacy(epsilon), **{"evaluation.baselines": list(baselines), "seed": seed})
-    keys["features.source"] = features
+    keys |= {"features.source": features, **(more or {})}
     with tempfile.TemporaryDirectory() as folder:
         started = start(load_config(None, keys), source=set_.source(data), out=Path(folder) / "run")
         return started.run().summary

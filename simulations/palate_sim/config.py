@@ -141,6 +141,8 @@ class EngineConfig(_Section):
     users_per_node: int | None = Field(default=None, ge=1)
     """Simulated installations a node hosts; each is clipped by itself. None: 2048, or 1 with masks, where each is a
     party of its own."""
+    absent: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the simulated devices that are invited and never answer."""
 
 
 class EvaluationConfig(_Section):

@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from palate_client.contribution import Floors
 from palate_common.accounting import ACCOUNTANT, check_delta, check_epsilon, default_delta, mu_of, sigma_for
 from palate_common.algorithms import PublicFacts, make_algorithm
@@ -279,9 +281,17 @@ def _run(started: Started, notify: Notify) -> Result:
         curve = LearningCurve(
             ledger, prepared, config, notify, delta=terms.delta, last=rounds - 1, events=folder.events
         )
-        outcome = _engine(config)(job, train, curve)
+        outcome = _engine(config)(job, present(train, config), curve)
         trained = Trained(terms, outcome, curve.points, rounds)
         return write_outcome(folder, config, prepared, trained, ledger, notify, clock)
+
+
+def present(train: Interactions, config: SimulationConfig) -> Interactions:
+    """The training users whose devices answer: all, but for a share that the configuration takes away."""
+    if not config.engine.absent:
+        return train
+    there = np.random.default_rng([config.seed, 7]).random(train.n_users) >= config.engine.absent
+    return train.users(np.flatnonzero(there))
 
 
 def _engine(config: SimulationConfig) -> Engine:
