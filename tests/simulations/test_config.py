@@ -44,6 +44,7 @@ OTHER: dict[str, Any] = {
     "algorithm.name": "popularity",
     "algorithm.settings": {},
     "engine.name": "flower",
+    "engine.absent": 0.1,
     "evaluation.ks": [5],
     "evaluation.baselines": ["ease"],
     "evaluation.projection": [2],
