@@ -59,8 +59,9 @@ def card_payload(extract: Extract) -> dict[str, Any]:
         "created": closed["created"],
         "versions": about.get("versions", {}),
         "model_hash": closed["model_hash"],
+        "builds_on": about.get("builds_on"),
         "stamp": stamp(terms),
-        "guarantee": guarantee(terms, epsilon=epsilon, mu=mu),
+        "guarantee": guarantee(terms, epsilon=epsilon, mu=mu, together=lifetime),
         "unit": "user: one installation",
         "adjacency": "zero-out",
         "devices_rule": "a person with D installations has D times mu",
@@ -143,7 +144,7 @@ def _claim(terms: RunTerms, charges: Sequence[Mapping[str, Any]], *, complete: b
 def _exclusions(terms: RunTerms, extract: Extract) -> list[dict[str, str]]:
     """What is not covered in any run, and what this one adds."""
     said = list(EXCLUSIONS)
-    if terms.inputs is not None:
+    if terms.facts.n_features:
         said.append(("public inputs, such as item features", "taken as made from public facts, not from behaviour"))
     if extract.other_unprotected:
         said.append(

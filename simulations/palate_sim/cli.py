@@ -14,7 +14,7 @@ import typer
 import typer.core
 
 from palate_common.errors import PalateError
-from palate_sim.commands import bench, config, data, feasibility, frontier, simulate
+from palate_sim.commands import bench, config, data, feasibility, frontier, releases, simulate
 
 # Help is plain text here, in which typer would still escape its brackets for rich: \[required].
 typer.core.HAS_RICH = False
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 app.command("simulate")(simulate.simulate)
 app.command("frontier")(frontier.frontier)
+app.command("releases")(releases.releases)
 app.command("feasibility")(feasibility.feasibility)
 app.command("config")(config.config)
 app.add_typer(data.app, name="data")

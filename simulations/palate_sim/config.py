@@ -168,6 +168,15 @@ class EvaluationConfig(_Section):
         return (value,) if isinstance(value, int) else value
 
 
+class ReleasesConfig(_Section):
+    """What `palate releases` makes of one budget."""
+
+    count: int = Field(default=12, ge=2, le=1000)
+    """Releases in equal spans of time; one more span is left to judge the last one on."""
+    division: Literal["equal", "decreasing", "increasing"] = "equal"
+    """mu^2 of each release: all alike, or 10 % less, or 10 % more, than the one before."""
+
+
 class SimulationConfig(_Section):
     """One simulated run."""
 
@@ -180,6 +189,9 @@ class SimulationConfig(_Section):
     algorithm: AlgorithmConfig = AlgorithmConfig()
     engine: EngineConfig = EngineConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    releases: ReleasesConfig = ReleasesConfig()
+    warm_start: str | None = Field(default=None, min_length=1)
+    """A former release of the same population to start from: its run folder, or its model folder."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the split, public randomness, ties and bootstrap; never of a release's noise."""
 

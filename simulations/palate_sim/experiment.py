@@ -19,7 +19,8 @@ import numpy as np
 
 from palate_client.contribution import Floors
 from palate_common.accounting import ACCOUNTANT, check_delta, check_epsilon, default_delta, mu_of, sigma_for
-from palate_common.algorithms import PublicFacts, make_algorithm
+from palate_common.algorithms import PublicFacts, State, make_algorithm
+from palate_common.algorithms.warm import signal_of
 from palate_common.canonical import digest
 from palate_common.cohort import RESERVED_DELTA, CohortTerms, modulus_bits, share_sigma
 from palate_common.errors import InputError, IntegrityError, PalateError
@@ -46,6 +47,7 @@ from palate_sim.preparation import Prepared, prepare
 from palate_sim.result import Result
 from palate_sim.run_folder import RunFolder, check_new, create, default_folder
 from palate_sim.versions import versions
+from palate_sim.warm_start import FormerRelease, former_release
 
 USERS_PER_NODE = 2048
 NAME = 200
@@ -60,13 +62,23 @@ def _silent(event: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Started:
-    """A run whose folder exists and that was not trained yet, or not to its end."""
+    """A run whose folder exists and that was not trained yet, or not to its end.
+
+    Attributes:
+        folder: its folder.
+        config: its configuration.
+        terms: what it promises.
+        prepared: its data.
+        ledger: the population's.
+        inputs: public arrays it starts from: item features, and what a former release handed over.
+    """
 
     folder: RunFolder
     config: SimulationConfig
     terms: RunTerms
     prepared: Prepared
     ledger: Path
+    inputs: State
 
     def run(self, notify: Notify = _silent) -> Result:
         """Train, judge and write.
@@ -116,8 +128,10 @@ def start(
     if config.privacy.masks == "on":
         identities = Identities.generate(prepared.split.train.n_users)
     directory = None if identities is None else identities.directory.hash
-    terms = make_terms(config, prepared, population=population, run=path.resolve().name, directory=directory)
     check_ledger(ledger_path, path, given=ledger is not None)
+    former = former_release(config, population=population, items=prepared.split.items, ledger=ledger_path)
+    run = path.resolve().name
+    terms = make_terms(config, prepared, population=population, run=run, former=former, directory=directory)
     check_budget(ledger_path, config, terms)
     facts = {
         "config": config.model_dump(mode="json"),
@@ -126,11 +140,18 @@ def start(
         "fingerprint": prepared.fingerprint,
         "ledger": str(ledger_path),
     }
-    return Started(create(path, facts, identities), config, terms, prepared, ledger_path)
+    return Started(create(path, facts, identities), config, terms, prepared, ledger_path, _inputs(prepared, former))
+
+
+def _inputs(prepared: Prepared, former: FormerRelease | None) -> State:
+    """Every public array that a run starts from."""
+    return prepared.inputs | ({} if former is None else former.inputs)
 
 
 def _naming(config: SimulationConfig, source: Source | None) -> SimulationConfig:
-    """The configuration, naming the log that was given in the place of its own."""
+    """The configuration, naming the log that was given in the place of its own, and a former release from anywhere."""
+    if config.warm_start is not None:
+        config = config.model_copy(update={"warm_start": str(Path(config.warm_start).resolve())})
     if not isinstance(source, (str, Path)):
         return config
     known = {"path": str(source)} if is_local(source) else {"name": str(source), "path": None}
@@ -167,7 +188,9 @@ def reopen(out: Path, *, source: Source | None = None) -> Started:
     prepared = prepare(config, begun["source"] if source is None else source)
     if prepared.fingerprint != begun["fingerprint"]:
         raise InputError("`--resume` needs the data that the run was started with, got other interactions")
-    return Started(folder, config, RunTerms.model_validate(begun["terms"]), prepared, ledger)
+    terms = RunTerms.model_validate(begun["terms"])
+    former = former_release(config, population=terms.population, items=prepared.split.items, ledger=ledger)
+    return Started(folder, config, terms, prepared, ledger, _inputs(prepared, former))
 
 
 def default_name(population: str) -> str:
@@ -177,9 +200,16 @@ def default_name(population: str) -> str:
 
 
 def make_terms(
-    config: SimulationConfig, prepared: Prepared, *, population: str, run: str, directory: str | None = None
+    config: SimulationConfig,
+    prepared: Prepared,
+    *,
+    population: str,
+    run: str,
+    former: FormerRelease | None = None,
+    directory: str | None = None,
 ) -> RunTerms:
-    """What the run promises, from its configuration and its data; `directory` is the devices', for masks."""
+    """What the run promises, from its configuration, its data and `former`; `directory` is the devices', for masks."""
+    inputs = _inputs(prepared, former)
     privacy, split = config.privacy, prepared.split
     private = privacy.dp is not DpMode.OFF
     cohort = None
@@ -193,7 +223,8 @@ def make_terms(
     facts = PublicFacts(
         n_users=split.train.n_users,
         n_items=split.train.n_items,
-        n_features=features_width(prepared.inputs),
+        n_features=features_width(inputs),
+        former_signal=signal_of(inputs),
         mu=None if epsilon is None else mu_of(epsilon=epsilon, delta=delta - reserved),
         seed=config.seed,
     )
@@ -211,7 +242,7 @@ def make_terms(
         settings=config.algorithm.settings,
         facts=facts,
         catalogue=catalogue_hash(split.items),
-        inputs=digest(pack_inputs(prepared.inputs)) if prepared.inputs else None,
+        inputs=digest(pack_inputs(inputs)) if inputs else None,
         dp=privacy.dp,
         noise=privacy.noise,
         epsilon=epsilon,
@@ -219,7 +250,12 @@ def make_terms(
         grid=grid,
         cohort_floor=privacy.cohort_floor,
         cohort=cohort,
-        about={"versions": versions(), "data": prepared.name, "exclusions": prepared.exclusions()},
+        about={
+            "versions": versions(),
+            "data": prepared.name,
+            "exclusions": prepared.exclusions(),
+            **({} if former is None else {"builds_on": former.about}),
+        },
     )
 
 
@@ -257,7 +293,7 @@ def _run(started: Started, notify: Notify) -> Result:
     train = prepared.split.train
     sizes = {"users": train.n_users, "items": train.n_items, "interactions": train.nnz}
     if terms.inputs is not None:
-        Registry(folder.path).write_inputs(pack_inputs(prepared.inputs))
+        Registry(folder.path).write_inputs(pack_inputs(started.inputs))
     privacy = {"dp": terms.dp.value, "delta": terms.delta, "unit": "user", "adjacency": "zero-out"}
     privacy |= {"accountant": ACCOUNTANT}
     notify({"event": "prepared", "name": prepared.name, "algorithm": terms.algorithm, **sizes, "privacy": privacy})

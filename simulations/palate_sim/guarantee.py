@@ -34,11 +34,16 @@ UNMASKED = (
     "together with at most {corrupt} of the devices that remain."
 )
 SEEDED = "None: whoever knows the seed of this run can take its noise off. With secure noise of this size it would be: "
+BUILDS_ON = (
+    " The model also builds on the former release of the run {run} (model {model_hash}), which was charged to the same "
+    "ledger when it was made and costs nothing again: for all releases of this population together, eps = {together} "
+    "with the same delta, unit and adjacency."
+)
 NO_GUARANTEE = "None. The run was made with dp off: no noise was added, and the model may reveal what any user did."
 
 
-def guarantee(terms: RunTerms, *, epsilon: float, mu: float) -> str:
-    """The guarantee, in words."""
+def guarantee(terms: RunTerms, *, epsilon: float, mu: float, together: float) -> str:
+    """The guarantee, in words; `together` is the mu^2 of all runs on the population."""
     if terms.dp is DpMode.OFF:
         return NO_GUARANTEE
     words = GUARANTEE.format(
@@ -48,6 +53,9 @@ def guarantee(terms: RunTerms, *, epsilon: float, mu: float) -> str:
         server=_server(terms),
         two=_up(epsilon_of(mu=2 * mu, delta=terms.noise_delta)),
     )
+    if (former := terms.about.get("builds_on")) is not None:
+        spent = _up(epsilon_of(mu=math.sqrt(together), delta=terms.noise_delta))
+        words += BUILDS_ON.format(run=former["run"], model_hash=former["model_hash"], together=spent)
     return SEEDED + words if terms.noise is Noise.SEEDED else words
 
 

@@ -155,7 +155,7 @@ def _judged(
     notify({"event": "evaluated", metric: own.mean(metric)})
     evaluations, left_out = judge_baselines(config, prepared, epsilon=terms.epsilon, delta=terms.delta, notify=notify)
     projection = None
-    if terms.epsilon is not None and config.evaluation.projection:
+    if terms.epsilon is not None and config.evaluation.projection and config.warm_start is None:
         projection = project(config, prepared, epsilon=terms.epsilon, delta=terms.delta, metric=metric)
     if config.evaluation.save_recommendations:
         own.save_recommendations(folder.path / "recommendations.csv.gz", split.items, split.test.users)
@@ -172,6 +172,8 @@ def _judged(
         "items": split.train.n_items,
         "interactions": split.train.nnz,
         "rounds": trained.outcome.model.header.releases,
+        "builds_on": card["builds_on"],
+        "population_epsilon": card["population"]["spent_epsilon"],
         "epsilon": card["epsilon"],
         "epsilon_requested": terms.epsilon,
         "delta": terms.delta,

@@ -15,6 +15,8 @@ from palate_common.canonical import canonical_json, digest
 from palate_common.errors import InputError
 from palate_sim.config import SimulationConfig
 from palate_sim.datasets import Source, load, positives
+from palate_sim.datasets.log import Log
+from palate_sim.datasets.positives import Pairs
 from palate_sim.features import item_features
 from palate_sim.filters import k_core
 from palate_sim.splits import Split, split
@@ -73,17 +75,41 @@ def prepare(config: SimulationConfig, source: Source | None = None) -> Prepared:
     Raises:
         InputError: the log can't be read, or nothing is left of it.
     """
-    data, chosen = config.data, config.positives
-    chosen_source = (data.path or data.name) if source is None else source
-    columns = {name: None if column == "" else column for name, column in data.columns.items()}
-    log = load(chosen_source, columns=columns or None)
+    log = read(config, source)
     dropped: dict[str, int] = {}
     bounds = ""
     if config.filters.user_core > 1 or config.filters.item_core > 1:
         log, narrowed = k_core(log, config.filters.user_core, config.filters.item_core)
         bounds = f"({config.filters.user_core},{config.filters.item_core})-core"
         dropped |= {f"{name} outside the {bounds}": count for name, count in narrowed.items()}
-    pairs = positives(
+    pairs = weighed(log, config)
+    dropped |= pairs.excluded
+    cut = split(pairs, config.split.name, seed=config.seed)
+    _check_negatives(cut)
+    features = item_features(log.items, cut.items, config.features.source)
+    inputs: State = {} if features is None else {FEATURES: features}
+    return Prepared(log.name, cut, log.items, inputs, log.repairs, dropped, log.terms, bounds)
+
+
+def read(config: SimulationConfig, source: Source | None = None) -> Log:
+    """The configured log, or the one that replaces it.
+
+    Raises:
+        InputError: it can't be read.
+    """
+    data = config.data
+    columns = {name: None if column == "" else column for name, column in data.columns.items()}
+    return load((data.path or data.name) if source is None else source, columns=columns or None)
+
+
+def weighed(log: Log, config: SimulationConfig) -> Pairs:
+    """The log's positives as configured.
+
+    Raises:
+        InputError: none is left.
+    """
+    data, chosen = config.data, config.positives
+    return positives(
         log,
         threshold=chosen.threshold,
         weights=data.weights,
@@ -93,12 +119,6 @@ def prepare(config: SimulationConfig, source: Source | None = None) -> Prepared:
         cap=chosen.cap if math.isfinite(chosen.cap) else math.inf,
         half_life_days=chosen.half_life_days,
     )
-    dropped |= pairs.excluded
-    cut = split(pairs, config.split.name, seed=config.seed)
-    _check_negatives(cut)
-    features = item_features(log.items, cut.items, config.features.source)
-    inputs: State = {} if features is None else {FEATURES: features}
-    return Prepared(log.name, cut, log.items, inputs, log.repairs, dropped, log.terms, bounds)
 
 
 def _check_negatives(cut: Split) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from palate_common.accounting import mu_of, sigma_for
 from palate_common.algorithms import PublicFacts, State, make_algorithm, next_state
+from palate_common.algorithms.warm import signal_of
 from palate_common.canonical import canonical_json
 from palate_common.clipping import clip
 from palate_common.discrete_gaussian import sample_discrete_gaussian
@@ -47,7 +48,7 @@ def rehearse(
         population: project to this many times the users: every sum is multiplied, the noise stays. The assumption is
             that the others behave like these.
         seed: of public randomness and of the noise.
-        inputs: public arrays to start from, such as item features.
+        inputs: public arrays to start from, such as item features or what a former release handed over.
     """
     mu = None if epsilon is None else mu_of(epsilon=epsilon, delta=delta)
     facts = PublicFacts(
@@ -56,6 +57,7 @@ def rehearse(
         n_features=features_width(inputs),
         mu=mu,
         seed=seed,
+        former_signal=signal_of(inputs),
     )
     learner = make_algorithm(algorithm, settings, facts)
     state = learner.start()

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from palate_common.algorithms import warm
 from palate_common.algorithms.als_plan import AlsPlan, AlsSettings
 from palate_common.algorithms.content import content_state, content_taste
 from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update
@@ -35,12 +36,14 @@ from palate_common.algorithms.taste import (
     Terms,
     centred,
     chance_direction,
+    directions,
     folded,
     relative_popularity,
-    signed,
+    scaled_table,
     taste_weights,
 )
 from palate_common.algorithms.vote import CHOICES, ballot, elected, hide, voters
+from palate_common.algorithms.warm import FORMER_COUNTS, FORMER_PRODUCTS
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions, row_squares, segment_sum
 from palate_common.update import Block, BlockSpec, DenseBlock, Float64, Layout, OuterBlock, Update
@@ -56,14 +59,15 @@ class Als:
     State, all of it public: `counts` [n_items], noised; `floor` [1], what a count is raised to at least; `head` [h],
     item rows; `weight` [h], popularity relative to the head's mean; `table` [h, d], what the next round's devices sum
     over their history; `basis` [h, d], orthonormal taste directions; `strength` [d], variance of taste per item;
-    `accuracy` [d], the cosine between a direction and its noise-free one; with features, `content` [n_items, c],
+    `accuracy` [d], the cosine between a direction and its noise-free one; `values` [d], singular values; `noise` [2],
+    standard deviations in counts and in what the directions were made of; with features, `content` [n_items, c],
     further directions, `content_weight` [1], how much they count, and `new_items` [m + 1, 1 + c + d], what makes item
     vectors of a new item's features.
     """
 
     name = "als"
     Settings = AlsSettings
-    public_inputs = (FEATURES,)
+    public_inputs = (FEATURES, *warm.FORMER)
 
     def __init__(self, settings: AlsSettings, facts: PublicFacts) -> None:
         self.settings = settings
@@ -136,7 +140,7 @@ class Als:
         """Head and starting table after round 0, then each round's directions, strengths and next table."""
         features = state.get(FEATURES)
         if round_ == 0:
-            state = self._first(sums[COUNTS], noise[COUNTS])
+            state = self._first(sums[COUNTS], noise[COUNTS], state)
         else:
             if PRODUCTS in sums:
                 state = state | self._next(state, sums[PRODUCTS], noise[PRODUCTS])
@@ -149,31 +153,41 @@ class Als:
         chosen = elected(total, noise=noise, n_users=self.facts.n_users, expected=self.plan.content_weight)
         return np.array([chosen], np.float32)
 
-    def _first(self, counts: Float64, noise: float) -> State:
-        """Noised popularity, the head it shows, and random directions to start from."""
+    def hand_over(self, state: State, rows: npt.NDArray[np.int64], n_items: int) -> State:
+        """What a later run can start from, as its public inputs; see `warm.hand_over`."""
+        fold, users = self.settings.fold_exponent, self.facts.n_users
+        return warm.hand_over(state, n_users=users, fold_exponent=fold, rows=rows, n_items=n_items)
+
+    def _first(self, counts: Float64, noise: float, former: State) -> State:
+        """Noised popularity, the head it shows, and directions to start from: random ones, or a former release's."""
+        if FORMER_COUNTS in former:
+            counts, noise = warm.combined_counts(counts, noise, former, self.facts.n_users)
         floor = max(noise, 0.01 * float(counts.max()), TINY)
         state: State = {COUNTS: counts.astype(np.float32), "floor": np.array([floor], np.float32)}
+        state["noise"] = np.array([noise, 0.0], np.float32)
         if self.facts.n_features:
             state["content_weight"] = np.array([self.plan.content_weight], np.float32)
         if not self.plan.later:
             return state
-        head = np.sort(np.argsort(-counts, kind="stable")[: self.plan.head_items])
+        head = np.sort(np.argsort(-counts, kind="stable")[: self.plan.head_items]).astype(np.int32)
         weight = relative_popularity(counts, floor, len(head))[head]
-        rng = np.random.default_rng(self.facts.seed)
-        random = rng.normal(size=(len(head), self.plan.embedding_size)) * np.sqrt(weight)[:, None]
-        table = np.linalg.qr(random)[0] * (weight**self.settings.fold_exponent)[:, None]
-        state |= {"head": head.astype(np.int32), "weight": weight.astype(np.float32)}
+        rng, fold, size = np.random.default_rng(self.facts.seed), self.settings.fold_exponent, self.plan.embedding_size
+        random = rng.normal(size=(len(head), size)) * np.sqrt(weight)[:, None]
+        table = np.linalg.qr(random)[0] * (weight**fold)[:, None]
+        if FORMER_PRODUCTS in former:
+            basis, values = directions(warm.former_table(head, former), weight, fold, size)
+            table[:, : len(values)] = scaled_table(basis, values, weight, fold, self.settings.whitening)
+        state |= {"head": head, "weight": weight.astype(np.float32)}
         return state | {"table": centred(table, weight).astype(np.float32)}
 
     def _next(self, state: State, products: Float64, noise: float) -> State:
-        """One item step: singular vectors of the noised products, with popularity's direction taken out."""
-        weight = state["weight"].astype(np.float64)
-        fold = weight**self.settings.fold_exponent
-        chance = chance_direction(weight, self.settings.fold_exponent)
-        scaled = fold[:, None] * products
-        scaled -= np.outer(chance, chance @ scaled)
-        basis, values, _ = np.linalg.svd(scaled, full_matrices=False)
-        basis = signed(basis)
+        """One item step: the directions of the noised products, a former release's beside them."""
+        weight, power = state["weight"].astype(np.float64), self.settings.fold_exponent
+        fold = weight**power
+        if FORMER_PRODUCTS in state:
+            discount, users = self.settings.former_discount, self.facts.n_users
+            products, noise = warm.combined_products(products, noise, state, users, discount)
+        basis, values = directions(products, weight, power, self.plan.embedding_size)
         # In any one direction the noise has energy noise^2 |fold|^2; what is left of the squared singular value is
         # signal, and its share is the squared cosine between the direction and its noise-free one.
         cosine2 = np.clip(1 - noise**2 * (fold @ fold) / np.maximum(values**2, TINY**2), 0, 1)
@@ -184,12 +198,13 @@ class Als:
         counts = state[COUNTS].astype(np.float64)
         # A user with k items adds sqrt(k) to the counts in all: about the mean number of head items in a history.
         length = max(counts.sum() * counts[state["head"]].sum() / self.facts.n_users**2, 1.0)
-        spread = np.maximum(values / max(values[0], TINY), 1e-3) ** self.settings.whitening
         arrays = {
-            "table": centred(fold[:, None] * basis * spread, weight),
+            "table": centred(scaled_table(basis, values, weight, power, self.settings.whitening), weight),
             "basis": basis,
+            "values": values,
             "strength": excess / length,
             "accuracy": np.sqrt(cosine2),
+            "noise": np.array([state["noise"][0], noise]),
         }
         return {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
 

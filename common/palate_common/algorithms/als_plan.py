@@ -15,6 +15,8 @@ VOTE_SIGNAL = 60.0
 """A vote in a round of its own takes (this / signal)^2 of mu^2, within 0.01 .. 0.1."""
 VOTE_BESIDE_PRODUCTS = 0.02
 """The vote's share of the squared norm beside the last round's products."""
+WARM_SHARE = 0.3
+"""Round 0's share of mu^2 where a run starts from a former release: one round is left beside it."""
 
 
 class AlsSettings(BaseModel):
@@ -44,12 +46,15 @@ class AlsSettings(BaseModel):
     """Popularity's part in the ranking."""
     whitening: float = Field(default=-0.3, ge=-1, le=0)
     """The next table's directions are scaled by singular value^this."""
+    former_discount: float = Field(default=0.5, gt=0, le=1)
+    """How much of its evidence a former table keeps when a run starts from it."""
 
 
 class AlsPlan:
     """Rounds, sizes and budget from public numbers only.
 
-    `signal` is mu x users: how far a count that all users share stands above noise of multiplier 1/mu.
+    `signal` is mu x users: how far a count that all users share stands above noise of multiplier 1/mu. A former release
+    adds its own, as mu^2 adds up.
 
     Attributes:
         shares: each release's share of mu^2, round 0 first.
@@ -62,9 +67,10 @@ class AlsPlan:
     """
 
     def __init__(self, settings: AlsSettings, facts: PublicFacts) -> None:
-        signal = float("inf") if facts.mu is None else facts.mu * facts.n_users
+        warm = facts.former_signal > 0
+        signal = float("inf") if facts.mu is None else float(np.hypot(facts.mu * facts.n_users, facts.former_signal))
         content = facts.n_features > 0
-        self.later = self._later(settings, signal)
+        self.later = self._later(settings, signal, warm=warm)
         # Content covers the tail, so that with features the head grows more slowly.
         wanted = 10 * np.sqrt(signal) if content else 1.2 * signal**0.75
         head = int(np.clip(wanted, 50, facts.n_items)) if facts.n_items > 50 else facts.n_items
@@ -76,7 +82,7 @@ class AlsPlan:
         share = self._vote_share(settings, signal) if content else 0.0
         if self.later:
             self.vote_share = share
-            first = settings.popularity_share or float(np.clip(150 / signal, 0.04, 0.5))
+            first = settings.popularity_share or (WARM_SHARE if warm else float(np.clip(150 / signal, 0.04, 0.5)))
             doubling = 2.0 ** np.arange(self.later)  # later rounds count more: the last one is the model
             rest = (1 - first) * doubling / doubling.sum()
             self.shares = (first, *(float(each) for each in rest))
@@ -85,12 +91,14 @@ class AlsPlan:
             self.shares = (1 - share, share) if share else (1.0,)
 
     @staticmethod
-    def _later(settings: AlsSettings, signal: float) -> int:
+    def _later(settings: AlsSettings, signal: float, *, warm: bool) -> int:
         """How many rounds are collaborative."""
         if settings.rounds is not None:
             return settings.rounds - 1
         if signal < settings.popularity_only_below:
             return 0
+        if warm:
+            return 1  # a table that is known needs no rounds to be found
         return 4 if signal >= 20_000 else 3
 
     def _vote_share(self, settings: AlsSettings, signal: float) -> float:

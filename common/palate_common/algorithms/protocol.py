@@ -41,6 +41,8 @@ class PublicFacts(BaseModel):
     """Width of the public item features, 0 without any."""
     seed: int = 0
     """Seed of public randomness, such as a starting table."""
+    former_signal: float = Field(default=0.0, ge=0, allow_inf_nan=False, exclude_if=lambda signal: signal == 0)
+    """mu x users of the former release a run starts from; 0, and then not written, without a warm start."""
 
 
 class Algorithm(Protocol):
@@ -49,7 +51,9 @@ class Algorithm(Protocol):
     A class carries `name` and `Settings` (a pydantic model whose unknown keys are refused), and is made by
     `cls(settings, facts)`. One that can use public inputs, such as item features, names them in a class attribute
     `public_inputs: tuple[str, ...]`, and finds those that a run has in the state that `release` is given. They stay on
-    the server: a device never needs them.
+    the server: a device never needs them. One that can go on from a former release of its own has a method
+    `hand_over(state, rows, n_items)`, which makes such inputs of a final state; `rows` are its items' places among
+    `n_items` later ones.
     """
 
     name: str

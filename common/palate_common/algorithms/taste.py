@@ -50,6 +50,22 @@ def signed(directions: Float64) -> Float64:
     return turned
 
 
+def directions(products: Float64, popularity: Float64, fold: float, size: int) -> tuple[Float64, Float64]:
+    """Left singular vectors [h, size] and values [size] of products, with the chance direction taken out."""
+    chance = chance_direction(popularity, fold)
+    scaled = (popularity**fold)[:, None] * products
+    scaled -= np.outer(chance, chance @ scaled)
+    basis, values, _ = np.linalg.svd(scaled, full_matrices=False)
+    return signed(basis[:, :size]), values[:size]
+
+
+def scaled_table(basis: Float64, values: Float64, popularity: Float64, fold: float, whitening: float) -> Float64:
+    """What devices sum over their history, before it is centred: directions, the weaker ones not quite so weak."""
+    spread = np.maximum(values / max(values[0], TINY), 1e-3) ** whitening
+    table: Float64 = (popularity**fold)[:, None] * basis * spread
+    return table
+
+
 def taste_weights(counts: npt.NDArray[np.int64], strength: Float64, accuracy: Float64) -> Float64:
     """How much each released direction counts after so many items: float64 [n_users, d].
 

@@ -34,6 +34,8 @@ _GROUPS: dict[str, dict[str, str]] = {
         "rng": "noise from",
     },
     "Population and ledger": {
+        "builds_on.run": "starts from the release of run", "builds_on.model_hash": "its model hash",
+        "builds_on.releases": "its noised sums",
         "population.name": "population", "population.other_runs": "other runs on it",
         "population.spent_mu2": "μ² spent", "population.remaining_mu2": "μ² left",
         "population": "population", "checkpoint.size": "ledger entries", "checkpoint.root": "ledger root",
