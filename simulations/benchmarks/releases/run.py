@@ -1,0 +1,84 @@
+"""Twelve releases under one lifetime budget, each judged on what users do after it, beside one release made once.
+
+PALATE_BENCH_DATA=PATH python simulations/benchmarks/releases/run.py
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import DELTA, JOURNEY, METRIC, RETAIL, DataSet
+from benchmarks.sheet import Part, Table, main, mean_error
+from palate_sim.config import load_config
+from palate_sim.releases import COLD, LATE, MODELS, ONCE, ONCE_LATE, OWN, measure
+
+EPSILON, RELEASES = 8.0, 12
+SETTINGS: dict[str, dict[str, Any]] = {RETAIL.label: {"positives.half_life_days": 90.0}, JOURNEY.label: {}}
+"""Chosen on validation users; every model of a log has the same."""
+
+
+def measured(set_: DataSet, data: Path, seeds: int) -> dict[str, Any]:
+    """The facts of a series on one log."""
+    keys = {"privacy.delta": DELTA, "privacy.epsilon": EPSILON, "evaluation.ks": [20], "releases.count": RELEASES}
+    config = load_config(None, keys | SETTINGS[set_.label])
+    return measure(
+        config,
+        seeds=seeds,
+        source=set_.source(data),
+        notify=lambda e: sys.stderr.write(f"{set_.label}, seed {e['seed']}, {e['what']}: {e['value']:.4f}\n"),
+    ).facts()
+
+
+def tables(label: str, facts: Mapping[str, Any]) -> list[Table]:
+    """Each release's quality by model, and warm start less the others, seed by seed."""
+    header = ("release", "eps so far", "users", "items", "test users (with history)", *MODELS)
+    rows, gains = [], []
+    for row, (spent, size) in enumerate(zip(facts["spent"], facts["sizes"], strict=True)):
+        judged = f"{size['test_users']:,} ({size['test_users_with_history']:,})"
+        cells = [_quality(facts["values"][name], row) for name in MODELS]
+        rows.append((str(row + 1), f"{spent:.2f}", f"{size['users']:,}", f"{size['items']:,}", judged, *cells))
+        gains.append((str(row + 1), *(_gain(facts["values"], name, row) for name in (ONCE, ONCE_LATE, COLD))))
+    note = (
+        f"{METRIC} on the test users' new items in the span after each release, full ranking, mean ± standard error over "
+        f"{len(facts['seeds'])} seeds (noise and first tables; the cuts are the same). eps {facts['epsilon']:g} over all "
+        f"releases, {facts['privacy']}; division {facts['division']}."
+    )
+    beside = f"Mean ± standard error of the paired difference over seeds. The bar is the first column from release {LATE + 1} on."
+    return [
+        Table(f"{label}: {METRIC} after each release", header, rows, note),
+        Table(f"{label}: warm start less", ("release", ONCE, ONCE_LATE, COLD), gains, beside),
+    ]
+
+
+def _quality(values: Any, row: int) -> str:
+    """Mean and standard error over seeds; nothing before there is a model."""
+    found = [seed[row] for seed in values]
+    if found[0] is None:
+        return ""
+    mean, error = mean_error(found)
+    return f"{mean:.4f} ± {error:.4f}"
+
+
+def _gain(values: Mapping[str, Any], name: str, row: int) -> str:
+    """The paired difference."""
+    if values[name][0][row] is None:
+        return ""
+    mean, error = mean_error([own[row] - other[row] for own, other in zip(values[OWN], values[name], strict=True)])
+    return f"{mean:+.4f} ± {error:.4f}"
+
+
+def part(set_: DataSet) -> Any:
+    """What measures one log."""
+
+    def measure_part(data: Path, seeds: int) -> Part:
+        facts = measured(set_, data, seeds)
+        return facts, tables(set_.label, facts)
+
+    return measure_part
+
+
+if __name__ == "__main__":
+    main(__doc__, {"retail": part(RETAIL), "journey": part(JOURNEY)}, Path(__file__).parent, seeds=3)
