@@ -144,7 +144,7 @@ def _claim(terms: RunTerms, charges: Sequence[Mapping[str, Any]], *, complete: b
 def _exclusions(terms: RunTerms, extract: Extract) -> list[dict[str, str]]:
     """What is not covered in any run, and what this one adds."""
     said = list(EXCLUSIONS)
-    if terms.facts.n_features:
+    if terms.inputs is not None and (terms.facts.n_features or "builds_on" not in terms.about):
         said.append(("public inputs, such as item features", "taken as made from public facts, not from behaviour"))
     if extract.other_unprotected:
         said.append(
