@@ -51,6 +51,13 @@ class Period:
     known: tuple[str, ...]
     heldout: Heldout
 
+    def for_test(self) -> Period:
+        """The same, judged on the test users alone."""
+        rows = np.flatnonzero([not is_validation(user) for user in self.heldout.users])
+        foldin, target = self.heldout.foldin.users(rows), self.heldout.target.users(rows)
+        users = tuple(self.heldout.users[row] for row in rows)
+        return replace(self, heldout=Heldout(foldin, target, users, {}))
+
     def widened(self, scorer: Scorer, items: Sequence[str]) -> Widened:
         """A scorer of a catalogue so far, this one's or an earlier one's, over what is ranked here."""
         return Widened(scorer, rows_of(items, self.known), len(self.known))

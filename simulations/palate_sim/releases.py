@@ -107,7 +107,9 @@ class Series:
         return [None if math.isnan(e.mean) else [e.mean, e.low, e.high] for e in found]
 
 
-def measure(config: SimulationConfig, *, seeds: int, source: Source | None = None, notify: Notify) -> Series:
+def measure(
+    config: SimulationConfig, *, seeds: int, source: Source | None = None, notify: Notify, validation: bool = True
+) -> Series:
     """Rehearse a series of releases, and what it is compared with, on each seed.
 
     Args:
@@ -115,13 +117,14 @@ def measure(config: SimulationConfig, *, seeds: int, source: Source | None = Non
         seeds: how many noises and first tables, from the configuration's seed upwards. The cuts are the same.
         source: a log in the place of the configured one.
         notify: called with progress events.
+        validation: judge on the validation users too.
 
     Raises:
         InputError: bad data, an algorithm that can't go on from a release, or a number out of range.
     """
     _check(config, seeds)
     log = read(config, source)
-    cuts = list(periods(log, config))
+    cuts = [cut if validation else cut.for_test() for cut in periods(log, config)]
     delta = default_delta(n_users=cuts[-1].train.n_users) if config.privacy.delta is None else config.privacy.delta
     whole = mu_of(epsilon=check_epsilon(config.privacy.epsilon), delta=delta)
     mus = split_budget(mu=whole, shares=[RATIOS[config.releases.division] ** n for n in range(len(cuts))])

@@ -81,6 +81,13 @@ def test_equal_seeds_give_equal_figures(series, log):
     assert again.facts() == series[0].facts()
 
 
+def test_validation_users_can_be_left_out(series, log):
+    alone = measure(load_config(None, KEYS), seeds=1, source=log, notify=lambda event: None, validation=False).facts()
+    assert alone["parts"]["validation"][OWN] == [None] * 4
+    assert alone["sizes"] == series[0].facts()["sizes"]
+    assert alone["values"][OWN][0] == series[0].facts()["values"][OWN][0]
+
+
 @pytest.mark.parametrize(("division", "ratio"), [("decreasing", 0.9), ("increasing", 1 / 0.9)])
 def test_a_budget_can_be_divided_otherwise(log, division, ratio):
     config = load_config(None, {**KEYS, "releases.division": division, "releases.count": 3})
