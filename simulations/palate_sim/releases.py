@@ -79,6 +79,7 @@ class Series:
 
     def facts(self) -> dict[str, Any]:
         """Everything as JSON."""
+        models = [name for name in MODELS if (name, "test") in self.values]
         return {
             "name": self.name,
             "metric": self.metric,
@@ -90,10 +91,10 @@ class Series:
             "spent": list(self.spent),
             "sizes": [dict(size) for size in self.sizes],
             "seeds": list(self.seeds),
-            "quality": {name: _known(self._mean(name, "test")) for name in MODELS},
-            "parts": {part: {name: _known(self._mean(name, part)) for name in MODELS} for part in PARTS},
-            "differences": {name: self._differences(name) for name in MODELS if name != OWN},
-            "values": {name: [_known(row) for row in self.values[name, "test"]] for name in MODELS},
+            "quality": {name: _known(self._mean(name, "test")) for name in models},
+            "parts": {part: {name: _known(self._mean(name, part)) for name in models} for part in PARTS},
+            "differences": {name: self._differences(name) for name in models if OWN in models and name != OWN},
+            "values": {name: [_known(row) for row in self.values[name, "test"]] for name in models},
         }
 
     def _mean(self, name: str, part: str) -> Sequence[float]:
@@ -108,7 +109,13 @@ class Series:
 
 
 def measure(
-    config: SimulationConfig, *, seeds: int, source: Source | None = None, notify: Notify, validation: bool = True
+    config: SimulationConfig,
+    *,
+    seeds: int,
+    source: Source | None = None,
+    notify: Notify,
+    validation: bool = True,
+    models: Sequence[str] = MODELS,
 ) -> Series:
     """Rehearse a series of releases, and what it is compared with, on each seed.
 
@@ -118,6 +125,7 @@ def measure(
         source: a log in the place of the configured one.
         notify: called with progress events.
         validation: judge on the validation users too.
+        models: which of `MODELS` are measured.
 
     Raises:
         InputError: bad data, an algorithm that can't go on from a release, or a number out of range.
@@ -140,12 +148,15 @@ def measure(
         late = np.array(values[name, "test"][-1][LATE:] or math.nan)
         notify({"event": "measured", "seed": seed, "what": name, "value": float(late.mean())})
 
-    judge(config.seed, OFF, _off(config, cuts, inputs))
+    if OFF in models:
+        judge(config.seed, OFF, _off(config, cuts, inputs))
+        for part in PARTS:  # no noise, no seed: the same row for each
+            values[OFF, part] *= seeds
     for seed in chosen:
-        for name, models in _Releases(config, cuts, inputs, delta, whole, mus, seed).all().items():
-            judge(seed, name, models)
-    for part in PARTS:  # no noise, no seed: the same row for each
-        values[OFF, part] *= seeds
+        made = _Releases(config, cuts, inputs, delta, whole, mus, seed)
+        for name in models:
+            if name != OFF:
+                judge(seed, name, made.of(name))
     return Series(
         name=log.name,
         metric=metric,
@@ -171,18 +182,17 @@ class _Releases:
     mus: Sequence[float]
     seed: int
 
-    def all(self) -> dict[str, Sequence[Trained | None]]:
-        """By name, one model a release; None before there is one."""
+    def of(self, name: str) -> Sequence[Trained | None]:
+        """One model a release; None before there is one."""
         numbers = range(len(self.cuts))
-        first = self._trained(0, self.whole)
-        late = self._trained(LATE - 1, self.whole) if len(numbers) >= LATE else None
-        return {
-            OWN: self._warm(),
-            COLD: [self._trained(n, self.mus[n]) for n in numbers],
-            ONCE: [first for _ in numbers],
-            ONCE_LATE: [late if n >= LATE - 1 else None for n in numbers],
-            POPULARITY: [self._trained(n, self.mus[n], algorithm="popularity") for n in numbers],
-        }
+        if name == OWN:
+            return self._warm()
+        if name in (ONCE, ONCE_LATE):
+            begun = 0 if name == ONCE else LATE - 1
+            once = self._trained(begun, self.whole) if begun < len(numbers) else None
+            return [once if number >= begun else None for number in numbers]
+        algorithm = "popularity" if name == POPULARITY else ""
+        return [self._trained(number, self.mus[number], algorithm=algorithm) for number in numbers]
 
     def _warm(self) -> list[Trained | None]:
         """Each release from the one before it."""

@@ -6,7 +6,7 @@ PALATE_BENCH_DATA=PATH python simulations/benchmarks/releases/run.py
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """Every model of a log has the same. The half-life was chosen on validation users; features are left out for time."""
 
 
-def measured(set_: DataSet, data: Path, seeds: int) -> dict[str, Any]:
+def measured(set_: DataSet, data: Path, seeds: int, models: Sequence[str]) -> dict[str, Any]:
     """The facts of a series on one log."""
     keys = {"privacy.delta": DELTA, "privacy.epsilon": EPSILON, "evaluation.ks": [20], "releases.count": RELEASES}
     config = load_config(None, keys | SETTINGS[set_.label])
@@ -32,17 +32,18 @@ def measured(set_: DataSet, data: Path, seeds: int) -> dict[str, Any]:
         seeds=seeds,
         source=set_.source(data),
         validation=False,
+        models=models,
         notify=lambda e: sys.stderr.write(f"{set_.label}, seed {e['seed']}, {e['what']}: {e['value']:.4f}\n"),
     ).facts()
 
 
 def tables(label: str, facts: Mapping[str, Any]) -> list[Table]:
     """Each release's quality by model, and warm start less the others, seed by seed."""
-    header = ("release", "eps so far", "users", "items", "test users (with history)", *MODELS)
+    header = ("release", "eps so far", "users", "items", "test users (with history)", *facts["values"])
     rows, gains = [], []
     for row, (spent, size) in enumerate(zip(facts["spent"], facts["sizes"], strict=True)):
         judged = f"{size['test_users']:,} ({size['test_users_with_history']:,})"
-        cells = [_quality(facts["values"][name], row) for name in MODELS]
+        cells = [_quality(facts["values"][name], row) for name in facts["values"]]
         rows.append((str(row + 1), f"{spent:.2f}", f"{size['users']:,}", f"{size['items']:,}", judged, *cells))
         gains.append((str(row + 1), *(_gain(facts["values"], name, row) for name in (ONCE, ONCE_LATE, COLD))))
     note = (
@@ -54,10 +55,10 @@ def tables(label: str, facts: Mapping[str, Any]) -> list[Table]:
         "Mean ± standard error of the paired difference over seeds. The bar is the first column, from release "
         f"{LATE + 1} on."
     )
-    return [
-        Table(f"{label}: {METRIC} after each release", header, rows, note),
-        Table(f"{label}: warm start less", ("release", ONCE, ONCE_LATE, COLD), gains, beside),
-    ]
+    found = [Table(f"{label}: {METRIC} after each release", header, rows, note)]
+    if OWN in facts["values"]:
+        found.append(Table(f"{label}: warm start less", ("release", ONCE, ONCE_LATE, COLD), gains, beside))
+    return found
 
 
 def _quality(values: Any, row: int) -> str:
@@ -71,21 +72,24 @@ def _quality(values: Any, row: int) -> str:
 
 def _gain(values: Mapping[str, Any], name: str, row: int) -> str:
     """The paired difference."""
-    if values[name][0][row] is None:
+    if OWN not in values or values[name][0][row] is None:
         return ""
     mean, error = mean_error([own[row] - other[row] for own, other in zip(values[OWN], values[name], strict=True)])
     return f"{mean:+.4f} ± {error:.4f}"
 
 
-def part(set_: DataSet) -> Any:
+def part(set_: DataSet, models: Sequence[str] = MODELS) -> Any:
     """What measures one log."""
 
     def measure_part(data: Path, seeds: int) -> Part:
-        facts = measured(set_, data, seeds)
+        facts = measured(set_, data, seeds, models)
         return facts, tables(set_.label, facts)
 
     return measure_part
 
 
+PARTS = {"retail": part(RETAIL), "journey": part(JOURNEY, MODELS[:-1]), "journey-off": part(JOURNEY, MODELS[-1:])}
+
+
 if __name__ == "__main__":
-    main(__doc__, {"retail": part(RETAIL), "journey": part(JOURNEY)}, Path(__file__).parent, seeds=3)
+    main(__doc__, PARTS, Path(__file__).parent, seeds=3)
