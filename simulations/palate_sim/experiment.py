@@ -7,51 +7,40 @@ Nothing is written before the data is read and found usable, and `result.json` c
 
 from __future__ import annotations
 
-import math
-import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from palate_client.contribution import Floors
-from palate_common.accounting import ACCOUNTANT, check_delta, check_epsilon, default_delta, mu_of, sigma_for
-from palate_common.algorithms import PublicFacts, State, make_algorithm
-from palate_common.algorithms.warm import signal_of
-from palate_common.canonical import digest
-from palate_common.cohort import RESERVED_DELTA, CohortTerms, modulus_bits, share_sigma
+from palate_common.accounting import ACCOUNTANT
+from palate_common.algorithms import State, make_algorithm
 from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.interactions import Interactions
 from palate_common.ledger import Ledger
-from palate_common.model import catalogue_hash
 from palate_common.plan import DpMode, Noise
 from palate_server.lock import RunLock
 from palate_server.registry import Registry, pack_inputs
 from palate_server.terms import RunTerms
 from palate_sim.budget import check_budget, check_ledger, set_budget
 from palate_sim.clock import Clock
-from palate_sim.cohort import FINE, choose_cohort, choose_grid
 from palate_sim.config import SimulationConfig, build_config
 from palate_sim.curve import LearningCurve
 from palate_sim.datasets import Source, is_local
 from palate_sim.datasets.ids import is_text
 from palate_sim.engines import Job, OnRelease, Outcome
-from palate_sim.features import features_width
 from palate_sim.identities import Identities
 from palate_sim.judging import Notify
 from palate_sim.outcome import Trained, write_outcome
 from palate_sim.preparation import Prepared, prepare
+from palate_sim.promise import NAME, all_inputs, make_terms
 from palate_sim.result import Result
 from palate_sim.run_folder import RunFolder, check_new, create, default_folder
-from palate_sim.versions import versions
-from palate_sim.warm_start import FormerRelease, former_release
+from palate_sim.warm_start import former_release
 
 USERS_PER_NODE = 2048
-NAME = 200
-"""Longest name in a ledger."""
 
 Engine = Callable[[Job, Interactions, OnRelease | None], Outcome]
 
@@ -140,12 +129,7 @@ def start(
         "fingerprint": prepared.fingerprint,
         "ledger": str(ledger_path),
     }
-    return Started(create(path, facts, identities), config, terms, prepared, ledger_path, _inputs(prepared, former))
-
-
-def _inputs(prepared: Prepared, former: FormerRelease | None) -> State:
-    """Every public array that a run starts from."""
-    return prepared.inputs | ({} if former is None else former.inputs)
+    return Started(create(path, facts, identities), config, terms, prepared, ledger_path, all_inputs(prepared, former))
 
 
 def _naming(config: SimulationConfig, source: Source | None) -> SimulationConfig:
@@ -190,88 +174,13 @@ def reopen(out: Path, *, source: Source | None = None) -> Started:
         raise InputError("`--resume` needs the data that the run was started with, got other interactions")
     terms = RunTerms.model_validate(begun["terms"])
     former = former_release(config, population=terms.population, items=prepared.split.items, ledger=ledger)
-    return Started(folder, config, terms, prepared, ledger, _inputs(prepared, former))
+    return Started(folder, config, terms, prepared, ledger, all_inputs(prepared, former))
 
 
 def default_name(population: str) -> str:
     """A population's name as a file name."""
     safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in population)
     return safe[:60].strip("-.") or "population"
-
-
-def make_terms(
-    config: SimulationConfig,
-    prepared: Prepared,
-    *,
-    population: str,
-    run: str,
-    former: FormerRelease | None = None,
-    directory: str | None = None,
-) -> RunTerms:
-    """What the run promises, from its configuration, its data and `former`; `directory` is the devices', for masks."""
-    inputs = _inputs(prepared, former)
-    privacy, split = config.privacy, prepared.split
-    private = privacy.dp is not DpMode.OFF
-    cohort = None
-    if privacy.dp is DpMode.DISTRIBUTED:
-        cohort = choose_cohort(privacy, n_users=split.train.n_users, directory=directory)
-    delta = check_delta(default_delta(n_users=split.train.n_users) if privacy.delta is None else privacy.delta)
-    epsilon = check_epsilon(privacy.epsilon) if private else None
-    reserved = 0.0 if cohort is None else RESERVED_DELTA
-    if delta <= reserved:
-        raise InputError(f"`privacy.delta` must be above {reserved:.2g} with dp distributed, got {delta:g}")
-    facts = PublicFacts(
-        n_users=split.train.n_users,
-        n_items=split.train.n_items,
-        n_features=features_width(inputs),
-        former_signal=signal_of(inputs),
-        mu=None if epsilon is None else mu_of(epsilon=epsilon, delta=delta - reserved),
-        seed=config.seed,
-    )
-    learner = make_algorithm(config.algorithm.name, config.algorithm.settings, facts)
-    mus = [] if facts.mu is None else [facts.mu * math.sqrt(share) for share in learner.shares]
-    grid = _spendable_grid(config, cohort, mus)
-    if privacy.cohort_floor > facts.n_users:
-        raise InputError(
-            f"`privacy.cohort_floor` must be at most the {facts.n_users} training users, got {privacy.cohort_floor}"
-        )
-    return RunTerms(
-        population=population,
-        run=f"{run[: NAME // 2]}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}",
-        algorithm=config.algorithm.name,
-        settings=config.algorithm.settings,
-        facts=facts,
-        catalogue=catalogue_hash(split.items),
-        inputs=digest(pack_inputs(inputs)) if inputs else None,
-        dp=privacy.dp,
-        noise=privacy.noise,
-        epsilon=epsilon,
-        delta=delta,
-        grid=grid,
-        cohort_floor=privacy.cohort_floor,
-        cohort=cohort,
-        about={
-            "versions": versions(),
-            "data": prepared.name,
-            "exclusions": prepared.exclusions(),
-            **({} if former is None else {"builds_on": former.about}),
-        },
-    )
-
-
-def _spendable_grid(config: SimulationConfig, cohort: CohortTerms | None, mus: Sequence[float]) -> int:
-    """The run's grid; a budget that needs more noise than it holds is refused before anything is charged."""
-    try:
-        grid = config.privacy.grid or (choose_grid(cohort, mus=mus) if cohort and mus else FINE)
-        for mu in mus:
-            sigma = sigma_for(mu_r=mu, sensitivity=grid)
-            if cohort is not None:
-                modulus_bits(n_max=cohort.n_max, grid=grid, share=share_sigma(sigma=sigma, shares=cohort.shares))
-    except InputError as error:
-        raise InputError(
-            f"`privacy.epsilon` must be larger for {len(mus)} round(s), got {config.privacy.epsilon:g}: {error}"
-        ) from None
-    return grid
 
 
 def check_engine(config: SimulationConfig) -> None:

@@ -1,0 +1,111 @@
+"""Promise: the terms of a run, from its configuration, the size of its data and the release it starts from.
+
+Everything in them is public and fixed before the run; the ledger keeps them from its opening on.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from palate_common.accounting import check_delta, check_epsilon, default_delta, mu_of, sigma_for
+from palate_common.algorithms import PublicFacts, State, make_algorithm
+from palate_common.algorithms.warm import signal_of
+from palate_common.canonical import digest
+from palate_common.cohort import RESERVED_DELTA, CohortTerms, modulus_bits, share_sigma
+from palate_common.errors import InputError
+from palate_common.model import catalogue_hash
+from palate_common.plan import DpMode
+from palate_server.registry import pack_inputs
+from palate_server.terms import RunTerms
+from palate_sim.cohort import FINE, choose_cohort, choose_grid
+from palate_sim.config import SimulationConfig
+from palate_sim.features import features_width
+from palate_sim.preparation import Prepared
+from palate_sim.versions import versions
+from palate_sim.warm_start import FormerRelease
+
+NAME = 200
+"""Longest name in a ledger."""
+
+
+def all_inputs(prepared: Prepared, former: FormerRelease | None) -> State:
+    """Every public array that a run starts from."""
+    return prepared.inputs | ({} if former is None else former.inputs)
+
+
+def make_terms(
+    config: SimulationConfig,
+    prepared: Prepared,
+    *,
+    population: str,
+    run: str,
+    former: FormerRelease | None = None,
+    directory: str | None = None,
+) -> RunTerms:
+    """What the run promises, from its configuration, its data and `former`; `directory` is the devices', for masks."""
+    inputs = all_inputs(prepared, former)
+    privacy, split = config.privacy, prepared.split
+    private = privacy.dp is not DpMode.OFF
+    cohort = None
+    if privacy.dp is DpMode.DISTRIBUTED:
+        cohort = choose_cohort(privacy, n_users=split.train.n_users, directory=directory)
+    delta = check_delta(default_delta(n_users=split.train.n_users) if privacy.delta is None else privacy.delta)
+    epsilon = check_epsilon(privacy.epsilon) if private else None
+    reserved = 0.0 if cohort is None else RESERVED_DELTA
+    if delta <= reserved:
+        raise InputError(f"`privacy.delta` must be above {reserved:.2g} with dp distributed, got {delta:g}")
+    facts = PublicFacts(
+        n_users=split.train.n_users,
+        n_items=split.train.n_items,
+        n_features=features_width(inputs),
+        former_signal=signal_of(inputs),
+        mu=None if epsilon is None else mu_of(epsilon=epsilon, delta=delta - reserved),
+        seed=config.seed,
+    )
+    learner = make_algorithm(config.algorithm.name, config.algorithm.settings, facts)
+    mus = [] if facts.mu is None else [facts.mu * math.sqrt(share) for share in learner.shares]
+    grid = _spendable_grid(config, cohort, mus)
+    if privacy.cohort_floor > facts.n_users:
+        raise InputError(
+            f"`privacy.cohort_floor` must be at most the {facts.n_users} training users, got {privacy.cohort_floor}"
+        )
+    return RunTerms(
+        population=population,
+        run=f"{run[: NAME // 2]}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}",
+        algorithm=config.algorithm.name,
+        settings=config.algorithm.settings,
+        facts=facts,
+        catalogue=catalogue_hash(split.items),
+        inputs=digest(pack_inputs(inputs)) if inputs else None,
+        dp=privacy.dp,
+        noise=privacy.noise,
+        epsilon=epsilon,
+        delta=delta,
+        grid=grid,
+        cohort_floor=privacy.cohort_floor,
+        cohort=cohort,
+        about={
+            "versions": versions(),
+            "data": prepared.name,
+            "exclusions": prepared.exclusions(),
+            **({} if former is None else {"builds_on": former.about}),
+        },
+    )
+
+
+def _spendable_grid(config: SimulationConfig, cohort: CohortTerms | None, mus: Sequence[float]) -> int:
+    """The run's grid; a budget that needs more noise than it holds is refused before anything is charged."""
+    try:
+        grid = config.privacy.grid or (choose_grid(cohort, mus=mus) if cohort and mus else FINE)
+        for mu in mus:
+            sigma = sigma_for(mu_r=mu, sensitivity=grid)
+            if cohort is not None:
+                modulus_bits(n_max=cohort.n_max, grid=grid, share=share_sigma(sigma=sigma, shares=cohort.shares))
+    except InputError as error:
+        raise InputError(
+            f"`privacy.epsilon` must be larger for {len(mus)} round(s), got {config.privacy.epsilon:g}: {error}"
+        ) from None
+    return grid
