@@ -88,7 +88,7 @@ def part(set_: DataSet, models: Sequence[str] = MODELS) -> Any:
     return measure_part
 
 
-PARTS = {"retail": part(RETAIL), "journey": part(JOURNEY, MODELS[:-1]), "journey-off": part(JOURNEY, MODELS[-1:])}
+PARTS = {"retail": part(RETAIL), "journey": part(JOURNEY, MODELS[:4]), "journey-beside": part(JOURNEY, MODELS[4:])}
 
 
 if __name__ == "__main__":
