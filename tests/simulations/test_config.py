@@ -43,6 +43,8 @@ OTHER: dict[str, Any] = {
     "privacy.population": "readers",
     "algorithm.name": "popularity",
     "algorithm.settings": {},
+    "releases.division": "decreasing",
+    "warm_start": "runs/former",
     "engine.name": "flower",
     "engine.absent": 0.1,
     "evaluation.ks": [5],
