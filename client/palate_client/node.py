@@ -161,7 +161,9 @@ def node_app(host_of: Callable[[Context], Host]) -> ClientApp:
 
     @client.query()
     def present(message: Message, context: Context) -> Message:
-        """Say that this node is there, and which device it is, or hosts first."""
+        """Say that this node is there, and, where that is asked, which device it is, or hosts first."""
+        if RECORD not in message.content:
+            return Message(RecordDict(), reply_to=message)
         _, devices = host_of(context).source.shard(_number(context))
         return _reply(message, "device", int(devices[0]))
 

@@ -26,7 +26,8 @@ FIRST, NEXT = MessageType.TRAIN, "train.masked"
 
 def roll_call(grid: Grid, *, ttl: float, timeout: float) -> dict[int, int]:
     """The node of each device that answers. Who claims a device that isn't its own gets nowhere: devices sign."""
-    queries = (Message(RecordDict(), node, MessageType.QUERY, ttl=ttl) for node in grid.get_node_ids())
+    asked = RecordDict({RECORD: ConfigRecord({"who": True})})
+    queries = (Message(asked, node, MessageType.QUERY, ttl=ttl) for node in grid.get_node_ids())
     found: dict[int, int] = {}
     for reply in grid.send_and_receive(queries, timeout=timeout):
         device = None if reply.has_error() else _value(reply, "device")
