@@ -15,11 +15,12 @@ import pytest
 from palate_client.contribution import Contributor, Floors
 from palate_common.accounting import mu_of
 from palate_common.algorithms import PublicFacts
+from palate_common.algorithms.als import FEATURES
 from palate_common.algorithms.popularity import Popularity, PopularitySettings
 from palate_common.device_ledger import DeviceLedger
 from palate_common.interactions import Interactions
 from palate_common.ledger import Ledger
-from palate_common.model import catalogue_hash
+from palate_common.model import GlobalModel, catalogue_hash
 from palate_common.plan import Charge, DpMode, RoundPlan, SignedPlan, sign_plan
 from palate_common.signing import SigningKey
 from palate_server import replay
@@ -27,6 +28,7 @@ from palate_server.coordinator import Coordinator, Release
 from palate_server.lock import RunLock
 from palate_server.registry import Registry
 from palate_server.terms import RunTerms
+from palate_sim.rehearsal import rehearse
 from palate_sim.round import run_round
 
 EPSILON, DELTA = 5.0, 1e-5
@@ -43,6 +45,34 @@ def made_histories(*, n_users: int = 40, n_items: int = 30, seed: int = 7) -> In
     return Interactions.from_pairs(
         np.repeat(np.arange(n_users), sizes), np.concatenate(items), n_users=n_users, n_items=n_items
     )
+
+
+@pytest.fixture
+def tastes() -> Interactions:
+    """300 users of two tastes, with weighted events; the first has none and the second a single one."""
+    rng, n_items = np.random.default_rng(0), 60
+    users, items = [1], [3]
+    for user in range(2, 300):
+        odds = np.where(np.arange(n_items) % 2 == user % 2, 4.0, 1.0) / np.arange(1, n_items + 1)
+        count = int(rng.integers(2, 12))
+        users += [user] * count
+        items += rng.choice(n_items, count, replace=False, p=odds / odds.sum()).tolist()
+    weights = rng.uniform(0.3, 2, len(users))
+    return Interactions.from_pairs(users, items, weights, n_users=300, n_items=n_items)
+
+
+@pytest.fixture
+def trained(tastes: Interactions) -> Callable[..., GlobalModel]:
+    """`trained(algorithm=..., settings=..., features=True)`: a model of these tastes, rehearsed without noise."""
+
+    def train(
+        algorithm: str = "als", settings: Mapping[str, Any] | None = None, *, features: bool = False
+    ) -> GlobalModel:
+        items = np.arange(tastes.n_items)
+        inputs = {FEATURES: np.stack([items % 2, items % 3 == 0], axis=1).astype(np.float32)} if features else None
+        return rehearse(tastes, algorithm=algorithm, settings=settings or {}, epsilon=None, delta=1e-5, inputs=inputs)
+
+    return train
 
 
 @dataclass

@@ -7,16 +7,19 @@ The weights come from the same `Weighting` that a simulation uses on a log, and 
 
 Odd data counts less. Of more than 60 positives tracked in one minute each counts 60/n; a time after now is now; one
 from a clock that was never set is unknown, and an event of unknown time keeps its weight.
+
+A taste can be reset: older events then stay in the store and don't count. What the user turned down stays so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from palate_client.events import KINDS
+from palate_client.events import KINDS, Kind
 from palate_client.store import SET_CLOCK, EventStore, Row
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
@@ -24,12 +27,37 @@ from palate_common.weighting import Weighting
 
 BURST = 60
 """Positives in a minute that count in full: nobody means more."""
-UNWANTED = ("hide", "dismiss")
+UNWANTED: tuple[Kind, ...] = ("hide", "dismiss")
 """Kinds by which a user turns an item down."""
 _CODES: dict[str, int] = {kind: code for code, kind in enumerate(KINDS)}
 _EVENT = np.dtype(
-    [("row", np.int64), ("code", np.int64), ("time", float), ("received", float), ("value", float), ("imported", bool)]
+    [
+        ("seq", np.int64),
+        ("row", np.int64),
+        ("code", np.int64),
+        ("time", float),
+        ("received", float),
+        ("value", float),
+        ("imported", bool),
+    ]
 )
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a user's events said at one moment.
+
+    Attributes:
+        interactions: a batch of one: what counts for the taste, weighted and decayed.
+        kinds: int64 [nnz]; what the user did with each item of it, the event that counts most, as a place in `KINDS`.
+        unwanted: int32, sorted; rows of items that were turned down and not come back to since.
+        dismissed: int32, sorted; those that also say something of the taste: dismissed last, since it was last reset.
+    """
+
+    interactions: Interactions
+    kinds: npt.NDArray[np.int64]
+    unwanted: npt.NDArray[np.int32]
+    dismissed: npt.NDArray[np.int32]
 
 
 class Interests:
@@ -40,6 +68,9 @@ class Interests:
         catalogue: item ids in row order.
         weighting: what an event counts.
 
+    Attributes:
+        rows: item id -> its row.
+
     Raises:
         InputError: an id is in the catalogue twice.
     """
@@ -47,18 +78,30 @@ class Interests:
     def __init__(self, store: EventStore, catalogue: Sequence[str], weighting: Weighting) -> None:
         self.n_items = len(catalogue)
         self.weighting = weighting
-        self._rows = {item: row for row, item in enumerate(catalogue)}
-        if len(self._rows) != len(catalogue):
+        self.rows = {item: row for row, item in enumerate(catalogue)}
+        if len(self.rows) != len(catalogue):
             raise InputError(
-                f"`catalogue` must name each item once, got {len(catalogue)} ids, {len(self._rows)} different"
+                f"`catalogue` must name each item once, got {len(catalogue)} ids, {len(self.rows)} different"
             )
         self._store = store
-        self._generation, self._last = -1, 0
+        self._generation, self._last, self._reset = -1, 0, 0
         self._events = np.zeros(0, _EVENT)
-        self._cached: Interactions | None = None
+        self._cached: Look | None = None
 
     def interactions(self) -> Interactions:
         """The user as a batch of one: positives of the catalogue, weighted and decayed.
+
+        Raises:
+            PalateError: the store can't be read.
+        """
+        return self.look().interactions
+
+    def unwanted(self) -> npt.NDArray[np.int32]:
+        """Rows of the items that the user turned down and has not come back to since, int32, sorted."""
+        return self.look().unwanted
+
+    def look(self) -> Look:
+        """All that the events say, as of one moment. The same object comes back until something changes.
 
         Raises:
             PalateError: the store can't be read.
@@ -67,23 +110,26 @@ class Interests:
             self._refresh()
             if self._cached is None:
                 now = self._store.clock()
-                made = self._weighed(now)
+                events = self._counting()
+                interactions, kinds = self._weighed(events, now)
+                unwanted = self._turned_down(self._events, UNWANTED)
+                made = Look(interactions, kinds, unwanted, self._turned_down(events, ("dismiss",)))
                 if now >= SET_CLOCK and (self._events["time"] > now).any():
                     return made  # what "now" is decides, so it isn't kept
                 self._cached = made
             return self._cached
 
-    def unwanted(self) -> npt.NDArray[np.int32]:
-        """Rows of the items that the user turned down and has not come back to since, int32, sorted."""
-        with self._store.lock:
-            self._refresh()
-            turned = np.isin(self._events["code"], [_CODES[kind] for kind in UNWANTED])
-            wanted = self.weighting.of_kinds(KINDS)[self._events["code"]] > 0
-            state: dict[int, bool] = {}
-            for row, down, up in zip(self._events["row"].tolist(), turned.tolist(), wanted.tolist(), strict=True):
-                if down or up:
-                    state[row] = down
-            return np.array(sorted(row for row, down in state.items() if down), np.int32)
+    def _turned_down(self, events: npt.NDArray[np.void], by: Sequence[Kind]) -> npt.NDArray[np.int32]:
+        """Rows of the items whose last event that says anything is one of these kinds."""
+        codes = events["code"]
+        down = np.isin(codes, [_CODES[kind] for kind in by])
+        says = np.isin(codes, [_CODES[kind] for kind in UNWANTED]) | (self.weighting.of_kinds(KINDS)[codes] > 0)
+        last = dict(zip(events["row"][says].tolist(), down[says].tolist(), strict=True))
+        return np.array(sorted(row for row, is_down in last.items() if is_down), np.int32)
+
+    def _counting(self) -> npt.NDArray[np.void]:
+        """The events since the taste was last reset."""
+        return self._events[self._events["seq"] > self._reset]
 
     def _refresh(self) -> None:
         """Read what was stored since the last look; everything, if something was dropped."""
@@ -91,7 +137,7 @@ class Interests:
         if generation != self._generation:
             if self._last:
                 generation, rows = self._store.rows()
-            self._events = np.zeros(0, _EVENT)
+            self._events, self._reset = np.zeros(0, _EVENT), self._store.reset_mark()
         elif not rows:
             return
         self._generation = generation
@@ -102,21 +148,21 @@ class Interests:
     def _read(self, rows: Sequence[Row]) -> npt.NDArray[np.void]:
         """Those of the rows whose item is in the catalogue."""
         known = [
-            (self._rows[item], _CODES.get(kind, -1), _number(time), received, _number(value), imported)
-            for _, kind, item, time, received, value, imported in rows
-            if item in self._rows
+            (seq, self.rows[item], _CODES.get(kind, -1), _number(time), received, _number(value), imported)
+            for seq, kind, item, time, received, value, imported in rows
+            if item in self.rows
         ]
-        return np.array([event for event in known if event[1] >= 0], _EVENT)
+        return np.array([event for event in known if event[2] >= 0], _EVENT)
 
-    def _weighed(self, now: float) -> Interactions:
-        """The weights of all pairs."""
-        events, weighting = self._events, self.weighting
+    def _weighed(self, events: npt.NDArray[np.void], now: float) -> tuple[Interactions, npt.NDArray[np.int64]]:
+        """The weights of all pairs, and the kind of event that counts most for each."""
+        weighting = self.weighting
         factors = weighting.of_kinds(KINDS)[events["code"]]
         factors *= weighting.of_values(events["value"], events["code"], KINDS)
         positive = factors > 0
         events, factors = events[positive], factors[positive]
         if not len(events):
-            return Interactions.from_pairs([], [], n_users=1, n_items=self.n_items)
+            return Interactions.from_pairs([], [], n_users=1, n_items=self.n_items), np.zeros(0, np.int64)
         times = np.minimum(events["time"], now) if now >= SET_CLOCK else events["time"]
         if not np.isnan(times).all():
             factors *= weighting.decay(times, np.nanmax(times))
@@ -125,7 +171,9 @@ class Interests:
         rows = events["row"][order]
         starts = np.flatnonzero(np.concatenate(([True], rows[1:] != rows[:-1])))
         weights = weighting.combined(factors[order], starts)
-        return Interactions(np.array([0, len(starts)]), rows[starts].astype(np.int32), weights, self.n_items)
+        largest = np.lexsort((-factors, events["row"]))[starts]
+        batch = Interactions(np.array([0, len(starts)]), rows[starts].astype(np.int32), weights, self.n_items)
+        return batch, events["code"][largest]
 
 
 def burst_factors(received: npt.NDArray[np.float64], imported: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from palate_client.blending import Blend
 from palate_client.consent import Consent
 from palate_client.events import Event, Tracked, event_from, event_line
 from palate_client.store import EventStore
@@ -22,6 +23,8 @@ from palate_common.errors import InputError
 
 FORMAT = 1
 BATCH = 1000
+OWN = ("consent", "outcome", "reset")
+"""What an export says besides events, of its own device: an import leaves it out."""
 MAX_LINE = 2**16
 """Longest line of an import, in bytes."""
 
@@ -64,6 +67,10 @@ def export_lines(store: EventStore, *, app: str) -> Iterator[str]:
     for decision in Consent(store).history():
         fields = {"purpose": decision.purpose, "granted": decision.granted, "version": decision.version}
         yield _line({"type": "consent", **fields, "time": decision.time})
+    for source, (shown, liked) in Blend(store).counts().items():
+        yield _line({"type": "outcome", "source": source, "shown": shown, "liked": liked})
+    if mark := store.reset_mark():
+        yield _line({"type": "reset", "events": mark})
     for event in store.events():
         yield f'{{"type": "event", {event_line(event)[1:]}'
 
@@ -129,7 +136,7 @@ def _read(line: bytes) -> Event | None:
     kind = fields.pop("type", "header" if "palate" in fields else "event")
     if kind == "header" and fields.get("format") != FORMAT:
         raise InputError(f"an export must be of format {FORMAT}, got {fields.get('format')!r:.40}")
-    if kind in ("header", "consent"):
+    if kind in ("header", *OWN):
         return None
     if kind != "event":
         raise InputError(f"`type` must be event, got {kind!r:.80}")

@@ -25,6 +25,7 @@ from palate_client.events import Event, Kind, Source, Tracked
 from palate_client.folder import StoreFolder
 from palate_client.interests import Interests
 from palate_client.portability import ImportReport, export_lines, import_file
+from palate_client.recommending import Recommending
 from palate_client.retention import Limits
 from palate_client.store import EventStore
 from palate_client.vault import Caller, Keyring, Vault
@@ -36,7 +37,7 @@ from palate_common.weighting import Weighting, weighting_of
 logger = logging.getLogger("palate")
 
 
-class Device(Closing):
+class Device(Recommending, Closing):
     """One user's Palate on this machine. Made by `palate.open`.
 
     Attributes:
@@ -150,6 +151,7 @@ class Device(Closing):
             LockedError: another process holds the store; nothing was erased.
             PalateError: the keyring did not let go of its entry; all else is gone.
         """
+        self.forget_model()
         self.store.erase()
 
     def close(self) -> None:

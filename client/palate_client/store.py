@@ -161,6 +161,19 @@ class EventStore(Closing):
             if not page:
                 return
 
+    def reset(self) -> None:
+        """From now on the events up to now are no part of the user's taste."""
+        with self.transaction(write=True, durable=True) as connection:
+            _set(connection, "reset", connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
+            connection.execute("DELETE FROM meta WHERE name LIKE 'shown %' OR name LIKE 'liked %'")
+            self._generation += 1
+            _set(connection, "generation", self._generation)
+
+    def reset_mark(self) -> int:
+        """The number of the last event before the taste was reset; 0 if it never was."""
+        with self.transaction() as connection:
+            return int(_get(connection, "reset") or 0)
+
     def erase(self) -> None:
         """Destroy the key and remove the files, for every process that has the store open.
 

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,8 @@ def test_no_item_kind_or_text_is_in_any_file(open_device: Open, folder: Path) ->
         assert max(map(len, files.values())) > 20_000
         assert not [(name, word) for name, data in files.items() for word in words if word in data]
     (file,) = folder.glob("*.db")
-    with pytest.raises(sqlite3.DatabaseError):
-        sqlite3.connect(file).execute("SELECT * FROM sqlite_master")
+    with closing(sqlite3.connect(file)) as plain, pytest.raises(sqlite3.DatabaseError):
+        plain.execute("SELECT * FROM sqlite_master")
 
 
 def test_what_sqlite_sorts_stays_in_memory(device: Device) -> None:

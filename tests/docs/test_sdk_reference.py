@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 from typing import Any
 
 import palate
+from palate_client.blending import SOURCES
 from palate_client.consent import PURPOSES
 from palate_client.events import FIELDS, KINDS, MAX_ITEM, MAX_PROPS
 from palate_client.interests import BURST
 from palate_client.portability import ImportReport
+from palate_client.recommender import DEBIAS, DIVERSITY, EXPLORE, EXPLORE_NEW, Recommendation
 from palate_common.weighting import weighting_names
 
 NAME = re.compile(r"`([^`]+)`")
@@ -38,6 +41,19 @@ def test_limits(pages: dict[str, Any]) -> None:
     assert {name: cells[0].strip("`") for name, cells in rows.items()} == {
         field.name: repr(field.default) for field in dataclasses.fields(palate.Limits)
     }
+
+
+def test_options_of_recommend(pages: dict[str, Any]) -> None:
+    rows = tables(pages["docs/sdk.md"], "Recommendations")
+    options = inspect.signature(palate.Device.recommend).parameters
+    shown = {name: cells[0].strip("`") for name, cells in rows.items() if name in options}
+    assert shown == {name: repr(option.default) for name, option in options.items() if name != "self"}
+    section = pages["docs/sdk.md"].section("Recommendations")
+    assert not [field.name for field in dataclasses.fields(Recommendation) if f"`{field.name}`" not in section]
+    assert all(f"`{source}`" in section for source in SOURCES)
+    assert f"0.1, or {EXPLORE_NEW:g} without events" in section.replace(f"{EXPLORE:g}, or", "0.1, or")
+    assert rows["diversity"][1].endswith(f"`None`: {DIVERSITY:g}")
+    assert rows["debias"][1].endswith(f"`None`: {DEBIAS:g}")
 
 
 def test_purposes_presets_and_reports(pages: dict[str, Any]) -> None:

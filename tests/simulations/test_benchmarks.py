@@ -114,6 +114,16 @@ def test_secure_aggregation_beside_its_floor(tmp_path: Path) -> None:
         assert sum(side["taken"].values()) > sum(side["floor"].values()) > 0
 
 
+def test_explanations_hold(tmp_path: Path) -> None:
+    done = bench("ranking", tmp_path, "--parts", "explain,memory")
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "results.json").read_text())
+    for figure in results["explain"]["figures"]:
+        assert figure["largest_error"] < 1e-6
+        assert figure["lower"] > 0.95
+    assert all(figure["mebibytes"] < 160 for figure in results["memory"]["figures"])
+
+
 @pytest.mark.parametrize("name", ["quality", "speed", "presets", "coldstart", "tournament"])
 def test_a_script_without_data_says_so_in_one_line(name: str, tmp_path: Path) -> None:
     done = bench(name, tmp_path)

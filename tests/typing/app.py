@@ -11,9 +11,12 @@ import numpy.typing as npt
 
 import palate
 from palate_client.consent import Decision
+from palate_client.explanation import Explanation
 from palate_client.interests import Interests
 from palate_client.portability import ImportReport
+from palate_client.recommender import Recommendation, Similar
 from palate_common.interactions import Interactions
+from palate_common.model import GlobalModel
 
 
 def on_read(device: palate.Device, book: str, seconds: float) -> bool:
@@ -52,6 +55,20 @@ def main(home: Path, key: bytes | None) -> None:
         assert_type(device.problem, str)
         device.flush()
         device.erase()
+
+
+def on_home(device: palate.Device, model: GlobalModel, items: list[str]) -> list[str]:
+    device.use_model(model, items, domains=["books"] * len(items))
+    shown = device.recommend(n=5, domain="books", filter_items={"book-7"}, explore=0.2)
+    assert_type(shown, list[Recommendation])
+    assert_type(device.feedback(shown, {shown[0].item: "click"}), list[palate.Tracked])
+    device.feedback(shown, {shown[0].item: palate.Event("rate", shown[0].item, value=5)})
+    assert_type(device.explain("book-7"), Explanation)
+    assert_type(device.similar_items("book-7", 3), list[Similar])
+    assert_type(device.less_of("book-8"), palate.Tracked)
+    assert_type(device.like_to_start(["book-7"]), list[palate.Tracked])
+    device.reset_taste()
+    return [f"{each.item}: {each.reason}" for each in shown]
 
 
 def own_weights() -> palate.Weighting:

@@ -15,3 +15,7 @@ device.track_many(["book-7"])  # error: list-item
 device.consent.grant("sell")  # error: arg-type
 device.consent.grant("train", "2")  # error: call-arg
 device.upload()  # error: attr-defined
+device.recommend(10, True)  # error: call-arg
+device.recommend(domain=3)  # error: arg-type
+device.feedback([], {"book-7": "stare"})  # error: dict-item
+device.hide(7)  # error: arg-type

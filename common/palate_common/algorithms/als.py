@@ -27,25 +27,18 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_common.algorithms import warm
+from palate_common.algorithms.als_factors import AlsFactors
 from palate_common.algorithms.als_plan import AlsPlan, AlsSettings
-from palate_common.algorithms.content import content_state, content_taste
+from palate_common.algorithms.content import content_state
+from palate_common.algorithms.factors import Factors, Ranked
 from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update
 from palate_common.algorithms.protocol import PublicFacts, State
-from palate_common.algorithms.taste import (
-    TINY,
-    Terms,
-    centred,
-    chance_direction,
-    directions,
-    folded,
-    relative_popularity,
-    scaled_table,
-    taste_weights,
-)
+from palate_common.algorithms.taste import TINY, centred, directions, relative_popularity, scaled_table
 from palate_common.algorithms.vote import CHOICES, ballot, elected, hide, voters
 from palate_common.algorithms.warm import FORMER_COUNTS, FORMER_PRODUCTS
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions, row_squares, segment_sum
+from palate_common.sources import COLLABORATIVE, CONTENT
 from palate_common.update import Block, BlockSpec, DenseBlock, Float64, Layout, OuterBlock, Update
 
 PRODUCTS = "products"
@@ -128,9 +121,10 @@ class Als:
         ballots = np.zeros((histories.n_users, len(CHOICES) - 1))
         rows = voters(histories, self.facts.n_users, self.facts.seed)
         shown, hidden = hide(histories.users(rows), self.facts.seed)
-        terms = self._terms(state, shown)
+        factors = self._factors(state)
+        vectors = factors.users(shown)
         for user, row in enumerate(rows):
-            plain, content = terms.user(user)
+            plain, content = factors.apart(vectors[user])
             ballots[row] = ballot(plain, content, shown.user(user).indices, hidden.user(user).indices)
         return ballots
 
@@ -219,31 +213,15 @@ class Als:
 
         Items outside the head have popularity's and content's part only, on the same scale.
         """
-        counts = state[COUNTS].astype(np.float64)
         if "basis" not in state and "content" not in state:
-            return np.broadcast_to(counts, (histories.n_users, histories.n_items))
-        return self._terms(state, histories).scores()
+            return np.broadcast_to(state[COUNTS].astype(np.float64), (histories.n_users, histories.n_items))
+        return self._factors(state).scores(histories)
 
-    def _terms(self, state: State, histories: Interactions) -> Terms:
-        """What the histories' scores are made of."""
-        counts, popularity = state[COUNTS].astype(np.float64), self._popularity(state)
-        lift = popularity**self.settings.score_exponent
-        base, level = self._base(state, histories, popularity)
-        # The last term only orders items that share the floor.
-        base += 1e-9 * counts / max(float(np.abs(counts).max()), TINY)
-        content, weight = np.zeros((histories.n_items, 0)), 0.0
-        taste, head, basis = np.zeros((histories.n_users, 0)), np.zeros(0, np.int32), np.zeros((0, 0))
-        likes = taste
-        if "basis" in state:
-            head, taste = state["head"], self._taste(state, histories)
-            basis = lift[head, None] * state["basis"].astype(np.float64)
-        if "content" in state:
-            weight = float(state["content_weight"][0])
-            likes = content_taste(
-                histories, popularity, state["content"].astype(np.float64), self.settings.fold_exponent
-            )
-            content = lift[:, None] * state["content"].astype(np.float64)
-        return Terms(base, level, head, basis, taste, content, likes, weight)
+    def factors(self, state: State) -> Factors:
+        """The vectors that the scores are products of."""
+        if "basis" not in state and "content" not in state:
+            return Ranked(state[COUNTS])
+        return self._factors(state)
 
     def new_item_scores(
         self, state: State, histories: Interactions, features: npt.NDArray[np.floating[Any]]
@@ -262,42 +240,27 @@ class Als:
         if mapped is None or mapped.shape[0] != features.shape[1] + 1:
             width = 0 if mapped is None else mapped.shape[0] - 1
             raise InputError(f"new items need the {width} features that the run had, got {features.shape[1]}")
-        popularity, fold = self._popularity(state), self.settings.fold_exponent
-        content = state["content"].astype(np.float64)
+        factors = self._factors(state)
+        users = factors.users(histories)
+        fold, exponent, parts = self.settings.fold_exponent, self.settings.score_exponent, factors.parts
         vectors = np.concatenate([features, np.ones((len(features), 1))], axis=1) @ mapped.astype(np.float64)
-        expected = np.exp(np.minimum(vectors[:, 0], np.log(popularity.max())))
-        level = self._base(state, histories, popularity)[1]
-        norm = np.linalg.norm(self._reference(state, popularity) ** (1 + fold))
-        scores: Float64 = level * expected ** (self.settings.score_exponent + 1 + fold) / norm
-        lift = expected ** (1 + fold + self.settings.score_exponent)
-        taste = content_taste(histories, popularity, content, fold)
-        scores += float(state["content_weight"][0]) * (taste @ vectors[:, 1 : 1 + content.shape[1]].T) * lift
-        if "basis" in state:
-            scores += (self._taste(state, histories) @ vectors[:, 1 + content.shape[1] :].T) * lift
+        expected = np.exp(np.minimum(vectors[:, 0], np.log(factors.popularity.max())))
+        scores: Float64 = users[:, :1] * expected ** (exponent + 1 + fold) / factors.norm
+        lift, width = expected ** (1 + fold + exponent), state["content"].shape[1]
+        scores += factors.weight * (users[:, parts[CONTENT]] @ vectors[:, 1 : 1 + width].T) * lift
+        if COLLABORATIVE in parts:
+            scores += (users[:, parts[COLLABORATIVE]] @ vectors[:, 1 + width :].T) * lift
         return scores
+
+    def _factors(self, state: State) -> AlsFactors:
+        """A state, prepared for scoring."""
+        return AlsFactors(
+            state,
+            fold_exponent=self.settings.fold_exponent,
+            score_exponent=self.settings.score_exponent,
+            head_items=self.plan.head_items,
+        )
 
     def _popularity(self, state: State) -> Float64:
         """Relative popularity of all items."""
         return relative_popularity(state[COUNTS].astype(np.float64), float(state["floor"][0]), self.plan.head_items)
-
-    def _reference(self, state: State, popularity: Float64) -> Float64:
-        """The items over which the chance direction is normalised: the head, or all without one."""
-        return popularity[state["head"]] if "basis" in state else popularity
-
-    def _base(self, state: State, histories: Interactions, popularity: Float64) -> tuple[Float64, Float64]:
-        """Popularity's part of a score [n_items], and how much of it each history shows [n_users, 1]."""
-        fold = self.settings.fold_exponent
-        reference = self._reference(state, popularity)
-        seen = histories.columns(state["head"]) if "basis" in state else histories
-        chance = chance_direction(reference, fold)
-        along = folded(seen, (reference**fold * chance)[:, None])
-        level = np.where(seen.counts()[:, None] > 0, along, 1.0)
-        base = popularity ** (self.settings.score_exponent + 1 + fold) / np.linalg.norm(reference ** (1 + fold))
-        return base, level
-
-    def _taste(self, state: State, histories: Interactions) -> Float64:
-        """Each user's taste along the released directions: [n_users, d]."""
-        seen, weight = histories.columns(state["head"]), state["weight"].astype(np.float64)
-        rows = (weight**self.settings.fold_exponent)[:, None] * state["basis"].astype(np.float64)
-        strength, accuracy = state["strength"].astype(np.float64), state["accuracy"].astype(np.float64)
-        return folded(seen, rows) * taste_weights(seen.counts(), strength, accuracy)

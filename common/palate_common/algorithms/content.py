@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.algorithms.taste import TINY, centred, chance_direction, folded, signed
-from palate_common.interactions import Interactions
+from palate_common.algorithms.taste import TINY, centred, chance_direction, signed
 from palate_common.update import Float64
 
 CONTENT_POWER = 0.6
@@ -77,12 +76,10 @@ def uncovered(content: Float64, head: npt.NDArray[np.int32], basis: Float64, cos
     return rest
 
 
-def content_taste(histories: Interactions, popularity: Float64, content: Float64, fold: float) -> Float64:
-    """Each user's taste along the content directions, as far as their history is to be trusted: [n_users, c]."""
-    counts = histories.counts()[:, None]
-    along = folded(histories, (popularity**fold)[:, None] * content)
-    taste: Float64 = along * (counts / (counts + CONTENT_SCALE)) ** 2
-    return taste
+def content_trust(counts: npt.NDArray[np.int64]) -> Float64:
+    """How far the content directions are trusted after so many items: float64 [n_users, 1]."""
+    trust: Float64 = (counts[:, None] / (counts[:, None] + CONTENT_SCALE)) ** 2
+    return trust
 
 
 def new_item_map(features: npt.NDArray[np.floating], popularity: Float64, targets: Float64) -> Float64:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from palate_common.algorithms.factors import Factors, Ranked
 from palate_common.algorithms.protocol import PublicFacts, State
 from palate_common.interactions import Interactions, segment_sum
 from palate_common.update import BlockSpec, Layout, OuterBlock, Update
@@ -79,3 +80,7 @@ class Popularity:
     def scores(self, state: State, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
         """The same row for everybody."""
         return np.broadcast_to(state[COUNTS], (histories.n_users, histories.n_items))
+
+    def factors(self, state: State) -> Factors:
+        """The counts as a column."""
+        return Ranked(state[COUNTS])

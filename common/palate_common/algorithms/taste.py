@@ -7,8 +7,6 @@ out of every other one, and a history says by its part along it how much, not wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
@@ -80,47 +78,3 @@ def taste_weights(counts: npt.NDArray[np.int64], strength: Float64, accuracy: Fl
 def folded(histories: Interactions, rows: Float64) -> Float64:
     """Each user's weighted sum of `rows` over their items: float64 [n_users, width]."""
     return histories.matmul(rows, histories.weights).astype(np.float64)
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What the scores of a batch of histories are made of.
-
-    Attributes:
-        base: popularity's part, float64 [n_items].
-        level: how much of it each history shows, float64 [n_users, 1].
-        head: item rows of `basis`, int32 [h].
-        basis: released directions, float64 [h, d]; d is 0 before any.
-        taste: each user's along them, float64 [n_users, d].
-        content: content directions, float64 [n_items, c]; c is 0 without features.
-        likes: each user's along those, float64 [n_users, c].
-        weight: how much content counts.
-    """
-
-    base: Float64
-    level: Float64
-    head: npt.NDArray[np.int32]
-    basis: Float64
-    taste: Float64
-    content: Float64
-    likes: Float64
-    weight: float
-
-    def scores(self) -> Float64:
-        """Of all items, for everybody: float64 [n_users, n_items]."""
-        scores: Float64 = self.level * self.base
-        if self.taste.shape[1]:
-            scores[:, self.head] += self.taste @ self.basis.T
-        if self.weight and self.likes.shape[1]:
-            scores += self.weight * (self.likes @ self.content.T)
-        return scores
-
-    def user(self, row: int) -> tuple[Float64, Float64]:
-        """One user's scores without content, and what content adds at weight 1: float64 [n_items] each.
-
-        A user's have the same bits in every batch.
-        """
-        plain = self.level[row, 0] * self.base
-        if self.taste.shape[1]:
-            plain[self.head] += self.basis @ self.taste[row]
-        return plain, self.content @ self.likes[row]

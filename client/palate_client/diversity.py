@@ -1,0 +1,32 @@
+"""Diversity: a list whose items are good and unlike each other.
+
+Source: Carbonell and Goldstein, The Use of MMR, Diversity-Based Reranking (SIGIR 1998).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+
+def diverse(
+    scores: npt.NDArray[np.float64], vectors: npt.NDArray[np.float64], *, n: int, diversity: float
+) -> npt.NDArray[np.int64]:
+    """Positions of n candidates, each the best of (1 - diversity) * score - diversity * likeness to those before it.
+
+    Args:
+        scores: of the candidates, float64 [m]; only their order and distances matter.
+        vectors: by whose cosine two candidates are alike, float64 [m, k]; a zero vector is like no other.
+        n: how many.
+        diversity: from 0, by score alone, to 1.
+    """
+    span = float(np.ptp(scores)) if len(scores) else 0.0
+    worth = (1 - diversity) * ((scores - scores.min()) / span if span else np.zeros(len(scores)))
+    units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
+    chosen = np.zeros(min(n, len(scores)), np.int64)
+    likeness, free = np.zeros(len(scores)), np.ones(len(scores), bool)
+    for place in range(len(chosen)):
+        best = int(np.argmax(np.where(free, worth - diversity * likeness, -np.inf)))
+        chosen[place], free[best] = best, False
+        likeness = np.maximum(likeness, units @ units[best])
+    return chosen

@@ -1,0 +1,51 @@
+"""Exploration: a taste that the user might have, drawn as far from the known one as the events leave open.
+
+Thompson sampling with a bootstrap: every event counts a random Exp(1) instead of 1, and two events that never happened
+join them, on items drawn from popularity. After many events a draw is close to the user's taste; after none it is that
+of somebody in the crowd. It goes through the algorithm's own fold-in, whatever the algorithm.
+
+Sources: Rubin, The Bayesian Bootstrap (Annals of Statistics 1981), for the weights; Osband and Van Roy, Bootstrapped
+Thompson Sampling and Deep Exploration (2015), for events that never happened as the prior.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_common.interactions import Interactions
+
+IMAGINED = 2
+"""Events that never happened."""
+
+
+class Crowd:
+    """Who the user might be: histories of chance, drawn from popularity.
+
+    Args:
+        popularity: of each item, noised, float [n_items]; what is below 0 counts 0.
+    """
+
+    def __init__(self, popularity: npt.NDArray[np.floating]) -> None:
+        self._ends = np.cumsum(np.maximum(popularity, 0), dtype=np.float64)
+
+    def draw(self, n: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        """So many items by popularity, evenly where nothing is popular."""
+        if not self._ends[-1] > 0:
+            return rng.integers(len(self._ends), size=n)
+        drawn: npt.NDArray[np.int64] = np.searchsorted(self._ends, rng.random(n) * self._ends[-1], side="right")
+        return drawn
+
+    def history(self, known: Interactions, rng: np.random.Generator) -> Interactions:
+        """A history that could have been: the known one, batch of one, with random weights and imagined events."""
+        weights = np.concatenate([known.weights * rng.exponential(size=known.nnz), rng.exponential(size=IMAGINED)])
+        items = np.concatenate([known.indices, self.draw(IMAGINED, rng)])
+        weights = np.maximum(weights, np.finfo(np.float32).tiny)
+        return Interactions.from_pairs(np.zeros(len(items), int), items, weights, n_users=1, n_items=known.n_items)
+
+
+def slots(share: float, n: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Which positions of a list of n explore: a share of them on average, all in the lower half, sorted."""
+    wanted = share * n
+    count = min(int(wanted) + int(rng.random() < wanted % 1), n - n // 2)
+    return np.sort(rng.choice(np.arange(n // 2, n), count, replace=False))

@@ -1,0 +1,185 @@
+"""Recommending: what a device shows its user, and what the user does about it. The ranking part of `palate.Device`.
+
+    device.use_model(model, items)
+    shown = device.recommend(n=10)
+    device.feedback(shown, {shown[0].item: "click"})
+
+What ranks is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from palate_client.events import Event, Kind, Tracked
+from palate_client.store import EventStore
+from palate_common.errors import InputError, PalateError
+from palate_common.weighting import Weighting
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from palate_client.explanation import Explanation
+    from palate_client.recommender import Recommendation, Recommender, Similar
+    from palate_common.model import GlobalModel
+
+
+class Recommending:
+    """Recommendations from the device's events, and the user's say in them.
+
+    Attributes:
+        store: the encrypted events.
+        weighting: what an event counts.
+    """
+
+    store: EventStore
+    weighting: Weighting
+    _ranker: Recommender | None = None
+
+    def use_model(
+        self,
+        model: GlobalModel,
+        items: Sequence[str],
+        *,
+        domains: Sequence[str] | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        """Recommend by this model from now on.
+
+        Args:
+            model: the global model.
+            items: item ids in the model's row order.
+            domains: of each item, such as "books"; None: there is one.
+            rng: for exploring.
+
+        Raises:
+            InputError: the items are not the model's.
+        """
+        from palate_client.blending import Blend
+        from palate_client.interests import Interests
+        from palate_client.recommender import Recommender
+
+        interests, blend = Interests(self.store, items, self.weighting), Blend(self.store)
+        self._ranker = Recommender(model, items, interests, domains=domains, blend=blend, rng=rng)
+
+    def forget_model(self) -> None:
+        """Let go of the model, and of what it made of the user's events."""
+        self._ranker = None
+
+    def recommend(
+        self,
+        n: int = 10,
+        *,
+        filter_already_liked_items: bool = True,
+        filter_items: Iterable[str] = (),
+        items: Iterable[str] | None = None,
+        domain: str | None = None,
+        explore: float | None = None,
+        diversity: float | None = None,
+        debias: float | None = None,
+    ) -> list[Recommendation]:
+        """What to show, best first; see `Recommender.recommend`."""
+        return self._recommender().recommend(
+            n,
+            filter_already_liked_items=filter_already_liked_items,
+            filter_items=filter_items,
+            items=items,
+            domain=domain,
+            explore=explore,
+            diversity=diversity,
+            debias=debias,
+        )
+
+    def explain(self, item: str) -> Explanation:
+        """What each of the user's events adds to the item's score; see `Recommender.explain`."""
+        return self._recommender().explain(item)
+
+    def similar_items(self, item: str, n: int = 10) -> list[Similar]:
+        """Items like this one, most alike first; see `Recommender.similar_items`."""
+        return self._recommender().similar_items(item, n)
+
+    def feedback(
+        self, shown: Sequence[Recommendation], outcomes: Mapping[str, Kind | Event] | None = None
+    ) -> list[Tracked]:
+        """Take in what became of recommendations: interests, the blend of sources and exploring follow.
+
+        An impression is stored for each, then the outcomes. Don't `track` these outcomes as well.
+
+        Args:
+            shown: what the user saw, as `recommend` gave it.
+            outcomes: item -> what the user did with it, a kind or a whole `Event`; items of `shown` only.
+
+        Returns:
+            What became of each impression, then of each outcome.
+
+        Raises:
+            InputError: an outcome of an item that was not shown, or of an impression's kind.
+        """
+        from palate_client.blending import Blend, Outcome
+
+        did = {item: Event(did, item) if isinstance(did, str) else did for item, did in (outcomes or {}).items()}
+        there = {each.item for each in shown}
+        for item, event in did.items():
+            if item not in there or event.item != item or event.kind == "impression":
+                raise InputError(
+                    f"`outcomes` must be what the user did with items of `shown`, got {event.kind} {item!r:.80}"
+                )
+        seen = [
+            Event("impression", each.item, props={"position": each.position, "source": each.source}) for each in shown
+        ]
+        tracked = self._add([*seen, *did.values()])
+        counted = [
+            Outcome(each.source, each.position, liked=each.item in did and self._counts(did[each.item]))
+            for each, stored in zip(shown, tracked[: len(shown)], strict=True)
+            if stored
+        ]
+        if counted:
+            with suppress(PalateError, OSError):  # the machine's failures never raise, and the events are kept
+                Blend(self.store).add(counted)
+        return tracked
+
+    def like_to_start(self, items: Iterable[str]) -> list[Tracked]:
+        """What a new user picks of what they are asked about: a `like` of each."""
+        return self._add([Event("like", item) for item in items])
+
+    def more_of(self, item: str) -> Tracked:
+        """The user wants more like this: a `like`."""
+        return self._add([Event("like", item)])[0]
+
+    def less_of(self, item: str) -> Tracked:
+        """The user wants less like this: a `dismiss`. It doesn't come back, and what is like it moves down."""
+        return self._add([Event("dismiss", item)])[0]
+
+    def hide(self, item: str) -> Tracked:
+        """The user doesn't want to see this item: a `hide`. It says nothing of others."""
+        return self._add([Event("hide", item)])[0]
+
+    def reset_taste(self) -> None:
+        """From now on older events don't count, nor what became of recommendations. All stays in the store.
+
+        What the user hid or turned down stays away.
+
+        Raises:
+            PalateError: it could not be written; nothing has changed.
+        """
+        self.store.reset()
+
+    def _counts(self, event: Event) -> bool:
+        """Whether an event is a positive."""
+        import numpy as np
+
+        value = np.array([np.nan if event.value is None else event.value])
+        weight = self.weighting.of_kinds([event.kind]) * self.weighting.of_values(value, np.zeros(1, int), [event.kind])
+        return bool(weight[0] > 0)
+
+    def _recommender(self) -> Recommender:
+        """What ranks."""
+        if self._ranker is None:
+            raise InputError("a device must have a model to recommend by, got none: call `use_model` first")
+        return self._ranker
+
+    def _add(self, events: list[Event]) -> list[Tracked]:
+        """Store events; the machine's failures are told, not raised."""
+        raise NotImplementedError

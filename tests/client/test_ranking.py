@@ -1,0 +1,75 @@
+"""Ranking: the top is that of a whole product, whatever is left out on the way."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from palate_client import ranking
+from palate_client.diversity import diverse
+from palate_client.ranking import Ranking
+
+PARTS = {"popularity": slice(0, 1), "collaborative": slice(1, 6), "content": slice(6, 8)}
+
+
+def table(n: int, rng: np.random.Generator, *, decay: float) -> npt.NDArray[np.float32]:
+    """Items of falling length, in random order."""
+    return (rng.normal(size=(n, 8)) * rng.permutation(np.arange(1, n + 1) ** -decay)[:, None]).astype(np.float32)
+
+
+@given(
+    n=st.integers(1, 5000),
+    k=st.integers(1, 30),
+    decay=st.sampled_from([0.0, 0.5, 1.5]),
+    hidden=st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_top_is_that_of_the_whole_product(n: int, k: int, decay: float, hidden: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    items, vector = table(n, rng, decay=decay), rng.normal(size=8)
+    without = np.flatnonzero(rng.random(n) < hidden)
+    found = Ranking(items, PARTS).top(vector, n=k, without=without)
+    scores = items.astype(np.float64) @ vector
+    allowed = np.setdiff1d(np.arange(n), without)
+    assert len(found) == min(k, len(allowed))
+    assert not np.isin(found, without).any()
+    best = np.sort(scores[allowed])[::-1][: len(found)]
+    np.testing.assert_allclose(scores[found], best, rtol=1e-5, atol=1e-6)
+
+
+def test_equal_items_come_by_row_and_zero_vectors_are_found() -> None:
+    items = np.ones((3000, 8), np.float32)
+    assert Ranking(items, PARTS).top(np.ones(8), n=4).tolist() == [0, 1, 2, 3]
+    assert Ranking(items * 0, PARTS).top(np.ones(8), n=2).tolist() == [0, 1]
+    assert Ranking(items, PARTS).top(-np.ones(8), n=2, without=np.array([0])).tolist() == [1, 2]
+
+
+def test_what_can_not_reach_the_top_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    items = table(200_000, rng, decay=1.0)
+    search = Ranking(items, PARTS)
+    looked: list[int] = []
+    monkeypatch.setattr(ranking.np, "flatnonzero", lambda mask: (looked.append(len(mask)), np.where(mask)[0])[1])
+    search.top(rng.normal(size=8), n=10)
+    assert sum(looked) < 20_000
+
+
+def test_scores_and_vectors_are_those_of_the_table() -> None:
+    rng = np.random.default_rng(0)
+    items, vector = table(2000, rng, decay=1.0), rng.normal(size=8)
+    search, rows = Ranking(items, PARTS), np.array([7, 1999, 0])
+    assert np.array_equal(search.vectors(rows), items[rows])
+    np.testing.assert_allclose(search.scores(vector, rows), items[rows].astype(float) @ vector, rtol=1e-12)
+
+
+def test_diversity_prefers_what_is_unlike() -> None:
+    scores, vectors = np.array([1.0, 0.9, 0.8, 0.0]), np.array([[1.0, 0], [1, 0.01], [0, 1], [0, 0]])
+    assert diverse(scores, vectors, n=3, diversity=0.0).tolist() == [0, 1, 2]
+    assert diverse(scores, vectors, n=3, diversity=0.4).tolist() == [0, 2, 1]
+    assert diverse(scores, vectors, n=9, diversity=1.0).tolist()[:3] == [0, 2, 3]
+    assert diverse(np.zeros(2), np.zeros((2, 2)), n=2, diversity=0.3).tolist() == [0, 1]
+    assert diverse(np.zeros(0), np.zeros((0, 2)), n=2, diversity=0.3).tolist() == []

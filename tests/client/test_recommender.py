@@ -1,0 +1,241 @@
+"""Recommender: scores are the algorithm's, nothing unwanted comes back, explanations add up, nothing leaves."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from palate import Device, Event
+from palate_client.recommender import Recommender
+from palate_common.algorithms import algorithm_names
+from palate_common.errors import InputError
+from palate_common.interactions import Interactions
+from palate_common.model import GlobalModel
+
+Open = Callable[..., Device]
+Trained = Callable[..., GlobalModel]
+ITEMS = tuple(f"i{n:02d}" for n in range(60))
+PLAIN = {"explore": 0.0, "diversity": 0.0}
+CASES: dict[str, dict[str, Any]] = {name: {"algorithm": name} for name in algorithm_names()} | {
+    "content": {"features": True},
+    "a small head": {"settings": {"head_items": 12}},
+}
+
+
+def ready(device: Device, model: GlobalModel, **more: Any) -> Device:
+    """The device with a model and a generator that tests can rely on."""
+    device.use_model(model, ITEMS, rng=np.random.default_rng(0), **more)
+    return device
+
+
+def lived(device: Device, history: Interactions) -> None:
+    """The device with the events of a simulated user, whose weights are those of the plain preset."""
+    device.track_many([Event("like", ITEMS[row]) for row in history.indices.tolist()])
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("user", [0, 1, 2, 7])
+def test_the_ranking_is_that_of_the_algorithms_scores(
+    device: Device, trained: Trained, tastes: Interactions, case: str, user: int
+) -> None:
+    model, history = trained(**CASES[case]), tastes.user(user)
+    lived(ready(device, model), history)
+    alone = Interactions(history.indptr, history.indices, np.ones(history.nnz, np.float32), history.n_items)
+    scores = np.array(model.scores(alone)[0])
+    shown = device.recommend(60, **PLAIN)
+    assert [each.position for each in shown] == list(range(60 - history.nnz))
+    np.testing.assert_allclose([each.score for each in shown], scores[[ITEMS.index(each.item) for each in shown]], 1e-5)
+    scores[history.indices] = -np.inf
+    np.testing.assert_allclose([each.score for each in shown], np.sort(scores)[::-1][: len(shown)], 1e-5)
+    again = device.recommend(60, **PLAIN, filter_already_liked_items=False)
+    assert {each.item for each in again} == set(ITEMS)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_contributions_and_the_rest_sum_to_the_score(
+    device: Device, trained: Trained, tastes: Interactions, case: str
+) -> None:
+    ready(device, trained(**CASES[case]))
+    lived(device, tastes.user(7))
+    device.less_of("i20")
+    ranked = {each.item: each.score for each in device.recommend(60, **PLAIN)}
+    for item in list(ranked)[:5]:
+        told = device.explain(item)
+        assert told.item == item
+        assert told.score == pytest.approx(ranked[item], rel=1e-6)
+        assert sum(each.score for each in told.contributions) + told.rest == pytest.approx(told.score, rel=1e-6)
+        added = [each.score for each in told.contributions]
+        assert added == sorted(added, reverse=True)
+    if case == "als":
+        assert told.rest == pytest.approx(0.0, abs=1e-6 * abs(told.score))
+        assert {each.kind for each in told.contributions} == {"like", "dismiss"}
+    assert told.text.startswith("because you liked i") or case == "popularity"
+
+
+def test_one_event_already_counts(device: Device, trained: Trained) -> None:
+    ready(device, trained())
+    nobody = [each.item for each in device.recommend(20, **PLAIN)]
+    assert [each.reason for each in device.recommend(3, **PLAIN)] == ["popular with others"] * 3
+    assert nobody[:3] == ["i00", "i01", "i02"]
+    device.track("like", "i11")
+    one = [each.item for each in device.recommend(20, **PLAIN)]
+    assert sum(int(item[1:]) % 2 for item in one) > sum(int(item[1:]) % 2 for item in nobody)
+    assert device.recommend(1, **PLAIN)[0].reason == "because you liked i11"
+
+
+def test_picks_to_start_with_count_as_likes(device: Device, trained: Trained) -> None:
+    ready(device, trained())
+    nobody = device.recommend(10, **PLAIN)
+    assert all(device.like_to_start(["i11", "i13", "i15"]))
+    odd = [sum(int(each.item[1:]) % 2 for each in shown) for shown in (nobody, device.recommend(10, **PLAIN))]
+    assert odd[1] > odd[0]
+
+
+@pytest.mark.parametrize("case", ["als", "dp-als"])
+def test_what_is_not_wanted_never_comes_back(device: Device, trained: Trained, case: str) -> None:
+    ready(device, trained(**CASES[case]))
+    device.like_to_start(["i11", "i13"])
+    gone = {device.recommend(1, **PLAIN)[0].item}
+    assert device.hide(*gone)
+    less = device.recommend(1, **PLAIN)[0].item
+    assert device.less_of(less)
+    gone |= {less, "i11", "i13", "i40"}
+    for explore in (0.0, 0.5, 1.0):
+        for _ in range(20):
+            shown = device.recommend(60, explore=explore, filter_items=["i40", "of another app"])
+            assert {each.item for each in shown} == set(ITEMS) - gone
+    device.reset_taste()
+    assert not {*gone} - {"i11", "i13", "i40"} & {each.item for each in device.recommend(60)}
+    device.more_of(less)
+    assert less in {each.item for each in device.recommend(60, filter_already_liked_items=False)}
+
+
+def test_less_of_moves_what_is_like_it_down_and_more_of_up(device: Device, trained: Trained) -> None:
+    ready(device, trained())
+    device.like_to_start(["i11", "i12", "i14", "i15"])
+
+    def odd() -> float:
+        return float(np.mean([each.position for each in device.recommend(50, **PLAIN) if int(each.item[1:]) % 2]))
+
+    before = odd()
+    device.less_of("i13")
+    assert (less := odd()) > before
+    device.more_of("i17")
+    assert odd() < less
+
+
+def test_a_reset_taste_starts_anew_and_keeps_the_events(open_device: Open, trained: Trained) -> None:
+    device, other = ready(open_device(), trained()), open_device()
+    other.use_model(trained(), ITEMS)
+    nobody = [each.item for each in device.recommend(5, **PLAIN)]
+    device.like_to_start(["i31", "i33", "i35"])
+    device.feedback(device.recommend(5), {})
+    assert [each.item for each in device.recommend(5, **PLAIN)] != nobody
+    assert [each.item for each in other.recommend(5, **PLAIN)] != nobody
+    stored = len(list(device.store.events()))
+    device.reset_taste()
+    assert [each.item for each in device.recommend(5, **PLAIN)] == nobody
+    assert [each.item for each in other.recommend(5, **PLAIN)] == nobody
+    assert len(list(device.store.events())) == stored
+    assert device.interests(ITEMS).interactions().nnz == 0
+    device.track("view", "i31")
+    assert open_device().interests(ITEMS).interactions().indices.tolist() == [31]
+
+
+def test_items_and_domains_restrict(device: Device, trained: Trained) -> None:
+    ready(device, trained(), domains=["books" if n < 50 else "films" for n in range(60)])
+    device.track("like", "i51")
+    assert [each.item for each in device.recommend(5, domain="films", explore=0.5)] != []
+    assert all(each.item >= "i50" for each in device.recommend(60, domain="films", explore=0.5))
+    assert len(device.recommend(60, domain="films")) == 9
+    assert {each.item for each in device.recommend(items=["i03", "i55", "unknown"])} == {"i03", "i55"}
+    assert [each.item for each in device.recommend(items=["i03", "i55"], domain="films")] == ["i55"]
+    assert device.recommend(items=[]) == []
+    with pytest.raises(InputError, match=r"\A`domain` must be one that items have, got 'songs'\Z"):
+        device.recommend(domain="songs")
+
+
+def test_exploring_finds_other_items_in_the_lower_half(device: Device, trained: Trained) -> None:
+    ready(device, trained())
+    device.like_to_start(["i11", "i13", "i15", "i17"])
+    best = {each.item for each in device.recommend(10, **PLAIN)}
+    seen: set[str] = set()
+    for _ in range(30):
+        shown = device.recommend(10, explore=0.3, diversity=0.0)
+        explored = [each for each in shown if each.source == "exploration"]
+        assert len(explored) == 3
+        assert all(each.position >= 5 and each.reason == "something new" for each in explored)
+        assert len({each.item for each in shown}) == 10
+        seen |= {each.item for each in shown}
+    assert len(seen) > len(best) + 5
+
+
+def test_diversity_and_debiasing_do_what_they_say(device: Device, trained: Trained) -> None:
+    ready(device, trained(features=True))
+    device.like_to_start(["i11", "i13"])
+
+    def likeness(diversity: float) -> float:
+        rows = [ITEMS.index(each.item) for each in device.recommend(10, explore=0.0, diversity=diversity)]
+        vectors = device._recommender()._scorer.likeness(np.array(rows))
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return float((vectors @ vectors.T).mean())
+
+    assert max(likeness(0.9), likeness(0.5)) < likeness(0.2) < likeness(0.0)
+    rare = [np.mean([int(e.item[1:]) for e in device.recommend(10, **PLAIN, debias=d)]) for d in (0.0, 1.0)]
+    assert rare[0] < rare[1]
+
+
+def test_similar_items_share_a_taste(device: Device, trained: Trained) -> None:
+    ready(device, trained())
+    found = device.similar_items("i03", 5)
+    assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)
+    assert sum(int(each.item[1:]) % 2 for each in found) >= 4
+    assert all(each.item != "i03" and each.score <= 1 + 1e-6 for each in device.similar_items("i03", 500))
+    assert len(device.similar_items("i03", 500)) == 59
+
+
+def test_the_taste_stays_in_the_process(device: Device, trained: Trained, tastes: Interactions) -> None:
+    ready(device, trained())
+    lived(device, tastes.user(7))
+    device.recommend()
+    ranker = device._recommender()
+    for leave in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match=r"\Aa recommender holds its user's taste, which stays in this process\Z"):
+            leave(ranker)
+    assert "0." not in repr(ranker._taste).partition("vector")[2]
+    device.erase()
+    assert device._ranker is None
+
+
+def test_mistakes_are_told_in_one_line(device: Device, trained: Trained) -> None:
+    with pytest.raises(InputError, match=r"\Aa device must have a model to recommend by, got none: [^\n]*\Z"):
+        device.recommend()
+    model = trained()
+    with pytest.raises(InputError, match=r"\A`items` must be the model's 60 items, got 2\Z"):
+        device.use_model(model, ["a", "b"])
+    with pytest.raises(InputError, match=r"\A`domains` must have one for each of 60 items, got 1\Z"):
+        device.use_model(model, ITEMS, domains=["books"])
+    ready(device, model)
+    for name, value in {"n": 0, "explore": 1.5, "diversity": -0.1, "debias": float("nan")}.items():
+        with pytest.raises(InputError, match=rf"\A`{name}` must be [^\n]*\Z"):
+            device.recommend(**{name: value})
+    for call in (device.explain, device.similar_items):
+        with pytest.raises(InputError, match=r"\A`item` must be one of the model's, got 'unknown'\Z"):
+            call("unknown")
+
+
+def test_another_catalogue_than_the_models_is_refused(device: Device, trained: Trained) -> None:
+    model = trained()
+    from palate_common.model import catalogue_hash
+
+    header = model.header.model_copy(update={"catalogue": catalogue_hash(ITEMS)})
+    named = GlobalModel(header, model.state)
+    assert isinstance(Recommender(named, ITEMS, device.interests(ITEMS)), Recommender)
+    turned = ITEMS[::-1]
+    with pytest.raises(InputError, match=r"\A`items` must be the model's, in its order, got others\Z"):
+        Recommender(named, turned, device.interests(turned))

@@ -1,0 +1,62 @@
+"""Factors: their products are the algorithm's scores, and the events' vectors sum to the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from palate_common.algorithms import algorithm_names
+from palate_common.algorithms.factors import factors_of
+from palate_common.interactions import Interactions
+from palate_common.model import GlobalModel
+
+Trained = Callable[..., GlobalModel]
+CASES: dict[str, dict[str, Any]] = {
+    "taste": {},
+    "taste and content": {"features": True},
+    "a small head": {"settings": {"head_items": 12}},
+    "a small head and content": {"settings": {"head_items": 12}, "features": True},
+    "content only": {"settings": {"rounds": 1}, "features": True},
+    "popularity only": {"settings": {"rounds": 1}},
+    "popularity": {"algorithm": "popularity"},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_products_are_the_scores(trained: Trained, tastes: Interactions, case: str) -> None:
+    model = trained(**CASES[case])
+    factors = factors_of(model.algorithm, model.state)
+    assert factors is not None
+    scores = model.scores(tastes)
+    np.testing.assert_allclose(factors.users(tastes) @ factors.items().T, scores, rtol=1e-5, atol=1e-6 * scores.max())
+    ends = [(part.start, part.stop) for part in factors.parts.values()]
+    assert [0, *(end for _, end in ends)] == [*(start for start, _ in ends), factors.items().shape[1]]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_events_sum_to_the_user(trained: Trained, tastes: Interactions, case: str) -> None:
+    model = trained(**CASES[case])
+    factors = factors_of(model.algorithm, model.state)
+    assert factors is not None
+    popularity = factors.parts["popularity"]
+    for user in range(6):
+        history = tastes.user(user)
+        events, whole = factors.events(history), factors.users(history)[0]
+        assert events.shape == (history.nnz, len(whole))
+        rest = whole - events.sum(axis=0)
+        counts = "basis" in model.state or "content" in model.state
+        shows = model.state.get("head", np.arange(tastes.n_items))
+        known = counts and bool(np.isin(history.indices, shows).any())
+        np.testing.assert_allclose(rest[popularity], 0.0 if known else 1.0, atol=1e-12)
+        np.testing.assert_allclose(np.delete(rest, popularity), 0.0, atol=1e-12)
+
+
+def test_others_have_none(trained: Trained) -> None:
+    found = {}
+    for name in algorithm_names():
+        model = trained(algorithm=name)
+        found[name] = factors_of(model.algorithm, model.state) is not None
+    assert {name for name, has in found.items() if has} == {"als", "popularity"}
