@@ -17,6 +17,7 @@ from palate_common.accounting import mu_of
 from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.als import FEATURES
 from palate_common.algorithms.popularity import Popularity, PopularitySettings
+from palate_common.catalogue import Catalogue
 from palate_common.device_ledger import DeviceLedger
 from palate_common.interactions import Interactions
 from palate_common.ledger import Ledger
@@ -102,6 +103,12 @@ class Run:
     def coordinator(self, **changes: Any) -> Coordinator:
         parts: Mapping[str, Any] = {"ledger": self.ledger, "registry": self.registry, "key": self.key}
         return Coordinator(**{"terms": self.terms, "lock": self.lock, **parts, **changes})
+
+    def publish(self, coordinator: Coordinator) -> Path:
+        """Publish the run's model as it is now; where it lies."""
+        place: dict[str, Any] = {"population": self.terms.population, "checkpoint": self.ledger.checkpoint()}
+        self.registry.publish(coordinator.model, Catalogue(self.items), {"run": self.terms.run}, self.key, **place)
+        return self.registry.folder / "model"
 
     def kinds(self) -> list[str]:
         """What the ledger holds of the run."""

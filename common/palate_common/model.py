@@ -7,6 +7,7 @@ one hash.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -75,17 +76,33 @@ class GlobalModel:
         """Read a model file.
 
         Raises:
-            IntegrityError: not a model file, or of another format.
+            IntegrityError: as `read_model`.
         """
-        try:
-            state = safetensors.numpy.load(data)
-            header = ModelHeader.model_validate(read_metadata(data))
-        except (safetensors.SafetensorError, ValidationError, KeyError, ValueError, TypeError, RecursionError):
-            raise IntegrityError(f"a model must be a Palate safetensors file, got {len(data)} other bytes") from None
-        model = cls(header, state)
+        model = cls(*read_model(data))
         # Kept as received: what is hashed and passed on are these bytes, not this version's spelling of them.
         vars(model)["data"] = bytes(data)
         return model
+
+
+def read_model(data: bytes) -> tuple[ModelHeader, State]:
+    """Header and arrays of a model file. What comes from a server is judged before anything is computed with it.
+
+    Raises:
+        IntegrityError: not a model file, of another format, a shape that its bytes don't bear out, or a number that is
+            none.
+    """
+    try:
+        state = safetensors.numpy.load(data)
+        header = ModelHeader.model_validate(read_metadata(data))
+    except (safetensors.SafetensorError, ValidationError, KeyError, ValueError, TypeError, RecursionError):
+        raise IntegrityError(f"a model must be a Palate safetensors file, got {len(data)} other bytes") from None
+    for name, array in state.items():
+        # An empty array may claim any width: what is computed with it must not be larger than what was sent.
+        if math.prod(max(n, 1) for n in array.shape) > max(len(data), 1):
+            raise IntegrityError(f"the array {name!r} must fit its file, got the shape {array.shape}")
+        if array.dtype.kind not in "fiub" or not np.isfinite(array).all():
+            raise IntegrityError(f"the array {name!r} must hold finite numbers, got others")
+    return header, state
 
 
 def read_metadata(data: bytes) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 releases/round-R-attempt-A.safetensors   a noised sum with its plan, persisted before it is sealed
 releases/round-R-attempt-A.opened        only with `off`, where no ledger counts attempts
 inputs.safetensors                       public arrays the run starts from, such as item features
-model/                                   the latest model: model.safetensors, items, manifest.json, signature
+model/                                   the latest model, as `palate_common.published` writes it
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,18 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from palate_common import published
 from palate_common.algorithms import State
-from palate_common.canonical import canonical_json, digest, read_canonical
-from palate_common.errors import InputError, IntegrityError
+from palate_common.canonical import canonical_json, digest
+from palate_common.catalogue import Catalogue
+from palate_common.errors import IntegrityError
 from palate_common.files import make_folder, write_durably
-from palate_common.model import METADATA_KEY, GlobalModel, catalogue_hash, read_metadata
+from palate_common.merkle import Checkpoint
+from palate_common.model import METADATA_KEY, GlobalModel, read_metadata
 from palate_common.plan import RoundPlan
-from palate_common.signing import SigningKey, verify
+from palate_common.signing import SigningKey
 from palate_server.noise import NoisyAggregate
 
-MANIFEST_TAG = "palate/model/1"
 INPUTS = "inputs.safetensors"
 
 
@@ -120,58 +122,25 @@ class Registry:
         return None
 
     def publish(
-        self, model: GlobalModel, items: Sequence[str], facts: Mapping[str, Any], key: SigningKey
-    ) -> Mapping[str, Any]:
-        """Write the model, its catalogue and a signed manifest; returns the manifest.
-
-        Args:
-            model: the model to publish.
-            items: item ids in row order.
-            facts: what else the manifest says: run, population, privacy.
-            key: the release key.
+        self,
+        model: GlobalModel,
+        catalogue: Catalogue,
+        facts: Mapping[str, Any],
+        key: SigningKey,
+        *,
+        population: str,
+        checkpoint: Checkpoint,
+    ) -> None:
+        """Write the model, its catalogue and a signed manifest; the arguments are those of `published.pack`.
 
         Raises:
-            InputError: an item id that can't be a line of a file.
-            IntegrityError: another catalogue than the model's.
+            IntegrityError: another catalogue than the model's; nothing was written.
         """
-        if any("\n" in item for item in items):
-            raise InputError("an item id must be on one line, got one with a line break")
-        if catalogue_hash(items) != model.header.catalogue:
-            raise IntegrityError("`items` must be the catalogue the model was trained on, got another")
-        folder = self.folder / "model"
-        make_folder(folder)
-        manifest = {**facts, "model_hash": model.hash, "catalogue": model.header.catalogue, "items": len(items)}
-        manifest |= {"algorithm": model.header.algorithm, "releases": model.header.releases, "public_key": key.public}
-        payload = canonical_json(manifest)
-        write_durably(folder / "items", "".join(f"{item}\n" for item in items).encode())
-        write_durably(folder / "model.safetensors", model.data)
-        write_durably(folder / "manifest.json", payload)
-        write_durably(folder / "signature", key.sign(MANIFEST_TAG, payload).encode())
-        return manifest
+        files = published.pack(model, catalogue, facts, key, population=population, checkpoint=checkpoint)
+        published.write(self.folder / "model", files)
 
     def _opened(self, round_: int) -> int:
         return len(list((self.folder / "releases").glob(f"round-{round_}-attempt-*.opened")))
 
     def _release(self, round_: int, attempt: int) -> Path:
         return self.folder / "releases" / f"round-{round_}-attempt-{attempt}.safetensors"
-
-
-def load_model(folder: Path, *, public_key: str) -> tuple[GlobalModel, tuple[str, ...]]:
-    """Read a published model and its item ids, and verify them against the pinned release key.
-
-    Raises:
-        IntegrityError: any of the four files is missing, changed, or not signed by that key.
-    """
-    try:
-        payload = (folder / "manifest.json").read_bytes()
-        signature = (folder / "signature").read_text()
-        data = (folder / "model.safetensors").read_bytes()
-        *items, rest = (folder / "items").read_bytes().decode().split("\n")
-    except (OSError, UnicodeDecodeError):
-        raise IntegrityError(f"a model folder must hold model, items, manifest and signature: {folder}") from None
-    verify(public_key, MANIFEST_TAG, payload, signature)
-    found = {"model_hash": digest(data), "catalogue": catalogue_hash(items)}
-    manifest = read_canonical(payload)
-    if rest or not isinstance(manifest, dict) or any(manifest.get(name) != value for name, value in found.items()):
-        raise IntegrityError("model and items must be the ones the manifest names, and are not")
-    return GlobalModel.from_bytes(data), tuple(items)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from palate_common.accounting import GaussianEvent, epsilon_pld
+from palate_common.catalogue import Catalogue
 from palate_common.extract import verify_extract
 from palate_common.ledger import Ledger
 from palate_common.plan import DpMode, Noise
@@ -96,12 +97,18 @@ def _publish(
     terms, model = trained.terms, trained.outcome.model
     facts: dict[str, Any] = {
         "run": terms.run,
-        "population": terms.population,
         "dp": terms.dp.value,
         "noise": terms.noise.value,
     }
     facts |= {"for_release": trained.private and terms.noise is Noise.SECURE}
-    Registry(folder.path).publish(model, prepared.split.items, facts, key)
+    Registry(folder.path).publish(
+        model,
+        Catalogue(prepared.split.items),
+        facts,
+        key,
+        population=terms.population,
+        checkpoint=ledger.checkpoint(),
+    )
     if not any(entry.kind == "close" for entry in ledger.entries(terms.run)):
         closing = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palate_common import published
 from palate_common.errors import IntegrityError
 from palate_common.model import GlobalModel
 from palate_common.signing import SigningKey
-from palate_server.registry import load_model
 from palate_sim.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -52,15 +52,15 @@ class Result:
         epsilon: float | None = self.summary["epsilon"]
         return epsilon
 
-    @cached_property
+    @property
     def model(self) -> GlobalModel:
         """The published model, its signature verified."""
-        return load_model(self.folder / "model", public_key=self._public_key)[0]
+        return self._published.model
 
-    @cached_property
+    @property
     def items(self) -> tuple[str, ...]:
         """Item ids in the model's row order."""
-        return load_model(self.folder / "model", public_key=self._public_key)[1]
+        return self._published.items
 
     @cached_property
     def plots(self) -> Plots:
@@ -74,9 +74,10 @@ class Result:
         """The HTML report."""
         return self.folder / "report.html"
 
-    @property
-    def _public_key(self) -> str:
-        return SigningKey.load(RunFolder(self.folder).key_file).public
+    @cached_property
+    def _published(self) -> published.Published:
+        key = SigningKey.load(RunFolder(self.folder).key_file).public
+        return published.read(self.folder / "model", public_key=key)
 
     def __repr__(self) -> str:
         """The headline in one line."""

@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 
+from palate_common import published
 from palate_common.accounting import mu_of
 from palate_common.canonical import digest
 from palate_common.device_ledger import DeviceLedger
 from palate_common.ledger import Ledger
 from palate_common.signing import SigningKey
-from palate_server.registry import Registry, load_model
+from palate_server.registry import Registry
 from palate_server.replay import Replay
 from palate_server.terms import RunTerms
 
@@ -101,7 +102,8 @@ class Killable:
     def check_finished(self) -> None:
         """The final model is signed, loads, and is what the sealed releases make."""
         public_key = SigningKey.load(self.folder / "key").public
-        model, items = load_model(self.folder / "model", public_key=public_key)
+        found = published.read(self.folder / "model", public_key=public_key)
+        model, items = found.model, found.items
         seals = self.entries("seal")
         terms = RunTerms.model_validate(self.entries("open")[0].facts)
         again = Replay(terms)

@@ -25,8 +25,10 @@ import numpy as np
 
 from palate_client import contribution
 from palate_client.contribution import Contributor, Floors
+from palate_common import published
 from palate_common.accounting import mu_of
 from palate_common.algorithms import PublicFacts
+from palate_common.catalogue import Catalogue
 from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
@@ -34,7 +36,7 @@ from palate_common.ledger import Ledger
 from palate_common.log import Log
 from palate_common.model import catalogue_hash
 from palate_common.signing import SigningKey
-from palate_server import coordinator, registry
+from palate_server import coordinator
 from palate_server.coordinator import Coordinator
 from palate_server.lock import RunLock
 from palate_server.registry import Registry
@@ -86,10 +88,10 @@ POINTS = {
     "after the seal": Point(Ledger, "seal", True),
     "after the next model": Point(Replay, "apply", True),
     "before the model is published": Point(Registry, "publish", False),
-    "after the items": Point(registry, "write_durably", True, _file("items")),
-    "after the model's file": Point(registry, "write_durably", True, _file("model.safetensors")),
-    "after the manifest": Point(registry, "write_durably", True, _file("manifest.json")),
-    "after the signature": Point(registry, "write_durably", True, _file("signature")),
+    "after the items": Point(published, "write_durably", True, _file("items")),
+    "after the model's file": Point(published, "write_durably", True, _file("model.safetensors")),
+    "after the manifest": Point(published, "write_durably", True, _file("manifest.json")),
+    "after the signature": Point(published, "write_durably", True, _file("signature")),
     "before the run is closed": Point(Ledger, "close_run", False),
     "after the run is closed": Point(Ledger, "close_run", True),
     "after the extract": Point(RunFolder, "write", True, lambda _, name, *__: name == "ledger.json"),
@@ -152,7 +154,8 @@ def whole_run(folder: Path, *, algorithm: str, settings: dict[str, Any], dp: str
             for shard in shards
         ]
         run_rounds(server, nodes)
-        Registry(folder).publish(server.model, items, {"run": terms.run}, key)
+        place = {"population": terms.population, "checkpoint": ledger.checkpoint()}
+        Registry(folder).publish(server.model, Catalogue(tuple(items)), {"run": terms.run}, key, **place)
         if not any(entry.kind == "close" for entry in ledger.entries(terms.run)):
             ledger.close_run(terms.run, {"model_hash": server.model.hash})
 

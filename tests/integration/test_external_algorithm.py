@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from palate_common import published
 from palate_common.algorithms import algorithm_names, make_algorithm, registry
 from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import InputError
 from palate_common.ledger import verify_extract
 from palate_common.signing import SigningKey
-from palate_server.registry import load_model
 from palate_sim.card import verify_card
 from palate_sim.round import run_rounds
 
@@ -79,8 +79,8 @@ def test_it_trains_under_dp_one_user_at_a_time_or_together(make_run: MakeRun, tm
         assert 0 < coordinator.spent <= run.terms.facts.mu**2
         assert [spec.name for spec in release.plan.layout] == ["counts", "products"]
         models.add(coordinator.model.data)
-        run.registry.publish(coordinator.model, run.items, {}, run.key)
-        model, _ = load_model(run.folder / "model", public_key=run.key.public)
+        run.publish(coordinator)
+        model = published.read(run.folder / "model", public_key=run.key.public).model
         assert np.isfinite(model.scores(run.histories)).all()
         assert run.coordinator().model.hash == model.hash
     assert len(models) == 1
@@ -130,7 +130,8 @@ def test_the_command_line_runs_it_and_gives_it_a_card(installed: Path, log: Path
     assert release["dimension"] >= 30 * (1 + 4)
     extract = verify_extract((out / "ledger.json").read_bytes(), public_key)
     assert extract.entries[1].body["facts"]["algorithm"] == NAME
-    model, items = load_model(out / "model", public_key=public_key)
+    found = published.read(out / "model", public_key=public_key)
+    model, items = found.model, found.items
     assert (model.header.algorithm, len(items)) == (NAME, 30)
     assert model.hash == card["model_hash"]
 

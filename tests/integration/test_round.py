@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from palate_client.contribution import Contributor
+from palate_common import published
 from palate_common.device_ledger import DeviceLedger
 from palate_common.interactions import Interactions
 from palate_common.model import GlobalModel
 from palate_common.plan import SignedPlan
 from palate_common.wire import Contribution, decode
 from palate_server.coordinator import Release
-from palate_server.registry import load_model
 from palate_sim.round import run_round, run_rounds
 
 MakeRun = Callable[..., Any]
@@ -154,8 +154,9 @@ def test_each_release_is_told_once_and_the_model_is_published(make_run: MakeRun)
     assert coordinator.finished
     run_rounds(coordinator, run.nodes(), told.append)
     assert len(told) == 4
-    run.registry.publish(coordinator.model, run.items, {}, run.key)
-    model, items = load_model(run.folder / "model", public_key=run.key.public)
+    run.publish(coordinator)
+    found = published.read(run.folder / "model", public_key=run.key.public)
+    model, items = found.model, found.items
     assert (model.hash, items) == (told[-1].model.hash, run.items)
     assert model.scores(run.histories).shape == (40, 30)
 

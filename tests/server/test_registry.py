@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -6,10 +5,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from palate_common import published
 from palate_common.accounting import charged_mu2
 from palate_common.algorithms import PublicFacts
-from palate_common.canonical import canonical_json, digest, read_canonical
-from palate_common.errors import InputError, IntegrityError
+from palate_common.canonical import digest
+from palate_common.catalogue import Catalogue
+from palate_common.errors import IntegrityError
+from palate_common.merkle import Checkpoint
 from palate_common.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
 from palate_common.plan import RoundPlan
 from palate_common.signing import SigningKey
@@ -17,9 +19,10 @@ from palate_common.update import DUMMIES, BlockSpec
 from palate_server import registry as registry_module
 from palate_server.aggregation import Aggregate, Participation
 from palate_server.noise import NoisyAggregate, noised
-from palate_server.registry import MANIFEST_TAG, Registry, load_model
+from palate_server.registry import Registry
 
 KEY = SigningKey.generate()
+AT = Checkpoint(3, "ab" * 32)
 ITEMS = ("one", "zwei, 2", "trois\r", " vier\u2028", "")
 FACTS = PublicFacts(n_users=9, n_items=len(ITEMS), mu=1.0)
 
@@ -140,90 +143,17 @@ def test_off_counts_its_attempts_in_the_folder(registry: Registry) -> None:
 
 def test_a_published_model_is_loaded_and_verified(registry: Registry, tmp_path: Path) -> None:
     model = make_model()
-    manifest = registry.publish(model, ITEMS, {"run": "run-1", "model_hash": "overridden"}, KEY)
-    read, items = load_model(tmp_path / "model", public_key=KEY.public)
-    assert items == ITEMS
-    assert (read.hash, read.header) == (model.hash, model.header)
-    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
-        "items", "manifest.json", "model.safetensors", "signature",
-    ]  # fmt: skip
-    assert read_canonical((tmp_path / "model" / "manifest.json").read_bytes()) == manifest
-    assert (manifest["run"], manifest["model_hash"], manifest["items"]) == ("run-1", model.hash, 5)
+    for counts in (2.0, 1.0):
+        facts = {"run": "run-1", "model_hash": "overridden"}
+        registry.publish(make_model(counts), Catalogue(ITEMS), facts, KEY, population="readers", checkpoint=AT)
+    read = published.read(tmp_path / "model", public_key=KEY.public)
+    assert read.items == ITEMS
+    assert (read.model.hash, read.model.header) == (model.hash, model.header)
+    assert (read.manifest.model_hash, read.manifest.items, read.version) == (model.hash, 5, AT.size)
+    assert read.manifest.model_extra == {"run": "run-1"}
 
 
-def test_a_later_model_takes_the_place_of_an_earlier_one(registry: Registry, tmp_path: Path) -> None:
-    for counts in (1.0, 2.0):
-        registry.publish(make_model(counts), ITEMS, {}, KEY)
-    assert load_model(tmp_path / "model", public_key=KEY.public)[0].hash == make_model(2.0).hash
-
-
-@pytest.mark.parametrize("name", ["items", "manifest.json", "model.safetensors", "signature"])
-def test_a_model_with_any_file_missing_or_changed_is_refused(registry: Registry, tmp_path: Path, name: str) -> None:
-    registry.publish(make_model(), ITEMS, {}, KEY)
-    path = tmp_path / "model" / name
-    data = path.read_bytes()
-    for place in range(0, len(data), 3):
-        changed = bytearray(data)
-        changed[place] ^= 1
-        path.write_bytes(bytes(changed))
-        with pytest.raises(IntegrityError):
-            load_model(tmp_path / "model", public_key=KEY.public)
-    for other in (b"", data + b"x", data[:-1]):
-        path.write_bytes(other)
-        with pytest.raises(IntegrityError):
-            load_model(tmp_path / "model", public_key=KEY.public)
-    path.unlink()
-    with pytest.raises(IntegrityError, match="must hold model, items, manifest and signature"):
-        load_model(tmp_path / "model", public_key=KEY.public)
-
-
-def test_a_model_signed_by_another_key_is_refused(registry: Registry, tmp_path: Path) -> None:
-    registry.publish(make_model(), ITEMS, {}, SigningKey.generate())
-    with pytest.raises(IntegrityError, match="signature"):
-        load_model(tmp_path / "model", public_key=KEY.public)
-
-
-def test_another_model_under_a_signed_manifest_is_refused(registry: Registry, tmp_path: Path) -> None:
-    """Its hash must be the manifest's own `model_hash`, not just occur somewhere in it."""
-    other = make_model(2.0)
-    registry.publish(make_model(), ITEMS, {"history": {"model_hash": other.hash}}, KEY)
-    (tmp_path / "model" / "model.safetensors").write_bytes(other.data)
-    with pytest.raises(IntegrityError, match="must be the ones the manifest names"):
-        load_model(tmp_path / "model", public_key=KEY.public)
-
-
-def test_a_model_spelled_differently_is_another_file(registry: Registry, tmp_path: Path) -> None:
-    registry.publish(make_model(), ITEMS, {}, KEY)
-    model = make_model()
-    text = canonical_json(model.header.model_dump(mode="json")).decode().replace(",", ", ")
-    (tmp_path / "model" / "model.safetensors").write_bytes(safetensors.numpy.save(model.state, {METADATA_KEY: text}))
-    with pytest.raises(IntegrityError, match="must be the ones the manifest names"):
-        load_model(tmp_path / "model", public_key=KEY.public)
-
-
-@pytest.mark.parametrize("payload", [b"[]", b"{}", b'{"model_hash":1}', b"not json"])
-def test_a_signed_manifest_that_is_none_is_refused(registry: Registry, tmp_path: Path, payload: bytes) -> None:
-    registry.publish(make_model(), ITEMS, {}, KEY)
-    (tmp_path / "model" / "manifest.json").write_bytes(payload)
-    (tmp_path / "model" / "signature").write_text(KEY.sign(MANIFEST_TAG, payload))
-    with pytest.raises(IntegrityError):
-        load_model(tmp_path / "model", public_key=KEY.public)
-
-
-@pytest.mark.parametrize(
-    ("items", "error"),
-    [(ITEMS[:-1], IntegrityError), (ITEMS[::-1], IntegrityError), (("a", "b\nc", "d", "e", "f"), InputError)],
-)
-def test_a_catalogue_that_is_not_the_models_or_no_lines_is_refused_before_anything_is_written(
-    registry: Registry, tmp_path: Path, items: tuple[str, ...], error: type[Exception]
-) -> None:
-    with pytest.raises(error):
-        registry.publish(make_model(), items, {}, KEY)
+def test_another_catalogue_is_refused_before_anything_is_written(registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(IntegrityError, match="must be the catalogue"):
+        registry.publish(make_model(), Catalogue(ITEMS[::-1]), {}, KEY, population="readers", checkpoint=AT)
     assert not (tmp_path / "model").exists()
-
-
-def test_a_catalogue_of_nothing_is_published_too(registry: Registry, tmp_path: Path) -> None:
-    write: Callable[..., Any] = registry.publish
-    one = ("only",)
-    write(make_model(items=one), one, {}, KEY)
-    assert load_model(tmp_path / "model", public_key=KEY.public)[1] == one

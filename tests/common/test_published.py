@@ -1,0 +1,279 @@
+"""A published model is read as it was signed, or not at all, and what it claims costs nothing."""
+
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from palate_common import published
+from palate_common.algorithms import PublicFacts
+from palate_common.canonical import canonical_json, digest, read_canonical
+from palate_common.catalogue import Catalogue
+from palate_common.compact import compact, expand
+from palate_common.errors import InputError, IntegrityError
+from palate_common.merkle import Checkpoint
+from palate_common.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
+from palate_common.signing import SigningKey
+
+KEY = SigningKey.generate()
+AT = Checkpoint(3, "ab" * 32)
+ITEMS = ("one", "zwei, 2", "trois\r", " vier\u2028", "")
+DOMAINS = ("books", "books", "films", "films", "books")
+FEATURES = np.arange(12, dtype=np.float32).reshape(6, 2)
+
+
+def make_model(counts: float = 1.0, items: tuple[str, ...] = ITEMS, **changes: Any) -> GlobalModel:
+    facts = PublicFacts(n_users=9, n_items=len(items), mu=1.0)
+    fields = {"algorithm": "popularity", "settings": {}, "facts": facts, "releases": 1}
+    header = ModelHeader.model_validate({**fields, "catalogue": catalogue_hash(items), **changes})
+    return GlobalModel(header, {"counts": np.full(len(items), counts, np.float32)})
+
+
+def make_files(model: GlobalModel | None = None, catalogue: Catalogue | None = None) -> dict[str, bytes]:
+    full = Catalogue(ITEMS, DOMAINS, ("six",), FEATURES) if catalogue is None else catalogue
+    return published.pack(model or make_model(), full, {"run": "run-1"}, KEY, population="readers", checkpoint=AT)
+
+
+def signed_again(files: dict[str, bytes], /, **changes: Any) -> dict[str, bytes]:
+    """The files under a manifest that names them as they are: a server that lies with its own key."""
+    facts = {
+        name: {"sha256": digest(data), "bytes": len(data)}
+        for name, data in files.items()
+        if name not in (published.MANIFEST, published.SIGNATURE)
+    }
+    model = {"model_hash": digest(files[published.MODEL])} if published.MODEL in files else {}
+    payload = canonical_json({**read_canonical(files[published.MANIFEST]), "files": facts, **model, **changes})
+    signature = KEY.sign(published.MANIFEST_TAG, payload).encode()
+    return {**files, published.MANIFEST: payload, published.SIGNATURE: signature}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    published.write(tmp_path / "model", make_files())
+    return tmp_path / "model"
+
+
+def read(folder: Path, **changes: Any) -> published.Published:
+    return published.read(folder, **{"public_key": KEY.public, **changes})
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_what_was_published_is_read(folder: Path, small: bool) -> None:
+    found = read(folder, small=small)
+    assert (found.items, found.domains, found.catalogue.new_items) == (ITEMS, DOMAINS, ("six",))
+    assert found.catalogue.features is not None
+    assert np.array_equal(found.catalogue.features, FEATURES)
+    assert found.model.header == make_model().header
+    assert np.array_equal(found.model.state["counts"], make_model().state["counts"])
+    assert (found.version, found.manifest.population, found.manifest.model_extra) == (3, "readers", {"run": "run-1"})
+    assert (published.COMPACT in found.files, published.MODEL in found.files) == (small, not small)
+
+
+def test_one_of_the_two_models_is_enough(folder: Path) -> None:
+    (folder / published.MODEL).unlink()
+    assert published.COMPACT in read(folder).files
+    (folder / published.COMPACT).unlink()
+    with pytest.raises(IntegrityError, match="must hold model, items, manifest and signature"):
+        read(folder)
+
+
+def test_a_later_model_takes_the_place_of_an_earlier_one(folder: Path) -> None:
+    published.write(folder, make_files(make_model(2.0), Catalogue(ITEMS)))
+    assert read(folder).model.hash == make_model(2.0).hash
+    assert read(folder).domains is None
+    assert not (folder / published.DOMAINS).exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["items", "domains", "new-items", "features.safetensors", "manifest.json", "model.safetensors", "signature"]
+)
+def test_a_model_with_any_file_missing_or_changed_is_refused(folder: Path, name: str) -> None:
+    path = folder / name
+    data = path.read_bytes()
+    for place in range(0, len(data), 3):
+        changed = bytearray(data)
+        changed[place] ^= 1
+        path.write_bytes(bytes(changed))
+        with pytest.raises(IntegrityError):
+            read(folder)
+    for other in (b"", data + b"x", data[:-1]):
+        path.write_bytes(other)
+        with pytest.raises(IntegrityError):
+            read(folder)
+    path.unlink()
+    if name != published.MODEL:
+        with pytest.raises(IntegrityError, match="must hold model, items, manifest and signature"):
+            read(folder)
+
+
+def test_every_changed_byte_of_a_compact_model_is_refused(folder: Path) -> None:
+    path = folder / published.COMPACT
+    data = path.read_bytes()
+    for place in range(0, len(data), 5):
+        changed = bytearray(data)
+        changed[place] ^= 1
+        path.write_bytes(bytes(changed))
+        with pytest.raises(IntegrityError):
+            read(folder, small=True)
+
+
+def test_another_key_is_refused_before_anything_else_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    real = published._read
+    monkeypatch.setattr(published, "_read", lambda path, **bounds: opened.append(path.name) or real(path, **bounds))
+    with pytest.raises(IntegrityError, match="signature"):
+        read(folder, public_key=SigningKey.generate().public)
+    assert opened == [published.MANIFEST, published.SIGNATURE]
+
+
+def test_another_model_or_catalogue_under_a_signed_manifest_is_refused(folder: Path) -> None:
+    for name, data in (
+        (published.MODEL, make_model(2.0).data),
+        (published.ITEMS, "".join(f"{item}\n" for item in ITEMS[::-1]).encode()),
+    ):
+        before = (folder / name).read_bytes()
+        (folder / name).write_bytes(data)
+        with pytest.raises(IntegrityError, match="must be the ones the manifest names"):
+            read(folder)
+        (folder / name).write_bytes(before)
+
+
+def test_a_catalogue_that_is_not_the_models_is_refused_even_if_it_is_signed() -> None:
+    files = make_files()
+    for changes in ({"items": b"a\nb\nc\nd\ne\n"}, {"items": b"a\na\nc\nd\ne\n"}, {"domains": b"books\n"}):
+        with pytest.raises(IntegrityError):
+            published.unpack(signed_again({**files, **changes}), public_key=KEY.public)
+    with pytest.raises(IntegrityError, match="must be the catalogue"):
+        make_files(catalogue=Catalogue(ITEMS[:-1]))
+
+
+@pytest.mark.parametrize("payload", [b"[]", b"{}", b'{"model_hash":1}', b"not json", b"[" * 60_000])
+def test_a_signed_manifest_that_is_none_is_refused(folder: Path, payload: bytes) -> None:
+    (folder / "manifest.json").write_bytes(payload)
+    (folder / "signature").write_text(KEY.sign(published.MANIFEST_TAG, payload))
+    with pytest.raises(IntegrityError):
+        read(folder)
+
+
+@pytest.mark.parametrize("name", [published.MODEL, published.ITEMS, published.MANIFEST])
+def test_ten_gigabytes_are_refused_before_they_are_read(folder: Path, name: str) -> None:
+    path = folder / name
+    os.truncate(path, 10**10)  # a hole: nothing is on the disk
+    with pytest.raises(IntegrityError, match="must be a file of"):
+        read(folder)
+
+
+def test_a_signed_claim_of_ten_gigabytes_is_refused_before_the_file_is_opened(folder: Path) -> None:
+    files = make_files()
+    facts = read_canonical(files[published.MANIFEST])["files"]
+    facts[published.MODEL]["bytes"] = 10**10
+    published.write(folder, signed_again(files, files=facts))
+    os.truncate(folder / published.MODEL, 10**10)
+    with pytest.raises(IntegrityError, match="got a claim of 10000000000"):
+        read(folder)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_refused(folder: Path) -> None:
+    (folder / "items").unlink()
+    os.mkfifo(folder / "items")
+    with pytest.raises(IntegrityError, match="items must be a file"):
+        read(folder)
+
+
+def lie(state: dict[str, Any], **changes: Any) -> dict[str, bytes]:
+    """A signed model with such a state."""
+    metadata = {METADATA_KEY: canonical_json(make_model(**changes).header.model_dump(mode="json")).decode()}
+    return signed_again({**make_files(), published.MODEL: safetensors.numpy.save(state, metadata)})
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"counts": np.array([1, 2, np.nan, 4, 5], np.float32)},
+        {"counts": np.array([1, 2, np.inf, 4, 5], np.float32)},
+        {"counts": np.ones(4, np.float32)},
+        {"counts": np.ones((5, 5, 5), np.float32)},
+        {"counts": np.ones(5, np.float32), "more": np.zeros((10**12, 0), np.float32)},
+        {"counts": np.ones(5, np.float32), "more": np.full(3, np.nan)},
+        {},
+    ],
+    ids=["nan", "infinite", "short", "deep", "empty but wide", "nan unused", "nothing"],
+)
+def test_a_signed_table_of_no_numbers_or_of_an_absurd_shape_is_refused(state: dict[str, Any]) -> None:
+    with pytest.raises(IntegrityError):
+        published.unpack(lie(state), public_key=KEY.public)
+
+
+def test_a_header_that_claims_a_table_of_ten_gigabytes_is_refused() -> None:
+    """Four bytes that say they are 10^10."""
+    header = canonical_json({"counts": {"dtype": "F32", "shape": [2_500_000_000], "data_offsets": [0, 10**10]}})
+    data = len(header).to_bytes(8, "little") + header + b"\0" * 4
+    with pytest.raises(IntegrityError, match="must be a Palate safetensors file"):
+        published.unpack(signed_again({**make_files(), published.MODEL: data}), public_key=KEY.public)
+    with pytest.raises(IntegrityError):
+        published.unpack(lie({"counts": np.ones(5)}, facts={"n_users": 9, "n_items": 10**12}), public_key=KEY.public)
+
+
+def test_a_compact_model_is_a_quarter_and_within_half_a_step() -> None:
+    rng = np.random.default_rng(0)
+    table = (rng.normal(size=(3000, 64)) * rng.uniform(0.01, 10, 64)).astype(np.float32)
+    table[:, 5] = 0
+    model = GlobalModel(make_model().header, {"counts": np.arange(5.0, dtype=np.float32), "table": table})
+    data = compact(model)
+    again = expand(data, most=10**6)
+    assert len(model.data) / len(data) >= 3.9
+    assert again.header == model.header
+    assert np.allclose(again.state["counts"], model.state["counts"], rtol=2**-11, atol=0)
+    assert again.state["table"].dtype == np.float32
+    steps = np.abs(table).max(axis=0) / 127
+    assert (np.abs(again.state["table"] - table) <= steps * 0.5001).all()
+    assert compact(model) == data
+
+
+def test_a_compact_model_is_unpacked_within_a_bound() -> None:
+    bomb = zlib.compress(b"\0" * 10**7, 9)
+    assert len(bomb) < 20_000
+    for data in (bomb, b"", b"x", compact(make_model())[:-1], compact(make_model()) + b"x"):
+        with pytest.raises(IntegrityError):
+            expand(data, most=10**6)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"t": np.ones((5, 2), np.float32), "t scale": np.ones((1, 2), np.float32)},
+        {"t": np.ones((5, 2), np.int8), "t scale": np.ones((1, 3), np.float32)},
+        {"t": np.ones((5, 2), np.int8), "t scale": np.ones((1, 2), np.int8)},
+        {"t": np.ones(5, np.int8), "t scale": np.ones(1, np.float32)},
+        {"t": np.ones((5, 2), np.int8), "t scale": np.full((1, 2), np.nan, np.float32)},
+        {"t": np.full((5, 2), 2, np.int8), "t scale": np.full((1, 2), 3e38, np.float32)},
+    ],
+)
+def test_scales_that_are_none_are_refused(state: dict[str, Any]) -> None:
+    metadata = {METADATA_KEY: canonical_json(make_model().header.model_dump(mode="json")).decode()}
+    data = zlib.compress(safetensors.numpy.save(state, metadata))
+    with pytest.raises(IntegrityError):
+        expand(data, most=10**6)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Catalogue(("a", "b\nc")),
+        lambda: Catalogue(("a", "a")),
+        lambda: Catalogue(("a",), ("x", "y")),
+        lambda: Catalogue(("a",), ("x\n",)),
+        lambda: Catalogue(("a",), new_items=("b",)),
+        lambda: Catalogue(("a",), new_items=("a",), features=np.zeros((2, 1), np.float32)),
+        lambda: Catalogue(("a",), features=np.zeros((2, 1), np.float32)),
+        lambda: Catalogue(("a",), features=np.zeros(1, np.float32)),
+    ],
+)
+def test_a_catalogue_that_does_not_fit_itself_is_refused(make: Callable[[], Catalogue]) -> None:
+    with pytest.raises(InputError):
+        make()
