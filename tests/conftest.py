@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_client.contribution import Contributor, Floors
+from palate_client.contribution import Contributor
+from palate_client.floors import Floors
 from palate_common.accounting import mu_of
 from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.als import FEATURES

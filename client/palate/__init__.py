@@ -18,9 +18,12 @@ What `simulate` needs is imported when it is called: `import palate` itself stay
 
 from palate.simulation import simulate
 from palate_client.events import Event, Tracked
+from palate_client.floors import Floors
+from palate_client.report import PrivacyReport
 from palate_client.retention import Limits
 from palate_client.sdk import Device
 from palate_client.sdk import open_device as open
+from palate_client.service import Service
 from palate_client.vault import new_key
 from palate_common.errors import (
     ClosedError,
@@ -29,6 +32,7 @@ from palate_common.errors import (
     IntegrityError,
     LockedError,
     PalateError,
+    RefusedError,
     WrongKeyError,
 )
 from palate_common.weighting import Weighting
@@ -38,11 +42,15 @@ __all__ = [
     "Device",
     "ErasedError",
     "Event",
+    "Floors",
     "InputError",
     "IntegrityError",
     "Limits",
     "LockedError",
     "PalateError",
+    "PrivacyReport",
+    "RefusedError",
+    "Service",
     "Tracked",
     "Weighting",
     "WrongKeyError",

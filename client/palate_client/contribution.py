@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from palate_client.floors import Floors, check_floors
 from palate_client.masked import MaskedDevice
 from palate_client.training import train
 from palate_common.canonical import digest
@@ -24,35 +26,13 @@ from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.interactions import Interactions
 from palate_common.model import GlobalModel
-from palate_common.plan import DpMode, Noise, RoundPlan, SignedPlan, open_plan
+from palate_common.plan import DpMode, RoundPlan, SignedPlan, open_plan
 from palate_common.secagg.attempt import attempt_terms
 from palate_common.secagg.directory import Directory
 from palate_common.shares import add_shares, share_source
 from palate_common.signing import SigningKey
 from palate_common.update import ClippedUpdate, Int64, layout_size, released_size
 from palate_common.wire import REFUSED, ContributionHeader, dtype_for, encode, encode_share
-
-
-@dataclass(frozen=True)
-class Floors:
-    """What a device insists on whatever a plan says. The defaults are an app's; experiments loosen them by name."""
-
-    min_sigma: int = 64
-    """Noise below this, in steps, is refused: the accounting rule needs it."""
-    max_mu2: float = float("inf")
-    """The most one attempt may cost."""
-    min_cohort: int = 1
-    """A cohort floor below this is refused."""
-    population: str | None = None
-    """The only population this device belongs to; with another name a server would begin another ledger. None: any."""
-    allow_seeded: bool = False
-    """Whether experiments' seeded noise is accepted."""
-    allow_off: bool = False
-    """Whether a plan without privacy is accepted."""
-    allow_unmasked: bool = False
-    """Whether a noised share may leave without masks, as simulations do with `distributed`."""
-    min_honest: int = 1
-    """With `distributed`: the fewest survivors outside the adversary's control that a plan may count on."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +48,21 @@ class Identity:
     directory: Directory
 
 
+class Histories(Protocol):
+    """Private interactions, read only when a plan was verified and charged. `Interactions` are some."""
+
+    @property
+    def n_users(self) -> int:
+        """Installations."""
+
+    @property
+    def n_items(self) -> int:
+        """Items of the catalogue."""
+
+    def users(self, rows: slice | npt.NDArray[np.integer[Any]]) -> Interactions:
+        """Those of some installations."""
+
+
 @dataclass
 class Contributor:
     """One installation, or a shard of simulated ones, that answers signed plans.
@@ -79,18 +74,20 @@ class Contributor:
         public_key: the pinned release key.
         floors: what the devices insist on.
         clock: Unix time in seconds.
+        catalogue: hash of the item ids that the histories are about; None: any of the right size.
         refusal: why the last plan was refused, for the device's owner; empty if it was answered.
 
     Raises:
         InputError: not one device a row of `histories`.
     """
 
-    histories: Interactions
+    histories: Histories
     devices: Sequence[int]
     ledger: DeviceLedger
     public_key: str
     floors: Floors = field(default_factory=Floors)
     clock: Callable[[], float] = time.time
+    catalogue: str | None = None
     refusal: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
@@ -135,7 +132,7 @@ class Contributor:
         plan = signed.plan
         if plan.cohort is not None and plan.cohort.masks:
             raise RefusedError("a plan with masks must be answered under masks")
-        histories = self.histories if joined.all() else self.histories.users(np.flatnonzero(joined))
+        histories = self.histories.users(slice(None) if joined.all() else np.flatnonzero(joined))
         clipped = self._clipped(plan, model, histories)
         shared = plan.dp is DpMode.DISTRIBUTED
         answer = ContributionHeader(
@@ -170,7 +167,7 @@ class Contributor:
         plan, device = signed.plan, int(self.devices[0])
 
         def vector() -> Int64:
-            clipped = self._clipped(plan, model, self.histories)
+            clipped = self._clipped(plan, model, self.histories.users(slice(None)))
             return add_shares(clipped, plan, share_source(plan, self.devices)).steps
 
         return MaskedDevice(
@@ -204,6 +201,8 @@ class Contributor:
         header = model.header
         if (header.algorithm, header.settings, header.facts) != (plan.algorithm, plan.settings, plan.facts):
             raise IntegrityError("the model must have the algorithm, settings and facts that the plan names")
+        if self.catalogue not in (None, header.catalogue):
+            raise RefusedError("the catalogue must be the one this device has its items from, got another")
         if plan.facts.n_items != self.histories.n_items:
             raise RefusedError(f"the catalogue must have {self.histories.n_items} items, got {plan.facts.n_items}")
         return model
@@ -246,32 +245,3 @@ class Contributor:
         if update.n_users != histories.n_users:
             raise InputError(f"an algorithm must contribute once a user, {histories.n_users}, got {update.n_users}")
         return clip(update, plan.layout, clip_norm=plan.clip_norm, grid=plan.grid)
-
-
-def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
-    """Refuse a plan that asks for less protection than the device insists on.
-
-    Raises:
-        RefusedError: naming the floor.
-    """
-    stranger = floors.population not in (None, plan.population)
-    refusals = [
-        (stranger, f"this device is of the population {floors.population!r}, got {plan.population!r}"),
-        (now > plan.expires, "the plan has expired"),
-        (plan.dp is DpMode.OFF and not floors.allow_off, "this device takes no part without privacy"),
-        (plan.noise is Noise.SEEDED and not floors.allow_seeded, "this device accepts no seeded noise"),
-        (plan.dp is not DpMode.OFF and plan.sigma < floors.min_sigma, f"`sigma` must be >= {floors.min_sigma} steps"),
-        (plan.mu2 > floors.max_mu2, f"one attempt may cost mu^2 <= {floors.max_mu2}, got {plan.mu2}"),
-        (plan.cohort_floor < floors.min_cohort, f"`cohort_floor` must be >= {floors.min_cohort}"),
-    ]
-    if plan.cohort is not None:
-        refusals += [
-            (not (plan.cohort.masks or floors.allow_unmasked), "this device sends nothing without masks"),
-            (
-                plan.cohort.shares < floors.min_honest,
-                f"the plan must count on >= {floors.min_honest} honest survivors, got {plan.cohort.shares}",
-            ),
-        ]
-    for refused, reason in refusals:
-        if refused:
-            raise RefusedError(reason)

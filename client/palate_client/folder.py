@@ -2,6 +2,7 @@
 
     key.json       the wrapped key, or the tombstone of an erased store
     <store>.db     the encrypted events, beside it SQLite's -wal and -shm
+    <store>.journal, <store>.ledger    what came from a server and went to it, and what that cost; encrypted, too
     lock           held for a moment while a store is opened or erased
 
 A store's file is named by its random id: a process that still has an erased store open can't touch its successor.
@@ -18,6 +19,7 @@ from pathlib import Path
 from palate_client.vault import Vault
 from palate_common.errors import InputError, LockedError, WrongKeyError
 
+FILES = ("db", "journal", "ledger")
 LOCK_FILE = "lock"
 LOCK_SECONDS = 10.0
 
@@ -67,9 +69,9 @@ class StoreFolder:
         finally:
             connection.close()
 
-    def file(self, store: str) -> Path:
-        """The encrypted file of a store."""
-        return self.path / f"{store}.db"
+    def file(self, store: str, name: str = "db") -> Path:
+        """An encrypted file of a store."""
+        return self.path / f"{store}.{name}"
 
     def settle(self) -> tuple[str, bytes]:
         """Finish what was begun, then the store's id and data key, made if there is none. Call it under the lock.
@@ -103,5 +105,6 @@ class StoreFolder:
 
     def _remove(self, store: str) -> None:
         """Remove a store's files."""
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{self.file(store)}{suffix}").unlink(missing_ok=True)
+        for name in FILES:
+            for suffix in ("", "-wal", "-shm"):
+                Path(f"{self.file(store, name)}{suffix}").unlink(missing_ok=True)

@@ -27,7 +27,8 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from pydantic import TypeAdapter, ValidationError
 
-from palate_client.contribution import Contributor, Floors, Identity
+from palate_client.contribution import Contributor, Identity
+from palate_client.floors import Floors
 from palate_client.masked import MaskedDevice
 from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import InputError, RefusedError

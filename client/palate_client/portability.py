@@ -23,7 +23,7 @@ from palate_common.errors import InputError
 
 FORMAT = 1
 BATCH = 1000
-OWN = ("consent", "outcome", "reset")
+OWN = ("consent", "outcome", "reset", "sent", "refusal", "model", "participation")
 """What an export says besides events, of its own device: an import leaves it out."""
 MAX_LINE = 2**16
 """Longest line of an import, in bytes."""

@@ -27,6 +27,8 @@ from palate_client.interests import Interests
 from palate_client.portability import ImportReport, export_lines, import_file
 from palate_client.recommending import Recommending
 from palate_client.retention import Limits
+from palate_client.service import Service
+from palate_client.sharing import Sharing
 from palate_client.store import EventStore
 from palate_client.vault import Caller, Keyring, Vault
 from palate_common.closing import Closing
@@ -37,7 +39,7 @@ from palate_common.weighting import Weighting, weighting_of
 logger = logging.getLogger("palate")
 
 
-class Device(Recommending, Closing):
+class Device(Recommending, Sharing, Closing):
     """One user's Palate on this machine. Made by `palate.open`.
 
     Attributes:
@@ -45,11 +47,12 @@ class Device(Recommending, Closing):
         consent: what the user agreed to.
         weighting: what an event counts.
         store: the encrypted events.
+        service: the server it has models from and may take part with; None: there is none.
         problem: why the latest event could not be kept; empty if none failed.
     """
 
-    def __init__(self, store: EventStore, *, app: str, weighting: Weighting) -> None:
-        self.app, self.weighting, self.store = app, weighting, store
+    def __init__(self, store: EventStore, *, app: str, weighting: Weighting, service: Service | None = None) -> None:
+        self.app, self.weighting, self.store, self.service = app, weighting, store, service
         self.consent = Consent(store)
         self.problem = ""
 
@@ -123,7 +126,8 @@ class Device(Recommending, Closing):
 
     def export_lines(self) -> Iterator[str]:
         """All of the user's data as lines of JSON."""
-        return export_lines(self.store, app=self.app)
+        yield from export_lines(self.store, app=self.app)
+        yield from self._shared_lines()
 
     def export(self, path: Path | str) -> int:
         """Write all of the user's data to a file, readable by its owner alone, in the place of what was there.
@@ -176,6 +180,7 @@ def open_device(
     key: bytes | None = None,
     preset: str | Weighting = "plain",
     limits: Limits | None = None,
+    service: Service | None = None,
     clock: Callable[[], float] = _time.time,
 ) -> Device:
     """Open the encrypted store of this app's user, made if it isn't there.
@@ -187,6 +192,7 @@ def open_device(
             keeps a key (`pip install 'palate[keyring]'`). There is no store without encryption.
         preset: what an event counts: movies, music, news, plain or shop, or a `Weighting` of the app's own.
         limits: how much is kept, and how long.
+        service: the server whose models the app uses and whose rounds its user may join; None: it does neither.
         clock: Unix time in seconds.
 
     Raises:
@@ -201,4 +207,4 @@ def open_device(
     folder = Path(path).absolute()
     vault = Vault(folder, app, Keyring() if key is None else Caller(key))
     store = EventStore(StoreFolder(folder, vault), limits=limits or Limits(), clock=clock)
-    return Device(store, app=app, weighting=weighting)
+    return Device(store, app=app, weighting=weighting, service=service)

@@ -53,6 +53,7 @@ class EventStore(Closing):
         clock: Unix time in seconds.
 
     Attributes:
+        file: its file, and what lies beside it.
         granted: the purposes the user has agreed to, as of the last look at the file.
 
     Raises:
@@ -65,7 +66,7 @@ class EventStore(Closing):
     def __init__(self, folder: StoreFolder, *, limits: Limits, clock: Callable[[], float]) -> None:
         self.limits, self.clock = limits, clock
         self.granted: frozenset[str] = frozenset()
-        self._file = StoreFile(folder)
+        self.file = StoreFile(folder)
         self._seen: tuple[int, int] | None = None
         self._tail: Tail | None = None
         self._generation = 0
@@ -79,11 +80,11 @@ class EventStore(Closing):
     @property
     def lock(self) -> threading.RLock:
         """Held by the thread that works on the store; nobody holds it while the process forks."""
-        return self._file.lock
+        return self.file.lock
 
     def close(self) -> None:
         """Close the file; closing twice is fine. What was acknowledged is kept without it, too."""
-        self._file.close()
+        self.file.close()
 
     @contextmanager
     def transaction(self, *, write: bool = False, durable: bool = False) -> Iterator[sqlite3.Connection]:
@@ -99,7 +100,7 @@ class EventStore(Closing):
         """
         with self.lock:
             try:
-                with self._file.transaction(write=write, durable=durable) as connection:
+                with self.file.transaction(write=write, durable=durable) as connection:
                     self._catch_up(connection)
                     yield connection
                 if durable:  # such as a decision: the next transaction looks again
@@ -138,7 +139,7 @@ class EventStore(Closing):
         """Bring all that was acknowledged to the disk, so that it survives a power cut."""
         with self.transaction(write=True, durable=True) as connection:
             _set(connection, "flushed", self.clock())
-        self._file.open().checkpoint()
+        self.file.open().checkpoint()
 
     def rows(self, after: int = 0) -> tuple[int, list[Row]]:
         """The events whose number is above `after`, and the store's generation: another one means some were dropped."""
@@ -181,7 +182,7 @@ class EventStore(Closing):
             LockedError: another process holds it; nothing was erased.
             PalateError: the keyring did not let go of its entry; all else is gone.
         """
-        self._file.erase()
+        self.file.erase()
 
     def _accept(
         self, connection: sqlite3.Connection, tail: Tail, events: Sequence[Event], now: float, imported: bool
@@ -247,7 +248,7 @@ class EventStore(Closing):
     def _catch_up(self, connection: sqlite3.Connection) -> None:
         """Take note of what other processes did since the last look."""
         (version,) = connection.execute("PRAGMA data_version").fetchone()
-        if self._seen == (self._file.openings, version):
+        if self._seen == (self.file.openings, version):
             return
         if _get(connection, "erased") is not None:
             raise ErasedError("the store must be there, got one that was erased")
@@ -261,7 +262,7 @@ class EventStore(Closing):
             for seq, kind, item, received, imported in connection.execute(query, (self._tail.last,)):
                 self._tail.add(kind, item, received, tracked=not imported)
                 self._tail.last = seq
-        self._seen, self._generation = (self._file.openings, version), generation
+        self._seen, self._generation = (self.file.openings, version), generation
 
     def _read_tail(self, connection: sqlite3.Connection) -> Tail:
         """The tail as the file has it: the newest day's events, newest first."""

@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import sqlcipher3.dbapi2 as sqlcipher
 
@@ -79,6 +80,21 @@ class StoreFile(Closing):
                     yield connection
             finally:
                 database.wait_for_disk(False)
+
+    @contextmanager
+    def beside(self, name: str) -> Iterator[tuple[Path, Driver]]:
+        """Where another encrypted file of this store lies, and what opens it, for as long as it takes to open it.
+
+        Raises:
+            ErasedError: the store was erased.
+            ClosedError: it was closed.
+        """
+        with self.lock:
+            self.open()
+            with self.folder.lock():
+                if self.folder.vault.store() != self._store:
+                    raise ErasedError("the store must be there, got one that was erased")
+                yield self.folder.file(self._store, name), _driver(self.folder.vault.open())
 
     def close(self) -> None:
         """Close the file; closing twice is fine."""

@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_common.closing import Closing
-from palate_common.database import Database
+from palate_common.database import PLAIN, Database, Driver
 from palate_common.errors import InputError, IntegrityError, RefusedError
 from palate_common.history import total_mu2
 from palate_common.merkle import Checkpoint
@@ -86,6 +86,7 @@ class DeviceLedger(Closing):
         limit_mu2: the most mu^2 a device may ever spend; None for no limit.
         max_participations: the most charges a device may ever have; None for no limit.
         durable: wait for the disk on every charge. Simulations may do without.
+        driver: the build of SQLite that opens the file; a device's own is encrypted.
 
     Raises:
         InputError: not a device ledger, or not writable.
@@ -100,6 +101,7 @@ class DeviceLedger(Closing):
         limit_mu2: float | None = None,
         max_participations: int | None = None,
         durable: bool = True,
+        driver: Driver = PLAIN,
     ) -> None:
         if limit_mu2 is not None and not limit_mu2 >= 0:
             raise InputError(f"`limit_mu2` must be a number from 0, got {limit_mu2!r}")
@@ -110,7 +112,7 @@ class DeviceLedger(Closing):
             max_participations=2**62 if max_participations is None else max_participations,
         )
         self._seq = 0
-        self._database = Database(path, kind=_KIND, schema=_SCHEMA, durable=durable)
+        self._database = Database(path, kind=_KIND, schema=_SCHEMA, durable=durable, driver=driver)
 
     def close(self) -> None:
         """Close the file; closing twice is fine."""

@@ -64,12 +64,30 @@ class SigningKey:
         if os.name == "posix" and mode & 0o077:
             raise InputError(f"`key` must be readable by its owner alone, got mode {mode & 0o777:o}: chmod 600 {path}")
         try:
+            return cls.from_pem(data)
+        except InputError as error:
+            raise InputError(f"{error}: {path}") from None
+
+    @classmethod
+    def from_pem(cls, data: bytes) -> SigningKey:
+        """Read what `to_pem` wrote.
+
+        Raises:
+            InputError: not an Ed25519 key.
+        """
+        try:
             private = serialization.load_pem_private_key(data, password=None)
         except (ValueError, TypeError):
-            raise InputError(f"`key` must be an Ed25519 key in PEM without a password, got {path}") from None
+            raise InputError("`key` must be an Ed25519 key in PEM without a password, got something else") from None
         if not isinstance(private, Ed25519PrivateKey):
-            raise InputError(f"`key` must be an Ed25519 key, got another kind in {path}")
+            raise InputError("`key` must be an Ed25519 key, got another kind")
         return cls(private)
+
+    def to_pem(self) -> bytes:
+        """The secret as PKCS #8 PEM, for whoever keeps it encrypted."""
+        return self._private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
 
     def save(self, path: Path | str) -> None:
         """Write the key as PKCS #8 PEM, mode 0600: either the whole file appears, on disk, or none.
@@ -78,11 +96,8 @@ class SigningKey:
             InputError: the file exists (a key is never overwritten), or the folder can't be written.
         """
         path = Path(path)
-        pem = self._private.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
         try:
-            create_durably(path, pem, mode=0o600)
+            create_durably(path, self.to_pem(), mode=0o600)
         except FileExistsError:
             raise InputError(f"`key` must be a new file, got {path}, which exists: keys are not overwritten") from None
         except OSError as error:

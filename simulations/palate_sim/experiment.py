@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from palate_client.contribution import Floors
+from palate_client.floors import Floors
 from palate_common.accounting import ACCOUNTANT
 from palate_common.algorithms import State, make_algorithm
 from palate_common.errors import InputError, IntegrityError, PalateError

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from palate_client import contribution
-from palate_client.contribution import Contributor, Floors
+from palate_client.contribution import Contributor
+from palate_client.floors import Floors
 from palate_common.algorithms import PublicFacts
 from palate_common.errors import InputError, IntegrityError, RefusedError
 from palate_common.interactions import Interactions

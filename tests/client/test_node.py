@@ -13,7 +13,7 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 
 from palate_client import node
-from palate_client.contribution import Floors
+from palate_client.floors import Floors
 from palate_client.node import Host, Shards, app, host_from_config, load_histories, node_app
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions

@@ -174,7 +174,7 @@ def test_bounds_that_make_no_sense_are_refused(limits: dict[str, Any]) -> None:
 
 def test_acknowledging_is_a_commit_and_flushing_waits_for_the_disk(device: Device) -> None:
     statements: list[str] = []
-    connection = device.store._file.open()._connection
+    connection = device.store.file.open()._connection
     connection.set_trace_callback(statements.append)
     device.track("view", "a")
     assert connection.execute("PRAGMA synchronous").fetchone() == (1,)
@@ -233,12 +233,12 @@ def test_erasing_leaves_nothing_that_opens_a_copy(open_device: Open, folder: Pat
 def test_an_erasing_that_was_cut_short_is_finished(open_device: Open, folder: Path) -> None:
     with open_device() as device:
         device.track("view", "a")
-        device.store._file._wipe()  # killed after the mark
+        device.store.file._wipe()  # killed after the mark
     with open_device(consent=False) as device:
         assert (items(device), device.consent.history()) == ([], ())
         device.consent.grant("store")
         device.track("view", "b")
-        device.store._file.folder.vault.destroy()  # killed after the key went
+        device.store.file.folder.vault.destroy()  # killed after the key went
     with open_device(consent=False) as device:
         assert items(device) == []
     assert len(list(folder.glob("*.db"))) == 1
@@ -261,7 +261,7 @@ def test_tracking_into_a_damaged_store_fails_softly(open_device: Open, folder: P
     device.track_many([Event("view", f"i{n}") for n in range(500)])
     device.flush()
     (wal,) = folder.glob("*.db")
-    device.store._file.disconnect()
+    device.store.file.disconnect()
     data = bytearray(wal.read_bytes())
     data[4096:] = b"\xff" * (len(data) - 4096)
     wal.write_bytes(data)

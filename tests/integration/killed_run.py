@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 
 from palate_client import contribution
-from palate_client.contribution import Contributor, Floors
+from palate_client.contribution import Contributor
+from palate_client.floors import Floors
 from palate_common import published
 from palate_common.accounting import mu_of
 from palate_common.algorithms import PublicFacts

@@ -11,7 +11,8 @@ import pytest
 from flwr.app import Error, Message
 from flwr.clientapp import ClientApp
 
-from palate_client.contribution import Floors, Identity
+from palate_client.contribution import Identity
+from palate_client.floors import Floors
 from palate_client.node import Host, Shards, node_app
 from palate_common.cohort import CohortTerms
 from palate_common.device_ledger import DeviceLedger

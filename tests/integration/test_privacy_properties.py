@@ -10,7 +10,8 @@ import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from palate_client import contribution
-from palate_client.contribution import Contributor, Floors
+from palate_client.contribution import Contributor
+from palate_client.floors import Floors
 from palate_common.algorithms import Algorithm, PublicFacts, State, algorithm_names, make_algorithm
 from palate_common.clipping import _square_steps
 from palate_common.device_ledger import DeviceLedger

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_client.contribution import Floors
+from palate_client.floors import Floors
 from palate_common.errors import BudgetError, InputError, IntegrityError, LockedError
 from palate_common.ledger import Ledger
 from palate_common.signing import SigningKey

@@ -18,7 +18,7 @@ from flwr.app import Context
 
 from benchmarks.measure import DELTA, ML_1M, split_of
 from benchmarks.sheet import Sheet, Table, arguments, chosen_parts, data_folder
-from palate_client.contribution import Floors
+from palate_client.floors import Floors
 from palate_client.node import Host, node_app
 from palate_common.accounting import mu_of
 from palate_common.algorithms import PublicFacts

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from palate_client.contribution import Floors
+from palate_client.floors import Floors
 from palate_common.model import GlobalModel
 from palate_server.coordinator import Release
 from palate_server.terms import RunTerms

@@ -1,0 +1,267 @@
+"""Participation: this device's part in training, from a signed plan to bytes that may leave.
+
+    consent -> limits -> Contributor (verify, floors, charge, train, clip) -> Journal -> bytes, or the constant refusal
+
+Order is what protects: without consent nothing is looked at, before the charge is on the disk nothing is computed from
+behaviour, and before it is noted in the journal nothing leaves. Why something was refused is for the user alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+
+from palate_client.consent import Consent
+from palate_client.contribution import Contributor, Identity
+from palate_client.interests import Interests
+from palate_client.journal import Journal, Refusal, Sent
+from palate_client.masked import MaskedDevice
+from palate_client.models import Models
+from palate_client.service import Service
+from palate_client.store import EventStore
+from palate_common.device_ledger import DeviceLedger, Ids
+from palate_common.errors import IntegrityError, PalateError, RefusedError
+from palate_common.interactions import Interactions
+from palate_common.plan import Charge, RoundPlan, SignedPlan
+from palate_common.secagg.directory import Directory
+from palate_common.secagg.messages import step_of
+from palate_common.signing import SigningKey
+from palate_common.weighting import Weighting
+from palate_common.wire import REFUSED
+
+_ONE = 0
+"""This installation's number in its own ledger."""
+
+
+class OwnLedger(DeviceLedger):
+    """The encrypted ledger of one installation: whatever number a server gives it, it is charged as the same one.
+
+    Args:
+        store: whose ledger it is.
+        service: the user's limits.
+    """
+
+    def __init__(self, store: EventStore, service: Service) -> None:
+        with store.file.beside("ledger") as (path, driver):
+            super().__init__(
+                path,
+                limit_mu2=service.limit_mu2,
+                max_participations=service.participations,
+                driver=replace(driver, noun="the ledger"),
+            )
+
+    def charge(
+        self,
+        plan_hash: str,
+        *,
+        run: str,
+        round_: int,
+        attempt: int,
+        mu2: float,
+        n_bytes: int,
+        devices: Sequence[int] | range | Ids,
+    ) -> npt.NDArray[np.bool_]:
+        """As `DeviceLedger.charge`, for this installation."""
+        return super().charge(
+            plan_hash, run=run, round_=round_, attempt=attempt, mu2=mu2, n_bytes=n_bytes, devices=[_ONE]
+        )
+
+    def latch(self, step: str, digest: str, *, device: int, run: str, round_: int, attempt: int) -> None:
+        """As `DeviceLedger.latch`, for this installation."""
+        super().latch(step, digest, device=_ONE, run=run, round_=round_, attempt=attempt)
+
+
+@dataclass(frozen=True)
+class OwnHistory:
+    """The user's interactions as a batch of one, read from the store when they are asked for.
+
+    Attributes:
+        interests: the user's, against the model's catalogue.
+    """
+
+    interests: Interests
+
+    @property
+    def n_users(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def n_items(self) -> int:
+        """Items of the catalogue."""
+        return self.interests.n_items
+
+    def users(self, rows: slice | npt.NDArray[np.integer[Any]]) -> Interactions:
+        """The user's interactions."""
+        return self.interests.interactions().users(rows)
+
+
+class Masked:
+    """This device in one masked attempt. It lives in memory alone: a device that restarts has dropped out.
+
+    Attributes:
+        refusal: why the last request was refused, for the user.
+    """
+
+    def __init__(
+        self, machine: MaskedDevice, ledger: OwnLedger, note: Callable[[str, bytes], None], consents: Callable[[], bool]
+    ) -> None:
+        self.refusal = ""
+        self._machine, self._ledger, self._note, self._consents = machine, ledger, note, consents
+
+    def answer(self, request: bytes) -> bytes:
+        """The answer to one request of the attempt, or the constant refusal."""
+        self.refusal = ""
+        try:
+            if not self._consents():
+                raise RefusedError("the user no longer agrees to take part in training")
+            step = step_of(request)
+            answer = self._machine.answer(step, request)
+            self._note(step.name.lower(), answer)
+        except Exception as error:
+            self.refusal = reason_of(error)
+            return REFUSED
+        return answer
+
+    def close(self) -> None:
+        """Leave the attempt; closing twice is fine."""
+        self._ledger.close()
+
+
+class Participation:
+    """What a device does when it is asked to take part.
+
+    Args:
+        store: the user's events, and the files beside them.
+        service: who may ask, and the user's limits.
+        models: the model in use, which gives the catalogue.
+        weighting: what an event counts.
+
+    Attributes:
+        refusal: why the last plan was refused, for the user; empty if it was answered.
+    """
+
+    def __init__(self, store: EventStore, service: Service, models: Models, weighting: Weighting) -> None:
+        self.refusal = ""
+        self._store, self._service, self._models, self._weighting = store, service, models, weighting
+
+    def ledger(self) -> OwnLedger:
+        """This installation's ledger, opened; close it."""
+        return OwnLedger(self._store, self._service)
+
+    def identity(self) -> SigningKey:
+        """This installation's own key among devices that mask for each other; made once, kept encrypted."""
+        with Journal(self._store.file) as journal:
+            return SigningKey.from_pem(journal.secret("identity", SigningKey.generate().to_pem()))
+
+    def contribute(self, plan: bytes, model: bytes) -> bytes:
+        """A contribution's bytes, or the constant refusal.
+
+        Guarantees:
+            Nothing is looked at without consent to `train`, nothing computed from behaviour before the charge is on
+            the disk, and nothing returned before it is in the journal.
+            Whatever goes wrong, the answer is the same one constant.
+        """
+        with self._refusing():
+            self._check_size(plan, model)
+            asked = _parsed(plan)
+            with self.ledger() as ledger:
+                answer = self._contributor(ledger, _ONE, asked).contribute(plan, model)
+                self._note(asked.plan, "contribution", answer)
+                return answer
+        return REFUSED
+
+    def join(self, plan: bytes, model: bytes, directory: Directory) -> Masked | None:
+        """This device's machine for a masked attempt, charged; None where it refuses."""
+        with self._refusing(), ExitStack() as stack:
+            self._check_size(plan, model)
+            asked, identity = _parsed(plan), Identity(self.identity(), directory)
+            if identity.key.public not in directory.identities:
+                raise RefusedError("the directory must name this device, got one without it")
+            ledger = stack.enter_context(self.ledger())
+            number = directory.identities.index(identity.key.public)
+            machine = self._contributor(ledger, number, asked).join(plan, model, identity)
+            stack.pop_all()  # the machine's latch needs the ledger until the attempt is over
+            return Masked(machine, ledger, partial(self._note, asked.plan), self._consents)
+        return None
+
+    def _check_size(self, plan: bytes, model: bytes) -> None:
+        """What is too large isn't read."""
+        for name, data in (("plan", plan), ("model", model)):
+            if len(data) > self._service.most_bytes:
+                raise RefusedError(f"a {name} must be at most {self._service.most_bytes} bytes, got {len(data)}")
+
+    def _contributor(self, ledger: OwnLedger, number: int, asked: SignedPlan) -> Contributor:
+        """The very code that simulations run, on this user's history."""
+        if not self._consents():
+            raise RefusedError("the user has not agreed to take part in training")
+        current = self._models.current()
+        if current is None:
+            raise RefusedError("this device has no model yet, so that it doesn't know the catalogue")
+        interests = Interests(self._store, current.items, self._weighting)
+        self._same_ledger(asked.plan, asked.charge)
+        return Contributor(
+            OwnHistory(interests),
+            [number],
+            ledger,
+            self._service.public_key,
+            self._service.floors,
+            self._store.clock,
+            catalogue=current.catalogue.hash,
+        )
+
+    def _consents(self) -> bool:
+        """Whether the user agrees, now."""
+        return Consent(self._store).get("train")
+
+    def _same_ledger(self, plan: RoundPlan, charge: Charge | None) -> None:
+        """A plan and a model that show two ledgers of one size prove a fork."""
+        if charge is None:
+            return
+        size = charge.checkpoint.size
+        with Journal(self._store.file) as journal:
+            root = journal.root_at(plan.population, size)
+        if root not in (None, charge.checkpoint.root):
+            raise RefusedError(f"the ledger must be one, got another of the same size {size}: forked")
+
+    def _note(self, plan: RoundPlan, what: str, data: bytes) -> None:
+        """Write down what is about to leave."""
+        sent = Sent(what, plan.dp.value, plan.run, plan.round, plan.attempt, len(data), self._store.clock())
+        with Journal(self._store.file) as journal:
+            journal.record(sent)
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Keep the reason of whatever goes wrong, for the user, and go on with the refusal."""
+        self.refusal = ""
+        try:
+            yield
+        except Exception as error:
+            self.refusal = reason_of(error)
+            note_refusal(self._store, "plan", self.refusal)
+
+
+def reason_of(error: Exception) -> str:
+    """Why something was refused, in one line."""
+    return " ".join(str(error).split()) if isinstance(error, PalateError) else f"it failed: {error!r:.200}"
+
+
+def note_refusal(store: EventStore, what: str, reason: str) -> None:
+    """Remember a refusal; that it can't be written is no reason to do what was refused."""
+    with suppress(PalateError, OSError), Journal(store.file) as journal:
+        journal.refuse(Refusal(what, reason, store.clock()))
+
+
+def _parsed(plan: bytes) -> SignedPlan:
+    """The plan, not verified yet: nothing but a refusal may come of what it says."""
+    try:
+        return SignedPlan.model_validate_json(plan)
+    except ValidationError:
+        raise IntegrityError(f"a plan must be signed canonical JSON, got {len(plan)} other bytes") from None

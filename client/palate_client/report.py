@@ -1,0 +1,149 @@
+"""PrivacyReport: what ever left this device and what it cost, what was refused, agreed to, and taken into use.
+
+print(device.privacy_report())
+device.privacy_report().as_dict()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from palate_client.consent import PURPOSES, Decision
+from palate_client.journal import Edition, Refusal, Sent
+from palate_common.accounting import ACCOUNTANT, ACCOUNTANT_VERSION
+from palate_common.device_ledger import Receipt
+
+UNIT, ADJACENCY = "user (this installation)", "zero-out"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spending:
+    """What this installation spent with a population, by its own encrypted ledger.
+
+    Attributes:
+        population: whose ledger it also stands in.
+        epsilon: spent; None if something left without noise that is accounted for.
+        limit: the most it ever spends.
+        delta: at which both are counted.
+        mu2: the same in the ledger's unit, squared mu of Gaussian differential privacy.
+        participations: rounds that were charged.
+        participation_limit: the most there ever are.
+        receipts: one a round, oldest first.
+    """
+
+    population: str
+    epsilon: float | None
+    limit: float
+    delta: float
+    mu2: float
+    participations: int
+    participation_limit: int
+    receipts: tuple[Receipt, ...]
+
+    @property
+    def remaining(self) -> float:
+        """What of the limit is left; 0 where something left without noise."""
+        return 0.0 if self.epsilon is None else max(0.0, self.limit - self.epsilon)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacyReport:
+    """The report on one device.
+
+    Attributes:
+        app: whose store it is.
+        time: of the report, seconds since 1970.
+        spending: what was spent; None without a service.
+        simulated: how the device's floors were loosened; empty in an app.
+        sent: every message that left.
+        refusals: the latest plans and models that were refused, with the reason.
+        decisions: on consent, all of them.
+        models: taken into use, oldest first.
+    """
+
+    app: str
+    time: float
+    spending: Spending | None
+    simulated: tuple[str, ...]
+    sent: tuple[Sent, ...]
+    refusals: tuple[Refusal, ...]
+    decisions: tuple[Decision, ...]
+    models: tuple[Edition, ...]
+
+    @property
+    def consents(self) -> dict[str, bool]:
+        """Purpose -> whether the user agrees."""
+        latest: dict[str, bool] = {each.purpose: each.granted for each in self.decisions}
+        return {purpose: latest.get(purpose, False) for purpose in PURPOSES}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, as JSON values."""
+        spending = None if self.spending is None else asdict(self.spending) | {"remaining": self.spending.remaining}
+        return {
+            "palate": "privacy report",
+            "format": 1,
+            "app": self.app,
+            "time": self.time,
+            "unit": UNIT,
+            "adjacency": ADJACENCY,
+            "accountant": f"{ACCOUNTANT} {ACCOUNTANT_VERSION}",
+            "simulated": list(self.simulated),
+            "spending": spending,
+            "sent": [asdict(each) for each in self.sent],
+            "refusals": [asdict(each) for each in self.refusals],
+            "consents": self.consents,
+            "decisions": [asdict(each) for each in self.decisions],
+            "models": [asdict(each) for each in self.models],
+        }
+
+    def __str__(self) -> str:
+        """The report for a person."""
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        """Line by line."""
+        yield f"Privacy report of {self.app}, {_date(self.time)}"
+        for how in self.simulated:
+            yield f"SIMULATED: {how}"
+        yield "You agreed to: " + (", ".join(name for name, agreed in self.consents.items() if agreed) or "nothing")
+        if self.spending is None:
+            yield "This app has no server to take part with."
+        else:
+            yield from _spent(self.spending)
+        yield f"Left this device: {len(self.sent)} message(s), {sum(each.bytes for each in self.sent):,} bytes"
+        for each in self.sent:
+            where = f"round {each.round}, attempt {each.attempt} of {each.run}"
+            yield f"  {_date(each.time)}  {each.what}, {each.bytes:,} bytes, {where}; {_NOISE.get(each.dp, each.dp)}"
+        yield f"Refused: {len(self.refusals)}"
+        for refusal in self.refusals:
+            yield f"  {_date(refusal.time)}  {refusal.what}: {refusal.reason}"
+        yield f"Models taken into use: {len(self.models)}"
+        for model in self.models:
+            yield f"  {_date(model.time)}  version {model.version} of {model.population}"
+
+
+_NOISE = {
+    "distributed": "its noise was added here",
+    "central": "the server saw it and added the noise",
+    "off": "NO NOISE",
+}
+
+
+def _spent(spending: Spending) -> Iterator[str]:
+    """What was spent, with everything that such a number needs."""
+    if spending.epsilon is None:
+        yield "Spent: not bounded, as something left without noise"
+    else:
+        yield (
+            f"Spent: ε = {spending.epsilon:.4g} of at most {spending.limit:g}, {spending.remaining:.4g} left, at δ ="
+            f" {spending.delta:g} (unit: {UNIT}; adjacency: {ADJACENCY}; accountant: {ACCOUNTANT})"
+        )
+    yield f"Rounds: {spending.participations} of at most {spending.participation_limit}, in {spending.population!r}"
+
+
+def _date(time: float) -> str:
+    """A time as people read it."""
+    return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M} UTC"

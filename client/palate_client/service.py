@@ -1,0 +1,82 @@
+"""Service: the one server whose models an app uses and whose rounds it may join, and how far its user goes along."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field, replace
+
+from palate_client.floors import Floors
+from palate_common.accounting import check_delta, check_epsilon, epsilon_of, mu_of
+from palate_common.cohort import RESERVED_DELTA
+from palate_common.errors import InputError
+
+_MARGIN = 1e-9
+"""Above the epsilon of the Gaussian: discrete noise and its shares add less, see `palate_common.accounting`."""
+_KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """A server, and the user's own limits towards it. Unit: this installation; adjacency: zero-out.
+
+    Attributes:
+        public_key: the release key, Ed25519, 64 hexadecimal digits, built into the app.
+        population: the population this app's users are of.
+        epsilon: the most that this installation ever spends, in all rounds together.
+        delta: at which epsilon is counted.
+        participations: the most rounds it ever takes part in.
+        floors: what it insists on in each plan; only simulations loosen them.
+        most_bytes: of the largest model file that is read.
+
+    Raises:
+        InputError: a member that makes no sense.
+    """
+
+    public_key: str
+    population: str
+    epsilon: float = 8.0
+    delta: float = 1e-6
+    participations: int = 1000
+    floors: Floors = field(default_factory=Floors)
+    most_bytes: int = 2**28
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.public_key, str) or not _KEY.fullmatch(self.public_key):
+            raise InputError(f"`public_key` must be 64 lower-case hexadecimal digits, got {self.public_key!r:.80}")
+        if not isinstance(self.population, str) or not self.population:
+            raise InputError(f"`population` must be a name, got {self.population!r:.80}")
+        check_epsilon(self.epsilon)
+        if check_delta(self.delta) <= RESERVED_DELTA:
+            raise InputError(f"`delta` must be above {RESERVED_DELTA:.2g}, got {self.delta!r}")
+        for name in ("participations", "most_bytes"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise InputError(f"`{name}` must be a whole number from 0, got {value!r}")
+        object.__setattr__(self, "floors", replace(self.floors, population=self.population))
+
+    @property
+    def noise_delta(self) -> float:
+        """What of delta is left to the noise; the rest is for the graph of masked rounds."""
+        return self.delta - RESERVED_DELTA
+
+    @property
+    def limit_mu2(self) -> float:
+        """The limit in the ledger's unit, mu^2."""
+        return mu_of(epsilon=self.epsilon - min(2 * _MARGIN, self.epsilon / 2), delta=self.noise_delta) ** 2
+
+    def epsilon_of(self, mu2: float) -> float:
+        """What a spent mu^2 is as epsilon at `delta`, rounded up. Unit: this installation; adjacency: zero-out."""
+        if mu2 == 0:
+            return 0.0
+        return epsilon_of(mu=math.nextafter(math.sqrt(mu2), math.inf), delta=self.noise_delta) + _MARGIN
+
+    @property
+    def loosened(self) -> tuple[str, ...]:
+        """How the floors are below an app's: experiments only."""
+        said = {
+            "a plan without privacy is answered": self.floors.allow_off,
+            "noise from a seed is accepted": self.floors.allow_seeded,
+            "noised shares leave without masks": self.floors.allow_unmasked,
+        }
+        return tuple(how for how, loose in said.items() if loose)

@@ -1,0 +1,170 @@
+"""Sharing: what a device has from a server, and gives to one. That part of `palate.Device`.
+
+    device.update_model("downloads/model")
+    answer = device.contribute(plan, model)
+    print(device.privacy_report())
+
+What takes part is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from palate_client.consent import Consent
+from palate_client.store import EventStore
+from palate_common.errors import InputError, PalateError
+from palate_common.weighting import Weighting
+
+if TYPE_CHECKING:
+    from palate_client.models import Models
+    from palate_client.participation import Masked, Participation
+    from palate_client.report import PrivacyReport, Spending
+    from palate_client.service import Service
+    from palate_common.published import Published
+    from palate_common.secagg.directory import Directory
+
+
+class Sharing:
+    """Models from a server, rounds with it, and the report on both.
+
+    Attributes:
+        app: the app's name.
+        store: the encrypted events.
+        consent: what the user agreed to.
+        weighting: what an event counts.
+        service: the server, and the user's limits; None: there is none.
+    """
+
+    app: str
+    store: EventStore
+    consent: Consent
+    weighting: Weighting
+    service: Service | None
+
+    def update_model(self, folder: Path | str) -> bool:
+        """Take a published model into use, if it verifies; False if it is in use already.
+
+        Args:
+            folder: the files that the operator published, downloaded.
+
+        Raises:
+            IntegrityError: a file is missing, damaged, too large or not signed by the service's key.
+            RefusedError: the model is another population's, older than one that was in use, or shows a forked ledger.
+            PalateError: the store can't be written.
+                Whatever is raised, the model that was in use stays in use, and the privacy report says why.
+        """
+        from palate_client.participation import note_refusal, reason_of
+
+        models, participation = self._shared
+        try:
+            with participation.ledger() as ledger:
+                return models.update(Path(folder), ledger)
+        except PalateError as error:
+            note_refusal(self.store, "model", reason_of(error))
+            raise
+
+    def model(self) -> Published | None:
+        """The model in use with its items and domains, verified; None before the first.
+
+        Raises:
+            IntegrityError: what was stored is damaged.
+        """
+        return self._shared[0].current()
+
+    def contribute(self, plan: bytes, model: bytes) -> bytes:
+        """Take part in a round: the bytes for the server. Whatever the reason, a refusal is the same one constant.
+
+        Needs the user's consent to `train`, a verified plan above the service's floors and within the user's limits,
+        and a model in use, which gives the catalogue. The cost is in the device's ledger before anything is computed.
+
+        Args:
+            plan: the signed plan, as the server sent it.
+            model: the model file that the plan names.
+        """
+        return self._shared[1].contribute(plan, model)
+
+    def join(self, plan: bytes, model: bytes, directory: Directory) -> Masked | None:
+        """Take part in a round under masks: what answers the exchanges that follow; None where this device refuses.
+
+        Args:
+            plan: the signed plan.
+            model: the model file that the plan names.
+            directory: the identities that take part, pinned; `identity` must be one of them.
+        """
+        return self._shared[1].join(plan, model, directory)
+
+    @property
+    def identity(self) -> str:
+        """The public key by which this installation stands in a directory."""
+        return self._shared[1].identity().public
+
+    @property
+    def refusal(self) -> str:
+        """Why the latest plan was refused, for the user; empty if it was answered."""
+        return self._shared[1].refusal
+
+    def privacy_report(self) -> PrivacyReport:
+        """What ever left, what it cost, what was refused, and what the user agreed to.
+
+        Raises:
+            PalateError: a file of the store can't be read.
+        """
+        from palate_client.journal import Journal
+        from palate_client.report import PrivacyReport
+
+        with Journal(self.store.file) as journal:
+            return PrivacyReport(
+                app=self.app,
+                time=self.store.clock(),
+                spending=self._spending(),
+                simulated=self.service.loosened if self.service else (),
+                sent=journal.sent(),
+                refusals=journal.refusals(),
+                decisions=self.consent.history(),
+                models=journal.editions(),
+            )
+
+    def _spending(self) -> Spending | None:
+        """What the ledger says."""
+        from palate_client.report import Spending
+
+        if self.service is None:
+            return None
+        with self._shared[1].ledger() as ledger:
+            receipts, spent = tuple(ledger.receipts(0)), ledger.spent(0)
+        return Spending(
+            population=self.service.population,
+            epsilon=None if any(receipt.mu2 == 0 for receipt in receipts) else self.service.epsilon_of(spent),
+            limit=self.service.epsilon,
+            delta=self.service.delta,
+            mu2=spent,
+            participations=len(receipts),
+            participation_limit=self.service.participations,
+            receipts=receipts,
+        )
+
+    def _shared_lines(self) -> Iterator[str]:
+        """What the journal and the ledger say of the user, for the export."""
+        report = self.privacy_report()
+        parts: dict[str, Any] = {"sent": report.sent, "refusal": report.refusals, "model": report.models}
+        parts["participation"] = () if report.spending is None else report.spending.receipts
+        for kind, entries in parts.items():
+            for entry in entries:
+                yield json.dumps({"type": kind, **asdict(entry)}, ensure_ascii=False)
+
+    @cached_property
+    def _shared(self) -> tuple[Models, Participation]:
+        """What works with the service."""
+        from palate_client.models import Models
+        from palate_client.participation import Participation
+
+        if self.service is None:
+            raise InputError("`service` must be given to `palate.open`: models and rounds come from one")
+        models = Models(self.store, self.service)
+        return models, Participation(self.store, self.service, models, self.weighting)

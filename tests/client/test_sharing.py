@@ -1,0 +1,458 @@
+"""A device with a server: models are whole and never older, rounds are charged first, and the report says all of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import palate
+from palate_client import contribution, participation
+from palate_client.contribution import Contributor
+from palate_client.journal import Journal
+from palate_common import published
+from palate_common.canonical import digest
+from palate_common.catalogue import Catalogue
+from palate_common.device_ledger import DeviceLedger
+from palate_common.errors import IntegrityError, PalateError, RefusedError
+from palate_common.interactions import Interactions
+from palate_common.merkle import Checkpoint
+from palate_common.plan import SignedPlan
+from palate_common.signing import SigningKey
+from palate_common.wire import REFUSED, decode
+
+OpenDevice = Callable[..., palate.Device]
+LOOSE = palate.Floors(allow_seeded=True)
+
+
+@dataclass
+class Pair:
+    """A server's run and one device that knows it."""
+
+    run: Any
+    open: OpenDevice
+    folder: Path
+
+    def service(self, **changes: Any) -> palate.Service:
+        fields = {"public_key": self.run.key.public, "population": "readers", "floors": LOOSE, "epsilon": 50.0}
+        return palate.Service(**{**fields, **changes})
+
+    def device(self, *, consents: tuple[str, ...] = ("train",), **changes: Any) -> palate.Device:
+        device = self.open(service=self.service(**changes))
+        for purpose in consents:
+            if not device.consent.get(purpose):  # type: ignore[arg-type]  # names of purposes
+                device.consent.grant(purpose)  # type: ignore[arg-type]
+        return device
+
+    def ready(self, **changes: Any) -> palate.Device:
+        """A device with a model and some events."""
+        device = self.device(**changes)
+        device.update_model(self.publish())
+        device.track_many([palate.Event("like", f"item-{row}") for row in (0, 2, 5)])
+        return device
+
+    def publish(self, **changes: Any) -> Path:
+        """Publish the run's model as it is, with changes, into a folder."""
+        run = self.run
+        place = {"population": "readers", "checkpoint": run.ledger.checkpoint(), **changes}
+        model = place.pop("model", None) or run.coordinator().model
+        catalogue = place.pop("catalogue", None) or Catalogue(run.items)
+        key = place.pop("key", run.key)
+        published.write(self.folder, published.pack(model, catalogue, {}, key, **place))
+        return self.folder
+
+
+@pytest.fixture
+def pair(make_run: Callable[..., Any], open_device: OpenDevice, tmp_path: Path) -> Pair:
+    return Pair(make_run(), open_device, tmp_path / "download")
+
+
+def at(size: int) -> Checkpoint:
+    return Checkpoint(size, f"{size:02x}" * 32)
+
+
+def test_a_model_is_taken_into_use_and_is_there_after_a_restart(pair: Pair) -> None:
+    device = pair.device()
+    assert device.model() is None
+    assert device.update_model(pair.publish())
+    assert not device.update_model(pair.folder)
+    shutil.rmtree(pair.folder)
+    device.close()
+    found = pair.device().model()
+    assert found is not None
+    assert found.items == pair.run.items
+    assert found.domains is None
+    assert found.model.header == pair.run.coordinator().model.header
+
+
+def hostile(pair: Pair) -> dict[str, Callable[[], object]]:
+    """What a server, or whoever stands between, may put into the folder."""
+    stranger = SigningKey.generate()
+
+    def truncate() -> None:
+        pair.publish(checkpoint=at(9))
+        with (pair.folder / published.COMPACT).open("r+b") as file:
+            file.truncate(10**10)
+
+    return {
+        "another key": lambda: pair.publish(checkpoint=at(9), key=stranger),
+        "older": lambda: pair.publish(checkpoint=at(4)),
+        "forked": lambda: pair.publish(checkpoint=Checkpoint(5, "ff" * 32)),
+        "another of the same version": lambda: pair.publish(
+            checkpoint=at(5), catalogue=Catalogue(pair.run.items, domains=("x",) * 30)
+        ),
+        "another population": lambda: pair.publish(checkpoint=at(9), population="viewers"),
+        "ten gigabytes": truncate,
+        "not there": lambda: shutil.rmtree(pair.folder),
+    }
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "another key",
+        "older",
+        "forked",
+        "another of the same version",
+        "another population",
+        "ten gigabytes",
+        "not there",
+    ],
+)
+def test_what_a_hostile_server_publishes_is_refused_and_the_old_model_stays(pair: Pair, attack: str) -> None:
+    device = pair.device()
+    device.update_model(pair.publish(checkpoint=at(5)))
+    before = device.model()
+    assert before is not None
+    hostile(pair)[attack]()
+    with pytest.raises((IntegrityError, RefusedError)) as caught:
+        device.update_model(pair.folder)
+    device.close()
+    again = pair.device()
+    after = again.model()
+    assert after is not None
+    assert after.manifest == before.manifest
+    assert [model.version for model in again.privacy_report().models] == [5]
+    (refusal,) = again.privacy_report().refusals
+    assert (refusal.what, refusal.reason) == ("model", str(caught.value))
+
+
+def test_a_model_of_the_ledgers_size_with_another_root_proves_a_fork(pair: Pair) -> None:
+    device = pair.ready()
+    plan, model = pair.run.first()
+    assert device.contribute(plan, model) != REFUSED, device.refusal
+    charge = SignedPlan.model_validate_json(plan).charge
+    assert charge is not None
+    pair.publish(checkpoint=Checkpoint(charge.checkpoint.size, "ee" * 32))
+    with pytest.raises(RefusedError, match="forked"):
+        device.update_model(pair.folder)
+
+
+def test_a_plan_of_a_models_size_with_another_root_proves_a_fork(pair: Pair) -> None:
+    device = pair.device()
+    plan, model = pair.run.first()
+    charge = SignedPlan.model_validate_json(plan).charge
+    assert charge is not None
+    device.update_model(pair.publish(checkpoint=Checkpoint(charge.checkpoint.size, "ee" * 32)))
+    assert device.contribute(plan, model) == REFUSED
+    assert "forked" in device.refusal
+    assert device.privacy_report().spending.participations == 0  # type: ignore[union-attr]
+
+
+def test_a_device_contributes_what_a_simulated_user_with_its_events_does(pair: Pair) -> None:
+    device = pair.ready()
+    plan, model = pair.run.first()
+    answer = device.contribute(plan, model)
+    user = Interactions.from_pairs([0] * 3, [0, 2, 5], n_users=1, n_items=30)
+    with DeviceLedger(":memory:") as ledger:
+        simulated = Contributor(user, [0], ledger, pair.run.key.public, LOOSE)
+        assert answer == simulated.answer(plan, model)
+    assert decode(answer, grid=2**14).header.users == 1
+
+
+def test_a_device_takes_part_in_a_real_round_beside_simulated_ones(pair: Pair) -> None:
+    device, run = pair.ready(), pair.run
+    coordinator = run.coordinator()
+    plan, model = coordinator.open_attempt(), coordinator.model.data
+    replies = {number: node.answer(plan, model) for number, node in enumerate(run.nodes())}
+    replies[len(replies)] = device.contribute(plan, model)
+    released = coordinator.close_attempt(replies)
+    assert released.participation.users == 41
+    assert device.update_model(run.publish(coordinator))
+    found = device.model()
+    assert found is not None
+    assert found.model.header.releases == 1
+    report = device.privacy_report()
+    assert [model.version for model in report.models] == sorted({model.version for model in report.models})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"public_key": "ab" * 32}, "signature"),
+        ({"population": "viewers"}, "population"),
+        ({"epsilon": 0.5}, "limit of its own"),
+        ({"participations": 0}, "limit of its own"),
+        ({"floors": palate.Floors()}, "seeded"),
+        ({"floors": palate.Floors(allow_seeded=True, min_cohort=100)}, "cohort_floor"),
+        ({"floors": palate.Floors(allow_seeded=True, min_sigma=10**9)}, "sigma"),
+        ({"most_bytes": 10}, "at most 10 bytes"),
+    ],
+)
+def test_a_refusal_tells_the_user_why_and_the_server_nothing(pair: Pair, changes: dict[str, Any], said: str) -> None:
+    pair.ready().close()
+    device = pair.device(**changes)
+    if "public_key" in changes or "population" in changes or "most_bytes" in changes:
+        device = pair.device(**changes)
+    answer = device.contribute(*pair.run.first())
+    assert answer == REFUSED
+    report = device.privacy_report()
+    assert said in device.refusal or "signature" in device.refusal or "must be at most" in device.refusal
+    assert report.refusals[-1].reason == device.refusal
+    assert (report.sent, report.spending.participations) == ((), 0)  # type: ignore[union-attr]
+
+
+def test_without_consent_to_train_nothing_is_looked_at(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = pair.ready(consents=())
+    monkeypatch.setattr(contribution, "open_plan", lambda *_, **__: pytest.fail("looked at the plan"))
+    assert device.contribute(*pair.run.first()) == REFUSED
+    assert "not agreed" in device.refusal
+
+
+def test_revoking_stops_later_rounds_and_granting_begins_anew(pair: Pair) -> None:
+    device = pair.ready()
+    plan, model = pair.run.first()
+    assert device.contribute(plan, model) != REFUSED
+    device.consent.revoke("train")
+    plan = pair.run.altered(plan)
+    assert device.contribute(plan, model) == REFUSED
+    device.consent.grant("train")
+    assert device.contribute(plan, model) != REFUSED
+    assert [sent.attempt for sent in device.privacy_report().sent] == [0, 1]
+
+
+def test_a_device_without_a_model_or_with_another_catalogue_refuses(pair: Pair) -> None:
+    device = pair.device()
+    plan, model = pair.run.first()
+    assert device.contribute(plan, model) == REFUSED
+    assert "no model yet" in device.refusal
+    other = pair.run.coordinator().model
+    items = tuple(f"other-{row}" for row in range(30))
+    header = other.header.model_copy(update={"catalogue": Catalogue(items).hash})
+    device.update_model(pair.publish(model=type(other)(header, other.state), catalogue=Catalogue(items)))
+    assert device.contribute(plan, model) == REFUSED
+    assert "catalogue" in device.refusal
+
+
+def test_the_charge_is_on_the_disk_before_anything_is_computed(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = pair.ready()
+    order: list[str] = []
+
+    def watch(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *a, **k: (order.append(name), original(*a, **k))[1])
+
+    for owner, name in (
+        (contribution, "open_plan"),
+        (contribution, "check_floors"),
+        (DeviceLedger, "charge"),
+        (participation.OwnHistory, "users"),
+        (contribution, "train"),
+        (contribution, "clip"),
+        (Journal, "record"),
+    ):
+        watch(owner, name)
+    assert device.contribute(*pair.run.first()) != REFUSED
+    assert order == ["open_plan", "check_floors", "charge", "users", "train", "clip", "record"]
+
+
+def test_what_cannot_be_noted_does_not_leave(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = pair.ready()
+
+    def fails(*_: Any) -> None:
+        raise PalateError("the disk is full")
+
+    monkeypatch.setattr(Journal, "record", fails)
+    assert device.contribute(*pair.run.first()) == REFUSED
+    monkeypatch.undo()
+    report = device.privacy_report()
+    assert (len(report.sent), report.spending.participations) == (0, 1)  # type: ignore[union-attr]
+
+
+def test_an_attempt_is_answered_once_also_after_a_restart(pair: Pair) -> None:
+    device = pair.ready()
+    plan, model = pair.run.first()
+    assert device.contribute(plan, model) != REFUSED
+    device.close()
+    again = pair.device()
+    assert again.contribute(plan, model) == REFUSED
+    assert "above every earlier one" in again.refusal
+
+
+def test_the_users_limit_holds_over_all_rounds(pair: Pair) -> None:
+    plan, model = pair.run.first()
+    cost = SignedPlan.model_validate_json(plan).plan.mu2
+    service = pair.service()
+    limit = next(eps for eps in np.arange(1, 60, 0.5) if pair.service(epsilon=float(eps)).limit_mu2 > 2.5 * cost)
+    device = pair.ready(epsilon=float(limit))
+    answers = []
+    for _ in range(4):
+        answers.append(device.contribute(plan, model) != REFUSED)
+        plan = pair.run.altered(plan)
+    assert answers == [True, True, False, False]
+    spending = device.privacy_report().spending
+    assert spending is not None
+    assert spending.epsilon is not None
+    assert spending.epsilon == service.epsilon_of(2 * cost)
+    assert spending.epsilon <= limit
+    assert spending.remaining == limit - spending.epsilon
+
+
+def test_the_report_is_what_the_ledger_says(pair: Pair) -> None:
+    device = pair.ready()
+    plan, model = pair.run.first()
+    answer = device.contribute(plan, model)
+    opened = SignedPlan.model_validate_json(plan).plan
+    report = device.privacy_report()
+    spending = report.spending
+    assert spending is not None
+    (receipt,) = spending.receipts
+    assert (receipt.plan_hash, receipt.mu2, spending.mu2) == (opened.hash, opened.mu2, opened.mu2)
+    (sent,) = report.sent
+    assert (sent.what, sent.dp, sent.run, sent.bytes) == ("contribution", "central", "run-1", len(answer))
+    assert report.simulated == ("noise from a seed is accepted",)
+    said = json.loads(json.dumps(report.as_dict()))
+    assert said["spending"]["epsilon"] == spending.epsilon
+    assert {"unit", "adjacency", "accountant"} <= set(said)
+    assert said["consents"] == {"store": True, "train": True, "analytics": False, "messaging": False}
+    text = str(report)
+    for part in ("SIMULATED", "ε =", "δ = 1e-06", "unit: user", "zero-out", "palate closed form", f"{len(answer):,} b"):
+        assert part in text
+    kinds = [json.loads(line).get("type") for line in device.export_lines()]
+    assert {"sent", "model", "participation"} <= set(kinds)
+
+
+def test_a_device_without_a_service_says_so(device: palate.Device, tmp_path: Path) -> None:
+    report = device.privacy_report()
+    assert (report.spending, report.sent, report.models) == (None, (), ())
+    assert "no server" in str(report)
+    with pytest.raises(palate.InputError, match="service"):
+        device.update_model(tmp_path)
+    device.export(tmp_path / "mine.jsonl")
+    assert device.import_jsonl(tmp_path / "mine.jsonl").problems == ()
+
+
+def test_an_export_with_rounds_can_be_imported(pair: Pair, tmp_path: Path) -> None:
+    device = pair.ready()
+    device.contribute(*pair.run.first())
+    device.contribute(b"", b"")
+    device.export(tmp_path / "mine.jsonl")
+    found = device.import_jsonl(tmp_path / "mine.jsonl")
+    assert (found.problems, found.duplicates) == ((), 3)
+
+
+def test_nothing_beside_the_store_can_be_read_without_its_key_and_all_of_it_is_erased(pair: Pair, folder: Path) -> None:
+    device = pair.ready()
+    device.contribute(*pair.run.first())
+    device.close()
+    for path in folder.iterdir():
+        data = path.read_bytes()
+        for mark in (b"item-0", b"readers", b"run-1", b"PRIVATE KEY", b"SQLite format"):
+            assert path.name == "lock" or mark not in data, path
+    assert {path.suffix for path in folder.iterdir()} >= {".db", ".journal", ".ledger"}
+    again = pair.device()
+    again.privacy_report()
+    again.erase()
+    assert [path.name for path in folder.iterdir()] == ["lock"]
+
+
+def test_an_erased_store_takes_no_part_in_another_process(pair: Pair) -> None:
+    device, other = pair.ready(), pair.device()
+    other.erase()
+    assert device.contribute(*pair.run.first()) == REFUSED
+    assert "erased" in device.refusal
+
+
+def decodable(data: bytes) -> list[bytes]:
+    """The bytes, and what they may have been made of."""
+    found = [data]
+    for start in range(0, len(data), 1):
+        if data[start : start + 1] == b"\x78":
+            with_zlib = zlib.decompressobj()
+            try:
+                found.append(with_zlib.decompress(data[start:]))
+            except zlib.error:
+                continue
+    return found
+
+
+def test_no_mark_of_an_event_leaves(pair: Pair) -> None:
+    """Every outgoing byte of a run with marked events: no mark, in clear or in a form that can be decoded."""
+    marks = [b"MARKED-item-77", b"MARKED-prop-78", b"MARKED-id-79"]
+    device = pair.ready()
+    device.track("like", marks[0].decode(), id=marks[2].decode(), props={"note": marks[1].decode()})
+    device.track("purchase", "item-3", value=2, props={"note": marks[1].decode()}, id="MARKED-id-79b")
+    outgoing = []
+    plan, model = pair.run.first()
+    for _ in range(3):
+        outgoing.append(device.contribute(plan, model))
+        plan = pair.run.altered(plan)
+    device.consent.revoke("train")
+    outgoing.append(device.contribute(plan, model))
+    outgoing.append(device.identity.encode())
+    spelled = {
+        form
+        for mark in marks
+        for form in (
+            mark, mark.hex().encode(), mark.hex().upper().encode(), mark[::-1], mark.decode().encode("utf-16-le"),
+            *(base64.b64encode(b"x" * shift + mark)[4:-4] for shift in range(3)),
+            *(base64.urlsafe_b64encode(b"x" * shift + mark)[4:-4] for shift in range(3)),
+            base64.b32encode(mark)[:-8], base64.b85encode(mark), bytes.fromhex(digest(mark)), digest(mark).encode(),
+        )
+    }  # fmt: skip
+    for data in outgoing:
+        for made in decodable(data):
+            for form in spelled:
+                assert form not in made
+            assert b"item-" not in made
+    assert all(data != REFUSED for data in outgoing[:3])
+    # That the check finds what it looks for:
+    leaked = b"head" + zlib.compress(b"a" + base64.b64encode(b"xy" + marks[0]))
+    assert any(form in made for made in decodable(leaked) for form in spelled)
+
+
+def test_the_answers_size_does_not_depend_on_what_the_user_did(pair: Pair) -> None:
+    device = pair.ready()
+    plan, model = pair.run.first()
+    first = device.contribute(plan, model)
+    device.track_many([palate.Event("like", f"item-{row}") for row in range(30)])
+    later = device.contribute(pair.run.altered(plan), model)
+    assert len(first) == len(later)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"public_key": "x"},
+        {"public_key": b"ab" * 32},
+        {"population": ""},
+        {"epsilon": 0},
+        {"epsilon": float("nan")},
+        {"delta": 1e-30},
+        {"delta": 2.0},
+        {"participations": -1},
+        {"participations": True},
+        {"most_bytes": 0.5},
+    ],
+)
+def test_a_service_that_makes_no_sense_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(palate.InputError):
+        palate.Service(**{"public_key": "ab" * 32, "population": "readers", **changes})
