@@ -19,7 +19,6 @@ What `simulate` needs is imported when it is called: `import palate` itself stay
 from palate.simulation import simulate
 from palate_client.events import Event, Tracked
 from palate_client.floors import Floors
-from palate_client.report import PrivacyReport
 from palate_client.retention import Limits
 from palate_client.sdk import Device
 from palate_client.sdk import open_device as open
@@ -48,7 +47,6 @@ __all__ = [
     "Limits",
     "LockedError",
     "PalateError",
-    "PrivacyReport",
     "RefusedError",
     "Service",
     "Tracked",

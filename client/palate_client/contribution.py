@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from palate_client.floors import Floors, check_floors
+from palate_client.floors import Floors
 from palate_client.masked import MaskedDevice
 from palate_client.training import train
 from palate_common.canonical import digest
@@ -26,7 +26,7 @@ from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.interactions import Interactions
 from palate_common.model import GlobalModel
-from palate_common.plan import DpMode, RoundPlan, SignedPlan, open_plan
+from palate_common.plan import DpMode, Noise, RoundPlan, SignedPlan, open_plan
 from palate_common.secagg.attempt import attempt_terms
 from palate_common.secagg.directory import Directory
 from palate_common.shares import add_shares, share_source
@@ -245,3 +245,32 @@ class Contributor:
         if update.n_users != histories.n_users:
             raise InputError(f"an algorithm must contribute once a user, {histories.n_users}, got {update.n_users}")
         return clip(update, plan.layout, clip_norm=plan.clip_norm, grid=plan.grid)
+
+
+def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
+    """Refuse a plan that asks for less protection than the device insists on.
+
+    Raises:
+        RefusedError: naming the floor.
+    """
+    stranger = floors.population not in (None, plan.population)
+    refusals = [
+        (stranger, f"this device is of the population {floors.population!r}, got {plan.population!r}"),
+        (now > plan.expires, "the plan has expired"),
+        (plan.dp is DpMode.OFF and not floors.allow_off, "this device takes no part without privacy"),
+        (plan.noise is Noise.SEEDED and not floors.allow_seeded, "this device accepts no seeded noise"),
+        (plan.dp is not DpMode.OFF and plan.sigma < floors.min_sigma, f"`sigma` must be >= {floors.min_sigma} steps"),
+        (plan.mu2 > floors.max_mu2, f"one attempt may cost mu^2 <= {floors.max_mu2}, got {plan.mu2}"),
+        (plan.cohort_floor < floors.min_cohort, f"`cohort_floor` must be >= {floors.min_cohort}"),
+    ]
+    if plan.cohort is not None:
+        refusals += [
+            (not (plan.cohort.masks or floors.allow_unmasked), "this device sends nothing without masks"),
+            (
+                plan.cohort.shares < floors.min_honest,
+                f"the plan must count on >= {floors.min_honest} honest survivors, got {plan.cohort.shares}",
+            ),
+        ]
+    for refused, reason in refusals:
+        if refused:
+            raise RefusedError(reason)

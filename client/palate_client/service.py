@@ -1,4 +1,7 @@
-"""Service: the one server whose models an app uses and whose rounds it may join, and how far its user goes along."""
+"""Service: the one server whose models an app uses and whose rounds it may join, and how far its user goes along.
+
+The accounting is imported when a service is made: an app without one starts without it.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ import re
 from dataclasses import dataclass, field, replace
 
 from palate_client.floors import Floors
-from palate_common.accounting import check_delta, check_epsilon, epsilon_of, mu_of
-from palate_common.cohort import RESERVED_DELTA
 from palate_common.errors import InputError
 
 _MARGIN = 1e-9
@@ -46,6 +47,9 @@ class Service:
             raise InputError(f"`public_key` must be 64 lower-case hexadecimal digits, got {self.public_key!r:.80}")
         if not isinstance(self.population, str) or not self.population:
             raise InputError(f"`population` must be a name, got {self.population!r:.80}")
+        from palate_common.accounting import check_delta, check_epsilon
+        from palate_common.cohort import RESERVED_DELTA
+
         check_epsilon(self.epsilon)
         if check_delta(self.delta) <= RESERVED_DELTA:
             raise InputError(f"`delta` must be above {RESERVED_DELTA:.2g}, got {self.delta!r}")
@@ -58,15 +62,21 @@ class Service:
     @property
     def noise_delta(self) -> float:
         """What of delta is left to the noise; the rest is for the graph of masked rounds."""
+        from palate_common.cohort import RESERVED_DELTA
+
         return self.delta - RESERVED_DELTA
 
     @property
     def limit_mu2(self) -> float:
         """The limit in the ledger's unit, mu^2."""
+        from palate_common.accounting import mu_of
+
         return mu_of(epsilon=self.epsilon - min(2 * _MARGIN, self.epsilon / 2), delta=self.noise_delta) ** 2
 
     def epsilon_of(self, mu2: float) -> float:
         """What a spent mu^2 is as epsilon at `delta`, rounded up. Unit: this installation; adjacency: zero-out."""
+        from palate_common.accounting import epsilon_of
+
         if mu2 == 0:
             return 0.0
         return epsilon_of(mu=math.nextafter(math.sqrt(mu2), math.inf), delta=self.noise_delta) + _MARGIN

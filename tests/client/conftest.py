@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -35,6 +37,14 @@ def clock() -> Clock:
 def folder(tmp_path: Path) -> Path:
     """Where the store is."""
     return tmp_path / "palate"
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A folder in memory where the system offers it: a killed process doesn't ask the disk for much."""
+    shared = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
+    with tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else None) as made:
+        yield Path(made)
 
 
 @pytest.fixture

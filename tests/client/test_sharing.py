@@ -71,6 +71,12 @@ class Pair:
 
 
 @pytest.fixture
+def folder(memory: Path) -> Path:
+    """Where the store is."""
+    return memory / "palate"
+
+
+@pytest.fixture
 def pair(make_run: Callable[..., Any], open_device: OpenDevice, tmp_path: Path) -> Pair:
     return Pair(make_run(), open_device, tmp_path / "download")
 
@@ -210,12 +216,10 @@ def test_a_device_takes_part_in_a_real_round_beside_simulated_ones(pair: Pair) -
 def test_a_refusal_tells_the_user_why_and_the_server_nothing(pair: Pair, changes: dict[str, Any], said: str) -> None:
     pair.ready().close()
     device = pair.device(**changes)
-    if "public_key" in changes or "population" in changes or "most_bytes" in changes:
-        device = pair.device(**changes)
     answer = device.contribute(*pair.run.first())
     assert answer == REFUSED
     report = device.privacy_report()
-    assert said in device.refusal or "signature" in device.refusal or "must be at most" in device.refusal
+    assert said in device.refusal
     assert report.refusals[-1].reason == device.refusal
     assert (report.sent, report.spending.participations) == ((), 0)  # type: ignore[union-attr]
 
