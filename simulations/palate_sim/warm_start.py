@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from palate_common import published
 from palate_common.algorithms import State
 from palate_common.errors import InputError, IntegrityError
 from palate_common.ledger import Ledger
 from palate_common.model import GlobalModel
 from palate_common.plan import DpMode, Noise
-from palate_server.registry import load_model
 from palate_sim.config import SimulationConfig
 from palate_sim.periods import rows_of
 
@@ -90,12 +90,12 @@ def _read(path: Path) -> tuple[dict[str, Any], GlobalModel, tuple[str, ...]]:
     folder = path / "model" if (path / "model").is_dir() else path
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
-        model, items = load_model(folder, public_key=str(manifest["public_key"]))
+        found = published.read(folder, public_key=str(manifest["public_key"]))
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"`warm_start` must be the folder of a run or of its model, got {str(path)!r:.200}") from None
     except IntegrityError as error:
         raise InputError(f"`warm_start` must be a release as it was signed: {error}") from None
-    return manifest, model, items
+    return manifest, found.model, found.items
 
 
 def _check_ledger(path: Path, population: str, run: str, model_hash: str) -> None:

@@ -14,6 +14,8 @@ from palate_client.events import FIELDS, KINDS, MAX_ITEM, MAX_PROPS
 from palate_client.interests import BURST
 from palate_client.portability import ImportReport
 from palate_client.recommender import DEBIAS, DIVERSITY, EXPLORE, EXPLORE_NEW, Recommendation
+from palate_client.report import PrivacyReport
+from palate_common import published
 from palate_common.weighting import weighting_names
 
 NAME = re.compile(r"`([^`]+)`")
@@ -74,3 +76,29 @@ def test_every_method_is_shown(pages: dict[str, Any]) -> None:
     text = pages["docs/sdk.md"].text
     public = {name for name in vars(palate.Device) if not name.startswith("_")}
     assert {name for name in public if f"{name}(" not in text and f"`{name}`" not in text} <= {"export_lines"}
+
+
+def test_a_service(pages: dict[str, Any]) -> None:
+    rows = tables(pages["docs/sdk.md"], "Models")
+    fields = {field.name: field.default for field in dataclasses.fields(palate.Service)}
+    assert set(rows) == {*fields, "palate.Service"}
+    for name, default in fields.items():
+        if default is not dataclasses.MISSING:
+            assert rows[name][0].strip("`") == repr(default)
+
+
+def test_the_privacy_report_names_its_members(pages: dict[str, Any]) -> None:
+    section = pages["docs/sdk.md"].section("The privacy report").rpartition("```")[2]
+    fields = {field.name for field in dataclasses.fields(PrivacyReport)}
+    assert fields - {"app", "time", "simulated"} <= {*NAME.findall(section)}
+
+
+def test_a_published_model(pages: dict[str, Any]) -> None:
+    rows = tables(pages["docs/wire-protocol.md"], "A published model")
+    files = {published.MANIFEST, published.SIGNATURE, published.ITEMS, published.DOMAINS, published.NEW_ITEMS}
+    files |= {published.FEATURES, published.MODEL, published.COMPACT}
+    named = {name for row in pages["docs/wire-protocol.md"].rows(
+        pages["docs/wire-protocol.md"].section("A published model")
+    ) for name in NAME.findall(row[0])}  # fmt: skip
+    assert files | set(published.Manifest.model_fields) == named
+    assert set(rows) <= named
