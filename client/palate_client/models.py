@@ -47,7 +47,9 @@ class Models:
         signed = digest(found.files[published.MANIFEST])
         edition = Edition(manifest.population, checkpoint.size, checkpoint.root, signed, self._store.clock())
         with Journal(self._store.file) as journal:
-            return journal.adopt(edition, found.files)
+            adopted = journal.adopt(edition, found.files)
+        self._read = (signed, found)
+        return adopted
 
     def current(self) -> Published | None:
         """The model in use; None before the first.

@@ -1,0 +1,107 @@
+"""What a round, and a new model, cost a device: CPU time of the very calls that an app makes."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import palate
+from palate_client.contribution import Contributor
+from palate_client.training import train
+from palate_common import published
+from palate_common.accounting import mu_of
+from palate_common.algorithms import PublicFacts
+from palate_common.catalogue import Catalogue
+from palate_common.clipping import clip
+from palate_common.device_ledger import DeviceLedger
+from palate_common.errors import PalateError
+from palate_common.interactions import Interactions
+from palate_common.ledger import Ledger
+from palate_common.model import GlobalModel
+from palate_common.plan import SignedPlan
+from palate_common.signing import SigningKey
+from palate_server.coordinator import Coordinator
+from palate_server.lock import RunLock
+from palate_server.registry import Registry
+from palate_server.terms import RunTerms
+from palate_sim.round import run_round
+
+ITEMS, WIDTH, EVENTS, OTHERS = 10_000, 64, 100, 2_000
+EPSILON, DELTA = 5.0, 1e-5
+SETTINGS = {"rounds": 3, "embedding_size": WIDTH, "head_items": ITEMS, "popularity_only_below": 0}
+
+
+def measured(repetitions: int) -> list[dict[str, float]]:
+    """CPU milliseconds of each step, for a device in the second round of a run, the first that has a table."""
+    with tempfile.TemporaryDirectory() as home:
+        return [_once(Path(home) / str(number), number) for number in range(repetitions)]
+
+
+def _once(folder: Path, seed: int) -> dict[str, float]:
+    """One run, one device."""
+    folder.mkdir()
+    rng, items = np.random.default_rng(seed), tuple(f"item-{row}" for row in range(ITEMS))
+    others = Interactions.from_pairs(
+        np.repeat(np.arange(OTHERS), 30), rng.integers(0, ITEMS, 30 * OTHERS), n_users=OTHERS, n_items=ITEMS
+    )
+    facts = PublicFacts(n_users=OTHERS, n_items=ITEMS, mu=mu_of(epsilon=EPSILON, delta=DELTA))
+    terms = RunTerms(
+        population="readers", run="run-1", algorithm="als", settings=SETTINGS, facts=facts,
+        catalogue=Catalogue(items).hash, epsilon=EPSILON, delta=DELTA,
+    )  # fmt: skip
+    key = SigningKey.generate()
+    service = palate.Service(public_key=key.public, population="readers", epsilon=20.0)
+    with (
+        RunLock(folder) as lock,
+        Ledger(folder / "ledger.db", population="readers") as ledger,
+        DeviceLedger(":memory:") as devices,
+        palate.open(folder / "store", app="bench", key=bytes(range(32)), service=service) as device,
+    ):
+        registry = Registry(folder)
+        coordinator = Coordinator(terms, ledger=ledger, registry=registry, key=key, lock=lock)
+        run_round(coordinator, [Contributor(others, range(OTHERS), devices, key.public)])
+        registry.publish(
+            coordinator.model, Catalogue(items), {}, key, population="readers", checkpoint=ledger.checkpoint()
+        )
+        for purpose in ("store", "train"):
+            device.consent.grant(purpose)
+        chosen = rng.choice(ITEMS, EVENTS, replace=False)
+        device.track_many([palate.Event("like", items[row]) for row in chosen])
+        figures: dict[str, float] = {}
+        begun = time.process_time()
+        device.update_model(folder / "model")
+        figures["update_model"] = 1000 * (time.process_time() - begun)
+        plan, model = coordinator.open_attempt(), coordinator.model.data
+        opened = SignedPlan.model_validate_json(plan).plan
+        parsed, own = GlobalModel.from_bytes(model), device.interests(items).interactions()
+        begun = time.process_time()
+        clip(train(parsed, opened.round, own), opened.layout, clip_norm=opened.clip_norm, grid=opened.grid).total()
+        figures["step"] = 1000 * (time.process_time() - begun)
+        begun = time.process_time()
+        answer = device.contribute(plan, model)
+        figures["contribute"] = 1000 * (time.process_time() - begun)
+        if device.refusal:
+            raise PalateError(f"a device must take part, got the refusal: {device.refusal}")
+        figures["sent_bytes"] = len(answer)
+        sizes = {name: (folder / "model" / name).stat().st_size for name in (published.MODEL, published.COMPACT)}
+        figures["model_bytes"], figures["compact_bytes"] = sizes[published.MODEL], sizes[published.COMPACT]
+    return figures
+
+
+def as_rows(figures: list[dict[str, Any]], bar: float) -> list[tuple[str, ...]]:
+    """A row a step."""
+    labels = {
+        "step": "training step: contribution, clip, all numbers of the sum",
+        "contribute": "`contribute`: all of it, with verifying, two durable files and encoding",
+        "update_model": "`update_model`: verify, unpack, store",
+    }
+    rows = []
+    for name, label in labels.items():
+        values = [figure[name] for figure in figures]
+        met = f"< {bar:g}: {'met' if max(values) < bar else 'MISSED'}" if name == "step" else ""
+        rows.append((label, *(f"{value:.1f}" for value in (min(values), float(np.median(values)), max(values))), met))
+    return rows
