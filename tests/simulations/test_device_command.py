@@ -1,0 +1,68 @@
+"""`palate device` does what the SDK does, and says what is wrong in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from palate_sim.cli import run
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> list[str]:
+    return ["--store", str(tmp_path / "store"), "--key", str(tmp_path / "key"), "--app", "shelf"]
+
+
+def test_the_commands_in_turn(where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*words: str) -> str:
+        assert run(["device", *words, *where]) == 0
+        return capsys.readouterr().out.strip()
+
+    assert said("open") == "0 event(s); consent to nothing"
+    assert (tmp_path / "key").stat().st_mode & 0o077 == 0
+    assert said("track", "like", "a") == "no consent"
+    assert said("consent", "grant", "store", "--version", "2") == "store: granted"
+    assert said("track", "view", "a", "--value", "30") == "stored"
+    assert said("export", str(tmp_path / "mine.jsonl")).startswith("3 lines")
+    assert said("import", str(tmp_path / "mine.jsonl")) == "stored 0, there before 1, without consent 0"
+    report = json.loads(said("report", "--json", "--public-key", "ab" * 32, "--population", "readers"))
+    assert (report["consents"]["store"], report["spending"]["epsilon"]) == (True, 0.0)
+    assert report["decisions"][0]["version"] == "2"
+    assert "no server" in said("report")
+    assert said("consent", "revoke", "store").startswith("store: revoked; what was stored before is kept")
+    assert said("erase") == "erased"
+    assert said("open") == "0 event(s); consent to nothing"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["consent", "allow", "store"], "grant or revoke"),
+        (["consent", "grant", "everything"], "`purpose` must be one of"),
+        (["track", "ate", "a"], "`kind` must be"),
+        (["report", "--population", "readers"], "given together"),
+        (["import", "nowhere.jsonl"], "readable file"),
+    ],
+)
+def test_mistakes_are_one_line(
+    where: list[str], words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["device", "open", *where]) == 0
+    capsys.readouterr()
+    assert run(["device", *words, *where]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_key_that_others_can_read_is_refused(
+    where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["device", "track", "like", "a", *where]) == 2
+    assert "`palate device open`" in capsys.readouterr().err
+    assert run(["device", "open", *where]) == 0
+    (tmp_path / "key").chmod(0o644)
+    assert run(["device", "open", *where]) == 2
+    assert "chmod 600" in capsys.readouterr().err
