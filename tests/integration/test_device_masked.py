@@ -1,0 +1,121 @@
+"""An app's device in a whole masked run beside simulated ones: the same bits as if it were simulated, too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import palate
+from palate_client.contribution import Identity
+from palate_client.node import Host, Shards, node_app
+from palate_client.participation import Masked
+from palate_common.cohort import CohortTerms
+from palate_common.device_ledger import DeviceLedger
+from palate_common.secagg.directory import Directory
+from palate_common.secagg.messages import Step
+from palate_common.signing import SigningKey
+from palate_common.wire import REFUSED
+from palate_server.coordinator import Release
+from palate_server.strategy import PalateStrategy
+from palate_sim.engines.grid import LocalGrid
+from palate_sim.round import run_rounds
+
+DEVICES, OURS = 40, 5
+FLOORS = palate.Floors(allow_seeded=True)
+
+
+class WithDevice(Host):
+    """A host one of whose nodes is an app."""
+
+    device: palate.Device
+    directory: Directory
+    machine: Masked | None = None
+    plan: bytes = b""
+
+    def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
+        """What the app does with a plan."""
+        if node != OURS:
+            return super().join(node, plan, model, request)
+        machine = self.device.join(plan, model, self.directory)
+        object.__setattr__(self, "machine", machine)
+        object.__setattr__(self, "plan", plan)
+        return REFUSED if machine is None else machine.answer(request)
+
+    def go_on(self, node: int, request: bytes) -> bytes:
+        """What the app does with what follows."""
+        if node != OURS:
+            return super().go_on(node, request)
+        return REFUSED if self.machine is None else self.machine.answer(request)
+
+
+def terms(directory: str | None) -> dict[str, Any]:
+    masks = directory is not None
+    cohort = CohortTerms(n_max=DEVICES, n_min=DEVICES, c_max=1, masks=masks, directory=directory, max_tosses=4)
+    algorithm = {"algorithm": "als", "settings": {"rounds": 3, "popularity_only_below": 0, "embedding_size": 4}}
+    return {**algorithm, "dp": "distributed", "cohort": cohort, "epsilon": 5.01}
+
+
+@pytest.fixture
+def device_of(tmp_path: Path) -> Callable[[Any], palate.Device]:
+    def make(run: Any) -> palate.Device:
+        service = palate.Service(public_key=run.key.public, population="readers", epsilon=20.0, floors=FLOORS)
+        device = palate.open(tmp_path / "store", app="shelf", key=bytes(range(32)), service=service)
+        for purpose in ("store", "train"):
+            device.consent.grant(purpose)
+        items = [f"item-{row}" for row in run.histories.user(OURS).indices]
+        device.track_many([palate.Event("like", item) for item in items])
+        return device
+
+    return make
+
+
+def test_a_device_masks_as_a_simulated_one_does(
+    make_run: Callable[..., Any], device_of: Callable[[Any], palate.Device], tmp_path: Path
+) -> None:
+    key, first = SigningKey.generate(), make_run()
+    first.key = key
+    with device_of(first) as device:
+        keys = [SigningKey.generate() for _ in range(DEVICES)]
+        publics = [each.public for each in keys]
+        publics[OURS] = device.identity
+        assert device.identity == publics[OURS]
+        directory = Directory(tuple(publics))
+        run = make_run(floors=FLOORS, **terms(directory.hash))
+        run.key = key
+        coordinator = run.coordinator()
+        device.update_model(run.publish(coordinator))
+        histories = Shards(run.histories, 1)
+        host = WithDevice(
+            histories, run.devices, key.public, FLOORS, identity_of=lambda number: Identity(keys[number], directory)
+        )
+        object.__setattr__(host, "device", device)
+        object.__setattr__(host, "directory", directory)
+        releases: list[Release] = []
+        strategy = PalateStrategy(coordinator, on_release=releases.append, directory=directory)
+        strategy.start(LocalGrid(node_app(lambda _: host), nodes=DEVICES))
+        report = device.privacy_report()
+        assert (report.spending.participations, len(run.devices.receipts(OURS))) == (3, 0)  # type: ignore[union-attr]
+        assert [sent.what for sent in report.sent[:5]] == [step.name.lower() for step in list(Step)[1:]]
+        assert {sent.dp for sent in report.sent} == {"distributed"}
+
+        # Revoking stops what has begun, and what follows; a directory without this device is none of its business.
+        device.consent.revoke("train")
+        assert host.machine is not None
+        assert host.machine.answer(b"anything") == REFUSED
+        assert "no longer agrees" in host.machine.refusal
+        host.machine.close()
+        assert device.join(b"", b"", directory) is None
+        device.consent.grant("train")
+        assert device.join(host.plan, b"", Directory(tuple(each.public for each in keys))) is None
+        assert "must name this device" in device.refusal
+
+    clear = make_run(floors=palate.Floors(allow_seeded=True, allow_unmasked=True), **terms(None))
+    clear.folder = tmp_path / "clear"
+    clear.folder.mkdir()
+    again: list[Release] = []
+    with DeviceLedger(":memory:", durable=False) as ledger:
+        run_rounds(clear.coordinator(), clear.nodes(users_per_node=1, ledger=ledger), again.append)
+    assert [r.model.data for r in releases] == [r.model.data for r in again]
