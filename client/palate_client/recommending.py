@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from palate_client.explanation import Explanation
     from palate_client.recommender import Recommendation, Recommender, Similar
     from palate_common.model import GlobalModel
+    from palate_common.published import Published
 
 
 class Recommending:
@@ -175,10 +176,18 @@ class Recommending:
         return bool(weight[0] > 0)
 
     def _recommender(self) -> Recommender:
-        """What ranks."""
+        """What ranks: by the model that was given, or else by the published one in use."""
+        if self._ranker is None and (published := self.model()) is not None:
+            self.use_model(published.model, published.items, domains=published.domains)
         if self._ranker is None:
-            raise InputError("a device must have a model to recommend by, got none: call `use_model` first")
+            raise InputError(
+                "a device must have a model to recommend by, got none: `update_model` or `use_model` first"
+            )
         return self._ranker
+
+    def model(self) -> Published | None:
+        """The published model in use."""
+        raise NotImplementedError
 
     def _add(self, events: list[Event]) -> list[Tracked]:
         """Store events; the machine's failures are told, not raised."""

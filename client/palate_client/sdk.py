@@ -39,7 +39,7 @@ from palate_common.weighting import Weighting, weighting_of
 logger = logging.getLogger("palate")
 
 
-class Device(Recommending, Sharing, Closing):
+class Device(Sharing, Recommending, Closing):
     """One user's Palate on this machine. Made by `palate.open`.
 
     Attributes:
@@ -96,6 +96,13 @@ class Device(Recommending, Sharing, Closing):
             What became of each.
         """
         return self._add(list(events))
+
+    def update_model(self, folder: Path | str) -> bool:
+        """Take a published model into use, for recommending too; see `Sharing.update_model`."""
+        changed = super().update_model(folder)
+        if changed:
+            self.forget_model()
+        return changed
 
     def flush(self) -> None:
         """Bring what was tracked to the disk, so that it survives a power cut.
