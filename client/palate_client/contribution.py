@@ -258,6 +258,7 @@ def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
         (stranger, f"this device is of the population {floors.population!r}, got {plan.population!r}"),
         (now > plan.expires, "the plan has expired"),
         (plan.dp is DpMode.OFF and not floors.allow_off, "this device takes no part without privacy"),
+        (plan.dp is DpMode.CENTRAL and not floors.allow_central, "this device sends nothing without noise of its own"),
         (plan.noise is Noise.SEEDED and not floors.allow_seeded, "this device accepts no seeded noise"),
         (plan.dp is not DpMode.OFF and plan.sigma < floors.min_sigma, f"`sigma` must be >= {floors.min_sigma} steps"),
         (plan.mu2 > floors.max_mu2, f"one attempt may cost mu^2 <= {floors.max_mu2}, got {plan.mu2}"),
@@ -269,6 +270,10 @@ def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
             (
                 plan.cohort.shares < floors.min_honest,
                 f"the plan must count on >= {floors.min_honest} honest survivors, got {plan.cohort.shares}",
+            ),
+            (
+                plan.cohort.c_max < floors.min_corrupt,
+                f"the plan must count >= {floors.min_corrupt} survivors as corrupt, got {plan.cohort.c_max}",
             ),
         ]
     for refused, reason in refusals:

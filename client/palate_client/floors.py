@@ -21,7 +21,12 @@ class Floors:
     """Whether experiments' seeded noise is accepted."""
     allow_off: bool = False
     """Whether a plan without privacy is accepted."""
+    allow_central: bool = False
+    """Whether a contribution may leave without any noise of its own, for a server that is trusted to add it."""
     allow_unmasked: bool = False
     """Whether a noised share may leave without masks, as simulations do with `distributed`."""
     min_honest: int = 1
     """With `distributed`: the fewest survivors outside the adversary's control that a plan may count on."""
+    min_corrupt: int = 1
+    """With `distributed`: the fewest survivors that a plan must count as the adversary's. A server that names fewer
+    than it has makes this device's share of the noise too small."""
