@@ -70,12 +70,12 @@ class Sharing:
             raise
 
     def model(self) -> Published | None:
-        """The model in use with its items and domains, verified; None before the first.
+        """The model in use with its items and domains, verified; None before the first, and without a service.
 
         Raises:
             IntegrityError: what was stored is damaged.
         """
-        return self._shared[0].current()
+        return None if self.service is None else self._shared[0].current()
 
     def contribute(self, plan: bytes, model: bytes) -> bytes:
         """Take part in a round: the bytes for the server. Whatever the reason, a refusal is the same one constant.

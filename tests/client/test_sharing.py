@@ -30,7 +30,7 @@ from palate_common.signing import SigningKey
 from palate_common.wire import REFUSED, decode
 
 OpenDevice = Callable[..., palate.Device]
-LOOSE = palate.Floors(allow_seeded=True)
+LOOSE = palate.Floors(allow_seeded=True, allow_central=True)
 
 
 @dataclass
@@ -207,9 +207,9 @@ def test_a_device_takes_part_in_a_real_round_beside_simulated_ones(pair: Pair) -
         ({"population": "viewers"}, "population"),
         ({"epsilon": 0.5}, "limit of its own"),
         ({"participations": 0}, "limit of its own"),
-        ({"floors": palate.Floors()}, "seeded"),
-        ({"floors": palate.Floors(allow_seeded=True, min_cohort=100)}, "cohort_floor"),
-        ({"floors": palate.Floors(allow_seeded=True, min_sigma=10**9)}, "sigma"),
+        ({"floors": palate.Floors(allow_central=True)}, "seeded"),
+        ({"floors": palate.Floors(allow_seeded=True, allow_central=True, min_cohort=100)}, "cohort_floor"),
+        ({"floors": palate.Floors(allow_seeded=True, allow_central=True, min_sigma=10**9)}, "sigma"),
         ({"most_bytes": 10}, "at most 10 bytes"),
     ],
 )

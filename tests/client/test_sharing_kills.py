@@ -27,7 +27,7 @@ KILLS, MODELS, PLANS = 10, 80, 120
 
 
 def service_of(run: Any) -> palate.Service:
-    floors = palate.Floors(allow_seeded=True)
+    floors = palate.Floors(allow_seeded=True, allow_central=True)
     return palate.Service(
         public_key=run.key.public, population="readers", epsilon=1000, participations=10**6, floors=floors
     )

@@ -23,10 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from palate_client import contribution
 from palate_client.contribution import Contributor
 from palate_client.floors import Floors
-from palate_common import published
+from palate_common import published, wire
 from palate_common.accounting import mu_of
 from palate_common.algorithms import PublicFacts
 from palate_common.catalogue import Catalogue
@@ -79,7 +78,7 @@ POINTS = {
     "after the charge": Point(Ledger, "charge", True),
     "after the plan is signed": Point(coordinator, "sign_plan", True),
     "after a device's charge": Point(DeviceLedger, "charge", True),
-    "before an answer is sent": Point(contribution, "encode", True),
+    "before an answer is sent": Point(wire, "_record", True),
     "after the sum": Point(coordinator, "aggregate", True),
     "after the noise": Point(coordinator, "noised", True),
     "before the release has its name": Point(Path, "replace", False, _release),

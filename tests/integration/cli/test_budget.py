@@ -52,7 +52,7 @@ def test_runs_without_a_budget_add_up_on_the_card(palate: Any, folder: Path, qui
     cards = [card(folder, name) for name in ("first", "second", "third")]
     assert [c["population"]["other_runs"] for c in cards] == [0, 1, 2]
     for place, c in enumerate(cards, 1):
-        together = epsilon_of(mu=c["mu"] * place**0.5, delta=c["delta"])
+        together = epsilon_of(mu=c["mu"] * place**0.5, delta=c["delta"] - c["delta_reserved"])
         assert c["population"]["spent_epsilon"] == pytest.approx(together, rel=1e-6)
         assert c["epsilon"] == pytest.approx(5, rel=1e-4)
         assert (c["population"]["budget_epsilon"], c["population"]["remaining_mu2"]) == (None, None)

@@ -15,8 +15,9 @@ from palate_common.canonical import canonical_json, digest
 from palate_common.files import write_durably
 from palate_common.ledger import Ledger
 from palate_common.model import GlobalModel
+from palate_common.published import MANIFEST_TAG
 from palate_common.signing import SigningKey
-from palate_server.registry import INPUTS, MANIFEST_TAG
+from palate_server.registry import INPUTS
 from palate_server.terms import RunTerms
 
 PEOPLE = ("--ledger", "people.db", "--set", "privacy.population=people")
