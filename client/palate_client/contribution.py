@@ -49,10 +49,15 @@ class Floors:
     """Whether experiments' seeded noise is accepted."""
     allow_off: bool = False
     """Whether a plan without privacy is accepted."""
+    allow_central: bool = False
+    """Whether a contribution may leave without any noise of its own, for a server that is trusted to add it."""
     allow_unmasked: bool = False
     """Whether a noised share may leave without masks, as simulations do with `distributed`."""
     min_honest: int = 1
     """With `distributed`: the fewest survivors outside the adversary's control that a plan may count on."""
+    min_corrupt: int = 1
+    """With `distributed`: the fewest survivors that a plan must count as the adversary's. A server that names fewer
+    than it has makes this device's share of the noise too small."""
 
 
 @dataclass(frozen=True)
@@ -259,6 +264,7 @@ def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
         (stranger, f"this device is of the population {floors.population!r}, got {plan.population!r}"),
         (now > plan.expires, "the plan has expired"),
         (plan.dp is DpMode.OFF and not floors.allow_off, "this device takes no part without privacy"),
+        (plan.dp is DpMode.CENTRAL and not floors.allow_central, "this device sends nothing without noise of its own"),
         (plan.noise is Noise.SEEDED and not floors.allow_seeded, "this device accepts no seeded noise"),
         (plan.dp is not DpMode.OFF and plan.sigma < floors.min_sigma, f"`sigma` must be >= {floors.min_sigma} steps"),
         (plan.mu2 > floors.max_mu2, f"one attempt may cost mu^2 <= {floors.max_mu2}, got {plan.mu2}"),
@@ -270,6 +276,10 @@ def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
             (
                 plan.cohort.shares < floors.min_honest,
                 f"the plan must count on >= {floors.min_honest} honest survivors, got {plan.cohort.shares}",
+            ),
+            (
+                plan.cohort.c_max < floors.min_corrupt,
+                f"the plan must count >= {floors.min_corrupt} survivors as corrupt, got {plan.cohort.c_max}",
             ),
         ]
     for refused, reason in refusals:

@@ -216,6 +216,7 @@ def _run(started: Started, notify: Notify) -> Result:
         floors=Floors(
             allow_seeded=terms.noise is Noise.SEEDED,
             allow_off=terms.dp is DpMode.OFF,
+            allow_central=terms.dp is DpMode.CENTRAL,
             allow_unmasked=terms.cohort is not None and not terms.cohort.masks,
             population=terms.population,
         ),

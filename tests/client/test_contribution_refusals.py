@@ -32,6 +32,7 @@ def run(make_run: MakeRun) -> Any:
         pytest.param({"max_mu2": 0.1}, {}, r"one attempt may cost mu\^2 <= 0.1, got", id="dear"),
         pytest.param({"min_cohort": 100}, {}, "`cohort_floor` must be >= 100", id="small cohort"),
         pytest.param({"allow_seeded": False}, {}, "accepts no seeded noise", id="seeded"),
+        pytest.param({"allow_central": False}, {}, "nothing without noise of its own", id="central"),
         pytest.param({}, {"dp": "off", "sigma": 0, "mu2": 0.0}, "takes no part without privacy", id="off"),
     ],
 )
@@ -40,7 +41,7 @@ def test_a_plan_below_the_floors_is_refused_before_any_charge(
 ) -> None:
     base, model = run.first()
     plan = run.altered(base, **changes) if changes else base
-    node = run.nodes(floors=Floors(**{"allow_seeded": True, **floors}))[0]
+    node = run.nodes(floors=Floors(**{"allow_seeded": True, "allow_central": True, **floors}))[0]
     with pytest.raises(RefusedError, match=reason):
         node.contribute(plan, model)
     assert run.devices.receipts(0) == []
@@ -50,6 +51,8 @@ def test_a_plan_below_the_floors_is_refused_before_any_charge(
 def test_the_floors_of_an_app_are_strict() -> None:
     assert not Floors().allow_seeded
     assert not Floors().allow_off
+    assert not Floors().allow_central
+    assert not Floors().allow_unmasked
     assert Floors().min_sigma >= 64
 
 

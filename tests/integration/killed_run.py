@@ -139,7 +139,7 @@ def whole_run(folder: Path, *, algorithm: str, settings: dict[str, Any], dp: str
     key_file = folder / "key"
     if not key_file.exists():
         SigningKey.generate().save(key_file)
-    key, floors = SigningKey.load(key_file), Floors(allow_off=off)
+    key, floors = SigningKey.load(key_file), Floors(allow_off=off, allow_central=not off)
     with (
         RunLock(folder) as lock,
         Ledger(folder / "ledger.db", population="readers") as ledger,

@@ -215,8 +215,8 @@ def test_a_device_answers_its_own_population_alone(make_run: MakeRun) -> None:
     """Under another name a server could begin a ledger anew, and no device would see that it was rolled back."""
     run = make_run()
     plan, model = run.first()
-    (stranger, *_) = run.nodes(floors=Floors(allow_seeded=True, population="others"))
+    (stranger, *_) = run.nodes(floors=Floors(allow_seeded=True, allow_central=True, population="others"))
     assert stranger.answer(plan, model) == REFUSED
     assert stranger.refusal == "this device is of the population 'others', got 'readers'"
-    (own, *_) = run.nodes(floors=Floors(allow_seeded=True, population="readers"))
+    (own, *_) = run.nodes(floors=Floors(allow_seeded=True, allow_central=True, population="readers"))
     assert own.answer(plan, model) != REFUSED

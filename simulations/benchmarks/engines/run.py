@@ -53,7 +53,7 @@ def job_in(folder: Path, split: Split, histories: Interactions, users_per_node: 
     )  # fmt: skip
     key = folder / "release.key"
     SigningKey.generate().save(key)
-    floors = Floors(allow_seeded=True)
+    floors = Floors(allow_seeded=True, allow_central=True)
     ledger = folder / "ledger.db"
     return Job(folder=folder, terms=terms, ledger=ledger, key=key, users_per_node=users_per_node, floors=floors)
 

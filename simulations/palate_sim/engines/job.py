@@ -35,7 +35,7 @@ class Job(BaseModel):
     identities: Path | None = None
     """The simulated devices' keys, for a run with masks."""
     floors: Floors = Floors()
-    """What the devices insist on; seeded noise and `off` need theirs loosened."""
+    """What the devices insist on; seeded noise, `central` and `off` need theirs loosened."""
 
     @property
     def devices(self) -> Path:
