@@ -27,8 +27,10 @@ MAX_TOSSES = 2**10
 """Times that a cohort's ring may be tossed for in one attempt; privacy pays for these bits."""
 GRAPH_FAILURE = 2.0**-40
 """Probability, an attempt, that the corrupt devices sit where masks don't protect against them; paid for in delta."""
-RESERVED_DELTA = 2**10 * GRAPH_FAILURE
-"""What of a run's delta is kept for that, enough for 1,024 attempts; without masks too, so that noise is the same."""
+MAX_ATTEMPTS = 2**10
+"""Attempts in a run with `distributed`: for so many, delta is reserved."""
+RESERVED_DELTA = MAX_ATTEMPTS * GRAPH_FAILURE
+"""What of a run's delta is kept for the graphs of all attempts; without masks too, so that noise is the same."""
 TAIL = 64
 """Standard deviations of the whole noise that the modulus has room for: wrapped once in more than 10^800 attempts."""
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from palate_common.accounting import charged_mu2, sigma_for
+from palate_common.cohort import MAX_ATTEMPTS
 from palate_common.discrete_gaussian import MAX_SIGMA
 from palate_common.errors import BudgetError, InputError
 from palate_common.history import ChargeEntry
@@ -29,12 +30,14 @@ class Allowance:
         spent: mu^2 charged to the run so far, void attempts included.
 
     Raises:
-        InputError: shares that are none, or a grid too fine for the budget.
+        InputError: shares that are none, more rounds than delta is reserved for, or a grid too fine for the budget.
     """
 
     def __init__(self, terms: RunTerms, shares: Sequence[float], spent: Callable[[], float]) -> None:
         if not math.isclose(sum(shares), 1.0, abs_tol=1e-9) or min(shares) <= 0:
             raise InputError(f"an algorithm's shares must be positive and sum to 1, got {shares}")
+        if terms.cohort is not None and len(shares) > MAX_ATTEMPTS:
+            raise InputError(f"a run with dp distributed must have at most {MAX_ATTEMPTS} rounds, got {len(shares)}")
         self._terms, self._shares, self._spent = terms, shares, spent
         if terms.dp is not DpMode.OFF:
             sigma_for(mu_r=math.sqrt(self.budget * min(shares)), sensitivity=terms.grid)  # or it can't be run
@@ -67,6 +70,8 @@ class Allowance:
                 f"round {round_} can't be tried again: {len(mine)} charges used up the run's budget of "
                 f"epsilon {self._terms.epsilon}; start a new run with an epsilon of its own"
             )
+        if self._terms.cohort is not None and len(mine) >= MAX_ATTEMPTS:
+            raise BudgetError(f"a run with dp distributed has at most {MAX_ATTEMPTS} attempts, and delta for no more")
         # Rounded down, so that the charge can't exceed what is left by a rounding.
         sigma = sigma_for(mu_r=math.nextafter(math.sqrt(self._mu2(round_)), 0.0), sensitivity=self._terms.grid)
         attempt = sum(entry.round == round_ for entry in mine)

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from palate_common.accounting import GaussianEvent, account, mu_of
 from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.popularity import Popularity
+from palate_common.cohort import CohortTerms
 from palate_common.errors import BudgetError, InputError, IntegrityError
 from palate_common.ledger import Ledger
 from palate_common.plan import RoundPlan, SignedPlan
 from palate_common.signing import SigningKey
 from palate_common.update import DUMMIES, BlockSpec
+from palate_server import allowance, replay
 from palate_server import coordinator as coordinator_module
-from palate_server import replay
 from palate_server.aggregation import Aggregate, Participation
 from palate_server.coordinator import Coordinator
 from palate_server.lock import RunLock
@@ -183,3 +184,26 @@ def test_a_retry_whose_noise_does_not_fit_the_grid_is_over_budget(
     coordinator.open_attempt()
     with pytest.raises(BudgetError, match="can't be tried again: 1 charges"):
         coordinator.open_attempt()
+
+
+SHARED = CohortTerms(n_max=40, n_min=40, c_max=1, masks=False)
+
+
+def test_no_attempt_is_made_that_no_delta_is_reserved_for(
+    make_run: MakeRun, set_shares: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each attempt's graph may fail with a probability that is in delta: for so many, and no more."""
+    set_shares(*[0.01] * 100)
+    monkeypatch.setattr(allowance, "MAX_ATTEMPTS", 100)
+    coordinator = make_run(dp="distributed", cohort=SHARED, epsilon=5.01).coordinator()
+    for _ in range(100):
+        coordinator.open_attempt()
+    with pytest.raises(BudgetError, match="at most 100 attempts"):
+        coordinator.open_attempt()
+    assert len(coordinator.ledger.entries("run-1")) == 101
+
+
+def test_no_run_has_more_rounds_than_delta_is_reserved_for(make_run: MakeRun, set_shares: Callable[..., None]) -> None:
+    set_shares(*[1 / 1025] * 1025)
+    with pytest.raises(InputError, match="at most 1024 rounds, got 1025"):
+        make_run(dp="distributed", cohort=SHARED, epsilon=5.01).coordinator()
