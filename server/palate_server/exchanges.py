@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from palate_common.errors import IntegrityError
+from palate_common.errors import InputError, IntegrityError
 from palate_common.secagg.directory import Directory
 from palate_server.coordinator import Coordinator, Release
 from palate_server.unmasking import Unmasking
@@ -50,14 +50,18 @@ def run_masked(
 
     Raises:
         BudgetError: the budget doesn't allow it; nothing is charged.
-        IntegrityError: too few devices, or a secret that can't be opened: nothing is released, and it stays charged.
+        InputError: a run without masks; nothing is charged.
+        IntegrityError: too few devices or too many, which costs nothing. Or too few at a step, or a secret that can't
+            be opened: nothing is released, and it stays charged.
         LockedError: this process no longer owns the run.
     """
     known = {device: node for device, node in nodes.items() if 0 <= device < len(directory.identities)}
     cohort = coordinator.terms.cohort
-    if cohort is None or len(known) < cohort.n_min:
+    if cohort is None or not cohort.masks:
+        raise InputError("a masked attempt needs a run with masks: nothing is charged")
+    if not cohort.n_min <= len(known) <= cohort.n_max:
         raise IntegrityError(
-            f"a masked attempt needs {cohort.n_min if cohort else 0} devices, got {len(known)}: nothing is charged"
+            f"a masked attempt needs {cohort.n_min} to {cohort.n_max} devices, got {len(known)}: nothing is charged"
         )
     extra = {"plan": coordinator.open_attempt(), "model": coordinator.model.data}
     attempt = coordinator.unmasking(directory, invited=known)

@@ -37,7 +37,7 @@ class PalateStrategy(Strategy):
         directory: the devices' identities, for a run with masks.
 
     Raises:
-        InputError: a directory without masks, or masks without one.
+        InputError: a directory without masks, masks without one, or another directory than the run's.
     """
 
     def __init__(
@@ -50,6 +50,8 @@ class PalateStrategy(Strategy):
         cohort = coordinator.terms.cohort
         if (cohort is not None and cohort.masks) != (directory is not None):
             raise InputError("`directory` must be given for a run with masks, and only then")
+        if cohort is not None and directory is not None and directory.hash != cohort.directory:
+            raise InputError("`directory` must be the one that the run was started with, got another")
         self.coordinator = coordinator
         self.on_release = on_release
         self.directory = directory

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from palate_common.accounting import sigma_for
 from palate_common.cohort import CohortTerms, modulus_bits, share_sigma
 from palate_common.errors import InputError
+from palate_common.secagg.terms import graph_terms
 from palate_sim.config import PrivacyConfig
 
 FINE = 2**20
@@ -41,7 +42,22 @@ def choose_cohort(privacy: PrivacyConfig, *, n_users: int, directory: str | None
             "`privacy.corrupt` and `privacy.dropout` must leave an honest device beside the corrupt ones, got "
             f"{c_max} corrupt among the {n_min} of {n_users} that remain"
         )
+    if directory is not None:
+        _check_graph(n_users, corrupt=c_max, least=n_min)
     return CohortTerms(n_max=n_users, n_min=n_min, c_max=c_max, masks=directory is not None, directory=directory)
+
+
+def _check_graph(n_users: int, *, corrupt: int, least: int) -> None:
+    """Refuse what masks can't bear, before an attempt is charged for it."""
+    try:
+        if least < corrupt + 2:
+            raise InputError(f"two honest devices must remain, got {corrupt} corrupt among {least}")
+        graph_terms(n_users, corrupt=corrupt, dropped=n_users - least)
+    except InputError as error:
+        raise InputError(
+            "`privacy.corrupt` and `privacy.dropout` must be smaller, or the devices more, with masks, got "
+            f"{n_users} devices: {error}"
+        ) from None
 
 
 def choose_grid(cohort: CohortTerms, *, mus: Sequence[float]) -> int:

@@ -129,14 +129,19 @@ def create(path: Path, started: Mapping[str, Any], identities: Identities | None
     """
     check_new(path)
     folder, facts = RunFolder(path), canonical_json(dict(started))
-    made = [part for part in (path, *path.parents) if not part.exists()]
+    made, written = [part for part in (path, *path.parents) if not part.exists()], list[Path]()
     try:
         path.mkdir(parents=True, exist_ok=True)
         SigningKey.generate().save(folder.key_file)
+        written.append(folder.key_file)
         if identities is not None:
             identities.save(folder.identities_file)
+            written.append(folder.identities_file)
         folder.write(folder.run_file.name, facts)
     except (OSError, InputError) as error:
+        for file in written:
+            with suppress(OSError):
+                file.unlink()
         for part in made:
             with suppress(OSError):
                 part.rmdir()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Error, Message
+from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from palate_client.contribution import Floors, Identity
@@ -16,11 +16,13 @@ from palate_client.node import Host, Shards, node_app
 from palate_common.cohort import CohortTerms
 from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import InputError, IntegrityError, RefusedError
+from palate_common.merkle import Checkpoint
 from palate_common.plan import SignedPlan
+from palate_common.secagg.attempt import attempt_terms
 from palate_common.secagg.messages import Step
 from palate_common.wire import REFUSED
 from palate_server.coordinator import Release
-from palate_server.exchanges import NEXT
+from palate_server.exchanges import NEXT, roll_call, run_masked
 from palate_server.strategy import PalateStrategy
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.job import Job
@@ -240,17 +242,15 @@ def test_masks_want_one_installation_a_node_and_an_identity_of_the_directory(
 
 @pytest.mark.parametrize("change", ["run", "round", "attempt", "model_hash", "sigma"])
 def test_the_context_names_everything(make_run: Callable[..., Any], identities: Identities, change: str) -> None:
-    from palate_common.secagg.attempt import attempt_terms
-
     run = make_run(**distributed(identities))
     signed = SignedPlan.model_validate_json(run.first()[0])
     values = {"run": "run-2", "round": 1, "attempt": 1, "model_hash": "ab" * 32, "sigma": signed.plan.sigma + 1}
     other = signed.model_copy(update={"plan": signed.plan.model_copy(update={change: values[change]})})
     assert attempt_terms(other).context != attempt_terms(signed).context
-    charge = signed.charge.model_copy(
-        update={"checkpoint": type(signed.charge.checkpoint)(signed.charge.checkpoint.size + 1, "ab" * 32)}
-    )
-    assert attempt_terms(signed.model_copy(update={"charge": charge})).context != attempt_terms(signed).context
+    seen = signed.charge.checkpoint
+    for checkpoint in (Checkpoint(seen.size + 1, seen.root), Checkpoint(seen.size, "ab" * 32)):
+        charge = signed.charge.model_copy(update={"checkpoint": checkpoint})
+        assert attempt_terms(signed.model_copy(update={"charge": charge})).context != attempt_terms(signed).context
 
 
 def test_a_machine_of_another_attempt_closes_nothing(make_run: Callable[..., Any], identities: Identities) -> None:
@@ -320,3 +320,115 @@ def test_a_pooled_node_has_the_noise_of_all_its_devices(make_run: Callable[..., 
     dummies = noisy.steps[-64:].astype(float) / noisy.sigma
     assert 25 < np.square(dummies).sum() < 120  # chi^2 with 64 degrees: alpha below 1e-5
     assert NEXT == "train.masked"
+
+
+def test_a_server_that_asks_for_no_noise_gets_nothing_of_a_device_that_masks(
+    make_run: Callable[..., Any], identities: Identities
+) -> None:
+    """An operator may sign and charge any plan: one with dp central would bring the clipped vector itself."""
+    run = make_run(**ALS, noise="secure", floors=Floors())
+    host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, identity_of=identities.of)
+    plan, model = run.first()
+    assert host.answer(0, plan, model) == REFUSED
+    assert host.join(0, plan, model, b"") == REFUSED
+    assert not run.devices.receipts(0)
+
+
+def test_a_server_that_names_too_few_corrupt_devices_is_refused(
+    make_run: Callable[..., Any], identities: Identities
+) -> None:
+    """With 38 devices of its own and c_max 1, two honest shares would be 2 of the 39 that the charge counts on."""
+    floors = Floors(allow_seeded=True, min_corrupt=38)
+    run = make_run(**distributed(identities), floors=floors)
+    (node, *_) = run.nodes(users_per_node=1)
+    with pytest.raises(RefusedError, match="count >= 38 survivors as corrupt, got 1"):
+        node.join(*run.first(), identities.of(0))
+    assert not run.devices.receipts(0)
+
+
+def test_floors_hold_under_masks_too(make_run: Callable[..., Any], identities: Identities) -> None:
+    run = make_run(**distributed(identities), floors=Floors())  # an app's: no seeded noise
+    (node, *_) = run.nodes(users_per_node=1)
+    with pytest.raises(RefusedError, match="seeded"):
+        node.join(*run.first(), identities.of(0))
+    assert not run.devices.receipts(0)
+
+
+def test_the_latch_is_of_this_device_and_this_attempt(make_run: Callable[..., Any], identities: Identities) -> None:
+    run = make_run(**distributed(identities, n_min=38, c_max=2))
+    with pytest.raises(IntegrityError):
+        masked(run, identities, {device: Step.UNMASK for device in range(20)})
+    masked(run, identities)
+    with run.devices._view() as connection:
+        held = connection.execute("SELECT device, round, attempt, step FROM latches").fetchall()
+    attempts = [(0, 0), (0, 1), (1, 0), (2, 0)]
+    steps = ("input", "consistency")
+    assert sorted(held) == sorted((d, *a, s) for d in range(DEVICES) for a in attempts for s in steps)
+
+
+def test_a_device_that_masks_keeps_the_checkpoint_it_saw(make_run: Callable[..., Any], identities: Identities) -> None:
+    run = make_run(**distributed(identities))
+    plan, model = run.first()
+    run.nodes(users_per_node=1)[0].join(plan, model, identities.of(0))
+    assert run.devices.seen_checkpoint("readers") == SignedPlan.model_validate_json(plan).charge.checkpoint
+
+
+def test_another_runs_identities_cost_nothing(make_run: Callable[..., Any], identities: Identities) -> None:
+    run = make_run(**distributed(identities))
+    with pytest.raises(InputError, match="the run was started with"):
+        PalateStrategy(run.coordinator(), directory=Identities.generate(DEVICES).directory)
+    assert run.kinds() == ["open"]
+
+
+def test_attempts_that_cannot_be_masked_are_not_charged(
+    make_run: Callable[..., Any], identities: Identities, tmp_path: Path
+) -> None:
+    run = make_run(**distributed(identities))
+    larger, grid = Identities.generate(DEVICES + 1).directory, Lossy(ClientApp(), nodes=1, lost={})
+    settings: dict[str, Any] = {"grid": grid, "ttl": 1.0, "timeout": 1.0}
+    nodes = {device: device + 1 for device in range(DEVICES + 1)}
+    with pytest.raises(IntegrityError, match="40 to 40 devices, got 41"):
+        run_masked(run.coordinator(), larger, nodes=nodes, **settings)
+    assert run.kinds() == ["open"]
+    central = make_run()
+    central.folder = tmp_path / "central"
+    central.folder.mkdir()
+    with pytest.raises(InputError, match="run with masks"):
+        run_masked(central.coordinator(), identities.directory, nodes=nodes, **settings)
+    assert central.kinds() == ["open"]
+
+
+def test_terms_are_those_of_the_plan(make_run: Callable[..., Any], identities: Identities) -> None:
+    run = make_run(**distributed(identities, n_min=36, c_max=3))
+    signed = SignedPlan.model_validate_json(run.first()[0])
+    made, cohort = attempt_terms(signed), run.terms.cohort
+    assert signed.plan.cohort == cohort
+    found = (made.n_max, made.n_min, made.c_max, made.max_tosses, made.directory, made.bits)
+    expected = (cohort.n_max, cohort.n_min, cohort.c_max, cohort.max_tosses, cohort.directory, signed.plan.modulus_bits)
+    assert found == expected
+
+
+def test_who_claims_a_device_first_is_not_pushed_out() -> None:
+    class Claims(LocalGrid):
+        def _deliver(self, message: Message) -> Message:
+            return Message(RecordDict({"palate": ConfigRecord({"device": 7})}), reply_to=message)
+
+    assert roll_call(Claims(ClientApp(), nodes=3), ttl=1.0, timeout=1.0) == {7: 1}
+
+
+def test_a_release_below_n_min_is_none(make_run: Callable[..., Any]) -> None:
+    """In the clear, too: the floor is the cohort's, whatever `cohort_floor` says."""
+    run = make_run(floors=Floors(allow_seeded=True, allow_unmasked=True), **distributed(n_min=38, c_max=2))
+    coordinator = run.coordinator()
+    plan, model = coordinator.open_attempt(), coordinator.model.data
+    answers = {n: node.answer(plan, model) for n, node in enumerate(run.nodes(users_per_node=1)[:37])}
+    with pytest.raises(IntegrityError, match="at least 38 installations, got 37"):
+        coordinator.close_attempt(answers)
+    assert run.kinds() == ["open", "charge"]
+
+
+def test_the_charge_says_whose_noise_it_is(make_run: Callable[..., Any]) -> None:
+    run = make_run(**distributed(n_min=36, c_max=3))
+    signed = SignedPlan.model_validate_json(run.first()[0])
+    facts = signed.charge.entry["facts"]
+    assert (facts["shares"], facts["share_sigma"]) == (33, signed.plan.share_sigma)

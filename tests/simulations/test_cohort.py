@@ -1,0 +1,83 @@
+"""The cohort and the grid of a simulated run, and the identities of its devices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from palate_common.accounting import sigma_for
+from palate_common.cohort import CohortTerms, modulus_bits, share_sigma
+from palate_common.errors import InputError
+from palate_sim.cohort import COARSE, FINE, choose_cohort, choose_grid
+from palate_sim.config import PrivacyConfig
+from palate_sim.identities import Identities
+
+DIRECTORY = "ab" * 32
+
+
+def chosen(n_users: int, corrupt: float, dropout: float, *, masks: bool = False) -> CohortTerms:
+    privacy = PrivacyConfig(corrupt=corrupt, dropout=dropout)
+    return choose_cohort(privacy, n_users=n_users, directory=DIRECTORY if masks else None)
+
+
+@pytest.mark.parametrize(
+    ("n_users", "corrupt", "dropout", "c_max", "n_min"),
+    [(1000, 0.0, 0.0, 1, 1000), (105, 0.1, 0.1, 11, 95), (3, 0.0, 0.4, 1, 2), (7, 0.2, 0.2, 2, 6)],
+)
+def test_rounding_goes_against_the_claim(n_users: int, corrupt: float, dropout: float, c_max: int, n_min: int) -> None:
+    """The corrupt are rounded up; nobody is counted as lost that has not to be."""
+    cohort = chosen(n_users, corrupt, dropout)
+    assert (cohort.n_max, cohort.n_min, cohort.c_max, cohort.masks) == (n_users, n_min, c_max, False)
+    assert chosen(1000, 0.1, 0.1, masks=True).masks
+
+
+@pytest.mark.parametrize(
+    ("n_users", "corrupt", "dropout"), [(2, 0.0, 0.0), (3, 0.4, 0.0), (40, 0.4, 0.4), (1000, 0.45, 0.4)]
+)
+def test_what_masks_cannot_bear_is_refused_before_anything_is_charged(
+    n_users: int, corrupt: float, dropout: float
+) -> None:
+    with pytest.raises(InputError, match=f"with masks, got {n_users} devices") as refused:
+        chosen(n_users, corrupt, dropout, masks=True)
+    assert "\n" not in str(refused.value)
+    chosen(n_users, corrupt, dropout)
+
+
+@pytest.mark.parametrize("n_users", [0, 1])
+def test_nobody_hides_alone(n_users: int) -> None:
+    with pytest.raises(InputError, match="honest device"):
+        chosen(n_users, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(("n_users", "mu", "grid"), [(3, 1.0, FINE), (6040, 0.5, 2**18), (100_000, 0.5, COARSE)])
+def test_the_grid_is_the_finest_whose_sum_fits_a_word(n_users: int, mu: float, grid: int) -> None:
+    cohort = chosen(n_users, 0.1, 0.1)
+
+    def bits(steps: int) -> int:
+        sigma = sigma_for(mu_r=mu, sensitivity=steps)
+        return modulus_bits(n_max=n_users, grid=steps, share=share_sigma(sigma=sigma, shares=cohort.shares))
+
+    assert choose_grid(cohort, mus=[10 * mu, mu]) == grid
+    assert bits(grid) <= 32
+    assert grid == FINE or bits(4 * grid) > 32
+    assert grid >= COARSE
+
+
+def test_identities_are_their_owners_alone(tmp_path: Path) -> None:
+    made, path = Identities.generate(3), tmp_path / "identities"
+    made.save(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert Identities.load(path).directory == made.directory
+    with pytest.raises(FileExistsError):
+        Identities.generate(3).save(path)
+    assert Identities.load(path).directory == made.directory
+
+
+@pytest.mark.parametrize("content", [None, b"", b"x" * 33])
+def test_a_file_that_holds_no_identities_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "identities"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match="`identities` must"):
+        Identities.load(path)
