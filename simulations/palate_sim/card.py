@@ -18,7 +18,7 @@ from palate_common.history import total_mu2
 from palate_common.plan import DpMode, Noise
 from palate_common.signing import SigningKey, verify
 from palate_server.terms import RunTerms
-from palate_sim.guarantee import adversary, guarantee, mechanism, stamp
+from palate_sim.guarantee import adversary, collusion_threshold, guarantee, mechanism, stamp
 
 CARD_TAG = "palate/privacy-card/1"
 
@@ -67,7 +67,7 @@ def card_payload(extract: Extract) -> dict[str, Any]:
         "devices_rule": "a person with D installations has D times mu",
         "mode": terms.dp.value,
         "adversary": adversary(terms),
-        "collusion_threshold": terms.cohort.c_max if terms.cohort is not None and terms.cohort.masks else None,
+        "collusion_threshold": collusion_threshold(terms),
         "norm": {"kind": "L2, all blocks jointly, exact on the integer grid", "clip_norm": terms.clip_norm},
         "mechanism": {
             "name": mechanism(terms),
@@ -89,7 +89,7 @@ def card_payload(extract: Extract) -> dict[str, Any]:
         "delta": terms.delta,
         "delta_reserved": terms.delta - terms.noise_delta,
         "mu": mu if private else None,
-        "delta_curve": [[eps, delta_of(epsilon=eps, mu=mu)] for eps in _curve(terms.epsilon)] if private else [],
+        "delta_curve": _delta_curve(terms, mu) if private else [],
         "accountant": {"name": ACCOUNTANT, "version": ACCOUNTANT_VERSION},
         "second_accountant": closed.get("second_accountant"),
         "implied_risk": _risk(mu) if private else None,
@@ -99,7 +99,7 @@ def card_payload(extract: Extract) -> dict[str, Any]:
             "name": extract.population,
             "other_runs": extract.other_runs,
             "other_runs_without_guarantee": extract.other_unprotected,
-            "spent_epsilon": epsilon_of(mu=math.sqrt(lifetime), delta=terms.delta),
+            "spent_epsilon": epsilon_of(mu=math.sqrt(lifetime), delta=terms.noise_delta),
             "spent_mu2": lifetime,
             **_budget(budgets, spent=lifetime, delta=terms.delta),
         },
@@ -197,10 +197,11 @@ def _release(charge: Mapping[str, Any], sealed: set[tuple[int, int]]) -> dict[st
     }
 
 
-def _curve(epsilon: float | None) -> Sequence[float]:
-    """The eps at which the delta curve is printed."""
-    top = epsilon or 1.0
-    return [round(top * step / 10, 6) for step in range(1, 16)]
+def _delta_curve(terms: RunTerms, mu: float) -> list[list[float]]:
+    """Delta at fifteen eps around the one asked for, with what of it is reserved."""
+    top, reserved = terms.epsilon or 1.0, terms.delta - terms.noise_delta
+    points = [round(top * step / 10, 6) for step in range(1, 16)]
+    return [[eps, delta_of(epsilon=eps, mu=mu) + reserved] for eps in points]
 
 
 def _risk(mu: float) -> dict[str, float]:

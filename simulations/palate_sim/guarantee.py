@@ -10,6 +10,7 @@ from fractions import Fraction
 
 from palate_common.accounting import ACCOUNTANT, epsilon_of
 from palate_common.plan import DpMode, Noise
+from palate_common.secagg.terms import LARGEST_COMPLETE
 from palate_server.terms import RunTerms
 
 GUARANTEE = (
@@ -27,6 +28,10 @@ MASKED = (
     "adversary's, that corruption does not depend on the ring's seed, that the conditions on the graph hold (they fail "
     "with probability <= 2^-40 an attempt, which is in delta), and that X25519, Ed25519 and SHA-256 are what they are "
     "held to be. Every answered attempt counts."
+)
+RING = (
+    " Above 250 devices each compares the list of survivors with its neighbours alone, so that the first of these is not "
+    "enforced around the whole ring: a lying server may open a sum with fewer shares than were counted on."
 )
 UNMASKED = (
     "It does not hold against the server: the sum was computed in the clear, and whoever ran it saw the sum of each "
@@ -70,10 +75,15 @@ def stamp(terms: RunTerms) -> str | None:
 
 def adversary(terms: RunTerms) -> str:
     """Against whom it holds."""
-    if terms.dp is DpMode.OFF:
+    if terms.dp is DpMode.OFF or terms.noise is Noise.SEEDED:
         return "none"
     whom = "anyone, the server included" if _masked(terms) else "anyone but the server"
     return f"{whom}: sees every release, knows every other user"
+
+
+def collusion_threshold(terms: RunTerms) -> int | None:
+    """How many of the surviving devices may be the server's; None where it isn't guarded against at all."""
+    return terms.cohort.c_max if terms.cohort is not None and _masked(terms) else None
 
 
 def mechanism(terms: RunTerms) -> str:
@@ -85,7 +95,7 @@ def mechanism(terms: RunTerms) -> str:
 
 
 def _masked(terms: RunTerms) -> bool:
-    return terms.cohort is not None and terms.cohort.masks
+    return terms.cohort is not None and terms.cohort.masks and terms.noise is Noise.SECURE
 
 
 def _server(terms: RunTerms) -> str:
@@ -93,6 +103,7 @@ def _server(terms: RunTerms) -> str:
     if terms.cohort is None:
         return CENTRAL
     words = MASKED if terms.cohort.masks else UNMASKED
+    words += RING if terms.cohort.masks and terms.cohort.n_max > LARGEST_COMPLETE else ""
     return words.format(corrupt=terms.cohort.c_max, shares=terms.cohort.shares)
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from palate_common.accounting import charged_mu2, mu_of, sigma_for
+from palate_common.accounting import charged_mu2, delta_of, mu_of, sigma_for
 from palate_common.algorithms import PublicFacts
+from palate_common.cohort import CohortTerms
 from palate_common.errors import IntegrityError
 from palate_common.extract import verify_extract
 from palate_common.ledger import Ledger
@@ -63,6 +64,16 @@ def card(
         closing = {"created": "2025-01-01", "model_hash": "ef" * 32, "rounds": 3, "releases": 3}
         ledger.close_run("own", closing)
         return card_payload(verify_extract(ledger.extract("own", KEY), KEY.public))
+
+
+UNMASKED = "SIMULATED: masks off"
+
+
+def shared(*, masks: bool = False, **changes: Any) -> dict[str, Any]:
+    """What makes terms distributed."""
+    directory = "ab" * 32 if masks else None
+    cohort = CohortTerms(n_max=100, n_min=90, c_max=10, masks=masks, directory=directory)
+    return {"dp": "distributed", "cohort": cohort, "epsilon": EPSILON + 0.01, **changes}
 
 
 WHOLE = [(round_, 0, True) for round_ in range(3)]
@@ -157,3 +168,42 @@ def test_a_filter_is_on_the_card_whatever_it_left_out_and_no_count_is(rare: bool
     (said,) = prepare(config, frame).exclusions()
     assert said["what"] == "data preparation: what lies outside the (0,2)-core was left out"
     assert prepare(build_config({}), frame).exclusions() == []
+
+
+@pytest.mark.parametrize("masks", [True, False])
+@pytest.mark.parametrize("noise", ["secure", "seeded"])
+def test_only_masks_and_secure_noise_guard_against_the_server(masks: bool, noise: str) -> None:
+    guards = masks and noise == "secure"
+    made = card(WHOLE, terms=shared(masks=masks, noise=noise), shares=80)
+    assert made["collusion_threshold"] == (10 if guards else None)
+    assert ("the server included" in made["adversary"]) == guards
+    assert ("It also holds against the server" in made["guarantee"]) == masks
+    assert ("whoever ran it saw the sum" in made["guarantee"]) != masks
+    assert made["guarantee"].startswith("None") == (noise == "seeded")
+    assert made["stamp"] == ("NOT FOR RELEASE: seeded noise" if noise == "seeded" else None if masks else UNMASKED)
+
+
+def test_what_is_reserved_of_delta_buys_no_epsilon() -> None:
+    made, plain = card(WHOLE, terms=shared(), shares=80), card(WHOLE)
+    assert made["delta_reserved"] == pytest.approx(2**-30, rel=1e-6)
+    assert plain["delta_reserved"] == 0
+    assert made["epsilon"] > plain["epsilon"]
+    assert made["population"]["spent_epsilon"] > plain["population"]["spent_epsilon"]
+    assert made["epsilon"] == pytest.approx(made["population"]["spent_epsilon"], rel=1e-12)
+    for one, reserved in ((made, 2**-30), (plain, 0.0)):
+        assert len(one["delta_curve"]) == 15
+        for at, delta in one["delta_curve"]:
+            assert delta == pytest.approx(delta_of(epsilon=at, mu=one["mu"]) + reserved, rel=1e-12)
+
+
+def test_shares_of_two_steps_cost_epsilon() -> None:
+    """What the ledger says of the shares is in the claim: tau of 10^6 of them is no longer nothing."""
+    many = card(WHOLE, terms=shared(), shares=SIGMA**2, dimension=10**6)
+    assert many["epsilon"] > card(WHOLE, terms=shared(), shares=80, dimension=10**6)["epsilon"]
+
+
+@pytest.mark.parametrize("n_max", [250, 251])
+def test_a_ring_says_what_its_devices_do_not_compare(n_max: int) -> None:
+    cohort = CohortTerms(n_max=n_max, n_min=90, c_max=10, masks=True, directory="ab" * 32)
+    made = card(WHOLE, terms=shared(cohort=cohort), shares=80)
+    assert ("with its neighbours alone" in made["guarantee"]) == (n_max > 250)
