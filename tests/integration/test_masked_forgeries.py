@@ -40,6 +40,7 @@ from palate_common.secagg.transcript import (
 )
 from palate_server import recovery
 from palate_server.unmasking import Unmasking
+from palate_sim.masked_adversary import Adversary
 from palate_sim.masked_cohort import MaskedCohort
 
 RING = {"neighbours": 8, "threshold": 7, "window_corrupt": 1, "complete": False}
@@ -417,8 +418,6 @@ def test_a_bad_share_stops_the_attempt_and_gives_a_wrong_sum_unchecked(
 
 
 def test_colluders_within_the_stated_fraction_open_nothing_and_beyond_it_do() -> None:
-    from palate_sim.masked_adversary import Adversary
-
     def both_views(c_max: int, n_min: int) -> bool:
         evil = Adversary(MaskedCohort(12, n_min=n_min, c_max=c_max), colluders=range(7, 12))
         for device in range(12):
@@ -475,3 +474,41 @@ def test_an_adversary_that_plays_honestly_is_refused_nothing() -> None:
     assert world.refusals == []
     with pytest.raises(PalateError):
         _ = server.total
+
+
+def test_a_ring_led_to_two_lists_of_survivors_opens_one_sum_below_n_min(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not mended: in a ring no device compares its list of survivors with more than its neighbours.
+
+    Each half of the ring is shown a list in which three of that half are lost, and colluders stand where the halves
+    meet, no more than a window may hold. No check refuses that. What holds all the same: no device and no half opens
+    apart, and every device that opens anything is in the sum, so that it has n_min t / k survivors at least.
+    """
+
+    def shape(n: int, *, corrupt: int, dropped: int) -> GraphTerms:
+        return replace(
+            graph_terms(n, corrupt=corrupt, dropped=dropped),
+            neighbours=16, threshold=12, window_corrupt=2, complete=False,
+        )  # fmt: skip
+
+    monkeypatch.setattr(cohorts, "graph_terms", shape)
+    evil = Adversary(MaskedCohort(80, n_min=77, n_max=251, c_max=4))
+    order = evil.ring()
+    evil = evil.with_colluders([order[at] for at in (79, 0, 39, 40)])
+    halves = order[:40], order[40:]
+    lost = [{half[at] for at in (14, 19, 24)} for half in halves]
+    for device in range(80):
+        evil.mask(device, evil.all_but())
+    for half, gone in zip(halves, lost, strict=True):
+        for device in set(half) - gone:
+            evil.agree(device, evil.all_but(*gone))
+    assert not evil.refusals
+    for device in range(80):
+        evil.open(device)
+    honest = set(range(80)) - lost[0] - lost[1] - evil.colluders
+    assert evil.wins(honest)
+    assert len(honest | evil.colluders) == 74
+    assert not any(evil.wins(set(half) & honest) for half in halves)
+    assert not any(evil.wins([device]) for device in range(80))
+    openers = {holder for held in evil._shares.values() for holder in held} - evil.colluders
+    assert openers <= honest
+    assert len(openers | evil.colluders) >= 77 * 12 / 16
