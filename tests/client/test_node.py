@@ -128,9 +128,9 @@ def test_floors_come_from_the_config(make_run: Any, tmp_path: Path) -> None:
     assert asked(app, context_for(0, config), plan=plan, model=model) == REFUSED
 
 
-def test_a_query_is_answered_and_says_nothing(tmp_path: Path) -> None:
-    reply = app(Message(RecordDict(), 1, "query"), context_for(0))
-    assert dict(reply.content) == {}
+def test_a_query_is_answered_with_the_device_and_nothing_else(make_run: Any, tmp_path: Path) -> None:
+    reply = app(Message(RecordDict(), 1, "query"), context_for(1, config_for(make_run(), tmp_path)))
+    assert {name: dict(record) for name, record in reply.content.items()} == {"palate": {"device": 16}}
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from palate_common import cohort
 from palate_common.accounting import GaussianEvent, account
 from palate_common.cohort import TAIL, CohortTerms, modulus_bits, share_sigma, shares_slack
 from palate_common.errors import InputError
+from palate_common.secagg import terms
 
 COHORT: dict[str, Any] = {"n_max": 1000, "n_min": 900, "c_max": 100, "masks": False}
 
@@ -81,3 +83,20 @@ def test_no_cohort_wraps_the_sum(n_max: int, grid: int, share: int) -> None:
         return
     assert n_max * grid + TAIL * math.sqrt(n_max) * share < 2 ** (bits - 1)
     assert n_max * grid + TAIL * (math.isqrt(n_max) + 1) * share >= 2 ** (bits - 2)
+
+
+def test_a_share_is_never_below_two_steps() -> None:
+    """Below, a sum of discrete Gaussian shares is far from one discrete Gaussian."""
+    assert share_sigma(sigma=64, shares=2**20) == 2
+
+
+def test_what_is_reserved_pays_for_the_graphs_of_every_attempt() -> None:
+    assert math.log2(cohort.GRAPH_FAILURE) == terms.FAILURE
+    assert cohort.MAX_TOSSES == terms.MAX_TOSSES
+    assert math.log2(cohort.RESERVED_DELTA) == terms.FAILURE + math.log2(cohort.MAX_ATTEMPTS)
+
+
+@pytest.mark.parametrize(("n_max", "share"), [(2, 2**20), (1000, 2**18), (10**6, 2**12)])
+def test_the_modulus_has_room_for_noise_that_dwarfs_the_sum(n_max: int, share: int) -> None:
+    bits = modulus_bits(n_max=n_max, grid=1, share=share)
+    assert 2 ** (bits - 1) > 64 * math.sqrt(n_max) * share

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from scipy.stats import chi2
 
 from palate_common.accounting import charged_mu2
@@ -142,3 +143,9 @@ def test_other_plans_have_no_shares() -> None:
             add_shares(clipped, plan, SeededSource(b"x"))
     with pytest.raises(InputError):
         _ = central.share_sigma
+
+
+@pytest.mark.parametrize("changes", [{"dp": "central"}, {"dp": "off"}, {"cohort": None}])
+def test_a_plan_has_a_cohort_with_distributed_noise_and_only_then(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="only then"):
+        make_plan(**changes)
