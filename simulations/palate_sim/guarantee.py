@@ -30,8 +30,8 @@ MASKED = (
     "held to be. Every answered attempt counts."
 )
 RING = (
-    " Above 250 devices each compares the list of survivors with its neighbours alone, so that the first of these is not "
-    "enforced around the whole ring: a lying server may open a sum with fewer shares than were counted on."
+    " Above 250 devices each compares the list of survivors with its neighbours alone, so that the first of these is "
+    "not enforced around the whole ring: a lying server may open a sum with fewer shares than were counted on."
 )
 UNMASKED = (
     "It does not hold against the server: the sum was computed in the clear, and whoever ran it saw the sum of each "
