@@ -69,7 +69,7 @@ class MaskedDevice:
 
     **Guarantees:** no vector before its checks: `vector` is called at most once, when U1 has passed every check.
     **Guarantees:** one share a neighbour: of b, or of the mask key, decided by the one list it has signed.
-    **Guarantees:** refusal changes nothing: after a refused request the device is where it was.
+    **Guarantees:** refusal changes nothing: after a refused request the device is where it was; a draw not met ends it.
     **Guarantees:** secrets are dropped: once its shares are out, it refers to none (CPython can't erase).
     **Assumes:** charged: the attempt was checked against floors and written to the device's ledger before.
     **Assumes:** durable latch: what `latch` has accepted outlives a crash and a restored backup.
@@ -280,22 +280,22 @@ class MaskedDevice:
 
     def _unmask(self, agreed: Agreed, toss: int, body: bytes) -> tuple[State, bytes]:
         """One share of each neighbour: of b if it has survived, of its mask key if not; then forget everything."""
-        state = agreed.masked
-        request = UnmaskRequest.decode(body, k=len(state.neighbours))
+        state, cohort, u1 = agreed.masked, agreed.masked.cohort, pack_flags(agreed.masked.u1)
+        request = UnmaskRequest.decode(body, n=len(cohort))
         checks.same_toss(toss, state.toss)
+        signed = dict(zip(np.flatnonzero(request.signers).tolist(), request.signatures, strict=True))
+        payload = consistency_payload(cohort.binding, u1, pack_flags(agreed.survivors))
+        checks.surviving_signers(request.signers, agreed.survivors)
+        near = signed.keys() & set(state.neighbours.tolist())
+        checks.enough_signers(len(near), cohort.threshold)
+        near |= signed.keys() & {state.me}
+        checks.signed_survivors(near, signed, payload=payload, cohort=cohort, keys=self._directory)
         survivors = agreed.survivors[state.neighbours]
-        checks.surviving_signers(request.signers, survivors)
-        checks.enough_signers(request.signers, state.cohort.threshold)
-        names, binding, u1 = state.cohort.ids[state.neighbours], state.cohort.binding, pack_flags(state.u1)
-        checks.signed_survivors(
-            names[request.signers].tolist(),
-            request.signatures,
-            binding=binding,
-            u1=u1,
-            survivors=pack_flags(agreed.survivors),
-            keys=self._directory,
-        )
-        others = names[survivors & ~request.signers].tolist()
-        checks.same_sharers(others, request.others, binding=binding, u1=u1, keys=self._directory)
+        others = cohort.ids[state.neighbours[survivors & ~request.signers[state.neighbours]]].tolist()
+        checks.same_sharers(others, request.others, binding=cohort.binding, u1=u1, keys=self._directory)
+        self._state = Done(toss)  # one draw: a server that may try again learns who is in it
+        drawn = signed.keys() & checks.draw(len(cohort), state.me, cohort.sample)
+        checks.enough_of_cohort(len(drawn), cohort.quorum)
+        checks.signed_survivors(drawn - near, signed, payload=payload, cohort=cohort, keys=self._directory)
         shares = [both[:SHARE] if survivors[slot] else both[SHARE:] for slot, both in state.shares.items()]
         return Done(toss), b"".join(shares)

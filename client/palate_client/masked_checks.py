@@ -6,8 +6,9 @@ few, without it. Each says in one line what it prevents.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
+from secrets import SystemRandom
 
 from palate_common.errors import IntegrityError, RefusedError
 from palate_common.secagg.cohort import Cohort
@@ -22,7 +23,6 @@ from palate_common.secagg.transcript import (
     advert_payload,
     check_signature,
     commitment_to,
-    consistency_payload,
     members_payload,
 )
 
@@ -152,16 +152,26 @@ def surviving_signers(signers: Flags, survivors: Flags) -> None:
         raise RefusedError("only survivors' signatures count, got another's")
 
 
-def enough_signers(signers: Flags, threshold: int) -> None:
+def enough_signers(signers: int, threshold: int) -> None:
     """Two lists with enough signers each can't both exist, so nobody's two secrets are both opened."""
-    if int(signers.sum()) < threshold:
-        raise RefusedError(f"at least {threshold} neighbours must have signed the same, got {int(signers.sum())}")
+    if signers < threshold:
+        raise RefusedError(f"at least {threshold} neighbours must have signed the same, got {signers}")
+
+
+def draw(n: int, me: int, size: int) -> set[int]:
+    """Other members of a cohort of `n`, uniform without repetition: a draw that anybody could guess could be met."""
+    return {member + (member >= me) for member in SystemRandom().sample(range(n - 1), size)}
+
+
+def enough_of_cohort(agreeing: int, quorum: int) -> None:
+    """Stretches of the ring that are led to different lists open a sum with less noise than any of the lists has."""
+    if agreeing < quorum:
+        raise RefusedError(f"at least {quorum} of the members drawn must have signed the same, got {agreeing}")
 
 
 def signed_survivors(
-    signers: Sequence[int], signatures: Sequence[bytes], *, binding: bytes, u1: bytes, survivors: bytes, keys: Directory
+    signers: Collection[int], signatures: Mapping[int, bytes], *, payload: bytes, cohort: Cohort, keys: Directory
 ) -> None:
-    """Neighbours that were shown other lists would open what this device does not."""
-    payload = consistency_payload(binding, u1, survivors)
-    for device, signature in zip(signers, signatures, strict=True):
-        check_signature(keys.identities[device], CONSISTENCY, payload, signature)
+    """Members that were shown other lists would open what this device does not."""
+    for member in signers:
+        check_signature(keys.identities[cohort.ids[member]], CONSISTENCY, payload, signatures[member])

@@ -237,6 +237,8 @@ def _terms(n: int, corrupt: int, dropped: int) -> dict[str, Any]:
         "neighbours": found.neighbours,
         "threshold": found.threshold,
         "window_corrupt": found.window_corrupt,
+        "sample": found.sample,
+        "quorum": found.quorum,
     }
 
 

@@ -122,7 +122,7 @@ class ConsistencyStage(Asking):
 
 
 class UnmaskStage(Asking):
-    """Whoever has enough signers around it opens its neighbours' shares."""
+    """Whoever has enough signers around it, and in the whole cohort, opens its neighbours' shares."""
 
     step = Step.UNMASK
 
@@ -144,18 +144,15 @@ class UnmaskStage(Asking):
         given = np.zeros((n, SIGNATURE), np.uint8)
         for member, signature in (sharers | signatures).items():
             given[member] = np.frombuffer(signature, np.uint8)
-        around, signers = given[held.neighbours], self._signed[held.neighbours]
-        self._flags = [pack_flags(row) for row in signers]
-        self._signers = Parcels(around, signers)
-        self._others = Parcels(around, survivors[held.neighbours] & ~signers)
+        self._signatures = pack_flags(self._signed) + given[self._signed].tobytes()
+        self._others = Parcels(given[held.neighbours], (survivors & ~self._signed)[held.neighbours])
         self._owners = held.u1[held.neighbours]
         self._counts: list[int] = self._owners.sum(axis=1).tolist()
         self._bodies: dict[int, bytes] = {}
 
     def body(self, device: int) -> bytes:
-        """The neighbours' signatures on the survivors; from survivors that gave none, the one on U1."""
-        member = member_of(self._held.cohort, device)
-        return self._flags[member] + self._signers[member] + self._others[member]
+        """Everybody's signatures on the survivors; of neighbours that survived and gave none, those on U1."""
+        return self._signatures + self._others[member_of(self._held.cohort, device)]
 
     def accept(self, device: int, body: memoryview) -> None:
         """One share of each neighbour in U1."""

@@ -10,7 +10,6 @@ from fractions import Fraction
 
 from palate_common.accounting import ACCOUNTANT, epsilon_of
 from palate_common.plan import DpMode, Noise
-from palate_common.secagg.terms import LARGEST_COMPLETE
 from palate_server.terms import RunTerms
 
 GUARANTEE = (
@@ -28,10 +27,6 @@ MASKED = (
     "adversary's, that corruption does not depend on the ring's seed, that the conditions on the graph hold (they fail "
     "with probability <= 2^-40 an attempt, which is in delta), and that X25519, Ed25519 and SHA-256 are what they are "
     "held to be. Every answered attempt counts."
-)
-RING = (
-    " Above 250 devices each compares the list of survivors with its neighbours alone, so that the first of these is "
-    "not enforced around the whole ring: a lying server may open a sum with fewer shares than were counted on."
 )
 UNMASKED = (
     "It does not hold against the server: the sum was computed in the clear, and whoever ran it saw the sum of each "
@@ -103,7 +98,6 @@ def _server(terms: RunTerms) -> str:
     if terms.cohort is None:
         return CENTRAL
     words = MASKED if terms.cohort.masks else UNMASKED
-    words += RING if terms.cohort.masks and terms.cohort.n_max > LARGEST_COMPLETE else ""
     return words.format(corrupt=terms.cohort.c_max, shares=terms.cohort.shares)
 
 

@@ -147,14 +147,14 @@ class Adversary:
         payload = consistency_payload(self.cohort.binding, pack_flags(u1), pack_flags(survivors))
         around = self.held.neighbours[device].tolist()
         signatures = {}
-        for other in around:
+        for other in range(self.n):
             if other in self.colluders:
                 signatures[other] = sign(self.world.identities[other], CONSISTENCY, payload)
             elif other in self._views and all(map(np.array_equal, self._views[other], (u1, survivors))):
                 signatures[other] = self._signatures[other]
-        chosen = [other for other in around if other in signatures and (survivors[other] or dead_too)]
+        chosen = [other for other in signatures if survivors[other] or dead_too]
         request = UnmaskRequest(
-            np.array([other in chosen for other in around]),
+            self.flags(chosen),
             tuple(signatures[other] for other in chosen),
             tuple(self._sharer(other, u1) for other in around if survivors[other] and other not in chosen),
         )

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from palate_client.masked import MaskedDevice
+from palate_client.masked_states import Agreed
 from palate_common.cohort import modulus_bits, share_sigma
 from palate_common.discrete_gaussian import sample_discrete_gaussian
 from palate_common.errors import InputError, IntegrityError
@@ -220,6 +221,7 @@ class _Run:
             raise IntegrityError(f"device {number} must take part until its shares are out")
         if step is Step.INPUT:
             self.vectors.make_ahead(number)
+        standing = device._state
         clock = time.thread_time
         asked = clock()
         request = server.request(number)
@@ -235,20 +237,22 @@ class _Run:
         if not number % 2:
             self.server_floor[step.name] += self.floor.seconds(self._needed_of_answer(step))
         self.sent += len(answer) if number not in self.lost else 0
-        alive = 0
-        if step is Step.UNMASK:
-            alive = int(UnmaskRequest.decode(request[HEADER:], k=self.graph.neighbours).signers.sum())
+        alive = drawn = 0
+        if isinstance(standing, Agreed):
+            signers = UnmaskRequest.decode(request[HEADER:], n=self.scale.devices).signers
+            alive = int(signers[standing.masked.neighbours].sum())
+            drawn = self.graph.sample * (int(signers.sum()) - 1 - alive) // (self.scale.devices - 1)
             self.pairs += self.graph.neighbours - alive
         if number in self.sample:
             self.device_taken[step.name] += done - begun
-            self.device_floor[step.name] += self.floor.seconds(self._needed_by_device(step, alive))
+            self.device_floor[step.name] += self.floor.seconds(self._needed_by_device(step, alive + drawn))
         if step is Step.INPUT:
             device._answers.clear()  # a device keeps its vector to send it again; a thousand don't fit into memory
         if step is Step.UNMASK or (step is Step.SHARE and number in self.lost):
             self.devices[number] = None
 
-    def _needed_by_device(self, step: Step, alive: int) -> Operations:
-        """What no device can do without; `alive` of its neighbours have survived."""
+    def _needed_by_device(self, step: Step, signers: int) -> Operations:
+        """What no device can do without; `signers` are its neighbours and those it draws that have survived."""
         k = self.graph.neighbours
         return {
             Step.COMMIT: Operations(signatures=1),
@@ -256,7 +260,7 @@ class _Run:
             Step.SHARE: Operations(agreements=k, checks=k),
             Step.INPUT: Operations(streams=k + 1, agreements=k, signatures=1, checks=1),
             Step.CONSISTENCY: Operations(signatures=1),
-            Step.UNMASK: Operations(checks=alive),
+            Step.UNMASK: Operations(checks=signers),
         }[step]
 
     def _needed_of_answer(self, step: Step) -> Operations:

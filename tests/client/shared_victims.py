@@ -19,7 +19,7 @@ KEY = bytes(range(32))
 def main(task: str, folder: str, job: str) -> None:
     """Work until killed, or done."""
     parts = json.loads(Path(job).read_text())
-    floors = palate.Floors(allow_seeded=True)
+    floors = palate.Floors(allow_seeded=True, allow_central=True)
     service = palate.Service(
         public_key=parts["public_key"], population="readers", epsilon=1000, participations=10**6, floors=floors
     )

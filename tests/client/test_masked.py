@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from palate_client.masked import MaskedDevice
-from palate_client.masked_states import Done
+from palate_client.masked_checks import draw
+from palate_client.masked_states import Agreed, Done
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
+from palate_common.secagg import cohort as cohorts
 from palate_common.secagg.agreement import KeyPair
 from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import Step
+from palate_common.secagg.messages import HEADER, SHARE, Step, UnmaskRequest
+from palate_common.secagg.terms import graph_terms
 from palate_server.unmasking import Unmasking
 from palate_sim.masked_cohort import MaskedCohort
 
@@ -117,6 +120,64 @@ def test_a_restored_device_signs_no_second_list() -> None:
     world.latches[0].held["input"] = "another"
     with pytest.raises(RefusedError, match="another input latched"):
         world.devices[0].answer(Step.INPUT, server.request(0))
+
+
+def at_unmask(monkeypatch: pytest.MonkeyPatch) -> tuple[MaskedCohort, bytes, bytes]:
+    """A ring of 24 that draws 20 of whom 15 must agree; what device 0 is asked, and that with t neighbours only."""
+    ring = {"neighbours": 8, "threshold": 7, "window_corrupt": 1, "complete": False, "sample": 20, "quorum": 15}
+    monkeypatch.setattr(
+        cohorts, "graph_terms", lambda n, *, corrupt, dropped: replace(graph_terms(n, corrupt=1, dropped=1), **ring)
+    )
+    world = MaskedCohort(24, n_min=14, n_max=251)
+    server = world.begin()
+    while server.step < Step.UNMASK:
+        world.exchange(server, {})
+    header, body = server.request(0)[:HEADER], server.request(0)[HEADER:]
+    whole, state = UnmaskRequest.decode(body, n=24), world.devices[0]._state
+    assert isinstance(state, Agreed)
+    near = np.isin(np.arange(24), state.masked.neighbours)
+    few = UnmaskRequest(near, tuple(whole.signatures[member] for member in np.flatnonzero(near)), ())
+    return world, header + body, header + few.encode()
+
+
+def test_a_draw_is_made_once_and_not_when_something_else_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, whole, few = at_unmask(monkeypatch)
+    neighbour = int(world.devices[0]._state.masked.neighbours[0])  # type: ignore[union-attr]
+    wrong = bytearray(whole)
+    wrong[HEADER + 3 + 64 * neighbour] ^= 1
+    with pytest.raises(IntegrityError, match="signature"):
+        world.devices[0].answer(Step.UNMASK, bytes(wrong))
+    with pytest.raises(RefusedError, match="at least 15 of the members drawn must have signed the same"):
+        world.devices[0].answer(Step.UNMASK, few)
+    assert world.devices[0]._state == Done(0)
+    for request in (whole, few):
+        with pytest.raises(RefusedError, match="not due"):
+            world.devices[0].answer(Step.UNMASK, request)
+
+
+def test_a_wrong_signature_counts_for_nobody_that_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, whole, _ = at_unmask(monkeypatch)
+    around = world.devices[0]._state.masked.neighbours.tolist()  # type: ignore[union-attr]
+    forged = bytearray(whole)
+    for member in set(range(24)) - {0, *around}:
+        forged[HEADER + 3 + 64 * member] ^= 1
+    with pytest.raises(IntegrityError, match="signature"):
+        world.devices[0].answer(Step.UNMASK, bytes(forged))
+    assert world.devices[0]._state == Done(0)
+
+
+def test_an_honest_request_meets_the_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, whole, _ = at_unmask(monkeypatch)
+    assert len(world.devices[0].answer(Step.UNMASK, whole)) == HEADER + 8 * SHARE
+
+
+def test_a_draw_is_uniform_among_the_others() -> None:
+    draws = [draw(9, 4, 3) for _ in range(4000)]
+    assert {len(drawn) for drawn in draws} == {3}
+    counts = np.bincount([member for drawn in draws for member in drawn], minlength=9)
+    assert counts[4] == 0
+    expected = 4000 * 3 / 8
+    assert abs(np.delete(counts, 4) - expected).max() < 6 * np.sqrt(expected * 5 / 8)
 
 
 def test_another_directory_or_identity_is_refused() -> None:

@@ -256,11 +256,15 @@ def test_terms_by_hand() -> None:
         if case["complete"]:
             assert 2 * t > k + corrupt >= 2 * (t - 1)
             assert t <= k - dropped
+            assert case["sample"] == case["quorum"] == 0
             continue
+        m, q, spare = case["sample"], case["quorum"], k - t
+        passes = many(n - 1, (n + corrupt) // 2 - 1, m, q) ** (spare + 1) * math.comb(2 * spare + 1, spare + 1) * n
         assert t >= k // 2 + c_w + 2
         windows, secrets = many(n, corrupt, k // 2, c_w + 1) * n, many(n - 1, corrupt, k, 2 * t - k) * n
-        assert 2**10 * (windows**2 / 2 + secrets) <= Fraction(1, 2**40)
+        assert 2**10 * (windows**2 / 2 + secrets + passes) <= Fraction(1, 2**40)
         lost = many(n - 1, dropped, k, k - t + 1) + many(n, dropped, k // 2, k // 2 - c_w)
+        lost += many(n - 1, dropped, m, m - q + 1)
         assert n * lost <= Fraction(1, 2**20)
 
 
@@ -291,4 +295,5 @@ def test_the_table_of_terms_is_what_the_code_says() -> None:
                     graph_terms(n, **numbers)
             else:
                 found = graph_terms(n, **numbers)
-                assert cell == f"{found.neighbours}, {found.threshold}"
+                drawn = f", {found.sample}, {found.quorum}" if found.sample else ""
+                assert cell == f"{found.neighbours}, {found.threshold}{drawn}"

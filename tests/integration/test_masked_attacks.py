@@ -22,6 +22,7 @@ from palate_sim.masked_cohort import MaskedCohort
 SMALL_RINGS = {
     24: {"neighbours": 8, "threshold": 7, "window_corrupt": 1, "complete": False},
     36: {"neighbours": 12, "threshold": 9, "window_corrupt": 1, "complete": False},
+    80: {"neighbours": 18, "threshold": 12, "window_corrupt": 1, "complete": False, "sample": 40, "quorum": 30},
 }
 """t >= k/2 + c_w + 2 and 2t > k + c as in a real ring, but for few devices: fast, and just as strict."""
 
@@ -179,6 +180,25 @@ def cut_ring() -> bool:
     return evil.wins(order[4:12])
 
 
+def stretches_of_their_own() -> bool:
+    """Two halves of the ring are shown their own losses each, few enough; the sum lacks both, so has too little noise.
+
+    Nobody is bought. The three devices at each end of a half see too few signers, but t are left around each of them.
+    """
+    world = MaskedCohort(80, n_min=77, n_max=251)
+    evil = Adversary(world)
+    everyone_masks(evil)
+    order = evil.ring()
+    lost = [[order[half + at] for at in (16, 20, 23)] for half in (0, 40)]
+    for place, device in enumerate(order):
+        if device not in lost[place // 40]:
+            evil.agree(device, evil.all_but(*lost[place // 40]))
+    for device in order:
+        evil.open(device)
+    group = set(order) - {device for half in lost for device in half}
+    return len(group) < world.terms.n_min - world.terms.c_max and evil.wins(group)
+
+
 def everyone_masks(evil: Adversary) -> None:
     for device in range(evil.n):
         evil.mask(device, evil.all_but())
@@ -212,6 +232,7 @@ ATTACKS = [
     Attack(two_signatures, ("latched",)),
     Attack(dropped_neighbourhood, ("listed", "no_cut", "surviving_signers")),
     Attack(cut_ring, ("no_cut", "threshold")),
+    Attack(stretches_of_their_own, ("enough_of_cohort",)),
 ]
 
 

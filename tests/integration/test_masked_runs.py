@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
+from pydantic import ValidationError
 
 from palate_client.contribution import Identity
 from palate_client.floors import Floors
@@ -21,9 +22,13 @@ from palate_common.merkle import Checkpoint
 from palate_common.plan import SignedPlan
 from palate_common.secagg.attempt import attempt_terms
 from palate_common.secagg.messages import Step
-from palate_common.wire import REFUSED
+from palate_common.shares import NoisyShare
+from palate_common.update import released_size
+from palate_common.wire import REFUSED, ContributionHeader, decode_share, encode_share
+from palate_server.aggregation import Aggregate, Participation
 from palate_server.coordinator import Release
 from palate_server.exchanges import NEXT, roll_call, run_masked
+from palate_server.noise import noised
 from palate_server.strategy import PalateStrategy
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.job import Job
@@ -433,3 +438,25 @@ def test_the_charge_says_whose_noise_it_is(make_run: Callable[..., Any]) -> None
     signed = SignedPlan.model_validate_json(run.first()[0])
     facts = signed.charge.entry["facts"]
     assert (facts["shares"], facts["share_sigma"]) == (33, signed.plan.share_sigma)
+
+
+def test_the_devices_noise_is_all_there_is(make_run: Callable[..., Any]) -> None:
+    plan = SignedPlan.model_validate_json(make_run(**distributed()).first()[0]).plan
+    total = np.arange(released_size(plan.layout), dtype=np.int64)
+    assert np.array_equal(noised(Aggregate(total, Participation(DEVICES, 0, 0, 0)), plan).steps, total)
+    with pytest.raises(IntegrityError, match="at most 40"):
+        noised(Aggregate(total, Participation(DEVICES + 1, 0, 0, 0)), plan)
+
+
+def test_what_is_reserved_of_delta_is_not_the_noises(make_run: Callable[..., Any]) -> None:
+    """A mu that the whole delta allows is refused: a part of it is the graph's."""
+    with pytest.raises(ValidationError, match="mu must be one that epsilon"):
+        make_run(**{**distributed(), "epsilon": 5.0})
+
+
+@pytest.mark.parametrize("number", [2**19, -(2**19) - 1])
+def test_no_noised_sum_leaves_the_modulus(number: int) -> None:
+    header = ContributionHeader(run="r", round=0, attempt=0, plan_hash="ab", users=1, rejected=0, size=1)
+    record = encode_share(header, NoisyShare(np.array([number]), 1), bits=20)
+    with pytest.raises(IntegrityError, match="fit 20 bits"):
+        decode_share(record, bits=20)

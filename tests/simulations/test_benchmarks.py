@@ -9,6 +9,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -70,28 +71,36 @@ def test_the_comparison_is_skipped_without_the_other_environment(logs: Path, tmp
     assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture
+def tournament(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The names of the tournament's script."""
+    monkeypatch.syspath_prepend(str(FOLDER.parent))
+    return runpy.run_path(str(FOLDER / "tournament" / "run.py"))
+
+
 @pytest.mark.parametrize(
     ("found", "lost"),
     [([0.01, 0.012, 0.011], True), ([0.05, -0.05, 0.02], False), ([0.004, 0.004, 0.004], False)],
 )
-def test_a_tournament_is_lost_only_to_what_is_better_by_more_than_chance(found: list[float], *, lost: bool) -> None:
-    verdict = runpy.run_path(str(FOLDER / "tournament" / "run.py"))["verdict"]
-    said = verdict({"als, defaults": [0.0] * 3, "other": found})
+def test_a_tournament_is_lost_only_to_what_is_better_by_more_than_chance(
+    tournament: dict[str, Any], found: list[float], *, lost: bool
+) -> None:
+    said = tournament["verdict"]({"als, defaults": [0.0] * 3, "other": found})
     assert ("Better than the defaults: other" in said) == lost
     assert ("Nothing is better" in said) != lost
 
 
-def test_no_entrant_beat_the_defaults_on_the_sets_together() -> None:
+def test_no_entrant_beat_the_defaults_on_the_sets_together(tournament: dict[str, Any]) -> None:
     """What the repository shows: a setting that wins on one set alone is no better default."""
-    script = runpy.run_path(str(FOLDER / "tournament" / "run.py"))
     parts = json.loads((FOLDER / "tournament" / "results.json").read_text())
-    assert list(parts) == list(script["PARTS"])
+    assert list(parts) == list(tournament["PARTS"])
     on_each = [part["figures"]["recall_capped@20"] for part in parts.values()]
     together = {
-        name: np.mean([script["differences"](found, name) for found in on_each], axis=0).tolist() for name in on_each[0]
+        name: np.mean([tournament["differences"](found, name) for found in on_each], axis=0).tolist()
+        for name in on_each[0]
     }
     assert len(together) > 20
-    assert script["verdict"](together) == "Nothing is better than the defaults."
+    assert tournament["verdict"](together) == "Nothing is better than the defaults."
 
 
 def test_killed_devices_keep_their_promises(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ class Cohort:
         binding: what ties signatures to this cohort.
         degree: neighbours of each member, k.
         threshold: how many of a member's neighbours must agree to open a secret of its, t.
+        sample: how many of the whole cohort a device draws before it opens anything; 0 without a ring.
+        quorum: how many of those must agree with it.
 
     Raises:
         InputError: no graph over so few devices is safe under these terms.
@@ -49,6 +51,7 @@ class Cohort:
         self.binding = cohort_binding(terms.context, toss, root, seed)
         shape = graph_terms(n, corrupt=terms.c_max, dropped=max(0, n - terms.n_min))
         self.degree, self.threshold = shape.neighbours, shape.threshold
+        self.sample, self.quorum = shape.sample, shape.quorum
         self._window_corrupt = shape.window_corrupt
         self._ring = None if shape.complete else Ring.from_seed(seed, n)
         self._graph = self._ring or Complete(n)

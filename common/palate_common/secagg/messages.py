@@ -247,12 +247,12 @@ class InputRequest:
 
 @dataclass(frozen=True)
 class UnmaskRequest:
-    """Which of the receiver's neighbours have signed the survivors, and what ties the other survivors to U1.
+    """Who has signed the survivors, and what ties the receiver's other surviving neighbours to U1.
 
     Attributes:
-        signers: of the neighbours, in their order.
+        signers: of the whole cohort, the receiver too.
         signatures: theirs, on U1 and the survivors.
-        others: on U1 alone, given with their vectors, by the surviving neighbours that are no signers.
+        others: on U1 alone, given with their vectors, by the surviving neighbours that are no signers, in their order.
     """
 
     signers: Flags
@@ -264,13 +264,13 @@ class UnmaskRequest:
         return pack_flags(self.signers) + b"".join(self.signatures + self.others)
 
     @classmethod
-    def decode(cls, body: bytes, *, k: int) -> UnmaskRequest:
-        """Read a body for a device with `k` neighbours."""
-        head = -(-k // 8)
-        signers = unpack_flags(body[:head], k)
+    def decode(cls, body: bytes, *, n: int) -> UnmaskRequest:
+        """Read a body for a cohort of `n`."""
+        head = -(-n // 8)
+        signers = unpack_flags(body[:head], n)
         signatures, count = split_pieces("signatures", body[head:], SIGNATURE), int(signers.sum())
-        if not count <= len(signatures) <= k:
-            raise IntegrityError(f"an unmask request must have {count} to {k} signatures, got {len(signatures)}")
+        if not count <= len(signatures) <= n:
+            raise IntegrityError(f"an unmask request must have {count} to {n} signatures, got {len(signatures)}")
         return cls(signers, signatures[:count], signatures[count:])
 
 

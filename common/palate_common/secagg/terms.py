@@ -1,8 +1,10 @@
-"""Terms of the graph: how many neighbours a member needs, and how many of their shares open a secret.
+"""Terms of the graph: how many neighbours a member needs, how many open a secret, how many of all it asks about.
 
     >>> terms = graph_terms(1000, corrupt=100, dropped=100)
     >>> terms.neighbours, terms.threshold, terms.window_corrupt
     (118, 85, 24)
+    >>> terms.sample, terms.quorum
+    (72, 46)
     >>> graph_terms(100, corrupt=10, dropped=20).threshold
     55
 
@@ -25,9 +27,25 @@ is at most (np)^2 / 2.
 
 Assumed, and for the messages to ensure: corruption and losses are independent of the ring, and a share of a member's
 self-mask is only given by a member that saw it sign the same U1. A server that shows two U1s otherwise opens single
-members' vectors, without anybody corrupt, where k/2 >= 3 c_w + 4. **Not covered:** a server that leads stretches of the
-ring to different survivor sets. Each set has n_min members, but the members lost in any of them may be more than
-n - n_min together, so that the one sum holds fewer noise shares than was charged for.
+members' vectors, without anybody corrupt, where k/2 >= 3 c_w + 4.
+
+**Why one list counts.** Neighbours alone don't see a server that leads stretches of the ring to different lists (U1
+and survivors): each has n_min survivors, but all that are lost in one or the other may be more than n - n_min, and
+their sum holds less noise than was charged for. So a ring's device is shown all signatures on its own list, draws m of
+the other n - 1 members, tells nobody which, tries once, and opens nothing unless q of them have signed.
+
+Honest devices sign once. Let A be the list that most of them end up with. Another list has at most half of the honest,
+so with the corrupt and without the device itself at most (n + c)/2 - 1 of n - 1. The draw comes after the signatures
+and is never shown, so whatever the server has done before, a device that holds another list passes with chance at most
+p, the hypergeometric tail; and any s such devices all pass with at most p^s. Let an opened secret be one to which no
+holder of A gave a share: t - c honest neighbours that hold other lists have passed, which has chance at most
+C(k - c, t - c) p^(t - c). That grows with c while p < 1/2; with c < 2t - k, as above, it is at most
+C(2x + 1, x + 1) p^(x + 1), x = k - t. q is the smallest that keeps this, over all owners and tosses, inside what the
+failure bound has left. So to each opened secret an honest holder of A gave a share: self-masks are opened of A's
+survivors that masked with A's U1, mask keys of A's lost, and nobody else's. The sum is that of A, which an honest
+device has checked for n_min. (In the arcs above, all hold one list in effect.) m grows until no device with `dropped`
+lost refuses by bad luck, inside what the abort bound has left. In a complete graph t neighbours are most of the cohort
+already.
 
 The ring is drawn again at most 2^10 times: 10 bits of the failure bound.
 
@@ -63,9 +81,11 @@ class GraphTerms:
         threshold: t, shares that open a secret, and signatures a device asks for.
         window_corrupt: c_w, corrupt in any k/2 positions in a row; in a complete graph `corrupt`, and unused.
         complete: whether there is no ring.
+        sample: m, members of the whole cohort that a device draws; 0 in a complete graph.
+        quorum: q, of those drawn that must have signed its list; 0 in a complete graph.
         failure: log2 of a bound on the chance that the graph doesn't protect, over all members and tosses.
-        abort: log2 of a bound on the chance, in one toss, that losses leave somebody with fewer than t, or a gap that
-            devices refuse.
+        abort: log2 of a bound on the chance, in one toss, that losses leave somebody with fewer than t, or a gap or a
+            draw that devices refuse.
     """
 
     n: int
@@ -73,6 +93,8 @@ class GraphTerms:
     threshold: int
     window_corrupt: int
     complete: bool
+    sample: int
+    quorum: int
     failure: float
     abort: float
 
@@ -83,6 +105,8 @@ def graph_terms(n: int, *, corrupt: int, dropped: int) -> GraphTerms:
 
     **Guarantees:** one secret: no member's two secrets open, but for the failure bound.
     **Guarantees:** no arc: no two disjoint windows hold more than `window_corrupt`, but for the failure bound.
+    **Guarantees:** one list: no secret opens without an honest holder of the list that most hold, but for the failure
+    bound.
     **Guarantees:** losses are borne: `dropped` random losses leave each member t holders, but for the abort bound.
 
     Args:
@@ -109,7 +133,7 @@ def _complete(n: int, corrupt: int, dropped: int) -> GraphTerms:
             f"`corrupt` and `dropped` must leave {threshold} of {k} neighbours in a cohort of {n},"
             f" got {corrupt} corrupt and {dropped} dropped: raise n_min, or lower c_max"
         )
-    return GraphTerms(n, k, threshold, corrupt, True, -math.inf, -math.inf)
+    return GraphTerms(n, k, threshold, corrupt, True, 0, 0, -math.inf, -math.inf)
 
 
 def _ring(n: int, corrupt: int, dropped: int) -> GraphTerms | None:
@@ -127,11 +151,34 @@ def _ring(n: int, corrupt: int, dropped: int) -> GraphTerms | None:
             failure = _TOSS_BITS + _log2_sum(2 * window - 1, union + both)
             gap = _tail(n, dropped, k // 2, k // 2 - c_w)
             abort = union + _log2_sum(_tail(n - 1, dropped, k, k - threshold + 1), gap)
-            if abort <= ABORT and failure <= FAILURE:
-                return GraphTerms(n, k, threshold, c_w, False, failure, abort)
+            drawn = _draw(n, corrupt, dropped, k - threshold, failure, abort)
+            if drawn is not None:
+                return GraphTerms(n, k, threshold, c_w, False, *drawn)
         # The tails' bounds never fall with k, and t rises by half of it: two more neighbours mend one share at most.
         k += 2 * max(short, 1)
     return None
+
+
+def _draw(
+    n: int, corrupt: int, dropped: int, spare: int, failure: float, abort: float
+) -> tuple[int, int, float, float] | None:
+    """Sample, quorum and both bounds with them, for a ring with these bounds and k - t `spare`; or None."""
+    if failure >= FAILURE or abort >= ABORT:
+        return None
+    log, union = _log_factorials(n), math.log2(n)
+    ways = float(log[2 * spare + 1] - log[spare + 1] - log[spare]) / math.log(2) + union + _TOSS_BITS
+    others, minority = n - 1, (n + corrupt) // 2 - 1
+    allowed = (_log2_less(FAILURE, failure) - ways) / (spare + 1)
+    size = 8
+    while size < others:
+        quorum = _bound(others, minority, size, allowed) + 1
+        refused = union + _tail(others, dropped, size, size - quorum + 1)
+        if quorum <= size and refused <= _log2_less(ABORT, abort):
+            passed = ways + (spare + 1) * _tail(others, minority, size, quorum)
+            return size, quorum, _log2_sum(failure, passed), _log2_sum(abort, refused)
+        size += size // 8
+    # Everybody is asked: nothing is left to chance.
+    return (others, minority + 1, failure, abort) if minority < others - dropped else None
 
 
 def _bound(population: int, marked: int, draws: int, log2: float) -> int:
@@ -165,6 +212,11 @@ def _tails(population: int, marked: int, draws: int) -> npt.NDArray[np.float64]:
 def _log_factorials(n: int) -> npt.NDArray[np.float64]:
     """Natural logarithms of 0! to n!."""
     return np.array([math.lgamma(i + 1) for i in range(n + 1)])
+
+
+def _log2_less(whole: float, part: float) -> float:
+    """log2 of what is left of a chance."""
+    return whole + math.log2(1 - 2.0 ** (part - whole))
 
 
 def _log2_sum(first: float, second: float) -> float:

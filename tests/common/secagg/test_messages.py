@@ -75,7 +75,7 @@ def test_bodies_are_read_back_and_no_byte_may_be_missing_or_more(committed: bool
     for value, decode in (
         (share, lambda body: ShareRequest.decode(body, committed=committed, n_max=n)),
         (masked, lambda body: InputRequest.decode(body, n=n)),
-        (unmask, lambda body: UnmaskRequest.decode(body, k=n)),
+        (unmask, lambda body: UnmaskRequest.decode(body, n=n)),
         (commit, Commit.decode),
         (sent, lambda body: Advert.decode(body, committed=committed)),
     ):
@@ -105,7 +105,7 @@ def test_other_bytes_are_refused_or_have_this_spelling(body: bytes, n: int, comm
     for decode in (
         lambda: ShareRequest.decode(body, committed=committed, n_max=n),
         lambda: InputRequest.decode(body, n=n),
-        lambda: UnmaskRequest.decode(body, k=n),
+        lambda: UnmaskRequest.decode(body, n=n),
         lambda: Commit.decode(body),
         lambda: Advert.decode(body, committed=committed),
     ):

@@ -26,7 +26,7 @@ def test_tails_are_scipys(n, marked, draws):
 
 
 def log2_bounds(n, corrupt, dropped, k, t, c_w):
-    """Both bounds with scipy's tails, as the docstring states them."""
+    """Both bounds of a ring without its draws, with scipy's tails, as the docstring states them."""
 
     def tail(population, marked, draws, least):
         return hypergeom(population, marked, draws).logsf(least - 1) / math.log(2)
@@ -37,6 +37,20 @@ def log2_bounds(n, corrupt, dropped, k, t, c_w):
     return 10 + np.logaddexp2(2 * window - 1, secrets), math.log2(n) + np.logaddexp2(few, gap)
 
 
+def log2_ways(population, chosen):
+    """log2 of how many ways there are to choose."""
+    return math.log2(math.comb(population, chosen))
+
+
+def log2_drawn(n, corrupt, dropped, found):
+    """What draws add to both bounds: too many holders of other lists pass around somebody; somebody is refused."""
+    spare, m, q = found.neighbours - found.threshold, found.sample, found.quorum
+    passes = hypergeom(n - 1, (n + corrupt) // 2 - 1, m).logsf(q - 1) / math.log(2)
+    refused = hypergeom(n - 1, dropped, m).logsf(m - q) / math.log(2)
+    ways = log2_ways(2 * spare + 1, spare + 1)
+    return 10 + math.log2(n) + ways + (spare + 1) * passes, math.log2(n) + refused
+
+
 @pytest.mark.parametrize("case", RINGS)
 def test_bounds_by_scipy(case):
     n, corrupt, dropped = shares(*case)
@@ -44,10 +58,12 @@ def test_bounds_by_scipy(case):
     k, t, c_w = found.neighbours, found.threshold, found.window_corrupt
     if found.complete:
         assert (k, t) == (n - 1, (n - 1 + corrupt) // 2 + 1)
+        assert (found.sample, found.quorum) == (0, 0)
         return
     assert k % 2 == 0
     assert t >= k // 2 + c_w + 2
-    failure, abort = log2_bounds(n, corrupt, dropped, k, t, c_w)
+    bounds, draws = log2_bounds(n, corrupt, dropped, k, t, c_w), log2_drawn(n, corrupt, dropped, found)
+    failure, abort = map(np.logaddexp2, bounds, draws)
     assert failure == pytest.approx(found.failure, abs=1e-6)
     assert abort == pytest.approx(found.abort, abs=1e-6)
     assert found.failure <= -40
@@ -82,6 +98,25 @@ def test_one_secret():
             threshold = graph_terms(n, corrupt=corrupt, dropped=0).threshold if (n - 1 + corrupt) // 2 < n - 1 else n
             assert 2 * threshold > n - 1 + corrupt
             assert 2 * (threshold - 1) <= n - 1 + corrupt
+
+
+@pytest.mark.parametrize("case", [(300, 0.1, 0.1), (1000, 0.1, 0.1), (1000, 0.33, 0.1), (10_000, 0.05, 0.2)])
+def test_one_list(case):
+    """However many are corrupt, among all and around one, and however the honest are split in two."""
+    n, corrupt, dropped = shares(*case)
+    found = graph_terms(n, corrupt=corrupt, dropped=dropped)
+    k, t = found.neighbours, found.threshold
+    signers = max((n - bought) // 2 - 1 + bought for bought in range(corrupt + 1))
+    passes = hypergeom(n - 1, signers, found.sample).logsf(found.quorum - 1) / math.log(2)
+    worst = max(log2_ways(k - bought, t - bought) + (t - bought) * passes for bought in range(2 * t - k))
+    assert 10 + math.log2(n) + worst <= found.failure <= -40
+
+
+def test_a_draw_of_everybody_leaves_nothing_to_chance():
+    """Where two shares of the cohort are too close to tell by a part of it."""
+    found = terms._draw(100, 33, 31, 1, -1000.0, -1000.0)
+    assert found == (99, 66, -1000.0, -1000.0)
+    assert terms._draw(100, 33, 34, 1, -1000.0, -1000.0) is None
 
 
 def test_no_arc():
@@ -138,10 +173,11 @@ def test_never_weaker_than_the_windows_of_the_plan():
 
 
 def test_known_terms():
-    known = {(300, 30, 30): (86, 63, 18), (1000, 100, 100): (118, 85, 24), (10_000, 1000, 1000): (144, 103, 29)}
+    known = {(300, 30, 30): (86, 63, 18, 57, 38), (1000, 100, 100): (118, 85, 24, 72, 46)}
+    known[10_000, 1000, 1000] = (144, 103, 29, 81, 51)
     for (n, corrupt, dropped), expected in known.items():
         found = graph_terms(n, corrupt=corrupt, dropped=dropped)
-        assert (found.neighbours, found.threshold, found.window_corrupt) == expected
+        assert (found.neighbours, found.threshold, found.window_corrupt, found.sample, found.quorum) == expected
 
 
 @pytest.mark.parametrize(
