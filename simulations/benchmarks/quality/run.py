@@ -85,7 +85,8 @@ def main_bars(data: Path, seeds: int) -> Part:
         f"MovieLens 1M: {METRIC} against eps",
         header,
         rows,
-        "Real runs: engine local, the default dp, secure noise, every release charged to the ledger. Mean ± standard error over seeds; "
+        "Real runs: engine local, the default dp, secure noise, every release charged to the ledger. "
+        "Mean ± standard error over seeds; "
         "each seed has its own split, first table and noise. Features: genres and decades. Content only and noised "
         f"popularity spend the same budget on the counts, {METRIC}.",
     )
