@@ -116,7 +116,9 @@ def simulate(installed: Path, log: Path, out: Path, *options: str) -> subprocess
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
 
 
-def test_the_command_line_runs_it_and_gives_it_a_card(installed: Path, log: Path, tmp_path: Path) -> None:
+def test_the_command_line_runs_it_and_gives_it_a_card(
+    external: None, installed: Path, log: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     done = simulate(installed, log, out, "--epsilon", "3", "--set", "algorithm.settings.embedding_size=4")
     assert done.returncode == 0, done.stderr

@@ -200,10 +200,3 @@ def test_shares_of_two_steps_cost_epsilon() -> None:
     """What the ledger says of the shares is in the claim: tau of 10^6 of them is no longer nothing."""
     many = card(WHOLE, terms=shared(), shares=SIGMA**2, dimension=10**6)
     assert many["epsilon"] > card(WHOLE, terms=shared(), shares=80, dimension=10**6)["epsilon"]
-
-
-@pytest.mark.parametrize("n_max", [250, 251])
-def test_a_ring_says_what_its_devices_do_not_compare(n_max: int) -> None:
-    cohort = CohortTerms(n_max=n_max, n_min=90, c_max=10, masks=True, directory="ab" * 32)
-    made = card(WHOLE, terms=shared(cohort=cohort), shares=80)
-    assert ("with its neighbours alone" in made["guarantee"]) == (n_max > 250)
