@@ -32,7 +32,7 @@ from palate_common.secagg.directory import Directory
 from palate_common.shares import add_shares, share_source
 from palate_common.signing import SigningKey
 from palate_common.update import ClippedUpdate, Int64, layout_size, released_size
-from palate_common.wire import REFUSED, ContributionHeader, dtype_for, encode, encode_share
+from palate_common.wire import REFUSED, ContributionHeader, encode, encode_share, vector_bytes
 
 
 @dataclass(frozen=True)
@@ -128,10 +128,11 @@ class Contributor:
                 every device's own limits.
             InputError: the algorithm's contribution does not fit the plan's layout, or the batch.
         """
-        signed, model, joined = self._open(signed_plan, model_bytes)
+        signed, model = self._verified(signed_plan, model_bytes)
         plan = signed.plan
         if plan.cohort is not None and plan.cohort.masks:
             raise RefusedError("a plan with masks must be answered under masks")
+        joined = self._charged(signed, signed_plan)
         histories = self.histories.users(slice(None) if joined.all() else np.flatnonzero(joined))
         clipped = self._clipped(plan, model, histories)
         shared = plan.dp is DpMode.DISTRIBUTED
@@ -154,7 +155,7 @@ class Contributor:
         """Take part in one attempt under masks: the device's machine for the exchanges that follow.
 
         Guarantees:
-            The attempt is verified and charged before the machine exists.
+            The attempt is verified, then charged, before anybody has the machine; what doesn't fit is not charged.
             Nothing is computed from behaviour before the machine has checked who else takes part.
 
         Raises:
@@ -163,14 +164,14 @@ class Contributor:
         """
         if len(self.devices) != 1:
             raise InputError(f"with masks a node must be one installation, got {len(self.devices)}")
-        signed, model, _ = self._open(signed_plan, model_bytes)
+        signed, model = self._verified(signed_plan, model_bytes)
         plan, device = signed.plan, int(self.devices[0])
 
         def vector() -> Int64:
             clipped = self._clipped(plan, model, self.histories.users(slice(None)))
             return add_shares(clipped, plan, share_source(plan, self.devices)).steps
 
-        return MaskedDevice(
+        machine = MaskedDevice(
             attempt_terms(signed),
             id=device,
             identity=identity.key,
@@ -179,19 +180,24 @@ class Contributor:
             vector=vector,
             latch=partial(self.ledger.latch, device=device, run=plan.run, round_=plan.round, attempt=plan.attempt),
         )
+        self._charged(signed, signed_plan)
+        return machine
 
-    def _open(self, signed_plan: bytes, model_bytes: bytes) -> tuple[SignedPlan, GlobalModel, npt.NDArray[np.bool_]]:
-        """The plan, verified and charged, its model, and which of the installations take part."""
+    def _verified(self, signed_plan: bytes, model_bytes: bytes) -> tuple[SignedPlan, GlobalModel]:
+        """The plan, above the floors, and its model."""
         signed = open_plan(signed_plan, public_key=self.public_key, last_seen=self.ledger.seen_checkpoint)
         plan = signed.plan
         check_floors(plan, self.floors, now=self.clock())
-        model = self._model(plan, model_bytes)
-        joined = self._charge(plan)
+        return signed, self._model(plan, model_bytes)
+
+    def _charged(self, signed: SignedPlan, signed_plan: bytes) -> npt.NDArray[np.bool_]:
+        """Which of the installations take part, bool [n_users], once that is in their own ledger."""
+        joined = self._charge(signed.plan)
         if not joined.any():
             raise RefusedError("every installation here has reached a limit of its own")
         if signed.charge is not None:
-            self.ledger.see(plan.population, signed.charge.checkpoint, signed_plan)
-        return signed, model, joined
+            self.ledger.see(signed.plan.population, signed.charge.checkpoint, signed_plan)
+        return joined
 
     def _model(self, plan: RoundPlan, data: bytes) -> GlobalModel:
         """The model the plan names, for the catalogue these histories are of."""
@@ -209,14 +215,13 @@ class Contributor:
 
     def _charge(self, plan: RoundPlan) -> npt.NDArray[np.bool_]:
         """Write the participation to the devices' own ledger; which of them may take part, bool [n_users]."""
-        per_device = layout_size(plan.layout) * dtype_for(1, plan.grid).itemsize
         return self.ledger.charge(
             plan.hash,
             run=plan.run,
             round_=plan.round,
             attempt=plan.attempt,
             mu2=plan.mu2,
-            n_bytes=per_device,
+            n_bytes=vector_bytes(plan),
             devices=self.devices,
         )
 

@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palate_common.canonical import canonical_json
 from palate_common.errors import IntegrityError
+from palate_common.plan import RoundPlan
 from palate_common.shares import NoisyShare
-from palate_common.update import ClippedUpdate, Int64
+from palate_common.update import ClippedUpdate, Int64, layout_size, released_size
 
 REFUSED = b"refused"
 """The one answer of a device that doesn't take part, whatever its reason."""
@@ -63,6 +64,14 @@ def share_dtype(bits: int) -> np.dtype[np.int32] | np.dtype[np.int64]:
 def packed_bytes(coordinates: int, grid: int) -> int:
     """What one installation's coordinates take when packed, each in the bits that -grid to grid needs."""
     return -(-coordinates * (grid.bit_length() + 1) // 8)
+
+
+def vector_bytes(plan: RoundPlan) -> int:
+    """What one installation's numbers take as they travel: packed under masks, whole words otherwise."""
+    if plan.cohort is None:
+        return layout_size(plan.layout) * dtype_for(1, plan.grid).itemsize
+    size, bits = released_size(plan.layout), plan.modulus_bits
+    return -(-size * bits // 8) if plan.cohort.masks else size * share_dtype(bits).itemsize
 
 
 def encode(header: ContributionHeader, clipped: ClippedUpdate) -> bytes:

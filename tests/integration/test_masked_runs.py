@@ -210,6 +210,7 @@ def test_what_is_asked_under_masks_is_not_answered_without(
     (node, *_) = run.nodes(users_per_node=1)
     assert node.answer(plan, model) == REFUSED
     assert "masks" in node.refusal
+    assert not run.devices.receipts(0)  # what is not answered costs nothing
 
 
 def test_what_is_asked_in_the_clear_is_refused_by_a_real_device(make_run: Callable[..., Any]) -> None:
@@ -241,9 +242,13 @@ def test_masks_want_one_installation_a_node_and_an_identity_of_the_directory(
     others = Identities.generate(DEVICES)
     with pytest.raises(RefusedError, match="directory"):
         single.join(plan, model, others.of(1))
-    plan = run.altered(plan)
     with pytest.raises(InputError, match="identity"):
         single.join(plan, model, Identity(identities.of(2).key, identities.directory))
+    assert not run.devices.receipts(1)  # what doesn't fit costs nothing
+    single.join(plan, model, identities.of(1))
+    (receipt,) = run.devices.receipts(1)
+    plan_ = SignedPlan.model_validate_json(plan).plan
+    assert receipt.n_bytes == -(-released_size(plan_.layout) * plan_.modulus_bits // 8)
 
 
 @pytest.mark.parametrize("change", ["run", "round", "attempt", "model_hash", "sigma"])
