@@ -9,6 +9,7 @@ What ranks is imported when it is first used.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from palate_common.published import Published
 
 
-class Recommending:
+class Recommending(ABC):
     """Recommendations from the device's events, and the user's say in them.
 
     Attributes:
@@ -185,10 +186,10 @@ class Recommending:
             )
         return self._ranker
 
+    @abstractmethod
     def model(self) -> Published | None:
         """The published model in use."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _add(self, events: list[Event]) -> list[Tracked]:
         """Store events; the machine's failures are told, not raised."""
-        raise NotImplementedError
