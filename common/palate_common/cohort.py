@@ -24,7 +24,7 @@ from palate_common.secagg.terms import FAILURE, MAX_TOSSES
 LEAST_SHARE = 2
 """Smallest standard deviation of a device's share, in grid steps: below it a sum of shares is no discrete Gaussian."""
 MAX_COHORT = 2**26
-GRAPH_FAILURE = 2.0**FAILURE
+GRAPH_FAILURE: float = 2.0**FAILURE
 """Probability, an attempt, that the corrupt devices sit where masks don't protect against them; paid for in delta."""
 MAX_ATTEMPTS = 2**10
 """Attempts in a run with `distributed`: for so many, delta is reserved."""
