@@ -63,6 +63,10 @@ class Interactions:
         """A batch of one: user `row`."""
         return self.users(slice(row, row + 1))
 
+    def items_of(self, row: int) -> npt.NDArray[np.int32]:
+        """The items of user `row`, rising, int32; a view."""
+        return self.indices[self.indptr[row] : self.indptr[row + 1]]
+
     def users(self, rows: slice | Ints) -> Interactions:
         """The batch of the given users, in the given order."""
         if isinstance(rows, slice):

@@ -125,7 +125,7 @@ class Als:
         vectors = factors.users(shown)
         for user, row in enumerate(rows):
             plain, content = factors.apart(vectors[user])
-            ballots[row] = ballot(plain, content, shown.user(user).indices, hidden.user(user).indices)
+            ballots[row] = ballot(plain, content, shown.items_of(user), hidden.items_of(user))
         return ballots
 
     def release(

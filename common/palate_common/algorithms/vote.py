@@ -37,7 +37,7 @@ def hide(histories: Interactions, seed: int) -> tuple[Interactions, Interactions
     """Every second item of each user, in a public random order of the catalogue: those that are shown, those hidden."""
     keys = np.random.default_rng([seed, 1]).permutation(histories.n_items)[histories.indices]
     owners = histories.owners()
-    order = np.lexsort((keys, owners))
+    order = np.argsort(owners.astype(np.int64) * histories.n_items + keys)
     place = np.empty(histories.nnz, np.int64)
     place[order] = np.arange(histories.nnz) - histories.indptr[owners[order]]
     hidden = place % 2 == 1
@@ -61,11 +61,15 @@ def ballot(plain: Float64, content: Float64, shown: npt.NDArray[np.int32], hidde
         hidden: item rows to be found, one at least.
     """
     place = max(len(plain) - LIST, 0)
-    found = np.empty(len(CHOICES))
+    unseen = plain.copy()
+    unseen[shown] = -np.inf  # and stays it, whatever finite content adds
+    found, scores = np.empty(len(CHOICES)), np.empty(len(plain))
     for choice, weight in enumerate(CHOICES):
-        scores = plain + weight * content
-        scores[shown] = -np.inf
-        found[choice] = min(int((scores[hidden] >= np.partition(scores, place)[place]).sum()), LIST)
+        np.multiply(content, weight, out=scores)
+        scores += unseen
+        wanted = scores[hidden]
+        scores.partition(place)
+        found[choice] = min(int(np.count_nonzero(wanted >= scores[place])), LIST)
     gained = GAIN * (found[1:] - found[0]) / min(len(hidden), LIST)
     cut: Float64 = gained / max(float(np.sqrt((gained**2).sum())), 1.0)
     return cut
