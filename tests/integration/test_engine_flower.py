@@ -66,6 +66,14 @@ def nothing_left(tmp_path: Path) -> Any:
     assert list(tmp_path.glob("*/.engine-*")) == []
 
 
+def name_of(pid: int) -> bytes:
+    """A process's command line; nothing if it has ended since it was listed."""
+    try:
+        return (PROC / str(pid) / "cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
 def until(true: Callable[[], object], seconds: float = 120.0) -> bool:
     deadline = time.monotonic() + seconds
     while not true():
@@ -113,8 +121,7 @@ def test_nothing_is_left_running_when_the_command_is_ended(make_run: Any, tmp_pa
     with subprocess.Popen(words, stderr=subprocess.PIPE, start_new_session=True) as command:
 
         def ray_runs() -> bool:
-            names = [(PROC / str(each.pid) / "cmdline").read_bytes() for each in descendants(command.pid)]
-            return any(b"raylet" in name for name in names)
+            return any(b"raylet" in name_of(each.pid) for each in descendants(command.pid))
 
         assert until(ray_runs)
         assert len(engine_processes(tmp_path)) >= 6
