@@ -22,6 +22,7 @@ the vectors it would publish. A whole foreign one:
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -125,6 +126,13 @@ class Target(Protocol):
                 be clipped to `sensitivity`.
             seed: repeat the noise that this seed stands for, if `repeatable`; None: the noise that is released.
         """
+
+
+class Fresh(Protocol):
+    """A target that can also show its noise many times over, cheaply: what a small seed can't bear."""
+
+    def fresh(self, count: int) -> Iterator[Vector]:
+        """`count` short releases of nothing, each with noise of its own, as the mechanism always makes it."""
 
 
 MEMBERS = ("name", "dimension", "blocks", "users", "claim", "repeatable", "run")
