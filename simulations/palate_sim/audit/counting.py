@@ -82,7 +82,7 @@ def gaussian_trade_off(mu: float) -> TradeOff:
 
 def epsilon_trade_off(epsilon: float, delta: float) -> TradeOff:
     """f(x) of (eps, delta): the two lines of Wasserman and Zhou (2010)."""
-    grow = math.exp(epsilon)
+    grow = math.exp(min(epsilon, 700.0))
     return lambda false: max(0.0, 1 - delta - grow * false, (1 - delta - false) / grow)
 
 

@@ -10,14 +10,15 @@ canaries -> runs of the target -> A B B2 C C2 H J K -> verdicts made together ->
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from palate_common.accounting import delta_of
-from palate_sim.audit.battery.claims import claim_tests, lower_bounds
+from palate_sim.audit.battery.claims import claim_tests, lower_bounds, thresholds
 from palate_sim.audit.battery.correlation import noise_correlation
 from palate_sim.audit.battery.lattice import output_lattice
 from palate_sim.audit.battery.noise import noise_variance
@@ -26,9 +27,9 @@ from palate_sim.audit.battery.shape import noise_shape
 from palate_sim.audit.evidence import ALPHA, Bound, Finding, Section, judge
 from palate_sim.audit.path import masks_change_nothing, same_sources
 from palate_sim.audit.production import Production
+from palate_sim.audit.series import histogram
 from palate_sim.audit.target import Target
 from palate_sim.audit.trials import Presence, Trials, conduct
-from palate_sim.provenance import mechanism_sources
 
 Test = Callable[[Trials], list[Finding]]
 
@@ -43,7 +44,6 @@ COUNTED: tuple[Test, ...] = (
 """Tests of the statistical part: they read the same runs, and run nothing themselves."""
 QUICK = (Presence.HALF, Presence.ALL, Presence.NONE)
 DEEP = (*QUICK, Presence.HALF, Presence.ALL, Presence.HALF, Presence.NONE, Presence.HALF)
-BINS = 80
 _EPSILONS = 120
 
 ASSUMPTIONS = (
@@ -64,12 +64,12 @@ def statistical(trials: Trials) -> list[Finding]:
 
 
 def audit_mechanism(
-    target: Target, *, seed: int, deep: bool = False, thorough: bool = True, run: Path | None = None
+    *targets: Target, seed: int, deep: bool = False, thorough: bool = True, run: Path | None = None
 ) -> Section:
     """Run a target and test what comes out.
 
     Args:
-        target: what is audited.
+        targets: what is audited; of several, each finding and bound carries the name.
         seed: of the audit's own choices: whose coordinates are whose, and who takes part.
         deep: more runs, for smaller faults.
         thorough: also the tests that run the target again: fresh releases, the plan's seed, masks.
@@ -78,75 +78,84 @@ def audit_mechanism(
     Returns:
         Findings judged together at a family-wise alpha of 1e-6, bounds at 95 % each.
     """
-    trials = conduct(target, runs=DEEP if deep else QUICK, seed=seed)
-    findings = statistical(trials)
-    if thorough:
-        findings += plan_seed(trials) + birthdays(trials)
-    if isinstance(target, Production):
+    findings: list[Finding] = []
+    bounds: list[Bound] = []
+    series: list[Mapping[str, Any]] = []
+    for target in targets:
+        trials = conduct(target, runs=DEEP if deep else QUICK, seed=seed)
+        found = statistical(trials) + (again(trials) if thorough else [])
+        low = lower_bounds(trials)
+        mark = f" [{target.name}]" if len(targets) > 1 else ""
+        findings += [replace(each, test=each.test + mark) for each in found]
+        bounds += [replace(each, name=each.name + mark) for each in low]
+        series.append(_series(trials, low))
+    if any(isinstance(target, Production) for target in targets):
         findings.append(same_sources(run))
-        if thorough and target.dp == "distributed" and not target.masks:
-            findings.append(masks_change_nothing(target, seed=seed))
-    bounds = tuple(lower_bounds(trials))
+    joined: dict[str, Any] = {**series[0], "scores": [each for one in series for each in one["scores"]]}
     return Section(
         name="mechanism",
-        subject=target.name,
+        subject=f"{'; '.join(map(_subject, targets))}; the audit's seed is {seed}",
         findings=judge(findings),
-        bounds=bounds,
+        bounds=tuple(bounds),
         assumptions=ASSUMPTIONS,
-        series=_series(trials, bounds),
+        series=joined,
     )
 
 
-def _series(trials: Trials, bounds: tuple[Bound, ...]) -> Mapping[str, Any]:
-    """What was claimed, what was run, and the numbers of the plots."""
-    claim, inside_outside = trials.claim, trials.pooled()
+def _subject(target: Target) -> str:
+    """What is audited, and what it claims."""
+    claim = target.claim
+    said = f"epsilon {claim.epsilon:.4g} at delta {claim.delta:.3g} (unit {claim.unit}, adjacency {claim.adjacency})"
+    return f"{target.name}: {said}, {len(claim.releases)} release(s)"
+
+
+def again(trials: Trials) -> list[Finding]:
+    """Tests that run the target again; not judged."""
+    found = plan_seed(trials) + birthdays(trials)
+    target = trials.target
+    if isinstance(target, Production) and target.dp == "distributed" and not target.masks:
+        found.append(masks_change_nothing(target, seed=trials.seed))
+    return found
+
+
+def _series(trials: Trials, bounds: Sequence[Bound]) -> Mapping[str, Any]:
+    """What was claimed, what was run, and the numbers of the charts."""
+    claim, (inside, outside) = trials.claim, trials.pooled()
     found: dict[str, Any] = {
-        "claim": {
-            "epsilon": claim.epsilon,
+        "facts": {
+            "claimed_epsilon": claim.epsilon,
             "delta": claim.delta,
             "mu": claim.mu,
             "unit": claim.unit,
             "adjacency": claim.adjacency,
             "sampling": claim.sampling,
-            "releases": [
-                {"sensitivity": each.sensitivity, "sigma": each.sigma, "spacing": each.spacing}
-                for each in claim.releases
-            ],
+            "rounds": len(claim.releases),
+            "runs": len(trials.runs),
+            "canaries": trials.canaries.users,
+            "coordinates": trials.target.dimension,
+            "numbers": sum(len(residual) for _, _, residual in trials.noises()),
+            "thresholds": ", ".join(f"{each:.4g}" for each in thresholds(claim)),
+            "alpha": ALPHA,
+            "seed": trials.seed,
         },
-        "runs": [run.presence.value for run in trials.runs],
-        "canaries": trials.canaries.users,
-        "coordinates": trials.target.dimension,
-        "numbers": sum(len(residual) for _, _, residual in trials.noises()),
-        "seed": trials.seed,
-        "alpha": ALPHA,
-        "scores": _histogram(*inside_outside),
+        "scores": [histogram(f"{trials.target.name}, {len(trials.runs)} runs", inside, outside)],
+        "releases": [
+            {"sensitivity": each.sensitivity, "sigma": each.sigma, "spacing": each.spacing} for each in claim.releases
+        ],
+        "presence": [run.presence.value for run in trials.runs],
     }
     if claim.mu is not None:
-        found["curve"] = _curve(claim.mu, claim.epsilon, bounds)
-    if isinstance(trials.target, Production):
-        found["sources"] = mechanism_sources()
+        found["delta_curve"] = _curve(claim.mu, claim.epsilon, bounds)
     return found
 
 
-def _histogram(inside: np.ndarray[Any, Any], outside: np.ndarray[Any, Any]) -> Mapping[str, list[float]]:
-    """Scores of canaries that took part, and of those that did not."""
-    both = np.concatenate((inside, outside))
-    low, high = np.quantile(both, (0.0005, 0.9995))
-    edges = np.linspace(float(low), float(high), BINS + 1)
+def _curve(mu: float, epsilon: float, bounds: Sequence[Bound]) -> Mapping[str, Any]:
+    """delta(eps) as claimed, and what each bound on mu leaves of it."""
+    epsilons = np.linspace(0.0, 1.5 * epsilon, _EPSILONS).tolist()
+    lines = {f"{bound.rung.value} {bound.name}": bound.mu for bound in bounds if bound.mu is not None}
     return {
-        "edges": edges.tolist(),
-        "present": np.histogram(inside, edges)[0].tolist(),
-        "absent": np.histogram(outside, edges)[0].tolist(),
+        "claimed": [[each, delta_of(epsilon=each, mu=mu)] for each in epsilons],
+        "measured": {
+            name: [[each, delta_of(epsilon=each, mu=low)] for each in epsilons] for name, low in lines.items()
+        },
     }
-
-
-def _curve(mu: float, epsilon: float, bounds: tuple[Bound, ...]) -> Mapping[str, Any]:
-    """delta(eps) as claimed, and as each bound on mu leaves it at least."""
-    epsilons = np.linspace(0.0, 1.5 * epsilon, _EPSILONS)
-    lines = {
-        f"{bound.rung.value} {bound.name}": [delta_of(epsilon=float(each), mu=bound.mu) for each in epsilons]
-        for bound in bounds
-        if bound.mu is not None
-    }
-    claimed = [delta_of(epsilon=float(each), mu=mu) for each in epsilons]
-    return {"epsilon": epsilons.tolist(), "claimed": claimed, "measured": lines}
