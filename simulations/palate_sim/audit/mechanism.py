@@ -78,6 +78,8 @@ def audit_mechanism(
     Returns:
         Findings judged together at a family-wise alpha of 1e-6, bounds at 95 % each.
     """
+    # First: what can't be read must be known before anybody waits for it.
+    path = [same_sources(run)] if any(isinstance(target, Production) for target in targets) else []
     findings: list[Finding] = []
     bounds: list[Bound] = []
     series: list[Mapping[str, Any]] = []
@@ -89,8 +91,7 @@ def audit_mechanism(
         findings += [replace(each, test=each.test + mark) for each in found]
         bounds += [replace(each, name=each.name + mark) for each in low]
         series.append(_series(trials, low))
-    if any(isinstance(target, Production) for target in targets):
-        findings.append(same_sources(run))
+    findings += path
     joined: dict[str, Any] = {**series[0], "scores": [each for one in series for each in one["scores"]]}
     return Section(
         name="mechanism",
