@@ -140,8 +140,8 @@ def clean(_: Path, seeds: int) -> Part:
     note = (
         f"{alarms} alarms in {CLEAN:,} clean runs (family-wise alpha 1e-6 each), seeds 0 to {CLEAN - 1}, half of them "
         f"`central` and half `distributed --masks off`, epsilon 1 to 13; {users:,} canaries, {size:,} coordinates, 3 "
-        f"runs of 3 releases. CPU seconds a run: median {np.median(seconds):.2f}, most {max(seconds):.2f}: the first of "
-        "each process also makes the tables of seeds."
+        f"runs of 3 releases. CPU seconds a run: median {np.median(seconds):.2f}, most {max(seconds):.2f}: the first "
+        "of each process also makes the tables of seeds."
     )
     figures = {"alarms": alarms, "runs": CLEAN, "cpu_seconds": seconds, "p_values": tests}
     return figures, [Table("p-values of clean runs", ("test", "least", "p <= 0.01", "p <= 0.1"), rows, note)]
