@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from palate_client.consent import Consent
+from palate_client.delivering import Delivering
 from palate_client.events import Event, Kind, Source, Tracked
 from palate_client.folder import StoreFolder
 from palate_client.interests import Interests
@@ -39,7 +40,7 @@ from palate_common.weighting import Weighting, weighting_of
 logger = logging.getLogger("palate")
 
 
-class Device(Sharing, Recommending, Closing):
+class Device(Sharing, Recommending, Delivering, Closing):
     """One user's Palate on this machine. Made by `palate.open`.
 
     Attributes:
@@ -135,6 +136,7 @@ class Device(Sharing, Recommending, Closing):
         """All of the user's data as lines of JSON."""
         yield from export_lines(self.store, app=self.app)
         yield from self._shared_lines()
+        yield from self._delivery_lines()
 
     def export(self, path: Path | str) -> int:
         """Write all of the user's data to a file, readable by its owner alone, in the place of what was there.
