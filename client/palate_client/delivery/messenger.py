@@ -8,7 +8,6 @@ It has no thread: what waits is looked at when the app calls `deliver_waiting`, 
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -296,7 +295,7 @@ class Messenger:
 
     def _control(self, record: Record) -> bool:
         """The device's coin, tossed once."""
-        return record.coin("control", secrets.randbelow(2**32) / 2**32) < self.control
+        return record.control(self.control)
 
     def _decide(self, channel: str, granted: bool, version: str) -> Allowance:
         """Write a decision on a channel."""

@@ -6,6 +6,7 @@ sending it twice.
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -188,6 +189,21 @@ class Record:
         """A coin by name: the one that was tossed first."""
         self._do("INSERT OR IGNORE INTO coins VALUES (?, ?)", (name, tossed))
         return float(self._rows("SELECT value FROM coins WHERE name = ?", name)[0][0])
+
+    def control(self, share: float) -> bool:
+        """Whether this device is in the group that gets no messages: its coin is below the share."""
+        coin = self.coin("control", secrets.randbelow(2**32) / 2**32)
+        self._do("INSERT OR REPLACE INTO coins VALUES ('control share', ?)", (share,))
+        return coin < share
+
+    def in_control(self) -> bool | None:
+        """The same, as last asked; None if it never was."""
+        coins = self.coins()
+        return coins["control"] < coins["control share"] if "control share" in coins else None
+
+    def coins(self) -> dict[str, float]:
+        """Every coin that was tossed, by name."""
+        return dict(self._rows("SELECT name, value FROM coins"))
 
     def _read(self, query: str, *values: Any) -> list[Delivery]:
         """Deliveries of a query with its columns left open."""

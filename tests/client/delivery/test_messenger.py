@@ -44,14 +44,14 @@ def mail() -> Mailbox:
 @pytest.fixture
 def device(open_device: Callable[..., palate.Device], clock: Any) -> palate.Device:
     clock.now = NOON
-    device = open_device()
+    device = open_device(zone="UTC")
     device.consent.grant("messaging")
     return device
 
 
 def messenger_of(device: palate.Device, mail: Mailbox, *, channel: str = "email", **changes: Any) -> Messenger:
     """One channel, no control group, and never a better hour: every draw falls alike."""
-    messenger = device.messenger({channel: mail}, zone="UTC", control=0.0, **changes)
+    messenger = device.messenger({channel: mail}, control=0.0, **changes)
     messenger.allow(channel)
     return messenger
 
@@ -82,7 +82,7 @@ def test_without_consent_nothing_is_sent(device: palate.Device, mail: Mailbox) -
 
 
 def test_a_channel_needs_its_own_consent(device: palate.Device, mail: Mailbox) -> None:
-    messenger = device.messenger({"email": mail}, zone="UTC", control=0.0)
+    messenger = device.messenger({"email": mail}, control=0.0)
     assert messenger.deliver(Message("a", title="t")).reason is Reason.NO_CHANNEL
     messenger.allow("email", version="2026-03")
     assert messenger.allowed() == ("email",)
@@ -102,7 +102,7 @@ def test_consent_that_is_taken_back_holds_for_what_waits(device: palate.Device, 
 
 
 def test_a_receipt_is_held_back_by_no_rule(device: palate.Device, mail: Mailbox, clock: Any) -> None:
-    messenger = device.messenger({"email": mail}, zone="UTC", control=0.999999)
+    messenger = device.messenger({"email": mail}, control=0.999999)
     messenger.allow("email")
     clock.now = NOON + 12 * 3600  # midnight
     for number in range(3):
@@ -140,7 +140,7 @@ def test_a_message_that_waited_too_long_is_not_sent(device: palate.Device, mail:
 
 
 def test_the_control_group_is_a_coin_that_is_tossed_once(device: palate.Device, mail: Mailbox) -> None:
-    messenger = device.messenger({"email": mail}, zone="UTC", control=0.999999999)
+    messenger = device.messenger({"email": mail}, control=0.999999999)
     messenger.allow("email")
     assert messenger.in_control()
     assert messenger.deliver(Message("a", title="t")).reason is Reason.CONTROL
@@ -166,7 +166,7 @@ def test_a_kill_while_handing_over_loses_the_message_and_sends_it_never_twice(
     def kill(_: Sequence[Message]) -> None:
         raise Killed
 
-    messenger = device.messenger({"email": kill}, zone="UTC", control=0.0)
+    messenger = device.messenger({"email": kill}, control=0.0)
     messenger.allow("email")
     with pytest.raises(Killed):
         messenger.deliver(Message("a", title="t", transactional=True))
@@ -205,7 +205,7 @@ def test_reactions_are_to_what_was_sent(device: palate.Device, mail: Mailbox) ->
 def test_the_channel_that_is_answered_is_used(device: palate.Device, clock: Any) -> None:
     boxes = {"chat": Mailbox(), "email": Mailbox()}
     free = [Channel(name=name, per_day=None, per_week=None, quiet=None) for name in boxes]
-    messenger = device.messenger(boxes, channels=free, zone="UTC", control=0.0)
+    messenger = device.messenger(boxes, channels=free, control=0.0)
     for name in boxes:
         messenger.allow(name)
     for number in range(40):
@@ -264,7 +264,7 @@ def test_a_campaign_is_for_those_whom_their_own_device_says_it_fits(
     open_device: Callable[..., palate.Device], mail: Mailbox, clock: Any
 ) -> None:
     clock.now = NOON
-    device = open_device(service=palate.Service(public_key=KEY.public, population="readers"))
+    device = open_device(zone="UTC", service=palate.Service(public_key=KEY.public, population="readers"))
     device.consent.grant("messaging")
     messenger = messenger_of(device, mail)
     campaign = Campaign(id="c", population="readers", title="t", item="book-1", expires=NOON + DAY)
