@@ -17,14 +17,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-HALF_LIFE = 60
+HALF_LIFE = 120
 """After so many later deliveries one counts half."""
 PRIOR = (0.5, 1.5)
 """Beta(a, b) of a rate nobody knows: one delivery in four is answered, with the weight of two deliveries."""
 PARTS = 6
 """Of the day, of four hours each, from midnight."""
-SHARPNESS = 2.0
-"""How much more than its evidence a rate is believed: less exploring, as a user has few deliveries."""
+SHARPNESS = (2.0, 20.0)
+"""How much more than its evidence a rate is believed, with no delivery and with `SURE` of them: a user has few, so
+exploring has to end."""
+SURE = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,4 +84,6 @@ def rate(name: object, tried: Iterable[tuple[object, bool]], total: int) -> tupl
 def _draw(name: object, tried: Iterable[tuple[object, bool]], total: int, rng: np.random.Generator) -> float:
     """One draw of a rate."""
     yes, no = rate(name, tried, total)
-    return float(rng.beta(yes * SHARPNESS, no * SHARPNESS))
+    first, last = SHARPNESS
+    sharpness = first + (last - first) * min(total / SURE, 1.0)
+    return float(rng.beta(yes * sharpness, no * sharpness))
