@@ -153,11 +153,9 @@ class Recommender:
             taste, look, counts = self._current(debias)
             own = taste.history.indices if filter_already_liked_items else taste.history.indices[:0]
             without = np.unique(np.concatenate([look.unwanted, own, self._known(filter_items)])).astype(np.int64)
-            pool = self._best(taste, n * POOL if diversity else n, without, allowed)
-            order = pool[:n]
-            if diversity and len(pool) > 1:
-                vectors = self._scorer.likeness(pool)
-                order = pool[diverse(self._scorer.scores(taste, pool), vectors, n=n, diversity=diversity)]
+            wide = n * POOL if diversity else n
+            pool = self._best(taste, wide, without, allowed)
+            order = self._varied(taste, pool, n, diversity)
             if explore is None:
                 explore = exploration_of(counts, EXPLORE if taste.history.nnz else EXPLORE_NEW)
             places = slots(explore, len(order), self._rng)
@@ -165,7 +163,8 @@ class Recommender:
                 drawn = self._crowd.history(taste.history, self._rng)
                 other = self._scorer.taste(drawn, taste.less, _weights(counts, 1.0))  # popularity apart
                 kept = order[: len(order) - len(places)]
-                found = self._best(other, n, np.union1d(without, kept), allowed)[: len(places)]
+                candidates = self._best(other, wide, np.union1d(without, kept), allowed)
+                found = self._varied(other, candidates, len(places), diversity, kept)
                 order = np.insert(kept, places - np.arange(len(places)), found)
             return self._told(taste, order, {int(place) for place in places}, pool)
 
@@ -230,31 +229,42 @@ class Recommender:
         rows = np.setdiff1d(allowed, without)
         return rows[np.argsort(-self._scorer.scores(taste, rows), kind="stable")[:n]]
 
+    def _varied(self, taste: Taste, pool: Rows, n: int, diversity: float, beside: Rows | None = None) -> Rows:
+        """The n of a pool, best first, that are good and unlike each other and those beside them."""
+        if not diversity or len(pool) < 2:
+            return pool if len(pool) <= n else pool[:n]
+        vectors = self._scorer.likeness(pool)
+        others = None if beside is None else self._scorer.likeness(beside)
+        scores = self._scorer.scores(taste, pool)
+        return pool[diverse(scores, vectors, n=n, diversity=diversity, beside=others)]
+
     def _told(self, taste: Taste, order: Rows, explored: Collection[int], pool: Rows) -> list[Recommendation]:
         """Recommendations of rows, with where they come from and why."""
         if not len(order):
             return []
-        scores, parts = self._scorer.scores(taste, order), self._scorer.by_part(taste, order)
-        usual = {name: float(part.mean()) for name, part in self._scorer.by_part(taste, pool).items()}
-        names = list(parts)
-        above = np.stack([parts[name] - usual[name] for name in names])
-        sources = [names[best] for best in above.argmax(axis=0)]
+        parts = self._scorer.by_part(taste, order)
+        usual = parts if pool is order else self._scorer.by_part(taste, pool)
+        scores = sum(parts.values()).tolist()
+        above = [parts[name] - usual[name].mean() for name in parts]
+        names, sources = list(parts), np.argmax(above, axis=0).tolist()
         because = self._contributions(taste, order, most=TOLD)
         told = []
         for place, row in enumerate(order.tolist()):
-            source = EXPLORATION if place in explored else sources[place]
+            source = EXPLORATION if place in explored else names[sources[place]]
             why = "something new" if source == EXPLORATION else in_words(because[place])
-            told.append(Recommendation(self._items[row], float(scores[place]), source, why, place))
+            told.append(Recommendation(self._items[row], scores[place], source, why, place))
         return told
 
     def _contributions(self, taste: Taste, rows: Rows, most: int | None = None) -> list[tuple[Contribution, ...]]:
         """What each event adds to each item's score, largest first; the first so many."""
-        own = [self._items[row] for row in (*taste.history.indices.tolist(), *taste.less.tolist())]
-        found = []
-        for added in self._scorer.contributions(taste, rows).T:
-            order = np.argsort(-added, kind="stable")[:most].tolist()
-            found.append(tuple(Contribution(own[place], self._did[place], float(added[place])) for place in order))
-        return found
+        own = [*taste.history.indices.tolist(), *taste.less.tolist()]
+        added = self._scorer.contributions(taste, rows).T
+        places = np.argsort(-added, axis=1, kind="stable")[:, :most]
+        found = zip(places.tolist(), np.take_along_axis(added, places, axis=1).tolist(), strict=True)
+        return [
+            tuple(Contribution(self._items[own[place]], self._did[place], more) for place, more in zip(*each, strict=True))
+            for each in found
+        ]
 
     def _known(self, items: Iterable[str]) -> Rows:
         """Rows of the items that the model knows."""
