@@ -56,34 +56,39 @@ class Ranking:
         # Raised by what rounding can hide in a product of k numbers: Higham, Accuracy and Stability (2002), eq. 3.5.
         self._longest = longest.astype(np.float64) * (1 + (table.shape[1] + 2) * np.finfo(np.float32).eps)
 
-    def top(self, vector: Floats, *, n: int, without: Ints | None = None) -> npt.NDArray[np.int64]:
+    def top(
+        self, vector: Floats, *, n: int, without: Ints | None = None, among: Ints | None = None
+    ) -> npt.NDArray[np.int64]:
         """Rows of the n best items, best first; of equals the lower row first.
 
         Args:
             vector: float [k].
             n: how many; fewer come back where there are fewer.
             without: rows that must not come back.
+            among: the only rows that may; None: all.
         """
         single = vector.astype(np.float32)
         bounds = self._longest @ [math.sqrt(vector[columns] @ vector[columns]) for columns in self.parts.values()]
-        hidden = np.zeros(self.n_items, bool)
-        hidden[self._places[[] if without is None else without]] = True
+        hidden = np.full(self.n_items, among is not None)
+        for rows, is_hidden in ((among, False), (without, True)):
+            if rows is not None:
+                hidden[self._places[rows]] = is_hidden
         best, places = np.zeros(0, np.float32), np.zeros(0, np.int64)
         least, blocks, step = LOWEST, np.argsort(-bounds, kind="stable"), 1
         while len(blocks):
             for first, end in _stretches(blocks[:step].tolist(), self.n_items):
                 scores = self._table[first:end] @ single
-                found = (scores >= least).nonzero()[0]
-                found = found[~hidden[first:end][found]]
-                best, places = np.concatenate([best, scores[found]]), np.concatenate([places, found + first])
+                high = (scores >= least).nonzero()[0]
+                high = high[~hidden[first:end][high]]
+                best, places = np.concatenate([best, scores[high]]), np.concatenate([places, high + first])
                 if len(best) > n:
                     least = np.partition(best, -n)[-n]
                     kept = best >= least
                     best, places = best[kept], places[kept]
             blocks, step = blocks[step:], min(step * GROWTH, MOST)
             blocks = blocks[bounds[blocks] >= least]
-        rows = self._rows[places]
-        return rows[np.lexsort((rows, -best))][:n].astype(np.int64)
+        found = self._rows[places]
+        return found[np.lexsort((found, -best))][:n].astype(np.int64)
 
     def scores(self, vector: Floats, rows: Ints) -> npt.NDArray[np.float64]:
         """Scores of some items in double precision, float64 [len(rows)]."""
