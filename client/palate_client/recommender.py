@@ -151,8 +151,13 @@ class Recommender:
                 np.int64
             )
             wide = n * POOL if mix.diversity else n
-            pool = self._best(taste, wide, without, allowed)
+            out = np.union1d(without, look.resting)
+            pool = self._best(taste, wide, out, allowed)
             order = self._varied(taste, pool, n, mix.diversity)
+            if len(order) < n and len(out) > len(without):  # what rests comes after all others
+                out = without
+                rest = self._best(taste, n - len(order), np.union1d(without, order), allowed)
+                pool = order = np.append(order, rest)
             share = mix.explore
             if explore is None:
                 share = exploration_of(counts, share if taste.history.nnz else NEW * share)
@@ -161,7 +166,7 @@ class Recommender:
                 drawn = self._crowd.history(taste.history, self._rng)
                 other = self._scorer.taste(drawn, taste.less, _weights(counts, 1.0))  # popularity apart
                 kept = order[: len(order) - len(places)]
-                candidates = self._best(other, wide, np.union1d(without, kept), allowed)
+                candidates = self._best(other, wide, np.union1d(out, kept), allowed)
                 found = self._varied(other, candidates, len(places), mix.diversity, kept)
                 order = np.insert(kept, places - np.arange(len(places)), found)
             return self._told(taste, order, {int(place) for place in places}, pool)

@@ -44,7 +44,8 @@ class Held:
 
     def look(self) -> Look:
         likes = np.full(self.history.nnz, KINDS.index("like"))
-        return Look(self.history, likes, np.zeros(0, np.int32), np.zeros(0, np.int32))
+        nothing = np.zeros(0, np.int32)
+        return Look(self.history, likes, nothing, nothing, nothing)
 
 
 def knobs(data: Path, seeds: int) -> Part:
