@@ -19,7 +19,7 @@ from palate_client.blending import EXPLORATION, Blend, exploration_of, weights_o
 from palate_client.discovery import NEW, mix_of
 from palate_client.diversity import diverse
 from palate_client.events import KINDS, Kind
-from palate_client.explanation import TOLD, Contribution, Explanation, in_words
+from palate_client.explanation import TOLD, WHY, Contribution, Explanation, in_words
 from palate_client.exploration import Crowd, slots
 from palate_client.interests import Interests, Look
 from palate_client.scoring import Taste, scorer_of
@@ -30,8 +30,9 @@ from palate_common.model import GlobalModel, catalogue_hash
 from palate_common.sources import POPULARITY
 
 TURNED_DOWN: Kind = "dismiss"
-POOL = 4
-"""So many times as many candidates are looked at for diversity."""
+POOL, SHORT = 4, 10
+"""So many times as many candidates are looked at, for diversity and to tell what is special of an item; a shorter list
+has as many as one of this length."""
 FEW = 4096
 """Up to so many allowed items are scored one by one instead of searched for."""
 
@@ -150,7 +151,7 @@ class Recommender:
             without = np.unique(np.concatenate([look.unwanted, own, self._selection.known(filter_items)])).astype(
                 np.int64
             )
-            wide = n * POOL if mix.diversity else n
+            wide = POOL * max(n, SHORT)
             out = np.union1d(without, look.resting)
             pool = self._best(taste, wide, out, allowed)
             order = self._varied(taste, pool, n, mix.diversity)
@@ -242,13 +243,14 @@ class Recommender:
         parts = self._scorer.by_part(taste, order)
         usual = parts if pool is order else self._scorer.by_part(taste, pool)
         scores = np.sum(list(parts.values()), axis=0).tolist()
-        above = [parts[name] - usual[name].mean() for name in parts]
+        # A part that says nothing of an item, such as taste without events, didn't bring it.
+        above = [np.where(part, part - usual[name].mean(), -np.inf) for name, part in parts.items()]
         names, sources = list(parts), np.argmax(above, axis=0).tolist()
         because = self._contributions(taste, order, most=TOLD)
         told = []
         for place, row in enumerate(order.tolist()):
             source = EXPLORATION if place in explored else names[sources[place]]
-            why = "something new" if source == EXPLORATION else in_words(because[place])
+            why = WHY.get(source) or in_words(because[place])
             told.append(Recommendation(self._items[row], scores[place], source, why, place))
         return told
 

@@ -87,7 +87,16 @@ def test_one_event_already_counts(device: Device, trained: Trained) -> None:
     device.track("like", "i11")
     one = [each.item for each in device.recommend(20, **PLAIN)]
     assert sum(int(item[1:]) % 2 for item in one) > sum(int(item[1:]) % 2 for item in nobody)
-    assert device.recommend(1, **PLAIN)[0].reason == "because you liked i11"
+    shown = device.recommend(20, **PLAIN)
+    why = {"collaborative": "because you liked i11", "popularity": "popular with others"}
+    assert all(each.reason == why[each.source] for each in shown)
+    assert {each.source for each in shown} == {*why}
+
+
+def test_without_events_nothing_is_said_to_come_from_them(device: Device, trained: Trained) -> None:
+    ready(device, trained(features=True))
+    assert {each.source for each in device.recommend(10, **PLAIN)} == {"popularity"}
+    assert {each.source for each in device.recommend(10)} == {"popularity", "exploration"}
 
 
 def test_picks_to_start_with_count_as_likes(device: Device, trained: Trained) -> None:
