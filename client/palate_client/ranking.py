@@ -69,7 +69,7 @@ class Ranking:
         """
         single = vector.astype(np.float32)
         bounds = self._longest @ [math.sqrt(vector[columns] @ vector[columns]) for columns in self.parts.values()]
-        hidden = np.full(self.n_items, among is not None)
+        hidden = (np.zeros if among is None else np.ones)(self.n_items, bool)  # zeros cost nothing until one is set
         for rows, is_hidden in ((among, False), (without, True)):
             if rows is not None:
                 hidden[self._places[rows]] = is_hidden
@@ -81,7 +81,7 @@ class Ranking:
                 high = (scores >= least).nonzero()[0]
                 high = high[~hidden[first:end][high]]
                 best, places = np.concatenate([best, scores[high]]), np.concatenate([places, high + first])
-                if len(best) > n:
+                if len(best) >= n:
                     least = np.partition(best, -n)[-n]
                     kept = best >= least
                     best, places = best[kept], places[kept]
