@@ -132,6 +132,8 @@ class Interests:
         """Rows of the items whose last event that says anything is one of these kinds."""
         codes = events["code"]
         down = np.isin(codes, [_CODES[kind] for kind in by])
+        if not down.any():
+            return np.zeros(0, np.int32)
         says = np.isin(codes, [_CODES[kind] for kind in UNWANTED]) | (self.weighting.of_kinds(KINDS)[codes] > 0)
         last = dict(zip(events["row"][says].tolist(), down[says].tolist(), strict=True))
         return np.array(sorted(row for row, is_down in last.items() if is_down), np.int32)
@@ -139,16 +141,16 @@ class Interests:
     def _resting(self, events: npt.NDArray[np.void]) -> npt.NDArray[np.int32]:
         """Rows of the items that were shown too often since the user last did something that counts with them."""
         shown = events["code"] == _CODES["impression"]
-        counts = self.weighting.of_kinds(KINDS)[events["code"]] > 0
         if not shown.any():
             return np.zeros(0, np.int32)
-        last = np.full(self.n_items, -1, np.int64)
-        last[events["row"][counts]] = events["seq"][counts]  # in order, so that the last one stays
-        left = events[shown & ~counts & (events["seq"] > last[events["row"]])]
-        age = (events["received"].max() - left["received"]) / DAY
-        rows, places = np.unique(left["row"], return_inverse=True)
-        tired = np.bincount(places, 0.5 ** (age / RESTED_DAYS), len(rows)) > TIRED
-        return rows[tired].astype(np.int32)
+        shows = events[shown]
+        rows, places = np.unique(shows["row"], return_inverse=True)
+        positives = events[np.isin(events["row"], rows) & (self.weighting.of_kinds(KINDS)[events["code"]] > 0)]
+        last = np.full(len(rows), -1, np.int64)
+        last[np.searchsorted(rows, positives["row"])] = positives["seq"]  # in order, so that the last one stays
+        age = (events["received"].max() - shows["received"]) / DAY
+        worth = np.where(shows["seq"] > last[places], 0.5 ** (age / RESTED_DAYS), 0.0)
+        return rows[np.bincount(places, worth, len(rows)) > TIRED].astype(np.int32)
 
     def _counting(self) -> npt.NDArray[np.void]:
         """The events since the taste was last reset."""
