@@ -4,10 +4,10 @@
     diversity  weight of being unlike the others      0.8  x discovery
     debias     part of popularity that is taken away  0.25 x discovery
 
-None of the three does it alone: exploring and debiasing bring rarer items, and these are alike, as they follow the taste
-alone; diversity hardly leaves what everybody gets. Together, in these proportions, more of the catalogue is shown and
-the items of a list are less alike, with every step of the knob. The proportions and the
-default were chosen on validation users of six logs (`simulations/benchmarks/ranking`).
+None of the three does it alone: exploring and debiasing bring rarer items, and these are alike, as they follow the
+taste alone; diversity hardly leaves what everybody gets. Together, in these proportions, more of the catalogue is shown
+and the items of a list are less alike, with every step of the knob. The proportions and the default were chosen on
+validation users of six logs (`simulations/benchmarks/ranking`).
 
     >>> mix_of(1.0, explore=0.1)
     Mix(explore=0.1, diversity=0.8, debias=0.25)
