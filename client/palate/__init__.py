@@ -17,6 +17,7 @@ What `simulate` needs is imported when it is called: `import palate` itself stay
 """
 
 from palate.simulation import simulate
+from palate_client.consent import Purpose
 from palate_client.delivery.apprise import apprise_sender
 from palate_client.delivery.channel import Channel, Quiet
 from palate_client.delivery.message import Message
@@ -52,6 +53,7 @@ __all__ = [
     "LockedError",
     "Message",
     "PalateError",
+    "Purpose",
     "Quiet",
     "RefusedError",
     "Service",

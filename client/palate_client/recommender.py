@@ -196,11 +196,11 @@ class Recommender:
 
         What they hid, turned down, or have events on that count doesn't fit; nor does an item the model doesn't know.
         """
-        rows = self._known([item])
+        rows = self._selection.known([item])
         if not len(rows):
             return False
         with self._lock:
-            taste, look, _ = self._current(DEBIAS)
+            taste, look, _ = self._current(0.0)
             without = np.unique(np.concatenate([look.unwanted, taste.history.indices])).astype(np.int64)
             best = self._scorer.top(taste, n=math.ceil(reach * len(self._items)), without=without)
         return bool(np.isin(rows, best).all())

@@ -14,7 +14,6 @@ as they are, plus noise. A block has a fixed share of the budget.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -28,8 +27,7 @@ MOST_SENT = 5
 """Messages of one channel that count in one week; more are not counted."""
 MOST_ITEMS = 5
 """Watched items that one device answers for; of more it draws these."""
-_NAME = re.compile(r"[a-z0-9_-]{1,40}", re.ASCII)
-Name = Annotated[str, Field(pattern=_NAME.pattern, max_length=40)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}\z")]
 
 
 @dataclass(frozen=True)

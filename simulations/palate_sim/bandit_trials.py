@@ -25,8 +25,8 @@ def responses(*, users: int, deliveries: int, seed: int, spread: float = 1.5) ->
     """The rate of the channel that is chosen at each delivery as a share of the best one's, mean over users.
 
     Args:
-        users: simulated users. The rate of a channel is `TYPICAL`'s, moved on the logit scale by a normal number of each
-            user's own; each hour has a factor, uniform in [0.5, 1], and one of the day's waking hours has 1.
+        users: simulated users. The rate of a channel is `TYPICAL`'s, moved on the logit scale by a normal number of
+            each user's own; each hour has a factor, uniform in [0.5, 1], and one of the day's waking hours has 1.
         deliveries: to each.
         seed: of users, answers and choices.
         spread: standard deviation of that number: how much users differ.

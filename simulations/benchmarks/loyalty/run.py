@@ -38,8 +38,8 @@ def rules(_: Path, lives: int) -> tuple[Any, list[Table]]:
     found = {"lives": lives, "handed": handed, "violations": dict(broken), "cpu": time.process_time() - begun}
     row = (f"{lives:,}", f"{handed:,}", str(sum(broken.values())), "0: " + ("MISSED" if broken else "met"))
     note = (
-        "A life: 40 things that happen, such as messages, waiting, travel between ten time zones, summer time, clocks that "
-        "leap and fall back, consent given and taken, reactions, channels that are down. The judge sees only what "
+        "A life: 40 things that happen, such as messages, waiting, travel between ten time zones, summer time, clocks "
+        "that leap and fall back, consent given and taken, reactions, channels that are down. The judge sees only what "
         "reached a channel: consent, control group, quiet hours, caps by day and week where the user was, and where "
         "they are."
     )
@@ -58,9 +58,9 @@ def choice(_: Path, seeds: int) -> tuple[Any, list[Table]]:
         met = "met" if last >= 0.9 else "MISSED"
         rows.append((f"{spread:g}", f"{reached[:5].mean():.3f}", f"{whole:.3f}", f"{last:.3f}", f">= 0.9: {met}"))
     note = (
-        "2,000 simulated users each, 5 channels and 6 parts of the day; a user's rates are those of a typical one (chat "
-        "25 %, notification 20 %, digest 15 %, e-mail 12 %, SMS 10 %), moved on the logit scale by normal numbers with "
-        "this standard deviation. Rate of the chosen channel over that of the user's best."
+        "2,000 simulated users each, 5 channels and 6 parts of the day; a user's rates are those of a typical one "
+        "(chat 25 %, notification 20 %, digest 15 %, e-mail 12 %, SMS 10 %), moved on the logit scale by normal "
+        "numbers with this standard deviation. Rate of the chosen channel over that of the user's best."
     )
     header = ("users differ by", "first 5 deliveries", "mean of 50", "deliveries 46 to 50", "bar")
     return found, [Table("Choosing a channel", header, rows, note)]
@@ -95,8 +95,8 @@ def surveys(_: Path, seeds: int) -> tuple[Any, list[Table]]:
         )
     note = (
         f"5,000 simulated devices, {WEEKS:,} surveys through the production round with secure noise, eps 1 a week "
-        f"({PROMISE}); a year of such weeks composes to eps 9.1. The truth is the capped statistic over the devices that "
-        "answered. Figures whose group is too small are suppressed and not counted."
+        f"({PROMISE}); a year of such weeks composes to eps 9.1. The truth is the capped statistic over the "
+        "devices that answered. Figures whose group is too small are suppressed and not counted."
     )
     return found, [Table("Error bars", ("dp", "figure", "intervals", "that hold the truth", "bar"), rows, note)]
 
@@ -121,8 +121,8 @@ def tests(_: Path, seeds: int) -> tuple[Any, list[Table]]:
             )
         rows.append((f"{lift:g}", f"{trials:,}", f"{share:.1%}", bar))
     note = (
-        "5,000 simulated devices, half in each arm by their own coins; outcome: days with a visit, a share of seven, mean "
-        f"1/3 in arm A and more by the difference in arm B. One look, confidence 95 %, eps 1 ({PROMISE}), half of "
+        "5,000 simulated devices, half in each arm by their own coins; outcome: days with a visit, a share of seven, "
+        f"mean 1/3 in arm A and more by the difference in arm B. One look, confidence 95 %, eps 1 ({PROMISE}), half of "
         "the budget for this block."
     )
     header = ("true difference", "tests", "called different", "bar")
