@@ -40,7 +40,8 @@ from palate_common.signing import SigningKey
 
 __all__ = ["Charge", "Checkpoint", "Entry", "Extract", "Ledger", "total_mu2", "verify_extract"]
 
-_KIND = 0x50414C31  # "PAL1"
+KIND = 0x50414C31  # "PAL1"
+"""SQLite's application_id of a ledger."""
 _SCHEMA = (
     "CREATE TABLE entries(seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, run TEXT, round INTEGER, attempt INTEGER,"
     " leaf BLOB NOT NULL, chain BLOB NOT NULL)",
@@ -95,7 +96,7 @@ class Ledger(Closing):
         if population is None and not read_only:
             raise InputError("`population` must be given to write a ledger, got None")
         self._log = Log()
-        self._database = Database(path, kind=_KIND, schema=_SCHEMA, read_only=read_only)
+        self._database = Database(path, kind=KIND, schema=_SCHEMA, read_only=read_only)
         try:
             with self._view(write=not read_only) as connection:
                 if self._log.size == 0 and not read_only:
