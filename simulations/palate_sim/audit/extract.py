@@ -56,7 +56,7 @@ class RunExtract:
     @property
     def leaves(self) -> list[bytes] | None:
         """All entries of the log, if the extract has them all: no other run was on the population."""
-        complete = [entry.seq for entry in self.entries] == list(range(self.size))
+        complete = len(self.entries) == self.size and all(entry.seq == at for at, entry in enumerate(self.entries))
         return [entry.leaf() for entry in self.entries] if complete else None
 
 

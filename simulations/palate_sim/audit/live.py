@@ -43,6 +43,8 @@ def read_live(path: Path) -> LiveLedger:
     Raises:
         InputError: no such file, or not a ledger.
     """
+    if not path.is_file():
+        raise InputError(f"`--ledger` must be an existing file, got {path}")
     with snapshot(path) as copy:
         try:
             with Database(copy, kind=KIND, schema=(), read_only=True) as database, database.transaction() as connection:
