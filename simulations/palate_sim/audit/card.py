@@ -56,7 +56,14 @@ def audit_card(folder: Path, *, public_key: str | None = None) -> Section:
         *_risks(card),
         _witnessed(card),
     ]
-    return Section("card", f"privacy card of {folder}", tuple(findings), (), ASSUMPTIONS, {"card": card})
+    return Section(
+        "card", f"privacy card of {folder}", tuple(findings), (), ASSUMPTIONS, {"facts": _facts(card), "card": card}
+    )
+
+
+def _facts(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Which card."""
+    return {"run": str(card.get("run")), "created": str(card.get("created"))}
 
 
 def read_file(folder: Path, name: str) -> bytes:
@@ -116,6 +123,9 @@ def _regenerated(card: Mapping[str, Any], extract: bytes, key: str) -> Finding:
     made, said = canonical_json(payload), canonical_json(found)
     if made == said:
         return Finding.checked(test, True, f"made again byte for byte, SHA-256 {digest(made)[:16]}…")
+    if found.get("schema") != payload["schema"]:
+        reason = f"the card has schema {found.get('schema')}, this version of Palate makes {payload['schema']}"
+        return Finding.missing(test, f"{reason}: check it with the version that made it")
     wrong = sorted(n for n in payload.keys() | found.keys() if payload.get(n) != found.get(n))
     name = wrong[0] if wrong else "the spelling"
     said_of = f"says {json.dumps(found.get(name), ensure_ascii=False)!s:.80}, the ledger {payload.get(name)!r:.80}"

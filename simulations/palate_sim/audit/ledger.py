@@ -74,7 +74,8 @@ def audit_ledger(
         *_devices(books, inside, outside),
     ]
     assumed = (*_qualifiers(books), *ASSUMPTIONS)
-    return Section("ledger", _subject(books), (*_worst_entry(findings, books), *findings), (), assumed)
+    series = {"facts": {"run": books.run, "charges": len(books.charges), "releases": len(books.seals)}}
+    return Section("ledger", _subject(books), (*_worst_entry(findings, books), *findings), (), assumed, series)
 
 
 def _live(folder: Path, ledger: Path | None) -> LiveLedger | None:
