@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import NormalDist
@@ -37,15 +38,15 @@ def audit_card(folder: Path, *, public_key: str | None = None) -> Section:
         public_key: the operator's, from outside the folder, 64 hexadecimal digits; None takes the folder's word.
 
     Raises:
-        InputError: the folder has no card or no ledger extract.
+        InputError: the folder has no card or no ledger extract, or the key is none.
     """
+    check_key(public_key)
     data, extract = read_file(folder, "privacy_card.json"), read_file(folder, "ledger.json")
+    card, spelling = _read(data), Finding.checked("card spelling", True, f"canonical JSON, {len(data):,} bytes")
     try:
-        card = read_canonical(data)
+        read_canonical(data)
     except IntegrityError as error:
-        card, spelling = _lenient(data), Finding.checked("card spelling", False, f"not canonical JSON: {error}")
-    else:
-        spelling = Finding.checked("card spelling", True, f"canonical JSON, {len(data):,} bytes")
+        spelling = Finding.checked("card spelling", False, str(error))
     key = public_key or str(card.get("public_key"))
     findings = [
         spelling,
@@ -84,6 +85,16 @@ def read_file(folder: Path, name: str) -> bytes:
         raise InputError(f"`DIR` must be readable, got {folder / name}: {error.strerror}") from None
 
 
+def check_key(public_key: str | None) -> None:
+    """Refuse what can't be a key.
+
+    Raises:
+        InputError: not 64 lower-case hexadecimal digits.
+    """
+    if public_key is not None and not re.fullmatch("[0-9a-f]{64}", public_key):
+        raise InputError(f"`--public-key` must be 64 hexadecimal digits, got {public_key!r:.80}")
+
+
 def pinned(public_key: str | None, named: str) -> Finding:
     """Whether the key that signed is the one from outside."""
     test = "signing key"
@@ -92,8 +103,8 @@ def pinned(public_key: str | None, named: str) -> Finding:
     return Finding.checked(test, public_key == named, f"{named[:16]}…, expected {public_key[:16]}…")
 
 
-def _lenient(data: bytes) -> dict[str, Any]:
-    """A card in another spelling, for what can still be said of it."""
+def _read(data: bytes) -> dict[str, Any]:
+    """A card in whatever spelling."""
     try:
         card = json.loads(data)
     except (ValueError, RecursionError):
@@ -172,5 +183,6 @@ def _agree(test: str, said: Mapping[str, Any], found: Mapping[str, float], by: s
 
 def _witnessed(card: Mapping[str, Any]) -> Finding:
     """What the card alone can't show."""
-    size = (card.get("checkpoint") or {}).get("size")
+    checkpoint = card.get("checkpoint")
+    size = checkpoint.get("size") if isinstance(checkpoint, Mapping) else None
     return Finding.missing("rollback", f"rollback not checkable from a card: compare its checkpoint, size {size}")

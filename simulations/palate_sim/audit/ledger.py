@@ -20,7 +20,7 @@ from palate_common.history import Entry
 from palate_common.merkle import Checkpoint
 from palate_sim.audit.accounts import accounts
 from palate_sim.audit.books import Books
-from palate_sim.audit.card import read_file
+from palate_sim.audit.card import check_key, read_file
 from palate_sim.audit.checkpoints import checkpoints
 from palate_sim.audit.completeness import completeness
 from palate_sim.audit.evidence import Finding, Section
@@ -57,8 +57,9 @@ def audit_ledger(
         public_key: the operator's, from outside the folder.
 
     Raises:
-        InputError: not a run folder, or a file that isn't what it is given as.
+        InputError: not a run folder, a key that is none, or a file that isn't what it is given as.
     """
+    check_key(public_key)
     extract = read_extract(read_file(folder, "ledger.json")) if (folder / "ledger.json").exists() else None
     live = _live(folder, ledger)
     if extract is None and live is None:
