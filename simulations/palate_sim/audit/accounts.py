@@ -187,9 +187,11 @@ def _claim_rule(books: Books) -> Finding:
 def _population(books: Books) -> Finding:
     """Other runs on the population: the extract's words against the live ledger."""
     test, extract, live = "G other runs", books.extract, books.live
-    if live is None or extract is None:
-        told = "" if extract is None else f": the operator says {extract.others['other_runs']}"
-        return Finding.missing(test, f"without the live ledger nobody can count them{told}")
+    if extract is None:
+        return Finding.missing(test, "the run is not finished: it says nothing of other runs yet")
+    if live is None:
+        said = f"the operator says {extract.others['other_runs']}; without the live ledger nobody can count them"
+        return Finding.missing(test, said)
     before = [entry for entry in live.entries if entry.seq < extract.size]
     if len(before) < extract.size:
         return Finding.missing(test, "the live ledger is not whole up to the extract")

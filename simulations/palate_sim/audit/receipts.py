@@ -88,9 +88,11 @@ def _from_json(text: str, source: str, population: str) -> Receipts:
     except ValueError:
         whole = None
     if isinstance(whole, dict) and whole.get("palate") == "privacy report":
-        spending = whole["spending"] or {"receipts": [], "population": population}
-        receipts = spending["receipts"] if spending["population"] == population else []
-        models = whole["models"]
+        spending = whole["spending"] or {"population": None}
+        ours = spending["population"] == population
+        receipts, models = spending["receipts"] if ours else [], list(whole["models"])
+        if ours and (last := spending.get("seen")) is not None:
+            models.append({"population": population, "version": last["size"], "root": last["root"]})
     else:
         lines = [json.loads(line) for line in text.splitlines() if line]
         if not lines or not all("type" in line for line in lines):
@@ -98,6 +100,8 @@ def _from_json(text: str, source: str, population: str) -> Receipts:
         receipts = [line for line in lines if line["type"] == "participation"]
         models = [line for line in lines if line["type"] == "model"]
     seen = [Checkpoint(int(m["version"]), str(m["root"])) for m in models if m["population"] == population]
+    if any(checkpoint.size < 1 for checkpoint in seen):
+        raise ValueError("no size of a ledger")
     known = [node for checkpoint in seen for node in _of_checkpoint(checkpoint, source)]
     return Receipts(source, [(_receipt(each), (0,)) for each in receipts], seen, known)
 

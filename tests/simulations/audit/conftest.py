@@ -139,6 +139,19 @@ def bench(made: Path, tmp_path: Path) -> Bench:
     return Bench(tmp_path / "population")
 
 
+@pytest.fixture
+def run_of(tmp_path: Path) -> Callable[..., Path]:
+    """`run_of(name=..., **config)`: the folder of a finished run of its own, on few users."""
+
+    def run(*, name: str = "run", **config: Any) -> Path:
+        parts = {key: {**KEYS.get(key, {}), **value} for key, value in config.items() if isinstance(value, dict)}
+        made = build_config({**KEYS, **config, **parts})
+        start(made, source=frame(users=60, items=24), out=tmp_path / name, ledger=tmp_path / "ledger.db").run()
+        return tmp_path / name
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def finding() -> Callable[[Section, str], Finding]:
     """`finding(section, test)`: the worst finding whose test's name begins like that."""

@@ -19,6 +19,7 @@ from palate_common.device_ledger import DeviceLedger
 from palate_common.model import METADATA_KEY, read_metadata
 from palate_common.signing import SigningKey
 from palate_sim.audit.evidence import Verdict
+from palate_sim.audit.ledger import audit_ledger
 from palate_sim.card import sign_card
 
 
@@ -165,3 +166,23 @@ def test_a_key_from_outside_is_compared(bench: Any, finding: Any) -> None:
     assert finding(bench.audit(), "signing key").verdict is Verdict.UNCHECKABLE
     assert finding(bench.audit(public_key=own), "signing key").verdict is Verdict.PASS
     assert finding(bench.audit(public_key=other), "signing key").verdict is Verdict.ALARM
+
+
+@pytest.mark.parametrize(
+    "privacy", [{"dp": "central"}, {"dp": "off"}, {"noise": "seeded"}, {"masks": "on"}, {"epsilon": 150.0}], ids=str
+)
+def test_an_honest_run_of_any_mode_raises_no_alarm(run_of: Any, finding: Any, privacy: dict[str, Any]) -> None:
+    section = audit_ledger(run_of(privacy=privacy))
+    assert section.alarms == ()
+    assert finding(section, "G model from releases").verdict is Verdict.PASS
+    assert finding(section, "G participation cap").verdict is Verdict.PASS
+    claims = finding(
+        section, "G epsilon, closed form" if "dp" not in privacy or privacy["dp"] != "off" else "G epsilon"
+    )
+    assert claims.verdict is (Verdict.UNCHECKABLE if privacy.get("dp") == "off" else Verdict.PASS)
+
+
+def test_a_run_that_was_warm_started_and_one_that_was_saved_raise_no_alarm(run_of: Any) -> None:
+    former = run_of(name="former", evaluation={"save_recommendations": True, "tensorboard": True})
+    assert audit_ledger(former).alarms == ()
+    assert audit_ledger(run_of(name="later", warm_start=str(former))).alarms == ()

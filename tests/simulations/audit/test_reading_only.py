@@ -110,7 +110,8 @@ def test_a_head_that_is_none_is_refused(text: str) -> None:
 
 def test_what_is_no_ledger_and_no_receipt_is_refused(bench: Any, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    for data in (b"", b"x", b"\xff", b"{}", b"[]", b'{"type": "event"}\nx'):
+    low = b'{"type": "model", "population": "readers", "version": 0, "root": ""}'
+    for data in (low, b"", b"x", b"\xff", b"{}", b"[]", b'{"type": "event"}\nx'):
         other.write_bytes(data)
         with pytest.raises(InputError, match="`--receipts` must be"):
             bench.audit(receipts=[other])
