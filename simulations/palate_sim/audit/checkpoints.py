@@ -68,8 +68,10 @@ def checkpoints(
 def _chain(live: LiveLedger) -> Finding:
     """Every row of the live ledger follows from the ones before it."""
     if live.broken is not None:
-        at, reason = live.broken
-        return Finding.checked("G live ledger", False, f"entry {at} is not what was written: {reason}", first_bad=at)
+        first, last, reason = live.broken.first, live.broken.last, live.broken.reason
+        what = "is not what was written" if first == last else "can't follow the ones before it"
+        said = f"entry {last} {what}: {reason}"
+        return Finding.checked("G live ledger", False, said, first_bad=first, last_suspect=last)
     said = f"{live.rows} entries replayed: chain, rules and root, by {live.path.name}"
     return Finding.checked("G live ledger", True, said)
 

@@ -60,11 +60,7 @@ def audit_ledger(
         InputError: not a run folder, a key that is none, or a file that isn't what it is given as.
     """
     check_key(public_key)
-    extract = read_extract(read_file(folder, "ledger.json")) if (folder / "ledger.json").exists() else None
-    live = _live(folder, ledger)
-    if extract is None and live is None:
-        read_file(folder, "ledger.json")
-    books = _books(folder, extract, live)
+    books = books_of(folder, ledger=ledger)
     outside = [read_receipts(path, population=books.population) for path in receipts]
     devices = folder / "devices.db"
     inside = [read_receipts(devices, population=books.population)] if devices.is_file() else []
@@ -77,6 +73,19 @@ def audit_ledger(
     assumed = (*_qualifiers(books), *ASSUMPTIONS)
     series = {"facts": {"run": books.run, "charges": len(books.charges), "releases": len(books.seals)}}
     return Section("ledger", _subject(books), (*_worst_entry(findings, books), *findings), (), assumed, series)
+
+
+def books_of(folder: Path, *, ledger: Path | None = None) -> Books:
+    """The books of a run, from its folder and its live ledger.
+
+    Raises:
+        InputError: as `audit_ledger`.
+    """
+    extract = read_extract(read_file(folder, "ledger.json")) if (folder / "ledger.json").exists() else None
+    live = _live(folder, ledger)
+    if extract is None and live is None:
+        read_file(folder, "ledger.json")  # which says what the folder is, if it is no run's
+    return _books(folder, extract, live)
 
 
 def _live(folder: Path, ledger: Path | None) -> LiveLedger | None:
@@ -133,14 +142,20 @@ def _devices(books: Books, inside: Sequence[Receipts], outside: Sequence[Receipt
         yield from reconcile(books, found, test="G receipts")
 
 
+def first_bad_entry(findings: Sequence[Finding]) -> tuple[int, int] | None:
+    """First and last of the entries among which the first bad one is, by all findings; None if none is bad."""
+    bad = [found.figures for found in findings if found.figures.get("first_bad") is not None]
+    stretches = [(int(each["first_bad"]), int(each.get("last_suspect", each["first_bad"]))) for each in bad]
+    # Each says that there is a bad entry in it: the one that ends first, and of those the shortest.
+    return min(stretches, key=lambda stretch: (stretch[1], -stretch[0]), default=None)
+
+
 def _worst_entry(findings: Sequence[Finding], books: Books) -> Iterator[Finding]:
     """The first bad entry of all findings, in words; nothing if there is none."""
-    bad = [found for found in findings if found.figures.get("first_bad") is not None]
-    if not bad:
+    stretch = first_bad_entry(findings)
+    if stretch is None:
         return
-    # Each says that there is a bad entry in a stretch: the one that ends first, and of those the shortest.
-    stretches = [(f.figures.get("last_suspect", f.figures["first_bad"]), f.figures["first_bad"]) for f in bad]
-    last, at = min(stretches, key=lambda stretch: (stretch[0], -stretch[1]))
+    at, last = stretch
     known = {entry.seq: entry for entry in [*books.entries, *(books.live.entries if books.live else ())]}
     what = ""
     if at == last and at in known:

@@ -1,7 +1,8 @@
 """Receipts: what devices say they took part in, and what they saw of the ledger. Evidence from outside the operator.
 
-Read from a device's privacy report (`palate device report --json`), its export (`palate device export`), or a ledger of
-devices (`devices.db`). All are reconciled with the ledger: what a device answered must be charged, at that cost.
+Read from a device's privacy report (`palate device report --json`), its export (`palate device export`), a ledger of
+devices (`devices.db`), or the `ledger.json` of another run on the population, which vouches for its own entries. What a
+device answered must be charged, at that cost.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from palate_common.merkle import Checkpoint
 from palate_common.plan import SignedPlan
 from palate_sim.audit.books import Books, Place
 from palate_sim.audit.evidence import Finding
+from palate_sim.audit.extract import read_extract
 from palate_sim.audit.hashes import Known, of_consistency, of_inclusion, of_root
 from palate_sim.audit.snapshot import snapshot
 
@@ -64,7 +66,7 @@ def read_receipts(path: Path, *, population: str) -> Receipts:
         return _from_json(text, str(path), population)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InputError(
-            f"`--receipts` must be a device's privacy report or export, or a devices.db, got something else: {path}"
+            f"`--receipts` must be a device's report or export, a devices.db or a ledger.json, got another file: {path}"
         ) from None
 
 
@@ -87,6 +89,8 @@ def _from_json(text: str, source: str, population: str) -> Receipts:
         whole = json.loads(text)
     except ValueError:
         whole = None
+    if isinstance(whole, dict) and "payload" in whole:
+        return _from_extract(text, source, population)
     if isinstance(whole, dict) and whole.get("palate") == "privacy report":
         spending = whole["spending"] or {"population": None}
         ours = spending["population"] == population
@@ -104,6 +108,16 @@ def _from_json(text: str, source: str, population: str) -> Receipts:
         raise ValueError("no size of a ledger")
     known = [node for checkpoint in seen for node in _of_checkpoint(checkpoint, source)]
     return Receipts(source, [(_receipt(each), (0,)) for each in receipts], seen, known)
+
+
+def _from_extract(text: str, source: str, population: str) -> Receipts:
+    """Another run's extract, with the signature that it carries."""
+    extract = read_extract(text.encode())
+    if not extract.signed or extract.population != population:
+        raise InputError(
+            f"`--receipts` must be a signed extract of the ledger of {population!r}, got another: {source}"
+        )
+    return Receipts(source, [], [Checkpoint(extract.size, extract.root)], extract.known)
 
 
 def _receipt(value: Mapping[str, Any]) -> Receipt:

@@ -75,7 +75,7 @@ def test_every_single_edit_of_a_row_is_found_and_named(bench: Any) -> None:
         bench.leaf(body["seq"], leaf.replace(b"e", b"E", 1))
         broken = read_live(bench.ledger).broken
         assert broken is not None
-        assert broken[0] == body["seq"]
+        assert (broken.first, broken.last) == (body["seq"], body["seq"])
         bench.leaf(body["seq"], leaf)
     assert read_live(bench.ledger).broken is None
     bench.leaf(3, b"{}")
@@ -123,6 +123,7 @@ def test_what_lies_behind_the_extract_needs_an_expected_head(
     assert signed <= first <= at <= last
     # The other run's own extract has signed the entry.
     assert named(audit_ledger(bench.root / "second", ledger=bench.ledger)) == (at, at)
+    assert named(bench.audit(receipts=[bench.root / "second" / "ledger.json"])) == (at, at)
 
 
 def test_a_restored_backup_is_found_by_a_head_and_by_devices(bench: Any, finding: Any) -> None:

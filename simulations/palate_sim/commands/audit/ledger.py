@@ -26,7 +26,9 @@ def ledger(
     receipts: Annotated[
         list[Path] | None,
         typer.Option(
-            "--receipts", metavar="FILE", help="A device's privacy report or export, or a devices.db; repeatable."
+            "--receipts",
+            metavar="FILE",
+            help="A device's report or export, a devices.db, or another run's ledger.json; repeatable.",
         ),
     ] = None,
     public_key: PublicKey = None,
