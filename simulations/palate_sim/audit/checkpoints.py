@@ -16,7 +16,7 @@ from palate_common.signing import verify
 from palate_sim.audit.books import Books
 from palate_sim.audit.card import pinned
 from palate_sim.audit.evidence import Finding
-from palate_sim.audit.hashes import Known, first_bad, named, of_root
+from palate_sim.audit.hashes import Known, first_bad, first_uncleared, named, of_root
 from palate_sim.audit.live import LiveLedger
 from palate_sim.audit.receipts import Receipts
 from palate_sim.card import verify_card
@@ -43,7 +43,8 @@ def checkpoints(
         outside: what devices gave.
         public_key: the operator's, from outside.
     """
-    extract, live = books.extract, books.live
+    extract, live, leaves = books.extract, books.live, _leaves(books)
+    signed = [*(extract.known if extract is not None else ()), *_signed_checkpoints(books)]
     if extract is not None:
         yield from extract.findings
         yield pinned(public_key, extract.public_key)
@@ -52,10 +53,7 @@ def checkpoints(
     if live is None:
         yield Finding.missing("G live ledger", "it wasn't given: --ledger PATH")
     else:
-        yield _chain(live)
-    leaves = _leaves(books)
-    signed = list(extract.known) if extract is not None else []
-    signed += _signed_checkpoints(books)
+        yield _chain(live, signed)
     if leaves is None:
         yield Finding.missing("G checkpoints", "other runs' entries are not in the extract: --ledger PATH")
     else:
@@ -65,10 +63,13 @@ def checkpoints(
     yield from _rollback(books, leaves, expect_head, outside, signed)
 
 
-def _chain(live: LiveLedger) -> Finding:
+def _chain(live: LiveLedger, signed: Sequence[Known]) -> Finding:
     """Every row of the live ledger follows from the ones before it."""
     if live.broken is not None:
-        first, last, reason = live.broken.first, live.broken.last, live.broken.reason
+        last, reason = live.broken.last, live.broken.reason
+        # Where the rules tell, it may be an earlier entry, but none that somebody vouches for.
+        uncleared = first_uncleared(live.leaves, signed)
+        first = max(live.broken.first, uncleared if uncleared <= last else 0)
         what = "is not what was written" if first == last else "can't follow the ones before it"
         said = f"entry {last} {what}: {reason}"
         return Finding.checked("G live ledger", False, said, first_bad=first, last_suspect=last)

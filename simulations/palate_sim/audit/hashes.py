@@ -67,6 +67,15 @@ def first_bad(leaves: Sequence[bytes], known: Iterable[Known]) -> range:
     return range(suspects[0], suspects[-1] + 1) if suspects else range(wrong[0].start, wrong[0].end)
 
 
+def first_uncleared(leaves: Sequence[bytes], known: Iterable[Known]) -> int:
+    """The first entry that no fitting hash vouches for."""
+    tree, good = MerkleTree(leaves), set[int]()
+    for node in known:
+        if node.end <= tree.size and tree.subtree(node.start, node.end) == node.hash:
+            good.update(range(node.start, node.end))
+    return next(at for at in range(tree.size + 1) if at not in good)
+
+
 def named(entries: range) -> str:
     """The entries of `first_bad` in words."""
     if len(entries) == 1:
