@@ -142,6 +142,7 @@ class Sharing:
             return None
         with self._shared[1].ledger() as ledger:
             receipts, spent = tuple(ledger.receipts(0)), ledger.spent(0)
+            seen = ledger.seen_checkpoint(self.service.population)
         return Spending(
             population=self.service.population,
             epsilon=None if any(receipt.mu2 == 0 for receipt in receipts) else self.service.epsilon_of(spent),
@@ -151,6 +152,7 @@ class Sharing:
             participations=len(receipts),
             participation_limit=self.service.participations,
             receipts=receipts,
+            seen=seen,
         )
 
     def _shared_lines(self) -> Iterator[str]:

@@ -330,6 +330,7 @@ def test_the_report_is_what_the_ledger_says(pair: Pair) -> None:
     assert spending is not None
     (receipt,) = spending.receipts
     assert (receipt.plan_hash, receipt.mu2, spending.mu2) == (opened.hash, opened.mu2, opened.mu2)
+    assert spending.seen == SignedPlan.model_validate_json(plan).charge.checkpoint  # type: ignore[union-attr]
     (sent,) = report.sent
     assert (sent.what, sent.dp, sent.run, sent.bytes) == ("contribution", "central", "run-1", len(answer))
     assert report.simulated == ("noise from a seed is accepted",)
@@ -337,7 +338,9 @@ def test_the_report_is_what_the_ledger_says(pair: Pair) -> None:
     assert said["spending"]["epsilon"] == spending.epsilon
     assert {"unit", "adjacency", "accountant"} <= set(said)
     assert said["consents"] == {"store": True, "train": True, "analytics": False, "messaging": False}
+    assert said["spending"]["seen"] == {"size": spending.seen.size, "root": spending.seen.root}  # type: ignore[union-attr]
     text = str(report)
+    assert f"{spending.seen.size}:{spending.seen.root}" in text  # type: ignore[union-attr]
     for part in ("SIMULATED", "ε =", "δ = 1e-06", "unit: user", "zero-out", "palate closed form", f"{len(answer):,} b"):
         assert part in text
     kinds = [json.loads(line).get("type") for line in device.export_lines()]
