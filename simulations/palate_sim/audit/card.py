@@ -142,7 +142,7 @@ def _risks(card: Mapping[str, Any]) -> Iterator[Finding]:
     own["advantage"] = 2 * normal.cdf(mu / 2) - 1
     yield _agree("implied risk", risk, own, "trade-off curve of Gaussian DP at the card's mu")
     try:
-        from riskcal.analysis import (  # type: ignore[import-not-found]  # ships no types; an extra
+        from riskcal.analysis import (
             get_advantage_from_gdp,
             get_beta_from_gdp,
         )

@@ -1,0 +1,218 @@
+"""Membership of a user (LiRA, Carlini et al. 2022), at its strongest: white box, all other users known.
+
+For each target: were their events in the releases, or emptied? The score is the exact log-likelihood ratio, so there is
+nothing to learn from shadow models. `shadow` has the black-box form, for an attacker who has the released model only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import chi2  # type: ignore[import-untyped]  # scipy ships no types
+
+from palate_common.accounting import epsilon_of
+from palate_common.interactions import Interactions
+from palate_common.plan import DpMode
+from palate_sim.audit.attacks.ceiling import SHOWN, excess_p_value, lower_bounds, smallest
+from palate_sim.audit.attacks.contributions import Spread
+from palate_sim.audit.attacks.likelihood import Trials, counted, own, play, presence
+from palate_sim.audit.attacks.measured import Measured, measured
+from palate_sim.audit.attacks.noise import View, views_of
+from palate_sim.audit.attacks.subject import Subject
+from palate_sim.audit.evidence import Bound, Finding, Rung
+
+ATTACK = "user membership, likelihood ratio"
+KNOWS = "all other users, the target's history"
+DIRECTIONS = 256
+"""Users whose contributions span the space in which the run's own noise is tested."""
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Which targets belong together: name of the segmentation -> label -> targets."""
+
+    parts: dict[str, dict[str, npt.NDArray[np.bool_]]]
+
+    @classmethod
+    def of(cls, targets: Interactions, groups: dict[str, tuple[str, ...]]) -> Segments:
+        """Deciles of activity, and the groups that the data has (one label a target)."""
+        activity = targets.counts()
+        edges = np.unique(np.quantile(activity, np.arange(1, 10) / 10, method="inverted_cdf"))
+        bins = np.searchsorted(edges, activity, side="left")
+        deciles = {}
+        for one in np.unique(bins):
+            part = bins == one
+            deciles[f"{activity[part].min()}-{activity[part].max()} items"] = part
+        labelled = {
+            name: {label: np.array([one == label for one in labels]) for label in sorted(set(labels))}
+            for name, labels in groups.items()
+        }
+        return cls({"activity": deciles, **labelled})
+
+
+def row(subject: Subject, view: View, trials: Trials, mu: float | None) -> Measured:
+    """Trials as a row."""
+    return measured(
+        ATTACK,
+        view.value,
+        knows=KNOWS,
+        sample="fresh noise, independent trials",
+        inside=trials.inside.ravel(),
+        outside=trials.outside.ravel(),
+        mu=mu,
+        independent=True,
+        paired=True,
+        thresholds=trials.thresholds(),
+    )
+
+
+def attack(
+    subject: Subject, targets: Interactions, segments: Segments, *, repeats: int
+) -> tuple[list[Measured], list[Finding], list[Bound], dict[str, list[tuple[str, Measured]]]]:
+    """Every view, the run's own releases, and the targets by segment.
+
+    Returns:
+        Rows, findings that are not judged yet, bounds, and rows of segments by segmentation.
+    """
+    rows, findings, bounds = list[Measured](), list[Finding](), list[Bound]()
+    by_segment: dict[str, list[tuple[str, Measured]]] = {}
+    sent = presence(subject, targets)
+    for view in views_of(subject.releases[0].plan):
+        trials = play(subject, view, sent, repeats=1 if view is View.CLEAR or subject.mu is None else repeats)
+        claimed = subject.mu if view is View.RELEASE else None
+        rows.append(row(subject, view, trials, claimed))
+        if view is View.CLEAR:
+            findings.append(control(rows[-1]))
+        elif claimed is not None:
+            decisions = counted(trials, trials)
+            p_value = smallest([excess_p_value(counts, mu=claimed) for counts in decisions])
+            findings.append(Finding.counted(f"{ATTACK}, releases", p_value, said(rows[-1]), **rows[-1].facts()))
+            epsilon = epsilon_of(mu=claimed, delta=subject.terms.noise_delta)
+            bounds += lower_bounds(
+                decisions, name=f"{ATTACK}, fresh noise", delta=subject.terms.noise_delta, claimed=epsilon
+            )
+        if view is View.RELEASE:
+            if claimed is not None:
+                findings.append(_by_segment(trials, segments, claimed))
+            for name, parts in segments.parts.items():
+                chosen = [(label, trials.of(part)) for label, part in parts.items() if part.any()]
+                by_segment[name] = [(label, row(subject, view, part, claimed)) for label, part in chosen]
+    if subject.whole:
+        found = own_releases(subject, targets)
+        rows += found[0]
+        findings += found[1]
+        bounds += found[2]
+    else:
+        findings.append(
+            Finding.missing(
+                f"{ATTACK}, own releases",
+                "some device did not take part, and no file says which: the sums are not known",
+            )
+        )
+    return rows, findings, bounds, by_segment
+
+
+def _by_segment(trials: Trials, segments: Segments, mu: float) -> Finding:
+    """Whether any decile or group is above the ceiling: an average may hide one."""
+    p_values = {
+        f"{name} {label}": smallest([excess_p_value(at, mu=mu) for at in counted(*(2 * [trials.of(part)]))])
+        for name, parts in segments.parts.items()
+        for label, part in parts.items()
+        if part.any()
+    }
+    worst = min(p_values, key=lambda name: p_values[name])
+    line = f"{len(p_values)} deciles of activity and groups; nearest to the ceiling: {worst}"
+    return Finding.counted(f"{ATTACK}, segments", smallest(list(p_values.values())), line, worst=worst)
+
+
+def control(found: Measured) -> Finding:
+    """An attack that fails on what is unprotected proves nothing."""
+    test = f"{found.attack}, control"
+    if found.auc.value >= 0.99:
+        return Finding.checked(test, True, f"succeeds on {found.sees}: AUC {found.auc.value:.4f}", **found.facts())
+    return Finding.missing(
+        test,
+        f"the attack is broken, for it must reach AUC 0.99 on {found.sees} and reaches {found.auc.value:.4f}: what it "
+        "says of the releases means nothing",
+        **found.facts(),
+    )
+
+
+def said(found: Measured) -> str:
+    """One line: what was reached, beside what can be."""
+    auc, *tprs = found.most
+    parts = [f"AUC {found.auc} of at most {auc:.3f}"]
+    for at, tpr, most in zip(SHOWN, found.tprs, tprs, strict=True):
+        if tpr is not None:
+            parts.append(f"TPR at {at:.1%} FPR {tpr} of at most {most:.3f}")
+    return "; ".join(parts)
+
+
+def own_releases(subject: Subject, targets: Interactions) -> tuple[list[Measured], list[Finding], list[Bound]]:
+    """The run's own sealed releases as one sample.
+
+    Members and people who never took part give an AUC. Its trials share one noise, so that no interval is given. The
+    verdict is another statistic of the same projections, whose law is exact under the claim: the noise's energy in the
+    space that the targets' contributions span. The less there is, the further apart the attacker's scores.
+    """
+    rows = list[Measured]()
+    if subject.data.others.n_users:
+        inside = own(subject, presence(subject, targets)).inside.ravel()
+        outside = own(subject, presence(subject, subject.data.others)).outside.ravel()
+        rows.append(
+            measured(
+                ATTACK,
+                View.RELEASE.value,
+                knows=KNOWS,
+                sample="the run's own releases, one sample",
+                inside=inside,
+                outside=outside,
+                mu=subject.mu,
+                independent=False,
+            )
+        )
+    if subject.mu is None or subject.terms.dp is DpMode.OFF:
+        return rows, [], []
+    energy, directions, apart = 0.0, 0, np.zeros(min(targets.n_users, DIRECTIONS))
+    for sealed in subject.releases:
+        total, sigma = subject.total(sealed), sealed.plan.sigma
+        sent = subject.sent(sealed, targets.users(slice(0, DIRECTIONS)))
+        noise = (sealed.noisy.steps[: len(total)] - total) / sigma
+        found, rank = energy_in_span(sent, noise)
+        energy, directions, apart = energy + found, directions + rank, apart + sent.norms2() / sigma**2
+    p_value = float(chi2.cdf(energy, directions)) if directions else 1.0
+    ratio = float(np.sqrt(energy / directions)) if directions else 1.0
+    line = (
+        f"noise along {directions:,} directions of users' contributions is {ratio:.3f} of what is charged, at least 1"
+    )
+    finding = Finding.counted(
+        f"{ATTACK}, own releases", p_value, line, directions=directions, energy=energy, noise_ratio=ratio
+    )
+    if not directions:
+        return rows, [finding], []
+    most = float(np.sqrt(energy / chi2.ppf(0.05, directions)))
+    mu = float(np.sqrt(apart.max())) / most
+    delta = subject.terms.noise_delta
+    name = f"{ATTACK}, own releases: energy along {directions:,} directions"
+    claimed = epsilon_of(mu=subject.mu, delta=delta)
+    return rows, [finding], [Bound(Rung.L2, name, mu, epsilon_of(mu=mu, delta=delta), claimed)]
+
+
+def energy_in_span(sent: Spread, noise: npt.NDArray[np.float64]) -> tuple[float, int]:
+    """Squared length of the noise's projection onto the span of the users' vectors, and the span's dimension.
+
+    For noise of unit variance it has the chi-square law with as many degrees of freedom, whatever the vectors are, as
+    long as they were fixed before the noise.
+    """
+    used, place = np.unique(sent.coords, return_inverse=True)
+    vectors = np.zeros((sent.users, len(used)))
+    vectors[sent.owners(), place] = sent.values
+    lengths = np.linalg.norm(vectors, axis=1)
+    vectors = vectors[lengths > 0] / lengths[lengths > 0, None]
+    if not len(vectors):
+        return 0.0, 0
+    basis, scale, _ = np.linalg.svd(vectors.T, full_matrices=False)
+    kept = basis[:, scale > 1e-6 * scale[0]]
+    return float(np.square(kept.T @ noise[used]).sum()), kept.shape[1]
