@@ -183,7 +183,7 @@ def attack_models(subject: Subject, study: Study, rehearsed: Rehearsed) -> Guess
     )
     claimed = subject.mu if rehearsed.protected else None
     most = None if claimed is None else most_tpr(outside.value, mu=claimed)
-    sees = "anybody: the released model" if rehearsed.protected else "anybody: a model learned with dp off"
+    sees = "model (anybody)" if rehearsed.protected else "model learned with dp off"
     return Guessed(sees, inside, outside, most, f"{len(right)} rehearsals of {bits.shape[1]} targets")
 
 

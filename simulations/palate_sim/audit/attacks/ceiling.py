@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from statistics import NormalDist
 
+import numpy as np
 from scipy.stats import binom  # type: ignore[import-untyped]  # scipy ships no types
 
 from palate_common.accounting import epsilon_of
@@ -29,7 +30,8 @@ from palate_sim.audit.attacks.rates import lower, upper
 from palate_sim.audit.evidence import Bound, Rung
 
 _NORMAL = NormalDist()
-_LEAST = 1e-300
+WIDEST = 30.0
+"""Normal quantiles beyond which no rate is told from 0 or 1."""
 SHOWN = (0.001, 0.01)
 """False-positive rates at which true-positive rates are shown, and the card states a ceiling."""
 
@@ -72,7 +74,8 @@ def excess_p_value(counts: Counts, *, mu: float) -> float:
     """How surprising the counts are if the claim holds.
 
     The smallest level at which the Clopper-Pearson bounds of both rates, each at half of it, lie above the ceiling: no
-    distribution of scores is assumed.
+    distribution of scores is assumed. That is twice the tail where both tails, of so few false alarms at a true rate f
+    and of so many hits at the ceiling of f, are equally long: one falls with f, the other rises.
 
     **Guarantees:** valid: under mu-GDP, with independent trials, it is at most p with probability at most p.
 
@@ -81,17 +84,16 @@ def excess_p_value(counts: Counts, *, mu: float) -> float:
         mu: of the claim.
     """
 
-    def above(level: float) -> bool:
-        fpr = upper(counts.false, counts.nulls, alpha=level / 2)
-        return lower(counts.true, counts.alternatives, alpha=level / 2) > most_tpr(fpr, mu=mu)
+    def tails(rate: float) -> tuple[float, float]:
+        few = binom.cdf(counts.false, counts.nulls, rate)
+        return float(few), float(binom.sf(counts.true - 1, counts.alternatives, most_tpr(rate, mu=mu)))
 
-    if not above(1.0):
-        return 1.0
-    low, high = math.log(_LEAST), 0.0
-    while high - low > 1e-6:
+    low, high = -WIDEST, WIDEST  # in the normal quantile of the rate
+    while high - low > 1e-9:
         middle = (low + high) / 2
-        low, high = (low, middle) if above(math.exp(middle)) else (middle, high)
-    return math.exp(high)
+        few, many = tails(_NORMAL.cdf(middle))
+        low, high = (middle, high) if few > many else (low, middle)
+    return min(1.0, 2 * min(tails(_NORMAL.cdf(low))[0], tails(_NORMAL.cdf(high))[1]))
 
 
 def smallest(p_values: Sequence[float]) -> float:
@@ -147,6 +149,6 @@ def one_run_p_value(*, right: int, guesses: int, bits: int, epsilon: float, delt
     if right == 0:
         return 1.0
     odds = 1 / (1 + math.exp(-epsilon))
-    tails = [float(binom.sf(right - number - 1, guesses, odds)) for number in range(right + 1)]
-    gain = max(((tails[number] - tails[0]) / number for number in range(1, right + 1)), default=0.0)
-    return min(1.0, tails[0] + 2 * bits * delta * gain)
+    tails = binom.sf(right - np.arange(right + 1) - 1, guesses, odds)
+    gain = float(((tails[1:] - tails[0]) / np.arange(1, right + 1)).max())
+    return min(1.0, float(tails[0]) + 2 * bits * delta * gain)

@@ -20,6 +20,7 @@ from palate_sim.audit.attacks.contributions import Spread
 from palate_sim.audit.attacks.likelihood import Trials, counted, own, play, presence
 from palate_sim.audit.attacks.measured import Measured, measured
 from palate_sim.audit.attacks.noise import View, views_of
+from palate_sim.audit.attacks.rates import Area
 from palate_sim.audit.attacks.subject import Subject
 from palate_sim.audit.evidence import Bound, Finding, Rung
 
@@ -116,15 +117,17 @@ def attack(
 
 def _by_segment(trials: Trials, segments: Segments, mu: float) -> Finding:
     """Whether any decile or group is above the ceiling: an average may hide one."""
-    p_values = {
-        f"{name} {label}": smallest([excess_p_value(at, mu=mu) for at in counted(*(2 * [trials.of(part)]))])
-        for name, parts in segments.parts.items()
-        for label, part in parts.items()
+    parts = {
+        f"{name} {label}": trials.of(part)
+        for name, labelled in segments.parts.items()
+        for label, part in labelled.items()
         if part.any()
     }
-    worst = min(p_values, key=lambda name: p_values[name])
-    line = f"{len(p_values)} deciles of activity and groups; nearest to the ceiling: {worst}"
-    return Finding.counted(f"{ATTACK}, segments", smallest(list(p_values.values())), line, worst=worst)
+    p_values = [excess_p_value(at, mu=mu) for part in parts.values() for at in counted(part, part)]
+    areas = {name: Area.of(part.inside.ravel(), part.outside.ravel()).value for name, part in parts.items()}
+    worst = max(areas, key=lambda name: areas[name])
+    line = f"{len(parts)} deciles of activity and groups; the largest AUC, {areas[worst]:.3f}, is that of {worst}"
+    return Finding.counted(f"{ATTACK}, segments", smallest(p_values), line, worst=worst)
 
 
 def control(found: Measured) -> Finding:
@@ -184,9 +187,7 @@ def own_releases(subject: Subject, targets: Interactions) -> tuple[list[Measured
         energy, directions, apart = energy + found, directions + rank, apart + sent.norms2() / sigma**2
     p_value = float(chi2.cdf(energy, directions)) if directions else 1.0
     ratio = float(np.sqrt(energy / directions)) if directions else 1.0
-    line = (
-        f"noise along {directions:,} directions of users' contributions is {ratio:.3f} of what is charged, at least 1"
-    )
+    line = f"along {directions:,} directions of users' contributions the noise is {ratio:.3f} of the charged one"
     finding = Finding.counted(
         f"{ATTACK}, own releases", p_value, line, directions=directions, energy=energy, noise_ratio=ratio
     )

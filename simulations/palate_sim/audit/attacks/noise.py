@@ -22,9 +22,9 @@ from palate_server.noise import NoisyAggregate, noised
 class View(StrEnum):
     """Who attacks, and so what they see of one user's contribution."""
 
-    CLEAR = "server: the clipped update (central)"
-    SHARE = "server: the noised share (distributed, no masks)"
-    RELEASE = "anybody: the releases"
+    CLEAR = "clipped update (server, central)"
+    SHARE = "noised share (server, no masks)"
+    RELEASE = "releases (anybody)"
 
 
 def released(clipped: ClippedUpdate, plan: RoundPlan) -> NoisyAggregate:

@@ -134,7 +134,7 @@ def _row(found: Floats, bits: Bits, *, mu: float | None, protected: bool) -> Mea
     runs = len(found)
     return Measured(
         ATTACK,
-        "anybody: the released model" if protected else "anybody: a model learned with dp off",
+        "model (anybody)" if protected else "model learned with dp off",
         KNOWS,
         f"{runs} rehearsals, after shadows; interval over rehearsals",
         len(inside),
@@ -150,7 +150,7 @@ def _own_row(inside: Floats, outside: Floats, mu: float | None) -> Measured:
     """The released model, in which every target is, beside rehearsals in which they are not."""
     return measured(
         ATTACK,
-        "anybody: the released model",
+        "model (anybody)",
         knows=KNOWS,
         sample="the run's own model, one sample, beside rehearsals without the target",
         inside=inside,

@@ -41,8 +41,10 @@ class Server:
     key: SigningKey
     ledger: Ledger
 
-    def charged(self, plan: RoundPlan) -> Charge:
-        """A charge for this plan, with its proofs."""
+    def charged(self, plan: RoundPlan) -> Charge | None:
+        """A charge for this plan, with its proofs; None with dp off."""
+        if plan.dp is DpMode.OFF:
+            return None
         if plan.run not in {entry.run for entry in self.ledger.entries() if entry.kind == "open"}:
             self.ledger.open_run(plan.run, {})
         earlier = self.ledger.checkpoint().size
@@ -53,7 +55,7 @@ class Server:
             plan_hash=plan.hash,
             mu2=plan.mu2,
             facts={},
-            run_limit=None if plan.mu2 == 0 else 10 * plan.mu2,
+            run_limit=10 * plan.mu2,
         )
         size = made.checkpoint.size
         return Charge(
@@ -78,19 +80,20 @@ def attack(subject: Subject, target: Interactions) -> list[Finding]:
     sealed, population = subject.releases[-1], subject.terms.population
     model = GlobalModel(model_header(subject.terms, sealed.plan.round), sealed.state)
     other = GlobalModel(model.header, _altered(sealed.state))
-    plan = _plan(sealed.plan, model)
-    renamed = plan.model_copy(update={"model_hash": other.hash})
-    key, private = SigningKey.generate(), plan.dp is not DpMode.OFF
+    plans = [_plan(sealed.plan, model, later=number) for number in range(5)]
+    named = [plan.model_copy(update={"model_hash": other.hash}) for plan in plans]
+    key = SigningKey.generate()
     with ExitStack() as stack:
         server, fork = (Server(key, stack.enter_context(Ledger(":memory:", population=population))) for _ in range(2))
-        charge = server.charged(plan) if private else None
-        offers = {HONEST: (server.signed(plan, charge), model)}
-        offers["another model beside the plan"] = offers[HONEST][0], other
-        if private:
-            again = renamed.model_copy(update={"attempt": plan.attempt + 1})
-            offers["a plan that names it, under the first one's charge"] = server.signed(renamed, charge), other
-            offers["the same, charged in a second ledger"] = fork.signed(renamed, fork.charged(renamed)), other
-            offers[OPENLY] = server.signed(again, server.charged(again)), other
+        # Each offer is an attempt of its own: that a device answers no attempt twice must not be what stops it.
+        offers = {HONEST: (server.signed(plans[0], server.charged(plans[0])), model)}
+        offers["another model beside the plan"] = server.signed(plans[1], server.charged(plans[1])), other
+        if sealed.plan.dp is not DpMode.OFF:
+            offers["a plan that names it, charged for another"] = (
+                server.signed(named[2], server.charged(plans[2])), other,
+            )  # fmt: skip
+            offers["the same, charged in a second ledger"] = fork.signed(named[3], fork.charged(named[3])), other
+            offers[OPENLY] = server.signed(named[4], server.charged(named[4])), other
     return _judged(_answers(subject, target, key.public, offers))
 
 
@@ -132,13 +135,13 @@ def _judged(refusals: dict[str, str]) -> list[Finding]:
     return findings
 
 
-def _plan(sealed: RoundPlan, model: GlobalModel) -> RoundPlan:
-    """The sealed plan, to be answered now, in the clear."""
+def _plan(sealed: RoundPlan, model: GlobalModel, *, later: int) -> RoundPlan:
+    """The sealed plan as some later attempt, to be answered now, in the clear."""
     cohort = sealed.cohort
     if cohort is not None:
         cohort = cohort.model_copy(update={"masks": False, "directory": None})
     changes = {"expires": int(time.time()) + 3600, "cohort": cohort, "noise": Noise.SECURE, "model_hash": model.hash}
-    return sealed.model_copy(update=changes)
+    return sealed.model_copy(update={"attempt": sealed.attempt + later, **changes})
 
 
 def _altered(state: dict[str, Any]) -> dict[str, Any]:
