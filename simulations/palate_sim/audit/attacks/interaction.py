@@ -18,7 +18,7 @@ import numpy.typing as npt
 from palate_common.interactions import Interactions
 from palate_sim.audit.attacks.ceiling import Counts, excess_p_value, smallest
 from palate_sim.audit.attacks.contributions import Floats, Spread
-from palate_sim.audit.attacks.likelihood import Trials, counted, own, play
+from palate_sim.audit.attacks.likelihood import counted, own, play
 from palate_sim.audit.attacks.measured import Measured, measured
 from palate_sim.audit.attacks.membership import control, said
 from palate_sim.audit.attacks.noise import View, fresh_noise, sigma_of, views_of
@@ -48,19 +48,6 @@ class Pairs:
     lacking: Interactions
     alone: Interactions
     inside: npt.NDArray[np.bool_]
-
-    @property
-    def true(self) -> Interactions:
-        """The histories as they are."""
-        parts = (self.having.users(np.flatnonzero(self.inside)), self.lacking.users(np.flatnonzero(~self.inside)))
-        rows = [part.owners() + first for part, first in zip(parts, (0, parts[0].n_users), strict=True)]
-        return Interactions.from_pairs(
-            np.concatenate(rows),
-            np.concatenate([part.indices for part in parts]),
-            np.concatenate([part.weights for part in parts]),
-            n_users=len(self.inside),
-            n_items=self.having.n_items,
-        )
 
 
 def draw_pairs(targets: Interactions, train: Interactions, rng: np.random.Generator) -> Pairs:
@@ -94,94 +81,95 @@ def draw_pairs(targets: Interactions, train: Interactions, rng: np.random.Genera
 
 
 def attack(subject: Subject, pairs: Pairs, *, repeats: int) -> tuple[list[Measured], list[Finding]]:
-    """Both attacks in every view, and on the run's own releases; findings are not judged yet."""
+    """Both attacks in every view, and on the run's own releases; findings are not judged yet.
+
+    In a game with fresh noise every pair is played both ways, with the item and without it.
+    """
     rows, findings = list[Measured](), list[Finding]()
     differences = [
         subject.sent(sealed, pairs.having).minus(subject.sent(sealed, pairs.lacking)) for sealed in subject.releases
     ]
     ceiling = None if subject.mu is None else 2 * subject.mu
     for view in views_of(subject.releases[0].plan):
-        clear = view is View.CLEAR
-        games, claimed = 1 if clear or subject.mu is None else repeats, ceiling if view is View.RELEASE else None
+        games = 1 if view is View.CLEAR or subject.mu is None else repeats
+        claimed = ceiling if view is View.RELEASE else None
         norms = row_norms(subject, view, pairs, repeats=games)
         trials = play(subject, view, differences, repeats=games)
-        parts = trials.of(pairs.inside), trials.of(~pairs.inside)
         found = [
-            _norm_row(view, norms, pairs, claimed),
-            _ratio_row(view.value, "fresh noise, independent trials", *parts, claimed),
+            _fresh_row(NORM, view, norms, None, claimed),
+            _fresh_row(RATIO, view, (trials.inside, trials.outside), trials.thresholds(), claimed),
         ]
         rows += found
-        if clear:
+        if view is View.CLEAR:
             findings += [control(each) for each in found]
         elif claimed is not None:
-            decisions = [[_at_median(norms, pairs)], counted(*parts)]
+            decisions = [[_above_zero(*norms)], counted(trials, trials)]
             for each, decided in zip(found, decisions, strict=True):
                 p_value = smallest([excess_p_value(counts, mu=claimed) for counts in decided])
                 findings.append(Finding.counted(f"{each.attack}, releases", p_value, said(each), **each.facts()))
     if subject.whole:
         sealed = own(subject, differences)
-        sample = "the run's own releases, one sample"
         rows.append(
-            _ratio_row(View.RELEASE.value, sample, sealed.of(pairs.inside), sealed.of(~pairs.inside), ceiling, one=True)
+            measured(
+                RATIO,
+                View.RELEASE.value,
+                knows=KNOWS[RATIO],
+                sample="the run's own releases, one sample",
+                inside=sealed.inside[0, pairs.inside],
+                outside=sealed.outside[0, ~pairs.inside],
+                mu=ceiling,
+                independent=False,
+            )
         )
     return rows, findings
 
 
-def row_norms(subject: Subject, view: View, pairs: Pairs, *, repeats: int) -> Floats:
-    """How much lies in the item's rows, [repeats, pairs]: their norm, or with noise how far it is above the noise's.
+def row_norms(subject: Subject, view: View, pairs: Pairs, *, repeats: int) -> tuple[Floats, Floats]:
+    """How much lies in the item's rows: their norm, or with noise how far it is above what noise alone has.
 
     An item's rows are the coordinates that a history of this item alone touches.
+
+    Returns:
+        With the item and without it, two times [repeats, pairs]; both have the same noise.
     """
-    found, true = np.zeros((repeats, len(pairs.inside))), pairs.true
+    found = np.zeros((2, repeats, len(pairs.inside)))
     for sealed in subject.releases:
         places = subject.sent(sealed, pairs.alone)
-        sent = subject.sent(sealed, true).at(places)
+        sent = [subject.sent(sealed, histories).at(places) for histories in (pairs.having, pairs.lacking)]
         ones = Spread(places.indptr, places.coords, np.ones(len(places.values)))
         sigma, widths = sigma_of(view, sealed.noisy), np.maximum(np.diff(places.indptr), 1)
         for repeat in range(repeats):
-            noise = fresh_noise(view, sealed.plan, sealed.noisy.users, len(sent))
-            seen = (sent + noise) / sigma
-            if not noise.any():
-                found[repeat] += ones.sums(seen**2)
-            elif int(widths.max()) == 1:  # a count is never negative: its sign tells
-                found[repeat] += ones.sums(seen)
-            else:
-                found[repeat] += ones.sums(seen**2 - 1) / np.sqrt(2 * widths)
-    return found
+            noise = fresh_noise(view, sealed.plan, sealed.noisy.users, len(places.coords))
+            for side, own_part in zip(found, sent, strict=True):
+                seen = (own_part + noise) / sigma
+                if not noise.any():
+                    side[repeat] += ones.sums(seen**2)
+                elif int(widths.max()) == 1:  # a count is never negative: its sign tells
+                    side[repeat] += ones.sums(seen)
+                else:
+                    side[repeat] += ones.sums(seen**2 - 1) / np.sqrt(2 * widths)
+    return found[0], found[1]
 
 
-def _at_median(norms: Floats, pairs: Pairs) -> Counts:
-    """Decisions at 0, where a norm is what noise alone is expected to have: a threshold that needs no data."""
-    inside, outside = norms[:, pairs.inside], norms[:, ~pairs.inside]
-    return Counts(
-        false=int((outside > 0).sum()), nulls=outside.size, true=int((inside > 0).sum()), alternatives=inside.size
-    )
+def _above_zero(inside: Floats, outside: Floats) -> Counts:
+    """Decisions at 0, which is what noise alone is expected to have: a threshold that needs no data."""
+    false, true = int((outside > 0).sum()), int((inside > 0).sum())
+    return Counts(false=false, nulls=outside.size, true=true, alternatives=inside.size)
 
 
-def _norm_row(view: View, norms: Floats, pairs: Pairs, mu: float | None) -> Measured:
+def _fresh_row(
+    attack: str, view: View, scores: tuple[Floats, Floats], thresholds: list[Floats] | None, mu: float | None
+) -> Measured:
+    """A row of games with fresh noise."""
     return measured(
-        NORM,
+        attack,
         view.value,
-        knows="nothing else" if view is View.CLEAR else KNOWS[NORM],
+        knows="nothing else" if attack == NORM and view is View.CLEAR else KNOWS[attack],
         sample="fresh noise, independent trials",
-        inside=norms[:, pairs.inside].ravel(),
-        outside=norms[:, ~pairs.inside].ravel(),
+        inside=scores[0].ravel(),
+        outside=scores[1].ravel(),
         mu=mu,
         independent=True,
-    )
-
-
-def _ratio_row(
-    sees: str, sample: str, inside: Trials, outside: Trials, mu: float | None, *, one: bool = False
-) -> Measured:
-    return measured(
-        RATIO,
-        sees,
-        knows=KNOWS[RATIO],
-        sample=sample,
-        inside=inside.inside.ravel(),
-        outside=outside.outside.ravel(),
-        mu=mu,
-        independent=not one,
-        thresholds=None if one else inside.thresholds(),
+        paired=True,
+        thresholds=thresholds,
     )
