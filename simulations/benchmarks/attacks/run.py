@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import DELTA, ML_1M, ML_SMALL, DataSet, epsilon_label, privacy
 from benchmarks.sheet import Part, Table, main
 from palate_sim.audit.attacks import ATTACKS, audit_attacks
-from palate_sim.audit.attacks.measured import HEADER
 from palate_sim.audit.evidence import Section
 from palate_sim.config import load_config
 from palate_sim.experiment import start
 
 EPSILONS = (1.0, 5.0, None)
+NOTE = (
+    "In brackets 95 %: Clopper-Pearson for rates and DeLong for AUC where trials are independent, Student's over "
+    "rehearsals, none for one sample. `at most`: the trade-off curve of the card's mu; for interactions, where neither "
+    "history is empty, of 2 mu."
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Scale:
 
 WHITE = ("interaction", "membership", "substitution")
 SMALL = Scale(200, 20, dict.fromkeys(EPSILONS, ATTACKS))
-LARGE = Scale(100, 20, {1.0: WHITE, 5.0: ATTACKS, None: WHITE})
+LARGE = Scale(60, 20, {1.0: WHITE, 5.0: (*WHITE, "model"), None: WHITE})
 
 
 def attacked(set_: DataSet, data: Path, *, epsilon: float | None, seed: int, scale: Scale) -> Section:
@@ -46,44 +50,29 @@ def attacked(set_: DataSet, data: Path, *, epsilon: float | None, seed: int, sca
 
 
 def measure(set_: DataSet, scale: Scale, data: Path, seeds: int) -> Part:
-    """Every eps and seed of one set; the tables show the first seed, the figures have all."""
-    found = {
-        (epsilon, seed): attacked(set_, data, epsilon=epsilon, seed=seed, scale=scale)
+    """Every eps and seed of one set."""
+    figures = [
+        _figures(attacked(set_, data, epsilon=epsilon, seed=seed, scale=scale), epsilon, seed)
         for epsilon in EPSILONS
         for seed in range(seeds)
-    }
-    figures = [_figures(section, epsilon, seed) for (epsilon, seed), section in found.items()]
-    first = {epsilon_label(epsilon): section for (epsilon, seed), section in found.items() if seed == 0}
-    where = f"{set_.label}: "
-    tables = [Table(f"{where}attacks", ("eps", *HEADER), _rows(first, "Attacks"), _note(first))]
-    for title, kind in (("user membership, likelihood ratio, by", "by"), ("attribute inference", "attribute")):
-        for wanted in sorted({t["title"] for section in first.values() for t in section.series["tables"]}):
-            if wanted.startswith(title):
-                header = next(t["header"] for s in first.values() for t in s.series["tables"] if t["title"] == wanted)
-                note = "Clopper-Pearson at 95 %." if kind == "by" else ""
-                tables.append(Table(f"{where}{wanted}", ("eps", *header), _rows(first, wanted), note))
-    return figures, tables
-
-
-def _rows(sections: dict[str, Section], title: str) -> list[list[str]]:
-    """A table's rows at every eps."""
-    return [
-        [epsilon, *row]
-        for epsilon, section in sections.items()
-        for table in section.series["tables"]
-        if table["title"] == title
-        for row in table["rows"]
     ]
+    return figures, tables_of(set_, figures)
 
 
-def _note(sections: dict[str, Section]) -> str:
-    """What was alarming, and what an interval is."""
-    alarms = [f"{epsilon}: {alarm.test}" for epsilon, section in sections.items() for alarm in section.alarms]
-    return (
-        f"Alarms: {', '.join(alarms) or 'none'}. In brackets 95 %: Clopper-Pearson for rates and DeLong for AUC where "
-        "trials are independent, Student's over rehearsals, none for one sample. `at most`: the trade-off curve of the "
-        "card's mu; for interactions, where neither history is empty, of 2 mu."
-    )
+def tables_of(set_: DataSet, figures: Sequence[dict[str, Any]]) -> list[Table]:
+    """The first seed's tables; the figures have all."""
+    first = [figure for figure in figures if figure["seed"] == 0]
+    alarms = [
+        f"{epsilon_label(f['epsilon'])}: {test}" for f in first for test, said, *_ in f["findings"] if said == "alarm"
+    ]
+    titles = dict.fromkeys(table["title"] for figure in first for table in figure["tables"])
+    made = []
+    for title in titles:
+        same = [(figure, table) for figure in first for table in figure["tables"] if table["title"] == title]
+        rows = [[epsilon_label(figure["epsilon"]), *row] for figure, table in same for row in table["rows"]]
+        made.append(Table(f"{set_.label}: {title}", ("eps", *same[0][1]["header"]), rows))
+    note = f"Alarms: {', '.join(alarms) or 'none'}. {NOTE}"
+    return [*made[:-1], replace(made[-1], note=note)]
 
 
 def _figures(section: Section, epsilon: float | None, seed: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from palate_common.interactions import Interactions
 from palate_sim.audit.attacks.ceiling import Counts, excess_p_value, smallest
 from palate_sim.audit.attacks.contributions import Floats, Spread
 from palate_sim.audit.attacks.likelihood import counted, own, play
-from palate_sim.audit.attacks.measured import Measured, measured
+from palate_sim.audit.attacks.measured import Found, Measured, measured
 from palate_sim.audit.attacks.membership import control, said
 from palate_sim.audit.attacks.noise import View, fresh_noise, sigma_of, views_of
 from palate_sim.audit.attacks.subject import Subject
@@ -80,12 +80,12 @@ def draw_pairs(targets: Interactions, train: Interactions, rng: np.random.Genera
     return Pairs(having, lacking, alone, np.arange(n_pairs) < len(users))
 
 
-def attack(subject: Subject, pairs: Pairs, *, repeats: int) -> tuple[list[Measured], list[Finding]]:
+def attack(subject: Subject, pairs: Pairs, *, repeats: int) -> Found:
     """Both attacks in every view, and on the run's own releases; findings are not judged yet.
 
     In a game with fresh noise every pair is played both ways, with the item and without it.
     """
-    rows, findings = list[Measured](), list[Finding]()
+    found = Found()
     differences = [
         subject.sent(sealed, pairs.having).minus(subject.sent(sealed, pairs.lacking)) for sealed in subject.releases
     ]
@@ -95,21 +95,21 @@ def attack(subject: Subject, pairs: Pairs, *, repeats: int) -> tuple[list[Measur
         claimed = ceiling if view is View.RELEASE else None
         norms = row_norms(subject, view, pairs, repeats=games)
         trials = play(subject, view, differences, repeats=games)
-        found = [
+        made = [
             _fresh_row(NORM, view, norms, None, claimed),
             _fresh_row(RATIO, view, (trials.inside, trials.outside), trials.thresholds(), claimed),
         ]
-        rows += found
+        found.rows += made
         if view is View.CLEAR:
-            findings += [control(each) for each in found]
+            found.findings += [control(each) for each in made]
         elif claimed is not None:
             decisions = [[_above_zero(*norms)], counted(trials, trials)]
-            for each, decided in zip(found, decisions, strict=True):
+            for each, decided in zip(made, decisions, strict=True):
                 p_value = smallest([excess_p_value(counts, mu=claimed) for counts in decided])
-                findings.append(Finding.counted(f"{each.attack}, releases", p_value, said(each), **each.facts()))
+                found.findings.append(Finding.counted(f"{each.attack}, releases", p_value, said(each), **each.facts()))
     if subject.whole:
         sealed = own(subject, differences)
-        rows.append(
+        found.rows.append(
             measured(
                 RATIO,
                 View.RELEASE.value,
@@ -121,7 +121,7 @@ def attack(subject: Subject, pairs: Pairs, *, repeats: int) -> tuple[list[Measur
                 independent=False,
             )
         )
-    return rows, findings
+    return found
 
 
 def row_norms(subject: Subject, view: View, pairs: Pairs, *, repeats: int) -> tuple[Floats, Floats]:

@@ -11,11 +11,9 @@ import numpy.typing as npt
 
 from palate_sim.audit.attacks.ceiling import SHOWN, most_auc, most_tpr, most_tpr_by_riskcal
 from palate_sim.audit.attacks.rates import Area, Floats, Rate, curve
+from palate_sim.audit.evidence import Bound, Finding
 
-HEADER = (
-    "attack", "sees", "knows", "sample", "in / out", "AUC", "at most", "TPR at 0.1 % FPR", "at most", "TPR at 1 % FPR",
-    "at most",
-)  # fmt: skip
+HEADER = ("sees", "sample", "in / out", "AUC", "at most", "TPR at 0.1 % FPR", "at most", "TPR at 1 % FPR", "at most")
 POINTS = 200
 
 
@@ -77,12 +75,17 @@ class Measured:
         """The ceiling of AUC and of each TPR; empty without a claim."""
         return () if self.mu is None else (most_auc(mu=self.mu), *(most_tpr(at, mu=self.mu) for at in SHOWN))
 
+    @property
+    def drawn(self) -> bool:
+        """Whether the curve shows anything: it is not of one sample, and does not go straight up."""
+        return self.auc.low is not None and self.auc.value < 1
+
     def cells(self) -> list[str]:
         """As a row under `HEADER`."""
         most = [f"{value:.3f}" for value in self.most] or ["none claimed"] * 3
         values = [str(self.auc), *("too few" if tpr is None else str(tpr) for tpr in self.tprs)]
         figures = [cell for pair in zip(values, most, strict=True) for cell in pair]
-        return [self.attack, self.sees, self.knows, self.sample, f"{self.inside:,} / {self.outside:,}", *figures]
+        return [self.sees, self.sample, f"{self.inside:,} / {self.outside:,}", *figures]
 
     def facts(self) -> dict[str, Any]:
         """As JSON."""
@@ -100,9 +103,32 @@ class Measured:
             "riskcal": None if not self.mu else {f"{at:g}": most_tpr_by_riskcal(at, mu=self.mu) for at in SHOWN},
         }
 
-    def roc(self) -> dict[str, Any]:
-        """As the report draws it."""
-        return {"name": f"{self.attack}; {self.sees}", "fpr": self.curve[0], "tpr": self.curve[1], "mu": self.mu}
+
+@dataclass
+class Found:
+    """What an attack has found.
+
+    Attributes:
+        rows: of its table.
+        findings: not judged yet.
+        bounds: on epsilon.
+        tables: further ones, as the report draws them.
+        intervals: the same.
+    """
+
+    rows: list[Measured] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    bounds: list[Bound] = field(default_factory=list)
+    tables: list[dict[str, Any]] = field(default_factory=list)
+    intervals: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, other: Found) -> None:
+        """Put another attack's behind it."""
+        self.rows += other.rows
+        self.findings += other.findings
+        self.bounds += other.bounds
+        self.tables += other.tables
+        self.intervals += other.intervals
 
 
 def measured(

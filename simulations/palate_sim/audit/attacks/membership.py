@@ -14,11 +14,10 @@ from scipy.stats import chi2  # type: ignore[import-untyped]  # scipy ships no t
 
 from palate_common.accounting import epsilon_of
 from palate_common.interactions import Interactions
-from palate_common.plan import DpMode
-from palate_sim.audit.attacks.ceiling import SHOWN, excess_p_value, lower_bounds, smallest
+from palate_sim.audit.attacks.ceiling import SHOWN, excess_p_value, lower_bounds, most_auc, smallest
 from palate_sim.audit.attacks.contributions import Spread
 from palate_sim.audit.attacks.likelihood import Trials, counted, own, play, presence
-from palate_sim.audit.attacks.measured import Measured, measured
+from palate_sim.audit.attacks.measured import HEADER, Found, Measured, measured
 from palate_sim.audit.attacks.noise import View, views_of
 from palate_sim.audit.attacks.rates import Area
 from palate_sim.audit.attacks.subject import Subject
@@ -53,7 +52,33 @@ class Segments:
         return cls({"activity": deciles, **labelled})
 
 
-def row(subject: Subject, view: View, trials: Trials, mu: float | None) -> Measured:
+def attack(subject: Subject, targets: Interactions, segments: Segments, *, repeats: int) -> Found:
+    """Every view, the run's own releases, and the targets by segment.
+
+    Args:
+        subject: what is attacked.
+        targets: histories of training users.
+        segments: of the targets.
+        repeats: games a target.
+    """
+    found = Found()
+    sent = presence(subject, targets)
+    for view in views_of(subject.releases[0].plan):
+        trials = play(subject, view, sent, repeats=1 if view is View.CLEAR or subject.mu is None else repeats)
+        claimed = subject.mu if view is View.RELEASE else None
+        found.rows.append(_row(view, trials, claimed))
+        if view is View.CLEAR:
+            found.findings.append(control(found.rows[-1]))
+        if view is View.RELEASE:
+            if claimed is not None:
+                _judge(found, subject, trials, claimed)
+                found.findings.append(_worst_segment(trials, segments, claimed))
+            _by_segment(found, trials, segments, claimed)
+    found.add(own_releases(subject, targets))
+    return found
+
+
+def _row(view: View, trials: Trials, mu: float | None) -> Measured:
     """Trials as a row."""
     return measured(
         ATTACK,
@@ -69,53 +94,42 @@ def row(subject: Subject, view: View, trials: Trials, mu: float | None) -> Measu
     )
 
 
-def attack(
-    subject: Subject, targets: Interactions, segments: Segments, *, repeats: int
-) -> tuple[list[Measured], list[Finding], list[Bound], dict[str, list[tuple[str, Measured]]]]:
-    """Every view, the run's own releases, and the targets by segment.
+def _judge(found: Found, subject: Subject, trials: Trials, mu: float) -> None:
+    """Whether the last row exceeds the ceiling, and the bounds on epsilon that follow from its counts."""
+    decisions, delta = counted(trials, trials), subject.terms.noise_delta
+    p_value = smallest([excess_p_value(counts, mu=mu) for counts in decisions])
+    row = found.rows[-1]
+    found.findings.append(Finding.counted(f"{ATTACK}, releases", p_value, said(row), **row.facts()))
+    claimed = epsilon_of(mu=mu, delta=delta)
+    found.bounds += lower_bounds(decisions, name=f"{ATTACK}, fresh noise", delta=delta, claimed=claimed)
 
-    Returns:
-        Rows, findings that are not judged yet, bounds, and rows of segments by segmentation.
-    """
-    rows, findings, bounds = list[Measured](), list[Finding](), list[Bound]()
-    by_segment: dict[str, list[tuple[str, Measured]]] = {}
-    sent = presence(subject, targets)
-    for view in views_of(subject.releases[0].plan):
-        trials = play(subject, view, sent, repeats=1 if view is View.CLEAR or subject.mu is None else repeats)
-        claimed = subject.mu if view is View.RELEASE else None
-        rows.append(row(subject, view, trials, claimed))
-        if view is View.CLEAR:
-            findings.append(control(rows[-1]))
-        elif claimed is not None:
-            decisions = counted(trials, trials)
-            p_value = smallest([excess_p_value(counts, mu=claimed) for counts in decisions])
-            findings.append(Finding.counted(f"{ATTACK}, releases", p_value, said(rows[-1]), **rows[-1].facts()))
-            epsilon = epsilon_of(mu=claimed, delta=subject.terms.noise_delta)
-            bounds += lower_bounds(
-                decisions, name=f"{ATTACK}, fresh noise", delta=subject.terms.noise_delta, claimed=epsilon
-            )
-        if view is View.RELEASE:
-            if claimed is not None:
-                findings.append(_by_segment(trials, segments, claimed))
-            for name, parts in segments.parts.items():
-                chosen = [(label, trials.of(part)) for label, part in parts.items() if part.any()]
-                by_segment[name] = [(label, row(subject, view, part, claimed)) for label, part in chosen]
-    if subject.whole:
-        found = own_releases(subject, targets)
-        rows += found[0]
-        findings += found[1]
-        bounds += found[2]
-    else:
-        findings.append(
-            Finding.missing(
-                f"{ATTACK}, own releases",
-                "some device did not take part, and no file says which: the sums are not known",
-            )
+
+def _by_segment(found: Found, trials: Trials, segments: Segments, mu: float | None) -> None:
+    """A table and a chart for each segmentation."""
+    for name, labelled in segments.parts.items():
+        rows = {label: _row(View.RELEASE, trials.of(part), mu) for label, part in labelled.items() if part.any()}
+        title = f"{ATTACK}, by {name}"
+        found.tables.append(
+            {
+                "title": f"{title}; releases, fresh noise",
+                "header": [name, *HEADER[2:]],
+                "rows": [[label, *row.cells()[2:]] for label, row in rows.items()],
+            }
         )
-    return rows, findings, bounds, by_segment
+        found.intervals.append(
+            {
+                "title": title,
+                "axis": "AUC",
+                "ceiling": None if mu is None else most_auc(mu=mu),
+                "rows": [
+                    {"name": label, "value": row.auc.value, "low": row.auc.low, "high": row.auc.high}
+                    for label, row in rows.items()
+                ],
+            }
+        )
 
 
-def _by_segment(trials: Trials, segments: Segments, mu: float) -> Finding:
+def _worst_segment(trials: Trials, segments: Segments, mu: float) -> Finding:
     """Whether any decile or group is above the ceiling: an average may hide one."""
     parts = {
         f"{name} {label}": trials.of(part)
@@ -153,52 +167,50 @@ def said(found: Measured) -> str:
     return "; ".join(parts)
 
 
-def own_releases(subject: Subject, targets: Interactions) -> tuple[list[Measured], list[Finding], list[Bound]]:
+def own_releases(subject: Subject, targets: Interactions) -> Found:
     """The run's own sealed releases as one sample.
 
     Members and people who never took part give an AUC. Its trials share one noise, so that no interval is given. The
-    verdict is another statistic of the same projections, whose law is exact under the claim: the noise's energy in the
-    space that the targets' contributions span. The less there is, the further apart the attacker's scores.
+    verdict is by another statistic of the same projections, whose law is exact under the claim: the noise's energy in
+    the space that the targets' contributions span. The less there is, the further apart the attacker's scores.
     """
-    rows = list[Measured]()
+    test = f"{ATTACK}, own releases"
+    if not subject.whole:
+        lost = "some device did not take part, and no file says which: the sums are not known"
+        return Found(findings=[Finding.missing(test, lost)])
+    found = Found()
     if subject.data.others.n_users:
-        inside = own(subject, presence(subject, targets)).inside.ravel()
-        outside = own(subject, presence(subject, subject.data.others)).outside.ravel()
-        rows.append(
+        found.rows.append(
             measured(
                 ATTACK,
                 View.RELEASE.value,
                 knows=KNOWS,
                 sample="the run's own releases, one sample",
-                inside=inside,
-                outside=outside,
+                inside=own(subject, presence(subject, targets)).inside.ravel(),
+                outside=own(subject, presence(subject, subject.data.others)).outside.ravel(),
                 mu=subject.mu,
                 independent=False,
             )
         )
-    if subject.mu is None or subject.terms.dp is DpMode.OFF:
-        return rows, [], []
+    if subject.mu is None:
+        return found
     energy, directions, apart = 0.0, 0, np.zeros(min(targets.n_users, DIRECTIONS))
     for sealed in subject.releases:
         total, sigma = subject.total(sealed), sealed.plan.sigma
         sent = subject.sent(sealed, targets.users(slice(0, DIRECTIONS)))
-        noise = (sealed.noisy.steps[: len(total)] - total) / sigma
-        found, rank = energy_in_span(sent, noise)
-        energy, directions, apart = energy + found, directions + rank, apart + sent.norms2() / sigma**2
-    p_value = float(chi2.cdf(energy, directions)) if directions else 1.0
-    ratio = float(np.sqrt(energy / directions)) if directions else 1.0
-    line = f"along {directions:,} directions of users' contributions the noise is {ratio:.3f} of the charged one"
-    finding = Finding.counted(
-        f"{ATTACK}, own releases", p_value, line, directions=directions, energy=energy, noise_ratio=ratio
-    )
+        part, rank = energy_in_span(sent, (sealed.noisy.steps[: len(total)] - total) / sigma)
+        energy, directions, apart = energy + part, directions + rank, apart + sent.norms2() / sigma**2
     if not directions:
-        return rows, [finding], []
-    most = float(np.sqrt(energy / chi2.ppf(0.05, directions)))
-    mu = float(np.sqrt(apart.max())) / most
-    delta = subject.terms.noise_delta
-    name = f"{ATTACK}, own releases: energy along {directions:,} directions"
-    claimed = epsilon_of(mu=subject.mu, delta=delta)
-    return rows, [finding], [Bound(Rung.L2, name, mu, epsilon_of(mu=mu, delta=delta), claimed)]
+        found.findings.append(Finding.missing(test, "no target sends anything"))
+        return found
+    ratio, delta = float(np.sqrt(energy / directions)), subject.terms.noise_delta
+    line = f"along {directions:,} directions of users' contributions the noise is {ratio:.3f} of the charged one"
+    figures = {"directions": directions, "energy": energy, "noise_ratio": ratio}
+    found.findings.append(Finding.counted(test, float(chi2.cdf(energy, directions)), line, **figures))
+    mu = float(np.sqrt(apart.max() / (energy / chi2.ppf(0.05, directions))))
+    name, claimed = f"{test}: energy along {directions:,} directions", epsilon_of(mu=subject.mu, delta=delta)
+    found.bounds.append(Bound(Rung.L2, name, mu, epsilon_of(mu=mu, delta=delta), claimed))
+    return found
 
 
 def energy_in_span(sent: Spread, noise: npt.NDArray[np.float64]) -> tuple[float, int]:

@@ -5,8 +5,7 @@ Path("runs/one") -> load_subject -> attacks -> Section of findings, bounds, tabl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ import numpy as np
 
 from palate_common.errors import InputError
 from palate_sim.audit.attacks import attribute, interaction, membership, shadow, substitution
-from palate_sim.audit.attacks.measured import HEADER, Measured
+from palate_sim.audit.attacks.measured import HEADER, Found, Measured
 from palate_sim.audit.attacks.rehearsals import choose_targets, rehearse_runs
 from palate_sim.audit.attacks.subject import Subject, load_subject
-from palate_sim.audit.evidence import Bound, Finding, Section, judge
+from palate_sim.audit.evidence import Finding, Section, judge
 
 ATTACKS = ("interaction", "membership", "model", "attribute", "substitution")
 """What can be chosen: `model` is LiRA on the released model, by rehearsals."""
@@ -42,18 +41,6 @@ Notify = Callable[[str], None]
 
 def _silent(_: str) -> None:
     """Tell nobody."""
-
-
-@dataclass
-class _Found:
-    """What the attacks have found so far."""
-
-    rows: list[Measured] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    bounds: list[Bound] = field(default_factory=list)
-    series: dict[str, Any] = field(default_factory=dict)
-    tables: list[dict[str, Any]] = field(default_factory=list)
-    intervals: list[dict[str, Any]] = field(default_factory=list)
 
 
 def audit_attacks(
@@ -85,7 +72,7 @@ def audit_attacks(
     for name, value, least in (("users", users, 10), ("repeats", repeats, 4), ("seed", seed, 0)):
         if value < least:
             raise InputError(f"`--{name}` must be at least {least}, got {value}")
-    subject, found = load_subject(path), _Found()
+    subject, found = load_subject(path), Found()
     if not subject.data.train.nnz:
         raise InputError("the attacks need a user with an interaction, got none")
     rng = np.random.default_rng([seed, 11])
@@ -94,12 +81,13 @@ def audit_attacks(
         notify("interaction membership")
         pairs = interaction.draw_pairs(subject.data.train.users(rows), subject.data.train, rng)
         if pairs.inside.any():
-            made = interaction.attack(subject, pairs, repeats=repeats)
-            found.rows += made[0]
-            found.findings += made[1]
+            found.add(interaction.attack(subject, pairs, repeats=repeats))
     if "membership" in attacks:
         notify("user membership")
-        _membership(subject, rows, found, repeats)
+        targets = subject.data.train.users(rows)
+        groups = {name: tuple(labels[row] for row in rows) for name, labels in subject.data.groups.items()}
+        segments = membership.Segments.of(targets, groups)
+        found.add(membership.attack(subject, targets, segments, repeats=repeats))
     if "model" in attacks or "attribute" in attacks:
         _on_models(subject, attacks, found, users=users, repeats=repeats, rng=rng, notify=notify)
     if "substitution" in attacks:
@@ -107,42 +95,10 @@ def audit_attacks(
     return _section(subject, found, users=len(rows), repeats=repeats)
 
 
-def _membership(subject: Subject, rows: attribute.Ints, found: _Found, repeats: int) -> None:
-    """White box, with deciles and groups."""
-    targets = subject.data.train.users(rows)
-    groups = {name: tuple(labels[row] for row in rows) for name, labels in subject.data.groups.items()}
-    made, findings, bounds, by_segment = membership.attack(
-        subject, targets, membership.Segments.of(targets, groups), repeats=repeats
-    )
-    found.rows += made
-    found.findings += findings
-    found.bounds += bounds
-    for name, parts in by_segment.items():
-        header = (name, *HEADER[4:])
-        found.tables.append(
-            {
-                "title": f"{membership.ATTACK}, by {name}; releases, fresh noise",
-                "header": list(header),
-                "rows": [[label, *part.cells()[4:]] for label, part in parts],
-            }
-        )
-        found.intervals.append(
-            {
-                "title": f"{membership.ATTACK}, by {name}",
-                "axis": "AUC",
-                "ceiling": parts[0][1].most[0] if parts and parts[0][1].most else None,
-                "rows": [
-                    {"name": label, "value": part.auc.value, "low": part.auc.low, "high": part.auc.high}
-                    for label, part in parts
-                ],
-            }
-        )
-
-
 def _on_models(
     subject: Subject,
     attacks: Collection[str],
-    found: _Found,
+    found: Found,
     *,
     users: int,
     repeats: int,
@@ -170,9 +126,7 @@ def _on_models(
         notify(f"{runs} rehearsals {'with the run’s noise' if protected else 'with dp off'}")
         rehearsed = rehearse_runs(subject, targets, runs=runs, protected=protected, rng=rng)
         if "model" in attacks:
-            rows, findings = shadow.attack(subject, rehearsed, halves)
-            found.rows += rows
-            found.findings += findings
+            found.add(shadow.attack(subject, rehearsed, halves))
         if study is not None:
             guessed.append(attribute.attack_models(subject, study, rehearsed))
     if guessed:
@@ -186,7 +140,7 @@ def _on_models(
         )
 
 
-def _section(subject: Subject, found: _Found, *, users: int, repeats: int) -> Section:
+def _section(subject: Subject, found: Found, *, users: int, repeats: int) -> Section:
     """Judged, with tables and curves."""
     from palate_sim.audit.series import roc
 
@@ -195,7 +149,6 @@ def _section(subject: Subject, found: _Found, *, users: int, repeats: int) -> Se
         claim = f"epsilon {subject.epsilon:.4g}, delta {terms.delta:g}, mu {subject.mu:.4g}; unit: user, zero-out"
     masks = "" if terms.cohort is None else f", masks {'on' if terms.cohort.masks else 'off'}"
     sizes = f"{subject.users:,} users, {len(subject.releases)} releases, dp {terms.dp.value}{masks}"
-    tables = [{"title": "Attacks", "header": list(HEADER), "rows": [row.cells() for row in found.rows]}]
     return Section(
         "attacks",
         f"{subject.path.resolve().name}: {sizes}; {claim}",
@@ -204,13 +157,22 @@ def _section(subject: Subject, found: _Found, *, users: int, repeats: int) -> Se
         (*ASSUMPTIONS, f"Raw data from {subject.data.found}; {users} target users, {repeats} repeats."),
         {
             "facts": {"target users": users, "repeats": repeats},
-            "tables": [*(tables if found.rows else []), *found.tables],
+            "tables": [*_by_attack(found.rows), *found.tables],
             "intervals": found.intervals,
-            "roc": [
-                roc(f"{row.attack}; {row.sees}; {row.sample}", *row.curve, mu=row.mu)
-                for row in found.rows
-                if row.curve[0]
-            ],
+            "roc": [roc(f"{row.attack}: {row.sees}", *row.curve, mu=row.mu) for row in found.rows if row.drawn],
             "measured": [row.facts() for row in found.rows],
         },
     )
+
+
+def _by_attack(rows: Sequence[Measured]) -> list[dict[str, Any]]:
+    """A table for each attack."""
+    names = dict.fromkeys(row.attack for row in rows)
+    return [
+        {
+            "title": f"{name}; knows {next(row.knows for row in reversed(rows) if row.attack == name)}",
+            "header": list(HEADER),
+            "rows": [row.cells() for row in rows if row.attack == name],
+        }
+        for name in names
+    ]

@@ -18,7 +18,7 @@ import numpy as np
 from palate_common.interactions import Interactions
 from palate_common.model import GlobalModel
 from palate_sim.audit.attacks.ceiling import SHOWN, one_run_p_value
-from palate_sim.audit.attacks.measured import Estimate, Measured, measured, thinned
+from palate_sim.audit.attacks.measured import Estimate, Found, Measured, measured, thinned
 from palate_sim.audit.attacks.rates import Area, Floats, curve
 from palate_sim.audit.attacks.rehearsals import Bits, Rehearsed
 from palate_sim.audit.attacks.subject import Subject
@@ -81,7 +81,7 @@ def ratios(scores: Floats, bits: Bits, attacked: Floats) -> Floats:
     return found
 
 
-def attack(subject: Subject, rehearsed: Rehearsed, halves: Halves) -> tuple[list[Measured], list[Finding]]:
+def attack(subject: Subject, rehearsed: Rehearsed, halves: Halves) -> Found:
     """Rows, and findings that are not judged yet; of unprotected rehearsals, whether the control succeeds."""
     scores = np.array([ranking_scores(model, halves) for model in rehearsed.models])
     shadows = len(scores) // 2
@@ -89,11 +89,11 @@ def attack(subject: Subject, rehearsed: Rehearsed, halves: Halves) -> tuple[list
     found = ratios(scores[:shadows], known, scores[shadows:])
     row = _row(found, bits, mu=subject.mu if rehearsed.protected else None, protected=rehearsed.protected)
     if not rehearsed.protected:
-        return [row], [_control(row)]
+        return Found([row], [_control(row)])
     published = ratios(scores[:shadows], known, ranking_scores(subject.model, halves)[None])
     rows = [row, _own_row(published.ravel(), found[~bits], subject.mu)]
     if subject.mu is None or subject.epsilon is None:
-        return rows, []
+        return Found(rows)
     guessed = _surest(found)
     right = int(((found > np.median(found)) == bits)[guessed].sum())
     p_value = one_run_p_value(
@@ -107,7 +107,7 @@ def attack(subject: Subject, rehearsed: Rehearsed, halves: Halves) -> tuple[list
         f"AUC {row.auc} of at most {row.most[0]:.3f}; {right} of the {int(guessed.sum())} surest guesses of "
         f"{bits.size:,} membership bits are right"
     )
-    return rows, [Finding.counted(f"{ATTACK}, rehearsals", p_value, line, **row.facts())]
+    return Found(rows, [Finding.counted(f"{ATTACK}, rehearsals", p_value, line, **row.facts())])
 
 
 def _surest(found: Floats) -> Bits:
