@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -16,6 +17,26 @@ from palate_common.errors import InputError
 
 GROUP = "palate.algorithms"
 _MEMBERS = ("name", "Settings", "shares", "start", "layout", "contribute", "release", "scores")
+
+
+_lent: dict[str, type[Algorithm]] = {}
+
+
+@contextmanager
+def lent(algorithm: type[Algorithm]) -> Iterator[None]:
+    """Let this process find `algorithm` by its name, without installing it, for as long as the context lasts.
+
+    Raises:
+        InputError: an algorithm of that name is installed, or lent already.
+    """
+    name = algorithm.name
+    if name in algorithm_names() or name in _lent:
+        raise InputError(f"`algorithm` must have a name of its own, got {name!r}")
+    _lent[name] = algorithm
+    try:
+        yield
+    finally:
+        del _lent[name]
 
 
 @cache
@@ -34,6 +55,8 @@ def algorithm_class(name: str) -> type[Algorithm]:
     Raises:
         InputError: no installed package registers it, several do, or what is registered can't be used.
     """
+    if name in _lent:
+        return _lent[name]
     targets = {point.value: point for point in _entry_points() if point.name == name}
     if not targets:
         raise InputError(f"`algorithm` must be one of {', '.join(algorithm_names())}, got {name!r}")
