@@ -3,9 +3,8 @@
 A history's items name gestures, and a user contributes the sum of theirs, as raw numbers: whatever a learning
 algorithm could ever compute, and what none should. Everything after `contribute` is the path as it runs in production.
 
-    >>> import numpy as np
-    >>> huge = Gesture(plain=np.full(PLAIN, 1e30))
-    >>> with performing([huge]) as name:
+    >>> from palate_common.algorithms import make_algorithm
+    >>> with performing([Gesture(plain=np.full(PLAIN, 1e30))]) as name:
     ...     algorithm = make_algorithm(name, {"rounds": 2}, PublicFacts(n_users=1, n_items=1))
     ...     one = Interactions.from_pairs([0], [0], n_users=1, n_items=1)
     ...     float(algorithm.contribute(algorithm.start(), 0, one).blocks[0].values[0, 0])
@@ -18,18 +17,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from palate_common.algorithms import PublicFacts, State, make_algorithm, registry
+from palate_common.algorithms import PublicFacts, State, lent
 from palate_common.interactions import Interactions
 from palate_common.update import BlockSpec, DenseBlock, Layout, OuterBlock, Update
-
-__all__ = ["Gesture", "Performance", "make_algorithm", "performing"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -66,14 +62,11 @@ _script: ContextVar[tuple[Gesture, ...]] = ContextVar("_script")
 @contextmanager
 def performing(script: Sequence[Gesture]) -> Iterator[str]:
     """Register the algorithm, under the name that comes out, for as long as the context lasts."""
-    known = registry._entry_points
-    point = EntryPoint(NAME, f"{__name__}:Performance", registry.GROUP)
     token = _script.set(tuple(script))
-    registry._entry_points = lambda: (*known(), point)  # type: ignore[assignment]  # what is cached is left as it is
     try:
-        yield NAME
+        with lent(Performance):
+            yield NAME
     finally:
-        registry._entry_points = known
         _script.reset(token)
 
 
