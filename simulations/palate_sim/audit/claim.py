@@ -26,11 +26,13 @@ class ReleaseClaim:
         sensitivity: largest L2 norm by which one unit moves the sum.
         sigma: standard deviation of the noise that is charged, in each coordinate: what is there must not be less.
         spacing: distance of the grid that every released number lies on; None where numbers are continuous.
+        stated: standard deviation that is exactly in it, where the mechanism knows; at least `sigma`, with a rounding.
     """
 
     sensitivity: float
     sigma: float
     spacing: float | None = None
+    stated: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("sensitivity", "sigma"):

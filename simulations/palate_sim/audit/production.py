@@ -13,10 +13,11 @@ take part, and leave their noise out: what is released then has the noise that w
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from palate_client.floors import Floors
 from palate_client.node import Host, Shards, node_app
 from palate_common.accounting import GaussianEvent, account, charged_mu2, mu_of, sigma_for
 from palate_common.algorithms import PublicFacts
-from palate_common.cohort import RESERVED_DELTA, CohortTerms
+from palate_common.cohort import RESERVED_DELTA, CohortTerms, share_sigma
 from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import InputError, PalateError
 from palate_common.interactions import Interactions
@@ -45,7 +46,7 @@ from palate_server.strategy import PalateStrategy
 from palate_server.terms import RunTerms
 from palate_sim.audit.carrier import Carrier, Part, Table, carried, weights_for
 from palate_sim.audit.claim import Claim, ReleaseClaim
-from palate_sim.audit.target import Contributions, Released
+from palate_sim.audit.target import Contributions, Released, Vector
 from palate_sim.cohort import FINE
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.identities import Identities
@@ -54,8 +55,9 @@ from palate_sim.round import run_rounds
 SHARES = (0.2, 0.3, 0.5)
 """Of mu^2: unequal, so that a round with another's noise shows."""
 WIDTH = 4
+FRESH = 64
+"""Releases of one small run: more of them are slower than another run."""
 CORRUPT = 0.1
-"""With `distributed` in the clear: corrupt devices, beside the honest ones, that leave out their noise."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ class Production:
         shares: of mu^2, one a release.
         grid: steps per clip norm; fine, so that rounding a device's share up to whole steps hides nothing.
         users_per_node: devices a node hosts; a square number draws its noise at once. None: a quarter of them.
+        corrupt_share: with `distributed` in the clear, corrupt devices beside the honest ones, which leave out their
+            noise. With 0, and under masks, one of the honest ones is counted as corrupt instead.
     """
 
     dp: str = "central"
@@ -106,6 +110,7 @@ class Production:
     shares: tuple[float, ...] = SHARES
     grid: int = FINE
     users_per_node: int | None = None
+    corrupt_share: float = CORRUPT
 
     def __post_init__(self) -> None:
         if self.dp not in ("central", "distributed"):
@@ -145,8 +150,8 @@ class Production:
 
     @property
     def corrupt(self) -> int:
-        """Devices that take part without noise; under masks one honest device is counted as corrupt instead."""
-        return 0 if self.masks or self.dp == "central" else max(1, round(CORRUPT * self.users))
+        """Devices that take part without noise."""
+        return 0 if self.masks or self.dp == "central" else math.ceil(self.corrupt_share * self.users)
 
     @cached_property
     def claim(self) -> Claim:
@@ -154,8 +159,12 @@ class Production:
         grid, releases, events = self.grid, [], []
         for round_, mu in enumerate(self._mus):
             sigma = sigma_for(mu_r=float(np.nextafter(mu, 0.0)), sensitivity=grid)
-            releases.append(ReleaseClaim(sensitivity=float(grid), sigma=float(sigma), spacing=1.0))
             shares = 1 if self._cohort is None else self._cohort.shares
+            honest = 1 if self._cohort is None else self.users
+            stated = honest**0.5 * (sigma if shares == 1 else share_sigma(sigma=sigma, shares=shares))
+            releases.append(
+                ReleaseClaim(sensitivity=float(grid), sigma=float(sigma), spacing=1.0, stated=float(stated))
+            )
             size = self.dimension + DUMMIES
             events.append(GaussianEvent(sensitivity=grid, sigma=sigma, dimension=size, round=round_, shares=shares))
         mu2 = sum(charged_mu2(sensitivity=event.sensitivity, sigma=event.sigma) for event in events)
@@ -165,6 +174,15 @@ class Production:
     def run(self, contributions: Contributions, *, seed: int | None = None) -> Released:
         """One run, from the opening of its ledger to the last sealed release."""
         return self.evidence(contributions, seed=seed).released
+
+    def fresh(self, count: int) -> Iterator[Vector]:
+        """Short releases of nothing, of many small runs of the same round."""
+        each = FRESH
+        small = replace(
+            self, users=2, counts=8, products=8, shares=(1 / each,) * each, masks=False, users_per_node=2, epsilon=50.0
+        )
+        for first in range(0, count, each):
+            yield from small.run(Contributions.empty(2, 16)).vectors[: count - first]
 
     def evidence(
         self,

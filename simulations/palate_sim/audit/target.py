@@ -22,6 +22,7 @@ the vectors it would publish. A whole foreign one:
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -99,23 +100,31 @@ class Released:
 
 
 class Target(Protocol):
-    """A mechanism under audit.
+    """A mechanism under audit. Plain attributes will do where properties stand here."""
 
-    Attributes:
-        name: what it is, with its version and options, for the report.
-        dimension: coordinates a user can touch.
-        blocks: sizes of the parts that a contribution is made of, in order; they sum to `dimension`.
-        users: how many contributions one run takes; the audit's canaries.
-        claim: what it says about itself.
-        repeatable: whether `run` can repeat its noise from a seed. A mechanism whose noise is secret says False.
-    """
+    @property
+    def name(self) -> str:
+        """What it is, with its version and options, for the report."""
 
-    name: str
-    dimension: int
-    blocks: tuple[int, ...]
-    users: int
-    claim: Claim
-    repeatable: bool
+    @property
+    def dimension(self) -> int:
+        """Coordinates that a user can touch."""
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Sizes of the parts that a contribution is made of, in order; they sum to `dimension`."""
+
+    @property
+    def users(self) -> int:
+        """How many contributions one run takes: the audit's canaries."""
+
+    @property
+    def claim(self) -> Claim:
+        """What it says about itself."""
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether `run` can repeat its noise from a seed. A mechanism whose noise is only ever secret says False."""
 
     def run(self, contributions: Contributions, *, seed: int | None = None) -> Released:
         """Run the mechanism once, through all its releases.
@@ -125,6 +134,13 @@ class Target(Protocol):
                 be clipped to `sensitivity`.
             seed: repeat the noise that this seed stands for, if `repeatable`; None: the noise that is released.
         """
+
+
+class Fresh(Protocol):
+    """A target that can also show its noise many times over, cheaply: what a small seed can't bear."""
+
+    def fresh(self, count: int) -> Iterator[Vector]:
+        """`count` short releases of nothing, each with noise of its own, as the mechanism always makes it."""
 
 
 MEMBERS = ("name", "dimension", "blocks", "users", "claim", "repeatable", "run")

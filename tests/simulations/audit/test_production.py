@@ -72,20 +72,11 @@ def test_what_is_claimed_is_what_the_ledger_was_charged(dp: str) -> None:
 def test_masks_on_and_off_release_the_same_bits() -> None:
     settings = {**SMALL, "dp": "distributed", "users_per_node": 1}
     given = rows()
-    masked = Production(masks=True, **settings)
-    clear = Clear(**settings)
+    masked, clear = Production(masks=True, **settings), Production(corrupt_share=0.0, **settings)
     assert masked.claim == clear.claim
     one, other = masked.run(given, seed=9), clear.run(given, seed=9)
     assert all(np.array_equal(a, b) for a, b in zip(one.vectors, other.vectors, strict=True))
     assert len(one.vectors) == 3
-
-
-class Clear(Production):
-    """In the clear, with the cohort of a masked run: nobody leaves out noise."""
-
-    @property
-    def corrupt(self) -> int:
-        return 0
 
 
 def test_the_corrupt_devices_leave_exactly_the_charged_noise() -> None:
