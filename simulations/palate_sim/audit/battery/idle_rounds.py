@@ -43,13 +43,15 @@ CASES: Mapping[str, tuple[Setting, tuple[int, ...]]] = {
     "distributed, seven devices a node": (_NODES, ()),
     "masks, as many lost as may be": (_MASKS, (2, 5, 6, 13)),
 }
+FIRST = ("central", "distributed, as many lost as may be")
+"""Those of the quick battery."""
 
 
 def idle_rounds(*, quick: bool = False) -> list[Finding]:
     """Every case, with nobody doing anything and with one user touching half of the coordinates."""
     found = []
     for name, (setting, absent) in CASES.items():
-        if quick and setting.masks:
+        if quick and name not in FIRST:
             continue
         for acts in (False, True):
             title = f"{name}, {'one user acts' if acts else 'empty'}"

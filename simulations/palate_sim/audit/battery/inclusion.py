@@ -57,11 +57,13 @@ CASES = {
         Setting(dp=DpMode.DISTRIBUTED, users_per_node=CROWD), users=CROWD
     ),
 }
+FIRST = ("central", "central, answers twice", "distributed, devices lost and answers twice", "a thousand on one node")
+"""Those of the quick battery."""
 
 
 def inclusion(*, quick: bool = False) -> list[Finding]:
     """How often each user is in each release, in every case."""
-    return [_found(name, case) for name, case in CASES.items() if not (quick and case.setting.masks)]
+    return [_found(name, case) for name, case in CASES.items() if not quick or name in FIRST]
 
 
 def _found(name: str, case: Attendance) -> Finding:

@@ -1,4 +1,4 @@
-"""K2: the random words of a release are nobody else's: of no other release, thread, process or copy.
+"""K, keystreams: the random words of a release are nobody else's: of no other release, thread, process or copy.
 
 The sources are those that the production path makes for a plan with secure noise. A keystream of 64-bit words that
 repeats a single word among thousands is shared.
@@ -15,17 +15,19 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from palate_client.contribution import share_source
+from palate_client import contribution
 from palate_common.errors import PalateError
 from palate_common.plan import DpMode, Noise, RoundPlan
 from palate_common.randomness import Source
-from palate_server.noise import source_for
+from palate_server import noise
 from palate_sim.audit.evidence import Finding
 from palate_sim.audit.gestures import Gesture
 from palate_sim.audit.stage import Setting, Stage, crowd
 
-TEST = "K2 keystreams"
+TEST = "K keystreams"
 WORDS, THREADS = 2000, 4
+FRESH = 4096
+"""Sources whose first words are compared: among so many, one of 20 bits of seed repeats with certainty, near enough."""
 
 
 def keystreams(*, quick: bool = False) -> list[Finding]:
@@ -49,8 +51,8 @@ def _sources() -> Mapping[str, Callable[[], Source]]:
             stage.play()
             plans[mode] = stage.seen.plans[0].plan
     return {
-        "the server's": lambda: source_for(plans[DpMode.CENTRAL]),
-        "a device's": lambda: share_source(plans[DpMode.DISTRIBUTED], [3]),
+        "the server's": lambda: noise.source_for(plans[DpMode.CENTRAL]),
+        "a device's": lambda: contribution.share_source(plans[DpMode.DISTRIBUTED], [3]),
     }
 
 
@@ -64,6 +66,8 @@ def _two_releases(make: Callable[[], Source]) -> Iterator[str]:
     """The same plan twice: a run that is repeated, or an attempt of another process."""
     if count := _repeats([make().words(WORDS) for _ in range(8)]):
         yield f"sources of 8 releases share {count} words"
+    if count := _repeats([make().words(1) for _ in range(FRESH)]):
+        yield f"{count} of {FRESH} sources begin as another one does"
 
 
 def _one_stream(make: Callable[[], Source]) -> Iterator[str]:

@@ -37,7 +37,7 @@ SETTINGS = {
 }
 ACTS = (
     "one coordinate at the bound",
-    "huge",
+    "huge: 1e30",
     "huge: 1e308, everywhere",
     "NaN beside huge",
     "infinite in the rows",
@@ -46,6 +46,8 @@ ACTS = (
     "an algorithm that fails",
     "the square, huge",
 )
+FIRST = ("huge: 1e30", "NaN beside huge", "thirty events")
+"""Those of the quick battery."""
 LEARNER = {"rounds": 3, "popularity_only_below": 0, "embedding_size": 4}
 HASH = re.compile(r"\b[0-9a-f]{64,}\b")
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.\d]*)(?:\+00:00)?")
@@ -57,9 +59,11 @@ Seen = dict[str, Any]
 
 def side_outputs(*, quick: bool = False) -> list[Finding]:
     """Every setting with everything a user may do, and a real learning algorithm with one user's events emptied."""
-    acts = [name for name in ACTS if not quick or name in ("huge", "NaN beside huge", "thirty events")]
+    acts = [name for name in ACTS if not quick or name in FIRST]
     found = []
     for name, setting in SETTINGS.items():
+        if quick and setting.masks:
+            continue
         probes = all_probes(setting)
         worlds = {"no events": _gestured(setting, []), **{act: _gestured(setting, probes[act]) for act in acts}}
         found.append(_compared(f"{TEST}: {name}", worlds))

@@ -50,7 +50,7 @@ def seed_of_round() -> Iterator[None]:
     "seeded noise in a release",
     bug="the seed of the run's public facts makes the noise, whatever the plan says",
     seen="the experiment's source left in for production",
-    test="K2",
+    test="K",
 )
 def seeded() -> Iterator[None]:
     """`--noise seeded`, stamped as secure."""
@@ -83,7 +83,7 @@ def short_seed() -> Iterator[None]:
     "keystream shared across threads",
     bug="each thread reads the release's keystream from its beginning",
     seen="a generator in a thread-local that every thread seeds alike",
-    test="K2",
+    test="K",
 )
 def shared_by_threads() -> Iterator[None]:
     """One key, a position for each thread."""
@@ -109,7 +109,7 @@ def shared_by_threads() -> Iterator[None]:
     "keystream shared across fork",
     bug="a child process goes on with its parent's keystream",
     seen="numpy's global generator in forked data loaders",
-    test="K2",
+    test="K",
 )
 def shared_by_fork() -> Iterator[None]:
     """Nobody looks at the process's number."""
@@ -149,7 +149,7 @@ def _is_twice_a_square(number: int) -> bool:
     "tail cut by a bounded proposal",
     bug="candidates beyond 4 sigma are never made",
     seen="in the place of `tail cut at 4 sigma` of a table; a loop with too few tries does it",
-    test="B3",
+    test="B2",
 )
 def bounded_proposal() -> Iterator[None]:
     """One draw in 16,000 is drawn again."""
@@ -168,7 +168,7 @@ def bounded_proposal() -> Iterator[None]:
     "uniform word cut short",
     bug="of each 64-bit word the sampler uses 12 bits: noise lies on a coarser grid than the sums",
     seen="`random() * sigma` with a float32 generator; Mironov (2012)",
-    test="B3",
+    test="H",
 )
 def short_words() -> Iterator[None]:
     """4096 values of an offset."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from palate_sim.commands.audit import card, mechanism
+from palate_sim.commands.audit import card, mechanism, mutants
 
 app = typer.Typer(help="Evidence about a run, a mechanism or an attack: what exceeds the claim.", no_args_is_help=True)
 
@@ -20,3 +20,4 @@ def _audit() -> None:
 
 app.command("card")(card.card)
 app.command("mechanism")(mechanism.mechanism)
+app.command("mutants")(mutants.mutants)
