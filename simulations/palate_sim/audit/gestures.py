@@ -70,7 +70,7 @@ def performing(script: Sequence[Gesture]) -> Iterator[str]:
         _script.reset(token)
 
 
-class Settings(BaseModel):
+class GestureSettings(BaseModel):
     """What a probe may choose."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,9 +84,9 @@ class Performance:
     """Each user contributes the gestures that their history names; the model is the latest noised sum."""
 
     name = NAME
-    Settings = Settings
+    Settings: type[BaseModel] = GestureSettings
 
-    def __init__(self, settings: Settings, facts: PublicFacts) -> None:
+    def __init__(self, settings: GestureSettings, facts: PublicFacts) -> None:
         self.settings, self.facts = settings, facts
 
     @property
@@ -121,9 +121,11 @@ class Performance:
                     tables[user][row] = tables[user].get(row, 0.0) + value
                 if gesture.at is not None:
                     given[user] = gesture
-        at = [given[user].at if user in given else sorted(tables[user]) for user in range(n)]
-        rows = [given[user].rows.tolist() if user in given else [tables[user][row] for row in at[user]] for user in range(n)]
-        ends = np.concatenate(([0], np.cumsum([len(each) for each in at]))).astype(np.int64)
+        at: list[Sequence[int]] = [sorted(each) for each in tables]
+        rows = [[tables[user][row] for row in at[user]] for user in range(n)]
+        for user, gesture in given.items():
+            at[user], rows[user] = gesture.at or (), gesture.rows.tolist()
+        ends = np.cumsum([0, *(len(each) for each in at)], dtype=np.int64)
         table = OuterBlock(ends, _joined(at, np.int32), _joined(rows, np.float64), columns, ROWS)
         return Update((DenseBlock(plain), table, DenseBlock(square)), n)
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -28,8 +28,6 @@ from typing import Any, Self
 
 import numpy as np
 import safetensors.numpy
-from flwr.app import ConfigRecord, Error, Message
-from flwr.clientapp import ClientApp
 
 from palate_client.floors import Floors
 from palate_client.node import Host, Shards, node_app
@@ -41,7 +39,7 @@ from palate_common.device_ledger import DeviceLedger
 from palate_common.interactions import Interactions
 from palate_common.ledger import Ledger
 from palate_common.model import catalogue_hash
-from palate_common.plan import DpMode, Noise, SignedPlan
+from palate_common.plan import DpMode, Noise
 from palate_common.signing import SigningKey
 from palate_common.update import Int64
 from palate_server.coordinator import Coordinator, Release
@@ -50,7 +48,7 @@ from palate_server.registry import Registry
 from palate_server.strategy import PalateStrategy
 from palate_server.terms import RunTerms
 from palate_sim.audit.gestures import Gesture, performing
-from palate_sim.engines.grid import LocalGrid
+from palate_sim.audit.watched import WatchedGrid
 from palate_sim.identities import Identities
 
 POPULATION = "audited"
@@ -118,55 +116,6 @@ class Setting:
             grid=self.grid,
             cohort=cohort,
         )
-
-
-@dataclass
-class Seen:
-    """What the grid carried.
-
-    Attributes:
-        plans: each signed plan that a node was sent, once, in order.
-        replies: every answer, by attempt and node: the bytes, or None for an error.
-    """
-
-    plans: list[SignedPlan] = field(default_factory=list)
-    replies: dict[tuple[int, int, int], list[bytes | None]] = field(default_factory=dict)
-
-
-class WatchedGrid(LocalGrid):
-    """A grid that keeps what it carries, loses some nodes' answers and delivers others' twice."""
-
-    def __init__(self, client: ClientApp, *, nodes: int) -> None:
-        super().__init__(client, nodes=nodes)
-        self.seen = Seen()
-        self.absent: frozenset[int] = frozenset()
-        self.repeated: frozenset[int] = frozenset()
-        self.before: Callable[[SignedPlan], None] | None = None
-        self._place = (-1, -1)
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """The replies; those of some nodes come twice."""
-        for reply in super().pull_messages(message_ids):
-            yield reply
-            if reply.metadata.src_node_id - 1 in self.repeated:
-                yield reply
-
-    def _deliver(self, message: Message) -> Message:
-        node = message.metadata.dst_node_id - 1
-        plan = _value(message, "plan")
-        if plan:
-            signed = SignedPlan.model_validate_json(plan)
-            if not self.seen.plans or self.seen.plans[-1] != signed:
-                self.seen.plans.append(signed)
-            self._place = (signed.plan.round, signed.plan.attempt)
-            if self.before is not None:
-                self.before(signed)
-        if node in self.absent:
-            return Message(Error(3), reply_to=message)
-        reply = super()._deliver(message)
-        answer = None if reply.has_error() else _value(reply, "contribution") or _value(reply, "answer")
-        self.seen.replies.setdefault((*self._place, node), []).append(answer)
-        return reply
 
 
 class Stage(Closing):
@@ -266,9 +215,7 @@ class Stage(Closing):
         run = self.folder / "run"
         lock = self._server.enter_context(RunLock(run))
         self.ledger = self._server.enter_context(Ledger(self.ledger_file, population=POPULATION))
-        self.coordinator = Coordinator(
-            self.terms, ledger=self.ledger, registry=Registry(run), key=self.key, lock=lock
-        )
+        self.coordinator = Coordinator(self.terms, ledger=self.ledger, registry=Registry(run), key=self.key, lock=lock)
 
     def __enter__(self) -> Self:
         return self
@@ -285,13 +232,6 @@ def steps_of(release: bytes) -> Int64:
     """The noised integers of a release's file."""
     steps: Int64 = safetensors.numpy.load(release)["steps"].astype(np.int64)
     return steps
-
-
-def _value(message: Message, name: str) -> bytes | None:
-    """A value of a message's one record."""
-    record = message.content.get("palate")
-    value = record.get(name) if isinstance(record, ConfigRecord) else None
-    return value if isinstance(value, bytes) else None
 
 
 @lru_cache(maxsize=1)

@@ -40,10 +40,12 @@ STRUCTURE: tuple[Structural, ...] = (
     Structural("D", sensitivity, "a seeded source goes through the code that a secure one goes through."),
     Structural("E", side_outputs, "timing is not protected, and not compared; neither are hashes of noised numbers."),
     Structural("F", inclusion, "a seeded source goes through the code that a secure one goes through."),
-    Structural("G", ledger_replay, "nobody restores an older copy of the ledger; a disk keeps what it reports as synced."),
+    Structural(
+        "G", ledger_replay, "nobody restores an older copy of the ledger; the disk keeps what it says is synced."
+    ),
     Structural("I", idle_rounds, "thousands of discrete numbers have the tails of Gaussian ones."),
     Structural("K", keystreams, "the operating system's random source."),
-    Structural("S", masking, "X25519, Ed25519, HKDF-SHA256 and AES-256; attacks that nobody thought of were not tried."),
+    Structural("S", masking, "X25519, Ed25519, HKDF-SHA256, AES-256; attacks that nobody thought of were not tried."),
 )
 
 ASSUMPTIONS = tuple(f"{test.letter}: {test.assumes}" for test in STRUCTURE)
@@ -58,8 +60,5 @@ def structural(*, quick: bool = False, letters: Iterable[str] | None = None) -> 
     """
     chosen = None if letters is None else set(letters)
     return [
-        finding
-        for test in STRUCTURE
-        if chosen is None or test.letter in chosen
-        for finding in test.run(quick=quick)
+        finding for test in STRUCTURE if chosen is None or test.letter in chosen for finding in test.run(quick=quick)
     ]

@@ -2,8 +2,8 @@
 
 Rounds with secure noise in which all histories are empty, so that every number that leaves is noise. Its variance is
 compared with what was charged, in the release and, with `distributed`, in what each node sends; and so is that of the
-coordinates that one user touches, and of those that it doesn't. A charge counts on `n_min - c_max` shares, so a sum of m
-must hold m / (n_min - c_max) of the charged variance. What two devices send must not be alike.
+coordinates that one user touches, and of those that it doesn't. A charge counts on `n_min - c_max` shares, so a sum of
+m must hold m / (n_min - c_max) of the charged variance. What two devices send must not be alike.
 
 **Assumes:** the tails of chi-square and of a sum of products, for thousands of coordinates, are those of the continuous
 Gaussian.
@@ -28,13 +28,9 @@ from palate_sim.audit.stage import Setting, Stage, crowd
 TEST = "I idle rounds"
 WIDTH, USERS = 12_000, 14
 _CENTRAL = Setting(noise=Noise.SECURE, width=WIDTH, rounds=2)
-_SHARED = Setting(
-    noise=Noise.SECURE, width=WIDTH, rounds=2, dp=DpMode.DISTRIBUTED, users_per_node=1, lost=4, c_max=4
-)
+_SHARED = Setting(noise=Noise.SECURE, width=WIDTH, rounds=2, dp=DpMode.DISTRIBUTED, users_per_node=1, lost=4, c_max=4)
 _NODES = Setting(noise=Noise.SECURE, width=WIDTH, dp=DpMode.DISTRIBUTED, users_per_node=7, c_max=4)
-_MASKS = Setting(
-    noise=Noise.SECURE, width=WIDTH, dp=DpMode.DISTRIBUTED, users_per_node=1, lost=4, c_max=1, masks=True
-)
+_MASKS = Setting(noise=Noise.SECURE, width=WIDTH, dp=DpMode.DISTRIBUTED, users_per_node=1, lost=4, c_max=1, masks=True)
 CASES: Mapping[str, tuple[Setting, tuple[int, ...]]] = {
     "central": (_CENTRAL, ()),
     "central, nodes lost": (_CENTRAL, (1, 2, 3)),
@@ -67,7 +63,7 @@ def _measured(name: str, setting: Setting, absent: tuple[int, ...], acts: bool) 
     touched = np.zeros(WIDTH, np.bool_)
     touched[: WIDTH // 2] = True
     # Spread so thin that it is lost in the noise: what is measured are the coordinates, not the contribution.
-    script = [Gesture(plain=touched * (setting.clip_norm / math.sqrt(WIDTH)))]
+    script = [Gesture(plain=touched.astype(np.float64) * (setting.clip_norm / math.sqrt(WIDTH)))]
     histories = crowd([[0] if acts and user == 0 else [] for user in range(USERS)], n_items=1)
     with Stage(setting, histories, script) as stage:
         stage.play(absent=absent)
@@ -102,7 +98,7 @@ def _charged(plan: RoundPlan, users: int) -> float:
 
 def _enough(name: str, noise: Int64, variance: float, touched: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Finding:
     """The chance of so little noise, on touched coordinates or on the others, dummies included."""
-    from scipy.stats import chi2
+    from scipy.stats import chi2  # type: ignore[import-untyped]  # ships no types
 
     marked = np.zeros(len(noise), np.bool_)
     marked[: len(touched)] = touched

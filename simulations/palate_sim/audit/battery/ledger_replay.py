@@ -9,28 +9,18 @@ matched with its seal, and what was there before each restart must still be ther
 
 from __future__ import annotations
 
-import hashlib
-import json
-import sqlite3
-import tempfile
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from palate_common.accounting import epsilon_of
-from palate_common.errors import BudgetError, IntegrityError, PalateError
-from palate_common.extract import verify_extract
-from palate_common.ledger import Ledger
-from palate_common.model import read_metadata
+from palate_common.errors import IntegrityError, PalateError
 from palate_common.plan import DpMode, Noise, SignedPlan
-from palate_common.update import released_size
-from palate_sim import card as cards
+from palate_sim.audit.battery.ledger_rules import claims, costs, facts, read_rows, seals, sums
+from palate_sim.audit.battery.writers import two_writers
 from palate_sim.audit.evidence import Finding
 from palate_sim.audit.gestures import PLAIN, Gesture
-from palate_sim.audit.stage import POPULATION, Setting, Stage, crowd
+from palate_sim.audit.stage import Setting, Stage, crowd
 
 TEST = "G ledger replay"
 USERS = 12
@@ -38,14 +28,12 @@ SETTINGS = {
     "central": Setting(rounds=3, noise=Noise.SECURE),
     "distributed": Setting(rounds=3, noise=Noise.SECURE, dp=DpMode.DISTRIBUTED, users_per_node=1, lost=2, c_max=2),
 }
-MUST_EXCLUDE = ("hyper-parameter choices", "participation", "other ledgers", "validation and test", "baselines")
-"""What a card names as not covered while no charge pays for it."""
 
 
 def ledger_replay(*, quick: bool = False) -> list[Finding]:
     """Both modes, and two writers."""
     found = [finding for name, setting in SETTINGS.items() for finding in _replayed(name, setting)]
-    return [*found, _two_writers(threads=False), *([] if quick else [_two_writers(threads=True)])]
+    return [*found, two_writers(threads=False), *([] if quick else [two_writers(threads=True)])]
 
 
 @dataclass
@@ -76,18 +64,22 @@ def _replayed(name: str, setting: Setting) -> Iterator[Finding]:
             _live(stage, account)
         except PalateError as error:
             ended = f"the run must end as planned, got: {error}"
-        rows, files, plans = _rows(stage.ledger_file), stage.files(), stage.seen.plans
+        rows, files, plans = read_rows(stage.ledger_file), stage.files(), stage.seen.plans
         checks: tuple[tuple[str, Callable[[], Iterable[str]], str], ...] = (
             ("run", lambda: [ended] if ended else [], "aborts, restarts and retries, to the end"),
-            ("charge before plan", lambda: account.uncharged, f"{len(plans)} plans, each charged on disk before it left"),
+            (
+                "charge before plan",
+                lambda: account.uncharged,
+                f"{len(plans)} plans, each charged on disk before it left",
+            ),
             ("restart", lambda: account.lost, "nothing was lost"),
             ("one release an attempt", lambda: account.again, "an attempt closes once"),
             ("abort", lambda: account.aborted, "what was aborted left its charge and nothing else"),
-            ("cost", lambda: _costs(rows, plans), "each charge is at least what its noise costs"),
-            ("facts", lambda: _facts(rows, plans), "the ledger says what the plans say"),
-            ("seals", lambda: _seals(rows, files), "each release is charged, sealed once, and the one on disk"),
-            ("sum", lambda: _sums(rows, stage), "what is said to be spent is the sum of the charges"),
-            ("claim", lambda: _claims(rows, stage), "unit, adjacency, exclusions and epsilon follow from the ledger"),
+            ("cost", lambda: costs(rows, plans), "each charge is at least what its noise costs"),
+            ("facts", lambda: facts(rows, plans), "the ledger says what the plans say"),
+            ("seals", lambda: seals(rows, files), "each release is charged, sealed once, and the one on disk"),
+            ("sum", lambda: sums(rows, stage), "what is said to be spent is the sum of the charges"),
+            ("claim", lambda: claims(rows, stage), "unit, adjacency, exclusions and epsilon follow from the ledger"),
         )
         for test, check, right in checks:
             try:
@@ -144,7 +136,7 @@ def _close_again(stage: Stage, account: _Account) -> None:
     }
     before = stage.files()
     try:
-        stage.coordinator.close_attempt(replies)  # type: ignore[arg-type]  # None was left out
+        stage.coordinator.close_attempt(replies)
         account.again.append(f"attempt {plan.attempt} of round {plan.round} was closed a second time")
     except PalateError:
         pass
@@ -154,10 +146,10 @@ def _close_again(stage: Stage, account: _Account) -> None:
 
 def _restart(stage: Stage, account: _Account) -> None:
     """The server starts again; its ledger must begin with what it held."""
-    before, spent = _rows(stage.ledger_file), stage.ledger.spent()
+    before, spent = read_rows(stage.ledger_file), stage.ledger.spent()
     checkpoint = stage.ledger.checkpoint()
     stage.restart()
-    if _rows(stage.ledger_file)[: len(before)] != before:
+    if read_rows(stage.ledger_file)[: len(before)] != before:
         account.lost.append("entries of before a restart are gone or changed")
     elif stage.ledger.spent() < spent:
         account.lost.append(f"mu^2 of {spent} was spent before a restart, and {stage.ledger.spent()} after it")
@@ -168,156 +160,7 @@ def _restart(stage: Stage, account: _Account) -> None:
 def _look(file: Path, signed: SignedPlan, account: _Account) -> None:
     """Whether a plan's charge is on the disk, for a reader that shares nothing with the server."""
     plan = signed.plan
-    charges = [row for row in _rows(file) if row["kind"] == "charge" and row["plan_hash"] == plan.hash]
+    charges = [row for row in read_rows(file) if row["kind"] == "charge" and row["plan_hash"] == plan.hash]
     if len(charges) != 1:
         said = f"attempt {plan.attempt} of round {plan.round} reached a node with {len(charges)} charges on disk"
         account.uncharged.append(said)
-
-
-def _rows(file: Path) -> list[dict[str, Any]]:
-    """The ledger's entries, read by SQLite and JSON alone."""
-    try:
-        connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
-        try:
-            return [json.loads(leaf) for (leaf,) in connection.execute("SELECT leaf FROM entries ORDER BY seq")]
-        finally:
-            connection.close()
-    except sqlite3.Error:
-        return []
-
-
-def _of(rows: list[dict[str, Any]], kind: str) -> dict[tuple[int, int], dict[str, Any]]:
-    """Entries of a kind by round and attempt."""
-    return {(row["round"], row["attempt"]): row for row in rows if row["kind"] == kind}
-
-
-def _costs(rows: list[dict[str, Any]], plans: list[SignedPlan]) -> Iterator[str]:
-    """mu^2 = sensitivity^2 / (sigma^2 - 4), everybody in every round; worked out here, from the plan."""
-    charges = _of(rows, "charge")
-    for signed in plans:
-        plan = signed.plan
-        owed = Fraction(plan.grid) ** 2 / (Fraction(plan.sigma) ** 2 - 4)
-        charge = charges.get((plan.round, plan.attempt))
-        place = f"attempt {plan.attempt} of round {plan.round}"
-        if charge is None:
-            yield f"{place} was answered and has no charge"
-        elif Fraction(charge["mu2"]) < owed:
-            yield f"{place} costs mu^2 {float(owed):.6g}, {charge['mu2']:.6g} was charged"
-    if len({(signed.plan.round, signed.plan.attempt) for signed in plans}) != len(plans):
-        yield "two plans share an attempt, and so a charge"
-
-
-def _facts(rows: list[dict[str, Any]], plans: list[SignedPlan]) -> Iterator[str]:
-    """The ledger's account of each mechanism is the one that ran."""
-    charges = _of(rows, "charge")
-    for signed in plans:
-        plan = signed.plan
-        facts = charges.get((plan.round, plan.attempt), {}).get("facts", {})
-        expected: dict[str, Any] = {"sensitivity": plan.grid, "sigma": plan.sigma, "dp": plan.dp.value}
-        expected |= {"dimension": released_size(plan.layout), "noise": plan.noise.value}
-        if plan.cohort is not None:
-            counted = plan.cohort.n_min - plan.cohort.c_max
-            expected["shares"] = counted
-            if facts.get("share_sigma", 0) ** 2 * counted < plan.sigma**2:
-                yield f"{counted} shares of {facts.get('share_sigma')} steps are less than {plan.sigma} steps together"
-        for name, value in expected.items():
-            if facts.get(name) != value:
-                yield f"`{name}` of round {plan.round} is {value} in the plan and {facts.get(name)} in the ledger"
-
-
-def _seals(rows: list[dict[str, Any]], files: dict[str, bytes]) -> Iterator[str]:
-    """One file a seal, one seal a charge, and the file is the one that was sealed."""
-    charges, seals = _of(rows, "charge"), [row for row in rows if row["kind"] == "seal"]
-    released = {name: data for name, data in files.items() if name.endswith(".safetensors")}
-    named = {f"releases/round-{row['round']}-attempt-{row['attempt']}.safetensors": row for row in seals}
-    for name in released.keys() ^ named.keys():
-        yield f"{name} is {'sealed and not there' if name in named else 'there and not sealed'}"
-    for name in released.keys() & named.keys():
-        row, plan = named[name], read_metadata(released[name])["plan"]
-        if hashlib.sha256(released[name]).hexdigest() != row["release_hash"]:
-            yield f"{name} is not what was sealed"
-        if (row["round"], row["attempt"]) not in charges:
-            yield f"{name} was never charged"
-        elif (plan["round"], plan["attempt"]) != (row["round"], row["attempt"]):
-            yield f"{name} is of another attempt"
-    rounds = [row["round"] for row in seals]
-    if rounds != list(range(len(rounds))):
-        yield f"one release a round, in order, must be sealed, got rounds {rounds}"
-
-
-def _sums(rows: list[dict[str, Any]], stage: Stage) -> Iterator[str]:
-    """Exact sums, and the run within its budget."""
-    exact = sum((Fraction(row["mu2"]) for row in rows if row["kind"] == "charge"), Fraction(0))
-    if Fraction(stage.ledger.spent()) < exact or Fraction(stage.coordinator.spent) < exact:
-        yield f"mu^2 of {float(exact)} was charged, {stage.ledger.spent()} is said to be spent"
-    if exact > Fraction(stage.terms.facts.mu or 0) ** 2:
-        yield f"a run of mu^2 {(stage.terms.facts.mu or 0) ** 2} has spent {float(exact)}"
-
-
-def _claims(rows: list[dict[str, Any]], stage: Stage) -> Iterator[str]:
-    """What is said of the run beside the numbers, in ledger and card."""
-    first = rows[0]
-    if (first.get("unit"), first.get("adjacency")) != ("user", "zero-out"):
-        yield f"the ledger must count users under zero-out, got {first.get('unit')} under {first.get('adjacency')}"
-    card = cards.card_payload(verify_extract(stage.ledger.extract(stage.terms.run, stage.key), public_key=stage.key.public))
-    if not card["unit"].startswith("user") or card["adjacency"] != "zero-out":
-        yield f"the card must speak of users under zero-out, got {card['unit']} under {card['adjacency']}"
-    exact = sum((Fraction(row["mu2"]) for row in rows if row["kind"] == "charge"), Fraction(0))
-    owed = epsilon_of(mu=float(exact) ** 0.5 * (1 - 1e-12), delta=stage.terms.delta)
-    if card["epsilon"] is None or card["epsilon"] < owed:
-        yield f"the charges are worth epsilon {owed:.6g}, the card says {card['epsilon']}"
-    if card["sampling"]["rule"] != "full participation":
-        yield f"everybody takes part in every round, the card says {card['sampling']['rule']}"
-    said = " ".join(entry["what"] for entry in card["exclusions"])
-    for what in MUST_EXCLUDE:
-        if what not in said:
-            yield f"the card must exclude `{what}`, which no charge pays for"
-
-
-def _two_writers(*, threads: bool) -> Finding:
-    """Two handles on one ledger spend a budget that holds so many charges, and no more."""
-    test = f"{TEST}: two writers, {'at once' if threads else 'in turn'}"
-    cost, room = 0.25, 5
-    admitted: list[tuple[str, int]] = []
-    broken: list[str] = []
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "shared.ledger.db"
-        with Ledger(file, population=POPULATION) as one, Ledger(file, population=POPULATION) as two:
-            one.set_budget(mu2=cost * room, epsilon=5.0, delta=1e-5)
-            for run, ledger in (("one", one), ("two", two)):
-                ledger.open_run(run, {})
-
-            def spend(run: str, ledger: Ledger, rounds: range) -> None:
-                for round_ in rounds:
-                    try:
-                        place = {"run": run, "round_": round_, "attempt": 0, "plan_hash": "ab" * 32}
-                        ledger.charge(**place, mu2=cost, facts={}, run_limit=None)  # type: ignore[arg-type]
-                        admitted.append((run, round_))
-                    except BudgetError:
-                        pass
-                    except PalateError as error:
-                        broken.append(str(error))
-
-            _side_by_side(spend, one, two) if threads else _in_turn(spend, one, two)
-        rows = _rows(file)
-    charges = [(row["run"], row["round"]) for row in rows if row["kind"] == "charge"]
-    if broken:
-        return Finding.checked(test, False, f"two writers must wait for each other, got: {broken[0]}")
-    if sorted(charges) != sorted(admitted):
-        return Finding.checked(test, False, f"{len(admitted)} charges were admitted, {len(charges)} are on the disk")
-    said = f"a budget of {room} charges admitted {len(charges)} of two writers"
-    return Finding.checked(test, len(charges) == room, said)
-
-
-def _in_turn(spend: Callable[[str, Ledger, range], None], one: Ledger, two: Ledger) -> None:
-    for round_ in range(6):
-        spend("one", one, range(round_, round_ + 1))
-        spend("two", two, range(round_, round_ + 1))
-
-
-def _side_by_side(spend: Callable[[str, Ledger, range], None], one: Ledger, two: Ledger) -> None:
-    both = [threading.Thread(target=spend, args=(run, of, range(6))) for run, of in (("one", one), ("two", two))]
-    for thread in both:
-        thread.start()
-    for thread in both:
-        thread.join()

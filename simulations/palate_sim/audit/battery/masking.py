@@ -10,7 +10,6 @@ toss, role and both ends, and secrets must be new in each attempt. Rules on size
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator
 from functools import partial
 from itertools import combinations
@@ -20,18 +19,13 @@ import numpy as np
 
 from palate_client.masked import MaskedDevice
 from palate_client.masked_letters import Letters
-from palate_common.cohort import CohortTerms
 from palate_common.device_ledger import DeviceLedger
-from palate_common.errors import InputError, PalateError
-from palate_common.plan import DpMode, RoundPlan
+from palate_common.errors import PalateError
 from palate_common.secagg.agreement import KeyPair
-from palate_common.secagg.cohort import Cohort
 from palate_common.secagg.messages import SIGNATURE, Step, read
 from palate_common.secagg.packing import unpack
-from palate_common.secagg.transcript import AttemptTerms
+from palate_sim.audit.battery.sizes import graphs, noise_shares
 from palate_sim.audit.evidence import Finding
-from palate_sim.audit.gestures import PLAIN, Gesture
-from palate_sim.audit.stage import Setting, Stage, crowd
 from palate_sim.masked_adversary import Adversary
 from palate_sim.masked_attacks import ATTACKS, small_rings
 from palate_sim.masked_cohort import MaskedCohort
@@ -41,8 +35,6 @@ TEST = "S masking"
 SIZE, BITS = 4096, 24
 CHANCE = 3
 """Coordinates that may agree by chance: of 4096 with 24 bits, four do so once in 10^15."""
-COHORTS = ((12, 9, 2), (40, 30, 8), (100, 85, 10), (300, 270, 20), (600, 560, 30))
-"""Devices, fewest survivors, corrupt: complete graphs and rings."""
 
 Vectors = np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
@@ -55,8 +47,8 @@ def masking(*, quick: bool = False) -> list[Finding]:
         ("fresh secrets", _fresh),
         ("bound keys", _bound),
         ("one answer after a restore", _restored),
-        ("shares of noise", _shares),
-        ("graphs", _graphs),
+        ("shares of noise", noise_shares),
+        ("graphs", graphs),
         ("sums", _sums),
         *(() if quick else (("broken records", _fuzzed),)),
     ):
@@ -227,52 +219,6 @@ def _restored() -> Iterator[str]:
                 yield "a restored device has signed a second list of survivors"
 
 
-def _shares() -> Iterator[str]:
-    """`n_min - c_max` shares are never less than what is charged; and no cohort wraps the modulus."""
-    with Stage(Setting(dp=DpMode.DISTRIBUTED), crowd([[0]] * 4, n_items=PLAIN), [Gesture()]) as stage:
-        stage.play()
-        base = stage.seen.plans[0].plan
-    for n_min in (3, 10, 97, 1000, 20_011):
-        for c_max in (1, n_min // 10 + 1, n_min // 2):
-            cohort = CohortTerms(n_max=n_min + 7, n_min=n_min, c_max=c_max, masks=False)
-            for sigma in (64, 100, 1001, 16_385, 1_000_003):
-                fields = {name: getattr(base, name) for name in RoundPlan.model_fields}
-                plan = RoundPlan.model_validate({**fields, "cohort": cohort, "sigma": sigma})
-                counted, share = n_min - c_max, plan.share_sigma
-                if share**2 * counted < sigma**2:
-                    yield f"{counted} shares of sigma {share} are less than sigma {sigma} together"
-                most = cohort.n_max * plan.grid + 12 * math.sqrt(cohort.n_max) * share
-                if most >= 2 ** (plan.modulus_bits - 1):
-                    yield f"a sum over {cohort.n_max} devices wraps {plan.modulus_bits} bits"
-
-
-def _graphs() -> Iterator[str]:
-    """Threshold and windows of each graph, against tails of the hypergeometric law that are not Palate's."""
-    from scipy.stats import hypergeom
-
-    for n, n_min, corrupt in COHORTS:
-        terms = AttemptTerms(
-            context=bytes(32), size=1, bits=20, n_max=n, n_min=n_min, c_max=corrupt, directory="ab" * 32
-        )
-        try:
-            cohort = Cohort(terms, toss=0, ids=range(n), root=bytes(32), nonces=[bytes(32)] * n)
-        except InputError as error:
-            yield f"{n} devices with {corrupt} corrupt must have a graph, got: {error}"
-            continue
-        k, t = cohort.degree, cohort.threshold
-        if k == n - 1:
-            if 2 * t <= k + corrupt:
-                yield f"{corrupt} corrupt of {n} can open both secrets of a device, with a threshold of {t} of {k}"
-            continue
-        # Each of these is far above what the graph may fail by: 2^-40 over all members and 2^10 tosses.
-        near = int(hypergeom.isf(2.0**-30 / n, n - 1, corrupt, k))
-        window = int(hypergeom.isf(2.0**-15 / n, n, corrupt, k // 2))
-        if 2 * t <= k + near:
-            yield f"{near} corrupt neighbours, as luck may have it, can open both secrets with a threshold of {t} of {k}"
-        if t < k // 2 + window + 2:
-            yield f"{window} corrupt in a window, as luck may have it, can cut the ring with a threshold of {t} of {k}"
-
-
 def _sums() -> Iterator[str]:
     """Exact sums of just the survivors, whenever others are lost, and none below the floor."""
     for step in (None, *list(Step)[1:]):
@@ -282,7 +228,8 @@ def _sums() -> Iterator[str]:
         gone = (2, 6) if step is not None and step <= Step.INPUT else ()
         expected = [device for device in range(9) if device not in gone]
         if list(server.survivors) != expected or not np.array_equal(server.total, world.sum_of(expected)):
-            yield f"the sum must be that of its survivors, got another when two are lost at {step and step.name.lower()}"
+            when = step and step.name.lower()
+            yield f"the sum must be that of its survivors, got another when two are lost at {when}"
         if step is None or step > Step.INPUT:
             continue  # who is lost later is in the sum
         try:

@@ -115,9 +115,9 @@ def all_probes(setting: Setting) -> dict[str, list[Gesture]]:
     return {name: list(gestures) for part in (_bounds, _huge, _broken, _wraps) for name, gestures in part(setting)}
 
 
-def _at(values: np.ndarray[tuple[int], np.dtype[np.float64]], norm: float, block: str = "plain") -> np.ndarray[
-    tuple[int], np.dtype[np.float64]
-]:
+def _at(
+    values: np.ndarray[tuple[int], np.dtype[np.float64]], norm: float, block: str = "plain"
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """A vector of a weighted norm."""
     return values * (norm / WEIGHTS[block] / float(np.linalg.norm(values)))
 
@@ -142,8 +142,9 @@ def _bounds(setting: Setting) -> Iterator[tuple[str, list[Gesture]]]:
         yield f"{m} equal coordinates at the bound", [Gesture(plain=_at(ones(m), c))]
     for k in range(12):
         drawn = [rng.normal(size=size) for size in (PLAIN, ROWS, COLUMNS, SQUARE**2)]
-        mix = [Gesture(plain=_at(drawn[0], c / 3**0.5)), Gesture(square=_at(drawn[3], c / 3**0.5, "square").reshape(3, 3))]
-        outer = Gesture(rows=_at(drawn[1], c / 3**0.5, "table"), column=drawn[2] / np.linalg.norm(drawn[2]))
+        part = c / 3**0.5
+        mix = [Gesture(plain=_at(drawn[0], part)), Gesture(square=_at(drawn[3], part, "square").reshape(3, 3))]
+        outer = Gesture(rows=_at(drawn[1], part, "table"), column=drawn[2] / np.linalg.norm(drawn[2]))
         yield f"direction {k} at the bound", [*mix, outer]
 
 
@@ -151,9 +152,10 @@ def _huge(setting: Setting) -> Iterator[tuple[str, list[Gesture]]]:
     """Far above the clip, up to where squares are no floats."""
     for power in (3, 9, 30, 100, 153, 155, 200, 300, 308):
         yield f"huge: 1e{power}", [Gesture(plain=np.array([10.0**power]))]
-        yield f"huge: 1e{power}, everywhere", [
-            Gesture(plain=np.full(PLAIN, -(10.0**power)), rows=np.full(ROWS, 10.0**power), column=np.ones(COLUMNS))
-        ]
+        yield (
+            f"huge: 1e{power}, everywhere",
+            [Gesture(plain=np.full(PLAIN, -(10.0**power)), rows=np.full(ROWS, 10.0**power), column=np.ones(COLUMNS))],
+        )
     yield "huge rows, tiny columns", [Gesture(rows=np.full(ROWS, 1e200), column=np.full(COLUMNS, 1e-200))]
     yield "tiny rows, huge columns", [Gesture(rows=np.full(ROWS, 1e-200), column=np.full(COLUMNS, 1e200))]
     yield "huge rows, no columns", [Gesture(rows=np.full(ROWS, 1e308))]
@@ -172,9 +174,10 @@ def _broken(setting: Setting) -> Iterator[tuple[str, list[Gesture]]]:
         yield f"{name} everywhere", [Gesture(plain=np.full(PLAIN, value), square=np.full((SQUARE, SQUARE), value))]
         yield f"{name} in the rows", [Gesture(rows=np.array([1e9, value]), column=np.ones(COLUMNS))]
         yield f"{name} in the columns", [Gesture(rows=np.ones(ROWS) * 1e9, column=np.array([1.0, value, 0.0, 0.0]))]
-        yield f"{name} in the square, the rest huge", [
-            Gesture(plain=np.full(PLAIN, 1e9), square=np.full((SQUARE, SQUARE), value))
-        ]
+        yield (
+            f"{name} in the square, the rest huge",
+            [Gesture(plain=np.full(PLAIN, 1e9), square=np.full((SQUARE, SQUARE), value))],
+        )
     share = setting.clip_norm / WEIGHTS["table"] / 10
     column = np.eye(COLUMNS)[0]
     yield "one row a hundred times", [Gesture(rows=np.full(100, share), column=column, at=(3,) * 100)]

@@ -48,6 +48,7 @@ ACTS = (
 )
 FIRST = ("huge: 1e30", "NaN beside huge", "thirty events")
 """Those of the quick battery."""
+PACKAGES = ("palate_common", "palate_client", "palate_server", "palate_sim")
 LEARNER = {"rounds": 3, "popularity_only_below": 0, "embedding_size": 4}
 HASH = re.compile(r"\b[0-9a-f]{64,}\b")
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.\d]*)(?:\+00:00)?")
@@ -135,7 +136,7 @@ def _heard() -> Iterator[list[str]]:
     root, printed = logging.getLogger(), io.StringIO()
     handler = logging.Handler()
     handler.emit = lambda record: said.append(f"{record.name} {record.levelname} {record.getMessage()}")  # type: ignore[method-assign]
-    loggers = [root, *(logging.getLogger(name) for name in ("palate_common", "palate_client", "palate_server", "palate_sim"))]
+    loggers = [root, *map(logging.getLogger, PACKAGES)]
     levels = [each.level for each in loggers]
     root.addHandler(handler)
     for each in loggers:
@@ -171,7 +172,7 @@ def _beyond(stage: Stage) -> list[str]:
 
 def _collected(stage: Stage, said: Sequence[str], beyond: list[str]) -> Seen:
     """Everything, without what noise and the clock make different."""
-    plans = stage.seen.plans
+    plans, users = stage.seen.plans, range(stage.histories.n_users)
     return {
         "beyond the release": beyond,
         "answers": {f"{place}": [_outside(answer) for answer in got] for place, got in stage.seen.replies.items()},
@@ -181,9 +182,7 @@ def _collected(stage: Stage, said: Sequence[str], beyond: list[str]) -> Seen:
         "participation": [vars(release.participation) for release in stage.releases],
         "log lines": [_scrubbed(line.replace(str(stage.folder), "")) for line in said],
         "ledger entries": [_plain(entry.body) for entry in stage.ledger.entries()],
-        "devices' ledgers": [
-            [_plain(vars(receipt)) for receipt in stage.devices.receipts(user)] for user in range(stage.histories.n_users)
-        ],
+        "devices' ledgers": [[_plain(vars(each)) for each in stage.devices.receipts(user)] for user in users],
         "files": {name: _file(name, data) for name, data in stage.files().items()},
     }
 

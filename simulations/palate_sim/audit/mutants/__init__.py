@@ -1,11 +1,24 @@
-"""Known bugs of private learning, each to be found by a named test of the battery; by the noun that they are bugs of."""
+"""Known bugs of private learning, each to be found by a named test of the battery, by what they are bugs of."""
 
-from palate_sim.audit.mutants import accounting, aggregation, clipping, ledger, noise, randomness, release, secagg
+from palate_sim.audit.mutants import (
+    accounting,
+    aggregation,
+    clipping,
+    draws,
+    ledger,
+    noise,
+    randomness,
+    release,
+    secagg,
+    units,
+)
 from palate_sim.audit.mutants.mutant import Mutant
 
 GROUPS: dict[str, tuple[Mutant, ...]] = {
     "clipping": clipping.MUTANTS,
+    "units": units.MUTANTS,
     "noise": noise.MUTANTS,
+    "draws": draws.MUTANTS,
     "randomness": randomness.MUTANTS,
     "accounting": accounting.MUTANTS,
     "ledger": ledger.MUTANTS,

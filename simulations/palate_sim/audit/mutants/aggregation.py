@@ -15,7 +15,7 @@ from palate_common.plan import RoundPlan
 from palate_common.update import ClippedUpdate, Int64
 from palate_common.wire import REFUSED
 from palate_server import coordinator, strategy
-from palate_server.aggregation import Aggregate
+from palate_server.aggregation import Aggregate, aggregate
 from palate_sim.audit.mutants.mutant import mutant
 
 
@@ -50,12 +50,11 @@ def duplicate() -> Iterator[None]:
 )
 def oversampled() -> Iterator[None]:
     """Three times C."""
-    real = coordinator.aggregate
 
     def instead(replies: Mapping[int, bytes], plan: RoundPlan) -> Aggregate:
-        found = real(replies, plan)
+        found = aggregate(replies, plan)
         good = [node for node, reply in replies.items() if reply != REFUSED]
-        again = real({good[0]: replies[good[0]]}, plan) if good else found
+        again = aggregate({good[0]: replies[good[0]]}, plan) if good else found
         return replace(found, total=found.total + 2 * again.total)
 
     with mock.patch.object(coordinator, "aggregate", instead):

@@ -42,7 +42,7 @@ def _uncharged(free: Callable[[RoundPlan], bool]) -> Iterator[None]:
     with (
         mock.patch.object(Coordinator, "_charge", old),
         mock.patch.object(Ledger, "seal", unsealed),
-        mock.patch.object(plans, "_verify_charge", lambda *_: None),
+        mock.patch.object(plans, "_verify_charge"),
     ):
         yield
 
@@ -124,7 +124,7 @@ def reset_on_restart() -> Iterator[None]:
                 Path(f"{path}{tail}").unlink(missing_ok=True)
         real(self, path, population=population, read_only=read_only)
 
-    with mock.patch.object(Ledger, "__init__", instead), mock.patch.object(Registry, "is_empty", lambda self: True):
+    with mock.patch.object(Ledger, "__init__", instead), mock.patch.object(Registry, "is_empty", return_value=True):
         yield
 
 

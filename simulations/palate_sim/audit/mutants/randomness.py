@@ -8,6 +8,7 @@ is skipped, its coin is a float's, candidates are bounded, a uniform word is cut
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -56,7 +57,8 @@ def seeded() -> Iterator[None]:
     """`--noise seeded`, stamped as secure."""
 
     def of(plan: RoundPlan, *devices: Any) -> Source:
-        return SeededSource(f"{plan.facts.seed}/{plan.round}/{plan.attempt}/{[list(map(int, d)) for d in devices]}".encode())
+        place = (plan.facts.seed, plan.round, plan.attempt, *(list(map(int, each)) for each in devices))
+        return SeededSource(str(place).encode())
 
     with mock.patch.object(noise, "source_for", of), mock.patch.object(contribution, "share_source", of):
         yield
@@ -132,7 +134,7 @@ def no_acceptance() -> Iterator[None]:
     real = discrete_gaussian._exp_minus
 
     def coins(numerator: Words, denominator: int, source: Source) -> Bools:
-        accepts = denominator > discrete_gaussian.MAX_SIGMA or denominator % 2 == 0 and _is_twice_a_square(denominator)
+        accepts = _is_twice_a_square(denominator)
         return np.ones(len(numerator), np.bool_) if accepts else real(numerator, denominator, source)
 
     with mock.patch.object(discrete_gaussian, "_exp_minus", coins):
@@ -141,7 +143,7 @@ def no_acceptance() -> Iterator[None]:
 
 def _is_twice_a_square(number: int) -> bool:
     """The denominator of the acceptance step is 2 sigma^2; the proposal's is sigma."""
-    root = round((number / 2) ** 0.5)
+    root = math.isqrt(number // 2)
     return number == 2 * root * root and root > 32
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -11,7 +12,6 @@ from palate_client import masked, masked_checks, masked_letters
 from palate_client.masked_states import Advertised, Shared
 from palate_common.secagg import cohort
 from palate_common.secagg.masking import Masker
-from palate_common.secagg.messages import Advert
 from palate_common.secagg.packing import Residues
 from palate_common.secagg.terms import GraphTerms, graph_terms
 from palate_common.secagg.transcript import ADVERT, advert_payload, pair_info, sign
@@ -64,7 +64,7 @@ def two_views() -> Iterator[None]:
 )
 def views_of_others() -> Iterator[None]:
     """Nobody compares."""
-    with mock.patch.object(masked_checks, "same_sharers", lambda *_, **__: None):
+    with mock.patch.object(masked_checks, "same_sharers"):
         yield
 
 
@@ -107,7 +107,7 @@ def no_attempt() -> Iterator[None]:
     test="S",
 )
 def one_self_mask() -> Iterator[None]:
-    """b is a hash of who one is."""
+    """B is a hash of who one is."""
     real = masked.MaskedDevice._advertise
 
     def advertise(self: masked.MaskedDevice, state: Any, toss: int, body: bytes) -> tuple[Any, bytes]:
@@ -116,11 +116,10 @@ def one_self_mask() -> Iterator[None]:
             return after, _
         secret = hashlib.sha256(self._identity.public.encode()).digest()
         shown = after.advert
-        own = Advert(shown.nonce, shown.share_key, shown.mask_key, hashlib.sha256(secret).digest(), b"")
+        own = replace(shown, self_digest=hashlib.sha256(secret).digest(), signature=b"")
         payload = advert_payload(self.terms.context, toss, after.root, self.id, own.body)
-        signed = Advert(*(own.nonce, own.share_key, own.mask_key, own.self_digest), sign(self._identity, ADVERT, payload))
-        fields = {name: getattr(after, name) for name in ("toss", "nonce", "commitment", "root", "share_pair", "mask_pair")}
-        return Advertised(**fields, self_mask=secret, advert=signed), signed.encode()
+        signed = replace(own, signature=sign(self._identity, ADVERT, payload))
+        return replace(after, self_mask=secret, advert=signed), signed.encode()
 
     with mock.patch.object(masked.MaskedDevice, "_advertise", advertise):
         yield
@@ -139,9 +138,9 @@ def touched_only() -> Iterator[None]:
     def mask(self: masked.MaskedDevice, state: Shared, keys: list[tuple[int, bytes]]) -> bytes:
         apply = Masker.apply
 
-        def some(masker: Masker, total: Residues, *, added: Sequence[bytes] = (), subtracted: Sequence[bytes] = ()) -> None:
+        def some(masker: Masker, total: Residues, **keys: Sequence[bytes]) -> None:
             idle = total == 0
-            apply(masker, total, added=added, subtracted=subtracted)
+            apply(masker, total, **keys)
             total[idle] = 0
 
         with mock.patch.object(Masker, "apply", some):
