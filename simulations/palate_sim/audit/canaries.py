@@ -63,12 +63,18 @@ class Canaries:
     def scores(self, released: Released, claim: Claim) -> Floats:
         """Each canary's score over all releases, float64 [users]; releases weigh by the mu^2 that they claim.
 
-        Under the claim its standard deviation is 1 / `claim.strength`, and no other weighting tells more.
+        Under the claim its standard deviation is 1 / `claim.strength`, and no other weighting tells more. With hidden
+        sampling it is the logarithm of the likelihood ratio, present over absent.
         """
         total = np.zeros(self.users)
         for vector, release in zip(released.vectors, claim.releases, strict=True):
             along = (vector[self.places] * self.signs).sum(axis=1) / math.sqrt(self.places.shape[1])
-            total += release.mu**2 / claim.strength**2 * along / release.sensitivity
+            along = along / release.sensitivity
+            if claim.sampling < 1:
+                likely = release.mu**2 * (along - 0.5) + math.log(claim.sampling)
+                total += np.logaddexp(math.log1p(-claim.sampling), likely)
+            else:
+                total += release.mu**2 / claim.strength**2 * along
         return total
 
     def residuals(self, inside: Bools, released: Released, claim: Claim) -> tuple[Floats, ...]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from scipy import optimize, stats  # type: ignore[import-untyped]  # scipy ships no types
+from scipy import optimize, special, stats  # type: ignore[import-untyped]  # scipy ships no types
 
 _NORMAL = NormalDist()
 MOST_MU = 60.0
@@ -54,7 +54,7 @@ def upper(successes: int, trials: int, *, alpha: float) -> float:
     """The largest rate that so few successes don't refute at level alpha (Clopper and Pearson 1934)."""
     if successes >= trials:
         return 1.0
-    return float(stats.beta.isf(alpha, successes + 1, trials - successes))
+    return float(special.betainccinv(successes + 1, trials - successes, alpha))
 
 
 def epsilon_raw(errors: Errors, *, delta: float, alpha: float) -> float:

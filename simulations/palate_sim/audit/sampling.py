@@ -21,7 +21,7 @@ from palate_common.errors import InputError
 from palate_sim.audit.claim import Claim
 from palate_sim.audit.counting import Errors, refuted
 
-INTERVAL = 1e-3
+INTERVAL = 4e-3
 """Width of the grid of privacy losses; it is rounded against the claim, so that the curve lies below the true one."""
 _EPSILONS = np.concatenate((np.arange(0.0, 4.0, 0.01), np.arange(4.0, 40.0, 0.25)))
 

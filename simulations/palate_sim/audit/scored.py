@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy import optimize, special  # type: ignore[import-untyped]  # scipy ships no types
 
 Scores = npt.NDArray[np.float64]
-_STEPS = 4001
+_STEPS = 1501
 
 
 @dataclass(frozen=True)

@@ -77,9 +77,14 @@ class Trials:
         """The runs of some presence."""
         return tuple(run for run in self.runs if run.presence in presences)
 
+    @property
+    def quiet(self) -> tuple[Trial, ...]:
+        """The runs whose residuals are noise: all, or, where sampling hides who is in, those without canaries."""
+        return self.runs if self.claim.sampling == 1 else self.of(Presence.NONE)
+
     def noises(self) -> Iterator[tuple[str, int, Floats]]:
         """Every release's residual, with its name and its number in its run."""
-        for number, run in enumerate(self.runs):
+        for number, run in enumerate(self.quiet):
             for round_, residual in enumerate(run.residuals):
                 yield f"run {number}, release {round_}", round_, residual
 

@@ -25,7 +25,7 @@ def noise_variance(trials: Trials) -> list[Finding]:
     """Too little noise over all, too little in some part, and, where a target states its noise exactly, too much."""
     squares, count = 0.0, 0
     parts: list[tuple[float, str, float]] = []
-    for number, run in enumerate(trials.runs):
+    for number, run in enumerate(trials.quiet):
         for round_, residual in enumerate(run.residuals):
             square = residual**2
             squares, count = squares + float(square.sum()), count + len(square)
@@ -62,7 +62,7 @@ def _excess(trials: Trials) -> list[Finding]:
     worst: list[tuple[float, int, float]] = []
     for round_, (release, exact) in enumerate(zip(trials.claim.releases, stated, strict=True)):
         if exact is not None:
-            squares = [run.residuals[round_] ** 2 * (release.sigma / exact) ** 2 for run in trials.runs]
+            squares = [run.residuals[round_] ** 2 * (release.sigma / exact) ** 2 for run in trials.quiet]
             total, count = sum(float(each.sum()) for each in squares), sum(len(each) for each in squares)
             worst.append((float(stats.chi2.sf(total, count)), round_, float(np.sqrt(total / count))))
     if not worst:

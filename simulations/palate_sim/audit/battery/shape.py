@@ -28,7 +28,7 @@ def noise_shape(trials: Trials) -> list[Finding]:
     rng = np.random.default_rng([trials.seed, 0x4232])
     looks: dict[str, list[tuple[float, int, float]]] = {"skewness": [], "kurtosis": [], "tails": [], "histogram": []}
     for round_, release in enumerate(trials.claim.releases):
-        numbers = np.concatenate([_standard(run.residuals[round_]) for run in trials.runs])
+        numbers = np.concatenate([_standard(run.residuals[round_]) for run in trials.quiet])
         if len(numbers) < LEAST:
             return [Finding.missing("B2 noise shape", f"at least {LEAST} numbers a release are needed")]
         dither = 0.0 if release.spacing is None else release.spacing / release.sigma
