@@ -18,10 +18,12 @@ class Seen:
 
     Attributes:
         plans: each signed plan that a node was sent, once, in order.
+        asked: the latest plan and its model, as a node was sent them.
         replies: every answer, by attempt and node: the bytes, or None for an error.
     """
 
     plans: list[SignedPlan] = field(default_factory=list)
+    asked: tuple[bytes, bytes] = (b"", b"")
     replies: dict[tuple[int, int, int], list[bytes | None]] = field(default_factory=dict)
 
 
@@ -48,6 +50,7 @@ class WatchedGrid(LocalGrid):
         plan = _value(message, "plan")
         if plan:
             signed = SignedPlan.model_validate_json(plan)
+            self.seen.asked = (plan, _value(message, "model") or b"")
             if not self.seen.plans or self.seen.plans[-1] != signed:
                 self.seen.plans.append(signed)
             self._place = (signed.plan.round, signed.plan.attempt)

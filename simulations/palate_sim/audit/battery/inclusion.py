@@ -19,6 +19,7 @@ import numpy as np
 from palate_common.errors import PalateError
 from palate_common.plan import DpMode
 from palate_common.update import Int64
+from palate_common.wire import REFUSED
 from palate_sim.audit.evidence import Finding
 from palate_sim.audit.gestures import PLAIN, WEIGHTS, Gesture
 from palate_sim.audit.stage import Setting, Stage, crowd
@@ -82,6 +83,9 @@ def _found(name: str, case: Attendance) -> Finding:
                 said = f"round {round_}, {len(acting)} of {len(present)} users have events: {wrong}"
                 return Finding.checked(test, False, said)
     for world in (everybody, some, idle):
+        if world["again"]:
+            said = f"a device must answer an attempt once, {len(world['again'])} nodes have answered it anew"
+            return Finding.checked(test, False, said)
         if world["users"] != [len(present)] * setting.rounds:
             said = f"{len(present)} users are there, {world['users']} are said to be in the sums"
             return Finding.checked(test, False, said)
@@ -116,6 +120,7 @@ def _played(case: Attendance, acting: Collection[int]) -> dict[str, Any]:
         stage.play(absent=case.absent, repeated=case.repeated)
         return {
             "releases": [stage.sealed(round_) for round_ in range(case.setting.rounds)],
+            "again": _again(stage, range(-(-case.users // case.setting.users_per_node))),
             "users": [release.participation.users for release in stage.releases],
             "receipts": Counter(
                 (user, receipt.round, receipt.attempt)
@@ -123,3 +128,13 @@ def _played(case: Attendance, acting: Collection[int]) -> dict[str, Any]:
                 for receipt in stage.devices.receipts(user)
             ),
         }
+
+
+def _again(stage: Stage, nodes: range) -> list[int]:
+    """Which nodes make another answer when they are asked a second time: it would be a second release of theirs."""
+    plan, model = stage.seen.asked
+    latest = stage.releases[-1].plan
+    if stage.setting.masks:
+        return []  # the masked attempt's own tests ask twice
+    answered = [node for node in nodes if (latest.round, latest.attempt, node) in stage.seen.replies]
+    return [node for node in answered if stage.host.answer(node, plan, model) != REFUSED]
