@@ -230,7 +230,7 @@ def foreign(_: Path, seeds: int) -> Part:
         "Epsilon that we derive at least at 95 %, median over seeds of the rung's largest bound, against the one that "
         "noise multiplier 1 stands for at delta 1e-6. 500 clients and 2,000 coordinates (Flower), 1,000 samples and "
         "4,000 (Opacus), three runs each; the weighted clients are 50 of 500. Poisson sampling: one seed, no L2. None "
-        "claims a grid, so that H is not checkable. Reproduction: `palate audit mechanism --target palate_sim.audit.targets...`."
+        "claims a grid, so that H is not checkable. Reproduction: the targets of docs/audit.md."
     )
     header = ("mechanism, version, option", "claimed", "L0", "L1", "L2", "alarms")
     return figures, [Table("Other people's mechanisms", header, rows, note)]

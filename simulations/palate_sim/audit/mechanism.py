@@ -84,6 +84,9 @@ def audit_mechanism(
     Returns:
         Findings judged together at a family-wise alpha of 1e-6, bounds at 95 % each.
     """
+    # First: what can't be read must be known before anybody waits for it.
+    own = any(isinstance(target, Production) for target in targets)
+    path = [same_sources(run)] if own else []
     findings: list[Finding] = []
     bounds: list[Bound] = []
     series: list[Mapping[str, Any]] = []
@@ -95,10 +98,9 @@ def audit_mechanism(
         findings += [replace(each, test=each.test + mark) for each in found]
         bounds += [replace(each, name=each.name + mark) for each in low]
         series.append(_series(trials, low))
-    own = any(isinstance(target, Production) for target in targets)
-    if own:
-        findings.append(same_sources(run))
-        findings += structural(quick=not deep) if thorough else []
+    findings += path
+    if own and thorough:
+        findings += structural(quick=not deep)
     joined: dict[str, Any] = {**series[0], "scores": [each for one in series for each in one["scores"]]}
     return Section(
         name="mechanism",

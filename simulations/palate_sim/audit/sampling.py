@@ -21,8 +21,11 @@ from palate_common.errors import InputError
 from palate_sim.audit.claim import Claim
 from palate_sim.audit.counting import Errors, refuted
 
-INTERVAL = 4e-3
-"""Width of the grid of privacy losses; it is rounded against the claim, so that the curve lies below the true one."""
+FINE, COARSE = 1e-3, 4e-3
+"""Widths of the grid of privacy losses: for a claim, and for each step of a search. They are rounded so that a curve
+lies below the true one, and a bound's epsilon is not above it."""
+SEARCHED = 8.0
+"""How many times more, or less, noise than claimed a bound looks at."""
 _EPSILONS = np.concatenate((np.arange(0.0, 4.0, 0.01), np.arange(4.0, 40.0, 0.25)))
 
 
@@ -35,12 +38,16 @@ class Sampled:
         sampling: the probability.
         releases: steps.
         delta: at which epsilon is said.
+        interval: width of the grid of privacy losses.
+        rounded_up: whether losses are rounded up, for a claim and its curve; down for the epsilon of a bound.
     """
 
     noise_multiplier: float
     sampling: float
     releases: int
     delta: float
+    interval: float = FINE
+    rounded_up: bool = True
 
     @classmethod
     def of(cls, claim: Claim) -> Sampled:
@@ -60,7 +67,11 @@ class Sampled:
         from dp_accounting.pld import privacy_loss_distribution as pld  # type: ignore[import-untyped] # ships no types
 
         both = pld.from_gaussian_mechanism(
-            self.noise_multiplier, value_discretization_interval=INTERVAL, sampling_prob=self.sampling
+            self.noise_multiplier,
+            value_discretization_interval=self.interval,
+            sampling_prob=self.sampling,
+            pessimistic_estimate=self.rounded_up,
+            use_connect_dots=self.rounded_up,
         ).self_compose(self.releases)
         # dp-accounting keeps the two directions apart, and only their maximum public.
         return both._pmf_remove, both._pmf_add
@@ -91,16 +102,16 @@ class Sampled:
 
         Less noise gives a lower curve, so that what refutes one noise refutes every larger one.
         """
-        high = self.noise_multiplier * 64
-        if not self._refuted(high, errors, alpha):
+        coarse = replace(self, interval=COARSE)
+        low, high = self.noise_multiplier / SEARCHED, self.noise_multiplier * SEARCHED
+        if not coarse._refuted(high, errors, alpha):
             return 0.0
-        low = self.noise_multiplier / 64
-        if self._refuted(low, errors, alpha):
-            return replace(self, noise_multiplier=low).epsilon
-        for _ in range(14):
+        if coarse._refuted(low, errors, alpha):
+            high = low
+        while high > 1.002 * low:
             middle = float(np.sqrt(low * high))
-            low, high = (low, middle) if self._refuted(middle, errors, alpha) else (middle, high)
-        return replace(self, noise_multiplier=high).epsilon
+            low, high = (low, middle) if coarse._refuted(middle, errors, alpha) else (middle, high)
+        return replace(self, noise_multiplier=high, rounded_up=False).epsilon
 
     def _refuted(self, noise_multiplier: float, errors: Errors, alpha: float) -> bool:
         return refuted(errors, replace(self, noise_multiplier=noise_multiplier).trade_off) <= alpha

@@ -28,6 +28,12 @@ from palate_sim.provenance import MECHANISM, mechanism_sources
 SMALL: dict[str, Any] = {"users": 1024, "counts": 4096, "products": 4096, "epsilon": 4.0}
 
 
+@pytest.fixture(autouse=True)
+def few_fresh_releases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand take some seconds."""
+    monkeypatch.setattr("palate_sim.audit.battery.seeds.FRESH", 64)
+
+
 def verdicts(section: Section) -> dict[str, Verdict]:
     return {found.test: found.verdict for found in section.findings}
 
@@ -179,7 +185,7 @@ def test_a_release_that_is_none_is_refused(wrong: Any) -> None:
 
 def test_a_curve_of_hidden_sampling_is_the_accountants() -> None:
     curve = Sampled(noise_multiplier=1.0, sampling=0.01, releases=1000, delta=1e-6)
-    assert curve.epsilon == pytest.approx(2.1245, abs=2e-3)  # privacy.md's reference value, PLD
+    assert curve.epsilon == pytest.approx(2.1245, abs=2e-3)  # dp-accounting's PLD on its default grid
     full = Sampled(noise_multiplier=2.0, sampling=1.0, releases=4, delta=1e-6)
     from palate_sim.audit.counting import gaussian_trade_off
 

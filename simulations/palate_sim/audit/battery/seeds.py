@@ -60,14 +60,14 @@ def plan_seed(trials: Trials) -> list[Finding]:
     return [Finding.counted("K the plan's seed", p_value, said)]
 
 
-def birthdays(trials: Trials, *, count: int = FRESH) -> list[Finding]:
+def birthdays(trials: Trials, *, count: int | None = None) -> list[Finding]:
     """Two fresh releases of nothing that are the same."""
     fresh = getattr(trials.target, "fresh", None)
     if fresh is None:
         return [Finding.missing("K repeated noise", "the target has no `fresh` releases to compare")]
     seen: set[bytes] = set()
     total = 0
-    for vector in fresh(count):
+    for vector in fresh(FRESH if count is None else count):
         seen.add(np.ascontiguousarray(vector).tobytes())
         total += 1
     said = f"{total - len(seen)} of {total:,} fresh releases are equal to another"
