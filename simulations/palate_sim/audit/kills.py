@@ -99,9 +99,9 @@ def audit_mutants(
             },
             "tables": [
                 {
-                    "title": "Mutants and the tests that must find them",
-                    "header": ["mutant", "bug", "seen", "test", "found"],
-                    "rows": [[m.name, m.bug, m.seen, m.test, found[m.name].said.get(m.test, "no")] for m in chosen],
+                    "title": "The bugs, and the tests that must find them",
+                    "header": ["mutant", "what is wrong", "where it was seen, or how it comes about", "test"],
+                    "rows": [[m.name, m.bug, m.seen, m.test] for m in chosen],
                 }
             ],
         },
@@ -190,7 +190,7 @@ def _verdict(mutant: Mutant, outcome: Outcome) -> Finding:
     """Whether the test that must find a mutant did."""
     killed = mutant.test in outcome.killed_by
     others = [letter for letter in outcome.killed_by if letter != mutant.test]
-    said = outcome.said[mutant.test] if killed else f"{mutant.test} did not find: {mutant.bug}"
+    said = f"found by {outcome.said[mutant.test]}" if killed else f"{mutant.test} did not find: {mutant.bug}"
     if others:
         said += f" (also found by {', '.join(others)})" if killed else f" ({', '.join(others)} did)"
     if outcome.broken and not killed:

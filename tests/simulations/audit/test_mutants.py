@@ -130,7 +130,7 @@ def test_the_section_says_what_killed_what(monkeypatch: pytest.MonkeyPatch) -> N
         ("clean run 0", "pass"),
         ("clean run 1", "pass"),
     ]
-    assert section.findings[0].said == "D sees it (also found by A)"
+    assert section.findings[0].said == "found by D sees it (also found by A)"
     assert section.findings[1].said == "S did not find: a device has one self mask for all its attempts (F did)"
     assert section.findings[2].said.endswith("a test could not be made: KeyError: 1")
     assert section.series["kill_table"]["mutants"][0] == {"name": "no clip", "killed_by": ["A", "D"]}
