@@ -1,6 +1,6 @@
 """The kill table: every mutant under the battery, and clean code beside them.
 
-python simulations/benchmarks/audit/mutants.py [--part 1/4] [--clean 8]
+python simulations/benchmarks/audit/mutants.py [--part 1/4] [--clean 8] [--quick]
 
 Outcomes are added to mutants.json, so that parts may run side by side, each with an `--out` of its own, or one after
 another; whatever is in the files given with `--join` goes into one table, mutants.md.
@@ -25,6 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", default="1/1")
     parser.add_argument("--clean", type=int, default=8)
+    parser.add_argument("--quick", action="store_true", help="make only the test that each mutant names")
     parser.add_argument("--out", type=Path, default=HERE / "mutants.json")
     parser.add_argument("--join", type=Path, nargs="*", default=[])
     given = parser.parse_args()
@@ -32,19 +33,19 @@ def main() -> None:
         found = [each for path in given.join for each in json.loads(path.read_text())]
     else:
         part, parts = map(int, given.part.split("/"))
-        found = run([None] * given.clean + [m.name for m in MUTANTS[part - 1 :: parts]], given.out)
+        found = run([None] * given.clean + [m.name for m in MUTANTS[part - 1 :: parts]], given.out, quick=given.quick)
     given.out.write_text(lines(found))
     given.out.with_suffix(".md").write_text(page(found))
 
 
-def run(names: list[str | None], out: Path) -> list[dict[str, Any]]:
+def run(names: list[str | None], out: Path, *, quick: bool) -> list[dict[str, Any]]:
     """One after another; what is in the file is not made again."""
     found = json.loads(out.read_text()) if out.exists() else []
     done = {each["name"] for each in found}
     for name in names:
-        if name not in done:
+        if (name or CLEAN_NAME) not in done or name is None:
             begun = time.process_time()
-            outcome = asdict(tested(name))
+            outcome = asdict(tested(name, quick=quick))
             found.append({**outcome, "cpu_seconds": round(time.process_time() - begun, 2)})
             out.write_text(lines(found))
     return found

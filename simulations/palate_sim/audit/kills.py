@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 from palate_common.errors import InputError
 from palate_sim.audit.evidence import Finding, Section, Verdict, judge
@@ -58,6 +59,7 @@ def audit_mutants(
     names: Sequence[str] = (),
     *,
     clean: int = CLEAN,
+    quick: bool = False,
     workers: int | None = None,
     told: Callable[[Outcome], None] = lambda _: None,
 ) -> Section:
@@ -66,6 +68,7 @@ def audit_mutants(
     Args:
         names: of the mutants; all if empty.
         clean: how often clean code is tested.
+        quick: make only the test that a mutant names, so that the kill table has one letter a mutant.
         workers: processes; as many as processors if None.
         told: called with each outcome as it comes.
 
@@ -75,7 +78,7 @@ def audit_mutants(
     chosen = [find(name) for name in names] or list(MUTANTS)
     jobs = [None] * clean + [mutant.name for mutant in chosen]
     outcomes = []
-    for outcome in _all(jobs, workers or os.cpu_count() or 1):
+    for outcome in _all(partial(tested, quick=quick), jobs, workers or os.cpu_count() or 1):
         outcomes.append(outcome)
         told(outcome)
     kept, found = outcomes[:clean], dict(zip([m.name for m in chosen], outcomes[clean:], strict=True))
@@ -124,26 +127,32 @@ def find(name: str) -> Mutant:
     raise InputError(f"`--only` must name a mutant, got {name!r}{hint}")
 
 
-def tested(name: str | None) -> Outcome:
-    """The battery on one mutant, or on clean code."""
+def tested(name: str | None, *, quick: bool = False) -> Outcome:
+    """The battery on one mutant, or on clean code.
+
+    Args:
+        name: the mutant's; None for clean code.
+        quick: of a mutant, make only the test that it names.
+    """
     mutant = None if name is None else find(name)
     with nullcontext() if mutant is None else mutant.injected():
-        outcome = _outcome(name, _battery(quick=True, letters=None))
+        letters = (mutant.test,) if quick and mutant is not None else None
+        outcome = _outcome(name, _battery(quick=True, letters=letters))
         if mutant is not None and mutant.test not in outcome.killed_by:
             more = _outcome(name, _battery(quick=False, letters=(mutant.test,)))
-            letters = [letter for letter in TESTS if letter in (*outcome.killed_by, *more.killed_by)]
+            found = [letter for letter in TESTS if letter in (*outcome.killed_by, *more.killed_by)]
             said, broken = {**outcome.said, **more.said}, outcome.broken or more.broken
-            outcome = Outcome(mutant.name, tuple(letters), said, broken, thorough=True)
+            outcome = Outcome(mutant.name, tuple(found), said, broken, thorough=True)
     return outcome
 
 
-def _all(jobs: Sequence[str | None], workers: int) -> Iterator[Outcome]:
+def _all(test: Callable[[str | None], Outcome], jobs: Sequence[str | None], workers: int) -> Iterator[Outcome]:
     """Outcomes in the order of the jobs; each in a process that has nothing of another."""
     if workers == 1 or len(jobs) == 1:
-        yield from map(tested, jobs)
+        yield from map(test, jobs)
         return
     with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(tested, jobs)
+        yield from pool.map(test, jobs)
 
 
 def _battery(*, quick: bool, letters: tuple[str, ...] | None) -> Iterator[list[Finding] | str]:

@@ -108,7 +108,7 @@ def outcome(name: str, *letters: str, broken: str = "") -> Outcome:
 
 def made(monkeypatch: pytest.MonkeyPatch, outcomes: dict[str | None, Outcome]) -> None:
     """What the battery says, in the place of the battery."""
-    monkeypatch.setattr(kills, "tested", lambda name: outcomes[name])
+    monkeypatch.setattr(kills, "tested", lambda name, *, quick: outcomes[name])
 
 
 def test_the_section_says_what_killed_what(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +147,10 @@ def test_an_alarm_on_clean_code_is_an_alarm(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_command_kills_a_mutant_and_shows_what_did(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     place = str(tmp_path / "audit")
-    assert run(["audit", "mutants", "--only", "b reused", "--clean", "0", "--workers", "1", "--out", place]) == 0
+    assert (
+        run(["audit", "mutants", "--only", "b reused", "--quick", "--clean", "0", "--workers", "1", "--out", place])
+        == 0
+    )
     printed = capfd.readouterr()
     assert "b reused: S" in printed.err
     assert "1 passed, 0 alarms" in printed.out
@@ -158,7 +161,7 @@ def test_a_mutant_that_nothing_finds_is_exit_code_4(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(kills, "MUTANTS", (*MUTANTS, harmless))
-    assert run(["audit", "mutants", "--only", "harmless", "--clean", "0", "--workers", "1"]) == 4
+    assert run(["audit", "mutants", "--only", "harmless", "--quick", "--clean", "0", "--workers", "1"]) == 4
     assert "mutant: harmless: G did not find: none" in capfd.readouterr().err
 
 

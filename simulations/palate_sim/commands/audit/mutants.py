@@ -13,12 +13,14 @@ Only = Annotated[
     list[str] | None, typer.Option("--only", metavar="NAME", help="This mutant; may be given again. Default: all.")
 ]
 Clean = Annotated[int | None, typer.Option(metavar="N", help="Runs of the code as it is. Default 3.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Make only the test that each mutant names.")]
 Workers = Annotated[int | None, typer.Option(metavar="N", help="Processes. Default: one a processor.")]
 
 
 def mutants(
     only: Only = None,
     clean: Clean = None,
+    quick: Quick = False,
     workers: Workers = None,
     out: Out = None,
     as_json: Json = False,
@@ -35,5 +37,5 @@ def mutants(
         found = ", ".join(outcome.killed_by) or "no test"
         typer.echo(f"{outcome.name}: {found}", err=True)
 
-    section = audit_mutants(only or (), clean=runs, workers=workers, told=told)
+    section = audit_mutants(only or (), clean=runs, quick=quick, workers=workers, told=told)
     conclude([section], out=out, as_json=as_json)
