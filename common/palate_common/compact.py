@@ -48,13 +48,36 @@ def expand(data: bytes, *, most: int) -> GlobalModel:
     Raises:
         IntegrityError: not a compact model, or larger.
     """
+    return expand_unpacked(inflated(data, most=most, noun="a compact model"))
+
+
+def inflated(data: bytes, *, most: int, noun: str) -> bytes:
+    """What was deflated.
+
+    Args:
+        data: a zlib stream, and nothing behind it.
+        most: bytes it may take; more is refused before it is unpacked.
+        noun: what messages call it.
+
+    Raises:
+        IntegrityError: not such a stream, or a larger one.
+    """
     unpacker = zlib.decompressobj()
     try:
         plain = unpacker.decompress(data, most)
     except zlib.error:
-        raise IntegrityError("a compact model must be a deflated safetensors file, got something else") from None
+        raise IntegrityError(f"{noun} must be a deflated safetensors file, got something else") from None
     if not unpacker.eof or unpacker.unused_data:
-        raise IntegrityError(f"a compact model must be whole and at most {most} bytes unpacked, got another")
+        raise IntegrityError(f"{noun} must be whole and at most {most} bytes unpacked, got another")
+    return plain
+
+
+def expand_unpacked(plain: bytes) -> GlobalModel:
+    """Read a compact model that is not deflated any more.
+
+    Raises:
+        IntegrityError: not a compact model.
+    """
     header, tensors = read_model(plain)
     state: State = {}
     for name, array in tensors.items():

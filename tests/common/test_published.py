@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from palate_common import published
+from palate_common import manifest, published
 from palate_common.algorithms import PublicFacts
 from palate_common.canonical import canonical_json, digest, read_canonical
 from palate_common.catalogue import Catalogue
@@ -124,8 +124,11 @@ def test_every_changed_byte_of_a_compact_model_is_refused(folder: Path) -> None:
 
 def test_another_key_is_refused_before_anything_else_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    real = published._read
-    monkeypatch.setattr(published, "_read", lambda path, **bounds: opened.append(path.name) or real(path, **bounds))
+    real = manifest.read_file
+    for module in (published, manifest):
+        monkeypatch.setattr(
+            module, "read_file", lambda path, **bounds: opened.append(path.name) or real(path, **bounds)
+        )
     with pytest.raises(IntegrityError, match="signature"):
         read(folder, public_key=SigningKey.generate().public)
     assert opened == [published.MANIFEST, published.SIGNATURE]
