@@ -3,7 +3,8 @@
     GlobalModel -> int8 tables, one scale a column; float16 vectors, one scale each -> safetensors -> deflate
 
 A table's value is within half a step of what it was, a step being the column's largest magnitude / 127; a vector's is
-within 1 / 2048 of itself, unless it is tiny beside the largest. The metadata is the model's own, so that what is read
+within 1 / 2048 of itself, unless it is tiny beside the largest. What an algorithm names as `training_only` is left out:
+nobody ranks by it, and a round brings its own model file. The metadata is the model's own, so that what is read
 back is a `GlobalModel` like any other; its hash is another one, since its numbers are.
 """
 
@@ -29,7 +30,10 @@ SCALE = " scale"
 def compact(model: GlobalModel) -> bytes:
     """The model as a small file."""
     tensors: State = {}
+    left_out = getattr(model.algorithm, "training_only", ())
     for name, array in sorted(model.state.items()):
+        if name in left_out:
+            continue
         if array.ndim in (1, 2) and array.dtype == np.float32 and array.size:
             tensors[name], tensors[name + SCALE] = _rounded(array)
         else:

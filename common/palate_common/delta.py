@@ -1,9 +1,9 @@
 """Delta: from one unpacked compact model to the next, for devices that have the first. See docs/wire-protocol.md.
 
-    base, delta -> inflate -> for each tensor what predicts it, and what is left of it -> result
+    base, delta -> inflate -> for each tensor what the base predicts, and what is left of it -> result
 
-A table is predicted by whole numbers alone: the base's rows of the same items, and tables of the result that are there
-already, times a matrix in steps of 1 / 4096. The matrix takes in that the directions of a private factorisation turn,
+A table is predicted by whole numbers alone: the base's rows of the same items, times a matrix in steps of 1 / 4096. The
+matrix takes in that the directions of a private factorisation turn,
 and change sign and scale, between releases, so the models themselves need not be aligned. Products of whole numbers are
 exact in float64 in any order, so every machine makes the same bytes; what they must hash to is signed elsewhere. How a
 delta is found is in `palate_common.delta_search`; any way of finding one will do.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -40,18 +40,6 @@ Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 
 
-class Prediction(BaseModel):
-    """What a tensor of the result is predicted by."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    base: bool
-    """By the tensor of that name in the base."""
-    within: str | None
-    """By an earlier tensor of the result."""
-
-
 class DeltaHeader(BaseModel):
     """What a delta says of itself."""
 
@@ -62,8 +50,8 @@ class DeltaHeader(BaseModel):
     """SHA-256 of the unpacked model it starts from."""
     result: str
     """SHA-256 of what it makes."""
-    tensors: tuple[Prediction, ...]
-    """In the order they are made."""
+    predicted: tuple[str, ...]
+    """Tensors that are predicted by those of their name in the base."""
 
 
 def apply_delta(base: bytes, delta: bytes, *, most: int) -> bytes:
@@ -98,91 +86,70 @@ def _made(old: Mapping[str, Array], parts: Mapping[str, Array], header: DeltaHea
     facts: dict[str, Any] = json.loads(head[8:])
     facts.pop("__metadata__", None)
     end = max(int(each["data_offsets"][1]) for each in facts.values())
-    if not 0 <= end <= most - len(head) or {each.name for each in header.tensors} != set(facts):
-        raise ValueError("a size, or names, that can't be")
-    data, new = bytearray(end), dict[str, Array]()
-    for each in header.tensors:
-        begin, stop = facts[each.name]["data_offsets"]
-        kind, shape = np.dtype(_DTYPES[facts[each.name]["dtype"]]), tuple(map(int, facts[each.name]["shape"]))
-        if (
-            not 0 <= begin <= stop <= end
-            or min(shape, default=0) < 0
-            or stop - begin != math.prod(shape) * kind.itemsize
-        ):
+    if not 0 <= end <= most - len(head):
+        raise ValueError("a size that can't be")
+    data = bytearray(end)
+    for name, each in facts.items():
+        begin, stop = each["data_offsets"]
+        kind, shape = np.dtype(_DTYPES[each["dtype"]]), tuple(map(int, each["shape"]))
+        fits = stop - begin == math.prod(shape) * kind.itemsize and min(shape, default=0) >= 0
+        if not fits or not 0 <= begin <= stop <= end:
             raise ValueError("a place that can't be")
-        rest = _joined(parts[each.name + REST], kind.itemsize, math.prod(shape))
-        words = WORDS[kind.itemsize]
-        guess = _guess(each, old, new, parts, kind, shape).reshape(-1).view(words)
-        new[each.name] = (guess + rest).astype(words).view(kind).reshape(shape)
-        data[begin:stop] = new[each.name].tobytes()
+        rest = _joined(parts[name + REST], kind.itemsize, math.prod(shape))
+        if name in header.predicted:
+            steps, mix = parts.get(name + ROWS), parts.get(name + MIX)
+            guess = predicted(old[name], None if steps is None else _from_steps(steps), mix, shape)
+            if (guess.dtype, guess.shape) != (kind, shape):
+                raise ValueError("a prediction of another shape")
+            rest = guess.reshape(-1).view(rest.dtype) + rest
+        data[begin:stop] = rest.tobytes()
     return head + bytes(data)
 
 
 _DTYPES = {"I8": "<i1", "F16": "<f2", "F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8", "U8": "<u1", "BOOL": "?"}
 
 
-def _guess(
-    how: Prediction,
-    old: Mapping[str, Array],
-    new: Mapping[str, Array],
-    parts: Mapping[str, Array],
-    kind: np.dtype[Any],
-    shape: tuple[int, ...],
-) -> Array:
-    """A tensor as it is predicted."""
-    sources = list[tuple[Array, Array | None]]()
-    if how.base:
-        steps = parts.get(how.name + ROWS)
-        sources.append((old[how.name], None if steps is None else _from_steps(steps)))
-    if how.within is not None:
-        sources.append((new[how.within], None))
-    mix = parts.get(how.name + MIX)
-    if mix is not None:
-        return mixed(sources, mix, shape)
-    if not sources:
-        return np.zeros(shape, kind)
-    guess = taken(*sources[0], shape[0])
-    if (guess.dtype, guess.shape) != (kind, shape):
-        raise ValueError("a prediction of another shape")
-    return guess
+def predicted(base: Array, rows: Array | None, mix: Array | None, shape: tuple[int, ...]) -> Array:
+    """A tensor as its base predicts it.
 
+    Args:
+        base: the base's tensor.
+        rows: for each row the base's, -1 where there is none; None: they are the same.
+        mix: int16 [base's columns + 1, columns], steps of the weights of the base's columns and of `ONE`; None: the
+            row as it is. Only between int8 tables.
+        shape: of the result.
 
-def mixed(sources: Sequence[tuple[Array, Array | None]], mix: Array, shape: tuple[int, ...]) -> npt.NDArray[np.int8]:
-    """int8 [n, columns]: the sources' rows and a constant, times the mix, rounded."""
-    width = 1 + sum(source.shape[1] for source, _ in sources)
-    if mix.dtype != np.int16 or len(shape) != 2 or mix.shape != (width, shape[1]):
+    Raises:
+        ValueError: they don't fit.
+    """
+    if mix is None:
+        return taken(base, rows, shape[0])
+    if base.dtype != np.int8 or base.ndim != 2 or mix.dtype != np.int16 or len(shape) != 2:
+        raise ValueError("a mix of no tables")
+    if mix.shape != (base.shape[1] + 1, shape[1]) or len(base if rows is None else rows) != shape[0]:
         raise ValueError("a mix of another shape")
-    made = np.empty(shape, np.int8)
+    made, weights = np.empty(shape, np.int8), mix.astype(np.float64)
     for first in range(0, shape[0], ROWS_AT_ONCE):
         part = slice(first, min(first + ROWS_AT_ONCE, shape[0]))
-        columns = columns_of(sources, part, shape[0])
-        made[part] = np.clip(np.floor(columns @ mix.astype(np.float64) / STEP + 0.5), -128, 127)
+        made[part] = np.clip(np.floor(sources(base, rows, part) @ weights / STEP + 0.5), -128, 127)
     return made
 
 
-def columns_of(sources: Sequence[tuple[Array, Array | None]], part: slice, n: int) -> npt.NDArray[np.float64]:
-    """Whole numbers as float64 [rows of the part, columns of the sources and one more]."""
-    blocks = list[Array]()
-    for source, rows in sources:
-        if source.dtype != np.int8:
-            raise ValueError("a table of another type")
-        chosen = None if rows is None else rows[part]
-        blocks.append(source[part] if chosen is None else taken(source, chosen, len(chosen)))
-        if len(source if rows is None else rows) != n:
-            raise ValueError("rows of another number")
-    blocks.append(np.full((part.stop - part.start, 1), ONE, np.int8))
-    return np.concatenate(blocks, axis=1).astype(np.float64)
+def sources(base: Array, rows: Array | None, part: slice) -> npt.NDArray[np.float64]:
+    """The base's rows for a part of a table, and a column of `ONE`: whole numbers as float64."""
+    chosen = base[part] if rows is None else taken(base, rows[part], part.stop - part.start)
+    return np.column_stack([chosen, np.full(len(chosen), ONE)]).astype(np.float64)
 
 
-def taken(source: Array, rows: Array | None, n: int) -> Array:
-    """A source's rows; zeros where it has none."""
+def taken(base: Array, rows: Array | None, n: int) -> Array:
+    """The base's rows; zeros where it has none."""
     if rows is None:
-        return source
-    if len(rows) != n or (n and int(rows.max()) >= len(source)):
+        return base
+    if len(rows) != n or (n and int(rows.max()) >= len(base)):
         raise ValueError("rows that can't be")
-    taken = np.zeros((n, *source.shape[1:]), source.dtype)
-    taken[rows >= 0] = source[rows[rows >= 0]]
-    return taken
+    found = np.zeros((n, *base.shape[1:]), base.dtype)
+    found[rows >= 0] = base[rows[rows >= 0]]
+    return found
 
 
 def _from_steps(steps: Array) -> npt.NDArray[np.int64]:

@@ -1,9 +1,9 @@
 """Delta search: the smallest delta between two published models that this module knows to make. The server's side.
 
-    base, result -> every way to predict each tensor -> the one whose rest deflates best -> a delta
+    base, result -> every way to write each tensor -> the one that deflates best -> a delta
 
 Each tensor is tried by itself: as it is; less the base's rows of the same items; and, a table, less its least squares
-on the base's rows, on a table before it, or on both.
+on them.
 """
 
 from __future__ import annotations
@@ -28,10 +28,8 @@ from palate_common.delta import (
     Array,
     Bytes,
     DeltaHeader,
-    Prediction,
-    columns_of,
-    mixed,
-    taken,
+    predicted,
+    sources,
 )
 from palate_common.model import METADATA_KEY
 
@@ -48,59 +46,45 @@ def make_delta(base: bytes, result: bytes, *, base_items: Sequence[str], items: 
     old, new = safetensors.numpy.load(base), safetensors.numpy.load(result)
     head = 8 + int.from_bytes(result[:8], "little")
     parts: dict[str, Array] = {HEADER: np.frombuffer(result[:head], np.uint8)}
-    tensors = list[Prediction]()
+    found = list[str]()
     for name, array in sorted(new.items()):
         rows = _rows(name, old, new, base_items, items)
-        choices = list(_choices(name, array, old, rows, {each.name: new[each.name] for each in tensors}))
-        prediction, chosen = min(choices, key=lambda choice: len(_packed(choice[1])))
-        tensors.append(prediction)
-        parts |= chosen
-    header = DeltaHeader(base=digest(base), result=digest(result), tensors=tuple(tensors))
+        chosen = min(_choices(name, array, old.get(name), rows), key=lambda choice: len(_packed(choice[1])))
+        found += [name] if chosen[0] else []
+        parts |= chosen[1]
+    header = DeltaHeader(base=digest(base), result=digest(result), predicted=tuple(found))
     return _packed(parts, {METADATA_KEY: canonical_json(header.model_dump(mode="json")).decode()})
 
 
 def _choices(
-    name: str, array: Array, old: Mapping[str, Array], rows: Array | None, new: Mapping[str, Array]
-) -> Iterable[tuple[Prediction, dict[str, Array]]]:
-    """Every way that a tensor may be predicted, with the parts it needs."""
-    words = WORDS[array.dtype.itemsize]
-    bits = np.ascontiguousarray(array).reshape(-1).view(words)
-    yield Prediction(name=name, base=False, within=None), {name + REST: _split(bits)}
-    base = old.get(name) if array.ndim else None
-    mapped: dict[str, Array] = {} if rows is None else {name + ROWS: _to_steps(rows)}
-    fits = base is not None and base.dtype == array.dtype and base.shape[1:] == array.shape[1:]
-    if base is not None and fits and (rows is not None or base.shape == array.shape):
-        guess = taken(base, rows, len(array)).reshape(-1).view(words)
-        yield Prediction(name=name, base=True, within=None), {name + REST: _split(bits - guess), **mapped}
-    if array.dtype != np.int8 or array.ndim != 2:
+    name: str, array: Array, base: Array | None, rows: Array | None
+) -> Iterable[tuple[bool, dict[str, Array]]]:
+    """Every way that a tensor may be written: whether the base predicts it, and the parts it needs."""
+    bits = np.ascontiguousarray(array).reshape(-1).view(WORDS[array.dtype.itemsize])
+    yield False, {name + REST: _split(bits)}
+    if base is None or not array.ndim or base.ndim != array.ndim or base.dtype != array.dtype:
         return
-    usable = base is not None and base.dtype == np.int8 and base.ndim == 2
-    has_base = usable and (rows is not None or (base is not None and len(base) == len(array)))
-    beside = [
-        each for each, other in new.items() if other.dtype == np.int8 and other.ndim == 2 and len(other) == len(array)
-    ]
-    for within in (None, *beside):
-        for with_base in (False, True) if within else (True,):
-            if with_base and (not has_base or base is None):
-                continue
-            sources = [(base, rows)] if with_base and base is not None else []
-            sources += [(new[within], None)] if within else []
-            mix = _best_mix(sources, array)
-            rest = {name + REST: _split(bits - mixed(sources, mix, array.shape).reshape(-1).view(words))}
-            made = rest | {name + MIX: mix} | (mapped if with_base else {})
-            yield Prediction(name=name, base=with_base, within=within), made
+    if rows is None and len(base) != len(array):
+        return
+    mapped: dict[str, Array] = {} if rows is None else {name + ROWS: _to_steps(rows)}
+    mixes: list[Array | None] = [None] if base.shape[1:] == array.shape[1:] else []
+    if array.dtype == np.int8 and array.ndim == 2:
+        mixes.append(_best_mix(base, rows, array))
+    for mix in mixes:
+        guess = predicted(base, rows, mix, array.shape).reshape(-1).view(bits.dtype)
+        yield True, {name + REST: _split(bits - guess), **mapped, **({} if mix is None else {name + MIX: mix})}
 
 
-def _best_mix(sources: Sequence[tuple[Array, Array | None]], array: Array) -> npt.NDArray[np.int16]:
-    """The least squares of the table on its sources, in steps."""
-    width, n = 1 + sum(source.shape[1] for source, _ in sources), len(array)
+def _best_mix(base: Array, rows: Array | None, array: Array) -> npt.NDArray[np.int16]:
+    """The least squares of the table on the base's rows, in steps."""
+    width = base.shape[1] + 1
     gram, products = np.eye(width), np.zeros((width, array.shape[1]))
-    for first in range(0, n, ROWS_AT_ONCE):
-        part = slice(first, min(first + ROWS_AT_ONCE, n))
-        columns = columns_of(sources, part, n)
+    for first in range(0, len(array), ROWS_AT_ONCE):
+        part = slice(first, min(first + ROWS_AT_ONCE, len(array)))
+        columns = sources(base, rows, part)
         gram, products = gram + columns.T @ columns, products + columns.T @ array[part].astype(np.float64)
-    found = np.linalg.solve(gram, products)
-    mix: npt.NDArray[np.int16] = np.clip(np.rint(found * STEP), -(2**15), 2**15 - 1).astype(np.int16)
+    found = np.rint(np.linalg.solve(gram, products) * STEP)
+    mix: npt.NDArray[np.int16] = np.clip(found, -(2**15), 2**15 - 1).astype(np.int16)
     return mix
 
 

@@ -21,7 +21,7 @@ from palate_common.accounting import charged_mu2, mu_of, sigma_for
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.canonical import canonical_json, digest
 from palate_common.clipping import clip
-from palate_common.delta import HEADER, MIX, NONE, REST, ROWS, DeltaHeader, Prediction, mixed
+from palate_common.delta import HEADER, MIX, NONE, REST, ROWS, DeltaHeader, predicted
 from palate_common.history import entry_from
 from palate_common.interactions import Interactions
 from palate_common.log import Log
@@ -312,7 +312,7 @@ def _directory() -> dict[str, Any]:
 
 
 def delta() -> dict[str, Any]:
-    """Two unpacked compact models, and a delta between them: rows of other items, a mix, and a table before it."""
+    """Two unpacked compact models, and a delta between them: rows of other items, and a mix."""
     rng, catalogue = np.random.default_rng(1), catalogue_hash(["apple", "pear", "plum"])
     facts = PublicFacts(n_users=1000, n_items=3, mu=1.0, seed=7)
     header = ModelHeader(algorithm="als", settings={}, facts=facts, releases=2, catalogue=catalogue)
@@ -324,25 +324,16 @@ def delta() -> dict[str, Any]:
     head = result[: 8 + int.from_bytes(result[:8], "little")]
     rows = np.array([2, -1, 3])
     steps = np.array([2, NONE, 0], np.int32)
-    mix = {"basis": np.array([[-4096, 9], [77, 4000], [-300, 32767]], np.int16)}
-    mix["table"] = np.array([[1, 2], [3, 4], [-5, -32768]], np.int16)
-    guesses = {
-        "basis": mixed([(old["basis"], rows)], mix["basis"], (3, 2)),
-        "counts": np.where(rows >= 0, old["counts"][rows], np.float16(0)).astype(np.float16),
-        "table": mixed([(new["basis"], None)], mix["table"], (3, 2)),
-    }
-    words = {"basis": np.uint8, "counts": np.uint16, "table": np.uint8}
-    parts: dict[str, Any] = {HEADER: np.frombuffer(head, np.uint8)}
-    for name, word in words.items():
-        rest = (new[name].reshape(-1).view(word) - guesses[name].reshape(-1).view(word)).view(np.uint8)
-        parts[name + REST] = np.ascontiguousarray(rest.reshape(new[name].size, -1).T)
-    parts |= {name + MIX: each for name, each in mix.items()} | {name + ROWS: steps for name in ("basis", "counts")}
-    how = (
-        Prediction(name="basis", base=True, within=None),
-        Prediction(name="counts", base=True, within=None),
-        Prediction(name="table", base=False, within="basis"),
-    )
-    said = DeltaHeader(base=digest(base), result=digest(result), tensors=how)
+    mix = np.array([[-4096, 9], [77, 4000], [-300, 32767]], np.int16)
+    parts: dict[str, Any] = {HEADER: np.frombuffer(head, np.uint8), "basis" + MIX: mix}
+    parts |= {name + ROWS: steps for name in old}
+    for name, word in {"basis": np.uint8, "counts": np.uint16, "table": np.uint8}.items():
+        rest = new[name].reshape(-1).view(word)
+        if name in old:
+            guess = predicted(old[name], rows, mix if name == "basis" else None, new[name].shape)
+            rest = rest - guess.reshape(-1).view(word)
+        parts[name + REST] = np.ascontiguousarray(rest.view(np.uint8).reshape(new[name].size, -1).T)
+    said = DeltaHeader(base=digest(base), result=digest(result), predicted=("basis", "counts"))
     plain = safetensors.numpy.save(parts, {METADATA_KEY: canonical_json(said.model_dump(mode="json")).decode()})
     return {"base_hex": base.hex(), "delta_inflated_hex": plain.hex(), "result_hex": result.hex()}
 

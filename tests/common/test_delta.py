@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from palate_common.algorithms import PublicFacts
 from palate_common.canonical import canonical_json, digest
 from palate_common.compact import compact, expand_unpacked, inflated
-from palate_common.delta import HEADER, MIX, REST, ROWS, DeltaHeader, Prediction, apply_delta
+from palate_common.delta import HEADER, MIX, REST, ROWS, DeltaHeader, apply_delta
 from palate_common.delta_search import make_delta
 from palate_common.errors import IntegrityError
 from palate_common.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash, read_metadata
@@ -60,19 +60,18 @@ def test_directions_that_turned_are_predicted_by_those_they_were() -> None:
     table, rng = tables(2000, 16), np.random.default_rng(1)
     turn = np.linalg.qr(rng.normal(size=(16, 16)))[0] * rng.uniform(0.5, 2, 16)
     items = ids(2000)
-    old, new = (unpacked({"table": each.astype(np.float32)}, items) for each in (table, table @ turn))
+    old, new = (unpacked({"basis": each.astype(np.float32)}, items) for each in (table, table @ turn))
     delta = make_delta(old, new, base_items=items, items=items)
     assert apply_delta(old, delta, most=MOST) == new
     assert len(delta) < 0.4 * len(zlib.compress(new, 9))
-    (each,) = (each for each in header_of(delta).tensors if each.name == "table")
-    assert each.base
+    assert "basis" in header_of(delta).predicted
 
 
 def test_rows_follow_their_items_through_another_catalogue() -> None:
     table, chosen = tables(1000, 8), np.sort(np.random.default_rng(2).permutation(1000)[:900])
     before, after = ids(1000), (*(f"item-{row}" for row in chosen), *ids(50, 5000))
     grown = np.concatenate([table[chosen], tables(50, 8, seed=3)])
-    old, new = unpacked({"table": table}, before), unpacked({"table": grown}, after)
+    old, new = unpacked({"basis": table}, before), unpacked({"basis": grown}, after)
     delta = make_delta(old, new, base_items=before, items=after)
     assert apply_delta(old, delta, most=MOST) == new
     assert len(delta) < 0.4 * len(zlib.compress(new, 9))
@@ -81,7 +80,7 @@ def test_rows_follow_their_items_through_another_catalogue() -> None:
 def test_rows_of_a_head_follow_the_items_it_names() -> None:
     items, rng = ids(3000), np.random.default_rng(4)
     table, head = tables(3000, 8), [np.sort(rng.permutation(3000)[:n]).astype(np.int32) for n in (2500, 2600)]
-    old, new = (unpacked({"table": table[rows], "head": rows}, items) for rows in head)
+    old, new = (unpacked({"basis": table[rows], "head": rows}, items) for rows in head)
     delta = make_delta(old, new, base_items=items, items=items)
     assert apply_delta(old, delta, most=MOST) == new
     assert len(delta) < 0.6 * len(zlib.compress(new, 9))
@@ -99,7 +98,7 @@ def test_any_two_models_have_a_delta(n: tuple[int, int], width: tuple[int, int],
     for size, columns, named in zip(n, width, items, strict=True):
         state = {
             "counts": rng.normal(size=size).astype(np.float32),
-            "table": rng.normal(size=(size, columns)).astype(np.float32),
+            "basis": rng.normal(size=(size, columns)).astype(np.float32),
             "head": np.arange(size, dtype=np.int32),
             "long": rng.integers(-(2**62), 2**62, 2),
             "double": rng.normal(size=()),
@@ -113,8 +112,8 @@ def test_any_two_models_have_a_delta(n: tuple[int, int], width: tuple[int, int],
 def pair() -> tuple[bytes, bytes]:
     """A base and a delta that uses it."""
     items, table = ids(40), tables(40, 4)
-    old = unpacked({"counts": np.arange(40, dtype=np.float32), "table": table}, items)
-    new = unpacked({"counts": np.arange(39, dtype=np.float32), "table": table[1:]}, items[1:])
+    old = unpacked({"counts": np.arange(40, dtype=np.float32), "basis": table}, items)
+    new = unpacked({"counts": np.arange(39, dtype=np.float32), "basis": table[1:]}, items[1:])
     return old, make_delta(old, new, base_items=items, items=items[1:])
 
 
@@ -157,7 +156,7 @@ def claimed(pair: tuple[bytes, bytes], **facts: Any) -> np.ndarray:
     """The result's own header with another claim for the table."""
     head = safetensors.numpy.load(inflated(pair[1], most=MOST, noun="a delta"))[HEADER].tobytes()
     said = json.loads(head[8:])
-    said["table"] |= facts
+    said["basis"] |= facts
     text = json.dumps(said).encode()
     return np.frombuffer(len(text).to_bytes(8, "little") + text, np.uint8)
 
@@ -165,17 +164,17 @@ def claimed(pair: tuple[bytes, bytes], **facts: Any) -> np.ndarray:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"table" + ROWS: np.full(39, 10**6, np.int32)},
-        {"table" + ROWS: np.full(39, -5, np.int32)},
-        {"table" + ROWS: np.zeros(38, np.int32)},
-        {"table" + ROWS: np.zeros(39, np.int64)},
-        {"table" + MIX: np.zeros((4, 4), np.int16)},
-        {"table" + MIX: np.zeros((5, 4), np.int32)},
-        {"table" + MIX: np.zeros((10**6, 4), np.int16)},
-        {"table" + REST: np.zeros((1, 155), np.uint8)},
-        {"table" + REST: np.zeros((2, 78), np.uint8)},
-        {"table" + REST: np.zeros(156, np.float32)},
-        {"table" + REST: None},
+        {"basis" + ROWS: np.full(39, 10**6, np.int32)},
+        {"basis" + ROWS: np.full(39, -5, np.int32)},
+        {"basis" + ROWS: np.zeros(38, np.int32)},
+        {"basis" + ROWS: np.zeros(39, np.int64)},
+        {"basis" + MIX: np.zeros((4, 4), np.int16)},
+        {"basis" + MIX: np.zeros((5, 4), np.int32)},
+        {"basis" + MIX: np.zeros((10**6, 4), np.int16)},
+        {"basis" + REST: np.zeros((1, 155), np.uint8)},
+        {"basis" + REST: np.zeros((2, 78), np.uint8)},
+        {"basis" + REST: np.zeros(156, np.float32)},
+        {"basis" + REST: None},
         {HEADER: np.zeros(3, np.uint8)},
         {HEADER: np.frombuffer(b"\x02" + b"\0" * 7 + b"{}", np.uint8)},
         {HEADER: np.frombuffer(b"[" * 5000, np.uint8)},
@@ -211,9 +210,9 @@ def test_a_claim_that_its_bytes_do_not_bear_out_is_refused(pair: tuple[bytes, by
     [
         {"format": 2},
         {"result": digest(b"another")},
-        {"tensors": []},
-        {"tensors": [Prediction(name="table", base=False, within="nowhere").model_dump()]},
-        {"tensors": "table"},
+        {"predicted": []},
+        {"predicted": ["basis", "counts", "counts scale"]},
+        {"predicted": "basis"},
         {"more": 1},
     ],
     ids=str,

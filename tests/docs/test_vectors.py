@@ -332,36 +332,30 @@ def test_delta_by_hand() -> None:
     base, made = tensors(case["base_hex"])[1], {}
     head = bytes(parts[" header"])
     shapes = json.loads(head[8:])
-    for each in said["tensors"]:
-        name, shape = each["name"], shapes[each["name"]]["shape"]
+    for name, facts in shapes.items():
+        if name == "__metadata__":
+            continue
+        shape = facts["shape"]
         columns, rows, following = math.prod(shape[1:]), [], 0
         for step in parts.get(f"{name} rows", [0] * shape[0]):
             rows.append(None if step == -(2**31) else following + step)
             following = following if rows[-1] is None else rows[-1] + 1
-        old = [
-            [0] * columns if row is None else base[name][columns * row : columns * (row + 1)] if each["base"] else []
-            for row in rows
-        ]
-        if f"{name} mix" in parts:
-            within = made.get(each["within"], [])
-            width = len(within) // shape[0]
-            sources = [
-                old[row] * each["base"] + within[width * row : width * (row + 1)] + [127] for row in range(len(old))
-            ]
-            mix = parts[f"{name} mix"]
-            sums = [
-                sum(x * mix[columns * k + column] for k, x in enumerate(source))
-                for source in sources
-                for column in range(columns)
-            ]
-            guess = [max(-128, min(127, (total + 2048) // 4096)) for total in sums]
-        else:
-            guess = [number for row in old for number in row] if each["base"] else [0] * math.prod(shape)
+        guess, mix = [0] * math.prod(shape), parts.get(f"{name} mix")
+        if name in said["predicted"]:
+            there = [[0] * columns if row is None else base[name][columns * row : columns * (row + 1)] for row in rows]
+            guess = [number for row in there for number in row]
+            if mix is not None:
+                sums = [
+                    sum(x * mix[columns * k + column] for k, x in enumerate([*row, 127]))
+                    for row in there
+                    for column in range(columns)
+                ]
+                guess = [max(-128, min(127, (total + 2048) // 4096)) for total in sums]
         count, rest = math.prod(shape), parts[f"{name} rest"]
         width = len(rest) // count
         words = [sum(rest[plane * count + place] << 8 * plane for plane in range(width)) for place in range(count)]
         bits = [(word + number) % 2 ** (8 * width) for word, number in zip(words, guess, strict=True)]
-        signed = shapes[name]["dtype"] == "I8"
+        signed = facts["dtype"] == "I8"
         made[name] = [bit - 2 ** (8 * width) * (signed and bit >> (8 * width - 1)) for bit in bits]
     assert made == tensors(case["result_hex"])[1]
     assert case["result_hex"].startswith(head)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,7 @@ def deltas(data: Path, seeds: int) -> Part:
 def _between(what: str, seed: int, models: Sequence[Trained]) -> list[dict[str, Any]]:
     """Sizes from each release to the next."""
     found = []
-    for (old, old_items), (new, items) in zip(models, models[1:], strict=False):
+    for (old, old_items), (new, items) in pairwise(models):
         base, packed = (compact(model) for model in (old, new))
         plain, result = (inflated(each, most=MOST, noun="a model") for each in (base, packed))
         delta = make_delta(plain, result, base_items=old_items, items=items)
