@@ -104,12 +104,14 @@ def test_no_entrant_beat_the_defaults_on_the_sets_together(tournament: dict[str,
 
 
 def test_killed_devices_keep_their_promises(tmp_path: Path) -> None:
-    done = bench("sdk", tmp_path, "--parts", "kills", "--seeds", "24")
+    done = bench("durability", tmp_path, "--parts", "kills,kills-beside", "--seeds", "20")
     assert done.returncode == 0, done.stderr
-    figures = json.loads((tmp_path / "results.json").read_text())["kills"]["figures"]
-    assert figures["kills"] == dict.fromkeys(("track", "batch", "import", "erase"), 6)
-    assert figures["acknowledged"] > 100
+    results = json.loads((tmp_path / "results.json").read_text())
+    figures = results["kills"]["figures"]
+    assert figures["kills"] == dict.fromkeys(("track", "feedback", "update_model", "contribute", "erase"), 4)
+    assert figures["acknowledged"]["track"] > 100
     assert figures["wrong"] == []
+    assert results["kills-beside"]["figures"]["kills"] == dict.fromkeys(("batch", "import", "retention", "migrate"), 5)
 
 
 def test_secure_aggregation_beside_its_floor(tmp_path: Path) -> None:
