@@ -50,7 +50,14 @@ def bench(name: str, out: Path, *options: str, **environment: str) -> subprocess
 
 @pytest.mark.parametrize(
     ("name", "part"),
-    [("speed", "command"), ("speed", "steps"), ("quality", "main"), ("coldstart", "users"), ("protocols", "ml-100k")],
+    [
+        ("speed", "command"),
+        ("speed", "steps"),
+        ("quality", "main"),
+        ("coldstart", "users"),
+        ("protocols", "ml-100k"),
+        ("download", "int8"),
+    ],
 )
 def test_a_script_leaves_tables_and_figures(name: str, part: str, logs: Path, tmp_path: Path) -> None:
     done = bench(name, tmp_path, "--data", str(logs), "--seeds", "1", "--parts", part)
