@@ -28,7 +28,7 @@ from benchmarks.durability.world import World, copied, made
 
 FIVE = ("track", "feedback", "update_model", "contribute", "erase")
 BESIDE = ("batch", "import", "retention", "migrate")
-SECONDS = {"erase": 0.012, "import": 0.25, "migrate": 0.02, "retention": 0.15}
+SECONDS = {"erase": 0.04, "import": 0.4, "migrate": 0.06, "retention": 0.15}
 """The longest a victim is let live after its first sign of life, or its last awaited acknowledgement."""
 USUAL, AWAITED = 0.03, 6
 AWAITING = ("track", "feedback", "update_model", "contribute", "batch")
