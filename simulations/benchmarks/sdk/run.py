@@ -183,9 +183,8 @@ def rounds(_: Path, repetitions: int) -> tuple[Any, list[Table]]:
     sizes = figures[0]
     note = (
         f"CPU milliseconds; {ITEMS:,} items, d = {WIDTH}, all items in the table, {EVENTS} events; the second round of "
-        f"a real run. It sends {sizes['sent_bytes']:,.0f} bytes. The model file has {sizes['model_bytes']:,.0f} bytes, "
-        f"the compact one {sizes['compact_bytes']:,.0f}: {sizes['model_bytes'] / sizes['compact_bytes']:.1f} times "
-        "smaller."
+        f"a real run. It sends {sizes['sent_bytes']:,.0f} bytes. The plan's model file has "
+        f"{sizes['model_bytes']:,.0f} bytes. What devices download to rank by is in the benchmark `download`."
     )
     return figures, [Table("A round", ("what", "min", "median", "max", "bar"), as_rows(figures, STEP_BAR), note)]
 
