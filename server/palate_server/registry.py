@@ -149,7 +149,14 @@ class Registry:
         """
         place = self.folder / "model"
         had = [each for each in (place, *formers) if (each / published.COMPACT).exists()]
-        earlier = [{name: (each / name).read_bytes() for name in (published.COMPACT, published.ITEMS)} for each in had]
+        earlier = [
+            {
+                path.name: path.read_bytes()
+                for name in (published.COMPACT, published.ITEMS, "delta-*")
+                for path in each.glob(name)
+            }
+            for each in had
+        ]
         files = published.pack(
             model, catalogue, facts, key, population=population, checkpoint=checkpoint, formers=earlier
         )

@@ -153,3 +153,23 @@ def test_committed_results_name_no_machine() -> None:
     texts = [path.read_text() for path in FOLDER.glob("*/results.*")] + [p.read_text() for p in FOLDER.glob("*/*.md")]
     assert texts
     assert not [text for text in texts if re.search(r"(?<![\w.])/(work|tmp|home|root|Users)/", text)]
+
+
+def test_the_bars_of_durability_and_downloads_are_met_by_what_was_measured() -> None:
+    """What the repository shows, by its own figures."""
+    durability = json.loads((FOLDER / "durability" / "results.json").read_text())
+    five = durability["kills"]["figures"]
+    assert five["kills"] == dict.fromkeys(("track", "feedback", "update_model", "contribute", "erase"), 60)
+    assert min(five["midway"].values()) > 40
+    assert five["wrong"] == durability["kills-beside"]["figures"]["wrong"] == []
+    power = durability["power"]["figures"]
+    assert power["cuts"]["wrong"] == []
+    assert sum(power["cuts"]["judged"].values()) >= 1000
+    assert all(found["wrong"] for name, found in power.items() if name.startswith("control"))
+    copies = json.loads((FOLDER / "download" / "results.json").read_text())["int8"]["figures"]
+    for set_, epsilon in {(each["set"], each["epsilon"]) for each in copies}:
+        own = [each for each in copies if (each["set"], each["epsilon"]) == (set_, epsilon)]
+        assert len(own) >= 10
+        assert min(each["whole"] / each["compact"] for each in own) >= 3.9
+        for metric in ("recall_capped@20", "ndcg@20"):
+            assert np.mean([1 - each["int8"][metric] / each["float"][metric] for each in own]) <= 0.005
