@@ -29,6 +29,16 @@ SCALE = " scale"
 
 def compact(model: GlobalModel) -> bytes:
     """The model as a small file."""
+    return deflated(compact_unpacked(model))
+
+
+def deflated(plain: bytes) -> bytes:
+    """What `inflated` reads."""
+    return zlib.compress(plain, 9)
+
+
+def compact_unpacked(model: GlobalModel) -> bytes:
+    """The same before it is deflated: what deltas lead to."""
     tensors: State = {}
     left_out = getattr(model.algorithm, "training_only", ())
     for name, array in sorted(model.state.items()):
@@ -39,7 +49,8 @@ def compact(model: GlobalModel) -> bytes:
         else:
             tensors[name] = np.asarray(array, order="C")
     metadata = {METADATA_KEY: canonical_json(model.header.model_dump(mode="json")).decode()}
-    return zlib.compress(safetensors.numpy.save(tensors, metadata), 9)
+    plain: bytes = safetensors.numpy.save(tensors, metadata)
+    return plain
 
 
 def expand(data: bytes, *, most: int) -> GlobalModel:

@@ -24,7 +24,7 @@ import safetensors.numpy
 
 from palate_common.canonical import canonical_json, digest
 from palate_common.catalogue import Catalogue, lines, read_lines
-from palate_common.compact import compact, expand, expand_unpacked, inflated
+from palate_common.compact import compact_unpacked, deflated, expand, expand_unpacked
 from palate_common.delta_search import make_delta
 from palate_common.download import delta_name, from_delta, unpacked, wanted
 from palate_common.errors import InputError, IntegrityError, PalateError
@@ -135,16 +135,16 @@ def pack(
     """
     if catalogue.hash != model.header.catalogue:
         raise IntegrityError("`items` must be the catalogue the model was trained on, got another")
-    files = {ITEMS: lines(catalogue.items), MODEL: model.data, COMPACT: compact(model)}
+    plain = compact_unpacked(model)
+    files = {ITEMS: lines(catalogue.items), MODEL: model.data, COMPACT: deflated(plain)}
     if catalogue.domains is not None:
         files[DOMAINS] = lines(catalogue.domains)
     if catalogue.new_items:
         files[NEW_ITEMS] = lines(catalogue.new_items)
     if catalogue.features is not None:
         files[FEATURES] = safetensors.numpy.save({"features": np.ascontiguousarray(catalogue.features, np.float32)})
-    plain = inflated(files[COMPACT], most=MOST_BYTES, noun="a compact model")
     for former in formers:
-        base = unpacked(former, most=MOST_BYTES)
+        base = unpacked(former)
         if base == plain:  # published again: what led there leads here, so that it is the same to the byte
             files |= {name: data for name, data in former.items() if name.startswith("delta-")}
         if base in (None, plain):
