@@ -50,11 +50,25 @@ class Sharing:
     service: Service | None
     calendar: Calendar
 
+    def files_to_download(self, folder: Path | str) -> tuple[str, ...]:
+        """What else `update_model` needs of a published model, the least of it: a delta where there is one.
+
+        Args:
+            folder: with its `manifest.json` and `signature`, downloaded.
+
+        Returns:
+            Names of files that belong into the folder, beside these two.
+
+        Raises:
+            IntegrityError: they are not signed by the service's key.
+        """
+        return self._shared[0].wanted(Path(folder))
+
     def update_model(self, folder: Path | str) -> bool:
         """Take a published model into use, if it verifies; False if it is in use already.
 
         Args:
-            folder: the files that the operator published, downloaded.
+            folder: the files that the operator published, downloaded; `files_to_download` says which are needed.
 
         Raises:
             IntegrityError: a file is missing, damaged, too large or not signed by the service's key.
