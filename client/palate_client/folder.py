@@ -3,6 +3,7 @@
     key.json       the wrapped key, or the tombstone of an erased store
     <store>.db     the encrypted events, beside it SQLite's -wal and -shm
     <store>.journal, <store>.ledger    what came from a server and went to it, and what that cost; encrypted, too
+    <store>.deliveries    what was to be told to the user, and what became of it; encrypted, too
     lock           held for a moment while a store is opened or erased
 
 A store's file is named by its random id: a process that still has an erased store open can't touch its successor.
@@ -20,7 +21,7 @@ from palate_client.vault import Vault
 from palate_common.errors import InputError, LockedError, WrongKeyError
 from palate_common.files import sync_folder
 
-FILES = ("db", "journal", "ledger")
+FILES = ("db", "journal", "ledger", "deliveries")
 LOCK_FILE = "lock"
 LOCK_SECONDS = 10.0
 
