@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 import numpy as np
 import numpy.typing as npt
 
 import palate
 from palate_client.consent import Decision
+from palate_client.delivery.messenger import Messenger
+from palate_client.delivery.record import Delivery
 from palate_client.explanation import Explanation
 from palate_client.interests import Interests
+from palate_client.loyalty import Loyalty
 from palate_client.participation import Masked
 from palate_client.portability import ImportReport
 from palate_client.recommender import Recommendation, Similar
@@ -172,6 +175,21 @@ def on_leave(device: palate.Device) -> list[str]:
         return [str(error)]
     device.close()
     return lines
+
+
+def on_price_drop(device: palate.Device, address: str) -> str:
+    channels = [palate.Channel(name="email", per_day=1, per_week=3, quiet=palate.Quiet(21, 8))]
+    messenger = device.messenger({"email": palate.apprise_sender(address)}, channels=channels)
+    assert_type(messenger, Messenger)
+    told = messenger.deliver(palate.Message(id="drop-7", title="Book 7 is cheaper", item="book-7"))
+    assert_type(told, Delivery)
+    assert_type(device.arm("letters"), Literal["a", "b"])
+    assert_type(device.loyalty(), Loyalty)
+    return ", ".join(messenger.allowed())
+
+
+def all_purposes(device: palate.Device, purposes: Iterable[palate.Purpose]) -> list[bool]:
+    return [device.consent.get(purpose) for purpose in purposes]
 
 
 def failures() -> tuple[type[palate.PalateError], ...]:
