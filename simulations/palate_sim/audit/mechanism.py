@@ -1,6 +1,7 @@
 """Mechanism: the counted tests of a target, as one section of an audit.
 
-canaries -> runs of the target -> A B B2 C C2 H J K -> verdicts made together -> Section
+canaries -> runs of the target -> A B B2 C C2 H J K --+
+Palate's own path, watched     -> D E F G I K S       --+-> verdicts made together -> Section
 
 >>> from palate_sim.audit.production import Production
 >>> section = audit_mechanism(Production(users=64, counts=256, products=256, epsilon=8.0), seed=7, thorough=False)
@@ -22,12 +23,15 @@ from palate_sim.audit.battery.claims import claim_tests, lower_bounds, threshold
 from palate_sim.audit.battery.correlation import noise_correlation
 from palate_sim.audit.battery.lattice import output_lattice
 from palate_sim.audit.battery.noise import noise_variance
+from palate_sim.audit.battery.repeats import repeated_numbers
 from palate_sim.audit.battery.seeds import birthdays, plan_seed, seed_search
 from palate_sim.audit.battery.shape import noise_shape
 from palate_sim.audit.evidence import ALPHA, Bound, Finding, Section, judge
 from palate_sim.audit.path import masks_change_nothing, same_sources
 from palate_sim.audit.production import Production
 from palate_sim.audit.series import histogram
+from palate_sim.audit.structure import ASSUMPTIONS as OF_THE_PATH
+from palate_sim.audit.structure import structural
 from palate_sim.audit.target import Target
 from palate_sim.audit.trials import Presence, Trials, conduct
 
@@ -39,6 +43,7 @@ COUNTED: tuple[Test, ...] = (
     noise_shape,
     noise_correlation,
     output_lattice,
+    repeated_numbers,
     seed_search,
 )
 """Tests of the statistical part: they read the same runs, and run nothing themselves."""
@@ -51,7 +56,7 @@ ASSUMPTIONS = (
     "A, rung L1: the trade-off curve is the claimed kind, Gaussian without hidden sampling.",
     "A, rung L2: scores are Gaussian and independent with one variance: a parametric estimate. B2, C and J test this.",
     "B: noise is Gaussian and independent, else its variance has another law than chi^2. B2, C and J test this.",
-    "B2, H remainders: numbers are independent. C and J test this.",
+    "B2, H remainders and repeats: numbers are independent. C and J test this.",
     "C, C2, J: noise is symmetric and there is much of it, so that correlations are normal.",
     "K: generators other than those listed, and seeds of more than 16 bits, are not tried.",
     "All: the code that was run here is the code that runs elsewhere; only its hashes say so.",
@@ -72,14 +77,16 @@ def audit_mechanism(
         targets: what is audited; of several, each finding and bound carries the name.
         seed: of the audit's own choices: whose coordinates are whose, and who takes part.
         deep: more runs, for smaller faults.
-        thorough: also the tests that run the target again: fresh releases, the plan's seed, masks.
+        thorough: also the tests that run the target again: fresh releases, the plan's seed, masks; and, of Palate's
+            own round, those of its path.
         run: a run folder, whose ledger names the sources it ran with.
 
     Returns:
         Findings judged together at a family-wise alpha of 1e-6, bounds at 95 % each.
     """
     # First: what can't be read must be known before anybody waits for it.
-    path = [same_sources(run)] if any(isinstance(target, Production) for target in targets) else []
+    own = any(isinstance(target, Production) for target in targets)
+    path = [same_sources(run)] if own else []
     findings: list[Finding] = []
     bounds: list[Bound] = []
     series: list[Mapping[str, Any]] = []
@@ -92,13 +99,15 @@ def audit_mechanism(
         bounds += [replace(each, name=each.name + mark) for each in low]
         series.append(_series(trials, low))
     findings += path
+    if own and thorough:
+        findings += structural(quick=not deep)
     joined: dict[str, Any] = {**series[0], "scores": [each for one in series for each in one["scores"]]}
     return Section(
         name="mechanism",
         subject=f"{'; '.join(map(_subject, targets))}; the audit's seed is {seed}",
         findings=judge(findings),
         bounds=tuple(bounds),
-        assumptions=ASSUMPTIONS,
+        assumptions=ASSUMPTIONS + (OF_THE_PATH if thorough and own else ()),
         series=joined,
     )
 
