@@ -24,6 +24,8 @@ from palate_sim.audit.counting import Errors, refuted
 FINE, COARSE = 1e-3, 4e-3
 """Widths of the grid of privacy losses: for a claim, and for each step of a search. They are rounded so that a curve
 lies below the true one, and a bound's epsilon is not above it."""
+LEAST_NOISE = 0.05
+"""Noise multipliers below have privacy losses that fill the memory."""
 SEARCHED = 8.0
 """How many times more, or less, noise than claimed a bound looks at."""
 _EPSILONS = np.concatenate((np.arange(0.0, 4.0, 0.01), np.arange(4.0, 40.0, 0.25)))
@@ -48,6 +50,10 @@ class Sampled:
     delta: float
     interval: float = FINE
     rounded_up: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.noise_multiplier >= LEAST_NOISE:
+            raise InputError(f"`noise_multiplier` must be at least {LEAST_NOISE} here, got {self.noise_multiplier:g}")
 
     @classmethod
     def of(cls, claim: Claim) -> Sampled:
@@ -103,7 +109,7 @@ class Sampled:
         Less noise gives a lower curve, so that what refutes one noise refutes every larger one.
         """
         coarse = replace(self, interval=COARSE)
-        low, high = self.noise_multiplier / SEARCHED, self.noise_multiplier * SEARCHED
+        low, high = max(LEAST_NOISE, self.noise_multiplier / SEARCHED), self.noise_multiplier * SEARCHED
         if not coarse._refuted(high, errors, alpha):
             return 0.0
         if coarse._refuted(low, errors, alpha):

@@ -34,7 +34,7 @@ from palate_sim.audit.claim import Claim, ReleaseClaim
 from palate_sim.audit.target import Contributions, Released
 from palate_sim.engines.grid import LocalGrid
 
-CLIENTS, SIZE = 500, 2000
+CLIENTS, SIZE, LONG = 500, 2000, 8000
 NOISE_MULTIPLIER, CLIPPING_NORM, DELTA = 1.0, 0.5, 1e-6
 NOTHING = 1e-12
 HEAVY, FEW = 50, 50
@@ -131,11 +131,15 @@ def fixed_clipping_weighted() -> FlowerStrategy:
 
 
 def adaptive_clipping() -> FlowerStrategy:
-    """Adaptive clipping, the first round: its arrays alone, not the norm that it goes on with."""
+    """Adaptive clipping, the first round: its arrays alone, not the norm that it goes on with.
+
+    The noise that is claimed is for the norm that the round was clipped with.
+    """
     # Andrew et al. 2021: a part of the noise multiplier is for the count of clipped clients.
     count_noise = CLIENTS / 20
     arrays = (NOISE_MULTIPLIER**-2 - (2 * count_noise) ** -2) ** -0.5
-    return FlowerStrategy("server-side adaptive clipping, round 1, equal num-examples", _adaptive, _mean_noise(arrays))
+    option = "server-side adaptive clipping, round 1, equal num-examples"
+    return FlowerStrategy(option, _adaptive, _mean_noise(arrays), dimension=LONG)
 
 
 def _mean_noise(noise_multiplier: float) -> float:
