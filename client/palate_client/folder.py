@@ -19,6 +19,7 @@ from pathlib import Path
 
 from palate_client.vault import Vault
 from palate_common.errors import InputError, LockedError, WrongKeyError
+from palate_common.files import sync_folder
 
 FILES = ("db", "journal", "ledger", "deliveries")
 LOCK_FILE = "lock"
@@ -44,7 +45,9 @@ class StoreFolder:
             InputError: it can't be made.
         """
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self.path.is_dir():
+                self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                sync_folder(self.path.parent)
         except OSError as error:
             raise InputError(f"the store must be in a folder that can be made, got {self.path}: {error}") from None
 
@@ -82,6 +85,7 @@ class StoreFolder:
             InputError: the store is another app's.
             IntegrityError: the key file is damaged.
         """
+        self.vault.tidy()
         if (erased := self.vault.erased()) is not None:
             self._remove(erased)
             self.vault.clear()
@@ -109,3 +113,4 @@ class StoreFolder:
         for name in FILES:
             for suffix in ("", "-wal", "-shm"):
                 Path(f"{self.file(store, name)}{suffix}").unlink(missing_ok=True)
+        sync_folder(self.path)  # before the tombstone goes: a power cut must not bring back one without the other

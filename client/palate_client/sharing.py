@@ -50,11 +50,25 @@ class Sharing:
     service: Service | None
     calendar: Calendar
 
+    def files_to_download(self, folder: Path | str) -> tuple[str, ...]:
+        """What else `update_model` needs of a published model, the least of it: a delta where there is one.
+
+        Args:
+            folder: with its `manifest.json` and `signature`, downloaded.
+
+        Returns:
+            Names of files that belong into the folder, beside these two.
+
+        Raises:
+            IntegrityError: they are not signed by the service's key.
+        """
+        return self._shared[0].wanted(Path(folder))
+
     def update_model(self, folder: Path | str) -> bool:
         """Take a published model into use, if it verifies; False if it is in use already.
 
         Args:
-            folder: the files that the operator published, downloaded.
+            folder: the files that the operator published, downloaded; `files_to_download` says which are needed.
 
         Raises:
             IntegrityError: a file is missing, damaged, too large or not signed by the service's key.
@@ -142,6 +156,7 @@ class Sharing:
             return None
         with self._shared[1].ledger() as ledger:
             receipts, spent = tuple(ledger.receipts(0)), ledger.spent(0)
+            seen = ledger.seen_checkpoint(self.service.population)
         return Spending(
             population=self.service.population,
             epsilon=None if any(receipt.mu2 == 0 for receipt in receipts) else self.service.epsilon_of(spent),
@@ -151,6 +166,7 @@ class Sharing:
             participations=len(receipts),
             participation_limit=self.service.participations,
             receipts=receipts,
+            seen=seen,
         )
 
     def _shared_lines(self) -> Iterator[str]:

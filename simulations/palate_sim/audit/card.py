@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import NormalDist
@@ -37,15 +38,15 @@ def audit_card(folder: Path, *, public_key: str | None = None) -> Section:
         public_key: the operator's, from outside the folder, 64 hexadecimal digits; None takes the folder's word.
 
     Raises:
-        InputError: the folder has no card or no ledger extract.
+        InputError: the folder has no card or no ledger extract, or the key is none.
     """
+    check_key(public_key)
     data, extract = read_file(folder, "privacy_card.json"), read_file(folder, "ledger.json")
+    card, spelling = _read(data), Finding.checked("card spelling", True, f"canonical JSON, {len(data):,} bytes")
     try:
-        card = read_canonical(data)
+        read_canonical(data)
     except IntegrityError as error:
-        card, spelling = _lenient(data), Finding.checked("card spelling", False, f"not canonical JSON: {error}")
-    else:
-        spelling = Finding.checked("card spelling", True, f"canonical JSON, {len(data):,} bytes")
+        spelling = Finding.checked("card spelling", False, str(error))
     key = public_key or str(card.get("public_key"))
     findings = [
         spelling,
@@ -56,7 +57,14 @@ def audit_card(folder: Path, *, public_key: str | None = None) -> Section:
         *_risks(card),
         _witnessed(card),
     ]
-    return Section("card", f"privacy card of {folder}", tuple(findings), (), ASSUMPTIONS, {"card": card})
+    return Section(
+        "card", f"privacy card of {folder}", tuple(findings), (), ASSUMPTIONS, {"facts": _facts(card), "card": card}
+    )
+
+
+def _facts(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Which card."""
+    return {"run": str(card.get("run")), "created": str(card.get("created"))}
 
 
 def read_file(folder: Path, name: str) -> bytes:
@@ -77,6 +85,16 @@ def read_file(folder: Path, name: str) -> bytes:
         raise InputError(f"`DIR` must be readable, got {folder / name}: {error.strerror}") from None
 
 
+def check_key(public_key: str | None) -> None:
+    """Refuse what can't be a key.
+
+    Raises:
+        InputError: not 64 lower-case hexadecimal digits.
+    """
+    if public_key is not None and not re.fullmatch("[0-9a-f]{64}", public_key):
+        raise InputError(f"`--public-key` must be 64 hexadecimal digits, got {public_key!r:.80}")
+
+
 def pinned(public_key: str | None, named: str) -> Finding:
     """Whether the key that signed is the one from outside."""
     test = "signing key"
@@ -85,8 +103,8 @@ def pinned(public_key: str | None, named: str) -> Finding:
     return Finding.checked(test, public_key == named, f"{named[:16]}…, expected {public_key[:16]}…")
 
 
-def _lenient(data: bytes) -> dict[str, Any]:
-    """A card in another spelling, for what can still be said of it."""
+def _read(data: bytes) -> dict[str, Any]:
+    """A card in whatever spelling."""
     try:
         card = json.loads(data)
     except (ValueError, RecursionError):
@@ -116,6 +134,9 @@ def _regenerated(card: Mapping[str, Any], extract: bytes, key: str) -> Finding:
     made, said = canonical_json(payload), canonical_json(found)
     if made == said:
         return Finding.checked(test, True, f"made again byte for byte, SHA-256 {digest(made)[:16]}…")
+    if found.get("schema") != payload["schema"]:
+        reason = f"the card has schema {found.get('schema')}, this version of Palate makes {payload['schema']}"
+        return Finding.missing(test, f"{reason}: check it with the version that made it")
     wrong = sorted(n for n in payload.keys() | found.keys() if payload.get(n) != found.get(n))
     name = wrong[0] if wrong else "the spelling"
     said_of = f"says {json.dumps(found.get(name), ensure_ascii=False)!s:.80}, the ledger {payload.get(name)!r:.80}"
@@ -142,10 +163,7 @@ def _risks(card: Mapping[str, Any]) -> Iterator[Finding]:
     own["advantage"] = 2 * normal.cdf(mu / 2) - 1
     yield _agree("implied risk", risk, own, "trade-off curve of Gaussian DP at the card's mu")
     try:
-        from riskcal.analysis import (  # type: ignore[import-not-found]  # ships no types; an extra
-            get_advantage_from_gdp,
-            get_beta_from_gdp,
-        )
+        from riskcal.analysis import get_advantage_from_gdp, get_beta_from_gdp
     except ImportError:
         yield Finding.missing("implied risk by riskcal", "riskcal is not installed: pip install riskcal")
         return
@@ -165,5 +183,6 @@ def _agree(test: str, said: Mapping[str, Any], found: Mapping[str, float], by: s
 
 def _witnessed(card: Mapping[str, Any]) -> Finding:
     """What the card alone can't show."""
-    size = (card.get("checkpoint") or {}).get("size")
+    checkpoint = card.get("checkpoint")
+    size = checkpoint.get("size") if isinstance(checkpoint, Mapping) else None
     return Finding.missing("rollback", f"rollback not checkable from a card: compare its checkpoint, size {size}")

@@ -17,7 +17,7 @@ from palate_common.errors import InputError
 from palate_sim.audit.evidence import Bound, Finding, Rung, Section, Verdict
 
 SCHEMA = 1
-ORDER = ("card", "ledger", "mechanism", "mutants", "attacks")
+ORDER = ("ledger", "mechanism", "mutants", "attacks", "card")
 """The parts of an audit, as the report has them."""
 
 
@@ -109,6 +109,11 @@ def read(data: bytes) -> tuple[Section, ...]:
         return tuple(from_json(section) for section in document["sections"])
     except (ValueError, KeyError, TypeError, AttributeError, InputError, RecursionError):
         raise InputError("an audit must be the JSON that `palate audit` writes, got something else") from None
+
+
+def created(data: bytes) -> str:
+    """When a file that `read` takes was written, UTC."""
+    return str(json.loads(data).get("created", ""))
 
 
 def together(before: Sequence[Section], now: Sequence[Section]) -> tuple[Section, ...]:

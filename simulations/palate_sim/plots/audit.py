@@ -56,28 +56,31 @@ def delta_curves(curves: Mapping[str, Any]) -> go.Figure:
 
 def kills(table: Mapping[str, Any]) -> go.Figure:
     """Mutants by tests: which test caught which."""
-    tests, mutants = table["tests"], table["mutants"]
+    tests, mutants = [str(test) for test in table["tests"]], table["mutants"]
+    place = {test: at for at, test in enumerate(tests)}
+    # Numbers and not names on the axes: two names may begin alike.
+    caught = [(place[t], row) for row, m in enumerate(mutants) for t in m["killed_by"] if t in place]
+    alive = [row for row, mutant in enumerate(mutants) if not mutant["killed_by"]]
     figure = go.Figure()
-    caught = [(test, row["name"]) for row in mutants for test in row["killed_by"] if test in tests]
     figure.add_scatter(
-        x=[elide(test) for test, _ in caught], y=[elide(name) for _, name in caught], mode="markers",
-        marker={"symbol": "square", "size": 11, "color": ACCENT}, hovertemplate="%{y}: %{x}<extra></extra>",
+        x=[x for x, _ in caught], y=[y for _, y in caught], mode="markers",
+        text=[f"{elide(mutants[y]['name'])}: {elide(tests[x])}" for x, y in caught],
+        hovertemplate="%{text}<extra></extra>",
+        marker={"symbol": "square", "size": 11, "color": ACCENT},
     )  # fmt: skip
-    alive = [row["name"] for row in mutants if not row["killed_by"]]
-    if alive and tests:
-        figure.add_scatter(
-            x=[elide(tests[0])] * len(alive), y=[elide(name) for name in alive], mode="text",
-            text=["survives"] * len(alive), textfont={"color": RED}, hoverinfo="skip",
-        )  # fmt: skip
-    names = [elide(row["name"]) for row in mutants]
+    figure.add_scatter(
+        x=[0] * len(alive), y=alive, mode="text", text=["survives"] * len(alive), textfont={"color": RED},
+        hoverinfo="skip",
+    )  # fmt: skip
     figure.update_xaxes(
-        type="category", categoryarray=[elide(test) for test in tests], range=[-0.7, len(tests) - 0.3], side="top",
-        tickangle=-40, showgrid=True,
+        tickvals=list(place.values()), ticktext=[elide(test) for test in tests], range=[-0.7, len(tests) - 0.3],
+        side="top", tickangle=-40, showgrid=True,
     )  # fmt: skip
     figure.update_yaxes(
-        type="category", categoryarray=names, range=[len(names) - 0.5, -0.5], tickmode="array", tickvals=names
-    )
-    return finish(figure, {}, 150 + 20 * len(names))
+        tickvals=list(range(len(mutants))), ticktext=[elide(mutant["name"]) for mutant in mutants],
+        range=[len(mutants) - 0.5, -0.5],
+    )  # fmt: skip
+    return finish(figure, {}, 150 + 20 * len(mutants))
 
 
 def rocs(curves: Sequence[Mapping[str, Any]]) -> go.Figure:
@@ -113,8 +116,8 @@ def intervals(panel: Mapping[str, Any]) -> go.Figure:
     rows = panel["rows"]
     figure = go.Figure()
     figure.add_scatter(
-        x=[row["value"] for row in rows], y=[elide(row["name"]) for row in rows], mode="markers",
-        marker={"size": 9, "color": ACCENT}, hovertemplate="%{y}: %{x:.4g}<extra></extra>",
+        x=[row["value"] for row in rows], y=list(range(len(rows))), mode="markers",
+        marker={"size": 9, "color": ACCENT}, hovertemplate="%{x:.4g}<extra></extra>",
         error_x={
             "type": "data", "symmetric": False, "array": [row["high"] - row["value"] for row in rows],
             "arrayminus": [row["value"] - row["low"] for row in rows], "thickness": 1.6,
@@ -126,5 +129,8 @@ def intervals(panel: Mapping[str, Any]) -> go.Figure:
             annotation_position="top", annotation_font_color=RED,
         )  # fmt: skip
     figure.update_xaxes(title_text=elide(panel["axis"]) if len(panel["axis"]) < 27 else panel["axis"], showgrid=True)
-    figure.update_yaxes(type="category", autorange="reversed", showgrid=False)
+    figure.update_yaxes(
+        tickvals=list(range(len(rows))), ticktext=[elide(row["name"]) for row in rows], range=[len(rows) - 0.5, -0.5],
+        showgrid=False,
+    )  # fmt: skip
     return finish(figure, {}, 110 + 30 * len(rows))

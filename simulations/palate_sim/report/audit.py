@@ -15,7 +15,6 @@ from typing import Any
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # plotly ships no types
 
-from palate_sim.audit import document
 from palate_sim.audit.evidence import ALPHA, Bound, Rung, Section, Verdict
 from palate_sim.plots import audit as plots
 from palate_sim.plots.theme import INK
@@ -35,6 +34,8 @@ LIMITS = (
     "the claim is false.",
     "Participation, timing and dropout are not protected, and nothing here measures them.",
 )
+SHORT = 12
+"""Letters that fit a tile."""
 _TITLES = {
     "card": "The privacy card", "ledger": "The ledger", "mechanism": "The mechanism", "mutants": "Broken on purpose",
     "attacks": "Attacks",
@@ -58,7 +59,8 @@ class Part:
     findings: list[tuple[str, str, str, str]]
     bounds: Rows
     assumptions: Sequence[str]
-    facts: list[tuple[str, str]]
+    tiles: list[tuple[str, str]]
+    details: list[tuple[str, str]]
     charts: Sequence[str]
     tables: list[tuple[str, tuple[str, ...], Rows]]
     card: Mapping[str, Any] | None
@@ -113,6 +115,7 @@ def _part(section: Section, charts: dict[str, Chart]) -> Part:
     charts |= own
     known = section.series
     facts = [(words(str(name)), value_text(value)) for name, value in (known.get("facts") or {}).items()]
+    tiles, details = ([row for row in facts if (len(row[1]) <= SHORT) is fits] for fits in (True, False))
     tables: list[tuple[str, tuple[str, ...], Rows]] = [
         (str(t["title"]), tuple(map(str, t["header"])), [tuple(map(value_text, row)) for row in t["rows"]])
         for t in known.get("tables") or []
@@ -131,17 +134,27 @@ def _part(section: Section, charts: dict[str, Chart]) -> Part:
         name=section.name,
         title=_TITLES.get(section.name, section.name),
         subject=section.subject,
-        verdict=_VERDICTS[document.worst(section)],
+        verdict=_summary(section),
         findings=[
             (f.verdict.name.lower(), _VERDICTS[f.verdict], f.test, f.said + _p(f.p_value)) for f in section.findings
         ],
         bounds=[_bound(bound) for bound in section.bounds],
         assumptions=section.assumptions,
-        facts=facts,
+        tiles=tiles,
+        details=details,
         charts=list(own),
         tables=tables,
         card=shown,
     )
+
+
+def _summary(section: Section) -> str:
+    """A part's verdicts, counted; an alarm is all that counts."""
+    counts = {verdict: sum(found.verdict is verdict for found in section.findings) for verdict in Verdict}
+    if counts[Verdict.ALARM]:
+        return f"{counts[Verdict.ALARM]} ALARM{'S' if counts[Verdict.ALARM] > 1 else ''}"
+    open_ = f", {counts[Verdict.UNCHECKABLE]} not checkable" if counts[Verdict.UNCHECKABLE] else ""
+    return f"{counts[Verdict.PASS]} passed{open_}"
 
 
 def _p(value: float | None) -> str:
@@ -171,7 +184,10 @@ def _charts(series: Mapping[str, Any]) -> dict[str, Chart]:
     if curves := series.get("delta_curve"):
         lines = {"claimed, at most": curves.get("claimed") or [], **(curves.get("measured") or {})}
         rows = [(name, f"{eps:.4g}", f"{delta:.3g}") for name, points in lines.items() for eps, delta in points]
-        caption = "Measured curves are lower bounds, one a rung: one above the claimed curve contradicts it."
+        caption = (
+            "Measured curves are lower bounds, one a rung: one above the claimed curve contradicts it. ε is for one "
+        )
+        caption += "user (one installation), zero-out adjacency."
         alt = f"delta of epsilon, {len(lines)} curves: {', '.join(lines)}."
         title = "δ(ε), claimed and measured"
         found["delta"] = freeze(plots.delta_curves(curves), title, caption, ("curve", "ε", "δ"), rows, alt)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from palate_sim.commands.audit import card, mechanism, mutants
+from palate_sim.commands.audit import attacks, card, ledger, mechanism, mutants
 
 app = typer.Typer(help="Evidence about a run, a mechanism or an attack: what exceeds the claim.", no_args_is_help=True)
 
@@ -19,5 +19,7 @@ def _audit() -> None:
 
 
 app.command("card")(card.card)
+app.command("ledger")(ledger.ledger)
+app.command("attacks")(attacks.attacks)
 app.command("mechanism")(mechanism.mechanism)
 app.command("mutants")(mutants.mutants)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from palate_common.errors import InputError
 from palate_sim.commands.audit.outcome import Json, Out, check_out, conclude
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a finished run.")]
@@ -17,15 +18,47 @@ PublicKey = Annotated[
 ]
 
 
-def card(folder: Folder, public_key: PublicKey = None, out: Out = None, as_json: Json = False) -> None:
+def card(
+    folder: Folder,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            "--record", metavar="FILE", help="First enter this audit.json in the ledger, and sign a new card."
+        ),
+    ] = None,
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            "--ledger", metavar="PATH", help="With --record: the population's ledger. Default: the run's own."
+        ),
+    ] = None,
+    public_key: PublicKey = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
     """Check a run's privacy card against its ledger extract, and show it."""
     from palate_sim.audit.card import audit_card
 
     check_out(out)
+    if record is not None:
+        _record(folder, record, ledger)
+    elif ledger is not None:
+        raise InputError("`--ledger` must be given with --record: a card is checked against the folder's own extract")
     section = audit_card(folder, public_key=public_key)
     if not as_json:
         _show(section.series["card"])
     conclude([section], out=out, as_json=as_json)
+
+
+def _record(folder: Path, audit: Path, ledger: Path | None) -> None:
+    """Put an audit on record."""
+    from palate_sim.audit import record
+
+    try:
+        data = audit.read_bytes()
+    except OSError as error:
+        raise InputError(f"`--record` must be a readable file, got {audit}: {error.strerror}") from None
+    record.record(folder, data, ledger=ledger)
 
 
 def _show(found: Mapping[str, Any]) -> None:
