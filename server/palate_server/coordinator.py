@@ -20,7 +20,7 @@ from palate_common.errors import InputError, IntegrityError
 from palate_common.history import ChargeEntry, one_line
 from palate_common.ledger import Ledger
 from palate_common.model import GlobalModel
-from palate_common.plan import Charge, DpMode, RoundPlan, SignedPlan, sign_plan
+from palate_common.plan import Charge, DpMode, Epoch, RoundPlan, SignedPlan, sign_plan
 from palate_common.secagg.attempt import attempt_terms
 from palate_common.secagg.directory import Directory
 from palate_common.signing import SigningKey
@@ -267,6 +267,14 @@ class Coordinator:
             inclusion=self.ledger.inclusion_proof(charged.seq, size),
             # A charge's checkpoint ends with the charge itself, so its size is known from its number.
             consistency={e.seq + 1: self.ledger.consistency_proof(e.seq + 1, size) for e in earlier[-PROVED:]},
+            epoch=self._epoch(size),
+        )
+
+    def _epoch(self, size: int) -> Epoch | None:
+        """The latest restoration of the ledger, proved."""
+        entry = next((e for e in reversed(self.ledger.entries()) if e.kind == "restored"), None)
+        return (
+            None if entry is None else Epoch(entry=entry.body, inclusion=self.ledger.inclusion_proof(entry.seq, size))
         )
 
     def _resume(self) -> None:

@@ -118,7 +118,7 @@ class GatewaySettings(_Section):
     enrolment_port: int = Field(default=9444, ge=1, le=65535)
     metrics_port: int = Field(default=9445, ge=1, le=65535)
     """`/metrics`, `/health` and `/ready`."""
-    requests_per_second: int = Field(default=20, ge=1)
+    requests_per_second: int = Field(default=50, ge=1)
     """Of one address; twenty times as many in a burst."""
     connections: int = Field(default=200, ge=1)
     """Of one address at a time."""
