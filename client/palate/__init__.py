@@ -32,6 +32,7 @@ from palate_common.errors import (
     LockedError,
     PalateError,
     RefusedError,
+    UnreachableError,
     WrongKeyError,
 )
 from palate_common.weighting import Weighting
@@ -50,6 +51,7 @@ __all__ = [
     "RefusedError",
     "Service",
     "Tracked",
+    "UnreachableError",
     "Weighting",
     "WrongKeyError",
     "new_key",
