@@ -8,8 +8,9 @@ flwr's own, and fails with a version of flwr that this module wasn't compared wi
 
     fleet = Fleet(https, node_key)
     fleet.activate()
-    asked = fleet.pull()
-    if asked is not None:
+    notice = fleet.pull()
+    if notice is not None:
+        asked = fleet.take(notice)
         fleet.push(fleet.reply(asked, ("device", 7)))
     fleet.leave()
 
@@ -27,9 +28,9 @@ from http import HTTPStatus
 from typing import Final
 
 from palate_client.answering import Answer
-from palate_client.fleet_messages import Asked, Record, Reply, record_dict, values
-from palate_client.https import Https
-from palate_client.protobuf import Fields, as_double, blob, double, last_bytes, last_text, last_uint, read, text, uint
+from palate_client.fleet_messages import Asked, Notice, Record, Reply, record_dict, values
+from palate_client.https import Https, RejectedError
+from palate_client.protobuf import Fields, blob, double, last_bytes, last_text, last_uint, read, text, uint
 from palate_common.canonical import digest
 from palate_common.enrolment import NodeKey
 from palate_common.errors import IntegrityError, UnreachableError
@@ -41,18 +42,6 @@ HEARTBEAT_SECONDS: Final = 30.0
 LEAVE_SECONDS: Final = 3.0
 _SMALL: Final = 2**16
 _MEDIA: Final = "application/protobuf"
-
-
-class RejectedError(UnreachableError):
-    """The server answered, and said no.
-
-    Attributes:
-        status: HTTP's: 401 an unknown key or a wrong clock, 412 a node that can't be activated, 403 a run that ended.
-    """
-
-    def __init__(self, call: str, status: int) -> None:
-        super().__init__(f"the server must accept {call}, got status {status}")
-        self.status = status
 
 
 class Fleet:
@@ -120,8 +109,8 @@ class Fleet:
             self._call("send-node-heartbeat", self._node() + double(2, HEARTBEAT_SECONDS))
             self._beat = time.monotonic()
 
-    def pull(self) -> Asked | None:
-        """The next message to this node; None: there is none. It is handed over once.
+    def pull(self) -> Notice | None:
+        """What there is for this node, without its content; None: nothing. It is handed over once.
 
         Raises:
             UnreachableError: or `RejectedError`.
@@ -134,23 +123,21 @@ class Fleet:
         message, tree = messages[0], trees[0]
         if not isinstance(message, bytes) or not isinstance(tree, bytes):
             raise IntegrityError("a message must come with its objects, got something else")
-        metadata = read(last_bytes(read(message), 1))
+        return Notice(read(last_bytes(read(message), 1)), tree)
+
+    def take(self, notice: Notice) -> Asked:
+        """The message itself. Called again, it goes on.
+
+        Raises:
+            UnreachableError: or `RejectedError`.
+            IntegrityError: what came isn't a message.
+        """
+        metadata = notice.metadata
         run, name = last_uint(metadata, 1), last_text(metadata, 2)
-        record = self._record(run, tree)
+        record = self._record(run, notice.tree)
         # From here on the server may forget its copy.
         self._call("confirm-message-received", self._node() + uint(2, run) + text(3, name))
-        return Asked(
-            kind=last_text(metadata, 8),
-            record=record,
-            run=run,
-            message=name,
-            source=last_uint(metadata, 3),
-            group=last_text(metadata, 6),
-            created=as_double(metadata.get(9, [0])[-1]),
-            ttl=as_double(metadata.get(7, [0])[-1]),
-            tasks=tuple(last_uint(metadata, number) if number in metadata else None for number in (10, 11)),
-            pulled=time.monotonic(),
-        )
+        return Asked.of(metadata, record)
 
     def reply(self, asked: Asked, answer: Answer | None) -> Reply:
         """The bytes of an answer, made once: what is sent again is the same."""
@@ -162,6 +149,7 @@ class Fleet:
         Raises:
             UnreachableError: or `RejectedError`.
         """
+        # Whatever was lost on the way, this says what is still missing.
         found = self._call("push-messages", self._node() + blob(2, reply.slim) + blob(3, reply.tree))
         session = last_text(found, 4)
         wanted = {name.decode("ascii", errors="replace") for name in found.get(3, []) if isinstance(name, bytes)}

@@ -9,11 +9,13 @@ middle one follows from the first: a device fetches one object where Flower's ow
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from palate_client.answering import RECORD, Answer
 from palate_client.protobuf import (
+    Fields,
     as_double,
     as_signed,
     blob,
@@ -29,6 +31,19 @@ from palate_client.protobuf import (
 from palate_common.canonical import digest
 
 Record = Mapping[str, bool | int | float | str | bytes]
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A message that waits for this node.
+
+    Attributes:
+        metadata: fields of Flower's Metadata.
+        tree: of Flower's ObjectTree, which names its objects.
+    """
+
+    metadata: Fields
+    tree: bytes
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,22 @@ class Asked:
     ttl: float
     tasks: tuple[int | None, ...]
     pulled: float
+
+    @classmethod
+    def of(cls, metadata: Fields, record: Record | None) -> Asked:
+        """The message of this metadata and record, now."""
+        return cls(
+            kind=last_text(metadata, 8),
+            record=record,
+            run=last_uint(metadata, 1),
+            message=last_text(metadata, 2),
+            source=last_uint(metadata, 3),
+            group=last_text(metadata, 6),
+            created=as_double(metadata.get(9, [0])[-1]),
+            ttl=as_double(metadata.get(7, [0])[-1]),
+            tasks=tuple(last_uint(metadata, number) if number in metadata else None for number in (10, 11)),
+            pulled=time.monotonic(),
+        )
 
 
 @dataclass(frozen=True)

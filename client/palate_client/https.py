@@ -34,6 +34,19 @@ class StoppedError(Exception):
     """The app asked to stop. Never leaves this package."""
 
 
+class RejectedError(UnreachableError):
+    """The server answered, and said no.
+
+    Attributes:
+        status: HTTP's: 401 an unknown key or a wrong clock, 403 a run that ended, 404 nothing there, 412 a node that
+            can't be activated.
+    """
+
+    def __init__(self, what: str, status: int) -> None:
+        super().__init__(f"the server must accept {what}, got status {status}")
+        self.status = status
+
+
 @dataclass(frozen=True)
 class Address:
     """A server.
@@ -142,6 +155,10 @@ class Https(Closing):
     def close(self) -> None:
         """Close the connection; a later request opens it again."""
         self._connection.close()
+
+    def say_farewell(self, *, seconds: float) -> None:
+        """From here on nothing stops a request but this much time."""
+        self._stop, self._until = (lambda: False), time.monotonic() + seconds
 
     def request(
         self,
