@@ -19,6 +19,8 @@ What `simulate` needs is imported when it is called: `import palate` itself stay
 from palate.simulation import simulate
 from palate_client.events import Event, Tracked
 from palate_client.floors import Floors
+from palate_client.online import Syncing
+from palate_client.policy import Policy
 from palate_client.retention import Limits
 from palate_client.sdk import Device
 from palate_client.sdk import open_device as open
@@ -32,6 +34,7 @@ from palate_common.errors import (
     LockedError,
     PalateError,
     RefusedError,
+    UnreachableError,
     WrongKeyError,
 )
 from palate_common.weighting import Weighting
@@ -47,9 +50,12 @@ __all__ = [
     "Limits",
     "LockedError",
     "PalateError",
+    "Policy",
     "RefusedError",
     "Service",
+    "Syncing",
     "Tracked",
+    "UnreachableError",
     "Weighting",
     "WrongKeyError",
     "new_key",

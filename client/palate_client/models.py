@@ -5,6 +5,7 @@ folder -> published.read (signature, sizes, hashes, content) -> rollback, fork -
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from palate_client.journal import Edition, Journal
@@ -29,15 +30,25 @@ class Models:
         self._store, self._service = store, service
         self._read: tuple[str, Published] | None = None
 
-    def update(self, folder: Path, ledger: DeviceLedger) -> bool:
-        """Take a published model into use; False if it is already.
+    def read(self, folder: Path) -> Published:
+        """A published model, verified.
 
         Raises:
             IntegrityError: it doesn't verify.
+        """
+        return published.read(folder, public_key=self._service.public_key, most=self._service.most_bytes, small=True)
+
+    def unpack(self, files: Mapping[str, bytes]) -> Published:
+        """The same, from the bytes of its files."""
+        return published.unpack(files, public_key=self._service.public_key, most=self._service.most_bytes)
+
+    def take(self, found: Published, ledger: DeviceLedger) -> bool:
+        """Take a verified model into use; False if it is already.
+
+        Raises:
             RefusedError: it is another population's, older than the one in use, or proves a forked ledger.
         """
         service = self._service
-        found = published.read(folder, public_key=service.public_key, most=service.most_bytes, small=True)
         manifest, checkpoint = found.manifest, found.manifest.checkpoint
         if manifest.population != service.population:
             raise RefusedError(f"a model must be of {service.population!r}, got one of {manifest.population!r}")
@@ -67,6 +78,5 @@ class Models:
         if stored is None:
             return None
         edition, files = stored
-        read = published.unpack(files, public_key=self._service.public_key, most=self._service.most_bytes)
-        self._read = (edition.manifest, read)
-        return read
+        self._read = (edition.manifest, self.unpack(files))
+        return self._read[1]

@@ -178,7 +178,7 @@ class Participation:
                 return answer
         return REFUSED
 
-    def join(self, plan: bytes, model: bytes, directory: Directory) -> Masked | None:
+    def join(self, plan: bytes, model: bytes, directory: Directory, place: int | None = None) -> Masked | None:
         """This device's machine for a masked attempt, charged; None where it refuses."""
         with self._refusing(), ExitStack() as stack:
             self._check_size(plan, model)
@@ -187,6 +187,8 @@ class Participation:
                 raise RefusedError("the directory must name this device, got one without it")
             ledger = stack.enter_context(self.ledger())
             number = directory.identities.index(identity.key.public)
+            if place not in (None, number):
+                raise RefusedError(f"the directory must have this device at {place}, got it at {number}")
             machine = self._contributor(ledger, number, asked).join(plan, model, identity)
             stack.pop_all()  # the machine's latch needs the ledger until the attempt is over
             return Masked(machine, ledger, partial(self._note, asked.plan), self._consents)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -183,17 +183,49 @@ def read(folder: Path, *, public_key: str, most: int = MOST_BYTES, small: bool =
         IntegrityError: a file is missing, changed, too large, or not signed by that key; or what was signed is no
             model.
     """
-    signed = {name: _read(folder / name, most=MOST_SIGNED) for name in (MANIFEST, SIGNATURE)}
+
+    def get(name: str, most: int, exactly: int | None) -> bytes:
+        """One of the files."""
+        return _read(folder / name, most=most, exactly=exactly)
+
+    return collect(
+        get, lambda name: (folder / name).exists(), public_key=public_key, most=most, small=small, place=str(folder)
+    )
+
+
+def collect(
+    get: Callable[[str, int, int | None], bytes],
+    has: Callable[[str], bool],
+    *,
+    public_key: str,
+    most: int = MOST_BYTES,
+    small: bool = False,
+    place: str,
+) -> Published:
+    """Read a published model from wherever its files are, and verify it.
+
+    Args:
+        get: (name, most bytes, exact bytes) -> the file's bytes.
+        has: whether there is such a file.
+        public_key: the release key, pinned.
+        most: bytes of the largest file that is read.
+        small: take the compact model where there are both.
+        place: what messages call it.
+
+    Raises:
+        IntegrityError: as `read`.
+    """
+    signed = {name: get(name, MOST_SIGNED, None) for name in (MANIFEST, SIGNATURE)}
     manifest = _manifest(signed, public_key)
-    models = [name for name in (COMPACT, MODEL) if name in manifest.files and (folder / name).exists()]
+    models = [name for name in (COMPACT, MODEL) if name in manifest.files and has(name)]
     chosen = models[:1] if small else models[-1:]
     if ITEMS not in manifest.files or not chosen:
-        raise IntegrityError(f"a model folder must hold model, items, manifest and signature: {folder}")
+        raise IntegrityError(f"a model folder must hold model, items, manifest and signature: {place}")
     wanted = [ITEMS, *chosen, *(name for name in (DOMAINS, NEW_ITEMS, FEATURES) if name in manifest.files)]
     for name in wanted:
         if manifest.files[name].bytes > most:
             raise IntegrityError(f"{name} must be at most {most} bytes, got a claim of {manifest.files[name].bytes}")
-    files = {name: _read(folder / name, most=most, exactly=manifest.files[name].bytes) for name in wanted}
+    files = {name: get(name, most, manifest.files[name].bytes) for name in wanted}
     return unpack(signed | files, public_key=public_key, most=most)
 
 

@@ -1,0 +1,86 @@
+"""Downloads: models and directories from the enrolled server. Public bytes, trusted for their signature or hash alone.
+
+GET /models/latest               {"manifest": sha256, "version": n}     unsigned: it only says where to look
+GET /models/<sha256>/<file>      a file of a published model
+GET /directory/<sha256>          the identities that a masked run's plan names
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from http import HTTPStatus
+from typing import Any
+
+from palate_client.https import Https, RejectedError
+from palate_common import published
+from palate_common.canonical import digest
+from palate_common.errors import IntegrityError, UnreachableError
+from palate_common.published import Published
+
+_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_MOST_POINTER = 1024
+_FILE_SECONDS = 600.0
+
+
+def latest(https: Https) -> str | None:
+    """SHA-256 of the newest model's manifest, as the server says; None: there is no model yet.
+
+    Raises:
+        UnreachableError: no answer, or none that makes sense.
+    """
+    reply = https.request("GET", "/models/latest", most=_MOST_POINTER)
+    if reply.status == HTTPStatus.NOT_FOUND:
+        return None
+    if reply.status != HTTPStatus.OK:
+        raise RejectedError("a request for its newest model", reply.status)
+    try:
+        value: Any = json.loads(reply.body)
+    except (ValueError, RecursionError):
+        value = None
+    manifest = value.get("manifest") if isinstance(value, dict) else None
+    if not isinstance(manifest, str) or not _HEX.fullmatch(manifest):
+        raise UnreachableError("the server must name its newest model, got something else")
+    return manifest
+
+
+def model(https: Https, manifest: str, *, public_key: str, most: int) -> Published:
+    """A published model, verified. Nothing is fetched before the manifest's signature, nor more than it says.
+
+    Raises:
+        UnreachableError: a file can't be had.
+        IntegrityError: it doesn't verify.
+    """
+
+    def get(name: str, limit: int, exactly: int | None) -> bytes:
+        """One of its files."""
+        limit = limit if exactly is None else exactly
+        reply = https.request("GET", f"/models/{manifest}/{name}", most=limit, seconds=_FILE_SECONDS)
+        if reply.status != HTTPStatus.OK:
+            raise RejectedError(f"a request for {name} of the model it names", reply.status)
+        if name == published.MANIFEST and digest(reply.body) != manifest:
+            raise IntegrityError("the manifest must be the one that was asked for, got another")
+        return reply.body
+
+    return published.collect(get, lambda name: True, public_key=public_key, most=most, small=True, place=manifest)
+
+
+def directory(https: Https, name: str, *, most: int) -> bytes:
+    """The directory under a hash, as its canonical JSON.
+
+    Args:
+        https: the connection.
+        name: SHA-256, 64 hexadecimal digits, from a plan.
+        most: bytes of the largest directory that is read.
+
+    Raises:
+        UnreachableError: it can't be had.
+        IntegrityError: it isn't what has this hash.
+    """
+    reply = https.request("GET", f"/directory/{name}", most=most, seconds=_FILE_SECONDS)
+    if reply.status != HTTPStatus.OK:
+        raise RejectedError("a request for the directory of its plan", reply.status)
+    data = reply.body.removesuffix(b"\n")
+    if digest(data) != name:
+        raise IntegrityError("the directory must be the one that the plan names, got another")
+    return data
