@@ -216,7 +216,7 @@ class History:
 
     def spent_with(self, mu2: float) -> float:
         """The population's mu^2 after one more charge, rounded up: what the charge says to whoever sees it."""
-        return _round_up(self._spent + Fraction(mu2))
+        return _round_up(self._spent + Fraction(mu2)) if math.isfinite(mu2) else mu2
 
     def record(self, entry: Entry) -> None:
         """Admit an entry and move to the state after it."""

@@ -174,7 +174,7 @@ class Ledger(Closing):
                 plan_hash=plan_hash,
                 mu2=float(mu2),
                 run_limit=None if run_limit is None else float(run_limit),
-                facts={**facts, "spent": self._log.history.spent_with(mu2)},
+                facts={**facts, "spent": self._log.history.spent_with(float(mu2))},
             )
             return Charge(entry.seq, self._log.tree.checkpoint(), entry)
 

@@ -40,7 +40,7 @@ MOST = 2**34
 def write_backup(site: Site, archive: Path) -> Checkpoint:
     """Write a backup, while the server runs; the state of the ledger in it.
 
-    The ledger is copied last: no release in the archive is without its charge.
+    The ledger is copied first: every release that it has sealed is in the archive.
 
     Raises:
         InputError: the archive exists, or can't be written.
@@ -49,14 +49,14 @@ def write_backup(site: Site, archive: Path) -> Checkpoint:
         raise InputError(f"`ARCHIVE` must be a new file, got {archive}")
     with tempfile.TemporaryDirectory(dir=site.state) as scratch:
         folder = Path(scratch)
+        with site.ledger(read_only=True) as ledger:
+            ledger.copy(folder / "ledger.db")
         for name in FILES:
             shutil.copy2(site.folder / name, folder / name)
         for name in FOLDERS:
             shutil.copytree(site.folder / name, folder / name, ignore=_drafts)
         with Enrolments(site.enrolment_file) as register:
             register.copy(folder / "enrolment.db")
-        with site.ledger(read_only=True) as ledger:
-            ledger.copy(folder / "ledger.db")
         with Ledger(folder / "ledger.db", population=site.config.population, read_only=True) as copied:
             checkpoint = copied.checkpoint()
         data = io.BytesIO()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sqlite3
 import ssl
 import sys
@@ -98,6 +99,7 @@ def superexec_command(site: Site, *, parent: int) -> list[str]:
 def environment(site: Site) -> dict[str, str]:
     """What Flower's processes need on top of this process's environment."""
     return {
+        "PATH": f"{scripts()}{os.pathsep}{os.environ.get('PATH', '')}",  # SuperExec starts flwr-serverapp by name
         "FLWR_HOME": str(site.state / "flower"),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",

@@ -194,6 +194,7 @@ class Listener:
         return self._thread.is_alive()
 
     def stop(self) -> None:
-        """End it."""
+        """End it, if it was started."""
         self._server.should_exit = True
-        self._thread.join(10.0)
+        if self._thread.is_alive():
+            self._thread.join(10.0)

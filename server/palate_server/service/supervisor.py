@@ -83,11 +83,11 @@ class Supervisor(Closing):
         """Serve until `stop`, SIGTERM or Ctrl-C."""
         self._events.tell("started", dev=self.dev, pid=os.getpid())
         try:
-            for listener in self._listeners.values():
-                listener.start()
+            self._listeners["metrics"].start()
             self._keep()
             self._await_superlink()
             self._reconcile()
+            self._listeners["front"].start()
             while not self._stopping.wait(LOOK):
                 self._keep()
                 self._keep_serverapp()
