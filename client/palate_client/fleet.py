@@ -132,12 +132,9 @@ class Fleet:
             UnreachableError: or `RejectedError`.
             IntegrityError: what came isn't a message.
         """
-        metadata = notice.metadata
-        run, name = last_uint(metadata, 1), last_text(metadata, 2)
-        record = self._record(run, notice.tree)
-        # From here on the server may forget its copy.
-        self._call("confirm-message-received", self._node() + uint(2, run) + text(3, name))
-        return Asked.of(metadata, record)
+        # Flower's own node now tells the server that it may delete its copy. This one doesn't: content is shared by all
+        # messages of an attempt, and the server may still be storing what it would delete. It purges after attempts.
+        return Asked.of(notice.metadata, self._record(last_uint(notice.metadata, 1), notice.tree))
 
     def reply(self, asked: Asked, answer: Answer | None) -> Reply:
         """The bytes of an answer, made once: what is sent again is the same."""

@@ -74,10 +74,6 @@ def test_requests_are_flowers() -> None:
             message_pb2.PullObjectRequest(node=node, run_id=7, object_id="ab"),
             own + protobuf.uint(2, 7) + protobuf.text(3, "ab"),
         ),
-        (
-            message_pb2.ConfirmMessageReceivedRequest(node=node, run_id=7, message_object_id="ab"),
-            own + protobuf.uint(2, 7) + protobuf.text(3, "ab"),
-        ),
     ]
     for theirs, ours in pairs:
         assert ours == theirs.SerializeToString(deterministic=True)
