@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from flwr.supercore.run import Run
 
 FIRST_LOOK, LAST_LOOK, SLOWER = 0.2, 1.0, 1.3
@@ -57,8 +58,7 @@ class PromptGrid(Grid):
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
         """Send messages, and yield each reply once it is there, for `timeout` seconds at most."""
         deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
-        sent = list(messages)
-        waiting = {name for name in self._grid.push_messages(sent) if name} if sent else set()
+        waiting = {name for message in messages for name in self._pushed(message)}
         look = FIRST_LOOK
         while waiting and time.monotonic() < deadline:
             time.sleep(max(0.0, min(look, deadline - time.monotonic())))
@@ -66,3 +66,10 @@ class PromptGrid(Grid):
             look = FIRST_LOOK if found else min(LAST_LOOK, look * SLOWER)
             waiting -= {reply.metadata.reply_to_message_id for reply in found}
             yield from found
+
+    def _pushed(self, message: Message) -> list[str]:
+        """Hand one message over: a node that throws its own away too early costs no other node's."""
+        try:
+            return [name for name in self._grid.push_messages([message]) if name]
+        except ObjectPushError:
+            return []

@@ -121,13 +121,24 @@ class Operation:
             )
             tries = 0
             while not coordinator.finished:
-                tries = tries + 1 if not self._attempt(coordinator, directory, cohort) else 0
+                released = self._try(coordinator, directory, cohort)
+                if released is None:
+                    break
+                tries = 0 if released else tries + 1
                 if tries == self.config.cohort.attempts:
                     raise TooFewError(f"{tries} attempts at round {coordinator.round} failed")
                 if not coordinator.finished:
                     within = None if directory is None else len(directory)
                     cohort = self._awaited(least=terms.cohort_floor, within=within)
             self._close(ledger, coordinator)
+
+    def _try(self, coordinator: Coordinator, directory: Directory | None, cohort: Mapping[int, int]) -> bool | None:
+        """One attempt; whether it was released, or None where the run's budget allows no further one."""
+        try:
+            return self._attempt(coordinator, directory, cohort)
+        except BudgetError as error:
+            self.events.tell("refused", run=coordinator.terms.run, reason=str(error))
+            return None
 
     def _attempt(self, coordinator: Coordinator, directory: Directory | None, cohort: Mapping[int, int]) -> bool:
         """One attempt; whether it was released."""
@@ -281,10 +292,11 @@ class Operation:
 
     def _next_run(self, ledger: Ledger) -> float:
         """When the next run is due."""
-        closed = [entry.facts.get("created") for entry in ledger.entries() if entry.kind == "close"]
+        closed = [entry.facts for entry in ledger.entries() if entry.kind == "close"]
         if not closed:
             return 0.0
-        return datetime.fromisoformat(str(closed[-1])).timestamp() + self.config.training.every_hours * 3600
+        pause = self.config.training.every_hours * 3600 if closed[-1].get("releases") else 0.0
+        return datetime.fromisoformat(str(closed[-1]["created"])).timestamp() + pause
 
     def _witness(self, plan: bytes) -> None:
         """Put a charge on record elsewhere before its plan leaves.
