@@ -31,8 +31,8 @@ app = ServerApp()
 
 COME_BACK = "come_back"
 """Seconds after which a device that is not needed now should sync again: a query's one value."""
-GOODBYE_SECONDS = 10.0
-"""How long the answers of devices that are sent home are waited for; they mean nothing."""
+GOODBYE_SECONDS = 30.0
+"""How long a device may take to fetch its dismissal."""
 
 LOCK_SECONDS = 30.0
 """How long another owner of the site is waited for."""
@@ -67,15 +67,15 @@ class GridMessenger:
         strategy.start(self._grid, num_rounds=1, timeout=timeout)
 
     def send_home(self, nodes: Mapping[int, int]) -> None:
-        """Tell each node in how many seconds to come back."""
+        """Tell each node in how many seconds to come back. What they answer means nothing, and isn't waited for."""
         messages = [
             Message(
                 RecordDict({RECORD: ConfigRecord({COME_BACK: seconds})}), node, MessageType.QUERY, ttl=GOODBYE_SECONDS
             )
             for node, seconds in nodes.items()
         ]
-        for _ in self._grid.send_and_receive(messages, timeout=GOODBYE_SECONDS):
-            pass
+        for message in messages:
+            self._grid.push_messages([message])
 
 
 @app.main()

@@ -92,8 +92,8 @@ class EnrolmentSettings(_Section):
 
     token_hours: float = Field(default=168.0, gt=0)
     """How long an invitation is valid."""
-    requests_per_minute: int = Field(default=60, ge=1)
-    """Of all devices together, after the gateway's own limit for each address."""
+    requests_per_minute: int = Field(default=600, ge=1)
+    """Of one address at the gateway, and of all of them together at the service behind it."""
 
 
 class ReleaseSettings(_Section):

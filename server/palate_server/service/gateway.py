@@ -40,7 +40,7 @@ http {{
     scgi_temp_path {state}/nginx-unused;
 
     limit_req_zone $binary_remote_addr zone=requests:16m rate={rate}r/s;
-    limit_req_zone $binary_remote_addr zone=enrolments:4m rate=30r/m;
+    limit_req_zone $binary_remote_addr zone=enrolments:4m rate={enrol_rate}r/m;
     limit_conn_zone $binary_remote_addr zone=connections:16m;
     limit_req_status 429;
     limit_conn_status 429;
@@ -158,7 +158,8 @@ def configuration(site: Site) -> str:
         "connections": 4096,
         "rate": gateway.requests_per_second,
         "burst": 20 * gateway.requests_per_second,
-        "enrol_burst": 2 * site.config.enrolment.requests_per_minute,
+        "enrol_rate": site.config.enrolment.requests_per_minute,
+        "enrol_burst": site.config.enrolment.requests_per_minute,
         "superlink_port": gateway.superlink_port,
         "enrolment_port": gateway.enrolment_port,
         "listen": gateway.listen,

@@ -31,6 +31,8 @@ from palate_server.terms import RunTerms
 
 GATHERING, IDLE = 1.0, 5.0
 """Seconds between two looks at who is online: while a cohort gathers, and while nothing is due."""
+FETCHED = 20.0
+"""Seconds after which a dismissal was fetched, or never will be."""
 SOONEST, LATEST = 60.0, DAY
 """Seconds within which a device that is sent home is asked to come back."""
 WITNESS = "plan.json"
@@ -73,6 +75,7 @@ class Operation:
         self._register = Enrolments(site.enrolment_file)
         self._not_before = 0.0
         self._sent_home: dict[int, float] = {}
+        self._goodbye: float | None = None
 
     def serve(self, until: Callable[[], bool] = lambda: False) -> None:
         """Run until the process is ended, or `until` says so between two steps."""
@@ -86,6 +89,7 @@ class Operation:
                     due = self._step(ledger, run) or due
             if now < due:
                 self._send_home(self._messenger.online(), seconds=due - now)
+                self._tidy()
                 time.sleep(IDLE)
 
     def _step(self, ledger: Ledger, run: str | None) -> float | None:
@@ -218,6 +222,13 @@ class Operation:
             later = int(min(max(seconds, SOONEST), LATEST))
             self._sent_home |= dict.fromkeys(asked, now)
             self._messenger.send_home(dict.fromkeys(asked, later))
+            self._goodbye = now
+
+    def _tidy(self) -> None:
+        """Remove what is left of dismissals, once their devices have had time to fetch them."""
+        if self._goodbye is not None and time.monotonic() - self._goodbye > FETCHED:
+            self._goodbye = None
+            self._purge()
 
     def _begin(self, ledger: Ledger) -> str:
         """A new run: its terms and its folder, before the ledger knows of it."""
