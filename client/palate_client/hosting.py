@@ -55,7 +55,7 @@ class OwnHost(Closing):
 
     def answer(self, node: int, plan: bytes, model: bytes) -> bytes:
         """A contribution's bytes, or the constant refusal."""
-        return self._counted(self._device.contribute(plan, model), begins=True)
+        return self._counted(self._device.contribute(plan, model, number=self._number), begins=True)
 
     def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
         """Take part in a masked attempt. The same plan again reaches the same machine."""

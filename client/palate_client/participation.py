@@ -161,7 +161,7 @@ class Participation:
         with Journal(self._store.file) as journal:
             return SigningKey.from_pem(journal.secret("identity", SigningKey.generate().to_pem()))
 
-    def contribute(self, plan: bytes, model: bytes) -> bytes:
+    def contribute(self, plan: bytes, model: bytes, number: int = _ONE) -> bytes:
         """A contribution's bytes, or the constant refusal.
 
         Guarantees:
@@ -173,7 +173,7 @@ class Participation:
             self._check_size(plan, model)
             asked = _parsed(plan)
             with self.ledger() as ledger:
-                answer = self._contributor(ledger, _ONE, asked).contribute(plan, model)
+                answer = self._contributor(ledger, number, asked).contribute(plan, model)
                 self._note(asked.plan, "contribution", answer)
                 return answer
         return REFUSED

@@ -84,7 +84,7 @@ class Sharing:
         """
         return None if self.service is None else self._shared[0].current()
 
-    def contribute(self, plan: bytes, model: bytes) -> bytes:
+    def contribute(self, plan: bytes, model: bytes, *, number: int = 0) -> bytes:
         """Take part in a round: the bytes for the server. Whatever the reason, a refusal is the same one constant.
 
         Needs the user's consent to `train`, a verified plan above the service's floors and within the user's limits,
@@ -93,8 +93,9 @@ class Sharing:
         Args:
             plan: the signed plan, as the server sent it.
             model: the model file that the plan names.
+            number: of this device among its population's, which only an experiment's seeded noise depends on.
         """
-        return self._shared[1].contribute(plan, model)
+        return self._shared[1].contribute(plan, model, number)
 
     def join(self, plan: bytes, model: bytes, directory: Directory, *, number: int | None = None) -> Masked | None:
         """Take part in a round under masks: what answers the exchanges that follow; None where this device refuses.

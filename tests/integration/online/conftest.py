@@ -1,314 +1,129 @@
-"""A real SuperLink with TLS and node authentication, a ServerApp under SuperExec, and a gateway that can misbehave."""
+"""Devices of one run at one deployment, which all tests here share."""
 
 from __future__ import annotations
 
-import datetime
-import hashlib
-import http.client
-import http.server
 import json
-import os
-import signal
-import ssl
-import subprocess
-import sysconfig
-import threading
-import time
-import warnings
+import shutil
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-from flwr.cli.build import build_fab_from_files
-from flwr.common.serde import fab_to_proto
-from flwr.proto.control_pb2 import RegisterNodeRequest, StartRunRequest
-from flwr.supercore.control import ControlHttpClient
-from flwr.supercore.fab import Fab
 
 import palate
-from palate_common.enrolment import ENROL_PATH, Enrolled, Invitation, new_token, read_request
-from palate_common.errors import PalateError
-from palate_sim.engines.superlink import free_port
+from palate_client.sync import SyncResult
+from palate_common.canonical import digest
+from palate_common.catalogue import Catalogue
+from palate_common.device_ledger import DeviceLedger
+from palate_common.interactions import Interactions
+from palate_common.ledger import Ledger
+from palate_common.secagg.directory import Directory
+from palate_server.app import ServerJob, opened
+from palate_server.terms import RunTerms
+from palate_sim.round import run_rounds
+
+sys.path.insert(0, str(Path(__file__).parent))  # tests have no packages
+from deployment import Deployment, no_trouble
 
 FLOORS = palate.Floors(allow_seeded=True, allow_central=True, allow_unmasked=True)
-PROJECT = """\
-[project]
-name = "online-tests"
-version = "1.0.0"
-description = "Names the ServerApp of the tests"
-license = "Apache-2.0"
-[tool.flwr.app]
-publisher = "palate"
-[tool.flwr.app.components]
-serverapp = "served:app"
-clientapp = "palate_client.node:app"
-[tool.flwr.app.config]
-folder = {folder}
-"""
-
-
-def certificates(folder: Path) -> None:
-    """ca.pem, and server.pem with server.key for localhost."""
-    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
-    keys = {name: ec.generate_private_key(ec.SECP256R1()) for name in ("ca", "server")}
-    names = {name: x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in keys}
-    for name, key in keys.items():
-        builder = x509.CertificateBuilder().subject_name(names[name]).issuer_name(names["ca"])
-        builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
-        builder = builder.not_valid_before(now - day).not_valid_after(now + day)
-        if name == "ca":
-            builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        else:
-            builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        made = builder.sign(keys["ca"], hashes.SHA256())
-        (folder / f"{name}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-        secret = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        (folder / f"{name}.key").write_bytes(secret)
-
-
-class Gateway(http.server.ThreadingHTTPServer):
-    """TLS in front of the SuperLink: fleet requests go on, models and directories are files, devices are enrolled.
-
-    `trouble(path, phase)` may return a status to answer with, or "cut" to drop the connection; phase is "before" the
-    request is passed on, or "after".
-    """
-
-    daemon_threads = True
-    request_queue_size = 256
-
-    def __init__(self, folder: Path, upstream: int) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.folder, self.upstream = folder, upstream
-        self.trouble: Callable[[str, str], int | str | None] = lambda path, phase: None
-        self.seen: list[str] = []
-        self.tokens: dict[str, int | None] = {}
-        self.requests: dict[str, bytes] = {}
-        self.identities: list[str] = []
-        self.register: Callable[[bytes], object] = lambda key: None
-        self.guard = threading.Lock()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(folder / "server.pem", folder / "server.key")
-        self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
-        self.client_context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Devices go away in these tests."""
-
-    def enrol(self, body: bytes) -> tuple[int, bytes]:
-        """As the server's front does, without its register."""
-        try:
-            request = read_request(body)
-            with self.guard:
-                if request.token not in self.tokens:
-                    raise PalateError("no such token")
-                number = self.tokens[request.token]
-                if number is None:
-                    self.register(request.node_key.encode())
-                    number = self.tokens[request.token] = len(self.identities)
-                    self.identities.append(request.identity)
-                    self.requests[request.token] = body
-                elif self.requests[request.token] != body:
-                    raise PalateError("a used token")
-            return 200, Enrolled(device=number, population="readers").to_bytes()
-        except PalateError:
-            return 403, b'{"error":"the enrolment is refused"}'
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    """One connection."""
-
-    protocol_version = "HTTP/1.1"
-    server: Gateway
-
-    def setup(self) -> None:
-        self.request.settimeout(30)
-        self.request.do_handshake()
-        super().setup()
-
-    def log_message(self, *args: Any) -> None:
-        """Nothing."""
-
-    def do_GET(self) -> None:  # the base class calls it so
-        file = self.server.folder / "public" / self.path.lstrip("/")
-        self._through(lambda: (200, file.read_bytes()) if file.is_file() else (404, b""))
-
-    def do_POST(self) -> None:  # likewise
-        body = self.rfile.read(int(self.headers["content-length"]))
-        if self.path == ENROL_PATH:
-            return self._through(lambda: self.server.enrol(body))
-        return self._through(lambda: self._forward(body))
-
-    def _through(self, act: Callable[[], tuple[int, bytes]]) -> None:
-        """Answer, with whatever trouble there is."""
-        self.server.seen.append(self.path)
-        trouble = self.server.trouble(self.path, "before")
-        status, data = (trouble, b"") if isinstance(trouble, int) else (0, b"")
-        if trouble is None:
-            status, data = act()
-            trouble = self.server.trouble(self.path, "after")
-            if isinstance(trouble, int):
-                status, data = trouble, b""
-        if trouble == "cut":
-            self.close_connection = True
-            with suppress(OSError):
-                self.connection.shutdown(2)
-            return
-        self.send_response(status)
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def _forward(self, body: bytes) -> tuple[int, bytes]:
-        """Ask the SuperLink."""
-        connection = http.client.HTTPSConnection(
-            "localhost", self.server.upstream, context=self.server.client_context, timeout=30
-        )
-        kept = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
-        try:
-            connection.request("POST", self.path, body, kept)
-            response = connection.getresponse()
-            return response.status, response.read()
-        except OSError:
-            return 502, b""
-        finally:
-            connection.close()
+N = 6
+POPULARITY = {"algorithm": "popularity", "settings": {}}
 
 
 @dataclass
-class Deployment:
-    """All of a server that devices see."""
+class Fleet:
+    """Some devices of one run, and the deployment they are at."""
 
+    deployment: Any
+    run: Any
     folder: Path
-    port: int = field(default_factory=free_port)
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    jobs: int = 0
+    stack: ExitStack
+    devices: list[palate.Device] = field(default_factory=list)
+    job: Any = None
 
-    def start(self) -> None:
-        certificates(self.folder)
-        (self.folder / "public").mkdir()
-        (self.folder / "secret").write_bytes(os.urandom(32))
-        self.start_superlink()
-        self.gateway = Gateway(self.folder, self.port)
-        self.control = ControlHttpClient(
-            f"https://localhost:{self.port}", verify=ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
+    def add(self, *, enrol: bool = True, **changes: Any) -> palate.Device:
+        """A device with the events of the next user."""
+        number = len(self.devices)
+        service = {"public_key": self.run.key.public, "population": "readers", "epsilon": 20.0, "floors": FLOORS}
+        device = palate.open(
+            self.folder / f"device-{number}",
+            app="shelf",
+            key=bytes(range(32)),
+            service=palate.Service(**{**service, **changes}),
         )
-        self.gateway.register = lambda key: self.control.RegisterNode(RegisterNodeRequest(public_key=key))
-        self._run(
-            "superexec",
-            ["--runtime-api-address", f"localhost:{self.port}", "--root-certificates", str(self.folder / "ca.pem")],
+        self.stack.enter_context(device)
+        for purpose in ("store", "train"):
+            device.consent.grant(purpose)  # type: ignore[arg-type] # names of purposes
+        items = [f"item-{row}" for row in self.run.histories.user(number).indices]
+        device.track_many([palate.Event("like", item) for item in items])
+        if enrol:
+            device.enroll(self.deployment.invitation(self.run.key.public))
+        self.devices.append(device)
+        return device
+
+    def publish(self) -> None:
+        """Enter the run in the ledger, and publish the model that it starts from."""
+        folder = self.folder / "run"
+        folder.mkdir()
+        self.run.key.save(self.folder / "key")
+        self.job = ServerJob(
+            folder=folder, terms=self.run.terms, ledger=self.folder / "ledger.db", key=self.folder / "key"
         )
-        files = {"pyproject.toml": PROJECT.format(folder=json.dumps(str(self.folder))).encode()}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # flwr uses an old name of pathspec's
-            bundle = build_fab_from_files(files)[0]
-        fab = Fab(hashlib.sha256(bundle).hexdigest(), bundle, {})
-        self.control.StartRun(StartRunRequest(fab=fab_to_proto(fab)))
-        self.await_file("serving", 90)
+        with opened(self.job) as coordinator, Ledger(self.job.ledger, population="readers") as ledger:
+            place: dict[str, Any] = {"population": "readers", "checkpoint": ledger.checkpoint()}
+            catalogue = Catalogue(self.run.items)
+            coordinator.registry.publish(coordinator.model, catalogue, {}, self.run.key, **place)
+        manifest = (folder / "model" / "manifest.json").read_bytes()
+        public = self.deployment.folder / "public" / "models"
+        shutil.copytree(folder / "model", public / digest(manifest))
+        (public / "latest").write_text(json.dumps({"version": ledger_size(manifest), "manifest": digest(manifest)}))
 
-    def start_superlink(self) -> None:
-        tls = [f"--ssl-{kind}={self.folder / name}" for kind, name in
-               (("certfile", "server.pem"), ("keyfile", "server.key"), ("ca-certfile", "ca.pem"))]  # fmt: skip
-        more = ["--enable-supernode-auth", "--isolation", "process", "--disable-runtime-dependency-installation"]
-        listen = ["--host", "127.0.0.1", "--port", str(self.port), "--database", str(self.folder / "state.db")]
-        self._run("superlink", [*listen, *tls, *more])
-        context = ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            connection = http.client.HTTPSConnection("localhost", self.port, context=context, timeout=5)
-            with suppress(OSError):
-                connection.request("GET", "/health")
-                if connection.getresponse().status == 200:
-                    connection.close()
-                    return
-            connection.close()
-            time.sleep(0.1)
-        raise TimeoutError((self.folder / "superlink.log").read_text()[-2000:])
+    def directory(self) -> Directory:
+        """The identities as they were enrolled, where devices find them."""
+        made = Directory(tuple(self.deployment.gateway.identities))
+        folder = self.deployment.folder / "public" / "directory"
+        folder.mkdir(exist_ok=True)
+        (folder / made.hash).write_bytes(made.to_json())
+        return made
 
-    def kill_superlink(self) -> None:
-        process = self.processes["superlink"]
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-
-    def _run(self, name: str, arguments: list[str]) -> None:
-        environment = os.environ | {
-            "FLWR_HOME": str(self.folder / "flwr"),
-            "FLWR_TELEMETRY_ENABLED": "0",
-            "FLWR_DISABLE_UPDATE_CHECK": "1",
-            "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-            "PYTHONPATH": str(Path(__file__).parent),
-            "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}",
-        }
-        secret = ["--superexec-auth-secret-file", str(self.folder / "secret")]
-        command = [str(Path(sysconfig.get_path("scripts")) / f"flower-{name}"), *arguments, *secret]
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                command, stdout=log, stderr=log, env=environment, start_new_session=True, cwd=self.folder
-            )
-
-    def await_file(self, name: str, seconds: float) -> Path:
-        deadline = time.monotonic() + seconds
-        while not (self.folder / name).exists():
-            if time.monotonic() > deadline:
-                logs = [(self.folder / f"{each}.log").read_text()[-3000:] for each in self.processes]
-                raise TimeoutError(f"{name}: {logs}")
-            time.sleep(0.05)
-        return self.folder / name
-
-    def order(
-        self,
-        *,
-        nodes: int,
-        job: dict[str, Any] | None = None,
-        directory: Path | None = None,
-        rounds: int | None = None,
-        seconds: float = 60,
-        timeout: float = 60,
-        come_back: int | None = 90,
-        messages: tuple[dict[str, str], ...] = (),
-    ) -> Callable[[], dict[str, Any]]:
-        """Hand a job to the ServerApp; what is returned waits for what became of it."""
-        self.jobs += 1
-        number, wait = self.jobs, seconds + timeout * 8
-        request = {"nodes": nodes, "job": job, "rounds": rounds, "seconds": seconds, "timeout": timeout}
-        request |= {"directory": None if directory is None else str(directory)}
-        request |= {"come_back": come_back, "messages": list(messages)}
-        made = self.folder / f".job-{number}"
-        made.write_text(json.dumps(request))
-        made.rename(self.folder / f"job-{number}.json")
-        return lambda: json.loads(self.await_file(f"done-{number}.json", wait).read_text())
-
-    def invitation(self, public_key: str) -> Invitation:
-        token = new_token()
-        self.gateway.tokens[token] = None
-        return Invitation(
-            server="localhost",
-            port=self.gateway.server_address[1],
-            ca=(self.folder / "ca.pem").read_text(),
-            public_key=public_key,
-            population="readers",
-            token=token,
+    def order(self, **changes: Any) -> Callable[[], dict[str, Any]]:
+        job = None if self.job is None else self.job.model_dump(mode="json")
+        found: Callable[[], dict[str, Any]] = self.deployment.order(
+            **{"nodes": len(self.devices), "job": job, **changes}
         )
+        return found
 
-    def end(self) -> None:
-        (self.folder / "stop").touch()
-        self.control.close()
-        self.gateway.shutdown()
-        self.gateway.server_close()
-        for process in reversed(self.processes.values()):
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    def simulated(self, **terms: Any) -> list[str]:
+        """The models of the same run without any network."""
+        run = self.run
+        run.folder, run.terms = self.folder / "simulated", RunTerms.model_validate({**dict(run.terms), **terms})
+        run.folder.mkdir()
+        releases: list[Any] = []
+        with DeviceLedger(":memory:", durable=False) as ledger:
+            nodes = run.nodes(users_per_node=1, ledger=ledger, floors=FLOORS)
+            run_rounds(run.coordinator(), nodes, releases.append)
+        return [release.model.hash for release in releases]
+
+    def sync(self, pool: ThreadPoolExecutor, **changes: Any) -> list[Future[SyncResult]]:
+        options = {"seconds": 100.0, "poll_seconds": 0.1, **changes}
+        return [pool.submit(device.sync, **options) for device in self.devices]
+
+
+def ledger_size(manifest: bytes) -> int:
+    size = json.loads(manifest)["checkpoint"]["size"]
+    assert isinstance(size, int)
+    return size
+
+
+def few(n: int = N, n_items: int = 30) -> Interactions:
+    """Users with 1 to n different items."""
+    pairs = [(user, (7 * user + item) % n_items) for user in range(n) for item in range(user + 1)]
+    users, items = zip(*pairs, strict=True)
+    return Interactions.from_pairs(users, items, n_users=n, n_items=n_items)
 
 
 @pytest.fixture(scope="session")
@@ -324,7 +139,33 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
 @pytest.fixture
 def deployment(started: Deployment) -> Deployment:
     """The deployment without trouble, and without the identities of other tests."""
-    started.gateway.trouble = lambda path, phase: None
+    started.gateway.trouble = no_trouble
     started.gateway.seen.clear()
     started.gateway.identities.clear()
     return started
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as made:
+        yield made
+
+
+@pytest.fixture
+def fleet(deployment: Any, make_run: Callable[..., Any], tmp_path: Path) -> Iterator[Callable[..., Fleet]]:
+    """`fleet(n, **terms)`: a run with so many users, and an enrolled device for each of them."""
+    models = deployment.folder / "public" / "models"
+    with ExitStack() as stack:
+
+        def make(n: int = N, *, histories: Any = None, publish: bool = True, **terms: Any) -> Fleet:
+            run = make_run(histories=few(max(n, 2)) if histories is None else histories, **{**POPULARITY, **terms})
+            made = Fleet(deployment, run, tmp_path, stack)
+            for _ in range(n):
+                made.add()
+            if publish:
+                made.publish()
+            return made
+
+        yield make
+        shutil.rmtree(models, ignore_errors=True)
+        deployment.forget_nodes()

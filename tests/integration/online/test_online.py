@@ -2,163 +2,37 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 import palate
-from palate_client.sync import SyncResult
-from palate_common.canonical import digest
-from palate_common.catalogue import Catalogue
+from palate_client import patience
 from palate_common.cohort import CohortTerms
-from palate_common.device_ledger import DeviceLedger
-from palate_common.interactions import Interactions
-from palate_common.ledger import Ledger
-from palate_common.secagg.directory import Directory
-from palate_server.app import ServerJob, opened
-from palate_sim.round import run_rounds
+from palate_common.wire import REFUSED
+from palate_server.terms import RunTerms
 
-FLOORS = palate.Floors(allow_seeded=True, allow_central=True, allow_unmasked=True)
 N = 6
-POPULARITY = {"algorithm": "popularity", "settings": {}}
+ALS = {"algorithm": "als", "settings": {"rounds": 3, "popularity_only_below": 0, "embedding_size": 4}}
 
 
-@dataclass
-class Fleet:
-    """Some devices of one run, and the deployment they are at."""
-
-    deployment: Any
-    run: Any
-    folder: Path
-    stack: ExitStack
-    devices: list[palate.Device] = field(default_factory=list)
-    job: Any = None
-
-    def add(self, *, enrol: bool = True, **changes: Any) -> palate.Device:
-        """A device with the events of the next user."""
-        number = len(self.devices)
-        service = {"public_key": self.run.key.public, "population": "readers", "epsilon": 20.0, "floors": FLOORS}
-        device = palate.open(
-            self.folder / f"device-{number}",
-            app="shelf",
-            key=bytes(range(32)),
-            service=palate.Service(**{**service, **changes}),
-        )
-        self.stack.enter_context(device)
-        for purpose in ("store", "train"):
-            device.consent.grant(purpose)  # type: ignore[arg-type] # names of purposes
-        items = [f"item-{row}" for row in self.run.histories.user(number).indices]
-        device.track_many([palate.Event("like", item) for item in items])
-        if enrol:
-            device.enroll(self.deployment.invitation(self.run.key.public))
-        self.devices.append(device)
-        return device
-
-    def publish(self) -> None:
-        """Enter the run in the ledger, and publish the model that it starts from."""
-        folder = self.folder / "run"
-        folder.mkdir()
-        self.run.key.save(self.folder / "key")
-        self.job = ServerJob(
-            folder=folder, terms=self.run.terms, ledger=self.folder / "ledger.db", key=self.folder / "key"
-        )
-        with opened(self.job) as coordinator, Ledger(self.job.ledger, population="readers") as ledger:
-            place: dict[str, Any] = {"population": "readers", "checkpoint": ledger.checkpoint()}
-            catalogue = Catalogue(self.run.items)
-            coordinator.registry.publish(coordinator.model, catalogue, {}, self.run.key, **place)
-        manifest = (folder / "model" / "manifest.json").read_bytes()
-        public = self.deployment.folder / "public" / "models"
-        shutil.copytree(folder / "model", public / digest(manifest))
-        (public / "latest").write_text(json.dumps({"version": ledger_size(manifest), "manifest": digest(manifest)}))
-
-    def directory(self) -> Directory:
-        """The identities as they were enrolled, where devices find them."""
-        made = Directory(tuple(self.deployment.gateway.identities))
-        folder = self.deployment.folder / "public" / "directory"
-        folder.mkdir(exist_ok=True)
-        (folder / made.hash).write_bytes(made.to_json())
-        return made
-
-    def order(self, **changes: Any) -> Callable[[], dict[str, Any]]:
-        job = None if self.job is None else self.job.model_dump(mode="json")
-        found: Callable[[], dict[str, Any]] = self.deployment.order(
-            **{"nodes": len(self.devices), "job": job, **changes}
-        )
-        return found
-
-    def sync(self, pool: ThreadPoolExecutor, **changes: Any) -> list[Future[SyncResult]]:
-        options = {"seconds": 100.0, "poll_seconds": 0.1, **changes}
-        return [pool.submit(device.sync, **options) for device in self.devices]
+def distributed(n: int, *, directory: str | None = None) -> dict[str, Any]:
+    masks = directory is not None
+    cohort = CohortTerms(n_max=n, n_min=n, c_max=1, masks=masks, directory=directory, max_tosses=4)
+    return {**ALS, "dp": "distributed", "cohort": cohort, "epsilon": 5.01}
 
 
-def ledger_size(manifest: bytes) -> int:
-    size = json.loads(manifest)["checkpoint"]["size"]
-    assert isinstance(size, int)
-    return size
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(16) as made:
-        yield made
-
-
-@pytest.fixture
-def fleet(deployment: Any, make_run: Callable[..., Any], tmp_path: Path) -> Iterator[Callable[..., Fleet]]:
-    """`fleet(n, **terms)`: a run with so many users, and an enrolled device for each of them."""
-    models = deployment.folder / "public" / "models"
-    with ExitStack() as stack:
-
-        def make(n: int = N, *, histories: Any = None, publish: bool = True, **terms: Any) -> Fleet:
-            run = make_run(**{**POPULARITY, **terms}, **({} if histories is None else {"histories": histories}))
-            made = Fleet(deployment, run, tmp_path, stack)
-            for _ in range(n):
-                made.add()
-            if publish:
-                made.publish()
-            return made
-
-        yield make
-        shutil.rmtree(models, ignore_errors=True)
-
-
-def few(n: int = N, n_items: int = 30) -> Interactions:
-    """Users with 1 to n different items."""
-    pairs = [(user, (7 * user + item) % n_items) for user in range(n) for item in range(user + 1)]
-    users, items = zip(*pairs, strict=True)
-    return Interactions.from_pairs(users, items, n_users=n, n_items=n_items)
-
-
-def simulated(fleet: Fleet, rounds: int | None = None) -> list[str]:
-    """The models of the same run without any network."""
-    run = fleet.run
-    run.folder = fleet.folder / "simulated"
-    run.folder.mkdir()
-    releases: list[Any] = []
-    floors = FLOORS
-    with DeviceLedger(":memory:", durable=False) as ledger:
-        nodes = run.nodes(users_per_node=1, ledger=ledger, floors=floors)
-        run_rounds(run.coordinator(), nodes, releases.append)
-    return [release.model.hash for release in releases][:rounds]
-
-
-def distributed(n: int, *, masks: str | None = None) -> dict[str, Any]:
-    cohort = CohortTerms(n_max=n, n_min=n, c_max=1, masks=masks is not None, directory=masks, max_tosses=4)
-    return {"dp": "distributed", "cohort": cohort, "epsilon": 5.01}
-
-
-def test_central_and_distributed_rounds_are_the_simulations(
-    fleet: Callable[..., Fleet], pool: ThreadPoolExecutor
-) -> None:
+@pytest.mark.parametrize("terms", [{}, distributed(N)], ids=["central", "distributed"])
+def test_rounds_are_the_simulations(fleet: Any, pool: ThreadPoolExecutor, terms: dict[str, Any]) -> None:
     """Real devices over real sockets give the model of the simulation, bit by bit, with the plan's seeded noise."""
-    mine = fleet(histories=few())
+    mine = fleet(N, **terms)
     results = mine.sync(pool)
     outcome = mine.order()()
     assert "error" not in outcome, outcome
@@ -166,10 +40,160 @@ def test_central_and_distributed_rounds_are_the_simulations(
     assert [(each.ended, each.next, each.refused) for each in found] == [("come back", 90.0, 0)] * N, found
     assert [each.model for each in found] == [True] * N
     rounds = len(outcome["releases"])
-    assert {each.rounds for each in found} == {rounds}
+    assert {each.rounds for each in found} == {rounds} == {3 if terms else 1}
+    assert {each.exchanges for each in found} == {rounds + 1}
     assert [release["users"] for release in outcome["releases"]] == [N] * rounds
-    assert [release["model"] for release in outcome["releases"]] == simulated(mine)
+    assert [release["model"] for release in outcome["releases"]] == mine.simulated()
     report = mine.devices[0].privacy_report()
     assert [contact.ended for contact in report.contacts] == ["come back"]
     assert report.spending is not None
     assert report.spending.participations == rounds
+
+
+def test_masked_rounds_are_the_simulations(fleet: Any, pool: ThreadPoolExecutor) -> None:
+    """Secure aggregation over real sockets: the sum is the one of shares that nobody masks."""
+    mine = fleet(N, publish=False)
+    directory = mine.directory()
+    mine.run.terms = RunTerms.model_validate({**dict(mine.run.terms), **distributed(N, directory=directory.hash)})
+    mine.publish()
+    results = mine.sync(pool)
+    outcome = mine.order(directory=mine.deployment.folder / "public" / "directory" / directory.hash)()
+    assert "error" not in outcome, outcome
+    found = [each.result() for each in results]
+    assert {(each.ended, each.refused, each.rounds) for each in found} == {("come back", 0, 3)}, found
+    assert max(each.exchanges for each in found) <= 1 + 3 * 6 + 1  # roll call, three attempts, farewell
+    fetched = [path for path in mine.deployment.gateway.seen if path.startswith("/directory/")]
+    assert fetched == [f"/directory/{directory.hash}"] * N  # once, and then it is kept
+    clear = CohortTerms(n_max=N, n_min=N, c_max=1, masks=False, directory=None, max_tosses=4)
+    assert [release["model"] for release in outcome["releases"]] == mine.simulated(cohort=clear)
+
+
+def test_lost_answers_and_errors_change_nothing(
+    fleet: Any, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests are lost on the way there and on the way back, also those that carry an answer: it is counted once."""
+    monkeypatch.setattr(patience, "BACKOFF_SECONDS", (0.05, 0.5))
+    mine, lost, guard = fleet(N), {}, threading.Lock()
+
+    def trouble(path: str, phase: str, who: str) -> int | str | None:
+        with guard:
+            lost[path, phase] = count = lost.get((path, phase), -1) + 1
+        if path.endswith("pull-messages") and phase == "after":
+            return None  # handed over once: what is lost here is lost
+        return (None, "cut", None, None, 502, None, None, 503)[count % 8]
+
+    mine.deployment.gateway.trouble = trouble
+    results = mine.sync(pool)
+    outcome = mine.order(timeout=40)()
+    assert "error" not in outcome, outcome
+    assert [release["users"] for release in outcome["releases"]] == [N]
+    assert [release["model"] for release in outcome["releases"]] == mine.simulated()
+    mine.deployment.gateway.trouble = lambda path, phase, who: None
+    found = [each.result() for each in results]
+    assert {each.rounds for each in found} == {1}
+    assert sum(count for (path, _), count in lost.items() if path.endswith("push-messages")) > 2 * N
+
+
+def test_a_superlink_that_is_killed_and_comes_back_finds_its_devices(fleet: Any, pool: ThreadPoolExecutor) -> None:
+    mine = fleet(N)
+    results = mine.sync(pool)
+    asked = lambda: sum(path.endswith("pull-messages") for path in mine.deployment.gateway.seen)  # noqa: E731
+    deadline = time.monotonic() + 30
+    while asked() < 3 * N and time.monotonic() < deadline:
+        time.sleep(0.05)
+    mine.deployment.kill_superlink()
+    time.sleep(1.0)
+    mine.deployment.start_superlink()
+    outcome = mine.order()()
+    assert "error" not in outcome, outcome
+    assert [release["users"] for release in outcome["releases"]] == [N]
+    assert {each.result().ended for each in results} == {"come back"}
+
+
+def test_devices_that_fall_silent_cost_the_round_no_more_than_themselves(fleet: Any, pool: ThreadPoolExecutor) -> None:
+    """Two of six vanish when they have the plan; the round is released at its deadline, with the others."""
+    mine, gone, guard = fleet(N), set(), threading.Lock()
+
+    def trouble(path: str, phase: str, who: str) -> int | str | None:
+        with guard:
+            if path.endswith("push-messages") and len(gone) < 2:
+                gone.add(who)
+            return "cut" if who in gone else None
+
+    mine.deployment.gateway.trouble = trouble
+    stop = threading.Event()
+    results = mine.sync(pool, stop=stop)
+    outcome = mine.order(timeout=5, come_back=None)()
+    stop.set()
+    assert [release["users"] for release in outcome["releases"]] == [N - 2], outcome
+    assert [each.result().ended for each in results] == ["stopped"] * N
+
+
+def test_a_lying_server_gets_one_constant(fleet: Any, pool: ThreadPoolExecutor) -> None:
+    mine = fleet(2)
+    plan, model = mine.run.first()
+    stranger = mine.run.altered(plan, population="viewers")
+    lies = [(b"", b""), (b"{}", b"x"), (plan[:-2] + b"}", model), (stranger, model), (plan, b"another model")]
+    messages = [{"plan": plan.hex(), "model": model.hex()} for plan, model in lies]
+    messages += [{**messages[0], "request": b"?".hex()}, {"plan": plan.hex(), "model": "", "request": "00"}]
+    results = mine.sync(pool)
+    outcome = mine.order(job=None, messages=tuple(messages))()
+    assert "error" not in outcome, outcome
+    assert {release["answer"] for release in outcome["releases"]} == {REFUSED.hex()}
+    assert len(outcome["releases"]) == 2 * len(messages)
+    found = [each.result() for each in results]
+    assert {(each.ended, each.rounds, each.refused) for each in found} == {("come back", 0, len(messages))}
+    report = mine.devices[0].privacy_report()
+    assert (len(report.refusals), report.sent) == (len(messages), ())
+
+
+def test_a_device_that_was_killed_is_back_at_once(fleet: Any, pool: ThreadPoolExecutor) -> None:
+    """The SuperLink still counts it as online, and would turn it away for a minute."""
+    mine = fleet(2)
+    online = threading.Event()
+    policy = palate.Policy(unmetered=lambda: not online.is_set())  # then not even a farewell is sent
+    results = mine.sync(pool, policy=policy)
+    mine.deployment.await_online(2)
+    online.set()
+    assert {each.result().ended for each in results} == {"policy"}
+    begun = time.monotonic()
+    results = mine.sync(pool)
+    outcome = mine.order()()
+    assert [release["users"] for release in outcome["releases"]] == [2]
+    assert {each.result().ended for each in results} == {"come back"}
+    assert time.monotonic() - begun < 30
+
+
+HOST = """
+import sys, time, palate
+floors = palate.Floors(allow_seeded=True, allow_central=True)
+service = palate.Service(public_key=sys.argv[2], population="readers", epsilon=20.0, floors=floors)
+device = palate.open(sys.argv[1], app="shelf", key=bytes(range(32)), service=service)
+syncing = device.sync_in_background(seconds=100.0, poll_seconds=0.1)
+print("started", flush=True)
+if sys.argv[3] == "exit":
+    time.sleep(2.0)
+    assert syncing.result is None, syncing.result
+else:
+    syncing.wait()
+"""
+
+
+@pytest.mark.parametrize("how", ["exit", "kill"])
+def test_a_hosts_end_is_not_held_up(fleet: Any, how: str) -> None:
+    mine = fleet(1)
+    device = mine.devices[0]
+    device.close()
+    command = [sys.executable, "-c", HOST, str(mine.folder / "device-0"), mine.run.key.public, how]
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as host:
+        assert host.stdout is not None
+        assert host.stdout.readline() == b"started\n"
+        mine.deployment.await_online(1)
+        begun = time.monotonic()
+        if how == "kill":
+            host.send_signal(signal.SIGKILL)
+        assert host.wait(10) == (0 if how == "exit" else -signal.SIGKILL), host.stderr.read()  # type: ignore[union-attr]
+        assert time.monotonic() - begun < 6
+        assert host.stderr is not None
+        assert host.stderr.read() == b""
