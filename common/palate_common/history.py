@@ -25,7 +25,6 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from palate_common.canonical import canonical_json
 from palate_common.errors import BudgetError, InputError
-from palate_common.merkle import Checkpoint
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -132,8 +131,10 @@ class RestoredEntry(_Entry):
     """Entries of the backup; those from here to this entry are lost."""
     spent: Annotated[float, Field(ge=0)]
     """The population's mu^2 from here on, at least: the highest that a signed plan has shown."""
-    witness: Checkpoint
-    """The latest state of the lost log that was witnessed."""
+    witness_size: Annotated[int, Field(ge=1)]
+    """Entries of the latest state of the lost log that was witnessed."""
+    witness_root: Hash
+    """Its root."""
 
 
 Entry = (
@@ -288,8 +289,8 @@ class History:
         """A new epoch: it says where the backup ended, and forgets no charge."""
         if entry.base != entry.seq - self._lost:
             raise InputError(f"`base` must be where the lost entries begin, {entry.seq - self._lost}, got {entry.base}")
-        if not entry.base <= entry.witness.size <= entry.seq:
-            raise InputError(f"`witness` must be of the lost log, got size {entry.witness.size} at entry {entry.seq}")
+        if not entry.base <= entry.witness_size <= entry.seq:
+            raise InputError(f"`witness_size` must be of the lost log, got {entry.witness_size} at entry {entry.seq}")
         if Fraction(entry.spent) < self._spent:
             raise BudgetError(
                 f"`spent` must be at least the {_round_up(self._spent)!r} that is charged, got {entry.spent!r}"

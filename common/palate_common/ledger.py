@@ -234,7 +234,8 @@ class Ledger(Closing):
             for _ in range(base, witness.size):
                 self._append(connection, kind="lost")
             most = max(float(spent), self._log.history.spent())
-            self._append(connection, kind="restored", base=base, spent=most, witness=witness)
+            seen = {"witness_size": witness.size, "witness_root": witness.root}
+            self._append(connection, kind="restored", base=base, spent=most, **seen)
             return self._log.tree.checkpoint()
 
     def copy(self, path: Path) -> None:

@@ -181,4 +181,5 @@ def read_config(path: Path) -> ServerConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path.name} must be TOML, got an error: {error}") from None
     except ValidationError as error:
-        raise InputError(f"{path.name}: {one_line(error)}") from None
+        section = ".".join(str(part) for part in error.errors()[0]["loc"][:-1])
+        raise InputError(f"{path.name}{f', [{section}]' if section else ''}: {one_line(error)}") from None

@@ -115,6 +115,16 @@ def make_terms(
     )
 
 
+def check_config(config: ServerConfig, *, n_items: int) -> None:
+    """Refuse a configuration that no run could be opened with, before anybody is asked to take part.
+
+    Raises:
+        InputError: its cohort, epsilon, algorithm or delta don't fit each other.
+    """
+    nobody = Directory(("00" * 32,))
+    make_terms(config, catalogue="", n_items=n_items, directory=nobody, inputs={}, about={}, now=0.0)
+
+
 def check_budgets(config: ServerConfig, entries: list[Entry], *, spent: float, budget: float, now: float) -> None:
     """Refuse to open a run that the population's lifetime, or its period, can't pay for as a whole.
 

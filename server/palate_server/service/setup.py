@@ -9,15 +9,13 @@ import shutil
 from pathlib import Path
 
 from palate_common.accounting import mu_of
-from palate_common.algorithms import make_algorithm
 from palate_common.catalogue import lines
 from palate_common.errors import InputError
 from palate_common.files import create_durably, write_durably
 from palate_common.signing import SigningKey
 from palate_server.service.certificates import issue, make_authority
-from palate_server.service.config import ServerConfig
 from palate_server.service.enrolments import Enrolments
-from palate_server.service.promise import noise_delta, public_facts
+from palate_server.service.promise import check_config, noise_delta
 from palate_server.service.releases import publish_start
 from palate_server.service.site import Site
 
@@ -59,7 +57,7 @@ def make_site(folder: Path, config: str, items: tuple[str, ...]) -> Site:
         write_durably(site.config_file, config.encode())
         site.make_folders()
         write_durably(site.folder / "items", lines(items))
-        _check(site.config, len(site.catalogue.items))
+        check_config(site.config, n_items=len(site.catalogue.items))
         SigningKey.generate().save(site.folder / "key")
         make_authority(site.tls)
         make_certificates(site)
@@ -99,9 +97,3 @@ def open_books(site: Site) -> None:
         pass
     for path in (site.ledger_file, site.enrolment_file):
         os.chmod(path, 0o600)  # noqa: PTH101 - one call for both
-
-
-def _check(config: ServerConfig, n_items: int) -> None:
-    """A configuration that no run can be opened with is refused before anything is written for it."""
-    facts = public_facts(config, n_items=n_items, n_features=0)
-    make_algorithm(config.training.algorithm, config.training.settings, facts)

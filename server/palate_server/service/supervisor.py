@@ -30,6 +30,7 @@ from palate_server.service.front import Enrolling, Listener, application
 from palate_server.service.gateway import certificate, nginx_command, write_configuration
 from palate_server.service.metrics import Metrics
 from palate_server.service.processes import Child
+from palate_server.service.promise import check_config
 from palate_server.service.releases import CardMaker, publish
 from palate_server.service.setup import make_certificates, make_secret
 from palate_server.service.site import Site
@@ -62,6 +63,7 @@ class Supervisor(Closing):
         self._card, self._events, self._link = card, Events(site.events), LinkControl(site)
         self._stopping = threading.Event()
         self._lock = RunLock(site.folder)
+        check_config(site.config, n_items=len(site.catalogue.items))
         make_certificates(site)
         make_secret(site)
         extra, logs = environment(site), site.logs
