@@ -13,7 +13,6 @@ import pytest
 
 from palate_common.errors import InputError, IntegrityError
 from palate_server.service.backup import read_backup, write_backup
-from palate_server.service.operation import WITNESS
 from palate_server.service.releases import latest, listed, publish
 from palate_server.service.site import Site
 from palate_server.service.status import read_status, unpublished
