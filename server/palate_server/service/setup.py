@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import secrets
@@ -33,8 +34,37 @@ period_epsilon = {period}           # of the runs that begin in one period
 size = {size}                    # most devices in an attempt
 
 [gateway]
-port = {port}
+port = {port}                   # the gateway's; the others are on the loopback interface alone
+superlink_port = {ports[0]}
+enrolment_port = {ports[1]}
+metrics_port = {ports[2]}
 """
+
+
+def template(
+    *, population: str, name: str, epsilon: float, lifetime: float, period: float, size: int, port: int
+) -> str:
+    """The text of a new `server.toml`. Epsilon: unit user, adjacency zero-out.
+
+    Args:
+        population: whose server it is.
+        name: the host name.
+        epsilon: of one run.
+        lifetime: of the population.
+        period: of the runs of one period.
+        size: most devices in an attempt.
+        port: the gateway's; the three after it are for the loopback interface.
+    """
+    return TEMPLATE.format(
+        population=json.dumps(population, ensure_ascii=False),
+        name=json.dumps(name),
+        epsilon=float(epsilon),
+        lifetime=float(lifetime),
+        period=float(period),
+        size=size,
+        port=port,
+        ports=[port + 1, port + 2, port + 3],
+    )
 
 
 def make_site(folder: Path, config: str, items: tuple[str, ...]) -> Site:

@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import FrameType
 
@@ -81,8 +81,8 @@ class Supervisor(Closing):
         self._ledger_stamp: tuple[int, int] | None = None
         self._held: str | None = None
 
-    def run(self) -> None:
-        """Serve until `stop`, SIGTERM or Ctrl-C."""
+    def run(self, on_serving: Callable[[], None] = lambda: None) -> None:
+        """Serve until `stop`, SIGTERM or Ctrl-C; `on_serving` is called once devices can come."""
         self._events.tell("started", dev=self.dev, pid=os.getpid())
         try:
             self._listeners["metrics"].start()
@@ -90,6 +90,7 @@ class Supervisor(Closing):
             self._await_superlink()
             self._reconcile()
             self._listeners["front"].start()
+            on_serving()
             while not self._stopping.wait(LOOK):
                 self._keep()
                 self._keep_serverapp()

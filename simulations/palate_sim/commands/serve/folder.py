@@ -19,14 +19,14 @@ def init(
     population: Annotated[str, typer.Option(help="Whose server it is; devices are built for one population.")],
     items: Annotated[Path, typer.Option(metavar="FILE", help="The catalogue: item ids, one a line, public.")],
     name: Annotated[str, typer.Option(help="The host name that devices connect to.")] = "localhost",
-    port: Annotated[int, typer.Option(help="The gateway's port.")] = 8443,
+    port: Annotated[int, typer.Option(help="The gateway's; the three after it are for the loopback interface.")] = 8443,
     cohort: Annotated[int, typer.Option(help="Most devices in an attempt.")] = 100,
     epsilon: Annotated[float, typer.Option(help="Of one run; unit: user, adjacency: zero-out.")] = 2.0,
     period_epsilon: Annotated[float, typer.Option(help="Of the runs that begin in one period.")] = 4.0,
     lifetime_epsilon: Annotated[float, typer.Option(help="Of the population, for ever; it can only be lowered.")] = 8.0,
 ) -> None:
     """Make a server folder: configuration, keys, ledger, register, certificates, and a first model without releases."""
-    from palate_server.service.setup import TEMPLATE, make_site
+    from palate_server.service.setup import make_site, template
 
     try:
         listed = read_lines(items.read_bytes())
@@ -34,12 +34,12 @@ def init(
         raise InputError(f"`--items` must be a readable file, got {items}: {error.strerror}") from None
     except ValueError:
         raise InputError(f"`--items` must be UTF-8 lines, each ended, got {items}") from None
-    config = TEMPLATE.format(
-        population=json.dumps(population, ensure_ascii=False),
-        name=json.dumps(name),
-        epsilon=float(epsilon),
-        lifetime=float(lifetime_epsilon),
-        period=float(period_epsilon),
+    config = template(
+        population=population,
+        name=name,
+        epsilon=epsilon,
+        lifetime=lifetime_epsilon,
+        period=period_epsilon,
         size=cohort,
         port=port,
     )

@@ -28,10 +28,11 @@ def run(
     with Supervisor(site, card=_card_maker(site.key), dev=dev) as supervisor:
         supervisor.take_signals()
         gateway = site.config.gateway
-        typer.echo(
-            f"serving https://{site.config.name}:{gateway.port}; health: http://127.0.0.1:{gateway.metrics_port}"
+        address, health = (
+            f"https://{site.config.name}:{gateway.port}",
+            f"http://127.0.0.1:{gateway.metrics_port}/health",
         )
-        supervisor.run()
+        supervisor.run(lambda: typer.echo(f"serving {address} · health: {health}"))
 
 
 def release(
