@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -44,8 +46,17 @@ def latest(https: Https) -> str | None:
     return manifest
 
 
-def model(https: Https, manifest: str, *, public_key: str, most: int) -> Published:
+def model(
+    https: Https, manifest: str, *, public_key: str, most: int, again: Callable[[Callable[[], bytes]], bytes]
+) -> Published:
     """A published model, verified. Nothing is fetched before the manifest's signature, nor more than it says.
+
+    Args:
+        https: the connection.
+        manifest: SHA-256 of its manifest.
+        public_key: the release key, pinned.
+        most: bytes of the largest file that is read.
+        again: how often a file is asked for.
 
     Raises:
         UnreachableError: a file can't be had.
@@ -54,13 +65,10 @@ def model(https: Https, manifest: str, *, public_key: str, most: int) -> Publish
 
     def get(name: str, limit: int, exactly: int | None) -> bytes:
         """One of its files."""
-        limit = limit if exactly is None else exactly
-        reply = https.request("GET", f"/models/{manifest}/{name}", most=limit, seconds=_FILE_SECONDS)
-        if reply.status != HTTPStatus.OK:
-            raise RejectedError(f"a request for {name} of the model it names", reply.status)
-        if name == published.MANIFEST and digest(reply.body) != manifest:
+        data = again(partial(_file, https, f"/models/{manifest}/{name}", limit if exactly is None else exactly))
+        if name == published.MANIFEST and digest(data) != manifest:
             raise IntegrityError("the manifest must be the one that was asked for, got another")
-        return reply.body
+        return data
 
     return published.collect(get, lambda name: True, public_key=public_key, most=most, small=True, place=manifest)
 
@@ -77,10 +85,15 @@ def directory(https: Https, name: str, *, most: int) -> bytes:
         UnreachableError: it can't be had.
         IntegrityError: it isn't what has this hash.
     """
-    reply = https.request("GET", f"/directory/{name}", most=most, seconds=_FILE_SECONDS)
-    if reply.status != HTTPStatus.OK:
-        raise RejectedError("a request for the directory of its plan", reply.status)
-    data = reply.body.removesuffix(b"\n")
+    data = _file(https, f"/directory/{name}", most).removesuffix(b"\n")
     if digest(data) != name:
         raise IntegrityError("the directory must be the one that the plan names, got another")
     return data
+
+
+def _file(https: Https, path: str, most: int) -> bytes:
+    """A file's bytes."""
+    reply = https.request("GET", path, most=most, seconds=_FILE_SECONDS)
+    if reply.status != HTTPStatus.OK:
+        raise RejectedError(f"a request for {path}", reply.status)
+    return reply.body

@@ -6,6 +6,7 @@ don't come back at the same moment.
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -24,6 +25,8 @@ Ended = Literal[
     "failed",
 ]  # fmt: skip
 Stop = Callable[[], bool] | threading.Event
+
+logger = logging.getLogger("palate")
 
 BACKOFF_SECONDS = (1.0, 30.0)
 GIVE_UP_SECONDS = 120.0
@@ -122,6 +125,7 @@ class Patience:
             try:
                 got = call()
             except UnreachableError as error:
+                logger.debug("to be tried again: %s", error)
                 status, now = error.status if isinstance(error, RejectedError) else None, time.monotonic()
                 if status in _FINAL or (status == HTTPStatus.PRECONDITION_FAILED and now - begun > ONLINE_SECONDS):
                     raise

@@ -222,7 +222,8 @@ class _Session:
             used = journal.editions()[-1:]
         if manifest is None or (used and used[0].manifest == manifest):
             return
-        get = partial(downloads.model, https, manifest, public_key=service.public_key, most=service.most_bytes)
+        key, most, again = service.public_key, service.most_bytes, self._patience.again
+        get = partial(downloads.model, https, manifest, public_key=key, most=most, again=again)
         try:
             self.result = replace(self.result, model=self._device.take(lambda _: get()))
         except (UnreachableError, IntegrityError, RefusedError) as error:

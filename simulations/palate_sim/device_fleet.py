@@ -153,7 +153,8 @@ def fetch_model(device: Device, *, seconds: float = 120.0) -> bool:
         manifest = downloads.latest(https)
         if manifest is None:
             return False
-        found = downloads.model(https, manifest, public_key=service.public_key, most=service.most_bytes)
+        key, most = service.public_key, service.most_bytes
+        found = downloads.model(https, manifest, public_key=key, most=most, again=lambda call: call())
     return device.take(lambda _: found)
 
 
