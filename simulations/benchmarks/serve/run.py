@@ -26,7 +26,7 @@ from palate_server.service.flower import LinkControl
 from palate_server.service.releases import latest
 
 EXCHANGE_BAR, EXCHANGES_BAR, IDLE_BAR = 120.0, 6, 2.0
-COHORT, ROUNDS = 30, 3
+COHORT, ROUNDS = 20, 2
 REQUESTS = 9
 """Of a device, for one message: pull, three objects of it, receipt, push, three objects of the answer."""
 ENROLLED, PRESENT, WATCHED = 1000, 50, 60.0
@@ -37,7 +37,7 @@ PARTS = ("SuperLink", "ServerApp", "gateway", "SuperExec", "supervisor")
 def cost(_: Path, __: int) -> tuple[Any, list[Table]]:
     """CPU of each process over some masked rounds, divided by the messages that devices answered."""
     with tempfile.TemporaryDirectory() as home:
-        world = World(Path(home), size=COHORT, settings=f"{{rounds = {ROUNDS}}}", every_hours=720.0)
+        world = World(Path(home), size=COHORT, settings=f"{{rounds = {ROUNDS}}}", every_hours=720.0, patience=300.0)
         world.start()
         try:
             # Devices that wait and never meet: what a look for messages costs, which is no exchange.
@@ -66,8 +66,8 @@ def cost(_: Path, __: int) -> tuple[Any, list[Table]]:
     rows.append(("an exchange", f"{sum(used.values()) - look * polls:.2f}", verdict))
     note = (
         f"{COHORT} devices, {len(rounds)} masked rounds released and {aborted} aborted, {exchanges} messages answered: "
-        f"5 a device and attempt (bar: {EXCHANGES_BAR}). An exchange is {REQUESTS} requests of a device, and those of the "
-        "ServerApp."
+        f"5 a device and attempt (bar: {EXCHANGES_BAR}). An exchange is {REQUESTS} requests of a device, and "
+        "those of the ServerApp."
     )
     header = ("process", "CPU-seconds", "ms an exchange")
     return figures, [Table("Server CPU per message exchange", header, rows, note)]

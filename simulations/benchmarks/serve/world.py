@@ -40,7 +40,7 @@ every_hours = {every_hours}
 [cohort]
 size = {size}
 wait_seconds = 20.0
-exchange_seconds = 30.0
+exchange_seconds = {patience}
 pause_seconds = 5.0
 participations = 1000000
 [gateway]
@@ -75,6 +75,7 @@ class World:
         dropout: float = 0.1,
         every_hours: float = 0.0,
         settings: str = "{}",
+        patience: float = 60.0,
     ) -> None:
         probes = [socket.socket() for _ in range(4)]
         for probe in probes:
@@ -82,7 +83,8 @@ class World:
         ports = [probe.getsockname()[1] for probe in probes]
         for probe in probes:
             probe.close()
-        text = CONFIG.format(size=size, dp=dp, dropout=dropout, every_hours=every_hours, settings=settings, ports=ports)
+        facts = {"settings": settings, "ports": ports, "patience": patience}
+        text = CONFIG.format(size=size, dp=dp, dropout=dropout, every_hours=every_hours, **facts)
         self.site = make_site(folder / "site", text, ITEMS)
         self.folder = folder
         self.process: subprocess.Popen[bytes] | None = None
