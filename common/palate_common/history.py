@@ -106,7 +106,48 @@ class CloseEntry(_Entry):
     facts: dict[str, Any]
 
 
-Entry = PopulationEntry | BudgetEntry | OpenEntry | ChargeEntry | SealEntry | CloseEntry
+class PublishEntry(_Entry):
+    """A closed run's model is published; what is published later has a larger log, and so a higher version."""
+
+    kind: Literal["publish"] = "publish"
+    run: Name
+    model_hash: Hash
+
+
+class LostEntry(_Entry):
+    """A place of the log that was witnessed, and is not in the backup that the ledger was restored from."""
+
+    kind: Literal["lost"] = "lost"
+
+
+class RestoredEntry(_Entry):
+    """A new epoch: the ledger was restored from a backup, and goes on from the highest spend that was witnessed.
+
+    Runs of before are closed by it.
+    """
+
+    kind: Literal["restored"] = "restored"
+    base: Annotated[int, Field(ge=1)]
+    """Entries of the backup; those from here to this entry are lost."""
+    spent: Annotated[float, Field(ge=0)]
+    """The population's mu^2 from here on, at least: the highest that a signed plan has shown."""
+    witness_size: Annotated[int, Field(ge=1)]
+    """Entries of the latest state of the lost log that was witnessed."""
+    witness_root: Hash
+    """Its root."""
+
+
+Entry = (
+    PopulationEntry
+    | BudgetEntry
+    | OpenEntry
+    | ChargeEntry
+    | SealEntry
+    | CloseEntry
+    | PublishEntry
+    | LostEntry
+    | RestoredEntry
+)
 _ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
 
 
@@ -160,6 +201,7 @@ class History:
         self.budget: BudgetEntry | None = None
         self._spent = Fraction(0)
         self._runs: dict[str, _Run] = {}
+        self._lost = 0
 
     def runs(self) -> tuple[str, ...]:
         """The runs, in the order they were opened."""
@@ -168,6 +210,14 @@ class History:
     def spent(self, run: str | None = None) -> float:
         """The mu^2 charged by a run (0 for an unknown one) or by all, rounded up."""
         return _round_up(self._spent if run is None else self._runs.get(run, _Run()).spent)
+
+    def spent_elsewhere(self, run: str) -> float:
+        """The population's mu^2 without a run's, rounded up; what was lost and witnessed is in it."""
+        return _round_up(self._spent - self._runs.get(run, _Run()).spent)
+
+    def spent_with(self, mu2: float) -> float:
+        """The population's mu^2 after one more charge, rounded up: what the charge says to whoever sees it."""
+        return _round_up(self._spent + Fraction(mu2)) if math.isfinite(mu2) else mu2
 
     def record(self, entry: Entry) -> None:
         """Admit an entry and move to the state after it."""
@@ -188,6 +238,15 @@ class History:
                 self._runs[entry.run].sealed.add((entry.round, entry.attempt))
             case CloseEntry():
                 self._runs[entry.run].closed = True
+            case LostEntry():
+                self._lost += 1
+            case RestoredEntry():
+                self._lost = 0
+                self._spent = max(self._spent, Fraction(entry.spent))
+                for run in self._runs.values():
+                    run.closed = True  # what it has charged and sealed since is lost: it can't go on
+            case PublishEntry():
+                pass
 
     def admit(self, entry: Entry) -> None:
         """Check that an entry may come next; changes nothing.
@@ -198,6 +257,8 @@ class History:
         """
         if (self.population is None) != isinstance(entry, PopulationEntry):
             raise InputError("the first entry of a ledger, and no other, must be its population")
+        if self._lost and not isinstance(entry, LostEntry | RestoredEntry):
+            raise InputError(f"after lost entries a ledger must be restored first, got an entry of kind {entry.kind}")
         match entry:
             case PopulationEntry():
                 pass
@@ -216,6 +277,24 @@ class History:
                 self._admit_seal(entry, self._open(entry.run))
             case CloseEntry():
                 self._open(entry.run)
+            case PublishEntry():
+                if entry.run not in self._runs or not self._runs[entry.run].closed:
+                    raise InputError(f"`run` must be closed before its model is published, got {entry.run!r}")
+            case LostEntry():
+                pass
+            case RestoredEntry():
+                self._admit_restored(entry)
+
+    def _admit_restored(self, entry: RestoredEntry) -> None:
+        """A new epoch: it says where the backup ended, and forgets no charge."""
+        if entry.base != entry.seq - self._lost:
+            raise InputError(f"`base` must be where the lost entries begin, {entry.seq - self._lost}, got {entry.base}")
+        if not entry.base <= entry.witness_size <= entry.seq:
+            raise InputError(f"`witness_size` must be of the lost log, got {entry.witness_size} at entry {entry.seq}")
+        if Fraction(entry.spent) < self._spent:
+            raise BudgetError(
+                f"`spent` must be at least the {_round_up(self._spent)!r} that is charged, got {entry.spent!r}"
+            )
 
     def _open(self, run: str) -> _Run:
         """A run that may still act."""

@@ -31,7 +31,7 @@ from typing import Any
 
 from palate_common.closing import Closing
 from palate_common.database import Database
-from palate_common.errors import InputError
+from palate_common.errors import InputError, IntegrityError
 from palate_common.extract import Extract, verify_extract, write_extract
 from palate_common.history import Entry, entry_from, total_mu2
 from palate_common.log import Log, indexed, tampered
@@ -156,7 +156,8 @@ class Ledger(Closing):
             attempt: above every earlier attempt of this round.
             plan_hash: SHA-256 of the signed plan, hexadecimal.
             mu2: what the release costs under zero-out adjacency of one user, rounded up.
-            facts: how `mu2` follows: sensitivity and sigma (grid steps), dimension, mechanism.
+            facts: how `mu2` follows: sensitivity and sigma (grid steps), dimension, mechanism. The entry adds `spent`,
+                the population's mu^2 after it: whoever sees the charge is a witness of that.
             run_limit: the most mu^2 this run may spend, this charge included; None if only the population's counts.
 
         Raises:
@@ -173,7 +174,7 @@ class Ledger(Closing):
                 plan_hash=plan_hash,
                 mu2=float(mu2),
                 run_limit=None if run_limit is None else float(run_limit),
-                facts=dict(facts),
+                facts={**facts, "spent": self._log.history.spent_with(float(mu2))},
             )
             return Charge(entry.seq, self._log.tree.checkpoint(), entry)
 
@@ -197,6 +198,49 @@ class Ledger(Closing):
         """
         with self._view(write=True) as connection:
             self._append(connection, kind="close", run=run, facts=dict(facts))
+
+    def publish(self, run: str, model_hash: str) -> Checkpoint:
+        """Enter that a closed run's model is published; the state of the log then, whose size is the model's version.
+
+        Raises:
+            InputError: an unknown run, or one that isn't closed.
+        """
+        with self._view(write=True) as connection:
+            self._append(connection, kind="publish", run=run, model_hash=model_hash)
+            return self._log.tree.checkpoint()
+
+    def restore(self, *, witness: Checkpoint, spent: float) -> Checkpoint | None:
+        """Begin a new epoch after this file was restored from a backup, unless nothing was lost.
+
+        The log is filled up to the size that was witnessed, so that sizes still only grow, and goes on from the spend
+        that was witnessed. Runs of before are closed.
+
+        Args:
+            witness: the latest state of the lost log that anybody is known to have seen.
+            spent: the highest mu^2 of the population that a signed plan has shown.
+
+        Returns:
+            The new state, or None where the witness shows no more than this file has.
+
+        Raises:
+            IntegrityError: the witness is of another log than this one.
+        """
+        with self._view(write=True) as connection:
+            base = self._log.size
+            if witness.size <= base:
+                if self._log.tree.root(witness.size) != witness.root:
+                    raise IntegrityError("the witness must be of the log that was backed up, got another's")
+                return None
+            for _ in range(base, witness.size):
+                self._append(connection, kind="lost")
+            most = max(float(spent), self._log.history.spent())
+            seen = {"witness_size": witness.size, "witness_root": witness.root}
+            self._append(connection, kind="restored", base=base, spent=most, **seen)
+            return self._log.tree.checkpoint()
+
+    def copy(self, path: Path) -> None:
+        """A consistent copy of the file, while it is in use."""
+        self._database.copy(path)
 
     def entries(self, run: str | None = None) -> list[Entry]:
         """All entries in order, or those of one run; other processes' included, as in every method that reads."""

@@ -14,7 +14,7 @@ import typer
 import typer.core
 
 from palate_common.errors import PalateError
-from palate_sim.commands import bench, config, data, device, feasibility, frontier, online, releases, simulate
+from palate_sim.commands import bench, config, data, device, feasibility, frontier, online, releases, serve, simulate
 
 # Help is plain text here, in which typer would still escape its brackets for rich: \[required].
 typer.core.HAS_RICH = False
@@ -37,6 +37,7 @@ app.add_typer(data.app, name="data")
 for command in (online.enroll, online.sync, online.fleet):
     device.app.command()(command)
 app.add_typer(device.app, name="device")
+app.add_typer(serve.app, name="serve")
 app.add_typer(bench.app, name="bench")
 
 
