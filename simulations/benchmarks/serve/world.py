@@ -29,6 +29,7 @@ CONFIG = """
 population = "bench"
 [privacy]
 dp = "{dp}"
+noise = "{noise}"
 epsilon = 2.0
 lifetime_epsilon = 1000.0
 period_epsilon = 1000.0
@@ -40,7 +41,7 @@ every_hours = {every_hours}
 [cohort]
 size = {size}
 wait_seconds = 20.0
-exchange_seconds = 30.0
+exchange_seconds = {exchange_seconds}
 pause_seconds = 5.0
 participations = 1000000
 [gateway]
@@ -75,6 +76,8 @@ class World:
         dropout: float = 0.1,
         every_hours: float = 0.0,
         settings: str = "{}",
+        noise: str = "secure",
+        exchange_seconds: float = 30.0,
     ) -> None:
         probes = [socket.socket() for _ in range(4)]
         for probe in probes:
@@ -82,7 +85,8 @@ class World:
         ports = [probe.getsockname()[1] for probe in probes]
         for probe in probes:
             probe.close()
-        text = CONFIG.format(size=size, dp=dp, dropout=dropout, every_hours=every_hours, settings=settings, ports=ports)
+        given = {"size": size, "dp": dp, "dropout": dropout, "every_hours": every_hours, "settings": settings}
+        text = CONFIG.format(**given, noise=noise, exchange_seconds=exchange_seconds, ports=ports)
         self.site = make_site(folder / "site", text, ITEMS)
         self.folder = folder
         self.process: subprocess.Popen[bytes] | None = None
