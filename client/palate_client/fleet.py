@@ -11,7 +11,7 @@ flwr's own, and fails with a version of flwr that this module wasn't compared wi
     notice = fleet.pull()
     if notice is not None:
         asked = fleet.take(notice)
-        fleet.push(fleet.reply(asked, ("device", 7)))
+        fleet.reply(asked, ("device", 7)).go_on()
     fleet.leave()
 
 What a device doesn't do: it never fetches an app bundle, and never runs what a server sends.
@@ -28,7 +28,7 @@ from http import HTTPStatus
 from typing import Final
 
 from palate_client.answering import Answer
-from palate_client.fleet_messages import Asked, Notice, Record, Reply, record_dict, values
+from palate_client.fleet_messages import Asked, Delivery, Notice, Record, Reply, record_dict, values
 from palate_client.https import Https, RejectedError
 from palate_client.protobuf import Fields, blob, double, last_bytes, last_text, last_uint, read, text, uint
 from palate_common.canonical import digest
@@ -136,25 +136,38 @@ class Fleet:
         # messages of an attempt, and the server may still be storing what it would delete. It purges after attempts.
         return Asked.of(notice.metadata, self._record(last_uint(notice.metadata, 1), notice.tree))
 
-    def reply(self, asked: Asked, answer: Answer | None) -> Reply:
-        """The bytes of an answer, made once: what is sent again is the same."""
-        return Reply.of(asked, self.node, answer, elapsed=time.monotonic() - asked.pulled)
+    def reply(self, asked: Asked, answer: Answer | None) -> Delivery:
+        """An answer on its way. Its bytes are made here, once: what is sent again is the same."""
+        made = Reply.of(asked, self.node, answer, elapsed=time.monotonic() - asked.pulled)
+        return Delivery(made, self.deliver)
 
-    def push(self, reply: Reply) -> None:
-        """Send an answer. Called again with the same reply, it goes on: the server takes it once.
+    def deliver(self, delivery: Delivery) -> None:
+        """Send what is missing of an answer. Called again, it goes on; the server counts the answer once.
+
+        A ServerApp may take the message before it has the objects. From then on the server no longer says which are
+        missing, so that each is sent until there is an answer to it, and all of them, without the session that names
+        who may send them, where the answer that would have named it was lost.
 
         Raises:
             UnreachableError: or `RejectedError`.
         """
-        # Whatever was lost on the way, this says what is still missing.
-        found = self._call("push-messages", self._node() + blob(2, reply.slim) + blob(3, reply.tree))
-        session = last_text(found, 4)
-        wanted = {name.decode("ascii", errors="replace") for name in found.get(3, []) if isinstance(name, bytes)}
-        for name, content in reply.objects.items():
-            if name in wanted:
-                fields = uint(2, reply.run) + text(3, name) + blob(4, content) + text(5, session)
-                if not last_uint(self._call("push-object", self._node() + fields), 1):
-                    raise UnreachableError("the server must keep what is sent, got that it did not")
+        reply = delivery.reply
+        if delivery.missing is None:
+            again, delivery.begun = delivery.begun, True
+            found = self._call("push-messages", self._node() + blob(2, reply.slim) + blob(3, reply.tree))
+            named = {name.decode("ascii", errors="replace") for name in found.get(3, []) if isinstance(name, bytes)}
+            delivery.session = last_text(found, 4) if named or not again else ""
+            delivery.missing = [name for name in reply.objects if name in named or (again and not named)]
+        while delivery.missing:
+            name = delivery.missing[0]
+            again = name in delivery.tried
+            delivery.tried.add(name)
+            fields = uint(2, reply.run) + text(3, name) + blob(4, reply.objects[name]) + text(5, delivery.session)
+            stored = last_uint(self._call("push-object", self._node() + fields), 1)
+            if not stored and not again and delivery.session:
+                delivery.missing = None
+                raise UnreachableError("the server must keep what is sent, got that it did not")
+            delivery.missing.pop(0)  # what it doesn't want a second time, it has
         self.exchanges += 1
 
     def _record(self, run: int, tree: bytes) -> Record | None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from palate_client.answering import RECORD, Answer
 from palate_client.protobuf import (
@@ -133,6 +133,31 @@ class Reply:
         leaf = blob(2, text(1, digest(record))) if record else b""
         tree = text(1, digest(message)) + blob(2, text(1, digest(content)) + leaf)
         return cls(asked.run, parts, tree, named + blob(2, b"", always=True))
+
+
+@dataclass
+class Delivery:
+    """An answer on its way to the server.
+
+    Attributes:
+        reply: its bytes.
+        send: sends what is missing; called until it succeeds.
+        begun: whether the message was sent before, with or without an answer.
+        session: the server's name for this delivery.
+        missing: what the server still wants; None: it was not asked yet.
+        tried: what was sent before, with or without an answer.
+    """
+
+    reply: Reply
+    send: Callable[[Delivery], None]
+    begun: bool = False
+    session: str = ""
+    missing: list[str] | None = None
+    tried: set[str] = field(default_factory=set)
+
+    def go_on(self) -> None:
+        """Send what is missing."""
+        self.send(self)
 
 
 def _object(kind: str, children: tuple[str, ...], body: bytes) -> bytes:

@@ -194,7 +194,7 @@ class _Session:
             reply = fleet.reply(asked, answered(host, 0, asked.kind, asked.record))
             self._patience.look()  # consent or policy may have changed while it was computed
             try:
-                self._patience.again(partial(fleet.push, reply))
+                self._patience.again(reply.go_on)
             except RejectedError as error:
                 logger.info("an answer came too late: %s", error)
             if (seconds := _come_back(asked)) is not None:

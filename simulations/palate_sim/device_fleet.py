@@ -13,8 +13,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 
 from palate_client import downloads
 from palate_client.events import Event
@@ -47,6 +49,7 @@ class FleetPlan:
         events: how many items of the catalogue each device has liked, drawn from `seed`.
         histories: device number -> items, in the place of drawn ones.
         spread: seconds over which they come.
+        together: nobody comes before all are ready.
         vanish: the share that is gone in the middle of a round, without a word.
         slow: seconds that each is late with everything it does.
         seed: of what is drawn.
@@ -60,6 +63,7 @@ class FleetPlan:
     events: int = 10
     histories: Mapping[int, Sequence[str]] | None = None
     spread: float = 0.0
+    together: bool = False
     vanish: float = 0.0
     slow: float = 0.0
     seed: int = 0
@@ -98,12 +102,13 @@ def run_fleet(plan: FleetPlan, invitations: Sequence[Invitation]) -> list[Member
         secret = key.read_bytes()
     except OSError as error:
         raise InputError(f"`--stores` must be a folder that can be written, got {plan.folder}: {error}") from None
+    ready = Barrier(len(invitations) if plan.together else 1)
     with ThreadPoolExecutor(len(invitations), thread_name_prefix="device") as threads:
-        runs = [threads.submit(_member, plan, number, each, secret) for number, each in enumerate(invitations)]
+        runs = [threads.submit(_member, plan, number, each, secret, ready) for number, each in enumerate(invitations)]
         return [run.result() for run in runs]
 
 
-def _member(plan: FleetPlan, number: int, invitation: Invitation, key: bytes) -> Member:
+def _member(plan: FleetPlan, number: int, invitation: Invitation, key: bytes, ready: Barrier) -> Member:
     """One device, from its store to the end of its sync."""
     rng = random.Random(plan.seed * 1_000_003 + number)  # noqa: S311 # a test's events and accidents
     vanishes = rng.random() < plan.vanish
@@ -113,8 +118,14 @@ def _member(plan: FleetPlan, number: int, invitation: Invitation, key: bytes) ->
     )
     try:
         with open_device(plan.folder / f"device-{number}", app=APP, key=key, service=service) as device:
-            _prepare(device, plan, invitation, rng)
+            try:
+                _prepare(device, plan, invitation, rng)
+            except BaseException:
+                ready.abort()  # the others needn't wait
+                raise
             prepared = time.monotonic() - begun
+            with suppress(BrokenBarrierError):
+                ready.wait()
             time.sleep(rng.uniform(0.0, plan.spread) if plan.spread else 0.0)
             policy = _policy(device, plan, after=rng.randint(1, 5) if vanishes else None)
             result = device.sync(seconds=plan.seconds, poll_seconds=plan.poll_seconds, policy=policy)

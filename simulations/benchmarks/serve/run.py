@@ -37,7 +37,7 @@ PARTS = ("SuperLink", "ServerApp", "gateway", "SuperExec", "supervisor")
 def cost(_: Path, __: int) -> tuple[Any, list[Table]]:
     """CPU of each process over some masked rounds, divided by the messages that devices answered."""
     with tempfile.TemporaryDirectory() as home:
-        world = World(Path(home), size=COHORT, settings=f"{{rounds = {ROUNDS}}}", every_hours=720.0, patience=300.0)
+        world = World(Path(home), size=COHORT, settings=f"{{rounds = {ROUNDS}}}", every_hours=720.0, exchange_seconds=300.0)
         world.start()
         try:
             # Devices that wait and never meet: what a look for messages costs, which is no exchange.

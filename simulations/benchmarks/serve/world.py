@@ -29,6 +29,7 @@ CONFIG = """
 population = "bench"
 [privacy]
 dp = "{dp}"
+noise = "{noise}"
 epsilon = 2.0
 lifetime_epsilon = 1000.0
 period_epsilon = 1000.0
@@ -40,7 +41,7 @@ every_hours = {every_hours}
 [cohort]
 size = {size}
 wait_seconds = 20.0
-exchange_seconds = {patience}
+exchange_seconds = {exchange_seconds}
 pause_seconds = 5.0
 participations = 1000000
 [gateway]
@@ -75,7 +76,8 @@ class World:
         dropout: float = 0.1,
         every_hours: float = 0.0,
         settings: str = "{}",
-        patience: float = 60.0,
+        noise: str = "secure",
+        exchange_seconds: float = 30.0,
     ) -> None:
         probes = [socket.socket() for _ in range(4)]
         for probe in probes:
@@ -83,8 +85,8 @@ class World:
         ports = [probe.getsockname()[1] for probe in probes]
         for probe in probes:
             probe.close()
-        facts = {"settings": settings, "ports": ports, "patience": patience}
-        text = CONFIG.format(size=size, dp=dp, dropout=dropout, every_hours=every_hours, **facts)
+        given = {"size": size, "dp": dp, "dropout": dropout, "every_hours": every_hours, "settings": settings}
+        text = CONFIG.format(**given, noise=noise, exchange_seconds=exchange_seconds, ports=ports)
         self.site = make_site(folder / "site", text, ITEMS)
         self.folder = folder
         self.process: subprocess.Popen[bytes] | None = None
@@ -176,13 +178,10 @@ class World:
         ]
 
     @contextmanager
-    def fleet(
-        self, count: int, *, stop_after: float = 1e9, churn: float = 0.0, patient: bool = False
-    ) -> Iterator[subprocess.Popen[str]]:
-        """Devices that enrol and then sync again and again, `patient` ones when they are asked to."""
+    def fleet(self, count: int, *, stop_after: float = 1e9, churn: float = 0.0) -> Iterator[subprocess.Popen[str]]:
+        """Devices that enrol and then sync again and again, until the context ends."""
         file = self.folder / f"fleet-{time.monotonic_ns()}.json"
-        job = {"invitations": self.invitations(count), "seconds": stop_after, "churn": churn, "patient": patient}
-        file.write_text(json.dumps(job))
+        file.write_text(json.dumps({"invitations": self.invitations(count), "seconds": stop_after, "churn": churn}))
         script = str(Path(__file__).with_name("fleet.py"))
         log = (self.folder / "fleet.log").open("ab")
         with subprocess.Popen(
