@@ -78,6 +78,7 @@ class Recommending(ABC):
         filter_items: Iterable[str] = (),
         items: Iterable[str] | None = None,
         domain: str | None = None,
+        discovery: float | None = None,
         explore: float | None = None,
         diversity: float | None = None,
         debias: float | None = None,
@@ -89,14 +90,15 @@ class Recommending(ABC):
             filter_items=filter_items,
             items=items,
             domain=domain,
+            discovery=discovery,
             explore=explore,
             diversity=diversity,
             debias=debias,
         )
 
-    def explain(self, item: str) -> Explanation:
+    def explain(self, item: str, *, discovery: float | None = None, debias: float | None = None) -> Explanation:
         """What each of the user's events adds to the item's score; see `Recommender.explain`."""
-        return self._recommender().explain(item)
+        return self._recommender().explain(item, discovery=discovery, debias=debias)
 
     def similar_items(self, item: str, n: int = 10) -> list[Similar]:
         """Items like this one, most alike first; see `Recommender.similar_items`."""

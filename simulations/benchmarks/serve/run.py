@@ -37,13 +37,15 @@ PARTS = ("SuperLink", "ServerApp", "gateway", "SuperExec", "supervisor")
 def cost(_: Path, __: int) -> tuple[Any, list[Table]]:
     """CPU of each process over some masked rounds, divided by the messages that devices answered."""
     with tempfile.TemporaryDirectory() as home:
-        world = World(Path(home), size=COHORT, settings=f"{{rounds = {ROUNDS}}}", every_hours=720.0, exchange_seconds=300.0)
+        settings = f"{{rounds = {ROUNDS}}}"
+        world = World(Path(home), size=COHORT, settings=settings, every_hours=720.0, exchange_seconds=300.0)
         world.start()
         try:
             # Devices that wait and never meet: what a look for messages costs, which is no exchange.
             world.wait(lambda: world.health().get("serverapp", False))
             before = world.cpu()
-            with world.fleet(COHORT // 2, stop_after=20.0) as fleet:
+            with world.fleet(COHORT // 2) as fleet:
+                time.sleep(20.0)
                 waiting = _totals(fleet)
             looks = _used(before, world.cpu())
             with world.fleet(COHORT) as fleet:
