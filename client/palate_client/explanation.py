@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from palate_client.blending import EXPLORATION
 from palate_client.events import Kind
+from palate_common.sources import POPULARITY
 
 DID: Mapping[Kind, str] = {
     "impression": "were shown",
@@ -22,8 +24,11 @@ DID: Mapping[Kind, str] = {
     "hide": "hid",
 }
 """What a user did, in words."""
-TOLD = 3
-"""Events that are told."""
+TOLD, LEAST = 3, 0.1
+"""Events that are told; each must add at least this part of what the first adds."""
+POPULAR = "popular with others"
+WHY = {POPULARITY: POPULAR, EXPLORATION: "something new"}
+"""Reasons of sources that no event of the user's stands for."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,9 @@ class Explanation:
 
 def in_words(contributions: tuple[Contribution, ...]) -> str:
     """A sentence on the events that add most; the crowd's taste where none does."""
-    told = [each for each in contributions if each.score > 0][:TOLD]
+    least = max(LEAST * contributions[0].score, 0.0) if contributions else 0.0
+    told = [each for each in contributions if each.score > 0 and each.score >= least][:TOLD]
     if not told:
-        return "popular with others"
+        return POPULAR
     did = [f"{DID[each.kind]} {each.item}" for each in told]
     return "because you " + (did[0] if len(did) == 1 else f"{', '.join(did[:-1])} and {did[-1]}")

@@ -48,4 +48,6 @@ def slots(share: float, n: int, rng: np.random.Generator) -> npt.NDArray[np.int6
     """Which positions of a list of n explore: a share of them on average, all in the lower half, sorted."""
     wanted = share * n
     count = min(int(wanted) + int(rng.random() < wanted % 1), n - n // 2)
+    if not count:
+        return np.zeros(0, np.int64)
     return np.sort(rng.choice(np.arange(n // 2, n), count, replace=False))

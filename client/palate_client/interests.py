@@ -8,6 +8,9 @@ The weights come from the same `Weighting` that a simulation uses on a log, and 
 Odd data counts less. Of more than 60 positives tracked in one minute each counts 60/n; a time after now is now; one
 from a clock that was never set is unknown, and an event of unknown time keeps its weight.
 
+What was shown again and again and left alone rests: after more than five impressions, none of them followed by
+something that counts. An impression counts half after a week, as seen from the newest event.
+
 A taste can be reset: older events then stay in the store and don't count. What the user turned down stays so.
 """
 
@@ -20,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_client.events import KINDS, Kind
+from palate_client.retention import DAY
 from palate_client.store import SET_CLOCK, EventStore, Row
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
@@ -27,6 +31,8 @@ from palate_common.weighting import Weighting
 
 BURST = 60
 """Positives in a minute that count in full: nobody means more."""
+TIRED, RESTED_DAYS = 5.0, 7.0
+"""Above so many impressions an item rests; after so many days one counts half."""
 UNWANTED: tuple[Kind, ...] = ("hide", "dismiss")
 """Kinds by which a user turns an item down."""
 _CODES: dict[str, int] = {kind: code for code, kind in enumerate(KINDS)}
@@ -52,12 +58,14 @@ class Look:
         kinds: int64 [nnz]; what the user did with each item of it, the event that counts most, as a place in `KINDS`.
         unwanted: int32, sorted; rows of items that were turned down and not come back to since.
         dismissed: int32, sorted; those that also say something of the taste: dismissed last, since it was last reset.
+        resting: int32, sorted; rows of items that were shown again and again, and left alone.
     """
 
     interactions: Interactions
     kinds: npt.NDArray[np.int64]
     unwanted: npt.NDArray[np.int32]
     dismissed: npt.NDArray[np.int32]
+    resting: npt.NDArray[np.int32]
 
 
 class Interests:
@@ -113,7 +121,8 @@ class Interests:
                 events = self._counting()
                 interactions, kinds = self._weighed(events, now)
                 unwanted = self._turned_down(self._events, UNWANTED)
-                made = Look(interactions, kinds, unwanted, self._turned_down(events, ("dismiss",)))
+                dismissed = self._turned_down(events, ("dismiss",))
+                made = Look(interactions, kinds, unwanted, dismissed, self._resting(events))
                 if now >= SET_CLOCK and (self._events["time"] > now).any():
                     return made  # what "now" is decides, so it isn't kept
                 self._cached = made
@@ -123,9 +132,25 @@ class Interests:
         """Rows of the items whose last event that says anything is one of these kinds."""
         codes = events["code"]
         down = np.isin(codes, [_CODES[kind] for kind in by])
+        if not down.any():
+            return np.zeros(0, np.int32)
         says = np.isin(codes, [_CODES[kind] for kind in UNWANTED]) | (self.weighting.of_kinds(KINDS)[codes] > 0)
         last = dict(zip(events["row"][says].tolist(), down[says].tolist(), strict=True))
         return np.array(sorted(row for row, is_down in last.items() if is_down), np.int32)
+
+    def _resting(self, events: npt.NDArray[np.void]) -> npt.NDArray[np.int32]:
+        """Rows of the items that were shown too often since the user last did something that counts with them."""
+        shown = events["code"] == _CODES["impression"]
+        if not shown.any():
+            return np.zeros(0, np.int32)
+        shows = events[shown]
+        rows, places = np.unique(shows["row"], return_inverse=True)
+        positives = events[np.isin(events["row"], rows) & (self.weighting.of_kinds(KINDS)[events["code"]] > 0)]
+        last = np.full(len(rows), -1, np.int64)
+        last[np.searchsorted(rows, positives["row"])] = positives["seq"]  # in order, so that the last one stays
+        age = (events["received"].max() - shows["received"]) / DAY
+        worth = np.where(shows["seq"] > last[places], 0.5 ** (age / RESTED_DAYS), 0.0)
+        return rows[np.bincount(places, worth, len(rows)) > TIRED].astype(np.int32)
 
     def _counting(self) -> npt.NDArray[np.void]:
         """The events since the taste was last reset."""

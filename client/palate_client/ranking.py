@@ -4,9 +4,10 @@ Items are kept by falling length, in blocks. No item of a block can score more t
 
     |part of the user's vector| * the longest such part in the block          (Cauchy and Schwarz)
 
-so blocks are looked at by falling bound, and the search ends at the first that can't reach the n-th best found. What
-is left out is proven to be below: the result is exact. Where all items are equally long, nothing can be left out, and
-it costs what a product costs.
+so blocks are looked at by falling bound: one, then eight more, then 64. Before each step, those that can't reach
+the n-th best found are left out. They are proven to be below: the result is exact. Blocks side by side are one
+product. Where all items are equally long, nothing can be left out; a few products are then the whole table, and the
+search costs what a bare one costs.
 
     >>> table = np.array([[3, 0], [0, 2], [1, 1]], np.float32)
     >>> Ranking(table, {"popularity": slice(0, 1), "collaborative": slice(1, 2)}).top(np.array([1.0, 2.0]), n=2)
@@ -18,18 +19,19 @@ by length and the bound.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from palate_common.interactions import Floats, Ints
 
-FIRST_BLOCK, LARGEST_BLOCK = 2048, 32_768
-"""Items in the first block, and in later ones, which double: each is a product that numpy makes at once."""
-LOWEST = float(np.finfo(np.float32).min)
-SLACK = 1.0 + 1e-5
-"""Bounds are raised by what rounding in single precision could hide."""
+BLOCK = 2048
+"""Items in a block."""
+GROWTH, MOST = 8, 64
+"""Each step looks at so many times as many blocks as the one before, and at so many at most."""
+LOWEST = np.finfo(np.float32).min
 
 
 class Ranking:
@@ -50,40 +52,43 @@ class Ranking:
         self._places = np.empty(self.n_items, np.int32)
         self._places[order] = np.arange(self.n_items, dtype=np.int32)
         self._table = table[order]
-        starts = _block_starts(self.n_items)
-        self._edges = [*starts, self.n_items]
-        self._longest = np.maximum.reduceat(lengths[order], starts, axis=0).astype(np.float64)
+        longest = np.maximum.reduceat(lengths[order], np.arange(0, self.n_items, BLOCK), axis=0)
+        # Raised by what rounding can hide in a product of k numbers: Higham, Accuracy and Stability (2002), eq. 3.5.
+        self._longest = longest.astype(np.float64) * (1 + (table.shape[1] + 2) * np.finfo(np.float32).eps)
 
-    def top(self, vector: Floats, *, n: int, without: Ints | None = None) -> npt.NDArray[np.int64]:
+    def top(
+        self, vector: Floats, *, n: int, without: Ints | None = None, among: Ints | None = None
+    ) -> npt.NDArray[np.int64]:
         """Rows of the n best items, best first; of equals the lower row first.
 
         Args:
             vector: float [k].
             n: how many; fewer come back where there are fewer.
             without: rows that must not come back.
+            among: the only rows that may; None: all.
         """
         single = vector.astype(np.float32)
-        sizes = np.array([np.linalg.norm(part) for part in self._split(vector[None])])
-        bounds = self._longest @ sizes * SLACK
-        hidden = np.zeros(0, np.int64) if without is None else np.sort(self._places[without])
-        cuts = np.searchsorted(hidden, self._edges).tolist()
-        best, rows = np.zeros(0, np.float32), np.zeros(0, np.int64)
-        least = -np.inf
-        for block in np.argsort(-bounds, kind="stable").tolist():
-            if bounds[block] < least:
-                break
-            first, end = self._edges[block], self._edges[block + 1]
-            scores = self._table[first:end] @ single
-            scores[hidden[cuts[block] : cuts[block + 1]] - first] = -np.inf
-            found = np.flatnonzero(scores >= max(least, LOWEST))
-            if not len(found):
-                continue
-            best, rows = np.concatenate([best, scores[found]]), np.concatenate([rows, self._rows[first + found]])
-            if len(best) >= n:
-                least = float(np.partition(best, len(best) - n)[len(best) - n])
-                kept = best >= least
-                best, rows = best[kept], rows[kept]
-        return rows[np.lexsort((rows, -best))][:n]
+        bounds = self._longest @ [math.sqrt(vector[columns] @ vector[columns]) for columns in self.parts.values()]
+        hidden = (np.zeros if among is None else np.ones)(self.n_items, bool)  # zeros cost nothing until one is set
+        for rows, is_hidden in ((among, False), (without, True)):
+            if rows is not None:
+                hidden[self._places[rows]] = is_hidden
+        best, places = np.zeros(0, np.float32), np.zeros(0, np.int64)
+        least, blocks, step = LOWEST, np.argsort(-bounds, kind="stable"), 1
+        while len(blocks):
+            for first, end in _stretches(blocks[:step].tolist(), self.n_items):
+                scores = self._table[first:end] @ single
+                high = (scores >= least).nonzero()[0]
+                high = high[~hidden[first:end][high]]
+                best, places = np.concatenate([best, scores[high]]), np.concatenate([places, high + first])
+                if len(best) >= n:
+                    least = np.partition(best, -n)[-n]
+                    kept = best >= least
+                    best, places = best[kept], places[kept]
+            blocks, step = blocks[step:], min(step * GROWTH, MOST)
+            blocks = blocks[bounds[blocks] >= least]
+        found = self._rows[places]
+        return found[np.lexsort((found, -best))][:n].astype(np.int64)
 
     def scores(self, vector: Floats, rows: Ints) -> npt.NDArray[np.float64]:
         """Scores of some items in double precision, float64 [len(rows)]."""
@@ -99,10 +104,14 @@ class Ranking:
         return [vectors[:, columns] for columns in self.parts.values()]
 
 
-def _block_starts(n_items: int) -> list[int]:
-    """Where blocks begin: a small first one, then each as large as all before it, to a limit."""
-    starts, size = [0], FIRST_BLOCK
-    while starts[-1] + size < n_items:
-        starts.append(starts[-1] + size)
-        size = min(starts[-1], LARGEST_BLOCK)
-    return starts
+def _stretches(blocks: list[int], n_items: int) -> Iterator[tuple[int, int]]:
+    """From which place to before which the items of these blocks lie; blocks side by side are one stretch."""
+    blocks.sort()
+    first, end = 0, 0
+    for block in blocks:
+        if block != end:
+            if end:
+                yield first * BLOCK, end * BLOCK
+            first = block
+        end = block + 1
+    yield first * BLOCK, min(end * BLOCK, n_items)

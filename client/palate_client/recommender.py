@@ -8,35 +8,34 @@ pickled, and what it shows of a taste are items.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
-import numpy.typing as npt
 
 from palate_client.blending import EXPLORATION, Blend, exploration_of, weights_of
+from palate_client.discovery import NEW, mix_of
 from palate_client.diversity import diverse
 from palate_client.events import KINDS, Kind
-from palate_client.explanation import TOLD, Contribution, Explanation, in_words
+from palate_client.explanation import TOLD, WHY, Contribution, Explanation, in_words
 from palate_client.exploration import Crowd, slots
 from palate_client.interests import Interests, Look
 from palate_client.scoring import Taste, scorer_of
+from palate_client.selection import Rows, Selection
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.errors import InputError
 from palate_common.model import GlobalModel, catalogue_hash
 from palate_common.sources import POPULARITY
 
-EXPLORE, EXPLORE_NEW = 0.1, 0.3
-"""The share of a list that explores, and that of somebody without events."""
-DIVERSITY = 0.1
-DEBIAS = 0.0
 TURNED_DOWN: Kind = "dismiss"
-POOL = 4
-"""So many times as many candidates are looked at for diversity."""
-
-Rows = npt.NDArray[np.int64]
+POOL, SHORT = 4, 10
+"""So many times as many candidates are looked at, for diversity and to tell what is special of an item; a shorter list
+has as many as one of this length."""
+FEW = 4096
+"""Up to so many allowed items are scored one by one instead of searched for."""
 
 
 @dataclass(frozen=True)
@@ -101,17 +100,15 @@ class Recommender:
             raise InputError(f"`items` must be the model's {header.facts.n_items} items, got {len(items)}")
         if header.catalogue and header.catalogue != catalogue_hash(items):
             raise InputError("`items` must be the model's, in its order, got others")
-        if domains is not None and len(domains) != len(items):
-            raise InputError(f"`domains` must have one for each of {len(items)} items, got {len(domains)}")
         self._items, self._interests, self._blend = items, interests, blend
-        self._domains = None if domains is None else np.array(domains, dtype=np.str_)
+        self._selection = Selection(interests.rows, domains)
         self._rng = np.random.default_rng() if rng is None else rng
         self._scorer = scorer_of(model)
         self._crowd = Crowd(model.state.get(COUNTS, np.ones(len(items))))
         self._lock = threading.RLock()
         self._taste: Taste | None = None
         self._look: Look | None = None
-        self._made_of: tuple[float, dict[str, tuple[float, float]]] = (DEBIAS, {})
+        self._made_of: tuple[float, dict[str, tuple[float, float]]] = (0.0, {})
         self._did: tuple[Kind, ...] = ()
 
     def recommend(
@@ -122,6 +119,7 @@ class Recommender:
         filter_items: Iterable[str] = (),
         items: Iterable[str] | None = None,
         domain: str | None = None,
+        discovery: float | None = None,
         explore: float | None = None,
         diversity: float | None = None,
         debias: float | None = None,
@@ -134,53 +132,78 @@ class Recommender:
             filter_items: leave out these, too.
             items: recommend only these; ids that the model doesn't know have no score and are left out.
             domain: recommend only items of this domain.
-            explore: the share of the list that explores, 0 to 1; None: a tenth, more for somebody without events, and
-                more or less by what became of it.
-            diversity: from 0, by score alone, to 1; None: `DIVERSITY`.
-            debias: how much of popularity's own part in a score is taken away, 0 to 1; None: `DEBIAS`.
+            discovery: from 0, by score alone, to 1: how far the list goes beyond what is surest to be liked. None:
+                `DISCOVERY`. The three below follow from it (see `palate_client.discovery`) where they are None.
+            explore: the share of the list that explores. None: also more for somebody without events, and more or less
+                by what became of it.
+            diversity: how much being unlike the others of the list counts, 0 to 1.
+            debias: how much of popularity's own part in a score is taken away, 0 to 1.
 
         Raises:
             InputError: an argument out of range, or a domain that doesn't exist.
             PalateError: the store can't be read.
         """
         _check_count(n)
-        diversity, debias = DIVERSITY if diversity is None else diversity, DEBIAS if debias is None else debias
-        for name, share in (("explore", explore or 0.0), ("diversity", diversity), ("debias", debias)):
-            if isinstance(share, bool) or not 0 <= share <= 1:
-                raise InputError(f"`{name}` must be a share from 0 to 1, got {share!r}")
+        mix = mix_of(discovery, explore=explore, diversity=diversity, debias=debias)
         with self._lock:
-            allowed = self._allowed(items, domain)
-            taste, look, counts = self._current(debias)
+            allowed = self._selection.allowed(items, domain)
+            taste, look, counts = self._current(mix.debias)
             own = taste.history.indices if filter_already_liked_items else taste.history.indices[:0]
-            without = np.unique(np.concatenate([look.unwanted, own, self._known(filter_items)])).astype(np.int64)
-            pool = self._best(taste, n * POOL if diversity else n, without, allowed)
-            order = pool[:n]
-            if diversity and len(pool) > 1:
-                vectors = self._scorer.likeness(pool)
-                order = pool[diverse(self._scorer.scores(taste, pool), vectors, n=n, diversity=diversity)]
+            without = np.unique(np.concatenate([look.unwanted, own, self._selection.known(filter_items)])).astype(
+                np.int64
+            )
+            wide = POOL * max(n, SHORT)
+            out = np.union1d(without, look.resting)
+            pool = self._best(taste, wide, out, allowed)
+            order = self._varied(taste, pool, n, mix.diversity)
+            if len(order) < n and len(out) > len(without):  # what rests comes after all others
+                out = without
+                rest = self._best(taste, n - len(order), np.union1d(without, order), allowed)
+                pool = order = np.append(order, rest)
+            share = mix.explore
             if explore is None:
-                explore = exploration_of(counts, EXPLORE if taste.history.nnz else EXPLORE_NEW)
-            places = slots(explore, len(order), self._rng)
+                share = exploration_of(counts, share if taste.history.nnz else NEW * share)
+            places = slots(share, len(order), self._rng)
             if len(places):
                 drawn = self._crowd.history(taste.history, self._rng)
                 other = self._scorer.taste(drawn, taste.less, _weights(counts, 1.0))  # popularity apart
                 kept = order[: len(order) - len(places)]
-                found = self._best(other, n, np.union1d(without, kept), allowed)[: len(places)]
+                candidates = self._best(other, wide, np.union1d(out, kept), allowed)
+                found = self._varied(other, candidates, len(places), mix.diversity, kept)
                 order = np.insert(kept, places - np.arange(len(places)), found)
             return self._told(taste, order, {int(place) for place in places}, pool)
 
-    def explain(self, item: str) -> Explanation:
+    def explain(self, item: str, *, discovery: float | None = None, debias: float | None = None) -> Explanation:
         """What each of the user's events adds to the item's score.
 
+        Args:
+            item: any item of the model, recommended or not.
+            discovery: as it was recommended with.
+            debias: as it was recommended with.
+
         Raises:
-            InputError: an item that the model doesn't know.
+            InputError: an item that the model doesn't know, or no share from 0 to 1.
         """
-        row = self._row(item)
+        row, mix = self._selection.row(item), mix_of(discovery, debias=debias)
         with self._lock:
-            taste, _, _ = self._current(DEBIAS)
+            taste, _, _ = self._current(mix.debias)
             score = float(self._scorer.scores(taste, np.array([row]))[0])
             contributions = self._contributions(taste, np.array([row]))[0]
         return Explanation(item, score, contributions, score - sum(each.score for each in contributions))
+
+    def fits(self, item: str, reach: float) -> bool:
+        """Whether an item is in the top `reach`, a share, of the catalogue for this user, and is new to them.
+
+        What they hid, turned down, or have events on that count doesn't fit; nor does an item the model doesn't know.
+        """
+        rows = self._selection.known([item])
+        if not len(rows):
+            return False
+        with self._lock:
+            taste, look, _ = self._current(0.0)
+            without = np.unique(np.concatenate([look.unwanted, taste.history.indices])).astype(np.int64)
+            best = self._scorer.top(taste, n=math.ceil(reach * len(self._items)), without=without)
+        return bool(np.isin(rows, best).all())
 
     def similar_items(self, item: str, n: int = 10) -> list[Similar]:
         """Items like this one by the model, most alike first, whatever the user thinks of them.
@@ -189,11 +212,13 @@ class Recommender:
             InputError: an item that the model doesn't know.
         """
         _check_count(n)
-        row = self._row(item)
+        row = self._selection.row(item)
         likeness = self._scorer.similar(row)
         likeness[row] = -np.inf
-        best = np.argsort(-likeness, kind="stable")[: min(n, len(likeness) - 1)]
-        return [Similar(self._items[place], float(likeness[place])) for place in best]
+        n = min(n, len(likeness) - 1)
+        best = np.flatnonzero(likeness >= np.partition(likeness, -n)[-n]) if n else np.zeros(0, np.int64)
+        best = best[np.argsort(-likeness[best], kind="stable")[:n]]
+        return [Similar(self._items[place], float(likeness[place])) for place in best.tolist()]
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a recommender holds its user's taste, which stays in this process")
@@ -210,63 +235,52 @@ class Recommender:
             self._look, self._made_of = look, (debias, counts)
         return self._taste, look, counts
 
-    def _allowed(self, items: Iterable[str] | None, domain: str | None) -> Rows | None:
-        """Rows that may be recommended, None for all."""
-        if items is None and domain is None:
-            return None
-        rows = np.arange(len(self._items)) if items is None else self._known(items)
-        if domain is None:
-            return rows
-        fits = np.zeros(len(self._items), bool) if self._domains is None else self._domains == domain
-        if not fits.any():
-            raise InputError(f"`domain` must be one that items have, got {domain!r:.80}")
-        within: Rows = rows[fits[rows]]
-        return within
-
     def _best(self, taste: Taste, n: int, without: Rows, allowed: Rows | None) -> Rows:
         """The n best by score."""
-        if allowed is None:
-            return self._scorer.top(taste, n=n, without=without)
-        rows = np.setdiff1d(allowed, without)
+        if allowed is None or len(allowed) > FEW:
+            return self._scorer.top(taste, n=n, without=without, among=allowed)
+        rows = np.setdiff1d(allowed, without, assume_unique=True)
         return rows[np.argsort(-self._scorer.scores(taste, rows), kind="stable")[:n]]
+
+    def _varied(self, taste: Taste, pool: Rows, n: int, diversity: float, beside: Rows | None = None) -> Rows:
+        """The n of a pool, best first, that are good and unlike each other and those beside them."""
+        if not diversity or len(pool) < 2:
+            return pool if len(pool) <= n else pool[:n]
+        vectors = self._scorer.likeness(pool)
+        others = None if beside is None else self._scorer.likeness(beside)
+        scores = self._scorer.scores(taste, pool)
+        return pool[diverse(scores, vectors, n=n, diversity=diversity, beside=others)]
 
     def _told(self, taste: Taste, order: Rows, explored: Collection[int], pool: Rows) -> list[Recommendation]:
         """Recommendations of rows, with where they come from and why."""
         if not len(order):
             return []
-        scores, parts = self._scorer.scores(taste, order), self._scorer.by_part(taste, order)
-        usual = {name: float(part.mean()) for name, part in self._scorer.by_part(taste, pool).items()}
-        names = list(parts)
-        above = np.stack([parts[name] - usual[name] for name in names])
-        sources = [names[best] for best in above.argmax(axis=0)]
+        parts = self._scorer.by_part(taste, order)
+        usual = parts if pool is order else self._scorer.by_part(taste, pool)
+        scores = np.sum(list(parts.values()), axis=0).tolist()
+        # A part that says nothing of an item, such as taste without events, didn't bring it.
+        above = [np.where(part, part - usual[name].mean(), -np.inf) for name, part in parts.items()]
+        names, sources = list(parts), np.argmax(above, axis=0).tolist()
         because = self._contributions(taste, order, most=TOLD)
         told = []
         for place, row in enumerate(order.tolist()):
-            source = EXPLORATION if place in explored else sources[place]
-            why = "something new" if source == EXPLORATION else in_words(because[place])
-            told.append(Recommendation(self._items[row], float(scores[place]), source, why, place))
+            source = EXPLORATION if place in explored else names[sources[place]]
+            why = WHY.get(source) or in_words(because[place])
+            told.append(Recommendation(self._items[row], scores[place], source, why, place))
         return told
 
     def _contributions(self, taste: Taste, rows: Rows, most: int | None = None) -> list[tuple[Contribution, ...]]:
         """What each event adds to each item's score, largest first; the first so many."""
-        own = [self._items[row] for row in (*taste.history.indices.tolist(), *taste.less.tolist())]
-        found = []
-        for added in self._scorer.contributions(taste, rows).T:
-            order = np.argsort(-added, kind="stable")[:most].tolist()
-            found.append(tuple(Contribution(own[place], self._did[place], float(added[place])) for place in order))
-        return found
-
-    def _known(self, items: Iterable[str]) -> Rows:
-        """Rows of the items that the model knows."""
-        rows = self._interests.rows
-        return np.unique(np.array([rows[item] for item in items if item in rows], np.int64))
-
-    def _row(self, item: str) -> int:
-        """The row of an item."""
-        row = self._interests.rows.get(item)
-        if row is None:
-            raise InputError(f"`item` must be one of the model's, got {item!r:.80}")
-        return row
+        own = [*taste.history.indices.tolist(), *taste.less.tolist()]
+        added = self._scorer.contributions(taste, rows).T
+        places = np.argsort(-added, axis=1, kind="stable")[:, :most]
+        found = zip(places.tolist(), np.take_along_axis(added, places, axis=1).tolist(), strict=True)
+        return [
+            tuple(
+                Contribution(self._items[own[place]], self._did[place], more) for place, more in zip(*each, strict=True)
+            )
+            for each in found
+        ]
 
 
 def _weights(counts: Mapping[str, tuple[float, float]], debias: float) -> dict[str, float]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from palate_client.explanation import Explanation
     from palate_client.recommender import Recommendation, Recommender, Similar
+    from palate_common.campaign import Campaign
     from palate_common.model import GlobalModel
     from palate_common.published import Published
 
@@ -78,6 +79,7 @@ class Recommending(ABC):
         filter_items: Iterable[str] = (),
         items: Iterable[str] | None = None,
         domain: str | None = None,
+        discovery: float | None = None,
         explore: float | None = None,
         diversity: float | None = None,
         debias: float | None = None,
@@ -89,14 +91,15 @@ class Recommending(ABC):
             filter_items=filter_items,
             items=items,
             domain=domain,
+            discovery=discovery,
             explore=explore,
             diversity=diversity,
             debias=debias,
         )
 
-    def explain(self, item: str) -> Explanation:
+    def explain(self, item: str, *, discovery: float | None = None, debias: float | None = None) -> Explanation:
         """What each of the user's events adds to the item's score; see `Recommender.explain`."""
-        return self._recommender().explain(item)
+        return self._recommender().explain(item, discovery=discovery, debias=debias)
 
     def similar_items(self, item: str, n: int = 10) -> list[Similar]:
         """Items like this one, most alike first; see `Recommender.similar_items`."""
@@ -167,6 +170,13 @@ class Recommending(ABC):
             PalateError: it could not be written; nothing has changed.
         """
         self.store.reset()
+
+    def _fits(self, campaign: Campaign) -> bool:
+        """Whether a campaign's item is in the top share of the catalogue for this user; without a model it isn't."""
+        try:
+            return self._recommender().fits(campaign.item, campaign.reach)
+        except InputError:
+            return False
 
     def _counts(self, event: Event) -> bool:
         """Whether an event is a positive."""

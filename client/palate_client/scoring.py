@@ -52,8 +52,8 @@ class Scorer(Protocol):
     def taste(self, history: Interactions, less: npt.NDArray[np.int32], weights: Mapping[str, float]) -> Taste:
         """What the events say, with the weight of each part of the score; 1 for parts that have none."""
 
-    def top(self, taste: Taste, *, n: int, without: Ints) -> npt.NDArray[np.int64]:
-        """Rows of the n best items, best first."""
+    def top(self, taste: Taste, *, n: int, without: Ints, among: Ints | None = None) -> npt.NDArray[np.int64]:
+        """Rows of the n best items, best first; among some alone, or all."""
 
     def scores(self, taste: Taste, rows: Ints) -> Vector:
         """Scores of some items."""
@@ -99,9 +99,9 @@ class ByFactors:
             added, vector = np.concatenate([added, taken]), vector + taken.sum(axis=0)
         return Taste(history, less, vector * columns, added * columns)
 
-    def top(self, taste: Taste, *, n: int, without: Ints) -> npt.NDArray[np.int64]:
+    def top(self, taste: Taste, *, n: int, without: Ints, among: Ints | None = None) -> npt.NDArray[np.int64]:
         """By an exact search."""
-        return self._ranking.top(taste.vector, n=n, without=without)
+        return self._ranking.top(taste.vector, n=n, without=without, among=among)
 
     def scores(self, taste: Taste, rows: Ints) -> Vector:
         """Products."""
@@ -151,14 +151,17 @@ class ByScores:
             scores += excess / span * (self._nobody - self._nobody.min())
         return Taste(history, np.zeros(0, np.int32), scores)
 
-    def top(self, taste: Taste, *, n: int, without: Ints) -> npt.NDArray[np.int64]:
+    def top(self, taste: Taste, *, n: int, without: Ints, among: Ints | None = None) -> npt.NDArray[np.int64]:
         """By sorting out the best."""
-        scores = taste.vector.copy()
+        scores = taste.vector.copy() if among is None else np.full(len(taste.vector), -np.inf)
+        if among is not None:
+            scores[among] = taste.vector[among]
         scores[without] = -np.inf
         n = min(n, len(scores))
         rows = np.argpartition(-scores, n - 1)[:n] if n else np.zeros(0, np.int64)
-        rows = rows[np.lexsort((rows, -scores[rows]))]
-        return rows[np.isfinite(scores[rows])]
+        rows = rows[np.isfinite(scores[rows])]
+        best: npt.NDArray[np.int64] = rows[np.lexsort((rows, -scores[rows]))]
+        return best
 
     def scores(self, taste: Taste, rows: Ints) -> Vector:
         """Those of the rows."""

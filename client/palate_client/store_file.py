@@ -173,7 +173,7 @@ def _driver(key: bytes) -> Driver:
         f"PRAGMA key = \"x'{key.hex()}'\"",
         "PRAGMA temp_store = MEMORY",  # what is sorted must not spill into a plain file
         "PRAGMA auto_vacuum = INCREMENTAL",
-        "PRAGMA wal_autocheckpoint = 2000",
+        "PRAGMA wal_autocheckpoint = 1000",  # pages: the commit that moves them to the main file is the slowest
         "PRAGMA cache_size = -4096",
     )
     return Driver(sqlcipher.connect, sqlcipher.Error, first, "the store")

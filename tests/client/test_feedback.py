@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +54,24 @@ def test_impressions_and_outcomes_are_events(device: Device, trained: Trained) -
     assert sum(liked for _, liked in counts.values()) == 2  # the plain preset counts a bad verdict, too
     seen = 1 + 1 + 1 / np.log2(4) + 1 / np.log2(5)
     assert sum(shown for shown, _ in counts.values()) == pytest.approx(seen)
+
+
+def test_what_was_shown_too_often_comes_after_all_others(device: Device, trained: Trained, clock: Any) -> None:
+    device.use_model(trained(), ITEMS)
+    device.like_to_start(["i11", "i13"])
+    first = [each.item for each in device.recommend(10, discovery=0.0)]
+    for _ in range(6):
+        clock.now += 60
+        device.feedback(device.recommend(10, discovery=0.0), {first[0]: "click"} if _ == 5 else None)
+    whole = [each.item for each in device.recommend(60, discovery=0.0, filter_already_liked_items=False)]
+    assert set(whole) == set(ITEMS)
+    assert set(whole[-9:]) == set(first[1:])
+    assert whole.index(first[0]) < 10
+    assert not {each.item for each in device.recommend(10, discovery=0.0)} & set(first)
+    assert {each.item for each in device.recommend(items=first, discovery=0.0)} == {*first[1:]}
+    for discovery in (0.2, 1.0):
+        assert not {each.item for each in device.recommend(10, discovery=discovery)} & set(first)
+        assert len({each.item for each in device.recommend(56, discovery=discovery)}) == 56
 
 
 def test_what_is_not_stored_is_not_counted(open_device: Open) -> None:

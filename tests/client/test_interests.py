@@ -161,3 +161,30 @@ def test_a_catalogue_names_an_item_once(device: Device) -> None:
         device.interests(["a", "a"])
     assert isinstance(device.interests([]), Interests)
     assert device.interests([]).interactions().n_items == 0
+
+
+def test_what_is_shown_again_and_again_and_left_alone_rests(open_device: Open, clock: Any) -> None:
+    device = open_device(preset="shop")
+    interests = device.interests(CATALOGUE)
+
+    def show(item: str, times: int) -> None:
+        for _ in range(times):
+            clock.now += 60
+            assert device.track("impression", item)
+
+    show("i03", 4)
+    show("i04", 6)
+    device.track("skip", "i04")  # says nothing
+    assert interests.look().resting.tolist() == [4]
+    show("i03", 2)
+    assert interests.look().resting.tolist() == [3, 4]
+    device.track("click", "i03")
+    show("i03", 4)
+    assert interests.look().resting.tolist() == [4]
+    clock.now += 7 * DAY
+    show("i05", 1)  # old impressions count half by now
+    assert interests.look().resting.tolist() == []
+    show("i04", 6)
+    assert device.interests(CATALOGUE).look().resting.tolist() == [4]
+    device.reset_taste()
+    assert interests.look().resting.tolist() == []

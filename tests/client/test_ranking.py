@@ -21,20 +21,24 @@ def table(n: int, rng: np.random.Generator, *, decay: float) -> npt.NDArray[np.f
 
 
 @given(
-    n=st.integers(1, 5000),
+    n=st.integers(1, 30_000),
     k=st.integers(1, 30),
     decay=st.sampled_from([0.0, 0.5, 1.5]),
     hidden=st.floats(0, 1),
+    among=st.sampled_from([None, 0.01, 0.5]),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=60, deadline=None)
-def test_the_top_is_that_of_the_whole_product(n: int, k: int, decay: float, hidden: float, seed: int) -> None:
+@settings(max_examples=100, deadline=None)
+def test_the_top_is_that_of_the_whole_product(
+    n: int, k: int, decay: float, hidden: float, among: float | None, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     items, vector = table(n, rng, decay=decay), rng.normal(size=8)
     without = np.flatnonzero(rng.random(n) < hidden)
-    found = Ranking(items, PARTS).top(vector, n=k, without=without)
+    only = None if among is None else np.flatnonzero(rng.random(n) < among)
+    found = Ranking(items, PARTS).top(vector, n=k, without=without, among=only)
     scores = items.astype(np.float64) @ vector
-    allowed = np.setdiff1d(np.arange(n), without)
+    allowed = np.setdiff1d(np.arange(n) if only is None else only, without)
     assert len(found) == min(k, len(allowed))
     assert not np.isin(found, without).any()
     best = np.sort(scores[allowed])[::-1][: len(found)]
@@ -46,6 +50,20 @@ def test_equal_items_come_by_row_and_zero_vectors_are_found() -> None:
     assert Ranking(items, PARTS).top(np.ones(8), n=4).tolist() == [0, 1, 2, 3]
     assert Ranking(items * 0, PARTS).top(np.ones(8), n=2).tolist() == [0, 1]
     assert Ranking(items, PARTS).top(-np.ones(8), n=2, without=np.array([0])).tolist() == [1, 2]
+    assert Ranking(items, PARTS).top(np.ones(8), n=2, among=np.array([2999, 7])).tolist() == [7, 2999]
+
+
+def test_where_nothing_can_be_left_out_it_is_a_few_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    search = Ranking(table(100_000, rng, decay=0.0), PARTS)
+    stretches: list[tuple[int, int]] = []
+    real = ranking._stretches
+    monkeypatch.setattr(
+        ranking, "_stretches", lambda *args: (stretches.extend(found := list(real(*args))), iter(found))[1]
+    )
+    search.top(rng.normal(size=8), n=10)
+    assert len(stretches) < 15  # of 49 blocks
+    assert sum(end - first for first, end in stretches) > 80_000
 
 
 def test_what_can_not_reach_the_top_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,9 +71,12 @@ def test_what_can_not_reach_the_top_is_not_looked_at(monkeypatch: pytest.MonkeyP
     items = table(200_000, rng, decay=1.0)
     search = Ranking(items, PARTS)
     looked: list[int] = []
-    monkeypatch.setattr(ranking.np, "flatnonzero", lambda mask: (looked.append(len(mask)), np.where(mask)[0])[1])
+    real = ranking._stretches
+    monkeypatch.setattr(
+        ranking, "_stretches", lambda *args: (looked.extend(e - f for f, e in real(*args)), real(*args))[1]
+    )
     search.top(rng.normal(size=8), n=10)
-    assert sum(looked) < 20_000
+    assert sum(looked) <= 20_480
 
 
 def test_scores_and_vectors_are_those_of_the_table() -> None:
@@ -72,4 +93,7 @@ def test_diversity_prefers_what_is_unlike() -> None:
     assert diverse(scores, vectors, n=3, diversity=0.4).tolist() == [0, 2, 1]
     assert diverse(scores, vectors, n=9, diversity=1.0).tolist()[:3] == [0, 2, 3]
     assert diverse(np.zeros(2), np.zeros((2, 2)), n=2, diversity=0.3).tolist() == [0, 1]
+    beside = np.array([[0, 2.0]])
+    assert diverse(scores, vectors, n=2, diversity=0.6, beside=beside).tolist() == [0, 3]
+    assert diverse(scores, vectors, n=2, diversity=0.4, beside=beside[:0]).tolist() == [0, 2]
     assert diverse(np.zeros(0), np.zeros((0, 2)), n=2, diversity=0.3).tolist() == []

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from palate import Device, Event
+from palate_client import recommender
+from palate_client.discovery import DISCOVERY, Mix, mix_of
 from palate_client.recommender import Recommender
 from palate_common.algorithms import algorithm_names
 from palate_common.errors import InputError
@@ -20,7 +22,7 @@ from palate_common.model import GlobalModel
 Open = Callable[..., Device]
 Trained = Callable[..., GlobalModel]
 ITEMS = tuple(f"i{n:02d}" for n in range(60))
-PLAIN = {"explore": 0.0, "diversity": 0.0}
+PLAIN = {"discovery": 0.0}
 CASES: dict[str, dict[str, Any]] = {name: {"algorithm": name} for name in algorithm_names()} | {
     "content": {"features": True},
     "a small head": {"settings": {"head_items": 12}},
@@ -65,7 +67,7 @@ def test_contributions_and_the_rest_sum_to_the_score(
     device.less_of("i20")
     ranked = {each.item: each.score for each in device.recommend(60, **PLAIN)}
     for item in list(ranked)[:5]:
-        told = device.explain(item)
+        told = device.explain(item, discovery=0.0)
         assert told.item == item
         assert told.score == pytest.approx(ranked[item], rel=1e-6)
         assert sum(each.score for each in told.contributions) + told.rest == pytest.approx(told.score, rel=1e-6)
@@ -85,7 +87,16 @@ def test_one_event_already_counts(device: Device, trained: Trained) -> None:
     device.track("like", "i11")
     one = [each.item for each in device.recommend(20, **PLAIN)]
     assert sum(int(item[1:]) % 2 for item in one) > sum(int(item[1:]) % 2 for item in nobody)
-    assert device.recommend(1, **PLAIN)[0].reason == "because you liked i11"
+    shown = device.recommend(20, **PLAIN)
+    why = {"collaborative": "because you liked i11", "popularity": "popular with others"}
+    assert all(each.reason == why[each.source] for each in shown)
+    assert {each.source for each in shown} == {*why}
+
+
+def test_without_events_nothing_is_said_to_come_from_them(device: Device, trained: Trained) -> None:
+    ready(device, trained(features=True))
+    assert {each.source for each in device.recommend(10, **PLAIN)} == {"popularity"}
+    assert {each.source for each in device.recommend(10)} == {"popularity", "exploration"}
 
 
 def test_picks_to_start_with_count_as_likes(device: Device, trained: Trained) -> None:
@@ -147,8 +158,13 @@ def test_a_reset_taste_starts_anew_and_keeps_the_events(open_device: Open, train
     assert open_device().interests(ITEMS).interactions().indices.tolist() == [31]
 
 
-def test_items_and_domains_restrict(device: Device, trained: Trained) -> None:
-    ready(device, trained(), domains=["books" if n < 50 else "films" for n in range(60)])
+@pytest.mark.parametrize("few", [0, recommender.FEW])
+@pytest.mark.parametrize("case", ["als", "dp-als"])
+def test_items_and_domains_restrict(
+    device: Device, trained: Trained, monkeypatch: pytest.MonkeyPatch, case: str, few: int
+) -> None:
+    monkeypatch.setattr(recommender, "FEW", few)
+    ready(device, trained(**CASES[case]), domains=["books" if n < 50 else "films" for n in range(60)])
     device.track("like", "i51")
     assert [each.item for each in device.recommend(5, domain="films", explore=0.5)] != []
     assert all(each.item >= "i50" for each in device.recommend(60, domain="films", explore=0.5))
@@ -190,6 +206,55 @@ def test_diversity_and_debiasing_do_what_they_say(device: Device, trained: Train
     assert rare[0] < rare[1]
 
 
+@pytest.mark.parametrize("case", ["als", "content"])
+def test_one_knob_moves_all_three(device: Device, trained: Trained, tastes: Interactions, case: str) -> None:
+    ready(device, trained(**CASES[case]))
+    lived(device, tastes.user(7))
+    scorer = device._recommender()._scorer
+
+    def measures(discovery: float) -> tuple[float, float]:
+        shown, alike = set(), []
+        for _ in range(60):
+            rows = np.array([ITEMS.index(each.item) for each in device.recommend(10, discovery=discovery)])
+            vectors = scorer.likeness(rows)
+            vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+            alike.append(float((vectors @ vectors.T).mean()))
+            shown |= set(rows.tolist())
+        return len(shown), -float(np.mean(alike))
+
+    shown, apart = zip(*(measures(discovery) for discovery in (0.0, 0.3, 0.6, 1.0)), strict=True)
+    assert apart[0] < apart[1] < apart[2] < apart[3]
+    assert shown[0] == 10
+    assert shown[0] < shown[1] < shown[2]  # of 60 items, 40 of which are in the pool, more can't be shown
+
+
+def test_the_finer_options_follow_the_knob_unless_they_are_given(device: Device, trained: Trained) -> None:
+    assert mix_of() == mix_of(DISCOVERY)
+    assert mix_of(0.0) == Mix(0.0, 0.0, 0.0)
+    assert mix_of(0.5) == Mix(0.25, 0.4, 0.125)
+    assert mix_of(1.0, debias=0.0) == Mix(0.5, 0.8, 0.0)
+    ready(device, trained())
+    alone = device.recommend(10, discovery=0.0)  # nobody's events are known, and still nothing explores
+    assert alone == device.recommend(10, discovery=0.0)
+    assert alone == device.recommend(10, explore=0.0, diversity=0.0, debias=0.0)
+    assert alone == device.recommend(10, discovery=1.0, explore=0.0, diversity=0.0, debias=0.0)
+    new = [sum(each.source == "exploration" for each in device.recommend(10)) for _ in range(50)]
+    assert np.mean(new) == pytest.approx(3.0, abs=0.3)
+    device.like_to_start(["i11", "i13"])
+    known = [sum(each.source == "exploration" for each in device.recommend(10)) for _ in range(50)]
+    assert np.mean(known) == pytest.approx(1.0, abs=0.3)
+
+
+@pytest.mark.parametrize("discovery", [None, 0.0, 1.0])
+def test_an_explanation_is_of_the_score_that_was_shown(
+    device: Device, trained: Trained, tastes: Interactions, discovery: float | None
+) -> None:
+    ready(device, trained(features=True))
+    lived(device, tastes.user(7))
+    for shown in device.recommend(10, discovery=discovery):
+        assert device.explain(shown.item, discovery=discovery).score == pytest.approx(shown.score, rel=1e-9)
+
+
 def test_similar_items_share_a_taste(device: Device, trained: Trained) -> None:
     ready(device, trained())
     found = device.similar_items("i03", 5)
@@ -221,7 +286,7 @@ def test_mistakes_are_told_in_one_line(device: Device, trained: Trained) -> None
     with pytest.raises(InputError, match=r"\A`domains` must have one for each of 60 items, got 1\Z"):
         device.use_model(model, ITEMS, domains=["books"])
     ready(device, model)
-    for name, value in {"n": 0, "explore": 1.5, "diversity": -0.1, "debias": float("nan")}.items():
+    for name, value in {"n": 0, "discovery": 2, "explore": 1.5, "diversity": -0.1, "debias": float("nan")}.items():
         with pytest.raises(InputError, match=rf"\A`{name}` must be [^\n]*\Z"):
             device.recommend(**{name: value})
     for call in (device.explain, device.similar_items):

@@ -10,10 +10,11 @@ from typing import Any
 import palate
 from palate_client.blending import SOURCES
 from palate_client.consent import PURPOSES
+from palate_client.discovery import DEBIAS, DISCOVERY, DIVERSITY, EXPLORE, NEW
 from palate_client.events import FIELDS, KINDS, MAX_ITEM, MAX_PROPS
-from palate_client.interests import BURST
+from palate_client.interests import BURST, RESTED_DAYS, TIRED
 from palate_client.portability import ImportReport
-from palate_client.recommender import DEBIAS, DIVERSITY, EXPLORE, EXPLORE_NEW, Recommendation
+from palate_client.recommender import Recommendation
 from palate_client.report import PrivacyReport
 from palate_common import published
 from palate_common.weighting import weighting_names
@@ -53,9 +54,13 @@ def test_options_of_recommend(pages: dict[str, Any]) -> None:
     section = pages["docs/sdk.md"].section("Recommendations")
     assert not [field.name for field in dataclasses.fields(Recommendation) if f"`{field.name}`" not in section]
     assert all(f"`{source}`" in section for source in SOURCES)
-    assert f"0.1, or {EXPLORE_NEW:g} without events" in section.replace(f"{EXPLORE:g}, or", "0.1, or")
-    assert rows["diversity"][1].endswith(f"`None`: {DIVERSITY:g}")
-    assert rows["debias"][1].endswith(f"`None`: {DEBIAS:g}")
+    assert rows["discovery"][1].endswith(f"`None`: {DISCOVERY:g}")
+    assert (EXPLORE, DEBIAS) == (1 / 2, 1 / 4)
+    assert f"half of `discovery`; {NEW:g} times as much without events" in rows["explore"][1]
+    assert rows["diversity"][1].endswith(f"`None`: {DIVERSITY:g} of `discovery`")
+    assert rows["debias"][1].endswith("`None`: a quarter of `discovery`")
+    assert (TIRED, RESTED_DAYS) == (5, 7)
+    assert "more than five times" in section
 
 
 def test_purposes_presets_and_reports(pages: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """What ranking on a device costs, whether its explanations hold, and what its knobs do.
 
-python simulations/benchmarks/ranking/run.py [--parts speed,memory,explain,knobs] [--seeds 3]
+python simulations/benchmarks/ranking/run.py --data PATH [--parts speed,memory,explain,knobs] [--seeds 3]
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,51 +17,23 @@ import numpy as np
 import numpy.typing as npt
 
 import palate
-from benchmarks.measure import JOURNEY, ML_SMALL, prepared_of, rehearsed
-from benchmarks.sheet import Part, Table, cell, main, mean_error
-from palate_client.events import KINDS
-from palate_client.interests import Look
+from benchmarks.measure import ML_SMALL, prepared_of, rehearsed
+from benchmarks.ranking.knobs import EPSILON, OFF, Held, N, knobs, met
+from benchmarks.sheet import Part, Table, main
 from palate_client.ranking import Ranking
 from palate_client.recommender import Recommender
+from palate_client.scoring import ByFactors
 from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.factors import factors_of
 from palate_common.interactions import Interactions
 from palate_common.model import GlobalModel, ModelHeader
 from palate_sim.rehearsal import rehearse
-from palate_sim.splits import Heldout
 
-EPSILON, N, QUERIES, SIZE = 5.0, 10, 200, 64
+QUERIES, SIZE = 200, 64
 RECOMMEND_BAR, TRAINED_BAR, GAUSSIAN_BAR, RECALL_BAR = 1.6, 0.5, 1.2, 0.99
-MEMORY_BAR, LOWER_BAR, CASES, LOSS_BAR = 120.0, 0.95, 1000, 0.05
+MEMORY_BAR, LOWER_BAR, CASES = 120.0, 0.95, 1000
 KEY = bytes(range(32))
 LIMITS = palate.Limits(max_per_day=10**6)
-KNOBS: dict[str, tuple[float, ...]] = {
-    "explore": (0.1, 0.2, 0.3, 0.5),
-    "diversity": (0.1, 0.2, 0.3, 0.5),
-    "debias": (0.2, 0.4, 0.6, 0.8, 1.0),
-}
-OFF = dict.fromkeys(KNOBS, 0.0)
-
-
-@dataclass
-class Held:
-    """Interests that a benchmark sets.
-
-    Attributes:
-        rows: item id -> its row.
-        history: what counts.
-    """
-
-    rows: Mapping[str, int]
-    history: Interactions = field(default_factory=lambda: Interactions.from_pairs([], [], n_users=1, n_items=0))
-
-    @property
-    def n_items(self) -> int:
-        return len(self.rows)
-
-    def look(self) -> Look:
-        likes = np.full(self.history.nnz, KINDS.index("like"))
-        return Look(self.history, likes, np.zeros(0, np.int32), np.zeros(0, np.int32))
 
 
 def synthetic(n_users: int, n_items: int, seed: int = 0) -> Interactions:
@@ -131,8 +102,9 @@ def speed(_: Path, __: int) -> Part:
     note = (
         f"CPU milliseconds of one thread, {QUERIES} queries; {SIZE} numbers an item, float32. The search finds the "
         f"{N} best of all items; queries are the vectors of users of the log. `recommend` is the whole call of a "
-        "device, exact: neither diversity nor exploring. It reads the store, searches without the user's own items and "
-        "gives reasons; after one more event it also folds in anew. "
+        "device, exact: discovery 0. It reads the store, searches without the user's own items and gives reasons; "
+        "after one more event it also folds in anew. It is compared with a product and argpartition on the device's "
+        "own table, taken in turn with it. "
         f"Trained: `als`, eps {EPSILON:g} (delta 1e-5, unit user, adjacency zero-out), a rehearsal on a synthetic log "
         "of 10,000 users, 5,000 items, 32 tastes, popularity ~ 1 / rank^0.8; its items are repeated up to the size "
         "asked for, each number changed by 10 % (normal). Gaussian: all items alike in length, so that no bound helps. "
@@ -166,16 +138,22 @@ def _search(model: GlobalModel, log: Interactions) -> dict[str, Any]:
 def _call(model: GlobalModel) -> dict[str, Any]:
     """Times of a device's `recommend`, exact alone and by default."""
     items = [f"item-{n}" for n in range(model.header.facts.n_items)]
-    rng, taken = np.random.default_rng(2), dict[str, list[float]](exact=[], next=[], default=[])
+    rng, taken = np.random.default_rng(2), dict[str, list[float]](bare=[], exact=[], next=[], default=[])
     with tempfile.TemporaryDirectory() as home, palate.open(home, app="bench", key=KEY, limits=LIMITS) as device:
         device.consent.grant("store")
         device.use_model(model, items, rng=rng)
         device.like_to_start([items[row] for row in rng.choice(5000, 40, replace=False)])
         device.recommend(N)
+        scorer = device._recommender()._scorer
+        if not isinstance(scorer, ByFactors):
+            raise TypeError("als has factors")
+        table = scorer._ranking._table
         for query in range(QUERIES):
+            single = rng.standard_normal(table.shape[1], np.float32)
             device.track("view", items[int(rng.integers(5000))], id=f"view-{query}")
-            _timed(taken["next"], lambda: device.recommend(N, explore=0.0, diversity=0.0))
-            _timed(taken["exact"], lambda: device.recommend(N, explore=0.0, diversity=0.0))
+            _timed(taken["next"], lambda: device.recommend(N, discovery=0.0))
+            _timed(taken["bare"], lambda vector=single: np.argpartition(-(table @ vector), N)[:N])
+            _timed(taken["exact"], lambda: device.recommend(N, discovery=0.0))
             _timed(taken["default"], lambda: device.recommend(N))
     return _quantiles(taken)
 
@@ -202,9 +180,10 @@ def _speed_rows(figure: Mapping[str, Any]) -> list[tuple[str, ...]]:
         ("product", "numpy's product", "product", None),
         ("sorted", "product and argpartition", "product", None),
         ("search", f"search, recall@{N} {figure['recall']:.3f}", "product", search),
-        ("exact", "`recommend`, exact", "sorted", whole),
-        ("next", "the same after one more event", "sorted", None),
-        ("default", "`recommend`, by default", "sorted", None),
+        ("bare", "product and argpartition, in turn with `recommend`", "product", None),
+        ("exact", "`recommend`, exact", "bare", whole),
+        ("next", "the same after one more event", "bare", None),
+        ("default", "`recommend`, by default", "bare", None),
     )
     rows = []
     for key, label, against, bar in lines:
@@ -249,7 +228,7 @@ def memory(_: Path, __: int) -> Part:
             done = subprocess.run(call, capture_output=True, text=True, check=True)
             figures.append({"table": label, "mebibytes": float(done.stdout)})
     rows = [
-        (each["table"], f"{each['mebibytes']:.0f}", f"< {MEMORY_BAR:g}: {_met(each['mebibytes'] < MEMORY_BAR)}")
+        (each["table"], f"{each['mebibytes']:.0f}", f"< {MEMORY_BAR:g}: {met(each['mebibytes'] < MEMORY_BAR)}")
         for each in figures
     ]
     note = f"Peak resident memory, Python and all libraries included; 10,000 items x {SIZE}, import to `similar_items`."
@@ -268,20 +247,20 @@ def explain(_: Path, __: int) -> Part:
         for place in range(CASES):
             held.history = split.test.foldin.user(place % split.test.foldin.n_users)
             shown = ranker.recommend(20, **OFF)[place // split.test.foldin.n_users]
-            told = ranker.explain(shown.item)
+            told = ranker.explain(shown.item, **OFF)
             off = max(off, abs(sum(each.score for each in told.contributions) + told.rest - told.score))
             off = max(off, abs(model.scores(held.history)[0, held.rows[shown.item]] - told.score) / abs(told.score))
             top = held.rows[told.contributions[0].item]
             held.history = held.history.entries(held.history.indices != top)
-            lower += ranker.explain(shown.item).score < told.score
+            lower += ranker.explain(shown.item, **OFF).score < told.score
             cases += 1
         figures.append({"model": label, "cases": cases, "largest_error": off, "lower": lower / cases})
     rows = [
         (
             each["model"],
             f"{each['cases']}",
-            f"{each['largest_error']:.1e}; bar 1e-6: {_met(each['largest_error'] <= 1e-6)}",
-            f"{each['lower']:.1%}; bar {LOWER_BAR:.0%}: {_met(each['lower'] >= LOWER_BAR)}",
+            f"{each['largest_error']:.1e}; bar 1e-6: {met(each['largest_error'] <= 1e-6)}",
+            f"{each['lower']:.1%}; bar {LOWER_BAR:.0%}: {met(each['lower'] >= LOWER_BAR)}",
         )
         for each in figures
     ]
@@ -295,79 +274,7 @@ def explain(_: Path, __: int) -> Part:
     ]
 
 
-def knobs(_: Path, seeds: int) -> Part:
-    """Quality against coverage, novelty and diversity along each knob, the others off; test users."""
-    figures, tables = [], []
-    for set_ in (ML_SMALL, JOURNEY):
-        found: dict[str, list[dict[str, float]]] = {}
-        for seed in range(seeds):
-            prepared = prepared_of(set_, Path(), seed)
-            split = prepared.split
-            model = rehearsed(split.train, epsilon=EPSILON, seed=seed, inputs=prepared.inputs)
-            popularity = np.bincount(split.train.indices, minlength=split.train.n_items) / split.train.n_users
-            held = Held({item: row for row, item in enumerate(split.items)})
-            settings: dict[str, dict[str, float]] = {"off": OFF, "defaults": {}}
-            settings |= {f"{name} {at:g}": OFF | {name: at} for name, values in KNOBS.items() for at in values}
-            for label, chosen in settings.items():
-                ranker = Recommender(model, split.items, held, rng=np.random.default_rng(seed))
-                figure = _quality(ranker, held, split.test, popularity, chosen)
-                found.setdefault(label, []).append(figure)
-                figures.append({"set": set_.label, "seed": seed, "setting": label, **figure})
-        tables.append(_knob_table(set_.label, found))
-    return figures, tables
-
-
-def _quality(
-    ranker: Recommender, held: Held, users: Heldout, popularity: npt.NDArray[np.float64], chosen: Mapping[str, float]
-) -> dict[str, float]:
-    """NDCG@10, coverage, novelty and the mean distance within a list, over all users."""
-    discount = 1 / np.log2(np.arange(2, N + 2))
-    shown, gains, novelty, distance = set[int](), [], [], []
-    for user in range(users.foldin.n_users):
-        held.history = users.foldin.user(user)
-        rows = np.array([held.rows[each.item] for each in ranker.recommend(N, **chosen)])
-        target = users.target.user(user).indices
-        hits = np.isin(rows, target)
-        gains.append((hits * discount[: len(rows)]).sum() / discount[: min(N, len(target))].sum())
-        novelty.append(-np.log2(np.maximum(popularity[rows], 1 / 10_000)).mean())
-        vectors = ranker._scorer.likeness(rows)
-        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
-        alike = vectors @ vectors.T
-        distance.append(1 - (alike.sum() - np.trace(alike)) / (len(rows) * (len(rows) - 1)))
-        shown |= set(rows.tolist())
-    names = ("ndcg@10", "coverage", "novelty", "distance")
-    values = (np.mean(gains), len(shown) / len(popularity), np.mean(novelty), np.mean(distance))
-    return {name: float(value) for name, value in zip(names, values, strict=True)}
-
-
-def _knob_table(label: str, found: Mapping[str, list[dict[str, float]]]) -> Table:
-    """All settings of one set."""
-    rows, off = [], [each["ndcg@10"] for each in found["off"]]
-    for setting, figures in found.items():
-        loss = 1 - mean_error([figure["ndcg@10"] for figure in figures])[0] / mean_error(off)[0]
-        said = "" if setting == "off" else f"{loss:+.1%}"
-        if setting == "defaults":
-            said += f"; bar {LOSS_BAR:.0%}: {_met(loss <= LOSS_BAR)}"
-        cells = [
-            cell([figure[name] for figure in figures], 3) for name in ("ndcg@10", "coverage", "novelty", "distance")
-        ]
-        rows.append((setting, *cells, said))
-    note = (
-        f"`als`, eps {EPSILON:g} (delta 1e-5, unit user, adjacency zero-out), rehearsals; lists of {N}, all test "
-        "users. Novelty: mean of -log2 of the share of training users who have an item. Distance: 1 - cosine of item "
-        "vectors, mean over the pairs of a list. Defaults: explore 0.1, diversity 0.1, debias 0."
-    )
-    return Table(
-        f"Knobs, {label}", ("setting", "NDCG@10", "coverage", "novelty", "distance", "loss of NDCG"), rows, note
-    )
-
-
-def _met(met: bool) -> str:
-    """As tables say it."""
-    return "met" if met else "MISSED"
-
-
 PARTS: dict[str, Callable[[Path, int], Part]] = {"speed": speed, "memory": memory, "explain": explain, "knobs": knobs}
 
 if __name__ == "__main__":
-    main(__doc__, PARTS, Path(__file__).parent, seeds=3, needs_data=False)
+    main(__doc__, PARTS, Path(__file__).parent, seeds=3)

@@ -1,0 +1,61 @@
+"""Selection: the items of a catalogue that one call of `recommend` may show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_common.errors import InputError
+
+Rows = npt.NDArray[np.int64]
+
+
+class Selection:
+    """A catalogue's items by id and by domain.
+
+    Args:
+        rows: item id -> its row.
+        domains: of each item, in row order; None: there is one, without a name.
+
+    Raises:
+        InputError: not one domain for each item.
+    """
+
+    def __init__(self, rows: Mapping[str, int], domains: Sequence[str] | None = None) -> None:
+        if domains is not None and len(domains) != len(rows):
+            raise InputError(f"`domains` must have one for each of {len(rows)} items, got {len(domains)}")
+        self._rows = rows
+        within: dict[str, list[int]] = {}
+        for row, domain in enumerate(domains or ()):
+            within.setdefault(domain, []).append(row)
+        self._domains = {domain: np.array(those, np.int64) for domain, those in within.items()}
+
+    def known(self, items: Iterable[str]) -> Rows:
+        """Rows of the items that the model knows, sorted."""
+        return np.unique(np.array([self._rows[item] for item in items if item in self._rows], np.int64))
+
+    def allowed(self, items: Iterable[str] | None, domain: str | None) -> Rows | None:
+        """Rows that may be recommended, sorted; None for all.
+
+        Raises:
+            InputError: a domain that no item has.
+        """
+        if domain is not None and domain not in self._domains:
+            raise InputError(f"`domain` must be one that items have, got {domain!r:.80}")
+        if items is None:
+            return None if domain is None else self._domains[domain]
+        rows = self.known(items)
+        return rows if domain is None else np.intersect1d(rows, self._domains[domain], assume_unique=True)
+
+    def row(self, item: str) -> int:
+        """The row of an item.
+
+        Raises:
+            InputError: an item that the model doesn't know.
+        """
+        row = self._rows.get(item)
+        if row is None:
+            raise InputError(f"`item` must be one of the model's, got {item!r:.80}")
+        return row

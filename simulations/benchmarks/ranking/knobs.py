@@ -1,0 +1,152 @@
+"""What the knob `discovery` of `recommend`, and the finer options behind it, do on real logs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from benchmarks.measure import DESKDROP, JOURNEY, ML_1M, ML_SMALL, RETAIL, TWEETINGS, prepared_of, rehearsed
+from benchmarks.sheet import Part, Table, cell, mean_error
+from palate_client.discovery import DISCOVERY
+from palate_client.events import KINDS
+from palate_client.interests import Look
+from palate_client.recommender import Recommender
+from palate_common.interactions import Interactions
+from palate_sim.splits import Split
+
+EPSILON, N, LOSS_BAR = 5.0, 10, 0.05
+STEPS = (0.2, 0.4, 0.6, 0.8, 1.0)
+FINER: dict[str, tuple[float, ...]] = {"explore": (0.25, 0.5), "diversity": (0.25, 0.5), "debias": (0.25, 0.5, 1.0)}
+OFF = {"discovery": 0.0}
+
+
+@dataclass
+class Held:
+    """Interests that a benchmark sets.
+
+    Attributes:
+        rows: item id -> its row.
+        history: what counts.
+    """
+
+    rows: Mapping[str, int]
+    history: Interactions = field(default_factory=lambda: Interactions.from_pairs([], [], n_users=1, n_items=0))
+
+    @property
+    def n_items(self) -> int:
+        return len(self.rows)
+
+    def look(self) -> Look:
+        likes = np.full(self.history.nnz, KINDS.index("like"))
+        nothing = np.zeros(0, np.int32)
+        return Look(self.history, likes, nothing, nothing, nothing)
+
+
+def knobs(data: Path, seeds: int) -> Part:
+    """Quality against coverage, novelty and diversity along the knob, and along each finer option alone; test users."""
+    figures, tables, rows = [], [], []
+    for set_ in (ML_SMALL, JOURNEY, ML_1M, TWEETINGS, RETAIL, DESKDROP):
+        found: dict[str, list[dict[str, float]]] = {}
+        for seed in range(seeds):
+            prepared = prepared_of(set_, data, seed)
+            split = prepared.split
+            model = rehearsed(split.train, epsilon=EPSILON, seed=seed, inputs=prepared.inputs)
+            held = Held({item: row for row, item in enumerate(split.items)})
+            settings: dict[str, dict[str, float]] = {f"discovery {at:g}": {"discovery": at} for at in (0.0, *STEPS)}
+            settings |= {f"{name} {at:g} alone": OFF | {name: at} for name, values in FINER.items() for at in values}
+            for label, chosen in settings.items():
+                ranker = Recommender(model, split.items, held, rng=np.random.default_rng(seed))
+                figure = _quality(ranker, held, split, chosen)
+                found.setdefault(label, []).append(figure)
+                figures.append({"set": set_.label, "seed": seed, "setting": label, **figure})
+        rows.append(_knob_row(set_.label, found))
+        tables.append(_knob_table(set_.label, found))
+    header = (
+        "set",
+        "items shown, 0 to 1",
+        "rise",
+        "distance, 0 to 1",
+        "rises",
+        f"loss of NDCG at {DISCOVERY:g}",
+        "bar",
+    )
+    note = (
+        f"Items shown: the different ones in the lists of all test users. A bar is met if the mean over seeds is "
+        f"higher at each of the steps 0, {', '.join(f'{at:g}' for at in STEPS)}, by both distances, and "
+        f"if the default, {DISCOVERY:g}, costs at most {LOSS_BAR:.0%} of NDCG@{N}. Details are in the tables below."
+    )
+    return figures, [Table("The knob `discovery`", header, rows, note), *tables]
+
+
+def _quality(ranker: Recommender, held: Held, split: Split, chosen: Mapping[str, float]) -> dict[str, float]:
+    """NDCG@10, what was shown, novelty, and the mean distances within a list, over all test users."""
+    train, users = split.train, split.test
+    popularity = np.bincount(train.indices, minlength=train.n_items) / train.n_users
+    log = sparse.csr_array((np.ones(train.nnz), train.indices, train.indptr), (train.n_users, train.n_items)).T.tocsr()
+    discount = 1 / np.log2(np.arange(2, N + 2))
+    shown, each = set[int](), []
+    for user in range(users.foldin.n_users):
+        held.history = users.foldin.user(user)
+        rows = np.array([held.rows[one.item] for one in ranker.recommend(N, **chosen)])
+        target = users.target.user(user).indices
+        gain = (np.isin(rows, target) * discount[: len(rows)]).sum() / discount[: min(N, len(target))].sum()
+        novelty = -np.log2(np.maximum(popularity[rows], 1 / 10_000)).mean()
+        each.append((gain, novelty, _distance(ranker._scorer.likeness(rows)), _distance(log[rows].toarray())))
+        shown |= set(rows.tolist())
+    names = ("ndcg@10", "novelty", "distance", "distance by the log")
+    figure = {name: float(value) for name, value in zip(names, np.mean(each, axis=0), strict=True)}
+    return figure | {"shown": float(len(shown)), "coverage": len(shown) / train.n_items}
+
+
+def _distance(vectors: npt.NDArray[np.float64]) -> float:
+    """1 - cosine, the mean over all pairs."""
+    vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
+    alike = vectors @ vectors.T
+    return float(1 - (alike.sum() - np.trace(alike)) / (len(vectors) * (len(vectors) - 1)))
+
+
+def _knob_row(label: str, found: Mapping[str, list[dict[str, float]]]) -> tuple[str, ...]:
+    """Whether everything rises along the knob, and what the default costs."""
+    steps = [found[f"discovery {at:g}"] for at in (0.0, *STEPS)]
+    means = {name: [float(np.mean([f[name] for f in step])) for step in steps] for name in steps[0][0]}
+    loss = 1 - float(np.mean([f["ndcg@10"] for f in found[f"discovery {DISCOVERY:g}"]])) / means["ndcg@10"][0]
+    shown, distance = means["shown"], means["distance"]
+    rises = [all(b > a for a, b in pairwise(means[name])) for name in ("shown", "distance", "distance by the log")]
+    return (
+        label,
+        f"{shown[0]:.0f} to {shown[-1]:.0f}",
+        met(rises[0]),
+        f"{distance[0]:.3f} to {distance[-1]:.3f}",
+        met(rises[1] and rises[2]),
+        f"{loss:+.1%}",
+        f"<= {LOSS_BAR:.0%}: {met(loss <= LOSS_BAR)}",
+    )
+
+
+def _knob_table(label: str, found: Mapping[str, list[dict[str, float]]]) -> Table:
+    """All settings of one set."""
+    rows, off = [], mean_error([each["ndcg@10"] for each in found["discovery 0"]])[0]
+    names = ("ndcg@10", "coverage", "novelty", "distance", "distance by the log")
+    for setting, figures in found.items():
+        loss = 1 - mean_error([figure["ndcg@10"] for figure in figures])[0] / off
+        cells = [cell([figure[name] for figure in figures], 3) for name in names]
+        rows.append((setting, *cells, "" if setting == "discovery 0" else f"{loss:+.1%}"))
+    note = (
+        f"`als`, eps {EPSILON:g} (delta 1e-5, unit user, adjacency zero-out), rehearsals; lists of {N}, all test "
+        "users. Coverage: share of the catalogue in their lists. Novelty: mean of -log2 of the share of training users "
+        "who have an item. Distance: 1 - cosine, mean over the pairs of a list, of the model's item vectors, and of "
+        "who has the items in the training log. Alone: the other two are off."
+    )
+    header = ("setting", "NDCG@10", "coverage", "novelty", "distance", "distance by the log", "loss of NDCG")
+    return Table(f"Knobs, {label}", header, rows, note)
+
+
+def met(met: bool) -> str:
+    """As tables say it."""
+    return "met" if met else "MISSED"
