@@ -23,8 +23,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palate_common.canonical import canonical_json, read_canonical
+from palate_common.entries import Entry, Hash, Name, entry_from, one_line
 from palate_common.errors import BudgetError, InputError, IntegrityError
-from palate_common.history import Entry, Hash, History, Name, entry_from, one_line
+from palate_common.history import History
 from palate_common.log import Log
 from palate_common.merkle import Checkpoint, verify_inclusion
 from palate_common.signing import SigningKey, verify

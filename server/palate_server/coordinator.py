@@ -273,9 +273,9 @@ class Coordinator:
     def _epoch(self, size: int) -> Epoch | None:
         """The latest restoration of the ledger, proved."""
         entry = next((e for e in reversed(self.ledger.entries()) if e.kind == "restored"), None)
-        return (
-            None if entry is None else Epoch(entry=entry.body, inclusion=self.ledger.inclusion_proof(entry.seq, size))
-        )
+        if entry is None:
+            return None
+        return Epoch(entry=entry.body, inclusion=self.ledger.inclusion_proof(entry.seq, size))
 
     def _resume(self) -> None:
         """Open the run, or rebuild its state from the sealed releases."""
@@ -295,9 +295,6 @@ class Coordinator:
         if self.terms.dp is DpMode.OFF:
             while self.round < self.rounds and (noisy := self.registry.read_unledgered(self.round)) is not None:
                 self._replay.apply(noisy)
-        if (
-            any(entry.kind == "close" for entry in entries)
-            and self.round < self.rounds
-            and self._allowance.affords(self.round)
-        ):
+        closed = any(entry.kind == "close" for entry in entries)
+        if closed and self.round < self.rounds and self._allowance.affords(self.round):
             raise IntegrityError(f"the run {run} was closed after {self.round} of {self.rounds} rounds")

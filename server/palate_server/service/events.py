@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from palate_common.errors import IntegrityError
+
 MOST = 2**26
 """Bytes after which the file is put aside; one former file is kept."""
 
@@ -64,3 +66,19 @@ class Tail:
         self._place += len(whole) + len(newline)
         for line in whole.splitlines():
             yield json.loads(line)
+
+
+def reason_of(error: IntegrityError) -> str:
+    """Why an attempt failed, as one of a few words: metrics count them."""
+    words = str(error)
+    for part, reason in (
+        ("nothing is charged", "cohort"),
+        ("devices must be left", "dropout"),
+        ("must have at least", "dropout"),
+        ("neighbours", "graph"),
+        ("in a row of the ring", "graph"),
+        ("nonce", "toss"),
+    ):
+        if part in words:
+            return reason
+    return "other"

@@ -21,13 +21,13 @@ from palate_common.secagg.directory import Directory
 from palate_server.coordinator import Coordinator, Release
 from palate_server.lock import RunLock
 from palate_server.registry import Registry, pack_inputs
+from palate_server.service.agenda import directory_of, next_run, open_run, terms_of
 from palate_server.service.appointments import Appointment, TooFewError
 from palate_server.service.enrolments import Enrolments
-from palate_server.service.events import Events
+from palate_server.service.events import Events, reason_of
 from palate_server.service.promise import DAY, check_budgets, make_terms, period_of
 from palate_server.service.releases import warm_inputs
 from palate_server.service.site import Site
-from palate_server.terms import RunTerms
 
 GATHERING, IDLE = 1.0, 5.0
 """Seconds between two looks at who is online: while a cohort gathers, and while nothing is due."""
@@ -83,8 +83,9 @@ class Operation:
         while not until():
             now = time.time()
             with self.site.ledger() as ledger:
-                run = self._open_run(ledger)
-                due = self._not_before if run else max(self._not_before, self._next_run(ledger))
+                run = open_run(ledger)
+                planned = 0.0 if run else next_run(ledger, every_hours=self.config.training.every_hours)
+                due = max(self._not_before, planned)
                 if now >= due:
                     due = self._step(ledger, run) or due
             if now < due:
@@ -98,7 +99,7 @@ class Operation:
         try:
             if run is None:
                 self._check_budgets(ledger)
-            directory = None if run is None else self._directory(ledger, run)
+            directory = None if run is None else directory_of(self.site, terms_of(ledger, run))
             cohort = self._gather(least=least, within=None if directory is None else len(directory))
             if cohort is not None:
                 self._train(ledger, run or self._begin(ledger), cohort)
@@ -112,8 +113,8 @@ class Operation:
 
     def _train(self, ledger: Ledger, run: str, cohort: Mapping[int, int]) -> None:
         """Every round that is left, the first with a cohort that is there."""
-        terms, folder = self._terms(ledger, run), self.site.run(run)
-        directory = self._directory(ledger, run)
+        terms, folder = terms_of(ledger, run), self.site.run(run)
+        directory = directory_of(self.site, terms)
         with RunLock(folder) as lock:
             coordinator = Coordinator(
                 terms,
@@ -266,19 +267,6 @@ class Operation:
         ledger.close_run(run, facts)
         self.events.tell("closed", run=run, releases=model.header.releases, rounds=coordinator.rounds)
 
-    def _terms(self, ledger: Ledger, run: str) -> RunTerms:
-        return RunTerms.model_validate(ledger.entries(run)[0].body["facts"])
-
-    def _directory(self, ledger: Ledger, run: str) -> Directory | None:
-        """The identities that a run was opened with."""
-        cohort = self._terms(ledger, run).cohort
-        if cohort is None or cohort.directory is None:
-            return None
-        directory = Directory.load(self.site.directories / cohort.directory)
-        if directory.hash != cohort.directory:
-            raise IntegrityError("the directory of a run must be the one its terms name, got another")
-        return directory
-
     def _bounds(self) -> int:
         """The fewest devices that a cohort must have at its end."""
         size, dropout = self.config.cohort.size, self.config.privacy.dropout
@@ -288,26 +276,6 @@ class Operation:
         entries = ledger.entries()
         budget = min((entry.mu2 for entry in entries if entry.kind == "budget"), default=0.0)
         check_budgets(self.config, entries, spent=ledger.spent(), budget=budget, now=time.time())
-
-    def _open_run(self, ledger: Ledger) -> str | None:
-        """The run that was cut off, if any; what a restored ledger has closed can't go on."""
-        open_ = list[str]()
-        for entry in ledger.entries():
-            if entry.kind == "open":
-                open_.append(entry.run)
-            elif entry.kind == "close":
-                open_.remove(entry.run)
-            elif entry.kind == "restored":
-                open_.clear()
-        return open_[0] if open_ else None
-
-    def _next_run(self, ledger: Ledger) -> float:
-        """When the next run is due."""
-        closed = [entry.facts for entry in ledger.entries() if entry.kind == "close"]
-        if not closed:
-            return 0.0
-        pause = self.config.training.every_hours * 3600 if closed[-1].get("releases") else 0.0
-        return datetime.fromisoformat(str(closed[-1]["created"])).timestamp() + pause
 
     def _witness(self, plan: bytes) -> None:
         """Put a charge on record elsewhere before its plan leaves.
@@ -319,19 +287,3 @@ class Operation:
             write_durably(self.site.witness / WITNESS, plan)
         except OSError as error:
             raise PalateError(f"`backup.witness` must be writable, got {error}: the attempt is void") from None
-
-
-def reason_of(error: IntegrityError) -> str:
-    """Why an attempt failed, as one of a few words: metrics count them."""
-    words = str(error)
-    for part, reason in (
-        ("nothing is charged", "cohort"),
-        ("devices must be left", "dropout"),
-        ("must have at least", "dropout"),
-        ("neighbours", "graph"),
-        ("in a row of the ring", "graph"),
-        ("nonce", "toss"),
-    ):
-        if part in words:
-            return reason
-    return "other"

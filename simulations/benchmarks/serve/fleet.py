@@ -53,7 +53,7 @@ def main(file: Path) -> None:
                         totals["syncs"] += 1
                         for name in ("rounds", "exchanges", "requests", "refused"):
                             totals[name] += getattr(result, name)
-                    over.wait(1.0)
+                    over.wait(result.next if job["patient"] and result.next else 1.0)
 
         threads = [threading.Thread(target=one, args=(number,), daemon=True) for number in range(count)]
         for thread in threads:
