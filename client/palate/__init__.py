@@ -17,6 +17,10 @@ What `simulate` needs is imported when it is called: `import palate` itself stay
 """
 
 from palate.simulation import simulate
+from palate_client.consent import Purpose
+from palate_client.delivery.apprise import apprise_sender
+from palate_client.delivery.channel import Channel, Quiet
+from palate_client.delivery.message import Message
 from palate_client.events import Event, Tracked
 from palate_client.floors import Floors
 from palate_client.online import Syncing
@@ -40,6 +44,7 @@ from palate_common.errors import (
 from palate_common.weighting import Weighting
 
 __all__ = [
+    "Channel",
     "ClosedError",
     "Device",
     "ErasedError",
@@ -49,8 +54,11 @@ __all__ = [
     "IntegrityError",
     "Limits",
     "LockedError",
+    "Message",
     "PalateError",
     "Policy",
+    "Purpose",
+    "Quiet",
     "RefusedError",
     "Service",
     "Syncing",
@@ -58,6 +66,7 @@ __all__ = [
     "UnreachableError",
     "Weighting",
     "WrongKeyError",
+    "apprise_sender",
     "new_key",
     "open",
     "simulate",

@@ -4,6 +4,7 @@
     <store>.db     the encrypted events, beside it SQLite's -wal and -shm
     <store>.journal, <store>.ledger    what came from a server and went to it, and what that cost; encrypted, too
     <store>.sync   held while the device is online
+    <store>.deliveries    what was to be told to the user, and what became of it; encrypted, too
     lock           held for a moment while a store is opened or erased
 
 A store's file is named by its random id: a process that still has an erased store open can't touch its successor.
@@ -20,7 +21,7 @@ from pathlib import Path
 from palate_client.vault import Vault
 from palate_common.errors import InputError, LockedError, WrongKeyError
 
-FILES = ("db", "journal", "ledger", "sync")
+FILES = ("db", "journal", "ledger", "deliveries", "sync")
 LOCK_FILE = "lock"
 LOCK_SECONDS = 10.0
 

@@ -22,6 +22,7 @@ from palate_common.errors import InputError, PalateError, UnreachableError
 from palate_common.weighting import Weighting
 
 if TYPE_CHECKING:
+    from palate_client.delivery.calendar import Calendar
     from palate_client.models import Models
     from palate_client.participation import Masked, Participation
     from palate_client.report import PrivacyReport, Spending
@@ -39,6 +40,7 @@ class Sharing:
         consent: what the user agreed to.
         weighting: what an event counts.
         service: the server, and the user's limits; None: there is none.
+        calendar: the user's.
     """
 
     app: str
@@ -46,6 +48,7 @@ class Sharing:
     consent: Consent
     weighting: Weighting
     service: Service | None
+    calendar: Calendar
 
     def update_model(self, folder: Path | str) -> bool:
         """Take a published model into use, if it verifies; False if it is in use already.
@@ -88,7 +91,8 @@ class Sharing:
         """Take part in a round: the bytes for the server. Whatever the reason, a refusal is the same one constant.
 
         Needs the user's consent to `train`, a verified plan above the service's floors and within the user's limits,
-        and a model in use, which gives the catalogue. The cost is in the device's ledger before anything is computed.
+        and a model in use, which gives the catalogue. A survey's plan needs consent to `analytics`, and no model. The
+        cost is in the device's ledger before anything is computed.
 
         Args:
             plan: the signed plan, as the server sent it.
@@ -178,4 +182,4 @@ class Sharing:
         if self.service is None:
             raise InputError("`service` must be given to `palate.open`: models and rounds come from one")
         models = Models(self.store, self.service)
-        return models, Participation(self.store, self.service, models, self.weighting)
+        return models, Participation(self.store, self.service, models, self.weighting, self.calendar)

@@ -43,6 +43,8 @@ logger = logging.getLogger("palate")
 
 POLL_GROWTH, POLL_RANGE = 1.5, 4.0
 """A look that finds nothing makes the next one wait this much longer, up to so many times the shortest."""
+RHYTHM = 0.6
+"""Share of the time that the latest message took to come, after which a device looks for the next one."""
 MOST_COME_BACK = 30 * 86400.0
 
 
@@ -181,8 +183,12 @@ class _Session:
             return OverError("failed", reason_of(error))
 
     def _answer(self, fleet: Fleet, host: OwnHost) -> Never:
-        """Answer what is asked until there is a reason to end."""
-        wait = self._poll
+        """Answer what is asked until there is a reason to end.
+
+        The next message comes when the others have answered, too. How long that took last time says when to look again:
+        each look costs the server some milliseconds.
+        """
+        wait, rhythm, answered_at = self._poll, self._poll, 0.0
         while True:
             self._patience.look()
             asked = self._pulled(fleet)
@@ -190,7 +196,9 @@ class _Session:
                 self._patience.pause(wait)
                 wait = min(wait * POLL_GROWTH, self._poll * POLL_RANGE)
                 continue
-            wait = self._poll
+            if answered_at:
+                lull = (asked.pulled - answered_at) * RHYTHM
+                rhythm = min(max(self._poll, lull), self._poll * POLL_RANGE * 2)
             reply = fleet.reply(asked, answered(host, 0, asked.kind, asked.record))
             self._patience.look()  # consent or policy may have changed while it was computed
             try:
@@ -199,6 +207,8 @@ class _Session:
                 logger.info("an answer came too late: %s", error)
             if (seconds := _come_back(asked)) is not None:
                 raise OverError("come back", next_=seconds)
+            wait, answered_at = self._poll, time.monotonic()
+            self._patience.pause(rhythm)
 
     def _pulled(self, fleet: Fleet) -> Asked | None:
         """The next message. One that can't be read, or whose run has ended, is lost: it is handed over once."""

@@ -15,17 +15,19 @@ from palate_common.algorithms.protocol import Algorithm, PublicFacts, State
 from palate_common.errors import InputError
 
 GROUP = "palate.algorithms"
+COUNTING = "palate.counting"
+"""What goes through the same door and ranks nothing: surveys."""
 _MEMBERS = ("name", "Settings", "shares", "start", "layout", "contribute", "release", "scores")
 
 
 @cache
 def _entry_points() -> tuple[EntryPoint, ...]:
-    return tuple(entry_points(group=GROUP))
+    return (*entry_points(group=GROUP), *entry_points(group=COUNTING))
 
 
 def algorithm_names() -> tuple[str, ...]:
-    """Names of every installed algorithm, sorted."""
-    return tuple(sorted({point.name for point in _entry_points()}))
+    """Names of every installed algorithm that recommends, sorted."""
+    return tuple(sorted({point.name for point in _entry_points() if point.group == GROUP}))
 
 
 def algorithm_class(name: str) -> type[Algorithm]:

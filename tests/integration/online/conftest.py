@@ -43,6 +43,7 @@ class Fleet:
     folder: Path
     stack: ExitStack
     devices: list[palate.Device] = field(default_factory=list)
+    floors: palate.Floors = FLOORS
     job: Any = None
 
     def add(self, *, enrol: bool = True, **changes: Any) -> palate.Device:
