@@ -210,7 +210,15 @@ class Deployment:
         self.gateway.register = lambda key: self.control.RegisterNode(RegisterNodeRequest(public_key=key))
         self._run(
             "superexec",
-            ["--runtime-api-address", f"localhost:{self.port}", "--root-certificates", str(self.folder / "ca.pem")],
+            [
+                *(
+                    "--runtime-api-address",
+                    f"localhost:{self.port}",
+                    "--root-certificates",
+                    str(self.folder / "ca.pem"),
+                ),
+                *("--parent-pid", str(os.getpid())),
+            ],
         )
         files = {"pyproject.toml": PROJECT.format(folder=json.dumps(str(self.folder))).encode()}
         with warnings.catch_warnings():
