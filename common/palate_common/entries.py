@@ -96,6 +96,14 @@ class CloseEntry(_Entry):
     facts: dict[str, Any]
 
 
+class AuditEntry(_Entry):
+    """What an audit has found of a run that is over."""
+
+    kind: Literal["audit"] = "audit"
+    run: Name
+    facts: dict[str, Any]
+
+
 class PublishEntry(_Entry):
     """A closed run's model is published; what is published later has a larger log, and so a higher version."""
 
@@ -134,6 +142,7 @@ Entry = (
     | ChargeEntry
     | SealEntry
     | CloseEntry
+    | AuditEntry
     | PublishEntry
     | LostEntry
     | RestoredEntry

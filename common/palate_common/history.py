@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from palate_common.entries import (
+    AuditEntry,
     BudgetEntry,
     ChargeEntry,
     CloseEntry,
@@ -37,6 +38,7 @@ from palate_common.entries import (
 from palate_common.errors import BudgetError, InputError
 
 __all__ = [
+    "AuditEntry",
     "BudgetEntry",
     "ChargeEntry",
     "CloseEntry",
@@ -128,7 +130,7 @@ class History:
                 self._spent = max(self._spent, Fraction(entry.spent))
                 for run in self._runs.values():
                     run.closed = True  # what it has charged and sealed since is lost: it can't go on
-            case PublishEntry():
+            case PublishEntry() | AuditEntry():
                 pass
 
     def admit(self, entry: Entry) -> None:
@@ -163,6 +165,9 @@ class History:
             case PublishEntry():
                 if entry.run not in self._runs or not self._runs[entry.run].closed:
                     raise InputError(f"`run` must be closed before its model is published, got {entry.run!r}")
+            case AuditEntry():
+                if not (entry.run in self._runs and self._runs[entry.run].closed):
+                    raise InputError(f"an audit must be of a run that is closed, got {entry.run!r}: close it first")
             case LostEntry():
                 pass
             case RestoredEntry():

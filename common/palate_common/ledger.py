@@ -29,11 +29,11 @@ from palate_common.entries import Entry
 from palate_common.errors import InputError, IntegrityError
 from palate_common.extract import Extract, verify_extract, write_extract
 from palate_common.history import total_mu2
-from palate_common.ledger_file import LedgerFile
+from palate_common.ledger_file import KIND, LedgerFile
 from palate_common.merkle import Checkpoint
 from palate_common.signing import SigningKey
 
-__all__ = ["Charge", "Checkpoint", "Entry", "Extract", "Ledger", "total_mu2", "verify_extract"]
+__all__ = ["KIND", "Charge", "Checkpoint", "Entry", "Extract", "Ledger", "total_mu2", "verify_extract"]
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,15 @@ class Ledger(LedgerFile):
         """
         with self._view(write=True) as connection:
             self._append(connection, kind="close", run=run, facts=dict(facts))
+
+    def enter_audit(self, run: str, facts: Mapping[str, Any]) -> None:
+        """Put on record what an audit has found of a closed run; it costs nothing.
+
+        Raises:
+            InputError: an unknown run, one that is open, or the facts aren't JSON.
+        """
+        with self._view(write=True) as connection:
+            self._append(connection, kind="audit", run=run, facts=dict(facts))
 
     def publish(self, run: str, model_hash: str) -> Checkpoint:
         """Enter that a closed run's model is published; the state of the log then, whose size is the model's version.

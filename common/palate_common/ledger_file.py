@@ -18,7 +18,8 @@ from palate_common.entries import Entry, entry_from
 from palate_common.errors import InputError
 from palate_common.log import Log, indexed, tampered
 
-_KIND = 0x50414C31  # "PAL1"
+KIND = 0x50414C31  # "PAL1"
+"""SQLite's application_id of a ledger."""
 _SCHEMA = (
     "CREATE TABLE entries(seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, run TEXT, round INTEGER, attempt INTEGER,"
     " leaf BLOB NOT NULL, chain BLOB NOT NULL)",
@@ -42,7 +43,7 @@ class LedgerFile(Closing):
         if population is None and not read_only:
             raise InputError("`population` must be given to write a ledger, got None")
         self._log = Log()
-        self._database = Database(path, kind=_KIND, schema=_SCHEMA, read_only=read_only)
+        self._database = Database(path, kind=KIND, schema=_SCHEMA, read_only=read_only)
         try:
             with self._view(write=not read_only) as connection:
                 if self._log.size == 0 and not read_only:

@@ -113,12 +113,12 @@ def card_payload(extract: Extract) -> dict[str, Any]:
             "spent_epsilon": epsilon_of(mu=math.sqrt(lifetime), delta=terms.noise_delta),
             "spent_mu2": lifetime,
             **_budget(budgets, spent=lifetime, delta=terms.delta),
+            **({"restorations": _restorations(extract)} if about.get("deployed") else {}),
         },
         "checkpoint": {"size": extract.checkpoint.size, "root": extract.checkpoint.root},
         "witnesses": "each device's own ledger, and the operator's witness folder"
         if about.get("deployed")
         else "none: rollback of the ledger is not checkable from this folder",
-        **({"epochs": _restorations(extract)} if about.get("deployed") else {}),
         "audit": closed.get("audit", []),
         "references": ["NIST SP 800-226 (2025)", "Dong, Roth and Su (2022)", "Canonne, Kamath and Steinke (2020)"],
     }

@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from flwr.supercore.run import Run
 
-FIRST_LOOK, LAST_LOOK, SLOWER = 0.2, 1.0, 1.3
+FIRST_LOOK, LAST_LOOK, SLOWER = 0.3, 2.0, 1.5
 """Seconds between two looks for replies, at first and at last, and by what factor it grows where nothing comes."""
 
 

@@ -26,10 +26,10 @@ from palate_server.service.flower import LinkControl
 from palate_server.service.releases import latest
 
 EXCHANGE_BAR, EXCHANGES_BAR, IDLE_BAR = 120.0, 6, 2.0
-COHORT, ROUNDS = 20, 2
+COHORT, ROUNDS = 8, 2
 REQUESTS = 9
 """Of a device, for one message: pull, three objects of it, receipt, push, three objects of the answer."""
-ENROLLED, PRESENT, WATCHED = 1000, 50, 60.0
+ENROLLED, PRESENT, WATCHED = 1000, 50, 40.0
 GARBAGE = 10_000
 PARTS = ("SuperLink", "ServerApp", "gateway", "SuperExec", "supervisor")
 

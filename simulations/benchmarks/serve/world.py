@@ -178,10 +178,13 @@ class World:
         ]
 
     @contextmanager
-    def fleet(self, count: int, *, stop_after: float = 1e9, churn: float = 0.0) -> Iterator[subprocess.Popen[str]]:
-        """Devices that enrol and then sync again and again, until the context ends."""
+    def fleet(
+        self, count: int, *, stop_after: float = 1e9, churn: float = 0.0, patient: bool = False
+    ) -> Iterator[subprocess.Popen[str]]:
+        """Devices that enrol and then sync again and again, `patient` ones when they are asked to."""
         file = self.folder / f"fleet-{time.monotonic_ns()}.json"
-        file.write_text(json.dumps({"invitations": self.invitations(count), "seconds": stop_after, "churn": churn}))
+        job = {"invitations": self.invitations(count), "seconds": stop_after, "churn": churn, "patient": patient}
+        file.write_text(json.dumps(job))
         script = str(Path(__file__).with_name("fleet.py"))
         log = (self.folder / "fleet.log").open("ab")
         with subprocess.Popen(
