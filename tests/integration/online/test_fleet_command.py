@@ -91,10 +91,10 @@ def test_members_vanish_without_a_word_and_a_bad_start_holds_up_nobody(
         (("device", "fleet", "2", "--tokens", "/nowhere"), "can be read"),
         (("device", "fleet", "2", "--tokens", "{bad}"), "an invitation must be JSON"),
         (
-            ("device", "sync", "--store", "{folder}/s", "--key", "{folder}/k", "--accept", "all"),
+            ("device", "sync", "--store", "{store}", "--key", "{key}", "--accept", "all"),
             "`--accept` must be of",
         ),
-        (("device", "enroll", "{tokens}", "--store", "{folder}/s", "--key", "{folder}/k"), "one invitation, got 0"),
+        (("device", "enroll", "{tokens}", "--store", "{store}", "--key", "{key}"), "one invitation, got 0"),
     ],
 )
 def test_mistakes_are_one_line(
