@@ -238,7 +238,7 @@ class Participation:
         """Refuse what the user doesn't agree to, now."""
         purpose: Purpose = "analytics" if plan.algorithm == ANALYTICS else "train"
         if not Consent(self._store).get(purpose):
-            raise RefusedError(f"the user does not agree to take part in {_SAID[purpose]}")
+            raise RefusedError(f"the user has not agreed, or no longer agrees, to take part in {_SAID[purpose]}")
 
     def _same_ledger(self, plan: RoundPlan, charge: Charge | None) -> None:
         """A plan and a model that show two ledgers of one size prove a fork."""
