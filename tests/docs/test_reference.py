@@ -75,10 +75,11 @@ def test_every_setting_is_documented(pages: dict[str, Any]) -> None:
     assert {key: value for key, value in found.items() if "." in key or key in ("seed", "warm_start")} == settings
 
 
-def test_settings_of_the_default_algorithm_are_documented(pages: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", ["als", "sgd"])
+def test_settings_of_the_main_algorithms_are_documented(name: str, pages: dict[str, Any]) -> None:
     page = pages["docs/configuration.md"]
-    settings = {key: shown(default) for key, default in leaves(algorithm_class("als").Settings)}
-    assert documented_settings(page, page.section("Settings of `als`")) == settings
+    settings = {key: shown(default) for key, default in leaves(algorithm_class(name).Settings)}
+    assert documented_settings(page, page.section(f"Settings of `{name}`")) == settings
 
 
 def test_every_algorithm_of_palate_is_named(pages: dict[str, Any]) -> None:
