@@ -24,7 +24,7 @@ from palate_sim.cli import app
 from palate_sim.config import BASELINES, SimulationConfig, load_config, preset_names
 from palate_sim.datasets.columns import FIELDS, KNOWN_NAMES
 from palate_sim.experiment import start
-from palate_sim.metrics import LIST_METRICS, USER_METRICS
+from palate_sim.metrics import LIST_METRICS, RATING_METRICS, USER_METRICS
 from palate_sim.splits import SPLITS
 
 CONDITIONAL = {"flower.log", "inputs.safetensors"}
@@ -173,7 +173,7 @@ def test_result_json(run_folder: Path, pages: dict[str, Any]) -> None:
 
 def test_metrics(run_folder: Path, pages: dict[str, Any]) -> None:
     listed = documented(pages["docs/runs.md"], "Metrics")
-    assert listed == {f"{name}@k" for name in (*USER_METRICS, *LIST_METRICS)}
+    assert listed == {f"{name}@k" for name in (*USER_METRICS, *LIST_METRICS)} | set(RATING_METRICS)
 
 
 def test_privacy_card(run_folder: Path, pages: dict[str, Any]) -> None:

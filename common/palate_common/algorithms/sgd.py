@@ -227,9 +227,9 @@ class Sgd:
             bias = np.log(np.maximum(events, max(noise[COUNTS], 0.01 * float(events.max()), TINY)))
             bias -= np.log(max(float(events[head].mean()), TINY) * self.settings.negatives)
         else:
-            # Popularity is known already: one direction starts as it, so that each user follows it as far as they do.
-            vectors[:, 0] = weight / np.sqrt(np.mean(weight**2))
-            bias = np.zeros(len(counts))
+            vectors *= np.sqrt(weight)[:, None]
+            share = events / (typical * self.facts.n_users)
+            bias = share / (share + self.settings.unobserved_weight)
         table = np.concatenate([vectors, bias[head, None]], axis=1).astype(np.float32)
         state |= {TABLE: table, BIAS: bias.astype(np.float32), OFFSET: np.array([offset], np.float32)}
         running = (MOMENTUM, SQUARES) if self.optimizer == "adam" else (MOMENTUM,)
