@@ -42,7 +42,7 @@ TABLE, MOMENTUM, SQUARES, BIAS, OFFSET = "table", "momentum", "squares", "bias",
 CHANGE, MOMENTS, RATINGS, MEAN, FEATURES = "change", "moments", "ratings", "mean", "features"
 DEVIATION = 0.5  # about how far a user's ratings spread, on [-1, 1]
 CLIP_NORMS = {"ratings": 0.5, "implicit": 1.0, "logistic": 0.5}
-RATES = {"newton": 0.5, "momentum": 30.0, "adam": 0.05}
+RATES = {"newton": 0.5, "momentum": 15.0, "adam": 0.05}
 
 
 class Sgd:

@@ -104,7 +104,7 @@ def later_rounds(settings: SgdSettings, facts: PublicFacts) -> int:
         return 12 if facts.mu is None else 3
     if facts.mu is None:
         return 8 if chosen_optimizer(settings, facts) == "newton" else 48
-    return int(np.clip(np.round(0.04 * signal(facts) ** 0.7), 2, 24))
+    return int(np.clip(np.round(0.02 * signal(facts) ** 0.7), 2, 24))
 
 
 def embedding_size(settings: SgdSettings, facts: PublicFacts) -> int:
