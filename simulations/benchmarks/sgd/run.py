@@ -102,8 +102,8 @@ def run_speed(data: Path, seeds: int, python: Path | None) -> tuple[Any, list[Ta
     if theirs:
         rows.append(("pfl-research 0.6, noise included", cell([updates / each for each in theirs], 0)))
     note = (
-        f"{COHORT} clients a round, {ROUNDS} rounds; {train.n_items:,} x {WIDTH} item table; a client has its positives and "
-        "as many sampled negatives, the mean of its item vectors as its own, and takes one full-batch step on "
+        f"{COHORT} clients a round, {ROUNDS} rounds; {train.n_items:,} x {WIDTH} items; a client has its positives "
+        "and as many sampled negatives, the mean of its item vectors as its own, and takes one full-batch step on "
         "cross-entropy. Palate's has an item bias too."
     )
     return {"palate": ours, "pfl": theirs}, [Table("Client updates per CPU-second", ("system", "updates"), rows, note)]
