@@ -52,7 +52,8 @@ def test_without_noise_it_learns_tastes_that_popularity_does_not_know(bench: Any
 
 def test_ratings_are_predicted_better_than_item_and_user_means_can(bench: Any) -> None:
     train, target = rated()
-    algorithm = make_algorithm("sgd", {"loss": "ratings"} | SMALL, PublicFacts(n_users=300, n_items=40))
+    settings = {"loss": "ratings", "regularization": 3.0} | SMALL  # few users: a weaker ridge than the default
+    algorithm = make_algorithm("sgd", settings, PublicFacts(n_users=300, n_items=40))
     states = bench.states(algorithm, train)
     biases, learned = (rmse(algorithm.expected_ratings(state, train), target) for state in (states[1], states[-1]))  # type: ignore[attr-defined]
     assert learned < 0.75 * biases
@@ -218,3 +219,40 @@ def test_vectors_start_from_the_public_features_where_there_are_any() -> None:
 def test_a_scale_upside_down_is_refused() -> None:
     with pytest.raises(InputError, match="`lowest` must be below `highest`"):
         make_algorithm("sgd", {"lowest": 5, "highest": 1}, PublicFacts(n_users=1, n_items=1))
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+def test_ratings_with_plain_steps_are_refused(optimizer: str) -> None:
+    with pytest.raises(InputError, match="`optimizer` must be newton for ratings"):
+        make_algorithm("sgd", {"loss": "ratings", "optimizer": optimizer}, PublicFacts(n_users=1, n_items=1))
+
+
+def test_more_signal_buys_more_rounds_for_implicit_feedback() -> None:
+    def rounds(n_users: int) -> int:
+        return len(make_algorithm("sgd", {}, PublicFacts(n_users=n_users, n_items=5, mu=1.0)).shares)
+
+    assert rounds(100) == 3 < rounds(10_000) < rounds(10**6) == 25
+
+
+@pytest.mark.parametrize("mu", [None, 1.5])
+def test_ratings_keep_the_bits_of_a_user_in_every_batch_and_within_the_norm(bench: Any, mu: float | None) -> None:
+    train, _ = rated(60)
+    facts = PublicFacts(n_users=60, n_items=40, mu=mu)
+    algorithm = make_algorithm("sgd", {"loss": "ratings", "rounds": 4} | SMALL, facts)
+    for round_, state in enumerate(bench.states(algorithm, train)[:-1]):
+        together = bench.clipped(algorithm, state, round_, train)
+        for user in (0, 17, 59):
+            alone = bench.clipped(algorithm, state, round_, train.user(user)).vector(0)
+            assert np.array_equal(alone, together.vector(user))
+            assert np.linalg.norm(alone) <= bench.grid
+
+
+def test_ratings_survive_an_all_noise_release() -> None:
+    train, _ = rated(60)
+    algorithm = make_algorithm("sgd", {"loss": "ratings"} | SMALL, PublicFacts(n_users=60, n_items=40, mu=0.5))
+    rng, state = np.random.default_rng(0), algorithm.start()
+    for round_ in range(len(algorithm.shares)):
+        sums = {spec.name: rng.normal(size=spec.shape) * 100 for spec in algorithm.layout(state, round_)}
+        state = algorithm.release(state, round_, sums, dict.fromkeys(sums, 100.0))
+        assert all(np.isfinite(array).all() for array in state.values())
+    assert np.isfinite(algorithm.scores(state, train)).all()

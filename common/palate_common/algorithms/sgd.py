@@ -9,8 +9,8 @@ Round 0 releases noised counts and, for ratings, how far each item's ratings lie
 start from that. In each later round, two more things are known for free or almost, and the server's step uses them:
 
 - The loss's second derivative in row i is about count_i M, M = sum_u w_u (a_u, 1)(a_u, 1)' / sum_u w_u. The optimizer
-  `newton` has M released beside the change, d^2/2 numbers for all items together, and solves with it: ten rounds then
-  do what a hundred plain steps do.
+  `newton` has M released beside the change, d^2/2 numbers for all items together, and solves with it, so that rare and
+  frequent items learn alike in about ten rounds.
 - The noise of a row: where events bring less than the noise hides, steps are damped.
 
 Sources: McMahan et al., Learning Differentially Private Recurrent Language Models (ICLR 2018), algorithm 1, flat

@@ -35,7 +35,7 @@ class SgdSettings(BaseModel):
     anyway; 0 for ratings without, where every rating counts alike."""
     optimizer: Literal["newton", "momentum", "adam"] | None = None
     """The server's step. newton also releases the second moments of the user side, a few hundred numbers. None: newton
-    for ratings and without noise, momentum for implicit feedback under noise."""
+    without noise and for ratings, which need it; momentum for implicit feedback under noise."""
     server_rate: float | None = Field(default=None, gt=0)
     """The server's step size. None: by the optimizer."""
     momentum: float = Field(default=0.5, ge=0, lt=1)
@@ -57,7 +57,7 @@ class SgdSettings(BaseModel):
     negatives: int = Field(default=1, ge=1, le=64)
     """Sampled items for each own one; logistic only."""
     regularization: float | None = Field(default=None, ge=0)
-    """The ridge of user vectors and, for ratings, item vectors. None: 5 for ratings, 0.5 for implicit feedback, where
+    """The ridge of user vectors and, for ratings, item vectors. None: 7 for ratings, 0.5 for implicit feedback, where
     it is relative to the table's scale."""
     bias_regularization: float = Field(default=3.0, ge=0)
     """The ridge of item biases and of a user's own offset, in events."""
@@ -75,12 +75,19 @@ class SgdSettings(BaseModel):
             raise PydanticCustomError("scale", "`lowest` must be below `highest`")
         return self
 
+    @model_validator(mode="after")
+    def _ratings_need_newton(self) -> SgdSettings:
+        """Refuse steps that know neither an item's count nor its ridge, where counts differ a thousandfold."""
+        if self.loss == "ratings" and self.optimizer not in (None, "newton"):
+            raise PydanticCustomError("optimizer", "`optimizer` must be newton for ratings")
+        return self
+
 
 def make_loss(settings: SgdSettings) -> Loss:
     """The loss that the settings name."""
     ridge = settings.regularization
     if settings.loss == "ratings":
-        ridge = 5.0 if ridge is None else ridge
+        ridge = 7.0 if ridge is None else ridge
         # A ridge of zero would leave a user without ratings undetermined.
         ridge, offset = max(ridge, 1e-6), max(settings.bias_regularization, 1e-6)
         return RatingLoss(settings.lowest, settings.highest, regularization=ridge, offset_regularization=offset)
