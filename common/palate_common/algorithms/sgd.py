@@ -62,7 +62,9 @@ class Sgd:
         self.facts = facts
         self.loss = make_loss(settings)
         self.ratings = settings.loss == "ratings"
-        self.head_items = head_size(facts, 0.9, settings.head_items)
+        # The user side of ratings is fitted to public features too, and those are known of all items.
+        chosen = settings.head_items or (facts.n_items if self.ratings else None)
+        self.head_items = head_size(facts, 0.9, chosen)
         self.size = min(embedding_size(settings, facts), self.head_items)
         self.later = later_rounds(settings, facts)
         even = self.ratings and facts.mu is None

@@ -25,7 +25,7 @@ class SgdSettings(BaseModel):
     embedding_size: int | None = Field(default=None, ge=1, le=256)
     """d. None: 12 for ratings, 24 for implicit feedback under noise, 32 without."""
     head_items: int | None = Field(default=None, ge=1)
-    """Most popular items that get a vector. None: by the signal; all without noise."""
+    """Most popular items that get a vector. None: by the signal; all without noise, and for ratings."""
     first_share: float | None = Field(default=None, gt=0, lt=1)
     """Round 0's share of mu^2. None: 0.6 for ratings, 0.2 for implicit feedback."""
     clip_norm: float | None = Field(default=None, gt=0)
