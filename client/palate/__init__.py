@@ -17,6 +17,10 @@ What `simulate` needs is imported when it is called: `import palate` itself stay
 """
 
 from palate.simulation import simulate
+from palate_client.consent import Purpose
+from palate_client.delivery.apprise import apprise_sender
+from palate_client.delivery.channel import Channel, Quiet
+from palate_client.delivery.message import Message
 from palate_client.events import Event, Tracked
 from palate_client.floors import Floors
 from palate_client.retention import Limits
@@ -37,6 +41,7 @@ from palate_common.errors import (
 from palate_common.weighting import Weighting
 
 __all__ = [
+    "Channel",
     "ClosedError",
     "Device",
     "ErasedError",
@@ -46,12 +51,16 @@ __all__ = [
     "IntegrityError",
     "Limits",
     "LockedError",
+    "Message",
     "PalateError",
+    "Purpose",
+    "Quiet",
     "RefusedError",
     "Service",
     "Tracked",
     "Weighting",
     "WrongKeyError",
+    "apprise_sender",
     "new_key",
     "open",
     "simulate",

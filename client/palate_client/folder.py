@@ -3,6 +3,7 @@
     key.json       the wrapped key, or the tombstone of an erased store
     <store>.db     the encrypted events, beside it SQLite's -wal and -shm
     <store>.journal, <store>.ledger    what came from a server and went to it, and what that cost; encrypted, too
+    <store>.deliveries    what was to be told to the user, and what became of it; encrypted, too
     lock           held for a moment while a store is opened or erased
 
 A store's file is named by its random id: a process that still has an erased store open can't touch its successor.
@@ -18,8 +19,9 @@ from pathlib import Path
 
 from palate_client.vault import Vault
 from palate_common.errors import InputError, LockedError, WrongKeyError
+from palate_common.files import sync_folder
 
-FILES = ("db", "journal", "ledger")
+FILES = ("db", "journal", "ledger", "deliveries")
 LOCK_FILE = "lock"
 LOCK_SECONDS = 10.0
 
@@ -43,7 +45,9 @@ class StoreFolder:
             InputError: it can't be made.
         """
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self.path.is_dir():
+                self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                sync_folder(self.path.parent)
         except OSError as error:
             raise InputError(f"the store must be in a folder that can be made, got {self.path}: {error}") from None
 
@@ -81,6 +85,7 @@ class StoreFolder:
             InputError: the store is another app's.
             IntegrityError: the key file is damaged.
         """
+        self.vault.tidy()
         if (erased := self.vault.erased()) is not None:
             self._remove(erased)
             self.vault.clear()
@@ -108,3 +113,4 @@ class StoreFolder:
         for name in FILES:
             for suffix in ("", "-wal", "-shm"):
                 Path(f"{self.file(store, name)}{suffix}").unlink(missing_ok=True)
+        sync_folder(self.path)  # before the tombstone goes: a power cut must not bring back one without the other

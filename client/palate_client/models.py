@@ -1,10 +1,13 @@
 """Models: the global model this device uses, verified, never an older one, and whole at any moment.
 
-folder -> published.read (signature, sizes, hashes, content) -> rollback, fork -> Journal (one transaction)
+wanted -> the app downloads it -> folder
+folder, files in use -> published.read (signature, sizes, hashes, deltas, content) -> rollback, fork -> Journal (one
+transaction)
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from palate_client.journal import Edition, Journal
@@ -13,7 +16,8 @@ from palate_client.store import EventStore
 from palate_common import published
 from palate_common.canonical import digest
 from palate_common.device_ledger import DeviceLedger
-from palate_common.errors import RefusedError
+from palate_common.errors import IntegrityError, RefusedError
+from palate_common.manifest import MANIFEST, MOST_SIGNED, SIGNATURE, read_file
 from palate_common.published import Published
 
 
@@ -29,6 +33,15 @@ class Models:
         self._store, self._service = store, service
         self._read: tuple[str, Published] | None = None
 
+    def wanted(self, folder: Path) -> tuple[str, ...]:
+        """What to download into a folder that has manifest and signature, the least of it.
+
+        Raises:
+            IntegrityError: they don't verify.
+        """
+        signed = {name: read_file(folder / name, most=MOST_SIGNED) for name in (MANIFEST, SIGNATURE)}
+        return published.wanted(signed, public_key=self._service.public_key, have=self._in_use())
+
     def update(self, folder: Path, ledger: DeviceLedger) -> bool:
         """Take a published model into use; False if it is already.
 
@@ -37,7 +50,9 @@ class Models:
             RefusedError: it is another population's, older than the one in use, or proves a forked ledger.
         """
         service = self._service
-        found = published.read(folder, public_key=service.public_key, most=service.most_bytes, small=True)
+        found = published.read(
+            folder, public_key=service.public_key, most=service.most_bytes, small=True, have=self._in_use()
+        )
         manifest, checkpoint = found.manifest, found.manifest.checkpoint
         if manifest.population != service.population:
             raise RefusedError(f"a model must be of {service.population!r}, got one of {manifest.population!r}")
@@ -70,3 +85,11 @@ class Models:
         read = published.unpack(files, public_key=self._service.public_key, most=self._service.most_bytes)
         self._read = (edition.manifest, read)
         return read
+
+    def _in_use(self) -> Mapping[str, bytes]:
+        """The files of the model in use; none where there is none, or it is damaged and must be replaced."""
+        try:
+            current = self.current()
+        except IntegrityError:
+            return {}
+        return {} if current is None else current.files

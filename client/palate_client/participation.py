@@ -18,17 +18,22 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from palate_client.consent import Consent
-from palate_client.contribution import Contributor, Identity
+from palate_client.answers import OwnAnswers
+from palate_client.consent import Consent, Purpose
+from palate_client.contribution import Contributor, Histories, Identity
+from palate_client.delivery.calendar import Calendar
 from palate_client.interests import Interests
 from palate_client.journal import Journal, Refusal, Sent
 from palate_client.masked import MaskedDevice
 from palate_client.models import Models
 from palate_client.service import Service
 from palate_client.store import EventStore
+from palate_common.algorithms.analytics import NAME as ANALYTICS
+from palate_common.algorithms.analytics import survey_of
 from palate_common.device_ledger import DeviceLedger, Ids
 from palate_common.errors import IntegrityError, PalateError, RefusedError
 from palate_common.interactions import Interactions
+from palate_common.model import catalogue_hash
 from palate_common.plan import Charge, RoundPlan, SignedPlan
 from palate_common.secagg.directory import Directory
 from palate_common.secagg.messages import step_of
@@ -36,6 +41,7 @@ from palate_common.signing import SigningKey
 from palate_common.weighting import Weighting
 from palate_common.wire import REFUSED
 
+_SAID = {"train": "training", "analytics": "surveys"}
 _ONE = 0
 """This installation's number in its own ledger."""
 
@@ -111,17 +117,16 @@ class Masked:
     """
 
     def __init__(
-        self, machine: MaskedDevice, ledger: OwnLedger, note: Callable[[str, bytes], None], consents: Callable[[], bool]
+        self, machine: MaskedDevice, ledger: OwnLedger, note: Callable[[str, bytes], None], check: Callable[[], None]
     ) -> None:
         self.refusal = ""
-        self._machine, self._ledger, self._note, self._consents = machine, ledger, note, consents
+        self._machine, self._ledger, self._note, self._check = machine, ledger, note, check
 
     def answer(self, request: bytes) -> bytes:
         """The answer to one request of the attempt, or the constant refusal."""
         self.refusal = ""
         try:
-            if not self._consents():
-                raise RefusedError("the user no longer agrees to take part in training")
+            self._check()
             step = step_of(request)
             answer = self._machine.answer(step, request)
             self._note(step.name.lower(), answer)
@@ -143,14 +148,18 @@ class Participation:
         service: who may ask, and the user's limits.
         models: the model in use, which gives the catalogue.
         weighting: what an event counts.
+        calendar: the user's, for surveys.
 
     Attributes:
         refusal: why the last plan was refused, for the user; empty if it was answered.
     """
 
-    def __init__(self, store: EventStore, service: Service, models: Models, weighting: Weighting) -> None:
+    def __init__(
+        self, store: EventStore, service: Service, models: Models, weighting: Weighting, calendar: Calendar
+    ) -> None:
         self.refusal = ""
-        self._store, self._service, self._models, self._weighting = store, service, models, weighting
+        self._store, self._service, self._models = store, service, models
+        self._weighting, self._calendar = weighting, calendar
 
     def ledger(self) -> OwnLedger:
         """This installation's ledger, opened; close it."""
@@ -165,8 +174,8 @@ class Participation:
         """A contribution's bytes, or the constant refusal.
 
         Guarantees:
-            Nothing is looked at without consent to `train`, nothing computed from behaviour before the charge is on
-            the disk, and nothing returned before it is in the journal.
+            Nothing is looked at without consent to `train`, or to `analytics` for a survey, nothing computed from
+            behaviour before the charge is on the disk, and nothing returned before it is in the journal.
             Whatever goes wrong, the answer is the same one constant.
         """
         with self._refusing():
@@ -189,7 +198,7 @@ class Participation:
             number = directory.identities.index(identity.key.public)
             machine = self._contributor(ledger, number, asked).join(plan, model, identity)
             stack.pop_all()  # the machine's latch needs the ledger until the attempt is over
-            return Masked(machine, ledger, partial(self._note, asked.plan), self._consents)
+            return Masked(machine, ledger, partial(self._note, asked.plan), partial(self._check_consent, asked.plan))
         return None
 
     def _check_size(self, plan: bytes, model: bytes) -> None:
@@ -199,27 +208,35 @@ class Participation:
                 raise RefusedError(f"a {name} must be at most {self._service.most_bytes} bytes, got {len(data)}")
 
     def _contributor(self, ledger: OwnLedger, number: int, asked: SignedPlan) -> Contributor:
-        """The very code that simulations run, on this user's history."""
-        if not self._consents():
-            raise RefusedError("the user has not agreed to take part in training")
-        current = self._models.current()
-        if current is None:
-            raise RefusedError("this device has no model yet, so that it doesn't know the catalogue")
-        interests = Interests(self._store, current.items, self._weighting)
+        """The very code that simulations run, on this user's history, or on their answers to a survey."""
+        self._check_consent(asked.plan)
+        histories, catalogue = self._histories(asked.plan)
         self._same_ledger(asked.plan, asked.charge)
         return Contributor(
-            OwnHistory(interests),
+            histories,
             [number],
             ledger,
             self._service.public_key,
             self._service.floors,
             self._store.clock,
-            catalogue=current.catalogue.hash,
+            catalogue=catalogue,
         )
 
-    def _consents(self) -> bool:
-        """Whether the user agrees, now."""
-        return Consent(self._store).get("train")
+    def _histories(self, plan: RoundPlan) -> tuple[Histories, str]:
+        """What is contributed from, read when the plan is charged, and the hash of the catalogue it is about."""
+        if plan.algorithm == ANALYTICS:
+            survey = survey_of(plan)
+            return OwnAnswers(self._store, survey, self._calendar), catalogue_hash(survey.questions())
+        current = self._models.current()
+        if current is None:
+            raise RefusedError("this device has no model yet, so that it doesn't know the catalogue")
+        return OwnHistory(Interests(self._store, current.items, self._weighting)), current.catalogue.hash
+
+    def _check_consent(self, plan: RoundPlan) -> None:
+        """Refuse what the user doesn't agree to, now."""
+        purpose: Purpose = "analytics" if plan.algorithm == ANALYTICS else "train"
+        if not Consent(self._store).get(purpose):
+            raise RefusedError(f"the user does not agree to take part in {_SAID[purpose]}")
 
     def _same_ledger(self, plan: RoundPlan, charge: Charge | None) -> None:
         """A plan and a model that show two ledgers of one size prove a fork."""

@@ -8,6 +8,7 @@ pickled, and what it shows of a taste are items.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -189,6 +190,20 @@ class Recommender:
             score = float(self._scorer.scores(taste, np.array([row]))[0])
             contributions = self._contributions(taste, np.array([row]))[0]
         return Explanation(item, score, contributions, score - sum(each.score for each in contributions))
+
+    def fits(self, item: str, reach: float) -> bool:
+        """Whether an item is in the top `reach`, a share, of the catalogue for this user, and is new to them.
+
+        What they hid, turned down, or have events on that count doesn't fit; nor does an item the model doesn't know.
+        """
+        rows = self._selection.known([item])
+        if not len(rows):
+            return False
+        with self._lock:
+            taste, look, _ = self._current(0.0)
+            without = np.unique(np.concatenate([look.unwanted, taste.history.indices])).astype(np.int64)
+            best = self._scorer.top(taste, n=math.ceil(reach * len(self._items)), without=without)
+        return bool(np.isin(rows, best).all())
 
     def similar_items(self, item: str, n: int = 10) -> list[Similar]:
         """Items like this one by the model, most alike first, whatever the user thinks of them.

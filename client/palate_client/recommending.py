@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from palate_client.explanation import Explanation
     from palate_client.recommender import Recommendation, Recommender, Similar
+    from palate_common.campaign import Campaign
     from palate_common.model import GlobalModel
     from palate_common.published import Published
 
@@ -169,6 +170,13 @@ class Recommending(ABC):
             PalateError: it could not be written; nothing has changed.
         """
         self.store.reset()
+
+    def _fits(self, campaign: Campaign) -> bool:
+        """Whether a campaign's item is in the top share of the catalogue for this user; without a model it isn't."""
+        try:
+            return self._recommender().fits(campaign.item, campaign.reach)
+        except InputError:
+            return False
 
     def _counts(self, event: Event) -> bool:
         """Whether an event is a positive."""

@@ -15,6 +15,7 @@ from palate_client.consent import PURPOSES, Decision
 from palate_client.journal import Edition, Refusal, Sent
 from palate_common.accounting import ACCOUNTANT, ACCOUNTANT_VERSION
 from palate_common.device_ledger import Receipt
+from palate_common.merkle import Checkpoint
 
 UNIT, ADJACENCY = "user (this installation)", "zero-out"
 
@@ -32,6 +33,8 @@ class Spending:
         participations: rounds that were charged.
         participation_limit: the most there ever are.
         receipts: one a round, oldest first.
+        seen: the last state of the population's ledger that a plan or model has shown here; with it an auditor finds
+            what was changed since.
     """
 
     population: str
@@ -42,6 +45,7 @@ class Spending:
     participations: int
     participation_limit: int
     receipts: tuple[Receipt, ...]
+    seen: Checkpoint | None
 
     @property
     def remaining(self) -> float:
@@ -142,6 +146,8 @@ def _spent(spending: Spending) -> Iterator[str]:
             f" {spending.delta:g} (unit: {UNIT}; adjacency: {ADJACENCY}; accountant: {ACCOUNTANT})"
         )
     yield f"Rounds: {spending.participations} of at most {spending.participation_limit}, in {spending.population!r}"
+    if spending.seen is not None:
+        yield f"Its ledger, as last seen here (size:root): {spending.seen.size}:{spending.seen.root}"
 
 
 def _date(time: float) -> str:

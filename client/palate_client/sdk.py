@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from palate_client.consent import Consent
+from palate_client.delivering import Delivering
+from palate_client.delivery.calendar import Calendar, Zone
 from palate_client.events import Event, Kind, Source, Tracked
 from palate_client.folder import StoreFolder
 from palate_client.interests import Interests
@@ -39,7 +41,7 @@ from palate_common.weighting import Weighting, weighting_of
 logger = logging.getLogger("palate")
 
 
-class Device(Sharing, Recommending, Closing):
+class Device(Sharing, Recommending, Delivering, Closing):
     """One user's Palate on this machine. Made by `palate.open`.
 
     Attributes:
@@ -48,11 +50,21 @@ class Device(Sharing, Recommending, Closing):
         weighting: what an event counts.
         store: the encrypted events.
         service: the server it has models from and may take part with; None: there is none.
+        calendar: the user's days and hours.
         problem: why the latest event could not be kept; empty if none failed.
     """
 
-    def __init__(self, store: EventStore, *, app: str, weighting: Weighting, service: Service | None = None) -> None:
+    def __init__(
+        self,
+        store: EventStore,
+        *,
+        app: str,
+        weighting: Weighting,
+        service: Service | None = None,
+        calendar: Calendar | None = None,
+    ) -> None:
         self.app, self.weighting, self.store, self.service = app, weighting, store, service
+        self.calendar = calendar or Calendar()
         self.consent = Consent(store)
         self.problem = ""
 
@@ -135,6 +147,7 @@ class Device(Sharing, Recommending, Closing):
         """All of the user's data as lines of JSON."""
         yield from export_lines(self.store, app=self.app)
         yield from self._shared_lines()
+        yield from self._delivery_lines()
 
     def export(self, path: Path | str) -> int:
         """Write all of the user's data to a file, readable by its owner alone, in the place of what was there.
@@ -188,6 +201,7 @@ def open_device(
     preset: str | Weighting = "plain",
     limits: Limits | None = None,
     service: Service | None = None,
+    zone: Zone = None,
     clock: Callable[[], float] = _time.time,
 ) -> Device:
     """Open the encrypted store of this app's user, made if it isn't there.
@@ -200,6 +214,8 @@ def open_device(
         preset: what an event counts: movies, music, news, plain or shop, or a `Weighting` of the app's own.
         limits: how much is kept, and how long.
         service: the server whose models the app uses and whose rounds its user may join; None: it does neither.
+        zone: where the user is, for days and quiet hours: a time zone, its name, or a function that says it; None: what
+            this machine is set to.
         clock: Unix time in seconds.
 
     Raises:
@@ -211,7 +227,7 @@ def open_device(
     if not isinstance(app, str) or not 1 <= len(app) <= 100 or not app.isprintable():
         raise InputError(f"`app` must be a name of 1 to 100 printable characters, got {app!r:.80}")
     weighting = preset if isinstance(preset, Weighting) else weighting_of(preset)
-    folder = Path(path).absolute()
+    calendar, folder = Calendar(zone), Path(path).absolute()
     vault = Vault(folder, app, Keyring() if key is None else Caller(key))
     store = EventStore(StoreFolder(folder, vault), limits=limits or Limits(), clock=clock)
-    return Device(store, app=app, weighting=weighting, service=service)
+    return Device(store, app=app, weighting=weighting, service=service, calendar=calendar)

@@ -22,6 +22,7 @@ from palate_common.errors import InputError, PalateError
 from palate_common.weighting import Weighting
 
 if TYPE_CHECKING:
+    from palate_client.delivery.calendar import Calendar
     from palate_client.models import Models
     from palate_client.participation import Masked, Participation
     from palate_client.report import PrivacyReport, Spending
@@ -39,6 +40,7 @@ class Sharing:
         consent: what the user agreed to.
         weighting: what an event counts.
         service: the server, and the user's limits; None: there is none.
+        calendar: the user's.
     """
 
     app: str
@@ -46,12 +48,27 @@ class Sharing:
     consent: Consent
     weighting: Weighting
     service: Service | None
+    calendar: Calendar
+
+    def files_to_download(self, folder: Path | str) -> tuple[str, ...]:
+        """What else `update_model` needs of a published model, the least of it: a delta where there is one.
+
+        Args:
+            folder: with its `manifest.json` and `signature`, downloaded.
+
+        Returns:
+            Names of files that belong into the folder, beside these two.
+
+        Raises:
+            IntegrityError: they are not signed by the service's key.
+        """
+        return self._shared[0].wanted(Path(folder))
 
     def update_model(self, folder: Path | str) -> bool:
         """Take a published model into use, if it verifies; False if it is in use already.
 
         Args:
-            folder: the files that the operator published, downloaded.
+            folder: the files that the operator published, downloaded; `files_to_download` says which are needed.
 
         Raises:
             IntegrityError: a file is missing, damaged, too large or not signed by the service's key.
@@ -81,7 +98,8 @@ class Sharing:
         """Take part in a round: the bytes for the server. Whatever the reason, a refusal is the same one constant.
 
         Needs the user's consent to `train`, a verified plan above the service's floors and within the user's limits,
-        and a model in use, which gives the catalogue. The cost is in the device's ledger before anything is computed.
+        and a model in use, which gives the catalogue. A survey's plan needs consent to `analytics`, and no model. The
+        cost is in the device's ledger before anything is computed.
 
         Args:
             plan: the signed plan, as the server sent it.
@@ -138,6 +156,7 @@ class Sharing:
             return None
         with self._shared[1].ledger() as ledger:
             receipts, spent = tuple(ledger.receipts(0)), ledger.spent(0)
+            seen = ledger.seen_checkpoint(self.service.population)
         return Spending(
             population=self.service.population,
             epsilon=None if any(receipt.mu2 == 0 for receipt in receipts) else self.service.epsilon_of(spent),
@@ -147,6 +166,7 @@ class Sharing:
             participations=len(receipts),
             participation_limit=self.service.participations,
             receipts=receipts,
+            seen=seen,
         )
 
     def _shared_lines(self) -> Iterator[str]:
@@ -167,4 +187,4 @@ class Sharing:
         if self.service is None:
             raise InputError("`service` must be given to `palate.open`: models and rounds come from one")
         models = Models(self.store, self.service)
-        return models, Participation(self.store, self.service, models, self.weighting)
+        return models, Participation(self.store, self.service, models, self.weighting, self.calendar)

@@ -230,6 +230,11 @@ class Vault:
         """Take the tombstone away, when all else is gone."""
         self._file.unlink(missing_ok=True)
 
+    def tidy(self) -> None:
+        """Remove the drafts that a process which was killed while it wrote the key file has left. Under the lock."""
+        for draft in self.folder.glob(f".{KEY_FILE}.*"):
+            draft.unlink(missing_ok=True)
+
     def _read(self) -> dict[str, Any] | None:
         """The key file's members."""
         try:

@@ -3,7 +3,8 @@
     GlobalModel -> int8 tables, one scale a column; float16 vectors, one scale each -> safetensors -> deflate
 
 A table's value is within half a step of what it was, a step being the column's largest magnitude / 127; a vector's is
-within 1 / 2048 of itself, unless it is tiny beside the largest. The metadata is the model's own, so that what is read
+within 1 / 2048 of itself, unless it is tiny beside the largest. What an algorithm names as `training_only` is left out:
+nobody ranks by it, and a round brings its own model file. The metadata is the model's own, so that what is read
 back is a `GlobalModel` like any other; its hash is another one, since its numbers are.
 """
 
@@ -28,14 +29,28 @@ SCALE = " scale"
 
 def compact(model: GlobalModel) -> bytes:
     """The model as a small file."""
+    return deflated(compact_unpacked(model))
+
+
+def deflated(plain: bytes) -> bytes:
+    """What `inflated` reads."""
+    return zlib.compress(plain, 9)
+
+
+def compact_unpacked(model: GlobalModel) -> bytes:
+    """The same before it is deflated: what deltas lead to."""
     tensors: State = {}
+    left_out = getattr(model.algorithm, "training_only", ())
     for name, array in sorted(model.state.items()):
+        if name in left_out:
+            continue
         if array.ndim in (1, 2) and array.dtype == np.float32 and array.size:
             tensors[name], tensors[name + SCALE] = _rounded(array)
         else:
             tensors[name] = np.asarray(array, order="C")
     metadata = {METADATA_KEY: canonical_json(model.header.model_dump(mode="json")).decode()}
-    return zlib.compress(safetensors.numpy.save(tensors, metadata), 9)
+    plain: bytes = safetensors.numpy.save(tensors, metadata)
+    return plain
 
 
 def expand(data: bytes, *, most: int) -> GlobalModel:
@@ -48,13 +63,36 @@ def expand(data: bytes, *, most: int) -> GlobalModel:
     Raises:
         IntegrityError: not a compact model, or larger.
     """
+    return expand_unpacked(inflated(data, most=most, noun="a compact model"))
+
+
+def inflated(data: bytes, *, most: int, noun: str) -> bytes:
+    """What was deflated.
+
+    Args:
+        data: a zlib stream, and nothing behind it.
+        most: bytes it may take; more is refused before it is unpacked.
+        noun: what messages call it.
+
+    Raises:
+        IntegrityError: not such a stream, or a larger one.
+    """
     unpacker = zlib.decompressobj()
     try:
         plain = unpacker.decompress(data, most)
     except zlib.error:
-        raise IntegrityError("a compact model must be a deflated safetensors file, got something else") from None
+        raise IntegrityError(f"{noun} must be a deflated safetensors file, got something else") from None
     if not unpacker.eof or unpacker.unused_data:
-        raise IntegrityError(f"a compact model must be whole and at most {most} bytes unpacked, got another")
+        raise IntegrityError(f"{noun} must be whole and at most {most} bytes unpacked, got another")
+    return plain
+
+
+def expand_unpacked(plain: bytes) -> GlobalModel:
+    """Read a compact model that is not deflated any more.
+
+    Raises:
+        IntegrityError: not a compact model.
+    """
     header, tensors = read_model(plain)
     state: State = {}
     for name, array in tensors.items():

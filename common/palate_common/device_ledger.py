@@ -193,10 +193,13 @@ class DeviceLedger(Closing):
 
     def receipts(self, device: int) -> list[Receipt]:
         """What a device took part in, oldest first."""
+        return [receipt for receipt, devices in self.charges() if _holds(devices, device)]
+
+    def charges(self) -> list[tuple[Receipt, Ids]]:
+        """Every charge, oldest first, with the devices that took part in it, int64 [n]."""
         query = "SELECT devices, run, round, attempt, plan_hash, mu2, n_bytes, time FROM charges ORDER BY seq"
         with self._view() as connection:
-            rows = connection.execute(query).fetchall()
-        return [Receipt(*values) for packed, *values in rows if _holds(_unpack(packed), device)]
+            return [(Receipt(*values), _unpack(packed)) for packed, *values in connection.execute(query)]
 
     def spent(self, device: int) -> float:
         """The mu^2 of a device's participations, rounded up."""

@@ -4,6 +4,7 @@
     ├── InputError              2   bad usage, configuration or data
     │   └── WrongKeyError       2   a key doesn't open the device's store
     ├── BudgetError             3   a privacy budget is exhausted, or a charge is refused
+    ├── EvidenceError           4   an audit's evidence exceeds the claim
     ├── IntegrityError          1   bytes are not what was signed, sealed or logged
     ├── ClosedError             1   the device's store is closed
     ├── ErasedError             1   the device's store was erased
@@ -34,6 +35,12 @@ class BudgetError(PalateError):
     """A privacy budget is exhausted, or the ledger refused a charge."""
 
     exit_code = 3
+
+
+class EvidenceError(PalateError):
+    """An audit's evidence exceeds the claim."""
+
+    exit_code = 4
 
 
 class IntegrityError(PalateError):

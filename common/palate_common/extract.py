@@ -29,7 +29,7 @@ from palate_common.log import Log
 from palate_common.merkle import Checkpoint, verify_inclusion
 from palate_common.signing import SigningKey, verify
 
-_TAG = "palate/ledger-extract/1"
+EXTRACT_TAG = "palate/ledger-extract/1"
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def write_extract(log: Log, *, run: str, key: SigningKey) -> bytes:
         other_mu2=total_mu2(others),
         other_unprotected=sum(v["kind"] == "open" and v["run"] != run and _unprotected(v["facts"]) for v in values),
     ).model_dump()
-    signature = key.sign(_TAG, canonical_json(payload))
+    signature = key.sign(EXTRACT_TAG, canonical_json(payload))
     return canonical_json({"payload": payload, "public_key": key.public, "signature": signature})
 
 
@@ -115,7 +115,7 @@ def verify_extract(data: bytes, public_key: str) -> Extract:
         raise IntegrityError("an extract must hold payload, public_key and signature, got something else")
     if envelope["public_key"] != public_key:
         raise IntegrityError("an extract must be signed by the operator's key, got another key")
-    verify(public_key, _TAG, canonical_json(envelope["payload"]), envelope["signature"])
+    verify(public_key, EXTRACT_TAG, canonical_json(envelope["payload"]), envelope["signature"])
     try:
         return _read(_Payload.model_validate(envelope["payload"]))
     except ValidationError as error:

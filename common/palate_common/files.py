@@ -17,7 +17,7 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """
     with _draft(path, data, mode) as draft:
         draft.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def create_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -29,7 +29,7 @@ def create_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """
     with _draft(path, data, mode) as draft:
         os.link(draft, path)  # unlike a rename, this fails where there is a file already
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 @contextmanager
@@ -55,10 +55,10 @@ def make_folder(path: Path) -> None:
         OSError: it can't be made.
     """
     path.mkdir(exist_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Bring a new name in a folder to disk, where the system lets folders be opened."""
     if os.name != "posix":
         return

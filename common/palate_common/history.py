@@ -106,7 +106,15 @@ class CloseEntry(_Entry):
     facts: dict[str, Any]
 
 
-Entry = PopulationEntry | BudgetEntry | OpenEntry | ChargeEntry | SealEntry | CloseEntry
+class AuditEntry(_Entry):
+    """What an audit has found of a run that is over."""
+
+    kind: Literal["audit"] = "audit"
+    run: Name
+    facts: dict[str, Any]
+
+
+Entry = PopulationEntry | BudgetEntry | OpenEntry | ChargeEntry | SealEntry | CloseEntry | AuditEntry
 _ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
 
 
@@ -188,6 +196,8 @@ class History:
                 self._runs[entry.run].sealed.add((entry.round, entry.attempt))
             case CloseEntry():
                 self._runs[entry.run].closed = True
+            case AuditEntry():
+                pass
 
     def admit(self, entry: Entry) -> None:
         """Check that an entry may come next; changes nothing.
@@ -216,6 +226,9 @@ class History:
                 self._admit_seal(entry, self._open(entry.run))
             case CloseEntry():
                 self._open(entry.run)
+            case AuditEntry():
+                if not (entry.run in self._runs and self._runs[entry.run].closed):
+                    raise InputError(f"an audit must be of a run that is closed, got {entry.run!r}: close it first")
 
     def _open(self, run: str) -> _Run:
         """A run that may still act."""

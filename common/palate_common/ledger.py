@@ -40,7 +40,8 @@ from palate_common.signing import SigningKey
 
 __all__ = ["Charge", "Checkpoint", "Entry", "Extract", "Ledger", "total_mu2", "verify_extract"]
 
-_KIND = 0x50414C31  # "PAL1"
+KIND = 0x50414C31  # "PAL1"
+"""SQLite's application_id of a ledger."""
 _SCHEMA = (
     "CREATE TABLE entries(seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, run TEXT, round INTEGER, attempt INTEGER,"
     " leaf BLOB NOT NULL, chain BLOB NOT NULL)",
@@ -95,7 +96,7 @@ class Ledger(Closing):
         if population is None and not read_only:
             raise InputError("`population` must be given to write a ledger, got None")
         self._log = Log()
-        self._database = Database(path, kind=_KIND, schema=_SCHEMA, read_only=read_only)
+        self._database = Database(path, kind=KIND, schema=_SCHEMA, read_only=read_only)
         try:
             with self._view(write=not read_only) as connection:
                 if self._log.size == 0 and not read_only:
@@ -198,6 +199,15 @@ class Ledger(Closing):
         with self._view(write=True) as connection:
             self._append(connection, kind="close", run=run, facts=dict(facts))
 
+    def enter_audit(self, run: str, facts: Mapping[str, Any]) -> None:
+        """Put on record what an audit has found of a closed run; it costs nothing.
+
+        Raises:
+            InputError: an unknown run, one that is open, or the facts aren't JSON.
+        """
+        with self._view(write=True) as connection:
+            self._append(connection, kind="audit", run=run, facts=dict(facts))
+
     def entries(self, run: str | None = None) -> list[Entry]:
         """All entries in order, or those of one run; other processes' included, as in every method that reads."""
         with self._view():
@@ -242,11 +252,7 @@ class Ledger(Closing):
             return self._log.tree.consistency_proof(old, new)
 
     def extract(self, run: str, key: SigningKey) -> bytes:
-        """A signed extract of a run, with proofs: the bytes of its folder's `ledger.json`. See `verify_extract`.
-
-        Raises:
-            InputError: an unknown run.
-        """
+        """A signed extract of a run, with proofs, for `verify_extract`; InputError for an unknown run."""
         with self._view():
             if run not in self._log.history.runs():
                 raise InputError(f"`run` must be in the ledger, got {run!r}")

@@ -19,7 +19,8 @@ from palate_common.errors import BudgetError, InputError, IntegrityError
 from palate_common.history import Entry, History, entry_from
 from palate_common.merkle import MerkleTree
 
-_CHAIN_START = hashlib.sha256(b"palate ledger chain 1").digest()
+CHAIN_START = hashlib.sha256(b"palate ledger chain 1").digest()
+"""The running hash before the first entry."""
 
 
 class Log:
@@ -36,7 +37,7 @@ class Log:
         self.leaves: list[bytes] = []
         self.tree = MerkleTree()
         self.history = History()
-        self.chain = _CHAIN_START
+        self.chain = CHAIN_START
 
     @property
     def size(self) -> int:

@@ -88,17 +88,7 @@ class MerkleTree:
         """
         if not 0 <= index < self._known(size):
             raise InputError(f"`index` must be from 0 to {size - 1}, got {index}")
-        path: list[bytes] = []
-        start, end = 0, size
-        while end - start > 1:
-            middle = start + _split(end - start)
-            if index < middle:
-                path.append(self._hash(middle, end))
-                end = middle
-            else:
-                path.append(self._hash(start, middle))
-                start = middle
-        return tuple(node.hex() for node in reversed(path))
+        return tuple(self.subtree(start, end) for start, end in inclusion_ranges(index, size))
 
     def consistency_proof(self, old: int, new: int) -> tuple[str, ...]:
         """The proof that the first `new` leaves extend the first `old` (RFC 9162, 2.1.4.1); empty from size 0.
@@ -108,21 +98,16 @@ class MerkleTree:
         """
         if not 0 <= old <= self._known(new):
             raise InputError(f"`old` must be from 0 to {new}, got {old}")
-        if old == 0:
-            return ()
-        path: list[bytes] = []
-        start, end = 0, new
-        while old < end:
-            middle = start + _split(end - start)
-            if old <= middle:
-                path.append(self._hash(middle, end))
-                end = middle
-            else:
-                path.append(self._hash(start, middle))
-                start = middle
-        if start:  # otherwise this subtree is the old tree itself, whose root the reader has
-            path.append(self._hash(start, end))
-        return tuple(node.hex() for node in reversed(path))
+        return tuple(self.subtree(start, end) for start, end in consistency_ranges(old, new))
+
+    def subtree(self, start: int, end: int) -> str:
+        """The hash over the leaves [start, end), a subtree that the RFC's splits can reach.
+
+        Raises:
+            InputError: the tree has fewer leaves.
+        """
+        self._known(end)
+        return self._hash(start, end).hex()
 
     def _known(self, size: int | None) -> int:
         """A size this tree has reached."""
@@ -133,7 +118,7 @@ class MerkleTree:
         return size
 
     def _hash(self, start: int, end: int) -> bytes:
-        """MTH of the leaves [start, end), a subtree that the RFC's splits can reach."""
+        """MTH of the leaves [start, end)."""
         count = end - start
         if count == 0:
             return _EMPTY
@@ -142,6 +127,38 @@ class MerkleTree:
             return self._levels[height][start >> height]
         middle = start + _split(count)
         return _node_hash(self._hash(start, middle), self._hash(middle, end))
+
+
+def inclusion_ranges(index: int, size: int) -> tuple[tuple[int, int], ...]:
+    """The leaves [start, end) under each hash of an inclusion proof, in the proof's order."""
+    path: list[tuple[int, int]] = []
+    start, end = 0, size
+    while end - start > 1:
+        middle = start + _split(end - start)
+        if index < middle:
+            path.append((middle, end))
+            end = middle
+        else:
+            path.append((start, middle))
+            start = middle
+    return tuple(reversed(path))
+
+
+def consistency_ranges(old: int, new: int) -> tuple[tuple[int, int], ...]:
+    """The leaves [start, end) under each hash of a consistency proof, in the proof's order."""
+    path: list[tuple[int, int]] = []
+    start, end = 0, new
+    while 0 < old < end:
+        middle = start + _split(end - start)
+        if old <= middle:
+            path.append((middle, end))
+            end = middle
+        else:
+            path.append((start, middle))
+            start = middle
+    if start:  # otherwise this subtree is the old tree itself, whose root the reader has
+        path.append((start, end))
+    return tuple(reversed(path))
 
 
 def verify_inclusion(leaf: bytes, *, index: int, size: int, root: str, proof: Sequence[str]) -> None:

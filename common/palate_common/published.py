@@ -5,16 +5,15 @@
     items, domains, new-items       the catalogue, one a line; only `items` is always there
     features.safetensors      public features of the items
     model.safetensors         the model
-    model.int8.safetensors.z  the same for download, see `palate_common.compact`; a device needs one of the two
+    model.int8.safetensors.z  the same for download, see `palate_common.compact`; a device needs one of the two,
+    delta-<base>.z            or, if it has an earlier one, the way from there, see `palate_common.delta`
 
 There is one reader, for servers and devices: signature first, then sizes, then hashes, then content.
 """
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,59 +21,60 @@ from typing import Any
 import numpy as np
 import safetensors
 import safetensors.numpy
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from palate_common.canonical import canonical_json, digest, read_canonical
+from palate_common.canonical import canonical_json, digest
 from palate_common.catalogue import Catalogue, lines, read_lines
-from palate_common.compact import compact, expand
+from palate_common.compact import compact_unpacked, deflated, expand, expand_unpacked
+from palate_common.delta_search import make_delta
+from palate_common.download import delta_name, from_delta, unpacked, wanted
 from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.files import make_folder, write_durably
 from palate_common.interactions import Interactions
+from palate_common.manifest import (
+    COMPACT,
+    DOMAINS,
+    FEATURES,
+    ITEMS,
+    MANIFEST,
+    MANIFEST_TAG,
+    MODEL,
+    MOST_BYTES,
+    MOST_SIGNED,
+    NEW_ITEMS,
+    SIGNATURE,
+    UNPACKED,
+    FileFacts,
+    Manifest,
+    read_file,
+    read_manifest,
+    signed_file,
+)
 from palate_common.merkle import Checkpoint
 from palate_common.model import GlobalModel
-from palate_common.signing import SigningKey, verify
+from palate_common.signing import SigningKey
 
-MANIFEST_TAG = "palate/model/1"
-MANIFEST, SIGNATURE = "manifest.json", "signature"
-ITEMS, DOMAINS, NEW_ITEMS, FEATURES = "items", "domains", "new-items", "features.safetensors"
-MODEL, COMPACT = "model.safetensors", "model.int8.safetensors.z"
-MOST_SIGNED = 2**16
-"""Bytes of the largest manifest, and of the largest signature, that is read."""
-MOST_BYTES = 2**28
-"""Bytes of the largest file that is read, unless the reader says otherwise."""
-
-
-class FileFacts(BaseModel):
-    """What the manifest says of a file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    sha256: str
-    bytes: int = Field(ge=0)
-
-
-class Manifest(BaseModel):
-    """What the operator signs. Members besides these, such as the run, are kept."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    population: str
-    checkpoint: Checkpoint
-    """The state of the population's ledger that the model was made at. Its size only grows: it is the version."""
-    algorithm: str
-    releases: int
-    catalogue: str
-    """Hash of the item ids in row order."""
-    items: int
-    model_hash: str
-    """Of `model.safetensors`."""
-    files: dict[str, FileFacts]
-    public_key: str
-
-    @property
-    def version(self) -> int:
-        """A later model of a population has a higher one."""
-        return self.checkpoint.size
+__all__ = [
+    "COMPACT",
+    "DOMAINS",
+    "FEATURES",
+    "ITEMS",
+    "MANIFEST",
+    "MANIFEST_TAG",
+    "MODEL",
+    "NEW_ITEMS",
+    "SIGNATURE",
+    "UNPACKED",
+    "FileFacts",
+    "Manifest",
+    "Published",
+    "delta_name",
+    "pack",
+    "read",
+    "unpack",
+    "unpacked",
+    "wanted",
+    "write",
+]
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,7 @@ def pack(
     *,
     population: str,
     checkpoint: Checkpoint,
+    formers: Iterable[Mapping[str, bytes]] = (),
 ) -> dict[str, bytes]:
     """The files of a published model, the signature last.
 
@@ -127,19 +128,30 @@ def pack(
         key: the release key.
         population: whose model it is.
         checkpoint: of the population's ledger, now.
+        formers: files of earlier ones; from each there is a delta, where that is smaller than the whole.
 
     Raises:
-        IntegrityError: another catalogue than the model's.
+        IntegrityError: another catalogue than the model's, or a former one that can't be read.
     """
     if catalogue.hash != model.header.catalogue:
         raise IntegrityError("`items` must be the catalogue the model was trained on, got another")
-    files = {ITEMS: lines(catalogue.items), MODEL: model.data, COMPACT: compact(model)}
+    plain = compact_unpacked(model)
+    files = {ITEMS: lines(catalogue.items), MODEL: model.data, COMPACT: deflated(plain)}
     if catalogue.domains is not None:
         files[DOMAINS] = lines(catalogue.domains)
     if catalogue.new_items:
         files[NEW_ITEMS] = lines(catalogue.new_items)
     if catalogue.features is not None:
         files[FEATURES] = safetensors.numpy.save({"features": np.ascontiguousarray(catalogue.features, np.float32)})
+    for former in formers:
+        base = unpacked(former)
+        if base == plain:  # published again: what led there leads here, so that it is the same to the byte
+            files |= {name: data for name, data in former.items() if name.startswith("delta-")}
+        if base in (None, plain):
+            continue
+        delta = make_delta(base, plain, base_items=read_lines(former[ITEMS]), items=catalogue.items)
+        if len(delta) < len(files[COMPACT]):
+            files[delta_name(base)] = delta
     manifest = {
         **facts,
         "population": population,
@@ -150,6 +162,7 @@ def pack(
         "items": len(catalogue.items),
         "model_hash": model.hash,
         "files": {name: {"sha256": digest(data), "bytes": len(data)} for name, data in files.items()},
+        "unpacked": {"sha256": digest(plain), "bytes": len(plain)},
         "public_key": key.public,
     }
     payload = canonical_json(manifest)
@@ -159,14 +172,24 @@ def pack(
 def write(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write a published model's files, each whole; a reader who comes in between sees that they don't fit."""
     make_folder(folder)
-    for name in (ITEMS, DOMAINS, NEW_ITEMS, FEATURES, MODEL, COMPACT, MANIFEST, SIGNATURE):
+    deltas = sorted(
+        {path.name for path in folder.glob("delta-*.z")} | {each for each in files if each.startswith("delta-")}
+    )
+    for name in (ITEMS, DOMAINS, NEW_ITEMS, FEATURES, MODEL, COMPACT, *sorted(deltas), MANIFEST, SIGNATURE):
         if name in files:
             write_durably(folder / name, files[name])
         else:
             (folder / name).unlink(missing_ok=True)
 
 
-def read(folder: Path, *, public_key: str, most: int = MOST_BYTES, small: bool = False) -> Published:
+def read(
+    folder: Path,
+    *,
+    public_key: str,
+    most: int = MOST_BYTES,
+    small: bool = False,
+    have: Mapping[str, bytes] | None = None,
+) -> Published:
     """Read a published model from a folder, and verify it.
 
     Args:
@@ -174,6 +197,8 @@ def read(folder: Path, *, public_key: str, most: int = MOST_BYTES, small: bool =
         public_key: the release key, pinned.
         most: bytes of the largest file that is read.
         small: take the compact model where there are both.
+        have: files of a model in use. What the folder lacks is taken from there if it is the same, and a delta from
+            there is taken before a whole model. A delta that doesn't fit is left for the whole, where that is there.
 
     Guarantees:
         No file is opened before the manifest's signature verified, and none is read whose size is not the one that was
@@ -183,18 +208,22 @@ def read(folder: Path, *, public_key: str, most: int = MOST_BYTES, small: bool =
         IntegrityError: a file is missing, changed, too large, or not signed by that key; or what was signed is no
             model.
     """
-    signed = {name: _read(folder / name, most=MOST_SIGNED) for name in (MANIFEST, SIGNATURE)}
-    manifest = _manifest(signed, public_key)
+    signed = {name: read_file(folder / name, most=MOST_SIGNED) for name in (MANIFEST, SIGNATURE)}
+    manifest = read_manifest(signed, public_key)
     models = [name for name in (COMPACT, MODEL) if name in manifest.files and (folder / name).exists()]
-    chosen = models[:1] if small else models[-1:]
-    if ITEMS not in manifest.files or not chosen:
+    made = from_delta(folder, manifest, have or {}, most=most, needed=not models)
+    chosen = [] if made else models[:1] if small else models[-1:]
+    if ITEMS not in manifest.files or not (chosen or made):
         raise IntegrityError(f"a model folder must hold model, items, manifest and signature: {folder}")
-    wanted = [ITEMS, *chosen, *(name for name in (DOMAINS, NEW_ITEMS, FEATURES) if name in manifest.files)]
-    for name in wanted:
-        if manifest.files[name].bytes > most:
-            raise IntegrityError(f"{name} must be at most {most} bytes, got a claim of {manifest.files[name].bytes}")
-    files = {name: _read(folder / name, most=most, exactly=manifest.files[name].bytes) for name in wanted}
-    return unpack(signed | files, public_key=public_key, most=most)
+    beside = [name for name in (ITEMS, DOMAINS, NEW_ITEMS, FEATURES) if name in manifest.files]
+    kept = {
+        name: data
+        for name in beside
+        if not (folder / name).exists() and (data := (have or {}).get(name)) and manifest.names(name, data)
+    }
+    rest = [name for name in (*beside, *chosen) if name not in kept]
+    files = {name: signed_file(folder, manifest, name, most=most) for name in rest}
+    return unpack(signed | made | kept | files, public_key=public_key, most=most)
 
 
 def unpack(files: Mapping[str, bytes], *, public_key: str, most: int = MOST_BYTES) -> Published:
@@ -203,12 +232,11 @@ def unpack(files: Mapping[str, bytes], *, public_key: str, most: int = MOST_BYTE
     Raises:
         IntegrityError: as `read`.
     """
-    manifest = _manifest(files, public_key)
+    manifest = read_manifest(files, public_key)
     for name, data in files.items():
         if name in (MANIFEST, SIGNATURE):
             continue
-        facts = manifest.files.get(name)
-        if facts is None or (facts.bytes, facts.sha256) != (len(data), digest(data)):
+        if not manifest.names(name, data):
             raise IntegrityError(f"model and items must be the ones the manifest names, and {name} is not")
     try:
         catalogue = _catalogue(files)
@@ -216,7 +244,7 @@ def unpack(files: Mapping[str, bytes], *, public_key: str, most: int = MOST_BYTE
         raise IntegrityError(
             "a published catalogue must be lines of ids, each once, and what belongs to them"
         ) from None
-    model = GlobalModel.from_bytes(files[MODEL]) if MODEL in files else expand(files.get(COMPACT, b""), most=most)
+    model = _model(files, most=most)
     header = model.header
     signed = (manifest.catalogue, manifest.items, manifest.algorithm, manifest.releases)
     found = (header.catalogue, header.facts.n_items, header.algorithm, header.releases)
@@ -225,17 +253,6 @@ def unpack(files: Mapping[str, bytes], *, public_key: str, most: int = MOST_BYTE
         raise IntegrityError("model and items must be the ones the manifest names, and are not")
     _try_out(model)
     return Published(model, catalogue, manifest, dict(files))
-
-
-def _manifest(files: Mapping[str, bytes], public_key: str) -> Manifest:
-    """The manifest, its signature verified."""
-    payload, signature = files.get(MANIFEST, b""), files.get(SIGNATURE, b"")
-    verify(public_key, MANIFEST_TAG, payload, signature.decode("ascii", errors="replace"))
-    try:
-        return Manifest.model_validate(read_canonical(payload))
-    except ValidationError as error:
-        wrong = ".".join(map(str, error.errors()[0]["loc"])) or "all of it"
-        raise IntegrityError(f"a manifest must have the members of one, got something else in {wrong}") from None
 
 
 def _catalogue(files: Mapping[str, bytes]) -> Catalogue:
@@ -247,6 +264,13 @@ def _catalogue(files: Mapping[str, bytes]) -> Catalogue:
             raise ValueError("features are finite float32")
     domains = read_lines(files[DOMAINS]) if DOMAINS in files else None
     return Catalogue(read_lines(files[ITEMS]), domains, read_lines(files.get(NEW_ITEMS, b"")), features)
+
+
+def _model(files: Mapping[str, bytes], *, most: int) -> GlobalModel:
+    """The model in one of its three forms."""
+    if MODEL in files:
+        return GlobalModel.from_bytes(files[MODEL])
+    return expand_unpacked(files[UNPACKED]) if UNPACKED in files else expand(files.get(COMPACT, b""), most=most)
 
 
 def _try_out(model: GlobalModel) -> None:
@@ -261,20 +285,3 @@ def _try_out(model: GlobalModel) -> None:
         fits = False
     if not fits:
         raise IntegrityError(f"a model must score its {nobody.n_items} items with finite numbers, and does not")
-
-
-def _read(path: Path, *, most: int, exactly: int | None = None) -> bytes:
-    """A file's bytes, if it is a file, and of that size: a claim, a pipe or a device costs no memory."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with os.fdopen(descriptor, "rb") as file:
-            facts = os.fstat(file.fileno())
-            size = facts.st_size
-            if not stat.S_ISREG(facts.st_mode) or size > most or (exactly is not None and size != exactly):
-                expected = f"at most {most}" if exactly is None else str(exactly)
-                raise IntegrityError(f"{path.name} must be a file of {expected} bytes, got {size}")
-            return file.read(size)
-    except OSError:
-        raise IntegrityError(
-            f"a model folder must hold model, items, manifest and signature, and {path.name} can't be read: {path}"
-        ) from None

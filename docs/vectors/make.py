@@ -14,17 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from palate_common.accounting import charged_mu2, mu_of, sigma_for
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.canonical import canonical_json, digest
 from palate_common.clipping import clip
+from palate_common.delta import HEADER, MIX, NONE, REST, ROWS, DeltaHeader, predicted
 from palate_common.history import entry_from
 from palate_common.interactions import Interactions
 from palate_common.log import Log
 from palate_common.merkle import Checkpoint, MerkleTree
-from palate_common.model import GlobalModel, ModelHeader, catalogue_hash
+from palate_common.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
 from palate_common.plan import PLAN_TAG, Charge, DpMode, Noise, RoundPlan, sign_plan
 from palate_common.secagg.agreement import KeyPair, agree, seal
 from palate_common.secagg.directory import Directory
@@ -309,6 +311,33 @@ def _directory() -> dict[str, Any]:
     return {"file": directory.to_json().decode(), "hash": directory.hash}
 
 
+def delta() -> dict[str, Any]:
+    """Two unpacked compact models, and a delta between them: rows of other items, and a mix."""
+    rng, catalogue = np.random.default_rng(1), catalogue_hash(["apple", "pear", "plum"])
+    facts = PublicFacts(n_users=1000, n_items=3, mu=1.0, seed=7)
+    header = ModelHeader(algorithm="als", settings={}, facts=facts, releases=2, catalogue=catalogue)
+    metadata = {METADATA_KEY: canonical_json(header.model_dump(mode="json")).decode()}
+    old = {"basis": rng.integers(-128, 128, (4, 2)).astype(np.int8), "counts": np.arange(4, dtype=np.float16)}
+    new = {name: rng.integers(-128, 128, (3, 2)).astype(np.int8) for name in ("basis", "table")}
+    new |= {"counts": np.array([0.5, 3, -7], np.float16)}
+    base, result = (safetensors.numpy.save(state, metadata) for state in (old, new))
+    head = result[: 8 + int.from_bytes(result[:8], "little")]
+    rows = np.array([2, -1, 3])
+    steps = np.array([2, NONE, 0], np.int32)
+    mix = np.array([[-4096, 9], [77, 4000], [-300, 32767]], np.int16)
+    parts: dict[str, Any] = {HEADER: np.frombuffer(head, np.uint8), "basis" + MIX: mix}
+    parts |= {name + ROWS: steps for name in old}
+    for name, word in {"basis": np.uint8, "counts": np.uint16, "table": np.uint8}.items():
+        rest = new[name].reshape(-1).view(word)
+        if name in old:
+            guess = predicted(old[name], rows, mix if name == "basis" else None, new[name].shape)
+            rest = rest - guess.reshape(-1).view(word)
+        parts[name + REST] = np.ascontiguousarray(rest.view(np.uint8).reshape(new[name].size, -1).T)
+    said = DeltaHeader(base=digest(base), result=digest(result), predicted=("basis", "counts"))
+    plain = safetensors.numpy.save(parts, {METADATA_KEY: canonical_json(said.model_dump(mode="json")).decode()})
+    return {"base_hex": base.hex(), "delta_inflated_hex": plain.hex(), "result_hex": result.hex()}
+
+
 VECTORS: dict[str, Callable[[], dict[str, Any]]] = {
     "canonical.json": canonical,
     "signature.json": signature,
@@ -316,6 +345,7 @@ VECTORS: dict[str, Callable[[], dict[str, Any]]] = {
     "plan.json": plan,
     "contribution.json": contribution,
     "secagg.json": secagg,
+    "delta.json": delta,
 }
 
 

@@ -8,7 +8,7 @@ model/                                   the latest model, as `palate_common.pub
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,14 +130,37 @@ class Registry:
         *,
         population: str,
         checkpoint: Checkpoint,
+        formers: Iterable[Path] = (),
     ) -> None:
-        """Write the model, its catalogue and a signed manifest; the arguments are those of `published.pack`.
+        """Write the model, its catalogue and a signed manifest, and deltas from what devices may have.
+
+        Args:
+            model: as of `published.pack`, like those that follow.
+            catalogue: its items.
+            facts: what else the manifest says.
+            key: the release key.
+            population: whose model it is.
+            checkpoint: of the population's ledger.
+            formers: folders of earlier published models; the one that is replaced is among them anyway.
 
         Raises:
-            IntegrityError: another catalogue than the model's; nothing was written.
+            IntegrityError: another catalogue than the model's, or a former model that can't be read; nothing was
+                written.
         """
-        files = published.pack(model, catalogue, facts, key, population=population, checkpoint=checkpoint)
-        published.write(self.folder / "model", files)
+        place = self.folder / "model"
+        had = [each for each in (place, *formers) if (each / published.COMPACT).exists()]
+        earlier = [
+            {
+                path.name: path.read_bytes()
+                for name in (published.COMPACT, published.ITEMS, "delta-*")
+                for path in each.glob(name)
+            }
+            for each in had
+        ]
+        files = published.pack(
+            model, catalogue, facts, key, population=population, checkpoint=checkpoint, formers=earlier
+        )
+        published.write(place, files)
 
     def _opened(self, round_: int) -> int:
         return len(list((self.folder / "releases").glob(f"round-{round_}-attempt-*.opened")))

@@ -21,6 +21,12 @@ from palate_server.terms import RunTerms
 from palate_sim.guarantee import adversary, collusion_threshold, guarantee, mechanism, stamp
 
 CARD_TAG = "palate/privacy-card/1"
+SCHEMA = 2
+"""Of the payload: a version of Palate makes cards of one schema."""
+
+HORIZON = "the life of this population's ledger: every charge counts for ever, and its budget only goes down"
+
+_KINDS = ("open", "charge", "seal", "close", "audit")
 
 EXCLUSIONS = (
     ("participation, timing, dropout and enrolment", "zero-out adjacency: an installation always takes part"),
@@ -42,7 +48,7 @@ def card_payload(extract: Extract) -> dict[str, Any]:
     Raises:
         IntegrityError: the run is not closed, or a charge is less than its noise costs.
     """
-    entries = {kind: [e for e in extract.entries if e.kind == kind] for kind in ("open", "charge", "seal", "close")}
+    entries = {kind: [e for e in extract.entries if e.kind == kind] for kind in _KINDS}
     if not entries["close"]:
         raise IntegrityError(f"a privacy card needs a closed run, and {extract.run} is open")
     opened, closed = entries["open"][0].body["facts"], entries["close"][-1].body["facts"]
@@ -54,7 +60,7 @@ def card_payload(extract: Extract) -> dict[str, Any]:
     epsilon, mu = _claim(terms, charges, complete=len(charges) == len(sealed) == closed["rounds"])
     about, lifetime = terms.about, total_mu2([extract.spent, extract.other_mu2])
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "run": extract.run,
         "created": closed["created"],
         "versions": about.get("versions", {}),
@@ -97,6 +103,7 @@ def card_payload(extract: Extract) -> dict[str, Any]:
         "exclusions": _exclusions(terms, extract) + about.get("exclusions", []),
         "population": {
             "name": extract.population,
+            "horizon": HORIZON,
             "other_runs": extract.other_runs,
             "other_runs_without_guarantee": extract.other_unprotected,
             "spent_epsilon": epsilon_of(mu=math.sqrt(lifetime), delta=terms.noise_delta),
@@ -105,7 +112,7 @@ def card_payload(extract: Extract) -> dict[str, Any]:
         },
         "checkpoint": {"size": extract.checkpoint.size, "root": extract.checkpoint.root},
         "witnesses": "none: rollback of the ledger is not checkable from this folder",
-        "audit": closed.get("audit", []),
+        "audit": [entry.body["facts"] for entry in entries["audit"]],
         "references": ["NIST SP 800-226 (2025)", "Dong, Roth and Su (2022)", "Canonne, Kamath and Steinke (2020)"],
     }
 

@@ -1,4 +1,4 @@
-"""The command line: `palate simulate | data | ...`. Exit codes: 0 done, 1 failed, 2 bad usage or input, 3 budget."""
+"""The command line: `palate simulate | data | ...`. Exit codes: docs/cli.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typer
 import typer.core
 
 from palate_common.errors import PalateError
-from palate_sim.commands import bench, config, data, device, feasibility, frontier, releases, simulate
+from palate_sim.commands import audit, bench, config, data, device, feasibility, frontier, releases, simulate
 
 # Help is plain text here, in which typer would still escape its brackets for rich: \[required].
 typer.core.HAS_RICH = False
@@ -33,6 +33,7 @@ app.command("frontier")(frontier.frontier)
 app.command("releases")(releases.releases)
 app.command("feasibility")(feasibility.feasibility)
 app.command("config")(config.config)
+app.add_typer(audit.app, name="audit")
 app.add_typer(data.app, name="data")
 app.add_typer(device.app, name="device")
 app.add_typer(bench.app, name="bench")

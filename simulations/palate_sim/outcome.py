@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from palate_common.accounting import GaussianEvent, epsilon_pld
@@ -31,6 +32,7 @@ from palate_sim.preparation import Prepared, describe_split
 from palate_sim.ranking_runs import Evaluation, save_split
 from palate_sim.result import Result
 from palate_sim.run_folder import RunFolder
+from palate_sim.warm_start import model_folder
 
 PLD_INTERVAL, PLD_FINE, PLD_MOST = 1e-4, 20.0, 100.0
 """The second accountant's step up to an epsilon of 20 (user-level, zero-out), then in proportion up to 100."""
@@ -75,7 +77,7 @@ def write_outcome(
     with RunLock(folder.path):
         folder.tidy()
         key = SigningKey.load(folder.key_file)
-        card = _publish(folder, prepared, trained, ledger, key)
+        card = _publish(folder, config, prepared, trained, ledger, key)
         result = _judged(folder, config, prepared, trained, card, notify)
         result |= clock.facts(trained.outcome)
         folder.write("privacy_card.json", sign_card(card, key))
@@ -91,7 +93,12 @@ def write_outcome(
 
 
 def _publish(
-    folder: RunFolder, prepared: Prepared, trained: Trained, ledger: Ledger, key: SigningKey
+    folder: RunFolder,
+    config: SimulationConfig,
+    prepared: Prepared,
+    trained: Trained,
+    ledger: Ledger,
+    key: SigningKey,
 ) -> dict[str, Any]:
     """The signed model, the closed run with its extract, and the card's payload."""
     terms, model = trained.terms, trained.outcome.model
@@ -108,6 +115,7 @@ def _publish(
         key,
         population=terms.population,
         checkpoint=ledger.checkpoint(),
+        formers=() if config.warm_start is None else (model_folder(Path(config.warm_start)),),
     )
     if not any(entry.kind == "close" for entry in ledger.entries(terms.run)):
         closing = {

@@ -24,6 +24,7 @@ from palate_sim.cohort import FINE, choose_cohort, choose_grid
 from palate_sim.config import SimulationConfig
 from palate_sim.features import features_width
 from palate_sim.preparation import Prepared
+from palate_sim.provenance import mechanism_sources
 from palate_sim.versions import versions
 from palate_sim.warm_start import FormerRelease
 
@@ -89,6 +90,7 @@ def make_terms(
         cohort=cohort,
         about={
             "versions": versions(),
+            "mechanism": mechanism_sources(),
             "data": prepared.name,
             "exclusions": prepared.exclusions(),
             **({} if former is None else {"builds_on": former.about}),

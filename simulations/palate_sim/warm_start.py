@@ -85,9 +85,14 @@ def handed_over(model: GlobalModel, former_items: Sequence[str], items: Sequence
     return found
 
 
+def model_folder(path: Path) -> Path:
+    """Where the model lies: in a run's folder, or in this one itself."""
+    return path / "model" if (path / "model").is_dir() else path
+
+
 def _read(path: Path) -> tuple[dict[str, Any], GlobalModel, tuple[str, ...]]:
     """Manifest, model and items of a run folder or a model folder, as they were signed."""
-    folder = path / "model" if (path / "model").is_dir() else path
+    folder = model_folder(path)
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
         found = published.read(folder, public_key=str(manifest["public_key"]))

@@ -244,6 +244,16 @@ def test_an_erasing_that_was_cut_short_is_finished(open_device: Open, folder: Pa
     assert len(list(folder.glob("*.db"))) == 1
 
 
+def test_a_key_file_that_was_being_written_at_a_kill_is_removed(open_device: Open, folder: Path) -> None:
+    open_device().close()
+    draft = folder / ".key.json.k1ll3d"
+    draft.write_bytes((folder / "key.json").read_bytes())
+    with open_device() as device:
+        assert not draft.exists()
+        device.erase()
+    assert [path.name for path in folder.iterdir()] == ["lock"]
+
+
 def test_a_damaged_store_is_an_integrity_error_and_can_be_erased(open_device: Open, folder: Path, capfd: Any) -> None:
     with open_device() as device:
         device.track_many([Event("view", f"i{n}") for n in range(500)])

@@ -6,7 +6,15 @@ from importlib.metadata import EntryPoint
 import numpy as np
 import pytest
 
-from palate_common.algorithms import Algorithm, PublicFacts, State, algorithm_class, algorithm_names, make_algorithm
+from palate_common.algorithms import (
+    Algorithm,
+    PublicFacts,
+    State,
+    algorithm_class,
+    algorithm_names,
+    lent,
+    make_algorithm,
+)
 from palate_common.algorithms import registry as algorithm_registry
 from palate_common.clipping import clip
 from palate_common.errors import InputError
@@ -172,3 +180,16 @@ def test_one_package_found_twice_on_the_path_is_still_one(monkeypatch: pytest.Mo
     register(monkeypatch, "same", *[f"{POPULARITY}:Popularity"] * 2)
     assert algorithm_class("same").name == "popularity"
     assert algorithm_names() == ("same",)
+
+
+def test_an_algorithm_that_is_lent_is_found_until_it_is_given_back() -> None:
+    loan = type("Loan", (algorithm_class("popularity"),), {"name": "loan"})
+    with lent(loan):
+        assert algorithm_class("loan") is loan
+        assert "loan" not in algorithm_names()
+        with pytest.raises(InputError, match="name of its own"), lent(loan):
+            pass
+    with pytest.raises(InputError, match="must be one of"):
+        algorithm_class("loan")
+    with pytest.raises(InputError, match="name of its own"), lent(algorithm_class("popularity")):
+        pass

@@ -7,6 +7,7 @@ from palate_common.errors import (
     BudgetError,
     ClosedError,
     ErasedError,
+    EvidenceError,
     InputError,
     IntegrityError,
     LockedError,
@@ -18,7 +19,7 @@ from palate_common.errors import (
 CODES: dict[type[PalateError], int] = dict.fromkeys(
     (PalateError, ClosedError, ErasedError, IntegrityError, LockedError, RefusedError), 1
 )
-CODES |= {InputError: 2, WrongKeyError: 2, BudgetError: 3}
+CODES |= {InputError: 2, WrongKeyError: 2, BudgetError: 3, EvidenceError: 4}
 
 
 def test_every_error_is_in_one_tree_and_has_its_exit_code() -> None:

@@ -214,3 +214,20 @@ def test_appending_is_cheap() -> None:
         tree.inclusion_proof(size // 2, size)
         tree.consistency_proof(size // 3, size)
     assert time.process_time() - start < 5
+
+
+def test_each_hash_of_a_proof_stands_for_the_leaves_it_says() -> None:
+    for size in SIZES:
+        for index in range(size):
+            ranges = merkle.inclusion_ranges(index, size)
+            assert [TREE.subtree(*place) for place in ranges] == list(TREE.inclusion_proof(index, size))
+            assert sorted(at for start, end in ranges for at in range(start, end)) == [
+                at for at in range(size) if at != index
+            ]
+        for old in range(size + 1):
+            ranges = merkle.consistency_ranges(old, size)
+            assert [definition(LEAVES[start:end]).hex() for start, end in ranges] == list(
+                TREE.consistency_proof(old, size)
+            )
+    with pytest.raises(InputError):
+        TREE.subtree(0, len(LEAVES) + 1)

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from palate_common import published
+from palate_common import manifest, published
 from palate_common.algorithms import PublicFacts
 from palate_common.canonical import canonical_json, digest, read_canonical
 from palate_common.catalogue import Catalogue
 from palate_common.compact import compact, expand
 from palate_common.errors import InputError, IntegrityError
+from palate_common.interactions import Interactions
 from palate_common.merkle import Checkpoint
 from palate_common.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
 from palate_common.signing import SigningKey
@@ -124,8 +125,11 @@ def test_every_changed_byte_of_a_compact_model_is_refused(folder: Path) -> None:
 
 def test_another_key_is_refused_before_anything_else_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    real = published._read
-    monkeypatch.setattr(published, "_read", lambda path, **bounds: opened.append(path.name) or real(path, **bounds))
+    real = manifest.read_file
+    for module in (published, manifest):
+        monkeypatch.setattr(
+            module, "read_file", lambda path, **bounds: opened.append(path.name) or real(path, **bounds)
+        )
     with pytest.raises(IntegrityError, match="signature"):
         read(folder, public_key=SigningKey.generate().public)
     assert opened == [published.MANIFEST, published.SIGNATURE]
@@ -277,3 +281,17 @@ def test_scales_that_are_none_are_refused(state: dict[str, Any]) -> None:
 def test_a_catalogue_that_does_not_fit_itself_is_refused(make: Callable[[], Catalogue]) -> None:
     with pytest.raises(InputError):
         make()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "left_out"), [("als", {"table"}), ("dp-fedavg", {"momentum"}), ("dp-als", set())]
+)
+def test_a_compact_model_ranks_without_what_only_training_needs(
+    trained: Callable[..., GlobalModel], tastes: Interactions, algorithm: str, left_out: set[str]
+) -> None:
+    model = trained(algorithm)
+    again = expand(compact(model), most=10**7)
+    assert set(model.state) - set(again.state) == left_out
+    bare = GlobalModel(model.header, {name: array for name, array in model.state.items() if name not in left_out})
+    assert np.array_equal(bare.scores(tastes), model.scores(tastes))
+    assert np.isfinite(again.scores(tastes)).all()

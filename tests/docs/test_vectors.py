@@ -8,6 +8,7 @@ import importlib.util
 import json
 import math
 import re
+import zlib
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from palate_common.canonical import canonical_json, read_canonical
+from palate_common.delta import apply_delta
 from palate_common.errors import InputError, IntegrityError
 from palate_common.merkle import Checkpoint, verify_consistency, verify_inclusion
 from palate_common.plan import open_plan
@@ -29,7 +31,15 @@ from palate_common.secagg.terms import graph_terms
 from palate_common.wire import decode
 
 FOLDER = Path(__file__).parents[2] / "docs" / "vectors"
-FILES = ("canonical.json", "signature.json", "merkle.json", "plan.json", "contribution.json", "secagg.json")
+FILES = (
+    "canonical.json",
+    "signature.json",
+    "merkle.json",
+    "plan.json",
+    "contribution.json",
+    "secagg.json",
+    "delta.json",
+)
 
 
 def vectors(name: str) -> Any:
@@ -297,3 +307,57 @@ def test_the_table_of_terms_is_what_the_code_says() -> None:
                 found = graph_terms(n, **numbers)
                 drawn = f", {found.sample}, {found.quorum}" if found.sample else ""
                 assert cell == f"{found.neighbours}, {found.threshold}{drawn}"
+
+
+def tensors(data: bytes) -> tuple[dict[str, Any], dict[str, list[int]]]:
+    """A safetensors file by hand: its header, and each tensor's bits as whole numbers, signed if it is."""
+    length = int.from_bytes(data[:8], "little")
+    header, numbers = json.loads(data[8 : 8 + length]), {}
+    for name, facts in header.items():
+        if name != "__metadata__":
+            width, signed = {"I8": (1, True), "U8": (1, False), "F16": (2, False), "I16": (2, True), "I32": (4, True)}[
+                facts["dtype"]
+            ]
+            begin, end = (8 + length + place for place in facts["data_offsets"])
+            parts = [data[place : place + width] for place in range(begin, end, width)]
+            numbers[name] = [int.from_bytes(part, "little", signed=signed) for part in parts]
+    return header, numbers
+
+
+def test_delta_by_hand() -> None:
+    case = {name: bytes.fromhex(text) for name, text in vectors("delta.json").items()}
+    header, parts = tensors(case["delta_inflated_hex"])
+    said = json.loads(header["__metadata__"]["palate"])
+    assert said["base"] == hashlib.sha256(case["base_hex"]).hexdigest()
+    base, made = tensors(case["base_hex"])[1], {}
+    head = bytes(parts[" header"])
+    shapes = json.loads(head[8:])
+    for name, facts in shapes.items():
+        if name == "__metadata__":
+            continue
+        shape = facts["shape"]
+        columns, rows, following = math.prod(shape[1:]), [], 0
+        for step in parts.get(f"{name} rows", [0] * shape[0]):
+            rows.append(None if step == -(2**31) else following + step)
+            following = following if rows[-1] is None else rows[-1] + 1
+        guess, mix = [0] * math.prod(shape), parts.get(f"{name} mix")
+        if name in said["predicted"]:
+            there = [[0] * columns if row is None else base[name][columns * row : columns * (row + 1)] for row in rows]
+            guess = [number for row in there for number in row]
+            if mix is not None:
+                sums = [
+                    sum(x * mix[columns * k + column] for k, x in enumerate([*row, 127]))
+                    for row in there
+                    for column in range(columns)
+                ]
+                guess = [max(-128, min(127, (total + 2048) // 4096)) for total in sums]
+        count, rest = math.prod(shape), parts[f"{name} rest"]
+        width = len(rest) // count
+        words = [sum(rest[plane * count + place] << 8 * plane for plane in range(width)) for place in range(count)]
+        bits = [(word + number) % 2 ** (8 * width) for word, number in zip(words, guess, strict=True)]
+        signed = facts["dtype"] == "I8"
+        made[name] = [bit - 2 ** (8 * width) * (signed and bit >> (8 * width - 1)) for bit in bits]
+    assert made == tensors(case["result_hex"])[1]
+    assert case["result_hex"].startswith(head)
+    assert said["result"] == hashlib.sha256(case["result_hex"]).hexdigest()
+    assert apply_delta(case["base_hex"], zlib.compress(case["delta_inflated_hex"]), most=10**6) == case["result_hex"]

@@ -50,7 +50,15 @@ def bench(name: str, out: Path, *options: str, **environment: str) -> subprocess
 
 @pytest.mark.parametrize(
     ("name", "part"),
-    [("speed", "command"), ("speed", "steps"), ("quality", "main"), ("coldstart", "users"), ("protocols", "ml-100k")],
+    [
+        ("speed", "command"),
+        ("speed", "steps"),
+        ("quality", "main"),
+        ("coldstart", "users"),
+        ("protocols", "ml-100k"),
+        ("attacks", "ml-1m"),
+        ("download", "int8"),
+    ],
 )
 def test_a_script_leaves_tables_and_figures(name: str, part: str, logs: Path, tmp_path: Path) -> None:
     done = bench(name, tmp_path, "--data", str(logs), "--seeds", "1", "--parts", part)
@@ -104,12 +112,14 @@ def test_no_entrant_beat_the_defaults_on_the_sets_together(tournament: dict[str,
 
 
 def test_killed_devices_keep_their_promises(tmp_path: Path) -> None:
-    done = bench("sdk", tmp_path, "--parts", "kills", "--seeds", "24")
+    done = bench("durability", tmp_path, "--parts", "kills,kills-beside", "--seeds", "20")
     assert done.returncode == 0, done.stderr
-    figures = json.loads((tmp_path / "results.json").read_text())["kills"]["figures"]
-    assert figures["kills"] == dict.fromkeys(("track", "batch", "import", "erase"), 6)
-    assert figures["acknowledged"] > 100
+    results = json.loads((tmp_path / "results.json").read_text())
+    figures = results["kills"]["figures"]
+    assert figures["kills"] == dict.fromkeys(("track", "feedback", "update_model", "contribute", "erase"), 4)
+    assert figures["acknowledged"]["track"] > 100
     assert figures["wrong"] == []
+    assert results["kills-beside"]["figures"]["kills"] == dict.fromkeys(("batch", "import", "retention", "migrate"), 5)
 
 
 def test_secure_aggregation_beside_its_floor(tmp_path: Path) -> None:
@@ -144,3 +154,23 @@ def test_committed_results_name_no_machine() -> None:
     texts = [path.read_text() for path in FOLDER.glob("*/results.*")] + [p.read_text() for p in FOLDER.glob("*/*.md")]
     assert texts
     assert not [text for text in texts if re.search(r"(?<![\w.])/(work|tmp|home|root|Users)/", text)]
+
+
+def test_the_bars_of_durability_and_downloads_are_met_by_what_was_measured() -> None:
+    """What the repository shows, by its own figures."""
+    durability = json.loads((FOLDER / "durability" / "results.json").read_text())
+    five = durability["kills"]["figures"]
+    assert five["kills"] == dict.fromkeys(("track", "feedback", "update_model", "contribute", "erase"), 60)
+    assert min(five["midway"].values()) > 40
+    assert five["wrong"] == durability["kills-beside"]["figures"]["wrong"] == []
+    power = durability["power"]["figures"]
+    assert power["cuts"]["wrong"] == []
+    assert sum(power["cuts"]["judged"].values()) >= 1000
+    assert all(found["wrong"] for name, found in power.items() if name.startswith("control"))
+    copies = json.loads((FOLDER / "download" / "results.json").read_text())["int8"]["figures"]
+    for set_, epsilon in {(each["set"], each["epsilon"]) for each in copies}:
+        own = [each for each in copies if (each["set"], each["epsilon"]) == (set_, epsilon)]
+        assert len(own) >= 10
+        assert min(each["whole"] / each["compact"] for each in own) >= 3.9
+        for metric in ("recall_capped@20", "ndcg@20"):
+            assert np.mean([1 - each["int8"][metric] / each["float"][metric] for each in own]) <= 0.005

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,3 +68,91 @@ def test_a_key_that_others_can_read_is_refused(
     (tmp_path / "key").chmod(0o644)
     assert run(["device", "open", *where]) == 2
     assert "chmod 600" in capsys.readouterr().err
+
+
+@pytest.fixture
+def service(make_run: Callable[..., Any], tmp_path: Path) -> tuple[Any, list[str], Path]:
+    """A run, the options that name it, and its published model."""
+    run_ = make_run()
+    folder = run_.publish(run_.coordinator())
+    return run_, ["--public-key", run_.key.public, "--population", "readers"], folder
+
+
+def test_a_model_recommendations_and_feedback(
+    where: list[str], service: tuple[Any, list[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, named, folder = service
+
+    def said(*words: str) -> str:
+        assert run(["device", *words, *where]) == 0, capsys.readouterr().err
+        return capsys.readouterr().out.strip()
+
+    said("open")
+    said("consent", "grant", "store")
+    assert said("update-model", "--missing", str(folder), *named).splitlines() == ["items", "model.int8.safetensors.z"]
+    assert said("update-model", str(folder), *named).endswith("30 items; now in use")
+    assert said("update-model", str(folder), *named).endswith("already in use")
+    assert len(said("recommend", "--count", "3", *named).splitlines()) == 3
+    shown = said("recommend", "--json", "--count", "4", "--explore", "0", *named)
+    (tmp_path / "shown.json").write_text(shown)
+    first = json.loads(shown)[0]["item"]
+    assert said("feedback", str(tmp_path / "shown.json"), f"{first}=click") == "stored 5 of 5 event(s)"
+    assert "the score is" in said("explain", "item-3", *named).splitlines()[-1]
+    kinds = [json.loads(line).get("kind") for line in _exported(said, tmp_path) if "kind" in line]
+    assert kinds == ["impression"] * 4 + ["click"]
+
+
+def _exported(said: Callable[..., str], tmp_path: Path) -> list[str]:
+    said("export", str(tmp_path / "mine.jsonl"))
+    return (tmp_path / "mine.jsonl").read_text().splitlines()
+
+
+def test_a_round_from_a_shell_is_charged_and_a_refusal_is_told(
+    where: list[str], make_run: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_ = make_run(noise="secure")
+    folder, named = run_.publish(run_.coordinator()), ["--public-key", run_.key.public, "--population", "readers"]
+    plan, model = run_.first()
+    files = [str(tmp_path / name) for name in ("asked.plan", "asked.model", "answer")]
+    for path, data in zip(files, (plan, model), strict=False):
+        Path(path).write_bytes(data)
+    assert run(["device", "open", *where]) == 0
+    assert run(["device", "update-model", str(folder), *where, *named]) == 0
+    assert run(["device", "contribute", *files, *where, *named, "--allow-central"]) == 1
+    assert "not agreed" in capsys.readouterr().err
+    assert (tmp_path / "answer").read_bytes() == b"refused"
+    assert run(["device", "consent", "grant", "train", *where]) == 0
+    assert run(["device", "contribute", *files, *where, *named]) == 1  # the server would add the noise
+    assert run(["device", "contribute", *files, *where, *named, "--allow-central", "--epsilon", "2"]) == 1
+    assert "limit of its own" in capsys.readouterr().err
+    assert run(["device", "contribute", *files, *where, *named, "--allow-central"]) == 0
+    sent = (tmp_path / "answer").stat().st_size
+    assert f"{sent:,} bytes for the server" in capsys.readouterr().out
+    assert run(["device", "report", *where, *named]) == 0
+    report = capsys.readouterr().out
+    assert "Refused: 3" in report
+    assert f"Left this device: 1 message(s), {sent:,} bytes" in report
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["feedback", "nowhere.json"], "`shown` must be a readable file"),
+        (["feedback", "KEY"], "`shown` must be what"),
+        (["feedback", "KEY", "a"], "ITEM=KIND"),
+        (["contribute", "nowhere", "KEY", "KEY"], "`plan` must be a readable file"),
+        (["recommend", "--population", "readers", "--public-key", "ab"], "`public_key` must be 64"),
+        (["update-model", "nowhere", "--population", "readers", "--public-key", "ab" * 32], "model folder must hold"),
+    ],
+)
+def test_mistakes_with_a_service_are_one_line(
+    where: list[str], words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["device", "open", *where]) == 0
+    capsys.readouterr()
+    given = [str(tmp_path / "key") if word == "KEY" else word for word in words]
+    named = ["--public-key", "ab" * 32, "--population", "readers"] if words[0] == "contribute" else []
+    assert run(["device", *given, *where, *named]) in (1, 2)
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1

@@ -202,7 +202,7 @@ def test_the_card_is_whole(result, card, tmp_path):
     groups = dict(cards.card_groups(card))
     assert list(groups) == [
         "What is claimed", "What it allows an attacker at most", "Mechanism", "Accounting", "Population and ledger",
-        "Run and signature", "Versions", "References",
+        "Audits on record", "Run and signature", "Versions", "References",
     ]  # fmt: skip
     beside = "(δ = 1e-5; unit: user: one installation; adjacency: zero-out; accountant: palate closed form)"
     assert dict(groups["What is claimed"])["ε of this run"] == f"5 {beside}"

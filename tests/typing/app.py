@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import assert_type
+from typing import Any, Literal, assert_type
 
 import numpy as np
 import numpy.typing as npt
 
 import palate
 from palate_client.consent import Decision
+from palate_client.delivery.messenger import Messenger
+from palate_client.delivery.record import Delivery
 from palate_client.explanation import Explanation
 from palate_client.interests import Interests
+from palate_client.loyalty import Loyalty
+from palate_client.participation import Masked
 from palate_client.portability import ImportReport
 from palate_client.recommender import Recommendation, Similar
+from palate_client.report import PrivacyReport, Spending
 from palate_common.interactions import Interactions
 from palate_common.model import GlobalModel
+from palate_common.published import Published
+from palate_common.secagg.directory import Directory
 
 
 def on_read(device: palate.Device, book: str, seconds: float) -> bool:
@@ -81,3 +89,115 @@ def opened(path: str) -> palate.Device | None:
     except palate.WrongKeyError as error:
         print(error)
         return None
+
+
+def trusted(public_key: str) -> palate.Service:
+    floors = palate.Floors(min_cohort=1000, allow_central=False)
+    service = palate.Service(
+        public_key=public_key, population="readers", epsilon=4.0, delta=1e-6, participations=100, floors=floors
+    )
+    assert_type(service.limit_mu2, float)
+    assert_type(service.loosened, tuple[str, ...])
+    return service
+
+
+def on_new_model(device: palate.Device, downloads: Path, fetch: Callable[[str], bytes]) -> str:
+    for name in ("manifest.json", "signature"):
+        (downloads / name).write_bytes(fetch(name))
+    names = device.files_to_download(downloads)
+    assert_type(names, tuple[str, ...])
+    for name in names:
+        (downloads / name).write_bytes(fetch(name))
+    try:
+        changed = device.update_model(downloads)
+    except (palate.IntegrityError, palate.RefusedError) as error:
+        return str(error)
+    assert_type(changed, bool)
+    found = device.model()
+    assert_type(found, Published | None)
+    if found is None:
+        return "no model"
+    assert_type(found.items, tuple[str, ...])
+    assert_type(found.domains, tuple[str, ...] | None)
+    assert_type(found.version, int)
+    return found.manifest.population
+
+
+def on_round(device: palate.Device, plan: bytes, model: bytes, send: Callable[[bytes], None]) -> str:
+    answer = device.contribute(plan, model)
+    assert_type(answer, bytes)
+    send(answer)
+    assert_type(device.refusal, str)
+    return device.refusal
+
+
+def on_masked_round(
+    device: palate.Device, plan: bytes, model: bytes, identities: tuple[str, ...], requests: Iterable[bytes]
+) -> Iterator[bytes]:
+    assert_type(device.identity, str)
+    taking_part = device.join(plan, model, Directory(identities))
+    assert_type(taking_part, Masked | None)
+    if taking_part is None:
+        return
+    for request in requests:
+        yield taking_part.answer(request)
+    assert_type(taking_part.refusal, str)
+    taking_part.close()
+
+
+def on_settings_page(device: palate.Device) -> str:
+    report = device.privacy_report()
+    assert_type(report, PrivacyReport)
+    assert_type(report.consents, dict[str, bool])
+    if report.spending is not None:
+        assert_type(report.spending, Spending)
+        assert_type(report.spending.epsilon, float | None)
+        assert_type(report.spending.remaining, float)
+    for sent in report.sent:
+        assert_type(sent.bytes, int)
+    for refusal in report.refusals:
+        assert_type(refusal.reason, str)
+    assert_type(report.as_dict(), dict[str, Any])
+    assert_type(device.consent.get("analytics"), bool)
+    return str(report)
+
+
+def on_leave(device: palate.Device) -> list[str]:
+    lines = list(device.export_lines())
+    assert_type(lines, list[str])
+    assert_type(device.more_of("book-1"), palate.Tracked)
+    assert_type(device.hide("book-2"), palate.Tracked)
+    try:
+        device.erase()
+    except palate.LockedError:
+        return []
+    except palate.PalateError as error:
+        return [str(error)]
+    device.close()
+    return lines
+
+
+def on_price_drop(device: palate.Device, address: str) -> str:
+    channels = [palate.Channel(name="email", per_day=1, per_week=3, quiet=palate.Quiet(21, 8))]
+    messenger = device.messenger({"email": palate.apprise_sender(address)}, channels=channels)
+    assert_type(messenger, Messenger)
+    told = messenger.deliver(palate.Message(id="drop-7", title="Book 7 is cheaper", item="book-7"))
+    assert_type(told, Delivery)
+    assert_type(device.arm("letters"), Literal["a", "b"])
+    assert_type(device.loyalty(), Loyalty)
+    return ", ".join(messenger.allowed())
+
+
+def all_purposes(device: palate.Device, purposes: Iterable[palate.Purpose]) -> list[bool]:
+    return [device.consent.get(purpose) for purpose in purposes]
+
+
+def failures() -> tuple[type[palate.PalateError], ...]:
+    return (
+        palate.ClosedError, palate.ErasedError, palate.InputError, palate.IntegrityError, palate.LockedError,
+        palate.RefusedError, palate.WrongKeyError,
+    )  # fmt: skip
+
+
+def at_a_desk() -> float:
+    return float(palate.simulate("my.csv", epsilon=5).metrics["recall_capped@20"])

@@ -19,3 +19,13 @@ device.recommend(10, True)  # error: call-arg
 device.recommend(domain=3)  # error: arg-type
 device.feedback([], {"book-7": "stare"})  # error: dict-item
 device.hide(7)  # error: arg-type
+palate.Service("ab" * 32, "readers")  # error: call-arg
+palate.Service(public_key="ab" * 32, population="readers", epsilon="8")  # error: arg-type
+palate.Floors(allow_everything=True)  # error: call-arg
+device.contribute("a plan", b"a model")  # error: arg-type
+device.update_model(b"model")  # error: arg-type
+print(device.model().items)  # error: union-attr
+device.join(b"", b"", ["key"])  # error: arg-type
+device.privacy_report()["sent"]  # error: index
+palate.Limits(max_events="many")  # error: arg-type
+device.identity = "another"  # error: misc

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import palate
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
@@ -26,4 +28,13 @@ def test_an_app_is_clean_and_its_mistakes_are_found(tmp_path: Path) -> None:
     lines = (HERE / "misuse.py").read_text().splitlines()
     marked = {(number, line.partition("# error: ")[2]) for number, line in enumerate(lines, 1) if "  # error: " in line}
     assert errors("misuse.py", tmp_path) == marked
-    assert len(marked) == 14
+    assert len(marked) == 24
+
+
+def test_the_app_uses_all_that_the_facade_and_a_device_offer() -> None:
+    """What is public and not typed here, nobody has looked at as an app would."""
+    text = (HERE / "app.py").read_text()
+    attributes = {"app", "weighting", "store", "service"}  # told in the constructor's place
+    methods = {name for name in dir(palate.Device) if not name.startswith("_")} - {"forget_model"}
+    assert {name for name in methods if f"device.{name}" not in text} <= attributes
+    assert [name for name in palate.__all__ if f"palate.{name}" not in text] == []

@@ -61,6 +61,7 @@ class Als:
     name = "als"
     Settings = AlsSettings
     public_inputs = (FEATURES, *warm.FORMER)
+    training_only = ("table",)
 
     def __init__(self, settings: AlsSettings, facts: PublicFacts) -> None:
         self.settings = settings

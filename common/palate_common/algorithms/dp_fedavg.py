@@ -71,6 +71,7 @@ class DpFedAvg:
 
     name = "dp-fedavg"
     Settings = DpFedAvgSettings
+    training_only = (MOMENTUM,)
 
     def __init__(self, settings: DpFedAvgSettings, facts: PublicFacts) -> None:
         self.settings = settings

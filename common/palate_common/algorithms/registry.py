@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -15,17 +16,39 @@ from palate_common.algorithms.protocol import Algorithm, PublicFacts, State
 from palate_common.errors import InputError
 
 GROUP = "palate.algorithms"
+COUNTING = "palate.counting"
+"""What goes through the same door and ranks nothing: surveys."""
 _MEMBERS = ("name", "Settings", "shares", "start", "layout", "contribute", "release", "scores")
+
+
+_lent: dict[str, type[Algorithm]] = {}
+
+
+@contextmanager
+def lent(algorithm: type[Algorithm]) -> Iterator[None]:
+    """Let this process find `algorithm` by its name, without installing it, for as long as the context lasts.
+
+    Raises:
+        InputError: an algorithm of that name is installed, or lent already.
+    """
+    name = algorithm.name
+    if name in algorithm_names() or name in _lent:
+        raise InputError(f"`algorithm` must have a name of its own, got {name!r}")
+    _lent[name] = algorithm
+    try:
+        yield
+    finally:
+        del _lent[name]
 
 
 @cache
 def _entry_points() -> tuple[EntryPoint, ...]:
-    return tuple(entry_points(group=GROUP))
+    return (*entry_points(group=GROUP), *entry_points(group=COUNTING))
 
 
 def algorithm_names() -> tuple[str, ...]:
-    """Names of every installed algorithm, sorted."""
-    return tuple(sorted({point.name for point in _entry_points()}))
+    """Names of every installed algorithm that recommends, sorted."""
+    return tuple(sorted({point.name for point in _entry_points() if point.group == GROUP}))
 
 
 def algorithm_class(name: str) -> type[Algorithm]:
@@ -34,6 +57,8 @@ def algorithm_class(name: str) -> type[Algorithm]:
     Raises:
         InputError: no installed package registers it, several do, or what is registered can't be used.
     """
+    if name in _lent:
+        return _lent[name]
     targets = {point.value: point for point in _entry_points() if point.name == name}
     if not targets:
         raise InputError(f"`algorithm` must be one of {', '.join(algorithm_names())}, got {name!r}")

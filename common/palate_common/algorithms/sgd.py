@@ -56,6 +56,7 @@ class Sgd:
     name = "sgd"
     Settings = SgdSettings
     public_inputs = (FEATURES,)
+    training_only = (MOMENTUM, SQUARES)
 
     def __init__(self, settings: SgdSettings, facts: PublicFacts) -> None:
         self.settings = settings

@@ -12,7 +12,6 @@ import numpy as np
 import palate
 from palate_client.contribution import Contributor
 from palate_client.training import train
-from palate_common import published
 from palate_common.accounting import mu_of
 from palate_common.algorithms import PublicFacts
 from palate_common.catalogue import Catalogue
@@ -54,7 +53,8 @@ def _once(folder: Path, seed: int) -> dict[str, float]:
         catalogue=Catalogue(items).hash, epsilon=EPSILON, delta=DELTA,
     )  # fmt: skip
     key = SigningKey.generate()
-    service = palate.Service(public_key=key.public, population="readers", epsilon=20.0)
+    floors = palate.Floors(allow_central=True)
+    service = palate.Service(public_key=key.public, population="readers", epsilon=20.0, floors=floors)
     with (
         RunLock(folder) as lock,
         Ledger(folder / "ledger.db", population="readers") as ledger,
@@ -63,7 +63,7 @@ def _once(folder: Path, seed: int) -> dict[str, float]:
     ):
         registry = Registry(folder)
         coordinator = Coordinator(terms, ledger=ledger, registry=registry, key=key, lock=lock)
-        run_round(coordinator, [Contributor(others, range(OTHERS), devices, key.public)])
+        run_round(coordinator, [Contributor(others, range(OTHERS), devices, key.public, floors)])
         registry.publish(
             coordinator.model, Catalogue(items), {}, key, population="readers", checkpoint=ledger.checkpoint()
         )
@@ -87,8 +87,7 @@ def _once(folder: Path, seed: int) -> dict[str, float]:
         if device.refusal:
             raise PalateError(f"a device must take part, got the refusal: {device.refusal}")
         figures["sent_bytes"] = len(answer)
-        sizes = {name: (folder / "model" / name).stat().st_size for name in (published.MODEL, published.COMPACT)}
-        figures["model_bytes"], figures["compact_bytes"] = sizes[published.MODEL], sizes[published.COMPACT]
+        figures["model_bytes"] = len(model)
     return figures
 
 

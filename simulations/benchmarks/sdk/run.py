@@ -1,6 +1,6 @@
-"""What the device SDK costs its host, and whether it keeps its promises when the host is killed.
+"""What the device SDK costs its host.
 
-python simulations/benchmarks/sdk/run.py [--parts start,speed,interests,rounds,kills] [--seeds KILLS]
+python simulations/benchmarks/sdk/run.py [--parts start,speed,interests,rounds] [--seeds REPETITIONS]
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 import palate
-from benchmarks.sdk.kills import as_figures, judge
 from benchmarks.sdk.rounds import EVENTS, ITEMS, WIDTH, as_rows, measured
 from benchmarks.sheet import Table, main
 from palate_common.errors import PalateError
@@ -141,22 +140,6 @@ def interests(_: Path, repetitions: int) -> tuple[Any, list[Table]]:
     return figures, [Table("Interests", ("events", "all of them", "after one more event"), rows, note)]
 
 
-def kills(_: Path, count: int) -> tuple[Any, list[Table]]:
-    """Victims killed at random moments, the tasks in turn."""
-    judgement = judge(count)
-    figures = as_figures(judgement)
-    rows = [(task, str(n), str(judgement.midway[task])) for task, n in sorted(judgement.kills.items())]
-    verdict = "none: met" if not judgement.wrong else f"{len(judgement.wrong)}: MISSED"
-    note = (
-        f"{count} kills, seed 0; {judgement.acknowledged:,} events were acknowledged before a kill. Lost, doubled or "
-        f"damaged: {verdict}. After each kill SQLCipher checks every page, and SQLite every table."
-    )
-    tables = [Table("Killed at a random moment", ("while it", "kills", "before it was done"), rows, note)]
-    if judgement.wrong:
-        raise PalateError(f"a killed store must keep its promises, got {judgement.wrong[0]}")
-    return figures, tables
-
-
 def _device(home: str) -> palate.Device:
     """A new store without bounds to speak of."""
     device = palate.open(f"{home}/store", app="bench", key=KEY, preset="shop", limits=LIMITS)
@@ -203,9 +186,8 @@ def rounds(_: Path, repetitions: int) -> tuple[Any, list[Table]]:
     sizes = figures[0]
     note = (
         f"CPU milliseconds; {ITEMS:,} items, d = {WIDTH}, all items in the table, {EVENTS} events; the second round of "
-        f"a real run. It sends {sizes['sent_bytes']:,.0f} bytes. The model file has {sizes['model_bytes']:,.0f} bytes, "
-        f"the compact one {sizes['compact_bytes']:,.0f}: {sizes['model_bytes'] / sizes['compact_bytes']:.1f} times "
-        "smaller."
+        f"a real run. It sends {sizes['sent_bytes']:,.0f} bytes. The plan's model file has "
+        f"{sizes['model_bytes']:,.0f} bytes. What devices download to rank by is in the benchmark `download`."
     )
     return figures, [Table("A round", ("what", "min", "median", "max", "bar"), as_rows(figures, STEP_BAR), note)]
 
@@ -215,9 +197,8 @@ PARTS: dict[str, Callable[[Path, int], tuple[Any, list[Table]]]] = {
     "speed": speed,
     "interests": interests,
     "rounds": rounds,
-    "kills": kills,
 }
 
 
 if __name__ == "__main__":
-    main(__doc__, PARTS, Path(__file__).parent, seeds=300, needs_data=False)
+    main(__doc__, PARTS, Path(__file__).parent, seeds=REPETITIONS, needs_data=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -10,22 +11,25 @@ import typer
 
 from palate_client.consent import Purpose
 from palate_client.events import Kind
+from palate_client.floors import Floors
+from palate_client.recommender import Recommendation
 from palate_client.sdk import Device, open_device
 from palate_client.service import Service
 from palate_client.vault import new_key
-from palate_common.errors import InputError
-from palate_common.files import create_durably
+from palate_common.errors import InputError, RefusedError
+from palate_common.files import create_durably, write_durably
 
 app = typer.Typer(help="A device's encrypted store: what the SDK does, from a shell.", no_args_is_help=True)
 
 Store = Annotated[Path, typer.Option("--store", metavar="FOLDER", help="The store's folder.")]
 Key = Annotated[Path, typer.Option("--key", metavar="FILE", help="A file with the store's key, for its owner alone.")]
 App = Annotated[str, typer.Option("--app", help="The app's name, which is part of the store.")]
-PublicKey = Annotated[str | None, typer.Option(metavar="HEX", help="The release key of the service.")]
-Population = Annotated[str | None, typer.Option(help="The population of the service.")]
+PublicKey = Annotated[str, typer.Option(metavar="HEX", help="The release key of the service.")]
+Population = Annotated[str, typer.Option(help="The population of the service.")]
+Preset = Annotated[str, typer.Option(help="What events count: movies, music, news, shop or plain.")]
 
 
-def _device(store: Path, key: Path, app: str, service: Service | None = None) -> Device:
+def _device(store: Path, key: Path, app: str, service: Service | None = None, preset: str = "plain") -> Device:
     """The device, under the key that the file holds."""
     try:
         secret = key.read_bytes()
@@ -36,7 +40,7 @@ def _device(store: Path, key: Path, app: str, service: Service | None = None) ->
         ) from None
     if mode & 0o077:
         raise InputError(f"`--key` must be readable by its owner alone, got mode {mode & 0o777:o}: chmod 600 {key}")
-    return open_device(store, app=app, key=secret, service=service)
+    return open_device(store, app=app, key=secret, service=service, preset=preset)
 
 
 @app.command("open")
@@ -82,6 +86,121 @@ def track(
         typer.echo(device.track(cast(Kind, kind), item, value=value).value)
 
 
+@app.command("update-model")
+def update_model(
+    folder: Annotated[Path, typer.Argument(help="The files that the operator published.")],
+    store: Store,
+    key: Key,
+    public_key: PublicKey,
+    population: Population,
+    app: App = "palate",
+    missing: Annotated[bool, typer.Option(help="Only list what else has to be downloaded into it.")] = False,
+) -> None:
+    """Take a published model into use, if it verifies."""
+    with _device(store, key, app, Service(public_key=public_key, population=population)) as device:
+        if missing:
+            for name in device.files_to_download(folder):
+                typer.echo(name)
+            return
+        changed, found = device.update_model(folder), device.model()
+    if found is not None:
+        typer.echo(f"version {found.version}, {len(found.items)} items; {'now' if changed else 'already'} in use")
+
+
+@app.command()
+def recommend(
+    store: Store,
+    key: Key,
+    public_key: PublicKey,
+    population: Population,
+    app: App = "palate",
+    preset: Preset = "plain",
+    count: Annotated[int, typer.Option("--count", metavar="N", help="How many.")] = 10,
+    domain: Annotated[str | None, typer.Option(help="Only items of this domain.")] = None,
+    explore: Annotated[float | None, typer.Option(help="Share of the list that explores, 0 to 1.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines, and for `feedback`.")] = False,
+) -> None:
+    """Print what to show to the user, best first."""
+    with _device(store, key, app, Service(public_key=public_key, population=population), preset) as device:
+        shown = device.recommend(count, domain=domain, explore=explore)
+    if as_json:
+        typer.echo(json.dumps([asdict(each) for each in shown], ensure_ascii=False, indent=1))
+        return
+    for each in shown:
+        typer.echo(f"{each.position + 1}. {each.item} ({each.reason})")
+
+
+@app.command()
+def explain(
+    item: Annotated[str, typer.Argument(help="The item's id.")],
+    store: Store,
+    key: Key,
+    public_key: PublicKey,
+    population: Population,
+    app: App = "palate",
+    preset: Preset = "plain",
+) -> None:
+    """Print what each item of the user's history adds to an item's score."""
+    with _device(store, key, app, Service(public_key=public_key, population=population), preset) as device:
+        told = device.explain(item)
+    typer.echo(told.text)
+    for each in told.contributions:
+        typer.echo(f"{each.score:+.6f} {each.item} ({each.kind})")
+    typer.echo(f"{told.rest:+.6f} the rest; the score is {told.score:.6f}")
+
+
+@app.command()
+def feedback(
+    shown: Annotated[Path, typer.Argument(help="What `recommend --json` printed.")],
+    store: Store,
+    key: Key,
+    outcomes: Annotated[list[str] | None, typer.Argument(metavar="[ITEM=KIND]...", help="What the user did.")] = None,
+    app: App = "palate",
+    preset: Preset = "plain",
+) -> None:
+    """Tell the device what became of a list: what was seen, and what the user did with it."""
+    did = dict(_outcome(text) for text in outcomes or ())
+    with _device(store, key, app, preset=preset) as device:
+        told = device.feedback(_shown(shown), did)
+    typer.echo(f"stored {sum(map(bool, told))} of {len(told)} event(s)")
+
+
+@app.command()
+def contribute(
+    plan: Annotated[Path, typer.Argument(help="The signed plan, as the server sent it.")],
+    model: Annotated[Path, typer.Argument(help="The model file that the plan names.")],
+    answer: Annotated[Path, typer.Argument(help="Where the bytes for the server are written.")],
+    store: Store,
+    key: Key,
+    public_key: PublicKey,
+    population: Population,
+    app: App = "palate",
+    preset: Preset = "plain",
+    epsilon: Annotated[float, typer.Option(help="The most this installation ever spends; zero-out adjacency.")] = 8.0,
+    delta: Annotated[float, typer.Option(help="At which it is counted.")] = 1e-6,
+    allow_central: Annotated[bool, typer.Option(help="Trust this server with the noise (dp central).")] = False,
+) -> None:
+    """Take part in a round: charge the device's ledger, then write the bytes for the server."""
+    service = Service(
+        public_key=public_key,
+        population=population,
+        epsilon=epsilon,
+        delta=delta,
+        floors=Floors(allow_central=allow_central),
+    )
+    asked = [_bytes(path, name) for path, name in ((plan, "plan"), (model, "model"))]
+    with _device(store, key, app, service, preset) as device:
+        made = device.contribute(*asked)
+        refusal = device.refusal
+    try:
+        write_durably(answer, made)
+    except OSError as error:
+        raise InputError(f"`answer` must be a file that can be written, got {answer}: {error.strerror}") from None
+    if refusal:
+        raise RefusedError(f"the round was refused, and the server learns no reason: {refusal}")
+    typer.echo(f"{len(made):,} bytes for the server: {answer}")
+
+
 @app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="Lines of JSON.")], store: Store, key: Key, app: App = "palate"
@@ -108,8 +227,8 @@ def report(
     store: Store,
     key: Key,
     app: App = "palate",
-    public_key: PublicKey = None,
-    population: Population = None,
+    public_key: Annotated[str | None, typer.Option(metavar="HEX", help="The release key of the service.")] = None,
+    population: Annotated[str | None, typer.Option(help="The population of the service.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Print the privacy report; what was spent is in it if the service is named."""
@@ -130,3 +249,27 @@ def erase(store: Store, key: Key, app: App = "palate") -> None:
     with _device(store, key, app) as device:
         device.erase()
     typer.echo("erased")
+
+
+def _outcome(text: str) -> tuple[str, Kind]:
+    """Item and kind."""
+    item, equals, kind = text.rpartition("=")
+    if not equals:
+        raise InputError(f"an outcome must be ITEM=KIND, got {text!r:.80}")
+    return item, cast(Kind, kind)
+
+
+def _shown(path: Path) -> list[Recommendation]:
+    """A list as `recommend --json` printed it."""
+    try:
+        return [Recommendation(**fields) for fields in json.loads(_bytes(path, "shown"))]
+    except (ValueError, TypeError):
+        raise InputError(f"`shown` must be what `palate device recommend --json` printed, got {path}") from None
+
+
+def _bytes(path: Path, name: str) -> bytes:
+    """A file's bytes."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"`{name}` must be a readable file, got {path}: {error.strerror}") from None

@@ -47,7 +47,7 @@ class Chart:
     height: int
 
 
-def _chart(figure: go.Figure, title: str, caption: str, header: tuple[str, ...], rows: Rows, alt: str = "") -> Chart:
+def freeze(figure: go.Figure, title: str, caption: str, header: tuple[str, ...], rows: Rows, alt: str = "") -> Chart:
     """Freeze a figure; its JSON can't close the script element it stands in."""
     text = figure.to_json().replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     said = alt or f"{title}. {'; '.join(' '.join(cell for cell in row if cell) for row in rows[:20])}."
@@ -56,7 +56,7 @@ def _chart(figure: go.Figure, title: str, caption: str, header: tuple[str, ...],
 
 def _lines(figure: go.Figure, title: str, caption: str, header: tuple[str, ...], rows: Rows) -> Chart:
     """A chart of lines, whose text alternative says where each starts and ends."""
-    return _chart(figure, title, caption, header, rows, _ends(title, header, rows))
+    return freeze(figure, title, caption, header, rows, _ends(title, header, rows))
 
 
 def _ends(title: str, header: tuple[str, ...], rows: Rows) -> str:
@@ -98,7 +98,7 @@ def _quality(result: Mapping[str, Any]) -> Chart | None:
         caption += " The fair floor is noised popularity, which spends the same budget."
     if len(rows) > 1:
         caption += " What reads everybody's history shows what giving up privacy would buy."
-    return _chart(
+    return freeze(
         plots.quality(result),
         "Quality beside the baselines",
         caption,
@@ -218,7 +218,7 @@ def _group(result: Mapping[str, Any], key: str) -> Chart | None:
     caption = "The attribute is read for this comparison only, never in training. Small groups have wide intervals."
     if shown < all_:
         caption += f" The {shown} largest of {all_} groups are drawn."
-    return _chart(
+    return freeze(
         plots.groups(result, key),
         f"Quality by {key}",
         caption,
@@ -246,7 +246,7 @@ def _costs(result: Mapping[str, Any]) -> Chart | None:
     ]
     if not rows:
         return None
-    return _chart(
+    return freeze(
         plots.costs(result),
         "What the run took, and what one installation carries",
         "Seconds are of this machine, all processes. Bytes are of one installation over the whole run: what it sends "

@@ -1,0 +1,47 @@
+"""Apprise: senders for e-mail, SMS, chats and the desktop, by the library apprise (`pip install 'palate[delivery]'`).
+
+    sender = apprise_sender("mailto://user:password@example.org")
+    device.messenger({"email": sender})
+
+The addresses hold passwords: keep them where the app keeps its secrets. What is sent goes to whoever runs the channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from palate_client.delivery.channel import Sender
+from palate_client.delivery.message import Message
+from palate_common.errors import InputError, PalateError
+
+
+def apprise_sender(*addresses: str) -> Sender:
+    """A sender that hands messages to apprise.
+
+    Args:
+        addresses: apprise's URLs.
+
+    Raises:
+        InputError: apprise isn't installed, or an address is none of its.
+    """
+    try:
+        from apprise import Apprise
+    except ImportError:
+        raise InputError("a sender needs apprise: pip install 'palate[delivery]'") from None
+    service = Apprise()
+    for address in addresses:
+        if not service.add(address):
+            raise InputError(f"an address must be one of apprise's, got {address.split(':')[0]}:...")
+
+    def send(messages: Sequence[Message]) -> None:
+        title = messages[0].title if len(messages) == 1 else f"{len(messages)} messages"
+        body = "\n\n".join(_told(each, alone=len(messages) == 1) for each in messages)
+        if not service.notify(title=title, body=body or title):
+            raise PalateError("apprise must bring the message to every address, got a failure")
+
+    return send
+
+
+def _told(message: Message, *, alone: bool) -> str:
+    """One message as text."""
+    return "\n".join(part for part in ("" if alone else message.title, message.body, message.link) if part)

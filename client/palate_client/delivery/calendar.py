@@ -1,0 +1,100 @@
+"""Calendar: the user's days, weeks and hours, by the time zone that they are in when they are asked for.
+
+>>> from zoneinfo import ZoneInfo
+>>> Calendar(ZoneInfo("Pacific/Kiritimati")).moment(1_767_225_600.0)  # 2026-01-01 00:00 UTC
+Moment(day='2026-01-01', week='2026-W01', hour=14.0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from palate_common.errors import InputError
+
+Zone = tzinfo | Callable[[], tzinfo] | str | None
+"""Where the user is: a zone, its name, what says it when asked, or None: what this machine is set to."""
+STEP = 900.0
+"""Seconds: the offset of every time zone, and every change of it, is a multiple of a quarter of an hour."""
+MOST_STEPS = 2 * 96
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time as the user's wall shows it.
+
+    Attributes:
+        day: the calendar day, ISO 8601.
+        week: the calendar week, ISO 8601, from Monday.
+        hour: of the day, with its fraction.
+    """
+
+    day: str
+    week: str
+    hour: float
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """The user's calendar.
+
+    Attributes:
+        zone: where they are.
+
+    Raises:
+        InputError: a name that is no time zone's.
+    """
+
+    zone: Zone = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.zone, str):
+            try:
+                object.__setattr__(self, "zone", ZoneInfo(self.zone))
+            except (KeyError, ValueError, OSError):
+                raise InputError(f"`zone` must be a time zone's name, like Europe/Berlin, got {self.zone!r}") from None
+
+    def moment(self, time: float) -> Moment:
+        """A time in seconds since 1970 as the user's wall shows it, now that they are where they are."""
+        local = self._local(time)
+        return Moment(*_names(local.year, local.month, local.day), _hour(local))
+
+    def first(self, wanted: Callable[[float], bool], time: float) -> float:
+        """The first time from `time` on whose hour of the day is wanted: now, or a quarter of an hour's start.
+
+        Time changes are why it looks instead of calculating: an hour may be missing, or come twice. If no hour of the
+        next two days is wanted, the end of them.
+        """
+        if wanted(_hour(self._local(time))):
+            return time
+        candidate = time - time % STEP
+        for _ in range(MOST_STEPS):
+            candidate += STEP
+            if wanted(_hour(self._local(candidate))):
+                break
+        return candidate
+
+    def _local(self, time: float) -> datetime:
+        """The local time; a clock that shows no year of ours shows the nearest."""
+        bounded = min(max(time, 0.0), 250_000_000_000.0)
+        if self.zone is None:
+            return datetime.fromtimestamp(bounded).astimezone()
+        zone = self.zone() if callable(self.zone) and not isinstance(self.zone, tzinfo) else self.zone
+        # Not `fromtimestamp(.., zone)`: the sum is exact also where the platform's range ends.
+        return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=bounded)).astimezone(zone)  # type: ignore[arg-type]  # a str became a zone
+
+
+def _hour(local: datetime) -> float:
+    """Of the day, with its fraction."""
+    return local.hour + local.minute / 60 + local.second / 3600
+
+
+@lru_cache(maxsize=1024)
+def _names(year: int, month: int, day: int) -> tuple[str, str]:
+    """Day and week of a date."""
+    date = datetime(year, month, day)
+    iso = date.isocalendar()
+    return f"{date:%Y-%m-%d}", f"{iso.year}-W{iso.week:02d}"

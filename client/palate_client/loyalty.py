@@ -1,0 +1,167 @@
+"""Loyalty: how a user and an app get on, measured on the user's own device from their own events.
+
+    Event -> visits -> Loyalty
+
+Nothing of it leaves. Each figure stands beside its definition (`DEFINITIONS`), because the same words mean different
+things in different dashboards.
+
+    >>> day = 86_400.0
+    >>> rows = [(when * day, "view", None, None) for when in (1, 2, 9)]
+    >>> found = loyalty(rows, now=10 * day, calendar=Calendar("UTC"))
+    >>> found.visits, found.active_days, round(found.recency_days)
+    (3, 3, 1)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from palate_client.delivery.calendar import Calendar
+
+DAY, WEEK = 86_400.0, 7 * 86_400.0
+SESSION_GAP = 1800.0
+"""Seconds without an event that end a visit."""
+WINDOW = 30
+"""Calendar days of stickiness and frequency."""
+RETENTION_DAYS = (1, 7, 30)
+PASSIVE = frozenset({"impression"})
+"""Kinds that a user does nothing for: they make no visit."""
+
+DEFINITIONS: Mapping[str, str] = {
+    "recency_days": "days since the last event that the user made; impressions are none",
+    "frequency": "visits that began in the last 30 days",
+    "monetary": "sum of the amounts of purchases in the last 365 days, or of their numbers where no amount is known",
+    "visits": "visits in all: events no more than 30 minutes apart are one",
+    "active_days": "calendar days of the user's with a visit, in all",
+    "visit_minutes": "mean minutes from a visit's first event to its last; a visit of one event counts 0",
+    "stickiness": "calendar days with a visit in the last 30, divided by 30, or by those since the first visit",
+    "retention_exact": "whether there was a visit on the n-th calendar day after the first; unknown before its end",
+    "retention_after": "whether there was a visit on the n-th calendar day after the first, or later; unknown before",
+    "churn_risk": "1 - P(alive) of the BG/NBD model (Fader, Hardie and Lee 2005), visits as purchases, in weeks",
+}
+"""What each figure is."""
+
+BG_NBD = {"r": 0.243, "alpha": 4.414, "a": 0.793, "b": 2.426}
+"""Parameters that Fader, Hardie and Lee (2005) report for CDNOW, in weeks: a prior for one user, not a fit to any."""
+
+Row = tuple[float, str, float | None, float | None]
+"""Time in seconds since 1970, kind, number of a purchase, amount of money."""
+
+
+@dataclass(frozen=True)
+class Loyalty:
+    """The figures, as `DEFINITIONS` defines them; None where there is nothing to say yet.
+
+    Attributes:
+        recency_days: days.
+        frequency: visits.
+        monetary: in the app's currency, or purchases.
+        visits: in all.
+        active_days: calendar days.
+        visit_minutes: minutes.
+        stickiness: from 0 to 1.
+        retention_exact: by day: whether.
+        retention_after: by day: whether.
+        churn_risk: from 0 to 1.
+        explanation: why the risk is what it is, for people.
+    """
+
+    recency_days: float | None
+    frequency: int
+    monetary: float
+    visits: int
+    active_days: int
+    visit_minutes: float | None
+    stickiness: float | None
+    retention_exact: Mapping[int, bool | None]
+    retention_after: Mapping[int, bool | None]
+    churn_risk: float | None
+    explanation: str
+
+
+def loyalty(rows: Iterable[Row], *, now: float, calendar: Calendar) -> Loyalty:
+    """The figures of one user.
+
+    Args:
+        rows: the user's events, in any order; those in the future count as of now.
+        now: seconds since 1970.
+        calendar: the user's.
+    """
+    bounded = ((min(time, now), kind, number, amount) for time, kind, number, amount in rows)
+    known = sorted(bounded, key=lambda row: row[0])
+    begun, ended = _visits([time for time, kind, _, _ in known if kind not in PASSIVE])
+    bought = [(number, amount) for time, kind, number, amount in known if kind == "purchase" and time > now - 365 * DAY]
+    money = [amount for _, amount in bought if amount is not None]
+    monetary = sum(money) if money else sum(1.0 if number is None else number for number, _ in bought)
+    if not begun:
+        nothing: dict[int, bool | None] = dict.fromkeys(RETENTION_DAYS)
+        return Loyalty(None, 0, monetary, 0, 0, None, None, nothing, nothing, None, "no visit yet")
+    days = sorted({_day(calendar, time) for time in begun})
+    today = _day(calendar, now)
+    span = min(WINDOW, today - days[0] + 1)
+    risk = churn_risk(begun, now=now)
+    return Loyalty(
+        recency_days=(now - ended[-1]) / DAY,
+        frequency=sum(time > now - WINDOW * DAY for time in begun),
+        monetary=monetary,
+        visits=len(begun),
+        active_days=len(days),
+        visit_minutes=sum(end - start for start, end in zip(begun, ended, strict=True)) / len(begun) / 60,
+        stickiness=sum(day > today - WINDOW for day in days) / span,
+        retention_exact={n: _exact(days, today, n) for n in RETENTION_DAYS},
+        retention_after={n: True if days[-1] >= days[0] + n else (False if today >= days[0] + n else None)
+                         for n in RETENTION_DAYS},
+        churn_risk=risk,
+        explanation=_explained(begun, now, risk),
+    )  # fmt: skip
+
+
+def churn_risk(visits: Sequence[float], *, now: float) -> float:
+    """1 - P(alive): how likely the user is gone, by BG/NBD (Fader, Hardie and Lee 2005; P(alive) as in their note).
+
+    Args:
+        visits: when visits began, rising, seconds since 1970, at least one.
+        now: seconds since 1970.
+    """
+    repeats = len(visits) - 1
+    if not repeats:
+        return 0.0  # the model: nobody leaves before the second visit; the explanation says how long it has been
+    last, whole = (visits[-1] - visits[0]) / WEEK, max(now - visits[0], 0.0) / WEEK
+    log_odds = (BG_NBD["r"] + repeats) * math.log((BG_NBD["alpha"] + whole) / (BG_NBD["alpha"] + last))
+    log_odds += math.log(BG_NBD["a"] / (BG_NBD["b"] + repeats - 1))
+    return 1.0 / (1.0 + math.exp(-min(log_odds, 700.0)))
+
+
+def _visits(times: Sequence[float]) -> tuple[list[float], list[float]]:
+    """When each visit began and ended."""
+    begun, ended = list[float](), list[float]()
+    for time in times:
+        if ended and time - ended[-1] <= SESSION_GAP:
+            ended[-1] = time
+        else:
+            begun.append(time)
+            ended.append(time)
+    return begun, ended
+
+
+def _day(calendar: Calendar, time: float) -> int:
+    """The number of the user's calendar day."""
+    return date.fromisoformat(calendar.moment(time).day).toordinal()
+
+
+def _exact(days: Sequence[int], today: int, n: int) -> bool | None:
+    """Whether the n-th day after the first had a visit; None while it may still get one."""
+    wanted = days[0] + n
+    return True if wanted in days else (False if today > wanted else None)
+
+
+def _explained(begun: Sequence[float], now: float, risk: float) -> str:
+    """The risk in words."""
+    away = max(now - begun[-1], 0.0) / DAY
+    if len(begun) == 1:
+        return f"one visit so far, {away:.0f} days ago"
+    usual = (begun[-1] - begun[0]) / (len(begun) - 1) / DAY
+    return f"{len(begun)} visits, {usual:.1f} days apart on average; the last was {away:.1f} days ago: risk {risk:.0%}"

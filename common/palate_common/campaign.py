@@ -1,0 +1,81 @@
+"""Campaign: a message that a server offers to everybody, signed, about one item and to nobody in particular.
+
+It is the same for all devices. Each decides by itself whether it fits its user, and tells nobody.
+
+    >>> from palate_common.signing import SigningKey
+    >>> key = SigningKey.generate()
+    >>> campaign = Campaign(id="spring", population="readers", title="Spring reading", item="book-7", expires=2e9)
+    >>> open_campaign(sign_campaign(campaign, key), public_key=key.public, now=1.9e9).item
+    'book-7'
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from palate_common.canonical import canonical_json, read_canonical
+from palate_common.errors import IntegrityError, RefusedError
+from palate_common.history import one_line
+from palate_common.signing import SigningKey, verify
+
+TAG = "palate/campaign/1"
+MOST_BYTES = 2**16
+"""Of a signed campaign."""
+
+
+class Campaign(BaseModel):
+    """What is offered. There is no member that could say to whom: devices decide."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    version: Literal[1] = 1
+    id: Annotated[str, Field(min_length=1, max_length=100)]
+    population: Annotated[str, Field(min_length=1)]
+    title: Annotated[str, Field(min_length=1, max_length=200)]
+    body: Annotated[str, Field(max_length=4000)] = ""
+    item: Annotated[str, Field(min_length=1, max_length=512)]
+    """The item it is about: by it a device judges whether it fits."""
+    link: Annotated[str, Field(max_length=2000)] = ""
+    expires: Annotated[float, Field(gt=0, lt=1e11)]
+    """Seconds since 1970, after which no device takes it."""
+    reach: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """It fits a user for whom the item is in this top share of the catalogue."""
+
+
+def sign_campaign(campaign: Campaign, key: SigningKey) -> bytes:
+    """The campaign as devices take it: canonical JSON, signed by the release key."""
+    payload = campaign.model_dump(mode="json")
+    signature = key.sign(TAG, canonical_json(payload))
+    return canonical_json({"campaign": payload, "signature": signature})
+
+
+def open_campaign(data: bytes, *, public_key: str, now: float, population: str | None = None) -> Campaign:
+    """Verify a campaign.
+
+    Args:
+        data: what `sign_campaign` made.
+        public_key: the pinned release key, 64 hexadecimal digits.
+        now: seconds since 1970.
+        population: whose campaigns are taken; None: anybody's.
+
+    Raises:
+        IntegrityError: not signed by that key, or no campaign.
+        RefusedError: it is over, or another population's.
+    """
+    if len(data) > MOST_BYTES:
+        raise IntegrityError(f"a campaign must have at most {MOST_BYTES} bytes, got {len(data)}")
+    signed = read_canonical(data)
+    if not isinstance(signed, dict) or set(signed) != {"campaign", "signature"}:
+        raise IntegrityError("a campaign must hold campaign and signature, got something else")
+    verify(public_key, TAG, canonical_json(signed["campaign"]), signed["signature"])
+    try:
+        campaign = Campaign.model_validate(signed["campaign"])
+    except ValidationError as error:
+        raise IntegrityError(f"a campaign must be well formed, got: {one_line(error)}") from None
+    if population not in (None, campaign.population):
+        raise RefusedError(f"a campaign must be of the population {population!r}, got {campaign.population!r}")
+    if now >= campaign.expires:
+        raise RefusedError(f"a campaign must not be over, got one that ended at {campaign.expires:.0f}")
+    return campaign

@@ -1,0 +1,116 @@
+"""Manifest: what an operator signs of a published model, and the files that it names.
+
+manifest.json, signature -> read_manifest -> Manifest -> sizes and hashes of all other files
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from palate_common.canonical import digest, read_canonical
+from palate_common.errors import IntegrityError
+from palate_common.merkle import Checkpoint
+from palate_common.signing import verify
+
+MANIFEST_TAG = "palate/model/1"
+MANIFEST, SIGNATURE = "manifest.json", "signature"
+ITEMS, DOMAINS, NEW_ITEMS, FEATURES = "items", "domains", "new-items", "features.safetensors"
+MODEL, COMPACT = "model.safetensors", "model.int8.safetensors.z"
+UNPACKED = "model.int8.safetensors"
+"""What a compact model is before it is deflated: deltas go from one of these to another. It is no file of a folder."""
+MOST_SIGNED = 2**16
+"""Bytes of the largest manifest, and of the largest signature, that is read."""
+MOST_BYTES = 2**28
+"""Bytes of the largest file that is read, unless the reader says otherwise."""
+
+
+class FileFacts(BaseModel):
+    """What the manifest says of a file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    bytes: int = Field(ge=0)
+
+
+class Manifest(BaseModel):
+    """What the operator signs. Members besides these, such as the run, are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    population: str
+    checkpoint: Checkpoint
+    """The state of the population's ledger that the model was made at. Its size only grows: it is the version."""
+    algorithm: str
+    releases: int
+    catalogue: str
+    """Hash of the item ids in row order."""
+    items: int
+    model_hash: str
+    """Of `model.safetensors`."""
+    files: dict[str, FileFacts]
+    unpacked: FileFacts | None = None
+    """Of the compact model before it is deflated: what a delta must make."""
+    public_key: str
+
+    def names(self, name: str, data: bytes | None) -> bool:
+        """Whether these are the bytes that were signed."""
+        facts = self.unpacked if name == UNPACKED else self.files.get(name)
+        return facts is not None and data is not None and (facts.bytes, facts.sha256) == (len(data), digest(data))
+
+    @property
+    def version(self) -> int:
+        """A later model of a population has a higher one."""
+        return self.checkpoint.size
+
+
+def read_manifest(files: Mapping[str, bytes], public_key: str) -> Manifest:
+    """The manifest, its signature verified.
+
+    Raises:
+        IntegrityError: not signed by that key, or no manifest.
+    """
+    payload, signature = files.get(MANIFEST, b""), files.get(SIGNATURE, b"")
+    verify(public_key, MANIFEST_TAG, payload, signature.decode("ascii", errors="replace"))
+    try:
+        return Manifest.model_validate(read_canonical(payload))
+    except ValidationError as error:
+        wrong = ".".join(map(str, error.errors()[0]["loc"])) or "all of it"
+        raise IntegrityError(f"a manifest must have the members of one, got something else in {wrong}") from None
+
+
+def signed_file(folder: Path, manifest: Manifest, name: str, *, most: int) -> bytes:
+    """A file of the size that was signed, which must be bearable.
+
+    Raises:
+        IntegrityError: it claims or has another size, or can't be read.
+    """
+    if manifest.files[name].bytes > most:
+        raise IntegrityError(f"{name} must be at most {most} bytes, got a claim of {manifest.files[name].bytes}")
+    return read_file(folder / name, most=most, exactly=manifest.files[name].bytes)
+
+
+def read_file(path: Path, *, most: int, exactly: int | None = None) -> bytes:
+    """A file's bytes, if it is a file, and of that size: a claim, a pipe or a device costs no memory.
+
+    Raises:
+        IntegrityError: it is none, or of another size.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(descriptor, "rb") as file:
+            facts = os.fstat(file.fileno())
+            size = facts.st_size
+            if not stat.S_ISREG(facts.st_mode) or size > most or (exactly is not None and size != exactly):
+                expected = f"at most {most}" if exactly is None else str(exactly)
+                raise IntegrityError(f"{path.name} must be a file of {expected} bytes, got {size}")
+            return file.read(size)
+    except OSError:
+        raise IntegrityError(
+            f"a model folder must hold model, items, manifest and signature, and {path.name} can't be read: {path}"
+        ) from None

@@ -1,0 +1,132 @@
+"""Survey: which counts a server asks of devices for one week, and how each device's answer is bounded.
+
+An answer is one number from 0 to 1 a question. Questions come in blocks; within a block no device can give more than
+the block's norm, whatever its user did, so that nothing is ever scaled down: what is released is the sum of the answers
+as they are, plus noise. A block has a fixed share of the budget.
+
+    >>> survey = Survey(first_day="2026-11-23", channels=("email",))
+    >>> [block.name for block in survey.blocks()]
+    ['active', 'reach', 'retention', 'delivery', 'satisfaction', 'online', 'control']
+    >>> survey.questions()[:2]
+    ('active:2026-11-23', 'active:2026-11-24')
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import cached_property
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+RETENTION_DAYS = (1, 7, 30)
+MOST_SENT = 5
+"""Messages of one channel that count in one week; more are not counted."""
+MOST_ITEMS = 5
+"""Watched items that one device answers for; of more it draws these."""
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}\z")]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Questions that are answered together.
+
+    Attributes:
+        name: of the block.
+        questions: in order.
+        norm: the largest L2 norm that the answers of one device can have.
+    """
+
+    name: str
+    questions: tuple[str, ...]
+    norm: float
+
+
+class Survey(BaseModel):
+    """The questions of one week; public, in the signed plan."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    first_day: str
+    """The Monday it begins with, ISO 8601; days are those of each user's own calendar."""
+    channels: tuple[Name, ...] = ()
+    """Channels whose messages and answers are counted."""
+    items: tuple[str, ...] = ()
+    """Items whose users are counted, at most 200."""
+    experiments: tuple[Name, ...] = ()
+    """A/B tests that end with this week, each looked at once."""
+    shares: Mapping[str, float] = Field(default_factory=dict)
+    """Shares of the budget by block; blocks that are not named share the rest equally."""
+
+    @field_validator("first_day")
+    @classmethod
+    def _is_a_monday(cls, value: str) -> str:
+        try:
+            day = date.fromisoformat(value)
+        except ValueError:
+            raise ValueError(f"first_day must be a date, got {value!r}") from None
+        if day.weekday() != 0 or day.isoformat() != value:
+            raise ValueError(f"first_day must be a Monday, got {value}")
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> Survey:
+        for name in ("channels", "items", "experiments"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values) or len(values) > 200:
+                raise ValueError(f"{name} must be at most 200, each once")
+        known = {block.name for block in self.blocks()}
+        unknown = sorted(set(self.shares) - known)
+        if unknown:
+            raise ValueError(f"shares must be of {', '.join(sorted(known))}, got {unknown[0]}")
+        rest = 1.0 - sum(self.shares.values())
+        whole = set(self.shares) == known
+        if min(self.shares.values(), default=1.0) <= 0 or (abs(rest) > 1e-9 if whole else rest <= 1e-9):
+            raise ValueError("shares must be positive, and leave something for each block that they do not name")
+        return self
+
+    @property
+    def days(self) -> tuple[str, ...]:
+        """The seven days."""
+        first = date.fromisoformat(self.first_day)
+        return tuple((first + timedelta(days=n)).isoformat() for n in range(7))
+
+    def blocks(self) -> tuple[Block, ...]:
+        """The blocks, in order."""
+        channels = [f"{what}:{name}" for name in self.channels for what in ("sent", "answered")]
+        retention = [f"{what}:{n}" for n in RETENTION_DAYS for what in ("eligible", "exact", "after")]
+        found = [
+            Block("active", tuple(f"active:{day}" for day in self.days), math.sqrt(7)),
+            Block("reach", ("week", "month"), math.sqrt(2)),
+            # Day 1 and day 7 after one first day can fall into one week, and day 30 only without them.
+            Block("retention", tuple(retention), math.sqrt(6)),
+            Block("delivery", tuple(channels), math.sqrt(max(1, len(channels)))),
+            Block("satisfaction", ("rated", "verdict"), math.sqrt(2)),
+            Block("online", ("shown", "hr@10", "ndcg@10"), math.sqrt(3)),
+            # One of both groups.
+            Block("control", ("control", "control_days", "treated", "treated_days"), math.sqrt(2)),
+            Block("items", tuple(f"item:{item}" for item in self.items), math.sqrt(MOST_ITEMS)),
+        ]
+        for name in self.experiments:
+            arms = [f"{what}:{name}:{arm}" for arm in "ab" for what in ("users", "outcome", "square")]
+            found.append(Block(f"experiment:{name}", tuple(arms), math.sqrt(3)))  # one of both arms
+        return tuple(block for block in found if block.questions)
+
+    def questions(self) -> tuple[str, ...]:
+        """All of them, in order: the catalogue of the answers."""
+        return tuple(question for block in self.blocks() for question in block.questions)
+
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """The place of each question."""
+        return {question: place for place, question in enumerate(self.questions())}
+
+    def share_of(self, block: str) -> float:
+        """The block's share of mu^2."""
+        if block in self.shares:
+            return self.shares[block]
+        unnamed = [each.name for each in self.blocks() if each.name not in self.shares]
+        return (1.0 - sum(self.shares.values())) / len(unnamed)

@@ -1,0 +1,149 @@
+"""World: what victims find. A store with a model, a ledger and events; models and plans of an operator's to come."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import palate
+from benchmarks.durability.victims import opened
+from palate_common import published
+from palate_common.accounting import mu_of
+from palate_common.algorithms import PublicFacts
+from palate_common.catalogue import Catalogue
+from palate_common.ledger import Ledger
+from palate_common.merkle import Checkpoint
+from palate_common.model import GlobalModel
+from palate_common.plan import Charge, RoundPlan, SignedPlan, sign_plan
+from palate_common.signing import SigningKey
+from palate_server.coordinator import Coordinator
+from palate_server.lock import RunLock
+from palate_server.registry import Registry
+from palate_server.terms import RunTerms
+
+ITEMS, MODELS, PLANS = 2_000, 60, 40
+LINES, KEPT = 4_000, 300
+"""Lines of an import; events that an erasing begins with."""
+FIRST = 10
+"""The version of the model in use: of those that an update brings each is one higher."""
+
+
+@dataclass(frozen=True)
+class World:
+    """An operator, and a store that knows it.
+
+    Attributes:
+        home: where all of it lies.
+        public_key: the release key.
+        plan_hashes: file name of a plan -> its hash.
+    """
+
+    home: Path
+    public_key: str
+    plan_hashes: dict[str, str]
+
+    @property
+    def store(self) -> Path:
+        """A store that is copied for each victim, closed."""
+        return self.home / "template"
+
+    def version(self, model: str) -> int:
+        """The version of a model by the name of its folder."""
+        return FIRST if model == "first" else int(model)
+
+    def job(self, task: str) -> dict[str, Any]:
+        """What a victim is told beside its folder."""
+        if task == "import":
+            return {"file": str(self.home / "lines.jsonl")}
+        if task in ("track", "batch", "retention", "migrate"):
+            return {}
+        plans = [str(self.home / "plans" / name) for name in sorted(self.plan_hashes)]
+        models = sorted(map(str, (self.home / "models").iterdir()))
+        model = str(self.home / "start.safetensors")
+        return {"public_key": self.public_key, "models": models, "plans": plans, "model": model}
+
+
+def made(home: Path) -> World:
+    """Make it, with the code that operators run."""
+    items = tuple(f"item-{row}" for row in range(ITEMS))
+    facts = PublicFacts(n_users=10_000, n_items=ITEMS, mu=mu_of(epsilon=5.0, delta=1e-5))
+    terms = RunTerms(
+        population="readers",
+        run="run-1",
+        algorithm="als",
+        settings={},
+        facts=facts,
+        catalogue=Catalogue(items).hash,
+        epsilon=5.0,
+        delta=1e-5,
+        dp="central",
+        cohort_floor=500,
+    )
+    key, folder = SigningKey.generate(), home / "operator"
+    folder.mkdir()
+    with RunLock(folder) as lock, Ledger(folder / "ledger.db", population="readers") as ledger:
+        coordinator = Coordinator(terms, ledger=ledger, registry=Registry(folder), key=key, lock=lock)
+        model = coordinator.model
+        (home / "start.safetensors").write_bytes(model.data)
+        hashes = _plans(home / "plans", coordinator.open_attempt(), ledger, key)
+    first = _models(home, model, items, key)
+    world = World(home, key.public, hashes)
+    with opened(world.store, key.public) as device:
+        for purpose in ("store", "train"):
+            device.consent.grant(purpose)
+        device.update_model(first)
+        device.track_many([palate.Event("like", items[n], id=f"kept-{n}") for n in range(KEPT)])
+    lines = [{"kind": "purchase", "item": f"item-{n}", "time": 10**9 + n, "id": str(n)} for n in range(LINES)]
+    (home / "lines.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    return world
+
+
+def _plans(folder: Path, first: bytes, ledger: Ledger, key: SigningKey) -> dict[str, str]:
+    """Attempts at the first round, each charged and signed."""
+    folder.mkdir()
+    plan, hashes = SignedPlan.model_validate_json(first).plan, {}
+    for number in range(1, PLANS + 1):
+        fields = {name: getattr(plan, name) for name in RoundPlan.model_fields}
+        each = RoundPlan.model_validate({**fields, "attempt": plan.attempt + number})
+        place: dict[str, Any] = {"run": each.run, "round_": each.round, "attempt": each.attempt}
+        earlier = ledger.checkpoint().size
+        charged = ledger.charge(**place, plan_hash=each.hash, mu2=each.mu2, facts={}, run_limit=1e9)
+        size = charged.checkpoint.size
+        charge = Charge(
+            entry=charged.entry.body,
+            checkpoint=charged.checkpoint,
+            inclusion=ledger.inclusion_proof(charged.seq, size),
+            consistency={old: ledger.consistency_proof(old, size) for old in range(1, earlier + 1)},
+        )
+        name = f"plan-{number:03}"
+        (folder / name).write_bytes(sign_plan(each, charge, key).to_bytes())
+        hashes[name] = each.hash
+    return hashes
+
+
+def _models(home: Path, start: GlobalModel, items: tuple[str, ...], key: SigningKey) -> Path:
+    """Models of rising versions, each told by its numbers and its domains; every second one as a delta alone."""
+    former: dict[str, bytes] = {}
+    for version in range(FIRST, FIRST + MODELS + 1):
+        state = {"counts": np.full(ITEMS, version, np.float32), "floor": np.ones(1, np.float32)}
+        catalogue = Catalogue(items, domains=(f"shelf {version}",) * ITEMS)
+        place: dict[str, Any] = {"population": "readers", "checkpoint": Checkpoint(version, f"{version:064x}")}
+        formers = [former] if former else []
+        files = published.pack(GlobalModel(start.header, state), catalogue, {}, key, formers=formers, **place)
+        former = files
+        if version % 2 and any(name.startswith("delta-") for name in files):
+            files = {name: data for name, data in files.items() if name not in (published.MODEL, published.COMPACT)}
+        folder = home / ("first" if version == FIRST else f"models/{version:04}")
+        folder.parent.mkdir(exist_ok=True)
+        published.write(folder, files)
+    return home / "first"
+
+
+def copied(world: World, folder: Path) -> None:
+    """A victim's own copy of the store."""
+    shutil.copytree(world.store, folder)

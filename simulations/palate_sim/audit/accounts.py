@@ -1,0 +1,207 @@
+"""Accounts: what the charges cost, counted again, by other formulas and other libraries than the run's.
+
+Unit: user, one installation; adjacency: zero-out; full participation. An upper bound of another accountant can lie
+above the claim by its own error; a lower one can't without the claim being false.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+from palate_common.accounting import CENTRAL_SIGMA_FLOOR, epsilon_of, epsilon_pld
+from palate_common.cohort import shares_slack
+from palate_common.history import ChargeEntry, OpenEntry, PopulationEntry, total_mu2
+from palate_common.plan import DpMode, Noise
+from palate_sim.audit.books import Books
+from palate_sim.audit.evidence import Finding
+from palate_sim.outcome import PLD_FINE, PLD_INTERVAL, PLD_MOST
+
+SLACK = 1e-3
+"""What an upper bound of another accountant may lie above the claim, of the claim."""
+
+
+def accounts(books: Books) -> Iterator[Finding]:
+    """Every finding on costs."""
+    yield _adjacency(books)
+    if books.terms.dp is DpMode.OFF:
+        yield Finding.missing("G epsilon", "the run was made with dp off: it claims nothing")
+        return
+    if books.terms.noise is Noise.SEEDED:
+        yield Finding.missing("G noise source", "seeded noise: whoever has the seed takes it off; nothing is claimed")
+    yield _costs(books)
+    yield from _epsilon(books)
+    yield _claim_rule(books)
+    yield _population(books)
+
+
+def _adjacency(books: Books) -> Finding:
+    """Unit and adjacency are the same wherever they are said."""
+    test = "G adjacency"
+    first = [entry for entry in books.entries if isinstance(entry, PopulationEntry)]
+    said: dict[str, tuple[str, str]] = {"ledger": (first[0].unit, first[0].adjacency)} if first else {}
+    for name in ("privacy_card.json", "result.json"):
+        if (found := books.read(name)) is not None:
+            said[name] = (str(found.get("unit")).partition(":")[0], str(found.get("adjacency")))
+    wrong = [f"{name} says {unit}, {adjacency}" for name, (unit, adjacency) in said.items() if adjacency != "zero-out"]
+    wrong += [f"{name} says {unit}" for name, (unit, _) in said.items() if unit != "user"]
+    if wrong:
+        return Finding.checked(test, False, f"the claim is for one user, zero-out, and {wrong[0]}")
+    return Finding.checked(test, True, f"user, zero-out, in {', '.join(said)}")
+
+
+def _costs(books: Books) -> Finding:
+    """Each charge is at least what its noise costs, computed in fractions."""
+    test = "G charges"
+    for charge in books.charges.values():
+        reason = _underpaid(charge, books)
+        if reason:
+            return Finding.checked(test, False, f"entry {charge.seq}: {reason}", first_bad=charge.seq)
+    return Finding.checked(test, True, f"{len(books.charges)} charges cover sensitivity^2 / (sigma^2 - 4), exactly")
+
+
+def _underpaid(charge: ChargeEntry, books: Books) -> str | None:
+    """Why a charge is less than its release costs; None if it isn't."""
+    facts, terms = charge.facts, books.terms
+    sensitivity, sigma, dimension = (facts.get(name) for name in ("sensitivity", "sigma", "dimension"))
+    whole = all(type(value) is int and value > 0 for value in (sensitivity, sigma, dimension))
+    if not whole or not isinstance(sensitivity, int) or not isinstance(sigma, int):
+        return "sensitivity, sigma and dimension must be whole numbers"
+    if sensitivity != terms.grid:
+        return f"its sensitivity is {sensitivity} steps, and one clip norm has {terms.grid}"
+    if sigma < CENTRAL_SIGMA_FLOOR:
+        return f"sigma is {sigma} steps, below {CENTRAL_SIGMA_FLOOR}, where the rule ends"
+    owed = Fraction(sensitivity) ** 2 / (sigma**2 - 4)
+    if Fraction(charge.mu2) < owed:
+        return f"it is {charge.mu2!r}, and its noise costs {float(owed)!r}"
+    if terms.cohort is not None:
+        shares, share = facts.get("shares"), facts.get("share_sigma")
+        if shares != terms.cohort.shares:
+            return f"it counts on {shares} shares of noise, and the run's terms on {terms.cohort.shares}"
+        if not isinstance(share, int) or share**2 * terms.cohort.shares < sigma**2:
+            return f"{shares} shares of sigma {share} have less variance than sigma {sigma}"
+    return None
+
+
+def _epsilon(books: Books) -> Iterator[Finding]:
+    """The claimed epsilon against three accountants."""
+    card, result = books.read("privacy_card.json") or {}, books.read("result.json") or {}
+    claimed, delta = card.get("epsilon"), books.terms.noise_delta
+    if not isinstance(claimed, int | float) or not books.charges:
+        yield Finding.missing("G epsilon", "the folder has no card with an epsilon to compare")
+        return
+    said = result.get("epsilon")
+    if said is not None and said != claimed:
+        yield Finding.checked("G epsilon in result.json", False, f"it says {said!r}, and the card {claimed!r}")
+    yield _closed_form(books, float(claimed), delta)
+    multipliers = [1 / math.sqrt(charge.mu2) for charge in books.charges.values()]
+    yield _pld(multipliers, float(claimed), delta)
+    yield _prv(multipliers, float(claimed), delta)
+    yield _opacus(multipliers, float(claimed), delta)
+
+
+def _closed_form(books: Books, claimed: float, delta: float) -> Finding:
+    """Delta at the claimed epsilon, by scipy's normal distribution; Balle and Wang (2018), theorem 8."""
+    from scipy.special import log_ndtr  # type: ignore[import-untyped]  # ships no types
+
+    mu2 = sum((Fraction(charge.mu2) for charge in books.charges.values()), Fraction(0))
+    mu = math.sqrt(mu2)
+    slack, within = 0.0, delta
+    for charge in books.charges.values():
+        tau = shares_slack(sigma=charge.facts["sigma"], shares=charge.facts.get("shares", 1))
+        slack += (4e-34 + 2 * tau) * charge.facts["dimension"]
+        within *= math.exp(-tau * charge.facts["dimension"])
+    epsilon = claimed - slack
+    found = math.exp(log_ndtr(mu / 2 - epsilon / mu)) - math.exp(epsilon + log_ndtr(-mu / 2 - epsilon / mu))
+    said = f"mu {mu:.6g}: at the claimed ε {claimed:.6g}, δ is {found:.6g} of the {within:.6g} that is allowed"
+    # scipy's logarithms are good to some 14 digits; their difference loses those of e^-claimed.
+    return Finding.checked("G epsilon, closed form", found <= within * (1 + 1e-6), said, mu=mu, delta=found)
+
+
+def _pld(multipliers: Sequence[float], claimed: float, delta: float) -> Finding:
+    """Privacy loss distributions, by dp-accounting: an upper bound."""
+    test = "G epsilon, PLD"
+    if claimed > PLD_MOST:
+        return Finding.missing(test, f"it needs too fine a grid for an epsilon above {PLD_MOST:g}")
+    interval = PLD_INTERVAL * max(1.0, claimed / PLD_FINE)
+    found = epsilon_pld(noise_multipliers=multipliers, delta=delta, interval=interval)
+    if not math.isfinite(found):
+        return Finding.missing(test, f"it can't resolve so small a delta as {delta:g}")
+    said = f"dp-accounting: at most {found:.6g}, claimed {claimed:.6g}"
+    return Finding.checked(test, found <= claimed * (1 + SLACK), said, epsilon=found)
+
+
+def _prv(multipliers: Sequence[float], claimed: float, delta: float) -> Finding:
+    """Privacy random variables (Gopi, Lee and Wutschitz 2021), by prv-accountant: a lower and an upper bound."""
+    test = "G epsilon, PRV"
+    try:
+        from prv_accountant import GaussianMechanism, PRVAccountant
+    except ImportError:
+        return Finding.missing(test, "prv-accountant is not installed: pip install prv-accountant")
+    equal = Counter(multipliers)
+    try:
+        accountant = PRVAccountant(
+            prvs=[GaussianMechanism(noise_multiplier=z) for z in equal],
+            max_self_compositions=list(equal.values()),
+            eps_error=min(0.01, claimed / 100),
+            delta_error=delta / 1000,
+        )
+        low, _, high = accountant.compute_epsilon(delta=delta, num_self_compositions=list(equal.values()))
+    except (ValueError, RuntimeError, MemoryError) as error:
+        return Finding.missing(test, f"prv-accountant can't: {' '.join(str(error).split())[:120]}")
+    said = f"prv-accountant: between {low:.6g} and {high:.6g}, claimed {claimed:.6g}"
+    return Finding.checked(test, low <= claimed, said, low=float(low), high=float(high))
+
+
+def _opacus(multipliers: Sequence[float], claimed: float, delta: float) -> Finding:
+    """The same by Opacus: an upper bound with an error of 0.01, which is its own."""
+    test = "G epsilon, Opacus"
+    try:
+        from opacus.accountants import PRVAccountant
+    except ImportError:
+        return Finding.missing(test, "Opacus is not installed: pip install palate[torch]")
+    accountant = PRVAccountant()
+    accountant.history = [(z, 1.0, times) for z, times in Counter(multipliers).items()]
+    found = float(accountant.get_epsilon(delta=delta, eps_error=0.01))
+    said = f"Opacus PRV: at most {found:.6g}, of which 0.01 is its error; claimed {claimed:.6g}"
+    return Finding.checked(test, found - 0.02 <= claimed, said, epsilon=found)
+
+
+def _claim_rule(books: Books) -> Finding:
+    """After a void attempt or an early end the claim is the whole budget (Rogers et al. 2016)."""
+    test, card = "G claim after void attempts", books.read("privacy_card.json") or {}
+    void = len(books.charges) - len(books.seals)
+    planned = (books.closed or {}).get("rounds")
+    if books.closed is None or not isinstance(card.get("epsilon"), int | float) or books.terms.facts.mu is None:
+        return Finding.missing(test, f"{void} attempts without a release so far; the run has no claim yet")
+    if void == 0 and len(books.seals) == planned:
+        return Finding.checked(test, True, f"none: {planned} of {planned} rounds went to plan, the claim is their sum")
+    budget = epsilon_of(mu=books.terms.facts.mu, delta=books.terms.noise_delta)
+    said = f"{void} void, {len(books.seals)} of {planned} rounds: claimed {card['epsilon']:.6g}, budget {budget:.6g}"
+    return Finding.checked(test, card["epsilon"] >= budget, said)
+
+
+def _population(books: Books) -> Finding:
+    """Other runs on the population: the extract's words against the live ledger."""
+    test, extract, live = "G other runs", books.extract, books.live
+    if extract is None:
+        return Finding.missing(test, "the run is not finished: it says nothing of other runs yet")
+    if live is None:
+        said = f"the operator says {extract.others['other_runs']}; without the live ledger nobody can count them"
+        return Finding.missing(test, said)
+    before = [entry for entry in live.entries if entry.seq < extract.size]
+    if len(before) < extract.size:
+        return Finding.missing(test, "the live ledger is not whole up to the extract")
+    opened = [entry for entry in before if isinstance(entry, OpenEntry) and entry.run != books.run]
+    cost = total_mu2(e.mu2 for e in before if isinstance(e, ChargeEntry) and e.run != books.run)
+    bare = sum(entry.facts.get("dp") == "off" or entry.facts.get("noise") == "seeded" for entry in opened)
+    found: dict[str, Any] = {"other_runs": len(opened), "other_mu2": cost, "other_unprotected": bare}
+    if found != dict(extract.others):
+        return Finding.checked(test, False, f"the extract says {dict(extract.others)}, the live ledger {found}")
+    everything = total_mu2(e.mu2 for e in live.entries if isinstance(e, ChargeEntry))
+    spent = epsilon_of(mu=math.sqrt(everything), delta=books.terms.noise_delta)
+    said = f"{len(opened)} when it ended, {bare} of them without a guarantee; all runs until now: ε {spent:.6g}"
+    return Finding.checked(test, True, f"{said} at δ {books.terms.noise_delta:.3g}", **found)

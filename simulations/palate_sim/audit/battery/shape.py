@@ -1,0 +1,79 @@
+"""B2, shape: whether the noise is Gaussian, as its accounting and rung L2 believe.
+
+Assumes independent numbers, which C and J test. Four looks at residuals divided by their own deviation: skewness and
+kurtosis, whose estimates have variance 6/n and 24/n under a Gaussian; how many lie beyond 4 deviations, where noise
+with a cut tail has none; and a histogram of 64 bins that a Gaussian fills equally. Numbers on a grid are spread evenly
+over their step before they are binned.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy import special, stats  # type: ignore[import-untyped]  # scipy ships no types
+
+from palate_sim.audit.canaries import Floats
+from palate_sim.audit.evidence import Finding
+from palate_sim.audit.trials import Trials
+
+BINS = 64
+FAR = 4.0
+LEAST = 1000
+"""Fewer numbers, and the approximations don't hold at p-values of one in a billion."""
+
+
+def noise_shape(trials: Trials) -> list[Finding]:
+    """Skewness, kurtosis, tails and histogram, each at its least likely release."""
+    rng = np.random.default_rng([trials.seed, 0x4232])
+    looks: dict[str, list[tuple[float, int, float]]] = {"skewness": [], "kurtosis": [], "tails": [], "histogram": []}
+    for round_, release in enumerate(trials.claim.releases):
+        numbers = np.concatenate([_standard(run.residuals[round_]) for run in trials.quiet])
+        if len(numbers) < LEAST:
+            return [Finding.missing("B2 noise shape", f"at least {LEAST} numbers a release are needed")]
+        dither = 0.0 if release.spacing is None else release.spacing / release.sigma
+        looks["skewness"].append(_moment(numbers, 3, 0.0, 6.0, round_))
+        looks["kurtosis"].append(_moment(numbers, 4, 3.0, 24.0, round_))
+        looks["tails"].append((*_tails(numbers, round_),))
+        looks["histogram"].append((*_histogram(numbers + dither * (rng.random(len(numbers)) - 0.5), round_),))
+    words = {
+        "skewness": "skewness {:.4f} where 0 is expected",
+        "kurtosis": "excess kurtosis {:.4f} where 0 is expected",
+        "tails": "{:.3f} of the expected numbers lie beyond 4 deviations",
+        "histogram": "chi^2 is {:.3f} of its expectation over 64 equally likely bins",
+    }
+    found = []
+    for name, values in looks.items():
+        p_value, round_, value = min(values)
+        said = f"release {round_}: {words[name].format(value)}"
+        found.append(Finding.counted(f"B2 {name}", min(1.0, p_value * len(values)), said, value=value))
+    return found
+
+
+def _standard(residual: Floats) -> Floats:
+    """Divided by its own deviation; its mean is known to be 0."""
+    deviation = math.sqrt(float(np.mean(residual**2)))
+    return residual / deviation if deviation > 0 else residual
+
+
+def _moment(numbers: Floats, power: int, expected: float, variance: float, round_: int) -> tuple[float, int, float]:
+    """Two-sided p-value of a sample moment, the release, and how far it is off."""
+    off = float(np.mean(numbers**power)) - expected
+    return float(2 * stats.norm.sf(abs(off) * math.sqrt(len(numbers) / variance))), round_, off
+
+
+def _tails(numbers: Floats, round_: int) -> tuple[float, int, float]:
+    """Two-sided p-value of how many numbers lie far out."""
+    rate, count = 2 * float(stats.norm.sf(FAR)), int((np.abs(numbers) > FAR).sum())
+    few, many = stats.binom.cdf(count, len(numbers), rate), stats.binom.sf(count - 1, len(numbers), rate)
+    return min(1.0, 2 * float(min(few, many))), round_, count / (rate * len(numbers))
+
+
+def _histogram(numbers: Floats, round_: int) -> tuple[float, int, float]:
+    """Pearson's chi^2 over equally likely bins."""
+    bins = np.minimum((special.ndtr(numbers) * BINS).astype(np.int64), BINS - 1)
+    counts = np.bincount(bins, minlength=BINS)
+    expected = len(numbers) / BINS
+    statistic = float(((counts - expected) ** 2).sum() / expected)
+    # The deviation was estimated, which only takes freedom away.
+    return float(stats.chi2.sf(statistic, BINS - 1)), round_, statistic / (BINS - 1)

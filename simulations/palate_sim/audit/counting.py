@@ -1,0 +1,178 @@
+"""Bounds from counts alone: how many canaries a fixed rule called right or wrong (rungs L0 and L1).
+
+    >>> upper(3, 100, alpha=0.05) > 0.03
+    True
+    >>> round(epsilon_raw(Errors(misses=0, inside=1000, false=0, outside=1000), delta=1e-6, alpha=0.05), 2)
+    5.6
+
+A rule is fixed before its counts are seen; then the counts are binomial, canary by canary, and nothing about scores
+is assumed. L0 turns them into (eps, delta). L1 assumes in addition that the trade-off curve is a Gaussian one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from scipy import optimize, special, stats  # type: ignore[import-untyped]  # scipy ships no types
+
+_NORMAL = NormalDist()
+MOST_MU = 60.0
+"""No bound says more: a canary that is seen without fail tells no more than that."""
+LEAST_P = 1e-300
+
+TradeOff = Callable[[float], float]
+"""The least miss rate that a claim leaves to a test with a given false alarm rate."""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """What a fixed rule got wrong.
+
+    Attributes:
+        misses: canaries that took part and were called absent.
+        inside: canaries that took part.
+        false: canaries that did not, and were called present.
+        outside: canaries that did not take part.
+    """
+
+    misses: int
+    inside: int
+    false: int
+    outside: int
+
+    def rates(self, alpha: float) -> tuple[float, float]:
+        """Upper bounds on miss rate and false alarm rate, both right with probability 1 - alpha."""
+        misses = upper(self.misses, self.inside, alpha=alpha / 2)
+        return misses, upper(self.false, self.outside, alpha=alpha / 2)
+
+
+def upper(successes: int, trials: int, *, alpha: float) -> float:
+    """The largest rate that so few successes don't refute at level alpha (Clopper and Pearson 1934)."""
+    if successes >= trials:
+        return 1.0
+    return float(special.betainccinv(successes + 1, trials - successes, alpha))
+
+
+def epsilon_raw(errors: Errors, *, delta: float, alpha: float) -> float:
+    """L0, many canaries or runs: the eps that both rates refute (Kairouz, Oh and Viswanath 2015; Jagielski 2020).
+
+    Guarantees:
+        With probability 1 - alpha it is at most the true one, whatever the mechanism, if canaries are independent.
+    """
+    misses, false = errors.rates(alpha)
+    return max(0.0, _ratio(1 - misses - delta, false), _ratio(1 - false - delta, misses))
+
+
+def mu_counted(errors: Errors, *, alpha: float) -> float:
+    """L1, many canaries or runs: Phi^-1(1 - FPR) - Phi^-1(FNR) at the upper bounds (Nasr et al. 2023)."""
+    misses, false = errors.rates(alpha)
+    if not 0 < misses < 1 or not 0 < false < 1:
+        return 0.0
+    return min(MOST_MU, max(0.0, -_NORMAL.inv_cdf(false) - _NORMAL.inv_cdf(misses)))
+
+
+def gaussian_trade_off(mu: float) -> TradeOff:
+    """f(x) = Phi(Phi^-1(1 - x) - mu) of mu-GDP (Dong, Roth and Su 2022)."""
+    return lambda false: _NORMAL.cdf(-_NORMAL.inv_cdf(false) - mu) if 0 < false < 1 else float(false <= 0)
+
+
+def epsilon_trade_off(epsilon: float, delta: float) -> TradeOff:
+    """f(x) of (eps, delta): the two lines of Wasserman and Zhou (2010)."""
+    grow = math.exp(min(epsilon, 700.0))
+    return lambda false: max(0.0, 1 - delta - grow * false, (1 - delta - false) / grow)
+
+
+def refuted(errors: Errors, trade_off: TradeOff) -> float:
+    """The claim test without assumptions: p-value of the counts if no test may beat the claimed trade-off curve.
+
+    It is the smallest alpha at which the upper bounds of both rates lie below the curve.
+
+    Guarantees:
+        If the claim holds, it is at most alpha with probability at most alpha.
+    """
+
+    def beaten(log_alpha: float) -> bool:
+        misses, false = errors.rates(math.exp(log_alpha))
+        return misses < trade_off(false)
+
+    low, high = math.log(LEAST_P), 0.0
+    if not beaten(high - 1e-9):
+        return 1.0
+    if beaten(low):
+        return LEAST_P
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if beaten(middle) else (middle, high)
+    return math.exp(high)
+
+
+def one_run_p(*, canaries: int, guesses: int, correct: int, epsilon: float, delta: float) -> float:
+    """L0, one run: p-value of so many correct guesses under (eps, delta) (Steinke, Nasr and Jagielski 2023, thm 5.2).
+
+    Args:
+        canaries: m, each in or out by a fair coin of its own.
+        guesses: how many of them were guessed; about the others nothing is said.
+        correct: right guesses, at least so many.
+        epsilon: claimed.
+        delta: claimed.
+    """
+    q = 1 / (1 + math.exp(-epsilon))
+    beta = float(stats.binom.sf(correct - 1, guesses, q))
+    if delta == 0 or correct == 0:
+        return beta
+    # Once the distribution function is 1 for all one can tell, more room only makes the quotient smaller.
+    spread = guesses * q - 40 * math.sqrt(guesses * q * (1 - q)) - 40
+    far = min(correct, max(1, math.ceil(correct - spread)))
+    room = np.arange(1, far + 1)
+    gained = (stats.binom.sf(correct - room - 1, guesses, q) - beta) / room
+    return min(1.0, beta + 2 * canaries * delta * max(0.0, float(gained.max())))
+
+
+def epsilon_one_run(*, canaries: int, guesses: int, correct: int, delta: float, alpha: float) -> float:
+    """The largest eps that `one_run_p` refutes at level alpha; 0 if it refutes none."""
+    return _largest(
+        lambda eps: one_run_p(canaries=canaries, guesses=guesses, correct=correct, epsilon=eps, delta=delta) - alpha,
+        most=200.0,
+    )
+
+
+def mu_one_run(*, canaries: int, guesses: int, correct: int, alpha: float) -> float:
+    """L1, one run: the largest mu whose Gaussian trade-off curve so many correct guesses refute.
+
+    Mahloujifar, Melis and Chaudhuri (2025), algorithm 3 ("audit, r and h with cap"), with a Gaussian curve.
+    """
+
+    def left(mu: float) -> float:
+        right, wrong = alpha * correct / canaries, alpha * (guesses - correct) / canaries
+        for place in range(correct - 1, -1, -1):
+            least = _NORMAL.cdf(_NORMAL.inv_cdf(right) - mu) if 0 < right < 1 else float(right >= 1)
+            if least <= wrong:
+                break
+            if place:
+                right = min(1.0, right + place / (guesses - place) * (least - wrong))
+            wrong = least
+        return guesses / canaries - right - wrong
+
+    return _largest(left, most=MOST_MU)
+
+
+def _largest(excess: Callable[[float], float], *, most: float) -> float:
+    """The largest argument from 0 to `most` at which a rising function isn't above 0, rounded down."""
+    if excess(1e-9) > 0:
+        return 0.0
+    high = 0.5
+    while excess(high) <= 0:
+        if high >= most:
+            return most
+        high = min(most, 2 * high)
+    found = float(optimize.brentq(excess, 1e-9, high, xtol=1e-5))
+    return max(0.0, found - 2e-5)
+
+
+def _ratio(above: float, below: float) -> float:
+    """The logarithm of a quotient, 0 where it is none."""
+    return math.log(above / below) if above > 0 and below > 0 else 0.0

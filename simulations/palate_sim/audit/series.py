@@ -1,0 +1,80 @@
+"""Series: the numbers of an audit that the report draws, by name. What else a section carries stays in the JSON.
+
+| name | shape | drawn as |
+|---|---|---|
+| `facts` | `{name: number or text}`: `canaries`, `rounds`, `alpha`, `thresholds`, `worst_group`, `mutants`, `killed`, `clean_runs`, `clean_alarms`, ... | tiles; what `--record` puts on the privacy card |
+| `scores` | list of `histogram(...)` | one histogram each, canaries in and out |
+| `delta_curve` | `{"claimed": [[eps, delta], ...], "measured": {name: [[eps, delta], ...]}}`, measured ones are lower bounds, one a rung | delta(eps), log axis |
+| `kill_table` | `{"tests": [name, ...], "mutants": [{"name": name, "killed_by": [test, ...]}, ...]}` | a table, mutants by tests |
+| `roc` | list of `roc(...)` | log-log, with the ceiling that the claim implies |
+| `intervals` | list of `{"title": text, "axis": text, "ceiling": number or None, "rows": [{"name", "value", "low", "high"}, ...]}` | dots with whiskers |
+| `tables` | list of `{"title": text, "header": [text, ...], "rows": [[cell, ...], ...]}` | tables |
+| `card` | a privacy card | as in the report of a run |
+
+    >>> bins = histogram("L2 canaries", [0.9, 1.1, 1.0], [0.1, -0.2, 0.0], bins=4)
+    >>> bins["in"], bins["out"], len(bins["edges"])
+    ([0, 0, 0, 3], [2, 1, 0, 0], 5)
+"""  # noqa: E501  # rows of a table
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_common.errors import InputError
+
+NAMES = ("facts", "scores", "delta_curve", "kill_table", "roc", "intervals", "tables", "card")
+"""The names that the report knows."""
+POINTS = 300
+"""Points of a curve that are kept: a page has no room for more."""
+
+Floats = Sequence[float] | npt.NDArray[np.floating[Any]]
+
+
+def histogram(name: str, scores_in: Floats, scores_out: Floats = (), *, bins: int = 60) -> dict[str, Any]:
+    """Scores of canaries as counts, for `scores`.
+
+    Args:
+        name: which canaries.
+        scores_in: of those that took part, [n1].
+        scores_out: of those that did not, [n0]; empty where the null is known.
+        bins: of equal width, over both.
+
+    Raises:
+        InputError: no scores, or one that is no number.
+    """
+    given = [np.asarray(scores, np.float64) for scores in (scores_in, scores_out)]
+    both = np.concatenate(given)
+    if not both.size or not np.isfinite(both).all():
+        raise InputError(f"`scores` of {name} must be finite numbers, got {both.size} of which some are none")
+    edges = np.histogram_bin_edges(both, bins)
+    counts = [np.histogram(scores, edges)[0].tolist() for scores in given]
+    return {"name": name, "edges": edges.tolist(), "in": counts[0], "out": counts[1]}
+
+
+def roc(name: str, fpr: Floats, tpr: Floats, *, mu: float | None = None) -> dict[str, Any]:
+    """An attack's curve, for `roc`, thinned to `POINTS` points evenly in log(fpr).
+
+    Args:
+        name: which attack, on what.
+        fpr: false-positive rates, ascending, [n].
+        tpr: true-positive rates, [n].
+        mu: of the claim, whose trade-off curve is the ceiling (Dong, Roth and Su 2022); None without a claim.
+
+    Raises:
+        InputError: the rates are none.
+    """
+    x, y = np.asarray(fpr, np.float64), np.asarray(tpr, np.float64)
+    if x.shape != y.shape or x.ndim != 1 or not x.size or not ((x >= 0) & (x <= 1) & (y >= 0) & (y <= 1)).all():
+        raise InputError(f"the rates of {name} must be in [0, 1], as many false as true, got {x.size} and {y.size}")
+    if (np.diff(x) < 0).any():
+        raise InputError(f"the false-positive rates of {name} must ascend")
+    if x.size > POINTS:
+        least = max(float(x[x > 0].min(initial=1.0)), 1e-9)
+        at = np.searchsorted(x, np.geomspace(least, 1.0, POINTS - 1), side="right") - 1
+        kept = np.unique(np.concatenate([[0], np.maximum(at, 0)]))
+        x, y = x[kept], y[kept]
+    return {"name": name, "fpr": x.tolist(), "tpr": y.tolist(), "mu": mu}

@@ -1,0 +1,141 @@
+"""Answers: what a device says to a survey is what its user did, by hand, and never above its bound."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from palate_client.answers import Behaviour, Did, answers, as_interactions
+from palate_client.delivery.calendar import Calendar
+from palate_client.delivery.message import Message
+from palate_client.delivery.record import Delivery
+from palate_client.delivery.rules import Reason
+from palate_common.survey import MOST_ITEMS, Survey
+from palate_sim.survey_trials import World
+
+MONDAY = 1_763_942_400.0 + 365 * 86_400.0 - 86_400.0  # 2026-11-23 00:00 UTC
+DAY = 86_400.0
+UTC = Calendar("UTC")
+SURVEY = Survey(first_day="2026-11-23", channels=("email",), items=tuple("abcdefgh"), experiments=("x",))
+NOBODY = Behaviour([], [], None, {})
+
+
+def said(**changes: object) -> dict[str, float]:
+    return {
+        question: value
+        for question, value in answers(SURVEY, replace(NOBODY, **changes), UTC).items()  # type: ignore[arg-type]  # as named
+        if value
+    }
+
+
+def test_the_week_begins_when_it_says() -> None:
+    assert UTC.moment(MONDAY).day == SURVEY.first_day
+
+
+def test_somebody_who_did_nothing_says_nothing() -> None:
+    assert said() == {}
+
+
+def test_days_week_and_month() -> None:
+    events = [Did(MONDAY - 20 * DAY, "view", "z"), Did(MONDAY + 3600, "view", "z"), Did(MONDAY + 2 * DAY, "click", "z")]
+    found = said(events=events)
+    assert found == {"active:2026-11-23": 1, "active:2026-11-25": 1, "week": 1, "month": 1}
+    assert said(events=events[:1]) == {"month": 1}
+    assert said(events=[Did(MONDAY - 40 * DAY, "view", "z")]) == {}
+
+
+def test_what_was_only_shown_is_no_visit() -> None:
+    found = said(events=[Did(MONDAY, "impression", "z", None, 0)])
+    assert found == {"shown": 1}
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [
+        (MONDAY - 2 * DAY, {"eligible:7": 1}),
+        (MONDAY - DAY, {"eligible:1": 1, "eligible:7": 1}),
+        (MONDAY - 28 * DAY, {"eligible:30": 1}),
+        (MONDAY - 10 * DAY, {}),
+    ],
+)
+def test_retention_is_asked_where_its_day_is_in_the_week(first: float, expected: dict[str, float]) -> None:
+    found = said(events=[Did(first, "view", "z")])
+    assert {
+        question: value for question, value in found.items() if ":" in question and "active" not in question
+    } == expected
+
+
+def test_retention_on_the_day_and_later() -> None:
+    found = said(events=[Did(MONDAY - DAY, "view", "z"), Did(MONDAY + 2 * DAY, "view", "z")])
+    assert "exact:1" not in found
+    assert (found["after:1"], found["eligible:7"]) == (1, 1)
+    on_day = said(events=[Did(MONDAY - DAY, "view", "z"), Did(MONDAY, "view", "z")])
+    assert on_day["exact:1"] == on_day["after:1"] == 1
+
+
+def test_messages_are_capped() -> None:
+    def sent(number: int, reaction: str) -> Delivery:
+        time = MONDAY + number * 3600.0
+        return Delivery(Message(str(number), title="t"), Reason.SENT, "email", time, None, time, reaction)
+
+    few = said(deliveries=[sent(0, "clicked"), sent(1, "dismissed"), sent(2, "")])
+    assert few == {"sent:email": 0.6, "answered:email": 0.2}
+    many = said(deliveries=[sent(number, "opened") for number in range(50)])
+    assert many == {"sent:email": 1.0, "answered:email": 1.0}
+    before = said(deliveries=[sent(-5, "opened")])
+    assert before == {}
+
+
+def test_lists_of_recommendations() -> None:
+    shown = [Did(MONDAY + n, "impression", item, None, n) for n, item in enumerate("pqr")]
+    taken = said(events=[*shown, Did(MONDAY + 60, "click", "q")])
+    assert (taken["shown"], taken["hr@10"]) == (1, 1)
+    assert taken["ndcg@10"] == pytest.approx(1 / np.log2(3))
+    late = said(events=[*shown, Did(MONDAY + 2 * DAY, "click", "q")])
+    assert "hr@10" not in late
+    twice = [*shown, *(each._replace(time=each.time + 3600) for each in shown), Did(MONDAY + 3700, "play", "p")]
+    assert said(events=twice)["hr@10"] == 1.0  # both lists had it within a day
+
+
+def test_verdicts_from_0_to_1() -> None:
+    found = said(events=[Did(MONDAY, "rate", "z", 5.0), Did(MONDAY + 1, "rate", "y", 2.0)])
+    assert (found["rated"], found["verdict"]) == (1.0, 0.625)
+
+
+def test_groups_and_arms() -> None:
+    events = [Did(MONDAY, "view", "z")]
+    assert said(control=True)["control"] == 1
+    treated = said(events=events, control=False, arms={"x": "b"})
+    assert (treated["treated"], treated["treated_days"]) == (1, 1 / 7)
+    assert (treated["users:x:b"], treated["outcome:x:b"], treated["square:x:b"]) == (1, 1 / 7, 1 / 49)
+    assert not any(question.endswith(":a") for question in treated)
+
+
+def test_of_many_watched_items_a_few_are_drawn() -> None:
+    events = [Did(MONDAY, "view", item) for item in "abcdefgh"]
+    drawn = {frozenset(question for question in said(events=events) if question.startswith("item")) for _ in range(50)}
+    assert {len(each) for each in drawn} == {MOST_ITEMS}
+    assert len(drawn) > 5
+
+
+def test_days_are_the_users() -> None:
+    event = Did(MONDAY - 3600, "view", "z")
+    there = answers(SURVEY, replace(NOBODY, events=[event]), Calendar("Europe/Berlin"))
+    assert there.get("active:2026-11-23") == 1
+    assert answers(SURVEY, replace(NOBODY, events=[event]), UTC).get("active:2026-11-23") is None
+
+
+def test_no_answer_is_above_its_blocks_norm() -> None:
+    survey = Survey(first_day="2026-11-23", channels=("email", "notification"), experiments=("new-model",))
+    given = World(devices=300, seed=3).answers(survey)
+    dense = np.zeros((given.n_users, given.n_items))
+    dense[given.owners(), given.indices] = given.weights
+    assert dense.max() <= 1
+    first = 0
+    for block in survey.blocks():
+        part = dense[:, first : first + len(block.questions)]
+        assert np.linalg.norm(part, axis=1).max() <= block.norm + 1e-6
+        first += len(block.questions)
+    assert as_interactions([{}], survey).nnz == 0

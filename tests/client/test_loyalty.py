@@ -1,0 +1,100 @@
+"""Loyalty: each figure is what its definition says, by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from palate_client.delivery.calendar import Calendar
+from palate_client.loyalty import DAY, DEFINITIONS, WEEK, Loyalty, churn_risk, loyalty
+
+START = 1_772_323_200.0  # Sunday 2026-03-01 00:00 UTC
+UTC = Calendar("UTC")
+
+
+def found(*rows: tuple[float, str, float | None, float | None], now: float) -> Loyalty:
+    return loyalty(rows, now=now, calendar=UTC)
+
+
+def view(time: float) -> tuple[float, str, float | None, float | None]:
+    return (time, "view", None, None)
+
+
+def test_somebody_without_events() -> None:
+    nothing = found(now=START)
+    assert (nothing.visits, nothing.churn_risk, nothing.stickiness) == (0, None, None)
+    assert nothing.retention_exact == {1: None, 7: None, 30: None}
+
+
+def test_visits_are_cut_by_half_an_hour() -> None:
+    made = found(view(START), view(START + 1800), view(START + 3601), view(START + 5000), now=START + DAY)
+    assert (made.visits, made.visit_minutes) == (2, (1800 + 1399) / 2 / 60)
+
+
+def test_recency_frequency_monetary() -> None:
+    rows = [view(START), view(START + 20 * DAY), (START + 20 * DAY + 60, "purchase", 2, 30.0)]
+    made = found(*rows, (START - 300 * DAY, "purchase", 1, 5.5), now=START + 40 * DAY)
+    assert made.recency_days == pytest.approx(20 - 60 / DAY)
+    assert (made.frequency, made.monetary, made.visits) == (1, 35.5, 3)
+
+
+def test_without_amounts_purchases_are_counted() -> None:
+    made = found((START, "purchase", 2, None), (START, "purchase", None, None), now=START + DAY)
+    assert made.monetary == 3
+
+
+def test_impressions_make_no_visit() -> None:
+    made = found(view(START), (START + 9 * DAY, "impression", None, None), now=START + 10 * DAY)
+    assert (made.visits, made.recency_days) == (1, 10)
+
+
+def test_stickiness_is_over_thirty_days_or_since_the_first() -> None:
+    rows = [view(START + n * DAY) for n in range(0, 60, 2)]
+    assert found(*rows, now=START + 60 * DAY - 1).stickiness == 0.5
+    assert found(view(START), now=START + 3.5 * DAY).stickiness == 0.25
+
+
+def test_retention_on_the_day_and_after_it() -> None:
+    rows = [view(START + 3600), view(START + 8 * DAY)]
+    made = found(*rows, now=START + 12 * DAY)
+    assert made.retention_exact == {1: False, 7: False, 30: None}
+    assert made.retention_after == {1: True, 7: True, 30: None}
+
+
+def test_the_seventh_day_is_unknown_until_it_is_over() -> None:
+    assert found(view(START), now=START + 7.5 * DAY).retention_exact[7] is None
+    assert found(view(START), now=START + 8 * DAY).retention_exact[7] is False
+    assert found(view(START), view(START + 7.1 * DAY), now=START + 7.5 * DAY).retention_exact[7] is True
+
+
+def test_days_are_the_users() -> None:
+    late = START + DAY - 1800  # 23:30 UTC on the first of March, the second in Berlin
+    rows = [view(START + 3600), view(late)]
+    assert loyalty(rows, now=START + 2 * DAY, calendar=UTC).active_days == 1
+    assert loyalty(rows, now=START + 2 * DAY, calendar=Calendar("Europe/Berlin")).active_days == 2
+
+
+def test_churn_risk_is_that_of_the_model() -> None:
+    # The customer of the authors' worked example: two repeats, the last after 30.43 weeks, 38.86 weeks observed.
+    visits = [0.0, 10 * WEEK, 30.43 * WEEK]
+    assert 1 - churn_risk(visits, now=38.86 * WEEK) == pytest.approx(0.7266, abs=2e-4)
+
+
+def test_churn_risk_rises_while_a_regular_user_is_away() -> None:
+    visits = [n * 3 * DAY for n in range(20)]
+    risks = [churn_risk(visits, now=visits[-1] + away * DAY) for away in (0, 3, 30, 90, 10_000)]
+    assert risks == sorted(risks)
+    assert risks[0] < 0.05 < 0.95 < risks[-2] < risks[-1] <= 1
+
+
+def test_the_explanation_has_the_users_own_pace() -> None:
+    made = found(*(view(START + 3 * n * DAY) for n in range(5)), now=START + 24 * DAY)
+    assert "3.0 days apart on average; the last was 12.0 days ago" in made.explanation
+
+
+def test_a_clock_that_fell_back_makes_no_future() -> None:
+    made = found(view(START), view(START + 9 * DAY), now=START + DAY)
+    assert made.recency_days == 0
+
+
+def test_every_figure_is_defined() -> None:
+    assert set(DEFINITIONS) == set(Loyalty.__dataclass_fields__) - {"explanation"}

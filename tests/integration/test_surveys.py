@@ -1,0 +1,166 @@
+"""Surveys over the production round: real devices answer, the ledger is charged, and figures come with their error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import palate
+from palate_common.accounting import mu_of
+from palate_common.errors import InputError
+from palate_common.interactions import Interactions
+from palate_common.ledger import Ledger
+from palate_common.signing import SigningKey
+from palate_common.survey import Survey
+from palate_common.wire import REFUSED, decode
+from palate_server.analytics import DEFINITIONS, comparisons, cost, figures
+from palate_server.coordinator import Coordinator
+from palate_server.lock import RunLock
+from palate_server.registry import Registry
+from palate_sim.survey_trials import DELTA, MONDAY, Asked, World, truth
+
+NOW = 1_795_824_000.0  # 2026-11-28 00:00 UTC
+SURVEY = Survey(first_day=MONDAY, channels=("email",), experiments=("new-model",))
+ASKED = Asked(epsilon=1.0, dp="central", survey=SURVEY)
+
+
+@dataclass
+class Server:
+    """A coordinator that asks a survey of a few devices."""
+
+    coordinator: Coordinator
+    ledger: Ledger
+    key: SigningKey
+    home: Path
+
+    def device(self, name: str, *purposes: palate.Purpose, epsilon: float = 8.0) -> palate.Device:
+        service = palate.Service(
+            public_key=self.key.public,
+            population="survey",
+            epsilon=epsilon,
+            delta=1e-5,
+            floors=palate.Floors(allow_central=True, min_cohort=1),
+        )
+        device = palate.open(
+            self.home / name, app="shelf", key=bytes(range(32)), service=service, zone="UTC", clock=lambda: NOW
+        )
+        for purpose in ("store", *purposes):
+            device.consent.grant(purpose)
+        return device
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    key = SigningKey.generate()
+    folder = tmp_path / "server"
+    folder.mkdir()
+    with RunLock(folder) as lock, Ledger(folder / "ledger.db", population="survey") as ledger:
+        terms = ASKED.terms(3, run="week-48")
+        coordinator = Coordinator(
+            terms, ledger=ledger, registry=Registry(folder), key=key, lock=lock, clock=lambda: NOW
+        )
+        yield Server(coordinator, ledger, key, tmp_path)
+
+
+def test_devices_answer_a_survey_and_the_operator_gets_figures(server: Server) -> None:
+    plan, model, replies = server.coordinator.open_attempt(), server.coordinator.model.data, {}
+    for number in range(3):
+        with server.device(f"device-{number}", "analytics") as device:
+            device.track("view", "book-1")
+            device.arm("new-model")
+            replies[number] = device.contribute(plan, model)
+            report = device.privacy_report()
+            assert report.spending is not None
+            assert report.spending.epsilon == pytest.approx(0.9, abs=0.2)
+            assert [sent.what for sent in report.sent] == ["contribution"]
+    totals = [decode(reply, grid=2**16).total for reply in replies.values()]
+    assert all((total != 0).any() for total in totals)
+    release = server.coordinator.close_attempt(replies)
+    assert release.participation.users == 3
+    found = {(each.name, each.of): each for each in figures(release.model)}
+    assert {name for name, _ in found} == set(DEFINITIONS) - {"item"}
+    assert all(each.suppressed for each in found.values())  # three devices are nobody's business
+    assert set(comparisons(release.model)) == {"new-model"}
+    assert [entry.kind for entry in server.ledger.entries("week-48")] == ["open", "charge", "seal"]
+
+
+@pytest.mark.parametrize("purposes", [(), ("train",), ("messaging",)])
+def test_only_consent_to_analytics_answers_a_survey(server: Server, purposes: tuple[palate.Purpose, ...]) -> None:
+    with server.device("device", *purposes) as device:
+        device.track("view", "book-1")
+        assert device.contribute(server.coordinator.open_attempt(), server.coordinator.model.data) == REFUSED
+        assert "does not agree to take part in surveys" in device.refusal
+        spending = device.privacy_report().spending
+        assert spending is not None
+        assert spending.mu2 == 0
+
+
+def test_a_survey_counts_for_the_users_own_limit(server: Server) -> None:
+    with server.device("device", "analytics", epsilon=0.5) as device:
+        assert device.contribute(server.coordinator.open_attempt(), server.coordinator.model.data) == REFUSED
+
+
+def test_whether_a_device_answers_does_not_depend_on_what_its_user_did(server: Server) -> None:
+    plan, model = server.coordinator.open_attempt(), server.coordinator.model.data
+    sizes = set()
+    for number in range(2):
+        with server.device(f"device-{number}", "analytics") as device:
+            if number:
+                device.track_many([palate.Event("purchase", f"book-{n}", time=NOW - n * 3600) for n in range(500)])
+            sizes.add(len(device.contribute(plan, model)))
+    assert len(sizes) == 1
+
+
+def test_the_next_plan_says_no_more_than_the_release(server: Server) -> None:
+    """Two worlds that differ in one user give the same model wherever they give the same noised sums."""
+    given = World(devices=20, seed=1).answers(SURVEY)
+    other = given.users(slice(1, None))
+    zeroed = Interactions.from_pairs(
+        other.owners() + 1, other.indices, other.weights, n_users=20, n_items=given.n_items
+    )
+    sizes = {len(ASKED.release(each).data) for each in (given, zeroed)}
+    assert len(sizes) == 1
+
+
+def test_an_arm_is_tossed_once_and_kept(tmp_path: Path) -> None:
+    arms = set()
+    for number in range(40):
+        with palate.open(tmp_path / str(number), app="shelf", key=bytes(range(32))) as device:
+            arm = device.arm("new-model")
+            assert {device.arm("new-model") for _ in range(3)} == {arm}
+        arms.add(arm)
+    assert arms == {"a", "b"}
+    device = palate.open(tmp_path / "0", app="shelf", key=bytes(range(32)))
+    with device, pytest.raises(InputError, match="`experiment` must be a name"):
+        device.arm("New Model")
+
+
+@pytest.mark.parametrize("dp", ["central", "distributed"])
+def test_intervals_hold_the_truth(dp: str) -> None:
+    given = World(devices=800, seed=2).answers()
+    asked = Asked(epsilon=4.0, dp=dp)
+    true = {(each.name, each.of): each.value for each in figures(truth(given, asked))}
+    inside = told = 0
+    for model in asked.releases(given, 60):
+        for each in figures(model):
+            if each.name in ("dau", "wau", "ctr") and each.low is not None and each.high is not None:
+                told += 1
+                inside += each.low <= (true[each.name, each.of] or 0.0) <= each.high
+    assert told > 500
+    # Ten figures share a release's noise draw by draw, each its own: six standard errors of independent ones.
+    assert abs(inside / told - 0.95) < 6 * (0.0475 / told) ** 0.5
+
+
+def test_a_week_and_a_year_of_them() -> None:
+    found = cost(mu=mu_of(epsilon=1.0, delta=DELTA), delta=DELTA)
+    assert found.epsilon == pytest.approx(1.0, abs=1e-3)
+    assert 8.5 < found.yearly < 9.5
+
+
+def test_what_is_no_survey_has_no_figures(trained: object) -> None:
+    model = trained("popularity")  # type: ignore[operator]  # a maker of models
+    with pytest.raises(InputError, match="released survey"):
+        figures(model)

@@ -1,0 +1,161 @@
+"""Ceilings, intervals and p-values of the attacks: right, and valid where the claim holds."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from scipy.stats import binom, binomtest
+
+from palate_common.accounting import epsilon_of
+from palate_common.errors import InputError
+from palate_common.interactions import Interactions
+from palate_sim.audit.attacks.ceiling import (
+    SHOWN,
+    Counts,
+    excess_p_value,
+    lower_bounds,
+    most_auc,
+    most_tpr,
+    most_tpr_by_riskcal,
+    one_run_p_value,
+    smallest,
+)
+from palate_sim.audit.attacks.contributions import Spread
+from palate_sim.audit.attacks.measured import Estimate, measured
+from palate_sim.audit.attacks.membership import Segments, energy_in_span
+from palate_sim.audit.attacks.rates import Area, Rate, curve
+from palate_sim.audit.evidence import Rung
+
+NORMAL = NormalDist()
+
+
+@pytest.mark.parametrize("mu", [0.3, 1.2, 3.0])
+@pytest.mark.parametrize("fpr", SHOWN)
+def test_the_ceiling_is_riskcals(mu: float, fpr: float) -> None:
+    assert most_tpr_by_riskcal(fpr, mu=mu) == pytest.approx(most_tpr(fpr, mu=mu), rel=2e-3)
+
+
+def test_the_ceiling_is_what_the_best_test_of_a_gaussian_reaches() -> None:
+    rng, mu = np.random.default_rng(0), 1.2
+    outside, inside = rng.normal(size=200_000), rng.normal(mu, size=200_000)
+    for fpr in (0.01, 0.1):
+        reached = (inside > NORMAL.inv_cdf(1 - fpr)).mean()
+        assert reached == pytest.approx(most_tpr(fpr, mu=mu), abs=0.004)
+    assert Area.of(inside, outside).value == pytest.approx(most_auc(mu=mu), abs=0.003)
+    assert (most_tpr(0.0, mu=mu), most_tpr(1.0, mu=mu)) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("hits", "trials"), [(0, 10), (3, 1000), (10, 10)])
+def test_intervals_are_clopper_and_pearsons(hits: int, trials: int) -> None:
+    exact = binomtest(hits, trials).proportion_ci(0.95, method="exact")
+    rate = Rate.of(hits, trials)
+    assert (rate.low, rate.high) == pytest.approx((exact.low, exact.high))
+
+
+def test_a_rate_needs_trials() -> None:
+    with pytest.raises(InputError, match="`hits` must lie in"):
+        Rate.of(1, 0)
+
+
+def test_an_area_counts_pairs_and_half_of_the_ties() -> None:
+    inside, outside = np.array([0.1, 0.5, 0.5, 2.0]), np.array([0.5, 0.0, 1.0])
+    pairs = [(x > y) + 0.5 * (x == y) for x in inside for y in outside]
+    assert Area.of(inside, outside).value == pytest.approx(np.mean(pairs))
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_the_interval_of_an_area_covers_it(paired: bool) -> None:
+    rng, covered = np.random.default_rng(1), 0
+    for _ in range(300):
+        noise = rng.normal(size=80)
+        other = noise if paired else rng.normal(size=80)
+        area = Area.of(noise + 1.2, other, paired=paired)
+        covered += area.low <= most_auc(mu=1.2) <= area.high
+    assert covered >= 270
+
+
+def test_scores_that_part_have_an_interval_all_the_same() -> None:
+    area = Area.of(np.ones(20), np.zeros(20))
+    assert (area.value, area.high) == (1.0, 1.0)
+    assert area.low == pytest.approx(0.025 ** (1 / 20))
+
+
+def test_a_curve_goes_from_nothing_to_everything() -> None:
+    fpr, tpr = curve(np.array([1.0, 2.0]), np.array([0.0, 1.0]))
+    assert fpr.tolist() == [0, 0, 0.5, 1]
+    assert tpr.tolist() == [0, 0.5, 1, 1]
+
+
+def counts_of(mu: float, rng: np.random.Generator, *, trials: int = 2000, fpr: float = 0.1) -> Counts:
+    """What the best test of mu-GDP decides."""
+    true = rng.binomial(trials, most_tpr(fpr, mu=mu))
+    return Counts(false=rng.binomial(trials, fpr), nulls=trials, true=true, alternatives=trials)
+
+
+def test_valid_p_values_where_the_claim_is_tight() -> None:
+    rng = np.random.default_rng(2)
+    found = [excess_p_value(counts_of(1.2, rng), mu=1.2) for _ in range(150)]
+    assert sum(p <= 0.05 for p in found) <= 12  # 5 % of 150, and three standard errors
+    assert min(found) > 1e-5
+
+
+def test_less_noise_than_claimed_is_found() -> None:
+    rng = np.random.default_rng(3)
+    assert excess_p_value(counts_of(4.8, rng), mu=1.2) < 1e-50
+    assert smallest([0.3, 1e-9, 0.6]) == pytest.approx(3e-9)
+    assert smallest([0.9, 0.8]) == 1.0
+
+
+def test_lower_bounds_lie_below_the_claim_and_near_it() -> None:
+    rng, delta = np.random.default_rng(4), 1e-5
+    claimed = epsilon_of(mu=1.2, delta=delta)
+    counts = [counts_of(1.2, rng, trials=200_000, fpr=fpr) for fpr in (0.01, 0.1)]
+    plain, gaussian = lower_bounds(counts, name="x", delta=delta, claimed=claimed)
+    assert (plain.rung, gaussian.rung) == (Rung.L0, Rung.L1)
+    assert 0.2 * claimed < plain.epsilon < gaussian.epsilon < claimed
+    assert gaussian.ratio > 0.9
+
+
+def test_valid_p_values_of_guesses_in_one_run() -> None:
+    """Guesses of randomised response are as good as eps allows."""
+    rng, epsilon = np.random.default_rng(5), 1.0
+    odds = 1 / (1 + np.exp(-epsilon))
+    right = rng.binomial(400, odds, size=300)
+    found = [one_run_p_value(right=int(r), guesses=400, bits=400, epsilon=epsilon, delta=0.0) for r in right]
+    assert np.mean(np.array(found) <= 0.05) <= 0.09
+    assert one_run_p_value(right=395, guesses=400, bits=400, epsilon=epsilon, delta=1e-9) < 1e-7
+    assert found[0] == pytest.approx(binom.sf(right[0] - 1, 400, odds))
+    with pytest.raises(InputError, match="`right` <= `guesses`"):
+        one_run_p_value(right=3, guesses=2, bits=2, epsilon=1.0, delta=0.0)
+
+
+def test_the_energy_of_noise_in_a_span_has_the_law_that_verdicts_use() -> None:
+    rng = np.random.default_rng(6)
+    sent = Spread(np.array([0, 2, 4, 5]), np.array([0, 1, 0, 1, 7]), np.array([1.0, 2.0, 2.0, 4.0, 5.0]))
+    found = [energy_in_span(sent, rng.normal(size=9)) for _ in range(2000)]
+    assert {rank for _, rank in found} == {2}  # the second vector is twice the first
+    energies = [energy for energy, _ in found]
+    assert np.mean(energies) == pytest.approx(2.0, abs=0.15)
+    assert np.var(energies) == pytest.approx(4.0, abs=0.9)
+    assert energy_in_span(Spread(np.zeros(2, np.int64), np.zeros(0, np.int64), np.zeros(0)), np.zeros(3)) == (0.0, 0)
+
+
+def test_rates_are_not_shown_where_trials_are_too_few_to_tell() -> None:
+    scores = np.arange(200.0)
+    row = measured("a", "b", knows="c", sample="d", inside=scores + 100, outside=scores, mu=None, independent=False)
+    assert row.tprs[0] is None
+    assert row.tprs[1] == Estimate(pytest.approx(0.505, abs=0.01))
+    assert row.cells()[-4:-2] == ["too few", "none claimed"]
+
+
+def test_every_target_is_in_one_decile_and_one_group() -> None:
+    sizes = np.arange(1, 31)
+    items = np.concatenate([np.arange(size) for size in sizes])
+    targets = Interactions.from_pairs(np.repeat(np.arange(30), sizes), items, n_users=30, n_items=40)
+    parts = Segments.of(targets, {"sex": ("f", "m") * 15}).parts
+    assert len(parts["activity"]) == 10
+    for segmentation in parts.values():
+        assert np.sum(list(segmentation.values()), axis=0).tolist() == [1] * 30
+    assert next(iter(parts["activity"])) == "1-3 items"

@@ -1,0 +1,188 @@
+"""Everything released is charged and sealed, everything in the folder accounted for, the claim counted again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+
+from palate_common.canonical import canonical_json
+from palate_common.device_ledger import DeviceLedger
+from palate_common.model import METADATA_KEY, read_metadata
+from palate_common.signing import SigningKey
+from palate_sim.audit.evidence import Verdict
+from palate_sim.audit.ledger import audit_ledger
+from palate_sim.card import sign_card
+
+
+def release(bench: Any, round_: int = 1) -> Path:
+    """A release's file."""
+    return Path(bench.folder / "releases" / f"round-{round_}-attempt-0.safetensors")
+
+
+def rewritten(path: Path, **changes: Any) -> None:
+    """A release with another plan, or other steps."""
+    data = path.read_bytes()
+    steps, record = safetensors.numpy.load(data)["steps"], read_metadata(data)
+    steps = steps + changes.pop("more", 0)
+    record["users"] = changes.pop("users", record["users"])
+    record["plan"] |= changes
+    path.write_bytes(safetensors.numpy.save({"steps": steps}, {METADATA_KEY: canonical_json(record).decode()}))
+
+
+def model_of_its_own(bench: Any) -> None:
+    """A published model, rightly signed, that holds something besides the releases: an un-noised checkpoint."""
+    from palate_common import published
+    from palate_common.model import GlobalModel
+
+    key, folder = SigningKey.load(bench.folder / "key"), bench.folder / "model"
+    found = published.read(folder, public_key=key.public)
+    state = {name: np.array(array) for name, array in found.model.state.items()}
+    state["counts"][0] += 1.5
+    model = GlobalModel(found.model.header, state)
+    facts = dict(found.manifest.model_extra or {})
+    checkpoint = found.manifest.checkpoint
+    files = published.pack(model, found.catalogue, facts, key, population="readers", checkpoint=checkpoint)
+    published.write(folder, files)
+
+
+def bare_file(bench: Any) -> None:
+    (bench.folder / "model" / "raw.safetensors").write_bytes(b"x")
+
+
+TAMPERED: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "a release that was never charged": (
+        "G charged releases",
+        lambda b: shutil.copy(release(b), b.folder / "releases" / "round-1-attempt-1.safetensors"),
+    ),
+    "a file that is no release": (
+        "G charged releases",
+        lambda b: (b.folder / "releases" / "sum.npy").write_bytes(b"x"),
+    ),
+    "another sum in a release": ("G sealed releases", lambda b: rewritten(release(b), more=1)),
+    "less noise in a release's plan": ("G plans", lambda b: rewritten(release(b), sigma=64)),
+    "fewer users than the floor": ("G plans", lambda b: rewritten(release(b), users=1)),
+    "a release that is cut": ("G plans", lambda b: release(b).write_bytes(release(b).read_bytes()[:99])),
+    "a model with something else in it": ("G model from releases", model_of_its_own),
+    "another model": ("G model hash", model_of_its_own),
+    "a published file that nobody signed": ("G published model", bare_file),
+    "inputs that no terms name": ("G public inputs", lambda b: (b.folder / "inputs.safetensors").write_bytes(b"x")),
+    "another adjacency in the results": ("G adjacency", lambda b: edited(b, "result.json", adjacency="add-remove")),
+    "another epsilon in the results": ("G epsilon in result.json", lambda b: edited(b, "result.json", epsilon=0.1)),
+    "a card that claims less": ("G epsilon, closed form", lambda b: claimed(b, 3.9)),
+    "a card that claims less, PLD": ("G epsilon, PLD", lambda b: claimed(b, 3.9)),
+    "a device that took part twice": ("G participation cap", lambda b: twice(b)),
+    "a plan that was answered and not charged": ("G device ledger", lambda b: twice(b, attempt=3)),
+}
+
+
+def edited(bench: Any, name: str, **changes: Any) -> None:
+    path = bench.folder / name
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), **changes}))
+
+
+def claimed(bench: Any, epsilon: float) -> None:
+    """A signed card with an epsilon of its own."""
+    path = bench.folder / "privacy_card.json"
+    card = {k: v for k, v in json.loads(path.read_bytes()).items() if k not in ("public_key", "signature")}
+    path.write_bytes(sign_card({**card, "epsilon": epsilon}, SigningKey.load(bench.folder / "key")))
+
+
+def twice(bench: Any, *, attempt: int = 0) -> None:
+    """A device's second receipt for the last round, in a ledger that forgot the first."""
+    import sqlite3
+
+    with DeviceLedger(bench.folder / "devices.db") as ledger:
+        last, _ = ledger.charges()[-1]
+    connection = sqlite3.connect(bench.folder / "devices.db")
+    columns = "run, round, attempt, plan_hash, mu2, n_bytes, time, devices"
+    row = connection.execute(f"SELECT {columns} FROM charges ORDER BY seq DESC LIMIT 1").fetchone()  # noqa: S608 # constant
+    assert row[0] == last.run
+    row = (*row[:2], attempt, *row[3:])
+    connection.execute(f"INSERT INTO charges({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608 # constant
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize("what", TAMPERED)
+def test_what_was_tampered_with_is_an_alarm(bench: Any, finding: Any, what: str) -> None:
+    test, tamper = TAMPERED[what]
+    tamper(bench)
+    assert finding(bench.audit(), test).verdict is Verdict.ALARM
+
+
+@pytest.mark.parametrize(
+    ("gone", "test"),
+    [
+        ("releases/round-1-attempt-0.safetensors", "G sealed releases"),
+        ("releases/round-1-attempt-0.safetensors", "G model from releases"),
+        ("model/model.safetensors", "G model hash"),
+        ("privacy_card.json", "G epsilon"),
+        ("devices.db", "G participation cap"),
+    ],
+)
+def test_what_is_missing_is_not_checkable_and_never_a_pass(bench: Any, finding: Any, gone: str, test: str) -> None:
+    (bench.folder / gone).unlink()
+    section = bench.audit()
+    assert finding(section, test).verdict is Verdict.UNCHECKABLE
+    assert section.alarms == ()
+
+
+def test_a_stranger_in_the_folder_is_told(bench: Any, finding: Any) -> None:
+    (bench.folder / "notes.txt").write_text("x")
+    found = finding(bench.audit(), "G other files")
+    assert (found.verdict, "notes.txt" in found.said) == (Verdict.UNCHECKABLE, True)
+
+
+def test_a_void_attempt_makes_the_claim_the_whole_budget(bench: Any, finding: Any) -> None:
+    """The last round is charged and was never sealed: a card that still claims a sum is an alarm."""
+    last = bench.seqs("first", "seal")[-1]
+    bench.rewrite([body for body in bench.bodies() if body["seq"] != last])
+    bench.resign()
+    assert finding(bench.audit(), "G claim after void attempts").said.startswith("1 void")
+    claimed(bench, 3.999)
+    assert finding(bench.audit(), "G claim after void attempts").verdict is Verdict.ALARM
+
+
+def test_a_third_accountant_agrees_where_it_is_installed(bench: Any, finding: Any) -> None:
+    found = finding(bench.audit(), "G epsilon, PRV")
+    if find_spec("prv_accountant") is None:
+        assert (found.verdict, "pip install prv-accountant" in found.said) == (Verdict.UNCHECKABLE, True)
+    else:
+        assert found.verdict is Verdict.PASS
+        assert found.figures["low"] < 4 < found.figures["high"] < 4 * 1.02
+
+
+def test_a_key_from_outside_is_compared(bench: Any, finding: Any) -> None:
+    own, other = SigningKey.load(bench.folder / "key").public, SigningKey.generate().public
+    assert finding(bench.audit(), "signing key").verdict is Verdict.UNCHECKABLE
+    assert finding(bench.audit(public_key=own), "signing key").verdict is Verdict.PASS
+    assert finding(bench.audit(public_key=other), "signing key").verdict is Verdict.ALARM
+
+
+@pytest.mark.parametrize(
+    "privacy", [{"dp": "central"}, {"dp": "off"}, {"noise": "seeded"}, {"masks": "on"}, {"epsilon": 150.0}], ids=str
+)
+def test_an_honest_run_of_any_mode_raises_no_alarm(run_of: Any, finding: Any, privacy: dict[str, Any]) -> None:
+    section = audit_ledger(run_of(privacy=privacy))
+    assert section.alarms == ()
+    assert finding(section, "G model from releases").verdict is Verdict.PASS
+    assert finding(section, "G participation cap").verdict is Verdict.PASS
+    claims = finding(
+        section, "G epsilon, closed form" if "dp" not in privacy or privacy["dp"] != "off" else "G epsilon"
+    )
+    assert claims.verdict is (Verdict.UNCHECKABLE if privacy.get("dp") == "off" else Verdict.PASS)
+
+
+def test_a_run_that_was_warm_started_and_one_that_was_saved_raise_no_alarm(run_of: Any) -> None:
+    former = run_of(name="former", evaluation={"save_recommendations": True, "tensorboard": True})
+    assert audit_ledger(former).alarms == ()
+    assert audit_ledger(run_of(name="later", warm_start=str(former))).alarms == ()
