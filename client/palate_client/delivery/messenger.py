@@ -135,6 +135,7 @@ class Messenger:
             return self.deliver(message)
         now = self.clock()
         with self.record() as record:
+            record.settle(now)
             if (known := record.find(message.id)) is not None:
                 return known
             refused = Delivery(message, Reason.NOT_FOR_THEM, "", now)
