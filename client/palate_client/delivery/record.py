@@ -150,7 +150,7 @@ class Record:
         return known
 
     def settle(self, now: float) -> None:
-        """What a wrong clock has sent in the future was sent by now; what is old and counts for nothing is forgotten."""
+        """What a wrong clock has sent in the future was sent by now; what is old and counts no more is forgotten."""
         self._do("UPDATE deliveries SET settled = ? WHERE settled > ?", (now, now))
         self._do(
             "DELETE FROM deliveries WHERE seq <= (SELECT max(seq) FROM deliveries) - ? AND due IS NULL"

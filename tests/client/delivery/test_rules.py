@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from palate_client.delivery import messenger, rules
+from palate_client.delivery import judge, rules
 from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.channel import Channel, Quiet
 from palate_client.delivery.rules import DAY, LONGEST_PACE, Past, Reason, hold, pace
@@ -81,7 +81,7 @@ def test_no_life_violates_a_rule() -> None:
 @pytest.mark.parametrize("broken", ["no rules", "only then", "only now"])
 def test_the_judge_finds_broken_rules(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if broken == "no rules":
-        monkeypatch.setattr(messenger, "hold", lambda *_, **__: None)
+        monkeypatch.setattr(judge, "hold", lambda *_, **__: None)
     elif broken == "only then":
         monkeypatch.setattr(rules, "_moments", lambda past, *_: rules._Moments({past.moment.day}, {past.moment.week}))
     else:
