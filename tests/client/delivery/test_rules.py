@@ -104,3 +104,10 @@ def test_what_are_no_quiet_hours_is_refused(quiet: tuple[float, float]) -> None:
 def test_what_is_no_channel_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError, match="must be a"):
         Channel(**{"name": "email", "per_day": 1, "per_week": 1, **wrong})  # type: ignore[arg-type]  # on purpose
+
+
+def test_quiet_hours_are_numbers_of_a_quiet() -> None:
+    with pytest.raises(InputError, match="quiet hours must be two different hours of a day, got 22 to 8"):
+        Quiet("22", 8)  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(InputError, match="`quiet` must be hours of the day as a `Quiet`, or None, got"):
+        Channel(name="email", per_day=1, per_week=1, quiet=(22, 8))  # type: ignore[arg-type]  # on purpose
