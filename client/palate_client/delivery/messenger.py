@@ -103,8 +103,11 @@ class Messenger:
             What became of it; true if it was handed to its channel.
 
         Raises:
+            InputError: it is no message.
             PalateError: the record can't be written; nothing was sent.
         """
+        if not isinstance(message, Message):
+            raise InputError(f"`message` must be a `palate.Message`, got {message!r:.80}")
         now = self.clock()
         with self.record() as record:
             record.settle(now)
@@ -232,7 +235,8 @@ class Messenger:
             record.settle(now)
             while groups:
                 found = (record.find(id) for id in groups.popleft())
-                group = [each for each in found if each is not None and each.waiting]  # another process may be faster
+                # Another process may have been faster.
+                group = [each for each in found if each is not None and each.due is not None and each.due <= now]
                 if len(group) > 1 or any(self._together(record, each) for each in group):
                     made = judge.bundle(record, group, now)
                 else:

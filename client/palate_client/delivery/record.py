@@ -17,6 +17,7 @@ from palate_client.delivery.calendar import Moment
 from palate_client.delivery.choice import Trial
 from palate_client.delivery.message import Message
 from palate_client.delivery.rules import DAY, LONGEST_PACE, WAITING, Past, Reason
+from palate_client.store import SET_CLOCK
 from palate_client.store_file import StoreFile
 from palate_common.database import Database
 
@@ -150,8 +151,9 @@ class Record:
         return known
 
     def settle(self, now: float) -> None:
-        """What a wrong clock has sent in the future was sent by now; what is old and counts no more is forgotten."""
-        self._do("UPDATE deliveries SET settled = ? WHERE settled > ?", (now, now))
+        """What a wrong or unset clock has sent was sent by now; what is old and no longer counts is forgotten."""
+        unset = SET_CLOCK if now >= SET_CLOCK else 0.0
+        self._do("UPDATE deliveries SET settled = ? WHERE settled > ? OR settled < ?", (now, now, unset))
         self._do(
             "DELETE FROM deliveries WHERE seq <= (SELECT max(seq) FROM deliveries) - ? AND due IS NULL"
             " AND (sent IS NULL OR settled < ?)",

@@ -138,3 +138,26 @@ def test_what_a_channel_collected_goes_another_way_when_it_is_taken_away(device:
 def test_a_sender_is_a_function(device: palate.Device) -> None:
     with pytest.raises(InputError, match="`senders` must be functions that take messages, got 'mailto:me"):
         device.messenger({"email": "mailto:me@example.org"})  # type: ignore[dict-item]  # a newcomer's mistake
+
+
+def test_a_message_is_a_message(device: palate.Device) -> None:
+    with pytest.raises(InputError, match=r"`message` must be a `palate\.Message`, got 'hello'"):
+        device.messenger({}).deliver("hello")  # type: ignore[arg-type]  # a newcomer's mistake
+
+
+def test_what_another_process_put_off_meanwhile_is_put_off(device: palate.Device, clock: Any) -> None:
+    got: list[str] = []
+
+    def send(messages: Sequence[Message]) -> None:
+        got.extend(each.id for each in messages)
+        with messenger.record() as record:
+            put_off = [each for each in record.all() if each.waiting]
+            for each in put_off:
+                record.put(replace(each, reason=Reason.BETTER_LATER, due=NOON + 2 * DAY))
+
+    messenger = waiting(device, send, clock, "abc")
+    while not got:
+        messenger.deliver_waiting()
+        clock.now += 3600
+    messenger.deliver_waiting()
+    assert len(got) == 1
