@@ -47,7 +47,7 @@ from palate_server.terms import RunTerms
 from palate_sim.audit.carrier import Carrier, Part, Table, carried, weights_for
 from palate_sim.audit.claim import Claim, ReleaseClaim
 from palate_sim.audit.target import Contributions, Released, Vector
-from palate_sim.cohort import FINE
+from palate_server.cohort import FINE
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.identities import Identities
 from palate_sim.round import run_rounds

@@ -1,9 +1,10 @@
 """B2, shape: whether the noise is Gaussian, as its accounting and rung L2 believe.
 
 Assumes independent numbers, which C and J test. Four looks at residuals divided by their own deviation: skewness and
-kurtosis, whose estimates have variance 6/n and 24/n under a Gaussian; how many lie beyond 4 deviations, where noise
-with a cut tail has none; and a histogram of 64 bins that a Gaussian fills equally. Numbers on a grid are spread evenly
-over their step before they are binned.
+kurtosis, whose estimates have variance 15/n and 24/n under a Gaussian whose mean is known and whose deviation isn't
+(E z^6 = 15; with an estimated mean the skewness would have 6/n); how many lie beyond 4 deviations, where noise with a
+cut tail has none; and a histogram of 64 bins that a Gaussian fills equally. Numbers on a grid are spread evenly over
+their step before they are binned.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def noise_shape(trials: Trials) -> list[Finding]:
         if len(numbers) < LEAST:
             return [Finding.missing("B2 noise shape", f"at least {LEAST} numbers a release are needed")]
         dither = 0.0 if release.spacing is None else release.spacing / release.sigma
-        looks["skewness"].append(_moment(numbers, 3, 0.0, 6.0, round_))
+        looks["skewness"].append(_moment(numbers, 3, 0.0, 15.0, round_))
         looks["kurtosis"].append(_moment(numbers, 4, 3.0, 24.0, round_))
         looks["tails"].append((*_tails(numbers, round_),))
         looks["histogram"].append((*_histogram(numbers + dither * (rng.random(len(numbers)) - 0.5), round_),))
