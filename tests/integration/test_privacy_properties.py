@@ -112,7 +112,7 @@ def test_a_history_that_an_algorithm_cannot_work_on_costs_its_user_alone(
 
 
 def test_a_singular_system_of_one_user_costs_that_user_alone() -> None:
-    """A real algorithm that, on some machines, raises for a weight as large as float32 holds, and else has no number."""
+    """A weight as large as float32 holds: a real algorithm raises for it, or, on some machines, has no number."""
     n_items = 30
     rows, items, weights = [0, 1, 1, 2], [0, 3, 5, 4], [1, 3e38, 3e38, 1]
     histories = Interactions.from_pairs(rows, items, weights, n_users=3, n_items=n_items)
