@@ -61,12 +61,13 @@ def audit_ledger(
     """
     check_key(public_key)
     books = books_of(folder, ledger=ledger)
-    outside = [read_receipts(path, population=books.population) for path in receipts]
+    signer = public_key or (books.extract.public_key if books.extract is not None else None)
+    outside = [read_receipts(path, population=books.population, signer=signer) for path in receipts]
     devices = folder / "devices.db"
     inside = [read_receipts(devices, population=books.population)] if devices.is_file() else []
     findings = [
         *checkpoints(books, expect_head, inside, outside, public_key),
-        *_guarded("G files", lambda: completeness(books)),
+        *_guarded("G files", lambda: completeness(books, public_key=public_key)),
         *_guarded("G accounts", lambda: accounts(books)),
         *_devices(books, inside, outside),
     ]

@@ -46,8 +46,13 @@ class Receipts:
     known: Sequence[Known]
 
 
-def read_receipts(path: Path, *, population: str) -> Receipts:
-    """Read a report, an export or a ledger of devices; the file stays as it is.
+def read_receipts(path: Path, *, population: str, signer: str | None = None) -> Receipts:
+    """Read a report, an export, a ledger of devices or another run's extract; the file stays as it is.
+
+    Args:
+        path: the file.
+        population: whose ledger.
+        signer: the key that must have signed an extract; None: any. Anybody can sign one with a key of their own.
 
     Raises:
         InputError: it is none of these.
@@ -63,8 +68,8 @@ def read_receipts(path: Path, *, population: str) -> Receipts:
     except UnicodeDecodeError:
         text = ""
     try:
-        return _from_json(text, str(path), population)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return _from_json(text, str(path), population, signer)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise InputError(
             f"`--receipts` must be a device's report or export, a devices.db or a ledger.json, got another file: {path}"
         ) from None
@@ -83,14 +88,14 @@ def _from_ledger(path: Path, population: str) -> Receipts:
     return Receipts(str(path), charges, [seen] if seen else [], [*known, *_of_plan(signed or b"", str(path))])
 
 
-def _from_json(text: str, source: str, population: str) -> Receipts:
+def _from_json(text: str, source: str, population: str, signer: str | None) -> Receipts:
     """A report, which is one JSON object, or an export, which is one a line."""
     try:
         whole = json.loads(text)
     except ValueError:
         whole = None
     if isinstance(whole, dict) and "payload" in whole:
-        return _from_extract(text, source, population)
+        return _from_extract(text, source, population, signer)
     if isinstance(whole, dict) and whole.get("palate") == "privacy report":
         spending = whole["spending"] or {"population": None}
         ours = spending["population"] == population
@@ -110,13 +115,15 @@ def _from_json(text: str, source: str, population: str) -> Receipts:
     return Receipts(source, [(_receipt(each), (0,)) for each in receipts], seen, known)
 
 
-def _from_extract(text: str, source: str, population: str) -> Receipts:
+def _from_extract(text: str, source: str, population: str, signer: str | None) -> Receipts:
     """Another run's extract, with the signature that it carries."""
     extract = read_extract(text.encode())
     if not extract.signed or extract.population != population:
         raise InputError(
             f"`--receipts` must be a signed extract of the ledger of {population!r}, got another: {source}"
         )
+    if signer not in (None, extract.public_key):
+        raise InputError(f"`--receipts` must be an extract signed by {signer:.16}…, got one by another key: {source}")
     return Receipts(source, [], [Checkpoint(extract.size, extract.root)], extract.known)
 
 
