@@ -23,6 +23,8 @@ from palate_client.delivery.channel import Channel, Quiet
 from palate_client.delivery.message import Message
 from palate_client.events import Event, Tracked
 from palate_client.floors import Floors
+from palate_client.online import Syncing
+from palate_client.policy import Policy
 from palate_client.retention import Limits
 from palate_client.sdk import Device
 from palate_client.sdk import open_device as open
@@ -36,6 +38,7 @@ from palate_common.errors import (
     LockedError,
     PalateError,
     RefusedError,
+    UnreachableError,
     WrongKeyError,
 )
 from palate_common.weighting import Weighting
@@ -53,11 +56,14 @@ __all__ = [
     "LockedError",
     "Message",
     "PalateError",
+    "Policy",
     "Purpose",
     "Quiet",
     "RefusedError",
     "Service",
+    "Syncing",
     "Tracked",
+    "UnreachableError",
     "Weighting",
     "WrongKeyError",
     "apprise_sender",

@@ -185,7 +185,12 @@ class Contributor:
 
     def _verified(self, signed_plan: bytes, model_bytes: bytes) -> tuple[SignedPlan, GlobalModel]:
         """The plan, above the floors, and its model."""
-        signed = open_plan(signed_plan, public_key=self.public_key, last_seen=self.ledger.seen_checkpoint)
+        signed = open_plan(
+            signed_plan,
+            public_key=self.public_key,
+            last_seen=self.ledger.seen_checkpoint,
+            evidence=self.ledger.seen_payload,
+        )
         plan = signed.plan
         check_floors(plan, self.floors, now=self.clock())
         return signed, self._model(plan, model_bytes)

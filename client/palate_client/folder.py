@@ -3,6 +3,7 @@
     key.json       the wrapped key, or the tombstone of an erased store
     <store>.db     the encrypted events, beside it SQLite's -wal and -shm
     <store>.journal, <store>.ledger    what came from a server and went to it, and what that cost; encrypted, too
+    <store>.sync   held while the device is online
     <store>.deliveries    what was to be told to the user, and what became of it; encrypted, too
     lock           held for a moment while a store is opened or erased
 
@@ -21,7 +22,7 @@ from palate_client.vault import Vault
 from palate_common.errors import InputError, LockedError, WrongKeyError
 from palate_common.files import sync_folder
 
-FILES = ("db", "journal", "ledger", "deliveries")
+FILES = ("db", "journal", "ledger", "deliveries", "sync")
 LOCK_FILE = "lock"
 LOCK_SECONDS = 10.0
 
@@ -59,8 +60,24 @@ class StoreFolder:
             LockedError: another process held it for ten seconds.
             InputError: the folder can't be written.
         """
+        with self.hold(LOCK_FILE, seconds=LOCK_SECONDS, doing="opening"):
+            yield
+
+    @contextmanager
+    def hold(self, name: str, *, seconds: float, doing: str) -> Iterator[None]:
+        """Hold a file of this name, as one thread of one process can; who dies lets go.
+
+        Args:
+            name: the file's.
+            seconds: to wait for it.
+            doing: what another process does that holds it, for the message.
+
+        Raises:
+            LockedError: it was held for as long.
+            InputError: the folder can't be written.
+        """
         try:
-            connection = sqlite3.connect(self.path / LOCK_FILE, timeout=LOCK_SECONDS, isolation_level=None)
+            connection = sqlite3.connect(self.path / name, timeout=seconds, isolation_level=None)
         except sqlite3.Error:
             raise InputError(f"the store must be a folder that can be written, got {self.path}") from None
         try:
@@ -69,7 +86,7 @@ class StoreFolder:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                 raise InputError(f"the store must be a folder that can be written, got {self.path}: {error}") from None
-            raise LockedError(f"the store must be free, got one that another process is opening: {self.path}") from None
+            raise LockedError(f"the store must be free, got one that another process is {doing}: {self.path}") from None
         finally:
             connection.close()
 

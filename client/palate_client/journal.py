@@ -24,9 +24,11 @@ _SCHEMA = (
     " round INTEGER NOT NULL, attempt INTEGER NOT NULL, bytes INTEGER NOT NULL, time REAL NOT NULL)",
     "CREATE TABLE refusals(seq INTEGER PRIMARY KEY, what TEXT NOT NULL, reason TEXT NOT NULL, time REAL NOT NULL)",
     "CREATE TABLE secrets(name TEXT PRIMARY KEY, value BLOB NOT NULL)",
+    "CREATE TABLE contacts(seq INTEGER PRIMARY KEY, time REAL NOT NULL, ended TEXT NOT NULL, reason TEXT NOT NULL,"
+    " rounds INTEGER NOT NULL, refused INTEGER NOT NULL, sent INTEGER NOT NULL, received INTEGER NOT NULL)",
 )
 KEPT = 1000
-"""Refusals that are remembered; a server that is refused for ever must not fill the disk."""
+"""Refusals, and contacts, that are remembered; a server that is refused for ever must not fill the disk."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,29 @@ class Refusal:
     what: str
     reason: str
     time: float
+
+
+@dataclass(frozen=True)
+class Contact:
+    """A time that this device was at its server, or tried to be.
+
+    Attributes:
+        time: when it ended, seconds since 1970.
+        ended: how, see `palate_client.sync.Ended`.
+        reason: more about it.
+        rounds: that it took part in.
+        refused: that it refused.
+        sent: bytes that went out.
+        received: bytes that came in.
+    """
+
+    time: float
+    ended: str
+    reason: str
+    rounds: int
+    refused: int
+    sent: int
+    received: int
 
 
 class Journal(Closing):
@@ -178,6 +203,34 @@ class Journal(Closing):
         with self._database.transaction() as connection:
             rows = connection.execute("SELECT what, reason, time FROM refusals ORDER BY seq").fetchall()
         return tuple(Refusal(*row) for row in rows)
+
+    def meet(self, contact: Contact) -> None:
+        """Note a contact with the server."""
+        values = (contact.time, contact.ended, contact.reason[:1000], contact.rounds, contact.refused)
+        with self._database.transaction(write=True) as connection:
+            connection.execute(
+                "INSERT INTO contacts(time, ended, reason, rounds, refused, sent, received)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (*values, contact.sent, contact.received),
+            )
+            connection.execute("DELETE FROM contacts WHERE seq <= (SELECT max(seq) FROM contacts) - ?", (KEPT,))
+
+    def contacts(self) -> tuple[Contact, ...]:
+        """The latest contacts with the server, oldest first."""
+        query = "SELECT time, ended, reason, rounds, refused, sent, received FROM contacts ORDER BY seq"
+        with self._database.transaction() as connection:
+            return tuple(Contact(*row) for row in connection.execute(query))
+
+    def keep(self, name: str, value: bytes) -> None:
+        """Put a value under a name, in the place of what was there."""
+        with self._database.transaction(write=True) as connection:
+            connection.execute("INSERT OR REPLACE INTO secrets VALUES (?, ?)", (name, value))
+
+    def kept(self, name: str) -> bytes | None:
+        """What is under a name; None: nothing."""
+        with self._database.transaction() as connection:
+            row = connection.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()
+        return None if row is None else bytes(row[0])
 
     def secret(self, name: str, made: bytes) -> bytes:
         """A secret by name: the one that is there, or from now on the one that was `made`."""

@@ -40,19 +40,26 @@ class Models:
             IntegrityError: they don't verify.
         """
         signed = {name: read_file(folder / name, most=MOST_SIGNED) for name in (MANIFEST, SIGNATURE)}
-        return published.wanted(signed, public_key=self._service.public_key, have=self._in_use())
+        return published.wanted(signed, public_key=self._service.public_key, have=self.in_use())
 
-    def update(self, folder: Path, ledger: DeviceLedger) -> bool:
-        """Take a published model into use; False if it is already.
+    def read(self, folder: Path) -> Published:
+        """A published model, verified; what the folder lacks comes from the model in use.
 
         Raises:
             IntegrityError: it doesn't verify.
+        """
+        service = self._service
+        return published.read(
+            folder, public_key=service.public_key, most=service.most_bytes, small=True, have=self.in_use()
+        )
+
+    def take(self, found: Published, ledger: DeviceLedger) -> bool:
+        """Take a verified model into use; False if it is already.
+
+        Raises:
             RefusedError: it is another population's, older than the one in use, or proves a forked ledger.
         """
         service = self._service
-        found = published.read(
-            folder, public_key=service.public_key, most=service.most_bytes, small=True, have=self._in_use()
-        )
         manifest, checkpoint = found.manifest, found.manifest.checkpoint
         if manifest.population != service.population:
             raise RefusedError(f"a model must be of {service.population!r}, got one of {manifest.population!r}")
@@ -86,7 +93,7 @@ class Models:
         self._read = (edition.manifest, read)
         return read
 
-    def _in_use(self) -> Mapping[str, bytes]:
+    def in_use(self) -> Mapping[str, bytes]:
         """The files of the model in use; none where there is none, or it is damaged and must be replaced."""
         try:
             current = self.current()

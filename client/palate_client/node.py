@@ -27,6 +27,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from pydantic import TypeAdapter, ValidationError
 
+from palate_client.answering import MASKED, QUERY, RECORD, TRAIN, answered
 from palate_client.contribution import Contributor, Identity
 from palate_client.floors import Floors
 from palate_client.masked import MaskedDevice
@@ -38,8 +39,6 @@ from palate_common.wire import REFUSED
 
 logger = logging.getLogger(__name__)
 
-RECORD = "palate"
-"""Name of the one record a message carries."""
 HISTORIES, DEVICES, PUBLIC_KEY, FLOORS, SIZE = "histories", "devices", "public-key", "floors", "users-per-node"
 ARRAYS = ("indptr", "indices", "weights")
 
@@ -137,6 +136,11 @@ class Host:
             logger.info("node %d refuses: %s", node, error)
             return REFUSED
 
+    def device(self, node: int) -> int:
+        """The number of the installation that a node hosts, or hosts first."""
+        _, devices = self.source.shard(node)
+        return int(devices[0])
+
 
 def node_app(host_of: Callable[[Context], Host]) -> ClientApp:
     """The ClientApp over a way to find the host of a node.
@@ -149,43 +153,28 @@ def node_app(host_of: Callable[[Context], Host]) -> ClientApp:
     @client.train()
     def train(message: Message, context: Context) -> Message:
         """Answer a signed plan."""
-        plan, model, request = _bytes(message, "plan"), _bytes(message, "model"), _bytes(message, "request")
-        host, node = host_of(context), _number(context)
-        if request:
-            return _reply(message, "answer", host.join(node, plan, model, request))
-        return _reply(message, "contribution", host.answer(node, plan, model))
+        return _answer(host_of, TRAIN, message, context)
 
     @client.train("masked")
     def masked(message: Message, context: Context) -> Message:
         """Answer a later request of a masked attempt."""
-        return _reply(message, "answer", host_of(context).go_on(_number(context), _bytes(message, "request")))
+        return _answer(host_of, MASKED, message, context)
 
     @client.query()
     def present(message: Message, context: Context) -> Message:
         """Say that this node is there, and, where that is asked, which device it is, or hosts first."""
-        if RECORD not in message.content:
-            return Message(RecordDict(), reply_to=message)
-        _, devices = host_of(context).source.shard(_number(context))
-        return _reply(message, "device", int(devices[0]))
+        return _answer(host_of, QUERY, message, context)
 
     return client
 
 
-def _number(context: Context) -> int:
-    """The node's number in the population."""
-    return int(context.node_config["partition-id"])
-
-
-def _bytes(message: Message, name: str) -> bytes:
-    """One value of the one record of a message; nothing where there is none."""
+def _answer(host_of: Callable[[Context], Host], kind: str, message: Message, context: Context) -> Message:
+    """The reply: one record of one value."""
     record = message.content.get(RECORD)
-    value = record.get(name) if isinstance(record, ConfigRecord) else None
-    return value if isinstance(value, bytes) else b""
-
-
-def _reply(message: Message, name: str, value: bytes | int) -> Message:
-    """A reply with one record of one value."""
-    return Message(RecordDict({RECORD: ConfigRecord({name: value})}), reply_to=message)
+    values = record if isinstance(record, ConfigRecord) else None
+    found = answered(host_of(context), int(context.node_config["partition-id"]), kind, values)
+    content = RecordDict() if found is None else RecordDict({RECORD: ConfigRecord(dict([found]))})
+    return Message(content, reply_to=message)
 
 
 def host_from_config(context: Context) -> Host:

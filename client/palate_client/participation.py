@@ -170,7 +170,7 @@ class Participation:
         with Journal(self._store.file) as journal:
             return SigningKey.from_pem(journal.secret("identity", SigningKey.generate().to_pem()))
 
-    def contribute(self, plan: bytes, model: bytes) -> bytes:
+    def contribute(self, plan: bytes, model: bytes, number: int = _ONE) -> bytes:
         """A contribution's bytes, or the constant refusal.
 
         Guarantees:
@@ -182,12 +182,12 @@ class Participation:
             self._check_size(plan, model)
             asked = _parsed(plan)
             with self.ledger() as ledger:
-                answer = self._contributor(ledger, _ONE, asked).contribute(plan, model)
+                answer = self._contributor(ledger, number, asked).contribute(plan, model)
                 self._note(asked.plan, "contribution", answer)
                 return answer
         return REFUSED
 
-    def join(self, plan: bytes, model: bytes, directory: Directory) -> Masked | None:
+    def join(self, plan: bytes, model: bytes, directory: Directory, place: int | None = None) -> Masked | None:
         """This device's machine for a masked attempt, charged; None where it refuses."""
         with self._refusing(), ExitStack() as stack:
             self._check_size(plan, model)
@@ -196,6 +196,8 @@ class Participation:
                 raise RefusedError("the directory must name this device, got one without it")
             ledger = stack.enter_context(self.ledger())
             number = directory.identities.index(identity.key.public)
+            if place not in (None, number):
+                raise RefusedError(f"the directory must have this device at {place}, got it at {number}")
             machine = self._contributor(ledger, number, asked).join(plan, model, identity)
             stack.pop_all()  # the machine's latch needs the ledger until the attempt is over
             return Masked(machine, ledger, partial(self._note, asked.plan), partial(self._check_consent, asked.plan))
@@ -236,7 +238,7 @@ class Participation:
         """Refuse what the user doesn't agree to, now."""
         purpose: Purpose = "analytics" if plan.algorithm == ANALYTICS else "train"
         if not Consent(self._store).get(purpose):
-            raise RefusedError(f"the user does not agree to take part in {_SAID[purpose]}")
+            raise RefusedError(f"the user has not agreed, or no longer agrees, to take part in {_SAID[purpose]}")
 
     def _same_ledger(self, plan: RoundPlan, charge: Charge | None) -> None:
         """A plan and a model that show two ledgers of one size prove a fork."""

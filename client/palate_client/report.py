@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from palate_client.consent import PURPOSES, Decision
-from palate_client.journal import Edition, Refusal, Sent
+from palate_client.journal import Contact, Edition, Refusal, Sent
 from palate_common.accounting import ACCOUNTANT, ACCOUNTANT_VERSION
 from palate_common.device_ledger import Receipt
 from palate_common.merkle import Checkpoint
@@ -66,6 +66,7 @@ class PrivacyReport:
         refusals: the latest plans and models that were refused, with the reason.
         decisions: on consent, all of them.
         models: taken into use, oldest first.
+        contacts: the latest times it was at its server, oldest first.
     """
 
     app: str
@@ -76,6 +77,7 @@ class PrivacyReport:
     refusals: tuple[Refusal, ...]
     decisions: tuple[Decision, ...]
     models: tuple[Edition, ...]
+    contacts: tuple[Contact, ...]
 
     @property
     def consents(self) -> dict[str, bool]:
@@ -101,6 +103,7 @@ class PrivacyReport:
             "consents": self.consents,
             "decisions": [asdict(each) for each in self.decisions],
             "models": [asdict(each) for each in self.models],
+            "contacts": [asdict(each) for each in self.contacts],
         }
 
     def __str__(self) -> str:
@@ -127,6 +130,11 @@ class PrivacyReport:
         yield f"Models taken into use: {len(self.models)}"
         for model in self.models:
             yield f"  {_date(model.time)}  version {model.version} of {model.population}"
+        if self.contacts:
+            sent, received = (sum(getattr(each, name) for each in self.contacts) for name in ("sent", "received"))
+            yield f"At the server: {len(self.contacts)} time(s), {sent:,} bytes out and {received:,} in"
+            last = self.contacts[-1]
+            yield f"  {_date(last.time)}  {last.ended}{': ' if last.reason else ''}{last.reason}"
 
 
 _NOISE = {

@@ -18,7 +18,7 @@ import time as _time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from palate_client.consent import Consent
 from palate_client.delivering import Delivering
@@ -26,6 +26,7 @@ from palate_client.delivery.calendar import Calendar, Zone
 from palate_client.events import Event, Kind, Source, Tracked
 from palate_client.folder import StoreFolder
 from palate_client.interests import Interests
+from palate_client.online import Online
 from palate_client.portability import ImportReport, export_lines, import_file
 from palate_client.recommending import Recommending
 from palate_client.retention import Limits
@@ -38,10 +39,14 @@ from palate_common.errors import InputError, PalateError
 from palate_common.files import write_durably
 from palate_common.weighting import Weighting, weighting_of
 
+if TYPE_CHECKING:
+    from palate_client.models import Models
+    from palate_common.published import Published
+
 logger = logging.getLogger("palate")
 
 
-class Device(Sharing, Recommending, Delivering, Closing):
+class Device(Online, Sharing, Recommending, Delivering, Closing):
     """One user's Palate on this machine. Made by `palate.open`.
 
     Attributes:
@@ -109,13 +114,6 @@ class Device(Sharing, Recommending, Delivering, Closing):
         """
         return self._add(list(events))
 
-    def update_model(self, folder: Path | str) -> bool:
-        """Take a published model into use, for recommending too; see `Sharing.update_model`."""
-        changed = super().update_model(folder)
-        if changed:
-            self.forget_model()
-        return changed
-
     def flush(self) -> None:
         """Bring what was tracked to the disk, so that it survives a power cut.
 
@@ -181,6 +179,13 @@ class Device(Sharing, Recommending, Delivering, Closing):
     def close(self) -> None:
         """Let go of the file. Not needed at exit: what was tracked is stored."""
         self.store.close()
+
+    def take(self, read: Callable[[Models], Published]) -> bool:
+        """Take a verified model into use, for recommending too."""
+        changed = super().take(read)
+        if changed:
+            self.forget_model()
+        return changed
 
     def _add(self, events: list[Event]) -> list[Tracked]:
         """Store events; the machine's failures are told, not raised."""

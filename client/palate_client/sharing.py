@@ -10,7 +10,7 @@ What takes part is imported when it is first used.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from palate_client.consent import Consent
 from palate_client.store import EventStore
-from palate_common.errors import InputError, PalateError
+from palate_common.errors import InputError, PalateError, UnreachableError
 from palate_common.weighting import Weighting
 
 if TYPE_CHECKING:
@@ -76,12 +76,19 @@ class Sharing:
             PalateError: the store can't be written.
                 Whatever is raised, the model that was in use stays in use, and the privacy report says why.
         """
+        return self.take(lambda models: models.read(Path(folder)))
+
+    def take(self, read: Callable[[Models], Published]) -> bool:
+        """Take a verified model into use; what is wrong with it is noted. For `update_model` and `sync`."""
         from palate_client.participation import note_refusal, reason_of
 
         models, participation = self._shared
         try:
+            found = read(models)
             with participation.ledger() as ledger:
-                return models.update(Path(folder), ledger)
+                return models.take(found, ledger)
+        except UnreachableError:
+            raise
         except PalateError as error:
             note_refusal(self.store, "model", reason_of(error))
             raise
@@ -94,7 +101,7 @@ class Sharing:
         """
         return None if self.service is None else self._shared[0].current()
 
-    def contribute(self, plan: bytes, model: bytes) -> bytes:
+    def contribute(self, plan: bytes, model: bytes, *, number: int = 0) -> bytes:
         """Take part in a round: the bytes for the server. Whatever the reason, a refusal is the same one constant.
 
         Needs the user's consent to `train`, a verified plan above the service's floors and within the user's limits,
@@ -104,18 +111,20 @@ class Sharing:
         Args:
             plan: the signed plan, as the server sent it.
             model: the model file that the plan names.
+            number: of this device among its population's, which only an experiment's seeded noise depends on.
         """
-        return self._shared[1].contribute(plan, model)
+        return self._shared[1].contribute(plan, model, number)
 
-    def join(self, plan: bytes, model: bytes, directory: Directory) -> Masked | None:
+    def join(self, plan: bytes, model: bytes, directory: Directory, *, number: int | None = None) -> Masked | None:
         """Take part in a round under masks: what answers the exchanges that follow; None where this device refuses.
 
         Args:
             plan: the signed plan.
             model: the model file that the plan names.
             directory: the identities that take part, pinned; `identity` must be one of them.
+            number: the place where it must stand there; None: any.
         """
-        return self._shared[1].join(plan, model, directory)
+        return self._shared[1].join(plan, model, directory, number)
 
     @property
     def identity(self) -> str:
@@ -146,6 +155,7 @@ class Sharing:
                 refusals=journal.refusals(),
                 decisions=self.consent.history(),
                 models=journal.editions(),
+                contacts=journal.contacts(),
             )
 
     def _spending(self) -> Spending | None:
@@ -173,6 +183,7 @@ class Sharing:
         """What the journal and the ledger say of the user, for the export."""
         report = self.privacy_report()
         parts: dict[str, Any] = {"sent": report.sent, "refusal": report.refusals, "model": report.models}
+        parts["contact"] = report.contacts
         parts["participation"] = () if report.spending is None else report.spending.receipts
         for kind, entries in parts.items():
             for entry in entries:

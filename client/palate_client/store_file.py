@@ -96,6 +96,18 @@ class StoreFile(Closing):
                     raise ErasedError("the store must be there, got one that was erased")
                 yield self.folder.file(self._store, name), _driver(self.folder.vault.open())
 
+    @contextmanager
+    def alone_online(self) -> Iterator[None]:
+        """Be the only one that is online with this store.
+
+        Raises:
+            LockedError: another thread or process is.
+        """
+        self.open()
+        name = self.folder.file(self._store, "sync").name
+        with self.folder.hold(name, seconds=0, doing="syncing"):
+            yield
+
     def close(self) -> None:
         """Close the file; closing twice is fine."""
         with self.lock:

@@ -139,6 +139,11 @@ class Database(Closing):
         with self._lock, self._one_line():
             self._set("synchronous", _FULL if durable else _NORMAL)
 
+    def copy(self, path: Path) -> None:
+        """A consistent copy as one new file, while this one is in use."""
+        with self._lock, self._one_line():
+            self._connection.execute("VACUUM INTO ?", (str(path),))
+
     def checkpoint(self) -> None:
         """Move what the WAL holds to the main file, as far as no reader needs it."""
         with self._lock, self._one_line():

@@ -6,7 +6,6 @@ manifest, files in use -> wanted -> the least to fetch;   delta, files in use ->
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from palate_common.canonical import digest
 from palate_common.compact import inflated
@@ -22,6 +21,7 @@ from palate_common.manifest import (
     NEW_ITEMS,
     UNPACKED,
     Manifest,
+    Source,
     read_manifest,
     signed_file,
 )
@@ -67,12 +67,12 @@ def wanted(signed: Mapping[str, bytes], *, public_key: str, have: Mapping[str, b
 
 
 def from_delta(
-    folder: Path, manifest: Manifest, have: Mapping[str, bytes], *, most: int, needed: bool
+    source: Source, manifest: Manifest, have: Mapping[str, bytes], *, most: int, needed: bool
 ) -> dict[str, bytes]:
     """The model that a delta makes of the one in use, under its name; nothing where there is no such delta.
 
     Args:
-        folder: what was downloaded.
+        source: what was downloaded, or can be.
         manifest: verified.
         have: the files in use.
         most: bytes of the largest file, packed or not.
@@ -87,12 +87,12 @@ def from_delta(
     if facts.sha256 == digest(base):
         return {UNPACKED: base}
     name = delta_name(base)
-    if name not in manifest.files or not (folder / name).exists():
+    if name not in manifest.files or not source.has(name):
         return {}
     try:
         if facts.bytes > most:
             raise IntegrityError(f"a model must be at most {most} bytes unpacked, got a claim of {facts.bytes}")
-        delta = signed_file(folder, manifest, name, most=most)
+        delta = signed_file(source, manifest, name, most=most)
         if not manifest.names(name, delta):
             raise IntegrityError("a delta must be the one the manifest names, and is not")
         made = apply_delta(base, delta, most=most)

@@ -9,7 +9,8 @@
     ├── ClosedError             1   the device's store is closed
     ├── ErasedError             1   the device's store was erased
     ├── LockedError             1   somebody else owns the run folder, or the file
-    └── RefusedError            1   a device refused a plan; the reason stays on the device
+    ├── RefusedError            1   a device refused a plan; the reason stays on the device
+    └── UnreachableError        1   a server can't be reached, or doesn't answer as it should
 
 Messages are one line: what was expected, what came, and for privacy the way out.
 """
@@ -61,3 +62,7 @@ class LockedError(PalateError):
 
 class RefusedError(PalateError):
     """A device refused a plan. The server only ever sees one constant code."""
+
+
+class UnreachableError(PalateError):
+    """A server can't be reached, is another one than was pinned, or doesn't answer as it should."""

@@ -23,8 +23,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palate_common.canonical import canonical_json, read_canonical
+from palate_common.entries import Entry, Hash, Name, entry_from, one_line
 from palate_common.errors import BudgetError, InputError, IntegrityError
-from palate_common.history import Entry, Hash, History, Name, entry_from, one_line, total_mu2
+from palate_common.history import History
 from palate_common.log import Log
 from palate_common.merkle import Checkpoint, verify_inclusion
 from palate_common.signing import SigningKey, verify
@@ -81,7 +82,6 @@ class _Payload(_Strict):
 def write_extract(log: Log, *, run: str, key: SigningKey) -> bytes:
     """Write and sign the extract of a run that is in the log; canonical JSON."""
     values = [read_canonical(leaf) for leaf in log.leaves]
-    others = [v["mu2"] for v in values if v["kind"] == "charge" and v["run"] != run]
     payload = _Payload(
         population=log.history.population or "",
         run=run,
@@ -93,7 +93,7 @@ def write_extract(log: Log, *, run: str, key: SigningKey) -> bytes:
             if value.get("run", run) == run
         ],
         other_runs=len(log.history.runs()) - 1,
-        other_mu2=total_mu2(others),
+        other_mu2=log.history.spent_elsewhere(run),
         other_unprotected=sum(v["kind"] == "open" and v["run"] != run and _unprotected(v["facts"]) for v in values),
     ).model_dump()
     signature = key.sign(EXTRACT_TAG, canonical_json(payload))
@@ -145,7 +145,7 @@ def _read(payload: _Payload) -> Extract:
         run=payload.run,
         checkpoint=checkpoint,
         entries=tuple(entries),
-        spent=history.spent(),
+        spent=history.spent(payload.run),
         other_runs=payload.other_runs,
         other_mu2=payload.other_mu2,
         other_unprotected=payload.other_unprotected,

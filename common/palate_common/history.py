@@ -16,126 +16,44 @@ user's events are emptied. What is stored is mu^2 of Gaussian differential priva
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-
-from palate_common.canonical import canonical_json
+from palate_common.entries import (
+    AuditEntry,
+    BudgetEntry,
+    ChargeEntry,
+    CloseEntry,
+    Entry,
+    LostEntry,
+    OpenEntry,
+    PopulationEntry,
+    PublishEntry,
+    RestoredEntry,
+    SealEntry,
+    entry_from,
+    one_line,
+)
 from palate_common.errors import BudgetError, InputError
 
-Name = Annotated[str, Field(min_length=1, max_length=200)]
-Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Natural = Annotated[int, Field(ge=0, lt=2**31)]
-Positive = Annotated[float, Field(gt=0)]
-
-
-class _Entry(BaseModel):
-    """What every entry has: its place in the log, from 0."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-    seq: Annotated[int, Field(ge=0)]
-
-    @property
-    def body(self) -> dict[str, Any]:
-        """The entry's fields as a JSON object, a copy."""
-        return self.model_dump()
-
-    def leaf(self) -> bytes:
-        """The entry's canonical JSON, which is its leaf in the Merkle tree."""
-        return canonical_json(self.body)
-
-
-class PopulationEntry(_Entry):
-    """The first entry: whose ledger this is."""
-
-    kind: Literal["population"] = "population"
-    population: Name
-    unit: Literal["user"] = "user"
-    adjacency: Literal["zero-out"] = "zero-out"
-    created: str
-
-
-class BudgetEntry(_Entry):
-    """A lifetime limit on the population's mu^2, and the (epsilon, delta) it stands for."""
-
-    kind: Literal["budget"] = "budget"
-    mu2: Positive
-    epsilon: Positive
-    delta: Annotated[float, Field(gt=0, lt=1)]
-
-
-class OpenEntry(_Entry):
-    """A run begins."""
-
-    kind: Literal["open"] = "open"
-    run: Name
-    facts: dict[str, Any]
-
-
-class ChargeEntry(_Entry):
-    """One attempt at a round is paid for, before anything of it is sent."""
-
-    kind: Literal["charge"] = "charge"
-    run: Name
-    round: Natural
-    attempt: Natural
-    plan_hash: Hash
-    mu2: Positive
-    run_limit: Positive | None
-    facts: dict[str, Any]
-
-
-class SealEntry(_Entry):
-    """A charged attempt's release is fixed, before it is published."""
-
-    kind: Literal["seal"] = "seal"
-    run: Name
-    round: Natural
-    attempt: Natural
-    release_hash: Hash
-
-
-class CloseEntry(_Entry):
-    """A run is over: no further charge, no further seal."""
-
-    kind: Literal["close"] = "close"
-    run: Name
-    facts: dict[str, Any]
-
-
-class AuditEntry(_Entry):
-    """What an audit has found of a run that is over."""
-
-    kind: Literal["audit"] = "audit"
-    run: Name
-    facts: dict[str, Any]
-
-
-Entry = PopulationEntry | BudgetEntry | OpenEntry | ChargeEntry | SealEntry | CloseEntry | AuditEntry
-_ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
-
-
-def entry_from(fields: Mapping[str, Any]) -> Entry:
-    """Build an entry from its fields.
-
-    Raises:
-        InputError: a field is missing, unknown, of another type or out of range.
-    """
-    try:
-        return _ENTRY.validate_python(fields)
-    except ValidationError as error:
-        raise InputError(one_line(error)) from None
-
-
-def one_line(error: ValidationError) -> str:
-    """The first thing pydantic has to say, as "`x` must be ..., got ..."."""
-    first = error.errors(include_url=False)[0]
-    name = ".".join(str(part) for part in first["loc"][1:] or first["loc"])
-    reason = first["msg"].replace("Input should be", "must be").replace("Field required", "must be given")
-    return f"`{name}` {reason}, got {first['input']!r:.80}".replace("\n", " ")
+__all__ = [
+    "AuditEntry",
+    "BudgetEntry",
+    "ChargeEntry",
+    "CloseEntry",
+    "Entry",
+    "History",
+    "LostEntry",
+    "OpenEntry",
+    "PopulationEntry",
+    "PublishEntry",
+    "RestoredEntry",
+    "SealEntry",
+    "entry_from",
+    "one_line",
+    "total_mu2",
+]
 
 
 def total_mu2(charges: Iterable[float]) -> float:
@@ -168,6 +86,7 @@ class History:
         self.budget: BudgetEntry | None = None
         self._spent = Fraction(0)
         self._runs: dict[str, _Run] = {}
+        self._lost = 0
 
     def runs(self) -> tuple[str, ...]:
         """The runs, in the order they were opened."""
@@ -176,6 +95,14 @@ class History:
     def spent(self, run: str | None = None) -> float:
         """The mu^2 charged by a run (0 for an unknown one) or by all, rounded up."""
         return _round_up(self._spent if run is None else self._runs.get(run, _Run()).spent)
+
+    def spent_elsewhere(self, run: str) -> float:
+        """The population's mu^2 without a run's, rounded up; what was lost and witnessed is in it."""
+        return _round_up(self._spent - self._runs.get(run, _Run()).spent)
+
+    def spent_with(self, mu2: float) -> float:
+        """The population's mu^2 after one more charge, rounded up: what the charge says to whoever sees it."""
+        return _round_up(self._spent + Fraction(mu2)) if math.isfinite(mu2) else mu2
 
     def record(self, entry: Entry) -> None:
         """Admit an entry and move to the state after it."""
@@ -196,7 +123,14 @@ class History:
                 self._runs[entry.run].sealed.add((entry.round, entry.attempt))
             case CloseEntry():
                 self._runs[entry.run].closed = True
-            case AuditEntry():
+            case LostEntry():
+                self._lost += 1
+            case RestoredEntry():
+                self._lost = 0
+                self._spent = max(self._spent, Fraction(entry.spent))
+                for run in self._runs.values():
+                    run.closed = True  # what it has charged and sealed since is lost: it can't go on
+            case PublishEntry() | AuditEntry():
                 pass
 
     def admit(self, entry: Entry) -> None:
@@ -208,6 +142,8 @@ class History:
         """
         if (self.population is None) != isinstance(entry, PopulationEntry):
             raise InputError("the first entry of a ledger, and no other, must be its population")
+        if self._lost and not isinstance(entry, LostEntry | RestoredEntry):
+            raise InputError(f"after lost entries a ledger must be restored first, got an entry of kind {entry.kind}")
         match entry:
             case PopulationEntry():
                 pass
@@ -226,9 +162,27 @@ class History:
                 self._admit_seal(entry, self._open(entry.run))
             case CloseEntry():
                 self._open(entry.run)
+            case PublishEntry():
+                if entry.run not in self._runs or not self._runs[entry.run].closed:
+                    raise InputError(f"`run` must be closed before its model is published, got {entry.run!r}")
             case AuditEntry():
                 if not (entry.run in self._runs and self._runs[entry.run].closed):
                     raise InputError(f"an audit must be of a run that is closed, got {entry.run!r}: close it first")
+            case LostEntry():
+                pass
+            case RestoredEntry():
+                self._admit_restored(entry)
+
+    def _admit_restored(self, entry: RestoredEntry) -> None:
+        """A new epoch: it says where the backup ended, and forgets no charge."""
+        if entry.base != entry.seq - self._lost:
+            raise InputError(f"`base` must be where the lost entries begin, {entry.seq - self._lost}, got {entry.base}")
+        if not entry.base <= entry.witness_size <= entry.seq:
+            raise InputError(f"`witness_size` must be of the lost log, got {entry.witness_size} at entry {entry.seq}")
+        if Fraction(entry.spent) < self._spent:
+            raise BudgetError(
+                f"`spent` must be at least the {_round_up(self._spent)!r} that is charged, got {entry.spent!r}"
+            )
 
     def _open(self, run: str) -> _Run:
         """A run that may still act."""

@@ -21,41 +21,19 @@ edits, not the restoration of an older copy: keep checkpoints elsewhere (devices
 from __future__ import annotations
 
 import operator
-import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from palate_common.closing import Closing
-from palate_common.database import Database
-from palate_common.errors import InputError
+from palate_common.entries import Entry
+from palate_common.errors import InputError, IntegrityError
 from palate_common.extract import Extract, verify_extract, write_extract
-from palate_common.history import Entry, entry_from, total_mu2
-from palate_common.log import Log, indexed, tampered
+from palate_common.history import total_mu2
+from palate_common.ledger_file import KIND, LedgerFile
 from palate_common.merkle import Checkpoint
 from palate_common.signing import SigningKey
 
-__all__ = ["Charge", "Checkpoint", "Entry", "Extract", "Ledger", "total_mu2", "verify_extract"]
-
-KIND = 0x50414C31  # "PAL1"
-"""SQLite's application_id of a ledger."""
-_SCHEMA = (
-    "CREATE TABLE entries(seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, run TEXT, round INTEGER, attempt INTEGER,"
-    " leaf BLOB NOT NULL, chain BLOB NOT NULL)",
-    "CREATE TABLE head(one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL, root TEXT NOT NULL)",
-    "INSERT INTO head VALUES (1, 0, '')",
-    # The rules refuse all this first; indexes and triggers also stop a program that doesn't know them.
-    "CREATE UNIQUE INDEX one_run ON entries(run, kind) WHERE kind IN ('open', 'close')",
-    "CREATE UNIQUE INDEX one_charge ON entries(run, round, attempt) WHERE kind = 'charge'",
-    "CREATE UNIQUE INDEX one_seal ON entries(run, round, attempt) WHERE kind = 'seal'",
-    "CREATE TRIGGER at_end BEFORE INSERT ON entries WHEN NEW.seq != 1 + coalesce((SELECT max(seq) FROM entries), -1)"
-    " BEGIN SELECT RAISE(ABORT, 'entries are appended'); END",
-    "CREATE TRIGGER no_update BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'entries are final'); END",
-    "CREATE TRIGGER no_delete BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'entries are final'); END",
-)
+__all__ = ["KIND", "Charge", "Checkpoint", "Entry", "Extract", "Ledger", "total_mu2", "verify_extract"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +51,7 @@ class Charge:
     entry: Entry
 
 
-class Ledger(Closing):
+class Ledger(LedgerFile):
     """An append-only log of charges in one SQLite file.
 
     **Guarantees:** those of `History`, across threads, processes and crashes: an entry is on disk when its method
@@ -91,30 +69,6 @@ class Ledger(Closing):
         IntegrityError: the entries aren't what was written.
         LockedError: another process held the file for a minute.
     """
-
-    def __init__(self, path: Path | str, *, population: str | None, read_only: bool = False) -> None:
-        if population is None and not read_only:
-            raise InputError("`population` must be given to write a ledger, got None")
-        self._log = Log()
-        self._database = Database(path, kind=KIND, schema=_SCHEMA, read_only=read_only)
-        try:
-            with self._view(write=not read_only) as connection:
-                if self._log.size == 0 and not read_only:
-                    created = datetime.now(UTC).isoformat(timespec="seconds")
-                    self._append(connection, kind="population", population=population, created=created)
-            found = self._log.history.population
-            if found is None or population not in (None, found):
-                raise InputError(
-                    f"`population` must be the ledger's, {found!r}, got {population!r}: use its own ledger"
-                )
-            self.population: str = found
-        except BaseException:
-            self._database.close()
-            raise
-
-    def close(self) -> None:
-        """Close the file; closing twice is fine."""
-        self._database.close()
 
     def set_budget(self, *, mu2: float, epsilon: float, delta: float) -> None:
         """Limit the population's lifetime mu^2, said as (epsilon, delta); the same limit again changes nothing.
@@ -157,7 +111,8 @@ class Ledger(Closing):
             attempt: above every earlier attempt of this round.
             plan_hash: SHA-256 of the signed plan, hexadecimal.
             mu2: what the release costs under zero-out adjacency of one user, rounded up.
-            facts: how `mu2` follows: sensitivity and sigma (grid steps), dimension, mechanism.
+            facts: how `mu2` follows: sensitivity and sigma (grid steps), dimension, mechanism. The entry adds `spent`,
+                the population's mu^2 after it: whoever sees the charge is a witness of that.
             run_limit: the most mu^2 this run may spend, this charge included; None if only the population's counts.
 
         Raises:
@@ -174,7 +129,7 @@ class Ledger(Closing):
                 plan_hash=plan_hash,
                 mu2=float(mu2),
                 run_limit=None if run_limit is None else float(run_limit),
-                facts=dict(facts),
+                facts={**facts, "spent": self._log.history.spent_with(float(mu2))},
             )
             return Charge(entry.seq, self._log.tree.checkpoint(), entry)
 
@@ -207,6 +162,45 @@ class Ledger(Closing):
         """
         with self._view(write=True) as connection:
             self._append(connection, kind="audit", run=run, facts=dict(facts))
+
+    def publish(self, run: str, model_hash: str) -> Checkpoint:
+        """Enter that a closed run's model is published; the state of the log then, whose size is the model's version.
+
+        Raises:
+            InputError: an unknown run, or one that isn't closed.
+        """
+        with self._view(write=True) as connection:
+            self._append(connection, kind="publish", run=run, model_hash=model_hash)
+            return self._log.tree.checkpoint()
+
+    def restore(self, *, witness: Checkpoint, spent: float) -> Checkpoint | None:
+        """Begin a new epoch after this file was restored from a backup, unless nothing was lost.
+
+        The log is filled up to the size that was witnessed, so that sizes still only grow, and goes on from the spend
+        that was witnessed. Runs of before are closed.
+
+        Args:
+            witness: the latest state of the lost log that anybody is known to have seen.
+            spent: the highest mu^2 of the population that a signed plan has shown.
+
+        Returns:
+            The new state, or None where the witness shows no more than this file has.
+
+        Raises:
+            IntegrityError: the witness is of another log than this one.
+        """
+        with self._view(write=True) as connection:
+            base = self._log.size
+            if witness.size <= base:
+                if self._log.tree.root(witness.size) != witness.root:
+                    raise IntegrityError("the witness must be of the log that was backed up, got another's")
+                return None
+            for _ in range(base, witness.size):
+                self._append(connection, kind="lost")
+            most = max(float(spent), self._log.history.spent())
+            seen = {"witness_size": witness.size, "witness_root": witness.root}
+            self._append(connection, kind="restored", base=base, spent=most, **seen)
+            return self._log.tree.checkpoint()
 
     def entries(self, run: str | None = None) -> list[Entry]:
         """All entries in order, or those of one run; other processes' included, as in every method that reads."""
@@ -252,45 +246,12 @@ class Ledger(Closing):
             return self._log.tree.consistency_proof(old, new)
 
     def extract(self, run: str, key: SigningKey) -> bytes:
-        """A signed extract of a run, with proofs, for `verify_extract`; InputError for an unknown run."""
+        """A signed extract of a run, with proofs: the bytes of its folder's `ledger.json`. See `verify_extract`.
+
+        Raises:
+            InputError: an unknown run.
+        """
         with self._view():
             if run not in self._log.history.runs():
                 raise InputError(f"`run` must be in the ledger, got {run!r}")
             return write_extract(self._log, run=run, key=key)
-
-    @contextmanager
-    def _view(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
-        """A transaction with memory brought up to what is on disk."""
-        known = -1
-        try:
-            with self._database.transaction(write=write) as connection:
-                self._catch_up(connection)
-                known = self._log.size
-                yield connection
-        except BaseException:
-            if self._log.size != known:
-                self._log = Log()  # memory may be ahead of the disk: read it again
-            raise
-
-    def _append(self, connection: sqlite3.Connection, **fields: Any) -> Entry:
-        """Admit an entry and write it."""
-        entry = entry_from({"seq": self._log.size, **fields})
-        leaf = entry.leaf()
-        self._log.take(entry, leaf)
-        row = (entry.seq, *indexed(entry), leaf, self._log.chain)
-        connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-        connection.execute("UPDATE head SET size = ?, root = ?", (self._log.size, self._log.tree.root()))
-        return entry
-
-    def _catch_up(self, connection: sqlite3.Connection) -> None:
-        """Replay the rows that memory lacks, all of them on open, and check them against the head."""
-        rows = connection.execute("SELECT * FROM entries WHERE seq >= ? ORDER BY seq", (self._log.size - 1,))
-        if self._log.size:
-            last = rows.fetchone()
-            if last is None or last[-2:] != (self._log.leaves[-1], self._log.chain):
-                raise tampered(self._log.size - 1, "it was something else a moment ago")
-        for seq, *columns, leaf, chain in rows:
-            self._log.replay(seq, columns, leaf, chain)
-        head = connection.execute("SELECT size, root FROM head").fetchall()
-        if head != [(self._log.size, self._log.tree.root() if self._log.size else "")]:
-            raise tampered(self._log.size, "the log's head says otherwise")

@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -84,7 +86,53 @@ def read_manifest(files: Mapping[str, bytes], public_key: str) -> Manifest:
         raise IntegrityError(f"a manifest must have the members of one, got something else in {wrong}") from None
 
 
-def signed_file(folder: Path, manifest: Manifest, name: str, *, most: int) -> bytes:
+class Source(Protocol):
+    """Where the files of a published model are.
+
+    Attributes:
+        place: what messages call it.
+    """
+
+    @property
+    def place(self) -> str:
+        """What messages call it."""
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+
+    def get(self, name: str, *, most: int, exactly: int | None = None) -> bytes:
+        """A file's bytes: at most so many, or exactly so many.
+
+        Raises:
+            IntegrityError: it is none, or of another size.
+        """
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder as a source.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def place(self) -> str:
+        """Its path."""
+        return str(self.path)
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return (self.path / name).exists()
+
+    def get(self, name: str, *, most: int, exactly: int | None = None) -> bytes:
+        """A file's bytes."""
+        return read_file(self.path / name, most=most, exactly=exactly)
+
+
+def signed_file(source: Source, manifest: Manifest, name: str, *, most: int) -> bytes:
     """A file of the size that was signed, which must be bearable.
 
     Raises:
@@ -92,7 +140,7 @@ def signed_file(folder: Path, manifest: Manifest, name: str, *, most: int) -> by
     """
     if manifest.files[name].bytes > most:
         raise IntegrityError(f"{name} must be at most {most} bytes, got a claim of {manifest.files[name].bytes}")
-    return read_file(folder / name, most=most, exactly=manifest.files[name].bytes)
+    return source.get(name, most=most, exactly=manifest.files[name].bytes)
 
 
 def read_file(path: Path, *, most: int, exactly: int | None = None) -> bytes:

@@ -6,6 +6,7 @@ checkpoint together. A device verifies all of it before it computes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, Literal, Self
@@ -120,6 +121,15 @@ class RoundPlan(_Frozen):
         return digest(canonical_json(self.model_dump(mode="json")))
 
 
+class Epoch(_Frozen):
+    """Proof that the ledger was restored from a backup, and of what was said about it."""
+
+    entry: dict[str, Any]
+    """The ledger's `restored` entry."""
+    inclusion: tuple[str, ...]
+    """RFC 9162 inclusion proof of the entry in the charge's checkpoint."""
+
+
 class Charge(_Frozen):
     """Proof that the ledger was charged for the plan before it was signed."""
 
@@ -130,6 +140,8 @@ class Charge(_Frozen):
     """RFC 9162 inclusion proof of the entry in the checkpoint."""
     consistency: dict[int, tuple[str, ...]]
     """RFC 9162 consistency proofs from the earlier checkpoints of this run, by size."""
+    epoch: Epoch | None = Field(default=None, exclude_if=lambda epoch: epoch is None)
+    """The latest restoration of the ledger from a backup; None where there was none."""
 
 
 class SignedPlan(_Frozen):
@@ -150,13 +162,25 @@ def sign_plan(plan: RoundPlan, charge: Charge | None, key: SigningKey) -> Signed
     return SignedPlan(plan=plan, charge=charge, signature=key.sign(PLAN_TAG, _payload(plan, charge)))
 
 
-def open_plan(data: bytes, *, public_key: str, last_seen: Callable[[str], Checkpoint | None]) -> SignedPlan:
+def signed_bytes(signed: SignedPlan) -> bytes:
+    """What the signature of a plan is over."""
+    return _payload(signed.plan, signed.charge)
+
+
+def open_plan(
+    data: bytes,
+    *,
+    public_key: str,
+    last_seen: Callable[[str], Checkpoint | None],
+    evidence: Callable[[str], bytes | None] = lambda _: None,
+) -> SignedPlan:
     """Verify a plan as a device does: signature, cost, charge, and that the ledger only ever grew.
 
     Args:
         data: the signed plan's bytes.
         public_key: the release key pinned on the device, Ed25519, hex.
         last_seen: the last checkpoint the device saw of a population's ledger, or None.
+        evidence: the signed plan that it came in, or None: what a restored ledger must not have forgotten.
 
     Raises:
         IntegrityError: any part does not verify.
@@ -175,7 +199,7 @@ def open_plan(data: bytes, *, public_key: str, last_seen: Callable[[str], Checkp
     if (plan.dp is DpMode.OFF) != (charge is None):
         raise IntegrityError(f"a plan with dp {plan.dp} must {'not ' if plan.dp is DpMode.OFF else ''}carry a charge")
     if charge is not None:
-        _verify_charge(plan, charge, last_seen(plan.population))
+        _verify_charge(plan, charge, last_seen(plan.population), lambda: spend_shown(evidence(plan.population)))
     return signed
 
 
@@ -189,7 +213,17 @@ def _verify_cost(plan: RoundPlan) -> None:
         raise IntegrityError(f"`mu2` of a plan must be at least what its noise costs, {owed}, got {plan.mu2}")
 
 
-def _verify_charge(plan: RoundPlan, charge: Charge, seen: Checkpoint | None) -> None:
+def spend_shown(evidence: bytes | None) -> float:
+    """The population's mu^2 that a signed plan has shown; infinite where it shows none, so that nothing is enough."""
+    try:
+        charge = SignedPlan.model_validate_json(evidence or b"").charge
+        spent = None if charge is None else charge.entry["facts"]["spent"]
+    except (ValidationError, KeyError, TypeError):
+        spent = None
+    return float(spent) if isinstance(spent, int | float) else math.inf
+
+
+def _verify_charge(plan: RoundPlan, charge: Charge, seen: Checkpoint | None, shown: Callable[[], float]) -> None:
     """The charge is for this very plan, is in the log, and the log extends what the device saw."""
     entry = charge.entry
     expected = {"kind": "charge", "run": plan.run, "round": plan.round, "attempt": plan.attempt}
@@ -208,12 +242,33 @@ def _verify_charge(plan: RoundPlan, charge: Charge, seen: Checkpoint | None) -> 
     )
     if seen is None or seen == checkpoint:
         return
+    if charge.epoch is not None and _covers(charge.epoch, seen, charge.checkpoint, shown):
+        return
     proof = charge.consistency.get(seen.size)
     if proof is None:
         raise IntegrityError(f"the plan must prove that its ledger extends size {seen.size}, the last one seen here")
     verify_consistency(
         old_size=seen.size, old_root=seen.root, new_size=checkpoint.size, new_root=checkpoint.root, proof=proof
     )
+
+
+def _covers(epoch: Epoch, seen: Checkpoint, now: Checkpoint, shown: Callable[[], float]) -> bool:
+    """Whether what was seen last is of entries that a restored ledger has lost, and says so, and has not forgotten.
+
+    The entry is in the log that this and every later plan extends: who is shown two such logs holds the proof.
+    """
+    entry = epoch.entry
+    places = entry.get("base"), entry.get("seq")
+    if entry.get("kind") != "restored" or not all(type(place) is int for place in places):
+        raise IntegrityError("an epoch must be a restored entry of the ledger, got another")
+    base, seq = entry["base"], entry["seq"]
+    verify_inclusion(canonical_json(entry), index=seq, size=now.size, root=now.root, proof=epoch.inclusion)
+    if not base < seen.size <= seq:
+        return False
+    spent = entry.get("spent")
+    if not isinstance(spent, int | float) or not spent >= shown():
+        raise IntegrityError("a restored ledger must go on from the spend that was seen here, and has forgotten some")
+    return True
 
 
 def _payload(plan: RoundPlan, charge: Charge | None) -> bytes:

@@ -44,8 +44,9 @@ from palate_common.manifest import (
     SIGNATURE,
     UNPACKED,
     FileFacts,
+    Folder,
     Manifest,
-    read_file,
+    Source,
     read_manifest,
     signed_file,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "FileFacts",
     "Manifest",
     "Published",
+    "collect",
     "delta_name",
     "pack",
     "read",
@@ -208,21 +210,44 @@ def read(
         IntegrityError: a file is missing, changed, too large, or not signed by that key; or what was signed is no
             model.
     """
-    signed = {name: read_file(folder / name, most=MOST_SIGNED) for name in (MANIFEST, SIGNATURE)}
+    return collect(Folder(folder), public_key=public_key, most=most, small=small, have=have)
+
+
+def collect(
+    source: Source,
+    *,
+    public_key: str,
+    most: int = MOST_BYTES,
+    small: bool = False,
+    have: Mapping[str, bytes] | None = None,
+) -> Published:
+    """Read a published model from wherever its files are, and verify it.
+
+    Args:
+        source: where they are.
+        public_key: the release key, pinned.
+        most: bytes of the largest file that is read.
+        small: take the compact model where there are both.
+        have: files of a model in use, as for `read`.
+
+    Raises:
+        IntegrityError: as `read`.
+    """
+    signed = {name: source.get(name, most=MOST_SIGNED) for name in (MANIFEST, SIGNATURE)}
     manifest = read_manifest(signed, public_key)
-    models = [name for name in (COMPACT, MODEL) if name in manifest.files and (folder / name).exists()]
-    made = from_delta(folder, manifest, have or {}, most=most, needed=not models)
+    models = [name for name in (COMPACT, MODEL) if name in manifest.files and source.has(name)]
+    made = from_delta(source, manifest, have or {}, most=most, needed=not models)
     chosen = [] if made else models[:1] if small else models[-1:]
     if ITEMS not in manifest.files or not (chosen or made):
-        raise IntegrityError(f"a model folder must hold model, items, manifest and signature: {folder}")
+        raise IntegrityError(f"a model folder must hold model, items, manifest and signature: {source.place}")
     beside = [name for name in (ITEMS, DOMAINS, NEW_ITEMS, FEATURES) if name in manifest.files]
     kept = {
         name: data
         for name in beside
-        if not (folder / name).exists() and (data := (have or {}).get(name)) and manifest.names(name, data)
+        if not source.has(name) and (data := (have or {}).get(name)) and manifest.names(name, data)
     }
     rest = [name for name in (*beside, *chosen) if name not in kept]
-    files = {name: signed_file(folder, manifest, name, most=most) for name in rest}
+    files = {name: signed_file(source, manifest, name, most=most) for name in rest}
     return unpack(signed | made | kept | files, public_key=public_key, most=most)
 
 

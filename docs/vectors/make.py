@@ -17,11 +17,13 @@ import numpy as np
 import safetensors.numpy
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from palate_client.fleet_messages import Asked, Reply
 from palate_common.accounting import charged_mu2, mu_of, sigma_for
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.canonical import canonical_json, digest
 from palate_common.clipping import clip
 from palate_common.delta import HEADER, MIX, NONE, REST, ROWS, DeltaHeader, predicted
+from palate_common.enrolment import ENROL_TAG, Enrolled, make_request
 from palate_common.history import entry_from
 from palate_common.interactions import Interactions
 from palate_common.log import Log
@@ -338,6 +340,47 @@ def delta() -> dict[str, Any]:
     return {"base_hex": base.hex(), "delta_inflated_hex": plain.hex(), "result_hex": result.hex()}
 
 
+def enrolment() -> dict[str, Any]:
+    """A request, and what its identity signs."""
+    node_key = (
+        "-----BEGIN PUBLIC KEY-----\n"
+        "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEqofKIr6LBTeOscce8yCtdG4dO2KLp5uY\n"
+        "WfdB4IJUKjhVAvJdv1UpbDpUXjhydgq3NhfeSpYmLG9dnpi/kpLcKfj0Hb0omhR8\n"
+        "6doxE7XwuMAKYLHOHX6BnXpDHXyQ6g5f\n"
+        "-----END PUBLIC KEY-----\n"
+    )  # the base point of P-384: a public key whose secret is 1
+    request = make_request("A" * 43, node_key, test_key())
+    return {
+        "private_key_hex": SECRET.hex(),
+        "tag": ENROL_TAG,
+        "signed": request.signed.decode(),
+        "request": request.to_bytes().decode(),
+        "answer": Enrolled(device=7, population="readers").to_bytes().decode(),
+    }
+
+
+def fleet() -> dict[str, Any]:
+    """A reply to a message, as the objects that travel."""
+    asked = Asked("train.masked", None, 2**64 - 3, "ab" * 32, 1, "3", 1_790_000_000.25, 600.0, (4, None), 0.0)
+    node, elapsed = 2**63 + 5, 2.5
+    cases = []
+    for answer in (("answer", b"\x01\x02"), ("device", 7), None):
+        reply = Reply.of(asked, node, answer, elapsed=elapsed)
+        name, value = answer or ("", None)
+        cases.append(
+            {
+                "name": name,
+                "value": value.hex() if isinstance(value, bytes) else value,
+                "objects": {key: part.hex() for key, part in reply.objects.items()},
+                "tree_hex": reply.tree.hex(),
+                "message_hex": reply.slim.hex(),
+            }
+        )
+    fields = ("kind", "run", "message", "source", "group", "created", "ttl", "tasks")
+    message = {name: getattr(asked, name) for name in fields} | {"node": node, "elapsed": elapsed}
+    return {"message": message, "replies": cases}
+
+
 VECTORS: dict[str, Callable[[], dict[str, Any]]] = {
     "canonical.json": canonical,
     "signature.json": signature,
@@ -346,6 +389,8 @@ VECTORS: dict[str, Callable[[], dict[str, Any]]] = {
     "contribution.json": contribution,
     "secagg.json": secagg,
     "delta.json": delta,
+    "enrolment.json": enrolment,
+    "fleet.json": fleet,
 }
 
 

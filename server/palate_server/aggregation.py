@@ -39,10 +39,12 @@ class Aggregate:
     Attributes:
         total: int64 [layout size], in grid steps; with dp distributed the devices' noise is in it, and the dummies.
         participation: how many are in it, and how many are not.
+        suspects: the nodes, or with masks the devices, that sent what no honest one sends.
     """
 
     total: Int64
     participation: Participation
+    suspects: frozenset[int] = frozenset()
 
 
 def aggregate(replies: Mapping[int, bytes], plan: RoundPlan) -> Aggregate:
@@ -56,8 +58,9 @@ def aggregate(replies: Mapping[int, bytes], plan: RoundPlan) -> Aggregate:
     shared = plan.dp is DpMode.DISTRIBUTED
     expected["size"] = released_size(plan.layout) if shared else layout_size(plan.layout)
     total = np.zeros(expected["size"], np.int64)
-    users = rejected = refused = malformed = 0
-    for reply in replies.values():
+    users = rejected = refused = 0
+    suspects = set[int]()
+    for node, reply in replies.items():
         if reply == REFUSED:
             refused += 1
             continue
@@ -66,12 +69,12 @@ def aggregate(replies: Mapping[int, bytes], plan: RoundPlan) -> Aggregate:
             _check_attempt(contribution, expected)
             _check_room(users + contribution.header.users, plan.grid)
         except IntegrityError:
-            malformed += 1
+            suspects.add(node)
             continue
         total += contribution.total
         users += contribution.header.users
         rejected += contribution.header.rejected
-    return Aggregate(total, Participation(users, rejected, refused, malformed))
+    return Aggregate(total, Participation(users, rejected, refused, len(suspects)), frozenset(suspects))
 
 
 def recovered(attempt: Unmasking) -> Aggregate:

@@ -10,7 +10,7 @@ charge without a seal is void, never refunded, and its round is tried again out 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from palate_common.errors import InputError, IntegrityError
 from palate_common.history import ChargeEntry, one_line
 from palate_common.ledger import Ledger
 from palate_common.model import GlobalModel
-from palate_common.plan import Charge, DpMode, RoundPlan, SignedPlan, sign_plan
+from palate_common.plan import Charge, DpMode, Epoch, RoundPlan, SignedPlan, sign_plan
 from palate_common.secagg.attempt import attempt_terms
 from palate_common.secagg.directory import Directory
 from palate_common.signing import SigningKey
@@ -64,6 +64,7 @@ class Coordinator:
         key: the release key that signs plans.
         lock: ownership of the run folder, checked before each charge.
         clock: Unix time in seconds.
+        on_charge: is given each signed plan after its charge and before it leaves; what it raises voids the attempt.
 
     Raises:
         InputError: another population's ledger, terms other than the run's, another run's folder, shares that are
@@ -80,13 +81,16 @@ class Coordinator:
         key: SigningKey,
         lock: RunLock,
         clock: Callable[[], float] = time.time,
+        on_charge: Callable[[bytes], None] | None = None,
     ) -> None:
         self.terms, self.ledger, self.registry, self.key, self.lock, self.clock = (
             terms, ledger, registry, key, lock, clock,
         )  # fmt: skip
+        self._on_charge = on_charge
         if terms.population != ledger.population:
             raise InputError(f"`population` must be the ledger's, {ledger.population!r}, got {terms.population!r}")
         self._signed: SignedPlan | None = None
+        self._suspects: Set[int] = frozenset()
         self._replay = Replay(terms, registry.read_inputs(terms.inputs))
         self.algorithm = self._replay.algorithm
         self.shares = self.algorithm.shares
@@ -114,6 +118,11 @@ class Coordinator:
         """mu^2 charged to this run so far, void attempts included."""
         return self.ledger.spent(self.terms.run)
 
+    @property
+    def suspects(self) -> frozenset[int]:
+        """Who has sent malformed answers to the latest attempt: nodes, with masks devices. Refusing is no offence."""
+        return frozenset(self._suspects)
+
     def open_attempt(self) -> bytes:
         """Charge the next attempt and return its signed plan.
 
@@ -127,7 +136,7 @@ class Coordinator:
             LockedError: this process no longer owns the run.
         """
         self.lock.check()
-        self._signed = None
+        self._signed, self._suspects = None, frozenset()
         entries = self.ledger.entries()
         if self.round == self.rounds:
             raise InputError(f"the run {self.terms.run} must have a round left, got {self.rounds} of {self.rounds}")
@@ -164,8 +173,12 @@ class Coordinator:
         except ValidationError as error:
             raise InputError(f"the algorithm must fit a plan: {one_line(error)}") from None
         charge = self._charge(plan, charges) if private else None
-        self._signed = sign_plan(plan, charge, self.key)
-        return self._signed.to_bytes()
+        signed = sign_plan(plan, charge, self.key)
+        data = signed.to_bytes()
+        if self._on_charge is not None:
+            self._on_charge(data)
+        self._signed = signed
+        return data
 
     def close_attempt(self, replies: Mapping[int, bytes]) -> Release:
         """Sum, noise, persist, seal and post-process the answers to the open attempt.
@@ -183,7 +196,9 @@ class Coordinator:
             LockedError: this process no longer owns the run.
         """
         plan = self._take_plan()
-        return self._release(plan, aggregate(replies, plan))
+        summed = aggregate(replies, plan)
+        self._suspects = summed.suspects
+        return self._release(plan, summed)
 
     def unmasking(self, directory: Directory, *, invited: Collection[int]) -> Unmasking:
         """The server's machine for the open attempt, whose plan asks for masks.
@@ -193,7 +208,9 @@ class Coordinator:
         """
         if self._signed is None:
             raise InputError("an attempt must be opened before its masks are")
-        return Unmasking(attempt_terms(self._signed), directory, self.key, invited=invited)
+        machine = Unmasking(attempt_terms(self._signed), directory, self.key, invited=invited)
+        self._suspects = machine.suspects
+        return machine
 
     def close_masked(self, attempt: Unmasking) -> Release:
         """Persist, seal and post-process the sum that a masked attempt has opened.
@@ -250,7 +267,15 @@ class Coordinator:
             inclusion=self.ledger.inclusion_proof(charged.seq, size),
             # A charge's checkpoint ends with the charge itself, so its size is known from its number.
             consistency={e.seq + 1: self.ledger.consistency_proof(e.seq + 1, size) for e in earlier[-PROVED:]},
+            epoch=self._epoch(size),
         )
+
+    def _epoch(self, size: int) -> Epoch | None:
+        """The latest restoration of the ledger, proved."""
+        entry = next((e for e in reversed(self.ledger.entries()) if e.kind == "restored"), None)
+        if entry is None:
+            return None
+        return Epoch(entry=entry.body, inclusion=self.ledger.inclusion_proof(entry.seq, size))
 
     def _resume(self) -> None:
         """Open the run, or rebuild its state from the sealed releases."""
@@ -270,9 +295,6 @@ class Coordinator:
         if self.terms.dp is DpMode.OFF:
             while self.round < self.rounds and (noisy := self.registry.read_unledgered(self.round)) is not None:
                 self._replay.apply(noisy)
-        if (
-            any(entry.kind == "close" for entry in entries)
-            and self.round < self.rounds
-            and self._allowance.affords(self.round)
-        ):
+        closed = any(entry.kind == "close" for entry in entries)
+        if closed and self.round < self.rounds and self._allowance.affords(self.round):
             raise IntegrityError(f"the run {run} was closed after {self.round} of {self.rounds} rounds")

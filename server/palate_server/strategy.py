@@ -35,6 +35,8 @@ class PalateStrategy(Strategy):
         coordinator: the server's side of the run: charges, checks, adds noise, seals.
         on_release: called with each release, after it is sealed.
         directory: the devices' identities, for a run with masks.
+        invite: the node of each device that the next attempt asks, and whom it waits for; everybody online when left
+            out.
 
     Raises:
         InputError: a directory without masks, masks without one, or another directory than the run's.
@@ -46,6 +48,7 @@ class PalateStrategy(Strategy):
         *,
         on_release: Callable[[Release], None] | None = None,
         directory: Directory | None = None,
+        invite: Callable[[Grid], Mapping[int, int]] | None = None,
     ) -> None:
         cohort = coordinator.terms.cohort
         if (cohort is not None and cohort.masks) != (directory is not None):
@@ -55,6 +58,7 @@ class PalateStrategy(Strategy):
         self.coordinator = coordinator
         self.on_release = on_release
         self.directory = directory
+        self._invite = invite
         self._nodes: Mapping[int, int] = {}
         self._asked: frozenset[int] = frozenset()
 
@@ -74,7 +78,7 @@ class PalateStrategy(Strategy):
             LockedError: this process no longer owns the run.
             InputError: there is no node to ask; nothing is charged.
         """
-        nodes = list(grid.get_node_ids())
+        nodes = list(grid.get_node_ids() if self._invite is None else self._invite(grid).values())
         if not nodes:
             raise InputError("`grid` must have at least one node online, got none: nothing is charged")
         self._asked = frozenset(nodes)
@@ -100,7 +104,9 @@ class PalateStrategy(Strategy):
     def _masked(self, grid: Grid, directory: Directory, patience: float) -> MetricRecord:
         """One attempt under masks: some more exchanges in the place of one."""
         ttl = float(self.coordinator.terms.plan_seconds)
-        if not self._nodes:
+        if self._invite is not None:
+            self._nodes = self._invite(grid)
+        elif not self._nodes:
             self._nodes = roll_call(grid, ttl=ttl, timeout=patience)
         return self._told(run_masked(self.coordinator, directory, grid, nodes=self._nodes, ttl=ttl, timeout=patience))
 

@@ -24,6 +24,7 @@ from palate_common.secagg.messages import Header, Step, read, write
 from palate_common.secagg.transcript import AttemptTerms
 from palate_common.signing import SigningKey
 from palate_common.update import Int64
+from palate_common.wire import REFUSED
 from palate_server.unmasking_cohort import first_stage
 from palate_server.unmasking_stage import Attempt, Result, Stage
 
@@ -65,7 +66,9 @@ class Unmasking:
         self.counts: dict[Step, int] = {}
         """How many answered each step, of the last toss."""
         self.dropped: Counter[str] = Counter()
-        """Answers that were not used, by reason: late, duplicate, malformed, unknown."""
+        """Answers that were not used, by reason: late, duplicate, malformed, refused, unknown."""
+        self.suspects: set[int] = set()
+        """Devices that were asked, and sent what no honest one sends."""
         self._stage: Stage | None = first_stage(Attempt(terms, directory, key), devices)
         self._answered: set[int] = set()
         self._result: Result | None = None
@@ -114,6 +117,8 @@ class Unmasking:
         reason = self._refused(stage, device, answer)
         if reason:
             self.dropped[reason] += 1
+            if reason == "malformed":
+                self.suspects.add(device)
             return False
         self._answered.add(device)
         return True
@@ -161,6 +166,8 @@ class Unmasking:
             return "unknown"
         if device in self._answered:
             return "duplicate"
+        if answer == REFUSED:
+            return "refused"
         try:
             toss, body = read(
                 memoryview(answer), step=stage.step, device=device, context=self.terms.context, answer=True

@@ -41,6 +41,17 @@ EXCLUSIONS = (
      "non-private experiment output, simulation only"),
 )  # fmt: skip
 
+DEPLOYED = (
+    *EXCLUSIONS[:2],
+    (
+        "hyper-parameter choices",
+        "the operator's, fixed before the run; what they were tuned on is not charged here",
+    ),
+    ("the catalogue, the size of the cohort, and who and what trains", "public, given by the operator"),
+    ("who is enrolled, and when a device syncs", "known to the server, and to whoever sees its network"),
+)
+"""What a deployment's card excludes: it has no held-out users, baselines or reports."""
+
 
 def card_payload(extract: Extract) -> dict[str, Any]:
     """The unsigned card of a closed run, from its ledger extract.
@@ -109,12 +120,20 @@ def card_payload(extract: Extract) -> dict[str, Any]:
             "spent_epsilon": epsilon_of(mu=math.sqrt(lifetime), delta=terms.noise_delta),
             "spent_mu2": lifetime,
             **_budget(budgets, spent=lifetime, delta=terms.delta),
+            **({"restorations": _restorations(extract)} if about.get("deployed") else {}),
         },
         "checkpoint": {"size": extract.checkpoint.size, "root": extract.checkpoint.root},
-        "witnesses": "none: rollback of the ledger is not checkable from this folder",
+        "witnesses": "each device's own ledger, and the operator's witness folder"
+        if about.get("deployed")
+        else "none: rollback of the ledger is not checkable from this folder",
         "audit": [entry.body["facts"] for entry in entries["audit"]],
         "references": ["NIST SP 800-226 (2025)", "Dong, Roth and Su (2022)", "Canonne, Kamath and Steinke (2020)"],
     }
+
+
+def _restorations(extract: Extract) -> int:
+    """How often the ledger was restored from a backup."""
+    return sum(entry.kind == "restored" for entry in extract.entries)
 
 
 def sign_card(payload: Mapping[str, Any], key: SigningKey) -> bytes:
@@ -150,7 +169,7 @@ def _claim(terms: RunTerms, charges: Sequence[Mapping[str, Any]], *, complete: b
 
 def _exclusions(terms: RunTerms, extract: Extract) -> list[dict[str, str]]:
     """What is not covered in any run, and what this one adds."""
-    said = list(EXCLUSIONS)
+    said = list(DEPLOYED if terms.about.get("deployed") else EXCLUSIONS)
     if terms.inputs is not None and (terms.facts.n_features or "builds_on" not in terms.about):
         said.append(("public inputs, such as item features", "taken as made from public facts, not from behaviour"))
     if extract.other_unprotected:

@@ -14,7 +14,19 @@ import typer
 import typer.core
 
 from palate_common.errors import PalateError
-from palate_sim.commands import audit, bench, config, data, device, feasibility, frontier, releases, simulate
+from palate_sim.commands import (
+    audit,
+    bench,
+    config,
+    data,
+    device,
+    feasibility,
+    frontier,
+    online,
+    releases,
+    serve,
+    simulate,
+)
 
 # Help is plain text here, in which typer would still escape its brackets for rich: \[required].
 typer.core.HAS_RICH = False
@@ -35,7 +47,10 @@ app.command("feasibility")(feasibility.feasibility)
 app.command("config")(config.config)
 app.add_typer(audit.app, name="audit")
 app.add_typer(data.app, name="data")
+for command in (online.enroll, online.sync, online.fleet):
+    device.app.command()(command)
 app.add_typer(device.app, name="device")
+app.add_typer(serve.app, name="serve")
 app.add_typer(bench.app, name="bench")
 
 

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from palate_common.accounting import check_delta, check_epsilon, default_delta, mu_of, sigma_for
+from palate_common.accounting import check_delta, check_epsilon, default_delta, mu_of
 from palate_common.algorithms import PublicFacts, State, make_algorithm
 from palate_common.algorithms.warm import signal_of
 from palate_common.canonical import digest
-from palate_common.cohort import RESERVED_DELTA, CohortTerms, modulus_bits, share_sigma
+from palate_common.cohort import RESERVED_DELTA
 from palate_common.errors import InputError
 from palate_common.model import catalogue_hash
 from palate_common.plan import DpMode
+from palate_server.cohort import choose_cohort, spendable_grid
 from palate_server.registry import pack_inputs
 from palate_server.terms import RunTerms
-from palate_sim.cohort import FINE, choose_cohort, choose_grid
 from palate_sim.config import SimulationConfig
 from palate_sim.features import features_width
 from palate_sim.preparation import Prepared
@@ -52,7 +51,9 @@ def make_terms(
     private = privacy.dp is not DpMode.OFF
     cohort = None
     if privacy.dp is DpMode.DISTRIBUTED:
-        cohort = choose_cohort(privacy, n_users=split.train.n_users, directory=directory)
+        cohort = choose_cohort(
+            n_users=split.train.n_users, corrupt=privacy.corrupt, dropout=privacy.dropout, directory=directory
+        )
     delta = check_delta(default_delta(n_users=split.train.n_users) if privacy.delta is None else privacy.delta)
     epsilon = check_epsilon(privacy.epsilon) if private else None
     reserved = 0.0 if cohort is None else RESERVED_DELTA
@@ -68,7 +69,7 @@ def make_terms(
     )
     learner = make_algorithm(config.algorithm.name, config.algorithm.settings, facts)
     mus = [] if facts.mu is None else [facts.mu * math.sqrt(share) for share in learner.shares]
-    grid = _spendable_grid(config, cohort, mus)
+    grid = spendable_grid(cohort, mus, grid=privacy.grid, epsilon=epsilon)
     if privacy.cohort_floor > facts.n_users:
         raise InputError(
             f"`privacy.cohort_floor` must be at most the {facts.n_users} training users, got {privacy.cohort_floor}"
@@ -96,18 +97,3 @@ def make_terms(
             **({} if former is None else {"builds_on": former.about}),
         },
     )
-
-
-def _spendable_grid(config: SimulationConfig, cohort: CohortTerms | None, mus: Sequence[float]) -> int:
-    """The run's grid; a budget that needs more noise than it holds is refused before anything is charged."""
-    try:
-        grid = config.privacy.grid or (choose_grid(cohort, mus=mus) if cohort and mus else FINE)
-        for mu in mus:
-            sigma = sigma_for(mu_r=mu, sensitivity=grid)
-            if cohort is not None:
-                modulus_bits(n_max=cohort.n_max, grid=grid, share=share_sigma(sigma=sigma, shares=cohort.shares))
-    except InputError as error:
-        raise InputError(
-            f"`privacy.epsilon` must be larger for {len(mus)} round(s), got {config.privacy.epsilon:g}: {error}"
-        ) from None
-    return grid

@@ -13,11 +13,12 @@ from palate_common.errors import (
     LockedError,
     PalateError,
     RefusedError,
+    UnreachableError,
     WrongKeyError,
 )
 
 CODES: dict[type[PalateError], int] = dict.fromkeys(
-    (PalateError, ClosedError, ErasedError, IntegrityError, LockedError, RefusedError), 1
+    (PalateError, ClosedError, ErasedError, IntegrityError, LockedError, RefusedError, UnreachableError), 1
 )
 CODES |= {InputError: 2, WrongKeyError: 2, BudgetError: 3, EvidenceError: 4}
 

@@ -85,7 +85,7 @@ def test_a_run_from_charge_to_close(ledger: Ledger, path: Path) -> None:
     assert isinstance(paid, ChargeEntry)
     assert isinstance(fixed, SealEntry)
     assert (paid.round, paid.attempt, paid.plan_hash, paid.mu2, paid.run_limit) == (0, 0, HASH, 0.25, 1.0)
-    assert (paid.facts, fixed.release_hash) == (FACTS, HASH)
+    assert (paid.facts, fixed.release_hash) == ({**FACTS, "spent": 0.25}, HASH)
     with reopened(path) as other:
         assert other.entries() == ledger.entries()
         assert other.checkpoint() == ledger.checkpoint()

@@ -1,5 +1,6 @@
 """Every command of the documentation is run, in the order of its page, in a folder that holds a small `my.csv`.
 
+A command that ends with ` &` is started, waited for until it prints its last line, and ended after the page's last one.
 A line of shown output must be printed, numbers aside, because the noise is fresh; `...` stands for anything. An error
 that a page shows must come, and after `$ echo $?` the page's exit code.
 """
@@ -10,9 +11,11 @@ import io
 import re
 import shlex
 import subprocess
+import sys
+import time
 import tomllib
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -111,11 +114,38 @@ def demo_command(root: Path) -> str:
     return recipe[1]
 
 
+@contextmanager
+def started(step: Step, folder: Path) -> Iterator[None]:
+    """A `palate` command in a process of its own, from its last shown line on."""
+    words = [sys.executable, "-m", "palate_sim", *shlex.split(step.command.removesuffix(" &"))[1:]]
+    log = folder / ".background.log"
+    with log.open("wb") as output, subprocess.Popen(words, cwd=folder, stdout=output, stderr=output) as process:
+        try:
+            deadline = time.monotonic() + 120.0
+            while not is_printed(step.shown[-1], log.read_text()):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.2)
+            yield
+        finally:
+            process.terminate()
+            process.wait(60.0)
+
+
 def test_commands(session: Any, site: Path, root: Path) -> None:
     install(session, site)
+    with ExitStack() as background:
+        _walk(session, site, root, background)
+
+
+def _walk(session: Any, site: Path, root: Path, background: ExitStack) -> None:
+    """Each command of a page in its turn."""
     code = 0
     for step in steps_of(session):
         if step.command.startswith(NOT_RUN) or (step.command == "make demo" and not step.shown):
+            continue
+        if step.command.endswith(" &"):
+            background.enter_context(started(step, site))
             continue
         if step.command == "echo $?":
             assert step.shown == [str(code)], f"{session.name}: the exit code was {code}"

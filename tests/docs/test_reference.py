@@ -13,13 +13,23 @@ import click
 import pytest
 import typer
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 from palate_common import errors
 from palate_common.algorithms import algorithm_class
-from palate_common.history import ChargeEntry, CloseEntry, OpenEntry, PopulationEntry, SealEntry
+from palate_common.history import (
+    ChargeEntry,
+    CloseEntry,
+    OpenEntry,
+    PopulationEntry,
+    PublishEntry,
+    RestoredEntry,
+    SealEntry,
+)
 from palate_common.plan import Charge, RoundPlan, SignedPlan
 from palate_common.wire import ContributionHeader
+from palate_server.service.config import ServerConfig
+from palate_server.service.metrics import Metrics
+from palate_server.service.setup import make_site
 from palate_sim.cli import app
 from palate_sim.config import BASELINES, SimulationConfig, load_config, preset_names
 from palate_sim.datasets.columns import FIELDS, KNOWN_NAMES
@@ -43,7 +53,7 @@ def leaves(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, An
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
             yield from leaves(info.annotation, f"{prefix}{name}.")
         else:
-            default = info.default_factory() if info.default is PydanticUndefined else info.default
+            default = info.get_default(call_default_factory=True)
             yield prefix + name, default
 
 
@@ -73,6 +83,27 @@ def test_every_setting_is_documented(pages: dict[str, Any]) -> None:
     settings = {key: shown(default) for key, default in leaves(SimulationConfig)}
     found = documented_settings(page, page.text)
     assert {key: value for key, value in found.items() if "." in key or key in ("seed", "warm_start")} == settings
+
+
+def test_every_setting_of_a_server_is_documented(pages: dict[str, Any]) -> None:
+    page = pages["docs/operations.md"]
+    settings = {key: shown(default) for key, default in leaves(ServerConfig) if key != "population"}
+    found = documented_settings(page, page.section("Configuration"))
+    assert found.pop("population") == ""
+    assert found == settings
+
+
+def test_metrics_of_a_server_are_documented(pages: dict[str, Any], tmp_path: Path) -> None:
+    site = make_site(tmp_path / "site", 'population = "p"\n', ("a", "b"))
+    families = {family.name for family in Metrics(site, lambda: {"gateway": True}).registry.collect()}
+    page = pages["docs/operations.md"]
+    listed = {
+        name.removesuffix("_total")
+        for row in page.rows(page.section("What to look at"))
+        for name in names(row[0])
+        if name.startswith("palate_")
+    }
+    assert families == listed
 
 
 def test_settings_of_the_default_algorithm_are_documented(pages: dict[str, Any]) -> None:
@@ -195,7 +226,7 @@ def test_wire_protocol_names_every_member(pages: dict[str, Any]) -> None:
     plan, log = page.section("The signed plan"), page.section("The log")
     for model in (SignedPlan, RoundPlan, Charge):
         assert not [name for name in model.model_fields if f"`{name}`" not in plan]
-    for entry in (PopulationEntry, OpenEntry, ChargeEntry, SealEntry, CloseEntry):
+    for entry in (PopulationEntry, OpenEntry, ChargeEntry, SealEntry, CloseEntry, PublishEntry, RestoredEntry):
         row = next(row for row in page.rows(log) if row[0] == f"`{entry.model_fields['kind'].default}`")
         assert not [name for name in entry.model_fields if name not in ("kind", "seq") and f"`{name}`" not in row[1]]
     header = page.section("A contribution")

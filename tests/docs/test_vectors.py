@@ -32,13 +32,8 @@ from palate_common.wire import decode
 
 FOLDER = Path(__file__).parents[2] / "docs" / "vectors"
 FILES = (
-    "canonical.json",
-    "signature.json",
-    "merkle.json",
-    "plan.json",
-    "contribution.json",
-    "secagg.json",
-    "delta.json",
+    *("canonical.json", "signature.json", "merkle.json", "plan.json", "contribution.json", "secagg.json"),
+    *("delta.json", "enrolment.json", "fleet.json"),
 )
 
 
@@ -361,3 +356,31 @@ def test_delta_by_hand() -> None:
     assert case["result_hex"].startswith(head)
     assert said["result"] == hashlib.sha256(case["result_hex"]).hexdigest()
     assert apply_delta(case["base_hex"], zlib.compress(case["delta_inflated_hex"]), most=10**6) == case["result_hex"]
+
+
+def test_an_enrolment_is_signed_over_the_tokens_hash() -> None:
+    found = vectors("enrolment.json")
+    request = json.loads(found["request"])
+    signed = {name: request[name] for name in ("identity", "node_key")}
+    signed["token_hash"] = hashlib.sha256(request["token"].encode()).hexdigest()
+    assert found["signed"].encode() == canonical_json(signed)
+    message = b"palate signature 1\x00" + bytes([len(found["tag"])]) + found["tag"].encode() + found["signed"].encode()
+    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(request["identity"]))
+    key.verify(bytes.fromhex(request["proof"]), message)
+
+
+def test_replies_are_objects_named_by_their_hashes() -> None:
+    for case in vectors("fleet.json")["replies"]:
+        objects = {name: bytes.fromhex(part) for name, part in case["objects"].items()}
+        assert all(hashlib.sha256(part).hexdigest() == name for name, part in objects.items())
+        heads = {part.split(b" ", 1)[0].decode(): part for part in objects.values()}
+        assert set(heads) == ({"Message", "RecordDict", "ConfigRecord"} if case["name"] else {"Message", "RecordDict"})
+        content = hashlib.sha256(heads["RecordDict"]).hexdigest()
+        assert heads["Message"].split(b" ")[1].decode() == content
+        if case["name"]:
+            record = hashlib.sha256(heads["ConfigRecord"]).hexdigest()
+            assert heads["RecordDict"].endswith(json.dumps({"palate": record}).encode())
+            assert case["name"].encode() in heads["ConfigRecord"]
+        message = hashlib.sha256(heads["Message"]).hexdigest()
+        assert message.encode() in bytes.fromhex(case["message_hex"])
+        assert bytes.fromhex(case["tree_hex"]).startswith(b"\x0a\x40" + message.encode())

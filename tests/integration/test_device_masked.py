@@ -30,7 +30,7 @@ FLOORS = palate.Floors(allow_seeded=True)
 class WithDevice(Host):
     """A host one of whose nodes is an app."""
 
-    device: palate.Device
+    app: palate.Device
     directory: Directory
     machine: Masked | None = None
     plan: bytes = b""
@@ -39,7 +39,7 @@ class WithDevice(Host):
         """What the app does with a plan."""
         if node != OURS:
             return super().join(node, plan, model, request)
-        machine = self.device.join(plan, model, self.directory)
+        machine = self.app.join(plan, model, self.directory)
         object.__setattr__(self, "machine", machine)
         object.__setattr__(self, "plan", plan)
         return REFUSED if machine is None else machine.answer(request)
@@ -91,7 +91,7 @@ def test_a_device_masks_as_a_simulated_one_does(
         host = WithDevice(
             histories, run.devices, key.public, FLOORS, identity_of=lambda number: Identity(keys[number], directory)
         )
-        object.__setattr__(host, "device", device)
+        object.__setattr__(host, "app", device)
         object.__setattr__(host, "directory", directory)
         releases: list[Release] = []
         strategy = PalateStrategy(coordinator, on_release=releases.append, directory=directory)

@@ -92,7 +92,7 @@ def test_only_consent_to_analytics_answers_a_survey(server: Server, purposes: tu
     with server.device("device", *purposes) as device:
         device.track("view", "book-1")
         assert device.contribute(server.coordinator.open_attempt(), server.coordinator.model.data) == REFUSED
-        assert "does not agree to take part in surveys" in device.refusal
+        assert "no longer agrees, to take part in surveys" in device.refusal
         spending = device.privacy_report().spending
         assert spending is not None
         assert spending.mu2 == 0

@@ -88,6 +88,7 @@ def test_what_is_charged_is_what_the_noise_costs(run: Any) -> None:
         "sensitivity": plan.grid,
         "sigma": plan.sigma,
         "dimension": 30 + DUMMIES,
+        "spent": plan.mu2,
         "dp": "central",
         "noise": "seeded",
     }

@@ -134,7 +134,7 @@ def test_secure_aggregation_beside_its_floor(tmp_path: Path) -> None:
 
 
 def test_explanations_hold(tmp_path: Path) -> None:
-    done = bench("ranking", tmp_path, "--parts", "explain,memory")
+    done = bench("ranking", tmp_path, "--data", str(tmp_path), "--parts", "explain,memory")
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "results.json").read_text())
     for figure in results["explain"]["figures"]:

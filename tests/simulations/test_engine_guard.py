@@ -73,13 +73,17 @@ def test_nobody_is_left_however_the_command_ends(mark: str, tmp_path: Path, numb
         stderr=subprocess.DEVNULL,
         env=os.environ | {MARK: mark},
     ) as command:
-        assert command.stdout is not None
-        guard = int(command.stdout.readline())
-        assert until(there.exists)
-        family = {process.pid for process in descendants(guard)}
-        assert len(family) == 3
-        assert len(marked(mark)) == 4  # the command, the guard and two of the three
-        command.send_signal(number)
+        try:
+            assert command.stdout is not None
+            guard = int(command.stdout.readline())
+            assert until(there.exists)
+            assert until(lambda: len(descendants(guard)) == 3)  # the one in the middle may still be ending
+            family = {process.pid for process in descendants(guard)}
+            assert until(lambda: len(marked(mark)) == 4)  # the command, the guard and two of the three
+            command.send_signal(number)
+        except BaseException:
+            command.kill()  # or leaving would wait for it
+            raise
     assert until(lambda: not (family | {guard}) & set(running()))
     assert marked(mark) == []
     assert not folder.exists()

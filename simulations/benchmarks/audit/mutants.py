@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from palate_sim.audit.kills import CLEAN_NAME, TESTS, tested
+from palate_sim.audit.kills import CLEAN_NAME, TESTS, outcome_of
 from palate_sim.audit.mutants import GROUPS, MUTANTS
 
 HERE = Path(__file__).parent
@@ -45,7 +45,7 @@ def run(names: list[str | None], out: Path, *, quick: bool) -> list[dict[str, An
     for name in names:
         if (name or CLEAN_NAME) not in done or name is None:
             begun = time.process_time()
-            outcome = asdict(tested(name, quick=quick))
+            outcome = asdict(outcome_of(name, quick=quick))
             found.append({**outcome, "cpu_seconds": round(time.process_time() - begun, 2)})
             out.write_text(lines(found))
     return found

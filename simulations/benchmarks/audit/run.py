@@ -232,8 +232,8 @@ def foreign(_: Path, seeds: int) -> Part:
     note = (
         "Epsilon that we derive at least at 95 %, median over seeds of the rung's largest bound, against the one that "
         "noise multiplier 1 stands for at delta 1e-6. 500 clients and 2,000 coordinates (Flower; adaptive 8,000), "
-        "1,000 samples and 4,000 (Opacus), three runs each; the weighted clients are 50 of 500. Adaptive: the noise of a "
-        "round is scaled by the norm for the next round, 0.905 of its own where all are clipped. Poisson sampling: "
+        "1,000 samples and 4,000 (Opacus), three runs each; the weighted clients are 50 of 500. Adaptive: the noise of "
+        "a round is scaled by the norm for the next round, 0.905 of its own where all are clipped. Poisson sampling: "
         "one seed, no L2. None claims a grid, so that H is not checkable. Reproduction: the targets of docs/audit.md."
     )
     header = ("mechanism, version, option", "claimed", "L0", "L1", "L2", "alarms")

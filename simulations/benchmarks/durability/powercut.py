@@ -80,7 +80,7 @@ def cut(count: int, *, seed: int = 0, spoil: Callable[[Sequence[Step]], Sequence
             try:
                 found = _judge(world, home / "store", disk.marks, _following(steps, at), cuts)
             except palate.PalateError as error:
-                found = [f"it can't be opened: {error}"]
+                found = [f"it can't be opened: {str(error).replace(str(home), '')}"]
             cuts.wrong += [f"{doing}: {each}" for each in found]
     return cuts
 

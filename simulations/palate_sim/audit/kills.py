@@ -78,7 +78,7 @@ def audit_mutants(
     chosen = [find(name) for name in names] or list(MUTANTS)
     jobs = [None] * clean + [mutant.name for mutant in chosen]
     outcomes = []
-    for outcome in _all(partial(tested, quick=quick), jobs, workers or os.cpu_count() or 1):
+    for outcome in _all(partial(outcome_of, quick=quick), jobs, workers or os.cpu_count() or 1):
         outcomes.append(outcome)
         told(outcome)
     kept, found = outcomes[:clean], dict(zip([m.name for m in chosen], outcomes[clean:], strict=True))
@@ -127,7 +127,7 @@ def find(name: str) -> Mutant:
     raise InputError(f"`--only` must name a mutant, got {name!r}{hint}")
 
 
-def tested(name: str | None, *, quick: bool = False) -> Outcome:
+def outcome_of(name: str | None, *, quick: bool = False) -> Outcome:
     """The battery on one mutant, or on clean code.
 
     Args:

@@ -39,6 +39,7 @@ from palate_common.shares import NoisyShare
 from palate_common.signing import SigningKey
 from palate_common.update import DUMMIES
 from palate_common.wire import ContributionHeader, encode_share
+from palate_server.cohort import FINE
 from palate_server.coordinator import Coordinator, Release
 from palate_server.lock import RunLock
 from palate_server.registry import Registry
@@ -47,7 +48,6 @@ from palate_server.terms import RunTerms
 from palate_sim.audit.carrier import Carrier, Part, Table, carried, weights_for
 from palate_sim.audit.claim import Claim, ReleaseClaim
 from palate_sim.audit.target import Contributions, Released, Vector
-from palate_sim.cohort import FINE
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.identities import Identities
 from palate_sim.round import run_rounds

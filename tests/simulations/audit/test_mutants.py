@@ -108,7 +108,7 @@ def outcome(name: str, *letters: str, broken: str = "") -> Outcome:
 
 def made(monkeypatch: pytest.MonkeyPatch, outcomes: dict[str | None, Outcome]) -> None:
     """What the battery says, in the place of the battery."""
-    monkeypatch.setattr(kills, "tested", lambda name, *, quick: outcomes[name])
+    monkeypatch.setattr(kills, "outcome_of", lambda name, *, quick: outcomes[name])
 
 
 def test_the_section_says_what_killed_what(monkeypatch: pytest.MonkeyPatch) -> None:

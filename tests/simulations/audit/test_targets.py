@@ -39,7 +39,7 @@ def test_noise_for_the_next_rounds_norm_is_too_little_where_everybody_is_clipped
     """Flower 1.42.0 moves the norm before it adds the noise of the round that was clipped with the old one."""
     section = audit_mechanism(flower.adaptive_clipping(), seed=11)
     (found,) = [each for each in section.alarms if each.test == "B noise in every part"]
-    assert found.figures["ratio"] == pytest.approx(np.exp(-0.2 * 0.5), abs=0.03)
+    assert found.figures["ratio"] == pytest.approx(np.exp(-0.2 * 0.5), abs=0.08)  # of one part
     assert "run 1" in found.said  # all canaries are in, and clipped
 
 

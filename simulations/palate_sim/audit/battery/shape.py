@@ -1,8 +1,8 @@
 """B2, shape: whether the noise is Gaussian, as its accounting and rung L2 believe.
 
 Assumes independent numbers, which C and J test. Four looks at residuals divided by their own deviation: skewness and
-kurtosis, brought to a normal scale (D'Agostino 1970; Anscombe and Glynn 1983), because their own tails are far heavier;
-how many lie beyond 4 deviations, where noise with a cut tail has none; and a histogram of 64 bins that a Gaussian fills
+kurtosis about the mean, brought to a normal scale (D'Agostino 1970; Anscombe and Glynn 1983), as their own tails are
+far heavier; how many lie beyond 4 deviations, where noise with a cut tail has none; and a histogram of 64 bins that a Gaussian fills
 equally. Numbers on a grid are spread evenly over their step before they are binned.
 """
 
@@ -35,9 +35,10 @@ def noise_shape(trials: Trials) -> list[Finding]:
             return [Finding.missing("B2 noise shape", f"at least {LEAST} numbers a release are needed")]
         dither = 0.0 if release.spacing is None else release.spacing / release.sigma
         if len(numbers) >= MOMENTS:
-            looks["skewness"].append((float(stats.skewtest(numbers).pvalue), round_, float(np.mean(numbers**3))))
-            off = float(np.mean(numbers**4)) - 3
-            looks["kurtosis"].append((float(stats.kurtosistest(numbers).pvalue), round_, off))
+            looks["skewness"].append((float(stats.skewtest(numbers).pvalue), round_, float(stats.skew(numbers))))
+            looks["kurtosis"].append(
+                (float(stats.kurtosistest(numbers).pvalue), round_, float(stats.kurtosis(numbers)))
+            )
         looks["tails"].append((*_tails(numbers, round_),))
         looks["histogram"].append((*_histogram(numbers + dither * (rng.random(len(numbers)) - 0.5), round_),))
     words = {

@@ -1,7 +1,6 @@
-"""Cohort of a simulated run: who shares the noise with `--dp distributed`, and the grid that its sum fits.
+"""Cohort of a run: who shares the noise with `--dp distributed`, and the grid that its sum fits.
 
->>> from palate_sim.config import PrivacyConfig
->>> choose_cohort(PrivacyConfig(corrupt=0.1, dropout=0.1), n_users=1000, directory=None)
+>>> choose_cohort(n_users=1000, corrupt=0.1, dropout=0.1, directory=None)
 CohortTerms(n_max=1000, n_min=900, c_max=100, masks=False, directory=None, max_tosses=16)
 """
 
@@ -14,7 +13,6 @@ from palate_common.accounting import sigma_for
 from palate_common.cohort import CohortTerms, modulus_bits, share_sigma
 from palate_common.errors import InputError
 from palate_common.secagg.terms import graph_terms
-from palate_sim.config import PrivacyConfig
 
 FINE = 2**20
 """Grid steps per clip norm where nothing asks for fewer."""
@@ -24,19 +22,20 @@ WORD = 32
 """Bits of a sum that are cheapest to mask and to send."""
 
 
-def choose_cohort(privacy: PrivacyConfig, *, n_users: int, directory: str | None) -> CohortTerms:
+def choose_cohort(*, n_users: int, corrupt: float, dropout: float, directory: str | None) -> CohortTerms:
     """The cohort that a configuration asks for: everybody is invited.
 
     Args:
-        privacy: shares of corrupt and of lost devices that the run has to bear.
         n_users: installations.
+        corrupt: share of them that may work for the server; at least one always may.
+        dropout: share of them that may be lost in an attempt.
         directory: hash of their identities; None without masks.
 
     Raises:
         InputError: so few devices can't bear it.
     """
-    c_max = max(1, math.ceil(privacy.corrupt * n_users))
-    n_min = n_users - math.floor(privacy.dropout * n_users)
+    c_max = max(1, math.ceil(corrupt * n_users))
+    n_min = n_users - math.floor(dropout * n_users)
     if n_min <= c_max or n_users < 2:
         raise InputError(
             "`privacy.corrupt` and `privacy.dropout` must leave an honest device beside the corrupt ones, got "
@@ -74,3 +73,28 @@ def choose_grid(cohort: CohortTerms, *, mus: Sequence[float]) -> int:
             return grid
         grid //= 4
     return FINE
+
+
+def spendable_grid(cohort: CohortTerms | None, mus: Sequence[float], *, grid: int | None, epsilon: float | None) -> int:
+    """The run's grid; a budget that needs more noise than it holds is refused before anything is charged.
+
+    Args:
+        cohort: who adds to the sum; None where the server adds the noise.
+        mus: the mu of each release; none without privacy.
+        grid: asked for; None: what fits.
+        epsilon: what was asked for, for the message.
+
+    Raises:
+        InputError: the noise doesn't fit.
+    """
+    try:
+        steps = grid or (choose_grid(cohort, mus=mus) if cohort and mus else FINE)
+        for mu in mus:
+            sigma = sigma_for(mu_r=mu, sensitivity=steps)
+            if cohort is not None:
+                modulus_bits(n_max=cohort.n_max, grid=steps, share=share_sigma(sigma=sigma, shares=cohort.shares))
+    except InputError as error:
+        raise InputError(
+            f"`privacy.epsilon` must be larger for {len(mus)} round(s), got {epsilon:g}: {error}"
+        ) from None
+    return steps

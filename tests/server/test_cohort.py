@@ -1,24 +1,20 @@
-"""The cohort and the grid of a simulated run, and the identities of its devices."""
+"""The cohort and the grid of a run."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
 from palate_common.accounting import sigma_for
 from palate_common.cohort import CohortTerms, modulus_bits, share_sigma
 from palate_common.errors import InputError
-from palate_sim.cohort import COARSE, FINE, choose_cohort, choose_grid
-from palate_sim.config import PrivacyConfig
-from palate_sim.identities import Identities
+from palate_server.cohort import COARSE, FINE, choose_cohort, choose_grid
 
 DIRECTORY = "ab" * 32
 
 
 def chosen(n_users: int, corrupt: float, dropout: float, *, masks: bool = False) -> CohortTerms:
-    privacy = PrivacyConfig(corrupt=corrupt, dropout=dropout)
-    return choose_cohort(privacy, n_users=n_users, directory=DIRECTORY if masks else None)
+    directory = DIRECTORY if masks else None
+    return choose_cohort(n_users=n_users, corrupt=corrupt, dropout=dropout, directory=directory)
 
 
 @pytest.mark.parametrize(
@@ -62,22 +58,3 @@ def test_the_grid_is_the_finest_whose_sum_fits_a_word(n_users: int, mu: float, g
     assert bits(grid) <= 32
     assert grid == FINE or bits(4 * grid) > 32
     assert grid >= COARSE
-
-
-def test_identities_are_their_owners_alone(tmp_path: Path) -> None:
-    made, path = Identities.generate(3), tmp_path / "identities"
-    made.save(path)
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert Identities.load(path).directory == made.directory
-    with pytest.raises(FileExistsError):
-        Identities.generate(3).save(path)
-    assert Identities.load(path).directory == made.directory
-
-
-@pytest.mark.parametrize("content", [None, b"", b"x" * 33])
-def test_a_file_that_holds_no_identities_is_refused(tmp_path: Path, content: bytes | None) -> None:
-    path = tmp_path / "identities"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(InputError, match="`identities` must"):
-        Identities.load(path)

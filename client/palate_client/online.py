@@ -1,0 +1,132 @@
+"""Online: how a device enrols at its server and takes part in its rounds by itself. That part of `palate.Device`.
+
+    device.enroll(invitation)                       # once
+    result = device.sync(seconds=300)               # now and then, in a thread of the app's
+    syncing = device.sync_in_background()           # or in a thread of its own
+
+What talks to the server is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, cast
+
+from palate_client.sharing import Sharing
+from palate_common.errors import InputError, RefusedError
+
+if TYPE_CHECKING:
+    from palate_client.enrolling import Enrolment
+    from palate_client.patience import Stop
+    from palate_client.policy import Policy
+    from palate_client.sdk import Device
+    from palate_client.sync import SyncResult
+    from palate_common.enrolment import Invitation
+
+
+class Syncing:
+    """A sync in a thread of its own. The thread is a daemon: it never holds up the host's exit.
+
+    Attributes:
+        result: what became of it; None: it isn't over.
+    """
+
+    def __init__(self, device: Device, *, seconds: float, policy: Policy | None, poll_seconds: float) -> None:
+        self.result: SyncResult | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(device, seconds, policy, poll_seconds), name="palate-sync", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask it to end; returns at once."""
+        self._stop.set()
+
+    def wait(self, seconds: float | None = None) -> SyncResult | None:
+        """Wait until it is over; None: it isn't yet.
+
+        Args:
+            seconds: the most that is waited; None: as long as it takes, which is bounded.
+        """
+        self._thread.join(seconds)
+        return self.result
+
+    def _run(self, device: Device, seconds: float, policy: Policy | None, poll_seconds: float) -> None:
+        """The thread."""
+        from palate_client.sync import sync
+
+        self.result = sync(device, seconds=seconds, stop=self._stop, policy=policy, poll_seconds=poll_seconds)
+
+
+class Online(Sharing):
+    """A device that talks to its server."""
+
+    def enroll(self, invitation: Invitation | str) -> Enrolment:
+        """Become a device of the service's population. Needs the user's consent to `train`; asked again, it goes on.
+
+        Args:
+            invitation: what the operator issued for this installation, or its JSON. It works once.
+
+        Raises:
+            InputError: it is no invitation, or another service's.
+            RefusedError: the user has not agreed to `train`, or the server doesn't accept the invitation.
+            UnreachableError: the server can't be reached. Try again with the same invitation.
+        """
+        from palate_client.enrolling import enroll
+        from palate_common.enrolment import Invitation as Read
+
+        invited = invitation if isinstance(invitation, Read) else Read.from_json(invitation)
+        if self.service is None:
+            raise InputError("`service` must be given to `palate.open`: an invitation alone is no reason for trust")
+        for name in ("public_key", "population"):
+            expected, got = getattr(self.service, name), getattr(invited, name)
+            if expected != got:
+                raise InputError(f"the invitation's {name} must be the service's, {expected:.16}, got {got:.16}")
+        if not self.consent.get("train"):
+            raise RefusedError("the user has not agreed to take part in training")
+        return enroll(self.store, invited, self._shared[1].identity())
+
+    @property
+    def enrolment(self) -> Enrolment | None:
+        """Where this device is enrolled; None: nowhere."""
+        from palate_client.enrolling import enrolment_of
+
+        return enrolment_of(self.store)
+
+    def sync(
+        self,
+        *,
+        seconds: float = 600.0,
+        stop: Stop | None = None,
+        policy: Policy | None = None,
+        poll_seconds: float = 2.0,
+    ) -> SyncResult:
+        """Be online for a while: take the newest model into use, and answer the server's rounds.
+
+        Runs in the thread that calls it. Nothing touches the network without the user's consent to `train`.
+
+        Args:
+            seconds: the most it takes, apart from a look-up of the server's name.
+            stop: says whether to end now, or a `threading.Event`; it is looked at four times a second.
+            policy: what must hold for as long as it is online.
+            poll_seconds: the shortest time between two looks for messages; it grows up to four times.
+
+        Returns:
+            What became of it. Only a mistake in the arguments raises.
+
+        Raises:
+            InputError: an argument that makes no sense.
+        """
+        from palate_client.sync import sync
+
+        return sync(cast("Device", self), seconds=seconds, stop=stop, policy=policy, poll_seconds=poll_seconds)
+
+    def sync_in_background(
+        self, *, seconds: float = 600.0, policy: Policy | None = None, poll_seconds: float = 2.0
+    ) -> Syncing:
+        """The same in a daemon thread, for an app that has none of its own to give."""
+        from palate_client.sync import check
+
+        check(seconds=seconds, poll_seconds=poll_seconds, stop=None)
+        return Syncing(cast("Device", self), seconds=seconds, policy=policy, poll_seconds=poll_seconds)

@@ -1,0 +1,161 @@
+"""Protocol Buffers' wire format: as much of it as Flower's Fleet messages need.
+
+A message is a sequence of fields, each a number and a varint, eight bytes, or a length and bytes; source:
+https://protobuf.dev/programming-guides/encoding/. A device carries these few lines in the place of a package whose
+version its host app may not be free to choose.
+
+    >>> message = uint(1, 300) + text(2, "palate") + double(7, 0.5)
+    >>> fields = read(message)
+    >>> fields[1], fields[2], as_double(fields[7][0])
+    ([300], [b'palate'], 0.5)
+"""
+
+from __future__ import annotations
+
+import struct
+
+from palate_common.errors import IntegrityError
+
+_VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
+_WORD = 2**64
+
+Value = int | bytes
+Fields = dict[int, list[Value]]
+"""Field number -> its values, in order: a varint or eight little-endian bytes as int, everything else as bytes."""
+
+
+def uint(number: int, value: int, *, always: bool = False) -> bytes:
+    """An unsigned field; zero is left out, unless its being there says something."""
+    return _key(number, _VARINT) + _varint(value) if value or always else b""
+
+
+def double(number: int, value: float) -> bytes:
+    """A double; zero is left out."""
+    return _key(number, _EIGHT) + struct.pack("<d", value) if value else b""
+
+
+def blob(number: int, value: bytes, *, always: bool = False) -> bytes:
+    """Bytes or an embedded message; empty ones are left out, unless a message must be there though it is empty."""
+    return _key(number, _BYTES) + _varint(len(value)) + value if value or always else b""
+
+
+def text(number: int, value: str) -> bytes:
+    """A string; an empty one is left out."""
+    return blob(number, value.encode())
+
+
+def zigzag(value: int) -> int:
+    """A signed number as the unsigned one that `sint64` carries."""
+    return (value << 1) ^ (value >> 63)
+
+
+def as_signed(value: int) -> int:
+    """The signed number of a `sint64`."""
+    return (value >> 1) ^ -(value & 1)
+
+
+def as_double(value: Value) -> float:
+    """The double of eight bytes that `read` gave as an int.
+
+    Raises:
+        IntegrityError: the field is of another kind.
+    """
+    if not isinstance(value, int):
+        raise IntegrityError("a double must be eight bytes, got a string")
+    return float(struct.unpack("<d", value.to_bytes(8, "little"))[0])
+
+
+def read(data: bytes) -> Fields:
+    """The fields of a message.
+
+    Raises:
+        IntegrityError: it isn't one: cut off, too long a number, or a kind of field that nobody writes any more.
+    """
+    fields: Fields = {}
+    place = 0
+    while place < len(data):
+        key, place = _read_varint(data, place)
+        number, kind = key >> 3, key & 7
+        value: Value
+        if kind == _VARINT:
+            value, place = _read_varint(data, place)
+        elif kind in (_EIGHT, _FOUR):
+            size = 8 if kind == _EIGHT else 4
+            value, place = int.from_bytes(_cut(data, place, size), "little"), place + size
+        elif kind == _BYTES:
+            size, place = _read_varint(data, place)
+            value, place = _cut(data, place, size), place + size
+        else:
+            raise IntegrityError(f"a message must have fields of known kinds, got kind {kind}")
+        if number == 0:
+            raise IntegrityError("a message's fields must have numbers from 1, got 0")
+        fields.setdefault(number, []).append(value)
+    return fields
+
+
+def last_uint(fields: Fields, number: int) -> int:
+    """The number in a field, 0 without it; of several the last counts.
+
+    Raises:
+        IntegrityError: the field is of another kind.
+    """
+    value = fields.get(number, [0])[-1]
+    if not isinstance(value, int):
+        raise IntegrityError(f"field {number} must be a number, got bytes")
+    return value
+
+
+def last_bytes(fields: Fields, number: int) -> bytes:
+    """The bytes in a field, none without it; of several the last count.
+
+    Raises:
+        IntegrityError: the field is of another kind.
+    """
+    value = fields.get(number, [b""])[-1]
+    if not isinstance(value, bytes):
+        raise IntegrityError(f"field {number} must be bytes, got a number")
+    return value
+
+
+def last_text(fields: Fields, number: int) -> str:
+    """The string in a field, empty without it.
+
+    Raises:
+        IntegrityError: the field is of another kind, or isn't UTF-8.
+    """
+    try:
+        return last_bytes(fields, number).decode()
+    except UnicodeDecodeError:
+        raise IntegrityError(f"field {number} must be UTF-8, got other bytes") from None
+
+
+def _key(number: int, kind: int) -> bytes:
+    """What stands before a field."""
+    return _varint(number << 3 | kind)
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits a byte, the lowest first."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _read_varint(data: bytes, place: int) -> tuple[int, int]:
+    """A number and the place after it."""
+    value = 0
+    for index, byte in enumerate(data[place : place + 10]):
+        value |= (byte & 0x7F) << 7 * index
+        if byte < 0x80:
+            return value % _WORD, place + index + 1
+    raise IntegrityError("a message's numbers must end within ten bytes, got one that doesn't")
+
+
+def _cut(data: bytes, place: int, size: int) -> bytes:
+    """Some bytes, all of them."""
+    if size > len(data) - place:
+        raise IntegrityError("a message must be whole, got one that was cut off")
+    return data[place : place + size]

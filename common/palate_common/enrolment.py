@@ -1,0 +1,279 @@
+"""Enrolment: how an installation becomes a device of a population.
+
+    operator: Invitation (one-time token) -> device: EnrolRequest -> server: checks, registers -> device: Enrolled
+
+A device brings two keys: the P-384 key by which Flower's SuperLink knows its node, and the Ed25519 identity by which it
+stands in a directory. One signature by the identity ties both to the token, so that nobody can enrol a key or an
+identity that isn't theirs. The same request again is the same enrolment: an answer may get lost on the way.
+
+    >>> identity, token = SigningKey.generate(), new_token()
+    >>> request = make_request(token, new_node_key().public, identity)
+    >>> read_request(request.to_bytes()) == request
+    True
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from palate_common.canonical import canonical_json, digest
+from palate_common.errors import InputError
+from palate_common.signing import SigningKey, verify
+
+ENROL_TAG: Final = "palate/enrol/1"
+ENROL_PATH: Final = "/v1/enroll"
+MOST_REQUEST: Final = 4096
+"""Bytes of the largest request that is read."""
+TOKEN_BYTES: Final = 32
+
+_HEX = r"^[0-9a-f]{64}$"
+_TOKEN = r"^[A-Za-z0-9_-]{20,128}$"  # noqa: S105 # the shape of one
+_NAME = r"^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$"
+
+Hex64 = Annotated[str, Field(pattern=_HEX)]
+Token = Annotated[str, Field(pattern=_TOKEN)]
+Population = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class NodeKey:
+    """The P-384 key of a node. Its representation never shows the secret.
+
+    Attributes:
+        public: the public half, PEM, byte for byte as Flower compares it.
+    """
+
+    __slots__ = ("_private", "public")
+
+    def __init__(self, private: ec.EllipticCurvePrivateKey) -> None:
+        self._private = private
+        self.public: str = _pem(private.public_key())
+
+    def __repr__(self) -> str:
+        return f"NodeKey({digest(self.public.encode())[:16]}…)"
+
+    @classmethod
+    def from_pem(cls, data: bytes) -> NodeKey:
+        """Read what `to_pem` wrote.
+
+        Raises:
+            InputError: not a P-384 key.
+        """
+        try:
+            private = serialization.load_pem_private_key(data, password=None)
+        except (ValueError, TypeError):
+            raise InputError("`node_key` must be a P-384 key in PEM without a password, got something else") from None
+        if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP384R1):
+            raise InputError("`node_key` must be a P-384 key, got another kind")
+        return cls(private)
+
+    def to_pem(self) -> bytes:
+        """The secret as PKCS #8 PEM, for whoever keeps it encrypted."""
+        return self._private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+
+    def sign(self, message: bytes) -> bytes:
+        """ECDSA with SHA-256, DER: how Flower's SuperLink authenticates a request."""
+        return self._private.sign(message, ec.ECDSA(hashes.SHA256()))
+
+
+def new_node_key() -> NodeKey:
+    """A fresh key from the operating system's random source."""
+    return NodeKey(ec.generate_private_key(ec.SECP384R1()))
+
+
+def new_token() -> str:
+    """A one-time token: 256 random bits."""
+    return secrets.token_urlsafe(TOKEN_BYTES)
+
+
+def token_hash(token: str) -> str:
+    """What a server keeps of a token, and what is signed in its place."""
+    return digest(token.encode())
+
+
+class _Strict(BaseModel):
+    """A message with these members and no others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+_Message = TypeVar("_Message", bound=_Strict)
+
+
+class Invitation(_Strict):
+    """What an operator hands to one installation: whom to trust, and the token. Whoever has it can use it, once.
+
+    Attributes:
+        palate: what this file is.
+        version: of its format.
+        server: the name that the server's certificate is for.
+        port: its port.
+        ca: PEM certificates that the server's certificate is checked against, and no others.
+        public_key: the release key.
+        population: whose device it becomes.
+        token: good for one enrolment.
+    """
+
+    palate: Literal["invitation"] = "invitation"
+    version: Literal[1] = 1
+    server: Annotated[str, Field(pattern=_NAME, max_length=253)]
+    port: Annotated[int, Field(ge=1, le=65535)]
+    ca: Annotated[str, Field(max_length=65536)]
+    public_key: Hex64
+    population: Population
+    token: Token
+
+    @field_validator("ca")
+    @classmethod
+    def _certificates(cls, value: str) -> str:
+        """There is at least one certificate in it."""
+        x509.load_pem_x509_certificates(value.encode())
+        return value
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return canonical_json(self.model_dump()).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read an invitation.
+
+        Raises:
+            InputError: it isn't one.
+        """
+        return _read(cls, text, "an invitation")
+
+
+class EnrolRequest(_Strict):
+    """What a device asks for, POSTed to `/v1/enroll` as JSON.
+
+    Attributes:
+        token: the one-time token.
+        node_key: P-384, PEM SubjectPublicKeyInfo, spelled as OpenSSL and Flower spell it.
+        identity: Ed25519, 64 hexadecimal digits.
+        proof: the identity's signature over all of it, with the token's hash in the token's place.
+    """
+
+    token: Token
+    node_key: Annotated[str, Field(max_length=1024)]
+    identity: Hex64
+    proof: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
+
+    @field_validator("node_key")
+    @classmethod
+    def _p384(cls, value: str) -> str:
+        """A P-384 key in the one spelling of it: the SuperLink compares bytes."""
+        key = serialization.load_pem_public_key(value.encode())
+        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
+            raise ValueError("another kind of key")  # pydantic turns ValueError into its own
+        if _pem(key) != value:
+            raise ValueError("another spelling of the key")
+        return value
+
+    @property
+    def signed(self) -> bytes:
+        """The bytes under the proof."""
+        return signed_bytes(token_hash(self.token), self.node_key, self.identity)
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON; the same request has the same bytes."""
+        return canonical_json(self.model_dump())
+
+
+class Enrolled(_Strict):
+    """The server's answer.
+
+    Attributes:
+        device: this installation's number: its place in directories.
+        population: whose device it is.
+    """
+
+    device: Annotated[int, Field(ge=0, lt=2**31)]
+    population: Population
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON."""
+        return canonical_json(self.model_dump())
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read an answer.
+
+        Raises:
+            InputError: it isn't one.
+        """
+        return _read(cls, data, "an enrolment's answer")
+
+
+def signed_bytes(token_digest: str, node_key: str, identity: str) -> bytes:
+    """What an identity signs: canonical JSON of the token's hash, the node key and the identity."""
+    return canonical_json({"token_hash": token_digest, "node_key": node_key, "identity": identity})
+
+
+def make_request(token: str, node_key: str, identity: SigningKey) -> EnrolRequest:
+    """A device's request.
+
+    Args:
+        token: the invitation's.
+        node_key: the public half of the node's key, PEM.
+        identity: this installation's own key.
+
+    Raises:
+        InputError: the token or the node key isn't one.
+    """
+    proof = identity.sign(ENROL_TAG, signed_bytes(token_hash(token), node_key, identity.public))
+    try:
+        return EnrolRequest(token=token, node_key=node_key, identity=identity.public, proof=proof)
+    except ValidationError as error:
+        raise InputError(f"an enrolment must have a token and a P-384 node key, got {_first(error)}") from None
+
+
+def read_request(data: bytes) -> EnrolRequest:
+    """Read and verify a request, as a server does before it looks for the token.
+
+    Raises:
+        InputError: it isn't a request.
+        IntegrityError: the proof doesn't fit.
+    """
+    if len(data) > MOST_REQUEST:
+        raise InputError(f"an enrolment must be at most {MOST_REQUEST} bytes, got {len(data)}")
+    request = _read(EnrolRequest, data, "an enrolment")
+    verify(request.identity, ENROL_TAG, request.signed, request.proof)
+    return request
+
+
+def _read(model: type[_Message], data: str | bytes, what: str) -> _Message:
+    """Strict JSON of a message; a member that stands twice is refused."""
+    try:
+        value = json.loads(data, object_pairs_hook=_once)
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise InputError(f"{what} must have the members of one, got {_first(error)}") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{what} must be JSON, got something else") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose members stand once each."""
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("a member that stands twice")
+    return dict(pairs)
+
+
+def _first(error: ValidationError) -> str:
+    """What is wrong, without the value: it may be a secret."""
+    first = error.errors(include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'all of it'}: {first['msg']}"
+
+
+def _pem(key: ec.EllipticCurvePublicKey) -> str:
+    """The one spelling of a public key."""
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()

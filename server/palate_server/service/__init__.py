@@ -1,0 +1,1 @@
+"""Operating the server: configuration, enrolment, rounds by appointment, gateway, model registry, backups."""

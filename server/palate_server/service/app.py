@@ -1,0 +1,105 @@
+"""The ServerApp of a deployment: Flower's grid as the messenger of a site's `Operation`.
+
+    SuperExec -> main -> Operation.serve -> PalateStrategy -> PromptGrid -> SuperLink -> devices
+
+Flower loads it from the INSTALLED package; the run-config key `folder` names the server folder. It runs until it is
+ended, and starts again where the ledger says it stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.serverapp import Grid, ServerApp
+
+from palate_common.errors import LockedError, PalateError
+from palate_common.secagg.directory import Directory
+from palate_server.coordinator import Coordinator, Release
+from palate_server.exchanges import RECORD
+from palate_server.lock import RunLock
+from palate_server.service.events import Events
+from palate_server.service.flower import check_version, purge
+from palate_server.service.grid import PromptGrid
+from palate_server.service.operation import Operation
+from palate_server.service.site import Site, owner_only
+from palate_server.strategy import PalateStrategy
+
+app = ServerApp()
+
+COME_BACK = "come_back"
+"""Seconds after which a device that is not needed now should sync again: a query's one value."""
+GOODBYE_SECONDS = 30.0
+"""How long a device may take to fetch its dismissal."""
+
+LOCK_SECONDS = 30.0
+"""How long another owner of the site is waited for."""
+
+
+class GridMessenger:
+    """Carries an operation's messages over a Flower grid.
+
+    Args:
+        grid: Flower's.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = PromptGrid(grid)
+
+    def online(self) -> list[int]:
+        """The nodes that are there."""
+        return list(self._grid.get_node_ids())
+
+    def attempt(
+        self,
+        coordinator: Coordinator,
+        directory: Directory | None,
+        cohort: Mapping[int, int],
+        on_release: Callable[[Release], None],
+        *,
+        timeout: float,
+    ) -> None:
+        """One attempt with a cohort, device -> node."""
+        masked = directory if coordinator.terms.cohort is not None and coordinator.terms.cohort.masks else None
+        strategy = PalateStrategy(coordinator, on_release=on_release, directory=masked, invite=lambda _: cohort)
+        strategy.start(self._grid, num_rounds=1, timeout=timeout)
+
+    def send_home(self, nodes: Mapping[int, int]) -> None:
+        """Tell each node in how many seconds to come back. What they answer means nothing, and isn't waited for."""
+        messages = [
+            Message(
+                RecordDict({RECORD: ConfigRecord({COME_BACK: seconds})}), node, MessageType.QUERY, ttl=GOODBYE_SECONDS
+            )
+            for node, seconds in nodes.items()
+        ]
+        for message in messages:
+            self._grid.push_messages([message])
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Serve a site until this process is ended."""
+    check_version()
+    owner_only()
+    site = Site.at(Path(str(context.run_config["folder"])))
+    try:
+        with _own(site):
+            Operation(site, GridMessenger(grid), lambda: purge(site.superlink_file)).serve()
+    except Exception as error:
+        text = str(error) if isinstance(error, PalateError) else type(error).__name__
+        Events(site.events).tell("failed", kind=type(error).__name__, error=text)
+        raise
+
+
+def _own(site: Site) -> RunLock:
+    """The site's lock; its former owner, or the supervisor that looks whether there is one, may need a moment."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            return RunLock(site.state)
+        except LockedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)

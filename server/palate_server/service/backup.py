@@ -1,0 +1,191 @@
+"""Backup: what can't be made again, as one file, and a server folder from it.
+
+What was charged after the backup was made is lost with the machine, but not with the world: devices have seen signed
+plans, and `backup.witness` has the latest. A restored ledger is filled up to the size that was witnessed and goes on
+from the spend that was witnessed (`Ledger.restore`): devices accept that once, and refuse a ledger that has forgotten.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from palate_common import published
+from palate_common.canonical import read_canonical
+from palate_common.errors import InputError, IntegrityError
+from palate_common.files import write_durably
+from palate_common.ledger import Ledger
+from palate_common.merkle import Checkpoint
+from palate_common.plan import PLAN_TAG, SignedPlan, signed_bytes, spend_shown
+from palate_common.published import MANIFEST, MANIFEST_TAG, SIGNATURE
+from palate_common.signing import verify
+from palate_server.service.enrolments import Enrolments
+from palate_server.service.operation import WITNESS
+from palate_server.service.site import Site
+
+FILES = ("server.toml", "items", "key")
+FOLDERS = ("keys", "runs", "public", "tls")
+MOST = 2**34
+"""Bytes of the largest archive that is unpacked."""
+
+
+def write_backup(site: Site, archive: Path) -> Checkpoint:
+    """Write a backup, while the server runs; the state of the ledger in it.
+
+    The ledger is copied first: every release that it has sealed is in the archive.
+
+    Raises:
+        InputError: the archive exists, or can't be written.
+    """
+    if archive.exists():
+        raise InputError(f"`ARCHIVE` must be a new file, got {archive}")
+    with tempfile.TemporaryDirectory(dir=site.state) as scratch:
+        folder = Path(scratch)
+        with site.ledger(read_only=True) as ledger:
+            ledger.copy(folder / "ledger.db")
+        for name in FILES:
+            shutil.copy2(site.folder / name, folder / name)
+        for name in FOLDERS:
+            shutil.copytree(site.folder / name, folder / name, ignore=_drafts)
+        with Enrolments(site.enrolment_file) as register:
+            register.copy(folder / "enrolment.db")
+        with Ledger(folder / "ledger.db", population=site.config.population, read_only=True) as copied:
+            checkpoint = copied.checkpoint()
+        data = io.BytesIO()
+        with tarfile.open(fileobj=data, mode="w") as tar:
+            for path in sorted(folder.iterdir()):
+                if not path.name.endswith(("-wal", "-shm")):
+                    tar.add(path, arcname=path.name)
+    try:
+        write_durably(archive, data.getvalue(), mode=0o600)
+    except OSError as error:
+        raise InputError(f"`ARCHIVE` must be in a writable folder, got {archive}: {error.strerror}") from None
+    return checkpoint
+
+
+@dataclass(frozen=True)
+class Witnessed:
+    """What is known to have been seen of a ledger.
+
+    Attributes:
+        checkpoint: a state of it.
+        spent: the population's mu^2 then, as far as it was shown.
+    """
+
+    checkpoint: Checkpoint
+    spent: float
+
+
+def read_backup(archive: Path, folder: Path, *, witnesses: Sequence[Path], without_witness: bool) -> str:
+    """Make a server folder from a backup; what became of the ledger, in words.
+
+    Args:
+        archive: what `write_backup` wrote.
+        folder: new, or empty.
+        witnesses: folders or files: signed plans, and published models.
+        without_witness: there is none; the lifetime budget then counts as spent.
+
+    Raises:
+        InputError: no archive, no place for it, or neither a witness nor the statement that there is none.
+        IntegrityError: what was backed up, or a witness, doesn't verify.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"`FOLDER` must be new or empty, got {folder}")
+    if bool(witnesses) == without_witness:
+        raise InputError("`--witness` must be given, or `--without-witness` where nothing has survived, and not both")
+    there = folder.exists()
+    try:
+        _unpack(archive, folder)
+        site = Site.at(folder)
+        site.make_folders()
+        return _new_epoch(site, witnesses)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        if there:
+            folder.mkdir(mode=0o700)
+        raise
+
+
+def _new_epoch(site: Site, witnesses: Sequence[Path]) -> str:
+    """Bring the ledger to what was witnessed, and put the witness where the next one will be."""
+    key = site.key().public
+    with site.ledger() as ledger:
+        backed_up = ledger.checkpoint()
+        seen = [found for path in witnesses for found in _read_witness(path, key, site.config.population)]
+        if not seen and witnesses:
+            raise InputError(f"`--witness` must hold a signed plan of this server, got none in {witnesses[0]}")
+        if not seen:
+            budget = min((entry.mu2 for entry in ledger.entries() if entry.kind == "budget"), default=math.inf)
+            latest = Witnessed(Checkpoint(backed_up.size + 1, "0" * 64), budget)
+        else:
+            latest = max(seen, key=lambda each: each.checkpoint.size)
+        spent = max((each.spent for each in seen), default=latest.spent)
+        new = ledger.restore(witness=latest.checkpoint, spent=spent)
+    if new is None:
+        return f"restored: the backup has all that was witnessed, {backed_up.size} entries"
+    return (
+        f"restored: a new epoch; {latest.checkpoint.size - backed_up.size} entries are lost, the ledger goes on at "
+        f"{new.size} entries"
+    )
+
+
+def _read_witness(path: Path, public_key: str, population: str) -> Iterator[Witnessed]:
+    """What a folder or a file shows, verified; other files are passed over.
+
+    Raises:
+        InputError: it can't be read.
+        IntegrityError: signed by another key.
+    """
+    if path.is_dir():
+        if (path / MANIFEST).is_file():
+            payload, signature = (path / MANIFEST).read_bytes(), (path / SIGNATURE).read_text()
+            verify(public_key, MANIFEST_TAG, payload, signature)
+            manifest = published.Manifest.model_validate(read_canonical(payload))
+            if manifest.population == population:
+                yield Witnessed(manifest.checkpoint, 0.0)
+        for each in sorted(path.iterdir()):
+            if each.is_dir() or each.name == WITNESS:
+                yield from _read_witness(each, public_key, population)
+        return
+    try:
+        data = path.read_bytes()
+        signed = SignedPlan.model_validate_json(data)
+    except OSError as error:
+        raise InputError(f"`--witness` must be readable, got {path}: {error.strerror}") from None
+    except ValidationError:
+        raise InputError(f"`--witness` must be a signed plan, or a folder with some, got {path}") from None
+    verify(public_key, PLAN_TAG, signed_bytes(signed), signed.signature)
+    if signed.plan.population != population or signed.charge is None:
+        raise IntegrityError(f"a witness must be of the population {population!r}, got {signed.plan.population!r}")
+    yield Witnessed(signed.charge.checkpoint, spend_shown(data))
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """The files of a backup, and nothing outside the folder."""
+    try:
+        with tarfile.open(archive) as tar:
+            members = tar.getmembers()
+            if sum(member.size for member in members) > MOST:
+                raise InputError(f"`ARCHIVE` must be at most {MOST} bytes unpacked, got more")
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            tar.extractall(folder, members, filter="data")
+    except (OSError, tarfile.TarError) as error:
+        raise InputError(f"`ARCHIVE` must be what `palate serve backup` wrote, got {archive}: {error}") from None
+    missing = [name for name in (*FILES, "ledger.db", "enrolment.db") if not (folder / name).is_file()]
+    if missing:
+        raise InputError(f"`ARCHIVE` must be what `palate serve backup` wrote, got one without {missing[0]}")
+    for name in ("key", "ledger.db", "enrolment.db"):
+        (folder / name).chmod(0o600)
+
+
+def _drafts(_: str, names: list[str]) -> set[str]:
+    """Files that are not yet what they will be called, and locks."""
+    return {name for name in names if name.startswith(".") or name == "lock"}

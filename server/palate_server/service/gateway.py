@@ -1,0 +1,231 @@
+"""Gateway: nginx's configuration, the only thing that faces the network.
+
+    POST /v1/fleet/NAME            -> the SuperLink, over verified TLS
+    POST /v1/enroll                -> the enrolment service, on loopback
+    GET  /models/..., /directory/  -> files, by hash
+    everything else                -> 404; another host name: no handshake; plain HTTP: 400
+
+Flower's port also answers control, runtime and documentation requests without authentication: whatever is not in the
+list above must never reach it.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from pathlib import Path
+
+from palate_common.errors import InputError
+from palate_server.service.site import Site
+
+TEMPLATE = """\
+# Made by `palate serve run` from server.toml at each start: changes here are lost.
+{user}pid {state}/nginx.pid;
+error_log {logs}/gateway.log warn;
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile {files};
+events {{ worker_connections {connections}; }}
+
+http {{
+    access_log off;
+    server_tokens off;
+    default_type application/octet-stream;
+    client_body_temp_path {state}/nginx-body;
+    proxy_temp_path {state}/nginx-proxy;
+    fastcgi_temp_path {state}/nginx-unused;
+    uwsgi_temp_path {state}/nginx-unused;
+    scgi_temp_path {state}/nginx-unused;
+
+    limit_req_zone $binary_remote_addr zone=requests:16m rate={rate}r/s;
+    limit_req_zone $binary_remote_addr zone=enrolments:4m rate={enrol_rate}r/m;
+    limit_conn_zone $binary_remote_addr zone=connections:16m;
+    limit_req_status 429;
+    limit_conn_status 429;
+
+    client_header_timeout 10s;
+    client_body_timeout 15s;
+    send_timeout 15s;
+    keepalive_timeout 65s;
+    reset_timedout_connection on;
+    client_header_buffer_size 2k;
+    large_client_header_buffers 2 8k;
+    client_max_body_size 1k;
+    merge_slashes off;
+    ignore_invalid_headers on;
+    underscores_in_headers off;
+
+    ssl_protocols TLSv1.2 TLSv1.3;
+    ssl_prefer_server_ciphers off;
+    ssl_session_cache shared:tls:8m;
+    ssl_session_tickets off;
+
+    upstream superlink {{
+        server 127.0.0.1:{superlink_port};
+        keepalive 32;
+    }}
+
+    # Whoever doesn't know the name gets no handshake.
+    server {{
+        listen {listen}:{port} ssl default_server;
+        ssl_reject_handshake on;
+    }}
+
+    server {{
+        listen {listen}:{port} ssl;
+        server_name {name};
+        ssl_certificate {certificate};
+        ssl_certificate_key {certificate_key};
+        root {public};
+        autoindex off;
+        limit_conn connections {per_address};
+        limit_req zone=requests burst={burst} nodelay;
+
+        # The request as it was sent, before any decoding: what isn't spelled exactly so goes nowhere.
+        if ($request_uri !~ "{allowed}") {{
+            return 404;
+        }}
+        if ($host != "{name}") {{
+            return 404;
+        }}
+
+        location ^~ /v1/fleet/ {{
+            limit_except POST {{ deny all; }}
+            client_max_body_size {body}m;
+            proxy_pass https://superlink;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host localhost;
+            proxy_ssl_verify on;
+            proxy_ssl_trusted_certificate {authority};
+            proxy_ssl_name localhost;
+            proxy_ssl_server_name on;
+            proxy_ssl_session_reuse on;
+            proxy_connect_timeout 5s;
+            proxy_read_timeout 60s;
+            proxy_send_timeout 15s;
+            proxy_next_upstream off;
+        }}
+
+        location = /v1/enroll {{
+            limit_except POST {{ deny all; }}
+            limit_req zone=enrolments burst={enrol_burst} nodelay;
+            client_max_body_size 4k;
+            proxy_pass http://127.0.0.1:{enrolment_port};
+            proxy_connect_timeout 5s;
+            proxy_read_timeout 30s;
+        }}
+
+        location ^~ /models/ {{
+            limit_except GET {{ deny all; }}
+            disable_symlinks on;
+        }}
+
+        location = /models/latest {{
+            limit_except GET {{ deny all; }}
+            default_type application/json;
+            disable_symlinks on;
+            add_header Cache-Control "no-cache";
+        }}
+
+        location ^~ /directory/ {{
+            limit_except GET {{ deny all; }}
+            disable_symlinks on;
+        }}
+
+        location / {{ return 404; }}
+    }}
+}}
+"""
+
+
+ALLOWED = "^/(v1/(fleet/[a-z-]+|enroll)|models/(latest|[0-9a-f]+/[a-z0-9._-]+)|directory/[0-9a-f]+)$"
+"""What a request line may ask for."""
+
+
+def configuration(site: Site) -> str:
+    """The text of nginx's configuration."""
+    gateway = site.config.gateway
+    root = os.geteuid() == 0
+    values = {
+        # Workers read the model files: they are the account that wrote them.
+        "user": f"user {pwd.getpwuid(os.geteuid()).pw_name};\n" if root else "",
+        "state": site.state,
+        "logs": site.logs,
+        "files": 8192,
+        "connections": 4096,
+        "rate": gateway.requests_per_second,
+        "burst": 20 * gateway.requests_per_second,
+        "enrol_rate": site.config.enrolment.requests_per_minute,
+        "enrol_burst": site.config.enrolment.requests_per_minute,
+        "superlink_port": gateway.superlink_port,
+        "enrolment_port": gateway.enrolment_port,
+        "listen": gateway.listen,
+        "port": gateway.port,
+        "name": site.config.name,
+        "certificate": certificate(site)[0],
+        "certificate_key": certificate(site)[1],
+        "public": site.public,
+        "per_address": gateway.connections,
+        "body": gateway.body_mib,
+        "authority": site.tls / "ca.pem",
+        "allowed": ALLOWED,
+    }
+    for name, value in values.items():
+        if name not in ("user", "allowed") and any(sign in str(value) for sign in " \t\n;{}\"'$\\#"):
+            raise InputError(f"a path for nginx must be without spaces and signs, got {value}")
+    return TEMPLATE.format(**values)
+
+
+def certificate(site: Site) -> tuple[Path, Path]:
+    """The gateway's certificate chain and its key."""
+    gateway = site.config.gateway
+    if gateway.certificate:
+        return site.folder / gateway.certificate, site.folder / gateway.certificate_key
+    return site.tls / "server.pem", site.tls / "server.key"
+
+
+def trust_anchor(site: Site) -> str:
+    """What a device must trust to know this gateway: the folder's authority, or the end of the operator's chain."""
+    if not site.config.gateway.certificate:
+        return (site.tls / "ca.pem").read_text()
+    return certificate(site)[0].read_text()
+
+
+def nginx() -> str:
+    """The nginx command.
+
+    Raises:
+        InputError: it isn't installed.
+    """
+    found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if found is None:
+        raise InputError("nginx must be installed for `palate serve run`: apt-get install nginx, or use --dev")
+    return found
+
+
+def write_configuration(site: Site) -> Path:
+    """Write nginx's configuration, and let nginx check it.
+
+    Raises:
+        InputError: nginx is missing, or refuses it.
+    """
+    path = site.state / "nginx.conf"
+    path.write_text(configuration(site), encoding="utf-8")
+    done = subprocess.run(  # noqa: S603 - nginx, on a file of ours
+        [nginx(), "-t", "-q", "-e", str(site.logs / "gateway.log"), "-c", str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if done.returncode:
+        raise InputError(f"nginx must accept the gateway's configuration, got {' '.join(done.stderr.split())[-300:]}")
+    return path
+
+
+def nginx_command(site: Site) -> list[str]:
+    """How the gateway is started; `write_configuration` has been called."""
+    return [nginx(), "-e", str(site.logs / "gateway.log"), "-c", str(site.state / "nginx.conf")]

@@ -1,0 +1,154 @@
+"""Promise: the terms of a run, from the operator's configuration and public facts alone.
+
+No filter, size or choice is taken from what devices did: the cohort's size stands for the number of users, and the
+catalogue is the operator's.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from palate_common.accounting import mu_of
+from palate_common.algorithms import PublicFacts, State, make_algorithm
+from palate_common.algorithms.warm import signal_of
+from palate_common.canonical import digest
+from palate_common.cohort import RESERVED_DELTA
+from palate_common.errors import BudgetError, InputError
+from palate_common.history import Entry
+from palate_common.plan import DpMode
+from palate_common.secagg.directory import Directory
+from palate_server.cohort import choose_cohort, spendable_grid
+from palate_server.registry import pack_inputs
+from palate_server.service.config import ServerConfig
+from palate_server.terms import RunTerms
+
+DAY = 86400.0
+
+
+def noise_delta(dp: DpMode, delta: float) -> float:
+    """What of delta is left to the noise: with `distributed`, the masks' graph may fail with the rest.
+
+    Raises:
+        InputError: nothing is left.
+    """
+    left = delta - (RESERVED_DELTA if dp is DpMode.DISTRIBUTED else 0.0)
+    if left <= 0:
+        raise InputError(f"`privacy.delta` must be above {RESERVED_DELTA:.2g} with dp distributed, got {delta:g}")
+    return left
+
+
+def period_of(config: ServerConfig, now: float) -> int:
+    """The number of the budget's period that a time is in."""
+    return int(now // (config.privacy.period_days * DAY))
+
+
+def public_facts(config: ServerConfig, *, n_items: int, n_features: int, former_signal: float = 0.0) -> PublicFacts:
+    """What an algorithm may know of the population."""
+    privacy = config.privacy
+    return PublicFacts(
+        n_users=config.cohort.size,
+        n_items=n_items,
+        n_features=n_features,
+        former_signal=former_signal,
+        mu=mu_of(epsilon=privacy.epsilon, delta=noise_delta(privacy.dp, privacy.delta)),
+        seed=config.training.seed,
+    )
+
+
+def make_terms(
+    config: ServerConfig,
+    *,
+    catalogue: str,
+    n_items: int,
+    directory: Directory | None,
+    inputs: State,
+    about: dict[str, Any],
+    now: float | None = None,
+) -> RunTerms:
+    """What the next run promises.
+
+    Args:
+        config: the operator's.
+        catalogue: hash of the item ids.
+        n_items: how many there are.
+        directory: the identities that may take part; None before the first enrolment.
+        inputs: public arrays that the run starts from.
+        about: what else the ledger should say.
+        now: Unix seconds.
+
+    Raises:
+        InputError: the configuration's cohort, epsilon and algorithm don't fit each other, or nobody is enrolled.
+    """
+    now = time.time() if now is None else now
+    privacy, size = config.privacy, config.cohort.size
+    distributed = privacy.dp is DpMode.DISTRIBUTED
+    if distributed and directory is None:
+        raise InputError("a run with masks must have enrolled devices, got none: see `palate serve enroll`")
+    names = directory.hash if distributed and directory is not None else None
+    bounds = choose_cohort(n_users=size, corrupt=privacy.corrupt, dropout=privacy.dropout, directory=names)
+    cohort = bounds if distributed else None
+    facts = public_facts(config, n_items=n_items, n_features=0, former_signal=signal_of(inputs))
+    shares = make_algorithm(config.training.algorithm, config.training.settings, facts).shares
+    mus = [(facts.mu or 0.0) * math.sqrt(share) for share in shares]
+    return RunTerms(
+        population=config.population,
+        run=f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
+        algorithm=config.training.algorithm,
+        settings=config.training.settings,
+        facts=facts,
+        catalogue=catalogue,
+        inputs=digest(pack_inputs(inputs)) if inputs else None,
+        dp=privacy.dp,
+        noise=privacy.noise,
+        epsilon=privacy.epsilon,
+        delta=privacy.delta,
+        clip_norm=privacy.clip_norm,
+        grid=spendable_grid(cohort, mus, grid=privacy.grid, epsilon=privacy.epsilon),
+        cohort_floor=bounds.n_min,
+        cohort=cohort,
+        plan_seconds=config.cohort.plan_seconds,
+        about={**about, "deployed": True, "period": period_of(config, now)},
+    )
+
+
+def check_config(config: ServerConfig, *, n_items: int) -> None:
+    """Refuse a configuration that no run could be opened with, before anybody is asked to take part.
+
+    Raises:
+        InputError: its cohort, epsilon, algorithm or delta don't fit each other.
+    """
+    nobody = Directory(("00" * 32,))
+    make_terms(config, catalogue="", n_items=n_items, directory=nobody, inputs={}, about={}, now=0.0)
+
+
+def check_budgets(config: ServerConfig, entries: list[Entry], *, spent: float, budget: float, now: float) -> None:
+    """Refuse to open a run that the population's lifetime, or its period, can't pay for as a whole.
+
+    Args:
+        config: the operator's.
+        entries: the ledger's.
+        spent: mu^2 of all charges.
+        budget: the population's lifetime mu^2.
+        now: Unix seconds.
+
+    Raises:
+        BudgetError: naming the budget and what is left of it. Unit: user; adjacency: zero-out.
+    """
+    delta = noise_delta(config.privacy.dp, config.privacy.delta)
+    cost = mu_of(epsilon=config.privacy.epsilon, delta=delta) ** 2
+    period, limit = period_of(config, now), mu_of(epsilon=config.privacy.period_epsilon, delta=delta) ** 2
+    runs = {
+        entry.run for entry in entries if entry.kind == "open" and entry.facts.get("about", {}).get("period") == period
+    }
+    used = math.fsum(entry.mu2 for entry in entries if entry.kind == "charge" and entry.run in runs)
+    for name, most, so_far in (("lifetime", budget, spent), ("period", limit, used)):
+        if so_far + cost > most * (1 + 1e-9):
+            raise BudgetError(
+                f"the {name} budget must cover a whole run, got mu^2 {so_far:.4g} spent + {cost:.4g} > {most:.4g} "
+                f"(unit user, zero-out, delta {config.privacy.delta:g}): wait for the next period or use a smaller "
+                "`privacy.epsilon`"
+            )

@@ -1,0 +1,129 @@
+"""Setup: a new server folder, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from palate_common.accounting import mu_of
+from palate_common.catalogue import lines
+from palate_common.errors import InputError
+from palate_common.files import create_durably, write_durably
+from palate_common.signing import SigningKey
+from palate_server.service.certificates import issue, make_authority
+from palate_server.service.enrolments import Enrolments
+from palate_server.service.promise import check_config, noise_delta
+from palate_server.service.releases import publish_start
+from palate_server.service.site import Site
+
+TEMPLATE = """\
+# Every key is described in docs/operations.md; a key that is left out has its default.
+population = {population}
+name = {name}                 # the host name that devices connect to
+
+[privacy]                     # unit: user (one installation); adjacency: zero-out
+epsilon = {epsilon}                   # of one run
+lifetime_epsilon = {lifetime}         # of the population, for ever
+period_epsilon = {period}           # of the runs that begin in one period
+
+[cohort]
+size = {size}                    # most devices in an attempt
+
+[gateway]
+port = {port}                   # the gateway's; the others are on the loopback interface alone
+superlink_port = {ports[0]}
+enrolment_port = {ports[1]}
+metrics_port = {ports[2]}
+"""
+
+
+def template(
+    *, population: str, name: str, epsilon: float, lifetime: float, period: float, size: int, port: int
+) -> str:
+    """The text of a new `server.toml`. Epsilon: unit user, adjacency zero-out.
+
+    Args:
+        population: whose server it is.
+        name: the host name.
+        epsilon: of one run.
+        lifetime: of the population.
+        period: of the runs of one period.
+        size: most devices in an attempt.
+        port: the gateway's; the three after it are for the loopback interface.
+    """
+    return TEMPLATE.format(
+        population=json.dumps(population, ensure_ascii=False),
+        name=json.dumps(name),
+        epsilon=float(epsilon),
+        lifetime=float(lifetime),
+        period=float(period),
+        size=size,
+        port=port,
+        ports=[port + 1, port + 2, port + 3],
+    )
+
+
+def make_site(folder: Path, config: str, items: tuple[str, ...]) -> Site:
+    """Make a server folder.
+
+    Args:
+        folder: new, or empty.
+        config: the text of its `server.toml`.
+        items: the catalogue.
+
+    Raises:
+        InputError: the folder holds something, or the configuration makes no run possible.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"`FOLDER` must be new or empty, got {folder}")
+    site = Site(folder.resolve())
+    there = folder.exists()
+    try:
+        site.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_durably(site.config_file, config.encode())
+        site.make_folders()
+        write_durably(site.folder / "items", lines(items))
+        check_config(site.config, n_items=len(site.catalogue.items))
+        SigningKey.generate().save(site.folder / "key")
+        make_authority(site.tls)
+        make_certificates(site)
+        open_books(site)
+        publish_start(site)
+    except BaseException:
+        shutil.rmtree(site.folder, ignore_errors=True)
+        if there:
+            site.folder.mkdir(mode=0o700)
+        raise
+    return site
+
+
+def make_certificates(site: Site) -> None:
+    """The certificates that this site issues itself, where they are missing or about to end."""
+    issue(site.tls, "superlink", ["localhost", "127.0.0.1"])
+    if not site.config.gateway.certificate:
+        issue(site.tls, "server", [site.config.name])
+
+
+def make_secret(site: Site) -> None:
+    """The secret by which the SuperLink knows its SuperExec, new at each start."""
+    site.state.mkdir(exist_ok=True, mode=0o700)
+    path = site.state / "superexec.secret"
+    path.unlink(missing_ok=True)
+    create_durably(path, secrets.token_hex(32).encode(), mode=0o600)
+
+
+def open_books(site: Site) -> None:
+    """The ledger, with the population's lifetime budget, and the register."""
+    privacy = site.config.privacy
+    delta = noise_delta(privacy.dp, privacy.delta)
+    mu2 = math.nextafter(mu_of(epsilon=privacy.lifetime_epsilon, delta=delta) ** 2, 0.0)
+    with site.ledger() as ledger:
+        ledger.set_budget(mu2=mu2, epsilon=privacy.lifetime_epsilon, delta=privacy.delta)
+    with Enrolments(site.enrolment_file):
+        pass
+    for path in (site.ledger_file, site.enrolment_file):
+        os.chmod(path, 0o600)  # noqa: PTH101 - one call for both

@@ -1,0 +1,124 @@
+"""Status: where a site stands, read from its files alone, whether it runs or not."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from palate_common.accounting import epsilon_of
+from palate_common.ledger import Ledger
+from palate_server.service.enrolments import Enrolments
+from palate_server.service.promise import noise_delta
+from palate_server.service.releases import listed
+from palate_server.service.site import Site
+
+
+@dataclass(frozen=True)
+class Status:
+    """A site's state. Epsilon: unit user (one installation), adjacency zero-out, at `delta`.
+
+    Attributes:
+        population: whose server it is.
+        delta: at which epsilon is counted.
+        epsilon_spent: of all charges, rounded up.
+        epsilon_left: of one run that would take all that is left of the lifetime budget.
+        epsilon_lifetime: the budget.
+        attempts: charges of the population, sealed or not.
+        releases: seals of the population.
+        runs: name, and whether it is open, closed or published, newest first.
+        devices: enrolled, revoked, quarantined, and open invitations.
+        models: published models on the disk, newest first.
+        epochs: restorations of the ledger.
+        ledger: size and root: give it to somebody who keeps it elsewhere.
+        sizes: bytes of each database, its log included.
+    """
+
+    population: str
+    delta: float
+    epsilon_spent: float
+    epsilon_left: float
+    epsilon_lifetime: float
+    attempts: int
+    releases: int
+    runs: dict[str, str]
+    devices: dict[str, int]
+    models: list[dict[str, Any]]
+    epochs: int
+    ledger: dict[str, Any]
+    sizes: dict[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def read_status(site: Site) -> Status:
+    """The state of a site.
+
+    Raises:
+        InputError, IntegrityError: a file of it isn't what it should be.
+    """
+    delta = noise_delta(site.config.privacy.dp, site.config.privacy.delta)
+    with site.ledger(read_only=True) as ledger, Enrolments(site.enrolment_file) as register:
+        entries, spent, checkpoint = ledger.entries(), ledger.spent(), ledger.checkpoint()
+        devices = register.counts(now=time.time())
+    budget = min((entry.mu2 for entry in entries if entry.kind == "budget"), default=0.0)
+    kinds = [entry.kind for entry in entries]
+    return Status(
+        population=site.config.population,
+        delta=site.config.privacy.delta,
+        epsilon_spent=_epsilon(spent, delta),
+        epsilon_left=_epsilon(max(0.0, budget - spent), delta),
+        epsilon_lifetime=_epsilon(budget, delta),
+        attempts=kinds.count("charge"),
+        releases=kinds.count("seal"),
+        runs=runs_of(ledger_entries=entries),
+        devices=devices,
+        models=[
+            {"version": version, "manifest": name, "run": manifest.get("run"), "releases": manifest["releases"]}
+            for version, name, manifest in listed(site)
+        ],
+        epochs=kinds.count("restored"),
+        ledger={"size": checkpoint.size, "root": checkpoint.root},
+        sizes={path.name: _size(path) for path in (site.ledger_file, site.enrolment_file, site.superlink_file)},
+    )
+
+
+def runs_of(*, ledger_entries: list[Any]) -> dict[str, str]:
+    """Each run and its state, newest first."""
+    states: dict[str, str] = {}
+    for entry in ledger_entries:
+        match entry.kind:
+            case "open":
+                states[entry.run] = "open"
+            case "close":
+                states[entry.run] = "closed"
+            case "publish":
+                states[entry.run] = "published"
+            case "restored":
+                states |= {run: "lost" for run, state in states.items() if state == "open"}
+    return dict(reversed(states.items()))
+
+
+def unpublished(ledger: Ledger) -> str | None:
+    """The latest run that is closed with a release, if nothing was published since."""
+    for run, state in runs_of(ledger_entries=ledger.entries()).items():
+        if state == "published":
+            return None
+        if state == "closed":
+            closed = next(entry for entry in ledger.entries(run) if entry.kind == "close")
+            if closed.body["facts"].get("releases"):
+                return run
+    return None
+
+
+def _epsilon(mu2: float, delta: float) -> float:
+    return epsilon_of(mu=math.sqrt(mu2), delta=delta) if mu2 > 0 else 0.0
+
+
+def _size(path: Path) -> int:
+    files = (Path(f"{path}{suffix}") for suffix in ("", "-wal"))
+    return sum(file.stat().st_size for file in files if file.exists())

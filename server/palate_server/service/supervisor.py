@@ -1,0 +1,244 @@
+"""Supervisor: starts every part of a server, and starts again what ends.
+
+    SuperLink (TLS, node authentication, SQLite) <- SuperExec -> ServerApp (the runs)
+    enrolment service, metrics: in this process     gateway: nginx, or with --dev a stand-in in this process
+
+    with Supervisor(site, card=make_card) as supervisor:
+        supervisor.run()
+
+It holds no state of its own: killed at any moment and started again, it finds all of it in the server folder.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from types import FrameType
+
+from palate_common.closing import Closing
+from palate_common.errors import LockedError, PalateError, RefusedError
+from palate_server.lock import RunLock
+from palate_server.service.enrolments import Enrolments
+from palate_server.service.events import Events
+from palate_server.service.flower import LinkControl, check_version, environment, superexec_command, superlink_command
+from palate_server.service.front import Enrolling, Listener, application
+from palate_server.service.gateway import certificate, nginx_command, write_configuration
+from palate_server.service.metrics import Metrics
+from palate_server.service.processes import Child
+from palate_server.service.promise import check_config
+from palate_server.service.releases import CardMaker, publish
+from palate_server.service.setup import make_certificates, make_secret
+from palate_server.service.site import Site
+from palate_server.service.status import unpublished
+
+LOOK = 0.5
+"""Seconds between two looks at the processes."""
+STARTING = 120.0
+"""Seconds that a part has to begin."""
+
+
+class Supervisor(Closing):
+    """All parts of one server.
+
+    Args:
+        site: the server folder.
+        card: makes a model's privacy card.
+        dev: answer on the loopback interface without nginx.
+
+    Raises:
+        InputError: nginx or the known Flower is missing, or the configuration isn't valid for nginx.
+        LockedError: another supervisor runs this site.
+        PalateError: a port isn't free, or the SuperLink doesn't start.
+    """
+
+    def __init__(self, site: Site, *, card: CardMaker, dev: bool = False) -> None:
+        check_version()
+        self.site, self.dev = site, dev
+        self.ready = threading.Event()
+        self._card, self._events, self._link = card, Events(site.events), LinkControl(site)
+        self._stopping = threading.Event()
+        self._lock = RunLock(site.folder)
+        check_config(site.config, n_items=len(site.catalogue.items))
+        make_certificates(site)
+        make_secret(site)
+        extra, logs = environment(site), site.logs
+        superexec = superexec_command(site, parent=os.getpid())
+        self._children = [
+            Child("superlink", superlink_command(site), log=logs / "superlink.log", environment=extra),
+            Child("superexec", superexec, log=logs / "serverapp.log", environment=extra),
+        ]
+        if not dev:
+            write_configuration(site)
+            self._children.append(Child("gateway", nginx_command(site), log=logs / "gateway.log", environment={}))
+        self._metrics = Metrics(site, self.parts)
+        self._listeners = self._make_listeners()
+        self._submitted = -STARTING
+        self._ledger_stamp: tuple[int, int] | None = None
+        self._held: str | None = None
+
+    def run(self, on_serving: Callable[[], None] = lambda: None) -> None:
+        """Serve until `stop`, SIGTERM or Ctrl-C; `on_serving` is called once devices can come."""
+        self._events.tell("started", dev=self.dev, pid=os.getpid())
+        try:
+            self._listeners["metrics"].start()
+            self._keep()
+            self._await_superlink()
+            self._reconcile()
+            self._listeners["front"].start()
+            on_serving()
+            while not self._stopping.wait(LOOK):
+                self._keep()
+                self._keep_serverapp()
+                self._metrics.follow()
+                self._publish()
+        finally:
+            self.close()
+            self._events.tell("stopped")
+
+    def stop(self, *_: int | FrameType | None) -> None:
+        """Ask `run` to end; also a signal handler."""
+        self._stopping.set()
+
+    def take_signals(self) -> None:
+        """Let SIGTERM and SIGINT end `run`; from the main thread."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.stop)
+
+    def parts(self) -> Mapping[str, bool]:
+        """Whether each part runs."""
+        found = {child.name: child.pid is not None for child in self._children}
+        found["serverapp"] = self._served()
+        found["enrolment"] = self._listeners["front"].alive
+        if self.dev:
+            found["gateway"] = self._listeners["front"].alive
+        return found
+
+    def close(self) -> None:
+        """End every part; closing twice is fine."""
+        for child in reversed(self._children):
+            child.stop()
+        for listener in self._listeners.values():
+            listener.stop()
+        self._await_serverapps_end()
+        self._lock.close()
+
+    def _make_listeners(self) -> dict[str, Listener]:
+        gateway = self.site.config.gateway
+        front = application(self.site, Enrolling(self.site, self._link.register), stand_in=self.dev)
+        return {
+            "metrics": Listener(self._metrics.application(), host="127.0.0.1", port=gateway.metrics_port),
+            "front": Listener(
+                front,
+                host="127.0.0.1",
+                port=gateway.port if self.dev else gateway.enrolment_port,
+                certificate=certificate(self.site) if self.dev else None,
+            ),
+        }
+
+    def _keep(self) -> None:
+        """Start what isn't there. A new SuperLink needs its SuperExec again, which waits for it by itself."""
+        for child in self._children:
+            if child.keep():
+                self._metrics.started(child.name)
+                if child.starts > 1:
+                    self._events.tell("restarted", part=child.name)
+
+    def _await_superlink(self) -> None:
+        deadline = time.monotonic() + STARTING
+        while not self._link.ready():
+            self._keep()
+            if time.monotonic() > deadline or self._stopping.is_set():
+                raise PalateError(
+                    f"the SuperLink must answer within {STARTING:g} s, and does not: see {self.site.logs}"
+                )
+            time.sleep(0.2)
+
+    def _reconcile(self) -> None:
+        """Give the SuperLink exactly the nodes of the register: its database may be new, or older."""
+        with Enrolments(self.site.enrolment_file) as register:
+            there = self._link.nodes()
+            for device in register.devices():
+                node = there.pop(device.node_key, None)
+                if device.revoked is not None:
+                    if node is not None:
+                        self._link.unregister(node)
+                    continue
+                if node is None:
+                    node = self._link.register(device.node_key)
+                if node != device.node:
+                    register.registered(device.number, node)
+            for node in there.values():
+                self._link.unregister(node)
+
+    def _keep_serverapp(self) -> None:
+        """See that a ServerApp owns the site; a run of Flower's whose ServerApp is gone is ended first."""
+        if self._served():
+            self.ready.set()
+            return
+        if time.monotonic() - self._submitted < STARTING:
+            # Starting takes some ten seconds; a ServerApp that ended right away has told so, and is due again.
+            ended = self._link_unfinished() == []
+            if not ended or time.monotonic() - self._submitted < 10.0:
+                return
+        with suppress(PalateError):
+            for run in self._link.unfinished():
+                self._link.stop_run(run)
+            self._link.start_run()
+            self._metrics.started("serverapp")
+            self._submitted = time.monotonic()
+
+    def _link_unfinished(self) -> list[int] | None:
+        try:
+            return self._link.unfinished()
+        except PalateError:
+            return None
+
+    def _served(self) -> bool:
+        """Whether a ServerApp owns the site."""
+        try:
+            RunLock(self.site.state).close()
+        except LockedError:
+            return True
+        return False
+
+    def _publish(self) -> None:
+        """Publish what the last closed run made, once, if that is automatic."""
+        if not self.site.config.release.automatic:
+            return
+        news = self.site.ledger_file.stat().st_mtime_ns, self._wal_stamp()
+        if news == self._ledger_stamp:
+            return
+        self._ledger_stamp = news
+        with self.site.ledger(read_only=True) as ledger:
+            run = unpublished(ledger)
+        if run is None or run == self._held:
+            return
+        try:
+            found = publish(self.site, run, self._card)
+            self._events.tell("published", run=run, version=found.version)
+        except RefusedError as error:
+            self._held = run
+            self._events.tell("held", run=run, reason=str(error))
+
+    def _wal_stamp(self) -> int:
+        wal = self.site.folder / f"{self.site.ledger_file.name}-wal"
+        return wal.stat().st_mtime_ns if wal.exists() else 0
+
+    def _await_serverapps_end(self) -> None:
+        """The ServerApp ends with its SuperExec; nobody is left to charge when this returns."""
+        deadline = time.monotonic() + 15.0
+        while self._served() and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+
+def warn_of_dev() -> None:
+    """Say what --dev is not."""
+    sys.stderr.write(
+        "warning: --dev has no nginx: no limits on requests, and it listens on the loopback interface only. Use it to "
+        "try things out, never to serve devices.\n"
+    )

@@ -1,0 +1,75 @@
+"""Real devices in threads: enrol, say so in a line, and sync again and again until the time is up or stdin ends.
+
+python fleet.py JOB.json
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import palate
+from palate_client.service import Service
+
+
+def main(file: Path) -> None:
+    job = json.loads(file.read_text())
+    first = json.loads(job["invitations"][0])
+    floors = palate.Floors(allow_central=True)
+    service = Service(
+        public_key=first["public_key"],
+        population=first["population"],
+        epsilon=1e5,
+        participations=10**6,
+        floors=floors,
+    )
+    over = threading.Event()
+    count, enrolled = len(job["invitations"]), threading.Barrier(len(job["invitations"]) + 1)
+    totals = {"rounds": 0, "exchanges": 0, "requests": 0, "refused": 0, "syncs": 0}
+    lock = threading.Lock()
+
+    with tempfile.TemporaryDirectory() as home:
+
+        def one(number: int) -> None:
+            rng = random.Random(number)  # noqa: S311 - when a device comes and goes
+            with palate.open(Path(home) / str(number), app="bench", key=palate.new_key(), service=service) as device:
+                for purpose in ("store", "train"):
+                    device.consent.grant(purpose, version="1")
+                for step in range(5):
+                    device.track("view", f"item-{(number * 13 + step * step * 7) % 200}")
+                device.enroll(job["invitations"][number])
+                enrolled.wait()
+                while not over.is_set():
+                    if rng.random() < job["churn"]:
+                        over.wait(rng.uniform(1.0, 10.0))
+                        continue
+                    result = device.sync(seconds=120.0, stop=over, poll_seconds=0.5)
+                    with lock:
+                        totals["syncs"] += 1
+                        for name in ("rounds", "exchanges", "requests", "refused"):
+                            totals[name] += getattr(result, name)
+                    over.wait(result.next if job["patient"] and result.next else 1.0)
+
+        threads = [threading.Thread(target=one, args=(number,), daemon=True) for number in range(count)]
+        for thread in threads:
+            thread.start()
+        enrolled.wait()
+        print("enrolled", flush=True)
+        begun = time.monotonic()
+        watcher = threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True)
+        watcher.start()
+        while not over.wait(0.5):
+            if time.monotonic() - begun > job["seconds"]:
+                over.set()
+        for thread in threads:
+            thread.join(20.0)
+    print(json.dumps(totals), flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,313 @@
+"""What a server costs, and what it survives: loopback, nginx, TLS and node authentication on.
+
+python simulations/benchmarks/serve/run.py [--parts cost,idle,kills,outside,soak] [--seeds KILLS]
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import socket
+import ssl
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from benchmarks.serve.world import World
+from benchmarks.sheet import Table, main
+from palate_common.enrolment import new_node_key
+from palate_common.errors import PalateError
+from palate_server.service.enrolments import Enrolments
+from palate_server.service.flower import LinkControl
+from palate_server.service.releases import latest
+
+EXCHANGE_BAR, EXCHANGES_BAR, IDLE_BAR = 120.0, 6, 2.0
+COHORT, ROUNDS = 8, 2
+REQUESTS = 9
+"""Of a device, for one message: pull, three objects of it, receipt, push, three objects of the answer."""
+ENROLLED, PRESENT, WATCHED = 1000, 50, 40.0
+GARBAGE = 10_000
+PARTS = ("SuperLink", "ServerApp", "gateway", "SuperExec", "supervisor")
+
+
+def cost(_: Path, __: int) -> tuple[Any, list[Table]]:
+    """CPU of each process over some masked rounds, divided by the messages that devices answered."""
+    with tempfile.TemporaryDirectory() as home:
+        settings = f"{{rounds = {ROUNDS}}}"
+        world = World(Path(home), size=COHORT, settings=settings, every_hours=720.0, exchange_seconds=300.0)
+        world.start()
+        try:
+            # Devices that wait and never meet: what a look for messages costs, which is no exchange.
+            world.wait(lambda: world.health().get("serverapp", False))
+            before = world.cpu()
+            with world.fleet(COHORT // 2) as fleet:
+                time.sleep(20.0)
+                waiting = _totals(fleet)
+            looks = _used(before, world.cpu())
+            with world.fleet(COHORT) as fleet:
+                before = world.cpu()
+                world.wait(lambda: bool(world.events("closed")), seconds=900.0)
+                after = world.cpu()
+                counted = _totals(fleet)
+            rounds, aborted = world.events("round"), len(world.events("aborted"))
+        finally:
+            world.stop()
+    look = sum(looks.values()) / waiting["requests"]
+    exchanges = counted["exchanges"]
+    polls = counted["requests"] - REQUESTS * exchanges
+    used = _used(before, after)
+    total = 1000 * (sum(used.values()) - look * polls) / exchanges
+    figures = {"rounds": len(rounds), "aborted": aborted, "totals": counted, "cpu": used, "look": look, "ms": total}
+    rows = [(part, f"{used[part]:.2f}", f"{1000 * used[part] / exchanges:.1f}") for part in PARTS]
+    rows.append((f"- {polls} looks for messages, {1000 * look:.1f} ms each", f"-{look * polls:.2f}", ""))
+    verdict = f"{total:.1f} (<= {EXCHANGE_BAR:g}: {'met' if total <= EXCHANGE_BAR else 'MISSED'})"
+    rows.append(("an exchange", f"{sum(used.values()) - look * polls:.2f}", verdict))
+    note = (
+        f"{COHORT} devices, {len(rounds)} masked rounds released and {aborted} aborted, {exchanges} messages answered: "
+        f"5 a device and attempt (bar: {EXCHANGES_BAR}). An exchange is {REQUESTS} requests of a device, and "
+        "those of the ServerApp."
+    )
+    header = ("process", "CPU-seconds", "ms an exchange")
+    return figures, [Table("Server CPU per message exchange", header, rows, note)]
+
+
+def _totals(fleet: Any) -> dict[str, int]:
+    """End the devices, and ask what they did."""
+    out, _ = fleet.communicate(timeout=120.0)
+    found: dict[str, int] = json.loads(out.splitlines()[-1])
+    return found
+
+
+def _used(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    return {part: after.get(part, 0.0) - before.get(part, 0.0) for part in PARTS}
+
+
+def idle(_: Path, __: int) -> tuple[Any, list[Table]]:
+    """A server without anything to do and with 1,000 enrolled devices; then with 50 that come and are sent home."""
+    with tempfile.TemporaryDirectory() as home:
+        world = World(Path(home), size=COHORT, every_hours=720.0)
+        world.start()
+        try:
+            _enrol_silent(world, ENROLLED - PRESENT)
+            with world.site.ledger() as ledger:
+                _closed_run(world, ledger)
+            world.wait(lambda: world.health().get("serverapp", False))
+            time.sleep(20.0)
+            figures = [_watched(world, "nobody comes")]
+            with world.fleet(PRESENT, stop_after=WATCHED + 20.0, patient=True):
+                figures.append(_watched(world, f"{PRESENT} come, are sent home, and leave"))
+        finally:
+            world.stop()
+    rows = []
+    for number, figure in enumerate(figures):
+        share = figure["percent"]
+        bar = f"< {IDLE_BAR:g} %: {'met' if share < IDLE_BAR else 'MISSED'}" if number == 0 else ""
+        parts = ", ".join(f"{part} {seconds:.2f}" for part, seconds in figure["cpu"].items())
+        rows.append((figure["what"], f"{share:.2f} %", parts, bar))
+    note = f"Over {WATCHED:g} s, {ENROLLED} enrolled."
+    return figures, [Table("An idle server", ("while", "of one core", "CPU-seconds", "bar"), rows, note)]
+
+
+def kills(_: Path, repetitions: int) -> tuple[Any, list[Table]]:
+    """SIGKILL of each part at random moments of running rounds: what must hold afterwards, and how soon it goes on."""
+    rng, figures = random.Random(11), []  # noqa: S311 - moments
+    with tempfile.TemporaryDirectory() as home:
+        world = World(Path(home), size=12, settings="{rounds = 3}", dropout=0.17)
+        world.start()
+        try:
+            with world.fleet(12):
+                world.wait(lambda: len(world.events("round")) >= 1, seconds=300.0)
+                for number in range(repetitions):
+                    for part in ("ServerApp", "SuperLink", "gateway"):
+                        figures.append(_kill(world, part, number, rng.uniform(0.0, 12.0)))
+        finally:
+            world.stop()
+    rows = []
+    for part in ("ServerApp", "SuperLink", "gateway"):
+        mine = [figure for figure in figures if figure["part"] == part]
+        good = sum(figure["sound"] for figure in mine)
+        again = [figure["seconds"] for figure in mine]
+        verdict = (
+            "met" if good == len(mine) == 10 else f"{len(mine)} of 10 moments tried" if good == len(mine) else "MISSED"
+        )
+        rows.append((part, str(len(mine)), f"{good}", f"{max(again):.0f}", verdict))
+    note = (
+        "Sound: no attempt is sealed twice, no release without its charge, every charge that a device may have seen is "
+        "in the ledger (the witness is), and the latest model verifies. Seconds: from the kill to the next release."
+    )
+    header = ("killed", "times", "sound", "seconds to the next round, worst", "bar: 10 moments, all sound")
+    return figures, [Table("SIGKILL at random moments", header, rows, note)]
+
+
+def outside(_: Path, __: int) -> tuple[Any, list[Table]]:
+    """10,000 garbage requests from outside, each on a connection of its own, while devices finish a run."""
+    with tempfile.TemporaryDirectory() as home:
+        world = World(Path(home), size=12, settings="{rounds = 2}", dropout=0.17, every_hours=720.0)
+        world.start()
+        sent = {"answered": 0, "cut": 0}
+        over = threading.Event()
+        try:
+            with world.fleet(12):
+                flood = threading.Thread(target=_flood, args=(world, sent, over))
+                flood.start()
+                world.wait(lambda: bool(world.events("closed")), seconds=600.0)
+                flood.join()
+            rounds, restarted = len(world.events("round")), len(world.events("restarted"))
+        finally:
+            over.set()
+            world.stop()
+    figures = {**sent, "rounds": rounds, "restarts": restarted}
+    met = rounds == 2 and not restarted
+    rows = [(f"{sum(sent.values()):,}", str(sent["answered"]), str(rounds), str(restarted), "met" if met else "MISSED")]
+    header = (
+        "garbage requests",
+        "answered with an error",
+        "rounds finished meanwhile",
+        "restarts",
+        "bar: devices finish",
+    )
+    note = "The others were cut off. Path tricks, hosts, sizes and slowness: tests/integration/serve/test_gateway.py."
+    return figures, [Table("10,000 garbage requests", header, rows, note)]
+
+
+def soak(_: Path, repetitions: int) -> tuple[Any, list[Table]]:
+    """Rounds and rounds with devices that come and go: memory, open files and the database over time."""
+    figures = []
+    for dp, wanted in (("central", 30 * repetitions), ("distributed", 6 * repetitions)):
+        with tempfile.TemporaryDirectory() as home:
+            world = World(Path(home), size=10, dp=dp, settings="{rounds = 3}", dropout=0.2)
+            world.start()
+            try:
+                with world.fleet(12, churn=0.2):
+                    for share in (0.2, 0.6, 1.0):
+                        world.wait(lambda: len(world.events("round")) >= share * wanted, seconds=7200.0)  # noqa: B023
+                        size = world.site.superlink_file.stat().st_size
+                        done = len(world.events("round")), len(world.events("aborted"))
+                        figures.append({"dp": dp, "done": done, "memory": world.memory(), "database": size})
+            finally:
+                world.stop()
+    rows = [
+        (
+            figure["dp"],
+            *map(str, figure["done"]),
+            *(f"{figure['memory'].get(part, (0, 0))[0]:.0f}" for part in ("SuperLink", "ServerApp", "supervisor")),
+            str(sum(files for _, files in figure["memory"].values())),
+            f"{figure['database'] / 1024:.0f}",
+        )
+        for figure in figures
+    ]
+    header = (
+        "dp",
+        "rounds",
+        "aborted",
+        "SuperLink, MiB",
+        "ServerApp, MiB",
+        "supervisor, MiB",
+        "open files",
+        "database, KiB",
+    )
+    return figures, [Table("Soak", header, rows, "12 devices, of which a fifth stays away each time; cohorts of 10.")]
+
+
+def _enrol_silent(world: World, count: int) -> None:
+    """Devices that are enrolled, and away."""
+    link = LinkControl(world.site)
+    with Enrolments(world.site.enrolment_file) as register:
+        for number in range(count):
+            key, token = new_node_key().public, register.invite(now=time.time(), hours=1.0)
+            device = register.enrol(token, node_key=key, identity=f"{number:064x}", now=time.time())
+            register.registered(device.number, link.register(key))
+
+
+def _closed_run(world: World, ledger: Any) -> None:
+    """A run that has just ended, so that none is due for a month."""
+    from datetime import UTC, datetime
+
+    ledger.open_run("before", {"about": {}})
+    facts = {"created": datetime.now(UTC).isoformat(timespec="seconds"), "model_hash": "00" * 32, "rounds": 1}
+    ledger.close_run("before", {**facts, "releases": 1})
+    ledger.publish("before", "00" * 32)
+
+
+def _watched(world: World, what: str) -> dict[str, Any]:
+    before, begun = world.cpu(), time.monotonic()
+    time.sleep(WATCHED)
+    after, seconds = world.cpu(), time.monotonic() - begun
+    used = _used(before, after)
+    return {"what": what, "cpu": used, "seconds": seconds, "percent": 100 * sum(used.values()) / seconds}
+
+
+def _kill(world: World, part: str, number: int, wait: float) -> dict[str, Any]:
+    """One kill, and what must hold after the next round."""
+    time.sleep(wait)
+    before, begun = len(world.events("round")), time.monotonic()
+    for pid in world.pids().get(part, []):
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(_pidfd(pid), signal.SIGKILL)
+    world.wait(lambda: len(world.events("round")) > before, seconds=400.0)
+    return {"part": part, "number": number, "wait": wait, "seconds": time.monotonic() - begun, "sound": _sound(world)}
+
+
+def _pidfd(pid: int) -> int:
+    import os
+
+    return os.pidfd_open(pid)
+
+
+def _sound(world: World) -> bool:
+    """The ledger opens (which replays every rule), covers the witness, and every sealed release is there."""
+    from palate_common.plan import SignedPlan
+    from palate_server.service.operation import WITNESS
+
+    try:
+        with world.site.ledger(read_only=True) as ledger:
+            entries = ledger.entries()
+            charged = {(e.run, e.round, e.attempt) for e in entries if e.kind == "charge"}
+            sealed = [(e.run, e.round, e.attempt) for e in entries if e.kind == "seal"]
+            witness = SignedPlan.model_validate_json((world.site.witness / WITNESS).read_bytes())
+            seen = None if witness.charge is None else witness.charge.checkpoint
+            covered = seen is not None and ledger.checkpoint(seen.size) == seen
+        files = all(
+            (world.site.run(run) / "releases" / f"round-{round_}-attempt-{attempt}.safetensors").is_file()
+            for run, round_, attempt in sealed
+        )
+        return (
+            covered
+            and files
+            and len(set(sealed)) == len(sealed)
+            and set(sealed) <= charged
+            and latest(world.site) is not None
+        )
+    except PalateError:
+        return False
+
+
+def _flood(world: World, sent: dict[str, int], over: threading.Event) -> None:
+    rng = random.Random(3)  # noqa: S311 - garbage
+    context = ssl.create_default_context(cafile=str(world.site.tls / "ca.pem"))
+    for _ in range(GARBAGE):
+        if over.is_set():
+            return
+        path = rng.choice(
+            ["/v1/control/list-runs", "/openapi.json", "/v1/fleet/x", "/v1/fleet/../y", "/v1/enroll", "/~"]
+        )
+        body = rng.randbytes(rng.randint(0, 2000))
+        head = f"{rng.choice(['GET', 'POST'])} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+        try:
+            with (
+                socket.create_connection(("127.0.0.1", world.site.config.gateway.port), timeout=10.0) as plain,
+                context.wrap_socket(plain, server_hostname="localhost") as tls,
+            ):
+                tls.sendall(f"{head}Connection: close\r\n\r\n".encode() + body)
+                sent["answered"] += tls.recv(64).startswith(b"HTTP/1.1 4")
+        except OSError:
+            sent["cut"] += 1
+
+
+if __name__ == "__main__":
+    parts = {"cost": cost, "idle": idle, "kills": kills, "outside": outside, "soak": soak}
+    main(__doc__, parts, Path(__file__).parent, seeds=10, needs_data=False)

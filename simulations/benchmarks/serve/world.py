@@ -1,0 +1,201 @@
+"""A real server in a process of its own, real devices in another, and what each of the server's processes has used."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from palate_common.enrolment import Invitation
+from palate_common.errors import PalateError
+from palate_server.service.enrolments import Enrolments
+from palate_server.service.events import Events
+from palate_server.service.gateway import trust_anchor
+from palate_server.service.setup import make_site
+from palate_sim.engines.processes import descendants, running
+
+ITEMS = tuple(f"item-{number}" for number in range(200))
+CONFIG = """
+population = "bench"
+[privacy]
+dp = "{dp}"
+noise = "{noise}"
+epsilon = 2.0
+lifetime_epsilon = 1000.0
+period_epsilon = 1000.0
+dropout = {dropout}
+[training]
+algorithm = "dp-als"
+settings = {settings}
+every_hours = {every_hours}
+[cohort]
+size = {size}
+wait_seconds = 20.0
+exchange_seconds = {exchange_seconds}
+pause_seconds = 5.0
+participations = 1000000
+[gateway]
+listen = "127.0.0.1"
+port = {ports[0]}
+superlink_port = {ports[1]}
+enrolment_port = {ports[2]}
+metrics_port = {ports[3]}
+requests_per_second = 5000
+connections = 2000
+[enrolment]
+requests_per_minute = 100000
+"""
+MARKS = {
+    "palate_server.service.superlink": "SuperLink",
+    "flwr-serverapp": "ServerApp",
+    "flower-superexec": "SuperExec",
+    "nginx": "gateway",
+    "palate_sim": "supervisor",
+}
+
+
+class World:
+    """A server folder, served."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        size: int,
+        dp: str = "distributed",
+        dropout: float = 0.1,
+        every_hours: float = 0.0,
+        settings: str = "{}",
+        noise: str = "secure",
+        exchange_seconds: float = 30.0,
+    ) -> None:
+        probes = [socket.socket() for _ in range(4)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        ports = [probe.getsockname()[1] for probe in probes]
+        for probe in probes:
+            probe.close()
+        given = {"size": size, "dp": dp, "dropout": dropout, "every_hours": every_hours, "settings": settings}
+        text = CONFIG.format(**given, noise=noise, exchange_seconds=exchange_seconds, ports=ports)
+        self.site = make_site(folder / "site", text, ITEMS)
+        self.folder = folder
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "palate_sim", "serve", "run", str(self.site.folder)]
+        with (self.site.logs / "command.log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        self.wait(lambda: self.health().get("enrolment", False))
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(60.0)
+            self.process = None
+
+    def health(self) -> Mapping[str, bool]:
+        try:
+            found: Mapping[str, bool] = httpx.get(
+                f"http://127.0.0.1:{self.site.config.gateway.metrics_port}/health", timeout=5.0
+            ).json()
+            return found
+        except (httpx.HTTPError, ValueError):
+            return {}
+
+    def wait(self, until: Callable[[], bool], *, seconds: float = 180.0) -> float:
+        begun = time.monotonic()
+        while not until():
+            if time.monotonic() - begun > seconds:
+                raise PalateError(f"the server must get there in {seconds:g} s: see {self.site.logs}")
+            time.sleep(0.2)
+        return time.monotonic() - begun
+
+    def events(self, *kinds: str) -> list[dict[str, Any]]:
+        return [event for event in Events(self.site.events).all() if event["event"] in kinds]
+
+    def pids(self) -> dict[str, list[int]]:
+        """The server's processes, by part."""
+        found: dict[str, list[int]] = {}
+        root = self.process.pid if self.process is not None else -1
+        for pid in [root, *(process.pid for process in descendants(root))]:
+            try:
+                command = (Path("/proc") / str(pid) / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            part = next((name for mark, name in MARKS.items() if mark in command), None)
+            if part is not None:
+                found.setdefault(part, []).append(pid)
+        return found
+
+    def cpu(self) -> dict[str, float]:
+        """Processor seconds of each part so far."""
+        ticks, everybody = os.sysconf("SC_CLK_TCK"), running()
+        return {
+            part: sum(everybody[pid].ticks for pid in pids if pid in everybody) / ticks
+            for part, pids in self.pids().items()
+        }
+
+    def memory(self) -> dict[str, tuple[float, int]]:
+        """Resident MiB and open files of each part."""
+        found = {}
+        for part, pids in self.pids().items():
+            size, files = 0.0, 0
+            for pid in pids:
+                try:
+                    text = (Path("/proc") / str(pid) / "status").read_text()
+                    size += int(text.split("VmRSS:")[1].split()[0]) / 1024
+                    files += len(list((Path("/proc") / str(pid) / "fd").iterdir()))
+                except (OSError, IndexError):
+                    continue
+            found[part] = (size, files)
+        return found
+
+    def invitations(self, count: int) -> list[str]:
+        config = self.site.config
+        with Enrolments(self.site.enrolment_file) as register:
+            tokens = [register.invite(now=time.time(), hours=1.0) for _ in range(count)]
+        key, anchor = self.site.key().public, trust_anchor(self.site)
+        return [
+            Invitation(
+                server=config.name,
+                port=config.gateway.port,
+                ca=anchor,
+                public_key=key,
+                population=config.population,
+                token=token,
+            ).to_json()
+            for token in tokens
+        ]
+
+    @contextmanager
+    def fleet(
+        self, count: int, *, stop_after: float = 1e9, churn: float = 0.0, patient: bool = False
+    ) -> Iterator[subprocess.Popen[str]]:
+        """Devices that enrol and then sync again and again, `patient` ones when they are asked to."""
+        file = self.folder / f"fleet-{time.monotonic_ns()}.json"
+        job = {"invitations": self.invitations(count), "seconds": stop_after, "churn": churn, "patient": patient}
+        file.write_text(json.dumps(job))
+        script = str(Path(__file__).with_name("fleet.py"))
+        log = (self.folder / "fleet.log").open("ab")
+        with subprocess.Popen(
+            [sys.executable, script, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+        ) as process:
+            try:
+                if process.stdout is None or not process.stdout.readline():  # everybody is enrolled
+                    raise PalateError(f"the devices must enrol: see {self.folder / 'fleet.log'}")
+                yield process
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                process.wait()
+                log.close()

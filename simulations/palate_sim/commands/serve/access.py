@@ -1,0 +1,72 @@
+"""`palate serve enroll` and `revoke`: who may take part."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palate_common.enrolment import Invitation
+from palate_common.errors import InputError, PalateError
+from palate_common.files import create_durably
+from palate_sim.commands.serve.folder import Folder
+
+
+def enroll(
+    folder: Folder,
+    count: Annotated[int, typer.Option(help="How many invitations.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to, one a line (mode 0600); printed when left out.")
+    ] = None,
+) -> None:
+    """Make invitations: each lets one installation enrol, once, until it expires."""
+    from palate_server.service.enrolments import Enrolments
+    from palate_server.service.gateway import trust_anchor
+    from palate_server.service.site import Site
+
+    if count < 1:
+        raise InputError(f"`--count` must be at least 1, got {count}")
+    if out is not None and out.exists():
+        raise InputError(f"`--out` must be a new file, got {out}")
+    site = Site.at(folder)
+    config, anchor, key = site.config, trust_anchor(site), site.key().public
+    lines = []
+    with Enrolments(site.enrolment_file) as register:
+        for _ in range(count):
+            token = register.invite(now=time.time(), hours=config.enrolment.token_hours)
+            made = Invitation(
+                server=config.name,
+                port=config.gateway.port,
+                ca=anchor,
+                public_key=key,
+                population=config.population,
+                token=token,
+            )
+            lines.append(made.to_json())
+    if out is None:
+        typer.echo("\n".join(lines))
+    else:
+        create_durably(out, "".join(f"{line}\n" for line in lines).encode(), mode=0o600)
+        typer.echo(f"{count} invitation(s), valid for {config.enrolment.token_hours:g} h: {out}")
+
+
+def revoke(
+    folder: Folder,
+    device: Annotated[int, typer.Argument(help="The device's number.")],
+) -> None:
+    """End a device's part for ever: its node loses access, and no attempt asks it again."""
+    from palate_server.service.enrolments import Enrolments
+    from palate_server.service.flower import LinkControl
+    from palate_server.service.site import Site
+
+    site = Site.at(folder)
+    with Enrolments(site.enrolment_file) as register:
+        found = register.revoke(device, now=time.time())
+    try:
+        if found.node is not None:
+            LinkControl(site).unregister(found.node)
+        typer.echo(f"device {device} is revoked")
+    except PalateError:
+        typer.echo(f"device {device} is revoked; its node loses access when the server starts")

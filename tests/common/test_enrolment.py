@@ -1,0 +1,182 @@
+"""Enrolment: one spelling, one token, two keys, one signature."""
+
+from __future__ import annotations
+
+import datetime
+import doctest
+import json
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from palate_common import enrolment
+from palate_common.canonical import canonical_json
+from palate_common.enrolment import Enrolled, EnrolRequest, Invitation, NodeKey
+from palate_common.errors import InputError, IntegrityError
+from palate_common.signing import SigningKey
+
+
+def certificate() -> str:
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ca")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(1))
+    made = builder.sign(key, hashes.SHA256())
+    return made.public_bytes(serialization.Encoding.PEM).decode()
+
+
+@pytest.fixture(scope="module")
+def identity() -> SigningKey:
+    return SigningKey.generate()
+
+
+@pytest.fixture(scope="module")
+def node_key() -> NodeKey:
+    return enrolment.new_node_key()
+
+
+@pytest.fixture(scope="module")
+def request_(identity: SigningKey, node_key: NodeKey) -> EnrolRequest:
+    return enrolment.make_request(enrolment.new_token(), node_key.public, identity)
+
+
+@pytest.fixture(scope="module")
+def fields() -> dict[str, Any]:
+    names = {"server": "palate.example", "port": 443, "ca": certificate(), "population": "readers"}
+    return {**names, "public_key": "ab" * 32, "token": enrolment.new_token()}
+
+
+def test_the_docstring_runs() -> None:
+    assert doctest.testmod(enrolment).failed == 0
+
+
+def test_a_request_reads_back_and_is_the_same_bytes_each_time(
+    request_: EnrolRequest, identity: SigningKey, node_key: NodeKey
+) -> None:
+    assert enrolment.read_request(request_.to_bytes()) == request_
+    again = enrolment.make_request(request_.token, node_key.public, identity)
+    assert again.to_bytes() == request_.to_bytes()
+    assert json.loads(request_.signed) == {
+        "token_hash": enrolment.token_hash(request_.token),
+        "node_key": request_.node_key,
+        "identity": identity.public,
+    }
+
+
+def test_no_member_can_be_another(request_: EnrolRequest) -> None:
+    others = enrolment.make_request(enrolment.new_token(), enrolment.new_node_key().public, SigningKey.generate())
+    for name in EnrolRequest.model_fields:
+        mixed = request_.model_dump() | {name: getattr(others, name)}
+        with pytest.raises(IntegrityError, match="palate/enrol/1 signature"):
+            enrolment.read_request(canonical_json(mixed))
+
+
+def other_spellings(node_key: str) -> dict[str, str]:
+    p256 = ec.generate_private_key(ec.SECP256R1()).public_key()
+    pem, spki = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    return {
+        "another curve": p256.public_bytes(pem, spki).decode(),
+        "a blank line": node_key + "\n",
+        "carriage returns": node_key.replace("\n", "\r\n"),
+        "a comment": "node\n" + node_key,
+        "nothing": "",
+    }
+
+
+@pytest.mark.parametrize("case", ["another curve", "a blank line", "carriage returns", "a comment", "nothing"])
+def test_a_node_key_has_one_spelling(request_: EnrolRequest, identity: SigningKey, case: str) -> None:
+    key = other_spellings(request_.node_key)[case]
+    with pytest.raises(InputError, match="P-384 node key"):
+        enrolment.make_request(request_.token, key, identity)
+    with pytest.raises(InputError, match="node_key"):
+        enrolment.read_request(canonical_json(request_.model_dump() | {"node_key": key}))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b"\xff",
+        b"[" * 4000,
+        b'{"token": "a", "token": "b"}',
+        b"{" + b" " * enrolment.MOST_REQUEST + b"}",
+        json.dumps({"token": 3, "node_key": None, "identity": [], "proof": {}}).encode(),
+    ],
+)
+def test_what_is_no_request_is_refused_in_one_line(data: bytes) -> None:
+    with pytest.raises(InputError) as caught:
+        enrolment.read_request(data)
+    assert "\n" not in str(caught.value)
+
+
+@settings(max_examples=50)
+@given(st.binary(max_size=200))
+def test_garbage_is_refused(data: bytes) -> None:
+    with pytest.raises(InputError):
+        enrolment.read_request(data)
+
+
+def test_an_error_never_shows_the_token(request_: EnrolRequest) -> None:
+    for change in ({"token": request_.token + "!"}, {"identity": "AB" * 32}, {"more": 1}):
+        with pytest.raises(InputError) as caught:
+            enrolment.read_request(canonical_json(request_.model_dump() | change))
+        assert request_.token not in str(caught.value)
+
+
+def test_an_invitation_is_one_line_and_reads_back(fields: dict[str, Any]) -> None:
+    invitation = Invitation(**fields)
+    text = invitation.to_json()
+    assert "\n" not in text
+    assert Invitation.from_json(text) == invitation
+    assert json.loads(text) == {"palate": "invitation", "version": 1, **fields}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"server": "palate.example/"},
+        {"server": "user@palate.example"},
+        {"server": "-x"},
+        {"port": 0},
+        {"port": "443"},
+        {"ca": "no certificate"},
+        {"public_key": "AB" * 32},
+        {"population": ""},
+        {"token": "short"},
+        {"version": 2},
+        {"palate": "plan"},
+        {"more": 1},
+    ],
+)
+def test_an_invitation_that_makes_no_sense_is_refused(fields: dict[str, Any], change: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(change))):
+        Invitation.from_json(json.dumps({"palate": "invitation", "version": 1, **fields, **change}))
+
+
+@pytest.mark.parametrize("device", [-1, 2**31, 1.0, True, "1", None])
+def test_an_answer_has_a_number(device: Any) -> None:
+    assert Enrolled.from_bytes(Enrolled(device=3, population="readers").to_bytes()).device == 3
+    with pytest.raises(InputError, match="device"):
+        Enrolled.from_bytes(json.dumps({"device": device, "population": "readers"}).encode())
+
+
+def test_a_node_key_reads_back_and_hides(node_key: NodeKey) -> None:
+    again = NodeKey.from_pem(node_key.to_pem())
+    assert again.public == node_key.public
+    assert "PRIVATE" not in repr(node_key)
+    serialization.load_pem_public_key(node_key.public.encode()).verify(  # type: ignore[union-attr,call-arg]
+        again.sign(b"now"),
+        b"now",
+        ec.ECDSA(hashes.SHA256()),  # type: ignore[arg-type]
+    )
+    for wrong in (b"", SigningKey.generate().to_pem()):
+        with pytest.raises(InputError, match="P-384"):
+            NodeKey.from_pem(wrong)

@@ -1,0 +1,125 @@
+"""The ServerApp of these tests: the project's strategy over the real SuperLink, one job after the other.
+
+SuperExec starts it once. A test leaves `job-N.json` in its folder, and finds `done-N.json` there.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.run import Run
+
+from palate_common.files import write_durably
+from palate_common.secagg.directory import Directory
+from palate_server.app import ServerJob, opened
+from palate_server.coordinator import Release
+from palate_server.strategy import PalateStrategy
+
+app = ServerApp()
+LOOK = 0.1
+
+
+class QuickGrid(Grid):
+    """Flower's grid, which itself looks for replies every three seconds."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+
+    def set_run(self, run: Run) -> None:
+        self._grid.set_run(run)
+
+    @property
+    def run(self) -> Run:
+        return self._grid.run
+
+    def create_message(self, *args: Any, **kwargs: Any) -> Message:
+        return self._grid.create_message(*args, **kwargs)
+
+    def get_node_ids(self) -> Iterable[int]:
+        return self._grid.get_node_ids()
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        return self._grid.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        return self._grid.pull_messages(message_ids)
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
+        sent = list(messages)
+        waiting = {name for name in self._grid.push_messages(sent) if name} if sent else set()
+        deadline = time.monotonic() + (3600 if timeout is None else timeout)
+        while waiting and time.monotonic() < deadline:
+            time.sleep(LOOK)
+            try:
+                found = list(self._grid.pull_messages(waiting))
+            except httpx.HTTPError:
+                continue  # the SuperLink is being restarted
+            waiting -= {reply.metadata.reply_to_message_id for reply in found}
+            yield from found
+
+
+def nodes(grid: Grid, count: int, seconds: float) -> list[int]:
+    """Wait until so many are online, and none of them has just gone."""
+    deadline = time.monotonic() + seconds
+    while len(found := sorted(grid.get_node_ids())) != count:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{count} nodes were expected online, got {len(found)}")
+        time.sleep(LOOK)
+    return found
+
+
+def serve(grid: Grid, request: dict[str, Any]) -> dict[str, Any]:
+    """Do one job."""
+    releases: list[dict[str, Any]] = []
+
+    def told(release: Release) -> None:
+        facts = release.participation
+        releases.append({"users": facts.users, "model": release.model.hash, "round": release.plan.round})
+
+    online = nodes(grid, request["nodes"], request["seconds"])
+    for raw in request.get("messages", ()):
+        record = {name: bytes.fromhex(value) for name, value in raw.items()}
+        asked = [Message(RecordDict({"palate": ConfigRecord(record)}), node, MessageType.TRAIN) for node in online]
+        for reply in grid.send_and_receive(asked, timeout=request["timeout"]):
+            value = next(iter(reply.content["palate"].values()))
+            releases.append({"answer": value.hex()})
+    if request["job"] is not None:
+        job = ServerJob.model_validate(request["job"])
+        directory = None if request["directory"] is None else Directory.load(request["directory"])
+        with opened(job) as coordinator:
+            strategy = PalateStrategy(coordinator, on_release=told, directory=directory)
+            strategy.start(grid, num_rounds=request["rounds"], timeout=request["timeout"])
+            model = coordinator.model.hash
+    else:
+        model = None
+    if request["come_back"] is not None:
+        record = ConfigRecord({"come_back": request["come_back"]})
+        home = [Message(RecordDict({"palate": record}), node, MessageType.QUERY) for node in grid.get_node_ids()]
+        for _ in grid.send_and_receive(home, timeout=10):
+            pass
+    return {"releases": releases, "model": model}
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Serve jobs until the folder is told to stop."""
+    folder = Path(str(context.run_config["folder"]))
+    (folder / "serving").touch()
+    while not (folder / "stop").exists():
+        waiting = [
+            file for file in folder.glob("job-*.json") if not (folder / file.name.replace("job", "done")).exists()
+        ]
+        for file in waiting:
+            try:
+                outcome = serve(QuickGrid(grid), json.loads(file.read_text()))
+            except Exception as error:
+                outcome = {"error": f"{type(error).__name__}: {error}"}
+            write_durably(folder / file.name.replace("job", "done"), json.dumps(outcome).encode())
+        time.sleep(LOOK)

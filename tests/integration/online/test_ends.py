@@ -1,0 +1,225 @@
+"""How a sync ends, and what is never done before: each reason, on a real SuperLink where one is needed."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import palate
+from palate_client import https, patience
+from palate_client.https import Address, Https
+from palate_common.enrolment import Invitation
+from palate_common.errors import InputError, RefusedError, UnreachableError
+from palate_sim.engines.superlink import free_port
+
+no_trouble = lambda path, phase, who: None  # noqa: E731
+
+
+def test_without_consent_the_network_is_not_touched(fleet: Any) -> None:
+    mine = fleet(1)
+    mine.deployment.gateway.seen.clear()
+    device = mine.devices[0]
+    device.consent.revoke("train")
+    result = device.sync(seconds=5)
+    assert (result.ended, result.requests) == ("no consent", 0)
+    with pytest.raises(RefusedError, match="not agreed"):
+        device.enroll(mine.deployment.invitation(mine.run.key.public))
+    assert mine.deployment.gateway.seen == []
+    assert device.privacy_report().contacts == ()
+
+
+@pytest.mark.parametrize("name", ["charging", "unmetered", "idle", "window"])
+def test_a_policy_that_says_no_or_fails_keeps_it_offline(fleet: Any, name: str) -> None:
+    mine = fleet(1)
+    mine.deployment.gateway.seen.clear()
+    result = mine.devices[0].sync(seconds=5, policy=palate.Policy(**{name: lambda: False}))
+    assert (result.ended, result.reason) == ("policy", name)
+    result = mine.devices[0].sync(seconds=5, policy=palate.Policy(**{name: lambda: 1 / 0}))  # type: ignore[dict-item]
+    assert result.ended == "policy"
+    assert result.reason.startswith(f"{name}: ZeroDivisionError")
+    assert mine.deployment.gateway.seen == []
+
+
+def test_a_policy_consent_or_stop_ends_it_between_exchanges(fleet: Any, pool: ThreadPoolExecutor) -> None:
+    mine = fleet(4)
+    gone = threading.Event()
+    events = [threading.Event(), threading.Event()]
+    results = [
+        pool.submit(device.sync, seconds=50.0, poll_seconds=0.1, **options)
+        for device, options in zip(
+            mine.devices,
+            [
+                {"policy": palate.Policy(charging=lambda: not gone.is_set())},
+                {},
+                {"stop": events[0]},
+                {"stop": events[1].is_set},
+            ],
+            strict=True,
+        )
+    ]
+    mine.deployment.await_online(4)
+    begun = time.monotonic()
+    gone.set()
+    mine.devices[1].consent.revoke("train")
+    for event in events:
+        event.set()
+    assert [each.result().ended for each in results] == ["policy", "no consent", "stopped", "stopped"]
+    assert time.monotonic() - begun < 5
+    last = [path.rpartition("/")[2] for path in mine.deployment.gateway.seen]
+    assert last.count("deactivate-node") == 3  # who has no consent any more doesn't even say farewell
+
+
+def test_it_ends_in_time_and_says_when_it_is_busy(fleet: Any, pool: ThreadPoolExecutor) -> None:
+    mine = fleet(1)
+    first = pool.submit(mine.devices[0].sync, seconds=4.0, poll_seconds=0.1)
+    mine.deployment.await_online(1)
+    assert mine.devices[0].sync(seconds=4.0).ended == "busy"
+    found = first.result()
+    assert found.ended == "time"
+    assert found.seconds <= 4.5
+    assert mine.devices[0].privacy_report().contacts[-1].ended == "time"
+
+
+def test_whose_limits_are_reached_stays_away(fleet: Any) -> None:
+    mine = fleet(1)
+    device = mine.add(participations=0)
+    result = device.sync(seconds=10)
+    assert (result.ended, result.model) == ("spent", True)
+    assert not [path for path in mine.deployment.gateway.seen if path.endswith("activate-node")]
+
+
+def test_a_device_must_be_enrolled_with_its_own_service(fleet: Any) -> None:
+    mine = fleet(0)
+    device = mine.add(enrol=False)
+    assert device.enrolment is None
+    assert device.sync(seconds=5).ended == "not enrolled"
+    invitation = mine.deployment.invitation(mine.run.key.public)
+    for change in ({"public_key": "ab" * 32}, {"population": "viewers"}):
+        with pytest.raises(InputError, match=f"the invitation's {next(iter(change))}"):
+            device.enroll(invitation.model_copy(update=change))
+    with pytest.raises(InputError, match="JSON"):
+        device.enroll("no invitation")
+    enrolled = device.enroll(invitation.to_json())
+    assert (enrolled.device, enrolled.population) == (0, "readers")
+    assert "PRIVATE" not in repr(enrolled)
+
+
+def test_an_enrolment_whose_answer_was_lost_is_asked_for_again(fleet: Any) -> None:
+    mine = fleet(0)
+    device = mine.add(enrol=False)
+    invitation = mine.deployment.invitation(mine.run.key.public)
+    mine.deployment.gateway.trouble = lambda path, phase, who: "cut" if phase == "after" else None
+    with pytest.raises(UnreachableError):
+        device.enroll(invitation)
+    mine.deployment.gateway.trouble = lambda path, phase, who: 503
+    with pytest.raises(UnreachableError, match="503"):
+        device.enroll(invitation)
+    mine.deployment.gateway.trouble = no_trouble
+    assert device.enroll(invitation).device == 0
+    assert device.enroll(invitation).device == 0
+    assert len(mine.deployment.gateway.identities) == 1
+    other = mine.add(enrol=False)
+    with pytest.raises(RefusedError, match="403"):
+        other.enroll(invitation)
+    assert other.enrolment is None
+
+
+def test_a_node_key_that_was_revoked_is_told_so(fleet: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "ONLINE_SECONDS", 1.0)
+    mine = fleet(1)
+    mine.deployment.revoke(mine.devices[0].enrolment.key.public)
+    result = mine.devices[0].sync(seconds=20)
+    assert (result.ended, result.rounds) == ("rejected", 0)
+    assert "412" in result.reason
+
+
+def test_a_server_that_is_away_or_another_one_is_not_waited_for_for_ever(
+    fleet: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(patience, "GIVE_UP_SECONDS", 2.0)
+    mine = fleet(1)
+    device = mine.devices[0]
+    mine.deployment.gateway.trouble = lambda path, phase, who: "cut"
+    result = device.sync(seconds=60)
+    assert result.ended == "unreachable"
+    assert result.seconds < 20
+    mine.deployment.gateway.trouble = no_trouble
+    invitation = mine.deployment.invitation(mine.run.key.public)
+    nobody = invitation.model_copy(update={"port": free_port()})
+    named = invitation.model_copy(update={"server": "127.0.0.1"})
+    untrusted = invitation.model_copy(update={"ca": mine.deployment.other_ca()})
+    for changed, said in ((nobody, "refused"), (named, "certificate"), (untrusted, "certificate")):
+        with pytest.raises(UnreachableError, match=said):
+            device.enroll(Invitation.model_validate(changed.model_dump()))
+
+
+def test_only_a_mistake_in_the_arguments_raises(fleet: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = fleet(1)
+    device = mine.devices[0]
+    for wrong in ({"seconds": 0}, {"seconds": float("nan")}, {"poll_seconds": True}, {"stop": 3}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            device.sync(**wrong)
+    with pytest.raises(InputError, match="seconds"):
+        device.sync_in_background(seconds=-1)
+    monkeypatch.setattr(https, "Https", None)
+    monkeypatch.setattr("palate_client.sync.Https", lambda *a, **k: (_ for _ in ()).throw(RuntimeError("a bug")))
+    result = device.sync(seconds=5)
+    assert (result.ended, result.reason) == ("failed", "it failed: RuntimeError('a bug')")
+    device.close()
+    assert device.sync(seconds=5).ended == "failed"
+
+
+def trickle(listener: socket.socket, context: Any, data: bytes) -> None:
+    """Answer with one byte every tenth of a second, for ever."""
+    while True:
+        try:
+            plain, _ = listener.accept()
+        except OSError:
+            return
+        try:
+            with context.wrap_socket(plain, server_side=True) as secure:
+                secure.recv(4096)
+                for byte in data * 1000:
+                    secure.send(bytes([byte]))
+                    time.sleep(0.1)
+        except OSError:
+            continue
+
+
+@pytest.mark.parametrize("data", [b"HTTP/1.1 200 OK\r\nx: ", b"a", b"\r\n"])
+def test_a_server_that_trickles_bytes_cannot_hold_a_device(deployment: Any, data: bytes) -> None:
+    with socket.create_server(("localhost", 0)) as listener:
+        threading.Thread(target=trickle, args=(listener, deployment.server_context(), data), daemon=True).start()
+        address = Address("localhost", listener.getsockname()[1], (deployment.folder / "ca.pem").read_text())
+        begun = time.monotonic()
+        with Https(address, until=begun + 1.0) as connection, pytest.raises(UnreachableError):
+            connection.request("GET", "/", most=10**6)
+        assert time.monotonic() - begun < 3
+        stop = threading.Event()
+        threading.Timer(0.5, stop.set).start()
+        begun = time.monotonic()
+        ended = pytest.raises((https.StoppedError, UnreachableError))
+        with Https(address, until=begun + 30.0, stop=stop.is_set) as connection, ended:
+            connection.request("GET", "/", most=10**6)
+        assert time.monotonic() - begun < 3
+
+
+def test_more_than_was_asked_for_is_not_read(fleet: Any) -> None:
+    mine = fleet(0)
+    folder = mine.deployment.folder / "public"
+    (folder / "large").write_bytes(bytes(10**6))
+    address = Address(
+        "localhost", mine.deployment.gateway.server_address[1], (mine.deployment.folder / "ca.pem").read_text()
+    )
+    with Https(address, until=time.monotonic() + 20) as connection:
+        with pytest.raises(UnreachableError, match="1000000 bytes, more than 1000"):
+            connection.request("GET", "/large", most=1000)
+        assert connection.received == 0
+        assert connection.request("GET", "/large", most=10**6).body == bytes(10**6)
+        assert connection.request("GET", "/nothing", most=10).status == 404

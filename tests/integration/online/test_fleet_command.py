@@ -1,0 +1,118 @@
+"""`palate device enroll`, `sync` and `fleet`: from a shell, at a real SuperLink."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palate_sim import device_fleet
+from palate_sim.cli import run
+from palate_sim.device_fleet import FleetPlan, Member, run_fleet, summary
+
+
+def palate(*words: object) -> int:
+    return run([str(word) for word in words])
+
+
+def test_a_device_from_a_shell(fleet: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = fleet(0)
+    store = ("--store", tmp_path / "shell", "--key", tmp_path / "shell.key")
+    invitation = tmp_path / "invitation"
+    invitation.write_text(mine.deployment.invitation(mine.run.key.public).to_json())
+    assert palate("device", "open", *store) == 0
+    assert palate("device", "sync", *store, "--seconds", 2) == 2
+    assert "must be enrolled first" in capsys.readouterr().err
+    assert palate("device", "enroll", invitation, *store) == 1
+    assert "not agreed" in capsys.readouterr().err
+    assert palate("device", "consent", "grant", "train", *store) == 0
+    assert palate("device", "enroll", invitation, *store) == 0
+    assert "enrolled as device 0 of readers at localhost:" in capsys.readouterr().out
+    assert palate("device", "sync", *store, "--seconds", 2, "--accept", "central") == 0
+    said = capsys.readouterr().out
+    assert said.startswith("time: took part in 0 round(s), refused 0 message(s)\na newer model is in use; ")
+    assert palate("device", "report", *store) == 0
+    assert "At the server: 1 time(s)" in capsys.readouterr().out
+    mine.deployment.gateway.trouble = lambda path, phase, who: 401 if "activate" in path else None
+    assert palate("device", "sync", *store, "--seconds", 5) == 1
+    assert capsys.readouterr().out.startswith("rejected (the server must accept activate-node, got status 401)")
+
+
+def test_a_fleet_takes_part_and_its_stores_are_used_again(
+    fleet: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], pool: ThreadPoolExecutor
+) -> None:
+    mine = fleet(0)
+    tokens = tmp_path / "tokens"
+    tokens.write_text("\n".join(mine.deployment.invitation(mine.run.key.public).to_json() for _ in range(3)) + "\n")
+    words = ("device", "fleet", 3, "--tokens", tokens, "--stores", tmp_path / "stores", "--accept", "central,seeded")
+    first = pool.submit(palate, *words, "--seconds", 60, "--poll", 0.1, "--events", 4)
+    outcome = mine.order(nodes=3)()
+    assert first.result() == 0
+    assert [release["users"] for release in outcome["releases"]] == [3], outcome
+    table = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines())
+    found = {name.strip(): value.strip() for name, value in table.items()}
+    assert (found["devices"], found["took part"], found["ended: come back"]) == ("3", "3", "3")
+    assert palate(*words, "--seconds", 1) == 0  # nobody enrols a second time
+    assert len(mine.deployment.gateway.identities) == 3
+
+
+def test_members_vanish_without_a_word_and_a_bad_start_holds_up_nobody(
+    fleet: Any, tmp_path: Path, pool: ThreadPoolExecutor
+) -> None:
+    mine = fleet(0)
+    invitations = [mine.deployment.invitation(mine.run.key.public) for _ in range(3)]
+    used = invitations[0].model_copy(update={"token": "x" * 30})
+    plan = FleetPlan(
+        folder=tmp_path / "stores",
+        floors=mine.floors,
+        seconds=40.0,
+        poll_seconds=0.1,
+        vanish=1.0,
+        together=True,
+        seed=2,
+    )
+    running = pool.submit(run_fleet, plan, [*invitations, used])
+    mine.order(nodes=3, timeout=4, come_back=None)()
+    members = running.result()
+    assert [member.error for member in members[:3]] == [""] * 3
+    assert "403" in members[3].error
+    assert all(member.vanished for member in members)
+    ended = {member.result.ended for member in members[:3] if member.result is not None}
+    assert ended <= {"policy", "time"}
+    assert ("devices", "4") in summary(members)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("device", "fleet", "2", "--tokens", "{tokens}"), "N must be 1 to the 0 invitations"),
+        (("device", "fleet", "2", "--tokens", "/nowhere"), "can be read"),
+        (("device", "fleet", "2", "--tokens", "{bad}"), "an invitation must be JSON"),
+        (
+            ("device", "sync", "--store", "{store}", "--key", "{key}", "--accept", "all"),
+            "`--accept` must be of",
+        ),
+        (("device", "enroll", "{tokens}", "--store", "{store}", "--key", "{key}"), "one invitation, got 0"),
+    ],
+)
+def test_mistakes_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "tokens").write_text("\n")
+    (tmp_path / "bad").write_text("no invitation\n")
+    names = {"tokens": tmp_path / "tokens", "bad": tmp_path / "bad"}
+    names |= {"store": tmp_path / "store", "key": tmp_path / "key"}
+    assert palate(*(word.format(**names) for word in words)) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_a_summary_says_why_devices_failed() -> None:
+    failed = [Member(None, "no way in", 1.0, False)] * 2
+    assert ("  no way in", "2") in summary(failed)
+    assert ("took part", "0") in summary(failed)
+    with pytest.raises(device_fleet.InputError, match="at least one"):
+        run_fleet(FleetPlan(folder=Path("x")), [])

@@ -1,0 +1,200 @@
+"""Embedded devices at a real SuperLink, over TLS with node authentication: rounds are what simulations make."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import palate
+from palate_client import patience
+from palate_common.cohort import CohortTerms
+from palate_common.wire import REFUSED
+from palate_server.terms import RunTerms
+
+N = 6
+ALS = {"algorithm": "als", "settings": {"rounds": 3, "popularity_only_below": 0, "embedding_size": 4}}
+
+
+def distributed(n: int, *, directory: str | None = None) -> dict[str, Any]:
+    masks = directory is not None
+    cohort = CohortTerms(n_max=n, n_min=n, c_max=1, masks=masks, directory=directory, max_tosses=4)
+    return {**ALS, "dp": "distributed", "cohort": cohort, "epsilon": 5.01}
+
+
+@pytest.mark.parametrize("terms", [{}, distributed(N)], ids=["central", "distributed"])
+def test_rounds_are_the_simulations(fleet: Any, pool: ThreadPoolExecutor, terms: dict[str, Any]) -> None:
+    """Real devices over real sockets give the model of the simulation, bit by bit, with the plan's seeded noise."""
+    mine = fleet(N, **terms)
+    results = mine.sync(pool)
+    outcome = mine.order()()
+    assert "error" not in outcome, outcome
+    found = [each.result() for each in results]
+    assert [(each.ended, each.next, each.refused) for each in found] == [("come back", 90.0, 0)] * N, found
+    assert [each.model for each in found] == [True] * N
+    rounds = len(outcome["releases"])
+    assert {each.rounds for each in found} == {rounds} == {3 if terms else 1}
+    assert {each.exchanges for each in found} == {rounds + 1}
+    assert [release["users"] for release in outcome["releases"]] == [N] * rounds
+    assert [release["model"] for release in outcome["releases"]] == mine.simulated()
+    report = mine.devices[0].privacy_report()
+    assert [contact.ended for contact in report.contacts] == ["come back"]
+    assert report.spending is not None
+    assert report.spending.participations == rounds
+
+
+def test_masked_rounds_are_the_simulations(fleet: Any, pool: ThreadPoolExecutor) -> None:
+    """Secure aggregation over real sockets: the sum is the one of shares that nobody masks."""
+    mine = fleet(N, publish=False)
+    directory = mine.directory()
+    mine.run.terms = RunTerms.model_validate({**dict(mine.run.terms), **distributed(N, directory=directory.hash)})
+    mine.publish()
+    results = mine.sync(pool)
+    outcome = mine.order(directory=mine.deployment.folder / "public" / "directory" / directory.hash)()
+    assert "error" not in outcome, outcome
+    found = [each.result() for each in results]
+    assert {(each.ended, each.refused, each.rounds) for each in found} == {("come back", 0, 3)}, found
+    assert max(each.exchanges for each in found) <= 1 + 3 * 6 + 1  # roll call, three attempts, farewell
+    fetched = [path for path in mine.deployment.gateway.seen if path.startswith("/directory/")]
+    assert fetched == [f"/directory/{directory.hash}"] * N  # once, and then it is kept
+    clear = CohortTerms(n_max=N, n_min=N, c_max=1, masks=False, directory=None, max_tosses=4)
+    assert [release["model"] for release in outcome["releases"]] == mine.simulated(cohort=clear)
+
+
+def test_lost_answers_and_errors_change_nothing(
+    fleet: Any, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests are lost on the way there and on the way back, also those that carry an answer: it is counted once."""
+    monkeypatch.setattr(patience, "BACKOFF_SECONDS", (0.05, 0.5))
+    mine, lost, guard = fleet(N), {}, threading.Lock()
+
+    def trouble(path: str, phase: str, who: str) -> int | str | None:
+        with guard:
+            lost[path, phase] = count = lost.get((path, phase), -1) + 1
+        if path.endswith(("pull-messages", "activate-node")) and phase == "after":
+            return None  # a message that is handed over is handed over; a lost activation costs a minute
+        return (None, "cut", None, None, 502, None, None, 503)[count % 8]
+
+    mine.deployment.gateway.trouble = trouble
+    stop = threading.Event()
+    results = mine.sync(pool, stop=stop)
+    outcome = mine.order(timeout=25, come_back=None)()
+    assert "error" not in outcome, outcome
+    assert [release["users"] for release in outcome["releases"]] == [N]
+    assert [release["model"] for release in outcome["releases"]] == mine.simulated()
+    stop.set()
+    found = [each.result() for each in results]
+    assert {each.rounds for each in found} == {1}
+    assert sum(count for (path, _), count in lost.items() if path.endswith("push-messages")) > 2 * N
+
+
+def test_a_superlink_that_is_killed_and_comes_back_finds_its_devices(fleet: Any, pool: ThreadPoolExecutor) -> None:
+    mine = fleet(N)
+    results = mine.sync(pool)
+    asked = lambda: sum(path.endswith("pull-messages") for path in mine.deployment.gateway.seen)  # noqa: E731
+    deadline = time.monotonic() + 30
+    while asked() < 3 * N and time.monotonic() < deadline:
+        time.sleep(0.05)
+    mine.deployment.kill_superlink()
+    time.sleep(1.0)
+    mine.deployment.start_superlink()
+    outcome = mine.order()()
+    assert "error" not in outcome, outcome
+    assert [release["users"] for release in outcome["releases"]] == [N]
+    assert {each.result().ended for each in results} == {"come back"}
+
+
+def test_devices_that_fall_silent_cost_the_round_no_more_than_themselves(fleet: Any, pool: ThreadPoolExecutor) -> None:
+    """Two of six vanish when they have the plan; the round is released at its deadline, with the others."""
+    mine, gone, guard = fleet(N), set(), threading.Lock()
+
+    def trouble(path: str, phase: str, who: str) -> int | str | None:
+        with guard:
+            if path.endswith("push-messages") and len(gone) < 2:
+                gone.add(who)
+            return "cut" if who in gone else None
+
+    mine.deployment.gateway.trouble = trouble
+    stop = threading.Event()
+    results = mine.sync(pool, stop=stop)
+    outcome = mine.order(timeout=5, come_back=None)()
+    stop.set()
+    assert [release["users"] for release in outcome["releases"]] == [N - 2], outcome
+    assert [each.result().ended for each in results] == ["stopped"] * N
+
+
+def test_a_lying_server_gets_one_constant(fleet: Any, pool: ThreadPoolExecutor) -> None:
+    mine = fleet(2)
+    plan, model = mine.run.first()
+    stranger = mine.run.altered(plan, population="viewers")
+    lies = [(b"", b""), (b"{}", b"x"), (plan[:-2] + b"}", model), (stranger, model), (plan, b"another model")]
+    messages = [{"plan": plan.hex(), "model": model.hex()} for plan, model in lies]
+    messages += [{**messages[0], "request": b"?".hex()}, {"plan": plan.hex(), "model": "", "request": "00"}]
+    results = mine.sync(pool)
+    outcome = mine.order(job=None, messages=tuple(messages))()
+    assert "error" not in outcome, outcome
+    assert {release["answer"] for release in outcome["releases"]} == {REFUSED.hex()}
+    assert len(outcome["releases"]) == 2 * len(messages)
+    found = [each.result() for each in results]
+    assert {(each.ended, each.rounds, each.refused) for each in found} == {("come back", 0, len(messages))}
+    report = mine.devices[0].privacy_report()
+    assert (len(report.refusals), report.sent) == (len(messages), ())
+
+
+def test_a_device_that_was_killed_is_back_at_once(fleet: Any, pool: ThreadPoolExecutor) -> None:
+    """The SuperLink still counts it as online, and would turn it away for a minute."""
+    mine = fleet(2)
+    online = threading.Event()
+    policy = palate.Policy(unmetered=lambda: not online.is_set())  # then not even a farewell is sent
+    results = mine.sync(pool, policy=policy)
+    mine.deployment.await_online(2)
+    online.set()
+    assert {each.result().ended for each in results} == {"policy"}
+    begun = time.monotonic()
+    results = mine.sync(pool)
+    outcome = mine.order()()
+    assert [release["users"] for release in outcome["releases"]] == [2]
+    assert {each.result().ended for each in results} == {"come back"}
+    assert time.monotonic() - begun < 30
+
+
+HOST = """
+import sys, time, palate
+floors = palate.Floors(allow_seeded=True, allow_central=True)
+service = palate.Service(public_key=sys.argv[2], population="readers", epsilon=20.0, floors=floors)
+device = palate.open(sys.argv[1], app="shelf", key=bytes(range(32)), service=service)
+syncing = device.sync_in_background(seconds=100.0, poll_seconds=0.1)
+print("started", flush=True)
+if sys.argv[3] == "exit":
+    time.sleep(2.0)
+    assert syncing.result is None, syncing.result
+else:
+    syncing.wait()
+"""
+
+
+@pytest.mark.parametrize("how", ["exit", "kill"])
+def test_a_hosts_end_is_not_held_up(fleet: Any, how: str) -> None:
+    mine = fleet(1)
+    device = mine.devices[0]
+    device.close()
+    command = [sys.executable, "-c", HOST, str(mine.folder / "device-0"), mine.run.key.public, how]
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as host:
+        assert host.stdout is not None
+        assert host.stdout.readline() == b"started\n"
+        mine.deployment.await_online(1)
+        begun = time.monotonic()
+        if how == "kill":
+            host.send_signal(signal.SIGKILL)
+        assert host.wait(10) == (0 if how == "exit" else -signal.SIGKILL), host.stderr.read()  # type: ignore[union-attr]
+        assert time.monotonic() - begun < 6
+        assert host.stderr is not None
+        assert host.stderr.read() == b""

@@ -1,0 +1,235 @@
+"""A real server: `palate serve run` in a process of its own, nginx and SuperLink included, and real devices for it."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import palate
+from palate_client.service import Service
+from palate_client.sync import SyncResult
+from palate_common.enrolment import Invitation
+from palate_server.service.enrolments import Enrolments
+from palate_server.service.events import Events
+from palate_server.service.gateway import trust_anchor
+from palate_server.service.setup import make_site
+from palate_server.service.site import Site
+
+ITEMS = tuple(f"item-{number}" for number in range(40))
+CONFIG = """
+population = "readers"
+name = "localhost"
+[privacy]
+epsilon = 2.0
+lifetime_epsilon = 100.0
+period_epsilon = 100.0
+dropout = {dropout}
+[training]
+every_hours = {every_hours}
+[cohort]
+size = {size}
+wait_seconds = 20.0
+exchange_seconds = 30.0
+pause_seconds = 60.0
+[gateway]
+listen = "127.0.0.1"
+port = {ports[0]}
+superlink_port = {ports[1]}
+enrolment_port = {ports[2]}
+metrics_port = {ports[3]}
+requests_per_second = 500
+"""
+
+
+def free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+@dataclass
+class Server:
+    """A server folder, and the process that serves it."""
+
+    site: Site
+    dev: bool
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "palate_sim", "serve", "run", str(self.site.folder)]
+        with (self.site.logs / "command.log").open("ab") as log:
+            self.process = subprocess.Popen([*command, *(["--dev"] if self.dev else [])], stdout=log, stderr=log)
+        self.wait(self.serving, seconds=120.0)
+
+    def serving(self) -> bool:
+        try:
+            return bool(self.get("health").json().get("enrolment"))
+        except httpx.HTTPError:
+            return False
+
+    def healthy(self) -> bool:
+        try:
+            return self.get("health").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(f"http://127.0.0.1:{self.site.config.gateway.metrics_port}/{path}", timeout=5.0)
+
+    def wait(self, until: Callable[[], bool], *, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not until():
+            ended = self.process is not None and self.process.poll() is not None
+            assert not ended, self.words()
+            assert time.monotonic() < deadline, self.words()
+            time.sleep(0.2)
+
+    def words(self) -> str:
+        """What the server says, for a test that fails."""
+        files = sorted(self.site.logs.iterdir())
+        return "\n".join(f"== {file.name}\n{file.read_text(errors='replace')[-3000:]}" for file in files)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.wait(60.0)
+            self.process = None
+
+    def pid_of(self, part: str) -> list[int]:
+        """The processes of a part, by what is on their command line."""
+        mark = {
+            "superlink": "palate_server.service.superlink",
+            "superexec": "flower-superexec",
+            "serverapp": "flwr-serverapp",
+            "gateway": "nginx",
+        }[part]
+        found = []
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdecimal():
+                try:
+                    command = (folder / "cmdline").read_bytes().decode(errors="replace")
+                    own = f"FLWR_HOME={self.site.state}".encode() in (folder / "environ").read_bytes()
+                except OSError:
+                    continue
+                if mark in command and (own or str(self.site.folder) in command):
+                    found.append(int(folder.name))
+        return found
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        return [event for event in Events(self.site.events).all() if event["event"] == kind]
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self.site.config.gateway.port
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.site.tls / "ca.pem"))
+
+    def invitations(self, count: int) -> list[Invitation]:
+        config = self.site.config
+        with Enrolments(self.site.enrolment_file) as register:
+            tokens = [register.invite(now=time.time(), hours=1.0) for _ in range(count)]
+        return [
+            Invitation(
+                server=config.name,
+                port=config.gateway.port,
+                ca=trust_anchor(self.site),
+                public_key=self.site.key().public,
+                population=config.population,
+                token=token,
+            )
+            for token in tokens
+        ]
+
+
+@dataclass
+class Fleet:
+    """Real devices, each with a store of its own, in threads of this process."""
+
+    server: Server
+    folder: Path
+    devices: list[palate.Device] = field(default_factory=list)
+
+    def open(self) -> palate.Device:
+        """A new device, whose user agrees to everything and has seen a few items."""
+        key, population = self.server.site.key().public, self.server.site.config.population
+        service = Service(public_key=key, population=population, epsilon=200.0, participations=10**6)
+        number = len(self.devices)
+        device = palate.open(self.folder / str(number), app="test", key=palate.new_key(), service=service)
+        self.devices.append(device)
+        device.consent.grant("store", version="1")
+        device.consent.grant("train", version="1")
+        for step in range(4):
+            device.track("view", ITEMS[(number * 7 + step * step) % len(ITEMS)])
+        return device
+
+    def enrol(self, count: int) -> None:
+        for invitation in self.server.invitations(count):
+            self.open().enroll(invitation)
+
+    def sync(self, *, seconds: float = 90.0) -> list[SyncResult]:
+        """All of them at once; what became of each."""
+        found: dict[int, SyncResult] = {}
+
+        def one(number: int) -> None:
+            found[number] = self.devices[number].sync(seconds=seconds, poll_seconds=0.5)
+
+        threads = [threading.Thread(target=one, args=(number,)) for number in range(len(self.devices))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return [found[number] for number in range(len(self.devices))]
+
+    def close(self) -> None:
+        for device in self.devices:
+            device.close()
+
+
+def make_server(
+    folder: Path, *, size: int = 6, dropout: float = 0.17, every_hours: float = 720.0, dev: bool = True
+) -> Server:
+    config = CONFIG.format(size=size, dropout=dropout, every_hours=every_hours, ports=free_ports(4))
+    return Server(make_site(folder, config, ITEMS), dev)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A running server; a module says with `DEV = False` that it wants nginx."""
+    found = make_server(tmp_path_factory.mktemp("serve") / "site", dev=getattr(request.module, "DEV", True))
+    try:
+        found.start()
+        yield found
+    finally:
+        found.stop()
+
+
+@pytest.fixture
+def fleet(server: Server, tmp_path: Path) -> Iterator[Fleet]:
+    found = Fleet(server, tmp_path)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")

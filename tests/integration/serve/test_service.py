@@ -1,0 +1,97 @@
+"""A server and its devices, from enrolment to a signed model, on real sockets with TLS and node authentication."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from palate_common import published
+from palate_common.errors import RefusedError
+from palate_common.plan import SignedPlan
+from palate_server.service.enrolments import Enrolments
+from palate_server.service.flower import MESSAGES, LinkControl
+from palate_server.service.operation import WITNESS
+from palate_server.service.status import read_status
+from palate_sim.card import verify_card
+from palate_sim.cli import run
+
+pytestmark = pytest.mark.slow
+
+
+def test_devices_enrol_take_part_and_get_a_model(server: Any, fleet: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """One run, told from both sides."""
+    fleet.enrol(6)
+    results = fleet.sync()
+    assert {result.ended for result in results} == {"come back"}, server.words()
+    assert [result.rounds for result in results] == [1] * 6
+    server.wait(lambda: bool(server.events("published")), seconds=30.0)
+
+    status = read_status(server.site)
+    assert (status.attempts, status.releases) == (1, 1)
+    assert status.devices == {"enrolled": 6, "revoked": 0, "quarantined": 0, "invitations": 0}
+    latest = status.models[0]
+    folder = server.site.models / latest["manifest"]
+    found = published.read(folder, public_key=server.site.key().public)
+    assert (found.version, found.model.header.releases) == (latest["version"], 1)
+    card = json.loads((folder / "privacy_card.json").read_bytes())
+    verify_card(card, public_key=server.site.key().public)
+    assert (card["unit"], card["mode"], card["stamp"]) == ("user: one installation", "distributed", None)
+    assert card["epsilon"] <= 2.0
+
+    # Devices take it into use when they come again; nobody's part is asked before the next run is due.
+    again = fleet.sync()
+    assert {(result.ended, result.rounds, result.model) for result in again} == {("come back", 0, True)}
+
+    # Nothing of an attempt is left in Flower's database, and the witness is the plan that was charged.
+    server.wait(lambda: not any(held(server).values()), seconds=60.0)
+    witness = SignedPlan.model_validate_json((server.site.witness / WITNESS).read_bytes())
+    assert witness.charge is not None
+    assert witness.charge.entry["kind"] == "charge"
+
+    # Metrics say it, and name nobody.
+    text = server.get("metrics").text
+    assert 'palate_attempts_total{outcome="released"} 1.0' in text
+    assert "unit user (one installation), adjacency zero-out" in text
+    with Enrolments(server.site.enrolment_file) as register:
+        devices = register.devices()
+    said = text + server.site.events.read_text() + server.words()
+    for device in devices:
+        assert device.identity not in said
+        assert str(device.node) not in server.site.events.read_text() + text
+
+    assert run(["serve", "status", str(server.site.folder)]) == 0
+    assert "6 enrolled" in capsys.readouterr().out
+
+
+def held(server: Any) -> dict[str, int]:
+    """How many rows Flower's database has of messages, and of parts of them."""
+    with closing(sqlite3.connect(server.site.superlink_file)) as connection:
+        return {table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in MESSAGES}  # noqa: S608
+
+
+def test_an_invitation_enrols_one_device(server: Any, fleet: Any) -> None:
+    invitation = server.invitations(1)[0]
+    first, second = fleet.open(), fleet.open()
+    assert first.enroll(invitation) == first.enroll(invitation), "an answer may get lost: asked again, it is the same"
+    with pytest.raises(RefusedError):
+        second.enroll(invitation)
+    with pytest.raises(RefusedError):
+        second.enroll(invitation.model_copy(update={"token": "x" * 43}))
+    assert server.events("enrolment refused")
+
+
+def test_a_revoked_device_is_out_for_good(server: Any, fleet: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    fleet.enrol(1)
+    number = fleet.devices[0].enrolment.device
+    assert run(["serve", "revoke", str(server.site.folder), str(number)]) == 0
+    assert capsys.readouterr().out == f"device {number} is revoked\n"
+    result = fleet.sync(seconds=15.0)[0]
+    assert (result.ended, result.exchanges) == ("revoked", 0) or result.ended in ("unreachable", "refused"), result
+    with Enrolments(server.site.enrolment_file) as register:
+        revoked = register.devices()[number]
+    assert revoked.node_key not in LinkControl(server.site).nodes()
+    assert run(["serve", "revoke", str(server.site.folder), "999"]) == 2

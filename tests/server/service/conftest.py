@@ -1,0 +1,157 @@
+"""A server folder and its devices in this process: the real code of both sides, over a grid without sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palate_client.floors import Floors
+from palate_client.node import Host, Shards, node_app
+from palate_common.device_ledger import DeviceLedger
+from palate_common.interactions import Interactions
+from palate_common.secagg.directory import Directory
+from palate_server.coordinator import Coordinator, Release
+from palate_server.service.enrolments import Enrolments
+from palate_server.service.events import Events
+from palate_server.service.operation import Operation
+from palate_server.service.setup import make_site
+from palate_server.service.site import Site
+from palate_server.strategy import PalateStrategy
+from palate_sim.engines.grid import LocalGrid
+from palate_sim.identities import Identities
+
+ITEMS = tuple(f"item-{number}" for number in range(12))
+CONFIG = """
+population = "readers"
+[privacy]
+epsilon = {epsilon}
+lifetime_epsilon = {lifetime}
+period_epsilon = {period}
+dropout = {dropout}
+[training]
+every_hours = {every_hours}
+algorithm = "{algorithm}"
+[cohort]
+size = {size}
+wait_seconds = {wait}
+pause_seconds = {pause}
+attempts = {attempts}
+"""
+DEFAULTS: dict[str, Any] = {
+    "epsilon": 4.0, "lifetime": 100.0, "period": 100.0, "dropout": 0.13, "every_hours": 720.0, "algorithm": "dp-als",
+    "size": 8, "wait": 0.2, "pause": 0.0, "attempts": 3,
+}  # fmt: skip
+
+
+@dataclass
+class Devices:
+    """Simulated devices, enrolled at a site, that answer in this process."""
+
+    site: Site
+    folder: Path
+    count: int
+    away: set[int] = field(default_factory=set)
+    """Who doesn't come."""
+    spoil: Callable[[int, bytes], bytes] = lambda device, answer: answer
+    """What becomes of a device's answer on the way."""
+    home: dict[int, int] = field(default_factory=dict)
+    """Node -> seconds after which it was asked to come back."""
+    cohorts: list[Mapping[int, int]] = field(default_factory=list)
+    before: Callable[[Coordinator], None] = lambda coordinator: None
+    """Called before each attempt."""
+
+    def __post_init__(self) -> None:
+        self.identities = Identities.generate(self.count)
+        with Enrolments(self.site.enrolment_file) as register:
+            for device in range(self.count):
+                token = register.invite(now=0.0, hours=1e6)
+                key = self.identities.of(device).key.public
+                register.enrol(token, node_key=f"key-{device}", identity=key, now=1.0)
+                register.registered(device, device + 1)
+        users = [user for user in range(self.count) for _ in range(3)]
+        items = [(7 * user + step) % len(ITEMS) for user in range(self.count) for step in range(3)]
+        self.histories = Interactions.from_pairs(users, items, n_users=self.count, n_items=len(ITEMS))
+        self.ledger = DeviceLedger(self.folder / "devices.db", durable=False)
+
+    def online(self) -> list[int]:
+        return [device + 1 for device in range(self.count) if device not in self.away]
+
+    def attempt(
+        self,
+        coordinator: Coordinator,
+        directory: Directory | None,
+        cohort: Mapping[int, int],
+        on_release: Callable[[Release], None],
+        *,
+        timeout: float,
+    ) -> None:
+        self.before(coordinator)
+        self.cohorts.append(cohort)
+        host = _Spoiling(
+            Shards(self.histories, 1), self.ledger, self.site.key().public, Floors(), identity_of=self.identities.of
+        )
+        host.devices = self
+        grid = LocalGrid(node_app(lambda _: host), nodes=self.count)
+        strategy = PalateStrategy(coordinator, on_release=on_release, directory=directory, invite=lambda _: cohort)
+        strategy.start(grid, num_rounds=1, timeout=timeout)
+
+    def send_home(self, nodes: Mapping[int, int]) -> None:
+        self.home |= nodes
+
+
+class _Spoiling(Host):
+    """A host whose answers something may happen to."""
+
+    devices: Devices
+
+    def __setattr__(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def go_on(self, node: int, request: bytes) -> bytes:
+        return self.devices.spoil(node, super().go_on(node, request))
+
+
+@dataclass
+class Service:
+    """A site, its devices, and its operation."""
+
+    site: Site
+    devices: Devices
+    purged: int = 0
+
+    def operate(self, steps: int = 1) -> None:
+        """Go on until so many runs are closed, or nothing is due."""
+        operation = Operation(self.site, self.devices, self.purge)
+        left = iter(range(steps))
+        operation.serve(lambda: next(left, None) is None)
+
+    def purge(self) -> None:
+        self.purged += 1
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        return [event for event in Events(self.site.events).all() if event["event"] == kind]
+
+
+Maker = Callable[..., Service]
+
+
+@pytest.fixture
+def make_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Maker]:
+    """Makes services; nobody waits in their operations."""
+    monkeypatch.setattr("palate_server.service.operation.time.sleep", lambda seconds: None)
+    made: list[Service] = []
+
+    def make(name: str = "site", *, count: int = 8, **changes: Any) -> Service:
+        site = make_site(tmp_path / name, CONFIG.format(**{**DEFAULTS, **changes}), ITEMS)
+        folder = tmp_path / f"{name}-devices"
+        folder.mkdir()
+        made.append(Service(site, Devices(site, folder, count)))
+        return made[-1]
+
+    yield make
+    for service in made:
+        service.devices.ledger.close()

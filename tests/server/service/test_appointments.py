@@ -1,0 +1,53 @@
+"""When a cohort is there, and who is in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from palate_server.service.appointments import Appointment, TooFewError, chosen
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_time_begins_with_the_first_device() -> None:
+    clock = Clock()
+    appointment = Appointment(size=3, least=2, seconds=10.0, clock=clock)
+    clock.now = 1000.0
+    assert appointment.look({}) is None
+    assert not appointment.begun
+    assert appointment.look({7: 0}) is None
+    assert appointment.begun
+    clock.now = 1009.0
+    assert appointment.look({7: 0, 8: 1}) is None
+    clock.now = 1010.0
+    assert appointment.look({7: 0, 8: 1}) == {0: 7, 1: 8}
+
+
+def test_a_full_cohort_does_not_wait() -> None:
+    appointment = Appointment(size=2, least=2, seconds=10.0, clock=Clock())
+    assert appointment.look({7: 0, 8: 1}) == {0: 7, 1: 8}
+
+
+def test_too_few_in_time_are_sent_home() -> None:
+    clock = Clock()
+    appointment = Appointment(size=3, least=2, seconds=10.0, clock=clock)
+    assert appointment.look({7: 0}) is None
+    clock.now = 10.0
+    with pytest.raises(TooFewError, match="at least 2 devices, and 1 came"):
+        appointment.look({7: 0})
+
+
+def test_whom_it_leaves_out_is_drawn_by_lot() -> None:
+    present = {100 + device: device for device in range(10)}
+    drawn = Counter(device for _ in range(2000) for device in chosen(present, most=5))
+    # Binomial(2000, 1/2): 1000 with standard deviation 22; 8 of those are missed once in 10^15.
+    assert all(820 < drawn[device] < 1180 for device in range(10))
+    cohort = chosen(present, most=5)
+    assert all(present[node] == device for device, node in cohort.items())

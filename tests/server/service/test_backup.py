@@ -1,0 +1,193 @@
+"""Backup, wipe, restore: the same models, a new epoch that devices accept, and a fork that they refuse."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palate_common.errors import InputError, IntegrityError
+from palate_server.service.backup import read_backup, write_backup
+from palate_server.service.releases import latest, listed, publish
+from palate_server.service.site import Site
+from palate_server.service.status import read_status, unpublished
+
+Maker = Callable[..., Any]
+
+
+def published_run(service: Any) -> None:
+    service.operate()
+    with service.site.ledger(read_only=True) as ledger:
+        run = unpublished(ledger)
+    publish(service.site, run, lambda extract: b"card")
+
+
+@pytest.fixture
+def lost(make_service: Maker, tmp_path: Path) -> Any:
+    """A service whose machine is lost after a second run; there is a backup from before that, and the witness."""
+    service = make_service(every_hours=0.0, dropout=0.13)
+    published_run(service)
+    service.archive, service.witness = tmp_path / "backup.tar", tmp_path / "witness"
+    service.backed_up = write_backup(service.site, service.archive)
+    service.models = listed(service.site)
+    service.operate()
+    service.before = read_status(service.site)
+    shutil.copytree(service.site.witness, service.witness)
+    shutil.rmtree(service.site.folder)
+    return service
+
+
+def restore(service: Any, folder: Path, witness: Path | None) -> str:
+    said = read_backup(
+        service.archive, folder, witnesses=[] if witness is None else [witness], without_witness=witness is None
+    )
+    service.site = service.devices.site = Site.at(folder)
+    return said
+
+
+def test_the_ledger_goes_on_at_the_highest_witnessed_spend(lost: Any) -> None:
+    said = restore(lost, lost.site.folder, lost.witness)
+    assert said.startswith("restored: a new epoch")
+    status = read_status(lost.site)
+    assert status.epsilon_spent == pytest.approx(lost.before.epsilon_spent)
+    assert status.epochs == 1
+    assert status.ledger["size"] > lost.backed_up.size
+    assert [(version, name) for version, name, _ in listed(lost.site)] == [
+        (version, name) for version, name, _ in lost.models
+    ], "the same models"
+
+
+def test_devices_accept_the_new_epoch_and_the_next_run_is_made(lost: Any) -> None:
+    restore(lost, lost.site.folder, lost.witness)
+    rounds = len(lost.events("round"))
+    published_run(lost)
+    assert all(event["users"] == 8 for event in lost.events("round")[rounds:])
+    assert latest(lost.site).version > lost.models[0][0]
+
+
+def test_devices_refuse_a_fork(lost: Any, tmp_path: Path) -> None:
+    """Two servers from one backup: whoever has seen the one refuses the other."""
+    restore(lost, tmp_path / "one", lost.witness)
+    lost.operate()
+    assert lost.events("round")
+    restore(lost, tmp_path / "two", lost.witness)
+    lost.operate()
+    assert not lost.events("round")
+    assert {event["reason"] for event in lost.events("aborted")} == {"dropout"}
+
+
+def test_devices_refuse_an_epoch_that_says_less_than_they_have_seen(
+    lost: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The right place in the log, and a spend that forgets what was charged after the backup."""
+    monkeypatch.setattr("palate_server.service.backup.spend_shown", lambda plan: 0.0)
+    restore(lost, tmp_path / "liar", lost.witness)
+    rounds = len(lost.events("round"))
+    lost.operate()
+    assert len(lost.events("round")) == rounds
+    assert {event["reason"] for event in lost.events("aborted")} == {"dropout"}
+
+
+def test_devices_refuse_an_epoch_at_an_older_witness(make_service: Maker, tmp_path: Path) -> None:
+    """A witness from before the last charge: nobody who answered that one goes along."""
+    service = make_service(every_hours=0.0)
+    service.archive, older = tmp_path / "backup.tar", tmp_path / "older"
+
+    def copy(coordinator: Any) -> None:
+        if coordinator.round == 1:
+            write_backup(service.site, service.archive)
+        if coordinator.round == 2:
+            shutil.copytree(service.site.witness, older)
+
+    service.devices.before = copy
+    service.operate()
+    service.devices.before = lambda coordinator: None
+    restore(service, tmp_path / "again", older)
+    service.operate()
+    assert not service.events("round")
+
+
+def test_without_a_witness_the_whole_budget_counts_as_spent(lost: Any) -> None:
+    restore(lost, lost.site.folder, None)
+    status = read_status(lost.site)
+    assert status.epsilon_left == 0
+    opened = len(lost.events("opened"))
+    lost.operate(2)
+    assert len(lost.events("opened")) == opened
+    assert lost.events("refused")[-1]["reason"].startswith("the lifetime budget")
+
+
+def test_a_backup_that_lost_nothing_needs_no_new_epoch(make_service: Maker, tmp_path: Path) -> None:
+    service = make_service()
+    published_run(service)
+    service.archive = tmp_path / "backup.tar"
+    write_backup(service.site, service.archive)
+    witness = tmp_path / "witness"
+    shutil.copytree(service.site.witness, witness)
+    before = read_status(service.site)
+    shutil.rmtree(service.site.folder)
+    assert "all that was witnessed" in restore(service, service.site.folder, witness)
+    assert replace(read_status(service.site), sizes={}) == replace(before, sizes={})
+
+
+def test_a_run_that_was_open_is_not_gone_on_with(make_service: Maker, tmp_path: Path) -> None:
+    """What it has released since is lost: a second release for one charge must not come of it."""
+    service = make_service(every_hours=0.0)
+    archive = tmp_path / "backup.tar"
+
+    def copy(coordinator: Any) -> None:
+        if coordinator.round == 1 and not archive.exists():
+            write_backup(service.site, archive)
+
+    service.devices.before = copy
+    service.operate()
+    run = service.events("opened")[0]["run"]
+    witness = tmp_path / "witness"
+    shutil.copytree(service.site.witness, witness)
+    service.archive = archive
+    restore(service, tmp_path / "again", witness)
+    assert read_status(service.site).runs[run] == "lost"
+    service.operate()
+    assert service.events("opened")[-1]["run"] != run
+
+
+def test_what_is_restored_must_be_witnessed_or_said_not_to_be(lost: Any, tmp_path: Path) -> None:
+    for witnesses, without in (([], False), ([lost.witness], True)):
+        with pytest.raises(InputError, match="--witness"):
+            read_backup(lost.archive, tmp_path / "new", witnesses=witnesses, without_witness=without)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(InputError, match="must hold a signed plan"):
+        read_backup(lost.archive, tmp_path / "new", witnesses=[empty], without_witness=False)
+    assert not (tmp_path / "new").exists(), "nothing half-written"
+
+
+def test_a_witness_that_somebody_else_signed_is_refused(lost: Any, make_service: Maker, tmp_path: Path) -> None:
+    other = make_service("other")
+    other.operate()
+    with pytest.raises(IntegrityError):
+        read_backup(lost.archive, tmp_path / "new", witnesses=[other.site.witness], without_witness=False)
+
+
+def test_an_archive_that_leads_out_of_its_folder_is_refused(tmp_path: Path) -> None:
+    archive, secret = tmp_path / "bad.tar", tmp_path / "secret"
+    secret.write_text("x")
+    with tarfile.open(archive, "w") as tar:
+        tar.add(secret, arcname="../escaped")
+    with pytest.raises(InputError, match="`ARCHIVE` must be"):
+        read_backup(archive, tmp_path / "new", witnesses=[], without_witness=True)
+    assert not (tmp_path / "escaped").exists()
+
+
+def test_a_backup_is_its_owners_alone(make_service: Maker, tmp_path: Path) -> None:
+    service = make_service()
+    archive = tmp_path / "backup.tar"
+    write_backup(service.site, archive)
+    assert archive.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(InputError, match="new file"):
+        write_backup(service.site, archive)

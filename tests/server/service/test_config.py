@@ -1,0 +1,83 @@
+"""The operator's configuration: odd input, and what fits together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from palate_common.errors import InputError
+from palate_server.service.config import ServerConfig, read_config
+from palate_server.service.gateway import configuration
+from palate_server.service.setup import make_site
+from palate_server.service.site import Site
+
+ITEMS = ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("population = ", "must be TOML"),
+        ("population = 'p'\ntypo = 1", "`typo` Extra inputs are not permitted"),
+        ("population = 'p'\n[cohort]\nsize = 1", r"\[cohort\]: `size` must be greater than or equal to 2, got 1"),
+        ("population = 'p'\n[privacy]\ndp = 'off'", "a deployment has no run without privacy"),
+        ("population = 'p'\nname = 'No Host'", "a host name"),
+        ("population = 'p'\n[privacy]\nepsilon = nan", "epsilon"),
+        ("population = 'p'\n[gateway]\nport = 9443", "ports must differ"),
+        ("population = 'p'\n[gateway]\ncertificate = 'x'", "given together"),
+        ("", "`population` must be given"),
+    ],
+)
+def test_odd_configurations_are_refused_in_one_line(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text(text)
+    with pytest.raises(InputError, match=message) as caught:
+        read_config(file)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[privacy]\ncorrupt = 0.4\ndropout = 0.4\n", "must be smaller"),
+        ("[privacy]\ndelta = 1e-12\n", "`privacy.delta` must be above"),
+        ("[privacy]\nepsilon = 1e-6\n", "epsilon"),
+        ("[training]\nalgorithm = 'none'\n", "algorithm"),
+    ],
+)
+def test_a_folder_that_no_run_could_be_opened_in_is_not_made(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        make_site(tmp_path / "site", f"population = 'p'\n{text}", ITEMS)
+    assert not (tmp_path / "site").exists(), "nothing half-written"
+
+
+def test_a_folder_with_content_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("x")
+    with pytest.raises(InputError, match="new or empty"):
+        make_site(tmp_path, "population = 'p'\n", ITEMS)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_secrets_are_their_owners_alone(tmp_path: Path) -> None:
+    site = make_site(tmp_path / "site", "population = 'p'\n", ITEMS)
+    assert site.folder.stat().st_mode & 0o077 == 0
+    for path in (site.folder / "key", site.ledger_file, site.enrolment_file, site.tls / "ca.key"):
+        assert path.stat().st_mode & 0o777 == 0o600, path
+
+
+def test_a_path_that_nginx_would_read_otherwise_is_refused(tmp_path: Path) -> None:
+    site = make_site(tmp_path / "a b; include", "population = 'p'\n", ITEMS)
+    with pytest.raises(InputError, match="without spaces and signs"):
+        configuration(site)
+
+
+def test_another_folder_is_no_site(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="palate serve init"):
+        Site.at(tmp_path)
+
+
+def test_the_defaults_are_a_deployments() -> None:
+    config = ServerConfig(population="p")
+    assert (config.privacy.dp, config.privacy.noise) == ("distributed", "secure")
+    assert config.privacy.epsilon < config.privacy.period_epsilon < config.privacy.lifetime_epsilon

@@ -1,0 +1,116 @@
+"""The register: tokens, devices, revocation, quarantine, caps."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from palate_common.errors import InputError, RefusedError
+from palate_server.service.enrolments import EnrolledDevice, Enrolments
+
+A, B = "aa" * 32, "bb" * 32
+
+
+def enrolled(register: Enrolments, key: str, identity: str, now: float = 0.0) -> EnrolledDevice:
+    device = register.enrol(register.invite(now=now, hours=1.0), node_key=key, identity=identity, now=now)
+    register.registered(device.number, 2**64 - 1 - device.number)
+    return device
+
+
+def test_a_token_is_stored_as_its_hash_alone(tmp_path: Path) -> None:
+    path = tmp_path / "enrolment.db"
+    with Enrolments(path) as register:
+        token = register.invite(now=0.0, hours=1.0)
+        device = register.enrol(token, node_key="key", identity=A, now=1.0)
+        assert device.number == 0
+    for file in tmp_path.iterdir():
+        assert token.encode() not in file.read_bytes()
+
+
+def test_a_token_enrols_one_device_and_the_same_request_again_the_same() -> None:
+    with Enrolments(":memory:") as register:
+        token = register.invite(now=0.0, hours=1.0)
+        first = register.enrol(token, node_key="key", identity=A, now=1.0)
+        assert register.enrol(token, node_key="key", identity=A, now=9e9) == first
+        for key, identity in (("other", A), ("key", B)):
+            with pytest.raises(RefusedError):
+                register.enrol(token, node_key=key, identity=identity, now=1.0)
+        register.revoke(0, now=2.0)
+        with pytest.raises(RefusedError):
+            register.enrol(token, node_key="key", identity=A, now=3.0)
+
+
+@pytest.mark.parametrize("now", [3601.0, 1e9])
+def test_an_expired_or_unknown_token_is_refused(now: float) -> None:
+    with Enrolments(":memory:") as register:
+        token = register.invite(now=0.0, hours=1.0)
+        for each in (token, "unknown"):
+            with pytest.raises(RefusedError, match="valid and not spent"):
+                register.enrol(each, node_key="key", identity=A, now=now)
+        assert register.devices() == []
+
+
+def test_keys_belong_to_one_device() -> None:
+    with Enrolments(":memory:") as register:
+        enrolled(register, "key", A)
+        for key, identity in (("key", B), ("other", A)):
+            token = register.invite(now=0.0, hours=1.0)
+            with pytest.raises(RefusedError, match="keys must be its own"):
+                register.enrol(token, node_key=key, identity=identity, now=0.0)
+        assert [device.number for device in register.devices()] == [0]
+
+
+def test_a_revoked_device_keeps_its_place_in_the_directory() -> None:
+    with Enrolments(":memory:") as register:
+        assert register.directory() is None
+        enrolled(register, "key-0", A)
+        enrolled(register, "key-1", B)
+        register.revoke(0, now=1.0)
+        directory = register.directory()
+        assert directory is not None
+        assert directory.identities == (A, B)
+        assert list(register.eligible(period=0, most=9, now=2.0).values()) == [1]
+        assert register.revoke(0, now=5.0).revoked == 1.0
+        with pytest.raises(InputError, match="enrolled device"):
+            register.revoke(2, now=1.0)
+
+
+def test_strikes_lead_to_quarantine_which_ends() -> None:
+    with Enrolments(":memory:") as register:
+        enrolled(register, "key-0", A)
+        assert register.strike([0], limit=2, until=100.0) == 0
+        assert register.eligible(period=0, most=9, now=0.0)
+        assert register.strike([0], limit=2, until=100.0) == 1
+        assert not register.eligible(period=0, most=9, now=99.0)
+        assert register.counts(now=99.0)["quarantined"] == 1
+        assert register.eligible(period=0, most=9, now=100.0)
+        assert register.counts(now=101.0)["quarantined"] == 0
+
+
+def test_a_device_is_invited_so_often_in_a_period_and_no_more() -> None:
+    with Enrolments(":memory:") as register:
+        enrolled(register, "key-0", A)
+        for _ in range(2):
+            assert register.eligible(period=7, most=2, now=0.0)
+            register.invited([0], period=7)
+        assert not register.eligible(period=7, most=2, now=0.0)
+        assert register.eligible(period=8, most=2, now=0.0)
+
+
+def test_node_numbers_of_64_bits_come_back_whole() -> None:
+    with Enrolments(":memory:") as register:
+        enrolled(register, "key-0", A)
+        assert register.eligible(period=0, most=1, now=0.0) == {2**64 - 1: 0}
+
+
+def test_a_copy_is_whole_while_the_register_is_in_use(tmp_path: Path) -> None:
+    with Enrolments(tmp_path / "enrolment.db") as register:
+        enrolled(register, "key-0", A)
+        register.copy(tmp_path / "copy.db")
+    with Enrolments(tmp_path / "copy.db") as copied:
+        assert [device.identity for device in copied.devices()] == [A]
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

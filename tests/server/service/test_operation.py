@@ -1,0 +1,159 @@
+"""Runs by appointment, with real devices on the other side: cohorts, aborts, retries, budgets, quarantine, resuming."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from palate_common.errors import LockedError
+from palate_common.wire import REFUSED
+from palate_server.lock import RunLock
+from palate_server.service.enrolments import Enrolments
+from palate_server.service.releases import latest, publish
+from palate_server.service.status import read_status, unpublished
+
+Maker = Callable[..., Any]
+
+
+def spent_attempts(service: Any) -> tuple[int, int]:
+    status = read_status(service.site)
+    return status.attempts, status.releases
+
+
+def test_a_run_from_a_gathered_cohort_to_its_close(make_service: Maker) -> None:
+    service = make_service()
+    service.operate()
+    rounds = service.events("round")
+    assert [event["round"] for event in rounds] == list(range(len(rounds)))
+    assert all(event["users"] == event["invited"] == 8 and event["charged"] for event in rounds)
+    assert spent_attempts(service) == (len(rounds), len(rounds))
+    assert [event["releases"] for event in service.events("closed")] == [len(rounds)]
+    assert service.purged == len(rounds), "what the carrier holds of an attempt is removed after each"
+    with service.site.ledger(read_only=True) as ledger:
+        run = unpublished(ledger)
+    found = publish(service.site, run, lambda extract: b"card")
+    assert found.model.header.releases == len(rounds)
+    assert latest(service.site).version == found.version
+    with service.site.ledger(read_only=True) as ledger:
+        assert unpublished(ledger) is None
+
+
+def test_nothing_is_due_until_the_next_run(make_service: Maker) -> None:
+    service = make_service()
+    service.operate(3)
+    assert len(service.events("opened")) == 1
+    assert set(service.devices.home) == set(range(1, 9))
+    assert set(service.devices.home.values()) == {86400}, "asked to come back within a day at most"
+
+
+def test_too_few_devices_are_sent_home_and_nothing_is_charged(make_service: Maker) -> None:
+    service = make_service(wait=1e-9, pause=1000.0)
+    service.devices.away = {0, 1}
+    service.operate(2)
+    assert spent_attempts(service) == (0, 0)
+    assert service.events("no cohort")[0]["reason"] == "a cohort needs at least 7 devices, and 6 came"
+    assert set(service.devices.home) == set(range(3, 9))
+
+
+def test_more_devices_than_needed_are_drawn_from_and_the_others_sent_home(make_service: Maker) -> None:
+    service = make_service(count=11)
+    service.operate()
+    assert all(len(cohort) == 8 for cohort in service.devices.cohorts)
+    first = set(service.devices.cohorts[0])
+    assert {node - 1 for node in service.devices.home} >= set(range(11)) - first
+
+
+def test_an_attempt_that_fails_is_charged_and_tried_again(make_service: Maker) -> None:
+    service = make_service()
+    lost = {"left": 2}
+
+    def spoil(device: int, answer: bytes) -> bytes:
+        if device < 2 and lost["left"]:
+            lost["left"] -= 1
+            return b"garbage"
+        return answer
+
+    service.devices.spoil = spoil
+    service.operate()
+    aborted, rounds = service.events("aborted"), service.events("round")
+    assert (len(aborted), aborted[0]["reason"], aborted[0]["charged"]) == (1, "dropout", True)
+    assert [event["attempt"] for event in rounds] == [1, *[0] * (len(rounds) - 1)]
+    assert spent_attempts(service) == (len(rounds) + 1, len(rounds))
+
+
+def test_devices_with_malformed_answers_are_quarantined(make_service: Maker) -> None:
+    service = make_service(count=9)
+    service.devices.spoil = lambda device, answer: b"garbage" if device == 2 else answer
+    service.operate()
+    with Enrolments(service.site.enrolment_file) as register:
+        assert register.counts(now=2e9)["quarantined"] in (0, 1)
+        held = [device.number for device in register.devices() if device.free_at]
+    invited = [2 in cohort for cohort in service.devices.cohorts]
+    assert held == ([2] if sum(invited) >= 2 else [])
+    assert sum(invited) <= 2, "two strikes, and it isn't asked again"
+
+
+def test_a_device_that_refuses_is_no_offender(make_service: Maker) -> None:
+    service = make_service()
+    service.devices.spoil = lambda device, answer: REFUSED if device == 2 else answer
+    service.operate()
+    assert service.events("malformed") == []
+
+
+def test_a_run_goes_on_where_it_was_killed(make_service: Maker) -> None:
+    service = make_service()
+    seen: list[int] = []
+
+    def die(coordinator: Any) -> None:
+        seen.append(coordinator.round)
+        if len(seen) == 2:
+            coordinator.open_attempt()
+            raise KeyboardInterrupt
+
+    service.devices.before = die
+    with pytest.raises(KeyboardInterrupt):
+        service.operate()
+    status = read_status(service.site)
+    assert (status.attempts, status.releases) == (2, 1), "charged before it was killed"
+    service.operate()
+    assert len(service.events("opened")) == 1, "the same run"
+    rounds = service.events("round")
+    assert [event["round"] for event in rounds] == list(range(len(rounds)))
+    assert rounds[1]["attempt"] == 1, "the attempt that was cut off stays void"
+    assert spent_attempts(service) == (len(rounds) + 1, len(rounds))
+
+
+def test_a_run_is_not_opened_that_the_budget_cannot_pay(make_service: Maker) -> None:
+    for name, budgets in (("lifetime", {"lifetime": 3.0}), ("period", {"period": 3.0})):
+        service = make_service(name, **budgets)
+        service.operate(2)
+        assert spent_attempts(service) == (0, 0)
+        assert service.events("refused")[0]["reason"].startswith(f"the {name} budget must cover a whole run")
+
+
+def test_months_of_runs_stay_within_the_lifetime(make_service: Maker) -> None:
+    service = make_service(epsilon=3.0, lifetime=7.0, every_hours=0.0)
+    service.operate(9)
+    opened = len(service.events("opened"))
+    assert opened == 4, "four at eps 3 are 6.8 together"
+    status = read_status(service.site)
+    assert status.epsilon_spent <= 7.0
+    assert service.events("refused")
+
+
+def test_who_owns_a_run_is_checked_before_it_is_touched(make_service: Maker) -> None:
+    service = make_service()
+    stop: list[Any] = []
+
+    def die(coordinator: Any) -> None:
+        stop.append(coordinator)
+        raise KeyboardInterrupt
+
+    service.devices.before = die
+    with pytest.raises(KeyboardInterrupt):
+        service.operate()
+    folder = service.site.run(stop[0].terms.run)
+    with RunLock(folder), pytest.raises(LockedError):
+        service.operate()

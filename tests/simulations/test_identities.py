@@ -1,0 +1,29 @@
+"""The identities of a simulated run's devices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from palate_common.errors import InputError
+from palate_sim.identities import Identities
+
+
+def test_identities_are_their_owners_alone(tmp_path: Path) -> None:
+    made, path = Identities.generate(3), tmp_path / "identities"
+    made.save(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert Identities.load(path).directory == made.directory
+    with pytest.raises(FileExistsError):
+        Identities.generate(3).save(path)
+    assert Identities.load(path).directory == made.directory
+
+
+@pytest.mark.parametrize("content", [None, b"", b"x" * 33])
+def test_a_file_that_holds_no_identities_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "identities"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match="`identities` must"):
+        Identities.load(path)
