@@ -64,11 +64,16 @@ def audit_ledger(
     signer = public_key or (books.extract.public_key if books.extract is not None else None)
     outside = [read_receipts(path, population=books.population, signer=signer) for path in receipts]
     devices = folder / "devices.db"
-    inside = [read_receipts(devices, population=books.population)] if devices.is_file() else []
+    inside, damaged = list[Receipts](), list[Finding]()
+    try:
+        inside += [read_receipts(devices, population=books.population)] if devices.is_file() else []
+    except InputError:
+        damaged.append(Finding.checked("G device ledger", False, "devices.db of the folder isn't a ledger of devices"))
     findings = [
         *checkpoints(books, expect_head, inside, outside, public_key),
         *_guarded("G files", lambda: completeness(books, public_key=public_key)),
         *_guarded("G accounts", lambda: accounts(books)),
+        *damaged,
         *_devices(books, inside, outside),
     ]
     assumed = (*_qualifiers(books), *ASSUMPTIONS)

@@ -71,3 +71,11 @@ def test_the_operators_key_counts_where_the_extract_is_gone(bench: Any) -> None:
     for pinned, expected in ((key, Verdict.PASS), ("ab" * 32, Verdict.ALARM)):
         found = {each.test: each for each in completeness(books, public_key=pinned)}
         assert found["G published model"].verdict is expected
+
+
+@pytest.mark.parametrize("data", [b"{}", b"SQLite format 3\x00 and no more"])
+def test_a_damaged_ledger_of_devices_is_a_finding_and_ends_nothing(bench: Any, finding: Any, data: bytes) -> None:
+    (bench.folder / "devices.db").write_bytes(data)
+    section = bench.audit()
+    assert [each.test for each in section.alarms] == ["G device ledger"]
+    assert finding(section, "G sealed releases").verdict is Verdict.PASS

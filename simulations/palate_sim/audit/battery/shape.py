@@ -2,8 +2,8 @@
 
 Assumes independent numbers, which C and J test. Four looks at residuals divided by their own deviation: skewness and
 kurtosis about the mean, brought to a normal scale (D'Agostino 1970; Anscombe and Glynn 1983), as their own tails are
-far heavier; how many lie beyond 4 deviations, where noise with a cut tail has none; and a histogram of 64 bins that a Gaussian fills
-equally. Numbers on a grid are spread evenly over their step before they are binned.
+far heavier; how many lie beyond 4 deviations, where noise with a cut tail has none; and a histogram of 64 bins that a
+Gaussian fills equally. Numbers on a grid are spread evenly over their step before they are binned.
 """
 
 from __future__ import annotations
