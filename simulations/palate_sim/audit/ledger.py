@@ -61,8 +61,7 @@ def audit_ledger(
     """
     check_key(public_key)
     books = books_of(folder, ledger=ledger)
-    signer = public_key or (books.extract.public_key if books.extract is not None else None)
-    outside = [read_receipts(path, population=books.population, signer=signer) for path in receipts]
+    outside = [read_receipts(path, population=books.population) for path in receipts]
     devices = folder / "devices.db"
     inside, damaged = list[Receipts](), list[Finding]()
     try:
