@@ -56,9 +56,9 @@ __all__ = [
 ]
 
 
-def total_mu2(charges: Iterable[float]) -> float:
+def total_mu2(charges: Iterable[float | Fraction]) -> float:
     """The sum of charges: added exactly, then rounded up to the next float if it isn't one."""
-    return _round_up(sum(map(Fraction, charges), Fraction(0)))
+    return _round_up(sum((Fraction(charge) for charge in charges), Fraction(0)))
 
 
 @dataclass

@@ -384,6 +384,25 @@ def test_a_device_that_masks_keeps_the_checkpoint_it_saw(make_run: Callable[...,
     assert run.devices.seen_checkpoint("readers") == SignedPlan.model_validate_json(plan).charge.checkpoint
 
 
+class Blank(Lossy):
+    """A grid on which one device answers without an answer."""
+
+    def _deliver(self, message: Message) -> Message:
+        reply = super()._deliver(message)
+        blank = message.metadata.dst_node_id == 4 and message.metadata.group_id in ("1", "2")
+        return Message(RecordDict(), reply_to=message) if blank else reply
+
+
+def test_a_reply_without_an_answer_is_malformed(make_run: Callable[..., Any], identities: Identities) -> None:
+    """An honest device refuses with the constant; whoever sends nothing at all is counted towards the quarantine."""
+    run = make_run(**distributed(identities, n_min=36, c_max=3))
+    host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, identity_of=identities.of)
+    grid = Blank(node_app(lambda _: host), nodes=DEVICES, lost={})
+    coordinator = run.coordinator()
+    PalateStrategy(coordinator, directory=identities.directory).start(grid, num_rounds=1)
+    assert coordinator.suspects == {3}
+
+
 def test_another_runs_identities_cost_nothing(make_run: Callable[..., Any], identities: Identities) -> None:
     run = make_run(**distributed(identities))
     with pytest.raises(InputError, match="the run was started with"):

@@ -77,11 +77,11 @@ class Witnessed:
 
     Attributes:
         checkpoint: a state of it.
-        spent: the population's mu^2 then, as far as it was shown.
+        spent: the population's mu^2 then; None where that wasn't shown, as with a model.
     """
 
     checkpoint: Checkpoint
-    spent: float
+    spent: float | None
 
 
 def read_backup(archive: Path, folder: Path, *, witnesses: Sequence[Path], without_witness: bool) -> str:
@@ -120,15 +120,14 @@ def _new_epoch(site: Site, witnesses: Sequence[Path]) -> str:
     with site.ledger() as ledger:
         backed_up = ledger.checkpoint()
         seen = [found for path in witnesses for found in _read_witness(path, key, site.config.population)]
-        if not seen and witnesses:
+        shown = [each.spent for each in seen if each.spent is not None]
+        if witnesses and not shown:
             raise InputError(f"`--witness` must hold a signed plan of this server, got none in {witnesses[0]}")
         if not seen:
             budget = min((entry.mu2 for entry in ledger.entries() if entry.kind == "budget"), default=math.inf)
-            latest = Witnessed(Checkpoint(backed_up.size + 1, "0" * 64), budget)
-        else:
-            latest = max(seen, key=lambda each: each.checkpoint.size)
-        spent = max((each.spent for each in seen), default=latest.spent)
-        new = ledger.restore(witness=latest.checkpoint, spent=spent)
+            seen, shown = [Witnessed(Checkpoint(backed_up.size + 1, "0" * 64), budget)], [budget]
+        latest = max(seen, key=lambda each: each.checkpoint.size)
+        new = ledger.restore(witness=latest.checkpoint, spent=max(shown))
     if new is None:
         return f"restored: the backup has all that was witnessed, {backed_up.size} entries"
     return (
@@ -150,7 +149,7 @@ def _read_witness(path: Path, public_key: str, population: str) -> Iterator[Witn
             verify(public_key, MANIFEST_TAG, payload, signature)
             manifest = published.Manifest.model_validate(read_canonical(payload))
             if manifest.population == population:
-                yield Witnessed(manifest.checkpoint, 0.0)
+                yield Witnessed(manifest.checkpoint, None)
         for each in sorted(path.iterdir()):
             if each.is_dir() or each.name == WITNESS:
                 yield from _read_witness(each, public_key, population)

@@ -1,7 +1,7 @@
 """PromptGrid: Flower's grid, whose replies are handed on as they come, and never waited for beyond a deadline.
 
-Flower's own `send_and_receive` looks every three seconds and keeps all replies until the last is there. An exchange of
-devices that are awake takes less than a second.
+Flower's own `send_and_receive` looks every three seconds, keeps all replies until the last is there, and waits for what
+a device has announced and not sent. An exchange of devices that are awake takes less than a second.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from flwr.supercore.run import Run
+from flwr.superlink.grid.http_grid import HttpGrid
+
+from palate_server.service.inbox import Inbox
 
 FIRST_LOOK, LAST_LOOK, SLOWER = 0.3, 2.0, 1.5
 """Seconds between two looks for replies, at first and at last, and by what factor it grows where nothing comes."""
@@ -22,10 +25,15 @@ class PromptGrid(Grid):
     """Another grid, asked more often.
 
     Args:
-        grid: who carries the messages.
+        grid: who carries the messages; a ServerApp's.
+
+    Raises:
+        TypeError: it is another kind of grid.
     """
 
     def __init__(self, grid: Grid) -> None:
+        if not isinstance(grid, HttpGrid):
+            raise TypeError(f"`grid` must be the one of a SuperLink, got {type(grid).__name__}")
         self._grid = grid
 
     def set_run(self, run: Run) -> None:
@@ -58,13 +66,12 @@ class PromptGrid(Grid):
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
         """Send messages, and yield each reply once it is there, for `timeout` seconds at most."""
         deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
-        waiting = {name for message in messages for name in self._pushed(message)}
+        inbox = Inbox(self._grid, [name for message in messages for name in self._pushed(message)])
         look = FIRST_LOOK
-        while waiting and time.monotonic() < deadline:
+        while not inbox.done and time.monotonic() < deadline:
             time.sleep(max(0.0, min(look, deadline - time.monotonic())))
-            found = list(self._grid.pull_messages(waiting))
+            found = inbox.look()
             look = FIRST_LOOK if found else min(LAST_LOOK, look * SLOWER)
-            waiting -= {reply.metadata.reply_to_message_id for reply in found}
             yield from found
 
     def _pushed(self, message: Message) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from palate_common.accounting import CENTRAL_SIGMA_FLOOR, epsilon_of, epsilon_pld
 from palate_common.cohort import shares_slack
-from palate_common.history import ChargeEntry, OpenEntry, PopulationEntry, total_mu2
+from palate_common.history import ChargeEntry, Entry, OpenEntry, PopulationEntry, RestoredEntry, total_mu2
 from palate_common.plan import DpMode, Noise
 from palate_sim.audit.books import Books
 from palate_sim.audit.evidence import Finding
@@ -199,12 +199,25 @@ def _population(books: Books) -> Finding:
     if len(before) < extract.size:
         return Finding.missing(test, "the live ledger is not whole up to the extract")
     opened = [entry for entry in before if isinstance(entry, OpenEntry) and entry.run != books.run]
-    cost = total_mu2(e.mu2 for e in before if isinstance(e, ChargeEntry) and e.run != books.run)
+    cost = total_mu2([*_costs_in_order(before), *(-Fraction(charge.mu2) for charge in books.charges.values())])
     bare = sum(entry.facts.get("dp") == "off" or entry.facts.get("noise") == "seeded" for entry in opened)
     found: dict[str, Any] = {"other_runs": len(opened), "other_mu2": cost, "other_unprotected": bare}
     if found != dict(extract.others):
         return Finding.checked(test, False, f"the extract says {dict(extract.others)}, the live ledger {found}")
-    everything = total_mu2(e.mu2 for e in live.entries if isinstance(e, ChargeEntry))
+    everything = total_mu2(_costs_in_order(live.entries))
     spent = epsilon_of(mu=math.sqrt(everything), delta=books.terms.noise_delta)
     said = f"{len(opened)} when it ended, {bare} of them without a guarantee; all runs until now: ε {spent:.6g}"
     return Finding.checked(test, True, f"{said} at δ {books.terms.noise_delta:.3g}", **found)
+
+
+def _costs_in_order(entries: Iterable[Entry]) -> Iterator[Fraction]:
+    """What each charge costs, and what a restoration adds: charges that are lost, and were witnessed."""
+    spent = Fraction(0)
+    for entry in entries:
+        cost = Fraction(0)
+        if isinstance(entry, ChargeEntry):
+            cost = Fraction(entry.mu2)
+        elif isinstance(entry, RestoredEntry):
+            cost = max(Fraction(0), Fraction(entry.spent) - spent)
+        spent += cost
+        yield cost

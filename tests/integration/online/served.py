@@ -7,62 +7,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.serverapp import Grid, ServerApp
-from flwr.supercore.run import Run
 
 from palate_common.files import write_durably
 from palate_common.secagg.directory import Directory
 from palate_server.app import ServerJob, opened
 from palate_server.coordinator import Release
+from palate_server.service.grid import PromptGrid
 from palate_server.strategy import PalateStrategy
 
 app = ServerApp()
 LOOK = 0.1
-
-
-class QuickGrid(Grid):
-    """Flower's grid, which itself looks for replies every three seconds."""
-
-    def __init__(self, grid: Grid) -> None:
-        self._grid = grid
-
-    def set_run(self, run: Run) -> None:
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Run:
-        return self._grid.run
-
-    def create_message(self, *args: Any, **kwargs: Any) -> Message:
-        return self._grid.create_message(*args, **kwargs)
-
-    def get_node_ids(self) -> Iterable[int]:
-        return self._grid.get_node_ids()
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        return self._grid.push_messages(messages)
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        return self._grid.pull_messages(message_ids)
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
-        sent = list(messages)
-        waiting = {name for name in self._grid.push_messages(sent) if name} if sent else set()
-        deadline = time.monotonic() + (3600 if timeout is None else timeout)
-        while waiting and time.monotonic() < deadline:
-            time.sleep(LOOK)
-            try:
-                found = list(self._grid.pull_messages(waiting))
-            except httpx.HTTPError:
-                continue  # the SuperLink is being restarted
-            waiting -= {reply.metadata.reply_to_message_id for reply in found}
-            yield from found
 
 
 def nodes(grid: Grid, count: int, seconds: float) -> list[int]:
@@ -81,7 +40,14 @@ def serve(grid: Grid, request: dict[str, Any]) -> dict[str, Any]:
 
     def told(release: Release) -> None:
         facts = release.participation
-        releases.append({"users": facts.users, "model": release.model.hash, "round": release.plan.round})
+        releases.append(
+            {
+                "users": facts.users,
+                "malformed": facts.malformed_nodes,
+                "model": release.model.hash,
+                "round": release.plan.round,
+            }
+        )
 
     online = nodes(grid, request["nodes"], request["seconds"])
     for raw in request.get("messages", ()):
@@ -118,7 +84,7 @@ def main(grid: Grid, context: Context) -> None:
         ]
         for file in waiting:
             try:
-                outcome = serve(QuickGrid(grid), json.loads(file.read_text()))
+                outcome = serve(PromptGrid(grid), json.loads(file.read_text()))
             except Exception as error:
                 outcome = {"error": f"{type(error).__name__}: {error}"}
             write_durably(folder / file.name.replace("job", "done"), json.dumps(outcome).encode())

@@ -191,3 +191,15 @@ def test_a_backup_is_its_owners_alone(make_service: Maker, tmp_path: Path) -> No
     assert archive.stat().st_mode & 0o777 == 0o600
     with pytest.raises(InputError, match="new file"):
         write_backup(service.site, archive)
+
+
+def test_models_alone_are_no_witness_of_a_spend(lost: Any, tmp_path: Path) -> None:
+    """They show how long the log was, and nothing of what was charged: the lost charges would be forgotten."""
+    models = tmp_path / "models"
+    restore(lost, tmp_path / "one", lost.witness)
+    published_run(lost)
+    shutil.copytree(lost.site.models, models)
+    with pytest.raises(InputError, match="must hold a signed plan"):
+        restore(lost, tmp_path / "two", models)
+    said = read_backup(lost.archive, tmp_path / "two", witnesses=[models, lost.witness], without_witness=False)
+    assert said.startswith("restored: a new epoch"), "beside a plan they are one of its size"

@@ -10,13 +10,15 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from palate_common.canonical import canonical_json
 from palate_common.device_ledger import DeviceLedger
-from palate_common.merkle import MerkleTree
+from palate_common.ledger import Ledger
+from palate_common.merkle import Checkpoint, MerkleTree
 from palate_sim.audit.evidence import Section, Verdict
 from palate_sim.audit.ledger import audit_ledger
 from palate_sim.audit.live import read_live
@@ -273,3 +275,19 @@ def test_the_ledger_that_the_run_was_made_with_is_taken_where_it_is_there(made: 
     blind = audit_ledger(bench.root / "second")
     assert finding(blind, "G live ledger").verdict is Verdict.PASS
     assert finding(audit_ledger(bench.folder), "G live ledger").verdict is Verdict.UNCHECKABLE
+
+
+def test_a_restored_ledger_is_no_alarm_and_what_it_has_lost_is_counted(
+    run_of: Callable[..., Path], finding: Any, tmp_path: Path
+) -> None:
+    """Charges that were lost with a machine, and witnessed, are part of what the population has spent."""
+    run_of(name="one")
+    with Ledger(tmp_path / "ledger.db", population="readers") as ledger:
+        lost = Checkpoint(ledger.checkpoint().size + 3, "ab" * 32)
+        spent = 2 * ledger.spent()
+        ledger.restore(witness=lost, spent=spent)
+    folder = run_of(name="two")
+    section = audit_ledger(folder, ledger=tmp_path / "ledger.db")
+    assert not [found for found in section.findings if found.verdict is Verdict.ALARM], section.findings
+    others = finding(section, "G other runs")
+    assert (others.figures["other_runs"], others.figures["other_mu2"]) == (1, spent)

@@ -1,0 +1,104 @@
+"""Devices that die or lie between what they announce and what they send cost a round no more than themselves."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from palate_client.fleet import Fleet
+from palate_client.fleet_messages import Delivery, Reply, record_dict
+from palate_client.protobuf import blob, text
+from palate_common.canonical import digest
+
+N = 6
+
+
+def test_a_device_that_dies_before_it_sends_what_it_announced_holds_nobody_up(
+    fleet: Any, pool: ThreadPoolExecutor
+) -> None:
+    """Its objects never come. Flower's own grid would wait for them three minutes, with all other answers in hand."""
+    mine, gone, guard = fleet(N), set[str](), threading.Lock()
+
+    def trouble(path: str, phase: str, who: str) -> int | str | None:
+        with guard:
+            if path.endswith("push-object") and phase == "before" and not gone:
+                gone.add(who)
+            return "cut" if who in gone else None
+
+    mine.deployment.gateway.trouble = trouble
+    stop = threading.Event()
+    results = mine.sync(pool, stop=stop)
+    begun = time.monotonic()
+    outcome = mine.order(timeout=8, come_back=None)()
+    took = time.monotonic() - begun
+    stop.set()
+    assert [release["users"] for release in outcome["releases"]] == [N - 1], outcome
+    assert took < 60
+    assert [each.result().ended for each in results] == ["stopped"] * N
+
+
+def with_root(reply: Reply, root: bytes, children: bytes = b"") -> Reply:
+    """The same answer to the same message, made of other objects."""
+    old = next(name for name, data in reply.objects.items() if data.startswith(b"Message"))
+    slim = reply.slim.replace(old.encode(), digest(root).encode())
+    return replace(reply, objects={digest(root): root}, tree=text(1, digest(root)) + children, slim=slim)
+
+
+def no_record(reply: Reply) -> Reply:
+    """A record that isn't Protocol Buffers, under a right name."""
+    record = b"ConfigRecord  4\0\xff\xff\xff\xff"
+    content = record_dict(digest(record))
+    old = next(data for data in reply.objects.values() if data.startswith(b"Message"))
+    body = old.partition(b"\0")[2]
+    message = f"Message {digest(content)} {len(body)}".encode() + b"\0" + body
+    tree = blob(2, text(1, digest(content)) + blob(2, text(1, digest(record))))
+    made = with_root(reply, message, tree)
+    return replace(made, objects={digest(part): part for part in (record, content, message)})
+
+
+def no_message(reply: Reply) -> Reply:
+    """A record in the place of the message."""
+    return with_root(reply, b"ConfigRecord  0\0")
+
+
+def no_parts(reply: Reply) -> Reply:
+    """A message that lacks the part it names."""
+    return with_root(reply, f"Message {'ab' * 32} 0".encode() + b"\0")
+
+
+def a_crowd(reply: Reply) -> Reply:
+    """A message of far more objects than one has."""
+    parts = [f"ConfigRecord  {len(body)}".encode() + b"\0" + body for body in (b"\x0a\0" * n for n in range(20))]
+    root = f"Message {','.join(map(digest, parts))} 0".encode() + b"\0"
+    made = with_root(reply, root, b"".join(blob(2, text(1, digest(part))) for part in parts))
+    return replace(made, objects={digest(part): part for part in (*parts, root)})
+
+
+@pytest.mark.parametrize("lie", [no_record, no_message, no_parts, a_crowd])
+def test_objects_that_cannot_be_read_cost_the_round_one_answer(
+    fleet: Any, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, lie: Callable[[Reply], Reply]
+) -> None:
+    """They would end Flower's own grid, and the ServerApp with it; here they are an answer that isn't one."""
+    mine, liars, guard, true = fleet(N), set[int](), threading.Lock(), Fleet.reply
+
+    def reply(self: Fleet, *args: Any) -> Delivery:
+        made = true(self, *args)
+        with guard:
+            liars.update([] if liars else [self.node])
+            if self.node in liars:
+                made.reply = lie(made.reply)
+        return made
+
+    monkeypatch.setattr(Fleet, "reply", reply)
+    stop = threading.Event()
+    results = mine.sync(pool, stop=stop)
+    outcome = mine.order(timeout=30, come_back=None)()
+    stop.set()
+    assert [(each["users"], each["malformed"]) for each in outcome["releases"]] == [(N - 1, 1)], outcome
+    assert [each.result().ended for each in results] == ["stopped"] * N
