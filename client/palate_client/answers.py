@@ -7,8 +7,10 @@ Each answer is a number from 0 to 1, and bounded as `palate_common.survey` says,
 
 from __future__ import annotations
 
+import logging
 import math
 import secrets
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -24,6 +26,8 @@ from palate_client.loyalty import DAY, PASSIVE
 from palate_client.store import EventStore
 from palate_common.interactions import Interactions
 from palate_common.survey import MOST_ITEMS, MOST_SENT, RETENTION_DAYS, Survey
+
+logger = logging.getLogger("palate")
 
 TAKEN = frozenset({"click", "play", "like", "comment", "share", "purchase"})
 """Kinds by which a user takes what was recommended."""
@@ -72,6 +76,9 @@ class Behaviour:
 class OwnAnswers:
     """The user's answers as a batch of one, made when they are asked for.
 
+    Guarantees:
+        Whether there are answers does not depend on what the user did.
+
     Attributes:
         store: the user's events; the record of messages lies beside it.
         survey: the questions.
@@ -109,7 +116,15 @@ class OwnAnswers:
                 control=record.in_control(),
                 arms={name: arm_of(coins[f"arm:{name}"]) for name in self.survey.experiments if f"arm:{name}" in coins},
             )
-        return as_interactions([answers(self.survey, behaviour, self.calendar)], self.survey).users(rows)
+        return as_interactions([self._answers(behaviour)], self.survey).users(rows)
+
+    def _answers(self, behaviour: Behaviour) -> Mapping[str, float]:
+        """The answers; where they can't be made none, for whether a device answers must not tell what its user did."""
+        try:
+            return answers(self.survey, behaviour, self.calendar)
+        except Exception as error:
+            logger.warning("a survey is answered as if there were no events: %r", error)
+            return {}
 
 
 def arm_of(coin: float) -> str:
@@ -203,8 +218,9 @@ def _online(this_week: Sequence[Did], events: Sequence[Did]) -> dict[str, float]
             continue
         if event.position == 0 or not lists:
             lists.append([])
-        good = any(0 <= time - event.time <= TAKEN_WITHIN for time in taken.get(event.item, ()))
-        lists[-1].append((event.position, good))
+        times = taken.get(event.item, [])  # rising: of a burst of events it looks at one
+        first = bisect_left(times, event.time)
+        lists[-1].append((event.position, first < len(times) and times[first] - event.time <= TAKEN_WITHIN))
     if not lists:
         return {}
     hits, gains = [], []

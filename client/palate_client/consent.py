@@ -121,6 +121,11 @@ class Consent:
         return decision
 
 
+def agreed(consent: Consent) -> bool:
+    """Whether the user agrees to anything for which a device has to be online."""
+    return consent.get("train") or consent.get("analytics")
+
+
 def _check(purpose: object) -> None:
     """Refuse what is no purpose."""
     if purpose not in PURPOSES:

@@ -142,6 +142,8 @@ class Delivering(ABC):
 
 
 def _money(value: Any) -> float | None:
-    """An amount; None where it is none."""
-    known = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if known else None
+    """An amount; None where it is none, or more than a number can say."""
+    try:
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    except OverflowError:
+        return None

@@ -92,14 +92,15 @@ def loyalty(rows: Iterable[Row], *, now: float, calendar: Calendar) -> Loyalty:
     """
     bounded = ((min(time, now), kind, number, amount) for time, kind, number, amount in rows)
     known = sorted(bounded, key=lambda row: row[0])
-    begun, ended = _visits([time for time, kind, _, _ in known if kind not in PASSIVE])
+    active = [time for time, kind, _, _ in known if kind not in PASSIVE]
+    begun, ended = _visits(active)
     bought = [(number, amount) for time, kind, number, amount in known if kind == "purchase" and time > now - 365 * DAY]
     money = [amount for _, amount in bought if amount is not None]
     monetary = sum(money) if money else sum(1.0 if number is None else number for number, _ in bought)
     if not begun:
         nothing: dict[int, bool | None] = dict.fromkeys(RETENTION_DAYS)
         return Loyalty(None, 0, monetary, 0, 0, None, None, nothing, nothing, None, "no visit yet")
-    days = sorted({_day(calendar, time) for time in begun})
+    days = sorted({_day(calendar, time) for time in active})  # a visit over midnight is one on both days
     today = _day(calendar, now)
     span = min(WINDOW, today - days[0] + 1)
     risk = churn_risk(begun, now=now)

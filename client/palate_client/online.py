@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, cast
 
+from palate_client.consent import agreed
 from palate_client.sharing import Sharing
 from palate_common.errors import InputError, RefusedError
 
@@ -63,14 +64,16 @@ class Online(Sharing):
     """A device that talks to its server."""
 
     def enroll(self, invitation: Invitation | str) -> Enrolment:
-        """Become a device of the service's population. Needs the user's consent to `train`; asked again, it goes on.
+        """Become a device of the service's population; asked again, it goes on.
+
+        Needs the user's consent to `train` or `analytics`.
 
         Args:
             invitation: what the operator issued for this installation, or its JSON. It works once.
 
         Raises:
             InputError: it is no invitation, or another service's.
-            RefusedError: the user has not agreed to `train`, or the server doesn't accept the invitation.
+            RefusedError: the user has agreed to neither, or the server doesn't accept the invitation.
             UnreachableError: the server can't be reached. Try again with the same invitation.
         """
         from palate_client.enrolling import enroll
@@ -83,7 +86,7 @@ class Online(Sharing):
             expected, got = getattr(self.service, name), getattr(invited, name)
             if expected != got:
                 raise InputError(f"the invitation's {name} must be the service's, {expected:.16}, got {got:.16}")
-        if not self.consent.get("train"):
+        if not agreed(self.consent):
             raise RefusedError("the user has not agreed to take part in training")
         return enroll(self.store, invited, self._shared[1].identity())
 
@@ -104,7 +107,8 @@ class Online(Sharing):
     ) -> SyncResult:
         """Be online for a while: take the newest model into use, and answer the server's rounds.
 
-        Runs in the thread that calls it. Nothing touches the network without the user's consent to `train`.
+        Runs in the thread that calls it. Nothing touches the network without the user's consent to `train` or
+        `analytics`.
 
         Args:
             seconds: the most it takes, apart from a look-up of the server's name.

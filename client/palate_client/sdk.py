@@ -180,9 +180,9 @@ class Device(Online, Sharing, Recommending, Delivering, Closing):
         """Let go of the file. Not needed at exit: what was tracked is stored."""
         self.store.close()
 
-    def take(self, read: Callable[[Models], Published]) -> bool:
+    def _take(self, read: Callable[[Models], Published]) -> bool:
         """Take a verified model into use, for recommending too."""
-        changed = super().take(read)
+        changed = super()._take(read)
         if changed:
             self.forget_model()
         return changed

@@ -76,9 +76,9 @@ class Sharing:
             PalateError: the store can't be written.
                 Whatever is raised, the model that was in use stays in use, and the privacy report says why.
         """
-        return self.take(lambda models: models.read(Path(folder)))
+        return self._take(lambda models: models.read(Path(folder)))
 
-    def take(self, read: Callable[[Models], Published]) -> bool:
+    def _take(self, read: Callable[[Models], Published]) -> bool:
         """Take a verified model into use; what is wrong with it is noted. For `update_model` and `sync`."""
         from palate_client.participation import note_refusal, reason_of
 

@@ -3,7 +3,8 @@
     consent -> policy -> newest model -> activate -> (pull -> answer -> push)* -> leave
 
 It opens no port, starts no process, installs no signal handler, and never ends its host: whatever happens becomes a
-`SyncResult`. Nothing touches the network without the user's consent to `train`.
+`SyncResult`. Nothing touches the network without the user's consent to `train` or `analytics`. What a plan needs of the
+two is asked when it comes.
 
     result = device.sync(seconds=300, policy=palate.Policy(charging=power.is_charging))
     print(result.ended, result.rounds, result.next)
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Never
 
 from palate_client import downloads, enrolling
 from palate_client.answering import COME_BACK, QUERY, answered
+from palate_client.consent import agreed
 from palate_client.fleet import LEAVE_SECONDS, Fleet
 from palate_client.hosting import OwnHost
 from palate_client.https import Https, RejectedError, StoppedError
@@ -99,9 +101,7 @@ def sync(
     """Be online with a device, see `Device.sync`."""
     check(seconds=seconds, poll_seconds=poll_seconds, stop=stop)
     begun = time.monotonic()
-    patience = Patience(
-        seconds=seconds, stop=stop, policy=policy or Policy(), consents=lambda: device.consent.get("train")
-    )
+    patience = Patience(seconds=seconds, stop=stop, policy=policy or Policy(), consents=lambda: agreed(device.consent))
     session = _Session(device, patience, poll_seconds)
     over = session.run()
     result = replace(
@@ -235,7 +235,7 @@ class _Session:
         key, most, again = service.public_key, service.most_bytes, self._patience.again
         get = partial(downloads.model, https, manifest, public_key=key, most=most, again=again)
         try:
-            self.result = replace(self.result, model=self._device.take(lambda models: get(have=models.in_use())))
+            self.result = replace(self.result, model=self._device._take(lambda models: get(have=models.in_use())))
         except (UnreachableError, IntegrityError, RefusedError) as error:
             logger.info("the newest model is not used: %s", error)
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import safetensors
 import safetensors.numpy
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from palate_common.canonical import digest
 from palate_common.compact import inflated
@@ -73,7 +73,15 @@ def apply_delta(base: bytes, delta: bytes, *, most: int) -> bytes:
         made = _made(safetensors.numpy.load(base), parts, header, most)
     except PalateError:
         raise
-    except (safetensors.SafetensorError, ValidationError, KeyError, ValueError, TypeError, IndexError, RecursionError):
+    except (
+        safetensors.SafetensorError,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ):
         raise IntegrityError(f"a delta must be a Palate safetensors file, got {len(delta)} other bytes") from None
     if digest(made) != header.result:
         raise IntegrityError("a delta must make what it says, and does not")

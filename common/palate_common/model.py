@@ -58,6 +58,11 @@ class GlobalModel:
         """One score an item for each user, float [n_users, n_items]."""
         return self.algorithm.scores(self.state, histories)
 
+    def expected_ratings(self, histories: Interactions) -> npt.NDArray[np.float64] | None:
+        """What each user would rate each item, or None where the algorithm learned no ratings."""
+        expected = getattr(self.algorithm, "expected_ratings", None)
+        return None if expected is None else expected(self.state, histories)
+
     @cached_property
     def data(self) -> bytes:
         """The model file."""

@@ -27,6 +27,8 @@ MOST_SENT = 5
 """Messages of one channel that count in one week; more are not counted."""
 MOST_ITEMS = 5
 """Watched items that one device answers for; of more it draws these."""
+_LAST_MONDAY = date.max - timedelta(days=13)
+"""No calendar has all of a later week."""
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}\z")]
 
 
@@ -48,7 +50,7 @@ class Block:
 class Survey(BaseModel):
     """The questions of one week; public, in the signed plan."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     first_day: str
     """The Monday it begins with, ISO 8601; days are those of each user's own calendar."""
@@ -68,7 +70,7 @@ class Survey(BaseModel):
             day = date.fromisoformat(value)
         except ValueError:
             raise ValueError(f"first_day must be a date, got {value!r}") from None
-        if day.weekday() != 0 or day.isoformat() != value:
+        if day.weekday() != 0 or day.isoformat() != value or day > _LAST_MONDAY:
             raise ValueError(f"first_day must be a Monday, got {value}")
         return value
 

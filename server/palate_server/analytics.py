@@ -168,18 +168,14 @@ def _ratio(name: str, of: str, part: Noised, whole: Noised, confidence: float) -
     if not _told(whole):
         return Figure(name, of, None, None, None)
     low, high = ratio_interval(part, whole, confidence=confidence)
-    return Figure(name, of, min(max(part.value / whole.value, 0.0), 1.0), max(low, 0.0), min(high, 1.0))
+    return Figure(name, of, *(min(max(each, 0.0), 1.0) for each in (part.value / whole.value, low, high)))
 
 
 def _lift(answers: _Answers, confidence: float) -> Figure:
-    """What messages bring: a difference of two shares, each with its noise in numerator and denominator."""
-    ask = answers.of_question
-    held, treated = ask("control"), ask("treated")
-    if not (_told(held) and _told(treated)):
+    """What messages bring: a difference of two random groups, with the chance of who is in them."""
+    groups = [(answers.of_question(group), answers.of_question(f"{group}_days")) for group in ("control", "treated")]
+    if not all(_told(users) for users, _ in groups):
         return Figure("lift", "", None, None, None)
-    means = []
-    for days, users in ((ask("treated_days"), treated), (ask("control_days"), held)):
-        mean = days.value / users.value
-        means.append(Noised(mean, math.hypot(days.noise, mean * users.noise) / users.value))
-    difference = means[0] + means[1] * -1.0
-    return Figure("lift", "", difference.value, *difference.interval(confidence=confidence))
+    # Squares of numbers from 0 to 1 sum to no more than the numbers: no spread is larger than with that in their place.
+    found = compare(*(Arm(users, days, days) for users, days in groups), confidence=confidence)
+    return Figure("lift", "", *(min(max(each, -1.0), 1.0) for each in (found.difference, found.low, found.high)))

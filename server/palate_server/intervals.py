@@ -14,6 +14,8 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from palate_common.errors import InputError
+
 CONFIDENCE = 0.95
 _NORMAL = NormalDist()
 
@@ -43,7 +45,13 @@ class Noised:
 
 
 def quantile(confidence: float) -> float:
-    """The normal quantile of a two-sided interval."""
+    """The normal quantile of a two-sided interval.
+
+    Raises:
+        InputError: no confidence.
+    """
+    if not 0 < confidence < 1:
+        raise InputError(f"`confidence` must be a share above 0 and below 1, got {confidence!r}")
     return _NORMAL.inv_cdf(0.5 + confidence / 2)
 
 
@@ -116,5 +124,6 @@ def compare(a: Arm, b: Arm, *, confidence: float = CONFIDENCE) -> Comparison:
     """The difference of two arms, with the noise of the users and of the privacy in it (delta method)."""
     difference = b.mean() + a.mean() * -1.0
     low, high = difference.interval(confidence=confidence)
-    p_value = 2 * (1 - _NORMAL.cdf(abs(difference.value) / difference.noise)) if difference.noise else 0.0
+    away = abs(difference.value)
+    p_value = 2 * _NORMAL.cdf(-away / difference.noise) if difference.noise else float(away == 0)
     return Comparison(difference.value, low, high, p_value, confidence)

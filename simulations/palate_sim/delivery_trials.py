@@ -1,8 +1,9 @@
 """Delivery trials: random lives of a user and their device, and a judge of deliveries that knows nothing of the code.
 
 A life has a user who travels, clocks that change to summer time, leap and fall back, channels that are allowed and
-disallowed, messages that come in bursts, reactions, and an app that looks at what waits whenever it likes. The
-messenger of the SDK decides; `violations` counts, from what was handed to the channels alone, what no rule allows.
+disallowed, messages that come in bursts, channels that are slow, reactions, and an app that looks at what waits
+whenever it likes. The messenger of the SDK decides; `violations` counts, from what was handed to the channels alone,
+what no rule allows.
 
     >>> life = live(seed=1)
     >>> violations(life)
@@ -104,6 +105,9 @@ def live(*, seed: int, steps: int = 40) -> Life:
             agreed = life.agreed and channel.name in life.allowed
             transactional = all(each.transactional for each in messages)
             life.handed.append(Handed(channel, life.now, life.zone, transactional, agreed, len(messages)))
+            if rng.random() < 0.1:  # a slow channel: hours pass, and the user may decide something
+                life.now += rng.random() * 12 * 3600.0
+                _consents(life, messenger)
             if rng.random() < 0.1:
                 raise OSError("the channel is down")
 

@@ -166,7 +166,7 @@ def fetch_model(device: Device, *, seconds: float = 120.0) -> bool:
             return False
         key, most = service.public_key, service.most_bytes
         found = downloads.model(https, manifest, public_key=key, most=most, again=lambda call: call(), have={})
-    return device.take(lambda _: found)
+    return device._take(lambda _: found)
 
 
 def _patiently(call: Callable[[], object], rng: random.Random) -> None:

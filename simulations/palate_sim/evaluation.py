@@ -30,7 +30,7 @@ import numpy.typing as npt
 
 from palate_common.errors import InputError
 from palate_common.interactions import Floats, Interactions
-from palate_sim.metrics import LIST_METRICS, USER_METRICS
+from palate_sim.metrics import LIST_METRICS, RATING_METRICS, USER_METRICS
 from palate_sim.ranking_runs import Evaluation
 
 if TYPE_CHECKING:
@@ -162,6 +162,29 @@ def _evaluate(
         top_scores=np.concatenate(values),
         left_out=heldout.target.n_users - len(rows),
     )
+
+
+def rating_errors(scorer: Scorer, heldout: Heldout, *, batch: int = 512) -> dict[str, float]:
+    """RMSE and MAE of a scorer's expected ratings on the held-out ratings; {} of one that expects none.
+
+    Args:
+        scorer: what to judge; with a method `expected_ratings(foldin)`, [n_users, n_items] or None.
+        heldout: fold-in and target of the test users, whose weights are ratings.
+        batch: users at once; fewer where the catalogue is large.
+    """
+    expects = getattr(scorer, "expected_ratings", None)
+    if expects is None:
+        return {}
+    errors = []
+    batch = max(1, min(batch, BLOCK_ENTRIES // heldout.target.n_items))
+    for start in range(0, heldout.target.n_users, batch):
+        part = slice(start, start + batch)
+        expected, target = expects(heldout.foldin.users(part)), heldout.target.users(part)
+        if expected is None:
+            return {}
+        errors.append(expected[target.owners(), target.indices] - target.weights)
+    together = np.concatenate(errors)
+    return {name: metric(together) for name, metric in RATING_METRICS.items()}
 
 
 def rank(scores: Floats, k: int, order: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int32], Floats]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from palate_common.interactions import Floats, Interactions
 from palate_common.model import GlobalModel
 from palate_sim.baselines import fit_baselines
 from palate_sim.config import SimulationConfig
-from palate_sim.evaluation import Scorer, evaluate, evaluate_sampled
+from palate_sim.evaluation import Scorer, evaluate, evaluate_sampled, rating_errors
 from palate_sim.preparation import Prepared
 from palate_sim.ranking_runs import Evaluation
 from palate_sim.rehearsal import rehearse
@@ -44,13 +44,20 @@ class Restricted:
 
 
 def judge(scorer: Scorer, heldout: Heldout, split: Split, *, ks: Sequence[int], seed: int) -> Evaluation:
-    """Evaluate by the split's own protocol; the same seed breaks ties alike for every scorer."""
+    """Evaluate by the split's own protocol, and by rating error a scorer that expects ratings.
+
+    The same seed breaks ties alike for every scorer.
+    """
     rng = np.random.default_rng([seed, 1])
+    errors = rating_errors(scorer, heldout)
     if split.candidates is not None:
         scorer = Restricted(scorer, split.candidates)
     if split.sampled_negatives is not None:
-        return evaluate_sampled(scorer, heldout, train=split.train, negatives=split.sampled_negatives, ks=ks, rng=rng)
-    return evaluate(scorer, heldout, train=split.train, ks=ks, rng=rng)
+        sampled = split.sampled_negatives
+        found = evaluate_sampled(scorer, heldout, train=split.train, negatives=sampled, ks=ks, rng=rng)
+    else:
+        found = evaluate(scorer, heldout, train=split.train, ks=ks, rng=rng)
+    return replace(found, totals={**found.totals, **errors})
 
 
 def judge_prepared(

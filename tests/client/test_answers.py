@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
 
-from palate_client.answers import Behaviour, Did, answers, as_interactions
+import palate
+from palate_client.answers import Behaviour, Did, OwnAnswers, answers, as_interactions
 from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.message import Message
 from palate_client.delivery.record import Delivery
@@ -139,3 +142,25 @@ def test_no_answer_is_above_its_blocks_norm() -> None:
         assert np.linalg.norm(part, axis=1).max() <= block.norm + 1e-6
         first += len(block.questions)
     assert as_interactions([{}], survey).nnz == 0
+
+
+def test_whether_there_are_answers_does_not_depend_on_what_the_user_did(
+    open_device: Callable[..., palate.Device],
+) -> None:
+    def lost() -> ZoneInfo:
+        raise OSError("no such place")
+
+    device = open_device()
+    device.consent.grant("store")
+    for _ in range(2):
+        found = OwnAnswers(device.store, SURVEY, Calendar(lost)).users(slice(None))
+        assert (found.n_users, found.nnz) == (1, 0)
+        device.track("view", "z")
+
+
+@pytest.mark.parametrize(
+    ("after", "hit"), [([-1.0], 0), ([-1.0, 0.0], 1), ([DAY], 1), ([DAY + 1], 0), ([-5.0, 60.0], 1)]
+)
+def test_what_is_taken_within_a_day_after_it_was_shown_was_taken(after: list[float], hit: int) -> None:
+    events = [Did(MONDAY, "impression", "z", None, 0), *(Did(MONDAY + time, "click", "z") for time in after)]
+    assert said(events=sorted(events, key=lambda each: each.time)).get("hr@10", 0) == hit

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+import palate
 from palate_client.delivery.calendar import Calendar
 from palate_client.loyalty import DAY, DEFINITIONS, WEEK, Loyalty, churn_risk, loyalty
 
@@ -51,6 +54,19 @@ def test_stickiness_is_over_thirty_days_or_since_the_first() -> None:
     rows = [view(START + n * DAY) for n in range(0, 60, 2)]
     assert found(*rows, now=START + 60 * DAY - 1).stickiness == 0.5
     assert found(view(START), now=START + 3.5 * DAY).stickiness == 0.25
+
+
+def test_a_visit_over_midnight_is_one_on_both_days() -> None:
+    made = found(view(START + DAY - 600), view(START + DAY + 600), now=START + 2 * DAY - 1)
+    assert (made.visits, made.active_days, made.stickiness) == (1, 2, 1.0)
+    assert made.retention_exact[1] is True
+
+
+def test_an_amount_that_no_number_can_hold_is_none(open_device: Callable[..., palate.Device]) -> None:
+    device = open_device()
+    device.consent.grant("store")
+    device.track("purchase", "book-1", value=2, props={"amount": 10**400})
+    assert device.loyalty().monetary == 2
 
 
 def test_retention_on_the_day_and_after_it() -> None:

@@ -205,6 +205,12 @@ def test_a_claim_that_its_bytes_do_not_bear_out_is_refused(pair: tuple[bytes, by
         apply_delta(pair[0], lying(pair, {HEADER: claimed(pair, **facts)}), most=MOST)
 
 
+@pytest.mark.parametrize("head", [b"5", b'"text"', b'{"basis": {"data_offsets": [0, 1e999]}}', b"{}"], ids=str)
+def test_a_head_that_is_none_is_refused(pair: tuple[bytes, bytes], head: bytes) -> None:
+    with pytest.raises(IntegrityError):
+        apply_delta(pair[0], lying(pair, {HEADER: np.frombuffer(bytes(8) + head, np.uint8)}), most=MOST)
+
+
 @pytest.mark.parametrize(
     "header",
     [

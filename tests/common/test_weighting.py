@@ -22,7 +22,7 @@ def test_the_docstring_runs() -> None:
 
 
 def test_presets() -> None:
-    assert weighting_names() == ("movies", "music", "news", "plain", "shop")
+    assert weighting_names() == ("movies", "music", "news", "plain", "ratings", "shop")
     with pytest.raises(InputError, match=r"\Aa preset of weights must be one of movies, .*, got 'games'\Z"):
         weighting_settings("games")
 

@@ -121,10 +121,22 @@ def _write_log(path: Path, *, n_users: int = 480, n_items: int = 70, seed: int =
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
+def _write_ratings(path: Path, *, n_users: int = 200, n_items: int = 30, seed: int = 5) -> None:
+    """A log of ratings from 1 to 5, of two tastes."""
+    rng = np.random.default_rng(seed)
+    rows = ["user,item,rating"]
+    for user in range(n_users):
+        for item in rng.permutation(n_items)[:15]:
+            liked = 4 if user % 2 == item % 2 else 2
+            rows.append(f"u{user},i{item:02d},{int(np.clip(liked + rng.integers(-1, 2), 1, 5))}")
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with `my.csv` in it."""
+    """A working directory with `my.csv` and `ratings.csv` in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     _write_log(tmp_path / "my.csv")
+    _write_ratings(tmp_path / "ratings.csv")
     return tmp_path

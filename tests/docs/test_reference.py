@@ -34,7 +34,7 @@ from palate_sim.cli import app
 from palate_sim.config import BASELINES, SimulationConfig, load_config, preset_names
 from palate_sim.datasets.columns import FIELDS, KNOWN_NAMES
 from palate_sim.experiment import start
-from palate_sim.metrics import LIST_METRICS, USER_METRICS
+from palate_sim.metrics import LIST_METRICS, RATING_METRICS, USER_METRICS
 from palate_sim.splits import SPLITS
 
 CONDITIONAL = {"flower.log", "inputs.safetensors"}
@@ -106,10 +106,11 @@ def test_metrics_of_a_server_are_documented(pages: dict[str, Any], tmp_path: Pat
     assert families == listed
 
 
-def test_settings_of_the_default_algorithm_are_documented(pages: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", ["als", "sgd"])
+def test_settings_of_the_main_algorithms_are_documented(name: str, pages: dict[str, Any]) -> None:
     page = pages["docs/configuration.md"]
-    settings = {key: shown(default) for key, default in leaves(algorithm_class("als").Settings)}
-    assert documented_settings(page, page.section("Settings of `als`")) == settings
+    settings = {key: shown(default) for key, default in leaves(algorithm_class(name).Settings)}
+    assert documented_settings(page, page.section(f"Settings of `{name}`")) == settings
 
 
 def test_every_algorithm_of_palate_is_named(pages: dict[str, Any]) -> None:
@@ -203,7 +204,7 @@ def test_result_json(run_folder: Path, pages: dict[str, Any]) -> None:
 
 def test_metrics(run_folder: Path, pages: dict[str, Any]) -> None:
     listed = documented(pages["docs/runs.md"], "Metrics")
-    assert listed == {f"{name}@k" for name in (*USER_METRICS, *LIST_METRICS)}
+    assert listed == {f"{name}@k" for name in (*USER_METRICS, *LIST_METRICS)} | set(RATING_METRICS)
 
 
 def test_privacy_card(run_folder: Path, pages: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import palate_sim.metrics
 from palate_common.interactions import Interactions
 from palate_sim.evaluation import evaluate
-from palate_sim.metrics import LIST_METRICS, USER_METRICS
+from palate_sim.metrics import LIST_METRICS, RATING_METRICS, USER_METRICS
 from palate_sim.splits import Heldout
 
 ORACLE = {
@@ -148,7 +148,7 @@ def test_an_item_nobody_trained_on_has_the_novelty_of_one_user():
 
 def test_every_metric_file_is_registered_and_its_example_runs():
     names = [module.name for module in pkgutil.iter_modules(palate_sim.metrics.__path__)]
-    assert sorted(names) == sorted({**USER_METRICS, **LIST_METRICS})
+    assert sorted(names) == sorted({**USER_METRICS, **LIST_METRICS, **RATING_METRICS})
     for name in names:
         module = importlib.import_module(f"palate_sim.metrics.{name}")
         assert doctest.testmod(module).attempted > 0

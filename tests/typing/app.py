@@ -14,6 +14,7 @@ import palate
 from palate_client.consent import Decision
 from palate_client.delivery.messenger import Messenger
 from palate_client.delivery.record import Delivery
+from palate_client.enrolling import Enrolment
 from palate_client.explanation import Explanation
 from palate_client.interests import Interests
 from palate_client.loyalty import Loyalty
@@ -21,6 +22,7 @@ from palate_client.participation import Masked
 from palate_client.portability import ImportReport
 from palate_client.recommender import Recommendation, Similar
 from palate_client.report import PrivacyReport, Spending
+from palate_client.sync import SyncResult
 from palate_common.interactions import Interactions
 from palate_common.model import GlobalModel
 from palate_common.published import Published
@@ -143,6 +145,25 @@ def on_masked_round(
         yield taking_part.answer(request)
     assert_type(taking_part.refusal, str)
     taking_part.close()
+
+
+def on_invitation(device: palate.Device, invitation: str) -> str:
+    try:
+        enrolled = device.enroll(invitation)
+    except (palate.UnreachableError, palate.RefusedError, palate.InputError) as error:
+        return str(error)
+    assert_type(enrolled, Enrolment)
+    assert_type(device.enrolment, Enrolment | None)
+    return str(enrolled)
+
+
+def on_idle(device: palate.Device, charging: Callable[[], bool]) -> palate.Syncing:
+    policy = palate.Policy(charging=charging)
+    done = device.sync(seconds=60, policy=policy)
+    assert_type(done, SyncResult)
+    background = device.sync_in_background(policy=policy)
+    assert_type(background.wait(0.0), SyncResult | None)
+    return background
 
 
 def on_settings_page(device: palate.Device) -> str:

@@ -45,7 +45,7 @@ class Calendar:
         zone: where they are.
 
     Raises:
-        InputError: a name that is no time zone's.
+        InputError: no time zone, nor what says one.
     """
 
     zone: Zone = None
@@ -56,6 +56,8 @@ class Calendar:
                 object.__setattr__(self, "zone", ZoneInfo(self.zone))
             except (KeyError, ValueError, OSError):
                 raise InputError(f"`zone` must be a time zone's name, like Europe/Berlin, got {self.zone!r}") from None
+        elif not (self.zone is None or isinstance(self.zone, tzinfo) or callable(self.zone)):
+            raise InputError(f"`zone` must be a time zone, its name or a function that says it, got {self.zone!r:.80}")
 
     def moment(self, time: float) -> Moment:
         """A time in seconds since 1970 as the user's wall shows it, now that they are where they are."""
@@ -83,8 +85,10 @@ class Calendar:
         if self.zone is None:
             return datetime.fromtimestamp(bounded).astimezone()
         zone = self.zone() if callable(self.zone) and not isinstance(self.zone, tzinfo) else self.zone
+        if not isinstance(zone, tzinfo):
+            raise InputError(f"`zone` must say a time zone, such as a ZoneInfo, got {zone!r:.80}")
         # Not `fromtimestamp(.., zone)`: the sum is exact also where the platform's range ends.
-        return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=bounded)).astimezone(zone)  # type: ignore[arg-type]  # a str became a zone
+        return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=bounded)).astimezone(zone)
 
 
 def _hour(local: datetime) -> float:

@@ -34,7 +34,8 @@ class Quiet:
     end: float
 
     def __post_init__(self) -> None:
-        if not (0 <= self.start < 24 and 0 <= self.end < 24) or self.start == self.end:
+        numbers = all(isinstance(each, int | float) for each in (self.start, self.end))
+        if not numbers or not (0 <= self.start < 24 and 0 <= self.end < 24) or self.start == self.end:
             raise InputError(f"quiet hours must be two different hours of a day, got {self.start} to {self.end}")
 
     def holds(self, hour: float) -> bool:
@@ -75,6 +76,8 @@ class Channel:
             cap = getattr(self, name)
             if cap is not None and (isinstance(cap, bool) or not isinstance(cap, int) or cap < 0):
                 raise InputError(f"`{name}` must be a whole number from 0, or None, got {cap!r}")
+        if self.quiet is not None and not isinstance(self.quiet, Quiet):
+            raise InputError(f"`quiet` must be hours of the day as a `Quiet`, or None, got {self.quiet!r:.80}")
 
 
 CHANNELS: dict[str, Channel] = {

@@ -1,6 +1,6 @@
 """Messenger: decides on each message, and hands over those that are to be sent. Made by `Device.messenger`.
 
-    consent -> control group -> expiry -> the user's channels -> rules -> choice of channel and hour -> record -> sender
+    Message, signed Campaign -> Judge (consent, rules, choice, record) -> sender
 
 It has no thread: what waits is looked at when the app calls `deliver_waiting`, such as on a timer of its own.
 """
@@ -8,20 +8,21 @@ It has no thread: what waits is looked at when the app calls `deliver_waiting`, 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from palate_client.delivery.calendar import Calendar, Moment
+from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.channel import CHANNELS, Channel, Sender
-from palate_client.delivery.choice import choose_channel, choose_part, part_of
+from palate_client.delivery.judge import Judge, allowed
 from palate_client.delivery.message import Message
 from palate_client.delivery.record import REACTIONS, Allowance, Delivery, Record
-from palate_client.delivery.rules import DAY, Hold, Reason, hold
+from palate_client.delivery.rules import DAY, Reason
 from palate_common.campaign import Campaign
-from palate_common.errors import InputError
+from palate_common.errors import InputError, PalateError
 
 logger = logging.getLogger("palate")
 
@@ -65,8 +66,10 @@ class Messenger:
     rng: np.random.Generator = field(default_factory=np.random.default_rng)
 
     def __post_init__(self) -> None:
-        for name in self.senders:
+        for name, sender in self.senders.items():
             self._known(name)
+            if not callable(sender):
+                raise InputError(f"`senders` must be functions that take messages, got {sender!r:.80} for {name}")
         if isinstance(self.control, bool) or not isinstance(self.control, int | float) or not 0 <= self.control < 1:
             raise InputError(f"`control` must be a share from 0 and below 1, got {self.control!r}")
 
@@ -89,7 +92,7 @@ class Messenger:
     def allowed(self) -> tuple[str, ...]:
         """The channels that the user allows, sorted."""
         with self.record() as record:
-            return _allowed(record)
+            return allowed(record)
 
     def deliver(self, message: Message) -> Delivery:
         """Decide on a message, and send it if it is to be sent now.
@@ -100,8 +103,11 @@ class Messenger:
             What became of it; true if it was handed to its channel.
 
         Raises:
+            InputError: it is no message.
             PalateError: the record can't be written; nothing was sent.
         """
+        if not isinstance(message, Message):
+            raise InputError(f"`message` must be a `palate.Message`, got {message!r:.80}")
         now = self.clock()
         with self.record() as record:
             record.settle(now)
@@ -109,8 +115,8 @@ class Messenger:
                 return known
             if message.expires is None:
                 message = replace(message, expires=now + LASTS)
-            decided = self._decided(record, Delivery(message, Reason.LOST, "", now), now)
-        return self._sent([decided])[0] if decided.sent is not None else decided
+            decided = self._judge.decided(record, Delivery(message, Reason.LOST, "", now), now)
+        return self._handed_over([decided])[0] if decided.sent is not None else decided
 
     def offer(self, signed: bytes) -> Delivery:
         """Decide on a server's campaign: like `deliver`, where it is genuine and fits this user.
@@ -135,6 +141,7 @@ class Messenger:
             return self.deliver(message)
         now = self.clock()
         with self.record() as record:
+            record.settle(now)
             if (known := record.find(message.id)) is not None:
                 return known
             refused = Delivery(message, Reason.NOT_FOR_THEM, "", now)
@@ -142,15 +149,25 @@ class Messenger:
         return refused
 
     def deliver_waiting(self) -> list[Delivery]:
-        """Look again at what is waiting and due; what became of each."""
+        """Look again at what is waiting and due; what became of each.
+
+        Each is decided on when those before it were handed over: what the user decides meanwhile, or a night that
+        begins behind a slow channel, holds for the rest.
+
+        Raises:
+            PalateError: the record can't be written; what is on it was sent, and nothing else.
+        """
         now = self.clock()
         with self.record() as record:
             record.settle(now)
-            waiting = record.due(now)
-            bundled = [each for each in waiting if each.reason is Reason.BUNDLED]
-            decided = [self._decided(record, each, now) for each in waiting if each.reason is not Reason.BUNDLED]
-            decided += self._unbundled(record, bundled, now)
-        return self._sent(decided)
+            groups = deque(self._groups(record, now))
+        became = list[Delivery]()
+        while groups:
+            handed, others = self._next(groups, self.clock())
+            became += others
+            if handed:
+                became += self._handed_over(handed)
+        return became
 
     def reacted(self, id: str, reaction: str) -> bool:
         """The user did something about a message; channel, hour and pace follow.
@@ -183,119 +200,67 @@ class Messenger:
     def in_control(self) -> bool:
         """Whether this device is in the group that gets no messages but transactional ones."""
         with self.record() as record:
-            return self._control(record)
+            return record.control(self.control)
 
-    def _decided(self, record: Record, delivery: Delivery, now: float) -> Delivery:
-        """Decide on one message and write it down; `sent` is set if it is to be handed over."""
-        moment = self.calendar.moment(now)
-        made = self._judged(record, delivery, now, moment)
-        record.put(made, moment if made.sent is not None else None)
-        return made
-
-    def _judged(self, record: Record, delivery: Delivery, now: float, moment: Moment) -> Delivery:
-        """What becomes of a message now."""
-        message = delivery.message
-        open_to = [name for name in sorted(self.senders) if name in _allowed(record)]
-        if not self.agreed():
-            return _ended(delivery, Reason.NO_CONSENT)
-        if message.expires is not None and now >= message.expires:
-            return _ended(delivery, Reason.EXPIRED)
-        if message.transactional:
-            ways = [name for name in open_to if not self.channels[name].bundles]
-            return (
-                _handed(delivery, self._best(record, ways, now), now) if ways else _ended(delivery, Reason.NO_CHANNEL)
-            )
-        if self._control(record):
-            return _ended(delivery, Reason.CONTROL)
-        if not open_to:
-            return _ended(delivery, Reason.NO_CHANNEL)
-        holds = {
-            name: hold(self.channels[name], record.past(name), now=now, calendar=self.calendar) for name in open_to
-        }
-        free = [name for name, held in holds.items() if held is None]
-        if not free:
-            soonest = min(
-                ((held, name) for name, held in holds.items() if held is not None), key=lambda each: each[0].until
-            )
-            return _waits(delivery, soonest[1], soonest[0])
-        channel = self._best(record, free, now)
-        return self._timed(record, delivery, channel, now, moment)
-
-    def _timed(self, record: Record, delivery: Delivery, channel: str, now: float, moment: Moment) -> Delivery:
-        """Now, or at an hour that this user answers more; a message waits for that once."""
-        way = self.channels[channel]
-        if delivery.reason is Reason.BETTER_LATER:
-            return _handed(delivery, channel, now)
-        quiet = way.quiet
-        parts = sorted({part_of(hour) for hour in range(24) if quiet is None or not quiet.holds(hour)})
-        here = part_of(moment.hour)
-        part = choose_part([here, *(each for each in parts if each != here)], record.tried(now=now), self.rng)
-        later = now
-        if part != here:
-            later = self.calendar.first(
-                lambda hour: part_of(hour) == part and not (quiet is not None and quiet.holds(hour)), now
-            )
-        if delivery.message.expires is not None and later >= delivery.message.expires:
-            later = now
-        if way.bundles:
-            due = record.bundled_until(channel) or later
-            return _waits(delivery, channel, Hold(Reason.BUNDLED, due))
-        return (
-            _handed(delivery, channel, now)
-            if later <= now
-            else _waits(delivery, channel, Hold(Reason.BETTER_LATER, later))
+    @property
+    def _judge(self) -> Judge:
+        """What decides."""
+        return Judge(
+            agreed=self.agreed,
+            senders=self.senders,
+            channels=self.channels,
+            calendar=self.calendar,
+            control=self.control,
+            rng=self.rng,
         )
 
-    def _unbundled(self, record: Record, bundled: Sequence[Delivery], now: float) -> list[Delivery]:
-        """What is due of each bundle: all of it, as one delivery, or all of it later."""
-        made = []
-        moment = self.calendar.moment(now)
-        for channel in sorted({each.channel for each in bundled}):
-            ready = [each for each in bundled if each.channel == channel]
-            good = [each for each in ready if each.message.expires is None or now < each.message.expires]
-            made += [_ended(each, Reason.EXPIRED) for each in ready if each not in good]
-            if not self.agreed():
-                made += [_ended(each, Reason.NO_CONSENT) for each in good]
-            elif channel not in self.senders or channel not in _allowed(record):
-                made += [_ended(each, Reason.NO_CHANNEL) for each in good]
-            elif self._control(record):
-                made += [_ended(each, Reason.CONTROL) for each in good]
-            elif held := hold(self.channels[channel], record.past(channel), now=now, calendar=self.calendar):
-                made += [_waits(each, channel, Hold(Reason.BUNDLED, held.until)) for each in good]
-            else:
-                made += [_handed(each, channel, now) for each in good]
-        for each in made:
-            sent = each.sent is not None
-            record.put(each, moment if sent else None, batch=f"{each.channel}/{now}" if sent else None)
-        return made
+    def _together(self, record: Record, delivery: Delivery) -> bool:
+        """Whether it goes with what its channel collects; where that is closed it is decided on like any other."""
+        return delivery.reason is Reason.BUNDLED and delivery.channel in self._judge.open_to(record)
 
-    def _sent(self, decided: Sequence[Delivery]) -> list[Delivery]:
-        """Hand over what is to be sent: what a bundle holds as one, anything else by itself."""
-        groups: dict[tuple[str, str], list[Delivery]] = {}
-        for each in decided:
-            if each.sent is not None:
-                alone = "" if self.channels[each.channel].bundles else each.message.id
-                groups.setdefault((each.channel, alone), []).append(each)
-        became: dict[str, Reason] = {}
-        for (channel, _), group in groups.items():
-            try:
-                self.senders[channel]([each.message for each in group])
-                reason = Reason.SENT
-            except Exception as error:  # whatever a channel raises, it is the channel's
-                logger.warning("the channel %s did not take a message: %s", channel, error)
-                reason = Reason.FAILED
+    def _groups(self, record: Record, now: float) -> list[list[str]]:
+        """Ids of what is due, by what is decided on together: each by itself, then each channel's bundle."""
+        alone, bundles = list[list[str]](), dict[str, list[str]]()
+        for each in record.due(now):
+            if self._together(record, each):
+                bundles.setdefault(each.channel, []).append(each.message.id)
+            else:
+                alone.append([each.message.id])
+        return alone + [bundles[channel] for channel in sorted(bundles)]
+
+    def _next(self, groups: deque[list[str]], now: float) -> tuple[list[Delivery], list[Delivery]]:
+        """Decide until something is to be sent: that, and what became of all before it."""
+        judge, decided = self._judge, list[Delivery]()
+        with self.record() as record:
+            record.settle(now)
+            while groups:
+                found = (record.find(id) for id in groups.popleft())
+                # Another process may have been faster.
+                group = [each for each in found if each is not None and each.due is not None and each.due <= now]
+                if len(group) > 1 or any(self._together(record, each) for each in group):
+                    made = judge.bundle(record, group, now)
+                else:
+                    made = [judge.decided(record, each, now) for each in group]
+                sent = [each for each in made if each.sent is not None]
+                decided += [each for each in made if each.sent is None]
+                if sent:
+                    return sent, decided
+        return [], decided
+
+    def _handed_over(self, group: Sequence[Delivery]) -> list[Delivery]:
+        """Hand over what is written down as sent, as one delivery."""
+        try:
+            self.senders[group[0].channel]([each.message for each in group])
+            reason = Reason.SENT
+        except Exception as error:  # whatever a channel raises, it is the channel's
+            logger.warning("the channel %s did not take a message: %s", group[0].channel, error)
+            reason = Reason.FAILED
+        try:
             with self.record() as record:
                 record.became([each.message.id for each in group], reason)
-            became |= {each.message.id: reason for each in group}
-        return [replace(each, reason=became.get(each.message.id, each.reason)) for each in decided]
-
-    def _best(self, record: Record, channels: Sequence[str], now: float) -> str:
-        """The channel this user answers, as far as is known."""
-        return choose_channel(channels, record.tried(now=now), self.rng)
-
-    def _control(self, record: Record) -> bool:
-        """The device's coin, tossed once."""
-        return record.control(self.control)
+        except PalateError as error:  # on the disk it is lost, which counts as sent
+            logger.warning("what became of a message is not kept: %s", error)
+        return [replace(each, reason=reason) for each in group]
 
     def _decide(self, channel: str, granted: bool, version: str) -> Allowance:
         """Write a decision on a channel."""
@@ -311,25 +276,3 @@ class Messenger:
         """Refuse what is no channel."""
         if channel not in self.channels:
             raise InputError(f"`channel` must be one of {', '.join(sorted(self.channels))}, got {channel!r:.80}")
-
-
-def _allowed(record: Record) -> tuple[str, ...]:
-    """The channels that the user's latest decisions allow, sorted."""
-    latest = {each.channel: each.granted for each in record.allowances()}
-    return tuple(sorted(name for name, granted in latest.items() if granted))
-
-
-def _ended(delivery: Delivery, reason: Reason) -> Delivery:
-    """It is not sent, and never will be."""
-    return replace(delivery, reason=reason, due=None, sent=None)
-
-
-def _waits(delivery: Delivery, channel: str, held: Hold) -> Delivery:
-    """It is looked at again later, at the end of its time at the latest."""
-    due = held.until if delivery.message.expires is None else min(held.until, delivery.message.expires)
-    return replace(delivery, reason=held.reason, channel=channel, due=due, sent=None)
-
-
-def _handed(delivery: Delivery, channel: str, now: float) -> Delivery:
-    """It is about to be handed over; until that is done it counts as lost."""
-    return replace(delivery, reason=Reason.LOST, channel=channel, due=None, sent=now)

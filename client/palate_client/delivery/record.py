@@ -16,7 +16,8 @@ from typing import Any
 from palate_client.delivery.calendar import Moment
 from palate_client.delivery.choice import Trial
 from palate_client.delivery.message import Message
-from palate_client.delivery.rules import DAY, WAITING, Past, Reason
+from palate_client.delivery.rules import DAY, LONGEST_PACE, WAITING, Past, Reason
+from palate_client.store import SET_CLOCK
 from palate_client.store_file import StoreFile
 from palate_common.database import Database
 
@@ -32,7 +33,9 @@ SCHEMA = (
     "CREATE TABLE coins(name TEXT PRIMARY KEY, value REAL NOT NULL)",
 )
 KEPT = 5000
-"""Deliveries that are remembered."""
+"""Messages that are remembered; more are those that wait, and those that were sent and still count."""
+COUNTED = 7 * LONGEST_PACE
+"""How long what was sent is remembered at least: a pace of the longest pause has six dismissed ones behind it."""
 PATIENCE = 2 * DAY
 """What was not answered by then counts as not answered."""
 GOOD, BAD = ("opened", "clicked", "bought"), ("dismissed", "unsubscribed")
@@ -133,7 +136,6 @@ class Record:
             " batch = excluded.batch, day = excluded.day, week = excluded.week, hour = excluded.hour",
             (*values, d.sent, d.sent, *when),
         )
-        self._do("DELETE FROM deliveries WHERE seq <= (SELECT max(seq) FROM deliveries) - ? AND due IS NULL", (KEPT,))
 
     def became(self, ids: Sequence[str], reason: Reason) -> None:
         """Another reason for what was handed over."""
@@ -149,24 +151,31 @@ class Record:
         return known
 
     def settle(self, now: float) -> None:
-        """What a wrong clock has sent in the future was sent by now."""
-        self._do("UPDATE deliveries SET settled = ? WHERE settled > ?", (now, now))
+        """What a wrong or unset clock has sent was sent by now; what is old and no longer counts is forgotten."""
+        unset = SET_CLOCK if now >= SET_CLOCK else 0.0
+        self._do("UPDATE deliveries SET settled = ? WHERE settled > ? OR settled < ?", (now, now, unset))
+        self._do(
+            "DELETE FROM deliveries WHERE seq <= (SELECT max(seq) FROM deliveries) - ? AND due IS NULL"
+            " AND (sent IS NULL OR settled < ?)",
+            (KEPT, now - COUNTED),
+        )
 
     def past(self, channel: str) -> list[Past]:
-        """The deliveries on a channel that count for its caps, oldest first; those sent as one are one."""
+        """The deliveries on a channel that count for its caps, in the order sent; those sent as one are one."""
         rows = self._rows(
             "SELECT sent, settled, day, week, hour, group_concat(coalesce(reaction, '')) FROM deliveries"
-            " WHERE channel = ? AND NOT transactional AND sent IS NOT NULL GROUP BY batch ORDER BY max(seq)",
+            " WHERE channel = ? AND NOT transactional AND sent IS NOT NULL GROUP BY batch"
+            " ORDER BY max(settled), max(seq)",
             channel,
         )
         return [Past(sent, settled, Moment(*shown), _liked(said)) for sent, settled, *shown, said in rows]
 
     def tried(self, *, now: float) -> list[Trial]:
-        """Deliveries whose outcome is known, oldest first."""
+        """Deliveries whose outcome is known, in the order sent."""
         marks = ", ".join("?" * len(_COUNTING))
         rows = self._rows(
             f"SELECT channel, hour, reaction, settled FROM deliveries WHERE reason IN ({marks}) AND NOT transactional"  # noqa: S608 # question marks only
-            " AND sent IS NOT NULL ORDER BY seq DESC LIMIT 500",
+            " AND sent IS NOT NULL ORDER BY settled DESC, seq DESC LIMIT 500",
             *_COUNTING,
         )
         known = [row for row in reversed(rows) if row[2] is not None or row[3] < now - PATIENCE]

@@ -61,7 +61,7 @@ class Past:
 
     Attributes:
         time: of the clock when it was sent, seconds since 1970.
-        settled: the same, or when it was noticed that the clock had been ahead: nothing was sent later than that.
+        settled: the same, or when it was noticed that the clock had been ahead, or not set: nothing was sent later.
         moment: what the user's wall showed when it was sent.
         liked: the user reacted well (True), dismissed it (False), or neither (None).
     """

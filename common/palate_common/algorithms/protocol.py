@@ -54,7 +54,9 @@ class Algorithm(Protocol):
     the server: a device never needs them. Arrays of the state that `contribute` needs and `scores` doesn't are named in
     `training_only: tuple[str, ...]`, and are left out of what devices download to rank by. One that can go on from a
     former release of its own has a method `hand_over(state, rows, n_items)`, which makes such inputs of a final state;
-    `rows` are its items' places among `n_items` later ones.
+    `rows` are its items' places among `n_items` later ones. One that learns ratings has a method
+    `expected_ratings(state, histories)`: float64 [n_users, n_items] in the log's own units, or None where its settings
+    learn none.
     """
 
     name: str

@@ -13,7 +13,10 @@ item); Singhal et al., Federated Reconstruction (NeurIPS 2021).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from palate_common.interactions import Interactions
 from palate_common.update import Float64
@@ -62,8 +65,35 @@ def rebuild(table: Float64, histories: Interactions, *, unobserved_weight: float
     everything = unobserved_weight * (table.T @ table)
     everything += (regularization * np.trace(everything) / size + TINY) * np.eye(size)
     weighted = None if (histories.weights == 1).all() else histories.weights
-    statistics = np.concatenate([table, outer_svec(table)], axis=1)
-    sums = np.asarray(histories.matmul(statistics, weighted), np.float64)
+    ones = np.ones(histories.nnz)
+    return solve_users(table, histories, weights=weighted, targets=ones, common=everything, shift=np.zeros(size))
+
+
+def solve_users(
+    table: Float64,
+    histories: Interactions,
+    *,
+    weights: npt.NDArray[np.floating[Any]] | None,
+    targets: Float64,
+    common: Float64,
+    shift: Float64,
+) -> Float64:
+    """Each user's weighted least squares: (sum x v v' + common)^-1 (sum x y v + shift), sums over the user's items.
+
+    Args:
+        table: V, float64 [n_items, d], public.
+        histories: who has what, over the same items.
+        weights: x, float [nnz]; None where each is 1.
+        targets: y, float64 [nnz].
+        common: float64 [d, d], what is the same for every user; positive definite.
+        shift: float64 [d], likewise.
+
+    Returns:
+        Float64 [n_users, d]. The same bits for a user in every batch.
+    """
+    size = table.shape[1]
+    matrix = np.asarray(histories.matmul(outer_svec(table), weights), np.float64)
+    right = np.asarray(histories.matmul(table, targets if weights is None else targets * weights), np.float64)
     # One LAPACK call a user: who else is in the batch can't change a user's bits.
-    solved = np.linalg.solve(matrices(sums[:, size:], size) + everything, sums[:, :size, None])
+    solved = np.linalg.solve(matrices(matrix, size) + common, (right + shift)[:, :, None])
     return np.asarray(solved[:, :, 0], np.float64)

@@ -38,13 +38,13 @@ PROBES = 64
 """Made users whose scores compare two models that are not the same bytes."""
 
 
-def completeness(books: Books) -> Iterator[Finding]:
-    """Every finding on files."""
+def completeness(books: Books, *, public_key: str | None = None) -> Iterator[Finding]:
+    """Every finding on files; the operator's key, if it is known from outside, is the one that must have signed."""
     yield _seals(books)
     yield _files(books)
     yield _plans(books)
     yield from _model(books)
-    yield _published(books)
+    yield _published(books, public_key)
     yield _inputs(books)
     yield _names(books)
 
@@ -195,13 +195,13 @@ def _apart(one: GlobalModel, other: GlobalModel) -> float:
     return float(np.abs(first - second).max() / max(float(np.ptp(first)), 1e-30))
 
 
-def _published(books: Books) -> Finding:
-    """The manifest is signed by the key of the extract, and names every file of `model/`."""
+def _published(books: Books, public_key: str | None) -> Finding:
+    """The manifest is signed by the operator's key, or that of the extract, and names every file of `model/`."""
     test, folder = "G published model", books.folder / "model"
     if not folder.is_dir():
         return Finding.missing(test, "there is no folder model")
     manifest = books.read("model/manifest.json") or {}
-    key = books.extract.public_key if books.extract else str(manifest.get("public_key"))
+    key = public_key or (books.extract.public_key if books.extract else str(manifest.get("public_key")))
     try:
         found = published.read(folder, public_key=key)
     except PalateError as error:

@@ -73,7 +73,8 @@ def read_extract(data: bytes) -> RunExtract:
         about = str(payload["population"]), str(payload["run"]), int(payload["size"]), str(payload["root"])
         others = {name: payload[name] for name in ("other_runs", "other_mu2", "other_unprotected")}
         key = str(envelope["public_key"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+        "".join((about[0], about[1], about[3], key)).encode()
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise InputError("ledger.json must be a ledger extract, got something else") from None
     signature = _signature(data, envelope, key)
     entries, proofs = _proofs(items, about[2], about[3])

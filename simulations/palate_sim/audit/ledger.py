@@ -63,11 +63,16 @@ def audit_ledger(
     books = books_of(folder, ledger=ledger)
     outside = [read_receipts(path, population=books.population) for path in receipts]
     devices = folder / "devices.db"
-    inside = [read_receipts(devices, population=books.population)] if devices.is_file() else []
+    inside, damaged = list[Receipts](), list[Finding]()
+    try:
+        inside += [read_receipts(devices, population=books.population)] if devices.is_file() else []
+    except InputError:
+        damaged.append(Finding.checked("G device ledger", False, "devices.db of the folder isn't a ledger of devices"))
     findings = [
         *checkpoints(books, expect_head, inside, outside, public_key),
-        *_guarded("G files", lambda: completeness(books)),
+        *_guarded("G files", lambda: completeness(books, public_key=public_key)),
         *_guarded("G accounts", lambda: accounts(books)),
+        *damaged,
         *_devices(books, inside, outside),
     ]
     assumed = (*_qualifiers(books), *ASSUMPTIONS)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,31 +24,24 @@ from typing import Any
 
 import numpy as np
 
-from palate_client.contribution import Contributor
-from palate_client.floors import Floors
-from palate_client.node import Host, Shards, node_app
 from palate_common.accounting import GaussianEvent, account, charged_mu2, mu_of, sigma_for
 from palate_common.algorithms import PublicFacts
 from palate_common.cohort import RESERVED_DELTA, CohortTerms, share_sigma
 from palate_common.device_ledger import DeviceLedger
-from palate_common.errors import InputError, PalateError
-from palate_common.interactions import Interactions
+from palate_common.errors import InputError
 from palate_common.ledger import Ledger
-from palate_common.plan import DpMode, Noise, RoundPlan, SignedPlan
-from palate_common.shares import NoisyShare
+from palate_common.plan import DpMode, Noise, RoundPlan
 from palate_common.signing import SigningKey
 from palate_common.update import DUMMIES
-from palate_common.wire import ContributionHeader, encode_share
 from palate_server.cohort import FINE
 from palate_server.coordinator import Coordinator, Release
 from palate_server.lock import RunLock
 from palate_server.registry import Registry
-from palate_server.strategy import PalateStrategy
 from palate_server.terms import RunTerms
 from palate_sim.audit.carrier import Carrier, Part, Table, carried, weights_for
 from palate_sim.audit.claim import Claim, ReleaseClaim
+from palate_sim.audit.nodes import Nodes, members
 from palate_sim.audit.target import Contributions, Released, Vector
-from palate_sim.engines.grid import LocalGrid
 from palate_sim.identities import Identities
 from palate_sim.round import run_rounds
 
@@ -217,7 +210,14 @@ class Production:
         ):
             terms = self._terms(settings, seed, None if identities is None else identities.directory.hash)
             with _opened(Path(folder), terms) as coordinator:
-                nodes = _Nodes(self, coordinator, members(contributions), devices, keep_answers)
+                nodes = Nodes(
+                    coordinator,
+                    members(contributions),
+                    devices,
+                    corrupt=self.corrupt,
+                    users_per_node=self.users_per_node,
+                    keep=keep_answers,
+                )
                 releases: list[Release] = []
                 if identities is None:
                     run_rounds(coordinator, nodes.make(missing), releases.append)
@@ -267,98 +267,6 @@ class Production:
         )
 
 
-def members(contributions: Contributions) -> Interactions:
-    """Histories of who takes part: user u has item u if its row isn't empty, and else no events."""
-    has = np.diff(contributions.indptr) > 0
-    n_users = contributions.n_users
-    return Interactions.from_pairs(np.flatnonzero(has), np.flatnonzero(has), n_users=n_users, n_items=n_users)
-
-
-@dataclass(frozen=True)
-class Corrupt:
-    """A node of devices that take part, say so honestly, and leave their noise out; they know the plan's bytes only."""
-
-    users: int
-
-    def answer(self, plan: bytes, model: bytes) -> bytes:
-        """A share of nothing."""
-        asked = SignedPlan.model_validate_json(plan).plan
-        size = sum(spec.size for spec in asked.layout) + DUMMIES
-        header = ContributionHeader(
-            run=asked.run, round=asked.round, attempt=asked.attempt, plan_hash=asked.hash,
-            users=self.users, rejected=0, size=size,
-        )  # fmt: skip
-        return encode_share(header, NoisyShare(np.zeros(size, np.int64), self.users), bits=asked.modulus_bits)
-
-
-class _Recorder:
-    """A node whose plans, and, if asked for, answers are kept; who refuses has its reason told."""
-
-    def __init__(self, node: Contributor | Corrupt, number: int, nodes: _Nodes) -> None:
-        self._node, self._number, self._nodes = node, number, nodes
-
-    def answer(self, plan: bytes, model: bytes) -> bytes:
-        """What the node answers."""
-        found = self._node.answer(plan, model)
-        if isinstance(self._node, Contributor) and self._node.refusal:
-            raise PalateError(f"a device of the audit refused: {self._node.refusal}")
-        self._nodes.seen(plan, self._number, found)
-        return found
-
-
-class _Nodes:
-    """The devices of one audited run."""
-
-    def __init__(
-        self, target: Production, coordinator: Coordinator, histories: Interactions, devices: DeviceLedger, keep: bool
-    ) -> None:
-        self._target, self._coordinator, self._histories, self._keep = target, coordinator, histories, keep
-        self._settings: dict[str, Any] = {
-            "ledger": devices,
-            "public_key": coordinator.key.public,
-            "floors": Floors(allow_central=True, allow_unmasked=True, allow_seeded=True),
-        }
-        self.plans: list[RoundPlan] = []
-        self.answers: list[dict[int, bytes]] = []
-
-    def make(self, missing: Sequence[int]) -> Sequence[Any]:
-        """The nodes of a round in the clear."""
-        users = self._target.users
-        size = self._target.users_per_node or max(1, users // 4)
-        nodes: list[Contributor | Corrupt] = []
-        for first in range(0, users, size):
-            devices = [user for user in range(first, min(first + size, users)) if user not in set(missing)]
-            if devices:
-                nodes.append(Contributor(self._histories.users(np.asarray(devices)), devices, **self._settings))
-        if self._target.corrupt:
-            nodes.append(Corrupt(self._target.corrupt))
-        return [_Recorder(node, number, self) for number, node in enumerate(nodes)]
-
-    def run_masked(self, identities: Identities, on_release: Callable[[Release], None]) -> None:
-        """Every round under masks, over Flower's messages in this process."""
-        found = self._settings
-        host = Host(
-            Shards(self._histories, 1), found["ledger"], found["public_key"], Floors(allow_seeded=True),
-            identity_of=identities.of,
-        )  # fmt: skip
-        grid = LocalGrid(node_app(lambda _: host), nodes=self._target.users)
-
-        def told(release: Release) -> None:
-            self.plans.append(release.plan)
-            on_release(release)
-
-        PalateStrategy(self._coordinator, on_release=told, directory=identities.directory).start(grid)
-
-    def seen(self, plan: bytes, node: int, answer: bytes) -> None:
-        """Keep what an attempt was about."""
-        asked = SignedPlan.model_validate_json(plan).plan
-        if not self.plans or self.plans[-1].hash != asked.hash:
-            self.plans.append(asked)
-            self.answers.append({})
-        if self._keep:
-            self.answers[-1][node] = answer
-
-
 @contextmanager
 def _opened(folder: Path, terms: RunTerms) -> Iterator[Coordinator]:
     """A coordinator over files, as a run's own."""
@@ -367,7 +275,7 @@ def _opened(folder: Path, terms: RunTerms) -> Iterator[Coordinator]:
         yield Coordinator(terms, ledger=ledger, registry=Registry(folder), key=key, lock=lock)
 
 
-def _collected(coordinator: Coordinator, releases: Sequence[Release], nodes: _Nodes) -> ProductionRun:
+def _collected(coordinator: Coordinator, releases: Sequence[Release], nodes: Nodes) -> ProductionRun:
     """What the run left: its sealed files, read back against the ledger."""
     registry, entries = coordinator.registry, coordinator.ledger.entries()
     seals = [entry for entry in entries if entry.kind == "seal"]

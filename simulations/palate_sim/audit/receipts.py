@@ -47,7 +47,11 @@ class Receipts:
 
 
 def read_receipts(path: Path, *, population: str) -> Receipts:
-    """Read a report, an export or a ledger of devices; the file stays as it is.
+    """Read a report, an export, a ledger of devices or another run's extract; the file stays as it is.
+
+    Args:
+        path: the file.
+        population: whose ledger.
 
     Raises:
         InputError: it is none of these.
@@ -64,7 +68,7 @@ def read_receipts(path: Path, *, population: str) -> Receipts:
         text = ""
     try:
         return _from_json(text, str(path), population)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise InputError(
             f"`--receipts` must be a device's report or export, a devices.db or a ledger.json, got another file: {path}"
         ) from None

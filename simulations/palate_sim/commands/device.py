@@ -26,7 +26,7 @@ Key = Annotated[Path, typer.Option("--key", metavar="FILE", help="A file with th
 App = Annotated[str, typer.Option("--app", help="The app's name, which is part of the store.")]
 PublicKey = Annotated[str, typer.Option(metavar="HEX", help="The release key of the service.")]
 Population = Annotated[str, typer.Option(help="The population of the service.")]
-Preset = Annotated[str, typer.Option(help="What events count: movies, music, news, shop or plain.")]
+Preset = Annotated[str, typer.Option(help="What events count: movies, music, news, ratings, shop or plain.")]
 
 
 def _device(store: Path, key: Path, app: str, service: Service | None = None, preset: str = "plain") -> Device:

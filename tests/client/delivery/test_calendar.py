@@ -81,6 +81,10 @@ def test_what_is_no_zone_is_refused() -> None:
     for name in ("Atlantis/Center", "../etc/passwd", ""):
         with pytest.raises(InputError, match="`zone` must be a time zone's name"):
             Calendar(name)
+    with pytest.raises(InputError, match="`zone` must be a time zone, its name or a function that says it, got 2"):
+        Calendar(2)  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(InputError, match="`zone` must say a time zone, such as a ZoneInfo, got 'Europe/Berlin'"):
+        Calendar(lambda: "Europe/Berlin").moment(0.0)  # type: ignore[arg-type,return-value]  # on purpose
 
 
 def test_a_clock_that_shows_nonsense_has_a_day_all_the_same() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from palate_client.delivery import messenger, rules
+from palate_client.delivery import judge, rules
 from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.channel import Channel, Quiet
 from palate_client.delivery.rules import DAY, LONGEST_PACE, Past, Reason, hold, pace
@@ -81,7 +81,7 @@ def test_no_life_violates_a_rule() -> None:
 @pytest.mark.parametrize("broken", ["no rules", "only then", "only now"])
 def test_the_judge_finds_broken_rules(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if broken == "no rules":
-        monkeypatch.setattr(messenger, "hold", lambda *_, **__: None)
+        monkeypatch.setattr(judge, "hold", lambda *_, **__: None)
     elif broken == "only then":
         monkeypatch.setattr(rules, "_moments", lambda past, *_: rules._Moments({past.moment.day}, {past.moment.week}))
     else:
@@ -104,3 +104,10 @@ def test_what_are_no_quiet_hours_is_refused(quiet: tuple[float, float]) -> None:
 def test_what_is_no_channel_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError, match="must be a"):
         Channel(**{"name": "email", "per_day": 1, "per_week": 1, **wrong})  # type: ignore[arg-type]  # on purpose
+
+
+def test_quiet_hours_are_numbers_of_a_quiet() -> None:
+    with pytest.raises(InputError, match="quiet hours must be two different hours of a day, got 22 to 8"):
+        Quiet("22", 8)  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(InputError, match="`quiet` must be hours of the day as a `Quiet`, or None, got"):
+        Channel(name="email", per_day=1, per_week=1, quiet=(22, 8))  # type: ignore[arg-type]  # on purpose

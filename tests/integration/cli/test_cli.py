@@ -54,13 +54,13 @@ def test_the_version_is_told(palate: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["serve-lunch"], "No such command 'serve-lunch' (see `palate --help`)"),
+        (["xyzzy"], "No such command 'xyzzy' (see `palate --help`)"),
         (["simulate", "--sed", "3"], "(see `palate simulate --help`)"),
         (["data", "get"], "Missing argument 'NAME' (see `palate data get --help`)"),
         (["data", "lst"], "(see `palate data --help`)"),
         (["data", "get", "everything"], "`data` must be one of movielens-small,"),
         (["data", "describe", "nowhere.csv"], "`data` must be an existing file, got 'nowhere.csv'"),
-        (["config", "nowhere"], "`preset` must be one of movies, music, news, shop or a .toml file"),
+        (["config", "nowhere"], "`preset` must be one of movies, music, news, ratings, shop or a .toml file"),
         (["config", "--set", "seed=-1"], "`seed` must be greater than or equal to 0"),
     ],
 )

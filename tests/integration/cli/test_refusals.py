@@ -104,7 +104,7 @@ DATA = {
     "a folder of no known layout": ("empty-folder.csv", "`data` must be a folder with one of"),
     "a file that isn't there": ("nowhere.csv", "`data` must be an existing file, got 'nowhere.csv'"),
     "a name that no file can have": (f"{LONG}.csv", "`data` must be a readable file"),
-    "an unknown preset or set": ("nonsense", "the argument must be a preset (movies, music, news, shop)"),
+    "an unknown preset or set": ("nonsense", "the argument must be a preset (movies, music, news, ratings, shop)"),
     "no name": ("", "the argument must be a preset"),
 }
 

@@ -68,7 +68,7 @@ class Outside:
     def port(self) -> int:
         return self.site.config.gateway.port
 
-    def send(self, data: bytes, *, name: str | None = NAME, seconds: float = 5.0, slowly: float = 0.0) -> bytes:
+    def send(self, data: bytes, *, name: str | None = NAME, seconds: float = 15.0, slowly: float = 0.0) -> bytes:
         """Raw bytes, inside TLS for a server name, or, without one, in the clear; what comes back."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=seconds) as plain:
             connection = plain

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from palate_sim.audit.battery.claims import claim_tests, lower_bounds
+from palate_sim.audit.battery.correlation import _crossed, _faces, _own
 from palate_sim.audit.battery.seeds import birthdays, plan_seed
 from palate_sim.audit.battery.shape import noise_shape
 from palate_sim.audit.claim import Claim, ReleaseClaim
@@ -111,6 +112,21 @@ def tiled(toy: Toy, round_: int, size: int) -> Any:
     return np.resize(gaussian(toy, round_, 512), size)
 
 
+def reflected(toy: Toy, round_: int, size: int) -> Any:
+    half = gaussian(toy, round_, size // 2)
+    return np.concatenate([half, np.zeros(size % 2), half[::-1]])
+
+
+def reflected_with_other_signs(toy: Toy, round_: int, size: int) -> Any:
+    return reflected(toy, round_, size) * toy.rng.choice([-1, 1], size)
+
+
+def one_without_noise(toy: Toy, round_: int, size: int) -> Any:
+    noise = gaussian(toy, round_, size)
+    noise[HALF - 1] = 0
+    return noise
+
+
 def floats(toy: Toy, round_: int, size: int) -> Any:
     return toy.rng.normal(0, SIGMAS[round_], size)
 
@@ -166,6 +182,9 @@ def test_a_right_mechanism_raises_nothing() -> None:
         (other_signs, "C correlation across releases"),
         (again_each_run, "C2 correlation across runs"),
         (tiled, "J correlation within a vector"),
+        (reflected, "J correlation within a vector"),
+        (reflected_with_other_signs, "J correlation within a vector"),
+        (one_without_noise, "B noise on every coordinate"),
         (floats, "H output on the grid"),
         (coarse, "H remainders"),
         (small_seed, "K small and public seeds"),
@@ -176,6 +195,30 @@ def test_a_right_mechanism_raises_nothing() -> None:
 )
 def test_what_is_broken_is_found_by_its_test(noise: Draw, test: str) -> None:
     assert test in alarms(statistical(trials_of(Toy(noise))))
+
+
+@pytest.mark.parametrize("size", [63, 64])
+def test_correlations_of_a_vector_with_itself_are_in_standard_errors(size: int) -> None:
+    rng = np.random.default_rng(3)
+    drawn = [list(_own(_faces(rng.normal(size=size)))) for _ in range(2000)]
+    for look in range(len(drawn[0])):
+        deviations = np.std([found[look] for found in drawn], axis=0)
+        assert deviations.min() > 0.5
+        assert deviations.max() < 1.1
+
+
+def test_sizes_that_meet_are_no_more_surprising_than_they_are() -> None:
+    rng = np.random.default_rng(4)
+    numbers = rng.normal(size=(2, 1000))
+    numbers[:, 7] = 4.2  # once in 30,000 vectors each, which are then not lost in a sum of 1,000
+    looks = _crossed(*(_faces(each) for each in numbers))
+    assert all(abs(scores[0]) < 4 for scores in looks)
+
+
+def test_moments_of_few_numbers_are_not_judged() -> None:
+    few = type("Few", (Toy,), {"blocks": (1024, 1024), "dimension": 2048, "users": 256})
+    found = {each.test: each for each in noise_shape(conduct(few(), runs=QUICK, seed=1))}
+    assert {name for name, each in found.items() if each.p_value is None} == {"B2 skewness", "B2 kurtosis"}
 
 
 def test_a_tail_that_is_cut_is_found() -> None:

@@ -13,7 +13,8 @@ from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.update import DenseBlock
 from palate_server import coordinator as server
 from palate_sim.audit.carrier import Part, Table, carried
-from palate_sim.audit.production import Production, members
+from palate_sim.audit.nodes import members
+from palate_sim.audit.production import Production
 from palate_sim.audit.target import Contributions
 
 MODES = pytest.mark.parametrize("dp", ["central", "distributed"])

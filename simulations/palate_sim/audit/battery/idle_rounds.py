@@ -39,7 +39,7 @@ CASES: Mapping[str, tuple[Setting, tuple[int, ...]]] = {
     "distributed, seven devices a node": (_NODES, ()),
     "masks, as many lost as may be": (_MASKS, (2, 5, 6, 13)),
 }
-FIRST = ("central", "distributed, as many lost as may be")
+FIRST = ("central", "distributed, as many lost as may be", "distributed, seven devices a node")
 """Those of the quick battery."""
 
 

@@ -20,6 +20,7 @@ from palate_common.errors import PalateError
 from palate_common.plan import DpMode
 from palate_common.update import Int64
 from palate_common.wire import REFUSED
+from palate_sim.audit.battery.answers import answers
 from palate_sim.audit.evidence import Finding
 from palate_sim.audit.gestures import PLAIN, WEIGHTS, Gesture
 from palate_sim.audit.stage import Setting, Stage, crowd
@@ -63,8 +64,8 @@ FIRST = ("central", "central, answers twice", "distributed, devices lost and ans
 
 
 def inclusion(*, quick: bool = False) -> list[Finding]:
-    """How often each user is in each release, in every case."""
-    return [_found(name, case) for name, case in CASES.items() if not quick or name in FIRST]
+    """How often each user is in each release, in every case; and what becomes of forged answers."""
+    return [*(_found(name, case) for name, case in CASES.items() if not quick or name in FIRST), *answers()]
 
 
 def _found(name: str, case: Attendance) -> Finding:

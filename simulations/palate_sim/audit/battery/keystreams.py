@@ -12,6 +12,7 @@ import os
 import pickle
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from unittest import mock
 
 import numpy as np
 
@@ -25,6 +26,8 @@ from palate_sim.audit.gestures import Gesture
 from palate_sim.audit.stage import Setting, Stage, crowd
 
 TEST = "K keystreams"
+KEY_BITS = 256
+"""Of a source, drawn from the operating system; births of equal streams show only some 20 of them."""
 WORDS, THREADS = 2000, 4
 FRESH = 4096
 """Sources whose first words are compared: among so many, one of 20 bits of seed repeats with certainty, near enough."""
@@ -69,6 +72,31 @@ def _two_releases(make: Callable[[], Source]) -> Iterator[str]:
         yield f"sources of 8 releases share {count} words"
     if count := _repeats([make().words(1) for _ in range(FRESH)]):
         yield f"{count} of {FRESH} sources begin as another one does"
+
+
+def _key(make: Callable[[], Source]) -> Iterator[str]:
+    """Sources that the operating system gives other bits: each of 256 bits must matter."""
+    asked = list[int]()
+
+    def begins(flipped: int | None) -> bytes:
+        """A source's first words, from fixed bytes of which one bit, counted from the first draw on, is another."""
+        asked.clear()
+
+        def drawn(size: int) -> bytes:
+            data, first = bytearray(size), 8 * sum(asked)
+            asked.append(size)
+            if flipped is not None and first <= flipped < first + 8 * size:
+                data[(flipped - first) // 8] ^= 1 << (flipped - first) % 8
+            return bytes(data)
+
+        with mock.patch.object(os, "urandom", drawn):
+            return make().words(4).tobytes()
+
+    seen = {begins(flipped) for flipped in (None, *range(KEY_BITS))}
+    if 8 * sum(asked) < KEY_BITS:
+        yield f"a source draws {8 * sum(asked)} bits from the operating system, {KEY_BITS} are needed"
+    elif len(seen) <= KEY_BITS:
+        yield f"{KEY_BITS + 1 - len(seen)} of {KEY_BITS} bits of a source's key don't matter"
 
 
 def _one_stream(make: Callable[[], Source]) -> Iterator[str]:
@@ -129,6 +157,7 @@ def _copies(make: Callable[[], Source]) -> Iterator[str]:
 
 CHECKS: Mapping[str, Callable[[Callable[[], Source]], Iterator[str]]] = {
     "two releases": _two_releases,
+    "key": _key,
     "one stream": _one_stream,
     "threads": _threads,
     "fork": _fork,

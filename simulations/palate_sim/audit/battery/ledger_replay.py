@@ -17,6 +17,7 @@ from typing import Any
 from palate_common.errors import IntegrityError, PalateError
 from palate_common.plan import DpMode, Noise, SignedPlan
 from palate_sim.audit.battery.ledger_rules import claims, costs, facts, read_rows, seals, sums
+from palate_sim.audit.battery.refusals import refusals
 from palate_sim.audit.battery.writers import two_writers
 from palate_sim.audit.evidence import Finding
 from palate_sim.audit.gestures import PLAIN, Gesture
@@ -31,8 +32,9 @@ SETTINGS = {
 
 
 def ledger_replay(*, quick: bool = False) -> list[Finding]:
-    """Both modes, and two writers."""
+    """Both modes, what devices refuse, and two writers."""
     found = [finding for name, setting in SETTINGS.items() for finding in _replayed(name, setting)]
+    found += refusals()
     return [*found, two_writers(threads=False), *([] if quick else [two_writers(threads=True)])]
 
 

@@ -46,7 +46,11 @@ def card(
         raise InputError("`--ledger` must be given with --record: a card is checked against the folder's own extract")
     section = audit_card(folder, public_key=public_key)
     if not as_json:
-        _show(section.series["card"])
+        try:
+            _show(section.series["card"])
+        except (TypeError, ValueError, AttributeError, KeyError, OverflowError):
+            # Somebody has put a list where a number belongs: what the audit found says so, and is shown.
+            typer.echo("the card can't be shown: it isn't one that Palate writes")
     conclude([section], out=out, as_json=as_json)
 
 

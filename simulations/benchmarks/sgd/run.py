@@ -1,0 +1,198 @@
+"""`sgd`: client updates per CPU-second beside pfl-research, rating error, and quality beside `als`.
+
+PALATE_BENCH_DATA=PATH PFL_PYTHON=PATH/bin/python PYTHONPATH=simulations python simulations/benchmarks/sgd/run.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.measure import METRIC, ML_1M, epsilon_label, prepared_of, quality, rehearsed
+from benchmarks.sheet import Sheet, Table, arguments, cell, chosen_parts, data_folder
+from palate_common.accounting import mu_of, sigma_for
+from palate_common.algorithms import PublicFacts, State, make_algorithm
+from palate_common.clipping import clip
+from palate_common.discrete_gaussian import sample_discrete_gaussian
+from palate_common.errors import InputError, PalateError
+from palate_common.interactions import Interactions
+from palate_common.randomness import SecureSource
+from palate_common.update import block_sums, block_units, layout_size
+from palate_sim.config import load_config
+from palate_sim.datasets import load
+from palate_sim.datasets.log import Log
+from palate_sim.features import item_features
+from palate_sim.preparation import weighed
+
+PARTS = ("speed", "ratings", "quality")
+COHORT, ROUNDS, WIDTH, GRID, DELTA = 200, 20, 32, 2**20, 1e-5
+WORK_A = {
+    "loss": "logistic",
+    "optimizer": "momentum",
+    "server_rate": 1.0,
+    "rounds": ROUNDS + 1,
+    "embedding_size": WIDTH,
+}
+
+
+def work_a(train: Interactions, seed: int) -> dict[str, float]:
+    """CPU-seconds of 20 rounds of 200 clients: on the devices, for the noise, and on the server."""
+    facts = PublicFacts(n_users=COHORT, n_items=train.n_items, mu=mu_of(epsilon=5.0, delta=DELTA), seed=seed)
+    learner = make_algorithm("sgd", {**WORK_A, "head_items": train.n_items}, facts)
+    rng, state = np.random.default_rng(seed), learner.start()
+    sigma = sigma_for(mu_r=float(facts.mu or 1.0) * (0.8 / ROUNDS) ** 0.5, sensitivity=GRID)
+    spent = dict.fromkeys(("devices", "noise", "server"), 0.0)
+    for round_ in range(ROUNDS + 1):
+        cohort = train.users(np.sort(rng.permutation(train.n_users)[:COHORT])) if round_ else train
+        layout, begun = learner.layout(state, round_), time.process_time()
+        clipped = clip(learner.contribute(state, round_, cohort), layout, clip_norm=1.0, grid=GRID)
+        total, summed = clipped.total(), time.process_time()
+        total = total + sample_discrete_gaussian(layout_size(layout), sigma=sigma, source=SecureSource())
+        noised = time.process_time()
+        sums = block_sums(total, layout, 1.0 / GRID)
+        noise = {name: sigma * unit for name, unit in block_units(layout, 1.0 / GRID).items()}
+        state = learner.release(state, round_, sums, noise)
+        if round_:  # round 0 only counts
+            spent["devices"] += summed - begun
+            spent["noise"] += noised - summed
+            spent["server"] += time.process_time() - noised
+    return spent
+
+
+def pfl_work_a(python: Path, train: Interactions, seed: int) -> float:
+    """CPU-seconds of the same rounds in pfl-research, in its own environment."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        np.savez(folder / "train.npz", indptr=train.indptr, indices=train.indices, n_items=train.n_items)
+        facts = {"seed": seed, "cohort": COHORT, "rounds": ROUNDS, "size": WIDTH}
+        script = Path(__file__).parent / "work_a_pfl.py"
+        call = [str(python), "-W", "ignore", str(script), str(folder / "train.npz"), json.dumps(facts)]
+        bare = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        done = subprocess.run(call, cwd=folder, env=bare, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise PalateError(f"pfl's process must end with 0, got {done.returncode}: {done.stderr.strip()[-300:]}")
+        return float(done.stdout.strip().splitlines()[-1])
+
+
+def run_speed(data: Path, seeds: int, python: Path | None) -> tuple[Any, list[Table]]:
+    """Both systems on all 6,040 users."""
+    log = load(data / "ml-1m")
+    pairs = weighed(log, load_config())
+    train = Interactions.from_pairs(
+        pairs.user_rows, pairs.item_rows, n_users=len(pairs.users), n_items=len(pairs.items)
+    )
+    updates = COHORT * ROUNDS
+    ours = [work_a(train, seed) for seed in range(seeds)]
+    theirs = [] if python is None else [pfl_work_a(python, train, seed) for seed in range(seeds)]
+    rows = [
+        ("Palate, devices: contribute, exact clip, sum", cell([updates / each["devices"] for each in ours], 0)),
+        ("Palate, with the server's step", cell([updates / (each["devices"] + each["server"]) for each in ours], 0)),
+        ("Palate, with secure discrete noise too", cell([updates / sum(each.values()) for each in ours], 0)),
+    ]
+    if theirs:
+        rows.append(("pfl-research 0.6, noise included", cell([updates / each for each in theirs], 0)))
+    note = (
+        f"{COHORT} clients a round, {ROUNDS} rounds; {train.n_items:,} x {WIDTH} items; a client has its positives "
+        "and as many sampled negatives, the mean of its item vectors as its own, and takes one full-batch step on "
+        "cross-entropy. Palate's has an item bias too."
+    )
+    return {"palate": ours, "pfl": theirs}, [Table("Client updates per CPU-second", ("system", "updates"), rows, note)]
+
+
+def rmse(train: Interactions, test: Interactions, *, epsilon: float | None, inputs: State | None) -> float:
+    """RMSE of a rehearsal on the held-out ratings of the same users."""
+    settings = {"loss": "ratings"}
+    model = rehearsed(train, epsilon=epsilon, seed=0, algorithm="sgd", settings=settings, inputs=inputs)
+    squares = 0.0
+    for first in range(0, train.n_users, 512):
+        part = slice(first, first + 512)
+        expected, target = model.expected_ratings(train.users(part)), test.users(part)
+        if expected is None:
+            raise PalateError("`sgd` must expect ratings")
+        squares += float(((expected[target.owners(), target.indices] - target.weights) ** 2).sum())
+    return float((squares / test.nnz) ** 0.5)
+
+
+def folds(log: Log, parts: int, seed: int) -> list[tuple[Interactions, Interactions]]:
+    """Ratings in `parts` equal random parts, each of them the test once."""
+    pairs = weighed(log, load_config("ratings"))
+    fold = np.random.default_rng(seed).permutation(len(pairs.weights)) % parts
+
+    def batch(chosen: npt.NDArray[np.bool_]) -> Interactions:
+        rows, items, values = (each[chosen] for each in (pairs.user_rows, pairs.item_rows, pairs.weights))
+        return Interactions.from_pairs(rows, items, values, n_users=len(pairs.users), n_items=len(pairs.items))
+
+    return [(batch(fold != part), batch(fold == part)) for part in range(parts)]
+
+
+def run_ratings(data: Path, seeds: int) -> tuple[Any, list[Table]]:
+    """RMSE on MovieLens 100K, five folds, and MovieLens 1M, 90-10."""
+    figures: dict[str, list[float]] = {}
+    hundred = load(data / "ml-100k")
+    figures["100K, 5 folds, no DP"] = [rmse(*cut, epsilon=None, inputs=None) for cut in folds(hundred, 5, 0)]
+    log = load(data / "ml-1m")
+    items = weighed(log, load_config("ratings")).items
+    features = item_features(log.items, items, "auto")
+    inputs: State | None = None if features is None else {"features": features}
+    cuts = [folds(log, 10, seed)[0] for seed in range(seeds)]
+    figures["1M, 90-10, no DP"] = [rmse(*cut, epsilon=None, inputs=None) for cut in cuts]
+    figures["1M, 90-10, no DP, with genres and decades"] = [rmse(*cut, epsilon=None, inputs=inputs) for cut in cuts]
+    figures["1M, 90-10, eps 5"] = [rmse(*cut, epsilon=5.0, inputs=None) for cut in cuts]
+    figures["1M, 90-10, eps 5, with genres and decades"] = [rmse(*cut, epsilon=5.0, inputs=inputs) for cut in cuts]
+    rows = [(name, cell(values)) for name, values in figures.items()]
+    note = f"Rehearsals: seeded noise, no ledger; user-level, zero-out, delta {DELTA:g}. Over all held-out ratings."
+    return figures, [Table("RMSE of `sgd`, MovieLens", ("data", "RMSE"), rows, note)]
+
+
+def run_quality(data: Path, seeds: int) -> tuple[Any, list[Table]]:
+    """recall_capped@20 on the strong split's test users, beside `als`."""
+    figures, rows = {}, []
+    for name in ("sgd", "als"):
+        cells = [f"`{name}`"]
+        for epsilon in (5.0, None):
+            found = []
+            for seed in range(seeds):
+                split = prepared_of(ML_1M, data, seed).split
+                model = rehearsed(split.train, epsilon=epsilon, seed=seed, algorithm=name)
+                found.append(quality(model, split.test, split, seed))
+            figures[f"{name} {epsilon_label(epsilon)}"] = found
+            cells.append(cell(found))
+        rows.append(tuple(cells))
+    note = f"Test users; {METRIC}; rehearsals without item features; user-level, zero-out, delta {DELTA:g}."
+    return figures, [Table("Implicit feedback, MovieLens 1M", ("algorithm", "eps 5", "no DP"), rows, note)]
+
+
+def run(options: argparse.Namespace) -> None:
+    """The parts that were asked for."""
+    data, sheet = data_folder(options.data), Sheet(options.out)
+    if options.pfl_python is not None and not options.pfl_python.exists():
+        raise InputError(f"`--pfl-python` must be an interpreter, got {options.pfl_python}")
+    for part in chosen_parts(options.parts, PARTS):
+        if part == "speed":
+            figures, tables = run_speed(data, options.seeds, options.pfl_python)
+        else:
+            figures, tables = (run_ratings if part == "ratings" else run_quality)(data, options.seeds)
+        sheet.record(part, figures=figures, tables=tables, facts={"seeds": f"0 to {options.seeds - 1}"})
+        sheet.write(PARTS)
+
+
+if __name__ == "__main__":
+    parser = arguments(__doc__ or "", PARTS, Path(__file__).parent, seeds=2)
+    home = os.environ.get("PFL_PYTHON")
+    parser.add_argument(
+        "--pfl-python", type=Path, default=home, help="interpreter with pfl and torch; default $PFL_PYTHON"
+    )
+    try:
+        run(parser.parse_args())
+    except PalateError as error:
+        sys.exit(f"benchmark: {error}")

@@ -1,0 +1,49 @@
+"""Bugs that are on no list of mutants: the quick battery finds them all the same, by the test that is named."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from palate_client import contribution
+from palate_common import randomness, shares, wire
+from palate_common.device_ledger import DeviceLedger
+from palate_common.model import GlobalModel
+from palate_common.tally import Tally
+from palate_server import aggregation
+from palate_sim.audit.evidence import Verdict, judge
+from palate_sim.audit.structure import structural
+
+SQUARES, KEYSTREAM = shares.squares, randomness._Keystream
+
+
+def unchecked(data: bytes, *, grid: int) -> wire.Contribution:
+    header, payload = wire._split(data)
+    return wire._read(header, payload, wire.dtype_for(header.users, grid))
+
+
+def any_model(self: Any, plan: Any, data: bytes) -> GlobalModel:
+    return GlobalModel.from_bytes(data)
+
+
+BUGS = [
+    ("K", "a key of 32 random bits", randomness, "_Keystream", lambda key: KEYSTREAM(key[:4] + bytes(28))),
+    ("I", "a node that hosts 7 devices adds the noise of 5", shares, "squares", lambda n: SQUARES(n)[:2]),
+    ("F", "the server takes a node's word for its norm", aggregation, "decode", unchecked),
+    ("F", "the server sums answers to other attempts", aggregation, "_check_attempt", lambda *_: None),
+    ("G", "devices have no floors", contribution, "check_floors", lambda *_, **__: None),
+    ("G", "devices have no limits", Tally, "affords", lambda self, rows, mu2: np.ones(len(rows), np.bool_)),
+    ("G", "devices answer twice", Tally, "reached", lambda *_: False),
+    ("G", "devices take another ledger for the one they know", DeviceLedger, "seen_checkpoint", lambda *_: None),
+    ("G", "devices train on whatever model comes", contribution.Contributor, "_model", any_model),
+]
+
+
+@pytest.mark.parametrize(("letter", "what", "owner", "name", "instead"), BUGS, ids=[bug[1] for bug in BUGS])
+def test_it_is_found(letter: str, what: str, owner: Any, name: str, instead: Any) -> None:
+    with mock.patch.object(owner, name, instead):
+        found = judge(structural(quick=True, letters=(letter,)))
+    assert [each.test for each in found if each.verdict is Verdict.ALARM], what
