@@ -65,6 +65,7 @@ http {{
     upstream superlink {{
         server 127.0.0.1:{superlink_port};
         keepalive 32;
+        keepalive_timeout 60s;
     }}
 
     # Whoever doesn't know the name gets no handshake.

@@ -13,6 +13,10 @@ from flwr.supercore import sql_mixin
 from flwr.supercore.constant import SQLITE_PRAGMAS
 from flwr.superlink.cli import flower_superlink
 
+KEEP_SECONDS = 75
+"""How long an idle connection is kept. The gateway ends its own after 60: were the SuperLink first, as after uvicorn's
+five seconds, a request could meet a connection that has just gone, and a device would be told 502."""
+
 
 def main() -> None:
     """Run it until it is told to end."""
@@ -23,7 +27,7 @@ def main() -> None:
     serve = uvicorn.run
 
     def quietly(**settings: Any) -> None:
-        serve(**{**settings, "access_log": False, "log_level": "warning"})
+        serve(**{**settings, "access_log": False, "log_level": "warning", "timeout_keep_alive": KEEP_SECONDS})
 
     vars(uvicorn)["run"] = quietly
     flower_superlink()

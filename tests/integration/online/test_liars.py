@@ -7,14 +7,18 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from palate_client.fleet import Fleet
 from palate_client.fleet_messages import Delivery, Reply, record_dict
+from palate_client.https import Https, RejectedError
 from palate_client.protobuf import blob, text
 from palate_common.canonical import digest
+from palate_common.enrolment import NodeKey
 
 N = 6
 
@@ -102,3 +106,30 @@ def test_objects_that_cannot_be_read_cost_the_round_one_answer(
     stop.set()
     assert [(each["users"], each["malformed"]) for each in outcome["releases"]] == [(N - 1, 1)], outcome
     assert [each.result().ended for each in results] == ["stopped"] * N
+
+
+def test_stale_unregistered_and_foreign_requests_get_nothing(fleet: Any) -> None:
+    """From the real SuperLink: a node is its key, now, and nobody else."""
+    mine = fleet(2)
+    first, second = (device.enrolment for device in mine.devices)
+    with Https(first.address, until=time.monotonic() + 30) as https:
+        for off in (-1000.0, 1000.0):  # a recorded request is one of another time
+            stale = Fleet(https, first.key, clock=lambda off=off: time.time() + off)  # type: ignore[misc]
+            with pytest.raises(RejectedError) as refused:
+                stale.activate()
+            assert refused.value.status == HTTPStatus.UNAUTHORIZED
+        with pytest.raises(RejectedError) as refused:
+            Fleet(https, NodeKey(ec.generate_private_key(ec.SECP384R1()))).activate()
+        assert refused.value.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.PRECONDITION_FAILED)
+        victim, thief = Fleet(https, first.key), Fleet(https, second.key)
+        victim.activate()
+        thief.activate()
+        own, thief.node = thief.node, victim.node
+        for act in (thief.pull, lambda: thief._call("deactivate-node", thief._node())):
+            with pytest.raises(RejectedError):
+                act()
+        thief.node = own
+        assert victim.pull() is None
+        assert thief.pull() is None
+        victim.leave()
+        thief.leave()

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from palate_server.service.gateway import configuration, nginx_command, write_configuration
+from palate_server.service.gateway import TEMPLATE, configuration, nginx_command, write_configuration
 from palate_server.service.setup import make_site
 from palate_server.service.site import Site
+from palate_server.service.superlink import KEEP_SECONDS
 
 CONFIG = """
 population = "readers"
@@ -250,6 +251,10 @@ def test_one_address_asks_so_often_and_no_more(tmp_path: Path) -> None:
         refused = sum(answer.startswith(b"HTTP/1.1 429") for answer in answers)
         assert 20 <= refused <= 45
         assert len(slow.seen) == 60 - refused
+
+
+def test_the_gateway_gives_up_an_idle_connection_before_the_superlink() -> None:
+    assert f"keepalive_timeout {KEEP_SECONDS - 15}s;" in TEMPLATE
 
 
 @pytest.mark.parametrize("line", ["ssl_reject_handshake on;", "merge_slashes off;", "proxy_ssl_verify on;"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import sqlite3
+import time
 from contextlib import closing
 from typing import Any
 
@@ -95,3 +97,16 @@ def test_a_revoked_device_is_out_for_good(server: Any, fleet: Any, capsys: pytes
         revoked = register.devices()[number]
     assert revoked.node_key not in LinkControl(server.site).nodes()
     assert run(["serve", "revoke", str(server.site.folder), "999"]) == 2
+
+
+def test_the_superlink_keeps_a_connection_for_longer_than_the_gateway_leaves_one_idle(server: Any) -> None:
+    """Flower's five seconds would end one that the gateway is about to use: "prematurely closed", and a 502."""
+    port = server.site.config.gateway.superlink_port
+    with closing(http.client.HTTPSConnection("localhost", port, context=server.tls, timeout=10)) as connection:
+        for pause in (0.0, 7.0):
+            time.sleep(pause)
+            connection.request("GET", "/health")
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200
+            connection.auto_open = 0
