@@ -49,7 +49,7 @@ def test_the_device_core_loads_nothing_heavy() -> None:
 
 
 def test_only_adapters_know_flower() -> None:
-    allowed = {"node.py", "strategy.py", "exchanges.py", "app.py", "grid.py", "flower.py", "superlink.py"}
+    allowed = {"node.py", "strategy.py", "exchanges.py", "app.py", "grid.py", "flower.py", "superlink.py", "inbox.py"}
     for package in ("palate_common", "palate_client", "palate_server"):
         for file in (PACKAGES[package] / package).rglob("*.py"):
             imported = {
