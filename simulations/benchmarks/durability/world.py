@@ -29,8 +29,9 @@ from palate_server.terms import RunTerms
 ITEMS, MODELS, PLANS = 2_000, 60, 40
 LINES, KEPT = 4_000, 300
 """Lines of an import; events that an erasing begins with."""
-FIRST = 10
-"""The version of the model in use: of those that an update brings each is one higher."""
+FIRST = 100
+"""The version of the model in use: of those that an update brings each is one higher. It is above every size of ledger
+that a plan shows: models and plans have ledgers of their own here, which at one size would prove a fork."""
 
 
 @dataclass(frozen=True)
