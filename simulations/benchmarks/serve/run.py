@@ -1,6 +1,6 @@
 """What a server costs, and what it survives: loopback, nginx, TLS and node authentication on.
 
-python simulations/benchmarks/serve/run.py [--parts cost,idle,kills,outside,soak] [--seeds KILLS]
+python simulations/benchmarks/serve/run.py [--parts cost,idle,kills,restore,outside,soak] [--seeds KILLS]
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from benchmarks.serve.restoring import lost_and_restored
 from benchmarks.serve.world import World
 from benchmarks.sheet import Table, main
 from palate_common.enrolment import new_node_key
@@ -27,8 +28,8 @@ from palate_server.service.releases import latest
 
 EXCHANGE_BAR, EXCHANGES_BAR, IDLE_BAR = 120.0, 6, 2.0
 COHORT, ROUNDS = 8, 2
-REQUESTS = 9
-"""Of a device, for one message: pull, three objects of it, receipt, push, three objects of the answer."""
+REQUESTS = 6
+"""Of a device, for one message: pull, one object of it, push, three objects of the answer."""
 ENROLLED, PRESENT, WATCHED = 1000, 50, 40.0
 GARBAGE = 10_000
 PARTS = ("SuperLink", "ServerApp", "gateway", "SuperExec", "supervisor")
@@ -141,6 +142,25 @@ def kills(_: Path, repetitions: int) -> tuple[Any, list[Table]]:
     )
     header = ("killed", "times", "sound", "seconds to the next round, worst", "bar: 10 moments, all sound")
     return figures, [Table("SIGKILL at random moments", header, rows, note)]
+
+
+def restore(_: Path, __: int) -> tuple[Any, list[Table]]:
+    """Backup, wipe, restore, under devices that go on; and a restore from an older witness, which is a fork."""
+    with tempfile.TemporaryDirectory() as home:
+        found = lost_and_restored(Path(home))
+    rows = [
+        ("models", "the same", _met(found["same_models"])),
+        ("spend", "none is forgotten", _met(found["spend_kept"])),
+        ("next round after the restore", f"{found['seconds']:.0f} s", "met"),
+        ("a restore that has forgotten charges", "devices refuse it", _met(found["fork_refused"])),
+        ("next round after a restore that has not", f"{found['seconds_again']:.0f} s", "met"),
+    ]
+    note = f"SIGKILL of everything, then the folder is removed. {found['said'][0].upper()}{found['said'][1:]}."
+    return found, [Table("Backup, wipe, restore", ("what", "found", "bar"), rows, note)]
+
+
+def _met(good: bool) -> str:
+    return "met" if good else "MISSED"
 
 
 def outside(_: Path, __: int) -> tuple[Any, list[Table]]:
@@ -309,5 +329,5 @@ def _flood(world: World, sent: dict[str, int], over: threading.Event) -> None:
 
 
 if __name__ == "__main__":
-    parts = {"cost": cost, "idle": idle, "kills": kills, "outside": outside, "soak": soak}
+    parts = {"cost": cost, "idle": idle, "kills": kills, "restore": restore, "outside": outside, "soak": soak}
     main(__doc__, parts, Path(__file__).parent, seeds=10, needs_data=False)
