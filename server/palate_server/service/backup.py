@@ -52,7 +52,8 @@ def write_backup(site: Site, archive: Path) -> Checkpoint:
         folder = Path(scratch)
         with site.ledger(read_only=True) as ledger:
             ledger.copy(folder / "ledger.db")
-        for name in FILES:
+        features = site.config.training.features
+        for name in (*FILES, *([features] if features else [])):
             shutil.copy2(site.folder / name, folder / name)
         for name in FOLDERS:
             shutil.copytree(site.folder / name, folder / name, ignore=_drafts)

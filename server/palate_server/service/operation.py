@@ -234,6 +234,7 @@ class Operation:
     def _begin(self, ledger: Ledger) -> str:
         """A new run: its terms and its folder, before the ledger knows of it."""
         inputs, about = warm_inputs(self.site)
+        inputs = {**inputs, **self.site.public_inputs}
         catalogue, directory = self.site.catalogue, self._register.directory()
         distributed = self.config.privacy.dp is DpMode.DISTRIBUTED
         terms = make_terms(

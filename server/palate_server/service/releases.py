@@ -125,10 +125,10 @@ def publish_start(site: Site) -> Published:
         catalogue=catalogue.hash,
         n_items=len(catalogue.items),
         directory=None,
-        inputs={},
+        inputs=site.public_inputs,
         about={},
     )
-    model = GlobalModel(model_header(terms, 0), Replay(terms).algorithm.start())
+    model = GlobalModel(model_header(terms, 0), Replay(terms, site.public_inputs).algorithm.start())
     with site.ledger() as ledger:
         return _write(site, model, {"for_release": True, SPENT: ledger.spent()}, ledger.checkpoint(), {})
 

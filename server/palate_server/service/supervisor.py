@@ -63,7 +63,7 @@ class Supervisor(Closing):
         self._card, self._events, self._link = card, Events(site.events), LinkControl(site)
         self._stopping = threading.Event()
         self._lock = RunLock(site.folder)
-        check_config(site.config, n_items=len(site.catalogue.items))
+        check_config(site.config, n_items=len(site.catalogue.items), inputs=site.public_inputs)
         make_certificates(site)
         make_secret(site)
         extra, logs = environment(site), site.logs
