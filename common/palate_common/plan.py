@@ -121,6 +121,10 @@ class RoundPlan(_Frozen):
         return digest(canonical_json(self.model_dump(mode="json")))
 
 
+MOST_EPOCHS = 16
+"""Restorations of a ledger that a charge may show."""
+
+
 class Epoch(_Frozen):
     """Proof that the ledger was restored from a backup, and of what was said about it."""
 
@@ -140,8 +144,8 @@ class Charge(_Frozen):
     """RFC 9162 inclusion proof of the entry in the checkpoint."""
     consistency: dict[int, tuple[str, ...]]
     """RFC 9162 consistency proofs from the earlier checkpoints of this run, by size."""
-    epoch: Epoch | None = Field(default=None, exclude_if=lambda epoch: epoch is None)
-    """The latest restoration of the ledger from a backup; None where there was none."""
+    epochs: tuple[Epoch, ...] = Field(default=(), max_length=MOST_EPOCHS, exclude_if=lambda epochs: not epochs)
+    """The latest restorations of the ledger from a backup, oldest first: a device may have been away for several."""
 
 
 class SignedPlan(_Frozen):
@@ -242,7 +246,7 @@ def _verify_charge(plan: RoundPlan, charge: Charge, seen: Checkpoint | None, sho
     )
     if seen is None or seen == checkpoint:
         return
-    if charge.epoch is not None and _covers(charge.epoch, seen, charge.checkpoint, shown):
+    if any(_covers(epoch, seen, checkpoint, shown) for epoch in charge.epochs):
         return
     proof = charge.consistency.get(seen.size)
     if proof is None:

@@ -20,7 +20,7 @@ from palate_common.errors import InputError, IntegrityError
 from palate_common.history import ChargeEntry, one_line
 from palate_common.ledger import Ledger
 from palate_common.model import GlobalModel
-from palate_common.plan import Charge, DpMode, Epoch, RoundPlan, SignedPlan, sign_plan
+from palate_common.plan import MOST_EPOCHS, Charge, DpMode, Epoch, RoundPlan, SignedPlan, sign_plan
 from palate_common.secagg.attempt import attempt_terms
 from palate_common.secagg.directory import Directory
 from palate_common.signing import SigningKey
@@ -267,15 +267,13 @@ class Coordinator:
             inclusion=self.ledger.inclusion_proof(charged.seq, size),
             # A charge's checkpoint ends with the charge itself, so its size is known from its number.
             consistency={e.seq + 1: self.ledger.consistency_proof(e.seq + 1, size) for e in earlier[-PROVED:]},
-            epoch=self._epoch(size),
+            epochs=self._epochs(size),
         )
 
-    def _epoch(self, size: int) -> Epoch | None:
-        """The latest restoration of the ledger, proved."""
-        entry = next((e for e in reversed(self.ledger.entries()) if e.kind == "restored"), None)
-        if entry is None:
-            return None
-        return Epoch(entry=entry.body, inclusion=self.ledger.inclusion_proof(entry.seq, size))
+    def _epochs(self, size: int) -> tuple[Epoch, ...]:
+        """The latest restorations of the ledger, proved."""
+        restored = [entry for entry in self.ledger.entries() if entry.kind == "restored"][-MOST_EPOCHS:]
+        return tuple(Epoch(entry=e.body, inclusion=self.ledger.inclusion_proof(e.seq, size)) for e in restored)
 
     def _resume(self) -> None:
         """Open the run, or rebuild its state from the sealed releases."""

@@ -15,7 +15,9 @@ import pytest
 from palate_common import published
 from palate_common.canonical import canonical_json
 from palate_common.errors import InputError, IntegrityError
+from palate_common.plan import SignedPlan, open_plan
 from palate_server.service.backup import read_backup, write_backup
+from palate_server.service.operation import WITNESS
 from palate_server.service.releases import SPENT, latest, listed, publish
 from palate_server.service.site import Site
 from palate_server.service.status import read_status, unpublished
@@ -71,6 +73,30 @@ def test_devices_accept_the_new_epoch_and_the_next_run_is_made(lost: Any) -> Non
     published_run(lost)
     assert all(event["users"] == 8 for event in lost.events("round")[rounds:])
     assert latest(lost.site).version > lost.models[0][0]
+
+
+def test_a_device_that_was_away_for_two_restorations_comes_back(lost: Any, tmp_path: Path) -> None:
+    """It saw a charge that the first one lost, and none since; others saw charges that the second one lost."""
+    witnesses = [lost.witness]
+    for number in range(2):
+        restore(lost, tmp_path / f"site-{number}", witnesses[-1])
+        if number == 0:
+            lost.archive = tmp_path / "again.tar"
+            write_backup(lost.site, lost.archive)
+            lost.operate()
+            witnesses.append(shutil.copytree(lost.site.witness, tmp_path / "later"))
+    published_run(lost)
+    assert lost.events("round")
+    latest_plan = (lost.site.witness / WITNESS).read_bytes()
+    for folder in witnesses:
+        seen = (folder / WITNESS).read_bytes()
+        charge = SignedPlan.model_validate_json(seen).charge
+        assert charge is not None
+        last = charge.checkpoint
+        asked = {"public_key": lost.site.key().public, "last_seen": lambda _, last=last: last}
+        assert len(open_plan(latest_plan, evidence=lambda _, seen=seen: seen, **asked).charge.epochs) == 2
+        with pytest.raises(IntegrityError, match="has forgotten some"):
+            open_plan(latest_plan, evidence=lambda _: None, **asked)
 
 
 def test_devices_refuse_a_fork(lost: Any, tmp_path: Path) -> None:
