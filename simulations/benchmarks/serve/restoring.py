@@ -16,14 +16,14 @@ from benchmarks.serve.world import World
 from palate_server.service.backup import read_backup, write_backup
 from palate_server.service.releases import listed
 
-DEVICES, SIZE, SEEN = 8, 7, 3
+DEVICES, SIZE, SEEN = 8, 7, 5
 WATCHED = 90.0
 """Seconds that devices have to refuse a ledger that has forgotten what they have seen."""
 
 
 def lost_and_restored(home: Path) -> dict[str, Any]:
     """All of it, with the same devices at work throughout; what was found."""
-    world = World(home, size=SIZE, settings="{rounds = 1}", dropout=0.17)
+    world = World(home, size=SIZE, settings="{rounds = 2}", dropout=0.17)
     archive, early, late = home / "backup.tar", home / "early", home / "late"
     world.start()
     try:
