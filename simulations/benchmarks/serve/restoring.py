@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.serve.world import World
+from palate_common.plan import spend_shown
 from palate_server.service.backup import read_backup, write_backup
+from palate_server.service.operation import WITNESS
 from palate_server.service.releases import listed
 
 DEVICES, SIZE, SEEN = 8, 7, 5
@@ -36,10 +38,10 @@ def lost_and_restored(home: Path) -> dict[str, Any]:
             world.wait(lambda: len(world.events("round")) >= SEEN, seconds=300.0)
             world.kill()
             shutil.copytree(world.site.witness, late)
-            spent = _spent(world)
+            spent = {"charged": _spent(world), "shown": spend_shown((late / WITNESS).read_bytes())}
             said = _restored(world, archive, late)
             same = [(version, name) for version, name, _ in listed(world.site)] == versions
-            kept = _spent(world) >= spent * (1 - 1e-9)
+            spent["restored"] = _spent(world)
             seconds = _next_round(world)
             latest = shutil.copytree(world.site.witness, home / "latest")
             _restored(world, archive, early)
@@ -54,7 +56,7 @@ def lost_and_restored(home: Path) -> dict[str, Any]:
         "said": said,
         "backed_up": backed_up,
         "same_models": same,
-        "spend_kept": kept,
+        "spent": spent,
         "seconds": seconds,
         "fork_refused": refused,
         "seconds_again": again,
