@@ -114,7 +114,7 @@ class Delivering(ABC):
             for event in self.store.events()
             if isinstance(event.time, float)
         )
-        return loyalty(rows, now=self.store.clock(), calendar=self.calendar)
+        return loyalty(rows, now=self.store.clock(), calendar=self.calendar, first=self.store.first())
 
     def _delivery_lines(self) -> Iterator[str]:
         """What was told to the user, for the export."""

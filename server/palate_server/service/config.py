@@ -65,6 +65,21 @@ class TrainingSettings(_Section):
     """Of ties and public randomness; never of a release's noise."""
 
 
+class SurveySettings(_Section):
+    """What devices whose users agree to `analytics` are asked, about each week that is over."""
+
+    weekly: bool = False
+    """Whether there is a survey a week; each is charged to the population's ledger, as training is."""
+    epsilon: float = Field(default=1.0, gt=0, le=1e6)
+    """Of one; unit: user (one installation), adjacency: zero-out, at `privacy.delta`."""
+    channels: list[str] = Field(default_factory=list)
+    """Channels whose messages and answers are counted."""
+    items: list[str] = Field(default_factory=list)
+    """Items whose users are counted, at most 200."""
+    experiments: dict[str, list[str]] = Field(default_factory=dict)
+    """A/B test -> the Mondays of all the weeks after which it is looked at; the first survey registers them."""
+
+
 class CohortSettings(_Section):
     """Who takes part in an attempt, and how long it is waited for."""
 
@@ -148,6 +163,7 @@ class ServerConfig(_Section):
     """The catalogue: a file of item ids, one a line, public; relative to the server folder."""
     privacy: PrivacySettings = PrivacySettings()
     training: TrainingSettings = TrainingSettings()
+    surveys: SurveySettings = SurveySettings()
     cohort: CohortSettings = CohortSettings()
     enrolment: EnrolmentSettings = EnrolmentSettings()
     release: ReleaseSettings = ReleaseSettings()
