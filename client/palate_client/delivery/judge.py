@@ -29,6 +29,7 @@ class Judge:
         channels: their caps and quiet hours.
         calendar: the user's.
         control: the share of devices that get no messages but transactional ones.
+        expected: channel -> the rate that users answer it with, where the app knows one.
         rng: for choosing.
     """
 
@@ -37,6 +38,7 @@ class Judge:
     channels: Mapping[str, Channel]
     calendar: Calendar
     control: float
+    expected: Mapping[str, float]
     rng: np.random.Generator
 
     def open_to(self, record: Record) -> list[str]:
@@ -124,7 +126,7 @@ class Judge:
 
     def _best(self, record: Record, channels: Sequence[str], now: float) -> str:
         """The channel this user answers, as far as is known."""
-        return choose_channel(channels, record.tried(now=now), self.rng)
+        return choose_channel(channels, record.tried(now=now), self.rng, expected=self.expected)
 
 
 def allowed(record: Record) -> tuple[str, ...]:
