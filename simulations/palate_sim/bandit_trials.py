@@ -199,11 +199,11 @@ def _lived(
     while len(tried) < deliveries:
         life.now = START + day * DAY + 9 * HOUR
         messenger.deliver(Message(f"{day}", title="t"))
-        for _ in range(7):  # the app looks at what waits every two hours
+        for _ in range(4):  # the app looks at what waits every four hours
             messenger.deliver_waiting()
             while answered:
                 messenger.reacted(answered.pop(), "clicked")
-            life.now += 2 * HOUR
+            life.now += 4 * HOUR
         day += 1
     connection.close()
     return life, tried[:deliveries]

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 
-from pydantic import ValidationError
-
 from palate_common.entries import Entry
-from palate_common.errors import BudgetError, InputError
-from palate_common.history import one_line
+from palate_common.errors import BudgetError
 from palate_common.ledger import Ledger
 from palate_common.looks import Looks
 from palate_common.survey import SURVEYING, Survey
@@ -46,9 +43,9 @@ class Surveys:
         if any(settings.get("first_day") == week for settings in surveys_of(entries).values()):
             return None
         try:
-            survey = survey_for(self._config, week)
+            survey = self._config.surveys.survey(week)
             check(self._config, survey, ledger, now=now)
-        except (BudgetError, InputError) as error:
+        except BudgetError as error:
             if self._refused != week:
                 self._refused = week
                 self._events.tell("survey refused", week=week, reason=str(error))
@@ -72,26 +69,6 @@ def due_at(week: str) -> float:
     """When a week is over everywhere, Unix seconds."""
     end = date.fromisoformat(week) + timedelta(days=7)
     return datetime(end.year, end.month, end.day, tzinfo=UTC).timestamp() + OVER
-
-
-def survey_for(config: ServerConfig, week: str) -> Survey:
-    """What is asked about a week.
-
-    Raises:
-        InputError: the configuration makes no survey.
-    """
-    asked = config.surveys
-    looks = {name: tuple(weeks) for name, weeks in asked.experiments.items()}
-    try:
-        return Survey(
-            first_day=week,
-            channels=tuple(asked.channels),
-            items=tuple(asked.items),
-            experiments=tuple(name for name, weeks in looks.items() if week in weeks),
-            looks=looks,
-        )
-    except ValidationError as error:
-        raise InputError(f"[surveys] must make a survey, got: {one_line(error)}") from None
 
 
 def as_run(config: ServerConfig, survey: Survey) -> ServerConfig:

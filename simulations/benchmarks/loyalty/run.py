@@ -24,7 +24,7 @@ from palate_sim.survey_trials import MONDAY, Asked, World, experiment_answers, t
 
 LIVES = 100_000
 WEEKS, NULLS = 1000, 2000
-SPREADS, USERS, DELIVERIES = (1.0, 1.5, 2.0), 2000, 50
+SPREADS, USERS, CAPPED, DELIVERIES = (1.0, 1.5, 2.0), 2000, 100, 50
 LAST, WEEKS_LAST = slice(-5, None), slice(28, 49)
 JUDGED, ASKED = 20261125, 7
 """Seeds of users: those who are judged were not drawn while the choice was made what it is."""
@@ -73,7 +73,7 @@ def choice(_: Path, seeds: int) -> tuple[Any, list[Table]]:
             users = {"deliveries": DELIVERIES, "spread": spread, "expected": expected}
             reached = responses(users=USERS, seed=JUDGED, **users)
             rows.append((f"{spread:g}", start, *_shares(reached), _met(reached.response(LAST))))
-            within, broken = capped(users=USERS // 10, seed=JUDGED, **users)
+            within, broken = capped(users=CAPPED, seed=JUDGED, **users)
             share, bar = within.response(WEEKS_LAST), "0: " + ("MISSED" if broken else "met")
             held.append((f"{spread:g}", start, f"{within.rates.size:,}", f"{share:.3f}", str(len(broken)), bar))
             found.append(
@@ -93,7 +93,7 @@ def choice(_: Path, seeds: int) -> tuple[Any, list[Table]]:
     )
     header = ("users differ by", "starts from", "first 5", "mean of 50", "46 to 50", "each user alone, 46 to 50", "bar")
     capped_note = (
-        f"{USERS // 10:,} of such users, a message a day through the SDK's messenger with the usual caps and quiet "
+        f"{CAPPED} of such users, a message a day through the SDK's messenger with the usual caps and quiet "
         "hours. Response in deliveries 29 to 49, three weeks, over that of the best channels that the caps leave."
     )
     capped_header = ("users differ by", "starts from", "deliveries", "response", "rules broken", "bar")

@@ -26,14 +26,14 @@ Json = Annotated[bool, typer.Option("--json", help="For machines.")]
 def plan(folder: Folder, as_json: Json = False) -> None:
     """Print the next survey: its questions, their noise, what it costs, and what is left. Asks nobody."""
     from palate_server.service.site import Site
-    from palate_server.service.surveys import check, due_at, survey_for, surveys_of, week_before
+    from palate_server.service.surveys import check, due_at, surveys_of, week_before
 
     site, now = Site.at(folder), time.time()
     with site.ledger(read_only=True) as ledger:
         week = week_before(now)
         if week in {settings["first_day"] for settings in surveys_of(ledger.entries()).values()}:
             week = week_before(due_at(week) + 7 * 86_400.0)
-        survey = survey_for(site.config, week)
+        survey = site.config.surveys.survey(week)
         check(site.config, survey, ledger, now=max(now, due_at(week)))
         found = {
             "week": week,

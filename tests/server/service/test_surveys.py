@@ -15,7 +15,7 @@ from palate_common.survey import Survey
 from palate_server.service.releases import publish
 from palate_server.service.results import read_result
 from palate_server.service.status import read_status, unpublished
-from palate_server.service.surveys import due_at, survey_for, surveys_of, week_before
+from palate_server.service.surveys import due_at, surveys_of, week_before
 from palate_sim.cli import app
 from palate_sim.survey_trials import World
 
@@ -175,7 +175,7 @@ def test_a_plan_says_what_it_asks_and_costs(service: Any) -> None:
     assert said.startswith("survey of the week of 2026-11-23, due 2026-11-30T12:00:00+00:00 (scheduled)")
     assert "ε 1.000 a week" in said
     found = json.loads(palate("survey", "plan", str(service.site.folder), "--json"))
-    survey = survey_for(service.site.config, found["week"])
+    survey = service.site.config.surveys.survey(found["week"])
     assert [each["block"] for each in found["blocks"]] == [block.name for block in survey.blocks()]
     assert found["scheduled"]
     assert sum(each["share"] for each in found["blocks"]) == pytest.approx(1)
