@@ -39,16 +39,18 @@ class Surveys:
         """The survey to be asked now; None: there is none, or it is refused."""
         if not self._config.surveys.weekly:
             return None
-        entries, week = ledger.entries(), week_before(now)
+        week = week_before(now)
+        if week == self._refused:
+            return None
+        entries = ledger.entries()
         if any(settings.get("first_day") == week for settings in surveys_of(entries).values()):
             return None
         try:
             survey = self._config.surveys.survey(week)
             check(self._config, survey, ledger, now=now)
         except BudgetError as error:
-            if self._refused != week:
-                self._refused = week
-                self._events.tell("survey refused", week=week, reason=str(error))
+            self._refused = week
+            self._events.tell("survey refused", week=week, reason=str(error))
             return None
         return survey
 
