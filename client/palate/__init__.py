@@ -21,6 +21,9 @@ from palate_client.consent import Purpose
 from palate_client.delivery.apprise import apprise_sender
 from palate_client.delivery.channel import Channel, Quiet
 from palate_client.delivery.message import Message
+from palate_client.delivery.messenger import Messenger
+from palate_client.delivery.record import Delivery
+from palate_client.delivery.rules import Reason
 from palate_client.events import Event, Tracked
 from palate_client.floors import Floors
 from palate_client.online import Syncing
@@ -46,6 +49,7 @@ from palate_common.weighting import Weighting
 __all__ = [
     "Channel",
     "ClosedError",
+    "Delivery",
     "Device",
     "ErasedError",
     "Event",
@@ -55,10 +59,12 @@ __all__ = [
     "Limits",
     "LockedError",
     "Message",
+    "Messenger",
     "PalateError",
     "Policy",
     "Purpose",
     "Quiet",
+    "Reason",
     "RefusedError",
     "Service",
     "Syncing",

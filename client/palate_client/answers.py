@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.record import GOOD, Delivery, record_of
+from palate_client.delivery.rules import Reason
 from palate_client.events import Event, Kind
 from palate_client.loyalty import DAY, PASSIVE
 from palate_client.store import EventStore
@@ -64,12 +65,14 @@ class Behaviour:
         deliveries: the messages of this device.
         control: whether it is in the group that gets none; None if it has no messenger.
         arms: its arm, `a` or `b`, in each experiment that it takes part in.
+        first: when the user did the first thing that is no longer among the events; None if all are.
     """
 
     events: Sequence[Did]
     deliveries: Sequence[Delivery]
     control: bool | None
     arms: Mapping[str, str]
+    first: float | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ class OwnAnswers:
             for event in self.store.events()
             if isinstance(event.time, float)
         )
-        events = sorted(known, key=lambda each: each.time)
+        events, first = sorted(known, key=lambda each: each.time), self.store.first()
         with record_of(self.store.file) as record:
             coins = record.coins()
             behaviour = Behaviour(
@@ -115,6 +118,7 @@ class OwnAnswers:
                 deliveries=record.all(),
                 control=record.in_control(),
                 arms={name: arm_of(coins[f"arm:{name}"]) for name in self.survey.experiments if f"arm:{name}" in coins},
+                first=first,
             )
         return as_interactions([self._answers(behaviour)], self.survey).users(rows)
 
@@ -160,7 +164,8 @@ def answers(survey: Survey, behaviour: Behaviour, calendar: Calendar) -> dict[st
     last = date.fromisoformat(survey.days[-1]).toordinal()
     found["week"] = float(bool(active))
     found["month"] = float(any(last - MONTH < date.fromisoformat(day).toordinal() <= last for day in days))
-    found |= dict(_retention(survey, days))
+    gone = [] if behaviour.first is None else [calendar.moment(behaviour.first).day]
+    found |= dict(_retention(survey, sorted({*gone, *days})))
     found |= _delivery(survey, behaviour.deliveries, calendar)
     found |= _online(this_week, behaviour.events)
     verdicts = [event.value for event in this_week if event.kind == "rate" and event.value is not None]
@@ -192,15 +197,19 @@ def _retention(survey: Survey, days: Sequence[str]) -> Iterator[tuple[str, float
 
 
 def _delivery(survey: Survey, deliveries: Sequence[Delivery], calendar: Calendar) -> dict[str, float]:
-    """Messages of the week by channel, and how many of those were answered."""
+    """Messages of the week by channel, and how many of those were answered: what a channel brought, receipts apart."""
     found = dict[str, float]()
     week = set(survey.days)
+    brought = [
+        each
+        for each in deliveries
+        if each.reason is Reason.SENT
+        and not each.message.transactional
+        and each.sent is not None
+        and calendar.moment(each.sent).day in week
+    ]
     for channel in survey.channels:
-        sent = [
-            each
-            for each in deliveries
-            if each.channel == channel and each.sent is not None and calendar.moment(each.sent).day in week
-        ][:MOST_SENT]
+        sent = [each for each in brought if each.channel == channel][:MOST_SENT]
         found[f"sent:{channel}"] = len(sent) / MOST_SENT
         found[f"answered:{channel}"] = sum(each.reaction in GOOD for each in sent) / MOST_SENT
     return found

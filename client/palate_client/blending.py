@@ -28,6 +28,8 @@ PRIOR = 30.0
 """Impressions that a source is thought to have had, with the rate of all."""
 MEMORY = 1000.0
 """Above so many impressions of a source both of its numbers are halved, so that what is recent counts more."""
+LATELY = 60.0
+"""The same of the two numbers that stand for the latest recommendations, whatever their source but exploring."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,13 @@ class Blend:
         shown = [source for source in SOURCES if f"shown {source}" in kept]
         return {source: (kept[f"shown {source}"], kept[f"liked {source}"]) for source in shown}
 
+    def lately(self) -> tuple[float, float]:
+        """How often something was shown and liked of late, explored items apart."""
+        query = "SELECT name, value FROM meta WHERE name LIKE 'lately %'"
+        with self.store.transaction() as connection:
+            kept = dict(connection.execute(query).fetchall())
+        return kept.get("lately shown", 0.0), kept.get("lately liked", 0.0)
+
     def add(self, outcomes: Iterable[Outcome]) -> None:
         """Count outcomes, if the user agreed to `store`."""
         with self.store.transaction(write=True) as connection:
@@ -75,15 +84,19 @@ class Blend:
                 return
             for outcome in outcomes:
                 for name, more in (("shown", outcome.looked_at), ("liked", float(outcome.liked))):
-                    connection.execute(
+                    kept = [f"{name} {outcome.source}"]
+                    if outcome.source != EXPLORATION:
+                        kept.append(f"lately {name}")
+                    connection.executemany(
                         "INSERT INTO meta VALUES (?, ?) ON CONFLICT(name) DO UPDATE SET value = value + excluded.value",
-                        (f"{name} {outcome.source}", more),
+                        [(each, more) for each in kept],
                     )
-            for source in SOURCES:
+            counted = [(f"shown {source}", f"liked {source}", MEMORY) for source in SOURCES]
+            for shown, liked, most in (*counted, ("lately shown", "lately liked", LATELY)):
                 connection.execute(
                     "UPDATE meta SET value = value / 2 WHERE name IN (:shown, :liked)"
                     " AND (SELECT value FROM meta WHERE name = :shown) > :most",
-                    {"shown": f"shown {source}", "liked": f"liked {source}", "most": MEMORY},
+                    {"shown": shown, "liked": liked, "most": most},
                 )
 
 

@@ -52,6 +52,7 @@ class Delivering(ABC):
         *,
         channels: Iterable[Channel] = (),
         control: float | None = None,
+        expected: Mapping[str, float] | None = None,
     ) -> Messenger:
         """What decides on messages to the user, and hands over those that are to be sent.
 
@@ -60,9 +61,11 @@ class Delivering(ABC):
                 makes one for e-mail, SMS, chats and the desktop.
             channels: with other caps or quiet hours than the usual ones, or channels of the app's own.
             control: the share of devices that get no messages; None: 0.05.
+            expected: channel -> the rate that users answer it with, such as the `ctr` of a survey: where a new user's
+                choice starts from. None: nobody knows.
 
         Raises:
-            InputError: a sender for a channel that doesn't exist, or no share.
+            InputError: a sender or a rate for a channel that doesn't exist, or no share.
         """
         from palate_client.delivery.channel import CHANNELS
         from palate_client.delivery.messenger import CONTROL, Messenger
@@ -76,6 +79,7 @@ class Delivering(ABC):
             channels=CHANNELS | {each.name: each for each in channels},
             calendar=self.calendar,
             control=CONTROL if control is None else control,
+            expected=dict(expected or {}),
             fits=self._fits,
             verify=self._verified,
         )
@@ -114,7 +118,7 @@ class Delivering(ABC):
             for event in self.store.events()
             if isinstance(event.time, float)
         )
-        return loyalty(rows, now=self.store.clock(), calendar=self.calendar)
+        return loyalty(rows, now=self.store.clock(), calendar=self.calendar, first=self.store.first())
 
     def _delivery_lines(self) -> Iterator[str]:
         """What was told to the user, for the export."""

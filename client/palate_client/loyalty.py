@@ -82,18 +82,19 @@ class Loyalty:
     explanation: str
 
 
-def loyalty(rows: Iterable[Row], *, now: float, calendar: Calendar) -> Loyalty:
+def loyalty(rows: Iterable[Row], *, now: float, calendar: Calendar, first: float | None = None) -> Loyalty:
     """The figures of one user.
 
     Args:
         rows: the user's events, in any order; those in the future count as of now.
         now: seconds since 1970.
         calendar: the user's.
+        first: when the user did the first thing that is no longer among the events; None if all are.
     """
     bounded = ((min(time, now), kind, number, amount) for time, kind, number, amount in rows)
     known = sorted(bounded, key=lambda row: row[0])
     active = [time for time, kind, _, _ in known if kind not in PASSIVE]
-    begun, ended = _visits(active)
+    begun, ended = visits_of(active)
     bought = [(number, amount) for time, kind, number, amount in known if kind == "purchase" and time > now - 365 * DAY]
     money = [amount for _, amount in bought if amount is not None]
     monetary = sum(money) if money else sum(1.0 if number is None else number for number, _ in bought)
@@ -102,7 +103,8 @@ def loyalty(rows: Iterable[Row], *, now: float, calendar: Calendar) -> Loyalty:
         return Loyalty(None, 0, monetary, 0, 0, None, None, nothing, nothing, None, "no visit yet")
     days = sorted({_day(calendar, time) for time in active})  # a visit over midnight is one on both days
     today = _day(calendar, now)
-    span = min(WINDOW, today - days[0] + 1)
+    since = days[0] if first is None else min(days[0], _day(calendar, first))
+    span = min(WINDOW, today - since + 1)
     risk = churn_risk(begun, now=now)
     return Loyalty(
         recency_days=(now - ended[-1]) / DAY,
@@ -112,8 +114,8 @@ def loyalty(rows: Iterable[Row], *, now: float, calendar: Calendar) -> Loyalty:
         active_days=len(days),
         visit_minutes=sum(end - start for start, end in zip(begun, ended, strict=True)) / len(begun) / 60,
         stickiness=sum(day > today - WINDOW for day in days) / span,
-        retention_exact={n: _exact(days, today, n) for n in RETENTION_DAYS},
-        retention_after={n: True if days[-1] >= days[0] + n else (False if today >= days[0] + n else None)
+        retention_exact={n: _exact(days, today, since + n) for n in RETENTION_DAYS},
+        retention_after={n: True if days[-1] >= since + n else (False if today >= since + n else None)
                          for n in RETENTION_DAYS},
         churn_risk=risk,
         explanation=_explained(begun, now, risk),
@@ -136,8 +138,8 @@ def churn_risk(visits: Sequence[float], *, now: float) -> float:
     return 1.0 / (1.0 + math.exp(-min(log_odds, 700.0)))
 
 
-def _visits(times: Sequence[float]) -> tuple[list[float], list[float]]:
-    """When each visit began and ended."""
+def visits_of(times: Sequence[float]) -> tuple[list[float], list[float]]:
+    """When each visit began and ended, from times of events, rising."""
     begun, ended = list[float](), list[float]()
     for time in times:
         if ended and time - ended[-1] <= SESSION_GAP:
@@ -153,10 +155,11 @@ def _day(calendar: Calendar, time: float) -> int:
     return date.fromisoformat(calendar.moment(time).day).toordinal()
 
 
-def _exact(days: Sequence[int], today: int, n: int) -> bool | None:
-    """Whether the n-th day after the first had a visit; None while it may still get one."""
-    wanted = days[0] + n
-    return True if wanted in days else (False if today > wanted else None)
+def _exact(days: Sequence[int], today: int, wanted: int) -> bool | None:
+    """Whether a day had a visit; None while it may still get one, and where its events have been dropped."""
+    if wanted in days:
+        return True
+    return False if days[0] < wanted < today else None
 
 
 def _explained(begun: Sequence[float], now: float, risk: float) -> str:

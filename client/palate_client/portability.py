@@ -23,7 +23,10 @@ from palate_common.errors import InputError
 
 FORMAT = 1
 BATCH = 1000
-OWN = ("consent", "outcome", "reset", "sent", "refusal", "model", "participation")
+OWN = (
+    "consent", "outcome", "reset", "first", "sent", "refusal", "model", "contact", "participation", "channel",
+    "delivery",
+)  # fmt: skip
 """What an export says besides events, of its own device: an import leaves it out."""
 MAX_LINE = 2**16
 """Longest line of an import, in bytes."""
@@ -71,6 +74,8 @@ def export_lines(store: EventStore, *, app: str) -> Iterator[str]:
         yield _line({"type": "outcome", "source": source, "shown": shown, "liked": liked})
     if mark := store.reset_mark():
         yield _line({"type": "reset", "events": mark})
+    if (first := store.first()) is not None:
+        yield _line({"type": "first", "time": first})
     for event in store.events():
         yield f'{{"type": "event", {event_line(event)[1:]}'
 

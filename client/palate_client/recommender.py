@@ -123,6 +123,7 @@ class Recommender:
         explore: float | None = None,
         diversity: float | None = None,
         debias: float | None = None,
+        tuning: float = 1.0,
     ) -> list[Recommendation]:
         """What to show, best first. What the user hid or turned down never comes back.
 
@@ -138,6 +139,7 @@ class Recommender:
                 by what became of it.
             diversity: how much being unlike the others of the list counts, 0 to 1.
             debias: how much of popularity's own part in a score is taken away, 0 to 1.
+            tuning: what the share that explores is multiplied by where `explore` is None; it stays at most a half.
 
         Raises:
             InputError: an argument out of range, or a domain that doesn't exist.
@@ -162,7 +164,7 @@ class Recommender:
                 pool = order = np.append(order, rest)
             share = mix.explore
             if explore is None:
-                share = exploration_of(counts, share if taste.history.nnz else NEW * share)
+                share = exploration_of(counts, tuning * (share if taste.history.nnz else NEW * share))
             places = slots(share, len(order), self._rng)
             if len(places):
                 drawn = self._crowd.history(taste.history, self._rng)

@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 
     from palate_client.explanation import Explanation
     from palate_client.recommender import Recommendation, Recommender, Similar
+    from palate_client.tuning import Tuning
     from palate_common.campaign import Campaign
     from palate_common.model import GlobalModel
     from palate_common.published import Published
+
+
+HOUR, YEAR = 3600.0, 365 * 86_400.0
 
 
 class Recommending(ABC):
@@ -40,6 +44,7 @@ class Recommending(ABC):
     store: EventStore
     weighting: Weighting
     _ranker: Recommender | None = None
+    _visits: tuple[float, list[float]] | None = None
 
     def use_model(
         self,
@@ -83,8 +88,12 @@ class Recommending(ABC):
         explore: float | None = None,
         diversity: float | None = None,
         debias: float | None = None,
+        tuned: bool = True,
     ) -> list[Recommendation]:
-        """What to show, best first; see `Recommender.recommend`."""
+        """What to show, best first; see `Recommender.recommend`.
+
+        With `tuned`, loyalty tunes how far the list explores (`tuning`), unless `explore` is given.
+        """
         return self._recommender().recommend(
             n,
             filter_already_liked_items=filter_already_liked_items,
@@ -95,7 +104,26 @@ class Recommending(ABC):
             explore=explore,
             diversity=diversity,
             debias=debias,
+            tuning=self.tuning().factor if tuned and explore is None else 1.0,
         )
+
+    def tuning(self) -> Tuning:
+        """What the user's lists explore more or less than they would, and why; made anew once an hour.
+
+        Raises:
+            PalateError: the store can't be read.
+        """
+        from palate_client.blending import EXPLORATION, Blend
+        from palate_client.loyalty import visits_of
+        from palate_client.tuning import tuning
+
+        now, blend = self.store.clock(), Blend(self.store)
+        counts, lately = blend.counts(), blend.lately()
+        if self._visits is None or not 0 <= now - self._visits[0] < HOUR:
+            self._visits = now, visits_of(self.store.active(since=now - YEAR, until=now))[0]
+        known = [count for source, count in counts.items() if source != EXPLORATION]
+        usual = sum(shown for shown, _ in known), sum(liked for _, liked in known)
+        return tuning(self._visits[1], usual, lately, now=now)
 
     def explain(self, item: str, *, discovery: float | None = None, debias: float | None = None) -> Explanation:
         """What each of the user's events adds to the item's score; see `Recommender.explain`."""

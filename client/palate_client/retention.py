@@ -1,7 +1,7 @@
 """Retention: how much a device keeps, and what goes first.
 
 Too old goes first, by `keep_days`. Above a bound a tenth of it goes: impressions before all else, then the oldest
-events of any kind. What the user did most recently goes last.
+events of any kind. What the user did most recently goes last. Of what has gone one number stays: when the first was.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ def believed(now: float, before: float | None) -> float:
 
 def drop_old(connection: sqlite3.Connection, *, before: float) -> int:
     """Drop what happened before a time; how many events that were."""
+    _remember(connection)
     return connection.execute("DELETE FROM events WHERE coalesce(time, received) < ?", (before,)).rowcount
 
 
@@ -75,5 +76,15 @@ def size(connection: sqlite3.Connection) -> int:
 
 def _drop(connection: sqlite3.Connection, n: int) -> int:
     """Drop n events: impressions, oldest first, then all others, oldest first."""
+    _remember(connection)
     first = "SELECT seq FROM events ORDER BY kind <> 'impression', coalesce(time, received), seq LIMIT ?"
     return connection.execute(f"DELETE FROM events WHERE seq IN ({first})", (n,)).rowcount  # noqa: S608 # no input in it
+
+
+def _remember(connection: sqlite3.Connection) -> None:
+    """Keep when the user first did something, before that event may go: who has come for years is nobody new."""
+    connection.execute(
+        "INSERT INTO meta SELECT 'first', oldest FROM"
+        " (SELECT min(time) AS oldest FROM events WHERE kind <> 'impression') WHERE oldest NOTNULL"
+        " ON CONFLICT(name) DO UPDATE SET value = min(value, excluded.value)"
+    )

@@ -166,7 +166,9 @@ class EventStore(Closing):
         """From now on the events up to now are no part of the user's taste."""
         with self.transaction(write=True, durable=True) as connection:
             _set(connection, "reset", connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
-            connection.execute("DELETE FROM meta WHERE name LIKE 'shown %' OR name LIKE 'liked %'")
+            connection.execute(
+                "DELETE FROM meta WHERE name LIKE 'shown %' OR name LIKE 'liked %' OR name LIKE 'lately %'"
+            )
             self._generation += 1
             _set(connection, "generation", self._generation)
 
@@ -174,6 +176,17 @@ class EventStore(Closing):
         """The number of the last event before the taste was reset; 0 if it never was."""
         with self.transaction() as connection:
             return int(_get(connection, "reset") or 0)
+
+    def active(self, *, since: float, until: float) -> list[float]:
+        """When the user did something, rising: seconds since 1970, impressions apart; what is later counts as then."""
+        query = "SELECT min(time, ?) AS at FROM events WHERE kind <> 'impression' AND time >= ? ORDER BY at"
+        with self.transaction() as connection:
+            return [float(at) for (at,) in connection.execute(query, (until, since))]
+
+    def first(self) -> float | None:
+        """When the user did the first thing that has been dropped since; None if nothing was."""
+        with self.transaction() as connection:
+            return _get(connection, "first")
 
     def erase(self) -> None:
         """Destroy the key and remove the files, for every process that has the store open.

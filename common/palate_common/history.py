@@ -19,6 +19,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 from palate_common.entries import (
     AuditEntry,
@@ -36,6 +37,8 @@ from palate_common.entries import (
     one_line,
 )
 from palate_common.errors import BudgetError, InputError
+from palate_common.looks import Looks
+from palate_common.survey import SURVEYING
 
 __all__ = [
     "AuditEntry",
@@ -76,7 +79,8 @@ class History:
 
     **Guarantees:** the exact sum of all charges, sealed or not, never exceeds the population's lowest budget, nor a
     run's charges the limit given with them; an attempt is charged once and sealed at most once; an attempt that a
-    later one of its round has overtaken, or that was open when its run closed, is never sealed.
+    later one of its round has overtaken, or that was open when its run closed, is never sealed; a survey looks at an
+    A/B test no more often than was registered (`Looks`).
 
     **Assumes:** every release is charged here before it is computed, at its true mu^2.
     """
@@ -87,6 +91,7 @@ class History:
         self._spent = Fraction(0)
         self._runs: dict[str, _Run] = {}
         self._lost = 0
+        self._looks = Looks()
 
     def runs(self) -> tuple[str, ...]:
         """The runs, in the order they were opened."""
@@ -114,6 +119,8 @@ class History:
                 self.budget = entry
             case OpenEntry():
                 self._runs[entry.run] = _Run()
+                if (survey := _survey(entry)) is not None:
+                    self._looks.opened(entry.run, survey)
             case ChargeEntry():
                 run, cost = self._runs[entry.run], Fraction(entry.mu2)
                 self._spent += cost
@@ -123,10 +130,13 @@ class History:
                 self._runs[entry.run].sealed.add((entry.round, entry.attempt))
             case CloseEntry():
                 self._runs[entry.run].closed = True
+                if not self._runs[entry.run].sealed:
+                    self._looks.closed(entry.run)
             case LostEntry():
                 self._lost += 1
             case RestoredEntry():
                 self._lost = 0
+                self._looks.restored()
                 self._spent = max(self._spent, Fraction(entry.spent))
                 for run in self._runs.values():
                     run.closed = True  # what it has charged and sealed since is lost: it can't go on
@@ -138,7 +148,7 @@ class History:
 
         Raises:
             InputError: a population twice or not first, a run opened twice, or an unknown run.
-            BudgetError: the entry is refused: budget, limit, closed run, or an attempt out of order.
+            BudgetError: the entry is refused: budget, limit, closed run, an attempt out of order, or a look too many.
         """
         if (self.population is None) != isinstance(entry, PopulationEntry):
             raise InputError("the first entry of a ledger, and no other, must be its population")
@@ -156,6 +166,8 @@ class History:
             case OpenEntry():
                 if entry.run in self._runs:
                     raise InputError(f"`run` must be new to the ledger, got {entry.run!r}: choose another id")
+                if (survey := _survey(entry)) is not None:
+                    self._looks.admitted(survey)
             case ChargeEntry():
                 self._admit_charge(entry, self._open(entry.run))
             case SealEntry():
@@ -221,6 +233,12 @@ class History:
             raise BudgetError(f"an attempt must be sealed once, got {what} again: publish the bytes sealed first")
         if entry.attempt != latest:
             raise BudgetError(f"a seal must be of the last attempt, {latest}, got {what}, void for ever: seal {latest}")
+
+
+def _survey(entry: OpenEntry) -> dict[str, Any] | None:
+    """What a run asks devices, if it is a survey's."""
+    settings = entry.facts.get("settings")
+    return settings if entry.facts.get("algorithm") == SURVEYING and isinstance(settings, dict) else None
 
 
 def _round_up(exact: Fraction) -> float:

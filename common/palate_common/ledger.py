@@ -88,6 +88,7 @@ class Ledger(LedgerFile):
 
         Raises:
             InputError: the id was used before, or the facts aren't JSON.
+            BudgetError: it is a survey that looks at an A/B test once more than was registered.
         """
         with self._view(write=True) as connection:
             self._append(connection, kind="open", run=run, facts=dict(facts))

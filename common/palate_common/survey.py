@@ -22,6 +22,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+SURVEYING = "analytics"
+"""The algorithm of a run whose settings are a survey."""
 RETENTION_DAYS = (1, 7, 30)
 MOST_SENT = 5
 """Messages of one channel that count in one week; more are not counted."""
@@ -30,6 +32,17 @@ MOST_ITEMS = 5
 _LAST_MONDAY = date.max - timedelta(days=13)
 """No calendar has all of a later week."""
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}\z")]
+
+
+def _monday(name: str, value: str) -> str:
+    """A Monday, ISO 8601."""
+    try:
+        day = date.fromisoformat(value)
+    except ValueError:
+        raise ValueError(f"{name} must be a date, got {value!r}") from None
+    if day.weekday() != 0 or day.isoformat() != value or day > _LAST_MONDAY:
+        raise ValueError(f"{name} must be a Monday, got {value}")
+    return value
 
 
 @dataclass(frozen=True)
@@ -60,18 +73,23 @@ class Survey(BaseModel):
     """Items whose users are counted, at most 200."""
     experiments: tuple[Name, ...] = ()
     """A/B tests that end with this week, each looked at once."""
+    looks: Mapping[Name, tuple[str, ...]] = Field(default_factory=dict)
+    """All the weeks, by their Mondays, after which an A/B test is looked at, registered before it is; one that isn't
+    named here is looked at once, after the week in which it is asked about."""
     shares: Mapping[str, float] = Field(default_factory=dict)
     """Shares of the budget by block; blocks that are not named share the rest equally."""
 
     @field_validator("first_day")
     @classmethod
-    def _is_a_monday(cls, value: str) -> str:
-        try:
-            day = date.fromisoformat(value)
-        except ValueError:
-            raise ValueError(f"first_day must be a date, got {value!r}") from None
-        if day.weekday() != 0 or day.isoformat() != value or day > _LAST_MONDAY:
-            raise ValueError(f"first_day must be a Monday, got {value}")
+    def _begins_a_week(cls, value: str) -> str:
+        return _monday("first_day", value)
+
+    @field_validator("looks")
+    @classmethod
+    def _are_weeks(cls, value: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+        for name, weeks in value.items():
+            if not 1 <= len(weeks) <= 52 or list(weeks) != sorted({_monday("looks", week) for week in weeks}):
+                raise ValueError(f"looks must be 1 to 52 Mondays in order, got {', '.join(weeks) or 'none'} for {name}")
         return value
 
     @model_validator(mode="after")
@@ -80,6 +98,9 @@ class Survey(BaseModel):
             values = getattr(self, name)
             if len(set(values)) < len(values) or len(values) > 200:
                 raise ValueError(f"{name} must be at most 200, each once")
+        for name in self.experiments:
+            if self.first_day not in self.looks_of(name):
+                raise ValueError(f"looks of {name} must have {self.first_day}, got {', '.join(self.looks_of(name))}")
         known = {block.name for block in self.blocks()}
         unknown = sorted(set(self.shares) - known)
         if unknown:
@@ -95,6 +116,10 @@ class Survey(BaseModel):
         """The seven days."""
         first = date.fromisoformat(self.first_day)
         return tuple((first + timedelta(days=n)).isoformat() for n in range(7))
+
+    def looks_of(self, experiment: str) -> tuple[str, ...]:
+        """The weeks after which an A/B test is looked at."""
+        return self.looks.get(experiment, (self.first_day,))
 
     def blocks(self) -> tuple[Block, ...]:
         """The blocks, in order."""

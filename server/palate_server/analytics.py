@@ -29,7 +29,7 @@ DEFINITIONS: Mapping[str, str] = {
     "stickiness": "mean of the week's DAU, divided by MAU",
     "retention": "of devices whose n-th calendar day after the first visit's was in the week: those with a visit on it",
     "retention_after": "the same: those with a visit on it or later, as far as the week goes",
-    "ctr": f"answered messages over sent ones, at most {MOST_SENT} of a channel a device and week",
+    "ctr": f"answered messages over those the channel brought, no transactional ones; {MOST_SENT} a device and week",
     "satisfaction": "mean of the devices' mean verdicts, 1 to 5 as 0 to 1, over devices that gave any",
     "hr@10": "mean over devices of the share of their lists of recommendations in whose first ten they took something",
     "ndcg@10": "mean over devices of the NDCG of the first ten of their lists, what they took being relevant",
@@ -89,16 +89,22 @@ def figures(model: GlobalModel, *, confidence: float = CONFIDENCE) -> tuple[Figu
     return tuple(_figures(answers, confidence))
 
 
-def comparisons(model: GlobalModel, *, confidence: float = CONFIDENCE) -> dict[str, Comparison]:
-    """What each A/B test of a released survey found. One release is one look: another look is another release."""
-    answers = _Answers.of(model)
-    found = {}
+def comparisons(model: GlobalModel, *, confidence: float = CONFIDENCE) -> dict[str, Comparison | None]:
+    """What each A/B test of a released survey found; None where an arm is too small to tell.
+
+    Args:
+        model: the released survey. It is one look; a test that was registered with k of them has, at each, what is
+            left of `confidence` when its error is shared by k (Bonferroni).
+        confidence: of all looks of a test together.
+    """
+    answers, found = _Answers.of(model), dict[str, Comparison | None]()
     for name in answers.survey.experiments:
         arms = [
             Arm(*(answers.of_question(f"{what}:{name}:{arm}") for what in ("users", "outcome", "square")))
             for arm in "ab"
         ]
-        found[name] = compare(*arms, confidence=confidence)
+        each = 1.0 - (1.0 - confidence) / len(answers.survey.looks_of(name))
+        found[name] = compare(*arms, confidence=each) if all(_told(arm.users) for arm in arms) else None
     return found
 
 

@@ -26,6 +26,7 @@ from palate_sim.commands import (
     releases,
     serve,
     simulate,
+    survey,
 )
 
 # Help is plain text here, in which typer would still escape its brackets for rich: \[required].
@@ -51,6 +52,7 @@ for command in (online.enroll, online.sync, online.fleet):
     device.app.command()(command)
 app.add_typer(device.app, name="device")
 app.add_typer(serve.app, name="serve")
+app.add_typer(survey.app, name="survey")
 app.add_typer(bench.app, name="bench")
 
 

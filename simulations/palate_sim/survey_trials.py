@@ -125,16 +125,17 @@ class Asked:
         return self.releases(given, 1)[0]
 
     def releases(self, given: Interactions, n: int) -> list[GlobalModel]:
-        """The same survey asked n times of the same answers, each a run of its own in one ledger."""
+        """The same survey asked n times of the same answers, each time in a ledger of its own: a week is asked once."""
         key, made = SigningKey.generate(), []
-        with (
-            tempfile.TemporaryDirectory(prefix="palate-survey-") as name,
-            Ledger(":memory:", population="survey") as ledger,
-        ):
+        with tempfile.TemporaryDirectory(prefix="palate-survey-") as name:
             for number in range(n):
                 folder = Path(name) / str(number)
                 folder.mkdir()
-                with RunLock(folder) as lock, DeviceLedger(":memory:", durable=False) as devices:
+                with (
+                    RunLock(folder) as lock,
+                    Ledger(":memory:", population="survey") as ledger,
+                    DeviceLedger(":memory:", durable=False) as devices,
+                ):
                     terms = self.terms(given.n_users, run=f"week-{number}")
                     server = Coordinator(terms, ledger=ledger, registry=Registry(folder), key=key, lock=lock)
                     floors = Floors(allow_central=True, allow_unmasked=True)

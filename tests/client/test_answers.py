@@ -91,6 +91,22 @@ def test_messages_are_capped() -> None:
     assert before == {}
 
 
+@pytest.mark.parametrize(
+    ("reason", "transactional"), [(Reason.FAILED, False), (Reason.LOST, False), (Reason.SENT, True)]
+)
+def test_what_no_channel_brought_and_receipts_are_no_messages(reason: Reason, *, transactional: bool) -> None:
+    message = Message("1", title="t", transactional=transactional)
+    assert said(deliveries=[Delivery(message, reason, "email", MONDAY, None, MONDAY, "opened")]) == {}
+
+
+def test_who_has_come_for_years_is_nobody_new() -> None:
+    events = [Did(MONDAY, "view", "z"), Did(MONDAY + DAY, "view", "z")]
+    assert said(events=events)["exact:1"] == 1
+    known = said(events=events, first=MONDAY - 400 * DAY)
+    assert not any(question.startswith(("eligible", "exact", "after")) for question in known)
+    assert said(events=events, first=MONDAY - 6 * DAY)["exact:7"] == 1
+
+
 def test_lists_of_recommendations() -> None:
     shown = [Did(MONDAY + n, "impression", item, None, n) for n, item in enumerate("pqr")]
     taken = said(events=[*shown, Did(MONDAY + 60, "click", "q")])

@@ -114,3 +114,23 @@ def test_a_clock_that_fell_back_makes_no_future() -> None:
 
 def test_every_figure_is_defined() -> None:
     assert set(DEFINITIONS) == set(Loyalty.__dataclass_fields__) - {"explanation"}
+
+
+def test_the_first_visit_is_known_after_its_events_have_gone() -> None:
+    rows = [view(START + n * DAY) for n in (30, 31)]
+    made = loyalty(rows, now=START + 40 * DAY, calendar=UTC, first=START)
+    assert made.retention_exact == {1: None, 7: None, 30: True}
+    assert made.retention_after == {1: True, 7: True, 30: True}
+    assert made.stickiness == pytest.approx(2 / 30)
+
+
+def test_a_store_remembers_the_first_of_what_it_dropped(open_device: Callable[..., palate.Device]) -> None:
+    device = open_device(limits=palate.Limits(max_events=10))
+    device.consent.grant("store")
+    assert device.store.first() is None
+    now = device.store.clock()
+    device.track_many([palate.Event("impression", "x", time=now - 500 * DAY)])
+    device.track_many([palate.Event("view", f"book-{n}", time=now - (40 - n) * DAY) for n in range(30)])
+    assert device.store.first() == now - 40 * DAY
+    assert device.loyalty().retention_exact[1] is None
+    assert [line for line in device.export_lines() if '"type": "first"' in line]

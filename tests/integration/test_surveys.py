@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import palate
@@ -20,7 +21,7 @@ from palate_server.analytics import DEFINITIONS, comparisons, cost, figures
 from palate_server.coordinator import Coordinator
 from palate_server.lock import RunLock
 from palate_server.registry import Registry
-from palate_sim.survey_trials import DELTA, MONDAY, Asked, World, truth
+from palate_sim.survey_trials import DELTA, MONDAY, Asked, World, experiment_answers, truth
 
 NOW = 1_795_824_000.0  # 2026-11-28 00:00 UTC
 SURVEY = Survey(first_day=MONDAY, channels=("email",), experiments=("new-model",))
@@ -84,7 +85,7 @@ def test_devices_answer_a_survey_and_the_operator_gets_figures(server: Server) -
     assert {name for name, _ in found} == set(DEFINITIONS) - {"item"}
     # Three devices are nobody's business; noise alone is above four deviations once in 30,000 figures.
     assert sum(not each.suppressed for each in found.values()) <= 1
-    assert set(comparisons(release.model)) == {"new-model"}
+    assert comparisons(release.model) == {"new-model": None}, "arms of three devices are too small to tell"
     assert [entry.kind for entry in server.ledger.entries("week-48")] == ["open", "charge", "seal"]
 
 
@@ -153,6 +154,16 @@ def test_intervals_hold_the_truth(dp: str) -> None:
     assert told > 500
     # Ten figures share a release's noise draw by draw, each its own: six standard errors of independent ones.
     assert abs(inside / told - 0.95) < 6 * (0.0475 / told) ** 0.5
+
+
+def test_a_test_with_two_looks_has_half_of_the_error_at_each() -> None:
+    weeks = (MONDAY, "2026-12-07")
+    for looks, confidence in (((MONDAY,), 0.95), (weeks, 0.975)):
+        survey = Survey(first_day=MONDAY, experiments=("x",), looks={"x": looks}, shares={"experiment:x": 0.9})
+        given = experiment_answers(np.random.default_rng(1), survey, devices=2000, lift=0.0)
+        compared = comparisons(Asked(survey=survey, dp="central").release(given))["x"]
+        assert compared is not None
+        assert compared.confidence == pytest.approx(confidence)
 
 
 def test_a_week_and_a_year_of_them() -> None:

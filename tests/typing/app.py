@@ -12,8 +12,6 @@ import numpy.typing as npt
 
 import palate
 from palate_client.consent import Decision
-from palate_client.delivery.messenger import Messenger
-from palate_client.delivery.record import Delivery
 from palate_client.enrolling import Enrolment
 from palate_client.explanation import Explanation
 from palate_client.interests import Interests
@@ -23,6 +21,7 @@ from palate_client.portability import ImportReport
 from palate_client.recommender import Recommendation, Similar
 from palate_client.report import PrivacyReport, Spending
 from palate_client.sync import SyncResult
+from palate_client.tuning import Tuning
 from palate_common.interactions import Interactions
 from palate_common.model import GlobalModel
 from palate_common.published import Published
@@ -69,7 +68,8 @@ def main(home: Path, key: bytes | None) -> None:
 
 def on_home(device: palate.Device, model: GlobalModel, items: list[str]) -> list[str]:
     device.use_model(model, items, domains=["books"] * len(items))
-    shown = device.recommend(n=5, domain="books", filter_items={"book-7"}, discovery=0.4, explore=0.2)
+    shown = device.recommend(n=5, domain="books", filter_items={"book-7"}, discovery=0.4, explore=0.2, tuned=False)
+    assert_type(device.tuning(), Tuning)
     assert_type(shown, list[Recommendation])
     assert_type(device.feedback(shown, {shown[0].item: "click"}), list[palate.Tracked])
     device.feedback(shown, {shown[0].item: palate.Event("rate", shown[0].item, value=5)})
@@ -201,9 +201,10 @@ def on_leave(device: palate.Device) -> list[str]:
 def on_price_drop(device: palate.Device, address: str) -> str:
     channels = [palate.Channel(name="email", per_day=1, per_week=3, quiet=palate.Quiet(21, 8))]
     messenger = device.messenger({"email": palate.apprise_sender(address)}, channels=channels)
-    assert_type(messenger, Messenger)
+    assert_type(messenger, palate.Messenger)
     told = messenger.deliver(palate.Message(id="drop-7", title="Book 7 is cheaper", item="book-7"))
-    assert_type(told, Delivery)
+    assert_type(told, palate.Delivery)
+    assert_type(told.reason, palate.Reason)
     assert_type(device.arm("letters"), Literal["a", "b"])
     assert_type(device.loyalty(), Loyalty)
     return ", ".join(messenger.allowed())

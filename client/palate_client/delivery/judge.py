@@ -16,7 +16,7 @@ from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.channel import Channel
 from palate_client.delivery.choice import choose_channel, choose_part, part_of
 from palate_client.delivery.record import Delivery, Record
-from palate_client.delivery.rules import Hold, Reason, hold
+from palate_client.delivery.rules import DAY, Hold, Reason, hold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,7 @@ class Judge:
         channels: their caps and quiet hours.
         calendar: the user's.
         control: the share of devices that get no messages but transactional ones.
+        expected: channel -> the rate that users answer it with, where the app knows one.
         rng: for choosing.
     """
 
@@ -37,6 +38,7 @@ class Judge:
     channels: Mapping[str, Channel]
     calendar: Calendar
     control: float
+    expected: Mapping[str, float]
     rng: np.random.Generator
 
     def open_to(self, record: Record) -> list[str]:
@@ -95,9 +97,13 @@ class Judge:
         return _waits(delivery, channel, held)
 
     def _timed(self, record: Record, delivery: Delivery, channel: str, now: float) -> Delivery:
-        """Now, or at an hour that this user answers more; a message waits for that once."""
+        """Now, or at an hour that this user answers more; a message waits for that once, in its first day.
+
+        An app may look only when that hour has become a quiet one: without the day it would wait again and again.
+        """
         expires = delivery.message.expires
-        later = now if delivery.reason is Reason.BETTER_LATER else self._better(record, channel, now)
+        waited = delivery.reason is Reason.BETTER_LATER or now - delivery.given >= DAY
+        later = now if waited else self._better(record, channel, now)
         if expires is not None and later >= expires:
             later = now
         if self.channels[channel].bundles:
@@ -124,7 +130,7 @@ class Judge:
 
     def _best(self, record: Record, channels: Sequence[str], now: float) -> str:
         """The channel this user answers, as far as is known."""
-        return choose_channel(channels, record.tried(now=now), self.rng)
+        return choose_channel(channels, record.tried(now=now), self.rng, expected=self.expected)
 
 
 def allowed(record: Record) -> tuple[str, ...]:

@@ -49,6 +49,7 @@ class Messenger:
         channels: their caps and quiet hours.
         calendar: the user's.
         control: the share of devices, by a coin that each tosses once, that get no messages but transactional ones.
+        expected: channel -> the rate that users answer it with, where the app knows one.
         fits: whether a campaign's item is in the top share of the catalogue for this user.
         verify: a campaign from the bytes that a server sent.
         rng: for choosing.
@@ -61,6 +62,7 @@ class Messenger:
     channels: Mapping[str, Channel] = field(default_factory=lambda: dict(CHANNELS))
     calendar: Calendar = field(default_factory=Calendar)
     control: float = CONTROL
+    expected: Mapping[str, float] = field(default_factory=dict)
     fits: Callable[[Campaign], bool] = lambda campaign: False
     verify: Callable[[bytes], Campaign] = _refuse
     rng: np.random.Generator = field(default_factory=np.random.default_rng)
@@ -72,6 +74,10 @@ class Messenger:
                 raise InputError(f"`senders` must be functions that take messages, got {sender!r:.80} for {name}")
         if isinstance(self.control, bool) or not isinstance(self.control, int | float) or not 0 <= self.control < 1:
             raise InputError(f"`control` must be a share from 0 and below 1, got {self.control!r}")
+        for name, rate in self.expected.items():
+            self._known(name)
+            if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < 1:
+                raise InputError(f"`expected` must be shares above 0 and below 1, got {rate!r:.40} for {name}")
 
     def allow(self, channel: str, *, version: str = "1") -> Allowance:
         """The user wants messages on a channel. Whatever wasn't allowed gets none.
@@ -211,6 +217,7 @@ class Messenger:
             channels=self.channels,
             calendar=self.calendar,
             control=self.control,
+            expected=self.expected,
             rng=self.rng,
         )
 

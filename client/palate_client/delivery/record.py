@@ -40,6 +40,8 @@ PATIENCE = 2 * DAY
 """What was not answered by then counts as not answered."""
 GOOD, BAD = ("opened", "clicked", "bought"), ("dismissed", "unsubscribed")
 REACTIONS = (*GOOD, *BAD)
+_FURTHER = ("dismissed", "opened", "clicked", "bought", "unsubscribed")
+"""A reaction takes the place of those before it here: who clicked, then closed the message, has clicked."""
 _COUNTING = (Reason.SENT.value, Reason.FAILED.value, Reason.LOST.value)
 
 
@@ -54,7 +56,7 @@ class Delivery:
         given: when the app, or a campaign, gave it, seconds since 1970.
         due: when a waiting one is looked at again.
         sent: when it was handed to its channel; None if it wasn't.
-        reaction: what the user did about it; empty for nothing.
+        reaction: the furthest that the user went about it; empty for nothing.
     """
 
     message: Message
@@ -143,12 +145,11 @@ class Record:
             self._do("UPDATE deliveries SET reason = ? WHERE id = ?", (reason.value, id))
 
     def react(self, id: str, reaction: str, now: float) -> bool:
-        """Note what the user did about a message that was sent; False if none was."""
-        query = "SELECT count(*) FROM deliveries WHERE id = ? AND sent IS NOT NULL"
-        known = bool(self._rows(query, id)[0][0])
-        if known:
+        """Note what the user did about a message that was sent, unless they went further before; False if none was."""
+        found = self._rows("SELECT coalesce(reaction, '') FROM deliveries WHERE id = ? AND sent IS NOT NULL", id)
+        if found and (not found[0][0] or _FURTHER.index(reaction) > _FURTHER.index(found[0][0])):
             self._do("UPDATE deliveries SET reaction = ?, reacted = ? WHERE id = ?", (reaction, now, id))
-        return known
+        return bool(found)
 
     def settle(self, now: float) -> None:
         """What a wrong or unset clock has sent was sent by now; what is old and no longer counts is forgotten."""

@@ -17,13 +17,13 @@ from pydantic import ValidationError
 from palate_common.algorithms.protocol import PublicFacts, State
 from palate_common.errors import InputError, RefusedError
 from palate_common.interactions import Interactions
-from palate_common.survey import Survey
+from palate_common.survey import SURVEYING, Survey
 from palate_common.update import BlockSpec, DenseBlock, Layout, Update
 
 if TYPE_CHECKING:
     from palate_common.plan import RoundPlan
 
-NAME = "analytics"
+NAME = SURVEYING
 TOTALS, NOISE = "totals", "noise"
 
 

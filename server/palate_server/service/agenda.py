@@ -8,6 +8,7 @@ from palate_common.errors import IntegrityError
 from palate_common.ledger import Ledger
 from palate_common.secagg.directory import Directory
 from palate_server.service.site import Site
+from palate_server.service.surveys import surveys_of
 from palate_server.terms import RunTerms
 
 
@@ -25,8 +26,10 @@ def open_run(ledger: Ledger) -> str | None:
 
 
 def next_run(ledger: Ledger, *, every_hours: float) -> float:
-    """When the next run is due, Unix seconds; at once where there was none, or the last released nothing."""
-    closed = [entry.facts for entry in ledger.entries() if entry.kind == "close"]
+    """When the next training is due, Unix seconds; at once where there was none, or the last released nothing."""
+    entries = ledger.entries()
+    surveys = surveys_of(entries)
+    closed = [entry.facts for entry in entries if entry.kind == "close" and entry.run not in surveys]
     if not closed:
         return 0.0
     pause = every_hours * 3600 if closed[-1].get("releases") else 0.0

@@ -18,6 +18,7 @@ from palate_common.clipping import CLIP_NORMS
 from palate_common.errors import InputError
 from palate_common.history import one_line
 from palate_common.plan import DpMode, Noise
+from palate_common.survey import Survey
 
 NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", re.ASCII)
 """A host name as TLS carries it (RFC 1123)."""
@@ -66,6 +67,46 @@ class TrainingSettings(_Section):
     """Whether a run goes on from the latest release, where its algorithm can."""
     seed: int = Field(default=0, ge=0)
     """Of ties and public randomness; never of a release's noise."""
+
+
+class SurveySettings(_Section):
+    """What devices whose users agree to `analytics` are asked, about each week that is over."""
+
+    weekly: bool = False
+    """Whether there is a survey a week; each is charged to the population's ledger, as training is."""
+    epsilon: float = Field(default=1.0, gt=0, le=1e6)
+    """Of one; unit: user (one installation), adjacency: zero-out, at `privacy.delta`."""
+    channels: list[str] = Field(default_factory=list)
+    """Channels whose messages and answers are counted."""
+    items: list[str] = Field(default_factory=list)
+    """Items whose users are counted, at most 200."""
+    experiments: dict[str, list[str]] = Field(default_factory=dict)
+    """A/B test -> the Mondays of all the weeks after which it is looked at; the first survey registers them."""
+
+    @model_validator(mode="after")
+    def _makes_a_survey(self) -> Self:
+        self.survey("2024-01-01", looked=False)
+        return self
+
+    def survey(self, week: str, *, looked: bool = True) -> Survey:
+        """What is asked about a week; unless `looked`, without the tests that end with it.
+
+        Raises:
+            ValueError: nothing can be asked.
+        """
+        looks = {name: tuple(weeks) for name, weeks in self.experiments.items()}
+        try:
+            return Survey(
+                first_day=week,
+                channels=tuple(self.channels),
+                items=tuple(self.items),
+                experiments=tuple(name for name, weeks in looks.items() if looked and week in weeks),
+                looks=looks,
+            )
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ValueError(f"{where} {first['msg'].removeprefix('Value error, ')}".strip()) from None
 
 
 class CohortSettings(_Section):
@@ -151,6 +192,7 @@ class ServerConfig(_Section):
     """The catalogue: a file of item ids, one a line, public; relative to the server folder."""
     privacy: PrivacySettings = PrivacySettings()
     training: TrainingSettings = TrainingSettings()
+    surveys: SurveySettings = SurveySettings()
     cohort: CohortSettings = CohortSettings()
     enrolment: EnrolmentSettings = EnrolmentSettings()
     release: ReleaseSettings = ReleaseSettings()

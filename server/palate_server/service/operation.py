@@ -2,8 +2,8 @@
 
     gather a cohort -> open a run -> (attempt -> purge) x rounds -> close it -> send everybody home until the next
 
-A run that was cut off goes on where the ledger says it stopped. Everything here may be killed at any moment: what an
-attempt needs to be sound is in the coordinator and the ledger, and the rest is made again.
+A run trains, or asks a survey. One that was cut off goes on where the ledger says it stopped. Everything here may be
+killed at any moment: what an attempt needs to be sound is in coordinator and ledger, and the rest is made again.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from palate_common.catalogue import Catalogue
 from palate_common.errors import BudgetError, IntegrityError, PalateError
 from palate_common.files import make_folder, write_durably
 from palate_common.ledger import Ledger
 from palate_common.plan import DpMode
 from palate_common.secagg.directory import Directory
+from palate_common.survey import SURVEYING, Survey
 from palate_server.coordinator import Coordinator, Release
 from palate_server.lock import RunLock
 from palate_server.registry import Registry, pack_inputs
@@ -27,7 +29,9 @@ from palate_server.service.enrolments import Enrolments
 from palate_server.service.events import Events, reason_of
 from palate_server.service.promise import DAY, check_budgets, make_terms, period_of
 from palate_server.service.releases import warm_inputs
+from palate_server.service.results import result_of, write_result
 from palate_server.service.site import Site
+from palate_server.service.surveys import Surveys, as_run
 
 GATHERING, IDLE = 1.0, 5.0
 """Seconds between two looks at who is online: while a cohort gathers, and while nothing is due."""
@@ -73,6 +77,7 @@ class Operation:
         self.events = Events(site.events)
         self._messenger, self._purge = messenger, purge
         self._register = Enrolments(site.enrolment_file)
+        self._surveys = Surveys(site.config, self.events)
         self._not_before = 0.0
         self._sent_home: dict[int, float] = {}
         self._goodbye: float | None = None
@@ -85,7 +90,7 @@ class Operation:
             with self.site.ledger() as ledger:
                 run = open_run(ledger)
                 planned = 0.0 if run else next_run(ledger, every_hours=self.config.training.every_hours)
-                due = max(self._not_before, planned)
+                due = max(self._not_before, min(planned, self._surveys.next(ledger, now=now)))
                 if now >= due:
                     due = self._step(ledger, run) or due
             if now < due:
@@ -97,12 +102,13 @@ class Operation:
         """Open a run, or go on with one, with a cohort; until when there is nothing to do, if it failed."""
         least = self._bounds()
         try:
-            if run is None:
+            survey = self._surveys.due(ledger, now=time.time()) if run is None else None
+            if run is None and survey is None:
                 self._check_budgets(ledger)
             directory = None if run is None else directory_of(self.site, terms_of(ledger, run))
             cohort = self._gather(least=least, within=None if directory is None else len(directory))
             if cohort is not None:
-                self._train(ledger, run or self._begin(ledger), cohort)
+                self._train(ledger, run or self._begin(ledger, survey), cohort)
         except TooFewError as error:
             self.events.tell("no cohort", reason=str(error))
             self._not_before = time.time() + self.config.cohort.pause_seconds
@@ -231,14 +237,17 @@ class Operation:
             self._goodbye = None
             self._purge()
 
-    def _begin(self, ledger: Ledger) -> str:
-        """A new run: its terms and its folder, before the ledger knows of it."""
-        inputs, about = warm_inputs(self.site)
-        inputs = {**inputs, **self.site.public_inputs}
-        catalogue, directory = self.site.catalogue, self._register.directory()
+    def _begin(self, ledger: Ledger, survey: Survey | None) -> str:
+        """A new run, that asks a survey or trains: its terms and its folder, before the ledger knows of it."""
+        config, catalogue, directory = self.config, self.site.catalogue, self._register.directory()
+        if survey is None:
+            inputs, about = warm_inputs(self.site)
+            inputs = {**inputs, **self.site.public_inputs}
+        else:
+            config, catalogue, inputs, about = as_run(config, survey), Catalogue(survey.questions()), {}, {}
         distributed = self.config.privacy.dp is DpMode.DISTRIBUTED
         terms = make_terms(
-            self.config,
+            config,
             catalogue=catalogue.hash,
             n_items=len(catalogue.items),
             directory=directory,
@@ -266,6 +275,8 @@ class Operation:
             "releases": model.header.releases,
         }
         ledger.close_run(run, facts)
+        if coordinator.terms.algorithm == SURVEYING and model.header.releases:
+            write_result(self.site, result_of(self.site, ledger, str(coordinator.terms.settings["first_day"])))
         self.events.tell("closed", run=run, releases=model.header.releases, rounds=coordinator.rounds)
 
     def _bounds(self) -> int:

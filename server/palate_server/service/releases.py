@@ -31,6 +31,7 @@ from palate_common.merkle import Checkpoint
 from palate_common.model import GlobalModel
 from palate_common.plan import DpMode, Noise
 from palate_common.published import Published
+from palate_common.survey import SURVEYING
 from palate_server.registry import Registry
 from palate_server.replay import Replay, model_header
 from palate_server.service.promise import make_terms
@@ -106,6 +107,8 @@ def publish(site: Site, run: str, card: CardMaker) -> Published:
     """
     with site.ledger() as ledger:
         found = candidate(site, ledger, run)
+        if found.terms.algorithm == SURVEYING:
+            raise InputError(f"`run` must be one that trained, got a survey's, {run}: see `palate survey result`")
         if reasons := refusals(site, found):
             raise RefusedError(f"the model of run {run} isn't published: {'; '.join(reasons)}")
         key = site.key()

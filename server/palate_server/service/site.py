@@ -5,6 +5,7 @@
     ledger.db             the population's privacy ledger
     enrolment.db          tokens (hashed), devices, quarantine
     runs/RUN/             a run's terms, releases and inputs
+    surveys/WEEK.json     a survey's figures, signed
     public/models/SHA/    published models by the hash of their manifest; models/latest names the newest
     public/directory/SHA  lists of identities, by hash
     superlink.db          Flower's messages: purged after each attempt, and not worth a backup
@@ -117,6 +118,11 @@ class Site:
     def run(self, name: str) -> Path:
         """The folder of a run."""
         return self.folder / "runs" / name
+
+    @property
+    def surveys(self) -> Path:
+        """Results of surveys."""
+        return self.folder / "surveys"
 
     @property
     def config_file(self) -> Path:

@@ -14,6 +14,7 @@ from palate_server.service.enrolments import Enrolments
 from palate_server.service.promise import noise_delta
 from palate_server.service.releases import listed
 from palate_server.service.site import Site
+from palate_server.service.surveys import surveys_of
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,12 @@ def runs_of(*, ledger_entries: list[Any]) -> dict[str, str]:
 
 
 def unpublished(ledger: Ledger) -> str | None:
-    """The latest run that is closed with a release, if nothing was published since."""
-    for run, state in runs_of(ledger_entries=ledger.entries()).items():
+    """The latest run that is closed with a release, if nothing was published since; a survey has no model."""
+    entries = ledger.entries()
+    surveys = surveys_of(entries)
+    for run, state in runs_of(ledger_entries=entries).items():
+        if run in surveys:
+            continue
         if state == "published":
             return None
         if state == "closed":

@@ -139,7 +139,7 @@ class Stage(Closing):
         try:
             self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(dir=_memory(), prefix="palate-")))
             name = setting.algorithm or self._stack.enter_context(performing(script))
-            self.key = _release_key()
+            self.key = release_key()
             identities = _identities(histories.n_users) if setting.masks else None
             self.directory = None if identities is None else identities.directory
             directory = None if self.directory is None else self.directory.hash
@@ -235,7 +235,7 @@ def steps_of(release: bytes) -> Int64:
 
 
 @lru_cache(maxsize=1)
-def _release_key() -> SigningKey:
+def release_key() -> SigningKey:
     """One key for all stages: making one takes longer than a round."""
     return SigningKey.generate()
 

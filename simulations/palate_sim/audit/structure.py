@@ -17,6 +17,7 @@ from palate_sim.audit.battery.ledger_replay import ledger_replay
 from palate_sim.audit.battery.masking import masking
 from palate_sim.audit.battery.sensitivity import sensitivity
 from palate_sim.audit.battery.side_outputs import side_outputs
+from palate_sim.audit.battery.surveys import surveys
 from palate_sim.audit.evidence import Finding
 
 
@@ -36,9 +37,14 @@ class Structural:
     assumes: str
 
 
+def _outputs(*, quick: bool = False) -> list[Finding]:
+    """What leaves beside the noised numbers, of training and of surveys."""
+    return side_outputs(quick=quick) + surveys()
+
+
 STRUCTURE: tuple[Structural, ...] = (
     Structural("D", sensitivity, "a seeded source goes through the code that a secure one goes through."),
-    Structural("E", side_outputs, "timing is not protected, and not compared; neither are hashes of noised numbers."),
+    Structural("E", _outputs, "timing is not protected, and not compared; neither are hashes of noised numbers."),
     Structural("F", inclusion, "a seeded source goes through the code that a secure one goes through."),
     Structural(
         "G", ledger_replay, "nobody restores an older copy of the ledger; the disk keeps what it says is synced."

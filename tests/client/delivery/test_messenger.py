@@ -202,6 +202,26 @@ def test_reactions_are_to_what_was_sent(device: palate.Device, mail: Mailbox) ->
         messenger.reacted("never", "loved")
 
 
+def test_what_the_user_did_first_is_not_undone_by_what_they_did_last(device: palate.Device, mail: Mailbox) -> None:
+    messenger = messenger_of(device, mail)
+    at_once(messenger, Message("one", title="One"))
+    kept = []
+    for reaction in ("dismissed", "opened", "bought", "clicked", "dismissed", "unsubscribed", "opened"):
+        assert messenger.reacted("one", reaction)
+        kept.append(messenger.deliveries()[0].reaction)
+    assert kept == ["dismissed", "opened", "bought", "bought", "bought", "unsubscribed", "unsubscribed"]
+    assert messenger.allowed() == ()
+
+
+def test_an_export_with_messages_can_be_imported(
+    device: palate.Device, mail: Mailbox, tmp_path: Path, open_device: Callable[..., palate.Device]
+) -> None:
+    at_once(messenger_of(device, mail), Message("one", title="One"))
+    device.export(tmp_path / "export.jsonl")
+    other = open_device(path=tmp_path / "other")
+    assert other.import_jsonl(tmp_path / "export.jsonl").problems == ()
+
+
 def test_the_channel_that_is_answered_is_used(device: palate.Device, clock: Any) -> None:
     boxes = {"chat": Mailbox(), "email": Mailbox()}
     free = [Channel(name=name, per_day=None, per_week=None, quiet=None) for name in boxes]

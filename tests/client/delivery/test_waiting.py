@@ -161,3 +161,19 @@ def test_what_another_process_put_off_meanwhile_is_put_off(device: palate.Device
         clock.now += 3600
     messenger.deliver_waiting()
     assert len(got) == 1
+
+
+def test_an_app_that_never_looks_at_the_better_hour_sends_all_the_same(
+    device: palate.Device, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best part of the day is its last hour before the night, and the app looks at nine, one, five and nine."""
+    monkeypatch.setattr("palate_client.delivery.judge.choose_part", lambda parts, tried, rng: 5)
+    got: list[float] = []
+    messenger = device.messenger({"chat": lambda _: got.append(clock.now)}, channels=[FREE], control=0.0)
+    messenger.allow("chat")
+    clock.now = NOON - 3 * 3600
+    messenger.deliver(Message("a", title="a"))
+    for _ in range(7):
+        clock.now += 4 * 3600 if clock.now % DAY < 21 * 3600 else 12 * 3600
+        messenger.deliver_waiting()
+    assert got == [NOON - 3 * 3600 + DAY]

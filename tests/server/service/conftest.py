@@ -147,8 +147,8 @@ def make_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ma
     monkeypatch.setattr("palate_server.service.operation.time.sleep", lambda seconds: None)
     made: list[Service] = []
 
-    def make(name: str = "site", *, count: int = 8, matrix: Any = None, **changes: Any) -> Service:
-        site = make_site(tmp_path / name, CONFIG.format(**{**DEFAULTS, **changes}), ITEMS, matrix)
+    def make(name: str = "site", *, count: int = 8, matrix: Any = None, extra: str = "", **changes: Any) -> Service:
+        site = make_site(tmp_path / name, CONFIG.format(**{**DEFAULTS, **changes}) + extra, ITEMS, matrix)
         folder = tmp_path / f"{name}-devices"
         folder.mkdir()
         made.append(Service(site, Devices(site, folder, count)))

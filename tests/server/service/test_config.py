@@ -27,6 +27,12 @@ ITEMS = ("a", "b", "c")
         ("population = 'p'\n[gateway]\nport = 9443", "ports must differ"),
         ("population = 'p'\n[gateway]\ncertificate = 'x'", "given together"),
         ("", "`population` must be given"),
+        ("population = 'p'\n[surveys]\nchannels = ['E Mail']", r"`surveys` .*channels.0 String should match"),
+        ("population = 'p'\n[surveys]\nitems = ['a', 'a']", r"`surveys` .*items must be at most 200, each once"),
+        (
+            "population = 'p'\n[surveys.experiments]\nx = ['2026-11-24']",
+            r"`surveys` .*must be a Monday, got 2026-11-24",
+        ),
     ],
 )
 def test_odd_configurations_are_refused_in_one_line(text: str, message: str, tmp_path: Path) -> None:

@@ -86,12 +86,12 @@ def _compared(test: str, worlds: dict[str, Seen | str]) -> Finding:
     for act, seen in worlds.items():
         for where in base:
             if seen[where] != base[where]:  # type: ignore[index]
-                said = f"{where} tell whether one user did `{act}`: {_difference(base[where], seen[where])}"  # type: ignore[index]
+                said = f"{where} tell whether one user did `{act}`: {difference(base[where], seen[where])}"  # type: ignore[index]
                 return Finding.checked(test, False, said, act=act, where=where)
     return Finding.checked(test, True, f"{len(base)} kinds of side output, the same in {len(worlds)} worlds")
 
 
-def _difference(one: Any, other: Any) -> str:
+def difference(one: Any, other: Any) -> str:
     """Where two of them part, in a line."""
     lines = [json.dumps(each, default=str, sort_keys=True) for each in (one, other)]
     start = next((at for at, (a, b) in enumerate(zip(*lines, strict=False)) if a != b), min(map(len, lines)))
@@ -175,19 +175,19 @@ def _collected(stage: Stage, said: Sequence[str], beyond: list[str]) -> Seen:
     plans, users = stage.seen.plans, range(stage.histories.n_users)
     return {
         "beyond the release": beyond,
-        "answers": {f"{place}": [_outside(answer) for answer in got] for place, got in stage.seen.replies.items()},
-        "plans": [_plain(plan.plan.model_dump(mode="json")) for plan in plans],
+        "answers": {f"{place}": [outside(answer) for answer in got] for place, got in stage.seen.replies.items()},
+        "plans": [plain(plan.plan.model_dump(mode="json")) for plan in plans],
         "charges": [_charge(plan) for plan in plans],
         "metrics": stage.metrics,
         "participation": [vars(release.participation) for release in stage.releases],
         "log lines": [_scrubbed(line.replace(str(stage.folder), "")) for line in said],
-        "ledger entries": [_plain(entry.body) for entry in stage.ledger.entries()],
-        "devices' ledgers": [[_plain(vars(each)) for each in stage.devices.receipts(user)] for user in users],
+        "ledger entries": [plain(entry.body) for entry in stage.ledger.entries()],
+        "devices' ledgers": [[plain(vars(each)) for each in stage.devices.receipts(user)] for user in users],
         "files": {name: _file(name, data) for name, data in stage.files().items()},
     }
 
 
-def _outside(answer: bytes | None) -> Any:
+def outside(answer: bytes | None) -> Any:
     """What of an answer is no number: its size, and its header where it has one."""
     if answer is None or answer == REFUSED:
         return None if answer is None else "refused"
@@ -196,7 +196,7 @@ def _outside(answer: bytes | None) -> Any:
         header = json.loads(answer[4 : 4 + length])
     except ValueError:
         header = None
-    return {"bytes": len(answer), "header": _plain(header) if isinstance(header, dict) else header}
+    return {"bytes": len(answer), "header": plain(header) if isinstance(header, dict) else header}
 
 
 def _charge(signed: SignedPlan) -> Any:
@@ -205,23 +205,23 @@ def _charge(signed: SignedPlan) -> Any:
         return None
     charge = signed.charge
     proofs = {str(size): len(proof) for size, proof in charge.consistency.items()}
-    return {"entry": _plain(charge.entry), "size": charge.checkpoint.size, "proofs": proofs}
+    return {"entry": plain(charge.entry), "size": charge.checkpoint.size, "proofs": proofs}
 
 
 def _file(name: str, data: bytes) -> Any:
     """What of a file is no noised number: of a release its shape and what it says about itself."""
     if name.startswith("releases/") and name.endswith(".safetensors"):
-        return {"bytes": len(data), "steps": steps_of(data).shape, "says": _plain(read_metadata(data))}
+        return {"bytes": len(data), "steps": steps_of(data).shape, "says": plain(read_metadata(data))}
     text = data.decode("utf-8", "backslashreplace")
     return _scrubbed(text) if len(text) < 2**16 else len(data)
 
 
-def _plain(fields: Any) -> Any:
+def plain(fields: Any) -> Any:
     """Fields without hashes and clocks."""
     if isinstance(fields, dict):
-        return {name: _plain(value) for name, value in fields.items() if name not in LATER}
+        return {name: plain(value) for name, value in fields.items() if name not in LATER}
     if isinstance(fields, list | tuple):
-        return [_plain(value) for value in fields]
+        return [plain(value) for value in fields]
     return _scrubbed(fields) if isinstance(fields, str) else fields
 
 

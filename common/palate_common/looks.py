@@ -1,0 +1,76 @@
+"""Looks: how often the A/B tests of a population have been looked at, by its ledger. Part of `History`.
+
+A test's weeks are registered with the first survey that names it, and never change; each is looked at once. So nobody
+can look until something shows: a further look is refused before anything is charged or asked.
+
+    >>> looks = Looks()
+    >>> asked = {"first_day": "2026-11-23", "experiments": ["new-model"]}
+    >>> looks.opened("week-48", asked)
+    >>> looks.opened("week-49", {**asked, "first_day": "2026-11-30"})
+    Traceback (most recent call last):
+    palate_common.errors.BudgetError: `new-model` must be looked at in the weeks it was registered with, ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from palate_common.errors import BudgetError, InputError
+
+
+class Looks:
+    """The tests that surveys have named.
+
+    **Guarantees:** a test is looked at only in the weeks that were registered before its first look, once in each;
+    after entries were lost, no test from before is looked at again.
+    """
+
+    def __init__(self) -> None:
+        self._weeks: dict[str, tuple[str, ...]] = {}
+        self._taken: dict[tuple[str, str], str] = {}
+        self._lost: frozenset[str] = frozenset()
+
+    def opened(self, run: str, settings: Mapping[str, Any]) -> None:
+        """A survey begins."""
+        named, week = self.admitted(settings), str(settings.get("first_day"))
+        self._weeks |= named
+        self._taken |= {(name, week): run for name in settings.get("experiments", ())}
+
+    def closed(self, run: str) -> None:
+        """A survey has ended without a release: nothing was looked at."""
+        self._taken = {look: by for look, by in self._taken.items() if by != run}
+
+    def restored(self) -> None:
+        """Entries were lost, and looks may be among them."""
+        self._lost |= frozenset(self._weeks)
+
+    def admitted(self, settings: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+        """Check that a survey may begin; the tests that it names, with all of their weeks.
+
+        Args:
+            settings: the survey, as the ledger has it.
+
+        Raises:
+            BudgetError: a test was looked at, or registered otherwise.
+            InputError: it is no survey.
+        """
+        week, asked, looks = (settings.get(name, {}) for name in ("first_day", "experiments", "looks"))
+        if not isinstance(week, str) or not isinstance(asked, list | tuple | dict) or not isinstance(looks, dict):
+            raise InputError("a survey must have a week, experiments and looks, got something else")
+        named = {str(name): tuple(weeks) for name, weeks in {**{name: (week,) for name in asked}, **looks}.items()}
+        for name, weeks in named.items():
+            before = self._weeks.get(name, weeks)
+            if weeks != before or (name in asked and week not in weeks):
+                raise BudgetError(
+                    f"`{name}` must be looked at in the weeks it was registered with, {', '.join(before)}, got a "
+                    f"survey of {week} with {', '.join(weeks)}: a further look is another test, with another name"
+                )
+            if name in asked and (name, week) in self._taken:
+                raise BudgetError(f"`{name}` must be looked at once a week, got {week} again: see the first result")
+            if name in asked and name in self._lost:
+                raise BudgetError(
+                    f"`{name}` must be a test whose looks are known, got one from before the ledger was restored: "
+                    "begin another, with another name"
+                )
+        return named
