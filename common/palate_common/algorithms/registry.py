@@ -67,8 +67,14 @@ def algorithm_class(name: str) -> type[Algorithm]:
     (point,) = targets.values()
     try:
         loaded: type[Algorithm] = point.load()
+    except ModuleNotFoundError as error:
+        if error.name == "torch":
+            raise InputError(f"`algorithm` {name!r} needs torch: pip install 'palate[torch]'") from None
+        raise InputError(f"`algorithm` {name!r} is registered but can't be loaded: {error}") from None
     except (ImportError, AttributeError) as error:
         raise InputError(f"`algorithm` {name!r} is registered but can't be loaded: {error}") from None
+    if hasattr(loaded, "as_algorithm"):
+        loaded = loaded.as_algorithm(name)
     missing = [member for member in _MEMBERS if not hasattr(loaded, member)]
     if missing:
         raise InputError(f"`algorithm` {name!r} is registered but is no algorithm: {point.value} has no {missing[0]}")
