@@ -59,5 +59,5 @@ def later_rounds(settings: ModuleSettings, facts: PublicFacts) -> int:
     if settings.rounds is not None:
         return settings.rounds - 1
     if facts.mu is None:
-        return 48
-    return int(np.clip(np.round(0.02 * signal(facts) ** 0.7), 2, 24))
+        return 24
+    return int(np.clip(np.round(0.01 * signal(facts) ** 0.7), 2, 24))

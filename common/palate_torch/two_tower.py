@@ -35,6 +35,8 @@ class TwoTowerSettings(ModuleSettings):
     """Length of a user's vector before the device's own steps."""
     start_scale: float = Field(default=0.03, gt=0)
     """Standard deviation of the starting embeddings."""
+    content_scale: float = Field(default=1.0, gt=0)
+    """What the MLP's part of an item's vector is multiplied by."""
     user_steps: int = Field(default=2, ge=0, le=256)
     """Steps of a device on its private vector."""
 
@@ -50,6 +52,7 @@ class TwoTower(Recommender):
     def __init__(self, settings: TwoTowerSettings, catalogue: Catalogue) -> None:
         super().__init__()
         size, self.user_length = settings.embedding_size, settings.user_length
+        self.content_scale = settings.content_scale
         self.vectors = torch.nn.Parameter(torch.randn(catalogue.n_items, size) * settings.start_scale)
         self.bias = torch.nn.Parameter(torch.zeros(catalogue.n_items))
         self.register_buffer("features", torch.zeros(catalogue.n_items, catalogue.n_features))
@@ -68,7 +71,7 @@ class TwoTower(Recommender):
 
     def items(self) -> Tensor:
         """Vectors z of the items at hand, [n, d]."""
-        return self.vectors if self.content is None else self.vectors + self.content(self.features)
+        return self.vectors if self.content is None else self.vectors + self.content_scale * self.content(self.features)
 
     def private(self, events: Events) -> User:
         """The pooled history."""

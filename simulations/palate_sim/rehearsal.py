@@ -26,7 +26,7 @@ from palate_common.update import block_sums, block_units, layout_size
 from palate_sim.features import features_width
 
 GRID = 2**20
-AT_ONCE = 2048
+AT_ONCE = 256
 """Users whose contributions are held in memory at once."""
 
 

@@ -1,4 +1,4 @@
-"""`sgd`: client updates per CPU-second beside pfl-research, rating error, and quality beside `als`.
+"""`sgd`: client updates per CPU-second beside pfl-research, rating error, quality beside `als`, torch modules.
 
 PALATE_BENCH_DATA=PATH PFL_PYTHON=PATH/bin/python PYTHONPATH=simulations python simulations/benchmarks/sgd/run.py
 """
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.measure import METRIC, ML_1M, epsilon_label, prepared_of, quality, rehearsed
+from benchmarks.sgd.modules import run_torch
 from benchmarks.sheet import Sheet, Table, arguments, cell, chosen_parts, data_folder
 from palate_common.accounting import mu_of, sigma_for
 from palate_common.algorithms import PublicFacts, State, make_algorithm
@@ -34,7 +35,7 @@ from palate_sim.datasets.log import Log
 from palate_sim.features import item_features
 from palate_sim.preparation import weighed
 
-PARTS = ("speed", "ratings", "quality")
+PARTS = ("speed", "ratings", "quality", "torch")
 COHORT, ROUNDS, WIDTH, GRID, DELTA = 200, 20, 32, 2**20, 1e-5
 WORK_A = {
     "loss": "logistic",
@@ -181,7 +182,8 @@ def run(options: argparse.Namespace) -> None:
         if part == "speed":
             figures, tables = run_speed(data, options.seeds, options.pfl_python)
         else:
-            figures, tables = (run_ratings if part == "ratings" else run_quality)(data, options.seeds)
+            run_part = {"ratings": run_ratings, "quality": run_quality, "torch": run_torch}[part]
+            figures, tables = run_part(data, options.seeds)
         sheet.record(part, figures=figures, tables=tables, facts={"seeds": f"0 to {options.seeds - 1}"})
         sheet.write(PARTS)
 
