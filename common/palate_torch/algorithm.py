@@ -23,7 +23,7 @@ import torch
 
 from palate_common.algorithms import PublicFacts, State
 from palate_common.algorithms.adaptive_clip import CLIP_NORM, AdaptiveClip
-from palate_common.algorithms.head import HEAD, choose_head, head_size, split_budget, with_tail
+from palate_common.algorithms.head import HEAD, WEIGHT, choose_head, head_size, split_budget, with_tail
 from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update, user_weights
 from palate_common.algorithms.server_steps import adam_step, momentum_step
 from palate_common.interactions import Interactions, row_squares, segment_sum
@@ -207,7 +207,7 @@ class ModuleAlgorithm:
             started = {name: tensor.detach().numpy() for name, tensor in module.named_parameters()}
         state |= {f"module.{name}": np.array(array, np.float32) for name, array in started.items()}
         if features is not None and self._n_features:
-            state[FEATURES_OF_HEAD] = features[state[HEAD]].astype(np.float32)
+            state[FEATURES_OF_HEAD] = _centred(features[state[HEAD]].astype(np.float64), state[WEIGHT])
         kinds = ("momentum", "squares") if self.settings.optimizer == "adam" else ("momentum",)
         for kind in kinds:
             state[f"{kind}.{ROWS}"] = np.zeros((self.head_items, self._parameters.width), np.float32)
@@ -260,6 +260,12 @@ def federated(module: type[Recommender], name: str) -> type[ModuleAlgorithm]:
 
 _FEDERATED: dict[tuple[type[Recommender], str], type[ModuleAlgorithm]] = {}
 """One class for each module and name."""
+def _centred(features: Float64, popularity: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Features without what a history of popular items has anyway, of mean square 1."""
+    centred = features - popularity / popularity.sum() @ features
+    return np.asarray(centred / max(float(np.sqrt(np.mean(centred**2))), TINY), np.float32)
+
+
 EVERYBODY = slice(None)
 
 

@@ -70,7 +70,8 @@ def check_computes(cls: type[Recommender], settings: ModuleSettings, n_features:
     Raises:
         InputError: a method fails, returns something of another shape, or changes a buffer.
     """
-    if (cls, settings, n_features) in _COMPUTE:
+    tried = (cls, settings.model_dump_json(), n_features)
+    if tried in _COMPUTE:
         return
     n_items, length, owner = 5, 3, f"the module {cls.__name__}"
     module = made(cls, settings, Catalogue(n_items, n_features), seed=0)
@@ -107,10 +108,10 @@ def check_computes(cls: type[Recommender], settings: ModuleSettings, n_features:
     changed = [name for name, buffer in module.named_buffers() if not torch.equal(buffer, before[name])]
     if changed:
         raise InputError(f"{owner} must not change a buffer: nothing may pass from user to user, got {changed[0]!r}")
-    _COMPUTE.add((cls, settings, n_features))
+    _COMPUTE.add(tried)
 
 
-_COMPUTE: set[tuple[type[Recommender], ModuleSettings, int]] = set()
+_COMPUTE: set[tuple[type[Recommender], str, int]] = set()
 """What has been tried already: a plan, a model and a round each make their algorithm anew."""
 
 

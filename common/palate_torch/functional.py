@@ -9,6 +9,7 @@ that shapes give, so that it repeats itself bit by bit.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,16 +25,30 @@ FEATURES = "features"
 Tensors = dict[str, Tensor]
 
 
+class _Threads:
+    """How many of this process's own threads are inside `one_thread`, and what torch had before the first of them."""
+
+    lock = threading.Lock()
+    inside = 0
+    before = 1
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """One thread, and no graph kept, for as long as the context lasts; the host's own number of threads after it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    with _Threads.lock:
+        if not _Threads.inside:
+            _Threads.before = torch.get_num_threads()
+        _Threads.inside += 1
+        torch.set_num_threads(1)
     try:
         with torch.no_grad():
             yield
     finally:
-        torch.set_num_threads(before)
+        with _Threads.lock:
+            _Threads.inside -= 1
+            if not _Threads.inside:
+                torch.set_num_threads(_Threads.before)
 
 
 class _Steps(torch.nn.Module):

@@ -59,7 +59,7 @@ class TwoTower(Recommender):
         self.content: torch.nn.Module | None = None
         if catalogue.n_features:
             self.content = torch.nn.Sequential(
-                torch.nn.Linear(catalogue.n_features, settings.hidden_size),
+                torch.nn.Linear(catalogue.n_features, settings.hidden_size, bias=False),
                 torch.nn.Tanh(),
                 torch.nn.Linear(settings.hidden_size, size, bias=False),
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import numpy as np
@@ -220,6 +222,16 @@ def test_the_start_follows_from_the_seed_and_leaves_the_hosts_torch_alone() -> N
         assert not torch.is_grad_enabled()
     assert torch.get_num_threads() == threads
     assert torch.is_grad_enabled()
+    together = threading.Barrier(2)
+
+    def inside(_: int) -> int:
+        with one_thread():
+            together.wait(30)
+            return torch.get_num_threads()
+
+    with ThreadPoolExecutor(2) as pool:  # two threads of an app, in whatever order they end
+        assert list(pool.map(inside, range(2))) == [1, 1]
+    assert torch.get_num_threads() == threads
     other = make_algorithm("torch-neumf", SMALL["torch-neumf"], PublicFacts(n_users=90, n_items=N_ITEMS, seed=4))
     moved = other.release(other.start(), 0, {"counts": np.linspace(100, 1, N_ITEMS)}, {"counts": 0.1})
     assert not np.array_equal(moved["module.vectors"], first["module.vectors"])
