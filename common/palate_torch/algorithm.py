@@ -36,8 +36,6 @@ from palate_torch.recommender import Catalogue, Events, Recommender
 from palate_torch.settings import ModuleSettings, later_rounds
 
 ROWS, SHARED = "rows", "shared"
-RATES = {"momentum": (15.0, 1.0), "adam": (0.05, 0.02)}
-"""By optimizer: server rates of item rows and of shared parameters."""
 TINY = 1e-12
 SCORED_AT_ONCE = 2**21
 """Scores of all users that are computed at once, about."""
@@ -169,10 +167,7 @@ class ModuleAlgorithm:
         settings, clip_norm = self.settings, self.clip.norm(state)
         # Constant steps, then smaller ones, over which the noise averages out.
         slowing = min(1.0, 2 * (self.later + 1 - round_) / (self.later + 1))
-        rates = (
-            settings.server_rate or RATES[settings.optimizer][0],
-            settings.shared_rate or RATES[settings.optimizer][1],
-        )
+        rates = server_rates(settings, self.facts)
         users = self.facts.n_users * self.scale
         moved, held = dict(state), dict(zip((ROWS, SHARED), self._parameters.blocks(state), strict=True))
         for block, rate in zip((ROWS, SHARED), rates, strict=True):
@@ -260,6 +255,8 @@ def federated(module: type[Recommender], name: str) -> type[ModuleAlgorithm]:
 
 _FEDERATED: dict[tuple[type[Recommender], str], type[ModuleAlgorithm]] = {}
 """One class for each module and name."""
+
+
 def _centred(features: Float64, popularity: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Features without what a history of popular items has anyway, of mean square 1."""
     centred = features - popularity / popularity.sum() @ features

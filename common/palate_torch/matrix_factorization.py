@@ -29,6 +29,8 @@ class MatrixFactorizationSettings(ModuleSettings):
     """Sampled items for each own one. None: every head item, as implicit means it."""
     clip_norm: float = Field(default=1.0, gt=0)
     """S, the L2 norm a user's change is clipped to; the first one, with `clip_quantile`."""
+    server_rate: float | None = Field(default=15.0, gt=0)
+    """The server's step size for item rows."""
     start_scale: float = Field(default=0.03, gt=0)
     """Standard deviation of the starting vectors."""
     unobserved_weight: float = Field(default=0.3, gt=0)

@@ -3,7 +3,7 @@
     score   h . (a_u * b_i) + MLP([p_u, q_i]) + sigma_i
 
 The item side is (b, q, sigma), the network's and h's parameters are shared, and (a, p) is private: it starts in
-the direction of the own items' vectors, and a few gradient steps on the device fit it.
+the direction of the own items' vectors, and `user_steps` gradient steps on the device move it.
 
 Source: He et al., Neural Collaborative Filtering (WWW 2017), section 3.4, with an item bias and a private user side.
 """
@@ -33,8 +33,6 @@ class NeuralFactorsSettings(ModuleSettings):
     """Length of a user's vectors before the device's own steps."""
     start_scale: float = Field(default=0.03, gt=0)
     """Standard deviation of the starting vectors."""
-    user_steps: int = Field(default=2, ge=0, le=256)
-    """Steps of a device on its private vectors."""
 
 
 class NeuralFactors(Recommender):

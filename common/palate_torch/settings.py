@@ -22,18 +22,18 @@ class ModuleSettings(BaseModel):
     """Most popular items that the module is given. None: by the signal; all without noise."""
     first_share: float = Field(default=0.2, gt=0, lt=1)
     """Round 0's share of mu^2."""
-    clip_norm: float = Field(default=0.5, gt=0)
+    clip_norm: float = Field(default=0.25, gt=0)
     """S, the L2 norm a user's change is clipped to; the first one, with `clip_quantile`."""
     clip_quantile: float | None = Field(default=None, gt=0, lt=1)
     """S follows this quantile of the changes' norms, which is released too. None: S stays."""
-    shared_share: float = Field(default=0.2, gt=0, lt=1)
+    shared_share: float = Field(default=0.05, gt=0, lt=1)
     """Part of a round's squared norm that parameters without a row an item get, where there are any."""
     user_exponent: float = Field(default=0.5, ge=0, le=0.5)
     """e: a user with k events weighs k^-e in the loss."""
     optimizer: Literal["momentum", "adam"] = "momentum"
     """The server's step."""
     server_rate: float | None = Field(default=None, gt=0)
-    """The server's step size for item rows. None: by the optimizer."""
+    """The server's step size for item rows. None: by the optimizer and whether there is noise."""
     shared_rate: float | None = Field(default=None, gt=0)
     """The same for the other parameters. None: by the optimizer."""
     momentum: float = Field(default=0.5, ge=0, lt=1)
@@ -59,5 +59,11 @@ def later_rounds(settings: ModuleSettings, facts: PublicFacts) -> int:
     if settings.rounds is not None:
         return settings.rounds - 1
     if facts.mu is None:
-        return 24
-    return int(np.clip(np.round(0.01 * signal(facts) ** 0.7), 2, 24))
+        return 48
+    return int(np.clip(np.round(0.02 * signal(facts) ** 0.7), 2, 24))
+
+
+def server_rates(settings: ModuleSettings, facts: PublicFacts) -> tuple[float, float]:
+    """Step sizes of the server for item rows and for shared parameters."""
+    rows, shared = {"momentum": (150.0 if facts.mu else 60.0, 0.1), "adam": (0.05, 0.02)}[settings.optimizer]
+    return settings.server_rate or rows, settings.shared_rate or shared

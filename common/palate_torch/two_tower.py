@@ -1,7 +1,7 @@
 """`torch-two-tower`: an item tower of an embedding and what its public features say, a user tower of the history.
 
     item    z_i = E_i + MLP(features_i)
-    user    u   = the direction of the summed z of own items, of a fixed length, + what steps on the device add
+    user    u   = the direction of the summed z of own items, of a fixed length, + what `user_steps` add
     score   z_i . u + sigma_i
 
 The fixed length keeps a user's change from being mostly biases, which popularity already knows. The features of the
@@ -35,10 +35,10 @@ class TwoTowerSettings(ModuleSettings):
     """Length of a user's vector before the device's own steps."""
     start_scale: float = Field(default=0.03, gt=0)
     """Standard deviation of the starting embeddings."""
-    content_scale: float = Field(default=1.0, gt=0)
+    shared_rate: float | None = Field(default=0.3, gt=0)
+    """The server's step size for the MLP."""
+    content_scale: float = Field(default=0.5, gt=0)
     """What the MLP's part of an item's vector is multiplied by."""
-    user_steps: int = Field(default=2, ge=0, le=256)
-    """Steps of a device on its private vector."""
 
 
 class TwoTower(Recommender):

@@ -144,7 +144,7 @@ def test_shared_parameters_have_a_block_of_their_own() -> None:
     algorithm = make(changed(__init__=with_layer(lambda: torch.nn.Linear(2, 3))))
     rows, shared = algorithm.layout({}, 1)
     assert (rows.shape, shared.shape) == ((60,), (9,))
-    assert shared.weight**2 == pytest.approx(0.2)
+    assert shared.weight**2 == pytest.approx(0.05)
 
 
 def test_a_module_is_lent_and_registered_like_any_algorithm(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -240,11 +240,11 @@ def test_the_start_follows_from_the_seed_and_leaves_the_hosts_torch_alone() -> N
 def test_private_tensors_are_in_neither_state_nor_update() -> None:
     algorithm, state, train = started("torch-two-tower", user_steps=3)
     known = {name.removeprefix("module.") for name in state if name.startswith("module.")}
-    assert known == {"vectors", "bias", "content.0.weight", "content.0.bias", "content.2.weight"}
+    assert known == {"vectors", "bias", "content.0.weight", "content.2.weight"}
     rows, shared = algorithm.contribute(state, 1, train).blocks
     assert rows.n_rows == N_ITEMS * 5
     assert isinstance(shared, DenseBlock)
-    assert shared.values.shape == (90, 5 * 4 + 4 + 4 * 4)
+    assert shared.values.shape == (90, 5 * 4 + 4 * 4)
 
 
 def test_local_items_are_repeatable_and_nobodys_who_has_them() -> None:
