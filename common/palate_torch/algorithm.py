@@ -33,7 +33,7 @@ from palate_torch.functional import FEATURES, Functional, Tensors, one_thread
 from palate_torch.local_items import Batch, LocalItems, batches, local_items
 from palate_torch.parameters import FEATURES_OF_HEAD, Parameters
 from palate_torch.recommender import Catalogue, Events, Recommender
-from palate_torch.settings import ModuleSettings, later_rounds
+from palate_torch.settings import ModuleSettings, later_rounds, server_rates
 
 ROWS, SHARED = "rows", "shared"
 TINY = 1e-12
