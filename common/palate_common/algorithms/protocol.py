@@ -53,8 +53,8 @@ class Algorithm(Protocol):
     `cls(settings, facts)`. One that can use public inputs, such as item features, names them in a class attribute
     `public_inputs: tuple[str, ...]`, and finds those that a run has in the state that `release` is given. They stay on
     the server, unless `release` puts what a device needs of them into the state, under another name. Arrays of the
-    state that `contribute` needs and `scores` doesn't are named in `training_only: tuple[str, ...]`, and are left out of
-    what devices download to rank by. One that can go on from a former release of its own has a method
+    state that `contribute` needs and `scores` doesn't are named in `training_only: tuple[str, ...]`, and are left out
+    of what devices download to rank by. One that can go on from a former release of its own has a method
     `hand_over(state, rows, n_items)`, which makes such inputs of a final state; `rows` are its items' places among
     `n_items` later ones. One that learns ratings has a method `expected_ratings(state, histories)`: float64
     [n_users, n_items] in the log's own units, or None where its settings learn none.
