@@ -9,6 +9,7 @@ Unknown keys are refused, and every value is checked before anything is read or 
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -19,7 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from palate_common.algorithms import algorithm_class
+from palate_common.algorithms import admit, algorithm_class
 from palate_common.errors import InputError
 from palate_common.plan import DpMode, Noise
 from palate_common.weighting import weighting_settings
@@ -128,7 +129,7 @@ class AlgorithmConfig(_Section):
     """What learns."""
 
     name: str = "als"
-    """An installed algorithm."""
+    """An installed algorithm, or `package.module:Class`: an algorithm or a torch module of one's own."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Its own settings; see its `Settings`."""
 
@@ -218,7 +219,21 @@ def load_config(base: str | None = None, overrides: Mapping[str, Any] | None = N
     tree = _read(base)
     for key, value in (overrides or {}).items():
         _set(tree, key, value)
+    _admit(tree)
     return build_config(tree)
+
+
+def _admit(tree: Mapping[str, Any]) -> None:
+    """Let a class be loaded that whoever runs this named by its place; modules in the working folder are found."""
+    sections = [tree.get(section) for section in ("algorithm", "engine")]
+    name, engine = (section.get("name") if isinstance(section, Mapping) else None for section in sections)
+    if not isinstance(name, str) or ":" not in name:
+        return
+    if engine == "flower":
+        raise InputError(f"`engine.name` flower needs an algorithm that is installed under a name, got {name!r}")
+    if str(Path.cwd()) not in sys.path and "" not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    admit(name)
 
 
 def build_config(tree: Mapping[str, Any]) -> SimulationConfig:

@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from palate_common.accounting import mu_of, sigma_for
 from palate_common.algorithms import PublicFacts, State, make_algorithm, next_state
 from palate_common.algorithms.warm import signal_of
@@ -24,6 +26,8 @@ from palate_common.update import block_sums, block_units, layout_size
 from palate_sim.features import features_width
 
 GRID = 2**20
+AT_ONCE = 256
+"""Users whose contributions are held in memory at once."""
 
 
 def rehearse(
@@ -63,8 +67,10 @@ def rehearse(
     state = learner.start()
     for round_, share in enumerate(learner.shares):
         layout = learner.layout(state, round_)
-        clipped = clip(learner.contribute(state, round_, train), layout, clip_norm=1.0, grid=GRID)
-        steps, sigma = clipped.total() * population, 0
+        steps, sigma = np.zeros(layout_size(layout), np.int64), 0
+        for first in range(0, train.n_users, AT_ONCE):  # whole numbers: the sum of sums is the sum
+            raw = learner.contribute(state, round_, train.users(slice(first, first + AT_ONCE)))
+            steps += clip(raw, layout, clip_norm=1.0, grid=GRID).total() * population
         if mu is not None:
             sigma = sigma_for(mu_r=mu * math.sqrt(share), sensitivity=GRID)
             # The same for every algorithm: what is compared at one seed has the same noise wherever its shape allows.

@@ -7,7 +7,8 @@ noise, accounting, signing or transport: whatever `contribute` returns is clippe
     noised sums  --release (server, post-processing)-------> next public state
     public state --scores (device, private history)--------> one score an item
 
-To add one: write a class with these members, and name it under the entry point group `palate.algorithms`.
+To add one: write a class with these members, and name it under the entry point group `palate.algorithms`. A class
+with a class method `as_algorithm(name)`, which returns such a class, may be named there too: torch modules have it.
 """
 
 from __future__ import annotations
@@ -51,12 +52,12 @@ class Algorithm(Protocol):
     A class carries `name` and `Settings` (a pydantic model whose unknown keys are refused), and is made by
     `cls(settings, facts)`. One that can use public inputs, such as item features, names them in a class attribute
     `public_inputs: tuple[str, ...]`, and finds those that a run has in the state that `release` is given. They stay on
-    the server: a device never needs them. Arrays of the state that `contribute` needs and `scores` doesn't are named in
-    `training_only: tuple[str, ...]`, and are left out of what devices download to rank by. One that can go on from a
-    former release of its own has a method `hand_over(state, rows, n_items)`, which makes such inputs of a final state;
-    `rows` are its items' places among `n_items` later ones. One that learns ratings has a method
-    `expected_ratings(state, histories)`: float64 [n_users, n_items] in the log's own units, or None where its settings
-    learn none.
+    the server, unless `release` puts what a device needs of them into the state, under another name. Arrays of the
+    state that `contribute` needs and `scores` doesn't are named in `training_only: tuple[str, ...]`, and are left out
+    of what devices download to rank by. One that can go on from a former release of its own has a method
+    `hand_over(state, rows, n_items)`, which makes such inputs of a final state; `rows` are its items' places among
+    `n_items` later ones. One that learns ratings has a method `expected_ratings(state, histories)`: float64
+    [n_users, n_items] in the log's own units, or None where its settings learn none.
     """
 
     name: str
