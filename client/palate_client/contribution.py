@@ -135,7 +135,7 @@ class Contributor:
         joined = self._charged(signed, signed_plan)
         histories = self.histories.users(slice(None) if joined.all() else np.flatnonzero(joined))
         clipped = self._clipped(plan, model, histories)
-        shared = plan.dp is DpMode.DISTRIBUTED
+        shared = plan.noised_by_devices
         answer = ContributionHeader(
             run=plan.run,
             round=plan.round,
@@ -149,7 +149,7 @@ class Contributor:
             return encode(answer, clipped)
         devices = [device for device, joins in zip(self.devices, joined, strict=True) if joins]
         share = add_shares(clipped, plan, share_source(plan, devices))
-        return encode_share(answer, share, bits=plan.modulus_bits)
+        return encode_share(answer, share, bits=plan.bits(histories.n_users))
 
     def join(self, signed_plan: bytes, model_bytes: bytes, identity: Identity) -> MaskedDevice:
         """Take part in one attempt under masks: the device's machine for the exchanges that follow.
@@ -269,6 +269,8 @@ def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
         (now > plan.expires, "the plan has expired"),
         (plan.dp is DpMode.OFF and not floors.allow_off, "this device takes no part without privacy"),
         (plan.dp is DpMode.CENTRAL and not floors.allow_central, "this device sends nothing without noise of its own"),
+        (plan.dp is DpMode.LOCAL and not floors.allow_local, "this device doesn't add all of the noise by itself"),
+        (plan.dp is DpMode.DISTRIBUTED and not floors.allow_distributed, "this device trusts no other with its noise"),
         (plan.noise is Noise.SEEDED and not floors.allow_seeded, "this device accepts no seeded noise"),
         (plan.dp is not DpMode.OFF and plan.sigma < floors.min_sigma, f"`sigma` must be >= {floors.min_sigma} steps"),
         (plan.mu2 > floors.max_mu2, f"one attempt may cost mu^2 <= {floors.max_mu2}, got {plan.mu2}"),

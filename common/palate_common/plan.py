@@ -32,6 +32,8 @@ class DpMode(StrEnum):
 
     DISTRIBUTED = "distributed"
     """Each device a share, before anything leaves it: with masks the server sees one noised sum."""
+    LOCAL = "local"
+    """Each device all of its own, before anything leaves it: it trusts neither the server nor other devices."""
     CENTRAL = "central"
     """The server, after the sum: it sees each clipped update."""
     OFF = "off"
@@ -69,7 +71,7 @@ class RoundPlan(_Frozen):
     grid: int = Field(ge=1, le=MAX_GRID)
     """Steps per clip norm: the L2 sensitivity of the sum, in steps."""
     sigma: int = Field(ge=0)
-    """Standard deviation of the noise, in steps; 0 only with `off`."""
+    """Standard deviation of the noise, in steps: of each device's with `local`, else of the sum's; 0 with `off`."""
     dp: DpMode
     noise: Noise
     cohort_floor: int = Field(ge=1)
@@ -91,18 +93,29 @@ class RoundPlan(_Frozen):
         return self
 
     @property
+    def noised_by_devices(self) -> bool:
+        """Whether each device adds noise before anything leaves it: a share of it, or all."""
+        return self.dp in (DpMode.DISTRIBUTED, DpMode.LOCAL)
+
+    @property
     def share_sigma(self) -> int:
-        """With `distributed`: standard deviation of one device's share of the noise, in steps.
+        """Where devices add the noise: standard deviation of what one of them adds, in steps.
 
         Raises:
             InputError: another dp mode.
         """
-        return share_sigma(sigma=self.sigma, shares=self._cohort.shares)
+        return self.sigma if self.dp is DpMode.LOCAL else share_sigma(sigma=self.sigma, shares=self._cohort.shares)
 
     @property
     def modulus_bits(self) -> int:
         """With `distributed`: bits in which a coordinate of the sum can't wrap."""
         return modulus_bits(n_max=self._cohort.n_max, grid=self.grid, share=self.share_sigma)
+
+    def bits(self, users: int) -> int:
+        """Where devices add the noise: bits in which no coordinate of a noised sum over `users` of them can wrap."""
+        if self.dp is DpMode.LOCAL:
+            return modulus_bits(n_max=users, grid=self.grid, share=self.sigma)
+        return self.modulus_bits
 
     @property
     def least(self) -> int:

@@ -55,6 +55,8 @@ class RunTerms(BaseModel):
             raise ValueError("epsilon and mu are given with privacy, and only then")
         if (self.dp is DpMode.DISTRIBUTED) != (self.cohort is not None):
             raise ValueError("a cohort is given with dp distributed, and only then")
+        if (self.dp is DpMode.LOCAL) != self.facts.local:
+            raise ValueError("the public facts must say local with dp local, and only then")
         if self.noise_delta <= 0:
             raise ValueError(f"delta must be above {self.delta - self.noise_delta:.2g}, which dp distributed needs")
         if self.epsilon is not None and self.facts.mu is not None:

@@ -110,7 +110,7 @@ def card_payload(extract: Extract) -> dict[str, Any]:
         "accountant": {"name": ACCOUNTANT, "version": ACCOUNTANT_VERSION},
         "second_accountant": closed.get("second_accountant"),
         "implied_risk": _risk(mu) if private else None,
-        "releases": [_release(charge, sealed) for charge in charges],
+        "releases": [_release(charge, sealed, terms.dp) for charge in charges],
         "exclusions": _exclusions(terms, extract) + about.get("exclusions", []),
         "population": {
             "name": extract.population,
@@ -207,13 +207,14 @@ def _event(charge: Mapping[str, Any]) -> GaussianEvent:
     return event
 
 
-def _release(charge: Mapping[str, Any], sealed: set[tuple[int, int]]) -> dict[str, Any]:
-    """One charged attempt, as the card lists it."""
+def _release(charge: Mapping[str, Any], sealed: set[tuple[int, int]], dp: DpMode) -> dict[str, Any]:
+    """One charged attempt, as the card lists it; with dp local, sigma is that of each device."""
+    made = "sum of clipped contributions, each noised" if dp is DpMode.LOCAL else "noised sum of clipped contributions"
     facts, place = charge["facts"], (charge["round"], charge["attempt"])
     return {
         "round": place[0],
         "attempt": place[1],
-        "what": "noised sum of clipped contributions" if place in sealed else "void: charged, never released",
+        "what": made if place in sealed else "void: charged, never released",
         "mu2": charge["mu2"],
         "sigma": facts["sigma"],
         "sensitivity": facts["sensitivity"],

@@ -103,8 +103,8 @@ class PrivacyConfig(_Section):
     delta: float | None = Field(default=None, gt=0, lt=1)
     """None: min(1e-5, 1/(10 N)) for N training users."""
     dp: DpMode = DpMode.DISTRIBUTED
-    """Who adds the noise: each device ("distributed") or the server ("central"); "off" is for research and stamped on
-    every artefact."""
+    """Who adds the noise: all devices together ("distributed"), each device by itself ("local") or the server
+    ("central"); "off" is for research and stamped on every artefact."""
     noise: Noise = Noise.SECURE
     """"seeded" repeats for the same seed and is not for release."""
     population: str | None = Field(default=None, min_length=1, max_length=200)

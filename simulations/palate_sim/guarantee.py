@@ -33,6 +33,12 @@ UNMASKED = (
     "node with the noise of that node's devices alone. With masks the same numbers would hold against the server "
     "together with at most {corrupt} of the devices that remain."
 )
+LOCAL = (
+    "It also holds against the server and all other devices together, and needs nothing of them: each device adds all "
+    "of its noise to its clipped contribution before anything leaves it, and the releases are sums of what was sent. "
+    "What one device sends holds to the same numbers by itself; its unit is that device's user. A simulation's node "
+    "draws the noise of all its devices at once, which has the same law."
+)
 SEEDED = "None: whoever knows the seed of this run can take its noise off. With secure noise of this size it would be: "
 BUILDS_ON = (
     " The model also builds on the former release of the run {run} (model {model_hash}), which was charged to the same "
@@ -72,12 +78,16 @@ def adversary(terms: RunTerms) -> str:
     """Against whom it holds."""
     if terms.dp is DpMode.OFF or terms.noise is Noise.SEEDED:
         return "none"
+    if terms.dp is DpMode.LOCAL:
+        return "anyone, the server and all other devices included: sees what each device sent, knows every other user"
     whom = "anyone, the server included" if _masked(terms) else "anyone but the server"
     return f"{whom}: sees every release, knows every other user"
 
 
 def collusion_threshold(terms: RunTerms) -> int | None:
     """How many of the surviving devices may be the server's; None where it isn't guarded against at all."""
+    if terms.dp is DpMode.LOCAL and terms.noise is Noise.SECURE:
+        return terms.facts.n_users - 1  # all but the one that is protected
     return terms.cohort.c_max if terms.cohort is not None and _masked(terms) else None
 
 
@@ -86,6 +96,8 @@ def mechanism(terms: RunTerms) -> str:
     if terms.dp is DpMode.OFF:
         return "none"
     noise = "discrete Gaussian on the integer grid, exact sampler"
+    if terms.dp is DpMode.LOCAL:
+        return f"{noise}, all of it by each device"
     return noise if terms.cohort is None else f"{noise}, a share from each device"
 
 
@@ -95,6 +107,8 @@ def _masked(terms: RunTerms) -> bool:
 
 def _server(terms: RunTerms) -> str:
     """What it is worth against the server."""
+    if terms.dp is DpMode.LOCAL:
+        return LOCAL
     if terms.cohort is None:
         return CENTRAL
     words = MASKED if terms.cohort.masks else UNMASKED

@@ -13,6 +13,7 @@ from palate_common.algorithms.als import FEATURES
 from palate_common.errors import InputError
 from palate_common.interactions import Floats, Interactions
 from palate_common.model import GlobalModel
+from palate_common.plan import DpMode
 from palate_sim.baselines import fit_baselines
 from palate_sim.config import SimulationConfig
 from palate_sim.evaluation import Scorer, evaluate, evaluate_sampled, rating_errors
@@ -143,6 +144,7 @@ def judge_baselines(
                     settings=settings,
                     epsilon=epsilon,
                     delta=delta,
+                    local=config.privacy.dp is DpMode.LOCAL,
                     seed=config.seed,
                     inputs=prepared.inputs,
                 )
@@ -171,6 +173,7 @@ def project(
             epsilon=epsilon,
             delta=delta,
             population=factor,
+            local=config.privacy.dp is DpMode.LOCAL,
             seed=config.seed,
             inputs=prepared.inputs,
         )

@@ -66,10 +66,11 @@ def make_terms(
         former_signal=signal_of(inputs),
         mu=None if epsilon is None else mu_of(epsilon=epsilon, delta=delta - reserved),
         seed=config.seed,
+        local=privacy.dp is DpMode.LOCAL,
     )
     learner = make_algorithm(config.algorithm.name, config.algorithm.settings, facts)
     mus = [] if facts.mu is None else [facts.mu * math.sqrt(share) for share in learner.shares]
-    grid = spendable_grid(cohort, mus, grid=privacy.grid, epsilon=epsilon)
+    grid = spendable_grid(cohort, mus, grid=privacy.grid, epsilon=epsilon, local=facts.local)
     if privacy.cohort_floor > facts.n_users:
         raise InputError(
             f"`privacy.cohort_floor` must be at most the {facts.n_users} training users, got {privacy.cohort_floor}"

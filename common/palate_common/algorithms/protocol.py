@@ -12,6 +12,7 @@ To add one: write a class with these members, and name it under the entry point 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -41,8 +42,20 @@ class PublicFacts(BaseModel):
     """Width of the public item features, 0 without any."""
     seed: int = 0
     """Seed of public randomness, such as a starting table."""
+    local: bool = Field(default=False, exclude_if=lambda local: not local)
+    """Whether each device adds all of its noise: a sum then has that of `n_users` draws. Not written where False."""
     former_signal: float = Field(default=0.0, ge=0, allow_inf_nan=False, exclude_if=lambda signal: signal == 0)
     """mu x users of the former release a run starts from; 0, and then not written, without a warm start."""
+
+    @property
+    def signal(self) -> float:
+        """How far a count that all users share stands above the noise of a sum, with the whole budget; inf without.
+
+        mu x users where a sum holds one draw of the charged noise; mu x sqrt(users) where it holds one a user.
+        """
+        if self.mu is None:
+            return math.inf
+        return self.mu * (math.sqrt(self.n_users) if self.local else self.n_users)
 
 
 class Algorithm(Protocol):

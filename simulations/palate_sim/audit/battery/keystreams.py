@@ -49,7 +49,7 @@ def keystreams(*, quick: bool = False) -> list[Finding]:
 def _sources() -> Mapping[str, Callable[[], Source]]:
     """How the path makes its source for one and the same plan."""
     plans: dict[str, RoundPlan] = {}
-    for mode in (DpMode.CENTRAL, DpMode.DISTRIBUTED):
+    for mode in (DpMode.CENTRAL, DpMode.DISTRIBUTED, DpMode.LOCAL):
         with Stage(Setting(dp=mode, noise=Noise.SECURE), crowd([[0]] * 4, n_items=1), [Gesture()]) as stage:
             stage.play()
             plans[mode] = stage.seen.plans[0].plan
@@ -57,6 +57,7 @@ def _sources() -> Mapping[str, Callable[[], Source]]:
     return {
         "the server's": lambda: noise.source_for(plans[DpMode.CENTRAL]),
         "a device's": lambda: vars(contribution)["share_source"](plans[DpMode.DISTRIBUTED], [3]),
+        "a device's, local": lambda: vars(contribution)["share_source"](plans[DpMode.LOCAL], [3]),
     }
 
 

@@ -33,6 +33,7 @@ OTHERS = {
     "central, a later round": Setting(rounds=3),
     "distributed, a device a node": Setting(dp=DpMode.DISTRIBUTED, users_per_node=1),
     "central, a device a node": Setting(users_per_node=1),
+    "local, a device a node": Setting(dp=DpMode.LOCAL, users_per_node=1),
     "distributed, masks": Setting(dp=DpMode.DISTRIBUTED, users_per_node=1, masks=True),
     "central, a thousand on one node": Setting(users_per_node=CROWD),
     "distributed, a thousand on one node": Setting(dp=DpMode.DISTRIBUTED, users_per_node=CROWD),
@@ -47,7 +48,12 @@ QUICK = (
     "thirty events",
     "2^32 steps",
 )
-FIRST = ("central, a later round", "distributed, a device a node", "distributed, a thousand on one node")
+FIRST = (
+    "central, a later round",
+    "distributed, a device a node",
+    "local, a device a node",
+    "distributed, a thousand on one node",
+)
 """Of the other settings, those of the quick battery."""
 
 
