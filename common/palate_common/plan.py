@@ -21,6 +21,7 @@ from palate_common.cohort import CohortTerms, modulus_bits, share_sigma
 from palate_common.errors import InputError, IntegrityError
 from palate_common.ledger import Checkpoint
 from palate_common.merkle import verify_consistency, verify_inclusion
+from palate_common.sampled_gaussian import LEAST_INCLUSION, MAX_STEPS, sampled_mu2
 from palate_common.signing import SigningKey, verify
 from palate_common.update import Layout
 
@@ -53,6 +54,15 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Sampling(_Frozen):
+    """The noised steps that each device makes in a round where the unit is one event, with dp local."""
+
+    inclusion: float = Field(ge=LEAST_INCLUSION, le=1)
+    """Probability with which an event takes part in a step, by the device's own secret coins."""
+    steps: int = Field(ge=1, le=MAX_STEPS)
+    """Noised sums, the one that is sent included."""
+
+
 class RoundPlan(_Frozen):
     """What one attempt at one round asks of a device, and what it costs."""
 
@@ -78,6 +88,8 @@ class RoundPlan(_Frozen):
     """Fewer accepted contributions than this, and nothing is released."""
     cohort: CohortTerms | None = None
     """Who shares the noise; with `distributed`, and only then."""
+    events: Sampling | None = Field(default=None, exclude_if=lambda events: events is None)
+    """Where the unit is one event and not the user: the steps. With `local` only."""
     mu2: float = Field(ge=0, allow_inf_nan=False)
     """What this attempt costs each installation, as squared mu-GDP parameter; 0 only with `off`."""
     expires: int
@@ -90,6 +102,8 @@ class RoundPlan(_Frozen):
             raise ValueError("a layout has at least one block, and each has a name of its own")
         if (self.dp is DpMode.DISTRIBUTED) != (self.cohort is not None):
             raise ValueError("a cohort is given with dp distributed, and only then")
+        if self.events is not None and self.dp is not DpMode.LOCAL:
+            raise ValueError("the unit may be one event with dp local only")
         return self
 
     @property
@@ -221,9 +235,16 @@ def _verify_cost(plan: RoundPlan) -> None:
     private = plan.dp is not DpMode.OFF
     if private != (plan.sigma > 0) or (not private and plan.mu2 > 0):
         raise IntegrityError(f"a plan with dp {plan.dp} must have noise and a cost with privacy, and only then")
-    owed = charged_mu2(sensitivity=plan.grid, sigma=plan.sigma) if private else 0.0
+    owed = attempt_mu2(plan.grid, plan.sigma, plan.events) if private else 0.0
     if plan.mu2 < owed:
         raise IntegrityError(f"`mu2` of a plan must be at least what its noise costs, {owed}, got {plan.mu2}")
+
+
+def attempt_mu2(grid: int, sigma: int, events: Sampling | None) -> float:
+    """What an attempt costs, as mu^2: of the user, or of one event where there are steps on the device."""
+    if events is None:
+        return charged_mu2(sensitivity=grid, sigma=sigma)
+    return sampled_mu2(sensitivity=grid, sigma=sigma, inclusion=events.inclusion, steps=events.steps)
 
 
 def spend_shown(evidence: bytes | None) -> float:

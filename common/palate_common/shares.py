@@ -32,7 +32,7 @@ from palate_common.update import DUMMIES, ClippedUpdate, Int64
 
 @dataclass(frozen=True)
 class NoisyShare:
-    """The clipped contributions of some devices, with their shares of the noise; made only by `add_shares`.
+    """The clipped contributions of some devices, with their shares of the noise; made only by `with_noise`.
 
     Attributes:
         steps: int64 [layout size + DUMMIES], in grid steps.
@@ -59,10 +59,14 @@ def add_shares(clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> Noisy
     Raises:
         InputError: another plan, or nobody to add for.
     """
-    users = len(clipped.accepted)
+    return with_noise(clipped.total(), len(clipped.accepted), plan, source)
+
+
+def with_noise(total: Int64, users: int, plan: RoundPlan, source: Source) -> NoisyShare:
+    """The same for a sum that is made already: `total`, int64 [layout size], of so many devices."""
     if not plan.noised_by_devices or users < 1:
         raise InputError(f"devices add noise with dp distributed or local, one or more, got {plan.dp} and {users}")
-    steps = np.concatenate([clipped.total(), np.zeros(DUMMIES, np.int64)])
+    steps = np.concatenate([total, np.zeros(DUMMIES, np.int64)])
     for root in squares(users):
         steps += sample_discrete_gaussian(len(steps), sigma=root * plan.share_sigma, source=source)
     return NoisyShare(steps, users)

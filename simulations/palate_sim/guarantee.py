@@ -20,6 +20,21 @@ GUARANTEE = (
     "and knows every other user. {server} It assumes that the stated code ran, the operating system's random source, "
     "and AES-256. With D installations of one person, mu becomes D times mu: two give eps = {two}."
 )
+EVENTS = (
+    "For every event, that is one item of one training installation, for the joint releases listed below, of which "
+    "model/ is made, and every efficiently testable set S: P[M(D) in S] <= e^eps P[M(D') in S] + delta, and "
+    "conversely, where D' is D with that one item taken out of that one history (zero-out: replaced by none); all "
+    "other items, catalogue, cohort, split, filters, public inputs and hyper-parameters are given. eps = {epsilon} "
+    "and delta = {delta!r}, by the {accountant}, over all noised steps of all rounds on the device{sampling}. It "
+    "protects single items and NOT a user as a whole: m items of one user have m times mu, two give eps = {two}. It "
+    "holds against anyone, the server and all other devices included, who knows every other event: each device trains"
+    " all of it, its user's own vector included, under noise of its own, and sends noised sums. It assumes that the "
+    "stated code ran, the operating system's random source, and AES-256."
+)
+SAMPLED = (
+    "; a step takes each event by a secret coin of the device, with probability {inclusion:g}, and that is counted: it "
+    "assumes that nobody else has the coins"
+)
 CENTRAL = "It does not hold against the server, its operator or its storage, who see each clipped update."
 MASKED = (
     "It also holds against the server together with at most {corrupt} of the devices that remain, provided that in "
@@ -52,6 +67,15 @@ def guarantee(terms: RunTerms, *, epsilon: float, mu: float, together: float) ->
     """The guarantee, in words; `together` is the mu^2 of all runs on the population."""
     if terms.dp is DpMode.OFF:
         return NO_GUARANTEE
+    if terms.events is not None:
+        words = EVENTS.format(
+            epsilon=_up(epsilon),
+            delta=terms.delta,
+            accountant=f"{ACCOUNTANT} accountant (Gaussian differential privacy)",
+            sampling=SAMPLED.format(inclusion=terms.events) if terms.events < 1 else "",
+            two=_up(epsilon_of(mu=2 * mu, delta=terms.noise_delta)),
+        )
+        return SEEDED + words if terms.noise is Noise.SEEDED else words
     words = GUARANTEE.format(
         epsilon=_up(epsilon),
         delta=terms.delta,

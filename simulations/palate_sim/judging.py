@@ -135,6 +135,8 @@ def judge_baselines(
         scorer: Scorer
         if (name == "noised_popularity" and epsilon is None) or (name == "content_only" and not prepared.inputs):
             continue
+        if name in CONTROLS and config.privacy.unit != "user":
+            continue  # their budget protects users, which is another promise
         try:
             if name in CONTROLS:
                 algorithm, settings = CONTROLS[name]

@@ -69,7 +69,8 @@ class Algorithm(Protocol):
     former release of its own has a method `hand_over(state, rows, n_items)`, which makes such inputs of a final state;
     `rows` are its items' places among `n_items` later ones. One that learns ratings has a method
     `expected_ratings(state, histories)`: float64 [n_users, n_items] in the log's own units, or None where its settings
-    learn none.
+    learn none. One whose unit is a single event has `unit = "event"`, and in the place of `contribute` the members that
+    `palate_common.event_steps` asks for.
     """
 
     name: str

@@ -22,6 +22,7 @@ from palate_common.errors import PalateError
 from palate_common.plan import DpMode, Noise, RoundPlan
 from palate_common.update import Int64
 from palate_common.wire import decode_share
+from palate_sim.audit.battery.events import every_step
 from palate_sim.audit.evidence import Finding
 from palate_sim.audit.gestures import Gesture
 from palate_sim.audit.stage import Setting, Stage, crowd
@@ -58,7 +59,7 @@ def idle_rounds(*, quick: bool = False) -> list[Finding]:
                 found += list(_measured(title, setting, absent, acts))
             except (PalateError, KeyError) as error:
                 found.append(Finding.checked(f"{TEST}: {title}", False, f"the round must end, got: {error}"))
-    return found
+    return [*found, *every_step()]
 
 
 def _measured(name: str, setting: Setting, absent: tuple[int, ...], acts: bool) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from palate_common.errors import PalateError
 from palate_common.plan import DpMode, Noise, RoundPlan
 from palate_common.randomness import Source
 from palate_server import noise
+from palate_sim.audit.battery.events import coins
 from palate_sim.audit.evidence import Finding
 from palate_sim.audit.gestures import Gesture
 from palate_sim.audit.stage import Setting, Stage, crowd
@@ -43,7 +44,7 @@ def keystreams(*, quick: bool = False) -> list[Finding]:
                 continue
             wrong = next(check(make), "")
             found.append(Finding.checked(f"{TEST}: {what}, {name}", not wrong, wrong or f"{WORDS} words a source"))
-    return found
+    return [*found, coins()]
 
 
 def _sources() -> Mapping[str, Callable[[], Source]]:

@@ -17,6 +17,7 @@ import numpy as np
 from palate_common.errors import PalateError
 from palate_common.plan import DpMode
 from palate_common.update import Int64
+from palate_sim.audit.battery.events import one_event
 from palate_sim.audit.evidence import Finding
 from palate_sim.audit.gestures import COLUMNS, PLAIN, ROWS, SQUARE, WEIGHTS, Gesture
 from palate_sim.audit.stage import Setting, Stage, crowd
@@ -63,7 +64,7 @@ def sensitivity(*, quick: bool = False) -> list[Finding]:
     # The settings differ in who adds the noise and in how many share a node, not in what a user's numbers go through.
     few = {name: probe for name, probe in all_probes(Setting()).items() if name in QUICK}
     found = [_worst(name, setting, probes, n_users=USERS) for name, setting in SETTINGS.items()]
-    return found + [
+    return [*found, one_event()] + [
         _worst(name, setting, few, n_users=max(USERS, setting.users_per_node))
         for name, setting in OTHERS.items()
         if not quick or name in FIRST

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -12,12 +13,15 @@ import numpy.typing as npt
 
 from palate_client import contribution
 from palate_client.contribution import Contributor
-from palate_common import shares
+from palate_common import event_steps, shares
+from palate_common.algorithms import State
+from palate_common.clipping import clip
 from palate_common.discrete_gaussian import sample_discrete_gaussian
+from palate_common.interactions import Interactions, segment_sum
 from palate_common.plan import DpMode, RoundPlan, SignedPlan
-from palate_common.randomness import SecureSource, Source
+from palate_common.randomness import SecureSource, SeededSource, Source
 from palate_common.shares import NoisyShare
-from palate_common.update import DUMMIES, ClippedUpdate
+from palate_common.update import DUMMIES, ClippedUpdate, Int64
 from palate_server import coordinator, noise
 from palate_server.aggregation import Aggregate
 from palate_server.noise import NoisyAggregate
@@ -97,4 +101,59 @@ def charged_late() -> Iterator[None]:
         yield
 
 
-MUTANTS = (cut_by_the_cohort, after_the_sum, charged_late)
+@mutant(
+    "un-noised fold-in",
+    bug="where the unit is one event, the user's vector is folded in exactly, and every event's gradient knows of it",
+    seen="event-level DP-SGD on item factors around a private user factor: one event moved 5.5 C where C was counted",
+    test="D",
+)
+def exact_fold_in() -> Iterator[None]:
+    """One event, all gradients."""
+
+    def folded(algorithm: Any, state: State, plan: RoundPlan, histories: Interactions, source: Source) -> NoisyShare:
+        if plan.round == 0:
+            return event_steps.event_steps(algorithm, state, plan, histories, source)
+        start = algorithm.user_start(state, histories.n_users)
+        users = segment_sum(algorithm.user_gradients(state, start, histories), histories.indptr)
+        update = algorithm.item_gradients(state, plan.round, users, histories)
+        clipped = clip(update, plan.layout, clip_norm=plan.clip_norm, grid=plan.grid)
+        return shares.with_noise(clipped.total(), histories.n_users, plan, source)
+
+    with mock.patch.object(contribution, "event_steps", folded):
+        yield
+
+
+@mutant(
+    "user steps without noise",
+    bug="where the unit is one event, steps on the user's own vector get no noise, as it never leaves the device",
+    seen="personal layers that are left out of DP-SGD, and stay in the gradients of the shared ones",
+    test="I",
+)
+def bare_user_steps() -> Iterator[None]:
+    """Noise on what is sent alone."""
+
+    def none(n: int, *, sigma: int, source: Source) -> Int64:
+        return np.zeros_like(sample_discrete_gaussian(n, sigma=sigma, source=source))
+
+    with mock.patch.object(event_steps, "sample_discrete_gaussian", none):
+        yield
+
+
+@mutant(
+    "events drawn by the plan's seed",
+    bug="coins that everybody can throw again decide which events take part, and amplification is claimed",
+    seen="a data loader seeded by the round, for repeatable batches",
+    test="K",
+)
+def public_coins() -> Iterator[None]:
+    """No secret."""
+    real = event_steps.sampled
+
+    def seeded(histories: Interactions, inclusion: float, source: Source) -> Interactions:
+        return real(histories, inclusion, SeededSource(b"the plan's seed"))
+
+    with mock.patch.object(event_steps, "sampled", seeded):
+        yield
+
+
+MUTANTS = (cut_by_the_cohort, after_the_sum, charged_late, exact_fold_in, bare_user_steps, public_coins)
