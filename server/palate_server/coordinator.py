@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from palate_common.algorithms.registry import unit_of
 from palate_common.errors import InputError, IntegrityError
 from palate_common.history import ChargeEntry, one_line
 from palate_common.ledger import Ledger
@@ -89,13 +90,18 @@ class Coordinator:
         self._on_charge = on_charge
         if terms.population != ledger.population:
             raise InputError(f"`population` must be the ledger's, {ledger.population!r}, got {terms.population!r}")
+        if terms.unit != ledger.unit:
+            raise InputError(f"the run's unit must be its ledger's, {ledger.unit}, got {terms.unit}")
         self._signed: SignedPlan | None = None
         self._suspects: Set[int] = frozenset()
         self._replay = Replay(terms, registry.read_inputs(terms.inputs))
         self.algorithm = self._replay.algorithm
         self.shares = self.algorithm.shares
         self.rounds = len(self.shares)
-        self._allowance = Allowance(terms, self.shares, lambda: self.spent)
+        if unit_of(self.algorithm) != terms.unit:
+            raise InputError(f"`algorithm` must be one whose unit is the run's, {terms.unit}, got {terms.algorithm}")
+        steps = getattr(self.algorithm, "steps", lambda round_: 1)
+        self._allowance = Allowance(terms, self.shares, lambda: self.spent, steps)
         self._resume()
 
     @property
@@ -167,6 +173,7 @@ class Coordinator:
                 noise=self.terms.noise,
                 cohort_floor=self.terms.cohort_floor,
                 cohort=self.terms.cohort,
+                events=self._allowance.sampling(self.round),
                 mu2=mu2,
                 expires=int(self.clock()) + self.terms.plan_seconds,
             )
@@ -251,6 +258,8 @@ class Coordinator:
         facts |= {"dimension": released_size(plan.layout), "dp": plan.dp.value, "noise": plan.noise.value}
         if plan.cohort is not None:
             facts |= {"shares": plan.cohort.shares, "share_sigma": plan.share_sigma}
+        if plan.events is not None:
+            facts |= {"unit": "event", "inclusion": plan.events.inclusion, "steps": plan.events.steps}
         charged = self.ledger.charge(
             run=plan.run,
             round_=plan.round,

@@ -21,6 +21,11 @@ COUNTING = "palate.counting"
 _MEMBERS = ("name", "Settings", "shares", "start", "layout", "contribute", "release", "scores")
 
 
+def unit_of(algorithm: Any) -> str:
+    """Whose contribution an algorithm, or its class, is made for: a user's, or one event's by noised steps."""
+    return str(getattr(algorithm, "unit", "user"))
+
+
 _lent: dict[str, type[Algorithm]] = {}
 _admitted: set[str] = set()
 

@@ -57,6 +57,7 @@ def public_facts(config: ServerConfig, *, n_items: int, n_features: int, former_
         former_signal=former_signal,
         mu=mu_of(epsilon=privacy.epsilon, delta=noise_delta(privacy.dp, privacy.delta)),
         seed=config.training.seed,
+        local=privacy.dp is DpMode.LOCAL,
     )
 
 
@@ -113,7 +114,7 @@ def make_terms(
         epsilon=privacy.epsilon,
         delta=privacy.delta,
         clip_norm=privacy.clip_norm,
-        grid=spendable_grid(cohort, mus, grid=privacy.grid, epsilon=privacy.epsilon),
+        grid=spendable_grid(cohort, mus, grid=privacy.grid, epsilon=privacy.epsilon, local=facts.local),
         cohort_floor=bounds.n_min,
         cohort=cohort,
         plan_seconds=config.cohort.plan_seconds,
