@@ -121,8 +121,8 @@ def judged(set_: DataSet, data: Path, seeds: int) -> tuple[Any, list[Table]]:
     ]
     note = (
         f"Test users; {METRIC}; rehearsals, defaults; user-level, zero-out, delta {DELTA:g}. `torch-mf` computes what "
-        "`sgd` with momentum has in closed form. Not run: modules that would learn thousands of items without noise, and "
-        "the clip without noise."
+        "`sgd` with momentum has in closed form. Not run: modules that would learn thousands of items without noise, "
+        "and the clip without noise."
     )
     return found, [Table(f"Torch modules, {set_.label}", ("algorithm", "eps 5", "no DP"), rows, note)]
 
