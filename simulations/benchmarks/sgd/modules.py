@@ -100,14 +100,14 @@ def speeds(train: Interactions, seed: int) -> dict[str, tuple[float, float, floa
             parts = zip(layout, np.split(total, ends), strict=True)
             sums = {spec.name: part.reshape(spec.shape) / (GRID * spec.weight) for spec, part in parts}
             state = next_state(learner, state, round_, sums, dict.fromkeys(sums, 0.0), inputs)
-        begun = time.process_time()
-        for row in range(ALONE):
+        some, begun = min(ALONE, train.n_users), time.process_time()
+        for row in range(some):
             learner.contribute(state, 1, train.user(row))
         between = time.process_time()
-        for row in range(ALONE):
+        for row in range(some):
             learner.scores(state, train.user(row))
-        alone = [1e3 * span / ALONE for span in (between - begun, time.process_time() - between)]
-        found[entrant.label] = (COHORT * ROUNDS / spent, alone[0], alone[1])
+        alone = [1e3 * span / some for span in (between - begun, time.process_time() - between)]
+        found[entrant.label] = (cohort.n_users * ROUNDS / spent, alone[0], alone[1])
     return found
 
 
