@@ -100,14 +100,14 @@ def speeds(train: Interactions, seed: int) -> dict[str, tuple[float, float, floa
             parts = zip(layout, np.split(total, ends), strict=True)
             sums = {spec.name: part.reshape(spec.shape) / (GRID * spec.weight) for spec, part in parts}
             state = next_state(learner, state, round_, sums, dict.fromkeys(sums, 0.0), inputs)
-        begun = time.process_time()
-        for row in range(ALONE):
+        some, begun = min(ALONE, train.n_users), time.process_time()
+        for row in range(some):
             learner.contribute(state, 1, train.user(row))
         between = time.process_time()
-        for row in range(ALONE):
+        for row in range(some):
             learner.scores(state, train.user(row))
-        alone = [1e3 * span / ALONE for span in (between - begun, time.process_time() - between)]
-        found[entrant.label] = (COHORT * ROUNDS / spent, alone[0], alone[1])
+        alone = [1e3 * span / some for span in (between - begun, time.process_time() - between)]
+        found[entrant.label] = (cohort.n_users * ROUNDS / spent, alone[0], alone[1])
     return found
 
 
@@ -121,7 +121,8 @@ def judged(set_: DataSet, data: Path, seeds: int) -> tuple[Any, list[Table]]:
     ]
     note = (
         f"Test users; {METRIC}; rehearsals, defaults; user-level, zero-out, delta {DELTA:g}. `torch-mf` computes what "
-        "`sgd` with momentum has in closed form. Not run: modules that would learn thousands of items without noise, and the clip without noise."
+        "`sgd` with momentum has in closed form. Not run: modules that would learn thousands of items without noise, "
+        "and the clip without noise."
     )
     return found, [Table(f"Torch modules, {set_.label}", ("algorithm", "eps 5", "no DP"), rows, note)]
 
