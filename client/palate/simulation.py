@@ -34,7 +34,8 @@ def simulate(
         data: a data frame, a path, or a name of `palate data list`; MovieLens small when left out.
         epsilon: of the whole run; unit: user, adjacency: zero-out. Not used with `dp="off"`.
         delta: default min(1e-5, 1/(10 N)) for N training users.
-        dp: who adds the noise: "distributed" (each device), "central" (the server), or "off" for research.
+        dp: who adds the noise: "distributed" (all devices together), "local" (each device by itself), "central" (the
+            server), or "off" for research.
         preset: movies, shop, news, music, or the path of a configuration.
         algorithm: an installed algorithm.
         split: how users or events are held out.

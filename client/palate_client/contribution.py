@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,16 +20,19 @@ import numpy.typing as npt
 from palate_client.floors import Floors
 from palate_client.masked import MaskedDevice
 from palate_client.training import train
+from palate_common.algorithms.registry import unit_of
 from palate_common.canonical import digest
 from palate_common.clipping import clip
 from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
+from palate_common.event_steps import EventAlgorithm, event_steps
 from palate_common.interactions import Interactions
 from palate_common.model import GlobalModel
 from palate_common.plan import DpMode, Noise, RoundPlan, SignedPlan, open_plan
+from palate_common.randomness import Source
 from palate_common.secagg.attempt import attempt_terms
 from palate_common.secagg.directory import Directory
-from palate_common.shares import add_shares, share_source
+from palate_common.shares import NoisyShare, add_shares, share_source
 from palate_common.signing import SigningKey
 from palate_common.update import ClippedUpdate, Int64, layout_size, released_size
 from palate_common.wire import REFUSED, ContributionHeader, encode, encode_share, vector_bytes
@@ -134,8 +137,8 @@ class Contributor:
             raise RefusedError("a plan with masks must be answered under masks")
         joined = self._charged(signed, signed_plan)
         histories = self.histories.users(slice(None) if joined.all() else np.flatnonzero(joined))
-        clipped = self._clipped(plan, model, histories)
-        shared = plan.dp is DpMode.DISTRIBUTED
+        devices = [device for device, joins in zip(self.devices, joined, strict=True) if joins]
+        shared = plan.noised_by_devices
         answer = ContributionHeader(
             run=plan.run,
             round=plan.round,
@@ -146,10 +149,15 @@ class Contributor:
             size=released_size(plan.layout) if shared else layout_size(plan.layout),
         )
         if not shared:
-            return encode(answer, clipped)
-        devices = [device for device, joins in zip(self.devices, joined, strict=True) if joins]
-        share = add_shares(clipped, plan, share_source(plan, devices))
-        return encode_share(answer, share, bits=plan.modulus_bits)
+            return encode(answer, self._clipped(plan, model, histories))
+        share = self._noised(plan, model, histories, share_source(plan, devices))
+        return encode_share(answer, share, bits=plan.bits(histories.n_users))
+
+    def _noised(self, plan: RoundPlan, model: GlobalModel, histories: Interactions, source: Source) -> NoisyShare:
+        """What leaves where devices add the noise: contributions under it, or the last of their noised steps."""
+        if plan.events is None:
+            return add_shares(self._clipped(plan, model, histories), plan, source)
+        return event_steps(cast(EventAlgorithm, model.algorithm), model.state, plan, histories, source)
 
     def join(self, signed_plan: bytes, model_bytes: bytes, identity: Identity) -> MaskedDevice:
         """Take part in one attempt under masks: the device's machine for the exchanges that follow.
@@ -212,6 +220,8 @@ class Contributor:
         header = model.header
         if (header.algorithm, header.settings, header.facts) != (plan.algorithm, plan.settings, plan.facts):
             raise IntegrityError("the model must have the algorithm, settings and facts that the plan names")
+        if unit_of(model.algorithm) != ("user" if plan.events is None else "event"):
+            raise RefusedError("the algorithm must be one of the plan's unit, got another")
         if self.catalogue not in (None, header.catalogue):
             raise RefusedError("the catalogue must be the one this device has its items from, got another")
         if plan.facts.n_items != self.histories.n_items:
@@ -269,6 +279,9 @@ def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
         (now > plan.expires, "the plan has expired"),
         (plan.dp is DpMode.OFF and not floors.allow_off, "this device takes no part without privacy"),
         (plan.dp is DpMode.CENTRAL and not floors.allow_central, "this device sends nothing without noise of its own"),
+        (plan.dp is DpMode.LOCAL and not floors.allow_local, "this device doesn't add all of the noise by itself"),
+        (plan.dp is DpMode.DISTRIBUTED and not floors.allow_distributed, "this device trusts no other with its noise"),
+        (plan.events is not None and not floors.allow_events, "this device protects its user, not single events"),
         (plan.noise is Noise.SEEDED and not floors.allow_seeded, "this device accepts no seeded noise"),
         (plan.dp is not DpMode.OFF and plan.sigma < floors.min_sigma, f"`sigma` must be >= {floors.min_sigma} steps"),
         (plan.mu2 > floors.max_mu2, f"one attempt may cost mu^2 <= {floors.max_mu2}, got {plan.mu2}"),

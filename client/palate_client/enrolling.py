@@ -45,7 +45,7 @@ class Enrolment:
         population: whose device it is.
         device: its number there.
         node_key: the node's private key, PEM.
-        node: Flower's number of the node when it was last online; 0: never.
+        node: Flower's number of the node, as the server said it, or when it was last online; 0: neither.
     """
 
     server: str
@@ -128,6 +128,7 @@ def enroll(store: EventStore, invitation: Invitation, identity: SigningKey, *, s
         invitation.population,
         answer.device,
         key.to_pem().decode(),
+        answer.node,
     )
     keep(store, enrolment)
     return enrolment

@@ -39,6 +39,8 @@ FLWR: Final = "1.42"
 """The version of Flower whose wire this is."""
 HEARTBEAT_SECONDS: Final = 30.0
 """A node that isn't heard of for twice as long counts as gone."""
+LONGEST_SECONDS: Final = 900.0
+"""The longest interval that a node announces."""
 LEAVE_SECONDS: Final = 3.0
 _SMALL: Final = 2**16
 _MEDIA: Final = "application/protobuf"
@@ -63,7 +65,7 @@ class Fleet:
     ) -> None:
         self.node = self.exchanges = 0
         self._https, self._key, self._most, self._clock = https, key, most, clock
-        self._beat = time.monotonic()
+        self._beat, self._interval = time.monotonic(), HEARTBEAT_SECONDS
 
     def activate(self, *, earlier: int = 0) -> int:
         """Come online; Flower's number of the node.
@@ -85,7 +87,7 @@ class Fleet:
             self.leave()
             found = self._call("activate-node", request)
         self.node = last_uint(found, 1)
-        self._beat = time.monotonic()
+        self._beat, self._interval = time.monotonic(), HEARTBEAT_SECONDS
         return self.node
 
     def leave(self) -> None:
@@ -99,15 +101,19 @@ class Fleet:
             with suppress(UnreachableError):
                 self._call("deactivate-node", uint(1, node), seconds=LEAVE_SECONDS)
 
-    def beat(self) -> None:
+    def beat(self, *, silent: float = 0.0) -> None:
         """Tell the server that this node is there, if it is time to.
+
+        Args:
+            silent: seconds that it may not be heard of from now on, because it computes.
 
         Raises:
             UnreachableError: or `RejectedError`.
         """
-        if time.monotonic() - self._beat > HEARTBEAT_SECONDS * 0.8:
-            self._call("send-node-heartbeat", self._node() + double(2, HEARTBEAT_SECONDS))
-            self._beat = time.monotonic()
+        interval = min(max(HEARTBEAT_SECONDS, silent), LONGEST_SECONDS)
+        if interval > self._interval or time.monotonic() - self._beat > HEARTBEAT_SECONDS * 0.8:
+            self._call("send-node-heartbeat", self._node() + double(2, interval))
+            self._beat, self._interval = time.monotonic(), interval
 
     def pull(self) -> Notice | None:
         """What there is for this node, without its content; None: nothing. It is handed over once.

@@ -23,6 +23,12 @@ class Floors:
     """Whether a plan without privacy is accepted."""
     allow_central: bool = False
     """Whether a contribution may leave without any noise of its own, for a server that is trusted to add it."""
+    allow_distributed: bool = True
+    """Whether noise may be shared among devices. Without it, and without the looser ones, a device demands `local`."""
+    allow_local: bool = True
+    """Whether this device adds all of its noise by itself: it needs nobody, and the model learns little from it."""
+    allow_events: bool = False
+    """Whether a plan may protect single events only, and not all that this device's user did."""
     allow_unmasked: bool = False
     """Whether a noised share may leave without masks, as simulations do with `distributed`."""
     min_honest: int = 1

@@ -50,13 +50,18 @@ class Edition:
     time: float
 
 
+EVENTS = "local, events"
+"""What is noted of who adds the noise where the unit is one event."""
+
+
 @dataclass(frozen=True)
 class Sent:
     """A message that left, with something of the user's behaviour in it, or may have.
 
     Attributes:
         what: contribution, or the step of a masked round.
-        dp: who adds the noise: distributed (in it already), central (the server, which sees it without), off (nobody).
+        dp: who adds the noise: distributed (in it already), local (all of it in it already), central (the server, which
+            sees it without), off (nobody). `EVENTS`: as local, and it protects single events alone.
         run: of the plan that asked for it.
         round: its round.
         attempt: its attempt.

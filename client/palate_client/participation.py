@@ -23,7 +23,7 @@ from palate_client.consent import Consent, Purpose
 from palate_client.contribution import Contributor, Histories, Identity
 from palate_client.delivery.calendar import Calendar
 from palate_client.interests import Interests
-from palate_client.journal import Journal, Refusal, Sent
+from palate_client.journal import EVENTS, Journal, Refusal, Sent
 from palate_client.masked import MaskedDevice
 from palate_client.models import Models
 from palate_client.service import Service
@@ -252,7 +252,8 @@ class Participation:
 
     def _note(self, plan: RoundPlan, what: str, data: bytes) -> None:
         """Write down what is about to leave."""
-        sent = Sent(what, plan.dp.value, plan.run, plan.round, plan.attempt, len(data), self._store.clock())
+        dp = plan.dp.value if plan.events is None else EVENTS
+        sent = Sent(what, dp, plan.run, plan.round, plan.attempt, len(data), self._store.clock())
         with Journal(self._store.file) as journal:
             journal.record(sent)
 

@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from palate_client.consent import PURPOSES, Decision
-from palate_client.journal import Contact, Edition, Refusal, Sent
+from palate_client.journal import EVENTS, Contact, Edition, Refusal, Sent
 from palate_common.accounting import ACCOUNTANT, ACCOUNTANT_VERSION
 from palate_common.device_ledger import Receipt
 from palate_common.merkle import Checkpoint
 
 UNIT, ADJACENCY = "user (this installation)", "zero-out"
+EVENT = "event (one item of this installation's history): some rounds protected no more"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,11 @@ class PrivacyReport:
         latest: dict[str, bool] = {each.purpose: each.granted for each in self.decisions}
         return {purpose: latest.get(purpose, False) for purpose in PURPOSES}
 
+    @property
+    def unit(self) -> str:
+        """What the spending is about: the weaker unit, as soon as something has left that protects only that."""
+        return EVENT if any(each.dp == EVENTS for each in self.sent) else UNIT
+
     def as_dict(self) -> dict[str, Any]:
         """Everything, as JSON values."""
         spending = None if self.spending is None else asdict(self.spending) | {"remaining": self.spending.remaining}
@@ -93,7 +99,7 @@ class PrivacyReport:
             "format": 1,
             "app": self.app,
             "time": self.time,
-            "unit": UNIT,
+            "unit": self.unit,
             "adjacency": ADJACENCY,
             "accountant": f"{ACCOUNTANT} {ACCOUNTANT_VERSION}",
             "simulated": list(self.simulated),
@@ -119,7 +125,7 @@ class PrivacyReport:
         if self.spending is None:
             yield "This app has no server to take part with."
         else:
-            yield from _spent(self.spending)
+            yield from _spent(self.spending, self.unit)
         yield f"Left this device: {len(self.sent)} message(s), {sum(each.bytes for each in self.sent):,} bytes"
         for each in self.sent:
             where = f"round {each.round}, attempt {each.attempt} of {each.run}"
@@ -139,19 +145,21 @@ class PrivacyReport:
 
 _NOISE = {
     "distributed": "its noise was added here",
+    "local": "all of its noise was added here",
+    EVENTS: "all of its noise was added here, and protects single events, not all of them together",
     "central": "the server saw it and added the noise",
     "off": "NO NOISE",
 }
 
 
-def _spent(spending: Spending) -> Iterator[str]:
+def _spent(spending: Spending, unit: str) -> Iterator[str]:
     """What was spent, with everything that such a number needs."""
     if spending.epsilon is None:
         yield "Spent: not bounded, as something left without noise"
     else:
         yield (
             f"Spent: ε = {spending.epsilon:.4g} of at most {spending.limit:g}, {spending.remaining:.4g} left, at δ ="
-            f" {spending.delta:g} (unit: {UNIT}; adjacency: {ADJACENCY}; accountant: {ACCOUNTANT})"
+            f" {spending.delta:g} (unit: {unit}; adjacency: {ADJACENCY}; accountant: {ACCOUNTANT})"
         )
     yield f"Rounds: {spending.participations} of at most {spending.participation_limit}, in {spending.population!r}"
     if spending.seen is not None:

@@ -186,9 +186,10 @@ class _Session:
         """Answer what is asked until there is a reason to end.
 
         The next message comes when the others have answered, too. How long that took last time says when to look again:
-        each look costs the server some milliseconds.
+        each look costs the server some milliseconds. A device that computes for long announces that it will be silent:
+        the server counts it as gone after twice the time that its longest answer took, and a minute at least.
         """
-        wait, rhythm, answered_at = self._poll, self._poll, 0.0
+        wait, rhythm, answered_at, computed = self._poll, self._poll, 0.0, 0.0
         while True:
             self._patience.look()
             asked = self._pulled(fleet)
@@ -199,7 +200,10 @@ class _Session:
             if answered_at:
                 lull = (asked.pulled - answered_at) * RHYTHM
                 rhythm = min(max(self._poll, lull), self._poll * POLL_RANGE * 2)
+            self._patience.again(partial(fleet.beat, silent=computed))
+            began = time.monotonic()
             reply = fleet.reply(asked, answered(host, 0, asked.kind, asked.record))
+            computed = max(computed, time.monotonic() - began)
             self._patience.look()  # consent or policy may have changed while it was computed
             try:
                 self._patience.again(reply.go_on)

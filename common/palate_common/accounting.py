@@ -56,6 +56,8 @@ class GaussianEvent:
         round: round of the run, 0 for popularity.
         attempt: attempt of the round; every answered one is a release of its own.
         shares: how many devices' shares the noise is the sum of; 1 for a single draw.
+        inclusion: where the unit is one event, the probability with which it takes part in a step, secretly.
+        steps: noised sums on each device; below inclusion 1 whoever composes keeps `sampled_gaussian.TAIL` of delta.
     """
 
     sensitivity: float
@@ -64,16 +66,24 @@ class GaussianEvent:
     round: int = 0
     attempt: int = 0
     shares: int = 1
+    inclusion: float = 1.0
+    steps: int = 1
 
     def __post_init__(self) -> None:
         charged_mu2(sensitivity=self.sensitivity, sigma=self.sigma)
-        for name, least in (("dimension", 1), ("round", 0), ("attempt", 0), ("shares", 1)):
+        for name, least in (("dimension", 1), ("round", 0), ("attempt", 0), ("shares", 1), ("steps", 1)):
             _whole(name, getattr(self, name), least)
 
     @property
     def mu2(self) -> float:
         """What the release is charged."""
-        return charged_mu2(sensitivity=self.sensitivity, sigma=self.sigma)
+        if (self.inclusion, self.steps) == (1.0, 1):
+            return charged_mu2(sensitivity=self.sensitivity, sigma=self.sigma)
+        from palate_common.sampled_gaussian import sampled_mu2
+
+        return sampled_mu2(
+            sensitivity=int(self.sensitivity), sigma=self.sigma, inclusion=self.inclusion, steps=self.steps
+        )
 
     @property
     def noise_multiplier(self) -> float:
@@ -101,12 +111,12 @@ def charged_mu2(*, sensitivity: float, sigma: int) -> float:
     **Assumes:** central floor: sigma is a whole number of at least 64 steps; less is refused.
     """
     variance = _whole("sigma", sigma, CENTRAL_SIGMA_FLOOR) ** 2 - 4
-    return _up(Fraction(_real("sensitivity", sensitivity, above=_LEAST, below=_MOST)) ** 2 / variance)
+    return round_up(Fraction(_real("sensitivity", sensitivity, above=_LEAST, below=_MOST)) ** 2 / variance)
 
 
 def discrete_slack(*, releases: int, dimension: int) -> float:
     """What discrete noise adds to eps: 4e-34 for every release and each of its `dimension` coordinates, rounded up."""
-    return _up(Fraction(4 * _whole("releases", releases, 0) * _whole("dimension", dimension, 0), 10**34))
+    return round_up(Fraction(4 * _whole("releases", releases, 0) * _whole("dimension", dimension, 0), 10**34))
 
 
 def delta_of(*, epsilon: float, mu: float) -> float:
@@ -198,20 +208,26 @@ def account(events: Sequence[object], *, delta: float) -> Account:
         if type(event) is not GaussianEvent:
             raise InputError(f"`events` must be GaussianEvent only, got {type(event).__name__}: its cost is unknown")
         known.append(event)
-    mu2 = _up(sum((Fraction(event.mu2) for event in known), Fraction(0)))
-    slack = sum((Fraction(discrete_slack(releases=1, dimension=e.dimension)) for e in known), Fraction(0))
+    mu2 = round_up(sum((Fraction(event.mu2) for event in known), Fraction(0)))
+    slack = sum((Fraction(discrete_slack(releases=e.steps, dimension=e.dimension)) for e in known), Fraction(0))
     shared = sum((Fraction(shares_slack(sigma=e.sigma, shares=e.shares)) * e.dimension for e in known), Fraction(0))
-    within = delta * (1 - _up(shared)) if shared else delta  # e^-x >= 1 - x
-    return Account(mu2=mu2, epsilon=_up(Fraction(_composed(mu2, within)) + slack + 2 * shared), delta=delta)
+    within = delta * (1 - round_up(shared)) if shared else delta  # e^-x >= 1 - x
+    return Account(mu2=mu2, epsilon=round_up(Fraction(_composed(mu2, within)) + slack + 2 * shared), delta=delta)
 
 
 def epsilon_closed(*, noise_multipliers: Sequence[float], delta: float) -> float:
     """The eps of continuous Gaussian releases with these multipliers together, in closed form, rounded up."""
     inverses = (1 / Fraction(_real("noise_multipliers", z, below=_MOST)) for z in noise_multipliers)
-    return _composed(_up(sum((x**2 for x in inverses), Fraction(0))), delta)
+    return _composed(round_up(sum((x**2 for x in inverses), Fraction(0))), delta)
 
 
-def epsilon_pld(*, noise_multipliers: Sequence[float], delta: float, interval: float = 1e-4) -> float:
+def epsilon_pld(
+    *,
+    noise_multipliers: Sequence[float],
+    delta: float,
+    interval: float = 1e-4,
+    sampling: Sequence[tuple[float, int]] | None = None,
+) -> float:
     """The same by composing privacy loss distributions: the second accountant. Needs `palate[server]`.
 
     **Assumes:** fixed schedule: the multipliers were chosen before the first release.
@@ -220,19 +236,25 @@ def epsilon_pld(*, noise_multipliers: Sequence[float], delta: float, interval: f
         noise_multipliers: noise over sensitivity of each release.
         delta: in (0, 1).
         interval: width of the grid of privacy losses. The error falls with its square and grows with the releases.
+        sampling: for each multiplier, with which secret probability the unit takes part, and in how many sums.
     """
     from dp_accounting import (  # type: ignore[import-untyped]  # ships no types
         GaussianDpEvent,
         NeighboringRelation,
+        PoissonSampledDpEvent,
     )
     from dp_accounting.pld import PLDAccountant  # type: ignore[import-untyped]  # ships no types
 
     delta = check_delta(delta)
-    equal = Counter(_real("noise_multipliers", z, below=_MOST) for z in noise_multipliers)
+    terms = [(1.0, 1)] * len(noise_multipliers) if sampling is None else sampling
+    equal = Counter[tuple[float, float]]()
+    for z, (inclusion, steps) in zip(noise_multipliers, terms, strict=True):
+        equal[_real("noise_multipliers", z, below=_MOST), inclusion] += steps
     # Zero-out: one record is replaced by the empty one.
     accountant = PLDAccountant(NeighboringRelation.REPLACE_SPECIAL, _real("interval", interval, below=1.0))
-    for multiplier, times in equal.items():
-        accountant.compose(GaussianDpEvent(multiplier), times)
+    for (multiplier, inclusion), times in equal.items():
+        noised = GaussianDpEvent(multiplier)
+        accountant.compose(noised if inclusion == 1 else PoissonSampledDpEvent(inclusion, noised), times)
     return float(accountant.get_epsilon(delta))
 
 
@@ -275,8 +297,8 @@ def _excess(t: float, mu: float) -> float:
     return math.fsum(w * math.exp(-s * (t + s / 2)) * -math.expm1(-mu * s) for s, w in scaled)
 
 
-def _up(exact: Fraction) -> float:
-    """The smallest float that is not below it."""
+def round_up(exact: Fraction) -> float:
+    """The smallest float that is not below a fraction."""
     near = float(exact) if exact < 2**1023 else math.inf
     return near if near >= exact else math.nextafter(near, math.inf)
 

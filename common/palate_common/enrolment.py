@@ -194,10 +194,12 @@ class Enrolled(_Strict):
     Attributes:
         device: this installation's number: its place in directories.
         population: whose device it is.
+        node: Flower's number of its node, by which a device whose first answer was lost goes offline; 0: not said.
     """
 
     device: Annotated[int, Field(ge=0, lt=2**31)]
     population: Population
+    node: Annotated[int, Field(ge=0, lt=2**64)] = 0
 
     def to_bytes(self) -> bytes:
         """Canonical JSON."""

@@ -43,7 +43,7 @@ class PopulationEntry(_Entry):
 
     kind: Literal["population"] = "population"
     population: Name
-    unit: Literal["user"] = "user"
+    unit: Literal["user", "event"] = "user"
     adjacency: Literal["zero-out"] = "zero-out"
     created: str
 

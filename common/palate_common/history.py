@@ -87,6 +87,7 @@ class History:
 
     def __init__(self) -> None:
         self.population: str | None = None
+        self.unit = "user"
         self.budget: BudgetEntry | None = None
         self._spent = Fraction(0)
         self._runs: dict[str, _Run] = {}
@@ -114,7 +115,7 @@ class History:
         self.admit(entry)
         match entry:
             case PopulationEntry():
-                self.population = entry.population
+                self.population, self.unit = entry.population, entry.unit
             case BudgetEntry():
                 self.budget = entry
             case OpenEntry():

@@ -62,6 +62,7 @@ class Ledger(LedgerFile):
     Args:
         path: the file; made if missing. Its folder must exist.
         population: whose ledger it must be; None, with `read_only`, takes any.
+        unit: whose loss is charged, user or event; None: a ledger that is there as it is, and a new one for users.
         read_only: never write.
 
     Raises:

@@ -39,7 +39,9 @@ _SCHEMA = (
 class LedgerFile(Closing):
     """An append-only log in one SQLite file; see `Ledger` for arguments and errors."""
 
-    def __init__(self, path: Path | str, *, population: str | None, read_only: bool = False) -> None:
+    def __init__(
+        self, path: Path | str, *, population: str | None, unit: str | None = None, read_only: bool = False
+    ) -> None:
         if population is None and not read_only:
             raise InputError("`population` must be given to write a ledger, got None")
         self._log = Log()
@@ -48,13 +50,17 @@ class LedgerFile(Closing):
             with self._view(write=not read_only) as connection:
                 if self._log.size == 0 and not read_only:
                     created = datetime.now(UTC).isoformat(timespec="seconds")
-                    self._append(connection, kind="population", population=population, created=created)
+                    first = {"population": population, "unit": unit or "user", "created": created}
+                    self._append(connection, kind="population", **first)
             found = self._log.history.population
             if found is None or population not in (None, found):
                 raise InputError(
                     f"`population` must be the ledger's, {found!r}, got {population!r}: use its own ledger"
                 )
             self.population: str = found
+            self.unit: str = self._log.history.unit
+            if unit not in (None, self.unit):
+                raise InputError(f"`unit` must be the ledger's, {self.unit}, got {unit}: use another population")
         except BaseException:
             self._database.close()
             raise

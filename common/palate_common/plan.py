@@ -21,6 +21,7 @@ from palate_common.cohort import CohortTerms, modulus_bits, share_sigma
 from palate_common.errors import InputError, IntegrityError
 from palate_common.ledger import Checkpoint
 from palate_common.merkle import verify_consistency, verify_inclusion
+from palate_common.sampled_gaussian import LEAST_INCLUSION, MAX_STEPS, sampled_mu2
 from palate_common.signing import SigningKey, verify
 from palate_common.update import Layout
 
@@ -32,6 +33,8 @@ class DpMode(StrEnum):
 
     DISTRIBUTED = "distributed"
     """Each device a share, before anything leaves it: with masks the server sees one noised sum."""
+    LOCAL = "local"
+    """Each device all of its own, before anything leaves it: it trusts neither the server nor other devices."""
     CENTRAL = "central"
     """The server, after the sum: it sees each clipped update."""
     OFF = "off"
@@ -49,6 +52,15 @@ class Noise(StrEnum):
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Sampling(_Frozen):
+    """The noised steps that each device makes in a round where the unit is one event, with dp local."""
+
+    inclusion: float = Field(ge=LEAST_INCLUSION, le=1)
+    """Probability with which an event takes part in a step, by the device's own secret coins."""
+    steps: int = Field(ge=1, le=MAX_STEPS)
+    """Noised sums, the one that is sent included."""
 
 
 class RoundPlan(_Frozen):
@@ -69,13 +81,15 @@ class RoundPlan(_Frozen):
     grid: int = Field(ge=1, le=MAX_GRID)
     """Steps per clip norm: the L2 sensitivity of the sum, in steps."""
     sigma: int = Field(ge=0)
-    """Standard deviation of the noise, in steps; 0 only with `off`."""
+    """Standard deviation of the noise, in steps: of each device's with `local`, else of the sum's; 0 with `off`."""
     dp: DpMode
     noise: Noise
     cohort_floor: int = Field(ge=1)
     """Fewer accepted contributions than this, and nothing is released."""
     cohort: CohortTerms | None = None
     """Who shares the noise; with `distributed`, and only then."""
+    events: Sampling | None = Field(default=None, exclude_if=lambda events: events is None)
+    """Where the unit is one event and not the user: the steps. With `local` only."""
     mu2: float = Field(ge=0, allow_inf_nan=False)
     """What this attempt costs each installation, as squared mu-GDP parameter; 0 only with `off`."""
     expires: int
@@ -88,21 +102,34 @@ class RoundPlan(_Frozen):
             raise ValueError("a layout has at least one block, and each has a name of its own")
         if (self.dp is DpMode.DISTRIBUTED) != (self.cohort is not None):
             raise ValueError("a cohort is given with dp distributed, and only then")
+        if self.events is not None and self.dp is not DpMode.LOCAL:
+            raise ValueError("the unit may be one event with dp local only")
         return self
 
     @property
+    def noised_by_devices(self) -> bool:
+        """Whether each device adds noise before anything leaves it: a share of it, or all."""
+        return self.dp in (DpMode.DISTRIBUTED, DpMode.LOCAL)
+
+    @property
     def share_sigma(self) -> int:
-        """With `distributed`: standard deviation of one device's share of the noise, in steps.
+        """Where devices add the noise: standard deviation of what one of them adds, in steps.
 
         Raises:
             InputError: another dp mode.
         """
-        return share_sigma(sigma=self.sigma, shares=self._cohort.shares)
+        return self.sigma if self.dp is DpMode.LOCAL else share_sigma(sigma=self.sigma, shares=self._cohort.shares)
 
     @property
     def modulus_bits(self) -> int:
         """With `distributed`: bits in which a coordinate of the sum can't wrap."""
         return modulus_bits(n_max=self._cohort.n_max, grid=self.grid, share=self.share_sigma)
+
+    def bits(self, users: int) -> int:
+        """Where devices add the noise: bits in which no coordinate of a noised sum over `users` of them can wrap."""
+        if self.dp is DpMode.LOCAL:
+            return modulus_bits(n_max=users, grid=self.grid, share=self.sigma)
+        return self.modulus_bits
 
     @property
     def least(self) -> int:
@@ -119,6 +146,10 @@ class RoundPlan(_Frozen):
     def hash(self) -> str:
         """SHA-256 of the canonical plan: what the ledger is charged with."""
         return digest(canonical_json(self.model_dump(mode="json")))
+
+
+MOST_EPOCHS = 16
+"""Restorations of a ledger that a charge may show."""
 
 
 class Epoch(_Frozen):
@@ -140,8 +171,8 @@ class Charge(_Frozen):
     """RFC 9162 inclusion proof of the entry in the checkpoint."""
     consistency: dict[int, tuple[str, ...]]
     """RFC 9162 consistency proofs from the earlier checkpoints of this run, by size."""
-    epoch: Epoch | None = Field(default=None, exclude_if=lambda epoch: epoch is None)
-    """The latest restoration of the ledger from a backup; None where there was none."""
+    epochs: tuple[Epoch, ...] = Field(default=(), max_length=MOST_EPOCHS, exclude_if=lambda epochs: not epochs)
+    """The latest restorations of the ledger from a backup, oldest first: a device may have been away for several."""
 
 
 class SignedPlan(_Frozen):
@@ -208,9 +239,16 @@ def _verify_cost(plan: RoundPlan) -> None:
     private = plan.dp is not DpMode.OFF
     if private != (plan.sigma > 0) or (not private and plan.mu2 > 0):
         raise IntegrityError(f"a plan with dp {plan.dp} must have noise and a cost with privacy, and only then")
-    owed = charged_mu2(sensitivity=plan.grid, sigma=plan.sigma) if private else 0.0
+    owed = attempt_mu2(plan.grid, plan.sigma, plan.events) if private else 0.0
     if plan.mu2 < owed:
         raise IntegrityError(f"`mu2` of a plan must be at least what its noise costs, {owed}, got {plan.mu2}")
+
+
+def attempt_mu2(grid: int, sigma: int, events: Sampling | None) -> float:
+    """What an attempt costs, as mu^2: of the user, or of one event where there are steps on the device."""
+    if events is None:
+        return charged_mu2(sensitivity=grid, sigma=sigma)
+    return sampled_mu2(sensitivity=grid, sigma=sigma, inclusion=events.inclusion, steps=events.steps)
 
 
 def spend_shown(evidence: bytes | None) -> float:
@@ -242,7 +280,7 @@ def _verify_charge(plan: RoundPlan, charge: Charge, seen: Checkpoint | None, sho
     )
     if seen is None or seen == checkpoint:
         return
-    if charge.epoch is not None and _covers(charge.epoch, seen, charge.checkpoint, shown):
+    if any(_covers(epoch, seen, checkpoint, shown) for epoch in charge.epochs):
         return
     proof = charge.consistency.get(seen.size)
     if proof is None:

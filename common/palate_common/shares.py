@@ -1,6 +1,6 @@
-"""Shares: with `--dp distributed` each device adds its own part of the noise, before anything leaves it.
+"""Shares: with `--dp distributed` each device adds its own part of the noise, with `local` all of it.
 
-    ClippedUpdate --add_shares--> NoisyShare --> masks, or, in a simulation without masks, the wire
+    ClippedUpdate --add_shares--> NoisyShare --> masks, or, with `local` and in a simulation without masks, the wire
 
 A node that hosts many simulated devices adds all their shares at once. The sum of m shares N_Z(0, s^2) has the law
 N_Z(0, m s^2), up to the distance that the accounting charges anyway (`palate_common.cohort.shares_slack`). m is written
@@ -25,14 +25,14 @@ import numpy as np
 from palate_common.canonical import canonical_json
 from palate_common.discrete_gaussian import sample_discrete_gaussian
 from palate_common.errors import InputError
-from palate_common.plan import DpMode, Noise, RoundPlan
+from palate_common.plan import Noise, RoundPlan
 from palate_common.randomness import SecureSource, SeededSource, Source
 from palate_common.update import DUMMIES, ClippedUpdate, Int64
 
 
 @dataclass(frozen=True)
 class NoisyShare:
-    """The clipped contributions of some devices, with their shares of the noise; made only by `add_shares`.
+    """The clipped contributions of some devices, with their shares of the noise; made only by `with_noise`.
 
     Attributes:
         steps: int64 [layout size + DUMMIES], in grid steps.
@@ -49,19 +49,24 @@ def add_shares(clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> Noisy
     Guarantees:
         Every coordinate gets noise, whether anybody touched it or not, and so does a contribution of zero.
         The share follows from the plan's charged noise, not from a number that the server names.
+        With dp local each device's noise is the charged one by itself, whoever else takes part.
 
     Args:
         clipped: the contributions of the devices of one node.
-        plan: with dp distributed.
+        plan: with dp distributed or local.
         source: of this call's random words alone.
 
     Raises:
         InputError: another plan, or nobody to add for.
     """
-    users = len(clipped.accepted)
-    if plan.dp is not DpMode.DISTRIBUTED or users < 1:
-        raise InputError(f"shares are added with dp distributed, for one device or more, got {plan.dp} and {users}")
-    steps = np.concatenate([clipped.total(), np.zeros(DUMMIES, np.int64)])
+    return with_noise(clipped.total(), len(clipped.accepted), plan, source)
+
+
+def with_noise(total: Int64, users: int, plan: RoundPlan, source: Source) -> NoisyShare:
+    """The same for a sum that is made already: `total`, int64 [layout size], of so many devices."""
+    if not plan.noised_by_devices or users < 1:
+        raise InputError(f"devices add noise with dp distributed or local, one or more, got {plan.dp} and {users}")
+    steps = np.concatenate([total, np.zeros(DUMMIES, np.int64)])
     for root in squares(users):
         steps += sample_discrete_gaussian(len(steps), sigma=root * plan.share_sigma, source=source)
     return NoisyShare(steps, users)

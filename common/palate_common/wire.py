@@ -7,6 +7,7 @@ little-endian int32 or int64, whichever its bound needs. A `ClippedUpdate` trave
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,8 @@ from palate_common.update import ClippedUpdate, Int64, layout_size, released_siz
 
 REFUSED = b"refused"
 """The one answer of a device that doesn't take part, whatever its reason."""
+UNLIKELY = 64.0
+"""With dp local, an honest answer fails the check of its norm with probability e to the minus this."""
 MAX_USERS = 2**26
 """Installations that one answer may sum: with `MAX_GRID`, no coordinate leaves the exact range of float64."""
 
@@ -68,10 +71,11 @@ def packed_bytes(coordinates: int, grid: int) -> int:
 
 def vector_bytes(plan: RoundPlan) -> int:
     """What one installation's numbers take as they travel: packed under masks, whole words otherwise."""
-    if plan.cohort is None:
+    if not plan.noised_by_devices:
         return layout_size(plan.layout) * dtype_for(1, plan.grid).itemsize
-    size, bits = released_size(plan.layout), plan.modulus_bits
-    return -(-size * bits // 8) if plan.cohort.masks else size * share_dtype(bits).itemsize
+    size, bits = released_size(plan.layout), plan.bits(1)
+    masked = plan.cohort is not None and plan.cohort.masks
+    return -(-size * bits // 8) if masked else size * share_dtype(bits).itemsize
 
 
 def encode(header: ContributionHeader, clipped: ClippedUpdate) -> bytes:
@@ -80,7 +84,7 @@ def encode(header: ContributionHeader, clipped: ClippedUpdate) -> bytes:
 
 
 def encode_share(header: ContributionHeader, share: NoisyShare, *, bits: int) -> bytes:
-    """Serialise a sum that carries its devices' shares of the noise; `bits` is the plan's modulus."""
+    """Serialise a sum that carries its devices' noise; `bits` is what the plan gives so many devices."""
     return _record(header, share.steps, share_dtype(bits))
 
 
@@ -117,6 +121,31 @@ def decode_share(data: bytes, *, bits: int) -> Contribution:
     bound = 2 ** (bits - 1)
     if len(contribution.total) and not -bound <= contribution.total.min() <= contribution.total.max() < bound:
         raise IntegrityError(f"a noised sum must fit {bits} bits")
+    return contribution
+
+
+def decode_local(data: bytes, plan: RoundPlan) -> Contribution:
+    """Read a sum back of which each device added all of its noise: no longer than clipped contributions and noise are.
+
+    The length of a discrete Gaussian vector is bounded as that of a sub-Gaussian one: an honest answer is refused with
+    probability below e^-64 (Hsu, Kakade and Zhang 2012, theorem 2.1).
+
+    Args:
+        data: what a node answered.
+        plan: with dp local.
+
+    Raises:
+        IntegrityError: malformed, of another version, or longer than honest devices' answers.
+    """
+    header, _ = _split(data)
+    contribution = decode_share(data, bits=plan.bits(header.users))
+    if plan.events is not None:
+        return contribution  # a device with many events may send as much more
+    d, t = header.size, UNLIKELY
+    noise = plan.sigma * math.sqrt(header.users * (d + 2 * math.sqrt(d * t) + 2 * t))
+    bound = header.users * plan.grid + noise
+    if float(np.square(contribution.total.astype(np.float64)).sum()) > bound**2:
+        raise IntegrityError(f"{header.users} contributions with their noise must have norm <= {bound:.0f} steps")
     return contribution
 
 

@@ -355,7 +355,7 @@ def enrolment() -> dict[str, Any]:
         "tag": ENROL_TAG,
         "signed": request.signed.decode(),
         "request": request.to_bytes().decode(),
-        "answer": Enrolled(device=7, population="readers").to_bytes().decode(),
+        "answer": Enrolled(device=7, population="readers", node=2**63 + 5).to_bytes().decode(),
     }
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from palate_common.errors import IntegrityError
+from palate_common.cohort import TAIL
+from palate_common.errors import InputError, IntegrityError
 from palate_common.plan import DpMode, RoundPlan
 from palate_common.update import Int64, layout_size, released_size
-from palate_common.wire import REFUSED, Contribution, decode, decode_share
+from palate_common.wire import REFUSED, Contribution, decode, decode_local, decode_share
 from palate_server.unmasking import Unmasking
 
 
@@ -37,7 +38,7 @@ class Aggregate:
     """The sum over one attempt's accepted contributions. Not yet private: it stays in the server's memory.
 
     Attributes:
-        total: int64 [layout size], in grid steps; with dp distributed the devices' noise is in it, and the dummies.
+        total: int64 [layout size], in grid steps; where devices add the noise it is in it, and the dummies are.
         participation: how many are in it, and how many are not.
         suspects: the nodes, or with masks the devices, that sent what no honest one sends.
     """
@@ -55,8 +56,7 @@ def aggregate(replies: Mapping[int, bytes], plan: RoundPlan) -> Aggregate:
         plan: the plan that was answered.
     """
     expected: dict[str, Any] = {"run": plan.run, "round": plan.round, "attempt": plan.attempt, "plan_hash": plan.hash}
-    shared = plan.dp is DpMode.DISTRIBUTED
-    expected["size"] = released_size(plan.layout) if shared else layout_size(plan.layout)
+    expected["size"] = released_size(plan.layout) if plan.noised_by_devices else layout_size(plan.layout)
     total = np.zeros(expected["size"], np.int64)
     users = rejected = refused = 0
     suspects = set[int]()
@@ -65,10 +65,10 @@ def aggregate(replies: Mapping[int, bytes], plan: RoundPlan) -> Aggregate:
             refused += 1
             continue
         try:
-            contribution = decode_share(reply, bits=plan.modulus_bits) if shared else decode(reply, grid=plan.grid)
+            contribution = _read(reply, plan)
             _check_attempt(contribution, expected)
-            _check_room(users + contribution.header.users, plan.grid)
-        except IntegrityError:
+            _check_room(users + contribution.header.users, plan)
+        except (IntegrityError, InputError):
             suspects.add(node)
             continue
         total += contribution.total
@@ -96,7 +96,16 @@ def _check_attempt(contribution: Contribution, expected: Mapping[str, Any]) -> N
             )
 
 
-def _check_room(users: int, grid: int) -> None:
+def _read(reply: bytes, plan: RoundPlan) -> Contribution:
+    """A node's answer, by who adds the noise."""
+    if plan.dp is DpMode.LOCAL:
+        return decode_local(reply, plan)
+    if plan.dp is DpMode.DISTRIBUTED:
+        return decode_share(reply, bits=plan.modulus_bits)
+    return decode(reply, grid=plan.grid)
+
+
+def _check_room(users: int, plan: RoundPlan) -> None:
     """Refuse a contribution with which a coordinate of the sum could leave int64, noise included."""
-    if users * grid > 2**62:
+    if users * plan.grid > 2**62 or (plan.dp is DpMode.LOCAL and users * TAIL * plan.sigma > 2**62):
         raise IntegrityError(f"a sum over {users} installations must stay below 2^62 steps")

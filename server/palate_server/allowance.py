@@ -14,7 +14,8 @@ from palate_common.cohort import MAX_ATTEMPTS
 from palate_common.discrete_gaussian import MAX_SIGMA
 from palate_common.errors import BudgetError, InputError
 from palate_common.history import ChargeEntry
-from palate_common.plan import DpMode
+from palate_common.plan import DpMode, Sampling, attempt_mu2
+from palate_common.sampled_gaussian import noise_for
 from palate_server.terms import RunTerms
 
 WORTHWHILE = 0.05
@@ -28,17 +29,20 @@ class Allowance:
         terms: the run's terms.
         shares: each round's share of mu^2; they sum to 1.
         spent: mu^2 charged to the run so far, void attempts included.
+        steps: noised sums that each device makes in a round, asked where the unit is one event.
 
     Raises:
         InputError: shares that are none, more rounds than delta is reserved for, or a grid too fine for the budget.
     """
 
-    def __init__(self, terms: RunTerms, shares: Sequence[float], spent: Callable[[], float]) -> None:
+    def __init__(
+        self, terms: RunTerms, shares: Sequence[float], spent: Callable[[], float], steps: Callable[[int], int]
+    ) -> None:
         if not math.isclose(sum(shares), 1.0, abs_tol=1e-9) or min(shares) <= 0:
             raise InputError(f"an algorithm's shares must be positive and sum to 1, got {shares}")
-        if terms.cohort is not None and len(shares) > MAX_ATTEMPTS:
-            raise InputError(f"a run with dp distributed must have at most {MAX_ATTEMPTS} rounds, got {len(shares)}")
-        self._terms, self._shares, self._spent = terms, shares, spent
+        if terms.reserves and len(shares) > MAX_ATTEMPTS:
+            raise InputError(f"a run with dp {terms.dp} must have at most {MAX_ATTEMPTS} rounds, got {len(shares)}")
+        self._terms, self._shares, self._spent, self._steps = terms, shares, spent, steps
         if terms.dp is not DpMode.OFF:
             sigma_for(mu_r=math.sqrt(self.budget * min(shares)), sensitivity=terms.grid)  # or it can't be run
 
@@ -70,12 +74,23 @@ class Allowance:
                 f"round {round_} can't be tried again: {len(mine)} charges used up the run's budget of "
                 f"epsilon {self._terms.epsilon}; start a new run with an epsilon of its own"
             )
-        if self._terms.cohort is not None and len(mine) >= MAX_ATTEMPTS:
-            raise BudgetError(f"a run with dp distributed has at most {MAX_ATTEMPTS} attempts, and delta for no more")
+        if self._terms.reserves and len(mine) >= MAX_ATTEMPTS:
+            raise BudgetError(
+                f"a run with dp {self._terms.dp} has at most {MAX_ATTEMPTS} attempts, and delta for no more"
+            )
         # Rounded down, so that the charge can't exceed what is left by a rounding.
-        sigma = sigma_for(mu_r=math.nextafter(math.sqrt(self._mu2(round_)), 0.0), sensitivity=self._terms.grid)
-        attempt = sum(entry.round == round_ for entry in mine)
-        return sigma, charged_mu2(sensitivity=self._terms.grid, sigma=sigma), attempt
+        mu, grid = math.nextafter(math.sqrt(self._mu2(round_)), 0.0), self._terms.grid
+        attempt, sampling = sum(entry.round == round_ for entry in mine), self.sampling(round_)
+        if sampling is None:
+            sigma = sigma_for(mu_r=mu, sensitivity=grid)
+            return sigma, charged_mu2(sensitivity=grid, sigma=sigma), attempt
+        sigma = noise_for(mu_r=mu, sensitivity=grid, inclusion=sampling.inclusion, steps=sampling.steps)
+        return sigma, attempt_mu2(grid, sigma, sampling), attempt
+
+    def sampling(self, round_: int) -> Sampling | None:
+        """The noised steps that each device makes in a round, where the unit is one event."""
+        inclusion = self._terms.events
+        return None if inclusion is None else Sampling(inclusion=inclusion, steps=self._steps(round_))
 
     def _mu2(self, round_: int) -> float:
         """mu^2 for the next attempt."""

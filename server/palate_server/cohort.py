@@ -1,4 +1,4 @@
-"""Cohort of a run: who shares the noise with `--dp distributed`, and the grid that its sum fits.
+"""Cohort of a run: who shares the noise with `--dp distributed`, and the grid that a sum fits.
 
 >>> choose_cohort(n_users=1000, corrupt=0.1, dropout=0.1, directory=None)
 CohortTerms(n_max=1000, n_min=900, c_max=100, masks=False, directory=None, max_tosses=16)
@@ -59,40 +59,50 @@ def _check_graph(n_users: int, *, corrupt: int, least: int) -> None:
         ) from None
 
 
-def choose_grid(cohort: CohortTerms, *, mus: Sequence[float]) -> int:
-    """Grid steps per clip norm: as fine as a sum in one word allows, and no finer than `FINE`.
+def choose_grid(cohort: CohortTerms | None, *, mus: Sequence[float]) -> int:
+    """Grid steps per clip norm: as fine as numbers of one word allow, and no finer than `FINE`.
 
     Args:
-        cohort: who adds to the sum.
+        cohort: who adds to the sum that is masked; None with dp local, where one device's numbers travel.
         mus: the mu of each release.
     """
     grid = FINE
     while grid >= COARSE:
         sigma = max(sigma_for(mu_r=mu, sensitivity=grid) for mu in mus)
-        if modulus_bits(n_max=cohort.n_max, grid=grid, share=share_sigma(sigma=sigma, shares=cohort.shares)) <= WORD:
+        if _bits(cohort, sigma=sigma, grid=grid) <= WORD:
             return grid
         grid //= 4
     return FINE
 
 
-def spendable_grid(cohort: CohortTerms | None, mus: Sequence[float], *, grid: int | None, epsilon: float | None) -> int:
+def _bits(cohort: CohortTerms | None, *, sigma: int, grid: int) -> int:
+    """Bits of a sum with the devices' noise, or, without a cohort, of one device's numbers with noise of its own."""
+    if cohort is None:
+        return modulus_bits(n_max=1, grid=grid, share=sigma)
+    return modulus_bits(n_max=cohort.n_max, grid=grid, share=share_sigma(sigma=sigma, shares=cohort.shares))
+
+
+def spendable_grid(
+    cohort: CohortTerms | None, mus: Sequence[float], *, grid: int | None, epsilon: float | None, local: bool = False
+) -> int:
     """The run's grid; a budget that needs more noise than it holds is refused before anything is charged.
 
     Args:
-        cohort: who adds to the sum; None where the server adds the noise.
+        cohort: who shares the noise of the sum; None where nobody does.
         mus: the mu of each release; none without privacy.
         grid: asked for; None: what fits.
         epsilon: what was asked for, for the message.
+        local: whether each device adds all of its noise, rather than the server.
 
     Raises:
         InputError: the noise doesn't fit.
     """
     try:
-        steps = grid or (choose_grid(cohort, mus=mus) if cohort and mus else FINE)
+        steps = grid or (choose_grid(cohort, mus=mus) if (cohort or local) and mus else FINE)
         for mu in mus:
             sigma = sigma_for(mu_r=mu, sensitivity=steps)
-            if cohort is not None:
-                modulus_bits(n_max=cohort.n_max, grid=steps, share=share_sigma(sigma=sigma, shares=cohort.shares))
+            if cohort is not None or local:
+                _bits(cohort, sigma=sigma, grid=steps)
     except InputError as error:
         raise InputError(
             f"`privacy.epsilon` must be larger for {len(mus)} round(s), got {epsilon:g}: {error}"

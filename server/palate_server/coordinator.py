@@ -16,11 +16,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from palate_common.algorithms.registry import unit_of
 from palate_common.errors import InputError, IntegrityError
 from palate_common.history import ChargeEntry, one_line
 from palate_common.ledger import Ledger
 from palate_common.model import GlobalModel
-from palate_common.plan import Charge, DpMode, Epoch, RoundPlan, SignedPlan, sign_plan
+from palate_common.plan import MOST_EPOCHS, Charge, DpMode, Epoch, RoundPlan, SignedPlan, sign_plan
 from palate_common.secagg.attempt import attempt_terms
 from palate_common.secagg.directory import Directory
 from palate_common.signing import SigningKey
@@ -89,13 +90,18 @@ class Coordinator:
         self._on_charge = on_charge
         if terms.population != ledger.population:
             raise InputError(f"`population` must be the ledger's, {ledger.population!r}, got {terms.population!r}")
+        if terms.unit != ledger.unit:
+            raise InputError(f"the run's unit must be its ledger's, {ledger.unit}, got {terms.unit}")
         self._signed: SignedPlan | None = None
         self._suspects: Set[int] = frozenset()
         self._replay = Replay(terms, registry.read_inputs(terms.inputs))
         self.algorithm = self._replay.algorithm
         self.shares = self.algorithm.shares
         self.rounds = len(self.shares)
-        self._allowance = Allowance(terms, self.shares, lambda: self.spent)
+        if unit_of(self.algorithm) != terms.unit:
+            raise InputError(f"`algorithm` must be one whose unit is the run's, {terms.unit}, got {terms.algorithm}")
+        steps = getattr(self.algorithm, "steps", lambda round_: 1)
+        self._allowance = Allowance(terms, self.shares, lambda: self.spent, steps)
         self._resume()
 
     @property
@@ -167,6 +173,7 @@ class Coordinator:
                 noise=self.terms.noise,
                 cohort_floor=self.terms.cohort_floor,
                 cohort=self.terms.cohort,
+                events=self._allowance.sampling(self.round),
                 mu2=mu2,
                 expires=int(self.clock()) + self.terms.plan_seconds,
             )
@@ -251,6 +258,8 @@ class Coordinator:
         facts |= {"dimension": released_size(plan.layout), "dp": plan.dp.value, "noise": plan.noise.value}
         if plan.cohort is not None:
             facts |= {"shares": plan.cohort.shares, "share_sigma": plan.share_sigma}
+        if plan.events is not None:
+            facts |= {"unit": "event", "inclusion": plan.events.inclusion, "steps": plan.events.steps}
         charged = self.ledger.charge(
             run=plan.run,
             round_=plan.round,
@@ -267,15 +276,13 @@ class Coordinator:
             inclusion=self.ledger.inclusion_proof(charged.seq, size),
             # A charge's checkpoint ends with the charge itself, so its size is known from its number.
             consistency={e.seq + 1: self.ledger.consistency_proof(e.seq + 1, size) for e in earlier[-PROVED:]},
-            epoch=self._epoch(size),
+            epochs=self._epochs(size),
         )
 
-    def _epoch(self, size: int) -> Epoch | None:
-        """The latest restoration of the ledger, proved."""
-        entry = next((e for e in reversed(self.ledger.entries()) if e.kind == "restored"), None)
-        if entry is None:
-            return None
-        return Epoch(entry=entry.body, inclusion=self.ledger.inclusion_proof(entry.seq, size))
+    def _epochs(self, size: int) -> tuple[Epoch, ...]:
+        """The latest restorations of the ledger, proved."""
+        restored = [entry for entry in self.ledger.entries() if entry.kind == "restored"][-MOST_EPOCHS:]
+        return tuple(Epoch(entry=e.body, inclusion=self.ledger.inclusion_proof(e.seq, size)) for e in restored)
 
     def _resume(self) -> None:
         """Open the run, or rebuild its state from the sealed releases."""

@@ -40,9 +40,12 @@ class NoisyAggregate:
 
     @property
     def sigma(self) -> float:
-        """Standard deviation of the noise that is in it, in steps: with dp distributed never below the charged one."""
-        shared = self.plan.dp is DpMode.DISTRIBUTED
-        return math.sqrt(self.users) * self.plan.share_sigma if shared else self.plan.sigma
+        """Standard deviation of the noise that is in it, in steps: never below the charged one.
+
+        With dp local, each device's noise is the charged one, and the sum has that of all of them.
+        """
+        summed = self.plan.noised_by_devices
+        return math.sqrt(self.users) * self.plan.share_sigma if summed else self.plan.sigma
 
     def noise(self) -> Mapping[str, float]:
         """Standard deviation of the noise in each block's own units."""
@@ -59,7 +62,7 @@ def source_for(plan: RoundPlan) -> Source:
 
 
 def noised(aggregate: Aggregate, plan: RoundPlan) -> NoisyAggregate:
-    """The aggregate with its noise: the server's, or, with dp distributed, what the devices have put into it.
+    """The aggregate with its noise: the server's, or, with dp distributed or local, what devices have put into it.
 
     Guarantees:
         Every coordinate gets its own draw, whether anybody touched it or not.
@@ -81,9 +84,9 @@ def noised(aggregate: Aggregate, plan: RoundPlan) -> NoisyAggregate:
         )
     if plan.dp is not DpMode.OFF and plan.sigma <= 0:
         raise IntegrityError(f"`sigma` must be positive with dp {plan.dp}, got {plan.sigma}")
-    if plan.cohort is not None:
-        if users > plan.cohort.n_max:
-            raise IntegrityError(f"the cohort must have at most {plan.cohort.n_max} installations, got {users}")
+    if plan.cohort is not None and users > plan.cohort.n_max:
+        raise IntegrityError(f"the cohort must have at most {plan.cohort.n_max} installations, got {users}")
+    if plan.noised_by_devices:
         return NoisyAggregate(aggregate.total, users, plan)
     total = np.concatenate([aggregate.total, np.zeros(DUMMIES, np.int64)])
     if plan.dp is DpMode.OFF:

@@ -11,6 +11,7 @@ from palate_common.algorithms import PublicFacts
 from palate_common.clipping import CLIP_NORMS, MAX_GRID
 from palate_common.cohort import RESERVED_DELTA, CohortTerms
 from palate_common.plan import DpMode, Noise
+from palate_common.sampled_gaussian import LEAST_INCLUSION
 
 
 class RunTerms(BaseModel):
@@ -39,6 +40,8 @@ class RunTerms(BaseModel):
     cohort_floor: int = Field(default=1, ge=1)
     cohort: CohortTerms | None = None
     """Who shares the noise; with `distributed`, and only then."""
+    events: float | None = Field(default=None, ge=LEAST_INCLUSION, le=1, exclude_if=lambda events: events is None)
+    """Where the unit is one event and not the user: the probability with which one takes part in a noised step."""
     plan_seconds: int = Field(default=3600, ge=1)
     """How long a plan may be answered."""
     about: dict[str, Any] = Field(default_factory=dict)
@@ -46,8 +49,18 @@ class RunTerms(BaseModel):
 
     @property
     def noise_delta(self) -> float:
-        """What of delta is left to the noise: with `distributed`, the graph may fail with the rest."""
-        return self.delta - (0.0 if self.cohort is None else RESERVED_DELTA)
+        """What of delta is left to the noise: the rest is for the graph of `distributed`, or the tail of sampling."""
+        return self.delta - (RESERVED_DELTA if self.reserves else 0.0)
+
+    @property
+    def reserves(self) -> bool:
+        """Whether a part of delta is kept for every attempt: for the graph of masks, or the tail of sampled steps."""
+        return self.cohort is not None or (self.events is not None and self.events < 1)
+
+    @property
+    def unit(self) -> str:
+        """Whose data is protected: a user's, all of it, or one event."""
+        return "user" if self.events is None else "event"
 
     @model_validator(mode="after")
     def _budget_fits_mode(self) -> RunTerms:
@@ -55,8 +68,12 @@ class RunTerms(BaseModel):
             raise ValueError("epsilon and mu are given with privacy, and only then")
         if (self.dp is DpMode.DISTRIBUTED) != (self.cohort is not None):
             raise ValueError("a cohort is given with dp distributed, and only then")
+        if (self.dp is DpMode.LOCAL) != self.facts.local:
+            raise ValueError("the public facts must say local with dp local, and only then")
+        if self.events is not None and self.dp is not DpMode.LOCAL:
+            raise ValueError("the unit may be one event with dp local only")
         if self.noise_delta <= 0:
-            raise ValueError(f"delta must be above {self.delta - self.noise_delta:.2g}, which dp distributed needs")
+            raise ValueError(f"delta must be above {self.delta - self.noise_delta:.2g}, which dp {self.dp} needs")
         if self.epsilon is not None and self.facts.mu is not None:
             implied = epsilon_of(mu=self.facts.mu, delta=self.noise_delta)
             if implied > self.epsilon:

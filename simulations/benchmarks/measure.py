@@ -23,6 +23,7 @@ from palate_sim.experiment import start
 from palate_sim.judging import judge
 from palate_sim.preparation import Prepared, prepare
 from palate_sim.rehearsal import rehearse
+from palate_sim.result import Result
 from palate_sim.splits import Heldout, Split
 
 METRIC, SECOND = "recall_capped@20", "ndcg@20"
@@ -73,6 +74,14 @@ def epsilon_label(epsilon: float | None) -> str:
     return "off" if epsilon is None else f"{epsilon:g}"
 
 
+def whole_run(set_: DataSet, data: Path, **asked: Any) -> Result:
+    """As `real_run`, with the card beside the summary."""
+    keys = set_.overrides(**privacy(asked["epsilon"]), **{"evaluation.baselines": list(asked.get("baselines", ()))})
+    keys |= {"seed": asked["seed"], "features.source": asked.get("features", "auto"), **(asked.get("more") or {})}
+    with tempfile.TemporaryDirectory() as folder:
+        return start(load_config(None, keys), source=set_.source(data), out=Path(folder) / "run").run()
+
+
 def real_run(
     set_: DataSet,
     data: Path,
@@ -84,11 +93,8 @@ def real_run(
     more: Mapping[str, Any] | None = None,
 ) -> Mapping[str, Any]:
     """The summary (result.json) of a whole run: engine `local`, secure noise, ledgers; its folder is thrown away."""
-    keys = set_.overrides(**privacy(epsilon), **{"evaluation.baselines": list(baselines), "seed": seed})
-    keys |= {"features.source": features, **(more or {})}
-    with tempfile.TemporaryDirectory() as folder:
-        started = start(load_config(None, keys), source=set_.source(data), out=Path(folder) / "run")
-        return started.run().summary
+    asked = {"epsilon": epsilon, "seed": seed, "baselines": baselines, "features": features, "more": more}
+    return whole_run(set_, data, **asked).summary
 
 
 def prepared_of(set_: DataSet, data: Path, seed: int, **overrides: Any) -> Prepared:

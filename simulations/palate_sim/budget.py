@@ -43,7 +43,7 @@ def check_budget(path: Path, config: SimulationConfig, terms: RunTerms) -> None:
     asked, spent = _asked_budget(config, terms), 0.0
     budget: BudgetEntry | None = None
     if path.is_dir() or (path.exists() and path.stat().st_size):  # an empty file becomes a ledger with the run
-        with Ledger(path, population=terms.population) as ledger:
+        with Ledger(path, population=terms.population, unit=terms.unit) as ledger:
             budget, spent = _budget(ledger), ledger.spent()
     limits = [mu2 for mu2 in (asked, None if budget is None else budget.mu2) if mu2 is not None]
     if budget is not None and asked is not None and asked > budget.mu2 and not _is_kept(budget, config):

@@ -26,6 +26,16 @@ SCHEMA = 2
 
 HORIZON = "the life of this population's ledger: every charge counts for ever, and its budget only goes down"
 
+UNITS = {"user": "user: one installation", "event": "event: one item of one installation's history"}
+RULES = {
+    "user": "a person with D installations has D times mu",
+    "event": "m events of one person have m times mu: a user as a whole is not protected",
+}
+NORMS = {
+    "user": "L2, all blocks jointly, exact on the integer grid",
+    "event": "L2 of each event's gradient by itself, in every step, exact on the integer grid",
+}
+
 _KINDS = ("open", "charge", "seal", "close", "audit")
 
 EXCLUSIONS = (
@@ -79,13 +89,13 @@ def card_payload(extract: Extract) -> dict[str, Any]:
         "builds_on": about.get("builds_on"),
         "stamp": stamp(terms),
         "guarantee": guarantee(terms, epsilon=epsilon, mu=mu, together=lifetime),
-        "unit": "user: one installation",
+        "unit": UNITS[terms.unit],
         "adjacency": "zero-out",
-        "devices_rule": "a person with D installations has D times mu",
+        "devices_rule": RULES[terms.unit],
         "mode": terms.dp.value,
         "adversary": adversary(terms),
         "collusion_threshold": collusion_threshold(terms),
-        "norm": {"kind": "L2, all blocks jointly, exact on the integer grid", "clip_norm": terms.clip_norm},
+        "norm": {"kind": NORMS[terms.unit], "clip_norm": terms.clip_norm},
         "mechanism": {
             "name": mechanism(terms),
             "grid_steps_per_clip_norm": terms.grid,
@@ -94,7 +104,7 @@ def card_payload(extract: Extract) -> dict[str, Any]:
             else "AES-256-CTR keyed by the experiment's seed: NOT FOR RELEASE",
             "normaliser": "constant",
         },
-        "sampling": {"rule": "full participation", "enforced_by": "nobody: no amplification is claimed"},
+        "sampling": _sampling(terms),
         "rounds": {
             "planned": closed["rounds"],
             "released": len(sealed) if private else closed["releases"],
@@ -110,7 +120,7 @@ def card_payload(extract: Extract) -> dict[str, Any]:
         "accountant": {"name": ACCOUNTANT, "version": ACCOUNTANT_VERSION},
         "second_accountant": closed.get("second_accountant"),
         "implied_risk": _risk(mu) if private else None,
-        "releases": [_release(charge, sealed) for charge in charges],
+        "releases": [_release(charge, sealed, terms.dp) for charge in charges],
         "exclusions": _exclusions(terms, extract) + about.get("exclusions", []),
         "population": {
             "name": extract.population,
@@ -128,6 +138,16 @@ def card_payload(extract: Extract) -> dict[str, Any]:
         else "none: rollback of the ledger is not checkable from this folder",
         "audit": [entry.body["facts"] for entry in entries["audit"]],
         "references": ["NIST SP 800-226 (2025)", "Dong, Roth and Su (2022)", "Canonne, Kamath and Steinke (2020)"],
+    }
+
+
+def _sampling(terms: RunTerms) -> dict[str, str]:
+    """Who takes part, and what that is worth."""
+    if terms.events is None or terms.events == 1:
+        return {"rule": "full participation", "enforced_by": "nobody: no amplification is claimed"}
+    return {
+        "rule": f"every installation in every round; of its events each in each step with probability {terms.events:g}",
+        "enforced_by": "each device, by secret coins of its own: that amplification is claimed, and no other",
     }
 
 
@@ -201,25 +221,29 @@ def _event(charge: Mapping[str, Any]) -> GaussianEvent:
         round=charge["round"],
         attempt=charge["attempt"],
         shares=facts.get("shares", 1),
+        inclusion=facts.get("inclusion", 1.0),
+        steps=facts.get("steps", 1),
     )
     if charge["mu2"] < event.mu2:
         raise IntegrityError(f"a charge must be at least what its noise costs, {event.mu2!r}, got {charge['mu2']!r}")
     return event
 
 
-def _release(charge: Mapping[str, Any], sealed: set[tuple[int, int]]) -> dict[str, Any]:
-    """One charged attempt, as the card lists it."""
+def _release(charge: Mapping[str, Any], sealed: set[tuple[int, int]], dp: DpMode) -> dict[str, Any]:
+    """One charged attempt, as the card lists it; with dp local, sigma is that of each device."""
+    made = "sum of clipped contributions, each noised" if dp is DpMode.LOCAL else "noised sum of clipped contributions"
     facts, place = charge["facts"], (charge["round"], charge["attempt"])
     return {
         "round": place[0],
         "attempt": place[1],
-        "what": "noised sum of clipped contributions" if place in sealed else "void: charged, never released",
+        "what": made if place in sealed else "void: charged, never released",
         "mu2": charge["mu2"],
         "sigma": facts["sigma"],
         "sensitivity": facts["sensitivity"],
         "dimension": facts["dimension"],
         "sealed": place in sealed,
         "plan_hash": charge["plan_hash"],
+        **{name: facts[name] for name in ("inclusion", "steps") if name in facts},
     }
 
 

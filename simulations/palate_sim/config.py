@@ -9,6 +9,7 @@ Unknown keys are refused, and every value is checked before anything is read or 
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -19,7 +20,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from palate_common.algorithms import algorithm_class
+from palate_common.algorithms import admit, algorithm_class
+from palate_common.algorithms.registry import unit_of
 from palate_common.errors import InputError
 from palate_common.plan import DpMode, Noise
 from palate_common.weighting import weighting_settings
@@ -96,15 +98,17 @@ class SplitConfig(_Section):
 
 
 class PrivacyConfig(_Section):
-    """What is promised. Unit: user (one installation); adjacency: zero-out."""
+    """What is promised. Unit: user (one installation), unless it is one event; adjacency: zero-out."""
 
     epsilon: float = Field(default=5.0, gt=0, le=1e6)
     """Of the whole run, popularity included. Not used with dp = "off"."""
     delta: float | None = Field(default=None, gt=0, lt=1)
     """None: min(1e-5, 1/(10 N)) for N training users."""
     dp: DpMode = DpMode.DISTRIBUTED
-    """Who adds the noise: each device ("distributed") or the server ("central"); "off" is for research and stamped on
-    every artefact."""
+    """Who adds the noise: all devices together ("distributed"), each device by itself ("local") or the server
+    ("central"); "off" is for research and stamped on every artefact."""
+    unit: Literal["user", "event"] = "user"
+    """What is protected: all that a user did, or, with dp "local" and the algorithm event-mf, one event of theirs."""
     noise: Noise = Noise.SECURE
     """"seeded" repeats for the same seed and is not for release."""
     population: str | None = Field(default=None, min_length=1, max_length=200)
@@ -128,7 +132,7 @@ class AlgorithmConfig(_Section):
     """What learns."""
 
     name: str = "als"
-    """An installed algorithm."""
+    """An installed algorithm, or `package.module:Class`: an algorithm or a torch module of one's own."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Its own settings; see its `Settings`."""
 
@@ -218,7 +222,21 @@ def load_config(base: str | None = None, overrides: Mapping[str, Any] | None = N
     tree = _read(base)
     for key, value in (overrides or {}).items():
         _set(tree, key, value)
+    _admit(tree)
     return build_config(tree)
+
+
+def _admit(tree: Mapping[str, Any]) -> None:
+    """Let a class be loaded that whoever runs this named by its place; modules in the working folder are found."""
+    sections = [tree.get(section) for section in ("algorithm", "engine")]
+    name, engine = (section.get("name") if isinstance(section, Mapping) else None for section in sections)
+    if not isinstance(name, str) or ":" not in name:
+        return
+    if engine == "flower":
+        raise InputError(f"`engine.name` flower needs an algorithm that is installed under a name, got {name!r}")
+    if str(Path.cwd()) not in sys.path and "" not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    admit(name)
 
 
 def build_config(tree: Mapping[str, Any]) -> SimulationConfig:
@@ -234,6 +252,7 @@ def build_config(tree: Mapping[str, Any]) -> SimulationConfig:
     except ValidationError as error:
         raise InputError(_one_line(error, SETTINGS, f"the algorithm {chosen.name}", settings.model_fields)) from None
     _check_masks(config)
+    _check_unit(config)
     unknown = [name for name in config.evaluation.baselines if name not in BASELINES]
     if unknown:
         raise InputError(f"`evaluation.baselines` must be among {', '.join(BASELINES)} or none, got {unknown[0]!r}")
@@ -253,6 +272,21 @@ def _check_masks(config: SimulationConfig) -> None:
         )
     if engine.users_per_node not in (None, 1):
         raise InputError(f"`engine.users_per_node` must be 1 with masks, got {engine.users_per_node}")
+
+
+def _check_unit(config: SimulationConfig) -> None:
+    """Refuse a unit that the mode or the algorithm doesn't have."""
+    privacy, chosen = config.privacy, config.algorithm.name
+    made = unit_of(algorithm_class(chosen))
+    if privacy.unit == "event" and privacy.dp is not DpMode.LOCAL:
+        raise InputError(f"`privacy.unit` event needs `privacy.dp` local, got {privacy.dp}")
+    if privacy.unit != made:
+        which = "such as event-mf" if privacy.unit == "event" else "such as als"
+        raise InputError(
+            f"`algorithm.name` must be one for `privacy.unit` {privacy.unit}, {which}, got {chosen}, for {made}s"
+        )
+    if privacy.unit == "event" and config.warm_start is not None:
+        raise InputError("`warm_start` must be left out with `privacy.unit` event")
 
 
 def config_keys() -> tuple[str, ...]:

@@ -71,8 +71,8 @@ class LearningCurve:
 
 def upload_bytes(plan: RoundPlan) -> int:
     """What one installation sends of its contribution, as packed integers."""
-    if plan.dp is DpMode.DISTRIBUTED:
-        return -(-released_size(plan.layout) * plan.modulus_bits // 8)
+    if plan.noised_by_devices:
+        return -(-released_size(plan.layout) * plan.bits(1) // 8)
     return packed_bytes(layout_size(plan.layout), plan.grid)
 
 

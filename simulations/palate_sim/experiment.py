@@ -110,7 +110,7 @@ def start(
         check_new(out)
     prepared = prepare(config, source)
     path = out or default_folder(prepared.name)
-    population = (config.privacy.population or prepared.name)[:NAME]
+    population = (config.privacy.population or _population(prepared.name, config.privacy.unit))[:NAME]
     beside = path.resolve().parent / f"{default_name(population)}.ledger.db"
     ledger_path = beside if ledger is None else ledger.resolve()
     identities = None
@@ -177,6 +177,11 @@ def reopen(out: Path, *, source: Source | None = None) -> Started:
     return Started(folder, config, terms, prepared, ledger, all_inputs(prepared, former))
 
 
+def _population(name: str, unit: str) -> str:
+    """Whose ledger is charged where nobody says: a ledger counts one unit."""
+    return name if unit == "user" else f"{name}, events"
+
+
 def default_name(population: str) -> str:
     """A population's name as a file name."""
     safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in population)
@@ -203,7 +208,7 @@ def _run(started: Started, notify: Notify) -> Result:
     sizes = {"users": train.n_users, "items": train.n_items, "interactions": train.nnz}
     if terms.inputs is not None:
         Registry(folder.path).write_inputs(pack_inputs(started.inputs))
-    privacy = {"dp": terms.dp.value, "delta": terms.delta, "unit": "user", "adjacency": "zero-out"}
+    privacy = {"dp": terms.dp.value, "delta": terms.delta, "unit": terms.unit, "adjacency": "zero-out"}
     privacy |= {"accountant": ACCOUNTANT}
     notify({"event": "prepared", "name": prepared.name, "algorithm": terms.algorithm, **sizes, "privacy": privacy})
     job = Job(
@@ -217,12 +222,13 @@ def _run(started: Started, notify: Notify) -> Result:
             allow_seeded=terms.noise is Noise.SEEDED,
             allow_off=terms.dp is DpMode.OFF,
             allow_central=terms.dp is DpMode.CENTRAL,
+            allow_events=terms.unit == "event",
             allow_unmasked=terms.cohort is not None and not terms.cohort.masks,
             population=terms.population,
         ),
     )
     rounds = len(make_algorithm(terms.algorithm, terms.settings, terms.facts).shares)
-    with Ledger(started.ledger, population=terms.population) as ledger:
+    with Ledger(started.ledger, population=terms.population, unit=terms.unit) as ledger:
         set_budget(ledger, config, terms)
         curve = LearningCurve(
             ledger, prepared, config, notify, delta=terms.delta, last=rounds - 1, events=folder.events

@@ -15,6 +15,7 @@ from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 
 from palate_common.accounting import ACCOUNTANT, check_epsilon, default_delta
 from palate_common.errors import InputError
+from palate_common.plan import DpMode
 from palate_sim.baselines import fit_baselines
 from palate_sim.config import SimulationConfig
 from palate_sim.datasets import Source
@@ -165,6 +166,7 @@ def _measured(
                 epsilon=epsilon,
                 delta=delta,
                 population=population,
+                local=config.privacy.dp is DpMode.LOCAL,
                 seed=seed,
                 inputs=prepared.inputs,
             )

@@ -13,6 +13,7 @@ from palate_common.algorithms.als import FEATURES
 from palate_common.errors import InputError
 from palate_common.interactions import Floats, Interactions
 from palate_common.model import GlobalModel
+from palate_common.plan import DpMode
 from palate_sim.baselines import fit_baselines
 from palate_sim.config import SimulationConfig
 from palate_sim.evaluation import Scorer, evaluate, evaluate_sampled, rating_errors
@@ -134,6 +135,8 @@ def judge_baselines(
         scorer: Scorer
         if (name == "noised_popularity" and epsilon is None) or (name == "content_only" and not prepared.inputs):
             continue
+        if name in CONTROLS and config.privacy.unit != "user":
+            continue  # their budget protects users, which is another promise
         try:
             if name in CONTROLS:
                 algorithm, settings = CONTROLS[name]
@@ -143,6 +146,7 @@ def judge_baselines(
                     settings=settings,
                     epsilon=epsilon,
                     delta=delta,
+                    local=config.privacy.dp is DpMode.LOCAL,
                     seed=config.seed,
                     inputs=prepared.inputs,
                 )
@@ -171,6 +175,7 @@ def project(
             epsilon=epsilon,
             delta=delta,
             population=factor,
+            local=config.privacy.dp is DpMode.LOCAL,
             seed=config.seed,
             inputs=prepared.inputs,
         )

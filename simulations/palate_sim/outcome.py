@@ -149,7 +149,8 @@ def _second_accountant(ledger: Ledger, terms: RunTerms) -> dict[str, Any] | None
     ]
     interval = PLD_INTERVAL * max(1.0, float(terms.epsilon or 0.0) / PLD_FINE)
     multipliers = [event.noise_multiplier for event in events]
-    epsilon = epsilon_pld(noise_multipliers=multipliers, delta=terms.noise_delta, interval=interval)
+    sampling = [(c.facts.get("inclusion", 1.0), c.facts.get("steps", 1)) for c in charges]
+    epsilon = epsilon_pld(noise_multipliers=multipliers, delta=terms.noise_delta, interval=interval, sampling=sampling)
     if not math.isfinite(epsilon):
         return facts | {"reason": f"it can't resolve so small a delta as {terms.delta:g}"}
     return facts | {"epsilon": epsilon}
@@ -169,8 +170,8 @@ def _judged(
     own = judge_prepared(trained.outcome.model, prepared, config)
     notify({"event": "evaluated", metric: own.mean(metric)})
     evaluations, left_out = judge_baselines(config, prepared, epsilon=terms.epsilon, delta=terms.delta, notify=notify)
-    projection = None
-    if terms.epsilon is not None and config.evaluation.projection and config.warm_start is None:
+    projection, rehearsed = None, config.warm_start is None and terms.unit == "user"
+    if terms.epsilon is not None and config.evaluation.projection and rehearsed:
         projection = project(config, prepared, epsilon=terms.epsilon, delta=terms.delta, metric=metric)
     if config.evaluation.save_recommendations:
         own.save_recommendations(folder.path / "recommendations.csv.gz", split.items, split.test.users)
@@ -195,7 +196,7 @@ def _judged(
         "dp": terms.dp.value,
         "noise": terms.noise.value,
         "masks": None if terms.cohort is None else ("on" if terms.cohort.masks else "off"),
-        "unit": "user",
+        "unit": terms.unit,
         "adjacency": "zero-out",
         "accountant": card["accountant"]["name"],
         "metrics": summary(own, config.seed),

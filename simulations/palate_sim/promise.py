@@ -10,7 +10,7 @@ import secrets
 from datetime import UTC, datetime
 
 from palate_common.accounting import check_delta, check_epsilon, default_delta, mu_of
-from palate_common.algorithms import PublicFacts, State, make_algorithm
+from palate_common.algorithms import PublicFacts, State, algorithm_class, make_algorithm
 from palate_common.algorithms.warm import signal_of
 from palate_common.canonical import digest
 from palate_common.cohort import RESERVED_DELTA
@@ -36,6 +36,14 @@ def all_inputs(prepared: Prepared, former: FormerRelease | None) -> State:
     return prepared.inputs | ({} if former is None else former.inputs)
 
 
+def _inclusion(config: SimulationConfig) -> float | None:
+    """With which probability an event takes part in a step; None where the unit is the user."""
+    if config.privacy.unit == "user":
+        return None
+    settings = algorithm_class(config.algorithm.name).Settings.model_validate(config.algorithm.settings)
+    return float(vars(settings)["inclusion"])
+
+
 def make_terms(
     config: SimulationConfig,
     prepared: Prepared,
@@ -56,9 +64,10 @@ def make_terms(
         )
     delta = check_delta(default_delta(n_users=split.train.n_users) if privacy.delta is None else privacy.delta)
     epsilon = check_epsilon(privacy.epsilon) if private else None
-    reserved = 0.0 if cohort is None else RESERVED_DELTA
+    inclusion = _inclusion(config)
+    reserved = 0.0 if cohort is None and inclusion in (None, 1.0) else RESERVED_DELTA
     if delta <= reserved:
-        raise InputError(f"`privacy.delta` must be above {reserved:.2g} with dp distributed, got {delta:g}")
+        raise InputError(f"`privacy.delta` must be above {reserved:.2g} with dp {privacy.dp}, got {delta:g}")
     facts = PublicFacts(
         n_users=split.train.n_users,
         n_items=split.train.n_items,
@@ -66,10 +75,13 @@ def make_terms(
         former_signal=signal_of(inputs),
         mu=None if epsilon is None else mu_of(epsilon=epsilon, delta=delta - reserved),
         seed=config.seed,
+        local=privacy.dp is DpMode.LOCAL,
     )
     learner = make_algorithm(config.algorithm.name, config.algorithm.settings, facts)
-    mus = [] if facts.mu is None else [facts.mu * math.sqrt(share) for share in learner.shares]
-    grid = spendable_grid(cohort, mus, grid=privacy.grid, epsilon=epsilon)
+    # Where the unit is one event, a round's noised steps share what it may cost.
+    steps = getattr(learner, "steps", lambda round_: 1)
+    mus = [(facts.mu or 0.0) * math.sqrt(share / steps(n)) for n, share in enumerate(learner.shares)] if private else []
+    grid = spendable_grid(cohort, mus, grid=privacy.grid, epsilon=epsilon, local=facts.local)
     if privacy.cohort_floor > facts.n_users:
         raise InputError(
             f"`privacy.cohort_floor` must be at most the {facts.n_users} training users, got {privacy.cohort_floor}"
@@ -89,6 +101,7 @@ def make_terms(
         grid=grid,
         cohort_floor=privacy.cohort_floor,
         cohort=cohort,
+        events=inclusion,
         about={
             "versions": versions(),
             "mechanism": mechanism_sources(),

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from palate_client import fleet, protobuf
 from palate_client.fleet_messages import Asked, Reply, record_dict, values
+from palate_common.enrolment import new_node_key
 from palate_common.errors import IntegrityError
 
 NODE = 2**63 + 5
@@ -46,6 +47,7 @@ def test_the_names_are_flowers() -> None:
     assert headers == {"flwr-public-key", "flwr-signature", "flwr-timestamp"}
     assert PROTOBUF_MEDIA_TYPE == fleet._MEDIA
     assert constant.HEARTBEAT_MIN_INTERVAL <= fleet.HEARTBEAT_SECONDS <= constant.HEARTBEAT_MAX_INTERVAL
+    assert fleet.LONGEST_SECONDS <= constant.HEARTBEAT_MAX_INTERVAL
 
 
 def test_the_docstring_runs() -> None:
@@ -162,3 +164,29 @@ def test_a_message_of_flowers_is_whole() -> None:
     record = next(part for part in reply.objects.values() if part.startswith(b"ConfigRecord"))
     content = RecordDict({"palate": ConfigRecord.inflate(record)})
     assert Message.inflate(message, {content.object_id: content}).content["palate"]["answer"] == b"x"
+
+
+def test_a_device_says_beforehand_how_long_it_will_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, sent = [1000.0], list[float]()
+    monkeypatch.setattr(fleet.time, "monotonic", lambda: now[0])
+
+    def call(_: fleet.Fleet, name: str, body: bytes, **__: Any) -> dict[int, list[Any]]:
+        if name == "send-node-heartbeat":
+            sent.append(heartbeat_pb2.SendNodeHeartbeatRequest.FromString(body).heartbeat_interval)
+        return {1: [NODE]}
+
+    monkeypatch.setattr(fleet.Fleet, "_call", call)
+    node = fleet.Fleet(https=None, key=new_node_key())  # type: ignore[arg-type] # nothing is sent
+    node.activate()
+    for later, silent, expected in (
+        (0.0, 0.0, []),
+        (0.0, 20.0, []),  # what was announced is enough
+        (0.0, 100.0, [100.0]),
+        (1.0, 100.0, []),  # announced already
+        (24.0, 0.0, [30.0]),
+        (24.0, 0.0, []),
+        (2.0, 1e6, [fleet.LONGEST_SECONDS]),
+    ):
+        now[0], sent[:] = now[0] + later, []
+        node.beat(silent=silent)
+        assert sent == expected, (later, silent)

@@ -24,6 +24,7 @@ Trained = Callable[..., GlobalModel]
 ITEMS = tuple(f"i{n:02d}" for n in range(60))
 PLAIN = {"discovery": 0.0}
 CASES: dict[str, dict[str, Any]] = {name: {"algorithm": name} for name in algorithm_names()} | {
+    **{name: {"algorithm": name, "settings": {"rounds": 3}} for name in algorithm_names() if name.startswith("torch-")},
     "content": {"features": True},
     "a small head": {"settings": {"head_items": 12}},
 }

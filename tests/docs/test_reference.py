@@ -36,6 +36,7 @@ from palate_sim.datasets.columns import FIELDS, KNOWN_NAMES
 from palate_sim.experiment import start
 from palate_sim.metrics import LIST_METRICS, RATING_METRICS, USER_METRICS
 from palate_sim.splits import SPLITS
+from palate_torch import ModuleSettings
 
 CONDITIONAL = {"flower.log", "inputs.safetensors"}
 """Files that only some engines and algorithms leave."""
@@ -113,8 +114,14 @@ def test_settings_of_the_main_algorithms_are_documented(name: str, pages: dict[s
     assert documented_settings(page, page.section(f"Settings of `{name}`")) == settings
 
 
+def test_settings_of_torch_modules_are_documented(pages: dict[str, Any]) -> None:
+    page = pages["docs/configuration.md"]
+    settings = {key: shown(default) for key, default in leaves(ModuleSettings)}
+    assert documented_settings(page, page.section("Settings of torch modules")) == settings
+
+
 def test_every_algorithm_of_palate_is_named(pages: dict[str, Any]) -> None:
-    own = [point.name for point in entry_points(group="palate.algorithms") if point.value.startswith("palate_common.")]
+    own = [point.name for point in entry_points(group="palate.algorithms") if point.value.startswith("palate_")]
     assert not [name for name in own if f"`{name}`" not in pages["docs/algorithm.md"].text]
 
 

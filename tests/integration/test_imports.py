@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
     "palate_common": ROOT / "common",
+    "palate_torch": ROOT / "common",
     "palate_client": ROOT / "client",
     "palate": ROOT / "client",
     "palate_server": ROOT / "server",

@@ -183,6 +183,24 @@ def test_only_masks_and_secure_noise_guard_against_the_server(masks: bool, noise
     assert made["stamp"] == ("NOT FOR RELEASE: seeded noise" if noise == "seeded" else None if masks else UNMASKED)
 
 
+@pytest.mark.parametrize("noise", ["secure", "seeded"])
+def test_local_guards_against_the_server_and_all_other_devices(noise: str) -> None:
+    """A bare sum of what devices have noised: no condition on anybody else."""
+    own = PublicFacts(n_users=3000, n_items=9, mu=MU, local=True)
+    made = card(WHOLE, terms={"dp": "local", "facts": own, "noise": noise})
+    assert made["mode"] == "local"
+    assert made["epsilon"] == card(WHOLE)["epsilon"]
+    assert made["delta_reserved"] == 0
+    assert made["guarantee"].startswith("None") == (noise == "seeded")
+    assert "against the server and all other devices together, and needs nothing of them" in made["guarantee"]
+    assert made["collusion_threshold"] == (own.n_users - 1 if noise == "secure" else None)
+    assert ("all other devices included" in made["adversary"]) == (noise == "secure")
+    assert "all of it by each device" in made["mechanism"]["name"]
+    assert made["sampling"]["enforced_by"] == "nobody: no amplification is claimed"
+    assert "each noised" in made["releases"][0]["what"]
+    assert made["unit"] == "user: one installation"
+
+
 def test_what_is_reserved_of_delta_buys_no_epsilon() -> None:
     made, plain = card(WHOLE, terms=shared(), shares=80), card(WHOLE)
     assert made["delta_reserved"] == pytest.approx(2**-30, rel=1e-6)

@@ -24,6 +24,7 @@ from palate_sim.config import (
 )
 
 OTHER: dict[str, Any] = {
+    "privacy.unit": "event",
     "data.name": "ml-1m",
     "data.path": "log.csv",
     "data.columns": {"user_id": "who", "item_id": 3},
@@ -64,6 +65,8 @@ def fields(section: type[BaseModel] = SimulationConfig, prefix: str = "") -> Ite
 
 
 FIELDS = dict(fields())
+BESIDE = {"privacy.unit": {"privacy.dp": "local", "algorithm.name": "event-mf"}}
+"""What another value of a key can't be without."""
 
 
 def another(key: str) -> Any:
@@ -98,11 +101,11 @@ def test_every_key_is_listed_and_documented() -> None:
 
 @pytest.mark.parametrize("key", FIELDS)
 def test_every_key_is_settable_by_file_and_by_option(key: str, tmp_path: Path) -> None:
-    value = another(key)
+    value, beside = another(key), BESIDE.get(key, {})
     section, _, name = key.rpartition(".")
     (tmp_path / "mine.toml").write_text(f"[{section}]\n" * bool(section) + f"{name} = {toml(value)}\n")
-    by_file = load_config(str(tmp_path / "mine.toml"))
-    by_option = load_config(None, dict([parse_setting(f"{key}={toml(value)}")]))
+    by_file = load_config(str(tmp_path / "mine.toml"), beside)
+    by_option = load_config(None, dict([parse_setting(f"{key}={toml(value)}")]) | beside)
     assert by_file == by_option
     assert value_of(by_file, key) != value_of(load_config(None), key) or key == "algorithm.settings"
     assert by_file == build_config(by_file.model_dump(mode="json"))  # as run.json carries it

@@ -113,7 +113,7 @@ def test_dp_off_is_named(frame: pd.DataFrame, tmp_path: Path) -> None:
         ({"epsilon": True}, "`privacy.epsilon` must be a number"),
         ({"epsilon": "five"}, "`privacy.epsilon` must be a valid number"),
         ({"delta": 1.0}, "`privacy.delta` must be less than 1"),
-        ({"dp": "maybe"}, "`privacy.dp` must be 'distributed', 'central' or 'off'"),
+        ({"dp": "maybe"}, "`privacy.dp` must be 'distributed', 'local', 'central' or 'off'"),
         ({"preset": "sports"}, "`preset` must be one of"),
         ({"algorithm": "magic"}, "`algorithm` must be one of"),
         ({"split": "half"}, "`split` must be one of"),

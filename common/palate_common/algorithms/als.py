@@ -60,7 +60,7 @@ class Als:
 
     name = "als"
     Settings = AlsSettings
-    public_inputs = (FEATURES, *warm.FORMER)
+    public_inputs: tuple[str, ...] = (FEATURES, *warm.FORMER)
     training_only = ("table",)
 
     def __init__(self, settings: AlsSettings, facts: PublicFacts) -> None:
@@ -189,10 +189,8 @@ class Als:
         clean = values * np.sqrt(cosine2)
         # Histories drawn at random from the popularity, without taste, would show users^2 expected / sum(clean).
         expected = np.maximum((weight * fold**2) @ basis**2 / len(weight), TINY)
-        excess = np.maximum(clean * clean.sum() / (self.facts.n_users**2 * expected) - 1, 0)
-        counts = state[COUNTS].astype(np.float64)
-        # A user with k items adds sqrt(k) to the counts in all: about the mean number of head items in a history.
-        length = max(counts.sum() * counts[state["head"]].sum() / self.facts.n_users**2, 1.0)
+        energy, length = self._energy_and_length(state)
+        excess = np.maximum(clean * clean.sum() / (energy * expected) - 1, 0)
         arrays = {
             "table": centred(scaled_table(basis, values, weight, power, self.settings.whitening), weight),
             "basis": basis,
@@ -202,6 +200,12 @@ class Als:
             "noise": np.array([state["noise"][0], noise]),
         }
         return {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
+
+    def _energy_and_length(self, state: State) -> tuple[float, float]:
+        """The squared sum of what users send, and about the mean number of head items in a history."""
+        counts, users = state[COUNTS].astype(np.float64), self.facts.n_users
+        # A user with k items adds sqrt(k) to the counts in all.
+        return users**2, max(counts.sum() * counts[state["head"]].sum() / users**2, 1.0)
 
     def _with_content(self, state: State, features: npt.NDArray[np.floating[Any]]) -> State:
         """Content directions that the released ones don't cover, and the map for new items."""

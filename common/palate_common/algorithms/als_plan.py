@@ -53,8 +53,8 @@ class AlsSettings(BaseModel):
 class AlsPlan:
     """Rounds, sizes and budget from public numbers only.
 
-    `signal` is mu x users: how far a count that all users share stands above noise of multiplier 1/mu. A former release
-    adds its own, as mu^2 adds up.
+    `signal` is mu x users: how far a count that all users share stands above noise of multiplier 1/mu. With dp local it
+    is mu x sqrt(users), as every user adds such noise. A former release adds its own, as mu^2 adds up.
 
     Attributes:
         shares: each release's share of mu^2, round 0 first.
@@ -68,7 +68,7 @@ class AlsPlan:
 
     def __init__(self, settings: AlsSettings, facts: PublicFacts) -> None:
         warm = facts.former_signal > 0
-        signal = float("inf") if facts.mu is None else float(np.hypot(facts.mu * facts.n_users, facts.former_signal))
+        signal = float(np.hypot(facts.signal, facts.former_signal))
         content = facts.n_features > 0
         self.later = self._later(settings, signal, warm=warm)
         # Content covers the tail, so that with features the head grows more slowly.

@@ -21,8 +21,8 @@ TINY = 1e-12
 
 
 def signal(facts: PublicFacts) -> float:
-    """Mu x users: how far a count that all users share stands above noise of multiplier 1/mu; inf without noise."""
-    return float("inf") if facts.mu is None else facts.mu * facts.n_users
+    """How far a count that all users share stands above the noise of a sum; inf without noise."""
+    return facts.signal
 
 
 def head_size(facts: PublicFacts, factor: float, chosen: int | None) -> int:

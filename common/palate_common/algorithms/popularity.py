@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from palate_common.algorithms.factors import Factors, Ranked
 from palate_common.algorithms.protocol import PublicFacts, State
 from palate_common.interactions import Interactions, segment_sum
-from palate_common.update import BlockSpec, Layout, OuterBlock, Update
+from palate_common.update import BlockSpec, Float64, Layout, OuterBlock, Update
 
 COUNTS = "counts"
 
@@ -33,6 +33,18 @@ def popularity_update(histories: Interactions) -> Update:
     ones = np.ones((histories.n_users, 1))
     block = OuterBlock(histories.indptr, histories.indices, rows, ones, histories.n_items)
     return Update((block,), histories.n_users)
+
+
+def user_weights(strength: Float64, *, exponent: float, n_items: int) -> Float64:
+    """How much each user counts in a loss: strength^-e, scaled so that a user with every item has norm 1 in round 0.
+
+    Args:
+        strength: the number of a user's events, or their summed squared weights, float64 [n_users].
+        exponent: e, in [0, 1/2].
+        n_items: items in the catalogue.
+    """
+    weights: Float64 = n_items ** (exponent - 0.5) * np.where(strength > 0, strength, 1.0) ** -exponent
+    return weights
 
 
 class PopularitySettings(BaseModel):

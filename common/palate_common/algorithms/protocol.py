@@ -7,11 +7,13 @@ noise, accounting, signing or transport: whatever `contribute` returns is clippe
     noised sums  --release (server, post-processing)-------> next public state
     public state --scores (device, private history)--------> one score an item
 
-To add one: write a class with these members, and name it under the entry point group `palate.algorithms`.
+To add one: write a class with these members, and name it under the entry point group `palate.algorithms`. A class
+with a class method `as_algorithm(name)`, which returns such a class, may be named there too: torch modules have it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -41,8 +43,20 @@ class PublicFacts(BaseModel):
     """Width of the public item features, 0 without any."""
     seed: int = 0
     """Seed of public randomness, such as a starting table."""
+    local: bool = Field(default=False, exclude_if=lambda local: not local)
+    """Whether each device adds all of its noise: a sum then has that of `n_users` draws. Not written where False."""
     former_signal: float = Field(default=0.0, ge=0, allow_inf_nan=False, exclude_if=lambda signal: signal == 0)
     """mu x users of the former release a run starts from; 0, and then not written, without a warm start."""
+
+    @property
+    def signal(self) -> float:
+        """How far a count that all users share stands above the noise of a sum, with the whole budget; inf without.
+
+        mu x users where a sum holds one draw of the charged noise; mu x sqrt(users) where it holds one a user.
+        """
+        if self.mu is None:
+            return math.inf
+        return self.mu * (math.sqrt(self.n_users) if self.local else self.n_users)
 
 
 class Algorithm(Protocol):
@@ -51,12 +65,13 @@ class Algorithm(Protocol):
     A class carries `name` and `Settings` (a pydantic model whose unknown keys are refused), and is made by
     `cls(settings, facts)`. One that can use public inputs, such as item features, names them in a class attribute
     `public_inputs: tuple[str, ...]`, and finds those that a run has in the state that `release` is given. They stay on
-    the server: a device never needs them. Arrays of the state that `contribute` needs and `scores` doesn't are named in
-    `training_only: tuple[str, ...]`, and are left out of what devices download to rank by. One that can go on from a
-    former release of its own has a method `hand_over(state, rows, n_items)`, which makes such inputs of a final state;
-    `rows` are its items' places among `n_items` later ones. One that learns ratings has a method
-    `expected_ratings(state, histories)`: float64 [n_users, n_items] in the log's own units, or None where its settings
-    learn none.
+    the server, unless `release` puts what a device needs of them into the state, under another name. Arrays of the
+    state that `contribute` needs and `scores` doesn't are named in `training_only: tuple[str, ...]`, and are left out
+    of what devices download to rank by. One that can go on from a former release of its own has a method
+    `hand_over(state, rows, n_items)`, which makes such inputs of a final state; `rows` are its items' places among
+    `n_items` later ones. One that learns ratings has a method `expected_ratings(state, histories)`: float64
+    [n_users, n_items] in the log's own units, or None where its settings learn none. One whose unit is a single event
+    has `unit = "event"`, and in the place of `contribute` the members that `palate_common.event_steps` asks for.
     """
 
     name: str

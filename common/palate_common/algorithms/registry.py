@@ -21,7 +21,13 @@ COUNTING = "palate.counting"
 _MEMBERS = ("name", "Settings", "shares", "start", "layout", "contribute", "release", "scores")
 
 
+def unit_of(algorithm: Any) -> str:
+    """Whose contribution an algorithm, or its class, is made for: a user's, or one event's by noised steps."""
+    return str(getattr(algorithm, "unit", "user"))
+
+
 _lent: dict[str, type[Algorithm]] = {}
+_admitted: set[str] = set()
 
 
 @contextmanager
@@ -41,6 +47,15 @@ def lent(algorithm: type[Algorithm]) -> Iterator[None]:
         del _lent[name]
 
 
+def admit(target: str) -> None:
+    """Let this process load `package.module:Class`, which its own user named; a plan can't.
+
+    Whoever runs a command may name what it loads. A device loads what is registered on it, and nothing that a plan
+    names: importing a module is running it.
+    """
+    _admitted.add(target)
+
+
 @cache
 def _entry_points() -> tuple[EntryPoint, ...]:
     return (*entry_points(group=GROUP), *entry_points(group=COUNTING))
@@ -52,14 +67,18 @@ def algorithm_names() -> tuple[str, ...]:
 
 
 def algorithm_class(name: str) -> type[Algorithm]:
-    """The algorithm registered as `name`.
+    """The algorithm registered as `name`, or whose class is registered and has that `package.module:Class`.
 
     Raises:
         InputError: no installed package registers it, several do, or what is registered can't be used.
     """
     if name in _lent:
         return _lent[name]
-    targets = {point.value: point for point in _entry_points() if point.name == name}
+    targets = {point.value: point for point in _entry_points() if name in (point.name, point.value)}
+    if not targets and name in _admitted:
+        targets = {name: EntryPoint(name, name, GROUP)}
+    if not targets and ":" in name:
+        raise InputError(f"`algorithm` must be registered under `{GROUP}` by an installed package, got {name!r}")
     if not targets:
         raise InputError(f"`algorithm` must be one of {', '.join(algorithm_names())}, got {name!r}")
     if len(targets) > 1:
@@ -67,8 +86,16 @@ def algorithm_class(name: str) -> type[Algorithm]:
     (point,) = targets.values()
     try:
         loaded: type[Algorithm] = point.load()
+    except ModuleNotFoundError as error:
+        if error.name == "torch":
+            raise InputError(f"`algorithm` {name!r} needs torch: pip install 'palate[torch]'") from None
+        raise InputError(f"`algorithm` {name!r} is registered but can't be loaded: {error}") from None
     except (ImportError, AttributeError) as error:
         raise InputError(f"`algorithm` {name!r} is registered but can't be loaded: {error}") from None
+    if hasattr(loaded, "as_algorithm"):
+        loaded = loaded.as_algorithm(name)
+    elif hasattr(loaded, "named_parameters"):
+        raise InputError(f"`algorithm` {name!r} is a torch module: it must derive from palate_torch.Recommender")
     missing = [member for member in _MEMBERS if not hasattr(loaded, member)]
     if missing:
         raise InputError(f"`algorithm` {name!r} is registered but is no algorithm: {point.value} has no {missing[0]}")

@@ -27,15 +27,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from palate_common.algorithms.adaptive_clip import CLIP_NORM, AdaptiveClip
 from palate_common.algorithms.head import HEAD, WEIGHT, choose_head, head_size, split_budget, with_tail
-from palate_common.algorithms.popularity import COUNTS
+from palate_common.algorithms.popularity import COUNTS, user_weights
 from palate_common.algorithms.protocol import PublicFacts, State
 from palate_common.algorithms.reconstruction import TINY, matrices, outer_svec, symmetric_size
 from palate_common.algorithms.server_steps import adam_step, momentum_step, newton_direction
 from palate_common.algorithms.sgd_biases import item_biases
 from palate_common.algorithms.sgd_losses import Errors, RatingLoss
 from palate_common.algorithms.sgd_settings import SgdSettings, chosen_optimizer, embedding_size, later_rounds, make_loss
-from palate_common.interactions import Interactions, segment_sum
+from palate_common.interactions import Interactions, row_squares, segment_sum
 from palate_common.update import Block, BlockSpec, DenseBlock, Float64, Layout, OuterBlock, Update
 
 TABLE, MOMENTUM, SQUARES, BIAS, OFFSET = "table", "momentum", "squares", "bias", "offset"
@@ -50,13 +51,14 @@ class Sgd:
 
     State, all of it public: `counts` [n_items]; `head` and `weight` [h] (see `choose_head`); `bias` [n_items], sigma of
     every item after round 0, and `offset` [1], the mean rating, on [-1, 1]; `table` [h, d + 1], b and sigma less the
-    offset; `momentum` [h, d + 1] and, for Adam, `squares` [h, d + 1], the server's running step.
+    offset; `clip_norm` [1], with an adaptive clip; `momentum` [h, d + 1] and, for Adam, `squares` [h, d + 1], the
+    server's running step.
     """
 
     name = "sgd"
     Settings = SgdSettings
     public_inputs = (FEATURES,)
-    training_only = (MOMENTUM, SQUARES)
+    training_only = (MOMENTUM, SQUARES, CLIP_NORM)
 
     def __init__(self, settings: SgdSettings, facts: PublicFacts) -> None:
         self.settings = settings
@@ -73,7 +75,7 @@ class Sgd:
         # A user with every item then has norm 1 in round 0, and nobody more.
         self.scale = facts.n_items ** (self.exponent - 0.5)
         self.first_share = settings.first_share or (0.6 if self.ratings else 0.2)
-        self.clip_norm = settings.clip_norm or CLIP_NORMS[settings.loss]
+        self.clip = AdaptiveClip(settings.clip_quantile, settings.clip_norm or CLIP_NORMS[settings.loss])
         self.optimizer = chosen_optimizer(settings, facts)
         self.start_scale = settings.start_scale or (0.15 if self.optimizer == "newton" else 0.03)
         self.server_rate = settings.server_rate or RATES[self.optimizer]
@@ -96,10 +98,10 @@ class Sgd:
             weights = {COUNTS: (n_items, 0.49), RATINGS: (n_items, 0.49), MEAN: (1, 0.02)}
             return tuple(BlockSpec(name=name, shape=(n,), weight=share**0.5) for name, (n, share) in weights.items())
         shape, share = (len(state[HEAD]), self.size + 1), self._moments_share
-        change = BlockSpec(name=CHANGE, shape=shape, weight=(1 - share) ** 0.5)
-        if not share:
-            return (change,)
-        return (change, BlockSpec(name=MOMENTS, shape=(symmetric_size(self.size + 1),), weight=share**0.5))
+        blocks: Layout = (BlockSpec(name=CHANGE, shape=shape, weight=(1 - share) ** 0.5),)
+        if share:
+            blocks += (BlockSpec(name=MOMENTS, shape=(symmetric_size(self.size + 1),), weight=share**0.5),)
+        return self.clip.layout(blocks)
 
     @property
     def _moments_share(self) -> float:
@@ -115,19 +117,27 @@ class Sgd:
         users, errors = self._errors(state, seen, key=(self.facts.seed << 16) + round_)
         columns = users.copy()
         columns[:, self.size] = 1
-        weights = weights * (seen.counts() > 0) / self.clip_norm
-        rows = errors.rows * np.repeat(weights, np.diff(errors.indptr))
+        weights = weights * (known := seen.counts() > 0)
+        factors, said = self.clip.verdicts(state, lambda: weights * self._norms(errors, columns), known)
+        sent = weights * factors
+        rows = errors.rows * np.repeat(sent, np.diff(errors.indptr))
         blocks: list[Block] = [OuterBlock(errors.indptr, errors.indices, rows, columns, seen.n_items)]
         if self._moments_share:
-            blocks.append(DenseBlock(outer_svec(columns) * weights[:, None]))
-        return Update(tuple(blocks), histories.n_users)
+            blocks.append(DenseBlock(outer_svec(columns) * sent[:, None]))
+        return Update((*blocks, *said), histories.n_users)
+
+    def _norms(self, errors: Errors, columns: Float64) -> Float64:
+        """The norm of each user's change and moments, by the layout's weights, float64 [n_users]."""
+        lengths, share = row_squares(columns), self._moments_share
+        squares = (1 - share) * segment_sum(errors.rows**2, errors.indptr) * lengths + share * lengths**2
+        return np.asarray(np.sqrt(squares), np.float64)
 
     def _weights(self, histories: Interactions) -> Float64:
         """How much each user counts in the loss."""
         strength = histories.counts().astype(np.float64)
         if not self.ratings:
             strength = segment_sum(histories.weights.astype(np.float64) ** 2, histories.indptr)
-        return np.asarray(self.scale * np.where(strength > 0, strength, 1.0) ** -self.exponent, np.float64)
+        return user_weights(strength, exponent=self.exponent, n_items=self.facts.n_items)
 
     def _first_update(self, histories: Interactions, rows: Float64) -> Update:
         """Counts; and how far each rating lies from the user's mean, with that mean."""
@@ -153,18 +163,19 @@ class Sgd:
         """Head, biases and starting table after round 0, then one step."""
         if round_ == 0:
             return self._first(sums, noise, state.get(FEATURES))
-        table, change = state[TABLE].astype(np.float64), sums[CHANGE] * self.clip_norm
+        clip_norm = self.clip.norm(state)
+        table, change = state[TABLE].astype(np.float64), sums[CHANGE] * clip_norm
         # Constant steps, then smaller ones, over which the noise averages out.
         rate = self.server_rate * min(1.0, 2 * (self.later + 1 - round_) / (self.later + 1))
         momentum, decay = state[MOMENTUM].astype(np.float64), self.settings.momentum
-        moved: State = {}
+        moved = self.clip.released(state, sums, self.facts.n_users)
         if self.optimizer == "newton":
-            deviation = noise[CHANGE] * self.clip_norm
-            direction = self._newton(state, change, sums[MOMENTS] * self.clip_norm, deviation)
+            deviation = noise[CHANGE] * clip_norm
+            direction = self._newton(state, change, sums[MOMENTS] * clip_norm, deviation)
             step = momentum = momentum_step(momentum, direction, rate=rate, decay=decay)
         else:
             users = self.facts.n_users * self.scale
-            direction, deviation = change / users, noise[CHANGE] * self.clip_norm / users
+            direction, deviation = change / users, noise[CHANGE] * clip_norm / users
             if self.optimizer == "momentum":
                 step = momentum = momentum_step(momentum, direction, rate=rate, decay=decay)
             else:
@@ -236,7 +247,7 @@ class Sgd:
         table = np.concatenate([vectors, bias[head, None]], axis=1).astype(np.float32)
         state |= {TABLE: table, BIAS: bias.astype(np.float32), OFFSET: np.array([offset], np.float32)}
         running = (MOMENTUM, SQUARES) if self.optimizer == "adam" else (MOMENTUM,)
-        return state | {name: np.zeros_like(table) for name in running}
+        return state | self.clip.start() | {name: np.zeros_like(table) for name in running}
 
     def _vectors(self, head: npt.NDArray[np.integer[Any]], features: npt.NDArray[np.floating[Any]] | None) -> Float64:
         """Item vectors to start from: what is public about the items, and random directions beside it."""

@@ -30,6 +30,8 @@ class SgdSettings(BaseModel):
     """Round 0's share of mu^2. None: 0.6 for ratings, 0.2 for implicit feedback."""
     clip_norm: float | None = Field(default=None, gt=0)
     """S, the L2 norm a user's change is clipped to. None: by the loss."""
+    clip_quantile: float | None = Field(default=None, gt=0, lt=1)
+    """S follows this quantile of the changes' norms, which is released too. None: S stays."""
     user_exponent: float | None = Field(default=None, ge=0, le=0.5)
     """e: a user with k events weighs k^-e in the loss. None: 0.5 under noise, where a user's whole change has one norm
     anyway; 0 for ratings without, where every rating counts alike."""

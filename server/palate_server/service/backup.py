@@ -29,6 +29,7 @@ from palate_common.published import MANIFEST, MANIFEST_TAG, SIGNATURE
 from palate_common.signing import verify
 from palate_server.service.enrolments import Enrolments
 from palate_server.service.operation import WITNESS
+from palate_server.service.releases import SPENT
 from palate_server.service.site import Site
 
 FILES = ("server.toml", "items", "key")
@@ -51,7 +52,8 @@ def write_backup(site: Site, archive: Path) -> Checkpoint:
         folder = Path(scratch)
         with site.ledger(read_only=True) as ledger:
             ledger.copy(folder / "ledger.db")
-        for name in FILES:
+        features = site.config.training.features
+        for name in (*FILES, *([features] if features else [])):
             shutil.copy2(site.folder / name, folder / name)
         for name in FOLDERS:
             shutil.copytree(site.folder / name, folder / name, ignore=_drafts)
@@ -77,7 +79,7 @@ class Witnessed:
 
     Attributes:
         checkpoint: a state of it.
-        spent: the population's mu^2 then; None where that wasn't shown, as with a model.
+        spent: the population's mu^2 then; None where that wasn't shown, as by models of earlier versions.
     """
 
     checkpoint: Checkpoint
@@ -120,9 +122,9 @@ def _new_epoch(site: Site, witnesses: Sequence[Path]) -> str:
     with site.ledger() as ledger:
         backed_up = ledger.checkpoint()
         seen = [found for path in witnesses for found in _read_witness(path, key, site.config.population)]
+        if witnesses:
+            _check_witnesses(seen, witnesses[0])
         shown = [each.spent for each in seen if each.spent is not None]
-        if witnesses and not shown:
-            raise InputError(f"`--witness` must hold a signed plan of this server, got none in {witnesses[0]}")
         if not seen:
             budget = min((entry.mu2 for entry in ledger.entries() if entry.kind == "budget"), default=math.inf)
             seen, shown = [Witnessed(Checkpoint(backed_up.size + 1, "0" * 64), budget)], [budget]
@@ -134,6 +136,25 @@ def _new_epoch(site: Site, witnesses: Sequence[Path]) -> str:
         f"restored: a new epoch; {latest.checkpoint.size - backed_up.size} entries are lost, the ledger goes on at "
         f"{new.size} entries"
     )
+
+
+def _check_witnesses(seen: Sequence[Witnessed], where: Path) -> None:
+    """The latest says what was spent, and no two show different ledgers of one size.
+
+    Raises:
+        InputError: there is none, or the latest doesn't say.
+        IntegrityError: the ledger was forked.
+    """
+    if not seen:
+        raise InputError(f"`--witness` must hold a signed plan or a model of this server, got none in {where}")
+    roots: dict[int, str] = {}
+    for each in seen:
+        size, root = each.checkpoint.size, each.checkpoint.root
+        if roots.setdefault(size, root) != root:
+            raise IntegrityError(f"witnesses must show one ledger, got two of the size {size}: forked")
+    size = max(roots)
+    if all(each.spent is None for each in seen if each.checkpoint.size == size):
+        raise InputError(f"`--witness` must show what was spent at {size} entries, got a model without `{SPENT}`")
 
 
 def _read_witness(path: Path, public_key: str, population: str) -> Iterator[Witnessed]:
@@ -149,7 +170,7 @@ def _read_witness(path: Path, public_key: str, population: str) -> Iterator[Witn
             verify(public_key, MANIFEST_TAG, payload, signature)
             manifest = published.Manifest.model_validate(read_canonical(payload))
             if manifest.population == population:
-                yield Witnessed(manifest.checkpoint, None)
+                yield Witnessed(manifest.checkpoint, manifest.model_dump().get(SPENT))
         for each in sorted(path.iterdir()):
             if each.is_dir() or each.name == WITNESS:
                 yield from _read_witness(each, public_key, population)

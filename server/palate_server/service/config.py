@@ -58,6 +58,9 @@ class TrainingSettings(_Section):
     algorithm: str = "als"
     settings: dict[str, Any] = Field(default_factory=dict)
     """The algorithm's own."""
+    features: str = Field(default="", pattern=r"^([A-Za-z0-9_-][A-Za-z0-9_.-]*)?$")
+    """Public item features: a NumPy file in the server folder, numbers [items, features], a row for each line of
+    `items`. Empty: none."""
     every_hours: float = Field(default=720.0, ge=0)
     """From the end of one run to the start of the next."""
     warm_start: bool = True

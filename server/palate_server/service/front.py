@@ -64,10 +64,13 @@ class Enrolling:
                 device = register.enrol(
                     request.token, node_key=request.node_key, identity=request.identity, now=time.time()
                 )
-                if device.node is None:
-                    register.registered(device.number, self._register_node(request.node_key))
+                node = device.node
+                if node is None:
+                    node = self._register_node(request.node_key)
+                    register.registered(device.number, node)
                     self._events.tell("enrolled")
-            return 200, Enrolled(device=device.number, population=self._site.config.population).to_bytes()
+            population = self._site.config.population
+            return 200, Enrolled(device=device.number, population=population, node=node).to_bytes()
         except RefusedError:
             self._events.tell("enrolment refused")
             return 403, canonical_json(REFUSAL)

@@ -242,6 +242,7 @@ class Operation:
         config, catalogue, directory = self.config, self.site.catalogue, self._register.directory()
         if survey is None:
             inputs, about = warm_inputs(self.site)
+            inputs = {**inputs, **self.site.public_inputs}
         else:
             config, catalogue, inputs, about = as_run(config, survey), Catalogue(survey.questions()), {}, {}
         distributed = self.config.privacy.dp is DpMode.DISTRIBUTED

@@ -14,6 +14,7 @@ from typing import Any
 
 from palate_common.accounting import mu_of
 from palate_common.algorithms import PublicFacts, State, make_algorithm
+from palate_common.algorithms.als import FEATURES
 from palate_common.algorithms.warm import signal_of
 from palate_common.canonical import digest
 from palate_common.cohort import RESERVED_DELTA
@@ -56,6 +57,7 @@ def public_facts(config: ServerConfig, *, n_items: int, n_features: int, former_
         former_signal=former_signal,
         mu=mu_of(epsilon=privacy.epsilon, delta=noise_delta(privacy.dp, privacy.delta)),
         seed=config.training.seed,
+        local=privacy.dp is DpMode.LOCAL,
     )
 
 
@@ -91,8 +93,13 @@ def make_terms(
     names = directory.hash if distributed and directory is not None else None
     bounds = choose_cohort(n_users=size, corrupt=privacy.corrupt, dropout=privacy.dropout, directory=names)
     cohort = bounds if distributed else None
-    facts = public_facts(config, n_items=n_items, n_features=0, former_signal=signal_of(inputs))
-    shares = make_algorithm(config.training.algorithm, config.training.settings, facts).shares
+    features = inputs.get(FEATURES)
+    width = 0 if features is None else features.shape[1]
+    facts = public_facts(config, n_items=n_items, n_features=width, former_signal=signal_of(inputs))
+    algorithm = make_algorithm(config.training.algorithm, config.training.settings, facts)
+    if width and FEATURES not in getattr(algorithm, "public_inputs", ()):
+        raise InputError(f"`training.features` must be empty: {config.training.algorithm} has no use for features")
+    shares = algorithm.shares
     mus = [(facts.mu or 0.0) * math.sqrt(share) for share in shares]
     return RunTerms(
         population=config.population,
@@ -107,7 +114,7 @@ def make_terms(
         epsilon=privacy.epsilon,
         delta=privacy.delta,
         clip_norm=privacy.clip_norm,
-        grid=spendable_grid(cohort, mus, grid=privacy.grid, epsilon=privacy.epsilon),
+        grid=spendable_grid(cohort, mus, grid=privacy.grid, epsilon=privacy.epsilon, local=facts.local),
         cohort_floor=bounds.n_min,
         cohort=cohort,
         plan_seconds=config.cohort.plan_seconds,
@@ -115,14 +122,14 @@ def make_terms(
     )
 
 
-def check_config(config: ServerConfig, *, n_items: int) -> None:
+def check_config(config: ServerConfig, *, n_items: int, inputs: State) -> None:
     """Refuse a configuration that no run could be opened with, before anybody is asked to take part.
 
     Raises:
-        InputError: its cohort, epsilon, algorithm or delta don't fit each other.
+        InputError: its cohort, epsilon, algorithm, features or delta don't fit each other.
     """
     nobody = Directory(("00" * 32,))
-    make_terms(config, catalogue="", n_items=n_items, directory=nobody, inputs={}, about={}, now=0.0)
+    make_terms(config, catalogue="", n_items=n_items, directory=nobody, inputs=inputs, about={}, now=0.0)
 
 
 def check_budgets(config: ServerConfig, entries: list[Entry], *, spent: float, budget: float, now: float) -> None:

@@ -38,7 +38,7 @@ from palate_server.service.promise import make_terms
 from palate_server.service.site import Site
 from palate_server.terms import RunTerms
 
-LATEST, CARD = "latest", "privacy_card.json"
+LATEST, CARD, SPENT = "latest", "privacy_card.json", "spent_mu2"
 
 CardMaker = Callable[[Extract], bytes]
 """A signed privacy card from a run's ledger extract."""
@@ -116,7 +116,7 @@ def publish(site: Site, run: str, card: CardMaker) -> Published:
         checkpoint = ledger.publish(run, found.model.hash)
         terms = found.terms
         facts: dict[str, Any] = {"run": run, "dp": terms.dp.value, "noise": terms.noise.value, "card": digest(data)}
-        facts |= {"for_release": terms.dp is not DpMode.OFF and terms.noise is Noise.SECURE}
+        facts |= {"for_release": terms.dp is not DpMode.OFF and terms.noise is Noise.SECURE, SPENT: ledger.spent()}
         return _write(site, found.model, facts, checkpoint, {CARD: data})
 
 
@@ -128,12 +128,12 @@ def publish_start(site: Site) -> Published:
         catalogue=catalogue.hash,
         n_items=len(catalogue.items),
         directory=None,
-        inputs={},
+        inputs=site.public_inputs,
         about={},
     )
-    model = GlobalModel(model_header(terms, 0), Replay(terms).algorithm.start())
+    model = GlobalModel(model_header(terms, 0), Replay(terms, site.public_inputs).algorithm.start())
     with site.ledger() as ledger:
-        return _write(site, model, {"for_release": True}, ledger.checkpoint(), {})
+        return _write(site, model, {"for_release": True, SPENT: ledger.spent()}, ledger.checkpoint(), {})
 
 
 def latest(site: Site) -> Published | None:

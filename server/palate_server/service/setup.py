@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import secrets
 import shutil
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from palate_common.accounting import mu_of
 from palate_common.catalogue import lines
@@ -39,10 +44,22 @@ superlink_port = {ports[0]}
 enrolment_port = {ports[1]}
 metrics_port = {ports[2]}
 """
+FEATURED = """
+[training]
+features = "features.npy"     # public numbers of each item
+"""
 
 
 def template(
-    *, population: str, name: str, epsilon: float, lifetime: float, period: float, size: int, port: int
+    *,
+    population: str,
+    name: str,
+    epsilon: float,
+    lifetime: float,
+    period: float,
+    size: int,
+    port: int,
+    featured: bool = False,
 ) -> str:
     """The text of a new `server.toml`. Epsilon: unit user, adjacency zero-out.
 
@@ -54,8 +71,9 @@ def template(
         period: of the runs of one period.
         size: most devices in an attempt.
         port: the gateway's; the three after it are for the loopback interface.
+        featured: whether items have public features.
     """
-    return TEMPLATE.format(
+    return (TEMPLATE + FEATURED * featured).format(
         population=json.dumps(population, ensure_ascii=False),
         name=json.dumps(name),
         epsilon=float(epsilon),
@@ -67,13 +85,16 @@ def template(
     )
 
 
-def make_site(folder: Path, config: str, items: tuple[str, ...]) -> Site:
+def make_site(
+    folder: Path, config: str, items: tuple[str, ...], features: npt.NDArray[np.floating[Any]] | None = None
+) -> Site:
     """Make a server folder.
 
     Args:
         folder: new, or empty.
         config: the text of its `server.toml`.
         items: the catalogue.
+        features: public numbers of each item, [items, features], where `training.features` names a file.
 
     Raises:
         InputError: the folder holds something, or the configuration makes no run possible.
@@ -87,7 +108,11 @@ def make_site(folder: Path, config: str, items: tuple[str, ...]) -> Site:
         write_durably(site.config_file, config.encode())
         site.make_folders()
         write_durably(site.folder / "items", lines(items))
-        check_config(site.config, n_items=len(site.catalogue.items))
+        if features is not None:
+            with io.BytesIO() as data:
+                np.save(data, features, allow_pickle=False)
+                write_durably(site.folder / site.config.training.features, data.getvalue())
+        check_config(site.config, n_items=len(site.catalogue.items), inputs=site.public_inputs)
         SigningKey.generate().save(site.folder / "key")
         make_authority(site.tls)
         make_certificates(site)

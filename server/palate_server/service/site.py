@@ -1,6 +1,6 @@
 """Site: the server's folder, where everything that it keeps has one place.
 
-    server.toml           the configuration
+    server.toml, items    the configuration, the catalogue; features.npy where items have public features
     key, keys/            the release key (mode 0600); former ones' public halves, with the statement that ended them
     ledger.db             the population's privacy ledger
     enrolment.db          tokens (hashed), devices, quarantine
@@ -23,11 +23,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
+from palate_common.algorithms import State
+from palate_common.algorithms.als import FEATURES
 from palate_common.catalogue import Catalogue, read_lines
 from palate_common.errors import InputError
 from palate_common.ledger import Ledger
 from palate_common.signing import SigningKey
 from palate_server.service.config import ServerConfig, read_config
+
+MOST_FEATURES = 1024
+"""Numbers of an item."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,32 @@ class Site:
         if not items:
             raise InputError(f"`items` must name at least one item, got an empty file: {path}")
         return Catalogue(items)
+
+    @cached_property
+    def public_inputs(self) -> State:
+        """What every run is given beside the catalogue: its features, if there are any, float32 [items, features].
+
+        Raises:
+            InputError: no readable matrix of finite numbers with a row for each item.
+        """
+        if not self.config.training.features:
+            return {}
+        path, rows = self.folder / self.config.training.features, len(self.catalogue.items)
+        try:
+            found = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            raise InputError(f"`training.features` must be a NumPy file of numbers, got {path}") from None
+        if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype.kind not in "fiu":
+            raise InputError(f"`training.features` must be one matrix of numbers, got something else: {path}")
+        if len(found) != rows or not 1 <= found.shape[1] <= MOST_FEATURES:
+            raise InputError(
+                f"`training.features` must have {rows} rows, as `items` has, of 1 to {MOST_FEATURES} numbers, got "
+                f"{found.shape[0]} of {found.shape[1]}: {path}"
+            )
+        features = np.ascontiguousarray(found, np.float32)
+        if not np.isfinite(features).all():
+            raise InputError(f"`training.features` must be finite numbers, got others: {path}")
+        return {FEATURES: features}
 
     def key(self) -> SigningKey:
         """The release key."""

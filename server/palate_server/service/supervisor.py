@@ -21,7 +21,7 @@ from contextlib import suppress
 from types import FrameType
 
 from palate_common.closing import Closing
-from palate_common.errors import LockedError, PalateError, RefusedError
+from palate_common.errors import LockedError, PalateError
 from palate_server.lock import RunLock
 from palate_server.service.enrolments import Enrolments
 from palate_server.service.events import Events
@@ -63,7 +63,7 @@ class Supervisor(Closing):
         self._card, self._events, self._link = card, Events(site.events), LinkControl(site)
         self._stopping = threading.Event()
         self._lock = RunLock(site.folder)
-        check_config(site.config, n_items=len(site.catalogue.items))
+        check_config(site.config, n_items=len(site.catalogue.items), inputs=site.public_inputs)
         make_certificates(site)
         make_secret(site)
         extra, logs = environment(site), site.logs
@@ -221,7 +221,7 @@ class Supervisor(Closing):
         try:
             found = publish(self.site, run, self._card)
             self._events.tell("published", run=run, version=found.version)
-        except RefusedError as error:
+        except PalateError as error:  # a gate says no, or the run's files aren't what was sealed: it stays unpublished
             self._held = run
             self._events.tell("held", run=run, reason=str(error))
 

@@ -1,6 +1,6 @@
 """What a server costs, and what it survives: loopback, nginx, TLS and node authentication on.
 
-python simulations/benchmarks/serve/run.py [--parts cost,idle,kills,outside,soak] [--seeds KILLS]
+python simulations/benchmarks/serve/run.py [--parts cost,idle,kills,restore,outside,soak] [--seeds KILLS]
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from benchmarks.serve.restoring import lost_and_restored
 from benchmarks.serve.world import World
 from benchmarks.sheet import Table, main
 from palate_common.enrolment import new_node_key
@@ -27,8 +28,8 @@ from palate_server.service.releases import latest
 
 EXCHANGE_BAR, EXCHANGES_BAR, IDLE_BAR = 120.0, 6, 2.0
 COHORT, ROUNDS = 8, 2
-REQUESTS = 9
-"""Of a device, for one message: pull, three objects of it, receipt, push, three objects of the answer."""
+REQUESTS = 6
+"""Of a device, for one message: pull, one object of it, push, three objects of the answer."""
 ENROLLED, PRESENT, WATCHED = 1000, 50, 40.0
 GARBAGE = 10_000
 PARTS = ("SuperLink", "ServerApp", "gateway", "SuperExec", "supervisor")
@@ -87,29 +88,44 @@ def _used(before: dict[str, float], after: dict[str, float]) -> dict[str, float]
 
 
 def idle(_: Path, __: int) -> tuple[Any, list[Table]]:
-    """A server without anything to do and with 1,000 enrolled devices; then with 50 that come and are sent home."""
+    """A server without anything to do and with 1,000 enrolled devices; then 50 of them come, and are sent home."""
     with tempfile.TemporaryDirectory() as home:
         world = World(Path(home), size=COHORT, every_hours=720.0)
+        with world.site.ledger() as ledger:
+            _closed_run(ledger)
         world.start()
         try:
             _enrol_silent(world, ENROLLED - PRESENT)
-            with world.site.ledger() as ledger:
-                _closed_run(world, ledger)
             world.wait(lambda: world.health().get("serverapp", False))
             time.sleep(20.0)
-            figures = [_watched(world, "nobody comes")]
-            with world.fleet(PRESENT, stop_after=WATCHED + 20.0, patient=True):
-                figures.append(_watched(world, f"{PRESENT} come, are sent home, and leave"))
+            away = _watched(world)
+            with world.fleet(PRESENT, patient=True) as fleet:
+                present = _watched(world)
+                present["visits"] = _totals(fleet)["syncs"]
         finally:
             world.stop()
-    rows = []
-    for number, figure in enumerate(figures):
-        share = figure["percent"]
-        bar = f"< {IDLE_BAR:g} %: {'met' if share < IDLE_BAR else 'MISSED'}" if number == 0 else ""
-        parts = ", ".join(f"{part} {seconds:.2f}" for part, seconds in figure["cpu"].items())
-        rows.append((figure["what"], f"{share:.2f} %", parts, bar))
-    note = f"Over {WATCHED:g} s, {ENROLLED} enrolled."
+    visit = (present["spent"] - away["spent"]) / present["visits"]
+    alone = 100 * away["spent"] / WATCHED
+    figures = {"away": away, "present": present, "visit": visit, "percent": alone}
+    rows = [("nobody comes", f"{alone:.2f} %", _parts(away), _idle(alone))]
+    for pause in (24 * 3600.0, 600.0):
+        share = alone + 100 * visit * PRESENT / pause
+        figures[f"percent, every {pause:g} s"] = share
+        every = "once a day, as they are asked to" if pause > 3600.0 else "every ten minutes"
+        rows.append((f"{PRESENT} come {every}", f"{share:.2f} %", "", _idle(share)))
+    note = (
+        f"{ENROLLED} enrolled; {WATCHED:g} s without anybody, then {WATCHED:g} s in which {present['visits']} came at "
+        f"once, were told when to come back, and left: {1000 * visit:.0f} CPU-ms a visit ({_parts(present)})."
+    )
     return figures, [Table("An idle server", ("while", "of one core", "CPU-seconds", "bar"), rows, note)]
+
+
+def _idle(share: float) -> str:
+    return f"< {IDLE_BAR:g} %: {'met' if share < IDLE_BAR else 'MISSED'}"
+
+
+def _parts(figure: dict[str, Any]) -> str:
+    return ", ".join(f"{part} {seconds:.2f}" for part, seconds in figure["cpu"].items())
 
 
 def kills(_: Path, repetitions: int) -> tuple[Any, list[Table]]:
@@ -141,6 +157,26 @@ def kills(_: Path, repetitions: int) -> tuple[Any, list[Table]]:
     )
     header = ("killed", "times", "sound", "seconds to the next round, worst", "bar: 10 moments, all sound")
     return figures, [Table("SIGKILL at random moments", header, rows, note)]
+
+
+def restore(_: Path, __: int) -> tuple[Any, list[Table]]:
+    """Backup, wipe, restore, under devices that go on; and a restore from an older witness, which is a fork."""
+    with tempfile.TemporaryDirectory() as home:
+        found = lost_and_restored(Path(home))
+    spent = found["spent"]
+    rows = [
+        ("models", "the same", _met(found["same_models"])),
+        ("spend", "none that anybody was shown is forgotten", _met(spent["restored"] >= spent["shown"] > 0)),
+        ("next round after the restore", f"{found['seconds']:.0f} s", "met"),
+        ("a restore that has forgotten charges", "devices refuse it", _met(found["fork_refused"])),
+        ("next round after a restore that has not", f"{found['seconds_again']:.0f} s", "met"),
+    ]
+    note = f"SIGKILL of everything, then the folder is removed. {found['said'][0].upper()}{found['said'][1:]}."
+    return found, [Table("Backup, wipe, restore", ("what", "found", "bar"), rows, note)]
+
+
+def _met(good: bool) -> str:
+    return "met" if good else "MISSED"
 
 
 def outside(_: Path, __: int) -> tuple[Any, list[Table]]:
@@ -223,7 +259,7 @@ def _enrol_silent(world: World, count: int) -> None:
             register.registered(device.number, link.register(key))
 
 
-def _closed_run(world: World, ledger: Any) -> None:
+def _closed_run(ledger: Any) -> None:
     """A run that has just ended, so that none is due for a month."""
     from datetime import UTC, datetime
 
@@ -233,12 +269,11 @@ def _closed_run(world: World, ledger: Any) -> None:
     ledger.publish("before", "00" * 32)
 
 
-def _watched(world: World, what: str) -> dict[str, Any]:
+def _watched(world: World) -> dict[str, Any]:
     before, begun = world.cpu(), time.monotonic()
     time.sleep(WATCHED)
-    after, seconds = world.cpu(), time.monotonic() - begun
-    used = _used(before, after)
-    return {"what": what, "cpu": used, "seconds": seconds, "percent": 100 * sum(used.values()) / seconds}
+    used = _used(before, world.cpu())
+    return {"cpu": used, "spent": sum(used.values()) * WATCHED / (time.monotonic() - begun)}
 
 
 def _kill(world: World, part: str, number: int, wait: float) -> dict[str, Any]:
@@ -309,5 +344,5 @@ def _flood(world: World, sent: dict[str, int], over: threading.Event) -> None:
 
 
 if __name__ == "__main__":
-    parts = {"cost": cost, "idle": idle, "kills": kills, "outside": outside, "soak": soak}
+    parts = {"cost": cost, "idle": idle, "kills": kills, "restore": restore, "outside": outside, "soak": soak}
     main(__doc__, parts, Path(__file__).parent, seeds=10, needs_data=False)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,15 @@ class World:
     def stop(self) -> None:
         if self.process is not None:
             self.process.send_signal(signal.SIGTERM)
+            self.process.wait(60.0)
+            self.process = None
+
+    def kill(self) -> None:
+        """SIGKILL of every process of it at once, as when the power goes."""
+        if self.process is not None:
+            for pid in [pid for pids in self.pids().values() for pid in pids]:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             self.process.wait(60.0)
             self.process = None
 

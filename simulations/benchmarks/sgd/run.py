@@ -1,4 +1,4 @@
-"""`sgd`: client updates per CPU-second beside pfl-research, rating error, and quality beside `als`.
+"""`sgd`: client updates per CPU-second beside pfl-research, rating error, quality beside `als`, torch modules.
 
 PALATE_BENCH_DATA=PATH PFL_PYTHON=PATH/bin/python PYTHONPATH=simulations python simulations/benchmarks/sgd/run.py
 """
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.measure import METRIC, ML_1M, epsilon_label, prepared_of, quality, rehearsed
+from benchmarks.sgd.modules import run_deskdrop, run_ml_1m, run_updates
 from benchmarks.sheet import Sheet, Table, arguments, cell, chosen_parts, data_folder
 from palate_common.accounting import mu_of, sigma_for
 from palate_common.algorithms import PublicFacts, State, make_algorithm
@@ -34,7 +35,7 @@ from palate_sim.datasets.log import Log
 from palate_sim.features import item_features
 from palate_sim.preparation import weighed
 
-PARTS = ("speed", "ratings", "quality")
+PARTS = ("speed", "ratings", "quality", "torch-deskdrop", "torch-ml-1m", "torch-updates")
 COHORT, ROUNDS, WIDTH, GRID, DELTA = 200, 20, 32, 2**20, 1e-5
 WORK_A = {
     "loss": "logistic",
@@ -172,6 +173,15 @@ def run_quality(data: Path, seeds: int) -> tuple[Any, list[Table]]:
     return figures, [Table("Implicit feedback, MovieLens 1M", ("algorithm", "eps 5", "no DP"), rows, note)]
 
 
+MEASURES = {
+    "ratings": run_ratings,
+    "quality": run_quality,
+    "torch-deskdrop": run_deskdrop,
+    "torch-ml-1m": run_ml_1m,
+    "torch-updates": run_updates,
+}
+
+
 def run(options: argparse.Namespace) -> None:
     """The parts that were asked for."""
     data, sheet = data_folder(options.data), Sheet(options.out)
@@ -181,7 +191,7 @@ def run(options: argparse.Namespace) -> None:
         if part == "speed":
             figures, tables = run_speed(data, options.seeds, options.pfl_python)
         else:
-            figures, tables = (run_ratings if part == "ratings" else run_quality)(data, options.seeds)
+            figures, tables = MEASURES[part](data, options.seeds)
         sheet.record(part, figures=figures, tables=tables, facts={"seeds": f"0 to {options.seeds - 1}"})
         sheet.write(PARTS)
 

@@ -1,27 +1,31 @@
 """Accounts: what the charges cost, counted again, by other formulas and other libraries than the run's.
 
-Unit: user, one installation; adjacency: zero-out; full participation. An upper bound of another accountant can lie
-above the claim by its own error; a lower one can't without the claim being false.
+Unit: user, one installation, or one event where the run says so; adjacency: zero-out; full participation, but for the
+secret coins by which a device's own steps take events. An upper bound of another accountant can lie above the claim by
+its own error; a lower one can't without the claim being false.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from palate_common.accounting import CENTRAL_SIGMA_FLOOR, epsilon_of, epsilon_pld
+from palate_common.accounting import CENTRAL_SIGMA_FLOOR, delta_of, epsilon_of, epsilon_pld
 from palate_common.cohort import shares_slack
 from palate_common.history import ChargeEntry, Entry, OpenEntry, PopulationEntry, RestoredEntry, total_mu2
 from palate_common.plan import DpMode, Noise
+from palate_common.sampled_gaussian import TAIL
 from palate_sim.audit.books import Books
 from palate_sim.audit.evidence import Finding
 from palate_sim.outcome import PLD_FINE, PLD_INTERVAL, PLD_MOST
 
+Sums = Mapping[tuple[float, float], int]
+"""How many noised sums there were with a noise multiplier and an inclusion."""
 SLACK = 1e-3
 """What an upper bound of another accountant may lie above the claim, of the claim."""
 
@@ -49,10 +53,11 @@ def _adjacency(books: Books) -> Finding:
         if (found := books.read(name)) is not None:
             said[name] = (str(found.get("unit")).partition(":")[0], str(found.get("adjacency")))
     wrong = [f"{name} says {unit}, {adjacency}" for name, (unit, adjacency) in said.items() if adjacency != "zero-out"]
-    wrong += [f"{name} says {unit}" for name, (unit, _) in said.items() if unit != "user"]
+    own = books.terms.unit
+    wrong += [f"{name} says {unit}" for name, (unit, _) in said.items() if unit != own]
     if wrong:
-        return Finding.checked(test, False, f"the claim is for one user, zero-out, and {wrong[0]}")
-    return Finding.checked(test, True, f"user, zero-out, in {', '.join(said)}")
+        return Finding.checked(test, False, f"the claim is for one {own}, zero-out, and {wrong[0]}")
+    return Finding.checked(test, True, f"{own}, zero-out, in {', '.join(said)}")
 
 
 def _costs(books: Books) -> Finding:
@@ -76,8 +81,12 @@ def _underpaid(charge: ChargeEntry, books: Books) -> str | None:
         return f"its sensitivity is {sensitivity} steps, and one clip norm has {terms.grid}"
     if sigma < CENTRAL_SIGMA_FLOOR:
         return f"sigma is {sigma} steps, below {CENTRAL_SIGMA_FLOOR}, where the rule ends"
-    owed = Fraction(sensitivity) ** 2 / (sigma**2 - 4)
-    if Fraction(charge.mu2) < owed:
+    if terms.events is not None and (reason := _steps_underpaid(charge, books)):
+        return reason
+    if terms.events is None and any(name in facts for name in ("inclusion", "steps")):
+        return "it counts steps on the device, and the run's terms have none"
+    owed = Fraction(sensitivity) ** 2 * facts.get("steps", 1) / (sigma**2 - 4)
+    if terms.events in (None, 1.0) and Fraction(charge.mu2) < owed:
         return f"it is {charge.mu2!r}, and its noise costs {float(owed)!r}"
     if terms.cohort is not None:
         shares, share = facts.get("shares"), facts.get("share_sigma")
@@ -86,6 +95,44 @@ def _underpaid(charge: ChargeEntry, books: Books) -> str | None:
         if not isinstance(share, int) or share**2 * terms.cohort.shares < sigma**2:
             return f"{shares} shares of sigma {share} have less variance than sigma {sigma}"
     return None
+
+
+def _steps_underpaid(charge: ChargeEntry, books: Books) -> str | None:
+    """Why a charge is less than a device's sampled steps cost, by dp-accounting's curve; None if it isn't.
+
+    What the steps reveal must be within TAIL and mu-GDP. The curve is an upper bound, with a grid of its own.
+    """
+    inclusion, steps = charge.facts.get("inclusion"), charge.facts.get("steps")
+    if not isinstance(inclusion, float) or inclusion != books.terms.events or type(steps) is not int or steps < 1:
+        return f"it counts {steps} steps at inclusion {inclusion}, and the run's terms say {books.terms.events}"
+    if inclusion == 1:
+        return None
+    mu = math.sqrt(charge.mu2)
+    points = [0.0, 0.5 * mu, mu, 2 * mu, 4 * mu, 6 * mu]
+    for epsilon, found in zip(points, sampled_deltas(_multiplier(charge), inclusion, steps, points), strict=True):
+        allowed = TAIL + delta_of(epsilon=epsilon, mu=mu)
+        if found > allowed * (1 + SLACK) + 1e-9:
+            return f"at ε {epsilon:.4g} its steps have δ {found:.4g}, and its charge allows {allowed:.4g}"
+    return None
+
+
+def _multiplier(charge: ChargeEntry) -> float:
+    """Noise over sensitivity of one sum, as the accounting counts a discrete one."""
+    return math.sqrt(charge.facts["sigma"] ** 2 - 4) / float(charge.facts["sensitivity"])
+
+
+def sampled_deltas(multiplier: float, inclusion: float, steps: int, epsilons: Iterable[float]) -> list[float]:
+    """Delta of sampled Gaussian sums at some epsilons, by dp-accounting."""
+    from dp_accounting import (  # type: ignore[import-untyped]  # ships no types
+        GaussianDpEvent,
+        NeighboringRelation,
+        PoissonSampledDpEvent,
+    )
+    from dp_accounting.pld import PLDAccountant  # type: ignore[import-untyped]  # ships no types
+
+    accountant = PLDAccountant(NeighboringRelation.REPLACE_SPECIAL, PLD_INTERVAL)
+    accountant.compose(PoissonSampledDpEvent(inclusion, GaussianDpEvent(multiplier)), steps)
+    return [float(accountant.get_delta(epsilon)) for epsilon in epsilons]
 
 
 def _epsilon(books: Books) -> Iterator[Finding]:
@@ -99,10 +146,15 @@ def _epsilon(books: Books) -> Iterator[Finding]:
     if said is not None and said != claimed:
         yield Finding.checked("G epsilon in result.json", False, f"it says {said!r}, and the card {claimed!r}")
     yield _closed_form(books, float(claimed), delta)
-    multipliers = [1 / math.sqrt(charge.mu2) for charge in books.charges.values()]
-    yield _pld(multipliers, float(claimed), delta)
-    yield _prv(multipliers, float(claimed), delta)
-    yield _opacus(multipliers, float(claimed), delta)
+    sums = Counter[tuple[float, float]]()
+    for charge in books.charges.values():
+        if books.terms.events is None:
+            sums[1 / math.sqrt(charge.mu2), 1.0] += 1
+        else:
+            sums[_multiplier(charge), float(charge.facts["inclusion"])] += int(charge.facts["steps"])
+    yield _pld(sums, float(claimed), delta)
+    yield _prv(sums, float(claimed), delta)
+    yield _opacus(sums, float(claimed), delta)
 
 
 def _closed_form(books: Books, claimed: float, delta: float) -> Finding:
@@ -123,42 +175,47 @@ def _closed_form(books: Books, claimed: float, delta: float) -> Finding:
     return Finding.checked("G epsilon, closed form", found <= within * (1 + 1e-6), said, mu=mu, delta=found)
 
 
-def _pld(multipliers: Sequence[float], claimed: float, delta: float) -> Finding:
+def _pld(sums: Sums, claimed: float, delta: float) -> Finding:
     """Privacy loss distributions, by dp-accounting: an upper bound."""
     test = "G epsilon, PLD"
     if claimed > PLD_MOST:
         return Finding.missing(test, f"it needs too fine a grid for an epsilon above {PLD_MOST:g}")
     interval = PLD_INTERVAL * max(1.0, claimed / PLD_FINE)
-    found = epsilon_pld(noise_multipliers=multipliers, delta=delta, interval=interval)
+    multipliers, sampling = [z for z, _ in sums], [(inclusion, times) for (_, inclusion), times in sums.items()]
+    found = epsilon_pld(noise_multipliers=multipliers, delta=delta, interval=interval, sampling=sampling)
     if not math.isfinite(found):
         return Finding.missing(test, f"it can't resolve so small a delta as {delta:g}")
     said = f"dp-accounting: at most {found:.6g}, claimed {claimed:.6g}"
     return Finding.checked(test, found <= claimed * (1 + SLACK), said, epsilon=found)
 
 
-def _prv(multipliers: Sequence[float], claimed: float, delta: float) -> Finding:
+def _prv(sums: Sums, claimed: float, delta: float) -> Finding:
     """Privacy random variables (Gopi, Lee and Wutschitz 2021), by prv-accountant: a lower and an upper bound."""
     test = "G epsilon, PRV"
     try:
-        from prv_accountant import GaussianMechanism, PRVAccountant
+        from prv_accountant import GaussianMechanism, PoissonSubsampledGaussianMechanism, PRVAccountant
     except ImportError:
         return Finding.missing(test, "prv-accountant is not installed: pip install prv-accountant")
-    equal = Counter(multipliers)
     try:
         accountant = PRVAccountant(
-            prvs=[GaussianMechanism(noise_multiplier=z) for z in equal],
-            max_self_compositions=list(equal.values()),
+            prvs=[
+                GaussianMechanism(noise_multiplier=z)
+                if inclusion == 1
+                else PoissonSubsampledGaussianMechanism(sampling_probability=inclusion, noise_multiplier=z)
+                for z, inclusion in sums
+            ],
+            max_self_compositions=list(sums.values()),
             eps_error=min(0.01, claimed / 100),
             delta_error=delta / 1000,
         )
-        low, _, high = accountant.compute_epsilon(delta=delta, num_self_compositions=list(equal.values()))
+        low, _, high = accountant.compute_epsilon(delta=delta, num_self_compositions=list(sums.values()))
     except (ValueError, RuntimeError, MemoryError) as error:
         return Finding.missing(test, f"prv-accountant can't: {' '.join(str(error).split())[:120]}")
     said = f"prv-accountant: between {low:.6g} and {high:.6g}, claimed {claimed:.6g}"
     return Finding.checked(test, low <= claimed, said, low=float(low), high=float(high))
 
 
-def _opacus(multipliers: Sequence[float], claimed: float, delta: float) -> Finding:
+def _opacus(sums: Sums, claimed: float, delta: float) -> Finding:
     """The same by Opacus: an upper bound with an error of 0.01, which is its own."""
     test = "G epsilon, Opacus"
     try:
@@ -166,7 +223,7 @@ def _opacus(multipliers: Sequence[float], claimed: float, delta: float) -> Findi
     except ImportError:
         return Finding.missing(test, "Opacus is not installed: pip install palate[torch]")
     accountant = PRVAccountant()
-    accountant.history = [(z, 1.0, times) for z, times in Counter(multipliers).items()]
+    accountant.history = [(z, inclusion, times) for (z, inclusion), times in sums.items()]
     with np.errstate(divide="ignore"):  # its formula for sampling takes log(0) where everybody takes part
         found = float(accountant.get_epsilon(delta=delta, eps_error=0.01))
     said = f"Opacus PRV: at most {found:.6g}, of which 0.01 is its error; claimed {claimed:.6g}"

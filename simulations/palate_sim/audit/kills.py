@@ -20,17 +20,21 @@ from functools import partial
 from palate_common.errors import InputError
 from palate_sim.audit.evidence import Finding, Section, Verdict, judge
 from palate_sim.audit.mechanism import QUICK, again, statistical
+from palate_sim.audit.messages import Messages
 from palate_sim.audit.mutants import MUTANTS, Mutant
 from palate_sim.audit.production import Production
 from palate_sim.audit.structure import ASSUMPTIONS, STRUCTURE, structural
+from palate_sim.audit.target import Target
 from palate_sim.audit.trials import conduct
 
-MODES = ("central", "distributed")
+MODES = ("central", "distributed", "local")
 COUNTED = ("A", "B", "B2", "C", "C2", "H", "J", "K")
 TESTS = ("A", "B", "B2", "C", "C2", "D", "E", "F", "G", "H", "I", "J", "K", "S")
 """Letters of the battery, as in the kill table."""
 SMALL, LARGE = 2**14, 2**17
 """Coordinates of each block in the quick battery, and in a thorough one."""
+DEVICES = 256
+"""Canaries with dp local in the quick battery, each a device of its own; in a thorough one four times as many."""
 CLEAN = 3
 """Clean runs beside the mutants."""
 CLEAN_NAME = "clean"
@@ -166,9 +170,11 @@ def _battery(*, quick: bool, letters: tuple[str, ...] | None) -> Iterator[list[F
 
 
 def _counted(dp: str, *, quick: bool, letters: tuple[str, ...] | None) -> list[Finding]:
-    """The statistical part on the production round."""
+    """The statistical part on the production round; with dp local, on what each device sends in it."""
     size = SMALL if quick else LARGE
-    target = Production(dp=dp, users=size // 8, counts=size, products=size)
+    target: Target = Production(dp=dp, users=size // 8, counts=size, products=size)
+    if dp == "local":
+        target = Messages(users=DEVICES if quick else 4 * DEVICES)
     trials = conduct(target, runs=QUICK, seed=int.from_bytes(os.urandom(4)))
     found = statistical(trials)
     return found + again(trials) if not quick and letters and "K" in letters else found

@@ -115,6 +115,10 @@ def _books(folder: Path, extract: RunExtract | None, live: LiveLedger | None) ->
     return Books(folder, run, population, own, None, live)
 
 
+UNITS = {"user": "user (one installation)", "event": "event (one item of one installation)"}
+"""What a run protects, in words."""
+
+
 def _subject(books: Books) -> str:
     """What was looked at, in a line."""
     live = "no live ledger" if books.live is None else f"live ledger {books.live.path}"
@@ -125,7 +129,7 @@ def _qualifiers(books: Books) -> Iterator[str]:
     """What stands beside every epsilon of the section."""
     with suppress(IntegrityError):
         delta = books.terms.delta
-        yield f"Every ε here is for δ = {delta!r}, unit: user (one installation), adjacency: zero-out."
+        yield f"Every ε here is for δ = {delta!r}, unit: {UNITS[books.terms.unit]}, adjacency: zero-out."
 
 
 def _guarded(test: str, findings: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:

@@ -27,6 +27,7 @@ from palate_sim.audit.battery.repeats import repeated_numbers
 from palate_sim.audit.battery.seeds import birthdays, plan_seed, seed_search
 from palate_sim.audit.battery.shape import noise_shape
 from palate_sim.audit.evidence import ALPHA, Bound, Finding, Section, judge
+from palate_sim.audit.messages import Messages
 from palate_sim.audit.path import masks_change_nothing, same_sources
 from palate_sim.audit.production import Production
 from palate_sim.audit.series import histogram
@@ -85,7 +86,7 @@ def audit_mechanism(
         Findings judged together at a family-wise alpha of 1e-6, bounds at 95 % each.
     """
     # First: what can't be read must be known before anybody waits for it.
-    own = any(isinstance(target, Production) for target in targets)
+    own = any(isinstance(target, (Production, Messages)) for target in targets)
     path = [same_sources(run)] if own else []
     findings: list[Finding] = []
     bounds: list[Bound] = []

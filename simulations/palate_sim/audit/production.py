@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from palate_common.accounting import GaussianEvent, account, charged_mu2, mu_of, sigma_for
+from palate_common.accounting import GaussianEvent, account, charged_mu2, epsilon_of, mu_of, sigma_for
 from palate_common.algorithms import PublicFacts
 from palate_common.cohort import RESERVED_DELTA, CohortTerms, share_sigma
 from palate_common.device_ledger import DeviceLedger
@@ -79,7 +79,8 @@ class Production:
     """Palate's round as a target.
 
     Attributes:
-        dp: `central` or `distributed`.
+        dp: `central`, `distributed` or `local`, where what is released holds the noise of every device. What one
+            device sends is a target of its own: `palate_sim.audit.messages`.
         masks: whether each device masks; with `distributed`, and few users.
         epsilon: of all releases together, at `delta`.
         delta: of the pair; with `distributed` a part of it is kept for the graphs.
@@ -106,8 +107,8 @@ class Production:
     corrupt_share: float = CORRUPT
 
     def __post_init__(self) -> None:
-        if self.dp not in ("central", "distributed"):
-            raise InputError(f"`dp` of an audit must be central or distributed, got {self.dp!r}")
+        if self.dp not in ("central", "distributed", "local"):
+            raise InputError(f"`dp` of an audit must be central, distributed or local, got {self.dp!r}")
         if self.masks and self.dp != "distributed":
             raise InputError("masks come with dp distributed only")
 
@@ -144,7 +145,7 @@ class Production:
     @property
     def corrupt(self) -> int:
         """Devices that take part without noise."""
-        return 0 if self.masks or self.dp == "central" else math.ceil(self.corrupt_share * self.users)
+        return 0 if self.masks or self.dp != "distributed" else math.ceil(self.corrupt_share * self.users)
 
     @cached_property
     def claim(self) -> Claim:
@@ -153,16 +154,19 @@ class Production:
         for round_, mu in enumerate(self._mus):
             sigma = sigma_for(mu_r=float(np.nextafter(mu, 0.0)), sensitivity=grid)
             shares = 1 if self._cohort is None else self._cohort.shares
-            honest = 1 if self._cohort is None else self.users
-            stated = honest**0.5 * (sigma if shares == 1 else share_sigma(sigma=sigma, shares=shares))
-            releases.append(
-                ReleaseClaim(sensitivity=float(grid), sigma=float(sigma), spacing=1.0, stated=float(stated))
-            )
+            draws = self.users if self.dp != "central" else 1
+            stated = draws**0.5 * (sigma if shares == 1 else share_sigma(sigma=sigma, shares=shares))
+            charged = stated if self.dp == "local" else float(sigma)
+            releases.append(ReleaseClaim(sensitivity=float(grid), sigma=charged, spacing=1.0, stated=float(stated)))
             size = self.dimension + DUMMIES
             events.append(GaussianEvent(sensitivity=grid, sigma=sigma, dimension=size, round=round_, shares=shares))
         mu2 = sum(charged_mu2(sensitivity=event.sensitivity, sigma=event.sigma) for event in events)
         epsilon = account(events, delta=self.delta - self._reserved).epsilon
-        return Claim(epsilon=epsilon, delta=self.delta - self._reserved, releases=tuple(releases), mu=float(mu2**0.5))
+        mu = float(mu2**0.5)
+        if self.dp == "local":  # each device's loss; the sum of all of them tells less of one
+            mu /= self.users**0.5
+            epsilon = epsilon_of(mu=mu, delta=self.delta)
+        return Claim(epsilon=epsilon, delta=self.delta - self._reserved, releases=tuple(releases), mu=mu)
 
     def run(self, contributions: Contributions, *, seed: int | None = None) -> Released:
         """One run, from the opening of its ledger to the last sealed release."""
@@ -241,7 +245,7 @@ class Production:
 
     def _cohort_of(self, directory: str | None) -> CohortTerms | None:
         """With `distributed`: everybody must be there, and the corrupt ones come on top of the canaries."""
-        if self.dp == "central":
+        if self.dp != "distributed":
             return None
         everybody, corrupt = self.users + self.corrupt, max(1, self.corrupt)
         return CohortTerms(
@@ -256,7 +260,7 @@ class Production:
             run="audit",
             algorithm=Carrier.name,
             settings=settings,
-            facts=PublicFacts(n_users=self.users, n_items=self.users, mu=mu, seed=seed or 0),
+            facts=PublicFacts(n_users=self.users, n_items=self.users, mu=mu, seed=seed or 0, local=self.dp == "local"),
             catalogue=settings["table"],
             dp=DpMode(self.dp),
             noise=Noise.SECURE if seed is None else Noise.SEEDED,

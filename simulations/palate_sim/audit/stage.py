@@ -106,7 +106,7 @@ class Setting:
             run="run",
             algorithm=name,
             settings=self.settings if self.algorithm else {"rounds": self.rounds, "width": self.width},
-            facts=PublicFacts(n_users=n_users, n_items=n_items, mu=mu, seed=self.seed),
+            facts=PublicFacts(n_users=n_users, n_items=n_items, mu=mu, seed=self.seed, local=self.dp is DpMode.LOCAL),
             catalogue=catalogue_hash([f"item-{row}" for row in range(n_items)]),
             dp=self.dp,
             noise=self.noise,

@@ -41,7 +41,10 @@ def simulate(
     ] = None,
     dp: Annotated[
         str | None,
-        typer.Option(metavar="distributed|central|off", help="Who adds the noise: devices (default), server, nobody."),
+        typer.Option(
+            metavar="distributed|local|central|off",
+            help="Who adds the noise: devices together, each alone, the server, nobody.",
+        ),
     ] = None,
     masks: Annotated[
         str | None,

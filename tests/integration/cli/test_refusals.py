@@ -141,7 +141,7 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
     "unknown algorithm": (["--algorithm", "magic"], "`algorithm` must be one of als,"),
     "unknown dp mode": (
         ["--dp", "sometimes"],
-        "`privacy.dp` must be 'distributed', 'central' or 'off', got 'sometimes'",
+        "`privacy.dp` must be 'distributed', 'local', 'central' or 'off', got 'sometimes'",
     ),
     "unknown noise": (["--noise", "loud"], "`privacy.noise` must be 'secure' or 'seeded', got 'loud'"),
     "unknown engine": (["--engine", "steam"], "`engine.name` must be 'local' or 'flower', got 'steam'"),

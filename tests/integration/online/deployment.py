@@ -95,9 +95,10 @@ class Gateway(http.server.ThreadingHTTPServer):
         self.trouble: Trouble = no_trouble
         self.seen: list[str] = []
         self.tokens: dict[str, int | None] = {}
+        self.nodes: dict[str, int] = {}
         self.requests: dict[str, bytes] = {}
         self.identities: list[str] = []
-        self.register: Callable[[bytes], object] = lambda key: None
+        self.register: Callable[[bytes], int] = lambda key: 0
         self.guard = threading.Lock()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(folder / "server.pem", folder / "server.key")
@@ -117,13 +118,13 @@ class Gateway(http.server.ThreadingHTTPServer):
                     raise PalateError("no such token")
                 number = self.tokens[request.token]
                 if number is None:
-                    self.register(request.node_key.encode())
+                    self.nodes[request.token] = self.register(request.node_key.encode())
                     number = self.tokens[request.token] = len(self.identities)
                     self.identities.append(request.identity)
                     self.requests[request.token] = body
                 elif self.requests[request.token] != body:
                     raise PalateError("a used token")
-            return 200, Enrolled(device=number, population="readers").to_bytes()
+            return 200, Enrolled(device=number, population="readers", node=self.nodes[request.token]).to_bytes()
         except PalateError:
             return 403, b'{"error":"the enrolment is refused"}'
 
@@ -207,7 +208,7 @@ class Deployment:
         self.control = ControlHttpClient(
             f"https://localhost:{self.port}", verify=ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
         )
-        self.gateway.register = lambda key: self.control.RegisterNode(RegisterNodeRequest(public_key=key))
+        self.gateway.register = lambda key: int(self.control.RegisterNode(RegisterNodeRequest(public_key=key)).node_id)
         self._run(
             "superexec",
             [
@@ -313,10 +314,14 @@ class Deployment:
             token=token,
         )
 
-    def await_online(self, count: int, seconds: float = 30) -> None:
-        """Wait until so many nodes look for messages."""
+    def looks(self) -> int:
+        """How often a node has looked for messages."""
+        return sum(path.endswith("pull-messages") for path in self.gateway.seen)
+
+    def await_online(self, count: int, before: int = 0, seconds: float = 30) -> None:
+        """Wait until so many nodes look for messages, each twice since there were so many looks."""
         deadline = time.monotonic() + seconds
-        while sum(path.endswith("pull-messages") for path in self.gateway.seen) < 2 * count:
+        while self.looks() < before + 2 * count:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{count} nodes: {self.gateway.seen}")
             time.sleep(0.02)

@@ -60,10 +60,12 @@ def test_devices_enrol_take_part_and_get_a_model(server: Any, fleet: Any, capsys
     assert "unit user (one installation), adjacency zero-out" in text
     with Enrolments(server.site.enrolment_file) as register:
         devices = register.devices()
-    said = text + server.site.events.read_text() + server.words()
-    for device in devices:
-        assert device.identity not in said
-        assert str(device.node) not in server.site.events.read_text() + text
+    said = text + "\n".join(log.read_text(errors="replace") for log in server.site.logs.iterdir())
+    for device, mine in zip(devices, fleet.devices, strict=True):
+        key = "".join(device.node_key.splitlines()[1:-1])
+        for name in (device.identity, str(device.node), key, key[:40], mine.enrolment.node_key.splitlines()[1]):
+            assert name not in said
+        assert mine.enrolment.node == device.node
 
     assert run(["serve", "status", str(server.site.folder)]) == 0
     assert "6 enrolled" in capsys.readouterr().out

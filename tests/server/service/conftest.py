@@ -35,6 +35,7 @@ dropout = {dropout}
 [training]
 every_hours = {every_hours}
 algorithm = "{algorithm}"
+features = "{features}"
 [cohort]
 size = {size}
 wait_seconds = {wait}
@@ -43,6 +44,7 @@ attempts = {attempts}
 """
 DEFAULTS: dict[str, Any] = {
     "epsilon": 4.0, "lifetime": 100.0, "period": 100.0, "dropout": 0.13, "every_hours": 720.0, "algorithm": "dp-als",
+    "features": "",
     "size": 8, "wait": 0.2, "pause": 0.0, "attempts": 3,
 }  # fmt: skip
 
@@ -145,8 +147,8 @@ def make_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ma
     monkeypatch.setattr("palate_server.service.operation.time.sleep", lambda seconds: None)
     made: list[Service] = []
 
-    def make(name: str = "site", *, count: int = 8, extra: str = "", **changes: Any) -> Service:
-        site = make_site(tmp_path / name, CONFIG.format(**{**DEFAULTS, **changes}) + extra, ITEMS)
+    def make(name: str = "site", *, count: int = 8, matrix: Any = None, extra: str = "", **changes: Any) -> Service:
+        site = make_site(tmp_path / name, CONFIG.format(**{**DEFAULTS, **changes}) + extra, ITEMS, matrix)
         folder = tmp_path / f"{name}-devices"
         folder.mkdir()
         made.append(Service(site, Devices(site, folder, count)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -11,9 +12,13 @@ from typing import Any
 
 import pytest
 
+from palate_common import published
+from palate_common.canonical import canonical_json
 from palate_common.errors import InputError, IntegrityError
+from palate_common.plan import SignedPlan, open_plan
 from palate_server.service.backup import read_backup, write_backup
-from palate_server.service.releases import latest, listed, publish
+from palate_server.service.operation import WITNESS
+from palate_server.service.releases import SPENT, latest, listed, publish
 from palate_server.service.site import Site
 from palate_server.service.status import read_status, unpublished
 
@@ -68,6 +73,30 @@ def test_devices_accept_the_new_epoch_and_the_next_run_is_made(lost: Any) -> Non
     published_run(lost)
     assert all(event["users"] == 8 for event in lost.events("round")[rounds:])
     assert latest(lost.site).version > lost.models[0][0]
+
+
+def test_a_device_that_was_away_for_two_restorations_comes_back(lost: Any, tmp_path: Path) -> None:
+    """It saw a charge that the first one lost, and none since; others saw charges that the second one lost."""
+    witnesses = [lost.witness]
+    for number in range(2):
+        restore(lost, tmp_path / f"site-{number}", witnesses[-1])
+        if number == 0:
+            lost.archive = tmp_path / "again.tar"
+            write_backup(lost.site, lost.archive)
+            lost.operate()
+            witnesses.append(shutil.copytree(lost.site.witness, tmp_path / "later"))
+    published_run(lost)
+    assert lost.events("round")
+    latest_plan = (lost.site.witness / WITNESS).read_bytes()
+    for folder in witnesses:
+        seen = (folder / WITNESS).read_bytes()
+        charge = SignedPlan.model_validate_json(seen).charge
+        assert charge is not None
+        last = charge.checkpoint
+        asked = {"public_key": lost.site.key().public, "last_seen": lambda _, last=last: last}
+        assert len(open_plan(latest_plan, evidence=lambda _, seen=seen: seen, **asked).charge.epochs) == 2
+        with pytest.raises(IntegrityError, match="has forgotten some"):
+            open_plan(latest_plan, evidence=lambda _: None, **asked)
 
 
 def test_devices_refuse_a_fork(lost: Any, tmp_path: Path) -> None:
@@ -193,13 +222,49 @@ def test_a_backup_is_its_owners_alone(make_service: Maker, tmp_path: Path) -> No
         write_backup(service.site, archive)
 
 
-def test_models_alone_are_no_witness_of_a_spend(lost: Any, tmp_path: Path) -> None:
-    """They show how long the log was, and nothing of what was charged: the lost charges would be forgotten."""
+def without_spend(models: Path, site: Site) -> None:
+    """Sign the models as earlier versions did, which did not say what was spent."""
+    for folder in filter(Path.is_dir, models.iterdir()):
+        manifest = json.loads((folder / published.MANIFEST).read_bytes())
+        del manifest[SPENT]
+        payload = canonical_json(manifest)
+        (folder / published.MANIFEST).write_bytes(payload)
+        (folder / published.SIGNATURE).write_text(site.key().sign(published.MANIFEST_TAG, payload))
+
+
+def test_a_model_is_a_witness_of_what_was_spent_and_beside_an_older_plan_the_higher_spend_counts(
+    lost: Any, tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    restore(lost, tmp_path / "one", lost.witness)
+    published_run(lost)
+    spent = read_status(lost.site).epsilon_spent
+    shutil.copytree(lost.site.models, models)
+    for name, witnesses in (("two", [models]), ("three", [lost.witness, models])):
+        said = read_backup(lost.archive, tmp_path / name, witnesses=witnesses, without_witness=False)
+        assert said.startswith("restored: a new epoch")
+        assert read_status(Site.at(tmp_path / name)).epsilon_spent == pytest.approx(spent)
+
+
+def test_a_model_that_does_not_say_what_was_spent_is_no_witness(lost: Any, tmp_path: Path) -> None:
+    """It shows how long the log was, and nothing of what was charged since the plan: that would be forgotten."""
     models = tmp_path / "models"
     restore(lost, tmp_path / "one", lost.witness)
     published_run(lost)
     shutil.copytree(lost.site.models, models)
-    with pytest.raises(InputError, match="must hold a signed plan"):
-        restore(lost, tmp_path / "two", models)
-    said = read_backup(lost.archive, tmp_path / "two", witnesses=[models, lost.witness], without_witness=False)
-    assert said.startswith("restored: a new epoch"), "beside a plan they are one of its size"
+    without_spend(models, lost.site)
+    for witnesses in ([models], [lost.witness, models]):
+        with pytest.raises(InputError, match="must show what was spent"):
+            read_backup(lost.archive, tmp_path / "two", witnesses=witnesses, without_witness=False)
+
+
+def test_witnesses_of_two_ledgers_are_a_fork(lost: Any, tmp_path: Path) -> None:
+    models = []
+    for name in ("one", "two"):
+        restore(lost, tmp_path / name, lost.witness)
+        with lost.site.ledger() as ledger:
+            ledger.enter_audit(lost.models[0][2]["run"], {"by": name})
+        publish(lost.site, lost.models[0][2]["run"], lambda extract: b"card")
+        models.append(lost.site.models)
+    with pytest.raises(IntegrityError, match=r"got two of the size \d+: forked"):
+        read_backup(lost.archive, tmp_path / "three", witnesses=models, without_witness=False)

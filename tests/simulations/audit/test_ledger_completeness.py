@@ -169,7 +169,9 @@ def test_a_key_from_outside_is_compared(bench: Any, finding: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "privacy", [{"dp": "central"}, {"dp": "off"}, {"noise": "seeded"}, {"masks": "on"}, {"epsilon": 150.0}], ids=str
+    "privacy",
+    [{"dp": "central"}, {"dp": "local"}, {"dp": "off"}, {"noise": "seeded"}, {"masks": "on"}, {"epsilon": 150.0}],
+    ids=str,
 )
 def test_an_honest_run_of_any_mode_raises_no_alarm(run_of: Any, finding: Any, privacy: dict[str, Any]) -> None:
     section = audit_ledger(run_of(privacy=privacy))

@@ -89,7 +89,7 @@ def small_production(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--dp", "off"], "`--dp` must be distributed, central or both"),
+        (["--dp", "off"], "`--dp` must be distributed, central, local or both"),
         (["--epsilon", "nan"], "`epsilon` must be a number"),
         (["--epsilon", "1000"], "`--epsilon` must be at most 100"),
         (["--delta", "2"], "`delta` must be a number in"),

@@ -137,7 +137,7 @@ def test_a_table_of_rows_and_width_takes_one_direction_a_user() -> None:
             assert np.allclose(spelled.ravel(), table.rows.dense()[0])
 
 
-@pytest.mark.parametrize("changes", [{"dp": "off"}, {"dp": "local"}, {"masks": True}])
+@pytest.mark.parametrize("changes", [{"dp": "off"}, {"dp": "nobody"}, {"masks": True}, {"dp": "local", "masks": True}])
 def test_a_mode_without_an_audit_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         Production(**{**SMALL, **changes})

@@ -20,7 +20,7 @@ from palate_common.interactions import Interactions
 from palate_sim.audit.attacks.ceiling import Counts, excess_p_value, most_tpr
 from palate_sim.audit.attacks.contributions import Floats, Spread
 from palate_sim.audit.attacks.measured import Estimate
-from palate_sim.audit.attacks.noise import View, fresh_noise, views_of
+from palate_sim.audit.attacks.noise import TOLD, View, claimed, fresh_noise, views_of
 from palate_sim.audit.attacks.rates import Rate
 from palate_sim.audit.attacks.rehearsals import Rehearsed
 from palate_sim.audit.attacks.shadow import Halves
@@ -149,20 +149,21 @@ def attack(subject: Subject, study: Study, *, repeats: int) -> tuple[list[Guesse
         learned = evidence(subject, view, study.learned, games=1)[0]
         right = [guesses(study, learned, side) for side in evidence(subject, view, asked, games=games)]
         inside, outside = (_estimate(side) for side in right)
-        claimed = subject.mu if view is View.RELEASE else None
-        most = None if claimed is None else most_tpr(outside.value, mu=claimed)
+        mu = subject.mu if claimed(view, subject.releases[0].plan) else None
+        most = None if mu is None else most_tpr(outside.value, mu=mu)
         rows.append(Guessed(f"{view.value}; all other users known", inside, outside, most, f"{right[0].size:,} games"))
         if view is View.CLEAR:
             findings.append(_control(rows[-1], alone))
-        elif claimed is not None:
+        elif mu is not None:
             hits = [int(side.sum()) for side in right]
             counts = Counts(false=hits[1], nulls=right[1].size, true=hits[0], alternatives=right[0].size)
             line = (
                 f"favourite of {len(asked.names)} groups guessed right in {inside} where the target took part, "
                 f"{outside} where not; at most {most:.3f}; from half of the history alone {alone.value:.3f}"
             )
-            p_value = excess_p_value(counts, mu=claimed)
-            findings.append(Finding.counted(f"{ATTACK}, releases", p_value, line, right=hits, games=right[0].size))
+            p_value = excess_p_value(counts, mu=mu)
+            told = f"{ATTACK}, {TOLD[view]}"
+            findings.append(Finding.counted(told, p_value, line, right=hits, games=right[0].size))
     return rows, findings
 
 

@@ -21,7 +21,7 @@ from palate_sim.audit.attacks.contributions import Floats, Spread
 from palate_sim.audit.attacks.likelihood import counted, own, play
 from palate_sim.audit.attacks.measured import Found, Measured, measured
 from palate_sim.audit.attacks.membership import control, said
-from palate_sim.audit.attacks.noise import View, fresh_noise, sigma_of, views_of
+from palate_sim.audit.attacks.noise import TOLD, View, claimed, fresh_noise, sigma_of, views_of
 from palate_sim.audit.attacks.subject import Subject
 from palate_sim.audit.evidence import Finding
 
@@ -92,21 +92,22 @@ def attack(subject: Subject, pairs: Pairs, *, repeats: int) -> Found:
     ceiling = None if subject.mu is None else 2 * subject.mu
     for view in views_of(subject.releases[0].plan):
         games = 1 if view is View.CLEAR or subject.mu is None else repeats
-        claimed = ceiling if view is View.RELEASE else None
+        most = ceiling if claimed(view, subject.releases[0].plan) else None
         norms = row_norms(subject, view, pairs, repeats=games)
         trials = play(subject, view, differences, repeats=games)
         made = [
-            _fresh_row(NORM, view, norms, None, claimed),
-            _fresh_row(RATIO, view, (trials.inside, trials.outside), trials.thresholds(), claimed),
+            _fresh_row(NORM, view, norms, None, most),
+            _fresh_row(RATIO, view, (trials.inside, trials.outside), trials.thresholds(), most),
         ]
         found.rows += made
         if view is View.CLEAR:
             found.findings += [control(each) for each in made]
-        elif claimed is not None:
+        elif most is not None:
             decisions = [[_above_zero(*norms)], counted(trials, trials)]
             for each, decided in zip(made, decisions, strict=True):
-                p_value = smallest([excess_p_value(counts, mu=claimed) for counts in decided])
-                found.findings.append(Finding.counted(f"{each.attack}, releases", p_value, said(each), **each.facts()))
+                p_value = smallest([excess_p_value(counts, mu=most) for counts in decided])
+                test = f"{each.attack}, {TOLD[view]}"
+                found.findings.append(Finding.counted(test, p_value, said(each), **each.facts()))
     if subject.whole:
         sealed = own(subject, differences)
         found.rows.append(

@@ -18,7 +18,7 @@ from palate_sim.audit.attacks.ceiling import SHOWN, excess_p_value, lower_bounds
 from palate_sim.audit.attacks.contributions import Spread
 from palate_sim.audit.attacks.likelihood import Trials, counted, own, play, presence
 from palate_sim.audit.attacks.measured import HEADER, Found, Measured, measured
-from palate_sim.audit.attacks.noise import View, views_of
+from palate_sim.audit.attacks.noise import TOLD, View, claimed, views_of
 from palate_sim.audit.attacks.rates import Area
 from palate_sim.audit.attacks.subject import Subject
 from palate_sim.audit.evidence import Bound, Finding, Rung
@@ -65,15 +65,19 @@ def attack(subject: Subject, targets: Interactions, segments: Segments, *, repea
     sent = presence(subject, targets)
     for view in views_of(subject.releases[0].plan):
         trials = play(subject, view, sent, repeats=1 if view is View.CLEAR or subject.mu is None else repeats)
-        claimed = subject.mu if view is View.RELEASE else None
-        found.rows.append(_row(view, trials, claimed))
+        most = subject.mu if claimed(view, subject.releases[0].plan) else None
+        found.rows.append(_row(view, trials, most))
         if view is View.CLEAR:
             found.findings.append(control(found.rows[-1]))
+        if view is View.SHARE and most is not None:
+            p_value = smallest([excess_p_value(counts, mu=most) for counts in counted(trials, trials)])
+            row = found.rows[-1]
+            found.findings.append(Finding.counted(f"{row.attack}, {TOLD[view]}", p_value, said(row), **row.facts()))
         if view is View.RELEASE:
-            if claimed is not None:
-                _judge(found, subject, trials, claimed)
-                found.findings.append(_worst_segment(trials, segments, claimed))
-            _by_segment(found, trials, segments, claimed)
+            if most is not None:
+                _judge(found, subject, trials, most)
+                found.findings.append(_worst_segment(trials, segments, most))
+            _by_segment(found, trials, segments, most)
     found.add(own_releases(subject, targets))
     return found
 

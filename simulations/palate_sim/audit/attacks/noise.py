@@ -24,7 +24,12 @@ class View(StrEnum):
 
     CLEAR = "clipped update (server, central)"
     SHARE = "noised share (server, no masks)"
+    """With dp local, all that a device sends, and what its claim is about."""
     RELEASE = "releases (anybody)"
+
+
+TOLD = {View.RELEASE: "releases", View.SHARE: "a device's message"}
+"""What is judged, in the name of a finding."""
 
 
 def released(clipped: ClippedUpdate, plan: RoundPlan) -> NoisyAggregate:
@@ -35,8 +40,7 @@ def released(clipped: ClippedUpdate, plan: RoundPlan) -> NoisyAggregate:
         plan: of the round.
     """
     plan, users = plan.model_copy(update={"noise": Noise.SECURE}), len(clipped.accepted)
-    shared = plan.dp is DpMode.DISTRIBUTED
-    total = add_shares(clipped, plan, SecureSource()).steps if shared else clipped.total()
+    total = add_shares(clipped, plan, SecureSource()).steps if plan.noised_by_devices else clipped.total()
     return noised(Aggregate(total, Participation(users, 0, 0, 0)), plan)
 
 
@@ -67,4 +71,9 @@ def sigma_of(view: View, noisy: NoisyAggregate) -> float:
 
 def views_of(plan: RoundPlan) -> tuple[View, ...]:
     """The views that there are: a share is only there where devices add noise."""
-    return tuple(view for view in View if view is not View.SHARE or plan.dp is DpMode.DISTRIBUTED)
+    return tuple(view for view in View if view is not View.SHARE or plan.noised_by_devices)
+
+
+def claimed(view: View, plan: RoundPlan) -> bool:
+    """Whether the run's claim is against this view: against the releases, and with dp local against all that leaves."""
+    return view is View.RELEASE or (view is View.SHARE and plan.dp is DpMode.LOCAL)

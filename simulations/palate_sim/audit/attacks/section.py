@@ -33,7 +33,8 @@ ASSUMPTIONS = (
     "intervals are over rehearsals, the verdict is by guesses of independent bits.",
     "An alarm needs counts whose confidence bounds are above the ceiling, at the family-wise alpha. An attack that "
     "stays below shows no more than that: a better one may come.",
-    "Against the server, central and distributed without masks claim nothing: their rows show what masks are for.",
+    "Against the server, central and distributed without masks claim nothing: their rows show what masks are for. With "
+    "local, what each device sends is under the same ceiling as the releases.",
 )
 
 Notify = Callable[[str], None]

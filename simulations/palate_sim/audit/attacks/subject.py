@@ -129,6 +129,8 @@ def load_subject(path: Path) -> Subject:
         shown = published.read(path / "model", public_key=card["public_key"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IntegrityError(f"`DIR` must have its card, ledger.json and model, got {path}: {error}") from None
+    if terms.unit != "user":
+        raise InputError(f"the attacks are on users, and this run protects one {terms.unit} of theirs")
     registry = Registry(path)
     inputs = registry.read_inputs(terms.inputs)
     replay, releases = Replay(terms, inputs), list[Sealed]()

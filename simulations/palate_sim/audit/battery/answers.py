@@ -28,6 +28,7 @@ USERS, LIAR = 6, 2
 SETTINGS = {
     "central": Setting(rounds=2, users_per_node=1),
     "distributed": Setting(rounds=2, users_per_node=1, dp=DpMode.DISTRIBUTED, lost=2),
+    "local": Setting(rounds=2, users_per_node=1, dp=DpMode.LOCAL),
 }
 
 Forge = Callable[[RoundPlan, bytes, bytes], bytes]
@@ -35,7 +36,7 @@ Forge = Callable[[RoundPlan, bytes, bytes], bytes]
 
 
 def answers() -> list[Finding]:
-    """Every forged answer, in both modes."""
+    """Every forged answer, in every mode."""
     return [_found(name, setting) for name, setting in SETTINGS.items()]
 
 
@@ -89,6 +90,9 @@ def _forged(dp: DpMode) -> Iterator[tuple[str, Forge]]:
             lambda plan, honest, before: _numbers(honest, rest=plan.grid, first=plan.grid),
         )
         yield "as large as numbers go", lambda plan, honest, before: _numbers(honest, first=-(2**31))
+    elif dp is DpMode.LOCAL:
+        yield "longer than clip and noise", lambda plan, honest, before: _numbers(honest, first=2**31 - 1)
+        yield "without a clip", lambda plan, honest, before: _numbers(honest, first=20 * (plan.grid + plan.sigma))
     else:
         yield "beyond the modulus", lambda plan, honest, before: _numbers(honest, first=2 ** (plan.modulus_bits - 1))
 

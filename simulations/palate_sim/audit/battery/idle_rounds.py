@@ -1,9 +1,10 @@
 """I: the noise is whole when nobody does anything, when devices are lost, and where nobody touches a coordinate.
 
 Rounds with secure noise in which all histories are empty, so that every number that leaves is noise. Its variance is
-compared with what was charged, in the release and, with `distributed`, in what each node sends; and so is that of the
+compared with what was charged, in the release and, where devices add it, in what each node sends; and so is that of the
 coordinates that one user touches, and of those that it doesn't. A charge counts on `n_min - c_max` shares, so a sum of
-m must hold m / (n_min - c_max) of the charged variance. What two devices send must not be alike.
+m must hold m / (n_min - c_max) of the charged variance; with `local` each device holds all of it. What two devices send
+must not be alike.
 
 **Assumes:** the tails of chi-square and of a sum of products, for thousands of coordinates, are those of the continuous
 Gaussian.
@@ -21,6 +22,7 @@ from palate_common.errors import PalateError
 from palate_common.plan import DpMode, Noise, RoundPlan
 from palate_common.update import Int64
 from palate_common.wire import decode_share
+from palate_sim.audit.battery.events import every_step
 from palate_sim.audit.evidence import Finding
 from palate_sim.audit.gestures import Gesture
 from palate_sim.audit.stage import Setting, Stage, crowd
@@ -30,6 +32,7 @@ WIDTH, USERS = 12_000, 14
 _CENTRAL = Setting(noise=Noise.SECURE, width=WIDTH, rounds=2)
 _SHARED = Setting(noise=Noise.SECURE, width=WIDTH, rounds=2, dp=DpMode.DISTRIBUTED, users_per_node=1, lost=4, c_max=4)
 _NODES = Setting(noise=Noise.SECURE, width=WIDTH, dp=DpMode.DISTRIBUTED, users_per_node=7, c_max=4)
+_LOCAL = Setting(noise=Noise.SECURE, width=WIDTH, rounds=2, dp=DpMode.LOCAL, users_per_node=1)
 _MASKS = Setting(noise=Noise.SECURE, width=WIDTH, dp=DpMode.DISTRIBUTED, users_per_node=1, lost=4, c_max=1, masks=True)
 CASES: Mapping[str, tuple[Setting, tuple[int, ...]]] = {
     "central": (_CENTRAL, ()),
@@ -37,9 +40,10 @@ CASES: Mapping[str, tuple[Setting, tuple[int, ...]]] = {
     "distributed": (_SHARED, ()),
     "distributed, as many lost as may be": (_SHARED, (2, 5, 6, 13)),
     "distributed, seven devices a node": (_NODES, ()),
+    "local, devices lost": (_LOCAL, (2, 5, 6, 13)),
     "masks, as many lost as may be": (_MASKS, (2, 5, 6, 13)),
 }
-FIRST = ("central", "distributed, as many lost as may be", "distributed, seven devices a node")
+FIRST = ("central", "distributed, as many lost as may be", "distributed, seven devices a node", "local, devices lost")
 """Those of the quick battery."""
 
 
@@ -55,7 +59,7 @@ def idle_rounds(*, quick: bool = False) -> list[Finding]:
                 found += list(_measured(title, setting, absent, acts))
             except (PalateError, KeyError) as error:
                 found.append(Finding.checked(f"{TEST}: {title}", False, f"the round must end, got: {error}"))
-    return found
+    return [*found, *every_step()]
 
 
 def _measured(name: str, setting: Setting, absent: tuple[int, ...], acts: bool) -> Iterator[Finding]:
@@ -73,10 +77,10 @@ def _measured(name: str, setting: Setting, absent: tuple[int, ...], acts: bool) 
         replies = dict(stage.seen.replies)
     for plan, release, count in zip(plans, releases, users, strict=True):
         yield _enough(f"{name}, release of round {plan.round}", release, _charged(plan, count), touched)
-    if setting.dp is DpMode.DISTRIBUTED and not setting.masks:
+    if plans[-1].noised_by_devices and not setting.masks:
         plan = plans[-1]
         sent = [
-            decode_share(answers[0], bits=plan.modulus_bits)
+            decode_share(answers[0], bits=plan.bits(setting.users_per_node))
             for (round_, _, _), answers in replies.items()
             if round_ == plan.round and answers[0] is not None
         ]
@@ -92,7 +96,7 @@ def _measured(name: str, setting: Setting, absent: tuple[int, ...], acts: bool) 
 def _charged(plan: RoundPlan, users: int) -> float:
     """Variance that the noise of so many devices owes: in steps squared, worked out from what was charged."""
     if plan.cohort is None:
-        return float(plan.sigma) ** 2
+        return float(plan.sigma) ** 2 * (users if plan.dp is DpMode.LOCAL else 1)
     return float(plan.sigma) ** 2 * users / (plan.cohort.n_min - plan.cohort.c_max)
 
 

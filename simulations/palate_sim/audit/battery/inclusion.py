@@ -50,6 +50,9 @@ CASES = {
     "central, answers twice": Attendance(_OWN, repeated=(0, 3, 7, 15)),
     "distributed": Attendance(_SHARED),
     "distributed, devices lost and answers twice": Attendance(_SHARED, absent=(4, 9), repeated=(0, 3)),
+    "local, devices lost and answers twice": Attendance(
+        Setting(rounds=2, dp=DpMode.LOCAL, users_per_node=1), absent=(4, 9), repeated=(0, 3)
+    ),
     "masks": Attendance(Setting(dp=DpMode.DISTRIBUTED, users_per_node=1, masks=True, lost=4)),
     "masks, devices lost": Attendance(
         Setting(dp=DpMode.DISTRIBUTED, users_per_node=1, masks=True, lost=4), absent=(4, 9, 11)
@@ -59,7 +62,13 @@ CASES = {
         Setting(dp=DpMode.DISTRIBUTED, users_per_node=CROWD), users=CROWD
     ),
 }
-FIRST = ("central", "central, answers twice", "distributed, devices lost and answers twice", "a thousand on one node")
+FIRST = (
+    "central",
+    "central, answers twice",
+    "distributed, devices lost and answers twice",
+    "local, devices lost and answers twice",
+    "a thousand on one node",
+)
 """Those of the quick battery."""
 
 

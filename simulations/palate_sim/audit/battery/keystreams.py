@@ -21,6 +21,7 @@ from palate_common.errors import PalateError
 from palate_common.plan import DpMode, Noise, RoundPlan
 from palate_common.randomness import Source
 from palate_server import noise
+from palate_sim.audit.battery.events import coins
 from palate_sim.audit.evidence import Finding
 from palate_sim.audit.gestures import Gesture
 from palate_sim.audit.stage import Setting, Stage, crowd
@@ -43,13 +44,13 @@ def keystreams(*, quick: bool = False) -> list[Finding]:
                 continue
             wrong = next(check(make), "")
             found.append(Finding.checked(f"{TEST}: {what}, {name}", not wrong, wrong or f"{WORDS} words a source"))
-    return found
+    return [*found, coins()]
 
 
 def _sources() -> Mapping[str, Callable[[], Source]]:
     """How the path makes its source for one and the same plan."""
     plans: dict[str, RoundPlan] = {}
-    for mode in (DpMode.CENTRAL, DpMode.DISTRIBUTED):
+    for mode in (DpMode.CENTRAL, DpMode.DISTRIBUTED, DpMode.LOCAL):
         with Stage(Setting(dp=mode, noise=Noise.SECURE), crowd([[0]] * 4, n_items=1), [Gesture()]) as stage:
             stage.play()
             plans[mode] = stage.seen.plans[0].plan
@@ -57,6 +58,7 @@ def _sources() -> Mapping[str, Callable[[], Source]]:
     return {
         "the server's": lambda: noise.source_for(plans[DpMode.CENTRAL]),
         "a device's": lambda: vars(contribution)["share_source"](plans[DpMode.DISTRIBUTED], [3]),
+        "a device's, local": lambda: vars(contribution)["share_source"](plans[DpMode.LOCAL], [3]),
     }
 
 

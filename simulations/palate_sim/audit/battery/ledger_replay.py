@@ -28,11 +28,12 @@ USERS = 12
 SETTINGS = {
     "central": Setting(rounds=3, noise=Noise.SECURE),
     "distributed": Setting(rounds=3, noise=Noise.SECURE, dp=DpMode.DISTRIBUTED, users_per_node=1, lost=2, c_max=2),
+    "local": Setting(rounds=3, noise=Noise.SECURE, dp=DpMode.LOCAL, users_per_node=1),
 }
 
 
 def ledger_replay(*, quick: bool = False) -> list[Finding]:
-    """Both modes, what devices refuse, and two writers."""
+    """Every mode, what devices refuse, and two writers."""
     found = [finding for name, setting in SETTINGS.items() for finding in _replayed(name, setting)]
     found += refusals()
     return [*found, two_writers(threads=False), *([] if quick else [two_writers(threads=True)])]

@@ -30,6 +30,7 @@ TEST = "G refusals"
 SETTINGS = {
     "central": Setting(users_per_node=1),
     "distributed": Setting(users_per_node=1, dp=DpMode.DISTRIBUTED, lost=1, c_max=2),
+    "local": Setting(users_per_node=1, dp=DpMode.LOCAL),
 }
 USERS = 6
 
@@ -58,7 +59,7 @@ class _Rule:
 
 
 def refusals() -> list[Finding]:
-    """Every rule, in both modes."""
+    """Every rule, in every mode."""
     return [_found(name, setting) for name, setting in SETTINGS.items()]
 
 
@@ -112,10 +113,13 @@ def _rules(stage: Stage, signed: SignedPlan, model: bytes, loose: Floors) -> Ite
         ("it is of another population", replace(loose, population="another")),
         ("its noise is seeded", replace(loose, allow_seeded=False)),
     ]
-    if plan.cohort is None:
+    if plan.dp is DpMode.LOCAL:
+        least.append(("it leaves all of the noise to each device", replace(loose, allow_local=False)))
+    elif plan.cohort is None:
         least.append(("it trusts the server with the noise", replace(loose, allow_central=False)))
     else:
         least += [
+            ("it shares the noise among devices", replace(loose, allow_distributed=False)),
             ("it has no masks", replace(loose, allow_unmasked=False)),
             ("it counts on too few that are honest", replace(loose, min_honest=plan.cohort.shares + 1)),
             ("it counts too few as corrupt", replace(loose, min_corrupt=plan.cohort.c_max + 1)),

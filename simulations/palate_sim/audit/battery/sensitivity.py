@@ -17,6 +17,7 @@ import numpy as np
 from palate_common.errors import PalateError
 from palate_common.plan import DpMode
 from palate_common.update import Int64
+from palate_sim.audit.battery.events import one_event
 from palate_sim.audit.evidence import Finding
 from palate_sim.audit.gestures import COLUMNS, PLAIN, ROWS, SQUARE, WEIGHTS, Gesture
 from palate_sim.audit.stage import Setting, Stage, crowd
@@ -33,6 +34,7 @@ OTHERS = {
     "central, a later round": Setting(rounds=3),
     "distributed, a device a node": Setting(dp=DpMode.DISTRIBUTED, users_per_node=1),
     "central, a device a node": Setting(users_per_node=1),
+    "local, a device a node": Setting(dp=DpMode.LOCAL, users_per_node=1),
     "distributed, masks": Setting(dp=DpMode.DISTRIBUTED, users_per_node=1, masks=True),
     "central, a thousand on one node": Setting(users_per_node=CROWD),
     "distributed, a thousand on one node": Setting(dp=DpMode.DISTRIBUTED, users_per_node=CROWD),
@@ -47,7 +49,12 @@ QUICK = (
     "thirty events",
     "2^32 steps",
 )
-FIRST = ("central, a later round", "distributed, a device a node", "distributed, a thousand on one node")
+FIRST = (
+    "central, a later round",
+    "distributed, a device a node",
+    "local, a device a node",
+    "distributed, a thousand on one node",
+)
 """Of the other settings, those of the quick battery."""
 
 
@@ -57,7 +64,7 @@ def sensitivity(*, quick: bool = False) -> list[Finding]:
     # The settings differ in who adds the noise and in how many share a node, not in what a user's numbers go through.
     few = {name: probe for name, probe in all_probes(Setting()).items() if name in QUICK}
     found = [_worst(name, setting, probes, n_users=USERS) for name, setting in SETTINGS.items()]
-    return found + [
+    return [*found, one_event()] + [
         _worst(name, setting, few, n_users=max(USERS, setting.users_per_node))
         for name, setting in OTHERS.items()
         if not quick or name in FIRST

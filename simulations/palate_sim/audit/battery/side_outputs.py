@@ -33,6 +33,7 @@ USERS, SUBJECT = 12, 5
 SETTINGS = {
     "central, a node of four": Setting(rounds=2),
     "distributed, a device a node": Setting(dp=DpMode.DISTRIBUTED, users_per_node=1, rounds=2),
+    "local": Setting(dp=DpMode.LOCAL, users_per_node=1, rounds=2),
     "distributed, masks": Setting(dp=DpMode.DISTRIBUTED, users_per_node=1, rounds=2, masks=True),
 }
 ACTS = (

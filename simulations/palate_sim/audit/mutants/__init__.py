@@ -6,6 +6,7 @@ from palate_sim.audit.mutants import (
     clipping,
     draws,
     ledger,
+    local,
     noise,
     randomness,
     release,
@@ -25,6 +26,7 @@ GROUPS: dict[str, tuple[Mutant, ...]] = {
     "aggregation": aggregation.MUTANTS,
     "secagg": secagg.MUTANTS,
     "release": release.MUTANTS,
+    "local": local.MUTANTS,
 }
 """Every mutant, by group."""
 

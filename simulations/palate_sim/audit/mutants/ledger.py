@@ -117,12 +117,14 @@ def reset_on_restart() -> Iterator[None]:
     """The file is removed when it is opened for writing."""
     real = Ledger.__init__
 
-    def instead(self: Ledger, path: Path | str, *, population: str | None, read_only: bool = False) -> None:
+    def instead(
+        self: Ledger, path: Path | str, *, population: str | None, read_only: bool = False, **unit: Any
+    ) -> None:
         if not read_only:
             Path(path).unlink(missing_ok=True)
             for tail in ("-wal", "-shm"):
                 Path(f"{path}{tail}").unlink(missing_ok=True)
-        real(self, path, population=population, read_only=read_only)
+        real(self, path, population=population, read_only=read_only, **unit)
 
     with mock.patch.object(Ledger, "__init__", instead), mock.patch.object(Registry, "is_empty", return_value=True):
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from palate_sim.commands.audit.outcome import Json, Out, check_out, conclude
 
 Mode = Annotated[
     str | None,
-    typer.Option("--dp", metavar="MODE", help="Whose round: distributed (default), central or both."),
+    typer.Option("--dp", metavar="MODE", help="Whose round: distributed (default), central, both of these, or local."),
 ]
 Target = Annotated[
     str | None,
@@ -32,7 +33,8 @@ Seed = Annotated[
 Run = Annotated[
     Path | None, typer.Option("--run", metavar="DIR", help="A run, whose sources must be those that are audited.")
 ]
-MODES = ("distributed", "central")
+MODES = ("distributed", "central", "local")
+BOTH = MODES[:2]
 MOST = 100.0
 
 
@@ -50,6 +52,7 @@ def mechanism(
     """Drive a mechanism with canaries, and test what it releases."""
     from palate_common.accounting import check_delta, check_epsilon
     from palate_sim.audit.mechanism import audit_mechanism
+    from palate_sim.audit.messages import Messages
     from palate_sim.audit.production import Production
     from palate_sim.audit.target import Target as Audited
     from palate_sim.audit.target import load_target
@@ -66,11 +69,12 @@ def mechanism(
     else:
         if dp not in (None, "both", *MODES):
             raise InputError(f"`--dp` must be {', '.join(MODES)} or both, got {dp!r}")
-        modes = MODES if dp == "both" else (dp or MODES[0],)
+        modes = BOTH if dp == "both" else (dp or MODES[0],)
         asked = check_epsilon(5.0 if epsilon is None else epsilon), check_delta(1e-6 if delta is None else delta)
         if asked[0] > MOST:
             raise InputError(f"`--epsilon` must be at most {MOST:g}, got {asked[0]:g}: that is no privacy to test")
         for mode in modes:
-            targets.append(Production(dp=mode, epsilon=asked[0], delta=asked[1]))
+            make = Messages if mode == "local" else partial(Production, dp=mode)
+            targets.append(make(epsilon=asked[0], delta=asked[1]))
     section = audit_mechanism(*targets, seed=chosen, deep=deep, run=run)
     conclude([section], out=out, as_json=as_json)

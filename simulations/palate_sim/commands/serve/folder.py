@@ -18,6 +18,9 @@ def init(
     folder: Folder,
     population: Annotated[str, typer.Option(help="Whose server it is; devices are built for one population.")],
     items: Annotated[Path, typer.Option(metavar="FILE", help="The catalogue: item ids, one a line, public.")],
+    features: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Public item features: CSV with item_id and numeric columns.")
+    ] = None,
     name: Annotated[str, typer.Option(help="The host name that devices connect to.")] = "localhost",
     port: Annotated[int, typer.Option(help="The gateway's; the three after it are for the loopback interface.")] = 8443,
     cohort: Annotated[int, typer.Option(help="Most devices in an attempt.")] = 100,
@@ -27,6 +30,7 @@ def init(
 ) -> None:
     """Make a server folder: configuration, keys, ledger, register, certificates, and a first model without releases."""
     from palate_server.service.setup import make_site, template
+    from palate_sim.features import item_features
 
     try:
         listed = read_lines(items.read_bytes())
@@ -34,6 +38,9 @@ def init(
         raise InputError(f"`--items` must be a readable file, got {items}: {error.strerror}") from None
     except ValueError:
         raise InputError(f"`--items` must be UTF-8 lines, each ended, got {items}") from None
+    if features is not None and not features.is_file():
+        raise InputError(f"`--features` must be a CSV file with item_id and numeric columns, got {features}")
+    matrix = None if features is None else item_features(None, listed, str(features))
     config = template(
         population=population,
         name=name,
@@ -42,8 +49,9 @@ def init(
         period=period_epsilon,
         size=cohort,
         port=port,
+        featured=matrix is not None,
     )
-    site = make_site(folder, config, listed)
+    site = make_site(folder, config, listed, matrix)
     key = site.key().public
     typer.echo(f"server folder: {folder}\npopulation: {population} · {len(listed):,} items\nrelease key: {key}")
     typer.echo("the release key is what apps pin; its secret half is in the folder's file `key`: back it up, offline")

@@ -1,0 +1,24 @@
+"""Torch modules as federated recommenders: the protocol for one's own, and those that come with Palate.
+
+Needs the extra `torch`. Nothing else of Palate imports this package; entry points name what is in it.
+"""
+
+from palate_torch.algorithm import ModuleAlgorithm, federated
+from palate_torch.matrix_factorization import MatrixFactorization
+from palate_torch.neural_factors import NeuralFactors
+from palate_torch.recommender import Catalogue, Events, Recommender, User
+from palate_torch.settings import ModuleSettings
+from palate_torch.two_tower import TwoTower
+
+__all__ = [
+    "Catalogue",
+    "Events",
+    "MatrixFactorization",
+    "ModuleAlgorithm",
+    "ModuleSettings",
+    "NeuralFactors",
+    "Recommender",
+    "TwoTower",
+    "User",
+    "federated",
+]

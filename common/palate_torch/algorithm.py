@@ -1,0 +1,287 @@
+"""ModuleAlgorithm: a torch module behind the same seam as every other algorithm.
+
+    public arrays --tensors--> module --changes of each user--> contribution: item rows [h W], shared [S]
+    noised sums --server step, the one of `sgd`--> public arrays
+
+Round 0 releases noised popularity, and the module gets the head of it. In each later round a device rebuilds the
+private side from its own events, takes `local_steps` full-batch steps on the item side, and sends the change over S,
+clipped. The loss's weight of a user, the clip, the server's momentum and Adam are those of `sgd`.
+
+Sources: McMahan et al., Learning Differentially Private Recurrent Language Models (ICLR 2018), algorithm 1, flat
+clipping, with every user in every round and no amplification by sampling claimed; Singhal et al., Federated
+Reconstruction (NeurIPS 2021), algorithm 1; Reddi et al., Adaptive Federated Optimization (ICLR 2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from palate_common.algorithms import PublicFacts, State
+from palate_common.algorithms.adaptive_clip import CLIP_NORM, AdaptiveClip
+from palate_common.algorithms.head import HEAD, WEIGHT, choose_head, head_size, split_budget, with_tail
+from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update, user_weights
+from palate_common.algorithms.server_steps import adam_step, momentum_step
+from palate_common.interactions import Interactions, row_squares, segment_sum
+from palate_common.update import Block, BlockSpec, DenseBlock, Float64, Layout, OuterBlock, Update
+from palate_torch.checks import check_class, check_computes, made
+from palate_torch.functional import FEATURES, Functional, Tensors, one_thread
+from palate_torch.local_items import Batch, LocalItems, batches, local_items
+from palate_torch.parameters import FEATURES_OF_HEAD, Parameters
+from palate_torch.recommender import Catalogue, Events, Recommender
+from palate_torch.settings import ModuleSettings, later_rounds, server_rates
+
+ROWS, SHARED = "rows", "shared"
+TINY = 1e-12
+SCORED_AT_ONCE = 2**21
+"""Scores of all users that are computed at once, about."""
+
+
+class ModuleAlgorithm:
+    """Noised counts, then noised steps on a module's parameters.
+
+    State, all of it public: `counts` [n_items]; `head` and `weight` [h] (see `choose_head`); `module.NAME`, each
+    parameter; `head_features` [h, m], where the module uses features; `clip_norm` [1], with an adaptive clip;
+    `momentum.rows` [h, W], `momentum.shared` [S] and, for Adam, `squares.*`, the server's running step.
+    """
+
+    name: ClassVar[str] = ""
+    module: ClassVar[type[Recommender]] = Recommender
+    Settings: ClassVar[type[ModuleSettings]] = ModuleSettings
+    public_inputs: ClassVar[tuple[str, ...]] = (FEATURES,)
+    training_only: ClassVar[tuple[str, ...]] = (
+        *(f"{kind}.{block}" for kind in ("momentum", "squares") for block in (ROWS, SHARED)),
+        CLIP_NORM,
+    )
+
+    def __init__(self, settings: ModuleSettings, facts: PublicFacts) -> None:
+        self.settings, self.facts = settings, facts
+        check_computes(self.module, settings, facts.n_features)
+        self.head_items = head_size(facts, 0.9, settings.head_items)
+        self.clip = AdaptiveClip(settings.clip_quantile, settings.clip_norm)
+        self.later = later_rounds(settings, facts)
+        self.scale = facts.n_items ** (settings.user_exponent - 0.5)
+        self._made = made(self.module, settings, Catalogue(self.head_items, facts.n_features), facts.seed)
+        self._parameters = Parameters.of(self._made, self.head_items)
+        self._n_features = facts.n_features if FEATURES in dict(self._made.named_buffers()) else 0
+        self._functional = Functional(self._made, settings)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Round 0's share, then equal ones."""
+        return split_budget(self.settings.first_share, self.later)
+
+    def start(self) -> State:
+        """Nothing is known yet."""
+        return {COUNTS: np.zeros(self.facts.n_items, np.float32)}
+
+    def layout(self, state: State, round_: int) -> Layout:
+        """Counts; then the changes of item rows and of shared parameters, and whether they were within S."""
+        if round_ == 0:
+            return popularity_layout(self.facts.n_items)
+        sizes = {ROWS: self.head_items * self._parameters.width, SHARED: self._parameters.shared_size}
+        blocks = tuple(
+            BlockSpec(name=name, shape=(size,), weight=self._weights[name]) for name, size in sizes.items() if size
+        )
+        return self.clip.layout(blocks)
+
+    @property
+    def _weights(self) -> dict[str, float]:
+        """Each block's part of the norm, without a verdict's."""
+        share = self.settings.shared_share
+        if not self._parameters.shared_size or not self._parameters.width:
+            return {ROWS: 1.0, SHARED: 1.0}
+        return {ROWS: (1 - share) ** 0.5, SHARED: share**0.5}
+
+    def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
+        """Round 0: the items, norm 1. Later: the change of all parameters over S, to be clipped."""
+        if round_ == 0:
+            return popularity_update(histories)
+        seen = histories.columns(state[HEAD])
+        local = self._local(seen, round_)
+        rows, shared = self._changes(state, local)
+        strength = segment_sum(histories.weights.astype(np.float64) ** 2, histories.indptr)
+        weights = user_weights(strength, exponent=self.settings.user_exponent, n_items=self.facts.n_items)
+        factors, said = self.clip.verdicts(state, lambda: self._norms(local, rows, shared) * weights, seen.counts() > 0)
+        sent = weights * factors
+        blocks: list[Block] = []
+        if self._parameters.width:
+            blocks.append(self._row_block(local, rows * np.repeat(sent, np.diff(local.indptr))[:, None]))
+        if self._parameters.shared_size:
+            blocks.append(DenseBlock(shared * sent[:, None]))
+        return Update((*blocks, *said), histories.n_users)
+
+    def _norms(self, local: LocalItems, rows: Float64, shared: Float64) -> Float64:
+        """The norm of each user's change, by the layout's weights, float64 [n_users]."""
+        squares = self._weights[ROWS] ** 2 * segment_sum(row_squares(rows), local.indptr)
+        squares += self._weights[SHARED] ** 2 * row_squares(shared)
+        return np.asarray(np.sqrt(squares), np.float64)
+
+    def _local(self, seen: Interactions, round_: int) -> LocalItems:
+        """What each user trains on in a round; for a ranking, round 0."""
+        key = (self.facts.seed << 16) + round_
+        return local_items(seen, negatives=self.settings.negatives, most=self.settings.max_events, key=key)
+
+    def _row_block(self, local: LocalItems, rows: Float64) -> OuterBlock:
+        """A sparse vector over the numbers of all item rows."""
+        width = self._parameters.width
+        numbers = local.indices[:, None] * np.int32(width) + np.arange(width, dtype=np.int32)
+        ones = np.ones((len(local.indptr) - 1, 1))
+        return OuterBlock(
+            local.indptr * width, numbers.ravel().astype(np.int32), rows.ravel(), ones, self.head_items * width
+        )
+
+    def _changes(self, state: State, local: LocalItems) -> tuple[Float64, Float64]:
+        """Each user's change of their local rows, [nnz, W], and of shared parameters, [n_users, S]."""
+        rows = np.zeros((len(local.indices), self._parameters.width))
+        shared = np.zeros((len(local.indptr) - 1, self._parameters.shared_size))
+        with one_thread():
+            common, tables = self._parameters.tensors(state, n_features=self._n_features)
+            for batch in batches(local):
+                changes = self._functional.changes(common, _gathered(tables, batch), _events(batch))
+                users = len(batch.users)
+                inside = batch.counted[:users] > 0
+                entries = (local.indptr[batch.users][:, None] + np.arange(batch.items.shape[1]))[inside]
+                first = 0
+                for name in self._parameters.rows:
+                    part = changes[name].flatten(2) if changes[name].ndim > 2 else changes[name].unsqueeze(2)
+                    rows[entries, first : first + part.shape[2]] = part[:users].numpy()[inside]
+                    first += part.shape[2]
+                first = 0
+                for name in self._parameters.shared:
+                    part = changes[name].reshape(len(changes[name]), -1)
+                    shared[batch.users, first : first + part.shape[1]] = part[:users].numpy()
+                    first += part.shape[1]
+        return rows, shared
+
+    def release(
+        self, state: State, round_: int, sums: Mapping[str, npt.NDArray[np.float64]], noise: Mapping[str, float]
+    ) -> State:
+        """Head and starting parameters after round 0, then one step."""
+        if round_ == 0:
+            return self._first(sums[COUNTS], noise[COUNTS], state.get(FEATURES))
+        settings, clip_norm = self.settings, self.clip.norm(state)
+        # Constant steps, then smaller ones, over which the noise averages out.
+        slowing = min(1.0, 2 * (self.later + 1 - round_) / (self.later + 1))
+        rates = server_rates(settings, self.facts)
+        users = self.facts.n_users * self.scale
+        moved, held = dict(state), dict(zip((ROWS, SHARED), self._parameters.blocks(state), strict=True))
+        for block, rate in zip((ROWS, SHARED), rates, strict=True):
+            if block not in sums:
+                continue
+            direction = sums[block].reshape(held[block].shape) * (clip_norm / users)
+            momentum = state[f"momentum.{block}"].astype(np.float64)
+            if settings.optimizer == "momentum":
+                step = momentum = momentum_step(momentum, direction, rate=rate * slowing, decay=settings.momentum)
+            else:
+                step, momentum, squares = adam_step(
+                    momentum,
+                    state[f"squares.{block}"].astype(np.float64),
+                    direction,
+                    noise=noise[block] * clip_norm / users,
+                    step=round_,
+                    rate=rate * slowing,
+                    decay=settings.momentum,
+                )
+                moved[f"squares.{block}"] = squares.astype(np.float32)
+            moved[f"momentum.{block}"] = momentum.astype(np.float32)
+            held[block] = held[block] + step
+        moved |= self.clip.released(state, sums, self.facts.n_users)
+        return moved | self._parameters.arrays(held[ROWS], held[SHARED])
+
+    def _first(self, counts: Float64, noise: float, features: npt.NDArray[np.floating[Any]] | None) -> State:
+        """The head, and the module as it starts, knowing how popular the head's items are."""
+        state = choose_head(counts, noise, self.head_items)
+        module = made(self.module, self.settings, Catalogue(self.head_items, self.facts.n_features), self.facts.seed)
+        with one_thread():
+            module.start(torch.from_numpy(self._popularity(counts, noise)[state[HEAD]]))
+            started = {name: tensor.detach().numpy() for name, tensor in module.named_parameters()}
+        state |= {f"module.{name}": np.array(array, np.float32) for name, array in started.items()}
+        if features is not None and self._n_features:
+            state[FEATURES_OF_HEAD] = _centred(features[state[HEAD]].astype(np.float64), state[WEIGHT])
+        kinds = ("momentum", "squares") if self.settings.optimizer == "adam" else ("momentum",)
+        for kind in kinds:
+            state[f"{kind}.{ROWS}"] = np.zeros((self.head_items, self._parameters.width), np.float32)
+            state[f"{kind}.{SHARED}"] = np.zeros(self._parameters.shared_size, np.float32)
+        return state | self.clip.start()
+
+    def _popularity(self, counts: Float64, noise: float) -> npt.NDArray[np.float32]:
+        """About what share of the users has each item: a user with k items adds k^-1/2 for each to the counts."""
+        length = max(float(np.maximum(counts, 0).sum()) / self.facts.n_users, 1.0) ** 2
+        floored = np.maximum(counts, max(noise, 0.01 * float(counts.max()), TINY))
+        return np.asarray(np.minimum(floored * (length**0.5 / self.facts.n_users), 1.0), np.float32)
+
+    def scores(self, state: State, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
+        """The module's over the head; tail items below, by popularity. Popularity where the module has no number."""
+        if HEAD not in state:
+            return np.broadcast_to(state[COUNTS], (histories.n_users, histories.n_items))
+        seen = histories.columns(state[HEAD])
+        scores = np.full((histories.n_users, self.head_items), np.nan)
+        with one_thread():
+            common, tables = self._parameters.tensors(state, n_features=self._n_features)
+            for batch in batches(self._local(seen, 0)):
+                at_once = max(1, SCORED_AT_ONCE // self.head_items)
+                for first in range(0, len(batch.users), at_once):
+                    part = slice(first, min(first + at_once, len(batch.users)))
+                    users = batch.users[part]
+                    rows, events = _gathered(tables, batch, part), _events(batch, part)
+                    whole = _whole(seen.users(users))
+                    scores[users] = self._functional.scores(common, tables, rows, events, whole).numpy()
+        known = np.isfinite(scores).all(axis=1)
+        return with_tail(state, np.where(known[:, None], scores, 0.0), known)
+
+
+def federated(module: type[Recommender], name: str) -> type[ModuleAlgorithm]:
+    """A module as a learning algorithm.
+
+    Args:
+        module: a subclass of `Recommender`.
+        name: what the algorithm is called.
+
+    Raises:
+        InputError: the class lacks a member of the protocol.
+    """
+    found = _FEDERATED.get((module, name))
+    if found is not None:
+        return found
+    check_class(module)
+    members = {"name": name, "module": module, "Settings": module.Settings, "__doc__": module.__doc__}
+    return _FEDERATED.setdefault((module, name), type(module.__name__, (ModuleAlgorithm,), members))
+
+
+_FEDERATED: dict[tuple[type[Recommender], str], type[ModuleAlgorithm]] = {}
+"""One class for each module and name."""
+
+
+def _centred(features: Float64, popularity: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Features without what a history of popular items has anyway, of mean square 1."""
+    centred = features - popularity / popularity.sum() @ features
+    return np.asarray(centred / max(float(np.sqrt(np.mean(centred**2))), TINY), np.float32)
+
+
+EVERYBODY = slice(None)
+
+
+def _gathered(tables: Tensors, batch: Batch, part: slice = EVERYBODY) -> Tensors:
+    """Each user's rows of the tables, zeros where no item is counted: [B, length, ...]."""
+    items, counted = torch.from_numpy(batch.items[part]), torch.from_numpy(batch.counted[part])
+    shapes = {name: (*counted.shape, *(1 for _ in table.shape[1:])) for name, table in tables.items()}
+    return {name: table[items] * counted.reshape(shapes[name]) for name, table in tables.items()}
+
+
+def _events(batch: Batch, part: slice = EVERYBODY) -> Events:
+    """A batch's events as tensors [B, length]."""
+    weights, counted = torch.from_numpy(batch.weights[part]), torch.from_numpy(batch.counted[part])
+    return Events(weights, (weights > 0).float(), counted)
+
+
+def _whole(seen: Interactions) -> Events:
+    """Events over the whole head, [B, h]."""
+    weights = np.zeros((seen.n_users, seen.n_items), np.float32)
+    weights[seen.owners(), seen.indices] = seen.weights
+    tensor = torch.from_numpy(weights)
+    return Events(tensor, (tensor > 0).float(), torch.ones_like(tensor))

@@ -1,0 +1,116 @@
+"""Recommender: the protocol by which one's own `torch.nn.Module` learns from users that never send their events.
+
+    private(events) ----> the user's private tensors, made and kept on the device
+    forward(user, events) -> one score for each item of the catalogue at hand
+    loss(scores, events)  -> how wrong they are, a number
+
+Parameters of the module are the global side: public, the same for everybody, learned from noised sums of changes. A
+module says in `item_rows` which of them have one row an item. It is written as if the catalogue were small, and it is:
+in training a device hands it the rows of the user's own items and of a few others; for a ranking, all of them. So a
+module must compute with the rows it has, and never count on how many there are.
+
+Source: Singhal et al., Federated Reconstruction (NeurIPS 2021), for a private side rebuilt in every round.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from palate_torch.settings import ModuleSettings
+
+if TYPE_CHECKING:
+    from palate_torch.algorithm import ModuleAlgorithm
+
+User = dict[str, Tensor]
+"""One user's private tensors, by name. They never leave the device."""
+
+
+class Catalogue(NamedTuple):
+    """What a module is made for.
+
+    Attributes:
+        n_items: items it is given, the rows of its tables.
+        n_features: width of the public item features, 0 without any.
+    """
+
+    n_items: int
+    n_features: int = 0
+
+
+class Events(NamedTuple):
+    """What a module sees of ONE user, over the n items at hand. Private.
+
+    Attributes:
+        weights: float32 [n], the weight of the user's interaction with an item, 0 without one.
+        own: float32 [n], 1 for items that the user has, else 0.
+        counted: float32 [n], 1 for items that count in the loss, 0 for others, such as padding.
+    """
+
+    weights: Tensor
+    own: Tensor
+    counted: Tensor
+
+
+class Recommender(torch.nn.Module):
+    """A torch module that can be federated. Subclass it, and name the class under `palate.algorithms`.
+
+    It is made by `cls(settings, catalogue)`, with its own `Settings`, from a fixed seed, so what it draws at random is
+    the same everywhere. It always runs in `eval` mode. A buffer named `features`, float32 [n_items, n_features], is
+    filled with the public item features, and, like `item_rows`, holds the rows at hand.
+    """
+
+    Settings: ClassVar[type[ModuleSettings]] = ModuleSettings
+    item_rows: ClassVar[tuple[str, ...]] = ()
+    """Names of the parameters with one row an item, as `named_parameters` spells them."""
+
+    def start(self, popularity: Tensor) -> None:
+        """Set parameters to what popularity suggests, in place; nothing unless a subclass does.
+
+        Args:
+            popularity: about what share of all users has each item of the head, float32 [n_items], in (0, 1]; from
+                noised counts, and raised to their noise.
+        """
+
+    def private(self, events: Events) -> User:
+        """The private side under the present parameters: float32 tensors. `user_steps` gradient steps follow.
+
+        A closed form, the mean of the own items' rows, or zeros. Nothing is learned through it.
+        """
+        raise NotImplementedError
+
+    def loss(self, scores: Tensor, events: Events) -> Tensor:
+        """What a device minimises: cross-entropy of own and other items, summed, unless a subclass says otherwise.
+
+        Args:
+            scores: float32 [n].
+            events: over the same items. What isn't `counted` must not matter.
+        """
+        wrong = events.weights * softplus(-scores) + (1 - events.own) * softplus(scores)
+        return (wrong * events.counted).sum()
+
+    @classmethod
+    def as_algorithm(cls, name: str) -> type[ModuleAlgorithm]:
+        """The class as a learning algorithm of that name; the registry asks for it."""
+        from palate_torch.algorithm import federated
+
+        return federated(cls, name)
+
+
+def mean_of_own(rows: Tensor, events: Events) -> Tensor:
+    """The mean of the rows of the user's items: [n, d] -> [d]; zeros without items."""
+    return (events.own @ rows) / events.own.sum().clamp(min=1.0)
+
+
+def direction_of_own(rows: Tensor, events: Events) -> Tensor:
+    """The weighted sum of the rows of the user's items, as a vector of length 1: [n, d] -> [d]; zeros without items."""
+    total = events.weights @ rows
+    return total / total.square().sum().sqrt().clamp(min=1e-12)
+
+
+def log_odds(popularity: Tensor) -> Tensor:
+    """Biases by which own and evenly sampled items are told apart as well as popularity can: [n_items] -> [n_items]."""
+    return torch.log(popularity / popularity.mean())

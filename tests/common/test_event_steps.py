@@ -1,0 +1,184 @@
+"""Event-level DP-SGD on a device: gradients, what one event moves, coins, and noise in every step."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from palate_common.algorithms import PublicFacts, make_algorithm
+from palate_common.algorithms.event_mf import EventMf, EventMfSettings
+from palate_common.errors import InputError
+from palate_common.event_steps import event_steps, sampled
+from palate_common.interactions import Interactions, row_squares
+from palate_common.plan import DpMode, Noise, RoundPlan, Sampling, attempt_mu2
+from palate_common.randomness import SecureSource, SeededSource
+from palate_common.update import OuterBlock, layout_size
+
+ITEMS, SIZE, GRID, SIGMA = 30, 5, 2**14, 2**15
+
+
+def facts(n_users: int = 50) -> PublicFacts:
+    return PublicFacts(n_users=n_users, n_items=ITEMS, mu=1.0, seed=2, local=True)
+
+
+def made(steps: int = 3, inclusion: float = 1.0, **changes: Any) -> tuple[EventMf, Any, RoundPlan]:
+    settings = EventMfSettings(embedding_size=SIZE, user_steps=max(1, steps - 1), inclusion=inclusion)
+    algorithm = EventMf(settings, facts())
+    state = algorithm.release(algorithm.start(), 0, {"counts": np.linspace(40, 1, ITEMS)}, {"counts": 0.5})
+    events = Sampling(inclusion=inclusion, steps=steps)
+    fields: dict[str, Any] = {
+        "population": "p", "run": "r", "round": 1, "attempt": 0, "model_hash": "0" * 64, "algorithm": "event-mf",
+        "settings": settings.model_dump(), "facts": facts(), "layout": algorithm.layout(state, 1), "clip_norm": 1.0,
+        "grid": GRID, "sigma": SIGMA, "dp": DpMode.LOCAL, "noise": Noise.SECURE, "cohort_floor": 1, "events": events,
+        "mu2": attempt_mu2(GRID, SIGMA, events), "expires": 2**31,
+    }  # fmt: skip
+    return algorithm, state, RoundPlan.model_validate({**fields, **changes})
+
+
+def histories(n_users: int = 20, seed: int = 0) -> Interactions:
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(0, 12, n_users)
+    items = [rng.choice(ITEMS, size, replace=False) for size in sizes]
+    return Interactions.from_pairs(
+        np.repeat(np.arange(n_users), sizes), np.concatenate(items), n_users=n_users, n_items=ITEMS
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook")  # an embedding's input has no gradient
+def test_gradients_are_those_of_opacus() -> None:
+    """Per-sample gradients of 2 log(1 + e^-s) for one user's events, in both parameters, by Opacus' hooks."""
+    torch = pytest.importorskip("torch")
+    grad_sample = pytest.importorskip("opacus.grad_sample")
+    algorithm, state, _ = made()
+    one = Interactions.from_pairs([0] * 8, [0, 3, 4, 9, 15, 20, 22, 29], n_users=1, n_items=ITEMS)
+    users = np.random.default_rng(1).normal(size=(1, SIZE)) / 2
+    rows = algorithm._rows(state, whole=False)
+    place = np.searchsorted(state["head"], one.indices)
+
+    class Factorisation(torch.nn.Module):  # type: ignore[misc, name-defined]  # torch is optional
+        def __init__(self, p: Any) -> None:
+            super().__init__()
+            self.user = torch.nn.Embedding.from_pretrained(torch.tensor(p), freeze=False)
+            self.item = torch.nn.Embedding.from_pretrained(torch.tensor(rows), freeze=False)
+
+        def forward(self, items: Any) -> Any:
+            return (self.user(torch.zeros_like(items)) * self.item(items)).sum(dim=1)
+
+    def opacus(p: Any) -> tuple[Any, Any]:
+        model = grad_sample.GradSampleModule(Factorisation(p), loss_reduction="sum")
+        (-2 * torch.nn.functional.logsigmoid(model(torch.tensor(place)))).sum().backward()
+        return model._module.user.weight.grad_sample[:, 0].numpy(), model._module.item.weight.grad_sample.numpy()
+
+    expected, _ = opacus(users)
+    assert algorithm.user_gradients(state, users, one) == pytest.approx(-expected, abs=1e-12)
+    # The item step is made at the user's direction.
+    _, expected = opacus(users / np.linalg.norm(users))
+    (block,) = algorithm.item_gradients(state, 1, users, one).blocks
+    assert isinstance(block, OuterBlock)
+    found = np.zeros((one.nnz, *rows.shape))
+    found[np.arange(one.nnz), block.indices] = block.rows[:, None] * block.columns
+    assert found == pytest.approx(-expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("round_", [0, 1])
+def test_each_event_is_clipped_by_itself_and_moves_a_sum_by_no_more_than_the_grid(round_: int) -> None:
+    """Exactly, in integers: with one step and the same noise, the event taken out is all that differs."""
+    algorithm, state, plan = made(1)
+    algorithm.user_start = lambda state, n: np.full((n, SIZE), 0.4)  # type: ignore[method-assign]  # a given vector
+    plan = plan.model_copy(update={"round": round_, "layout": algorithm.layout(state, round_)})
+    base_of, worst = histories(1, seed=5), 0
+    base = event_steps(algorithm, state, plan, base_of, SeededSource(b"x")).steps
+    for event in range(base_of.nnz):
+        rest = base_of.entries(np.arange(base_of.nnz) != event)
+        moved = base - event_steps(algorithm, state, plan, rest, SeededSource(b"x")).steps
+        worst = max(worst, sum(int(step) ** 2 for step in moved.tolist()))
+        assert len(np.flatnonzero(moved)) <= (1 if round_ == 0 else SIZE)
+    assert 0 < worst <= GRID**2
+    # No count of events divides anything: twice the events, twice the sum.
+    assert base_of.nnz > 1
+
+
+def test_a_users_vector_knows_of_events_through_noise_alone() -> None:
+    """With noise that hides everything, what a device sends no longer follows its vector's true direction."""
+    algorithm, state, plan = made(2)
+    one = Interactions.from_pairs([0] * 6, range(6), n_users=1, n_items=ITEMS)
+    loud = plan.model_copy(update={"sigma": 2**28, "mu2": attempt_mu2(GRID, 2**28, plan.events)})
+    told: list[Any] = []
+
+    class Kept(EventMf):
+        def user_step(self, users: Any, sums: Any) -> Any:
+            moved = super().user_step(users, sums)
+            told.append(moved)
+            return moved
+
+    kept = Kept(algorithm.settings, facts())
+    for sigma_plan in (plan, loud):
+        for number in range(200):
+            event_steps(kept, state, sigma_plan, one, SeededSource(b"%d" % number))
+    exact = algorithm.user_gradients(state, algorithm.user_start(state, 1), one).sum(axis=0)
+    directions = np.concatenate(told) / np.linalg.norm(np.concatenate(told), axis=1)[:, None]
+    agreement = directions @ exact / np.linalg.norm(exact)
+    assert agreement[:200].mean() > 0.15
+    assert abs(agreement[200:].mean()) < 5.5 / math.sqrt(200 * SIZE)
+
+
+def test_every_step_has_its_noise_and_so_has_a_device_without_events() -> None:
+    algorithm, state, plan = made(3)
+    nothing = Interactions.from_pairs([], [], n_users=3000, n_items=ITEMS)
+    sent = event_steps(algorithm, state, plan, nothing, SecureSource())
+    assert sent.users == 3000
+    deviation = SIGMA * math.sqrt(3000)
+    noise = sent.steps.astype(np.float64)
+    assert noise.std() / deviation == pytest.approx(1.0, abs=5.4 / math.sqrt(2 * len(noise)))
+
+
+def test_coins_are_secret_fair_and_drawn_anew_in_each_step() -> None:
+    made_of = histories(400, seed=3)
+    source = SecureSource()
+    draws = [sampled(made_of, 0.25, source) for _ in range(40)]
+    share = np.mean([each.nnz for each in draws]) / made_of.nnz
+    assert share == pytest.approx(0.25, abs=5.4 * math.sqrt(0.25 * 0.75 / (40 * made_of.nnz)))
+    assert len({each.indices.tobytes() for each in draws}) == 40
+    assert sampled(made_of, 1.0, source) is made_of
+    with_none = sampled(made_of, 0.001, SeededSource(b"x"))
+    assert with_none.n_users == 400
+
+
+def test_weights_of_events_do_not_count() -> None:
+    """A half-life would let one event change others' weights."""
+    algorithm, state, plan = made(2)
+    plain = histories(5)
+    heavy = Interactions(plain.indptr, plain.indices, plain.weights * 7, ITEMS)
+    one, other = (event_steps(algorithm, state, plan, each, SeededSource(b"x")).steps for each in (plain, heavy))
+    assert one.tolist() == other.tolist()
+
+
+def test_a_vector_never_grows_beyond_what_errors_can_tell() -> None:
+    algorithm, _, _ = made()
+    moved = algorithm.user_step(np.zeros((3, SIZE)), np.full((3, SIZE), 1e9))
+    assert np.sqrt(row_squares(moved)) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("changes", [{"dp": "central"}, {"dp": "off", "sigma": 0, "mu2": 0.0}])
+def test_only_local_plans_have_events(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="dp local only"):
+        made(**changes)
+
+
+def test_what_is_no_event_step_is_refused() -> None:
+    algorithm, state, plan = made()
+    with pytest.raises(InputError, match="unit is one event"):
+        event_steps(algorithm, state, plan.model_copy(update={"events": None}), histories(), SeededSource(b"x"))
+    with pytest.raises(InputError, match="unit is one event"):
+        event_steps(algorithm, state, plan, histories().users(slice(0, 0)), SeededSource(b"x"))
+    with pytest.raises(InputError, match=r"needs `privacy\.unit` event"):
+        algorithm.contribute(state, 1, histories())
+    with pytest.raises(InputError, match="can't be started from"):
+        algorithm.hand_over(state, np.arange(ITEMS), ITEMS)
+    with pytest.raises(InputError, match="vote_share"):
+        make_algorithm("event-mf", {"vote_share": 0.1}, facts())
+    assert layout_size(plan.layout) == len(state["head"]) * SIZE

@@ -1,0 +1,130 @@
+"""The subsampled Gaussian in mu^2: dominated, never above the whole, and what two other libraries say of it."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from palate_common.accounting import (
+    GaussianEvent,
+    account,
+    charged_mu2,
+    delta_of,
+    epsilon_of,
+    epsilon_pld,
+    mu_of,
+    split_budget,
+)
+from palate_common.errors import InputError
+from palate_common.sampled_gaussian import TAIL, noise_for, sampled_mu2
+
+GRID = 2**16
+CASES = [(2.0, 0.5, 1), (2.0, 0.5, 3), (1.5, 0.1, 8), (3.0, 0.9, 4), (5.0, 0.02, 20), (0.8, 0.3, 2)]
+
+
+def mu_for(multiplier: float, inclusion: float, steps: int) -> float:
+    sigma = round(multiplier * GRID)
+    return math.sqrt(sampled_mu2(sensitivity=GRID, sigma=sigma, inclusion=inclusion, steps=steps))
+
+
+def step_delta(multiplier: float, inclusion: float, epsilon: float, *, removed: bool) -> float:
+    """Hockey-stick divergence of one step by direct integration, in one order."""
+    x = np.linspace(-30, 30, 600_001)
+    noise = np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
+    mixture = (1 - inclusion) * noise + inclusion * np.exp(-((x - 1 / multiplier) ** 2) / 2) / math.sqrt(2 * math.pi)
+    one, other = (mixture, noise) if removed else (noise, mixture)
+    return float(np.maximum(one - math.exp(epsilon) * other, 0).sum() * (x[1] - x[0]))
+
+
+@pytest.mark.parametrize(("multiplier", "inclusion", "steps"), [case for case in CASES if case[2] == 1])
+@pytest.mark.parametrize("removed", [True, False])
+def test_sampled_dominated(multiplier: float, inclusion: float, steps: int, removed: bool) -> None:
+    """One step against integrals, at every epsilon: within TAIL and mu-GDP, and not by much."""
+    mu, tight = mu_for(multiplier, inclusion, steps), 0
+    for epsilon in np.linspace(0, 6, 61).tolist():
+        found = step_delta(multiplier, inclusion, epsilon, removed=removed)
+        assert found <= (TAIL + delta_of(epsilon=epsilon, mu=mu)) * (1 + 1e-6) + 1e-15
+        tight += found >= 0.5 * delta_of(epsilon=epsilon, mu=mu) and found > TAIL
+    assert tight > 0
+
+
+@pytest.mark.parametrize(("multiplier", "inclusion", "steps"), CASES)
+def test_dp_accounting_lies_below_what_is_charged(multiplier: float, inclusion: float, steps: int) -> None:
+    mu = mu_for(multiplier, inclusion, steps)
+    z = math.sqrt(round(multiplier * GRID) ** 2 - 4) / GRID
+    for delta in (1e-5, 1e-7):
+        other = epsilon_pld(noise_multipliers=[z], delta=delta, sampling=[(inclusion, steps)])
+        charged = epsilon_of(mu=mu, delta=delta - TAIL)
+        assert other <= charged * (1 + 1e-4)
+    assert mu <= math.sqrt(steps) / z * (1 + 1e-12)
+
+
+def test_prv_accountants_agree_with_dp_accounting_and_lie_below_the_charge() -> None:
+    """Opacus' and Microsoft's PRV accountants, where they are installed, on steps of several rounds together."""
+    opacus = pytest.importorskip("opacus.accountants")
+    z, inclusion, steps = 1.5, 0.2, 12
+    charged = epsilon_of(mu=math.sqrt(3) * mu_for(z, inclusion, steps // 3), delta=1e-5 - 3 * TAIL)
+    accountant = opacus.PRVAccountant()
+    accountant.history = [(z, inclusion, steps)]
+    prv = float(accountant.get_epsilon(delta=1e-5, eps_error=0.01))
+    pld = epsilon_pld(noise_multipliers=[z], delta=1e-5, sampling=[(inclusion, steps)])
+    assert prv == pytest.approx(pld, abs=0.03)
+    assert pld < charged < 2 * pld
+
+
+def test_sampled_at_most_whole() -> None:
+    for multiplier, inclusion, steps in CASES:
+        sigma = round(multiplier * GRID)
+        whole = charged_mu2(sensitivity=GRID, sigma=sigma) * steps
+        found = sampled_mu2(sensitivity=GRID, sigma=sigma, inclusion=inclusion, steps=steps)
+        assert 0 < found <= whole * (1 + 1e-15)
+        exact = sampled_mu2(sensitivity=GRID, sigma=sigma, inclusion=1.0, steps=steps)
+        assert whole * (1 - 1e-15) <= exact <= whole * (1 + 1e-15)
+    assert sampled_mu2(sensitivity=GRID, sigma=2 * GRID, inclusion=0.999, steps=1) <= charged_mu2(
+        sensitivity=GRID, sigma=2 * GRID
+    )
+
+
+def test_more_of_anything_costs_more() -> None:
+    base = mu_for(2.0, 0.3, 3)
+    assert mu_for(1.9, 0.3, 3) > base
+    assert mu_for(2.0, 0.35, 3) > base
+    assert mu_for(2.0, 0.3, 4) > base
+
+
+@pytest.mark.parametrize("inclusion", [1.0, 0.5])
+def test_sampled_noise_enough(inclusion: float) -> None:
+    for mu in split_budget(mu=mu_of(epsilon=8.0, delta=1e-5), shares=(1, 3)):
+        sigma = noise_for(mu_r=mu, sensitivity=2**20, inclusion=inclusion, steps=2)
+        found = sampled_mu2(sensitivity=2**20, sigma=sigma, inclusion=inclusion, steps=2)
+        assert 0.97 * mu**2 < found <= mu**2
+
+
+def test_releases_with_steps_are_accounted_like_others() -> None:
+    event = GaussianEvent(sensitivity=GRID, sigma=2 * GRID, dimension=100, inclusion=0.5, steps=3)
+    plain = GaussianEvent(sensitivity=GRID, sigma=2 * GRID, dimension=100)
+    assert account([event], delta=1e-5).mu2 == pytest.approx(mu_for(2.0, 0.5, 3) ** 2)
+    assert account([plain], delta=1e-5).mu2 < account([event], delta=1e-5).mu2 < 3 * plain.mu2
+
+
+def test_numpy_is_all_that_a_device_needs() -> None:
+    code = (
+        "import sys; from palate_common.sampled_gaussian import sampled_mu2 as m;"
+        "m(sensitivity=1024, sigma=4096, inclusion=0.5, steps=2); print(*sys.modules)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"scipy", "dp_accounting", "torch", "opacus"} & set(loaded)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"inclusion": 0.0}, {"inclusion": 1.1}, {"inclusion": math.nan}, {"steps": 0}, {"steps": 65}, {"sigma": 63}],
+)
+def test_numbers_out_of_range_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="must be"):
+        sampled_mu2(**{"sensitivity": GRID, "sigma": GRID, "inclusion": 0.5, "steps": 1, **changes})
