@@ -17,10 +17,12 @@ from palate_client import contribution, participation
 from palate_client.contribution import Contributor
 from palate_client.journal import Journal
 from palate_common import published
+from palate_common.algorithms import PublicFacts
 from palate_common.catalogue import Catalogue
 from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import IntegrityError, PalateError, RefusedError
 from palate_common.interactions import Interactions
+from palate_common.ledger import Ledger
 from palate_common.merkle import Checkpoint
 from palate_common.plan import SignedPlan
 from palate_common.signing import SigningKey
@@ -432,3 +434,24 @@ def test_the_answers_size_does_not_depend_on_what_the_user_did(pair: Pair) -> No
 def test_a_service_that_makes_no_sense_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(palate.InputError):
         palate.Service(**{"public_key": "ab" * 32, "population": "readers", **changes})
+
+
+@pytest.mark.parametrize("unit", ["user", "event"])
+def test_a_device_that_trusts_nobody_adds_all_noise_and_its_report_names_the_unit(
+    make_run: Callable[..., Any], open_device: OpenDevice, tmp_path: Path, unit: str
+) -> None:
+    facts = PublicFacts(n_users=40, n_items=30, mu=1.0, seed=3, local=True)
+    terms: dict[str, Any] = {"dp": "local", "facts": facts, "epsilon": 5.02}
+    if unit == "event":
+        terms |= {"algorithm": "event-mf", "settings": {"embedding_size": 4}, "events": 1.0}
+    run = make_run(**terms)
+    run.ledger = Ledger(":memory:", population="readers", unit=unit)
+    floors = palate.Floors(allow_seeded=True, allow_distributed=False, allow_events=True)
+    device = Pair(run, open_device, tmp_path / "download").ready(floors=floors)
+    plan, model = run.first()
+    assert device.contribute(plan, model) not in (REFUSED, b"")
+    report = device.privacy_report()
+    assert [sent.dp for sent in report.sent] == ["local" if unit == "user" else "local, events"]
+    assert report.as_dict()["unit"].startswith(unit)
+    assert "all of its noise was added here" in str(report)
+    assert f"unit: {unit}" in str(report)

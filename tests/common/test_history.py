@@ -94,7 +94,7 @@ def test_an_entry_is_its_leaf() -> None:
         (budget() | {"epsilon": 0.0}, "epsilon"),
         (budget() | {"delta": 0.0}, "delta"),
         (budget() | {"delta": 1.0}, "delta"),
-        (population() | {"unit": "event"}, "unit"),
+        (population() | {"unit": "household"}, "unit"),
         (population() | {"adjacency": "add-remove"}, "adjacency"),
         ({"kind": "refund"}, "kind"),
         ({"kind": "seal", "run": "a"}, "round"),

@@ -120,6 +120,14 @@ def test_settings_of_torch_modules_are_documented(pages: dict[str, Any]) -> None
     assert documented_settings(page, page.section("Settings of torch modules")) == settings
 
 
+def test_what_event_mf_has_beside_als_is_documented(pages: dict[str, Any]) -> None:
+    page, als = pages["docs/configuration.md"], dict(leaves(algorithm_class("als").Settings))
+    found = dict(leaves(algorithm_class("event-mf").Settings))
+    own = {key: shown(default) for key, default in found.items() if key not in als}
+    assert documented_settings(page, page.section("Settings of `event-mf`")) == own
+    assert {key for key in als if found[key] != als[key]} == {"rounds", "vote_share"}
+
+
 def test_every_algorithm_of_palate_is_named(pages: dict[str, Any]) -> None:
     own = [point.name for point in entry_points(group="palate.algorithms") if point.value.startswith("palate_")]
     assert not [name for name in own if f"`{name}`" not in pages["docs/algorithm.md"].text]

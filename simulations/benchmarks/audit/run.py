@@ -1,6 +1,6 @@
 """The audit of a mechanism: how tight its bounds are, how often they are wrong, what it finds, and what it costs.
 
-python simulations/benchmarks/audit/run.py [--parts tight,covered,clean,deficit,cost,foreign] [--seeds 20]
+python simulations/benchmarks/audit/run.py [--parts tight,messages,covered,clean,deficit,cost,foreign] [--seeds 20]
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from palate_sim.audit.battery.claims import lower_bounds
 from palate_sim.audit.claim import Claim
 from palate_sim.audit.evidence import Verdict, judge
 from palate_sim.audit.mechanism import DEEP, QUICK, audit_mechanism, statistical
+from palate_sim.audit.messages import Messages
 from palate_sim.audit.production import Production
 from palate_sim.audit.target import Contributions, Released, load_target
 from palate_sim.audit.trials import Presence, conduct
@@ -71,6 +72,38 @@ def tight(_: Path, seeds: int) -> Part:
         "masks off. Two runs: one with all canaries for the known null, one with half. CPU seconds: the dearest seed."
     )
     return figures, [Table("Lower bound / claimed epsilon", ("--dp", "epsilon", *names, "CPU s"), rows, note)]
+
+
+def messages(_: Path, seeds: int) -> Part:
+    """What each device sends with dp local: every counted test, and the bounds over the claimed epsilon."""
+    figures = []
+    for epsilon in (1.0, 8.0):
+        target = Messages(epsilon=epsilon, delta=DELTA)
+        ratios: dict[str, list[float]] = {}
+        alarms, begun = list[str](), time.process_time()
+        for seed in range(seeds):
+            trials = conduct(target, runs=QUICK, seed=seed)
+            alarms += [each.test for each in judge(statistical(trials)) if each.verdict is Verdict.ALARM]
+            for bound in lower_bounds(trials):
+                ratios.setdefault(f"{bound.rung.value} {bound.name}", []).append(bound.ratio)
+        spent = (time.process_time() - begun) / seeds
+        figures.append({"epsilon": epsilon, "ratios": ratios, "alarms": alarms, "cpu_seconds": spent})
+    names = list(figures[0]["ratios"])
+    rows = [
+        (
+            f"{each['epsilon']:g}",
+            *_medians(each["ratios"], names),
+            f"{len(each['alarms'])} in {seeds} audits",
+            f"{each['cpu_seconds']:.0f}",
+        )
+        for each in figures
+    ]
+    note = (
+        f"Median over {seeds} seeds of lower bound / claimed epsilon, each bound at 95 % by itself, delta {DELTA:g}, "
+        f"unit user, adjacency zero-out; {Messages().users:,} canaries, each a device and a node, 3 runs of 3 releases."
+    )
+    header = ("epsilon", *names, "alarms", "CPU s an audit")
+    return figures, [Table("Dp local: what a device sends, lower bound / claimed epsilon", header, rows, note)]
 
 
 def _medians(ratios: Mapping[str, Sequence[float]], names: Sequence[str]) -> list[str]:
@@ -242,6 +275,7 @@ def foreign(_: Path, seeds: int) -> Part:
 
 PARTS: dict[str, Callable[[Path, int], Part]] = {
     "tight": tight,
+    "messages": messages,
     "covered": covered,
     "clean": clean,
     "deficit": deficit,
