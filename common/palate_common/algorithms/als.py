@@ -31,8 +31,9 @@ from palate_common.algorithms.als_factors import AlsFactors
 from palate_common.algorithms.als_plan import AlsPlan, AlsSettings
 from palate_common.algorithms.content import content_state
 from palate_common.algorithms.factors import Factors, Ranked
-from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update
+from palate_common.algorithms.popularity import COUNTS, popularity_block, popularity_layout
 from palate_common.algorithms.protocol import PublicFacts, State
+from palate_common.algorithms.sketch import Sketch
 from palate_common.algorithms.taste import TINY, centred, directions, relative_popularity, scaled_table
 from palate_common.algorithms.vote import CHOICES, ballot, elected, hide, voters
 from palate_common.algorithms.warm import FORMER_COUNTS, FORMER_PRODUCTS
@@ -67,6 +68,7 @@ class Als:
         self.settings = settings
         self.facts = facts
         self.plan = AlsPlan(settings, facts)
+        self.sketch = Sketch(facts.n_items, self.plan.counts, facts.seed)
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -80,7 +82,7 @@ class Als:
     def layout(self, state: State, round_: int) -> Layout:
         """Counts, then the products over the head; the vote in the last round."""
         if round_ == 0:
-            return popularity_layout(self.facts.n_items)
+            return popularity_layout(self.sketch.n_buckets)
         blocks, share = [], self._vote_share(round_)
         if share < 1:
             shape = tuple(int(n) for n in state["table"].shape)
@@ -96,7 +98,7 @@ class Als:
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
         """Round 0: the items, norm 1. Later: w_u p_u' over the head, |w_u| = |p_u| = 1. In the last, ballots."""
         if round_ == 0:
-            return popularity_update(histories)
+            return Update((self.sketch.fold(popularity_block(histories)),), histories.n_users)
         share, blocks = self._vote_share(round_), list[Block]()
         if share < 1:
             blocks.append(self._products(state, histories))
@@ -135,7 +137,8 @@ class Als:
         """Head and starting table after round 0, then each round's directions, strengths and next table."""
         features = state.get(FEATURES)
         if round_ == 0:
-            state = self._first(sums[COUNTS], noise[COUNTS], state)
+            counts, unsure = self.sketch.recovered(sums[COUNTS], noise[COUNTS])
+            state = self._first(counts, unsure, state)
         else:
             if PRODUCTS in sums:
                 state = state | self._next(state, sums[PRODUCTS], noise[PRODUCTS])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from palate_common.algorithms.compression import Sizes
 from palate_common.algorithms.protocol import PublicFacts
 
 CAUTIOUS_WEIGHT = 0.5
@@ -15,6 +16,8 @@ VOTE_SIGNAL = 60.0
 """A vote in a round of its own takes (this / signal)^2 of mu^2, within 0.01 .. 0.1."""
 VOTE_BESIDE_PRODUCTS = 0.02
 """The vote's share of the squared norm beside the last round's products."""
+FEWEST = 2
+"""Collaborative rounds of a compressed run: for as many numbers in all, two larger ones were better than three."""
 WARM_SHARE = 0.3
 """Round 0's share of mu^2 where a run starts from a former release: one round is left beside it."""
 
@@ -48,6 +51,8 @@ class AlsSettings(BaseModel):
     """The next table's directions are scaled by singular value^this."""
     former_discount: float = Field(default=0.5, gt=0, le=1)
     """How much of its evidence a former table keeps when a run starts from it."""
+    compression: float = Field(default=1.0, ge=1, le=1024)
+    """How many times fewer numbers a device sends over the run than the other settings would have it send."""
 
 
 class AlsPlan:
@@ -58,6 +63,7 @@ class AlsPlan:
 
     Attributes:
         shares: each release's share of mu^2, round 0 first.
+        counts: numbers of round 0, as many as items unless they are compressed.
         later: collaborative rounds after round 0.
         embedding_size: d.
         head_items: items in the collaborative rounds.
@@ -70,13 +76,17 @@ class AlsPlan:
         warm = facts.former_signal > 0
         signal = float(np.hypot(facts.signal, facts.former_signal))
         content = facts.n_features > 0
-        self.later = self._later(settings, signal, warm=warm)
+        later = self._later(settings, signal, warm=warm)
         # Content covers the tail, so that with features the head grows more slowly.
         wanted = 10 * np.sqrt(signal) if content else 1.2 * signal**0.75
         head = int(np.clip(wanted, 50, facts.n_items)) if facts.n_items > 50 else facts.n_items
-        self.head_items = min(settings.head_items or head, facts.n_items)
+        head = min(settings.head_items or head, facts.n_items)
         size = 96 if facts.mu is None else int(np.clip(4 * np.round(0.1125 * np.sqrt(signal)), 8, 96))
-        self.embedding_size = min(settings.embedding_size or size, self.head_items)
+        sizes = Sizes(facts.n_items, later, head, min(settings.embedding_size or size, head))
+        sizes = sizes.compressed(settings.compression, fewest=FEWEST)
+        self.counts, self.later, self.head_items, self.embedding_size = (
+            sizes.counts, sizes.rounds, sizes.rows, sizes.width,
+        )  # fmt: skip
         cautious = 1.0 if self.later else CAUTIOUS_WEIGHT
         self.content_weight = cautious if settings.content_weight is None else settings.content_weight
         share = self._vote_share(settings, signal) if content else 0.0

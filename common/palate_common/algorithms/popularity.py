@@ -25,14 +25,18 @@ def popularity_layout(n_items: int) -> Layout:
     return (BlockSpec(name=COUNTS, shape=(n_items,), weight=1.0),)
 
 
-def popularity_update(histories: Interactions) -> Update:
+def popularity_block(histories: Interactions) -> OuterBlock:
     """Each user's items with weight proportional to their interaction weight, L2 norm 1 (or 0 without items)."""
     weights = histories.weights.astype(np.float64)
     norms = np.sqrt(segment_sum(weights**2, histories.indptr))
     rows = weights / np.repeat(norms, histories.counts())
     ones = np.ones((histories.n_users, 1))
-    block = OuterBlock(histories.indptr, histories.indices, rows, ones, histories.n_items)
-    return Update((block,), histories.n_users)
+    return OuterBlock(histories.indptr, histories.indices, rows, ones, histories.n_items)
+
+
+def popularity_update(histories: Interactions) -> Update:
+    """What each user contributes to the counts."""
+    return Update((popularity_block(histories),), histories.n_users)
 
 
 def user_weights(strength: Float64, *, exponent: float, n_items: int) -> Float64:

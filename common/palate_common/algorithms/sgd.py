@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_common.algorithms.adaptive_clip import CLIP_NORM, AdaptiveClip
+from palate_common.algorithms.compression import Sizes
 from palate_common.algorithms.head import HEAD, WEIGHT, choose_head, head_size, split_budget, with_tail
 from palate_common.algorithms.popularity import COUNTS, user_weights
 from palate_common.algorithms.protocol import PublicFacts, State
@@ -35,15 +36,22 @@ from palate_common.algorithms.reconstruction import TINY, matrices, outer_svec, 
 from palate_common.algorithms.server_steps import adam_step, momentum_step, newton_direction
 from palate_common.algorithms.sgd_biases import item_biases
 from palate_common.algorithms.sgd_losses import Errors, RatingLoss
-from palate_common.algorithms.sgd_settings import SgdSettings, chosen_optimizer, embedding_size, later_rounds, make_loss
+from palate_common.algorithms.sgd_settings import (
+    SgdSettings,
+    chosen_optimizer,
+    embedding_size,
+    filled,
+    later_rounds,
+    make_loss,
+)
+from palate_common.algorithms.sketch import Sketch
 from palate_common.interactions import Interactions, row_squares, segment_sum
 from palate_common.update import Block, BlockSpec, DenseBlock, Float64, Layout, OuterBlock, Update
 
 TABLE, MOMENTUM, SQUARES, BIAS, OFFSET = "table", "momentum", "squares", "bias", "offset"
 CHANGE, MOMENTS, RATINGS, MEAN, FEATURES = "change", "moments", "ratings", "mean", "features"
 DEVIATION = 0.5  # about how far a user's ratings spread, on [-1, 1]
-CLIP_NORMS = {"ratings": 0.5, "implicit": 1.0, "logistic": 0.5}
-RATES = {"newton": 0.5, "momentum": 15.0, "adam": 0.05}
+FEWEST = 4  # later rounds that a compressed run makes do with; ratings under noise have two anyway
 
 
 class Sgd:
@@ -67,23 +75,26 @@ class Sgd:
         self.ratings = settings.loss == "ratings"
         # The user side of ratings is fitted to public features too, and those are known of all items.
         chosen = settings.head_items or (facts.n_items if self.ratings else None)
-        self.head_items = head_size(facts, 0.9, chosen)
-        self.size = min(embedding_size(settings, facts), self.head_items)
-        self.later = later_rounds(settings, facts)
+        head = head_size(facts, 0.9, chosen)
+        self.optimizer = chosen_optimizer(settings, facts)
+        self.filled = filled(settings, self.optimizer)
+        width, vectors = min(embedding_size(settings, facts), head) + 1, 2 if self.ratings else 1
+        moments = symmetric_size(width) if self.optimizer == "newton" else 0
+        sizes = Sizes(vectors * facts.n_items, later_rounds(settings, facts), head, width, moments)
+        sizes = sizes.compressed(settings.compression, fewest=FEWEST)
+        self.later, self.head_items, self.size = sizes.rounds, sizes.rows, max(sizes.width - 1, 1)
+        self.sketch = Sketch(facts.n_items, sizes.counts // vectors, facts.seed)
         even = self.ratings and facts.mu is None
         self.exponent = (0.0 if even else 0.5) if settings.user_exponent is None else settings.user_exponent
         # A user with every item then has norm 1 in round 0, and nobody more.
         self.scale = facts.n_items ** (self.exponent - 0.5)
-        self.first_share = settings.first_share or (0.6 if self.ratings else 0.2)
-        self.clip = AdaptiveClip(settings.clip_quantile, settings.clip_norm or CLIP_NORMS[settings.loss])
-        self.optimizer = chosen_optimizer(settings, facts)
-        self.start_scale = settings.start_scale or (0.15 if self.optimizer == "newton" else 0.03)
-        self.server_rate = settings.server_rate or RATES[self.optimizer]
+        self.clip = AdaptiveClip(settings.clip_quantile, self.filled.clip_norm)
+        self.server_rate = self.filled.server_rate
 
     @property
     def shares(self) -> tuple[float, ...]:
         """Round 0's share, then equal ones."""
-        return split_budget(self.first_share, self.later)
+        return split_budget(self.filled.first_share, self.later)
 
     def start(self) -> State:
         """Nothing is known yet."""
@@ -91,11 +102,11 @@ class Sgd:
 
     def layout(self, state: State, round_: int) -> Layout:
         """Counts, and sums of ratings; then the change of the item side, and the moments of the user side."""
-        n_items = self.facts.n_items
+        size = self.sketch.n_buckets
         if round_ == 0 and not self.ratings:
-            return (BlockSpec(name=COUNTS, shape=(n_items,), weight=1.0),)
+            return (BlockSpec(name=COUNTS, shape=(size,), weight=1.0),)
         if round_ == 0:
-            weights = {COUNTS: (n_items, 0.49), RATINGS: (n_items, 0.49), MEAN: (1, 0.02)}
+            weights = {COUNTS: (size, 0.49), RATINGS: (size, 0.49), MEAN: (1, 0.02)}
             return tuple(BlockSpec(name=name, shape=(n,), weight=share**0.5) for name, (n, share) in weights.items())
         shape, share = (len(state[HEAD]), self.size + 1), self._moments_share
         blocks: Layout = (BlockSpec(name=CHANGE, shape=shape, weight=(1 - share) ** 0.5),)
@@ -106,7 +117,7 @@ class Sgd:
     @property
     def _moments_share(self) -> float:
         """The moments' part of a round's squared norm."""
-        return self.settings.moments_share if self.optimizer == "newton" else 0.0
+        return self.filled.moments_share if self.optimizer == "newton" else 0.0
 
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
         """Round 0: weighted items, norm 1 at most. Later: the change of the item side over S, to be clipped."""
@@ -150,7 +161,7 @@ class Sgd:
             dense = [DenseBlock(means[:, None])]
         ones = np.ones((histories.n_users, 1))
         outer = [OuterBlock(histories.indptr, histories.indices, f, ones, histories.n_items) for f in factors]
-        return Update((*outer, *dense), histories.n_users)
+        return Update((*(self.sketch.fold(block) for block in outer), *dense), histories.n_users)
 
     def _errors(self, state: State, seen: Interactions, key: int) -> tuple[Float64, Errors]:
         """The private user side, and how far off its predictions are."""
@@ -167,7 +178,7 @@ class Sgd:
         table, change = state[TABLE].astype(np.float64), sums[CHANGE] * clip_norm
         # Constant steps, then smaller ones, over which the noise averages out.
         rate = self.server_rate * min(1.0, 2 * (self.later + 1 - round_) / (self.later + 1))
-        momentum, decay = state[MOMENTUM].astype(np.float64), self.settings.momentum
+        momentum, decay = state[MOMENTUM].astype(np.float64), self.filled.momentum
         moved = self.clip.released(state, sums, self.facts.n_users)
         if self.optimizer == "newton":
             deviation = noise[CHANGE] * clip_norm
@@ -207,7 +218,7 @@ class Sgd:
             counts=counts + unobserved,
             ridge=ridge,
             noise=noise,
-            prior=self.settings.residual_variance * typical,
+            prior=self.filled.residual_variance * typical,
         )
 
     def _first(
@@ -217,8 +228,8 @@ class Sgd:
         features: npt.NDArray[np.floating[Any]] | None,
     ) -> State:
         """What the counts, and the sums of ratings, say; and vectors to start from."""
-        counts = sums[COUNTS]
-        state = choose_head(counts, noise[COUNTS], self.head_items)
+        counts, unsure = self.sketch.recovered(sums[COUNTS], noise[COUNTS])
+        state = choose_head(counts, unsure, self.head_items)
         head, weight = state[HEAD], state[WEIGHT].astype(np.float64)
         events = np.maximum(counts, 0)
         # A user's k events weigh k^-e each: the sum of all weights is N k^(1 - e) for a typical k.
@@ -228,17 +239,20 @@ class Sgd:
         offset = 0.0
         if self.ratings:
             offset = float(np.clip(sums[MEAN][0] / self.facts.n_users, -1, 1))
+            # Errors of a rating about as large as DEVIATION, in random directions, would add up to this much.
+            spread = np.sqrt(typical * events)
+            excess, doubt = self.sketch.estimated(sums[RATINGS], noise[RATINGS], spread)
             bias = offset + item_biases(
-                sums[RATINGS] * DEVIATION,
+                excess * DEVIATION,
                 events,
-                counts_noise=noise[COUNTS],
-                noise=noise[RATINGS] * DEVIATION,
+                counts_noise=unsure,
+                noise=doubt * DEVIATION,
                 ridge=self.settings.bias_regularization * typical,
-                prior=self.settings.residual_variance * typical,
+                prior=self.filled.residual_variance * typical,
                 features=features,
             )
         elif self.settings.loss == "logistic":
-            bias = np.log(np.maximum(events, max(noise[COUNTS], 0.01 * float(events.max()), TINY)))
+            bias = np.log(np.maximum(events, max(unsure, 0.01 * float(events.max()), TINY)))
             bias -= np.log(max(float(events[head].mean()), TINY) * self.settings.negatives)
         else:
             vectors *= np.sqrt(weight)[:, None]
@@ -252,12 +266,12 @@ class Sgd:
     def _vectors(self, head: npt.NDArray[np.integer[Any]], features: npt.NDArray[np.floating[Any]] | None) -> Float64:
         """Item vectors to start from: what is public about the items, and random directions beside it."""
         rng = np.random.default_rng(self.facts.seed)
-        vectors = rng.normal(size=(len(head), self.size)) * self.start_scale
+        vectors = rng.normal(size=(len(head), self.size)) * self.filled.start_scale
         if features is not None and self.settings.use_features:
             width = min(features.shape[1], self.size)
             public = features[head, :width].astype(np.float64)
             public -= public.mean(axis=0)
-            vectors[:, :width] = public * (self.settings.feature_scale / max(float(public.std()), TINY))
+            vectors[:, :width] = public * (self.filled.feature_scale / max(float(public.std()), TINY))
         return vectors
 
     def scores(self, state: State, histories: Interactions) -> npt.NDArray[np.floating[Any]]:

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from palate_common.algorithms.hashing import below, mixed
 from palate_common.algorithms.reconstruction import TINY, solve_users
 from palate_common.interactions import Interactions, row_chunks, segment_sum
 from palate_common.update import DENSE_AT_ONCE, Float64, Int64
@@ -214,12 +215,11 @@ def sampled(seen: Interactions, negatives: int, key: int) -> tuple[Int64, npt.ND
         owners = part.owners().astype(np.int64) * part.n_items
         marks = np.zeros((part.n_users, part.n_items), np.uint8)
         flat = marks.ravel()
-        seeds = segment_sum(_mixed(part.indices.astype(np.uint64) + np.uint64(1)), part.indptr) ^ np.uint64(key)
+        seeds = segment_sum(mixed(part.indices.astype(np.uint64) + np.uint64(1)), part.indptr) ^ np.uint64(key)
         place = np.arange(part.nnz, dtype=np.uint64) - np.repeat(part.indptr[:-1], part.counts()).astype(np.uint64)
         for draw in range(negatives):
-            drawn = _mixed(np.repeat(seeds, part.counts()) + place * np.uint64(negatives) + np.uint64(draw))
-            # The upper half of the hash, scaled to the catalogue: cheaper than a remainder, and as even.
-            flat[owners + ((drawn >> np.uint64(32)) * np.uint64(part.n_items) >> np.uint64(32)).astype(np.int64)] = 1
+            drawn = mixed(np.repeat(seeds, part.counts()) + place * np.uint64(negatives) + np.uint64(draw))
+            flat[owners + below(drawn, part.n_items)] = 1
         flat[owners + part.indices] = 2
         found = np.flatnonzero(flat)
         ends.append(ends[-1][-1] + np.searchsorted(found, np.arange(1, part.n_users + 1) * part.n_items))
@@ -234,11 +234,3 @@ def _user_chunks(seen: Interactions) -> Iterator[tuple[int, int]]:
     at_once = max(1, DENSE_AT_ONCE // max(seen.n_items, 1))
     for first in range(0, seen.n_users, at_once):
         yield first, min(first + at_once, seen.n_users)
-
-
-def _mixed(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014)."""
-    mixed = numbers * np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks.measure import METRIC, ML_1M, epsilon_label, prepared_of, quality, rehearsed
 from benchmarks.sgd.modules import run_deskdrop, run_ml_1m, run_updates
+from benchmarks.sgd.tune import cuts, rmse, tuned, validation_cut
 from benchmarks.sheet import Sheet, Table, arguments, cell, chosen_parts, data_folder
 from palate_common.accounting import mu_of, sigma_for
-from palate_common.algorithms import PublicFacts, State, make_algorithm
+from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.clipping import clip
 from palate_common.discrete_gaussian import sample_discrete_gaussian
 from palate_common.errors import InputError, PalateError
@@ -31,11 +31,10 @@ from palate_common.randomness import SecureSource
 from palate_common.update import block_sums, block_units, layout_size
 from palate_sim.config import load_config
 from palate_sim.datasets import load
-from palate_sim.datasets.log import Log
-from palate_sim.features import item_features
 from palate_sim.preparation import weighed
 
-PARTS = ("speed", "ratings", "quality", "torch-deskdrop", "torch-ml-1m", "torch-updates")
+PARTS = ("speed", "tune", "ratings", "quality", "torch-deskdrop", "torch-ml-1m", "torch-updates")
+FOLDS = 10
 COHORT, ROUNDS, WIDTH, GRID, DELTA = 200, 20, 32, 2**20, 1e-5
 WORK_A = {
     "loss": "logistic",
@@ -110,49 +109,30 @@ def run_speed(data: Path, seeds: int, python: Path | None) -> tuple[Any, list[Ta
     return {"palate": ours, "pfl": theirs}, [Table("Client updates per CPU-second", ("system", "updates"), rows, note)]
 
 
-def rmse(train: Interactions, test: Interactions, *, epsilon: float | None, inputs: State | None) -> float:
-    """RMSE of a rehearsal on the held-out ratings of the same users."""
-    settings = {"loss": "ratings"}
-    model = rehearsed(train, epsilon=epsilon, seed=0, algorithm="sgd", settings=settings, inputs=inputs)
-    squares = 0.0
-    for first in range(0, train.n_users, 512):
-        part = slice(first, first + 512)
-        expected, target = model.expected_ratings(train.users(part)), test.users(part)
-        if expected is None:
-            raise PalateError("`sgd` must expect ratings")
-        squares += float(((expected[target.owners(), target.indices] - target.weights) ** 2).sum())
-    return float((squares / test.nnz) ** 0.5)
-
-
-def folds(log: Log, parts: int, seed: int) -> list[tuple[Interactions, Interactions]]:
-    """Ratings in `parts` equal random parts, each of them the test once."""
-    pairs = weighed(log, load_config("ratings"))
-    fold = np.random.default_rng(seed).permutation(len(pairs.weights)) % parts
-
-    def batch(chosen: npt.NDArray[np.bool_]) -> Interactions:
-        rows, items, values = (each[chosen] for each in (pairs.user_rows, pairs.item_rows, pairs.weights))
-        return Interactions.from_pairs(rows, items, values, n_users=len(pairs.users), n_items=len(pairs.items))
-
-    return [(batch(fold != part), batch(fold == part)) for part in range(parts)]
-
-
 def run_ratings(data: Path, seeds: int) -> tuple[Any, list[Table]]:
     """RMSE on MovieLens 100K, five folds, and MovieLens 1M, 90-10."""
-    figures: dict[str, list[float]] = {}
-    hundred = load(data / "ml-100k")
-    figures["100K, 5 folds, no DP"] = [rmse(*cut, epsilon=None, inputs=None) for cut in folds(hundred, 5, 0)]
+    hundred = cuts(load(data / "ml-100k"), 5, 0)
     log = load(data / "ml-1m")
-    items = weighed(log, load_config("ratings")).items
-    features = item_features(log.items, items, "auto")
-    inputs: State | None = None if features is None else {"features": features}
-    cuts = [folds(log, 10, seed)[0] for seed in range(seeds)]
-    figures["1M, 90-10, no DP"] = [rmse(*cut, epsilon=None, inputs=None) for cut in cuts]
-    figures["1M, 90-10, no DP, with genres and decades"] = [rmse(*cut, epsilon=None, inputs=inputs) for cut in cuts]
-    figures["1M, 90-10, eps 5"] = [rmse(*cut, epsilon=5.0, inputs=None) for cut in cuts]
-    figures["1M, 90-10, eps 5, with genres and decades"] = [rmse(*cut, epsilon=5.0, inputs=inputs) for cut in cuts]
+    million = [cuts(log, FOLDS, seed)[0] for seed in range(seeds)]
+    cases = {
+        "100K, 5 folds, no DP": (hundred, None, False),
+        "1M, 90-10, no DP": (million, None, False),
+        "1M, 90-10, no DP, with genres and decades": (million, None, True),
+        "1M, 90-10, eps 5": (million, 5.0, False),
+        "1M, 90-10, eps 5, with genres and decades": (million, 5.0, True),
+    }
+    figures = {
+        name: [rmse(cut, epsilon=epsilon, features=features) for cut in parts]
+        for name, (parts, epsilon, features) in cases.items()
+    }
     rows = [(name, cell(values)) for name, values in figures.items()]
     note = f"Rehearsals: seeded noise, no ledger; user-level, zero-out, delta {DELTA:g}. Over all held-out ratings."
     return figures, [Table("RMSE of `sgd`, MovieLens", ("data", "RMSE"), rows, note)]
+
+
+def run_tune(data: Path, seeds: int) -> tuple[Any, list[Table]]:
+    """The settings for ratings, chosen where nothing is tested."""
+    return tuned(validation_cut(load(data / "ml-1m"), FOLDS, seeds))
 
 
 def run_quality(data: Path, seeds: int) -> tuple[Any, list[Table]]:
@@ -174,6 +154,7 @@ def run_quality(data: Path, seeds: int) -> tuple[Any, list[Table]]:
 
 
 MEASURES = {
+    "tune": run_tune,
     "ratings": run_ratings,
     "quality": run_quality,
     "torch-deskdrop": run_deskdrop,
