@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from palate_client.store import EventStore
-from palate_common.sources import COLLABORATIVE, CONTENT, POPULARITY
+from palate_common.sources import COLLABORATIVE, CONTENT, POPULARITY, family_of
 
 EXPLORATION = "exploration"
 SOURCES = (POPULARITY, COLLABORATIVE, CONTENT, EXPLORATION)
@@ -77,7 +77,7 @@ class Blend:
                 for name, more in (("shown", outcome.looked_at), ("liked", float(outcome.liked))):
                     connection.execute(
                         "INSERT INTO meta VALUES (?, ?) ON CONFLICT(name) DO UPDATE SET value = value + excluded.value",
-                        (f"{name} {outcome.source}", more),
+                        (f"{name} {family_of(outcome.source)}", more),
                     )
             for source in SOURCES:
                 connection.execute(
