@@ -41,7 +41,7 @@ from palate_sim.judging import judge
 from palate_sim.on_device import OnDevice
 from palate_sim.preparation import Prepared
 
-SOURCES = {"genres": "genres", "titles": "titles", "sentences": "sentences"}
+SOURCES = {"genres": "genres", "titles": "titles"}
 EPSILONS = (5.0, None)
 PLAIN, FUSED = "together", "fused on devices"
 PROTOCOL = f"eps 5 where private, delta {DELTA:g}, unit user, adjacency zero-out; rehearsals; test users once"
@@ -129,7 +129,7 @@ def _table(figures: Sequence[Mapping[str, Any]], label: str, metric: str) -> Tab
     return Table(f"{label}, sources alone, together and fused: {metric}", ("", *columns), rows, note)
 
 
-PARTS = {"movielens-small": fusion(ML_SMALL), "ml-1m": fusion(ML_1M), "movietweetings": fusion(TWEETINGS)}
+PARTS = {"movietweetings": fusion(TWEETINGS), "movielens-small": fusion(ML_SMALL), "ml-1m": fusion(ML_1M)}
 
 
 if __name__ == "__main__":
