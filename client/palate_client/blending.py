@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from palate_client.store import EventStore
-from palate_common.sources import COLLABORATIVE, CONTENT, POPULARITY
+from palate_common.sources import COLLABORATIVE, CONTENT, POPULARITY, family_of
 
 EXPLORATION = "exploration"
 SOURCES = (POPULARITY, COLLABORATIVE, CONTENT, EXPLORATION)
@@ -84,7 +84,7 @@ class Blend:
                 return
             for outcome in outcomes:
                 for name, more in (("shown", outcome.looked_at), ("liked", float(outcome.liked))):
-                    kept = [f"{name} {outcome.source}"]
+                    kept = [f"{name} {family_of(outcome.source)}"]
                     if outcome.source != EXPLORATION:
                         kept.append(f"lately {name}")
                     connection.executemany(

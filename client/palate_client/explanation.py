@@ -39,11 +39,13 @@ class Contribution:
         item: the item.
         kind: the event on it that counts most.
         score: what it adds; below 0 for what the user wants less of.
+        domain: of the item; None where there is only one.
     """
 
     item: str
     kind: Kind
     score: float
+    domain: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,24 +57,39 @@ class Explanation:
         score: what `recommend` ranks it by.
         contributions: of the user's events, those that add most first.
         rest: what is left: popularity, where no event counts. The contributions and the rest sum to the score.
+        domain: of the item; None where there is only one.
     """
 
     item: str
     score: float
     contributions: tuple[Contribution, ...]
     rest: float
+    domain: str | None = None
 
     @property
     def text(self) -> str:
         """The events that add most, in words."""
-        return in_words(self.contributions)
+        return in_words(self.contributions, self.domain)
+
+    @property
+    def elsewhere(self) -> float:
+        """What events in other domains add to the score."""
+        return sum(each.score for each in self.contributions if each.domain != self.domain)
 
 
-def in_words(contributions: tuple[Contribution, ...]) -> str:
-    """A sentence on the events that add most; the crowd's taste where none does."""
+def in_words(contributions: tuple[Contribution, ...], domain: str | None = None) -> str:
+    """A sentence on the events that add most; the crowd's taste where none does.
+
+    Args:
+        contributions: what events add, largest first.
+        domain: of the item that is explained; events in another one say which.
+    """
     least = max(LEAST * contributions[0].score, 0.0) if contributions else 0.0
     told = [each for each in contributions if each.score > 0 and each.score >= least][:TOLD]
     if not told:
         return POPULAR
-    did = [f"{DID[each.kind]} {each.item}" for each in told]
+    did = [
+        f"{DID[each.kind]} {each.item}" + (f" ({each.domain})" if each.domain not in (None, domain) else "")
+        for each in told
+    ]
     return "because you " + (did[0] if len(did) == 1 else f"{', '.join(did[:-1])} and {did[-1]}")

@@ -27,19 +27,32 @@ class Crowd:
     """
 
     def __init__(self, popularity: npt.NDArray[np.floating]) -> None:
+        self._popularity = popularity
         self._ends = np.cumsum(np.maximum(popularity, 0), dtype=np.float64)
 
-    def draw(self, n: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        """So many items by popularity, evenly where nothing is popular."""
+    def draw(
+        self, n: int, rng: np.random.Generator, among: npt.NDArray[np.int64] | None = None
+    ) -> npt.NDArray[np.int64]:
+        """So many items by popularity, evenly where nothing is popular; among some rows, or all."""
+        if among is not None:
+            return among[Crowd(self._popularity[among]).draw(n, rng)]
         if not self._ends[-1] > 0:
             return rng.integers(len(self._ends), size=n)
         drawn: npt.NDArray[np.int64] = np.searchsorted(self._ends, rng.random(n) * self._ends[-1], side="right")
         return drawn
 
-    def history(self, known: Interactions, rng: np.random.Generator) -> Interactions:
-        """A history that could have been: the known one, batch of one, with random weights and imagined events."""
+    def history(
+        self, known: Interactions, rng: np.random.Generator, among: npt.NDArray[np.int64] | None = None
+    ) -> Interactions:
+        """A history that could have been: the known one, batch of one, with random weights and imagined events.
+
+        Args:
+            known: the events that happened.
+            rng: what chance is drawn from.
+            among: rows that events are imagined on, one at least, such as those of a domain; None: all.
+        """
         weights = np.concatenate([known.weights * rng.exponential(size=known.nnz), rng.exponential(size=IMAGINED)])
-        items = np.concatenate([known.indices, self.draw(IMAGINED, rng)])
+        items = np.concatenate([known.indices, self.draw(IMAGINED, rng, among)])
         weights = np.maximum(weights, np.finfo(np.float32).tiny)
         return Interactions.from_pairs(np.zeros(len(items), int), items, weights, n_users=1, n_items=known.n_items)
 

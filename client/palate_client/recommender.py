@@ -22,13 +22,15 @@ from palate_client.diversity import diverse
 from palate_client.events import KINDS, Kind
 from palate_client.explanation import TOLD, WHY, Contribution, Explanation, in_words
 from palate_client.exploration import Crowd, slots
+from palate_client.fusion import fused_weights
 from palate_client.interests import Interests, Look
 from palate_client.scoring import Taste, scorer_of
 from palate_client.selection import Rows, Selection
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.errors import InputError
+from palate_common.focus import focused
 from palate_common.model import GlobalModel, catalogue_hash
-from palate_common.sources import POPULARITY
+from palate_common.sources import POPULARITY, family_of
 
 TURNED_DOWN: Kind = "dismiss"
 POOL, SHORT = 4, 10
@@ -79,6 +81,8 @@ class Recommender:
         interests: the user's, against the same catalogue.
         domains: of each item, such as "books"; None: there is one.
         blend: what became of earlier recommendations; None: sources count as the model has them.
+        fuse: whether this device learns how much each source of the scores counts; None: where the model has
+            several sources of public features.
         rng: for exploring; a recommendation is not a release, so that any generator will do.
 
     Raises:
@@ -93,6 +97,7 @@ class Recommender:
         *,
         domains: Sequence[str] | None = None,
         blend: Blend | None = None,
+        fuse: bool | None = None,
         rng: np.random.Generator | None = None,
     ) -> None:
         header = model.header
@@ -106,9 +111,11 @@ class Recommender:
         self._scorer = scorer_of(model)
         self._crowd = Crowd(model.state.get(COUNTS, np.ones(len(items))))
         self._lock = threading.RLock()
+        several = any(family_of(source) != source for source in self._scorer.sources)
+        self._fuse, self._fused = several if fuse is None else fuse, dict[str, float]()
         self._taste: Taste | None = None
         self._look: Look | None = None
-        self._made_of: tuple[float, dict[str, tuple[float, float]]] = (0.0, {})
+        self._made_of: tuple[float, str | None, dict[str, tuple[float, float]]] = (0.0, None, {})
         self._did: tuple[Kind, ...] = ()
 
     def recommend(
@@ -149,7 +156,7 @@ class Recommender:
         mix = mix_of(discovery, explore=explore, diversity=diversity, debias=debias)
         with self._lock:
             allowed = self._selection.allowed(items, domain)
-            taste, look, counts = self._current(mix.debias)
+            taste, look, counts = self._current(mix.debias, domain)
             own = taste.history.indices if filter_already_liked_items else taste.history.indices[:0]
             without = np.unique(np.concatenate([look.unwanted, own, self._selection.known(filter_items)])).astype(
                 np.int64
@@ -167,34 +174,39 @@ class Recommender:
                 share = exploration_of(counts, tuning * (share if taste.history.nnz else NEW * share))
             places = slots(share, len(order), self._rng)
             if len(places):
-                drawn = self._crowd.history(taste.history, self._rng)
-                other = self._scorer.taste(drawn, taste.less, _weights(counts, 1.0))  # popularity apart
+                within = None if domain is None else self._selection.within(domain)
+                drawn = self._crowd.history(taste.history, self._rng, within)
+                other = self._scorer.taste(drawn, taste.less, _weights(counts, 1.0, self._fused))  # popularity apart
                 kept = order[: len(order) - len(places)]
                 candidates = self._best(other, wide, np.union1d(out, kept), allowed)
                 found = self._varied(other, candidates, len(places), mix.diversity, kept)
                 order = np.insert(kept, places - np.arange(len(places)), found)
             return self._told(taste, order, {int(place) for place in places}, pool)
 
-    def explain(self, item: str, *, discovery: float | None = None, debias: float | None = None) -> Explanation:
+    def explain(
+        self, item: str, *, domain: str | None = None, discovery: float | None = None, debias: float | None = None
+    ) -> Explanation:
         """What each of the user's events adds to the item's score.
 
         Args:
             item: any item of the model, recommended or not.
+            domain: as it was recommended with.
             discovery: as it was recommended with.
             debias: as it was recommended with.
 
         Raises:
-            InputError: an item that the model doesn't know, or no share from 0 to 1.
+            InputError: an item or a domain that the model doesn't know, or no share from 0 to 1.
         """
         row, mix = self._selection.row(item), mix_of(discovery, debias=debias)
         with self._lock:
-            taste, _, _ = self._current(mix.debias)
+            taste, _, _ = self._current(mix.debias, domain)
             score = float(self._scorer.scores(taste, np.array([row]))[0])
             contributions = self._contributions(taste, np.array([row]))[0]
-        return Explanation(item, score, contributions, score - sum(each.score for each in contributions))
+        rest = score - sum(each.score for each in contributions)
+        return Explanation(item, score, contributions, rest, self._selection.domain(row))
 
     def fits(self, item: str, reach: float) -> bool:
-        """Whether an item is in the top `reach`, a share, of the catalogue for this user, and is new to them.
+        """Whether an item is in the top `reach`, a share, of its domain for this user, and is new to them.
 
         What they hid, turned down, or have events on that count doesn't fit; nor does an item the model doesn't know.
         """
@@ -202,22 +214,32 @@ class Recommender:
         if not len(rows):
             return False
         with self._lock:
-            taste, look, _ = self._current(0.0)
+            domain = self._selection.domain(int(rows[0]))
+            taste, look, _ = self._current(0.0, domain)
             without = np.unique(np.concatenate([look.unwanted, taste.history.indices])).astype(np.int64)
-            best = self._scorer.top(taste, n=math.ceil(reach * len(self._items)), without=without)
+            among = None if domain is None else self._selection.within(domain)
+            n_items = len(self._items) if among is None else len(among)
+            best = self._scorer.top(taste, n=math.ceil(reach * n_items), without=without, among=among)
         return bool(np.isin(rows, best).all())
 
-    def similar_items(self, item: str, n: int = 10) -> list[Similar]:
+    def similar_items(self, item: str, n: int = 10, *, domain: str | None = None) -> list[Similar]:
         """Items like this one by the model, most alike first, whatever the user thinks of them.
 
+        Args:
+            item: any item of the model.
+            n: how many.
+            domain: only items of this domain, which need not be the item's own.
+
         Raises:
-            InputError: an item that the model doesn't know.
+            InputError: an item that the model doesn't know, or a domain that doesn't exist.
         """
         _check_count(n)
         row = self._selection.row(item)
         likeness = self._scorer.similar(row)
+        if domain is not None:
+            likeness[np.setdiff1d(np.arange(len(likeness)), self._selection.within(domain))] = -np.inf
         likeness[row] = -np.inf
-        n = min(n, len(likeness) - 1)
+        n = min(n, int(np.isfinite(likeness).sum()))
         best = np.flatnonzero(likeness >= np.partition(likeness, -n)[-n]) if n else np.zeros(0, np.int64)
         best = best[np.argsort(-likeness[best], kind="stable")[:n]]
         return [Similar(self._items[place], float(likeness[place])) for place in best.tolist()]
@@ -225,16 +247,23 @@ class Recommender:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a recommender holds its user's taste, which stays in this process")
 
-    def _current(self, debias: float) -> tuple[Taste, Look, dict[str, tuple[float, float]]]:
-        """The user's taste, made anew if an event came in or an outcome; and what it is made of."""
+    def _current(self, debias: float, domain: str | None) -> tuple[Taste, Look, dict[str, tuple[float, float]]]:
+        """The user's taste as a domain sees it, made anew if an event came in or an outcome; and what it is made of."""
         look, counts = self._interests.look(), {} if self._blend is None else self._blend.counts()
-        if self._taste is None or self._made_of != (debias, counts) or self._look is not look:
+        made_of = (debias, domain, counts)
+        if self._taste is None or self._made_of != made_of or self._look is not look:
             kept = ~np.isin(look.interactions.indices, look.dismissed)
             history = look.interactions.entries(kept)
-            self._taste = self._scorer.taste(history, look.dismissed, _weights(counts, debias))
+            if domain is not None:
+                within = np.zeros(history.n_items, np.bool_)
+                within[self._selection.within(domain)] = True
+                history = focused(history, within)
+            if self._fuse:
+                self._fused = fused_weights(self._scorer, history)
+            self._taste = self._scorer.taste(history, look.dismissed, _weights(counts, debias, self._fused))
             did = [KINDS[code] for code in look.kinds[kept].tolist()]
             self._did = (*did, *(TURNED_DOWN for _ in look.dismissed))
-            self._look, self._made_of = look, (debias, counts)
+            self._look, self._made_of = look, made_of
         return self._taste, look, counts
 
     def _best(self, taste: Taste, n: int, without: Rows, allowed: Rows | None) -> Rows:
@@ -267,7 +296,7 @@ class Recommender:
         told = []
         for place, row in enumerate(order.tolist()):
             source = EXPLORATION if place in explored else names[sources[place]]
-            why = WHY.get(source) or in_words(because[place])
+            why = WHY.get(source) or in_words(because[place], self._selection.domain(row))
             told.append(Recommendation(self._items[row], scores[place], source, why, place))
         return told
 
@@ -279,16 +308,18 @@ class Recommender:
         found = zip(places.tolist(), np.take_along_axis(added, places, axis=1).tolist(), strict=True)
         return [
             tuple(
-                Contribution(self._items[own[place]], self._did[place], more) for place, more in zip(*each, strict=True)
+                Contribution(self._items[own[place]], self._did[place], more, self._selection.domain(own[place]))
+                for place, more in zip(*each, strict=True)
             )
             for each in found
         ]
 
 
-def _weights(counts: Mapping[str, tuple[float, float]], debias: float) -> dict[str, float]:
-    """How much each part of a score counts."""
+def _weights(counts: Mapping[str, tuple[float, float]], debias: float, fused: Mapping[str, float]) -> dict[str, float]:
+    """How much each part of a score counts: by what became of it, by what was fused, and less debiasing."""
     weights = weights_of(counts)
-    return weights | {POPULARITY: weights[POPULARITY] * (1 - debias)}
+    weights |= {POPULARITY: weights[POPULARITY] * (1 - debias)}
+    return weights | {source: weight * weights[family_of(source)] for source, weight in fused.items()}
 
 
 def _check_count(n: int) -> None:

@@ -52,6 +52,7 @@ class Recommending(ABC):
         items: Sequence[str],
         *,
         domains: Sequence[str] | None = None,
+        fuse: bool | None = None,
         rng: np.random.Generator | None = None,
     ) -> None:
         """Recommend by this model from now on.
@@ -60,6 +61,8 @@ class Recommending(ABC):
             model: the global model.
             items: item ids in the model's row order.
             domains: of each item, such as "books"; None: there is one.
+            fuse: whether this device learns how much each source of the scores counts, such as popularity, others'
+                taste, genres and titles; None: where the model has several sources of public features.
             rng: for exploring.
 
         Raises:
@@ -70,7 +73,7 @@ class Recommending(ABC):
         from palate_client.recommender import Recommender
 
         interests, blend = Interests(self.store, items, self.weighting), Blend(self.store)
-        self._ranker = Recommender(model, items, interests, domains=domains, blend=blend, rng=rng)
+        self._ranker = Recommender(model, items, interests, domains=domains, blend=blend, fuse=fuse, rng=rng)
 
     def forget_model(self) -> None:
         """Let go of the model, and of what it made of the user's events."""
@@ -125,13 +128,15 @@ class Recommending(ABC):
         usual = sum(shown for shown, _ in known), sum(liked for _, liked in known)
         return tuning(self._visits[1], usual, lately, now=now)
 
-    def explain(self, item: str, *, discovery: float | None = None, debias: float | None = None) -> Explanation:
+    def explain(
+        self, item: str, *, domain: str | None = None, discovery: float | None = None, debias: float | None = None
+    ) -> Explanation:
         """What each of the user's events adds to the item's score; see `Recommender.explain`."""
-        return self._recommender().explain(item, discovery=discovery, debias=debias)
+        return self._recommender().explain(item, domain=domain, discovery=discovery, debias=debias)
 
-    def similar_items(self, item: str, n: int = 10) -> list[Similar]:
+    def similar_items(self, item: str, n: int = 10, *, domain: str | None = None) -> list[Similar]:
         """Items like this one, most alike first; see `Recommender.similar_items`."""
-        return self._recommender().similar_items(item, n)
+        return self._recommender().similar_items(item, n, domain=domain)
 
     def feedback(
         self, shown: Sequence[Recommendation], outcomes: Mapping[str, Kind | Event] | None = None

@@ -18,7 +18,7 @@ from palate_client.ranking import Ranking
 from palate_common.algorithms.factors import Factors, factors_of
 from palate_common.interactions import Interactions, Ints
 from palate_common.model import GlobalModel
-from palate_common.sources import COLLABORATIVE, POPULARITY
+from palate_common.sources import COLLABORATIVE, POPULARITY, family_of
 
 LESS = 0.5
 """An item that the user wants less of takes away this part of what it would add."""
@@ -49,8 +49,12 @@ class Taste:
 class Scorer(Protocol):
     """Either way to score."""
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the parts of a score that can be weighed apart, in the order of `by_part`."""
+
     def taste(self, history: Interactions, less: npt.NDArray[np.int32], weights: Mapping[str, float]) -> Taste:
-        """What the events say, with the weight of each part of the score; 1 for parts that have none."""
+        """What the events say, with the weight of each part of the score or of its family; 1 for those without."""
 
     def top(self, taste: Taste, *, n: int, without: Ints, among: Ints | None = None) -> npt.NDArray[np.int64]:
         """Rows of the n best items, best first; among some alone, or all."""
@@ -86,10 +90,18 @@ class ByFactors:
         self._taste_columns = factors.trust.copy()
         self._taste_columns[factors.parts.get(POPULARITY, slice(0, 0))] = 0.0
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The parts of the vectors."""
+        return tuple(self._factors.parts)
+
     def taste(self, history: Interactions, less: npt.NDArray[np.int32], weights: Mapping[str, float]) -> Taste:
         """The user's vector by the algorithm's fold-in, less what they want less of along the parts that are taste."""
         columns = np.concatenate(
-            [np.full(part.stop - part.start, weights.get(name, 1.0)) for name, part in self._factors.parts.items()]
+            [
+                np.full(part.stop - part.start, weights.get(name, weights.get(family_of(name), 1.0)))
+                for name, part in self._factors.parts.items()
+            ]
         )
         added, vector = self._factors.events(history), self._factors.users(history)[0]
         if len(less):
@@ -141,6 +153,11 @@ class ByScores:
         self._model = model
         self._n = model.header.facts.n_items
         self._nobody = self._of([])[0]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """None: the algorithm doesn't tell its scores apart."""
+        return ()
 
     def taste(self, history: Interactions, less: npt.NDArray[np.int32], weights: Mapping[str, float]) -> Taste:
         """All scores, with more or less of what everybody is told; what the user wants less of only stays away."""

@@ -31,6 +31,7 @@ class Selection:
         for row, domain in enumerate(domains or ()):
             within.setdefault(domain, []).append(row)
         self._domains = {domain: np.array(those, np.int64) for domain, those in within.items()}
+        self._named = domains
 
     def known(self, items: Iterable[str]) -> Rows:
         """Rows of the items that the model knows, sorted."""
@@ -42,12 +43,25 @@ class Selection:
         Raises:
             InputError: a domain that no item has.
         """
-        if domain is not None and domain not in self._domains:
-            raise InputError(f"`domain` must be one that items have, got {domain!r:.80}")
+        within = None if domain is None else self.within(domain)
         if items is None:
-            return None if domain is None else self._domains[domain]
+            return within
         rows = self.known(items)
-        return rows if domain is None else np.intersect1d(rows, self._domains[domain], assume_unique=True)
+        return rows if within is None else np.intersect1d(rows, within, assume_unique=True)
+
+    def within(self, domain: str) -> Rows:
+        """Rows of a domain's items, sorted.
+
+        Raises:
+            InputError: a domain that no item has.
+        """
+        if domain not in self._domains:
+            raise InputError(f"`domain` must be one that items have, got {domain!r:.80}")
+        return self._domains[domain]
+
+    def domain(self, row: int) -> str | None:
+        """The domain of an item; None where there is only one."""
+        return None if self._named is None else self._named[row]
 
     def row(self, item: str) -> int:
         """The row of an item.

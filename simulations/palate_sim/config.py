@@ -50,6 +50,8 @@ class DataConfig(_Section):
     """A registered set; `palate data list` names them."""
     path: str | None = None
     """A file or folder, used in the place of `name`."""
+    domains: dict[str, str] = Field(default_factory=dict)
+    """Several logs in the place of one, each with the items of one domain: domain -> a registered name or a path."""
     columns: dict[str, str | int] = Field(default_factory=dict)
     """Palate's column -> the log's, where detection needs help: a name, a position from 0 in a file without a header,
     or "" to leave the column out."""
@@ -78,7 +80,19 @@ class FeaturesConfig(_Section):
     """Public facts about items as a prior that costs no privacy."""
 
     source: str = "auto"
-    """auto (genres and decades where the data has them), text (words of titles too), minilm, none, or a CSV file."""
+    """auto (genres and decades where the data has them), text (words of titles too), minilm, none, or a file."""
+    sources: dict[str, str] = Field(default_factory=dict)
+    """Several sources in the place of one, each of which devices weigh by itself: a name of your own -> genres, titles,
+    sentences, or a file."""
+
+    @field_validator("sources")
+    @classmethod
+    def _plain_names(cls, value: dict[str, str]) -> dict[str, str]:
+        """Refuse names that would not do as part of a source's."""
+        for name in value:
+            if not name.isidentifier():
+                raise PydanticCustomError("name", "must have names of letters, digits and _")
+        return value
 
 
 class FiltersConfig(_Section):

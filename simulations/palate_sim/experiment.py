@@ -34,7 +34,7 @@ from palate_sim.engines import Job, OnRelease, Outcome
 from palate_sim.identities import Identities
 from palate_sim.judging import Notify
 from palate_sim.outcome import Trained, write_outcome
-from palate_sim.preparation import Prepared, prepare
+from palate_sim.preparation import Prepared, naming_sources, prepare
 from palate_sim.promise import NAME, all_inputs, make_terms
 from palate_sim.result import Result
 from palate_sim.run_folder import RunFolder, check_new, create, default_folder
@@ -109,6 +109,7 @@ def start(
     if out is not None:
         check_new(out)
     prepared = prepare(config, source)
+    config = naming_sources(config, prepared)
     path = out or default_folder(prepared.name)
     population = (config.privacy.population or _population(prepared.name, config.privacy.unit))[:NAME]
     beside = path.resolve().parent / f"{default_name(population)}.ledger.db"
@@ -136,6 +137,11 @@ def _naming(config: SimulationConfig, source: Source | None) -> SimulationConfig
     """The configuration, naming the log that was given in the place of its own, and a former release from anywhere."""
     if config.warm_start is not None:
         config = config.model_copy(update={"warm_start": str(Path(config.warm_start).resolve())})
+    if config.data.domains:
+        logs = {
+            domain: str(Path(log).resolve()) if is_local(log) else log for domain, log in config.data.domains.items()
+        }
+        return config.model_copy(update={"data": config.data.model_copy(update={"domains": logs})})
     if not isinstance(source, (str, Path)):
         return config
     known = {"path": str(source)} if is_local(source) else {"name": str(source), "path": None}
@@ -143,7 +149,9 @@ def _naming(config: SimulationConfig, source: Source | None) -> SimulationConfig
 
 
 def _place(config: SimulationConfig) -> str:
-    """Where the configured log is, whatever folder the run is resumed from."""
+    """Where the configured log is, whatever folder the run is resumed from; of several logs, their domains."""
+    if config.data.domains:
+        return " + ".join(config.data.domains)
     chosen = config.data.path or config.data.name
     return str(Path(chosen).resolve()) if is_local(chosen) else chosen
 
@@ -169,7 +177,8 @@ def reopen(out: Path, *, source: Source | None = None) -> Started:
     config = build_config(begun["config"])
     if source is None and begun["source"] is None:
         raise InputError("`--resume` can't read a data frame again: palate_sim.experiment.reopen(out, source=frame)")
-    prepared = prepare(config, begun["source"] if source is None else source)
+    recorded = None if config.data.domains else begun["source"]
+    prepared = prepare(config, recorded if source is None else source)
     if prepared.fingerprint != begun["fingerprint"]:
         raise InputError("`--resume` needs the data that the run was started with, got other interactions")
     terms = RunTerms.model_validate(begun["terms"])

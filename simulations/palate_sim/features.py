@@ -1,19 +1,22 @@
 """Features: public facts about items as numbers, a prior that costs no privacy.
 
 From the catalogue (title, genres or categories) or from any numeric matrix, say of images or audio: at most 64
-principal components. What is public about an item must not be made from what users did.
+principal components a source. What is public about an item must not be made from what users did.
 
     >>> import pandas as pd
     >>> films = pd.DataFrame({"item_id": list("abc"), "title": "X (1995)", "genres": ["War", "War|Drama", "Drama"]})
     >>> item_features(films, ("c", "b", "a"), "auto").shape
     (3, 2)
+    >>> matrix, widths = joined_features(films, ("c", "b", "a"), {"kind": "genres"})
+    >>> matrix.shape, widths
+    ((3, 2), {'kind': 2})
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +26,12 @@ import pandas as pd
 from palate_common.algorithms import State
 from palate_common.algorithms.als import FEATURES
 from palate_common.errors import InputError
+from palate_sim.matrices import KNOWN, read_matrix
 
 COMPONENTS = 64
-SOURCES = ("auto", "none", "text", "minilm")
+SOURCES = ("auto", "none", "text", "minilm", "genres", "titles", "sentences")
+ALIKE = 0.99
+"""Of two columns that correlate as closely as this, the later one says nothing new and is left out."""
 YEAR = re.compile(r"\((\d{4})\)\s*$")
 Matrix = npt.NDArray[np.float32]
 
@@ -36,15 +42,18 @@ def features_width(inputs: State | None) -> int:
     return 0 if found is None else int(found.shape[1])
 
 
-def item_features(catalogue: pd.DataFrame | None, items: Sequence[str], source: str) -> Matrix | None:
+def item_features(
+    catalogue: pd.DataFrame | None, items: Sequence[str], source: str, name: str = "features.source"
+) -> Matrix | None:
     """Features of each item, in row order: float32 [n_items, m], m <= 64; None where there are none.
 
     Args:
         catalogue: item_id, title, genres (separated by "|"); an item it lacks has no features.
         items: item ids in row order.
         source: "auto": genres and decades; "text": words of titles too, by TF-IDF; "minilm":
-            titles and genres as sentences too, by a small language model; "none"; or
-            the path of a CSV file with item_id and numeric columns, say embeddings of images, audio or text.
+            titles and genres as sentences too, by a small language model; "none"; each of the three by itself:
+            "genres", "titles", "sentences"; or the path of a file with numbers, see `palate_sim.matrices`.
+        name: the setting, for messages.
 
     Raises:
         InputError: an unknown source, a missing extra, or a matrix that isn't one.
@@ -52,22 +61,76 @@ def item_features(catalogue: pd.DataFrame | None, items: Sequence[str], source: 
     if source == "none":
         return None
     if source not in SOURCES:
-        return components(_read_matrix(Path(source), items))
-    if catalogue is None:
+        if not Path(source).is_file():
+            raise InputError(f"`{name}` must be {', '.join(SOURCES)} or {KNOWN}, got {source!r}")
+        return components(distinct(read_matrix(Path(source), items, name)))
+    if catalogue is None or not {"title", "genres"} & set(catalogue.columns):
         if source == "auto":
             return None
-        raise InputError(f"`features.source` {source} needs titles or genres, and this data has none")
+        raise InputError(f"`{name}` {source} needs titles or genres, and this data has none")
     known = catalogue.drop_duplicates("item_id").set_index("item_id").reindex(list(items))
-    titles, genres = (known[name].fillna("").astype(str).tolist() for name in ("title", "genres"))
-    matrix = _one_hot([list(_tokens(t, g)) for t, g in zip(titles, genres, strict=True)])
-    if source == "text":
-        matrix = np.concatenate([matrix, _words(titles)], axis=1)
-    elif source == "minilm":
+    titles, genres = (_texts(known, column) for column in ("title", "genres"))
+    parts = []
+    if source in ("auto", "genres", "text", "minilm"):
+        parts.append(_one_hot([list(_tokens(t, g)) for t, g in zip(titles, genres, strict=True)]))
+    if source in ("text", "titles"):
+        parts.append(_words(titles))
+    elif source in ("minilm", "sentences"):
         from palate_sim.minilm import embed
 
         sentences = [f"{YEAR.sub('', t).strip()}, {g.replace('|', ', ')}" for t, g in zip(titles, genres, strict=True)]
-        matrix = np.concatenate([matrix, embed(sentences)], axis=1)
-    return components(matrix)
+        parts.append(embed(sentences).astype(np.float64))
+    return components(np.concatenate(parts, axis=1))
+
+
+def joined_features(
+    catalogue: pd.DataFrame | None, items: Sequence[str], sources: Mapping[str, str]
+) -> tuple[Matrix | None, dict[str, int]]:
+    """Features of several named sources side by side, in the order of the names.
+
+    Args:
+        catalogue: as for `item_features`.
+        items: item ids in row order.
+        sources: name -> source, as for `item_features`. Each is scaled alike, whatever its own units.
+
+    Returns:
+        Float32 [n_items, sum of widths] and each source's width; None and {} where none says anything of these items.
+
+    Raises:
+        InputError: as `item_features`.
+    """
+    found = {
+        name: item_features(catalogue, items, sources[name], f"features.sources.{name}") for name in sorted(sources)
+    }
+    known = {name: matrix for name, matrix in found.items() if matrix is not None}
+    if not known:
+        return None, {}
+    return np.concatenate(list(known.values()), axis=1), {name: matrix.shape[1] for name, matrix in known.items()}
+
+
+def distinct(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The columns that differ between items and aren't copies of an earlier one: selection from public numbers alone.
+
+    A fact that stands in a matrix ten times would count ten times otherwise.
+    """
+    centred = matrix - matrix.mean(axis=0)
+    lengths = np.linalg.norm(centred, axis=0)
+    varies = np.flatnonzero(lengths > 1e-9 * np.maximum(np.abs(matrix).max(axis=0), 1e-300) * np.sqrt(len(matrix)))
+    units = centred[:, varies] / lengths[varies]
+    likeness = np.abs(units.T @ units)
+    kept: list[int] = []
+    for place in range(len(varies)):
+        if not kept or likeness[place, kept].max() < ALIKE:
+            kept.append(place)
+    return matrix[:, varies[kept]]
+
+
+def _texts(known: pd.DataFrame, column: str) -> list[str]:
+    """A column of the catalogue as text; empty where it is unknown."""
+    if column not in known:
+        return [""] * len(known)
+    texts: list[str] = known[column].fillna("").astype(str).tolist()
+    return texts
 
 
 def components(matrix: npt.NDArray[np.floating]) -> Matrix | None:
@@ -115,19 +178,3 @@ def _words(titles: Sequence[str]) -> npt.NDArray[np.float64]:
     if size < 1:
         return np.asarray(weighted.toarray(), np.float64)
     return np.asarray(TruncatedSVD(size, random_state=0).fit_transform(weighted), np.float64)
-
-
-def _read_matrix(path: Path, items: Sequence[str]) -> npt.NDArray[np.float64]:
-    """A CSV file with item_id and numbers, in row order; an item it lacks has the mean of the others."""
-    known = f"{', '.join(SOURCES)} or a CSV file with item_id and numeric columns"
-    if not path.is_file():
-        raise InputError(f"`features.source` must be {known}, got {str(path)!r}")
-    try:
-        table = pd.read_csv(path, dtype={"item_id": str})
-        numbers = table.drop_duplicates("item_id").set_index("item_id").astype(np.float64).reindex(list(items))
-    except (ValueError, KeyError, UnicodeDecodeError, pd.errors.ParserError):
-        raise InputError(f"`features.source` must be {known}, got {path}, which is not") from None
-    values: npt.NDArray[np.float64] = numbers.fillna(numbers.mean()).to_numpy(np.float64)
-    if not values.size or not np.isfinite(values).all():
-        raise InputError(f"`features.source` {path} must have finite numbers for items of this data, and has not")
-    return values

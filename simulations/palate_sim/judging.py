@@ -62,12 +62,26 @@ def judge(scorer: Scorer, heldout: Heldout, split: Split, *, ks: Sequence[int], 
 
 
 def judge_prepared(
-    scorer: Scorer, prepared: Prepared, config: SimulationConfig, heldout: Heldout | None = None
+    scorer: Scorer,
+    prepared: Prepared,
+    config: SimulationConfig,
+    heldout: Heldout | None = None,
+    within: npt.NDArray[np.bool_] | None = None,
 ) -> Evaluation:
-    """Evaluate on the test users, or others; where items are cold, a model that can scores them by their features."""
+    """Evaluate on the test users, or others; where items are cold, a model that can scores them by their features.
+
+    Args:
+        scorer: what to judge.
+        prepared: the run's data.
+        config: the run's configuration.
+        heldout: the users; None: the test users.
+        within: bool [n_items], the only items that are ranked, such as those of a domain; None: all.
+    """
     split, features = prepared.split, prepared.inputs.get(FEATURES)
     if split.candidates is not None and features is not None and isinstance(scorer, GlobalModel):
         scorer = NewItems(scorer, split.candidates, features)
+    if within is not None:
+        split = replace(split, candidates=within if split.candidates is None else within & split.candidates)
     return judge(scorer, heldout or split.test, split, ks=config.evaluation.ks, seed=config.seed)
 
 
@@ -121,9 +135,23 @@ def by_group(evaluation: Evaluation, metric: str, seed: int) -> dict[str, dict[s
 
 
 def judge_baselines(
-    config: SimulationConfig, prepared: Prepared, *, epsilon: float | None, delta: float, notify: Notify
+    config: SimulationConfig,
+    prepared: Prepared,
+    *,
+    epsilon: float | None,
+    delta: float,
+    notify: Notify,
+    keep: dict[str, Scorer] | None = None,
 ) -> tuple[dict[str, Evaluation], dict[str, str]]:
     """Fit and evaluate the configured baselines, noised popularity at the same budget among them.
+
+    Args:
+        config: the run's configuration.
+        prepared: its data.
+        epsilon: its budget, user-level, zero-out; None without privacy.
+        delta: its delta.
+        notify: told of each.
+        keep: where the fitted baselines are put, by name; None: they are let go of.
 
     Returns:
         Evaluations by name, and the reason for each baseline that can't be had: that must not fail a run.
@@ -158,6 +186,8 @@ def judge_baselines(
         except MemoryError:
             left_out[name] = "it needs more memory than there is"
         else:
+            if keep is not None:
+                keep[name] = scorer
             notify({"event": "baseline", "name": name, metric: evaluations[name].mean(metric)})
     return evaluations, left_out
 

@@ -26,8 +26,11 @@ from palate_server.terms import RunTerms
 from palate_sim.card import card_payload, sign_card
 from palate_sim.clock import Clock
 from palate_sim.config import SimulationConfig
+from palate_sim.domains import by_domain
 from palate_sim.engines import Outcome
+from palate_sim.evaluation import Scorer
 from palate_sim.judging import Notify, by_decile, by_group, headline, judge_baselines, judge_prepared, project, summary
+from palate_sim.on_device import OnDevice, weighs_sources
 from palate_sim.preparation import Prepared, describe_split
 from palate_sim.ranking_runs import Evaluation, save_split
 from palate_sim.result import Result
@@ -110,7 +113,7 @@ def _publish(
     facts |= {"for_release": trained.private and terms.noise is Noise.SECURE}
     Registry(folder.path).publish(
         model,
-        Catalogue(prepared.split.items),
+        Catalogue(prepared.split.items, prepared.domains),
         facts,
         key,
         population=terms.population,
@@ -169,7 +172,12 @@ def _judged(
     metric = headline(split, ks)
     own = judge_prepared(trained.outcome.model, prepared, config)
     notify({"event": "evaluated", metric: own.mean(metric)})
-    evaluations, left_out = judge_baselines(config, prepared, epsilon=terms.epsilon, delta=terms.delta, notify=notify)
+    scorers: dict[str, Scorer] | None = None if prepared.domains is None else {"palate": trained.outcome.model}
+    evaluations, left_out = judge_baselines(
+        config, prepared, epsilon=terms.epsilon, delta=terms.delta, notify=notify, keep=scorers
+    )
+    if weighs_sources(trained.outcome.model):
+        evaluations["palate_fused"] = judge_prepared(OnDevice(trained.outcome.model), prepared, config)
     projection, rehearsed = None, config.warm_start is None and terms.unit == "user"
     if terms.epsilon is not None and config.evaluation.projection and rehearsed:
         projection = project(config, prepared, epsilon=terms.epsilon, delta=terms.delta, metric=metric)
@@ -203,6 +211,7 @@ def _judged(
         "baselines": {name: summary(e, config.seed) for name, e in evaluations.items()},
         "by_decile": by_decile({"palate": own, **evaluations}, metric),
         "by_group": by_group(own, metric, config.seed),
+        "by_domain": by_domain(scorers or {}, prepared, config, metric),
         "activity": [{"history": part.label, "users": part.users} for part in own.by_decile(metric)],
         "curve": trained.curve,
         "projection": projection,

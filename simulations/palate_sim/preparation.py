@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from palate_common.algorithms import State
+from palate_common.algorithms import State, algorithm_class
 from palate_common.algorithms.als import FEATURES
+from palate_common.algorithms.als_plan import SOURCES
 from palate_common.canonical import canonical_json, digest
 from palate_common.errors import InputError
 from palate_sim.config import SimulationConfig
-from palate_sim.datasets import Source, load, positives
+from palate_sim.datasets import Source, domains_of, joined, load, positives
 from palate_sim.datasets.log import Log
 from palate_sim.datasets.positives import Pairs
-from palate_sim.features import item_features
+from palate_sim.features import Matrix, item_features, joined_features
 from palate_sim.filters import k_core
 from palate_sim.splits import Split, split
 
@@ -35,6 +37,8 @@ class Prepared:
         dropped: what filters and the choice of positives left out, name -> count.
         terms: the publisher's terms of use.
         filtered: which filter was used, whatever it left out; empty without one.
+        domains: of each item of the split, such as "books"; None: there is only one.
+        sources: name -> width of each source of features, in the order of their columns; {}: there is one, unnamed.
     """
 
     name: str
@@ -45,6 +49,8 @@ class Prepared:
     dropped: dict[str, int]
     terms: str
     filtered: str = ""
+    domains: tuple[str, ...] | None = None
+    sources: dict[str, int] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -86,9 +92,31 @@ def prepare(config: SimulationConfig, source: Source | None = None) -> Prepared:
     dropped |= pairs.excluded
     cut = split(pairs, config.split.name, seed=config.seed)
     _check_negatives(cut)
-    features = item_features(log.items, cut.items, config.features.source)
+    features, widths = run_features(log.items, cut.items, config)
     inputs: State = {} if features is None else {FEATURES: features}
-    return Prepared(log.name, cut, log.items, inputs, log.repairs, dropped, log.terms, bounds)
+    found = domains_of(log.items, cut.items)
+    return Prepared(log.name, cut, log.items, inputs, log.repairs, dropped, log.terms, bounds, found, widths)
+
+
+def run_features(
+    catalogue: pd.DataFrame | None, items: Sequence[str], config: SimulationConfig
+) -> tuple[Matrix | None, dict[str, int]]:
+    """The configured features in row order, and the width of each source; {} where there is one without a name."""
+    if config.features.sources:
+        return joined_features(catalogue, items, config.features.sources)
+    return item_features(catalogue, items, config.features.source), {}
+
+
+def naming_sources(config: SimulationConfig, prepared: Prepared) -> SimulationConfig:
+    """The configuration with the widths of its named sources among its algorithm's settings, where that takes them.
+
+    An algorithm that doesn't know of sources has their features side by side.
+    """
+    chosen = config.algorithm
+    if not prepared.sources or SOURCES not in algorithm_class(chosen.name).Settings.model_fields:
+        return config
+    settings = {**chosen.settings, SOURCES: prepared.sources}
+    return config.model_copy(update={"algorithm": chosen.model_copy(update={"settings": settings})})
 
 
 def read(config: SimulationConfig, source: Source | None = None) -> Log:
@@ -99,7 +127,11 @@ def read(config: SimulationConfig, source: Source | None = None) -> Log:
     """
     data = config.data
     columns = {name: None if column == "" else column for name, column in data.columns.items()}
-    return load((data.path or data.name) if source is None else source, columns=columns or None)
+    if not data.domains:
+        return load((data.path or data.name) if source is None else source, columns=columns or None)
+    if source is not None or data.path is not None:
+        raise InputError("`data.domains` names the logs: it can't stand beside another log, got both")
+    return joined({domain: load(log, columns=columns or None) for domain, log in data.domains.items()})
 
 
 def weighed(log: Log, config: SimulationConfig) -> Pairs:

@@ -47,6 +47,14 @@ class Result:
         }
 
     @property
+    def domains(self) -> dict[str, dict[str, float]]:
+        """Domain -> metric -> the model's mean over test users there, its items alone ranked; {} where there is one."""
+        return {
+            domain: {metric: value["mean"] for metric, value in facts["models"]["palate"].items()}
+            for domain, facts in self.summary["by_domain"].items()
+        }
+
+    @property
     def epsilon(self) -> float | None:
         """What the run cost each installation at `summary["delta"]`: user-level, zero-out; None with dp off."""
         epsilon: float | None = self.summary["epsilon"]

@@ -13,6 +13,7 @@ import pytest
 from palate import Device, Event
 from palate_client import recommender
 from palate_client.discovery import DISCOVERY, Mix, mix_of
+from palate_client.exploration import Crowd
 from palate_client.recommender import Recommender
 from palate_common.algorithms import algorithm_names
 from palate_common.errors import InputError
@@ -305,3 +306,50 @@ def test_another_catalogue_than_the_models_is_refused(device: Device, trained: T
     turned = ITEMS[::-1]
     with pytest.raises(InputError, match=r"\A`items` must be the model's, in its order, got others\Z"):
         Recommender(named, turned, device.interests(turned))
+
+
+HALVES = ["films" if n < 30 else "songs" for n in range(60)]
+
+
+def test_events_of_one_domain_count_in_another_and_are_explained(device: Device, trained: Trained) -> None:
+    ready(device, trained(), domains=HALVES)
+    nobody = [each.item for each in device.recommend(10, domain="songs", **PLAIN)]
+    device.like_to_start(["i11", "i13", "i15"])
+    shown = device.recommend(10, domain="songs", **PLAIN)
+    odd = [sum(int(item[1:]) % 2 for item in items) for items in (nobody, [each.item for each in shown])]
+    assert odd[1] > odd[0]
+    told = device.explain(shown[0].item, domain="songs", discovery=0.0)
+    assert told.score == pytest.approx(shown[0].score, rel=1e-6)
+    assert told.domain == "songs"
+    assert {each.domain for each in told.contributions} == {"films"}
+    assert told.elsewhere == pytest.approx(sum(each.score for each in told.contributions))
+    assert told.text.startswith("because you liked i1")
+    assert told.text.endswith("(films)")
+    device.track("like", "i41")
+    here = device.explain("i43", domain="songs", discovery=0.0)
+    own = {each.item: each.score for each in here.contributions}
+    elsewhere = device.explain("i43", discovery=0.0)
+    plain = {each.item: each.score for each in elsewhere.contributions}
+    assert own["i41"] / own["i11"] == pytest.approx(2 * plain["i41"] / plain["i11"], rel=1e-6)  # few there count twice
+    assert here.elsewhere == pytest.approx(sum(score for item, score in own.items() if item != "i41"))
+
+
+def test_exploring_a_domain_imagines_events_there_alone() -> None:
+    crowd = Crowd(np.arange(60.0))
+    nobody = Interactions.from_pairs([], [], n_users=1, n_items=60)
+    rng, within = np.random.default_rng(0), np.arange(5, 9)
+    drawn = np.concatenate([crowd.history(nobody, rng, within).indices for _ in range(200)])
+    assert set(drawn.tolist()) == {5, 6, 7, 8}
+
+
+def test_similar_items_and_reach_stay_within_a_domain(device: Device, trained: Trained) -> None:
+    ready(device, trained(), domains=HALVES)
+    assert all(each.item >= "i30" for each in device.similar_items("i03", 60, domain="songs"))
+    assert len(device.similar_items("i03", 60, domain="songs")) == 30
+    assert len(device.similar_items("i03", 60, domain="films")) == 29
+    with pytest.raises(InputError, match=r"\A`domain` must be one that items have, got 'news'\Z"):
+        device.similar_items("i03", domain="news")
+    ranker, first = device._recommender(), device.recommend(1, domain="songs", **PLAIN)[0].item
+    assert first not in {each.item for each in device.recommend(3, **PLAIN)}
+    assert ranker.fits(first, 0.05)  # the first of 30 songs, not among the first 3 of all
+    assert not ranker.fits(device.recommend(30, domain="songs", **PLAIN)[-1].item, 0.05)

@@ -4,7 +4,9 @@ import pytest
 
 from palate_common.algorithms.als import FEATURES
 from palate_common.errors import InputError
-from palate_sim.features import components, features_width, item_features
+from palate_sim.config import load_config
+from palate_sim.experiment import start
+from palate_sim.features import components, distinct, features_width, item_features, joined_features
 
 FILMS = pd.DataFrame(
     {
@@ -74,3 +76,63 @@ def test_a_source_that_is_not_there_is_refused(source):
 def test_at_most_64_components():
     assert components(np.random.default_rng(0).normal(size=(200, 100))).shape == (200, 64)
     assert components(np.ones((5, 3))) is None
+
+
+@pytest.mark.parametrize("kind", ["parquet", "npz"])
+def test_matrices_of_other_formats_give_the_features_of_csv(tmp_path, kind):
+    table = pd.DataFrame({"item_id": ITEMS[:10], "a": np.arange(10.0), "b": [1.0, 0.0] * 5})
+    table.to_csv(tmp_path / "m.csv", index=False)
+    path = tmp_path / f"m.{kind}"
+    if kind == "npz":
+        np.savez(path, item_id=np.array(ITEMS[:10]), covers=table[["a", "b"]].to_numpy())
+    else:
+        table.to_parquet(path)
+    np.testing.assert_allclose(
+        item_features(None, ITEMS, str(path)), item_features(None, ITEMS, str(tmp_path / "m.csv")), atol=1e-6
+    )
+
+
+def test_an_archive_that_is_none_is_refused_and_not_executed(tmp_path):
+    path = tmp_path / "m.npz"
+    for content in (b"PK\x03\x04broken", b"plain"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"\A`features.source` must be [^\n]*\Z"):
+            item_features(None, ITEMS, str(path))
+    np.savez(path, item_id=np.array(ITEMS, dtype=object), covers=np.ones((12, 2)))
+    with pytest.raises(InputError, match=r"features\.source"):
+        item_features(None, ITEMS, str(path))
+
+
+def test_copies_and_constants_say_nothing_new():
+    once = np.random.default_rng(0).normal(size=(50, 3))
+    often = np.concatenate([once, np.ones((50, 2)), -2 * once[:, :1], once[:, 1:2] + 5], axis=1)
+    np.testing.assert_array_equal(distinct(often), once)
+
+
+def test_sources_stand_side_by_side_in_the_order_of_their_names(tmp_path):
+    pd.DataFrame({"item_id": ITEMS, "a": range(12)}).to_csv(tmp_path / "m.csv", index=False)
+    sources = {"words": "titles", "covers": str(tmp_path / "m.csv"), "kinds": "genres"}
+    matrix, widths = joined_features(FILMS, ITEMS, sources)
+    assert list(widths) == ["covers", "kinds", "words"]
+    assert matrix.shape == (12, sum(widths.values()))
+    start = widths["covers"]
+    np.testing.assert_array_equal(matrix[:, start : start + widths["kinds"]], item_features(FILMS, ITEMS, "genres"))
+    assert joined_features(FILMS.assign(title="x", genres=""), ITEMS, {"kinds": "genres"}) == (None, {})
+    with pytest.raises(InputError, match=r"\A`features.sources.covers` must be [^\n]*\Z"):
+        joined_features(FILMS, ITEMS, {"covers": "nowhere.npz"})
+
+
+def test_a_run_with_several_sources_shows_what_devices_make_of_them(tmp_path):
+    rng = np.random.default_rng(2)
+    rows = [(f"u{u}", f"i{i}") for u in range(60) for i in range(12) if rng.random() < (0.7 if i % 3 == u % 3 else 0.2)]
+    folder = tmp_path / "log"
+    folder.mkdir()
+    pd.DataFrame(rows, columns=["user", "item"]).to_csv(folder / "interactions.csv", index=False)
+    FILMS.rename(columns={"item_id": "item"}).to_csv(folder / "items.csv", index=False)
+    keys = {"features.sources": {"kinds": "genres", "words": "titles"}, "evaluation.baselines": "none"}
+    keys |= {"evaluation.ks": [3], "evaluation.projection": "none", "privacy.dp": "off"}
+    result = start(load_config(None, keys), source=folder, out=tmp_path / "run").run()
+    assert set(result.baselines) == {"palate_fused"}
+    assert result.model.algorithm.feature_sources == ("kinds", "words")
+    with pytest.raises(InputError, match=r"`features.sources[^\n]*letters"):
+        load_config(None, {"features.sources": {"a:b": "genres"}})

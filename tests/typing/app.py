@@ -67,14 +67,16 @@ def main(home: Path, key: bytes | None) -> None:
 
 
 def on_home(device: palate.Device, model: GlobalModel, items: list[str]) -> list[str]:
-    device.use_model(model, items, domains=["books"] * len(items))
+    device.use_model(model, items, domains=["books"] * len(items), fuse=True)
     shown = device.recommend(n=5, domain="books", filter_items={"book-7"}, discovery=0.4, explore=0.2, tuned=False)
     assert_type(device.tuning(), Tuning)
     assert_type(shown, list[Recommendation])
     assert_type(device.feedback(shown, {shown[0].item: "click"}), list[palate.Tracked])
     device.feedback(shown, {shown[0].item: palate.Event("rate", shown[0].item, value=5)})
-    assert_type(device.explain("book-7", discovery=0.4), Explanation)
-    assert_type(device.similar_items("book-7", 3), list[Similar])
+    told = device.explain("book-7", domain="books", discovery=0.4)
+    assert_type(told, Explanation)
+    assert_type((told.domain, told.elsewhere), tuple[str | None, float])
+    assert_type(device.similar_items("book-7", 3, domain="books"), list[Similar])
     assert_type(device.less_of("book-8"), palate.Tracked)
     assert_type(device.like_to_start(["book-7"]), list[palate.Tracked])
     device.reset_taste()

@@ -17,6 +17,7 @@ device.consent.grant("train", "2")  # error: call-arg
 device.upload()  # error: attr-defined
 device.recommend(10, True)  # error: call-arg
 device.recommend(domain=3)  # error: arg-type
+device.explain("book-7", "books")  # error: call-arg
 device.feedback([], {"book-7": "stare"})  # error: dict-item
 device.hide(7)  # error: arg-type
 palate.Service("ab" * 32, "readers")  # error: call-arg

@@ -39,7 +39,7 @@ from palate_common.algorithms.vote import CHOICES, ballot, elected, hide, voters
 from palate_common.algorithms.warm import FORMER_COUNTS, FORMER_PRODUCTS
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions, row_squares, segment_sum
-from palate_common.sources import COLLABORATIVE, CONTENT
+from palate_common.sources import COLLABORATIVE
 from palate_common.update import Block, BlockSpec, DenseBlock, Float64, Layout, OuterBlock, Update
 
 PRODUCTS = "products"
@@ -55,7 +55,8 @@ class Als:
     over their history; `basis` [h, d], orthonormal taste directions; `strength` [d], variance of taste per item;
     `accuracy` [d], the cosine between a direction and its noise-free one; `values` [d], singular values; `noise` [2],
     standard deviations in counts and in what the directions were made of; with features, `content` [n_items, c],
-    further directions, `content_weight` [1], how much they count, and `new_items` [m + 1, 1 + c + d], what makes item
+    further directions, `content_widths` [s] how many of each of several sources, `content_weight` [1], how much they
+    count, and `new_items` [m + 1, 1 + c + d], what makes item
     vectors of a new item's features.
     """
 
@@ -69,6 +70,11 @@ class Als:
         self.facts = facts
         self.plan = AlsPlan(settings, facts)
         self.sketch = Sketch(facts.n_items, self.plan.counts, facts.seed)
+
+    @property
+    def feature_sources(self) -> tuple[str, ...]:
+        """Names of the sources of public features; "" for the only one."""
+        return tuple(self.plan.sources)
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -213,8 +219,10 @@ class Als:
     def _with_content(self, state: State, features: npt.NDArray[np.floating[Any]]) -> State:
         """Content directions that the released ones don't cover, and the map for new items."""
         released = {name: state[name] for name in ("head", "basis", "accuracy")} if "basis" in state else {}
-        found = content_state(self._popularity(state), features, self.settings.fold_exponent, released)
-        return {name: np.ascontiguousarray(array, np.float32) for name, array in found.items()}
+        sources = self.plan.sources.values()
+        found = content_state(self._popularity(state), features, self.settings.fold_exponent, released, sources)
+        kept = {name: np.ascontiguousarray(array) for name, array in found.items()}
+        return {name: array.astype(np.float32) if array.dtype == np.float64 else array for name, array in kept.items()}
 
     def scores(self, state: State, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
         """Popularity, moved by the user's taste as far as their history and the noise allow.
@@ -255,7 +263,7 @@ class Als:
         expected = np.exp(np.minimum(vectors[:, 0], np.log(factors.popularity.max())))
         scores: Float64 = users[:, :1] * expected ** (exponent + 1 + fold) / factors.norm
         lift, width = expected ** (1 + fold + exponent), state["content"].shape[1]
-        scores += factors.weight * (users[:, parts[CONTENT]] @ vectors[:, 1 : 1 + width].T) * lift
+        scores += factors.weight * (users[:, factors.content] @ vectors[:, 1 : 1 + width].T) * lift
         if COLLABORATIVE in parts:
             scores += (users[:, parts[COLLABORATIVE]] @ vectors[:, 1 + width :].T) * lift
         return scores
@@ -267,6 +275,7 @@ class Als:
             fold_exponent=self.settings.fold_exponent,
             score_exponent=self.settings.score_exponent,
             head_items=self.plan.head_items,
+            sources=tuple(self.plan.sources),
         )
 
     def _popularity(self, state: State) -> Float64:

@@ -9,7 +9,7 @@ events say; how far the directions are trusted depends on the number of events.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -20,7 +20,7 @@ from palate_common.algorithms.popularity import COUNTS
 from palate_common.algorithms.protocol import State
 from palate_common.algorithms.taste import TINY, chance_direction, folded, relative_popularity, taste_weights
 from palate_common.interactions import Interactions
-from palate_common.sources import COLLABORATIVE, CONTENT, POPULARITY
+from palate_common.sources import COLLABORATIVE, CONTENT, POPULARITY, source_of
 from palate_common.update import Float64
 
 TRUSTED_AFTER = 10
@@ -37,27 +37,46 @@ class AlsFactors:
         fold_exponent: an item's weight in a history is popularity^this.
         score_exponent: popularity's part in the ranking.
         head_items: over how many items popularity is relative.
+        sources: names of the sources of features; one needs none.
 
     Attributes:
         popularity: relative popularity of all items, float64 [n_items].
         weight: how much content counts.
     """
 
-    def __init__(self, state: State, *, fold_exponent: float, score_exponent: float, head_items: int) -> None:
+    def __init__(
+        self,
+        state: State,
+        *,
+        fold_exponent: float,
+        score_exponent: float,
+        head_items: int,
+        sources: Sequence[str] = ("",),
+    ) -> None:
         self.popularity = relative_popularity(state[COUNTS].astype(np.float64), float(state["floor"][0]), head_items)
         self.weight = float(state["content_weight"][0]) if CONTENT in state else 0.0
-        self._state, self._fold, self._exponent = state, fold_exponent, score_exponent
+        self._state, self._fold, self._exponent, self._sources = state, fold_exponent, score_exponent, sources
         self._head: npt.NDArray[np.int32] | None = state["head"] if "basis" in state else None
 
     @cached_property
     def parts(self) -> Mapping[str, slice]:
-        """Popularity, then the released directions, then content."""
+        """Popularity, then the released directions, then content, each source by itself."""
         parts, end = {POPULARITY: slice(0, 1)}, 1
-        for name, key in ((COLLABORATIVE, "basis"), (CONTENT, "content")):
-            if key in self._state:
-                parts[name] = slice(end, end + self._state[key].shape[1])
-                end = parts[name].stop
+        widths = {COLLABORATIVE: self._state["basis"].shape[1]} if self._head is not None else {}
+        if CONTENT in self._state:
+            each = self._state.get("content_widths", [self._state[CONTENT].shape[1]])
+            named = [source_of(CONTENT, name) for name in self._sources] if len(each) > 1 else [CONTENT]
+            widths |= {name: int(width) for name, width in zip(named, each, strict=True)}
+        for name, width in widths.items():
+            parts[name] = slice(end, end + width)
+            end += width
         return parts
+
+    @cached_property
+    def content(self) -> slice:
+        """The columns of content, of all sources."""
+        end = list(self.parts.values())[-1].stop
+        return slice(end - self._state[CONTENT].shape[1], end) if CONTENT in self._state else slice(end, end)
 
     @property
     def trust(self) -> Float64:
@@ -65,7 +84,7 @@ class AlsFactors:
         counts, columns = np.array([TRUSTED_AFTER]), [np.ones(1)]
         if self._head is not None:
             columns.append(self._taste_weights(counts)[0])
-        if CONTENT in self.parts:
+        if CONTENT in self._state:
             columns.append(np.full(self._state["content"].shape[1], content_trust(counts)[0, 0]))
         return np.concatenate(columns)
 
@@ -77,9 +96,9 @@ class AlsFactors:
         for first in range(0, len(head), ROWS_AT_ONCE):
             part = slice(first, first + ROWS_AT_ONCE)
             table[head[part], self.parts[COLLABORATIVE]] = self._directions("basis", part, head[part])
-        for first in range(0, len(table) if CONTENT in self.parts else 0, ROWS_AT_ONCE):
+        for first in range(0, len(table) if CONTENT in self._state else 0, ROWS_AT_ONCE):
             part = slice(first, first + ROWS_AT_ONCE)
-            table[part, self.parts[CONTENT]] = self.weight * self._directions("content", part, part)
+            table[part, self.content] = self.weight * self._directions("content", part, part)
         return table
 
     def users(self, histories: Interactions) -> Float64:
@@ -103,7 +122,7 @@ class AlsFactors:
         if self._head is not None:
             scores[:, self._head] += users[:, self.parts[COLLABORATIVE]] @ self._basis.T
         if self.weight:
-            scores += self.weight * (users[:, self.parts[CONTENT]] @ self._content.T)
+            scores += self.weight * (users[:, self.content] @ self._content.T)
         return scores
 
     def apart(self, user: Float64) -> tuple[Float64, Float64]:
@@ -114,9 +133,9 @@ class AlsFactors:
         plain = user[0] * self.base
         if self._head is not None:
             plain[self._head] += self._basis @ user[self.parts[COLLABORATIVE]]
-        if CONTENT not in self.parts:
+        if CONTENT not in self._state:
             return plain, np.zeros(len(plain))
-        return plain, self._content @ user[self.parts[CONTENT]]
+        return plain, self._content @ user[self.content]
 
     @cached_property
     def norm(self) -> float:
@@ -191,7 +210,7 @@ class AlsFactors:
         if self._head is not None:
             taste = self._along_directions("basis", seen, self._state["weight"])
             columns.append(taste * self._taste_weights(known))
-        if CONTENT in self.parts:
+        if CONTENT in self._state:
             columns.append(self._along_directions("content", histories, self.popularity) * content_trust(counts))
         return np.concatenate(columns, axis=1)
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from palate_common.algorithms.compression import Sizes
 from palate_common.algorithms.protocol import PublicFacts
+from palate_common.errors import InputError
 
 CAUTIOUS_WEIGHT = 0.5
 """How much features count where users are too few for collaborative rounds: what did no harm on any set."""
@@ -20,6 +21,10 @@ FEWEST = 2
 """Collaborative rounds of a compressed run: for as many numbers in all, two larger ones were better than three."""
 WARM_SHARE = 0.3
 """Round 0's share of mu^2 where a run starts from a former release: one round is left beside it."""
+
+
+SOURCES = "feature_sources"
+"""The setting that names the sources of public features."""
 
 
 class AlsSettings(BaseModel):
@@ -41,6 +46,8 @@ class AlsSettings(BaseModel):
     """How much public features count before the vote, and without one; 0.5 without collaborative rounds, else 1."""
     vote_share: float | None = Field(default=None, ge=0, lt=1)
     """The vote's share of the last round's squared norm, or of mu^2 if it has a round of its own; 0: no vote."""
+    feature_sources: dict[str, int] | None = None
+    """Public features of several sources: name -> width, their columns in alphabetical order; None: there is one."""
     contribution_exponent: float = Field(default=-0.15, ge=-2, le=2)
     """w_uj ~ popularity^e: which of their items a user's norm is spent on."""
     fold_exponent: float = Field(default=-0.3, ge=-2, le=2)
@@ -68,11 +75,13 @@ class AlsPlan:
         embedding_size: d.
         head_items: items in the collaborative rounds.
         content_weight: how much public features count until there is a vote on it.
+        sources: name -> columns of the public features; {"": all of them} where there is one source.
         vote_share: the vote's share of the squared norm in the last round, 0 without a vote. It is 1 where no
             round is collaborative: the vote then has the last round to itself.
     """
 
     def __init__(self, settings: AlsSettings, facts: PublicFacts) -> None:
+        self.sources = _columns(settings.feature_sources, facts.n_features)
         warm = facts.former_signal > 0
         signal = float(np.hypot(facts.signal, facts.former_signal))
         content = facts.n_features > 0
@@ -122,3 +131,16 @@ class AlsPlan:
         else:
             chosen = float(np.clip((VOTE_SIGNAL / signal) ** 2, 0.01, 0.1))
         return 0.0 if settings.rounds == 1 else chosen
+
+
+def _columns(widths: dict[str, int] | None, n_features: int) -> dict[str, slice]:
+    """The columns of each source."""
+    if widths is None:
+        return {"": slice(0, n_features)}
+    if not widths or min(widths.values()) < 1 or sum(widths.values()) != n_features:
+        raise InputError(f"`{SOURCES}` must have widths that sum to {n_features}, the features' own, got {widths}")
+    columns, end = dict[str, slice](), 0
+    for name in sorted(widths):  # as canonical JSON has them
+        columns[name] = slice(end, end + widths[name])
+        end += widths[name]
+    return columns

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,17 +20,23 @@ NEW_ITEM_RIDGE = 0.3
 
 
 def content_state(
-    popularity: Float64, features: npt.NDArray[np.floating[Any]], fold: float, released: Mapping[str, npt.NDArray[Any]]
-) -> dict[str, Float64]:
-    """What features add to the state of `als`: `content` and `new_items`.
+    popularity: Float64,
+    features: npt.NDArray[np.floating[Any]],
+    fold: float,
+    released: Mapping[str, npt.NDArray[Any]],
+    sources: Collection[slice],
+) -> dict[str, npt.NDArray[Any]]:
+    """What features add to the state of `als`: `content`, `content_widths` and `new_items`.
 
     Args:
         popularity: relative, noised, float64 [n_items].
         features: public, float [n_items, m].
         fold: the fold exponent.
         released: `head`, `basis` and `accuracy` of the state, empty before the first release of directions.
+        sources: the columns of each source of features; each has directions of its own.
     """
-    content = content_directions(popularity, features, fold)
+    blocks = [content_directions(popularity, features[:, columns], fold) for columns in sources]
+    content = np.concatenate(blocks, axis=1)
     if released:
         basis = released["basis"].astype(np.float64)
         content = uncovered(content, released["head"], basis, released["accuracy"].astype(np.float64) ** 2)
@@ -46,7 +52,9 @@ def content_state(
         mapped = np.concatenate([mapped, taste], axis=1)
     offset = -mean @ mapped
     offset[0] += level
-    return {"content": content, "new_items": np.concatenate([mapped, offset[None]])}
+    found: dict[str, npt.NDArray[Any]] = {"content": content, "new_items": np.concatenate([mapped, offset[None]])}
+    widths = np.array([block.shape[1] for block in blocks], np.int32)
+    return found if len(blocks) == 1 else found | {"content_widths": widths}
 
 
 def content_directions(popularity: Float64, features: npt.NDArray[np.floating], fold: float) -> Float64:

@@ -139,13 +139,16 @@ def explain(
     population: Population,
     app: App = "palate",
     preset: Preset = "plain",
+    domain: Annotated[str | None, typer.Option(help="As it was recommended with.")] = None,
 ) -> None:
     """Print what each item of the user's history adds to an item's score."""
     with _device(store, key, app, Service(public_key=public_key, population=population), preset) as device:
-        told = device.explain(item)
+        told = device.explain(item, domain=domain)
     typer.echo(told.text)
     for each in told.contributions:
-        typer.echo(f"{each.score:+.6f} {each.item} ({each.kind})")
+        typer.echo(f"{each.score:+.6f} {each.item} ({each.kind}{f' in {each.domain}' if each.domain else ''})")
+    if told.domain is not None:
+        typer.echo(f"{told.elsewhere:+.6f} of it from other domains than {told.domain}")
     typer.echo(f"{told.rest:+.6f} the rest; the score is {told.score:.6f}")
 
 

@@ -7,6 +7,7 @@
 """
 
 from palate_sim.datasets.columns import ColumnMap
+from palate_sim.datasets.domains import domains_of, joined
 from palate_sim.datasets.log import Log, describe
 from palate_sim.datasets.positives import Pairs, positives
 from palate_sim.datasets.readers import Source, read_log
@@ -19,8 +20,10 @@ __all__ = [
     "Pairs",
     "Source",
     "describe",
+    "domains_of",
     "get",
     "is_local",
+    "joined",
     "list_datasets",
     "load",
     "positives",

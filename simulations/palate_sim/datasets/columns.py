@@ -17,10 +17,13 @@ from collections.abc import Mapping, Sequence
 from palate_common.errors import InputError
 
 REQUIRED = ("user_id", "item_id")
-FIELDS = (*REQUIRED, "kind", "value", "timestamp")
+FIELDS = (*REQUIRED, "kind", "value", "timestamp", "domain")
 
 ColumnMap = Mapping[str, "str | int | None"]
-"""Canonical field -> name of the column, its position in a file without a header, or None to leave the field out."""
+"""Canonical field -> name of the column, its position in a file without a header, or None to leave the field out.
+
+The domain of an item is never detected: a column of that name may be about events.
+"""
 
 _NAMES = {
     "user_id": "user userid uid visitor visitorid customer customerid household householdid member memberid "

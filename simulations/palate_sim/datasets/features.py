@@ -1,7 +1,7 @@
 """Features: public facts about items, and groups of users, from the files that lie beside a log.
 
-Part of the folder layouts. Items get `title` and `genres` (separated by "|"); users get groups for evaluation by
-group, gender and age in the bands of MovieLens 1M, so that sets can be compared.
+Part of the folder layouts. Items get `title`, `genres` (separated by "|") and `domain`; users get groups for evaluation
+by group, gender and age in the bands of MovieLens 1M, so that sets can be compared.
 
     >>> age_bands(pd.Series(["17", "25", "56", "x"])).tolist()
     ['under 18', '25-34', '56+', 'unknown']
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from palate_sim.datasets.domains import DOMAIN
 from palate_sim.datasets.ids import canonical_ids
 
 _AGES = ((0, "under 18"), (18, "18-24"), (25, "25-34"), (35, "35-44"), (45, "45-49"), (50, "50-55"), (56, "56+"))
@@ -43,9 +44,11 @@ def with_header(path: Path, separator: str = ",") -> pd.DataFrame:
     return pd.read_csv(io.StringIO(text), sep=separator, dtype="str", keep_default_na=False)
 
 
-def item_table(ids: pd.Series, titles: pd.Series | None, genres: pd.Series | None) -> pd.DataFrame:
+def item_table(
+    ids: pd.Series, titles: pd.Series | None, genres: pd.Series | None, domains: pd.Series | None = None
+) -> pd.DataFrame:
     """Items in canonical form, one row an id; the words that mean "no genre" become an empty string."""
-    columns = {"title": titles, "genres": genres}
+    columns = {"title": titles, "genres": genres, DOMAIN: domains}
     table = pd.DataFrame(
         {name: column.fillna("").astype("str") for name, column in columns.items() if column is not None}
     )

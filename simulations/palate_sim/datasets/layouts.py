@@ -27,6 +27,7 @@ import pandas as pd
 from palate_common.errors import InputError
 from palate_sim.datasets import features
 from palate_sim.datasets.columns import ColumnMap, show
+from palate_sim.datasets.domains import with_domains
 from palate_sim.datasets.log import Log
 from palate_sim.datasets.readers import purchases_only, read_log
 
@@ -63,7 +64,7 @@ def _plain(log_file: str) -> Callable[[Path, str, ColumnMap | None], Log]:
 
     def read(folder: Path, name: str, columns: ColumnMap | None) -> Log:
         log = read_log(folder / log_file, columns=columns, name=name)
-        return replace(log, items=_items(folder), users=_users(folder))
+        return replace(log, items=with_domains(_items(folder), log.items), users=_users(folder))
 
     return read
 
@@ -141,7 +142,7 @@ def _items(folder: Path) -> pd.DataFrame | None:
             table = features.with_header(folder / csv_file)
             key = next((column for column in ("item_id", "movieId", "item", "id") if column in table), None)
             if key is not None:
-                return features.item_table(table[key], table.get("title"), table.get("genres"))
+                return features.item_table(table[key], table.get("title"), table.get("genres"), table.get("domain"))
     return None
 
 

@@ -29,7 +29,7 @@ class Log:
     Attributes:
         frame: one row an event, ordered by user and time: `user_id` (str), `item_id` (str), `kind` (str or None),
             `value` (float, NaN where there is none), `timestamp` (float, seconds since 1970 in UTC, NaN where unknown).
-        items: public features of items, `item_id`, `title`, `genres` (separated by "|"), or None.
+        items: public features of items, `item_id`, `title`, `genres` (separated by "|"), `domain`, or None.
         users: groups of users for evaluation, `user_id` and one column a group, or None. Never used for training.
         repairs: what reading changed or noticed, name -> number of rows or users; see `repair.REPAIRS`.
         name: what to call this log in a report.

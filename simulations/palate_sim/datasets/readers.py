@@ -19,6 +19,7 @@ import pandas as pd
 
 from palate_common.errors import InputError
 from palate_sim.datasets.columns import ColumnMap, find_columns, show
+from palate_sim.datasets.domains import DOMAIN, domain_table
 from palate_sim.datasets.log import Log
 from palate_sim.datasets.repair import repair
 from palate_sim.datasets.tables import Table, read_table
@@ -32,8 +33,9 @@ def read_log(source: Source, *, columns: ColumnMap | None = None, name: str | No
     Args:
         source: a data frame, or a file: CSV, TSV, text separated by "::", ";" or "|", RecBole `.inter`, each plain or
             gzip, or parquet.
-        columns: canonical field (user_id, item_id, kind, value, timestamp) -> name of its column; its position, from
-            0, in a file without a header; None to leave the field out. What is not given is detected by common names.
+        columns: canonical field (user_id, item_id, kind, value, timestamp, domain) -> name of its column; its position,
+            from 0, in a file without a header; None to leave the field out. What is not given is detected by common
+            names, but for the domain.
         name: what to call the log in reports; the file's name when left out.
 
     Returns:
@@ -80,5 +82,6 @@ def _from_frame(frame: pd.DataFrame, columns: ColumnMap | None) -> Table:
 
 def _log(table: Table, name: str) -> Log:
     """A repaired table as a log."""
-    frame, repairs = repair(table.columns)
-    return Log(frame, None, None, table.repairs | repairs, name)
+    frame, repairs = repair({field: column for field, column in table.columns.items() if field != DOMAIN})
+    items = domain_table(table.columns["item_id"], table.columns[DOMAIN]) if DOMAIN in table.columns else None
+    return Log(frame, items, None, table.repairs | repairs, name)

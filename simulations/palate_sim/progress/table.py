@@ -31,7 +31,10 @@ def result_table(result: Mapping[str, Any]) -> Group:
     if (words := stamp(result)) is not None:
         parts.append(Text(f" {words} ", style="bold white on red"))
     privacy = epsilon_line(result).replace(", accountant: ", ",\n       accountant: ")
-    parts += [_models(result), Text(f"\n{privacy}")]
+    parts.append(_models(result))
+    if result.get("by_domain"):
+        parts += [Text(), _domains(result)]
+    parts.append(Text(f"\n{privacy}"))
     parts += [Text(f"warning: {clean(warning)}", style="yellow") for warning in result.get("warnings") or []]
     return Group(*parts)
 
@@ -60,6 +63,27 @@ def _models(result: Mapping[str, Any]) -> Table:
         table.add_row(
             Text(display_name(clean(name))), f"{mean:.3f}", interval, *(f"{c[0]:.3f}" if c else "" for c in cells),
             style="bold cyan" if name == "palate" else "",
+        )  # fmt: skip
+    return table
+
+
+def _domains(result: Mapping[str, Any]) -> Table:
+    """One row a domain: its items alone are ranked."""
+    metric = primary_metric(result)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("domain", max_width=24)
+    for name in ("items", "test users", metric, "95 % interval", "popularity"):
+        table.add_column(_header(name), justify="right", style="dim" if "interval" in name else "")
+    for domain, facts in result["by_domain"].items():
+        models = facts.get("models") or {}
+        own, popular = (point(models.get(name), metric) for name in ("palate", "popularity"))
+        if own is None:
+            continue
+        mean, low, high = own
+        interval = f"{low:.3f} – {high:.3f}" if low < high else ""
+        other = f"{popular[0]:.3f}" if popular else ""
+        table.add_row(
+            Text(clean(domain)), f"{facts['items']:,}", f"{facts['users']:,}", f"{mean:.3f}", interval, other
         )  # fmt: skip
     return table
 

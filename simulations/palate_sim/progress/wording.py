@@ -15,6 +15,7 @@ from typing import Any
 
 PRIMARY = "recall_capped@20"
 _NAMES = {
+    "palate_fused": "Palate, fused on devices",
     "palate": "Palate", "noised_popularity": "noised popularity", "item_knn": "item-kNN", "ease": "EASE",
     "ials": "iALS", "device_only": "device-only", "content_only": "content only", "off": "no privacy (dp off)",
 }  # fmt: skip

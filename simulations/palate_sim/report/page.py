@@ -70,6 +70,8 @@ def render(result: Mapping[str, Any], card: Mapping[str, Any]) -> str:
         key_numbers=tables.key_numbers(result),
         charts=charts.build(result, card),
         metrics_table=tables.every_metric(result),
+        domains_table=tables.by_domain(result),
+        domain_sizes=tables.domain_sizes(result),
         data=tables.data(result),
         setting=tables.flatten(result.get("config") or {}),
         card_groups=cards.card_groups(card),

@@ -110,6 +110,32 @@ def every_metric(result: Mapping[str, Any]) -> tuple[tuple[str, ...], Rows]:
     return ("model", *metrics), rows
 
 
+def by_domain(result: Mapping[str, Any]) -> tuple[tuple[str, ...], Rows]:
+    """Each domain by itself: every model there, best first, and how those fare who are new in it."""
+    metric, rows = primary_metric(result), Rows()
+    found = result.get("by_domain") or {}
+    for domain, facts in found.items():
+        models = {name: point(table.get(metric)) for name, table in (facts.get("models") or {}).items()}
+        known = {name: value for name, value in models.items() if value}
+        for name in sorted(known, key=lambda name: -known[name][0]):
+            mean, low, high = known[name]
+            new = (facts.get("new") or {}).get(name)
+            told = "" if new is None else f"{new:.3f}"
+            rows.append(
+                (display_name(name), domain, f"{mean:.3f}", f"{low:.3f} to {high:.3f}" if low < high else "", told)
+            )
+    return ("model", "domain", metric, "95 % interval", "of those who are new there"), rows
+
+
+def domain_sizes(result: Mapping[str, Any]) -> Rows:
+    """What each domain holds, in words."""
+    told = "{items:,} items, {events:,} interactions of training users; {users:,} test users, {new_users:,} of them new"
+    return [
+        (domain, f"{told.format(**facts)} (at most 5 events there)")
+        for domain, facts in (result.get("by_domain") or {}).items()
+    ]
+
+
 def data(result: Mapping[str, Any]) -> list[tuple[str, Rows]]:
     """What was done to the data before training: repairs, preparation, split; empty parts left out."""
     parts = (("Repaired while reading", "repairs"), ("Prepared for the experiment", "preparation"), ("Split", "split"))
