@@ -6,6 +6,7 @@ import json
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,24 @@ def test_a_script_leaves_tables_and_figures(name: str, part: str, logs: Path, tm
     assert table.startswith("### ")
     assert not re.search(r"\bnan\b", table)
     assert str(logs) not in table + json.dumps(results)
+
+
+@pytest.mark.parametrize(("name", "part", "folder"), [("domains", "cross", "ml-1m"), ("fusion", "ml-1m", "ml-1m")])
+def test_a_script_that_needs_titles_and_genres(name: str, part: str, folder: str, logs: Path, tmp_path: Path) -> None:
+    home, genres = tmp_path / "logs", ("Drama|War", "Comedy", "Drama", "Comedy|War")
+    shutil.copytree(logs / folder, home / folder)
+    log = pd.read_csv(home / folder / "interactions.csv.gz", dtype="str")
+    films = [f"{item}::{['red', 'blue', 'green'][n % 3]} film {n % 7} (1990)::{genres[n % 4]}"
+             for n, item in enumerate(sorted(set(log["item"])))]  # fmt: skip
+    (home / folder / "movies.dat").write_text("\n".join(films) + "\n")
+    refused = bench(name, tmp_path / "out", "--data", str(logs), "--seeds", "1", "--parts", part)
+    assert refused.returncode == 1
+    assert re.search(r"\Abenchmark: [^\n]*genres[^\n]*\n\Z", refused.stderr)
+    done = bench(name, tmp_path / "out", "--data", str(home), "--seeds", "1", "--parts", part)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert "NaN" not in json.dumps(results)
+    assert len(results[part]["tables"]) == 2
 
 
 def test_the_comparison_is_skipped_without_the_other_environment(logs: Path, tmp_path: Path) -> None:
