@@ -81,17 +81,17 @@ def test_a_feedback_in_part_is_noticed(parts: Any, scene: Callable[..., Any]) ->
 def test_an_older_or_mixed_model_is_noticed(parts: Any, world: Any, scene: Callable[..., Any]) -> None:
     first = scene()
     assert done(parts, "update_model", first) == []
-    assert done(parts, "update_model", scene("0012")) == ["model 12 must be in use, or the next, got 10"]
+    assert done(parts, "update_model", scene("0102")) == ["model 102 must be in use, or the next, got 100"]
     models = world.job("update_model")["models"]
     first.device.update_model(models[0])
     first.device.update_model(models[1])
-    assert "got 12" in done(parts, "update_model", first)[0]
-    told = scene("0011")
+    assert "got 102" in done(parts, "update_model", first)[0]
+    told = scene("0101")
     told.device.update_model(models[0])
     assert done(parts, "update_model", told) == []
     with Journal(told.device.store.file) as journal, journal._database.transaction(write=True) as connection:
-        connection.execute("DELETE FROM models WHERE version = 10")
-    assert done(parts, "update_model", told) == ["the models up to 11 must be remembered, got 1"]
+        connection.execute("DELETE FROM models WHERE version = 100")
+    assert done(parts, "update_model", told) == ["the models up to 101 must be remembered, got 1"]
 
 
 def test_an_answer_that_was_not_charged_or_noted_is_noticed(parts: Any, world: Any, scene: Callable[..., Any]) -> None:

@@ -51,7 +51,7 @@ def settles_at(threads):
     end = time.monotonic() + 5
     while threading.active_count() > threads and time.monotonic() < end:
         time.sleep(0.01)
-    return threading.active_count() == threads
+    return threading.active_count() <= threads  # those of earlier tests may end, too
 
 
 def shown(renderable, width=100):

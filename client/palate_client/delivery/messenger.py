@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,8 +22,10 @@ from palate_client.delivery.judge import Judge, allowed
 from palate_client.delivery.message import Message
 from palate_client.delivery.record import REACTIONS, Allowance, Delivery, Record
 from palate_client.delivery.rules import DAY, Reason
-from palate_common.campaign import Campaign
 from palate_common.errors import InputError, PalateError
+
+if TYPE_CHECKING:
+    from palate_common.campaign import Campaign
 
 logger = logging.getLogger("palate")
 

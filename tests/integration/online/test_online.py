@@ -78,8 +78,8 @@ def test_lost_answers_and_errors_change_nothing(
     def trouble(path: str, phase: str, who: str) -> int | str | None:
         with guard:
             lost[path, phase] = count = lost.get((path, phase), -1) + 1
-        if path.endswith("pull-messages") and phase == "after":
-            return None  # a message that is handed over is handed over
+        if path.endswith(("pull-messages", "activate-node")) and phase == "after":
+            return None  # what is handed over is handed over; and who goes offline once more would lose the message
         return (None, "cut", None, None, 502, None, None, 503)[count % 8]
 
     mine.deployment.gateway.trouble = trouble
@@ -162,6 +162,29 @@ def test_a_device_that_was_killed_is_back_at_once(fleet: Any, pool: ThreadPoolEx
     mine.deployment.await_online(2, looked)  # a message to a node that is just leaving would be lost
     outcome = mine.order()()
     assert [release["users"] for release in outcome["releases"]] == [2]
+    assert {each.result().ended for each in results} == {"come back"}
+    assert time.monotonic() - begun < 30
+
+
+def test_a_device_whose_first_activation_was_not_answered_is_there_at_once(
+    fleet: Any, pool: ThreadPoolExecutor
+) -> None:
+    """The server counts it as online, and would turn it away for a minute; enrolment has told it which node it is."""
+    mine, cut = fleet(1), list[str]()
+
+    def trouble(path: str, phase: str, who: str) -> int | str | None:
+        if path.endswith("activate-node") and "deactivate" not in path and phase == "after" and not cut:
+            cut.append(path)
+            return "cut"
+        return None
+
+    mine.deployment.gateway.trouble = trouble
+    begun = time.monotonic()
+    results = mine.sync(pool)
+    mine.deployment.await_online(1, mine.deployment.looks())
+    outcome = mine.order()()
+    assert cut
+    assert [release["users"] for release in outcome["releases"]] == [1]
     assert {each.result().ended for each in results} == {"come back"}
     assert time.monotonic() - begun < 30
 
