@@ -108,6 +108,20 @@ def test_masks_change_nothing_but_who_sees_what(
     assert len(grid.exchanges) == 5  # up to 250 devices nothing is committed to
 
 
+def test_fewer_numbers_are_summed_under_masks_as_in_the_clear(
+    make_run: Callable[..., Any], identities: Identities, tmp_path: Path
+) -> None:
+    """`compression`: counts as a sketch, a smaller table, and the same bits either way."""
+    settings = {**ALS["settings"], "compression": 2.0}
+    terms = {**distributed(identities), "settings": settings}
+    releases, _ = masked(make_run(**terms), identities)
+    again = clear(make_run, tmp_path / "clear", **{**distributed(), "settings": settings})
+    assert [r.model.data for r in releases] == [r.model.data for r in again]
+    plan, facts = releases[0].plan, releases[0].plan.facts
+    assert plan.settings["compression"] == 2.0
+    assert plan.layout[0].size < facts.n_items
+
+
 @pytest.mark.parametrize("step", [Step.ADVERTISE, Step.SHARE, Step.INPUT])
 def test_the_lost_are_in_no_sum(
     make_run: Callable[..., Any], identities: Identities, tmp_path: Path, step: Step

@@ -132,7 +132,7 @@ def recall(model: GlobalModel, shown: Interactions, hidden: Interactions) -> flo
     if factors is None:
         return float("nan")
     table, users, found = factors.items(), factors.users(shown), []
-    for user in np.flatnonzero(hidden.counts()):
+    for user in np.flatnonzero(hidden.counts()).tolist():
         scores = table @ users[user].astype(np.float32)
         scores[shown.items_of(user)] = -np.inf
         best = np.argpartition(scores, -20)[-20:]
@@ -146,14 +146,15 @@ def million(data: Path, seeds: int) -> Part:
     train, shown, hidden = synthetic(0)
     figures, rows = list[dict[str, Any]](), []
     for factor in FACTORS:
-        found = []
+        found = list[dict[str, Any]]()
         for seed in range(seeds):
             settings = {"compression": factor} if factor > 1 else {}
             begun = time.process_time()
             model = rehearsed(train, epsilon=5.0, seed=seed, settings=settings)
             spent = time.process_time() - begun
             numbers, size = sent(model)
-            facts = {"factor": factor, "seed": seed, "numbers": numbers, "bytes": size, "rehearsal_cpu_s": spent}
+            facts: dict[str, Any] = {"factor": factor, "seed": seed, "numbers": numbers, "bytes": size}
+            facts["rehearsal_cpu_s"] = spent
             facts |= {METRIC: recall(model, shown, hidden), "cpu_s": update_seconds(model, train)}
             found.append(facts | {"plan": _plan(USERS, factor)})
         figures += found
