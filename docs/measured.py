@@ -51,7 +51,7 @@ def _table(table: Mapping[str, Any]) -> Iterator[str]:
 
 def _how(benchmark: str, part: str, measured: Mapping[str, Any]) -> str:
     """Command, seeds, protocol, hardware and date in one line."""
-    command = f"python simulations/benchmarks/{benchmark}/run.py --parts {part}"
+    command = f"PYTHONPATH=simulations python simulations/benchmarks/{benchmark}/run.py --parts {part}"
     known = {key: value for key, value in measured.items() if key not in ("command", "date", "hardware")}
     facts = [f"`{command}`", *(f"{key} {value}" for key, value in known.items())]
     return "; ".join([*facts, measured["hardware"], measured["date"]]) + "."

@@ -166,5 +166,7 @@ def one_line(error: ValidationError) -> str:
     """The first thing pydantic has to say, as "`x` must be ..., got ..."."""
     first = error.errors(include_url=False)[0]
     name = ".".join(str(part) for part in first["loc"][1:] or first["loc"])
+    if first["type"] == "value_error":  # a check of our own, which says what it got
+        return f"{f'`{name}`: ' if name else ''}{first['msg'].removeprefix('Value error, ')}".replace("\n", " ")
     reason = first["msg"].replace("Input should be", "must be").replace("Field required", "must be given")
     return f"`{name}` {reason}, got {first['input']!r:.80}".replace("\n", " ")

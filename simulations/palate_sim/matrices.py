@@ -34,9 +34,16 @@ def read_matrix(path: Path, items: Sequence[str], name: str) -> npt.NDArray[np.f
     """
     try:
         table = _table(path)
-        numbers = table.drop_duplicates("item_id").set_index("item_id").astype(np.float64).reindex(list(items))
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, pd.errors.ParserError):
         raise InputError(f"`{name}` must be {KNOWN}, got {path}, which is not") from None
+    if "item_id" not in table.columns:
+        raise InputError(
+            f"`{name}` must be {KNOWN}, got {path} with the columns {', '.join(map(str, table.columns[:8]))}"
+        )
+    try:
+        numbers = table.drop_duplicates("item_id").set_index("item_id").astype(np.float64).reindex(list(items))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"`{name}` must be {KNOWN}, got {path}: {' '.join(str(error).split())}") from None
     values: npt.NDArray[np.float64] = numbers.fillna(numbers.mean()).to_numpy(np.float64)
     if not values.size or not np.isfinite(values).all():
         raise InputError(f"`{name}` {path} must have finite numbers for items of this data, and has not")

@@ -2,6 +2,7 @@
 
 import math
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -193,3 +194,30 @@ def test_an_algorithm_that_is_lent_is_found_until_it_is_given_back() -> None:
         algorithm_class("loan")
     with pytest.raises(InputError, match="name of its own"), lent(algorithm_class("popularity")):
         pass
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        pytest.param("own_torn:X", "names a place but can't be loaded: SyntaxError: .*", id="syntax"),
+        pytest.param("own_raising:X", "names a place but can't be loaded: RuntimeError: no luck", id="raises"),
+        pytest.param("own_gone:X", "names a place but can't be loaded: No module named 'own_gone'", id="no module"),
+        pytest.param("own_empty:X", "names a place but can't be loaded: .*has no attribute 'X'", id="no class"),
+        pytest.param(":X", "must be a name or package.module:Class, got ':X'", id="no package"),
+        pytest.param("own_empty:", "must be a name or package.module:Class, got 'own_empty:'", id="no name"),
+    ],
+)
+def test_a_place_that_is_no_algorithm_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, message: str
+) -> None:
+    for module, code in {
+        "own_torn": "x = (",
+        "own_raising": "raise RuntimeError('no\\n luck')",
+        "own_empty": "",
+    }.items():
+        (tmp_path / f"{module}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(algorithm_registry, "_admitted", {name})
+    with pytest.raises(InputError, match=message) as refused:
+        algorithm_class(name)
+    assert "\n" not in str(refused.value)

@@ -58,6 +58,17 @@ def test_a_matrix_of_ones_own(tmp_path):
     assert features_width({FEATURES: matrix}) == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "got"),
+    [("item,a\n1,2\n", "with the columns item, a"), ("item_id,a\ni0,red\n", ": could not convert .*'red'")],
+)
+def test_a_matrix_that_is_none_says_what_it_has(tmp_path, text, got):
+    path = tmp_path / "embeddings.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=rf"\A`--features` must be [^\n]*embeddings.csv ?{got}\Z"):
+        item_features(None, ITEMS, str(path), "--features")
+
+
 @pytest.mark.parametrize("text", ["", "item_id,a\ni0,x\n", "a,b\n1,2\n", "item_id,a\nother,1\n", "item_id,a\ni0,inf\n"])
 def test_a_matrix_that_is_none_is_refused_in_one_line(tmp_path, text):
     path = tmp_path / "embeddings.csv"

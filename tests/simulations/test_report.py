@@ -273,6 +273,26 @@ def test_central_names_the_server_among_the_unprotected(result):
     assert len(sentences.limits(result | {"dp": "off"})) == 1
 
 
+def test_single_events_are_never_called_a_users_history(result, card, tmp_path):
+    unit = "event: one item of one installation's history"
+    page = read(result | {"dp": "local", "unit": "event"}, card | {"unit": unit, "mode": "local"}, tmp_path)
+    for text in ("without one item of one user's history", "one given event was used", "of the events used",
+                 "what is hidden is each single item of a user's history", "m items make it m × μ"):  # fmt: skip
+        assert text in page.words
+    for text in ("emptying a single user's history", "of the histories", "what is hidden is everything"):
+        assert text not in page.words
+    assert "one given history was used" in read(result, card, tmp_path).words
+
+
+def test_noise_of_each_device_is_not_said_to_be_shared(result, card, tmp_path):
+    shared, each = "The noise that hides one user is the same", "Each device adds noise of its own"
+    page = read(result | {"dp": "local"}, card, tmp_path)
+    assert each in page.words
+    assert shared not in page.words
+    assert "would have to share" not in page.words.partition("What more users would buy at the same ε")[2]
+    assert shared in read(result, card, tmp_path).words
+
+
 def test_hostile_text_stays_text(result, card, tmp_path):
     honest = read(result, card, tmp_path)
     result |= {"name": EVIL, "run": EVIL, "warnings": [EVIL], "accountant": EVIL, "created": EVIL}

@@ -75,8 +75,11 @@ def algorithm_class(name: str) -> type[Algorithm]:
     if name in _lent:
         return _lent[name]
     targets = {point.value: point for point in _entry_points() if name in (point.name, point.value)}
+    where = "is registered but"
     if not targets and name in _admitted:
-        targets = {name: EntryPoint(name, name, GROUP)}
+        targets, where = {name: EntryPoint(name, name, GROUP)}, "names a place but"
+        if not all(part.isidentifier() for part in name.replace(":", ".").split(".")):
+            raise InputError(f"`algorithm` must be a name or package.module:Class, got {name!r}")
     if not targets and ":" in name:
         raise InputError(f"`algorithm` must be registered under `{GROUP}` by an installed package, got {name!r}")
     if not targets:
@@ -89,16 +92,18 @@ def algorithm_class(name: str) -> type[Algorithm]:
     except ModuleNotFoundError as error:
         if error.name == "torch":
             raise InputError(f"`algorithm` {name!r} needs torch: pip install 'palate[torch]'") from None
-        raise InputError(f"`algorithm` {name!r} is registered but can't be loaded: {error}") from None
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"`algorithm` {name!r} is registered but can't be loaded: {error}") from None
+        raise InputError(f"`algorithm` {name!r} {where} can't be loaded: {error}") from None
+    except Exception as error:  # a module's own code runs as it is imported, and may fail in any way
+        kind = "" if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: "
+        reason = " ".join(f"{kind}{error}".split())
+        raise InputError(f"`algorithm` {name!r} {where} can't be loaded: {reason}") from None
     if hasattr(loaded, "as_algorithm"):
         loaded = loaded.as_algorithm(name)
     elif hasattr(loaded, "named_parameters"):
         raise InputError(f"`algorithm` {name!r} is a torch module: it must derive from palate_torch.Recommender")
     missing = [member for member in _MEMBERS if not hasattr(loaded, member)]
     if missing:
-        raise InputError(f"`algorithm` {name!r} is registered but is no algorithm: {point.value} has no {missing[0]}")
+        raise InputError(f"`algorithm` {name!r} {where} is no algorithm: {point.value} has no {missing[0]}")
     return loaded
 
 

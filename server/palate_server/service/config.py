@@ -105,8 +105,10 @@ class SurveySettings(_Section):
             )
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise ValueError(f"{where} {first['msg'].removeprefix('Value error, ')}".strip()) from None
+            where = "" if first["type"] == "value_error" else f"`{'.'.join(map(str, first['loc']))}` "
+            reason = first["msg"].removeprefix("Value error, ").replace("String should", "must")
+            got = "" if first["type"] == "value_error" else f", got {first['input']!r:.80}"
+            raise ValueError(f"{where}{reason}{got}") from None
 
 
 class CohortSettings(_Section):

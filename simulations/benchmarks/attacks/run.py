@@ -1,6 +1,6 @@
 """Attacks: what somebody gets out of updates, releases and models at eps 1, 5 and without privacy, beside the ceiling.
 
-PALATE_BENCH_DATA=PATH python simulations/benchmarks/attacks/run.py
+PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/attacks/run.py
 """
 
 from __future__ import annotations

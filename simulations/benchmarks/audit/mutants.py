@@ -1,6 +1,6 @@
 """The kill table: every mutant under the battery, and clean code beside them.
 
-python simulations/benchmarks/audit/mutants.py [--part 1/4] [--clean 8] [--quick]
+PYTHONPATH=simulations python simulations/benchmarks/audit/mutants.py [--part 1/4] [--clean 8] [--quick]
 
 Outcomes are added to mutants.json, so that parts may run side by side, each with an `--out` of its own, or one after
 another; whatever is in the files given with `--join` goes into one table, mutants.md.

@@ -1,6 +1,7 @@
 """The audit of a mechanism: how tight its bounds are, how often they are wrong, what it finds, and what it costs.
 
-python simulations/benchmarks/audit/run.py [--parts tight,messages,covered,clean,deficit,cost,foreign] [--seeds 20]
+PYTHONPATH=simulations python simulations/benchmarks/audit/run.py \\
+    [--parts tight,messages,covered,clean,deficit,cost,foreign] [--seeds 20]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Cold start: items that nobody had in training, and users after their first 1, 3 and 10 events.
 
-PALATE_BENCH_DATA=PATH python simulations/benchmarks/coldstart/run.py
+PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/coldstart/run.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Domains: what a user's events in one catalogue are worth in another. MovieLens 1M, cut into two by genre.
 
-PALATE_BENCH_DATA=PATH python simulations/benchmarks/domains/run.py
+PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/domains/run.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a device downloads: int8 models on real sets, what they lose, and deltas between releases.
 
-PALATE_BENCH_DATA=PATH python simulations/benchmarks/download/run.py [--parts int8,deltas]
+PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/download/run.py [--parts int8,deltas]
 """
 
 from __future__ import annotations

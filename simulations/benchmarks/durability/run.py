@@ -1,6 +1,7 @@
 """Whether devices keep what they promised when they are killed, and when the power is cut.
 
-python simulations/benchmarks/durability/run.py [--parts kills,kills-beside,power] [--seeds KILLS]
+PYTHONPATH=simulations python simulations/benchmarks/durability/run.py [--parts kills,kills-beside,power] \\
+    [--seeds KILLS]
 """
 
 from __future__ import annotations

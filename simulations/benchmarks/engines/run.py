@@ -1,6 +1,6 @@
 """Engines: what a client update costs through Flower's Ray engine with one user a node, and through the local engine.
 
-PALATE_BENCH_DATA=PATH python simulations/benchmarks/engines/run.py --users 200,1000,0
+PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/engines/run.py --users 200,1000,0
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What public data sets keep of their quality without privacy, against the signal mu x users.
 
-    PALATE_BENCH_DATA=PATH python simulations/benchmarks/feasibility/run.py
+    PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/feasibility/run.py
 
 Writes `simulations/palate_sim/feasibility.json`, the basis of `palate feasibility`.
 """

@@ -1,6 +1,6 @@
 """A hundred embedded devices at a real server: whole masked rounds, devices that are killed, and slow ones.
 
-python simulations/benchmarks/fleet/run.py [--parts rounds,thirty,killed,slow]
+PYTHONPATH=simulations python simulations/benchmarks/fleet/run.py [--parts rounds,thirty,killed,slow]
 """
 
 from __future__ import annotations

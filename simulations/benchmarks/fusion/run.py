@@ -1,6 +1,6 @@
 """Fusion: the sources of a score, each by itself, together as the model has them, and fused on every user's device.
 
-PALATE_BENCH_DATA=PATH python simulations/benchmarks/fusion/run.py
+PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/fusion/run.py
 """
 
 from __future__ import annotations

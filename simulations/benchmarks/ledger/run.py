@@ -1,6 +1,6 @@
 """Ledger: what auditing a run folder costs, and which changes of a ledger it finds and names.
 
-PALATE_BENCH_DATA=PATH python simulations/benchmarks/ledger/run.py
+PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/ledger/run.py
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def _rewrite(path: Path, bodies: Bodies) -> None:
 
 
 if __name__ == "__main__":
-    command = "python simulations/benchmarks/ledger/run.py"
+    command = "PYTHONPATH=simulations python simulations/benchmarks/ledger/run.py"
     main(
         __doc__,
         {"cost": cost, "detection": detection},

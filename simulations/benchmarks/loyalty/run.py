@@ -1,6 +1,6 @@
 """The loyalty loop: whether rules hold, what choosing reaches, whether error bars cover, whether A/B tests accuse.
 
-python simulations/benchmarks/loyalty/run.py [--parts rules,choice,surveys,tests] [--seeds LIVES]
+PYTHONPATH=simulations python simulations/benchmarks/loyalty/run.py [--parts rules,choice,surveys,tests] [--seeds LIVES]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """CPU-seconds to recall_capped@20 = 0.30 on MovieLens 1M at eps 5: Palate against DP-FedAvg in pfl-research.
 
-PALATE_BENCH_DATA=PATH PFL_PYTHON=PATH/bin/python python simulations/benchmarks/pfl/run.py
+PALATE_BENCH_DATA=PATH PFL_PYTHON=PATH/bin/python PYTHONPATH=simulations python simulations/benchmarks/pfl/run.py
 
 pfl can't share Palate's environment. PFL_PYTHON is the interpreter of one with `pip install pfl torch`; without it
 nothing is run.

@@ -1,6 +1,6 @@
 """Each preset's weights against no weights, on validation users of real logs.
 
-PALATE_BENCH_DATA=PATH python simulations/benchmarks/presets/run.py
+PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/presets/run.py
 
 Both sides have the preset's filters, the same pairs, split, first table and noise; only the weights differ. Test users
 are never looked at. Rehearsals.

@@ -1,6 +1,6 @@
 """Two protocols, the same models: leave-one-out with 99 sampled items as published, and with a full ranking.
 
-PALATE_BENCH_DATA=PATH python simulations/benchmarks/protocols/run.py
+PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/protocols/run.py
 """
 
 from __future__ import annotations

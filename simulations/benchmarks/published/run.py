@@ -1,6 +1,6 @@
 """Published private recommenders beside Palate's default: the same split, clipping, noise and accounting.
 
-PALATE_BENCH_DATA=PATH python simulations/benchmarks/published/run.py
+PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/published/run.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Quality against eps on real logs: the bars of the project, the floor under private training, what users buy.
 
-PALATE_BENCH_DATA=PATH python simulations/benchmarks/quality/run.py
+PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/quality/run.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What ranking on a device costs, whether its explanations hold, and what its knobs do.
 
-python simulations/benchmarks/ranking/run.py --data PATH [--parts speed,memory,explain,knobs] [--seeds 3]
+PYTHONPATH=simulations python simulations/benchmarks/ranking/run.py --data PATH [--parts speed,memory,explain,knobs] \\
+    [--seeds 3]
 """
 
 from __future__ import annotations

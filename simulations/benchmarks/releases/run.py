@@ -1,6 +1,6 @@
 """Twelve releases under one lifetime budget, each judged on what users do after it, beside one release made once.
 
-PALATE_BENCH_DATA=PATH python simulations/benchmarks/releases/run.py
+PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/releases/run.py
 """
 
 from __future__ import annotations

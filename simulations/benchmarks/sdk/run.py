@@ -1,6 +1,7 @@
 """What the device SDK costs its host.
 
-python simulations/benchmarks/sdk/run.py [--parts start,speed,interests,rounds] [--seeds REPETITIONS]
+PYTHONPATH=simulations python simulations/benchmarks/sdk/run.py [--parts start,speed,interests,rounds] \\
+    [--seeds REPETITIONS]
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Secure aggregation: what masks cost a server and a device, beside the cryptography that nobody can do without.
 
-python simulations/benchmarks/secagg/run.py [--parts small,vector,large,flower,dropouts,fuzz] [--seeds 1]
+PYTHONPATH=simulations python simulations/benchmarks/secagg/run.py [--parts small,vector,large,flower,dropouts,fuzz] \\
+    [--seeds 1]
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What a server costs, and what it survives: loopback, nginx, TLS and node authentication on.
 
-python simulations/benchmarks/serve/run.py [--parts cost,idle,kills,restore,outside,soak] [--seeds KILLS]
+PYTHONPATH=simulations python simulations/benchmarks/serve/run.py [--parts cost,idle,kills,restore,outside,soak] \\
+    [--seeds KILLS]
 """
 
 from __future__ import annotations

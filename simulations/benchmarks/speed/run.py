@@ -1,6 +1,6 @@
 """What a run costs: the whole command on MovieLens 1M, the rate between first plan and last release, and each step.
 
-PALATE_BENCH_DATA=PATH python simulations/benchmarks/speed/run.py
+PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/speed/run.py
 """
 
 from __future__ import annotations

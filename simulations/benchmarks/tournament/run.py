@@ -1,6 +1,6 @@
 """Tournament: variants of the settings of `als`, and other algorithms, against the defaults, on VALIDATION users.
 
-PALATE_BENCH_DATA=PATH python simulations/benchmarks/tournament/run.py
+PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/tournament/run.py
 
 Test users are not looked at. Named is what beats the defaults by more than two standard errors of the paired
 differences, and by half a percent. A better default would have to do so on the sets together: the tests compare.

@@ -133,7 +133,8 @@ def _risk(card: Mapping[str, Any], left: dict[str, Any]) -> Rows:
         del left[name]
         if rate:
             one = f"{1 / float(rate[1]):,.0f}"
-            rows.append((f"accepting 1 false alarm in {one}", f"recognises {100 * share:.1f} % of the histories used"))
+            things = "events" if str(card.get("unit")).startswith("event") else "histories"
+            rows.append((f"accepting 1 false alarm in {one}", f"recognises {100 * share:.1f} % of the {things} used"))
         else:
             rows.append(("best possible advantage", f"{share:.3f} (true minus false alarm rate, 0 is blind guessing)"))
     return rows

@@ -134,8 +134,13 @@ def _projection(result: Mapping[str, Any]) -> Chart | None:
     ]
     if not rows or not is_private(result):
         return None
+    noise = (
+        "under noise of each of so many users"
+        if result.get("dp") == "local"
+        else ("with the noise that so many users would have to share")
+    )
     caption = (
-        "A projection, not a measurement: the same histories, with the noise that so many users would have to share. "
+        f"A projection, not a measurement: the same histories, {noise}. "
         "New users would also bring new signal, which is not counted. The first point has noise of its own: it "
         "need not equal the run's figure."
     )

@@ -67,6 +67,7 @@ def render(result: Mapping[str, Any], card: Mapping[str, Any]) -> str:
         privacy=sentences.privacy(result),
         lead=sentences.lead(result),
         meaning=sentences.meaning(result, card),
+        users_buy=sentences.users_buy(result),
         key_numbers=tables.key_numbers(result),
         charts=charts.build(result, card),
         metrics_table=tables.every_metric(result),

@@ -16,6 +16,15 @@ from palate_sim.progress.wording import epsilon_line, is_private, point, primary
 
 SAME_USERS = frozenset({"leave-last-out", "loo-heldout-excluded", "temporal", "random"})
 FEW = 100  # test users below which a reader is warned
+_BY_UNIT = {
+    "user": ("after emptying a single user's history", "everybody else", "history", "histories"),
+    "event": (
+        "without one item of one user's history",
+        "every other event, the user's own included",
+        "event",
+        "events",
+    ),
+}
 _DEFINITIONS = {
     "recall_capped": "hits in the first {k} ÷ min({k}, held-out items)",
     "recall": "hits in the first {k} ÷ held-out items",
@@ -113,36 +122,57 @@ def _quality(result: Mapping[str, Any]) -> list[str]:
 
 
 def meaning(result: Mapping[str, Any], card: Mapping[str, Any]) -> list[str]:
-    """What eps says about one user, in words a product manager can repeat; and for dp off that nothing is promised."""
+    """What eps says about one user or event, in words a product manager can repeat; with dp off, nothing."""
     epsilon, delta = result.get("epsilon"), result.get("delta")
     if not is_private(result) or epsilon is None:
         return ["There is no privacy guarantee of any kind: the model may repeat what one user did."]
     factor = math.exp(min(epsilon, 700.0))
     times = f"{factor:,.1f}" if factor < 100 else f"{factor:,.0f}" if factor < 1e6 else f"{factor:.1e}"
     but = f", but for a probability of δ = {short(delta)}" if delta else ""
+    without, known, thing, things = _BY_UNIT["event" if result.get("unit") == "event" else "user"]
     said = [
-        f"Compare the release with one made after emptying a single user's history: no outcome gets more than "
+        f"Compare the release with one made {without}: no outcome gets more than "
         f"e^ε ≈ {times} times as likely, or as unlikely{but}. That is the worst case, over all histories and against "
-        "attackers who already know everybody else."
+        f"attackers who already know {known}."
     ]
+    if thing == "event":
+        said.append("It protects single events and not a user as a whole: m events of one user have m × μ.")
     if result.get("noise") == "seeded":
         said.insert(
             0, "The noise came from a seed: what follows holds for secure noise of this size, not for this run."
         )
+    return [*said, *_attack(card, thing, things)]
+
+
+def _attack(card: Mapping[str, Any], thing: str, things: str) -> list[str]:
+    """What guessing from the releases finds at most, by the trade-off of mu; nothing without one."""
     mu = card.get("mu")
-    if isinstance(mu, int | float) and mu > 0 and math.isfinite(mu):
-        normal = NormalDist()
-        caught = normal.cdf(mu + normal.inv_cdf(0.01))
-        said.append(
-            "Put as an attack: whoever guesses from the releases whether one given history was used, and accepts 1 "
-            f"false alarm in 100, recognises at most {100 * caught:.1f} in 100 of the histories that were used "
-            f"(μ = {mu:.3f}; blind guessing: 1)."
+    if not isinstance(mu, int | float) or not mu > 0 or not math.isfinite(mu):
+        return []
+    normal = NormalDist()
+    caught = normal.cdf(mu + normal.inv_cdf(0.01))
+    return [
+        f"Put as an attack: whoever guesses from the releases whether one given {thing} was used, and accepts 1 "
+        f"false alarm in 100, recognises at most {100 * caught:.1f} in 100 of the {things} that were used "
+        f"(μ = {mu:.3f}; blind guessing: 1)."
+    ]
+
+
+def users_buy(result: Mapping[str, Any]) -> str:
+    """Why more users make the same eps cost less, by who adds the noise."""
+    if result.get("dp") == "local":
+        return (
+            "Each device adds noise of its own. All of it together grows with the square root of the number of users, "
+            "what they have in common with the number itself: users buy privacy, but slowly."
         )
-    return said
+    return (
+        "The noise that hides one user is the same for a hundred users and for a million, so it weighs less the more "
+        "there are: users buy privacy."
+    )
 
 
 def limits(result: Mapping[str, Any]) -> list[str]:
-    """What the guarantee does not cover, by dp mode."""
+    """What the guarantee does not cover, by dp mode and unit."""
     if result.get("dp") == "off":
         return ["Anything: nothing was noised. The model, the metrics and every file are as private as the raw data."]
     server = {
@@ -151,11 +181,20 @@ def limits(result: Mapping[str, Any]) -> list[str]:
         "distributed": "The server, where masks were off: it sees each node's sum with that node's noise alone. Who is "
         "protected against whom is on the card.",
     }.get(str(result.get("dp", "central")))
+    if result.get("unit") == "event":
+        hidden = "each single item of a user's history"
+        whole = "A user as a whole: the unit is one item of one installation's history; m items make it m × μ."
+    else:
+        hidden = "everything in a user's history"
+        whole = (
+            "A person with several devices as well as one with one: the unit is one installation; D devices make it "
+            "D × μ."
+        )
     return [
         *([server] if server else []),
-        "That a user took part, when, and whether they dropped out: adjacency is zero-out, so what is hidden is "
-        "everything in a user's history, not that there is one.",
-        "A person with several devices as well as one with one: the unit is one installation; D devices make it D × μ.",
+        f"That a user took part, when, and whether they dropped out: adjacency is zero-out, so what is hidden is "
+        f"{hidden}, not that there is one.",
+        whole,
         "What was held out for validation and test: no guarantee; choosing settings by its metrics isn't charged.",
         "This report, the baselines, the metrics and the saved split: they are experiment output computed on raw "
         "histories. Only the model and the releases listed on the card are private.",

@@ -27,11 +27,17 @@ ITEMS = ("a", "b", "c")
         ("population = 'p'\n[gateway]\nport = 9443", "ports must differ"),
         ("population = 'p'\n[gateway]\ncertificate = 'x'", "given together"),
         ("", "`population` must be given"),
-        ("population = 'p'\n[surveys]\nchannels = ['E Mail']", r"`surveys` .*channels.0 String should match"),
-        ("population = 'p'\n[surveys]\nitems = ['a', 'a']", r"`surveys` .*items must be at most 200, each once"),
+        (
+            "population = 'p'\n[surveys]\nchannels = ['E Mail']",
+            r"^server.toml: `surveys`: `channels.0` must match .*, got 'E Mail'$",
+        ),
+        (
+            "population = 'p'\n[surveys]\nitems = ['a', 'a']",
+            r"^server.toml: `surveys`: items must be at most 200, each once",
+        ),
         (
             "population = 'p'\n[surveys.experiments]\nx = ['2026-11-24']",
-            r"`surveys` .*must be a Monday, got 2026-11-24",
+            r"^server.toml: `surveys`: looks must be a Monday, got 2026-11-24$",
         ),
     ],
 )

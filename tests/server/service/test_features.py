@@ -81,3 +81,9 @@ def test_the_command_takes_a_table_in_any_order(tmp_path: Path, capsys: pytest.C
     assert run([*common, str(tmp_path / "other"), "--features", str(tmp_path / "none.csv")]) == 2
     assert "`--features` must be a CSV file" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
+    (tmp_path / "items").write_text("")
+    assert run([*common, str(tmp_path / "other")]) == 2
+    assert f"`--items` must name at least one item, got an empty file: {tmp_path / 'items'}" in " ".join(
+        capsys.readouterr().err.split("\n")
+    )
+    assert not (tmp_path / "other").exists()

@@ -38,9 +38,11 @@ def init(
         raise InputError(f"`--items` must be a readable file, got {items}: {error.strerror}") from None
     except ValueError:
         raise InputError(f"`--items` must be UTF-8 lines, each ended, got {items}") from None
+    if not listed:
+        raise InputError(f"`--items` must name at least one item, got an empty file: {items}")
     if features is not None and not features.is_file():
         raise InputError(f"`--features` must be a CSV file with item_id and numeric columns, got {features}")
-    matrix = None if features is None else item_features(None, listed, str(features))
+    matrix = None if features is None else item_features(None, listed, str(features), "--features")
     config = template(
         population=population,
         name=name,
