@@ -12,6 +12,8 @@ the next may use: it is noised, and steps are accounted as adaptive (`palate_com
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 import numpy as np
@@ -53,6 +55,7 @@ def event_steps(
         In each step, one event moves the sum by at most `plan.grid` steps, given what was noised before.
         Each device's sum has noise of its own in every step, on every coordinate, whatever took part.
         Which events take part is drawn anew in each step, each with probability `inclusion` at most.
+        An event that the algorithm fails on counts as none: that a device answers doesn't tell what its user has.
 
     Assumes:
         The algorithm's gradients follow from the event, the public state and the noised vectors alone.
@@ -74,9 +77,16 @@ def event_steps(
     for _ in range(plan.events.steps - 1):
         sums = _user_sums(algorithm, state, plan, users, sampled(once, plan.events.inclusion, source), source)
         users = algorithm.user_step(users, sums)
-    update = algorithm.item_gradients(state, plan.round, users, sampled(once, plan.events.inclusion, source))
-    clipped = clip(update, plan.layout, clip_norm=plan.clip_norm, grid=plan.grid)
-    return with_noise(clipped.total(), once.n_users, plan, source)
+
+    def item_step(events: Interactions) -> Int64:
+        """The item step's sum, int64 [layout size]."""
+        update = algorithm.item_gradients(state, plan.round, users, events)
+        if update.n_users > events.nnz:
+            raise InputError(f"an algorithm must send one row an event, {events.nnz}, got {update.n_users}")
+        return clip(update, plan.layout, clip_norm=plan.clip_norm, grid=plan.grid).total()
+
+    total = _summed(item_step, sampled(once, plan.events.inclusion, source))
+    return with_noise(total, once.n_users, plan, source)
 
 
 def sampled(histories: Interactions, inclusion: float, source: Source) -> Interactions:
@@ -99,12 +109,30 @@ def _user_sums(
     source: Source,
 ) -> Float64:
     """One user step's noised sums, float64 [n_users, d], in clip norms."""
-    gradients = algorithm.user_gradients(state, users, events)
     layout = (BlockSpec(name="user", shape=(users.shape[1],), weight=1.0),)
-    clipped = clip(Update((DenseBlock(gradients),), events.nnz), layout, clip_norm=plan.clip_norm, grid=plan.grid)
-    sums = segment_sum(_steps(clipped), events.indptr)
+
+    def user_step(events: Interactions) -> Int64:
+        """Its sums without noise, int64 [n_users, d]."""
+        update = Update((DenseBlock(algorithm.user_gradients(state, users, events)),), events.nnz)
+        clipped = clip(update, layout, clip_norm=plan.clip_norm, grid=plan.grid)
+        return segment_sum(_steps(clipped), events.indptr)
+
+    sums = _summed(user_step, events)
     noise = sample_discrete_gaussian(sums.size, sigma=plan.sigma, source=source).reshape(sums.shape)
     return np.asarray((sums + noise) * (plan.clip_norm / plan.grid), np.float64)
+
+
+def _summed(step: Callable[[Interactions], Int64], events: Interactions) -> Int64:
+    """A step's whole-number sum over events; were one event's error the device's, its refusal would tell who has it."""
+    try:
+        return step(events)
+    except Exception:
+        # What fails without any events fails for everybody alike, whatever anybody did.
+        total = step(events.entries(np.zeros(events.nnz, np.bool_)))
+    for event in range(events.nnz):
+        with suppress(Exception):
+            total = total + step(events.entries(np.arange(events.nnz) == event))
+    return total
 
 
 def _steps(clipped: ClippedUpdate) -> Int64:

@@ -16,7 +16,7 @@ from palate_common.event_steps import event_steps, sampled
 from palate_common.interactions import Interactions, row_squares
 from palate_common.plan import DpMode, Noise, RoundPlan, Sampling, attempt_mu2
 from palate_common.randomness import SecureSource, SeededSource
-from palate_common.update import OuterBlock, layout_size
+from palate_common.update import BlockSpec, OuterBlock, Update, layout_size
 
 ITEMS, SIZE, GRID, SIGMA = 30, 5, 2**14, 2**15
 
@@ -182,3 +182,49 @@ def test_what_is_no_event_step_is_refused() -> None:
     with pytest.raises(InputError, match="vote_share"):
         make_algorithm("event-mf", {"vote_share": 0.1}, facts())
     assert layout_size(plan.layout) == len(state["head"]) * SIZE
+
+
+def test_an_event_that_the_algorithm_fails_on_counts_as_none_whatever_the_state() -> None:
+    """A server may send a table with fewer rows than its head: a device that then refused would tell who has what."""
+    algorithm, state, plan = made(2)
+    short = {**state, "head": np.array([3, 7], np.int32)} | {name: state[name][:1] for name in ("table", "weight")}
+    plan = plan.model_copy(update={"layout": (BlockSpec(name="products", shape=(2, SIZE), weight=1.0),)})
+    has = [Interactions.from_pairs([0] * len(items), items, n_users=1, n_items=ITEMS) for items in ([3], [3, 7], [7])]
+    with pytest.raises(IndexError):
+        algorithm.item_gradients(short, 1, np.ones((1, SIZE)), has[1])
+    once = plan.model_copy(update={"events": Sampling(inclusion=1.0, steps=1)})
+    algorithm.user_start = lambda state, n: np.full((n, SIZE), 0.4)  # type: ignore[method-assign]  # a given vector
+    one, both, other = (event_steps(algorithm, short, once, each, SeededSource(b"x")).steps for each in has)
+    assert one.tolist() == both.tolist() != other.tolist()
+    for each in has:
+        assert event_steps(algorithm, short, plan, each, SecureSource()).users == 1
+
+
+def test_what_fails_without_events_fails_for_everybody() -> None:
+    algorithm, state, plan = made(2)
+    broken = {name: array for name, array in state.items() if name != "weight"}
+    nobody = Interactions.from_pairs([], [], n_users=1, n_items=ITEMS)
+    for each in (nobody, histories(1, seed=5)):
+        with pytest.raises(KeyError):
+            event_steps(algorithm, broken, plan, each, SeededSource(b"x"))
+
+
+def test_an_algorithm_with_more_rows_than_events_is_not_believed() -> None:
+    """Each row is clipped by itself: two of one event would move a sum by twice the grid."""
+    algorithm, state, plan = made(1)
+    one = Interactions.from_pairs([0], [0], n_users=1, n_items=ITEMS)
+
+    class Twice(EventMf):
+        def item_gradients(self, state: Any, round_: int, users: Any, events: Interactions) -> Update:
+            (block,) = super().item_gradients(state, round_, users, events).blocks
+            assert isinstance(block, OuterBlock)
+            rows, columns = np.tile(block.rows, 2), np.tile(block.columns, (2, 1))
+            twice = OuterBlock(np.arange(len(rows) + 1), np.tile(block.indices, 2), rows, columns, block.n_rows)
+            return Update((twice,), len(rows))
+
+    twice = Twice(algorithm.settings, facts())
+    twice.user_start = lambda state, n: np.full((n, SIZE), 0.4)  # type: ignore[method-assign]  # a given vector
+    nobody = one.entries(np.zeros(1, np.bool_))
+    sent = [event_steps(twice, state, plan, each, SeededSource(b"x")).steps for each in (one, nobody)]
+    moved = sum(int(step) ** 2 for step in (sent[0] - sent[1]).tolist())
+    assert moved <= GRID**2
