@@ -133,6 +133,8 @@ class RestoredEntry(_Entry):
     """Entries of the latest state of the lost log that was witnessed."""
     witness_root: Hash
     """Its root."""
+    created: str | None = Field(default=None, exclude_if=lambda created: created is None)
+    """When, ISO 8601, UTC: an A/B test that had begun may have been looked at in the entries that are lost."""
 
 
 Entry = (

@@ -137,7 +137,7 @@ class History:
                 self._lost += 1
             case RestoredEntry():
                 self._lost = 0
-                self._looks.restored()
+                self._looks.restored(entry.created)
                 self._spent = max(self._spent, Fraction(entry.spent))
                 for run in self._runs.values():
                     run.closed = True  # what it has charged and sealed since is lost: it can't go on

@@ -23,6 +23,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from palate_common.entries import Entry
@@ -201,6 +202,7 @@ class Ledger(LedgerFile):
                 self._append(connection, kind="lost")
             most = max(float(spent), self._log.history.spent())
             seen = {"witness_size": witness.size, "witness_root": witness.root}
+            seen |= {"created": datetime.now(UTC).isoformat(timespec="seconds")}
             self._append(connection, kind="restored", base=base, spent=most, **seen)
             return self._log.tree.checkpoint()
 

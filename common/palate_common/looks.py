@@ -30,6 +30,7 @@ class Looks:
         self._weeks: dict[str, tuple[str, ...]] = {}
         self._taken: dict[tuple[str, str], str] = {}
         self._lost: frozenset[str] = frozenset()
+        self._restored = ""
 
     def opened(self, run: str, settings: Mapping[str, Any]) -> None:
         """A survey begins."""
@@ -41,9 +42,14 @@ class Looks:
         """A survey has ended without a release: nothing was looked at."""
         self._taken = {look: by for look, by in self._taken.items() if by != run}
 
-    def restored(self) -> None:
-        """Entries were lost, and looks may be among them."""
+    def restored(self, created: str | None) -> None:
+        """Entries were lost, and looks may be among them, also at tests that nothing else knows of.
+
+        Args:
+            created: when the ledger was restored, ISO 8601; None: unknown, so that every test may be from before.
+        """
         self._lost |= frozenset(self._weeks)
+        self._restored = max(self._restored, "9999-12-31" if created is None else created[:10])
 
     def admitted(self, settings: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
         """Check that a survey may begin; the tests that it names, with all of their weeks.
@@ -68,7 +74,7 @@ class Looks:
                 )
             if name in asked and (name, week) in self._taken:
                 raise BudgetError(f"`{name}` must be looked at once a week, got {week} again: see the first result")
-            if name in asked and name in self._lost:
+            if name in asked and (name in self._lost or min(weeks) <= self._restored):
                 raise BudgetError(
                     f"`{name}` must be a test whose looks are known, got one from before the ledger was restored: "
                     "begin another, with another name"

@@ -10,8 +10,12 @@ from pydantic import ValidationError
 
 from palate_common.errors import BudgetError, InputError, IntegrityError
 from palate_common.ledger import Ledger
+from palate_common.looks import Looks
 from palate_common.survey import Survey
+from palate_server.service.surveys import looks_of
 
+LATER = "2126-11-25"
+"""A Monday that no restoration of today is after."""
 WEEKS = ("2026-11-23", "2026-11-30", "2026-12-07")
 
 
@@ -80,7 +84,28 @@ def test_after_entries_were_lost_a_test_from_before_is_over(ledger: Ledger) -> N
     ledger.restore(witness=checkpoint.__class__(size=checkpoint.size + 3, root="ef" * 32), spent=0.5)
     with pytest.raises(BudgetError, match="before the ledger was restored"):
         ledger.open_run("b", asked(WEEKS[1], "x", x=WEEKS[1:2]))
-    ledger.open_run("b", asked(WEEKS[1], "y"))
+    ledger.open_run("b", asked(LATER, "y"))
+
+
+@pytest.mark.parametrize("looks", [("2026-01-05",), ("2026-01-05", "2126-11-25")])
+def test_a_look_that_is_among_the_lost_entries_is_not_had_again(ledger: Ledger, looks: tuple[str, ...]) -> None:
+    """The backup doesn't know of the test: what tells is that it had begun when the ledger was restored."""
+    checkpoint = ledger.checkpoint()
+    ledger.restore(witness=checkpoint.__class__(size=checkpoint.size + 3, root="ef" * 32), spent=0.5)
+    for week in looks:
+        with pytest.raises(BudgetError, match="before the ledger was restored"):
+            ledger.open_run("b", asked(week, "x", x=looks))
+    with pytest.raises(BudgetError, match="before the ledger was restored"):
+        looks_of(ledger.entries()).admitted(asked(looks[0], "x", x=looks)["settings"])
+    ledger.open_run("b", asked(looks[0]))  # a survey without the test is none of it
+    ledger.open_run("c", asked(LATER, "x"))
+
+
+def test_a_restoration_without_a_date_fails_closed() -> None:
+    looks = Looks()
+    looks.restored(None)
+    with pytest.raises(BudgetError, match="before the ledger was restored"):
+        looks.admitted(asked(LATER, "x")["settings"])
 
 
 def test_a_ledger_in_which_somebody_looked_twice_is_no_ledger(

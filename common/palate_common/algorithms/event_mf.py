@@ -118,13 +118,13 @@ class EventMf(Als):
         Args:
             state: the public state.
             round_: the round.
-            users: p, noised; not used in round 0.
+            users: p, noised; not used in round 0, whose counts are a sketch where there is one.
             events: those that take part.
         """
         ones = np.ones(events.nnz)
         if round_ == 0:
             block = _one_row_each(events.indices, ones, ones[:, None], events.n_items)
-            return Update((block,), events.nnz)
+            return Update((self.sketch.fold(block),), events.nnz)
         head = state["head"]
         place = np.searchsorted(head, events.indices)
         inside = (place < len(head)) & (head[np.minimum(place, len(head) - 1)] == events.indices)

@@ -113,5 +113,5 @@ def looks_of(entries: list[Entry]) -> Looks:
         elif entry.kind == "close" and entry.run not in sealed:
             looks.closed(entry.run)
         elif entry.kind == "restored":
-            looks.restored()
+            looks.restored(entry.created)
     return looks
