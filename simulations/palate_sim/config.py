@@ -87,8 +87,10 @@ class FeaturesConfig(_Section):
 
     @field_validator("sources")
     @classmethod
-    def _plain_names(cls, value: dict[str, str]) -> dict[str, str]:
-        """Refuse names that would not do as part of a source's."""
+    def _plain_names(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        """Refuse names that would not do as part of a source's, and several sources beside one."""
+        if value and info.data.get("source", "auto") != "auto":
+            raise PydanticCustomError("both", "must stand alone, and `features.source` names a source too")
         for name in value:
             if not name.isidentifier():
                 raise PydanticCustomError("name", "must have names of letters, digits and _")

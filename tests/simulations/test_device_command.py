@@ -142,6 +142,7 @@ def test_a_round_from_a_shell_is_charged_and_a_refusal_is_told(
         (["feedback", "KEY", "a"], "ITEM=KIND"),
         (["contribute", "nowhere", "KEY", "KEY"], "`plan` must be a readable file"),
         (["recommend", "--population", "readers", "--public-key", "ab"], "`public_key` must be 64"),
+        (["recommend", "--population", "readers", "--public-key", "ab", "--count", "0"], "'--count': 0 is not in"),
         (["update-model", "nowhere", "--population", "readers", "--public-key", "ab" * 32], "model folder must hold"),
     ],
 )

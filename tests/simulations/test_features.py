@@ -84,6 +84,12 @@ def test_a_source_that_is_not_there_is_refused(source):
         item_features(None, ITEMS, source)
 
 
+def test_one_source_and_several_are_not_taken_together():
+    with pytest.raises(InputError, match=r"\A`features.sources` must stand alone[^\n]*, got \{'a': 'b.csv'\}\Z"):
+        load_config(None, {"features.source": "none", "features.sources.a": "b.csv"})
+    assert load_config(None, {"features.source": "auto", "features.sources.a": "b.csv"}).features.sources
+
+
 def test_at_most_64_components():
     assert components(np.random.default_rng(0).normal(size=(200, 100))).shape == (200, 64)
     assert components(np.ones((5, 3))) is None

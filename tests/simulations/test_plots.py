@@ -235,6 +235,13 @@ def test_one_point_is_a_picture_too(tmp_path):
     assert "nan" not in text
 
 
+def test_a_model_that_devices_fuse_is_no_model_without_privacy(result):
+    result["baselines"] = {"palate_fused": result["baselines"]["noised_popularity"]}
+    bars = {trace.name: list(trace.y) for trace in plots.quality(result).data}
+    assert bars["same privacy budget"] == ["Palate, fused on devices"]
+    assert "reads everybody's history, no privacy" not in bars
+
+
 def test_content_only_spends_the_same_budget_where_there_is_one(result):
     result["baselines"]["content_only"] = result["baselines"]["noised_popularity"]
     bars = {trace.name: list(trace.y) for trace in plots.quality(result).data}

@@ -293,6 +293,13 @@ def test_noise_of_each_device_is_not_said_to_be_shared(result, card, tmp_path):
     assert shared in read(result, card, tmp_path).words
 
 
+@pytest.mark.parametrize(("beside", "said"), [("ease", True), ("palate_fused", False), ("device_only", False)])
+def test_giving_up_privacy_is_spoken_of_where_a_model_did(result, card, beside, said):
+    result["baselines"] = {beside: result["baselines"]["ease"]}
+    caption = charts.build(result, card)["quality"].caption
+    assert ("giving up privacy" in caption) is said
+
+
 def test_hostile_text_stays_text(result, card, tmp_path):
     honest = read(result, card, tmp_path)
     result |= {"name": EVIL, "run": EVIL, "warnings": [EVIL], "accountant": EVIL, "created": EVIL}

@@ -115,7 +115,7 @@ def recommend(
     population: Population,
     app: App = "palate",
     preset: Preset = "plain",
-    count: Annotated[int, typer.Option("--count", metavar="N", help="How many.")] = 10,
+    count: Annotated[int, typer.Option("--count", metavar="N", min=1, help="How many.")] = 10,
     domain: Annotated[str | None, typer.Option(help="Only items of this domain.")] = None,
     explore: Annotated[float | None, typer.Option(help="Share of the list that explores, 0 to 1.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines, and for `feedback`.")] = False,

@@ -20,10 +20,10 @@ from palate_sim.progress.wording import display_name, is_private, model_key, poi
 
 # What a model was allowed to read decides its colour in the comparison: that is the fair way to read it.
 _READS = {"palate": "Palate", "device_only": "alone on each device"}
-_SAME_BUDGET = ("noised_popularity", "content_only")
+_SAME_BUDGET = ("noised_popularity", "content_only", "palate_fused")
 MOST_GROUPS = 20
-_RAW = "reads everybody's history, no privacy"
-_READ_COLOURS = {"Palate": ACCENT, "same privacy budget": "#7fb2e0", "alone on each device": "#1d9a80", _RAW: "#8f959e"}
+RAW = "reads everybody's history, no privacy"
+_READ_COLOURS = {"Palate": ACCENT, "same privacy budget": "#7fb2e0", "alone on each device": "#1d9a80", RAW: "#8f959e"}
 
 
 def ranking(result: Mapping[str, Any], metric: str | None = None) -> list[tuple[str, float, float, float]]:
@@ -72,7 +72,7 @@ def quality(result: Mapping[str, Any], metric: str | None = None) -> go.Figure:
 def _reads(model: str, result: Mapping[str, Any]) -> str:
     """What a model was allowed to read; without a budget there is none to share."""
     key = model_key(model)
-    return "same privacy budget" if key in _SAME_BUDGET and is_private(result) else _READS.get(key, _RAW)
+    return "same privacy budget" if key in _SAME_BUDGET and is_private(result) else _READS.get(key, RAW)
 
 
 def decile_metric(result: Mapping[str, Any]) -> str | None:

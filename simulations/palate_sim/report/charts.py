@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from palate_sim import plots
 from palate_sim.plots.frontier import curves_of
-from palate_sim.plots.quality import activity, decile_metric, group_points, ranking, shown_groups
+from palate_sim.plots.quality import RAW, activity, decile_metric, group_points, ranking, shown_groups
 from palate_sim.plots.rounds import RANK
 from palate_sim.progress.wording import (
     algorithm_of,
@@ -96,10 +96,11 @@ def _quality(result: Mapping[str, Any]) -> Chart | None:
     caption = "Whiskers are 95 % bootstrap intervals over test users."
     if "noised_popularity" in (result.get("baselines") or {}):
         caption += " The fair floor is noised popularity, which spends the same budget."
-    if len(rows) > 1:
+    figure = plots.quality(result)
+    if any(trace.name == RAW for trace in figure.data):
         caption += " What reads everybody's history shows what giving up privacy would buy."
     return freeze(
-        plots.quality(result),
+        figure,
         "Quality beside the baselines",
         caption,
         ("model", primary_metric(result), "low", "high"),
