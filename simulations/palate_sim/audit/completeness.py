@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from palate_common import published
+from palate_common.algorithms import algorithm_class
 from palate_common.canonical import digest
-from palate_common.errors import IntegrityError, PalateError
+from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.interactions import Interactions
 from palate_common.model import GlobalModel
 from palate_common.plan import DpMode
@@ -205,7 +206,8 @@ def _published(books: Books, public_key: str | None) -> Finding:
     try:
         found = published.read(folder, public_key=key)
     except PalateError as error:
-        return Finding.checked(test, False, str(error))
+        lacking = _lacking(books)
+        return Finding.missing(test, lacking) if lacking else Finding.checked(test, False, str(error))
     named = set(found.manifest.files) | MODEL_FILES
     strange = sorted(p.name for p in folder.iterdir() if p.name not in named and not DRAFT.fullmatch(p.name))
     if strange:
@@ -213,6 +215,15 @@ def _published(books: Books, public_key: str | None) -> Finding:
     if (found.manifest.model_extra or {}).get("run") != books.run:
         return Finding.checked(test, False, "the manifest names another run")
     return Finding.checked(test, True, f"{len(named)} files, each named by the manifest that {key[:16]}… signed")
+
+
+def _lacking(books: Books) -> str:
+    """Why the algorithm of the run's terms can't be loaded here, which says nothing against the run; "" if it can."""
+    try:
+        algorithm_class(books.terms.algorithm)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _inputs(books: Books) -> Finding:

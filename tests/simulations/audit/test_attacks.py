@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,11 @@ from palate_client.contribution import Contributor
 from palate_common import shares
 from palate_common.discrete_gaussian import sample_discrete_gaussian
 from palate_common.errors import InputError
+from palate_common.interactions import Interactions
 from palate_common.model import GlobalModel
 from palate_server import noise as server_noise
 from palate_sim.audit.attacks import audit_attacks, substitution
+from palate_sim.audit.attacks.attribute import item_groups
 from palate_sim.audit.attacks.contributions import clipped_of, spread
 from palate_sim.audit.attacks.noise import View, fresh_noise, sigma_of
 from palate_sim.audit.attacks.subject import load_subject
@@ -306,3 +309,13 @@ def test_the_command_ends_with_4_where_the_evidence_exceeds_the_claim(
         folder = make_run(log, home / "quarter-command")
     assert quick(folder=folder) == 4
     assert "the evidence exceeds the claim" in capsys.readouterr().err
+
+
+def test_a_group_of_items_that_nothing_falls_into_is_none() -> None:
+    owned = np.random.default_rng(0).random((20, 5)) < 0.6
+    users, items = np.nonzero(owned)
+    log = Interactions.from_pairs(users, items, n_users=20, n_items=5)
+    subject: Any = SimpleNamespace(data=SimpleNamespace(train=log, others=log, genres=None))
+    groups, names = item_groups(subject)
+    assert len(names) <= 5
+    assert set(range(len(names))) == set(groups.tolist()) - {-1}

@@ -14,6 +14,8 @@ import pytest
 import safetensors
 import safetensors.numpy
 
+from palate_common.algorithms import algorithm_class
+from palate_common.algorithms.registry import lent
 from palate_common.canonical import canonical_json
 from palate_common.device_ledger import DeviceLedger
 from palate_common.model import METADATA_KEY, read_metadata
@@ -182,6 +184,19 @@ def test_an_honest_run_of_any_mode_raises_no_alarm(run_of: Any, finding: Any, pr
         section, "G epsilon, closed form" if "dp" not in privacy or privacy["dp"] != "off" else "G epsilon"
     )
     assert claims.verdict is (Verdict.UNCHECKABLE if privacy.get("dp") == "off" else Verdict.PASS)
+
+
+def test_an_algorithm_that_is_not_installed_here_is_no_accusation(run_of: Any, finding: Any) -> None:
+    with lent(type("Loan", (algorithm_class("popularity"),), {"name": "loan"})):
+        folder = run_of(algorithm={"name": "loan", "settings": {}})
+        assert finding(audit_ledger(folder), "G published model").verdict is Verdict.PASS
+    section = audit_ledger(folder)
+    assert section.alarms == ()
+    for test in ("G published model", "G model from releases"):
+        assert finding(section, test).verdict is Verdict.UNCHECKABLE
+        assert "got 'loan'" in finding(section, test).said
+    (folder / "model" / "model.safetensors").write_bytes(b"another")
+    assert finding(audit_ledger(folder), "G model hash").verdict is Verdict.ALARM
 
 
 def test_a_run_that_was_warm_started_and_one_that_was_saved_raise_no_alarm(run_of: Any) -> None:

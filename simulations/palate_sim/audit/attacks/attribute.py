@@ -135,7 +135,10 @@ def item_groups(subject: Subject) -> tuple[Ints, tuple[str, ...]]:
     _, vectors = np.linalg.eigh(dense @ dense.T)
     bits = dense.T @ vectors[:, -3:] > 0
     known = others.dense().any(axis=0)
-    return np.where(known, bits @ np.array([1, 2, 4]), -1), tuple(f"group {number}" for number in range(GROUPS))
+    present, numbers = np.unique((bits @ np.array([1, 2, 4]))[known], return_inverse=True)
+    found = np.full(others.n_items, -1, np.int64)
+    found[known] = numbers
+    return found, tuple(f"group {number}" for number in range(len(present)))
 
 
 def attack(subject: Subject, study: Study, *, repeats: int) -> tuple[list[Guessed], list[Finding]]:
