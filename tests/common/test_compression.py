@@ -48,7 +48,7 @@ def test_a_small_catalogues_counts_stay_whole() -> None:
 
 
 def test_too_few_numbers_are_refused_in_one_line() -> None:
-    with pytest.raises(InputError, match="`compression` must leave a round 32 numbers or more, got 1000: "):
+    with pytest.raises(InputError, match="`compression` must leave a round 16 numbers or more, got 1000: "):
         make_algorithm("als", {"compression": 1000}, PublicFacts(n_users=500, n_items=1000, mu=1.0))
     with pytest.raises(InputError, match=r"`algorithm\.compression`: "):
         make_algorithm("als", {"compression": 0.5}, PublicFacts(n_users=500, n_items=1000))

@@ -9,12 +9,15 @@ import runpy
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+
+from palate_common.algorithms import PublicFacts, make_algorithm
 
 FOLDER = Path(__file__).parents[2] / "simulations" / "benchmarks"
 LOGS = ("ml-1m", "ml-100k", "online-retail", "movietweetings-100k", "deskdrop")
@@ -193,3 +196,32 @@ def test_the_bars_of_durability_and_downloads_are_met_by_what_was_measured() -> 
         assert min(each["whole"] / each["compact"] for each in own) >= 3.9
         for metric in ("recall_capped@20", "ndcg@20"):
             assert np.mean([1 - each["int8"][metric] / each["float"][metric] for each in own]) <= 0.005
+
+
+def test_the_defaults_for_ratings_are_those_that_validation_chose_and_the_bars_are_met() -> None:
+    """What the repository shows, by its own figures."""
+    parts = json.loads((FOLDER / "sgd" / "results.json").read_text())
+    for case, mu in (("no DP", None), ("eps 5", 1.2), ("eps 5, features", 1.2)):
+        facts = PublicFacts(n_users=10_000, n_items=5_000, mu=mu)
+        plain, chosen = (
+            vars(make_algorithm("sgd", {"loss": "ratings"} | settings, facts))
+            for settings in ({}, parts["tune"]["figures"]["chosen"][case])
+        )
+        features = case.endswith("features")
+        for name in ("later", "size", "exponent", "loss"):
+            assert plain[name] == chosen[name]
+        left, right = (asdict(each["filled"]) for each in (plain, chosen))
+        assert {k: v for k, v in left.items() if features or k != "feature_scale"}.items() <= right.items()
+    figures = {name: np.mean(values) for name, values in parts["ratings"]["figures"].items()}
+    assert figures["100K, 5 folds, no DP"] <= 0.915
+    assert figures["1M, 90-10, no DP"] <= 0.850
+    assert figures["1M, 90-10, eps 5, with genres and decades"] <= 0.90
+
+
+def test_compressed_runs_send_as_few_numbers_as_was_asked() -> None:
+    parts = json.loads((FOLDER / "compression" / "results.json").read_text())
+    assert list(parts) == ["als", "sgd", "million"]
+    for part in parts.values():
+        plain = {(e.get("set"), e.get("epsilon")): e["numbers"] for e in part["figures"] if e["factor"] == 1}
+        for each in part["figures"]:
+            assert plain[each.get("set"), each.get("epsilon")] >= each["factor"] * (each["numbers"] - 1)

@@ -25,7 +25,7 @@ from palate_common.errors import InputError
 
 SHAPE = 25.0
 """Rows for each column of a compressed table: about the best from 8 x to 32 x, with noise and without."""
-LEAST = 32
+LEAST = 16
 """A table of fewer numbers teaches nothing."""
 
 
