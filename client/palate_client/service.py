@@ -48,23 +48,23 @@ class Service:
         if not isinstance(self.population, str) or not self.population:
             raise InputError(f"`population` must be a name, got {self.population!r:.80}")
         from palate_common.accounting import check_delta, check_epsilon
-        from palate_common.cohort import RESERVED_DELTA
 
         check_epsilon(self.epsilon)
-        if check_delta(self.delta) <= RESERVED_DELTA:
-            raise InputError(f"`delta` must be above {RESERVED_DELTA:.2g}, got {self.delta!r}")
+        check_delta(self.delta)
         for name in ("participations", "most_bytes"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise InputError(f"`{name}` must be a whole number from 0, got {value!r}")
+        if self.noise_delta <= 0:
+            raise InputError(f"`delta` must be above {self.delta - self.noise_delta:.2g}, got {self.delta!r}")
         object.__setattr__(self, "floors", replace(self.floors, population=self.population))
 
     @property
     def noise_delta(self) -> float:
-        """What of delta is left to the noise; the rest is for the graph of masked rounds."""
-        from palate_common.cohort import RESERVED_DELTA
+        """What of delta is left to the noise; the rest is for masks' graphs or sampled steps, in every round."""
+        from palate_common.cohort import GRAPH_FAILURE, RESERVED_DELTA
 
-        return self.delta - RESERVED_DELTA
+        return self.delta - max(RESERVED_DELTA, self.participations * GRAPH_FAILURE)
 
     @property
     def limit_mu2(self) -> float:

@@ -44,6 +44,7 @@ MAX_STEPS = 64
 LEAST_INCLUSION = 1e-3
 
 _CELLS = 6000  # of the grid of losses, for one step and for all
+_MOST_CELLS = 200_000  # of the grid for all steps; above, sampling counts for nothing: it would take hours
 _SPARE = TAIL * 1e-3  # what may be cut off at the far ends, and lost to rounding
 _WIDTH = 9.0  # deviations of noise that a step's grid covers: beyond lies less than 1e-18
 _erfc = np.frompyfunc(math.erfc, 1, 1)
@@ -76,7 +77,9 @@ def sampled_mu2(*, sensitivity: int, sigma: int, inclusion: float, steps: int) -
 
 @lru_cache(maxsize=256)
 def _sampled(mu2: float, q: float, steps: int) -> float:
-    """mu^2 of the sampled steps, each of mu2 without sampling."""
+    """mu^2 of the sampled steps, each of mu2 without sampling; infinite where counting it would take too long."""
+    if _cells(mu2**0.5, q, steps) * steps > _MOST_CELLS:
+        return math.inf
     curves = [_Curve.of(mu2**0.5, q, steps, removed=removed) for removed in (True, False)]
     low, high = 0.0, (mu2 * steps) ** 0.5
     for _ in range(40):
@@ -86,6 +89,12 @@ def _sampled(mu2: float, q: float, steps: int) -> float:
         else:
             low = middle
     return math.nextafter(high * high, math.inf)
+
+
+def _cells(mu: float, q: float, steps: int) -> int:
+    """Cells of one step's grid, in the longer order."""
+    width = _reach(mu, q, steps) / _CELLS
+    return max(len(_step(mu, q, width, removed=removed)[1]) for removed in (True, False))
 
 
 class _Curve:

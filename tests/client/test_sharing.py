@@ -20,7 +20,7 @@ from palate_common import published
 from palate_common.algorithms import PublicFacts
 from palate_common.catalogue import Catalogue
 from palate_common.device_ledger import DeviceLedger
-from palate_common.errors import IntegrityError, PalateError, RefusedError
+from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.interactions import Interactions
 from palate_common.ledger import Ledger
 from palate_common.merkle import Checkpoint
@@ -455,3 +455,14 @@ def test_a_device_that_trusts_nobody_adds_all_noise_and_its_report_names_the_uni
     assert report.as_dict()["unit"].startswith(unit)
     assert "all of its noise was added here" in str(report)
     assert f"unit: {unit}" in str(report)
+
+
+def test_delta_is_kept_for_every_round_that_a_device_may_take_part_in() -> None:
+    """Each round may fail with 2^-40: more rounds than usual leave less to the noise, and in the end nothing."""
+    made = {"public_key": "ab" * 32, "population": "readers", "delta": 1e-6}
+    usual, many = palate.Service(**made), palate.Service(**made, participations=2**19)
+    assert usual.noise_delta == 1e-6 - 2**10 * 2.0**-40
+    assert many.noise_delta == 1e-6 - 2**19 * 2.0**-40
+    assert many.limit_mu2 < usual.limit_mu2
+    with pytest.raises(InputError, match=r"`delta` must be above 1\.9e-06"):
+        palate.Service(**made, participations=2**21)

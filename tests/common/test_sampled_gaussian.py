@@ -128,3 +128,9 @@ def test_numpy_is_all_that_a_device_needs() -> None:
 def test_numbers_out_of_range_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="must be"):
         sampled_mu2(**{"sensitivity": GRID, "sigma": GRID, "inclusion": 0.5, "steps": 1, **changes})
+
+
+def test_terms_that_would_take_hours_to_count_are_charged_as_if_nothing_was_sampled() -> None:
+    """A device works the cost out before it looks at its floors: whatever a plan says, that must end."""
+    terms = {"sensitivity": 1, "sigma": 2**30, "steps": 64}
+    assert sampled_mu2(inclusion=0.5, **terms) == sampled_mu2(inclusion=1.0, **terms)
