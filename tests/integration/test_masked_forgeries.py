@@ -309,9 +309,12 @@ def test_neighbours_that_the_seed_does_not_give_are_refused(
     choose_neighbours(small_ring)
 
 
-@pytest.mark.parametrize("stranger", [23, 24, 2**32 - 1])
-def test_an_advert_of_nobody_in_the_cohort_is_refused(stranger: int, small_ring: MaskedCohort) -> None:
+@pytest.mark.parametrize("stranger", [None, 24, 2**32 - 1])
+def test_an_advert_of_nobody_who_is_asked_is_refused(stranger: int | None, small_ring: MaskedCohort) -> None:
+    """Somebody of the cohort who is no neighbour, or nobody at all."""
     request = shown(at(small_ring, Step.SHARE), VICTIM)
+    if stranger is None:
+        stranger = min(set(range(24)) - {VICTIM} - {number for number, _ in request.adverts})
     adverts = ((stranger, request.adverts[0][1]), *request.adverts[1:])
     refused(lambda: show(small_ring, VICTIM, replace(request, adverts=adverts)), "nonce of the list|neighbours")
 
