@@ -16,6 +16,7 @@ At a desk, on a log:
 What `simulate` needs is imported when it is called: `import palate` itself stays as light as the device core.
 """
 
+from palate.sample import Sample, sample
 from palate.simulation import simulate
 from palate_client.consent import Purpose
 from palate_client.delivery.apprise import apprise_sender
@@ -66,6 +67,7 @@ __all__ = [
     "Quiet",
     "Reason",
     "RefusedError",
+    "Sample",
     "Service",
     "Syncing",
     "Tracked",
@@ -75,5 +77,6 @@ __all__ = [
     "apprise_sender",
     "new_key",
     "open",
+    "sample",
     "simulate",
 ]
