@@ -64,7 +64,7 @@ def read_canonical(data: bytes, *, most: int) -> Any:
     return value
 
 
-def digest(data: bytes) -> str:
+def digest(data: bytes | memoryview) -> str:
     """SHA-256 of the bytes, 64 lower-case hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
