@@ -30,10 +30,10 @@ from typing import Final
 from palate_client.answering import Answer
 from palate_client.fleet_messages import Asked, Delivery, Notice, Record, Reply, record_dict, values
 from palate_client.https import Https, RejectedError
-from palate_client.protobuf import Fields, all_bytes, blob, double, last_bytes, last_text, last_uint, read, text, uint
 from palate_common.canonical import digest
 from palate_common.enrolment import NodeKey
 from palate_common.errors import UnreachableError
+from palate_common.protobuf import Fields, all_bytes, blob, double, last_bytes, last_text, last_uint, read, text, uint
 
 FLWR: Final = "1.42"
 """The version of Flower whose wire this is."""

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from palate_client.answering import RECORD, Answer
-from palate_client.protobuf import (
+from palate_common.canonical import digest
+from palate_common.protobuf import (
     Fields,
     all_bytes,
     as_double,
@@ -29,7 +30,6 @@ from palate_client.protobuf import (
     uint,
     zigzag,
 )
-from palate_common.canonical import digest
 
 Record = Mapping[str, bool | int | float | str | bytes]
 MOST_VALUES = 16

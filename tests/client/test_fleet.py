@@ -20,8 +20,9 @@ from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate_client import fleet, https, protobuf
+from palate_client import fleet, https
 from palate_client.fleet_messages import Asked, Reply, record_dict, values
+from palate_common import protobuf
 from palate_common.enrolment import new_node_key
 from palate_common.errors import IntegrityError, UnreachableError
 
