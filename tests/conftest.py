@@ -23,7 +23,7 @@ from palate_common.device_ledger import DeviceLedger
 from palate_common.interactions import Interactions
 from palate_common.ledger import Ledger
 from palate_common.model import GlobalModel, catalogue_hash
-from palate_common.plan import Charge, DpMode, RoundPlan, SignedPlan, sign_plan
+from palate_common.plan import MAX_USERS, Charge, DpMode, RoundPlan, SignedPlan, sign_plan
 from palate_common.signing import SigningKey
 from palate_server import replay
 from palate_server.coordinator import Coordinator, Release
@@ -198,7 +198,7 @@ def make_run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
             terms: dict[str, Any] = {"population": "readers", "run": "run-1", "algorithm": "popularity", "settings": {}}
             terms |= {"facts": facts, "delta": DELTA, "epsilon": None if off else EPSILON}
             terms |= {"catalogue": catalogue_hash([f"item-{row}" for row in range(made.n_items)])}
-            terms |= {"grid": 2**14, "noise": "seeded", **changes}
+            terms |= {"grid": 2**14, "noise": "seeded", "per_node": MAX_USERS, **changes}
             ledger = stack.enter_context(Ledger(":memory:", population="readers"))
             devices = stack.enter_context(DeviceLedger(":memory:", durable=False))
             loose = Floors(allow_seeded=True, allow_off=off, allow_central=changes.get("dp", "central") == "central")

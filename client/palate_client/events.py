@@ -14,7 +14,7 @@ What an event counts is not decided here: see `palate_common.weighting`.
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -179,7 +179,8 @@ def _value(kind: Kind, value: object) -> float:
     """The value of an event of this kind as a float."""
     if kind not in VALUES:
         raise InputError(f"`value` must be left out for {kind}, got {value!r:.80}")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value >= 0):
+    # Compared before it is a float: an int of JSON may be larger than any.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         raise InputError(f"`value` of {kind} must be {VALUES[kind]}, a number from 0, got {value!r:.80}")
     return float(value)
 

@@ -30,10 +30,10 @@ from typing import Final
 from palate_client.answering import Answer
 from palate_client.fleet_messages import Asked, Delivery, Notice, Record, Reply, record_dict, values
 from palate_client.https import Https, RejectedError
-from palate_client.protobuf import Fields, blob, double, last_bytes, last_text, last_uint, read, text, uint
 from palate_common.canonical import digest
 from palate_common.enrolment import NodeKey
-from palate_common.errors import IntegrityError, UnreachableError
+from palate_common.errors import UnreachableError
+from palate_common.protobuf import Fields, all_bytes, blob, double, last_bytes, last_text, last_uint, read, text, uint
 
 FLWR: Final = "1.42"
 """The version of Flower whose wire this is."""
@@ -123,13 +123,10 @@ class Fleet:
             IntegrityError: what came isn't a message.
         """
         found = self._call("pull-messages", self._node())
-        messages, trees = found.get(2, []), found.get(3, [])
+        messages, trees = all_bytes(found, 2), all_bytes(found, 3)
         if not messages or not trees:
             return None
-        message, tree = messages[0], trees[0]
-        if not isinstance(message, bytes) or not isinstance(tree, bytes):
-            raise IntegrityError("a message must come with its objects, got something else")
-        return Notice(read(last_bytes(read(message), 1)), tree)
+        return Notice(read(last_bytes(read(messages[0]), 1)), trees[0])
 
     def take(self, notice: Notice) -> Asked:
         """The message itself. Called again, it goes on.
@@ -161,7 +158,10 @@ class Fleet:
         if delivery.missing is None:
             again, delivery.begun = delivery.begun, True
             found = self._call("push-messages", self._node() + blob(2, reply.slim) + blob(3, reply.tree))
-            named = {name.decode("ascii", errors="replace") for name in found.get(3, []) if isinstance(name, bytes)}
+            if 2 not in found:
+                delivery.missing = None
+                raise UnreachableError("the server must say that it has heard an answer, got nothing")
+            named = {bytes(name).decode("ascii", errors="replace") for name in all_bytes(found, 3)}
             delivery.session = last_text(found, 4) if named or not again else ""
             delivery.missing = [name for name in reply.objects if name in named or (again and not named)]
         while delivery.missing:
@@ -176,10 +176,10 @@ class Fleet:
             delivery.missing.pop(0)  # what it doesn't want a second time, it has
         self.exchanges += 1
 
-    def _record(self, run: int, tree: bytes) -> Record | None:
+    def _record(self, run: int, tree: bytes | memoryview) -> Record | None:
         """The one record of a message, fetched; None where there is another number of them, or another kind."""
-        content = [read(each) for each in read(tree).get(2, []) if isinstance(each, bytes)]
-        records = [] if len(content) != 1 else [read(each) for each in content[0].get(2, []) if isinstance(each, bytes)]
+        content = [read(each) for each in all_bytes(read(tree), 2)]
+        records = [] if len(content) != 1 else [read(each) for each in all_bytes(content[0], 2)]
         if len(records) != 1:
             return None
         name = last_text(records[0], 1)

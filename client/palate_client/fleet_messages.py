@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from palate_client.answering import RECORD, Answer
-from palate_client.protobuf import (
+from palate_common.canonical import digest
+from palate_common.protobuf import (
     Fields,
+    all_bytes,
     as_double,
     as_signed,
     blob,
@@ -28,9 +30,11 @@ from palate_client.protobuf import (
     uint,
     zigzag,
 )
-from palate_common.canonical import digest
 
 Record = Mapping[str, bool | int | float | str | bytes]
+MOST_VALUES = 16
+"""Values of the largest record that is read; ours have up to three."""
+_HEAD = 64
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Notice:
     """
 
     metadata: Fields
-    tree: bytes
+    tree: bytes | memoryview
 
 
 @dataclass(frozen=True)
@@ -177,14 +181,20 @@ def _config_record(answer: Answer) -> bytes:
     return _object("ConfigRecord", (), blob(1, text(1, name) + blob(2, field)))
 
 
-def values(data: bytes) -> Record | None:
-    """The values of a record; None for a record of another kind. Lists are nothing that we are sent."""
-    head, _, body = data.partition(b"\0")
+def values(data: bytes | memoryview) -> Record | None:
+    """The values of a record; None for a record of another kind. Lists are nothing that we are sent.
+
+    Raises:
+        IntegrityError: more than `MOST_VALUES`, or no record.
+    """
+    view = memoryview(data)
+    head = bytes(view[:_HEAD]).partition(b"\0")[0]
+    body = view[len(head) + 1 :]
     if head != f"ConfigRecord  {len(body)}".encode():
         return None
     values: dict[str, bool | int | float | str | bytes] = {}
-    for item in read(body).get(1, []):
-        fields = read(item) if isinstance(item, bytes) else {}
+    for item in all_bytes(read(body, most=MOST_VALUES), 1):
+        fields = read(item)
         name, value = last_text(fields, 1), read(last_bytes(fields, 2))
         if 1 in value:
             values[name] = as_double(value[1][-1])
@@ -197,5 +207,5 @@ def values(data: bytes) -> Record | None:
         elif 5 in value:
             values[name] = last_text(value, 5)
         elif 6 in value:
-            values[name] = last_bytes(value, 6)
+            values[name] = bytes(last_bytes(value, 6))
     return values

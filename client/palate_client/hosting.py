@@ -9,15 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from pydantic import ValidationError
-
 from palate_client.https import StoppedError
 from palate_client.participation import Masked, note_refusal, reason_of
 from palate_client.patience import OverError
 from palate_client.sharing import Sharing
 from palate_common.closing import Closing
 from palate_common.errors import RefusedError
-from palate_common.plan import SignedPlan
+from palate_common.plan import read_plan
 from palate_common.secagg.directory import Directory
 from palate_common.wire import REFUSED
 
@@ -94,10 +92,7 @@ class OwnHost(Closing):
 
 def _directory_hash(plan: bytes) -> str:
     """The directory that a plan names. Nothing is verified yet: it says what to fetch, and nothing else."""
-    try:
-        cohort = SignedPlan.model_validate_json(plan).plan.cohort
-    except ValidationError:
-        raise RefusedError(f"a plan must be signed canonical JSON, got {len(plan)} other bytes") from None
+    cohort = read_plan(plan).plan.cohort
     name = None if cohort is None else cohort.directory
     if name is None or not _HEX.fullmatch(name):
         raise RefusedError("a masked attempt's plan must name a directory, got none")

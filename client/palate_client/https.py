@@ -26,6 +26,7 @@ CONNECT_SECONDS = 5.0
 """The most that one address is tried for; a stop is seen after it."""
 MOST_REFUSAL = 2**14
 """Bytes of an error's text that are read."""
+_PIECE = 2**16
 
 Stop = Callable[[], bool]
 
@@ -110,7 +111,8 @@ class _Connection(http.client.HTTPConnection):
         plain = socket.create_connection((self.host, self.port), timeout=min(self._left(), CONNECT_SECONDS))
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            secure = self._context.wrap_socket(plain, server_hostname=self.host)
+            # Whoever is on the way can end TCP, but not TLS: an end without TLS's own is no end of a body.
+            secure = self._context.wrap_socket(plain, server_hostname=self.host, suppress_ragged_eofs=False)
         except BaseException:
             plain.close()
             raise
@@ -143,6 +145,7 @@ class Https(Closing):
         self._until, self._stop, self._request_seconds = until, stop, request_seconds
         self._limit = until
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks the certificate and its name
+        context.hostname_checks_common_name = False  # RFC 9525: names are in subjectAltName alone
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.sslsocket_class = _Socket
         try:
@@ -194,7 +197,7 @@ class Https(Closing):
                 if not kept:
                     raise
                 return self._once(method, path, body, headers or {}, most)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:  # http.client lets some of its own out
             self.close()
             raise UnreachableError(
                 f"{self._address.server}:{self._address.port} must answer, got {_why(error)}"
@@ -213,11 +216,16 @@ class Https(Closing):
         most = most if response.status == http.HTTPStatus.OK else MOST_REFUSAL
         if (response.length or 0) > most:
             raise http.client.HTTPException(f"a body of {response.length} bytes, more than {most}")
-        data = response.read(most + 1)
+        data = bytearray()
+        while piece := response.read1(_PIECE):  # never what a chunk says of itself: "-1" would be all that comes
+            data += piece
+            if len(data) > most:
+                raise http.client.HTTPException(f"a body of more than {most} bytes")
+        if response.length:
+            raise http.client.HTTPException(f"a body that was cut off, {response.length} bytes before its end")
+        response.close()
         self.received += len(data)
-        if len(data) > most:
-            raise http.client.HTTPException(f"a body of more than {most} bytes")
-        return Reply(response.status, data)
+        return Reply(response.status, bytes(data))
 
     def _left(self) -> float:
         """Seconds that are left, more than none."""

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 
 from palate_client.answers import OwnAnswers
 from palate_client.consent import Consent, Purpose
@@ -31,10 +30,10 @@ from palate_client.store import EventStore
 from palate_common.algorithms.analytics import NAME as ANALYTICS
 from palate_common.algorithms.analytics import survey_of
 from palate_common.device_ledger import DeviceLedger, Ids
-from palate_common.errors import IntegrityError, PalateError, RefusedError
+from palate_common.errors import PalateError, RefusedError
 from palate_common.interactions import Interactions
 from palate_common.model import catalogue_hash
-from palate_common.plan import Charge, RoundPlan, SignedPlan
+from palate_common.plan import Charge, RoundPlan, SignedPlan, read_plan
 from palate_common.secagg.directory import Directory
 from palate_common.secagg.messages import step_of
 from palate_common.signing import SigningKey
@@ -180,7 +179,7 @@ class Participation:
         """
         with self._refusing():
             self._check_size(plan, model)
-            asked = _parsed(plan)
+            asked = read_plan(plan)
             with self.ledger() as ledger:
                 answer = self._contributor(ledger, number, asked).contribute(plan, model)
                 self._note(asked.plan, "contribution", answer)
@@ -191,7 +190,7 @@ class Participation:
         """This device's machine for a masked attempt, charged; None where it refuses."""
         with self._refusing(), ExitStack() as stack:
             self._check_size(plan, model)
-            asked, identity = _parsed(plan), Identity(self.identity(), directory)
+            asked, identity = read_plan(plan), Identity(self.identity(), directory)
             if identity.key.public not in directory.identities:
                 raise RefusedError("the directory must name this device, got one without it")
             ledger = stack.enter_context(self.ledger())
@@ -277,11 +276,3 @@ def note_refusal(store: EventStore, what: str, reason: str) -> None:
     """Remember a refusal; that it can't be written is no reason to do what was refused."""
     with suppress(PalateError, OSError), Journal(store.file) as journal:
         journal.refuse(Refusal(what, reason, store.clock()))
-
-
-def _parsed(plan: bytes) -> SignedPlan:
-    """The plan, not verified yet: nothing but a refusal may come of what it says."""
-    try:
-        return SignedPlan.model_validate_json(plan)
-    except ValidationError:
-        raise IntegrityError(f"a plan must be signed canonical JSON, got {len(plan)} other bytes") from None

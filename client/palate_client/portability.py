@@ -30,6 +30,8 @@ OWN = (
 """What an export says besides events, of its own device: an import leaves it out."""
 MAX_LINE = 2**16
 """Longest line of an import, in bytes."""
+MOST_PROBLEMS = 1000
+"""Lines that can't be read of the worst file that is imported to its end; of another kind of file each line is one."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def import_file(store: EventStore, path: Path) -> ImportReport:
     """Store the events of a file of JSON lines; a file that is read again, or only in part, is no harm.
 
     Raises:
-        InputError: the file can't be read.
+        InputError: the file can't be read, or more than `MOST_PROBLEMS` of its lines are no events.
         PalateError: the store can't be written; what was stored before stays.
     """
     counts = dict.fromkeys(Tracked, 0)
@@ -102,6 +104,12 @@ def import_file(store: EventStore, path: Path) -> ImportReport:
                     event = _read(text)
                 except InputError as error:
                     problems.append(Problem(number, str(error)))
+                    if len(problems) > MOST_PROBLEMS:
+                        deliver()
+                        raise InputError(
+                            f"`path` must be a file of events, got more than {MOST_PROBLEMS} lines that are none, the "
+                            f"first is line {problems[0].line}: {problems[0].reason}"
+                        ) from None
                     continue
                 if event is None:
                     skipped += 1

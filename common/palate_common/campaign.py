@@ -64,9 +64,7 @@ def open_campaign(data: bytes, *, public_key: str, now: float, population: str |
         IntegrityError: not signed by that key, or no campaign.
         RefusedError: it is over, or another population's.
     """
-    if len(data) > MOST_BYTES:
-        raise IntegrityError(f"a campaign must have at most {MOST_BYTES} bytes, got {len(data)}")
-    signed = read_canonical(data)
+    signed = read_canonical(data, most=MOST_BYTES)
     if not isinstance(signed, dict) or set(signed) != {"campaign", "signature"}:
         raise IntegrityError("a campaign must hold campaign and signature, got something else")
     verify(public_key, TAG, canonical_json(signed["campaign"]), signed["signature"])

@@ -4,10 +4,11 @@ Everything that is signed, sealed or logged passes here first: plans, ledger ent
 
     >>> canonical_json({"round": 1, "mu2": 0.25})
     b'{"mu2":0.25,"round":1}'
-    >>> read_canonical(b'{"mu2":0.25,"round":1}')
+    >>> read_canonical(b'{"mu2":0.25,"round":1}', most=100)
     {'mu2': 0.25, 'round': 1}
 
 Floats are written by `repr`, the shortest text that reads back to the same bits; 1 and 1.0 stay different values.
+JSON can take thirty times its size once it is read, so every reader says how much it reads.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from typing import Any
 
 from palate_common.errors import InputError, IntegrityError
 
+MOST_LEVELS = 64
+"""Lists and objects within each other: deeper ones are neither written nor read."""
+
 
 def canonical_json(value: object) -> bytes:
     """Encode a JSON value: UTF-8, keys sorted by code point, no whitespace.
@@ -26,24 +30,30 @@ def canonical_json(value: object) -> bytes:
         value: None, bool, int, finite float, str, list or tuple of values, or dict from str to values.
 
     Raises:
-        InputError: the value has another type, a key that isn't a str, NaN, an infinity or a lone surrogate.
+        InputError: the value has another type, a key that isn't a str, NaN, an infinity or a lone surrogate, or is
+            nested deeper than `MOST_LEVELS`.
     """
     try:
-        _check(value)
+        _check(value, MOST_LEVELS)
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
         return text.encode()
-    except RecursionError:
-        raise InputError("`value` must be nested less deeply, got more levels than can be encoded") from None
     except ValueError as error:  # NaN, infinities, lone surrogates, integers too long to print
         raise InputError(f"`value` must be finite numbers and valid text, got: {error}") from None
 
 
-def read_canonical(data: bytes) -> Any:
+def read_canonical(data: bytes, *, most: int) -> Any:
     """Decode bytes that `canonical_json` wrote, and refuse every other spelling of the same value.
 
+    Args:
+        data: the bytes.
+        most: of how many of them are read; more are refused before anything is.
+
     Raises:
-        IntegrityError: not JSON, or not canonical (spaces, key order, duplicate keys, NaN, `1e0` for `1.0`).
+        IntegrityError: too many, not JSON, nested too deeply, or not canonical (spaces, key order, duplicate keys,
+            NaN, `1e0` for `1.0`).
     """
+    if len(data) > most:
+        raise IntegrityError(f"signed or logged data must be at most {most} bytes, got {len(data)}")
     try:
         value = json.loads(data.decode())
         same = canonical_json(value) == data
@@ -54,22 +64,24 @@ def read_canonical(data: bytes) -> Any:
     return value
 
 
-def digest(data: bytes) -> str:
+def digest(data: bytes | memoryview) -> str:
     """SHA-256 of the bytes, 64 lower-case hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
-def _check(value: object) -> None:
+def _check(value: object, levels: int) -> None:
     """Refuse what `json` would silently rewrite: keys that aren't text, and types it knows better than we do."""
     if value is None or isinstance(value, str | int | float):
         return
+    if not levels:
+        raise InputError(f"`value` must be nested at most {MOST_LEVELS} levels deep, got more")
     if isinstance(value, list | tuple):
         for item in value:
-            _check(item)
+            _check(item, levels - 1)
     elif isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
                 raise InputError(f"a key of `value` must be a str, got {key!r}")
-            _check(item)
+            _check(item, levels - 1)
     else:
         raise InputError(f"`value` must be a JSON value, got {type(value).__name__}")

@@ -19,13 +19,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import safetensors
-import safetensors.numpy
 from pydantic import BaseModel, ConfigDict
 
 from palate_common.canonical import digest
 from palate_common.compact import inflated
 from palate_common.errors import IntegrityError, PalateError
-from palate_common.model import read_metadata
+from palate_common.model import MOST_HEADER, read_metadata, read_tensors
 
 ROWS, MIX, REST, HEADER = " rows", " mix", " rest", " header"
 STEP = 4096
@@ -67,10 +66,10 @@ def apply_delta(base: bytes, delta: bytes, *, most: int) -> bytes:
     """
     plain = inflated(delta, most=most, noun="a delta")
     try:
-        parts, header = safetensors.numpy.load(plain), DeltaHeader.model_validate(read_metadata(plain))
+        parts, header = read_tensors(plain), DeltaHeader.model_validate(read_metadata(plain))
         if header.base != digest(base):
             raise IntegrityError(f"a delta must be from {header.base}, got the base {digest(base)}")
-        made = _made(safetensors.numpy.load(base), parts, header, most)
+        made = _made(read_tensors(base), parts, header, most)
     except PalateError:
         raise
     except (
@@ -91,6 +90,8 @@ def apply_delta(base: bytes, delta: bytes, *, most: int) -> bytes:
 def _made(old: Mapping[str, Array], parts: Mapping[str, Array], header: DeltaHeader, most: int) -> bytes:
     """The result's bytes; whatever is amiss is one of many errors."""
     head = parts[HEADER].tobytes()
+    if len(head) > MOST_HEADER:
+        raise ValueError("a header that is too large")
     facts: dict[str, Any] = json.loads(head[8:])
     facts.pop("__metadata__", None)
     end = max(int(each["data_offsets"][1]) for each in facts.values())

@@ -16,21 +16,25 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from palate_common.canonical import canonical_json, digest
 from palate_common.errors import InputError
-from palate_common.signing import SigningKey, verify
+from palate_common.signing import MOST_KEY, SigningKey, verify
 
 ENROL_TAG: Final = "palate/enrol/1"
 ENROL_PATH: Final = "/v1/enroll"
 MOST_REQUEST: Final = 4096
 """Bytes of the largest request that is read."""
+MOST_MESSAGE: Final = 2**17
+"""Bytes of the largest invitation that is read: its certificates have up to half of it."""
 TOKEN_BYTES: Final = 32
 
 _HEX = r"^[0-9a-f]{64}$"
@@ -66,8 +70,8 @@ class NodeKey:
             InputError: not a P-384 key.
         """
         try:
-            private = serialization.load_pem_private_key(data, password=None)
-        except (ValueError, TypeError):
+            private = serialization.load_pem_private_key(data[: MOST_KEY + 1], password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
             raise InputError("`node_key` must be a P-384 key in PEM without a password, got something else") from None
         if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP384R1):
             raise InputError("`node_key` must be a P-384 key, got another kind")
@@ -106,6 +110,7 @@ class _Strict(BaseModel):
 
 
 _Message = TypeVar("_Message", bound=_Strict)
+_Loaded = TypeVar("_Loaded")
 
 
 class Invitation(_Strict):
@@ -135,7 +140,7 @@ class Invitation(_Strict):
     @classmethod
     def _certificates(cls, value: str) -> str:
         """There is at least one certificate in it."""
-        x509.load_pem_x509_certificates(value.encode())
+        _loaded(x509.load_pem_x509_certificates, value)
         return value
 
     def to_json(self) -> str:
@@ -171,9 +176,9 @@ class EnrolRequest(_Strict):
     @classmethod
     def _p384(cls, value: str) -> str:
         """A P-384 key in the one spelling of it: the SuperLink compares bytes."""
-        key = serialization.load_pem_public_key(value.encode())
+        key = _loaded(serialization.load_pem_public_key, value)
         if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
-            raise ValueError("another kind of key")  # pydantic turns ValueError into its own
+            raise ValueError("another kind of key")
         if _pem(key) != value:
             raise ValueError("another spelling of the key")
         return value
@@ -254,6 +259,8 @@ def read_request(data: bytes) -> EnrolRequest:
 
 def _read(model: type[_Message], data: str | bytes, what: str) -> _Message:
     """Strict JSON of a message; a member that stands twice is refused."""
+    if len(data) > MOST_MESSAGE:
+        raise InputError(f"{what} must be at most {MOST_MESSAGE} bytes, got {len(data)}")
     try:
         value = json.loads(data, object_pairs_hook=_once)
         return model.model_validate(value)
@@ -261,6 +268,14 @@ def _read(model: type[_Message], data: str | bytes, what: str) -> _Message:
         raise InputError(f"{what} must have the members of one, got {_first(error)}") from None
     except (ValueError, RecursionError):
         raise InputError(f"{what} must be JSON, got something else") from None
+
+
+def _loaded(load: Callable[[bytes], _Loaded], value: str) -> _Loaded:
+    """What cryptography reads from PEM; of what it can't read it says so by errors of several families."""
+    try:
+        return load(value.encode())
+    except Exception:
+        raise ValueError("PEM that can't be read") from None  # pydantic turns ValueError into its own
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

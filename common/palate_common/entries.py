@@ -8,6 +8,7 @@ Which entry may follow which is for `palate_common.history`.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,10 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Natural = Annotated[int, Field(ge=0, lt=2**31)]
 Positive = Annotated[float, Field(gt=0)]
+MOST_ENTRY = 2**20
+"""Bytes of the largest entry that is read."""
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 
 
 class _Entry(BaseModel):
@@ -171,4 +176,12 @@ def one_line(error: ValidationError) -> str:
     if first["type"] == "value_error":  # a check of our own, which says what it got
         return f"{f'`{name}`: ' if name else ''}{first['msg'].removeprefix('Value error, ')}".replace("\n", " ")
     reason = first["msg"].replace("Input should be", "must be").replace("Field required", "must be given")
-    return f"`{name}` {reason}, got {first['input']!r:.80}".replace("\n", " ")
+    return f"`{name}` {reason}, got {_shown(first['input'])}".replace("\n", " ")
+
+
+def _shown(value: object) -> str:
+    """A value in a few words, however large or deeply nested it is."""
+    try:
+        return _SHORT.repr(value)[:80]
+    except (ValueError, RecursionError):  # more digits than are printed, or a value that contains itself
+        return type(value).__name__

@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palate_common.canonical import canonical_json, read_canonical
-from palate_common.entries import Entry, Hash, Name, entry_from, one_line
+from palate_common.entries import MOST_ENTRY, Entry, Hash, Name, entry_from, one_line
 from palate_common.errors import BudgetError, InputError, IntegrityError
 from palate_common.history import History
 from palate_common.log import Log
@@ -31,6 +31,8 @@ from palate_common.merkle import Checkpoint, verify_inclusion
 from palate_common.signing import SigningKey, verify
 
 EXTRACT_TAG = "palate/ledger-extract/1"
+MOST_EXTRACT = 2**24
+"""Bytes of the largest extract that is read: thousands of charges."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class _Payload(_Strict):
 
 def write_extract(log: Log, *, run: str, key: SigningKey) -> bytes:
     """Write and sign the extract of a run that is in the log; canonical JSON."""
-    values = [read_canonical(leaf) for leaf in log.leaves]
+    values = [read_canonical(leaf, most=MOST_ENTRY) for leaf in log.leaves]
     payload = _Payload(
         population=log.history.population or "",
         run=run,
@@ -110,7 +112,7 @@ def verify_extract(data: bytes, public_key: str) -> Extract:
     Raises:
         IntegrityError: any byte differs from what the owner of that key signed, or what was signed is inconsistent.
     """
-    envelope = read_canonical(data)
+    envelope = read_canonical(data, most=MOST_EXTRACT)
     if not isinstance(envelope, dict) or set(envelope) != {"payload", "public_key", "signature"}:
         raise IntegrityError("an extract must hold payload, public_key and signature, got something else")
     if envelope["public_key"] != public_key:

@@ -15,6 +15,7 @@ import hashlib
 from typing import Any
 
 from palate_common.canonical import read_canonical
+from palate_common.entries import MOST_ENTRY
 from palate_common.errors import BudgetError, InputError, IntegrityError
 from palate_common.history import Entry, History, entry_from
 from palate_common.merkle import MerkleTree
@@ -46,7 +47,7 @@ class Log:
 
     def entries(self) -> list[Entry]:
         """The entries, read anew, so that no caller can change them here."""
-        return [entry_from(read_canonical(leaf)) for leaf in self.leaves]
+        return [entry_from(read_canonical(leaf, most=MOST_ENTRY)) for leaf in self.leaves]
 
     def take(self, entry: Entry, leaf: bytes) -> None:
         """Add an entry if the rules admit it; `leaf` is `entry.leaf()`.
@@ -68,7 +69,7 @@ class Log:
         if not isinstance(leaf, bytes):
             raise tampered(seq, "it isn't bytes")
         try:
-            entry = entry_from(read_canonical(leaf))
+            entry = entry_from(read_canonical(leaf, most=MOST_ENTRY))
             same = entry.leaf() == leaf and entry.seq == seq == self.size and columns == indexed(entry)
             self.take(entry, leaf)
         except (InputError, BudgetError, IntegrityError) as error:

@@ -62,7 +62,8 @@ class Looks:
             InputError: it is no survey.
         """
         week, asked, looks = (settings.get(name, {}) for name in ("first_day", "experiments", "looks"))
-        if not isinstance(week, str) or not isinstance(asked, list | tuple | dict) or not isinstance(looks, dict):
+        known = isinstance(week, str) and _texts(asked) and isinstance(looks, dict)
+        if not known or not all(_texts(weeks) for weeks in looks.values()):
             raise InputError("a survey must have a week, experiments and looks, got something else")
         named = {str(name): tuple(weeks) for name, weeks in {**{name: (week,) for name in asked}, **looks}.items()}
         for name, weeks in named.items():
@@ -80,3 +81,8 @@ class Looks:
                     "begin another, with another name"
                 )
         return named
+
+
+def _texts(values: object) -> bool:
+    """Whether these are texts, in a list or as the names of an object."""
+    return isinstance(values, list | tuple | dict) and all(isinstance(value, str) for value in values)

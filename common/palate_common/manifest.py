@@ -80,7 +80,7 @@ def read_manifest(files: Mapping[str, bytes], public_key: str) -> Manifest:
     payload, signature = files.get(MANIFEST, b""), files.get(SIGNATURE, b"")
     verify(public_key, MANIFEST_TAG, payload, signature.decode("ascii", errors="replace"))
     try:
-        return Manifest.model_validate(read_canonical(payload))
+        return Manifest.model_validate(read_canonical(payload, most=MOST_SIGNED))
     except ValidationError as error:
         wrong = ".".join(map(str, error.errors()[0]["loc"])) or "all of it"
         raise IntegrityError(f"a manifest must have the members of one, got something else in {wrong}") from None

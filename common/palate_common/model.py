@@ -25,6 +25,8 @@ from palate_common.errors import IntegrityError
 from palate_common.interactions import Interactions
 
 METADATA_KEY = "palate"
+MOST_HEADER = 2**21
+"""Bytes of the largest header of a safetensors file that is read: names and shapes, and Palate's metadata."""
 
 
 class ModelHeader(BaseModel):
@@ -97,7 +99,7 @@ def read_model(data: bytes) -> tuple[ModelHeader, State]:
             none.
     """
     try:
-        state = safetensors.numpy.load(data)
+        state = read_tensors(data)
         header = ModelHeader.model_validate(read_metadata(data))
     except (safetensors.SafetensorError, ValidationError, KeyError, ValueError, TypeError, RecursionError):
         raise IntegrityError(f"a model must be a Palate safetensors file, got {len(data)} other bytes") from None
@@ -110,15 +112,33 @@ def read_model(data: bytes) -> tuple[ModelHeader, State]:
     return header, state
 
 
+def read_tensors(data: bytes) -> State:
+    """The arrays of a safetensors file.
+
+    Raises:
+        SafetensorError, ValueError: it is none, or has a header of more than `MOST_HEADER` bytes.
+    """
+    _header_bytes(data)
+    state: State = safetensors.numpy.load(data)
+    return state
+
+
 def read_metadata(data: bytes) -> dict[str, Any]:
     """Palate's metadata entry in a safetensors file.
 
     Raises:
         KeyError, ValueError, TypeError, RecursionError: there is none.
     """
-    length = int.from_bytes(data[:8], "little")
-    entry: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][METADATA_KEY])
+    entry: dict[str, Any] = json.loads(json.loads(data[8 : 8 + _header_bytes(data)])["__metadata__"][METADATA_KEY])
     return entry
+
+
+def _header_bytes(data: bytes) -> int:
+    """The length of a safetensors file's header."""
+    length = int.from_bytes(data[:8], "little")
+    if length > MOST_HEADER:
+        raise ValueError(f"a header must be at most {MOST_HEADER} bytes, got {length}")
+    return length
 
 
 def catalogue_hash(items: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from palate_common.accounting import charged_mu2
 from palate_common.algorithms import PublicFacts
-from palate_common.canonical import canonical_json, digest
+from palate_common.canonical import canonical_json, digest, read_canonical
 from palate_common.clipping import CLIP_NORMS, MAX_GRID
 from palate_common.cohort import CohortTerms, modulus_bits, share_sigma
 from palate_common.errors import InputError, IntegrityError
@@ -26,6 +26,10 @@ from palate_common.signing import SigningKey, verify
 from palate_common.update import Layout
 
 PLAN_TAG = "palate/plan/1"
+MOST_PLAN = 2**20
+"""Bytes of the largest signed plan that is read."""
+MAX_USERS = 2**26
+"""Installations that one answer may sum: with `MAX_GRID`, no coordinate leaves the exact range of float64."""
 
 
 class DpMode(StrEnum):
@@ -86,6 +90,8 @@ class RoundPlan(_Frozen):
     noise: Noise
     cohort_floor: int = Field(ge=1)
     """Fewer accepted contributions than this, and nothing is released."""
+    per_node: int = Field(default=1, ge=1, le=MAX_USERS, exclude_if=lambda installations: installations == 1)
+    """Installations that one answer may speak for. One in a deployment; a simulated node hosts many."""
     cohort: CohortTerms | None = None
     """Who shares the noise; with `distributed`, and only then."""
     events: Sampling | None = Field(default=None, exclude_if=lambda events: events is None)
@@ -198,6 +204,23 @@ def signed_bytes(signed: SignedPlan) -> bytes:
     return _payload(signed.plan, signed.charge)
 
 
+def read_plan(data: bytes) -> SignedPlan:
+    """A plan that nobody has verified: nothing but a refusal, or what to fetch, may follow from what it says.
+
+    Raises:
+        IntegrityError: no plan, another spelling of one, or more than `MOST_PLAN` bytes.
+    """
+    try:
+        # Read before it is validated: the errors of JSON that is validated as it is read each hold all of it.
+        signed = SignedPlan.model_validate(read_canonical(data, most=MOST_PLAN))
+        same = signed.to_bytes() == data
+    except (IntegrityError, ValidationError, InputError):
+        same = False
+    if not same:
+        raise IntegrityError(f"a plan must be signed canonical JSON, got {len(data)} other bytes")
+    return signed
+
+
 def open_plan(
     data: bytes,
     *,
@@ -217,13 +240,7 @@ def open_plan(
         IntegrityError: any part does not verify.
         InputError: less noise than the accounting has a rule for.
     """
-    try:
-        signed = SignedPlan.model_validate_json(data)
-        same = signed.to_bytes() == data
-    except (ValidationError, InputError):
-        same = False
-    if not same:
-        raise IntegrityError(f"a plan must be signed canonical JSON, got {len(data)} other bytes")
+    signed = read_plan(data)
     plan, charge = signed.plan, signed.charge
     verify(public_key, PLAN_TAG, _payload(plan, charge), signed.signature)
     _verify_cost(plan)
@@ -254,9 +271,9 @@ def attempt_mu2(grid: int, sigma: int, events: Sampling | None) -> float:
 def spend_shown(evidence: bytes | None) -> float:
     """The population's mu^2 that a signed plan has shown; infinite where it shows none, so that nothing is enough."""
     try:
-        charge = SignedPlan.model_validate_json(evidence or b"").charge
+        charge = read_plan(evidence or b"").charge
         spent = None if charge is None else charge.entry["facts"]["spent"]
-    except (ValidationError, KeyError, TypeError):
+    except (IntegrityError, KeyError, TypeError):
         spent = None
     return float(spent) if isinstance(spent, int | float) else math.inf
 

@@ -51,7 +51,7 @@ from palate_common.manifest import (
     signed_file,
 )
 from palate_common.merkle import Checkpoint
-from palate_common.model import GlobalModel
+from palate_common.model import GlobalModel, read_tensors
 from palate_common.signing import SigningKey
 
 __all__ = [
@@ -284,7 +284,7 @@ def _catalogue(files: Mapping[str, bytes]) -> Catalogue:
     """The catalogue's files."""
     features = None
     if FEATURES in files:
-        features = safetensors.numpy.load(files[FEATURES])["features"]
+        features = read_tensors(files[FEATURES])["features"]
         if features.dtype != np.float32 or not np.isfinite(features).all():
             raise ValueError("features are finite float32")
     domains = read_lines(files[DOMAINS]) if DOMAINS in files else None

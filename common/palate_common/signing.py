@@ -16,13 +16,15 @@ import os
 import re
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from palate_common.errors import InputError, IntegrityError
 from palate_common.files import create_durably
 
+MOST_KEY = 2**14
+"""Bytes of the largest key file that is read; what is longer is no key."""
 _PREFIX = b"palate signature 1\x00"
 _LOWER_HEX = re.compile(r"(?:[0-9a-f]{2})*", re.ASCII)
 
@@ -58,7 +60,8 @@ class SigningKey:
         path = Path(path)
         try:
             mode = path.stat().st_mode
-            data = path.read_bytes()
+            with path.open("rb") as file:
+                data = file.read(MOST_KEY + 1)
         except OSError as error:
             raise InputError(f"`key` must be a readable key file, got {path}: {error.strerror}") from None
         if os.name == "posix" and mode & 0o077:
@@ -76,8 +79,8 @@ class SigningKey:
             InputError: not an Ed25519 key.
         """
         try:
-            private = serialization.load_pem_private_key(data, password=None)
-        except (ValueError, TypeError):
+            private = serialization.load_pem_private_key(data[: MOST_KEY + 1], password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
             raise InputError("`key` must be an Ed25519 key in PEM without a password, got something else") from None
         if not isinstance(private, Ed25519PrivateKey):
             raise InputError("`key` must be an Ed25519 key, got another kind")

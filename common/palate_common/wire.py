@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from palate_common.canonical import canonical_json
+from palate_common.canonical import canonical_json, read_canonical
 from palate_common.errors import IntegrityError
-from palate_common.plan import RoundPlan
+from palate_common.plan import MAX_USERS, RoundPlan
 from palate_common.shares import NoisyShare
 from palate_common.update import ClippedUpdate, Int64, layout_size, released_size
 
@@ -23,8 +23,8 @@ REFUSED = b"refused"
 """The one answer of a device that doesn't take part, whatever its reason."""
 UNLIKELY = 64.0
 """With dp local, an honest answer fails the check of its norm with probability e to the minus this."""
-MAX_USERS = 2**26
-"""Installations that one answer may sum: with `MAX_GRID`, no coordinate leaves the exact range of float64."""
+MOST_HEADER = 2**12
+"""Bytes of the largest header that is read."""
 
 
 class ContributionHeader(BaseModel):
@@ -100,7 +100,7 @@ def decode(data: bytes, *, grid: int) -> Contribution:
     Raises:
         IntegrityError: malformed, of another version, or longer than clipped contributions can sum to.
     """
-    header, payload = _split(data)
+    header, payload = split(data)
     contribution = _read(header, payload, dtype_for(header.users, grid))
     bound = header.users * grid
     # Up to 2^53 the sum of squares is exact, which covers every single contribution; above, rounding gets its due.
@@ -116,7 +116,7 @@ def decode_share(data: bytes, *, bits: int) -> Contribution:
     Raises:
         IntegrityError: malformed, of another version, or beyond the plan's modulus.
     """
-    header, payload = _split(data)
+    header, payload = split(data)
     contribution = _read(header, payload, share_dtype(bits))
     bound = 2 ** (bits - 1)
     if len(contribution.total) and not -bound <= contribution.total.min() <= contribution.total.max() < bound:
@@ -137,7 +137,7 @@ def decode_local(data: bytes, plan: RoundPlan) -> Contribution:
     Raises:
         IntegrityError: malformed, of another version, or longer than honest devices' answers.
     """
-    header, _ = _split(data)
+    header, _ = split(data)
     contribution = decode_share(data, bits=plan.bits(header.users))
     if plan.events is not None:
         return contribution  # a device with many events may send as much more
@@ -149,19 +149,26 @@ def decode_local(data: bytes, plan: RoundPlan) -> Contribution:
     return contribution
 
 
-def _split(data: bytes) -> tuple[ContributionHeader, bytes]:
-    """Header and numbers of a record."""
+def split(data: bytes) -> tuple[ContributionHeader, memoryview]:
+    """Header and numbers of a record, so that the one is judged before the others are read.
+
+    Raises:
+        IntegrityError: the header is none, or of another version.
+    """
     length = int.from_bytes(data[:4], "big")
     try:
-        header = ContributionHeader.model_validate_json(data[4 : 4 + length])
-    except ValidationError:
+        head = data[4 : 4 + min(length, MOST_HEADER + 1)]
+        header = ContributionHeader.model_validate(read_canonical(head, most=MOST_HEADER))
+    except (IntegrityError, ValidationError):
         raise IntegrityError(f"a contribution must start with its header, got {len(data)} other bytes") from None
     if header.version != 1:
         raise IntegrityError(f"a contribution must be of version 1, got {header.version}")
-    return header, data[4 + length :]
+    return header, memoryview(data)[4 + length :]
 
 
-def _read(header: ContributionHeader, payload: bytes, dtype: np.dtype[np.int32] | np.dtype[np.int64]) -> Contribution:
+def _read(
+    header: ContributionHeader, payload: memoryview, dtype: np.dtype[np.int32] | np.dtype[np.int64]
+) -> Contribution:
     """The numbers, as many as the header says."""
     if len(payload) != header.size * dtype.itemsize:
         raise IntegrityError(f"a contribution must hold {header.size} numbers of {dtype}, got {len(payload)} bytes")

@@ -12,7 +12,7 @@ from palate_common.cohort import TAIL
 from palate_common.errors import InputError, IntegrityError
 from palate_common.plan import DpMode, RoundPlan
 from palate_common.update import Int64, layout_size, released_size
-from palate_common.wire import REFUSED, Contribution, decode, decode_local, decode_share
+from palate_common.wire import REFUSED, Contribution, ContributionHeader, decode, decode_local, decode_share, split
 from palate_server.unmasking import Unmasking
 
 
@@ -65,15 +65,16 @@ def aggregate(replies: Mapping[int, bytes], plan: RoundPlan) -> Aggregate:
             refused += 1
             continue
         try:
+            header, _ = split(reply)
+            _check_header(header, expected, plan.per_node)
+            _check_room(users + header.users, plan)
             contribution = _read(reply, plan)
-            _check_attempt(contribution, expected)
-            _check_room(users + contribution.header.users, plan)
         except (IntegrityError, InputError):
             suspects.add(node)
             continue
         total += contribution.total
-        users += contribution.header.users
-        rejected += contribution.header.rejected
+        users += header.users
+        rejected += header.rejected
     return Aggregate(total, Participation(users, rejected, refused, len(suspects)), frozenset(suspects))
 
 
@@ -87,13 +88,18 @@ def recovered(attempt: Unmasking) -> Aggregate:
     return Aggregate(total, Participation(len(survivors), 0, attempt.invited - len(survivors), dropped["malformed"]))
 
 
-def _check_attempt(contribution: Contribution, expected: Mapping[str, Any]) -> None:
-    """Refuse a contribution that answers another plan, naming the field that differs."""
+def _check_header(header: ContributionHeader, expected: Mapping[str, Any], per_node: int) -> None:
+    """Refuse an answer to another plan, naming the field that differs, and one for more installations than it allows.
+
+    With one installation a node, an answer is that installation's, and one whose own limits say no sends a refusal.
+    """
     for name, value in expected.items():
-        if getattr(contribution.header, name) != value:
-            raise IntegrityError(
-                f"`{name}` of a contribution must be {value}, got {getattr(contribution.header, name)}"
-            )
+        if getattr(header, name) != value:
+            raise IntegrityError(f"`{name}` of a contribution must be {value}, got {getattr(header, name)}")
+    if header.users + header.rejected > per_node:
+        raise IntegrityError(
+            f"an answer must be for at most {per_node} installations, got {header.users} and {header.rejected} rejected"
+        )
 
 
 def _read(reply: bytes, plan: RoundPlan) -> Contribution:

@@ -173,6 +173,7 @@ class Coordinator:
                 noise=self.terms.noise,
                 cohort_floor=self.terms.cohort_floor,
                 cohort=self.terms.cohort,
+                per_node=self.terms.per_node,
                 events=self._allowance.sampling(self.round),
                 mu2=mu2,
                 expires=int(self.clock()) + self.terms.plan_seconds,

@@ -10,7 +10,7 @@ from palate_common.accounting import epsilon_of
 from palate_common.algorithms import PublicFacts
 from palate_common.clipping import CLIP_NORMS, MAX_GRID
 from palate_common.cohort import RESERVED_DELTA, CohortTerms
-from palate_common.plan import DpMode, Noise
+from palate_common.plan import MAX_USERS, DpMode, Noise
 from palate_common.sampled_gaussian import LEAST_INCLUSION
 
 
@@ -40,6 +40,8 @@ class RunTerms(BaseModel):
     cohort_floor: int = Field(default=1, ge=1)
     cohort: CohortTerms | None = None
     """Who shares the noise; with `distributed`, and only then."""
+    per_node: int = Field(default=1, ge=1, le=MAX_USERS, exclude_if=lambda installations: installations == 1)
+    """Installations that one answer may speak for: one, unless nodes are simulated."""
     events: float | None = Field(default=None, ge=LEAST_INCLUSION, le=1, exclude_if=lambda events: events is None)
     """Where the unit is one event and not the user: the probability with which one takes part in a noised step."""
     plan_seconds: int = Field(default=3600, ge=1)

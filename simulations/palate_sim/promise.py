@@ -16,7 +16,7 @@ from palate_common.canonical import digest
 from palate_common.cohort import RESERVED_DELTA
 from palate_common.errors import InputError
 from palate_common.model import catalogue_hash
-from palate_common.plan import DpMode
+from palate_common.plan import MAX_USERS, DpMode
 from palate_server.cohort import choose_cohort, spendable_grid
 from palate_server.registry import pack_inputs
 from palate_server.terms import RunTerms
@@ -101,6 +101,7 @@ def make_terms(
         grid=grid,
         cohort_floor=privacy.cohort_floor,
         cohort=cohort,
+        per_node=1 if cohort is not None and cohort.masks else MAX_USERS,
         events=inclusion,
         about={
             "versions": versions(),

@@ -162,6 +162,7 @@ class Asked:
             epsilon=self.epsilon,
             delta=self.delta,
             cohort=cohort,
+            per_node=n_users,
             grid=2**16,
         )
 

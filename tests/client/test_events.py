@@ -58,6 +58,7 @@ def test_an_event_is_its_line(event: Event) -> None:
         {"id": "x" * 129},
         {"id": 7},
         {"kind": "like", "value": 3},
+        {"kind": "rate", "value": 10**400},
         {"kind": "rate"},
         {"kind": "rate", "value": math.nan},
         {"kind": "rate", "value": True},

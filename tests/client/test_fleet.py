@@ -20,10 +20,11 @@ from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate_client import fleet, protobuf
+from palate_client import fleet, https
 from palate_client.fleet_messages import Asked, Reply, record_dict, values
+from palate_common import protobuf
 from palate_common.enrolment import new_node_key
-from palate_common.errors import IntegrityError
+from palate_common.errors import IntegrityError, UnreachableError
 
 NODE = 2**63 + 5
 METADATA: dict[str, Any] = {
@@ -151,6 +152,35 @@ def test_signed_numbers_read_back(value: int) -> None:
 def test_what_is_cut_off_is_refused(data: bytes) -> None:
     with pytest.raises(IntegrityError):
         protobuf.read(data)
+
+
+def test_a_message_of_more_fields_than_any_of_ours_is_refused() -> None:
+    few = protobuf.uint(1, 1) * protobuf.MOST_FIELDS
+    assert len(protobuf.read(few)[1]) == protobuf.MOST_FIELDS
+    with pytest.raises(IntegrityError, match="at most 4096 fields"):
+        protobuf.read(few + b"\x08\x01")
+
+
+def test_a_record_of_more_values_than_any_of_ours_is_refused() -> None:
+    """Its items are read one by one, each with as many fields as a message may have."""
+    with pytest.raises(IntegrityError, match="at most 16 fields"):
+        values(ConfigRecord({str(n): n for n in range(17)}).deflate())
+
+
+def test_an_empty_reply_does_not_count_as_an_answer_that_was_heard() -> None:
+    class Silent:
+        calls = 0
+
+        def request(self, *_: Any, **__: Any) -> https.Reply:
+            self.calls += 1
+            return https.Reply(200, b"")
+
+    server: Any = Silent()
+    node = fleet.Fleet(server, new_node_key())
+    delivery = node.reply(asked((None, None)), ("contribution", b"x" * 1000))
+    with pytest.raises(UnreachableError, match="that it has heard an answer"):
+        delivery.go_on()
+    assert (node.exchanges, server.calls, delivery.tried) == (0, 1, set())
 
 
 def test_a_message_of_flowers_is_whole() -> None:

@@ -97,6 +97,19 @@ def test_an_import_does_not_use_up_the_day(open_device: Open, tmp_path: Path) ->
     assert device.track("view", "mine")
 
 
+def test_a_number_larger_than_any_float_costs_its_line_alone(device: Device, tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", {"kind": "view", "item": "a"}, {"kind": "view", "item": "b", "value": 10**400})
+    report = device.import_jsonl(file)
+    assert (report.stored, [problem.line for problem in report.problems]) == (1, [2])
+
+
+def test_a_file_of_something_else_is_left_after_a_thousand_lines(device: Device, tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", {"kind": "view", "item": "a"}, *["x"] * 1001)
+    with pytest.raises(InputError, match=r"\A`path` must be a file of events, got more than 1000 [^\n]* is line 2: "):
+        device.import_jsonl(file)
+    assert [event.item for event in device.store.events()] == ["a"]
+
+
 def test_files_that_cannot_be_read_or_written(device: Device, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\A`path` must be a readable file, got [^\n]*\Z"):
         device.import_jsonl(tmp_path / "none.jsonl")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate_common import canonical
-from palate_common.canonical import canonical_json, digest, read_canonical
+from palate_common.canonical import MOST_LEVELS, canonical_json, digest, read_canonical
 from palate_common.errors import InputError, IntegrityError
 
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -36,7 +36,7 @@ def test_the_docstring_runs() -> None:
 )
 def test_one_value_has_these_bytes(value: object, data: bytes) -> None:
     assert canonical_json(value) == data
-    assert canonical_json(read_canonical(data)) == data
+    assert canonical_json(read_canonical(data, most=2**20)) == data
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,12 @@ def test_a_value_nested_too_deeply_is_refused() -> None:
         canonical_json(value)
     while value:  # free it level by level: the interpreter's own recursion is not the subject here
         value = value.pop()  # type: ignore[assignment]  # lists all the way down
+    with pytest.raises(IntegrityError, match="canonical JSON"):
+        read_canonical(b"[" * (MOST_LEVELS + 1) + b"]" * (MOST_LEVELS + 1), most=1000)
+    deepest = read_canonical(b"[" * MOST_LEVELS + b"]" * MOST_LEVELS, most=1000)
+    assert canonical_json(deepest) == b"[" * MOST_LEVELS + b"]" * MOST_LEVELS
     with pytest.raises(IntegrityError):
-        read_canonical(b"[" * 100_000 + b"]" * 100_000)
+        read_canonical(b"[" * 100_000 + b"]" * 100_000, most=2**20)
 
 
 @pytest.mark.parametrize(
@@ -100,14 +104,14 @@ def test_a_value_nested_too_deeply_is_refused() -> None:
 )
 def test_other_spellings_are_refused(data: bytes) -> None:
     with pytest.raises(IntegrityError, match=r"\A[^\n]*canonical JSON[^\n]*\Z"):
-        read_canonical(data)
+        read_canonical(data, most=2**20)
 
 
 @settings(derandomize=True, deadline=None, max_examples=300)
 @given(_VALUES)
 def test_reading_gives_the_value_back(value: object) -> None:
     data = canonical_json(value)
-    assert read_canonical(data) == value
+    assert read_canonical(data, most=2**20) == value
     assert json.loads(data) == value
 
 
@@ -117,6 +121,12 @@ def test_insertion_order_does_not_matter(value: dict[str, object], random: objec
     keys = list(value)
     random.shuffle(keys)  # type: ignore[attr-defined]  # hypothesis' Random
     assert canonical_json({key: value[key] for key in keys}) == canonical_json(value)
+
+
+def test_more_than_is_read_is_refused_before_it_is_taken_apart() -> None:
+    assert read_canonical(b"[1]", most=3) == [1]
+    with pytest.raises(IntegrityError, match="at most 2 bytes, got 3"):
+        read_canonical(b"[1]", most=2)
 
 
 def test_digest_is_sha256() -> None:

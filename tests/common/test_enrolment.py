@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import doctest
 import json
@@ -180,3 +181,38 @@ def test_a_node_key_reads_back_and_hides(node_key: NodeKey) -> None:
     for wrong in (b"", SigningKey.generate().to_pem()):
         with pytest.raises(InputError, match="P-384"):
             NodeKey.from_pem(wrong)
+
+
+def unknown_algorithm(node_key: NodeKey) -> str:
+    """The key under an algorithm that nobody knows: cryptography's error is no ValueError."""
+    der = bytearray(
+        serialization.load_pem_public_key(node_key.public.encode()).public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    )
+    der[der.index(bytes.fromhex("2a8648ce3d0201")) + 5] = 0
+    return f"-----BEGIN PUBLIC KEY-----\n{base64.encodebytes(bytes(der)).decode()}-----END PUBLIC KEY-----\n"
+
+
+def test_a_key_of_an_unknown_algorithm_is_no_key(
+    request_: EnrolRequest, identity: SigningKey, node_key: NodeKey
+) -> None:
+    pem = unknown_algorithm(node_key)
+    fields = request_.model_dump() | {"node_key": pem}
+    with pytest.raises(InputError, match="an enrolment must have the members of one"):
+        enrolment.read_request(canonical_json(fields))
+    with pytest.raises(InputError, match="P-384"):
+        enrolment.make_request(request_.token, pem, identity)
+
+
+def test_a_certificate_of_an_unknown_version_is_none(fields: dict[str, Any]) -> None:
+    der = bytearray(x509.load_pem_x509_certificate(fields["ca"].encode()).public_bytes(serialization.Encoding.DER))
+    der[der.index(bytes.fromhex("a003020102")) + 4] = 9
+    ca = f"-----BEGIN CERTIFICATE-----\n{base64.encodebytes(bytes(der)).decode()}-----END CERTIFICATE-----\n"
+    with pytest.raises(InputError, match="an invitation must have the members of one"):
+        Invitation.from_json(canonical_json({"palate": "invitation", "version": 1, **fields, "ca": ca}))
+
+
+def test_a_message_that_is_too_long_is_not_read(fields: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"an invitation must be at most {enrolment.MOST_MESSAGE} bytes"):
+        Invitation.from_json(b" " * (enrolment.MOST_MESSAGE + 1))

@@ -60,7 +60,7 @@ def test_the_docstring_runs() -> None:
 def test_an_entry_is_its_leaf() -> None:
     for fields in (population(), opening(), budget(), charge(limit=None), seal(), closing()):
         entry: Entry = entry_from({"seq": 3, **fields})
-        assert read_canonical(entry.leaf()) == entry.body
+        assert read_canonical(entry.leaf(), most=2**20) == entry.body
         assert entry_from(entry.body) == entry
         assert entry.body["kind"] == fields["kind"]
     first = entry_from({"seq": 0, **population()}).body

@@ -119,7 +119,17 @@ def test_a_ledger_in_which_somebody_looked_twice_is_no_ledger(
         Ledger(tmp_path / "ledger.db", population="readers", read_only=True)
 
 
-@pytest.mark.parametrize("settings", [{"first_day": 5}, {"first_day": "x", "experiments": 5}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"first_day": 5},
+        {"first_day": "x", "experiments": 5},
+        {"first_day": "x", "experiments": [{}]},
+        {"first_day": "x", "looks": {"a": 5}},
+        {"first_day": "x", "experiments": ["a"], "looks": {"a": [{}]}},
+        {"first_day": "x", "experiments": ["a"], "looks": {"a": ["x", ["y"]]}},
+    ],
+)
 def test_what_is_no_survey_is_refused(ledger: Ledger, settings: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="a survey must have a week"):
         ledger.open_run("a", {"algorithm": "analytics", "settings": settings})

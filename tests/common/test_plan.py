@@ -101,13 +101,14 @@ CHANGED = {
     "dp": "off",
     "noise": "seeded",
     "cohort_floor": 2,
+    "per_node": 3,
     "cohort": {"n_max": 100, "n_min": 90, "c_max": 10, "masks": False, "directory": None, "max_tosses": 16},
     "events": {"inclusion": 0.5, "steps": 1},
     "mu2": 0.3,
     "expires": 2_000_000_001,
 }
-LEFT_OUT = ("events",)
-"""Not written where it is None, so that older plans keep their hash."""
+LEFT_OUT = ("events", "per_node")
+"""Not written where it is the default, so that older plans keep their hash."""
 BESIDE = {"cohort": {"dp": "distributed"}, "events": {"dp": "local"}}
 """What a field can't be without."""
 

@@ -65,13 +65,13 @@ def test_canonical_json() -> None:
         assert canonical_json(case["value"]) == text
         assert hashlib.sha256(text).hexdigest() == case["sha256"]
         # As text: 1 and 1.0, 0.0 and -0.0 are told apart.
-        assert json.dumps(read_canonical(text), sort_keys=True) == json.dumps(case["value"], sort_keys=True)
+        assert json.dumps(read_canonical(text, most=2**20), sort_keys=True) == json.dumps(case["value"], sort_keys=True)
 
 
 @pytest.mark.parametrize("text", vectors("canonical.json")["refused"])
 def test_other_spellings_are_refused(text: str) -> None:
     with pytest.raises(IntegrityError):
-        read_canonical(text.encode())
+        read_canonical(text.encode(), most=2**20)
 
 
 def test_signature_by_hand() -> None:

@@ -11,15 +11,15 @@ from palate_common.accounting import charged_mu2
 from palate_common.algorithms import PublicFacts
 from palate_common.canonical import canonical_json
 from palate_common.clipping import MAX_GRID
-from palate_common.plan import DpMode, Noise, RoundPlan
-from palate_common.update import BlockSpec
-from palate_common.wire import MAX_USERS, REFUSED, dtype_for
+from palate_common.plan import MAX_USERS, DpMode, Noise, RoundPlan
+from palate_common.update import BlockSpec, released_size
+from palate_common.wire import REFUSED, dtype_for, share_dtype
 from palate_server.aggregation import Participation, aggregate
 
 SIGMA = 2**27
 
 
-def make_plan(grid: int = 2**14) -> RoundPlan:
+def make_plan(grid: int = 2**14, dp: DpMode = DpMode.CENTRAL, per_node: int = MAX_USERS) -> RoundPlan:
     return RoundPlan(
         population="readers",
         run="run-1",
@@ -33,7 +33,8 @@ def make_plan(grid: int = 2**14) -> RoundPlan:
         clip_norm=1.0,
         grid=grid,
         sigma=SIGMA,
-        dp=DpMode.CENTRAL,
+        dp=dp,
+        per_node=per_node,
         noise=Noise.SECURE,
         cohort_floor=1,
         mu2=charged_mu2(sensitivity=grid, sigma=SIGMA),
@@ -44,13 +45,13 @@ def make_plan(grid: int = 2**14) -> RoundPlan:
 PLAN = make_plan()
 
 
-def reply(numbers: list[int], plan: RoundPlan = PLAN, **changes: Any) -> bytes:
+def reply(numbers: list[int], plan: RoundPlan = PLAN, dtype: Any = None, **changes: Any) -> bytes:
     """A contribution as a node could send it, honest or not."""
     header = {"version": 1, "run": "run-1", "round": 2, "attempt": 1, "plan_hash": plan.hash, "users": 1}
     header |= {"rejected": 0, "size": len(numbers), **changes}
-    text = json.dumps(header).encode()
+    text = canonical_json(header)
     users = header["users"]
-    dtype = dtype_for(users if isinstance(users, int) else 1, plan.grid)
+    dtype = dtype or dtype_for(users if isinstance(users, int) else 1, plan.grid)
     return len(text).to_bytes(4, "big") + text + np.array(numbers, np.int64).astype(dtype).tobytes()
 
 
@@ -96,6 +97,23 @@ def test_a_bad_answer_costs_its_node_not_the_round(bad: bytes) -> None:
     found = aggregate({1: reply([1, 2, 3]), 2: bad, 3: REFUSED, 4: reply([1, 0, 0])}, PLAN)
     assert found.total.tolist() == [2, 2, 3]
     assert found.participation == Participation(users=2, rejected=0, refused_nodes=1, malformed_nodes=1)
+
+
+@pytest.mark.parametrize("dp", [DpMode.CENTRAL, DpMode.LOCAL])
+@pytest.mark.parametrize("claim", [{"users": 1000}, {"users": 2}, {"rejected": 1}])
+def test_where_a_node_is_one_installation_none_speaks_for_another(dp: DpMode, claim: dict[str, int]) -> None:
+    """A thousand claimed installations would meet any floor and move the sum by a thousand clip norms."""
+    plan = make_plan(dp=dp, per_node=1)
+    users = claim.get("users", 1)
+    size = 3 if dp is DpMode.CENTRAL else released_size(plan.layout)
+    numbers = [users * plan.grid] + [0] * (size - 1)
+    wide = dtype_for(users, plan.grid) if dp is DpMode.CENTRAL else share_dtype(plan.bits(users))
+    liar = reply(numbers, plan, dtype=wide, **claim)
+    honest_wide = dtype_for(1, plan.grid) if dp is DpMode.CENTRAL else share_dtype(plan.bits(1))
+    found = aggregate({7: liar, 8: reply([1] + [0] * (size - 1), plan, dtype=honest_wide)}, plan)
+    assert found.total.tolist() == [1] + [0] * (size - 1)
+    assert found.participation == Participation(users=1, rejected=0, refused_nodes=0, malformed_nodes=1)
+    assert found.suspects == {7}
 
 
 @settings(max_examples=150, deadline=None)

@@ -16,15 +16,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from palate_common import published
 from palate_common.canonical import read_canonical
 from palate_common.errors import InputError, IntegrityError
 from palate_common.files import write_durably
 from palate_common.ledger import Ledger
+from palate_common.manifest import MOST_SIGNED
 from palate_common.merkle import Checkpoint
-from palate_common.plan import PLAN_TAG, SignedPlan, signed_bytes, spend_shown
+from palate_common.plan import PLAN_TAG, read_plan, signed_bytes, spend_shown
 from palate_common.published import MANIFEST, MANIFEST_TAG, SIGNATURE
 from palate_common.signing import verify
 from palate_server.service.enrolments import Enrolments
@@ -168,7 +167,7 @@ def _read_witness(path: Path, public_key: str, population: str) -> Iterator[Witn
         if (path / MANIFEST).is_file():
             payload, signature = (path / MANIFEST).read_bytes(), (path / SIGNATURE).read_text()
             verify(public_key, MANIFEST_TAG, payload, signature)
-            manifest = published.Manifest.model_validate(read_canonical(payload))
+            manifest = published.Manifest.model_validate(read_canonical(payload, most=MOST_SIGNED))
             if manifest.population == population:
                 yield Witnessed(manifest.checkpoint, manifest.model_dump().get(SPENT))
         for each in sorted(path.iterdir()):
@@ -177,10 +176,10 @@ def _read_witness(path: Path, public_key: str, population: str) -> Iterator[Witn
         return
     try:
         data = path.read_bytes()
-        signed = SignedPlan.model_validate_json(data)
+        signed = read_plan(data)
     except OSError as error:
         raise InputError(f"`--witness` must be readable, got {path}: {error.strerror}") from None
-    except ValidationError:
+    except IntegrityError:
         raise InputError(f"`--witness` must be a signed plan, or a folder with some, got {path}") from None
     verify(public_key, PLAN_TAG, signed_bytes(signed), signed.signature)
     if signed.plan.population != population or signed.charge is None:

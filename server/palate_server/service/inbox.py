@@ -6,8 +6,10 @@ A reply is announced before its objects are sent. Flower's own grid then waits f
 with every other reply held back; and an object that can't be read ends its ServerApp. Here an exchange waits for no
 single device: what isn't whole at its end never was, and what can't be read is an empty reply of the node that sent it.
 
-Who sent a reply, and to what, is what the SuperLink checked. The same fields within the reply are only what a device
-says.
+Who sent a reply is what the SuperLink checked: the node whose key has signed the request, see
+`palate_server.service.superlink`, and the one that the message was for. The same fields within the reply are only
+what a device says, and nothing of it is given to Flower that isn't of the shape of ours: one number or one run of
+bytes. A record of millions of values would take many times its size there.
 """
 
 from __future__ import annotations
@@ -24,8 +26,15 @@ from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.superlink.grid.http_grid import HttpGrid
 
+from palate_common.errors import IntegrityError
+from palate_common.protobuf import last_bytes, read
+
 MOST_OBJECTS = 3
 """A reply of ours is a message, its one record's name, and the record."""
+MOST_SMALL = 2**12
+"""Bytes of the largest message, and of the largest name of a record."""
+_HEAD = 2**8
+_NUMBER, _BYTES = 2, 6
 
 
 @dataclass
@@ -90,6 +99,27 @@ class Inbox:
         return _message(announced.metadata, announced.contents if readable else {})
 
 
+def ours(objects: Iterable[bytes]) -> bool:
+    """Whether objects have the shape of a reply's: nothing that takes much more than its size when it is read."""
+    return all(_ours(each) for each in objects)
+
+
+def _ours(data: bytes) -> bool:
+    """A small object, or a record of one number or one run of bytes."""
+    head, ends, _ = data[:_HEAD].partition(b"\0")
+    kind = head.partition(b" ")[0]
+    if not ends or kind not in (b"Message", b"RecordDict", b"ConfigRecord"):
+        return False
+    if kind != b"ConfigRecord":
+        return len(data) <= MOST_SMALL
+    try:
+        item = last_bytes(read(memoryview(data)[len(head) + 1 :], most=1), 1)
+        value = read(last_bytes(read(item, most=2), 2), most=1)
+    except IntegrityError:
+        return False
+    return set(value) <= {_NUMBER, _BYTES}
+
+
 def _names(tree: ObjectTree) -> list[str]:
     """The names of a tree's objects, each once."""
     return list(dict.fromkeys(part.object_id for part in iterate_object_tree(tree)))
@@ -99,7 +129,7 @@ def _message(checked: Metadata, contents: dict[str, bytes]) -> Message:
     """A reply from its objects, or an empty one where they are none."""
     metadata = metadata_from_proto(checked)
     try:
-        inside = inflate_object_from_contents(checked.message_id, contents)
+        inside = inflate_object_from_contents(checked.message_id, contents) if ours(contents.values()) else None
     except Exception:  # a device made these bytes: they may fail Flower's reading in any way
         inside = None
     if not isinstance(inside, Message):

@@ -27,6 +27,8 @@ from palate_server.service.surveys import surveys_of
 from palate_server.terms import RunTerms
 
 TAG = "palate/figures/1"
+MOST_RESULT = 2**22
+"""Bytes of the largest result that is read."""
 
 
 def released(ledger: Ledger) -> dict[str, str]:
@@ -101,7 +103,7 @@ def read_result(data: bytes, *, public_key: str) -> dict[str, Any]:
     Raises:
         IntegrityError: it isn't what was signed.
     """
-    kept = read_canonical(data)
+    kept = read_canonical(data, most=MOST_RESULT)
     if not isinstance(kept, dict) or set(kept) != {"result", "signature"}:
         raise IntegrityError("a result must hold result and signature, got something else")
     verify(public_key, TAG, canonical_json(kept["result"]), kept["signature"])

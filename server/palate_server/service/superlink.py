@@ -6,6 +6,9 @@ It also does less for nothing. Both trims were profiled with a hundred devices, 
 - with each object that is sent Flower looks for tasks whose heartbeat is overdue, in a transaction that writes. Once a
   second is enough for deadlines of half a minute.
 
+And it believes devices less: a request that isn't an object's is small, before it is parsed, an object says early
+what it is, and an answer comes from the node whose key has signed the request.
+
 python -m palate_server.service.superlink --host 127.0.0.1 ...
 """
 
@@ -14,17 +17,23 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import uvicorn
 from flwr.supercore import sql_mixin
 from flwr.supercore.constant import SQLITE_PRAGMAS
 from flwr.supercore.corestate.sql_corestate import SqlCoreState
+from flwr.supercore.inflatable.inflatable_utils import validate_object_content
+from flwr.supercore.object_store import sql_object_store
 from flwr.superlink import main as superlink
 from flwr.superlink.cli import flower_superlink
 from flwr.superlink.routers.control import middlewares as control
 from flwr.superlink.routers.fleet.middlewares import FleetEventLogMiddleware
+from flwr.superlink.servicer.fleet import fleet_handlers
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 KEEP_SECONDS = 75
@@ -40,6 +49,12 @@ PASSED_BY: Final[tuple[object, ...]] = (
     FleetEventLogMiddleware,
 )
 """Middlewares that look at `/v1/control/` alone, and the log of fleet events, for which no plugin is configured."""
+PUSH_OBJECT: Final = "/v1/fleet/push-object"
+"""The one request of a device that may be large: the gateway has a bound for it."""
+MOST_REQUEST: Final = 2**16
+"""Bytes of every other one."""
+MOST_HEAD: Final = 2**12
+"""Bytes in which an object says of what kind it is, and of which others it is made."""
 PASSING: Final = ("/v1/fleet/", "/v1/runtime/")
 
 
@@ -64,6 +79,48 @@ class Around:
 def trimmed(found: list[Middleware]) -> list[Middleware]:
     """Flower's middlewares, in its order; those of `PASSED_BY` for the requests that they look at."""
     return [Middleware(Around, middleware=each) if each.cls in PASSED_BY else each for each in found]
+
+
+class Bounded:
+    """A middleware that refuses a device's request that is larger than its kind may be, before anything is parsed.
+
+    Args:
+        app: what is inside the middleware.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._inside = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Go on, or answer 413."""
+        app = self._inside
+        if scope["type"] == "http" and scope["path"].startswith("/v1/fleet/") and scope["path"] != PUSH_OBJECT:
+            length = dict(scope["headers"]).get(b"content-length", b"")
+            if not (length.isdigit() and len(length) < 10 and int(length) <= MOST_REQUEST):
+                app = Response(status_code=413)
+        await app(scope, receive, send)
+
+
+def from_its_sender(push: Callable[..., Any]) -> Callable[..., Any]:
+    """Flower's handler of answers, for those of the node that is authenticated: it looks at their addressee alone."""
+
+    def checked(request: Any, state: Any) -> Any:
+        if any(message.metadata.src_node_id != request.node.node_id for message in request.messages_list):
+            raise HTTPException(403)
+        return push(request=request, state=state)
+
+    return checked
+
+
+def early_head(validate: Callable[..., None]) -> Callable[..., None]:
+    """Flower's check of an object, for one that says early what it is: it takes what says so apart, however long."""
+
+    def checked(content: bytes) -> None:
+        if content.find(b"\0", 0, MOST_HEAD) < 0:
+            raise ValueError(f"an object must say what it is in {MOST_HEAD} bytes")
+        validate(content=content)
+
+    return checked
 
 
 class AtMostOnce:
@@ -98,7 +155,9 @@ def adapt() -> None:
     # A line for each request, and for each node that comes, would say who takes part when.
     logging.getLogger("flwr").setLevel(logging.WARNING)
     middlewares, cleanup, serve = superlink._get_middleware, SqlCoreState._cleanup_expired_task_tokens, uvicorn.run
-    vars(superlink)["_get_middleware"] = lambda: trimmed(middlewares())
+    vars(superlink)["_get_middleware"] = lambda: [Middleware(Bounded), *trimmed(middlewares())]
+    vars(fleet_handlers)["push_messages"] = from_its_sender(fleet_handlers.push_messages)
+    vars(sql_object_store)["validate_object_content"] = early_head(validate_object_content)
     setattr(SqlCoreState, "_cleanup_expired_task_tokens", AtMostOnce(cleanup, CLEANUP_SECONDS))  # noqa: B010 - a method
 
     def quietly(**settings: Any) -> None:

@@ -49,7 +49,7 @@ def job_in(folder: Path, split: Split, histories: Interactions, users_per_node: 
     )
     terms = RunTerms(
         population="bench", run="run", algorithm="als", settings={"rounds": ROUNDS}, facts=facts, noise="seeded",
-        catalogue=catalogue_hash(split.items), epsilon=EPSILON, delta=DELTA,
+        catalogue=catalogue_hash(split.items), epsilon=EPSILON, delta=DELTA, per_node=users_per_node,
     )  # fmt: skip
     key = folder / "release.key"
     SigningKey.generate().save(key)

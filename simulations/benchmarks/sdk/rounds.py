@@ -50,7 +50,7 @@ def _once(folder: Path, seed: int) -> dict[str, float]:
     facts = PublicFacts(n_users=OTHERS, n_items=ITEMS, mu=mu_of(epsilon=EPSILON, delta=DELTA))
     terms = RunTerms(
         population="readers", run="run-1", algorithm="als", settings=SETTINGS, facts=facts,
-        catalogue=Catalogue(items).hash, epsilon=EPSILON, delta=DELTA,
+        catalogue=Catalogue(items).hash, epsilon=EPSILON, delta=DELTA, per_node=OTHERS,
     )  # fmt: skip
     key = SigningKey.generate()
     floors = palate.Floors(allow_central=True)

@@ -18,7 +18,7 @@ from typing import Any
 
 from palate_common.canonical import canonical_json, digest, read_canonical
 from palate_common.errors import InputError, IntegrityError, PalateError
-from palate_common.extract import verify_extract
+from palate_common.extract import MOST_EXTRACT, verify_extract
 from palate_sim.audit.evidence import Finding, Section
 from palate_sim.card import card_payload, verify_card
 from palate_sim.run_folder import RunFolder
@@ -44,7 +44,7 @@ def audit_card(folder: Path, *, public_key: str | None = None) -> Section:
     data, extract = read_file(folder, "privacy_card.json"), read_file(folder, "ledger.json")
     card, spelling = _read(data), Finding.checked("card spelling", True, f"canonical JSON, {len(data):,} bytes")
     try:
-        read_canonical(data)
+        read_canonical(data, most=MOST_EXTRACT)
     except IntegrityError as error:
         spelling = Finding.checked("card spelling", False, str(error))
     key = public_key or str(card.get("public_key"))

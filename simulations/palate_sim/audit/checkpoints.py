@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from palate_common.canonical import read_canonical
 from palate_common.errors import PalateError
+from palate_common.extract import MOST_EXTRACT
+from palate_common.manifest import MOST_SIGNED
 from palate_common.merkle import Checkpoint, MerkleTree
 from palate_common.published import MANIFEST_TAG
 from palate_common.signing import verify
@@ -88,7 +90,7 @@ def _signed_checkpoints(books: Books) -> list[Known]:
     """Checkpoints in the card and in the manifest, where their own parts say that the signatures fit."""
     found, key = list[Known](), books.extract.public_key if books.extract else ""
     try:
-        card = read_canonical((books.folder / "privacy_card.json").read_bytes())
+        card = read_canonical((books.folder / "privacy_card.json").read_bytes(), most=MOST_EXTRACT)
         verify_card(card, public_key=key)
         found += of_root(int(card["checkpoint"]["size"]), str(card["checkpoint"]["root"]), by="the privacy card")
     except (OSError, PalateError, KeyError, TypeError, AttributeError):
@@ -96,7 +98,7 @@ def _signed_checkpoints(books: Books) -> list[Known]:
     try:
         payload = (books.folder / "model" / "manifest.json").read_bytes()
         verify(key, MANIFEST_TAG, payload, (books.folder / "model" / "signature").read_text("ascii"))
-        checkpoint = read_canonical(payload)["checkpoint"]
+        checkpoint = read_canonical(payload, most=MOST_SIGNED)["checkpoint"]
         found += of_root(int(checkpoint["size"]), str(checkpoint["root"]), by="the model's manifest")
     except (OSError, PalateError, KeyError, TypeError, UnicodeDecodeError):
         pass

@@ -13,7 +13,7 @@ from typing import Any
 
 from palate_common.canonical import canonical_json, read_canonical
 from palate_common.errors import BudgetError, InputError, IntegrityError, PalateError
-from palate_common.extract import EXTRACT_TAG
+from palate_common.extract import EXTRACT_TAG, MOST_EXTRACT
 from palate_common.history import Entry, History, entry_from
 from palate_common.merkle import verify_inclusion
 from palate_common.signing import verify
@@ -94,7 +94,7 @@ def _signature(data: bytes, envelope: Mapping[str, Any], key: str) -> Finding:
     """Spelling and signature."""
     test = "G extract signature"
     try:
-        read_canonical(data)
+        read_canonical(data, most=MOST_EXTRACT)
         verify(key, EXTRACT_TAG, canonical_json(envelope["payload"]), str(envelope.get("signature")))
     except PalateError as error:
         return Finding.checked(test, False, str(error), wrong=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 from palate_common.canonical import read_canonical
 from palate_common.database import Database
+from palate_common.entries import MOST_ENTRY
 from palate_common.errors import InputError, PalateError
 from palate_common.history import Entry, History, entry_from
 from palate_common.ledger import KIND
@@ -90,7 +91,7 @@ def _chained(rows: Sequence[Sequence[Any]]) -> tuple[list[bytes], Broken | None]
         if chain != stored:
             return leaves, Broken(at, at, "its chain hash doesn't fit")
         try:
-            fits = columns == indexed(entry_from(read_canonical(leaf)))
+            fits = columns == indexed(entry_from(read_canonical(leaf, most=MOST_ENTRY)))
         except PalateError:
             fits = True  # somebody wrote it with its hash: the rules say what is wrong
         if not fits:
@@ -104,7 +105,7 @@ def _ruled(leaves: Sequence[bytes]) -> tuple[list[Entry], Broken | None]:
     history, entries = History(), list[Entry]()
     for at, leaf in enumerate(leaves):
         try:
-            entry = entry_from(read_canonical(leaf))
+            entry = entry_from(read_canonical(leaf, most=MOST_ENTRY))
             if entry.seq != at or entry.leaf() != leaf:
                 return entries, Broken(at, at, f"it says that it is entry {entry.seq}")
             history.record(entry)

@@ -10,7 +10,7 @@ import numpy as np
 
 from palate_common.canonical import read_canonical
 from palate_common.errors import InputError
-from palate_common.extract import verify_extract
+from palate_common.extract import MOST_EXTRACT, verify_extract
 from palate_sim.audit.canaries import orthogonal
 from palate_sim.audit.evidence import Finding
 from palate_sim.audit.production import Production
@@ -65,7 +65,7 @@ def _recorded(run: Path) -> Mapping[str, str]:
     except OSError as error:
         raise InputError(f"`--run` must be a run folder with ledger.json, got {run}: {error.strerror}") from None
     # Whose key it is, `palate audit ledger` asks; here it is enough that the extract is whole.
-    envelope = read_canonical(data)
+    envelope = read_canonical(data, most=MOST_EXTRACT)
     key = envelope.get("public_key") if isinstance(envelope, dict) else None
     extract = verify_extract(data, str(key))
     opened = next((entry.facts for entry in extract.entries if entry.kind == "open"), {})

@@ -30,7 +30,7 @@ from palate_common.cohort import RESERVED_DELTA, CohortTerms, share_sigma
 from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import InputError
 from palate_common.ledger import Ledger
-from palate_common.plan import DpMode, Noise, RoundPlan
+from palate_common.plan import MAX_USERS, DpMode, Noise, RoundPlan
 from palate_common.signing import SigningKey
 from palate_common.update import DUMMIES
 from palate_server.cohort import FINE
@@ -268,6 +268,7 @@ class Production:
             delta=self.delta,
             grid=self.grid,
             cohort=self._cohort_of(directory),
+            per_node=MAX_USERS if directory is None else 1,
         )
 
 

@@ -115,6 +115,7 @@ class Setting:
             clip_norm=self.clip_norm,
             grid=self.grid,
             cohort=cohort,
+            per_node=self.users_per_node,
         )
 
 

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from palate_client.fleet import Fleet
 from palate_client.fleet_messages import Delivery, Reply, record_dict
 from palate_client.https import Https, RejectedError
-from palate_client.protobuf import blob, text
 from palate_common.canonical import digest
 from palate_common.enrolment import NodeKey
+from palate_common.protobuf import blob, text
 
 N = 6
 

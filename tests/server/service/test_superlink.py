@@ -6,11 +6,26 @@ import asyncio
 from typing import Any
 
 import pytest
+from flwr.proto import fleet_pb2, message_pb2, node_pb2
+from flwr.supercore.inflatable.inflatable_utils import validate_object_content
 from flwr.superlink import main as superlink
+from flwr.superlink.routers.fleet import router
+from flwr.superlink.servicer.fleet import fleet_handlers
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from palate_server.service.superlink import PASSED_BY, Around, AtMostOnce, trimmed
+from palate_server.service.superlink import (
+    MOST_HEAD,
+    MOST_REQUEST,
+    PASSED_BY,
+    Around,
+    AtMostOnce,
+    Bounded,
+    early_head,
+    from_its_sender,
+    trimmed,
+)
 
 
 def test_each_middleware_that_is_passed_by_is_flowers_and_the_order_stays() -> None:
@@ -72,3 +87,53 @@ def test_what_is_done_at_most_once_a_while_is_done_at_once_and_again_afterwards(
         rare.clean()
         always.clean()
     assert (rare.calls, always.calls) == (1, 5)
+
+
+@pytest.mark.parametrize(
+    ("path", "length", "passes"),
+    [
+        ("/v1/fleet/push-messages", MOST_REQUEST, True),
+        ("/v1/fleet/push-messages", MOST_REQUEST + 1, False),
+        ("/v1/fleet/activate-node", "9" * 400, False),
+        ("/v1/fleet/activate-node", None, False),
+        ("/v1/fleet/push-object", 2**26, True),
+        ("/v1/fleet/push-object/", 2**26, False),
+        ("/v1/runtime/push-object", 2**26, True),
+    ],
+)
+def test_of_a_device_only_an_object_may_be_large_and_nothing_else_is_read(path: str, length: Any, passes: bool) -> None:
+    said: list[Any] = []
+
+    async def inside(scope: Scope, receive: Receive, send: Send) -> None:
+        said.append("inside")
+
+    async def send(message: Any) -> None:
+        said.append(message.get("status"))
+
+    async def receive() -> Any:
+        raise AssertionError("nothing of it is read")
+
+    headers = [] if length is None else [(b"content-length", str(length).encode())]
+    asyncio.run(Bounded(inside)({"type": "http", "path": path, "headers": headers}, receive, send))
+    assert said[0] == ("inside" if passes else 413)
+
+
+def test_an_answer_is_taken_from_the_node_that_is_authenticated_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_handlers, "push_messages", from_its_sender(lambda **given: given["request"]))
+    push: Any = router.fleet_push_messages  # Flower's own route
+
+    def request(*sources: int) -> fleet_pb2.PushMessagesRequest:
+        messages = [message_pb2.Message(metadata=message_pb2.Metadata(src_node_id=source)) for source in sources]
+        return fleet_pb2.PushMessagesRequest(node=node_pb2.Node(node_id=7), messages_list=messages)
+
+    assert push(request=request(7), state=None) == request(7)
+    for forged in (request(8), request(7, 8)):
+        with pytest.raises(HTTPException):
+            push(request=forged, state=None)
+
+
+def test_an_object_says_early_what_it_is() -> None:
+    check = early_head(validate_object_content)
+    check(content=b"ConfigRecord  1\0x")
+    with pytest.raises(ValueError, match=f"in {MOST_HEAD} bytes"):
+        check(content=b" " * MOST_HEAD + b"\0")

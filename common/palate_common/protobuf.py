@@ -6,8 +6,10 @@ version its host app may not be free to choose.
 
     >>> message = uint(1, 300) + text(2, "palate") + double(7, 0.5)
     >>> fields = read(message)
-    >>> fields[1], fields[2], as_double(fields[7][0])
-    ([300], [b'palate'], 0.5)
+    >>> last_uint(fields, 1), last_text(fields, 2), as_double(fields[7][0])
+    (300, 'palate', 0.5)
+
+What is read is never copied: bytes are views of the message that they are in.
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ from palate_common.errors import IntegrityError
 
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 _WORD = 2**64
+MOST_FIELDS = 2**12
+"""Fields of the largest message that is read: each takes thirty times the two bytes that it may have."""
 
-Value = int | bytes
+Value = int | memoryview
 Fields = dict[int, list[Value]]
-"""Field number -> its values, in order: a varint or eight little-endian bytes as int, everything else as bytes."""
+"""Field number -> its values, in order: a varint or little-endian bytes as int, everything else as a view."""
 
 
 def uint(number: int, value: int, *, always: bool = False) -> bytes:
@@ -65,15 +69,23 @@ def as_double(value: Value) -> float:
     return float(struct.unpack("<d", value.to_bytes(8, "little"))[0])
 
 
-def read(data: bytes) -> Fields:
+def read(data: bytes | memoryview, *, most: int = MOST_FIELDS) -> Fields:
     """The fields of a message.
 
+    Args:
+        data: the message.
+        most: fields that it may have.
+
     Raises:
-        IntegrityError: it isn't one: cut off, too long a number, or a kind of field that nobody writes any more.
+        IntegrityError: it isn't one: cut off, too long a number, too many fields, or a kind of field that nobody writes
+            any more.
     """
-    fields: Fields = {}
-    place = 0
+    data, fields = memoryview(data), Fields()
+    place = count = 0
     while place < len(data):
+        count += 1
+        if count > most:
+            raise IntegrityError(f"a message must have at most {most} fields, got more")
         key, place = _read_varint(data, place)
         number, kind = key >> 3, key & 7
         value: Value
@@ -105,16 +117,21 @@ def last_uint(fields: Fields, number: int) -> int:
     return value
 
 
-def last_bytes(fields: Fields, number: int) -> bytes:
+def last_bytes(fields: Fields, number: int) -> memoryview:
     """The bytes in a field, none without it; of several the last count.
 
     Raises:
         IntegrityError: the field is of another kind.
     """
-    value = fields.get(number, [b""])[-1]
-    if not isinstance(value, bytes):
+    value = fields.get(number, [memoryview(b"")])[-1]
+    if isinstance(value, int):
         raise IntegrityError(f"field {number} must be bytes, got a number")
     return value
+
+
+def all_bytes(fields: Fields, number: int) -> list[memoryview]:
+    """The bytes in a field that may be there several times; numbers in it are passed over."""
+    return [value for value in fields.get(number, []) if not isinstance(value, int)]
 
 
 def last_text(fields: Fields, number: int) -> str:
@@ -124,7 +141,7 @@ def last_text(fields: Fields, number: int) -> str:
         IntegrityError: the field is of another kind, or isn't UTF-8.
     """
     try:
-        return last_bytes(fields, number).decode()
+        return bytes(last_bytes(fields, number)).decode()
     except UnicodeDecodeError:
         raise IntegrityError(f"field {number} must be UTF-8, got other bytes") from None
 
@@ -144,7 +161,7 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _read_varint(data: bytes, place: int) -> tuple[int, int]:
+def _read_varint(data: memoryview, place: int) -> tuple[int, int]:
     """A number and the place after it."""
     value = 0
     for index, byte in enumerate(data[place : place + 10]):
@@ -154,7 +171,7 @@ def _read_varint(data: bytes, place: int) -> tuple[int, int]:
     raise IntegrityError("a message's numbers must end within ten bytes, got one that doesn't")
 
 
-def _cut(data: bytes, place: int, size: int) -> bytes:
+def _cut(data: memoryview, place: int, size: int) -> memoryview:
     """Some bytes, all of them."""
     if size > len(data) - place:
         raise IntegrityError("a message must be whole, got one that was cut off")

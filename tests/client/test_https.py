@@ -1,0 +1,126 @@
+"""Https against servers that lie about where a body ends, and about who they are. All on loopback, in threads."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from palate_client.https import Address, Https
+from palate_common.errors import UnreachableError
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
+MOST = 2**20
+
+
+def certificate(folder: Path, *, names: bool) -> tuple[str, Path]:
+    """A certificate that signs itself, for localhost: as a name of its own, or as the common name alone."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = (
+        made.serial_number(1).not_valid_before(now - datetime.timedelta(1)).not_valid_after(now + datetime.timedelta(1))
+    )
+    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    if names:
+        made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    pem = made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = folder / f"{names}.pem"
+    path.write_bytes(pem + secret)
+    return pem.decode(), path
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, tuple[str, Path]]:
+    folder = tmp_path_factory.mktemp("tls")
+    return {names: certificate(folder, names=names) for names in (True, False)}
+
+
+@pytest.fixture
+def ask(certificates: dict[bool, tuple[str, Path]]) -> Iterator[Callable[..., Any]]:
+    """`ask(answer)`: what comes of a server that says these bytes, and then ends TLS properly, or only TCP."""
+    with ExitStack() as stack:
+
+        def asked(answer: bytes, *, clean: bool = True, names: bool = True) -> Any:
+            pem, path = certificates[names]
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(path)
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+            def serve() -> None:
+                plain, _ = listener.accept()
+                try:
+                    with context.wrap_socket(plain, server_side=True) as secure:
+                        secure.recv(2**16)
+                        secure.sendall(answer)
+                        if clean:
+                            secure.unwrap()
+                except OSError:
+                    pass  # the client has heard enough
+                finally:
+                    plain.close()
+
+            thread = threading.Thread(target=serve, daemon=True)
+            thread.start()
+            stack.callback(thread.join, 60)
+            address = Address("localhost", listener.getsockname()[1], pem)
+            with Https(address, until=time.monotonic() + 60) as https:
+                return https.request("GET", "/x", most=MOST)
+
+        yield asked
+
+
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        (OK + b"content-length: 2\r\n\r\nhi", b"hi"),
+        (OK + b"content-length: 0\r\n\r\n", b""),
+        (OK + b"content-length: 200000\r\n\r\n" + b"x" * 200000, b"x" * 200000),
+        (CHUNKED + b"2\r\nhi\r\n1\r\n!\r\n0\r\n\r\n", b"hi!"),
+        (OK + b"\r\nuntil the end", b"until the end"),
+    ],
+)
+def test_a_whole_body_is_read(ask: Callable[..., Any], answer: bytes, body: bytes) -> None:
+    assert ask(answer).body == body
+
+
+@pytest.mark.parametrize("clean", [True, False])
+@pytest.mark.parametrize("answer", [OK + b"content-length: 50\r\n\r\nhello", CHUNKED + b"9\r\nhello"])
+def test_a_body_that_was_cut_off_is_no_body(ask: Callable[..., Any], answer: bytes, clean: bool) -> None:
+    with pytest.raises(UnreachableError, match="must answer"):
+        ask(answer, clean=clean)
+
+
+def test_tcp_that_ends_before_tls_is_no_end_of_a_body(ask: Callable[..., Any]) -> None:
+    with pytest.raises(UnreachableError, match="must answer"):
+        ask(OK + b"\r\ncut off on the way", clean=False)
+
+
+@pytest.mark.parametrize("size", [b"-1", b"-5", b"-ffffffff"])
+def test_a_chunk_of_less_than_nothing_is_no_way_around_the_bound(ask: Callable[..., Any], size: bytes) -> None:
+    """After "-1", http.client would read all that comes: the bound is on what is kept, so it holds."""
+    with pytest.raises(UnreachableError, match=f"a body of more than {MOST} bytes"):
+        ask(CHUNKED + size + b"\r\n" + b"x" * (MOST + 2**17))
+    with pytest.raises(UnreachableError, match="must answer"):
+        ask(CHUNKED + size + b"\r\nhello\r\n0\r\n\r\n")
+
+
+def test_a_name_that_only_the_common_name_has_is_another_server(ask: Callable[..., Any]) -> None:
+    with pytest.raises(UnreachableError, match="a certificate that doesn't verify"):
+        ask(OK + b"content-length: 2\r\n\r\nhi", names=False)
