@@ -139,7 +139,7 @@ class EnrolmentSettings(_Section):
     token_hours: float = Field(default=168.0, gt=0)
     """How long an invitation is valid."""
     requests_per_minute: int = Field(default=600, ge=1)
-    """Of one address at the gateway, and of all of them together at the service behind it."""
+    """Of one address at the gateway; the service behind it lets in ten times as many tokens, of all together."""
 
 
 class ReleaseSettings(_Section):
