@@ -160,16 +160,16 @@ class GatewaySettings(_Section):
 
     listen: str = "0.0.0.0"  # noqa: S104 - the gateway is what faces the network
     port: int = Field(default=8443, ge=1, le=65535)
-    superlink_port: int = Field(default=9443, ge=1, le=65535)
-    enrolment_port: int = Field(default=9444, ge=1, le=65535)
-    metrics_port: int = Field(default=9445, ge=1, le=65535)
+    superlink_port: int = Field(default=8444, ge=1, le=65535)
+    enrolment_port: int = Field(default=8445, ge=1, le=65535)
+    metrics_port: int = Field(default=8446, ge=1, le=65535)
     """`/metrics`, `/health` and `/ready`."""
     requests_per_second: int = Field(default=50, ge=1)
     """Of one address; twenty times as many in a burst."""
     connections: int = Field(default=200, ge=1)
     """Of one address at a time."""
-    body_mib: int = Field(default=64, ge=1)
-    """Largest request."""
+    body_mib: int = Field(default=16, ge=1)
+    """Largest request; it is held in memory until it is whole, `connections` of them at most for one address."""
     certificate: str = ""
     """PEM chain for `name`; empty: the folder's own authority issues it, and invitations carry that."""
     certificate_key: str = ""
