@@ -222,11 +222,21 @@ def read_config(path: Path) -> ServerConfig:
         InputError: missing, not TOML, or a key that is unknown or out of range.
     """
     try:
-        return ServerConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return parse_config(path.read_bytes(), path.name)
     except OSError as error:
         raise InputError(f"a server folder must have its {path.name}, got {path}: {error.strerror}") from None
+
+
+def parse_config(data: bytes, name: str) -> ServerConfig:
+    """Check a configuration; `name` is what errors call its file.
+
+    Raises:
+        InputError: not TOML, or a key that is unknown or out of range.
+    """
+    try:
+        return ServerConfig.model_validate(tomllib.loads(data.decode()))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path.name} must be TOML, got an error: {error}") from None
+        raise InputError(f"{name} must be TOML, got an error: {error}") from None
     except ValidationError as error:
         section = ".".join(str(part) for part in error.errors()[0]["loc"][:-1])
-        raise InputError(f"{path.name}{f', [{section}]' if section else ''}: {one_line(error)}") from None
+        raise InputError(f"{name}{f', [{section}]' if section else ''}: {one_line(error)}") from None
