@@ -49,6 +49,22 @@ def test_the_device_core_loads_nothing_heavy() -> None:
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
+def test_a_server_needs_nothing_of_the_simulations(tmp_path: Path) -> None:
+    """As in the image, which installs `palate[server]`: it makes its folder, and signs cards. A process of its own: a
+    module that is loaded needs nothing any more."""
+    (tmp_path / "items").write_text("a\nb\n")
+    absent = ("pandas", "pyarrow", "implicit", "plotly", "jinja2", "sklearn", "torch", "ray")
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys({absent}))
+import palate_sim.card, palate_sim.commands.serve.running
+from palate_sim.cli import run
+sys.exit(run(["serve", "init", "site", "--population", "p", "--items", "items"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_only_adapters_know_flower() -> None:
     allowed = {"node.py", "strategy.py", "exchanges.py", "app.py", "grid.py", "flower.py", "superlink.py", "inbox.py"}
     for package in ("palate_common", "palate_client", "palate_server"):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.logger import update_console_handler
 
 from palate_common.errors import LockedError, PalateError
 from palate_common.secagg.directory import Directory
@@ -83,6 +84,7 @@ def main(grid: Grid, context: Context) -> None:
     """Serve a site until this process is ended."""
     check_version()
     owner_only()
+    update_console_handler(colored=False)  # its log is a file
     site = Site.at(Path(str(context.run_config["folder"])))
     try:
         with _own(site):

@@ -7,10 +7,8 @@ from the spend that was witnessed (`Ledger.restore`): devices accept that once, 
 
 from __future__ import annotations
 
-import io
 import math
 import shutil
-import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,28 +24,25 @@ from palate_common.merkle import Checkpoint
 from palate_common.plan import PLAN_TAG, read_plan, signed_bytes, spend_shown
 from palate_common.published import MANIFEST, MANIFEST_TAG, SIGNATURE
 from palate_common.signing import verify
+from palate_server.service.archive import FILES, FOLDERS, pack, unpack
 from palate_server.service.enrolments import Enrolments
 from palate_server.service.operation import WITNESS
 from palate_server.service.releases import SPENT
 from palate_server.service.site import Site
 
-FILES = ("server.toml", "items", "key")
-FOLDERS = ("keys", "runs", "public", "tls")
-MOST = 2**34
-"""Bytes of the largest archive that is unpacked."""
-
 
 def write_backup(site: Site, archive: Path) -> Checkpoint:
     """Write a backup, while the server runs; the state of the ledger in it.
 
-    The ledger is copied first: every release that it has sealed is in the archive.
+    The ledger is copied first: every release that it has sealed is in the archive. The server folder must be writable:
+    for a copy of what is in use, and because SQLite has no other way to read a file that somebody writes.
 
     Raises:
-        InputError: the archive exists, or can't be written.
+        InputError: the archive exists, or it or the server folder can't be written.
     """
     if archive.exists():
         raise InputError(f"`ARCHIVE` must be a new file, got {archive}")
-    with tempfile.TemporaryDirectory(dir=site.state) as scratch:
+    with _scratch(site) as scratch:
         folder = Path(scratch)
         with site.ledger(read_only=True) as ledger:
             ledger.copy(folder / "ledger.db")
@@ -60,16 +55,20 @@ def write_backup(site: Site, archive: Path) -> Checkpoint:
             register.copy(folder / "enrolment.db")
         with Ledger(folder / "ledger.db", population=site.config.population, read_only=True) as copied:
             checkpoint = copied.checkpoint()
-        data = io.BytesIO()
-        with tarfile.open(fileobj=data, mode="w") as tar:
-            for path in sorted(folder.iterdir()):
-                if not path.name.endswith(("-wal", "-shm")):
-                    tar.add(path, arcname=path.name)
+        data = pack(folder)
     try:
-        write_durably(archive, data.getvalue(), mode=0o600)
+        write_durably(archive, data, mode=0o600)
     except OSError as error:
         raise InputError(f"`ARCHIVE` must be in a writable folder, got {archive}: {error.strerror}") from None
     return checkpoint
+
+
+def _scratch(site: Site) -> tempfile.TemporaryDirectory[str]:
+    """A folder for copies, on the server's own disk: an interrupted backup leaves no key elsewhere."""
+    try:
+        return tempfile.TemporaryDirectory(dir=site.state)
+    except OSError as error:
+        raise InputError(f"`FOLDER` must be writable for a backup, got {site.state}: {error.strerror}") from None
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def read_backup(archive: Path, folder: Path, *, witnesses: Sequence[Path], witho
         raise InputError("`--witness` must be given, or `--without-witness` where nothing has survived, and not both")
     there = folder.exists()
     try:
-        _unpack(archive, folder)
+        unpack(archive, folder)
         site = Site.at(folder)
         site.make_folders()
         return _new_epoch(site, witnesses)
@@ -185,24 +184,6 @@ def _read_witness(path: Path, public_key: str, population: str) -> Iterator[Witn
     if signed.plan.population != population or signed.charge is None:
         raise IntegrityError(f"a witness must be of the population {population!r}, got {signed.plan.population!r}")
     yield Witnessed(signed.charge.checkpoint, spend_shown(data))
-
-
-def _unpack(archive: Path, folder: Path) -> None:
-    """The files of a backup, and nothing outside the folder."""
-    try:
-        with tarfile.open(archive) as tar:
-            members = tar.getmembers()
-            if sum(member.size for member in members) > MOST:
-                raise InputError(f"`ARCHIVE` must be at most {MOST} bytes unpacked, got more")
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            tar.extractall(folder, members, filter="data")
-    except (OSError, tarfile.TarError) as error:
-        raise InputError(f"`ARCHIVE` must be what `palate serve backup` wrote, got {archive}: {error}") from None
-    missing = [name for name in (*FILES, "ledger.db", "enrolment.db") if not (folder / name).is_file()]
-    if missing:
-        raise InputError(f"`ARCHIVE` must be what `palate serve backup` wrote, got one without {missing[0]}")
-    for name in ("key", "ledger.db", "enrolment.db"):
-        (folder / name).chmod(0o600)
 
 
 def _drafts(_: str, names: list[str]) -> set[str]:

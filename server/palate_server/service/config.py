@@ -139,7 +139,7 @@ class EnrolmentSettings(_Section):
     token_hours: float = Field(default=168.0, gt=0)
     """How long an invitation is valid."""
     requests_per_minute: int = Field(default=600, ge=1)
-    """Of one address at the gateway, and of all of them together at the service behind it."""
+    """Of one address at the gateway; the service behind it lets in ten times as many tokens, of all together."""
 
 
 class ReleaseSettings(_Section):
@@ -160,16 +160,16 @@ class GatewaySettings(_Section):
 
     listen: str = "0.0.0.0"  # noqa: S104 - the gateway is what faces the network
     port: int = Field(default=8443, ge=1, le=65535)
-    superlink_port: int = Field(default=9443, ge=1, le=65535)
-    enrolment_port: int = Field(default=9444, ge=1, le=65535)
-    metrics_port: int = Field(default=9445, ge=1, le=65535)
+    superlink_port: int = Field(default=8444, ge=1, le=65535)
+    enrolment_port: int = Field(default=8445, ge=1, le=65535)
+    metrics_port: int = Field(default=8446, ge=1, le=65535)
     """`/metrics`, `/health` and `/ready`."""
     requests_per_second: int = Field(default=50, ge=1)
     """Of one address; twenty times as many in a burst."""
     connections: int = Field(default=200, ge=1)
     """Of one address at a time."""
-    body_mib: int = Field(default=64, ge=1)
-    """Largest request."""
+    body_mib: int = Field(default=16, ge=1)
+    """Largest request; it is held in memory until it is whole, `connections` of them at most for one address."""
     certificate: str = ""
     """PEM chain for `name`; empty: the folder's own authority issues it, and invitations carry that."""
     certificate_key: str = ""
@@ -222,11 +222,21 @@ def read_config(path: Path) -> ServerConfig:
         InputError: missing, not TOML, or a key that is unknown or out of range.
     """
     try:
-        return ServerConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return parse_config(path.read_bytes(), path.name)
     except OSError as error:
         raise InputError(f"a server folder must have its {path.name}, got {path}: {error.strerror}") from None
+
+
+def parse_config(data: bytes, name: str) -> ServerConfig:
+    """Check a configuration; `name` is what errors call its file.
+
+    Raises:
+        InputError: not TOML, or a key that is unknown or out of range.
+    """
+    try:
+        return ServerConfig.model_validate(tomllib.loads(data.decode()))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path.name} must be TOML, got an error: {error}") from None
+        raise InputError(f"{name} must be TOML, got an error: {error}") from None
     except ValidationError as error:
         section = ".".join(str(part) for part in error.errors()[0]["loc"][:-1])
-        raise InputError(f"{path.name}{f', [{section}]' if section else ''}: {one_line(error)}") from None
+        raise InputError(f"{name}{f', [{section}]' if section else ''}: {one_line(error)}") from None

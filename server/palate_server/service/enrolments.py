@@ -90,26 +90,33 @@ class Enrolments(Closing):
             connection.execute("INSERT INTO tokens VALUES (?, ?, NULL)", (token_hash(token), now + hours * 3600))
         return token
 
+    def knows(self, token: str) -> bool:
+        """Whether a token is one of this register's, spent or not."""
+        with self._database.transaction() as connection:
+            query = "SELECT 1 FROM tokens WHERE hash = ?"
+            return connection.execute(query, (token_hash(token),)).fetchone() is not None
+
     def enrol(self, token: str, *, node_key: str, identity: str, now: float) -> EnrolledDevice:
         """Spend a token on a device.
 
         Raises:
-            RefusedError: an unknown, expired or spent token, or a key that belongs to another device.
+            RefusedError: an unknown, expired or spent token, a revoked device, or a key that belongs to another one.
         """
-        refused = RefusedError("a token must be one that is valid and not spent, got another")
         with self._database.transaction(write=True) as connection:
             query = "SELECT expires, device FROM tokens WHERE hash = ?"
             row = connection.execute(query, (token_hash(token),)).fetchone()
             if row is None:
-                raise refused
+                raise RefusedError("a token must be valid and not spent, got an unknown one")
             expires, number = row
             if number is not None:
                 device = self._device(connection, number)
-                if (device.node_key, device.identity) != (node_key, identity) or device.revoked is not None:
-                    raise refused
+                if (device.node_key, device.identity) != (node_key, identity):
+                    raise RefusedError("a token must be valid and not spent, got one that another device has spent")
+                if device.revoked is not None:
+                    raise RefusedError("a device must not be revoked, got one that is")
                 return device
             if expires < now:
-                raise refused
+                raise RefusedError("a token must be valid and not spent, got one that has expired")
             (number,) = connection.execute("SELECT count(*) FROM devices").fetchone()
             values = (number, node_key, identity, now)
             try:

@@ -40,6 +40,15 @@ from flwr.supercore.fab import Fab
 from palate_common.errors import InputError, PalateError
 from palate_server.service.site import Site
 
+SUPEREXEC = """\
+import sys
+from flwr.supercore.cli import flower_superexec
+from flwr.supercore.logger import update_console_handler
+update_console_handler(colored=False)
+sys.argv[0] = "flower-superexec"
+sys.exit(flower_superexec())
+"""
+"""Flower's command of that name. Its log goes to a file, and Flower has no setting that leaves its colours out."""
 KNOWN = "1.42."
 """The version that this module was read and tried against."""
 MESSAGES = (
@@ -89,7 +98,7 @@ def superlink_command(site: Site) -> list[str]:
 def superexec_command(site: Site, *, parent: int) -> list[str]:
     """The process that starts the ServerApp when the SuperLink has a run; it ends with its parent."""
     return [
-        str(scripts() / "flower-superexec"),
+        *(sys.executable, "-c", SUPEREXEC),
         *("--runtime-api-address", f"localhost:{site.config.gateway.superlink_port}"),
         *("--root-certificates", str(site.tls / "ca.pem"), "--parent-pid", str(parent)),
         *("--superexec-auth-secret-file", str(site.state / "superexec.secret")),

@@ -13,7 +13,6 @@ import re
 import ssl
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,8 +25,8 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from palate_common.canonical import canonical_json
-from palate_common.enrolment import ENROL_PATH, MOST_REQUEST, Enrolled, read_request
-from palate_common.errors import PalateError, RefusedError
+from palate_common.enrolment import ENROL_PATH, MOST_REQUEST, Enrolled, EnrolRequest, read_request, token_hash
+from palate_common.errors import IntegrityError, PalateError, RefusedError
 from palate_server.service.enrolments import Enrolments
 from palate_server.service.events import Events
 from palate_server.service.site import Site
@@ -38,58 +37,78 @@ FLEET = re.compile(r"/v1/fleet/[a-z-]{1,40}", re.ASCII)
 PUBLIC = re.compile(r"/(models/latest|models/[0-9a-f]{64}/[a-z0-9._-]{1,40}|directory/[0-9a-f]{64})", re.ASCII)
 DEV_BODY = 2**26
 """Bytes of the largest request that the stand-in passes on."""
+MANY = 10
+"""How many times as many tokens are let in a minute as the gateway lets requests of one address through."""
 
 
 class Enrolling:
     """Enrols devices: register first, then the SuperLink, so that a crash in between is mended by asking again.
 
+    **Guarantees:** whoever has no token of this server keeps nobody out, however much they send; whoever has one takes
+    one place in a minute with it. The gateway bounds what one address sends.
+
     Args:
         site: the server folder.
         register_node: gives a node key access at the SuperLink; its number there.
+        clock: seconds, that only grow.
     """
 
-    def __init__(self, site: Site, register_node: Callable[[str], int]) -> None:
-        self._site, self._register_node = site, register_node
+    def __init__(
+        self, site: Site, register_node: Callable[[str], int], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._site, self._register_node, self._clock = site, register_node, clock
         self._events = Events(site.events)
         self._lock = threading.Lock()
-        self._latest: deque[float] = deque()
+        self._places: dict[str, float] = {}
 
     def answer(self, body: bytes) -> tuple[int, bytes]:
         """HTTP status and JSON for a request's body."""
-        if not self._allowed():
-            return 429, canonical_json(REFUSAL)
         try:
             request = read_request(body)
-            with self._lock, Enrolments(self._site.enrolment_file) as register:
-                device = register.enrol(
-                    request.token, node_key=request.node_key, identity=request.identity, now=time.time()
-                )
-                node = device.node
-                if node is None:
-                    node = self._register_node(request.node_key)
-                    register.registered(device.number, node)
-                    self._events.tell("enrolled")
-            population = self._site.config.population
-            return 200, Enrolled(device=device.number, population=population, node=node).to_bytes()
-        except RefusedError:
-            self._events.tell("enrolment refused")
-            return 403, canonical_json(REFUSAL)
-        except PalateError as error:
-            # Only what isn't the request's fault is worth another try.
-            late = type(error) is PalateError
-            self._events.tell("enrolment failed" if late else "enrolment refused")
-            return (503 if late else 400), canonical_json(REFUSAL)
+        except IntegrityError:
+            return self._refused(400, "a proof that doesn't fit")
+        except PalateError:
+            return self._refused(400, "no request")
+        try:
+            with Enrolments(self._site.enrolment_file) as register:
+                if not register.knows(request.token):
+                    return self._refused(403, "an unknown token")
+                with self._lock:
+                    if not self._has_place(request.token):
+                        return self._refused(
+                            429, "more tokens in a minute than `enrolment.requests_per_minute` lets in"
+                        )
+                    return self._enrol(register, request)
+        except RefusedError as error:
+            return self._refused(403, str(error))
+        except PalateError as error:  # which isn't the request's fault: it is worth another try
+            self._events.tell("enrolment failed", reason=str(error))
+            return 503, canonical_json(REFUSAL)
 
-    def _allowed(self) -> bool:
-        """Whether another request fits in this minute."""
-        now = time.monotonic()
-        with self._lock:
-            while self._latest and now - self._latest[0] > 60.0:
-                self._latest.popleft()
-            if len(self._latest) >= self._site.config.enrolment.requests_per_minute:
-                return False
-            self._latest.append(now)
+    def _enrol(self, register: Enrolments, request: EnrolRequest) -> tuple[int, bytes]:
+        """The answer to a request with a token of ours."""
+        device = register.enrol(request.token, node_key=request.node_key, identity=request.identity, now=time.time())
+        node = device.node
+        if node is None:
+            node = self._register_node(request.node_key)
+            register.registered(device.number, node)
+            self._events.tell("enrolled")
+        return 200, Enrolled(device=device.number, population=self._site.config.population, node=node).to_bytes()
+
+    def _refused(self, status: int, reason: str) -> tuple[int, bytes]:
+        """One answer for the device; the reason, which names nobody, for the operator."""
+        self._events.tell("enrolment refused", reason=reason)
+        return status, canonical_json(REFUSAL)
+
+    def _has_place(self, token: str) -> bool:
+        """Whether a token fits in this minute, or is in it already."""
+        now, name = self._clock(), token_hash(token)
+        while self._places and now - next(iter(self._places.values())) > 60.0:
+            del self._places[next(iter(self._places))]
+        if name in self._places or len(self._places) < MANY * self._site.config.enrolment.requests_per_minute:
+            self._places.setdefault(name, now)
             return True
+        return False
 
 
 def application(site: Site, enrolling: Enrolling, *, stand_in: bool) -> Starlette:

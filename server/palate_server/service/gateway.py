@@ -7,14 +7,20 @@
 
 Flower's port also answers control, runtime and documentation requests without authentication: whatever is not in the
 list above must never reach it.
+
+It leaves no trace of who came: a line about a request would carry its address, so none is written, and a body that was
+put on the disk would outlive its attempt there, so none is. A body is held in memory until it is whole.
 """
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import shutil
+import socket
 import subprocess
+import time
 from pathlib import Path
 
 from palate_common.errors import InputError
@@ -23,14 +29,16 @@ from palate_server.service.site import Site
 TEMPLATE = """\
 # Made by `palate serve run` from server.toml at each start: changes here are lost.
 {user}pid {state}/nginx.pid;
-error_log {logs}/gateway.log warn;
+error_log {logs}/gateway.log error;  # of nginx itself
 daemon off;
 worker_processes 1;
 worker_rlimit_nofile {files};
 events {{ worker_connections {connections}; }}
 
 http {{
+    # Every line about a request names its address: together they would say who takes part when.
     access_log off;
+    error_log /dev/null emerg;
     server_tokens off;
     default_type application/octet-stream;
     client_body_temp_path {state}/nginx-body;
@@ -38,6 +46,9 @@ http {{
     fastcgi_temp_path {state}/nginx-unused;
     uwsgi_temp_path {state}/nginx-unused;
     scgi_temp_path {state}/nginx-unused;
+    # Neither a request nor an answer ever lies in one of these folders.
+    client_body_buffer_size 16k;
+    proxy_max_temp_file_size 0;
 
     limit_req_zone $binary_remote_addr zone=requests:16m rate={rate}r/s;
     limit_req_zone $binary_remote_addr zone=enrolments:4m rate={enrol_rate}r/m;
@@ -79,7 +90,7 @@ http {{
         server_name {name};
         ssl_certificate {certificate};
         ssl_certificate_key {certificate_key};
-        root {public};
+        root .;  # nginx is started in the folder of what is public
         autoindex off;
         limit_conn connections {per_address};
         limit_req zone=requests burst={burst} nodelay;
@@ -95,6 +106,7 @@ http {{
         location ^~ /v1/fleet/ {{
             limit_except POST {{ deny all; }}
             client_max_body_size {body}m;
+            client_body_buffer_size {body}m;
             proxy_pass https://superlink;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
@@ -142,17 +154,51 @@ http {{
 """
 
 
-ALLOWED = "^/(v1/(fleet/[a-z-]+|enroll)|models/(latest|[0-9a-f]+/[a-z0-9._-]+)|directory/[0-9a-f]+)$"
+ALLOWED = "^/(v1/(fleet/[a-z-]+|enroll)|models/(latest|[0-9a-f]{64}/[a-z0-9][a-z0-9._-]*)|directory/[0-9a-f]{64})$"
 """What a request line may ask for."""
+NOBODY = "nobody"
+"""Whom nginx's workers run as where the server is run by root: an account that may do nothing."""
+
+
+FREED = 10.0
+"""Seconds that the parts of a former server have to end."""
+
+
+def check_ports(site: Site, *, dev: bool) -> None:
+    """Refuse to start where a port isn't free, as it wouldn't be if a former server's part still listened.
+
+    Raises:
+        InputError: naming the port.
+    """
+    gateway, loopback = site.config.gateway, "127.0.0.1"
+    hosts = {"port": loopback if dev else gateway.listen, "superlink_port": loopback, "metrics_port": loopback}
+    hosts |= {} if dev else {"enrolment_port": loopback}
+    deadline = time.monotonic() + FREED
+    for name, host in hosts.items():
+        port = getattr(gateway, name)
+        while (reason := _taken(host, port)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if reason:
+            raise InputError(f"`gateway.{name}` must be a port that is free on {host}, got {port}: {reason}")
+
+
+def _taken(host: str, port: int) -> str:
+    """Why nothing of ours could listen there; empty if it could."""
+    try:
+        family, *_, address = socket.getaddrinfo(
+            host.strip("[]*") or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        socket.create_server(address[:2], family=family).close()
+    except OSError as error:
+        return (error.strerror or str(error)).partition(" (")[0]
+    return ""
 
 
 def configuration(site: Site) -> str:
     """The text of nginx's configuration."""
     gateway = site.config.gateway
-    root = os.geteuid() == 0
     values = {
-        # Workers read the model files: they are the account that wrote them.
-        "user": f"user {pwd.getpwuid(os.geteuid()).pw_name};\n" if root else "",
+        "user": _user() if os.geteuid() == 0 else "",
         "state": site.state,
         "logs": site.logs,
         "files": 8192,
@@ -168,7 +214,6 @@ def configuration(site: Site) -> str:
         "name": site.config.name,
         "certificate": certificate(site)[0],
         "certificate_key": certificate(site)[1],
-        "public": site.public,
         "per_address": gateway.connections,
         "body": gateway.body_mib,
         "authority": site.tls / "ca.pem",
@@ -178,6 +223,17 @@ def configuration(site: Site) -> str:
         if name not in ("user", "allowed") and any(sign in str(value) for sign in " \t\n;{}\"'$\\#"):
             raise InputError(f"a path for nginx must be without spaces and signs, got {value}")
     return TEMPLATE.format(**values)
+
+
+def _user() -> str:
+    """The line by which workers aren't root's: they read what is public, and need nothing else."""
+    try:
+        account = pwd.getpwnam(NOBODY)
+        return f"user {account.pw_name} {grp.getgrgid(account.pw_gid).gr_name};\n"
+    except KeyError:
+        raise InputError(
+            f"`palate serve run` must have an account for nginx's workers where root starts it, got no {NOBODY!r}"
+        ) from None
 
 
 def certificate(site: Site) -> tuple[Path, Path]:
@@ -208,15 +264,17 @@ def nginx() -> str:
 
 
 def write_configuration(site: Site) -> Path:
-    """Write nginx's configuration, and let nginx check it.
+    """Write nginx's configuration, and let nginx check it; open to its workers what is public.
 
     Raises:
         InputError: nginx is missing, or refuses it.
     """
+    for folder in (site.public, site.models, site.directories):
+        folder.chmod(0o755)  # whatever the umask was when it was made
     path = site.state / "nginx.conf"
     path.write_text(configuration(site), encoding="utf-8")
     done = subprocess.run(  # noqa: S603 - nginx, on a file of ours
-        [nginx(), "-t", "-q", "-e", str(site.logs / "gateway.log"), "-c", str(path)],
+        [*nginx_command(site), "-t", "-q"],
         capture_output=True,
         text=True,
         timeout=60,
@@ -228,5 +286,9 @@ def write_configuration(site: Site) -> Path:
 
 
 def nginx_command(site: Site) -> list[str]:
-    """How the gateway is started; `write_configuration` has been called."""
-    return [nginx(), "-e", str(site.logs / "gateway.log"), "-c", str(site.state / "nginx.conf")]
+    """How the gateway is started, in the folder `site.public`; `write_configuration` has been called.
+
+    What is served is named relative to that folder, which workers keep: they need no way through the folders above it,
+    which are closed to them where they are another account.
+    """
+    return [nginx(), "-p", "./", "-e", str(site.logs / "gateway.log"), "-c", str(site.state / "nginx.conf")]

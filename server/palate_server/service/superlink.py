@@ -25,6 +25,7 @@ from flwr.supercore import sql_mixin
 from flwr.supercore.constant import SQLITE_PRAGMAS
 from flwr.supercore.corestate.sql_corestate import SqlCoreState
 from flwr.supercore.inflatable.inflatable_utils import validate_object_content
+from flwr.supercore.logger import update_console_handler
 from flwr.supercore.object_store import sql_object_store
 from flwr.superlink import main as superlink
 from flwr.superlink.cli import flower_superlink
@@ -154,6 +155,7 @@ def adapt() -> None:
     vars(sql_mixin)["SQLITE_PRAGMAS"] = (*SQLITE_PRAGMAS, ("secure_delete", "ON"))
     # A line for each request, and for each node that comes, would say who takes part when.
     logging.getLogger("flwr").setLevel(logging.WARNING)
+    update_console_handler(colored=False)  # it goes to a file
     middlewares, cleanup, serve = superlink._get_middleware, SqlCoreState._cleanup_expired_task_tokens, uvicorn.run
     vars(superlink)["_get_middleware"] = lambda: [Middleware(Bounded), *trimmed(middlewares())]
     vars(fleet_handlers)["push_messages"] = from_its_sender(fleet_handlers.push_messages)

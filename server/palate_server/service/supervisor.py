@@ -27,7 +27,7 @@ from palate_server.service.enrolments import Enrolments
 from palate_server.service.events import Events
 from palate_server.service.flower import LinkControl, check_version, environment, superexec_command, superlink_command
 from palate_server.service.front import Enrolling, Listener, application
-from palate_server.service.gateway import certificate, nginx_command, write_configuration
+from palate_server.service.gateway import certificate, check_ports, nginx_command, write_configuration
 from palate_server.service.metrics import Metrics
 from palate_server.service.processes import Child
 from palate_server.service.promise import check_config
@@ -51,9 +51,9 @@ class Supervisor(Closing):
         dev: answer on the loopback interface without nginx.
 
     Raises:
-        InputError: nginx or the known Flower is missing, or the configuration isn't valid for nginx.
+        InputError: nginx or the known Flower is missing, the configuration isn't valid for nginx, or a port isn't free.
         LockedError: another supervisor runs this site.
-        PalateError: a port isn't free, or the SuperLink doesn't start.
+        PalateError: the SuperLink or the gateway doesn't start.
     """
 
     def __init__(self, site: Site, *, card: CardMaker, dev: bool = False) -> None:
@@ -64,6 +64,7 @@ class Supervisor(Closing):
         self._stopping = threading.Event()
         self._lock = RunLock(site.folder)
         check_config(site.config, n_items=len(site.catalogue.items), inputs=site.public_inputs)
+        check_ports(site, dev=dev)
         make_certificates(site)
         make_secret(site)
         extra, logs = environment(site), site.logs
@@ -74,7 +75,16 @@ class Supervisor(Closing):
         ]
         if not dev:
             write_configuration(site)
-            self._children.append(Child("gateway", nginx_command(site), log=logs / "gateway.log", environment={}))
+            self._children.append(
+                Child(
+                    "gateway",
+                    nginx_command(site),
+                    log=logs / "gateway.log",
+                    environment={},
+                    folder=site.public,
+                    pid_file=site.state / "nginx.pid",
+                )
+            )
         self._metrics = Metrics(site, self.parts)
         self._listeners = self._make_listeners()
         self._submitted = -STARTING
@@ -87,9 +97,10 @@ class Supervisor(Closing):
         try:
             self._listeners["metrics"].start()
             self._keep()
-            self._await_superlink()
+            self._await("SuperLink", self._link.ready)
             self._reconcile()
             self._listeners["front"].start()
+            self._await("gateway", lambda: self.parts()["gateway"])
             on_serving()
             while not self._stopping.wait(LOOK):
                 self._keep()
@@ -111,7 +122,7 @@ class Supervisor(Closing):
 
     def parts(self) -> Mapping[str, bool]:
         """Whether each part runs."""
-        found = {child.name: child.pid is not None for child in self._children}
+        found = {child.name: child.up for child in self._children}
         found["serverapp"] = self._served()
         found["enrolment"] = self._listeners["front"].alive
         if self.dev:
@@ -147,15 +158,15 @@ class Supervisor(Closing):
                 self._metrics.started(child.name)
                 if child.starts > 1:
                     self._events.tell("restarted", part=child.name)
+                    if child.name == "superexec":  # its ServerApp has ended with it: another is due at once
+                        self._submitted = -STARTING
 
-    def _await_superlink(self) -> None:
+    def _await(self, part: str, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + STARTING
-        while not self._link.ready():
+        while not ready():
             self._keep()
             if time.monotonic() > deadline or self._stopping.is_set():
-                raise PalateError(
-                    f"the SuperLink must answer within {STARTING:g} s, and does not: see {self.site.logs}"
-                )
+                raise PalateError(f"the {part} must answer within {STARTING:g} s, and does not: see {self.site.logs}")
             time.sleep(0.2)
 
     def _reconcile(self) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import http.server
+import os
+import signal
 import socket
 import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +18,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from palate_server.service.gateway import TEMPLATE, configuration, nginx_command, write_configuration
+from palate_common.errors import InputError
+from palate_server.service import gateway, processes
+from palate_server.service.gateway import TEMPLATE, check_ports, configuration, nginx_command, write_configuration
+from palate_server.service.processes import Child
 from palate_server.service.setup import make_site
 from palate_server.service.site import Site
 from palate_server.service.superlink import KEEP_SECONDS
+from palate_sim.cli import run
 
 CONFIG = """
 population = "readers"
@@ -35,6 +41,8 @@ metrics_port = {ports[3]}
 requests_per_second = {rate}
 """
 NAME = "palate.example.org"
+LARGE = bytes(2**22)
+"""More than nginx's buffers and the kernel's hold."""
 
 
 class Recorder(http.server.BaseHTTPRequestHandler):
@@ -46,10 +54,14 @@ class Recorder(http.server.BaseHTTPRequestHandler):
     def answer(self) -> None:
         self.seen.append((self.command, self.path))
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.path.endswith("/broken"):
+            self.close_connection = True
+            return
+        answer = LARGE if self.path.endswith("/pull-object") else b"reached"
         self.send_response(200)
-        self.send_header("Content-Length", "7")
+        self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
-        self.wfile.write(b"reached")
+        self.wfile.write(answer)
 
     do_GET = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_HEAD = do_PATCH = answer  # noqa: N815 - the library's names
 
@@ -68,7 +80,19 @@ class Outside:
     def port(self) -> int:
         return self.site.config.gateway.port
 
-    def send(self, data: bytes, *, name: str | None = NAME, seconds: float = 15.0, slowly: float = 0.0) -> bytes:
+    @property
+    def log(self) -> str:
+        return (self.site.logs / "gateway.log").read_text()
+
+    def send(
+        self,
+        data: bytes,
+        *,
+        name: str | None = NAME,
+        seconds: float = 15.0,
+        slowly: float = 0.0,
+        before_reading: float = 0.0,
+    ) -> bytes:
         """Raw bytes, inside TLS for a server name, or, without one, in the clear; what comes back."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=seconds) as plain:
             connection = plain
@@ -80,14 +104,15 @@ class Outside:
                 for byte in (data[place : place + 1] for place in range(len(data))) if slowly else (data,):
                     connection.sendall(byte)
                     time.sleep(slowly)
+                time.sleep(before_reading)
                 answer = bytearray()
-                while part := connection.recv(4096):
+                while part := connection.recv(65536):
                     answer += part
                 return bytes(answer)
 
-    def ask(self, method: str, path: str, *, host: str = NAME, body: bytes = b"") -> bytes:
+    def ask(self, method: str, path: str, *, host: str = NAME, body: bytes = b"", before_reading: float = 0.0) -> bytes:
         head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        return self.send(head.encode() + body)
+        return self.send(head.encode() + body, before_reading=before_reading)
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +120,18 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
     yield from started(tmp_path_factory.mktemp("gateway") / "site", rate=100_000)
 
 
-def started(folder: Path, *, rate: int) -> Iterator[Outside]:
-    probes = [socket.socket() for _ in range(4)]
+def free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
     for probe in probes:
         probe.bind(("127.0.0.1", 0))
     ports = [probe.getsockname()[1] for probe in probes]
     for probe in probes:
         probe.close()
+    return ports
+
+
+def started(folder: Path, *, rate: int) -> Iterator[Outside]:
+    ports = free_ports(4)
     found = Outside(make_site(folder, CONFIG.format(ports=ports, rate=rate), ("a", "b")))
     handler = type("Handler", (Recorder,), {"seen": found.seen})
     servers = [http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) for port in ports[1:3]]
@@ -112,7 +142,7 @@ def started(folder: Path, *, rate: int) -> Iterator[Outside]:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
     write_configuration(found.site)
-    with subprocess.Popen(nginx_command(found.site)) as nginx:
+    with subprocess.Popen(nginx_command(found.site), cwd=found.site.public) as nginx:
         try:
             deadline = time.monotonic() + 20
             while True:
@@ -146,8 +176,49 @@ def test_models_and_directories_are_files(outside: Outside) -> None:
     (outside.site.directories / ("ab" * 32)).write_bytes(b"{}")
     assert outside.ask("GET", f"/directory/{'ab' * 32}").startswith(b"HTTP/1.1 200")
     (outside.site.models / "stolen").symlink_to(outside.site.folder / "key")
-    for path in ("/models/stolen", f"/models/{name}", f"/models/{name}/", "/models/", "/directory/", "/key"):
+    (outside.site.models / name / "stolen").symlink_to(outside.site.folder / "items")
+    for path in (
+        "/models/stolen",
+        f"/models/{name}/stolen",
+        f"/models/{name}",
+        f"/models/{name}/",
+        "/models/",
+        "/directory/",
+        "/key",
+    ):
         assert b"200 OK" not in outside.ask("GET", path)
+
+
+def test_workers_are_not_roots(outside: Outside) -> None:
+    """And read what is public all the same, in a folder that is closed to all others: the test above."""
+    master = int((outside.site.state / "nginx.pid").read_text())
+    workers = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+    assert workers
+    assert all(Path(f"/proc/{worker}").stat().st_uid != 0 for worker in workers)
+
+
+def test_neither_an_address_nor_a_body_is_left_behind(outside: Outside) -> None:
+    """What is masked or clipped, a model that is read slowly, and requests of which nginx would tell as errors."""
+    folders = [outside.site.state / name for name in ("nginx-body", "nginx-proxy", "nginx-unused")]
+    before, touched = len(outside.log), [folder.stat().st_mtime_ns for folder in folders]
+    update = b"a clipped update" * 20_000
+    assert outside.ask("POST", "/v1/fleet/push-object", body=update).endswith(b"reached")
+    chunked = b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(update), update)
+    outside.send(f"POST /v1/fleet/push-object HTTP/1.1\r\nHost: {NAME}\r\n".encode() + chunked)
+    assert outside.ask("POST", "/v1/fleet/pull-object", before_reading=0.3).endswith(LARGE)
+    assert outside.ask("POST", "/v1/fleet/broken").startswith(b"HTTP/1.1 502")
+    assert outside.ask("PUT", "/v1/fleet/push-object").startswith(b"HTTP/1.1 403")
+    assert outside.ask("GET", f"/directory/{'0' * 64}").startswith(b"HTTP/1.1 404")
+    assert outside.ask("POST", "/v1/enroll", body=bytes(8192)).startswith(b"HTTP/1.1 413")
+    assert outside.log[before:] == ""
+    assert [folder.stat().st_mtime_ns for folder in folders] == touched, "no file was ever made there"
+    assert not any(list(folder.iterdir()) for folder in folders)
+
+
+@pytest.mark.parametrize("path", ["..", ".", "...", ".draft"])
+def test_a_name_with_a_leading_dot_is_not_there(outside: Outside, path: str) -> None:
+    for folder in ("ab", "ab" * 32):
+        assert outside.ask("GET", f"/models/{folder}/{path}").startswith(b"HTTP/1.1 404")
 
 
 BEYOND = [
@@ -251,6 +322,65 @@ def test_one_address_asks_so_often_and_no_more(tmp_path: Path) -> None:
         refused = sum(answer.startswith(b"HTTP/1.1 429") for answer in answers)
         assert 20 <= refused <= 45
         assert len(slow.seen) == 60 - refused
+        assert slow.log == "", "who was refused is nobody's business either"
+
+
+def test_a_gateway_whose_master_is_killed_comes_back_and_leaves_nobody_listening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "FREED", 0.0)
+    monkeypatch.setattr(processes, "FIRST_PAUSE", 0.0)
+    found = Outside(make_site(tmp_path / "site", CONFIG.format(ports=free_ports(4), rate=100_000), ("a", "b")))
+    write_configuration(found.site)
+    pid_file = found.site.state / "nginx.pid"
+    child = Child(
+        "gateway",
+        nginx_command(found.site),
+        log=tmp_path / "log",
+        environment={},
+        folder=found.site.public,
+        pid_file=pid_file,
+    )
+
+    def wait(until: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not until():
+            assert time.monotonic() < deadline, found.log
+            time.sleep(0.02)
+
+    try:
+        for _ in range(3):
+            wait(lambda: child.keep() or child.up)
+            wait(lambda: child.up)
+            assert found.ask("GET", "/models/latest").startswith(b"HTTP/1.1 200")
+            with pytest.raises(InputError, match=rf"^`gateway.port` must be .*, got {found.port}: Address already"):
+                check_ports(found.site, dev=False)
+            master = child.pid
+            assert master is not None
+            os.kill(master, signal.SIGKILL)
+            wait(lambda: child.pid is None)
+    finally:
+        child.stop()
+    monkeypatch.undo()
+    check_ports(found.site, dev=False)
+    assert "bind()" not in found.log
+
+
+def test_a_server_whose_port_is_taken_says_so_and_starts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gateway, "FREED", 0.0)
+    site = make_site(tmp_path / "site", CONFIG.format(ports=free_ports(4), rate=1), ("a", "b"))
+    for name, options in (("port", ()), ("superlink_port", ()), ("enrolment_port", ()), ("metrics_port", ("--dev",))):
+        port = getattr(site.config.gateway, name)
+        with socket.create_server(("127.0.0.1", port)):
+            assert run(["serve", "run", str(site.folder), *options]) == 2
+        said = capsys.readouterr()
+        assert said.err.splitlines()[-1].endswith(
+            f"`gateway.{name}` must be a port that is free on 127.0.0.1, got {port}: Address already in use"
+        )
+        assert "serving" not in said.out
+    assert not site.superlink_file.exists()
 
 
 def test_the_gateway_gives_up_an_idle_connection_before_the_superlink() -> None:

@@ -24,7 +24,7 @@ ITEMS = ("a", "b", "c")
         ("population = 'p'\n[privacy]\ndp = 'off'", "a deployment has no run without privacy"),
         ("population = 'p'\nname = 'No Host'", "a host name"),
         ("population = 'p'\n[privacy]\nepsilon = nan", "epsilon"),
-        ("population = 'p'\n[gateway]\nport = 9443", "ports must differ"),
+        ("population = 'p'\n[gateway]\nport = 8444", "ports must differ"),
         ("population = 'p'\n[gateway]\ncertificate = 'x'", "given together"),
         ("", "`population` must be given"),
         (

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
-from contextlib import closing
+import sys
+from contextlib import closing, suppress
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import uvicorn
 from flwr.server.superlink.linkstate import LinkStateFactory
+from flwr.supercore import cli, sql_mixin
+from flwr.supercore.corestate.sql_corestate import SqlCoreState
+from flwr.supercore.logger import FLOWER_LOGGER, console_handler, update_console_handler
 from flwr.supercore.object_store import ObjectStoreFactory
+from flwr.superlink import main as superlink
 
 from palate_common.errors import InputError, PalateError
 from palate_server.service import flower
-from palate_server.service.flower import MESSAGES, check_version, purge
+from palate_server.service.flower import MESSAGES, SUPEREXEC, check_version, purge
+from palate_server.service.superlink import adapt
 
 pytestmark = pytest.mark.filterwarnings("ignore:No path_separator found:DeprecationWarning")  # Flower's, of alembic
 
@@ -28,6 +36,31 @@ def test_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flower, "version", lambda name: "1.43.0")
     with pytest.raises(InputError, match=r"Flower must be 1\.42\.x, .* got 1\.43\.0"):
         check_version()
+
+
+def test_logs_that_go_to_a_file_have_no_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SuperExec's and the SuperLink's; a setting of Flower's own would be better, and there is none."""
+    started: list[str] = []
+    record = logging.makeLogRecord({"levelname": "WARNING", "msg": "said"})
+    monkeypatch.setattr(cli, "flower_superexec", lambda: started.append(sys.argv[0]))
+    for name in ("_get_middleware", "SQLITE_PRAGMAS"):  # which `adapt` replaces in this process
+        module = superlink if name == "_get_middleware" else sql_mixin
+        monkeypatch.setattr(module, name, getattr(module, name))
+    monkeypatch.setattr(SqlCoreState, "_cleanup_expired_task_tokens", SqlCoreState._cleanup_expired_task_tokens)
+    monkeypatch.setattr(uvicorn, "run", uvicorn.run)
+    monkeypatch.setattr(sys, "argv", ["-c"])
+    level = FLOWER_LOGGER.level
+    try:
+        for start in (lambda: exec(SUPEREXEC), adapt):  # noqa: S102 - what a process is started with
+            update_console_handler(colored=True)
+            assert "\033" in console_handler.format(record)
+            with suppress(SystemExit):
+                start()
+            assert "\033" not in console_handler.format(record)
+    finally:
+        update_console_handler(colored=True)
+        FLOWER_LOGGER.setLevel(level)
+    assert started == ["flower-superexec"]
 
 
 @pytest.fixture

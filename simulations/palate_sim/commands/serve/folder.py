@@ -30,7 +30,6 @@ def init(
 ) -> None:
     """Make a server folder: configuration, keys, ledger, register, certificates, and a first model without releases."""
     from palate_server.service.setup import make_site, template
-    from palate_sim.features import item_features
 
     try:
         listed = read_lines(items.read_bytes())
@@ -42,7 +41,11 @@ def init(
         raise InputError(f"`--items` must name at least one item, got an empty file: {items}")
     if features is not None and not features.is_file():
         raise InputError(f"`--features` must be a CSV file with item_id and numeric columns, got {features}")
-    matrix = None if features is None else item_features(None, listed, str(features), "--features")
+    matrix = None
+    if features is not None:
+        from palate_sim.features import item_features  # needs pandas, which a server doesn't
+
+        matrix = item_features(None, listed, str(features), "--features")
     config = template(
         population=population,
         name=name,

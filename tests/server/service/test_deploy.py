@@ -1,0 +1,75 @@
+"""What is in deploy/: the units do what they are there for, in the system that they ask for."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from palate_common.errors import InputError
+from palate_server.service.backup import write_backup
+from palate_server.service.setup import make_site
+
+DEPLOY = Path(__file__).parents[3] / "deploy"
+ABSENT = "Command /opt/palate/bin/palate is not executable: No such file or directory"
+
+
+@contextmanager
+def read_only(root: Path, *, but: Sequence[Path]) -> Iterator[None]:
+    """An account for which everything is read-only but some folders, as with `ProtectSystem=strict`; never root."""
+    closed = [path for path in (root, *root.rglob("*")) if not any(path.is_relative_to(each) for each in but)]
+    was = {path: path.stat().st_mode for path in closed}
+    root_runs, nobody = os.geteuid() == 0, pwd.getpwnam("nobody").pw_uid
+    for path in root.rglob("*") if root_runs else ():
+        os.chown(path, nobody, -1)
+    for path in closed:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        if root_runs:
+            os.seteuid(nobody)
+        yield
+    finally:
+        if root_runs:
+            os.seteuid(0)
+        for path, mode in was.items():
+            path.chmod(mode)
+
+
+def test_the_backup_unit_may_write_what_a_backup_writes() -> None:
+    """And no more: with the server folder read-only it says so in one line."""
+    settings = dict(
+        line.split("=", 1) for line in (DEPLOY / "palate-backup.service").read_text().splitlines() if "=" in line
+    )
+    assert settings["ProtectSystem"] == "strict"
+    with tempfile.TemporaryDirectory() as name:  # not in pytest's, which is closed to other accounts
+        root = Path(name)
+        root.chmod(0o755)
+        folder, backups = root / "var/lib/palate/site", root / "var/backups/palate"
+        for each in (folder, backups):
+            assert f"/{each.relative_to(root)}" in settings["ExecStart"]
+            each.mkdir(parents=True)
+        site = make_site(folder, 'population = "p"\n', ("a", "b"))
+        first = write_backup(site, backups / "first.tar")
+        with read_only(root, but=[root / path.lstrip("/") for path in settings["ReadWritePaths"].split()]):
+            assert write_backup(site, backups / "second.tar") == first
+        with read_only(root, but=[backups]), pytest.raises(InputError, match="must be writable for a backup") as caught:
+            write_backup(site, backups / "third.tar")
+        assert "\n" not in str(caught.value)
+        assert sorted(path.name for path in backups.iterdir()) == ["first.tar", "second.tar"]
+
+
+def test_systemd_accepts_the_units() -> None:
+    """Where it is installed; what it may miss is the program, which isn't where a deployment has it."""
+    verify = shutil.which("systemd-analyze")
+    units = sorted(str(path) for path in DEPLOY.iterdir() if path.suffix in (".service", ".timer"))
+    assert len(units) == 3
+    if verify is not None:
+        done = subprocess.run([verify, "verify", "--man=no", *units], capture_output=True, text=True, check=False)
+        assert {line for line in done.stderr.splitlines() if not line.endswith(ABSENT)} == set()
