@@ -9,7 +9,7 @@ ended, and starts again where the ledger says it stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
@@ -48,6 +48,11 @@ class GridMessenger:
     def __init__(self, grid: Grid) -> None:
         self._grid = PromptGrid(grid)
 
+    @property
+    def heard(self) -> Set[int]:
+        """The nodes that have answered anything in the latest attempt."""
+        return self._grid.heard
+
     def online(self) -> list[int]:
         """The nodes that are there."""
         return list(self._grid.get_node_ids())
@@ -63,6 +68,7 @@ class GridMessenger:
     ) -> None:
         """One attempt with a cohort, device -> node."""
         masked = directory if coordinator.terms.cohort is not None and coordinator.terms.cohort.masks else None
+        self._grid.heard.clear()
         strategy = PalateStrategy(coordinator, on_release=on_release, directory=masked, invite=lambda _: cohort)
         strategy.start(self._grid, num_rounds=1, timeout=timeout)
 

@@ -28,9 +28,9 @@ from palate_common.plan import PLAN_TAG, SignedPlan, signed_bytes, spend_shown
 from palate_common.published import MANIFEST, MANIFEST_TAG, SIGNATURE
 from palate_common.signing import verify
 from palate_server.service.enrolments import Enrolments
-from palate_server.service.operation import WITNESS
 from palate_server.service.releases import SPENT
 from palate_server.service.site import Site
+from palate_server.service.witness import WITNESS
 
 FILES = ("server.toml", "items", "key")
 FOLDERS = ("keys", "runs", "public", "tls")
