@@ -9,7 +9,9 @@ ended, and starts again where the ledger says it stopped.
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Mapping, Set
+from datetime import UTC, datetime
 from pathlib import Path
 
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
@@ -96,7 +98,15 @@ def main(grid: Grid, context: Context) -> None:
     except Exception as error:
         text = str(error) if isinstance(error, PalateError) else type(error).__name__
         Events(site.events).tell("failed", kind=type(error).__name__, error=text)
+        _log(site, error, text)
         raise
+
+
+def _log(site: Site, error: Exception, text: str) -> None:
+    """Say where it failed; not with what values, which may tell who took part."""
+    lines = traceback.format_tb(error.__traceback__)
+    with (site.logs / "serverapp.log").open("a", encoding="utf-8") as log:
+        log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {type(error).__name__}: {text}\n{''.join(lines)}")
 
 
 def _own(site: Site) -> RunLock:

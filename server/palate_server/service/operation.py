@@ -134,7 +134,7 @@ class Operation:
         try:
             survey = self._surveys.due(ledger, now=time.time()) if run is None else None
             if run is None and survey is None:
-                self._check_budgets(ledger)
+                check_budgets(self.config, ledger, now=time.time())
             directory = None if run is None else directory_of(self.site, terms_of(ledger, run))
             cohort = self._gather(least=least, within=None if directory is None else len(directory))
             if cohort is not None:
@@ -285,8 +285,3 @@ class Operation:
         """The fewest devices that a cohort must have at its end."""
         size, dropout = self.config.cohort.size, self.config.privacy.dropout
         return size - int(dropout * size)
-
-    def _check_budgets(self, ledger: Ledger) -> None:
-        entries = ledger.entries()
-        budget = min((entry.mu2 for entry in entries if entry.kind == "budget"), default=0.0)
-        check_budgets(self.config, entries, spent=ledger.spent(), budget=budget, now=time.time())

@@ -78,6 +78,11 @@ class Restraint:
             raise
         self._write(begun.model_copy(update={"ended": True}))
 
+    @property
+    def under_way(self) -> bool:
+        """Whether an attempt has begun that nobody has seen to end."""
+        return not self._begun(0).ended
+
     def until(self, entries: Sequence[Entry]) -> float:
         """When a charge is allowed again, Unix seconds; 0: it always was."""
         count = len(voids(entries))

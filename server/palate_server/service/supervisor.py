@@ -35,6 +35,7 @@ from palate_server.service.releases import CardMaker, publish
 from palate_server.service.setup import make_certificates, make_secret
 from palate_server.service.site import Site
 from palate_server.service.status import unpublished
+from palate_server.service.witness import Witness
 
 LOOK = 0.5
 """Seconds between two looks at the processes."""
@@ -53,7 +54,7 @@ class Supervisor(Closing):
     Raises:
         InputError: nginx or the known Flower is missing, or the configuration isn't valid for nginx.
         LockedError: another supervisor runs this site.
-        PalateError: a port isn't free, or the SuperLink doesn't start.
+        PalateError: the witness can't be written, a port isn't free, or the SuperLink doesn't start.
     """
 
     def __init__(self, site: Site, *, card: CardMaker, dev: bool = False) -> None:
@@ -64,6 +65,7 @@ class Supervisor(Closing):
         self._stopping = threading.Event()
         self._lock = RunLock(site.folder)
         check_config(site.config, n_items=len(site.catalogue.items), inputs=site.public_inputs)
+        Witness(site.witness).check()
         make_certificates(site)
         make_secret(site)
         extra, logs = environment(site), site.logs
