@@ -9,7 +9,7 @@ All of it is read from the site's files alone, whether it runs or not.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -45,8 +45,8 @@ class Outlook:
     Attributes:
         now: the time that all of it is told at, ISO 8601 in the zone of this machine, as every time here.
         period: number, end, and what of its budget is spent: epsilon, epsilon_limit, mu2, mu2_limit.
-        next_run: when it is due (None: never), why not sooner, and the epsilon that it could have; 0 while it is
-            refused, for the period or for ever.
+        next_run: when it is due (None: never, or not until somebody acts), why not sooner, and the epsilon it could
+            have; 0 while it is refused, for the period or for ever.
         voids: charged attempts in a row that have released nothing; one that is under way is one of them.
         trouble: the latest one: when, event, reason, what to do, and whether a round was released since; None: none.
     """
@@ -76,7 +76,8 @@ def read_outlook(site: Site, *, now: float) -> Outlook:
     with site.ledger(read_only=True) as ledger:
         entries = ledger.entries()
         lifetime, period = budgets_of(config, ledger, now=now)
-        at, why = _next(site, ledger, (lifetime, period), now=now)
+        events = Events(site.events).all()
+        at, why = _next(site, ledger, (lifetime, period), events, now=now)
     return Outlook(
         now=local(now),
         period={
@@ -92,7 +93,7 @@ def read_outlook(site: Site, *, now: float) -> Outlook:
             "epsilon": could_have(config, (lifetime, period)),
         },
         voids=len(voids(entries)),
-        trouble=latest_trouble(Events(site.events).all()),
+        trouble=latest_trouble(events),
     )
 
 
@@ -111,23 +112,25 @@ def latest_trouble(events: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None
         kind = event["event"]
         if kind in TROUBLES:
             reason = next((event[key] for key in ("words", "reason", "error", "part") if key in event), "")
-            found = {"at": event["at"], "event": kind, "reason": reason, "do": TROUBLES[kind], "over": False}
+            found = {"at": _told(event), "event": kind, "reason": reason, "do": TROUBLES[kind], "over": False}
         elif kind == "round" and found is not None:
             found["over"] = True
     return found
 
 
-def since(events: Iterable[Mapping[str, Any]], parts: Iterable[str]) -> dict[str, str]:
-    """When each part was started last."""
+def since(events: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """When the server was started, as "", when each part was after that, and when the witness was last lost or back."""
     found: dict[str, str] = {}
     for event in events:
         match event["event"]:
             case "started":
-                found = dict.fromkeys(parts, event["at"])
+                found = {"": _told(event)}
             case "restarted":
-                found[event["part"]] = event["at"]
+                found[event["part"]] = _told(event)
             case "serving":
-                found["serverapp"] = event["at"]
+                found["serverapp"] = found["witness"] = _told(event)
+            case "witnessed" | "unwitnessed":
+                found["witness"] = _told(event)
     return found
 
 
@@ -141,15 +144,30 @@ def epsilon(mu2: float, delta: float) -> float:
     return epsilon_of(mu=math.sqrt(mu2), delta=delta) if mu2 > 0 else 0.0
 
 
-def _next(site: Site, ledger: Ledger, budgets: tuple[Budget, Budget], *, now: float) -> tuple[float | None, str]:
-    """When there is a run to open or to go on with, and what it waits for; None: never."""
+def _told(event: Mapping[str, Any]) -> str:
+    return local(_at(event))
+
+
+def _at(event: Mapping[str, Any]) -> float:
+    return datetime.fromisoformat(event["at"]).timestamp()
+
+
+def _next(
+    site: Site, ledger: Ledger, budgets: tuple[Budget, Budget], events: Sequence[Mapping[str, Any]], *, now: float
+) -> tuple[float | None, str]:
+    """When there is a run to open or to go on with, and what it waits for; None: never, or until somebody acts."""
     config, entries, restraint = site.config, ledger.entries(), restraint_of(site)
     if restraint.under_way:
         return now, "an attempt is under way"
+    told = {event["event"]: place for place, event in enumerate(events)}
+    if told.get("unwitnessed", -1) > max(told.get("witnessed", -1), told.get("serving", -1)):
+        return None, "`backup.witness` can't be written"
     waits = [
-        (now, "now"),
+        (now, "now, when enough devices are there"),
         (restraint.until(entries), f"{len(voids(entries))} charge(s) in a row have released nothing"),
     ]
+    if "no cohort" in told:
+        waits.append((_at(events[told["no cohort"]]) + config.cohort.pause_seconds, "too few devices came"))
     if open_run(ledger) is None:
         every, after = config.training.every_hours, config.cohort.pause_seconds
         waits.append((next_run(ledger, every_hours=every, pause=after), "`training.every_hours` after the last"))

@@ -41,7 +41,7 @@ def test_one_more_run_could_have_nothing_while_the_period_refuses_and_the_end_of
 ) -> None:
     service = make_service(algorithm="als", epsilon=4.0, period=5.0, lifetime=8.0, every_hours=0.0)
     before = read_outlook(service.site, now=clock.now)
-    assert (before.next_run["at"], before.next_run["why"]) == (local(clock.now), "now")
+    assert (before.next_run["at"], before.next_run["why"]) == (local(clock.now), "now, when enough devices are there")
     assert before.next_run["epsilon"] == pytest.approx(5.0), "the period's is the smaller one"
     service.operate()
     after = read_outlook(service.site, now=clock.now)
@@ -99,6 +99,8 @@ def test_health_is_bad_while_the_witness_is_lost_and_ready_is_not(make_service: 
     assert health(metrics) == (503, {"gateway": True, "witness": False, "attempts": True})
     assert health(metrics, "/ready") == (200, {"gateway": True})
     assert metrics.registry.get_sample_value("palate_witness") == 0.0
+    found = read_outlook(service.site, now=clock.now).next_run
+    assert (found["at"], found["why"]) == (None, "`backup.witness` can't be written")
     service.site.witness.mkdir()
     service.operate()
     assert health(metrics)[0] == 200

@@ -78,8 +78,8 @@ def status(
 
     site = Site.at(folder)
     found, outlook, health = read_status(site), read_outlook(site, now=time.time()), asked(site)
-    began = since(Events(site.events).all(), health)
-    parts = {part: {"good": good, "since": began.get(part)} for part, good in health.items()}
+    began = since(Events(site.events).all())
+    parts = {part: {"good": good, "since": began.get(part, began.get(""))} for part, good in health.items()}
     if as_json:
         told = {**found.as_dict(), **outlook.as_dict(), "parts": parts}
         typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
@@ -102,7 +102,7 @@ def _standing(found: Status, outlook: Outlook) -> Iterator[str]:
         f"{period['mu2']:.4g} of {period['mu2_limit']:.4g} in the period"
     )
     yield f"now: {outlook.now} · one more run could have ε {due['epsilon']:.3f}"
-    yield f"next run: {due['at'] or 'never'} ({due['why']})"
+    yield f"next run: {due['at'] or 'not by itself'} ({due['why']})"
 
 
 def _running(parts: Mapping[str, Mapping[str, Any]], outlook: Outlook) -> Iterator[str]:
@@ -110,7 +110,7 @@ def _running(parts: Mapping[str, Mapping[str, Any]], outlook: Outlook) -> Iterat
     if not parts:
         yield "parts: nobody answers on the metrics port: `palate serve run` isn't running, or is starting"
     for part, each in parts.items():
-        yield f"{part}: {'good' if each['good'] else 'NOT GOOD'}{', since ' + each['since'] if each['since'] else ''}"
+        yield f"{part}: {'good' if each['good'] else 'NOT GOOD'}, since {each['since'] or 'long ago'}"
     if (trouble := outlook.trouble) is not None:
         over = "; a round was released since" if trouble["over"] else ""
         yield f"latest trouble: {trouble['at']} {trouble['event']}{over}: {trouble['reason']}\n  {trouble['do']}"
