@@ -92,7 +92,7 @@ class Operation:
                 self.events.tell("lost", run=charge.run, round=charge.round, attempt=charge.attempt)
         while not until():
             with self.site.ledger() as ledger:
-                if time.time() >= self._due(ledger) and self._witnessed():
+                if time.time() >= self._due(ledger) and (not self._untried or self._witnessed()):
                     self._step(ledger)
                 now, due = time.time(), self._due(ledger)
                 soon = self.config.release.automatic and just_closed(ledger, now=now, within=SOONEST)

@@ -42,7 +42,7 @@ def test_the_grid_knows_who_has_answered_and_an_error_is_no_answer(monkeypatch: 
     inbox: Any = mock.Mock(done=False)
     inbox.look.side_effect = [replies, KeyboardInterrupt]
     monkeypatch.setattr(grid, "Inbox", lambda *_: inbox)
-    monkeypatch.setattr(grid.time, "sleep", lambda _: None)
+    monkeypatch.setattr("palate_server.service.grid.time.sleep", lambda _: None)
     prompt = grid.PromptGrid(mock.create_autospec(HttpGrid, instance=True))
     with pytest.raises(KeyboardInterrupt):
         list(prompt.send_and_receive([]))
