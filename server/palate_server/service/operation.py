@@ -78,7 +78,7 @@ class Operation:
         self._messenger, self._purge = messenger, purge
         self._register = Enrolments(site.enrolment_file)
         self._surveys = Surveys(site.config, self.events)
-        self._witness, self._untried = Witness(site.witness), 0.0
+        self._witness, self._witness_pause = Witness(site.witness), 0.0
         self._restraint, self._absences = restraint_of(site), Absences()
         self._dismissals = Dismissals(messenger.send_home, purge)
         self._not_before = 0.0
@@ -92,7 +92,7 @@ class Operation:
                 self.events.tell("lost", run=charge.run, round=charge.round, attempt=charge.attempt)
         while not until():
             with self.site.ledger() as ledger:
-                if time.time() >= self._due(ledger) and (not self._untried or self._witnessed()):
+                if time.time() >= self._due(ledger) and (not self._witness_pause or self._witnessed()):
                     self._step(ledger)
                 now, due = time.time(), self._due(ledger)
                 soon = self.config.release.automatic and just_closed(ledger, now=now, within=SOONEST)
@@ -117,16 +117,16 @@ class Operation:
         except WitnessError as error:
             self._unwitnessed(error)
             return False
-        if self._untried:
+        if self._witness_pause:
             self.events.tell("witnessed")
-        self._untried = 0.0
+        self._witness_pause = 0.0
         return True
 
     def _unwitnessed(self, error: WitnessError) -> None:
         """Nothing is charged for a time, which doubles."""
         self.events.tell("unwitnessed", reason=str(error))
-        self._untried = min(max(2 * self._untried, TRY_AGAIN[0]), TRY_AGAIN[1])
-        self._not_before = time.time() + self._untried
+        self._witness_pause = min(max(2 * self._witness_pause, TRY_AGAIN[0]), TRY_AGAIN[1])
+        self._not_before = time.time() + self._witness_pause
 
     def _step(self, ledger: Ledger) -> None:
         """Open a run, or go on with one, with a cohort."""
