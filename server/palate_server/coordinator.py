@@ -117,7 +117,12 @@ class Coordinator:
     @property
     def finished(self) -> bool:
         """Whether every round was released, or what is left buys no further one."""
-        return self.round == self.rounds or (self.round > 0 and not self._allowance.affords(self.round))
+        return self.round == self.rounds or (self.round > 0 and self.over)
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to try: finished, or the budget went without a release."""
+        return self.round == self.rounds or not self._allowance.affords(self.round)
 
     @property
     def spent(self) -> float:

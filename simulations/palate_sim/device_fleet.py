@@ -140,7 +140,8 @@ def _prepare(device: Device, plan: FleetPlan, invitation: Invitation, rng: rando
     device.consent.grant("train")
     if device.enrolment is None:
         _patiently(lambda: device.enroll(invitation), rng)
-    _patiently(lambda: fetch_model(device), rng)
+    if device.model() is None:  # a newer one is the sync's to take, or to leave where it isn't newer
+        _patiently(lambda: fetch_model(device), rng)
     if any(True for _ in device.store.events()):
         return
     enrolled, model = device.enrolment, device.model()

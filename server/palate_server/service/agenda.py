@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from palate_common.errors import IntegrityError
+from palate_common.history import CloseEntry
 from palate_common.ledger import Ledger
 from palate_common.secagg.directory import Directory
 from palate_server.service.site import Site
@@ -25,15 +26,17 @@ def open_run(ledger: Ledger) -> str | None:
     return found[0] if found else None
 
 
-def next_run(ledger: Ledger, *, every_hours: float) -> float:
-    """When the next training is due, Unix seconds; at once where there was none, or the last released nothing."""
-    entries = ledger.entries()
-    surveys = surveys_of(entries)
-    closed = [entry.facts for entry in entries if entry.kind == "close" and entry.run not in surveys]
-    if not closed:
+def next_run(ledger: Ledger, *, every_hours: float, pause: float) -> float:
+    """When the next training is due, Unix seconds; 0: at once. After one that released nothing, in `pause` seconds."""
+    if (latest := _latest(ledger)) is None:
         return 0.0
-    pause = every_hours * 3600 if closed[-1].get("releases") else 0.0
-    return datetime.fromisoformat(str(closed[-1]["created"])).timestamp() + pause
+    return _at(latest) + (every_hours * 3600 if latest.facts.get("releases") else pause)
+
+
+def just_closed(ledger: Ledger, *, now: float, within: float) -> bool:
+    """Whether a training has ended with a release so lately that its model may not be published yet."""
+    latest = _latest(ledger)
+    return latest is not None and bool(latest.facts.get("releases")) and _at(latest) <= now < _at(latest) + within
 
 
 def terms_of(ledger: Ledger, run: str) -> RunTerms:
@@ -53,3 +56,16 @@ def directory_of(site: Site, terms: RunTerms) -> Directory | None:
     if directory.hash != terms.cohort.directory:
         raise IntegrityError("the directory of a run must be the one its terms name, got another")
     return directory
+
+
+def _latest(ledger: Ledger) -> CloseEntry | None:
+    """The close of the latest training."""
+    entries = ledger.entries()
+    surveys = surveys_of(entries)
+    closed = (entry for entry in reversed(entries) if isinstance(entry, CloseEntry) and entry.run not in surveys)
+    return next(closed, None)
+
+
+def _at(close: CloseEntry) -> float:
+    """When a run was closed, Unix seconds."""
+    return datetime.fromisoformat(str(close.facts["created"])).timestamp()

@@ -9,7 +9,9 @@ ended, and starts again where the ledger says it stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Mapping, Set
+from datetime import UTC, datetime
 from pathlib import Path
 
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
@@ -49,6 +51,11 @@ class GridMessenger:
     def __init__(self, grid: Grid) -> None:
         self._grid = PromptGrid(grid)
 
+    @property
+    def heard(self) -> Set[int]:
+        """The nodes that have answered anything in the latest attempt."""
+        return self._grid.heard
+
     def online(self) -> list[int]:
         """The nodes that are there."""
         return list(self._grid.get_node_ids())
@@ -64,6 +71,7 @@ class GridMessenger:
     ) -> None:
         """One attempt with a cohort, device -> node."""
         masked = directory if coordinator.terms.cohort is not None and coordinator.terms.cohort.masks else None
+        self._grid.heard.clear()
         strategy = PalateStrategy(coordinator, on_release=on_release, directory=masked, invite=lambda _: cohort)
         strategy.start(self._grid, num_rounds=1, timeout=timeout)
 
@@ -92,7 +100,15 @@ def main(grid: Grid, context: Context) -> None:
     except Exception as error:
         text = str(error) if isinstance(error, PalateError) else type(error).__name__
         Events(site.events).tell("failed", kind=type(error).__name__, error=text)
+        _log(site, error, text)
         raise
+
+
+def _log(site: Site, error: Exception, text: str) -> None:
+    """Say where it failed; not with what values, which may tell who took part."""
+    lines = traceback.format_tb(error.__traceback__)
+    with (site.logs / "serverapp.log").open("a", encoding="utf-8") as log:
+        log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {type(error).__name__}: {text}\n{''.join(lines)}")
 
 
 def _own(site: Site) -> RunLock:

@@ -41,11 +41,12 @@ class Appointment:
         """Whether anybody has come."""
         return self._begun is not None
 
-    def look(self, present: Mapping[int, int]) -> Mapping[int, int] | None:
+    def look(self, present: Mapping[int, int], *, enough: int | None = None) -> Mapping[int, int] | None:
         """The cohort, device -> node, or None while it gathers.
 
         Args:
             present: node -> device of everybody who is online and may take part.
+            enough: with so many nobody more is waited for; the most devices when left out.
 
         Raises:
             TooFewError: its time is up.
@@ -56,7 +57,7 @@ class Appointment:
                 return None
             self._begun = now
         late = now - self._begun >= self._seconds
-        if len(present) >= self._size or (late and len(present) >= self._least):
+        if len(present) >= (self._size if enough is None else enough) or (late and len(present) >= self._least):
             return chosen(present, most=self._size)
         if late:
             raise TooFewError(f"a cohort needs at least {self._least} devices, and {len(present)} came")

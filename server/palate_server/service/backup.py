@@ -26,9 +26,9 @@ from palate_common.published import MANIFEST, MANIFEST_TAG, SIGNATURE
 from palate_common.signing import verify
 from palate_server.service.archive import FILES, FOLDERS, pack, unpack
 from palate_server.service.enrolments import Enrolments
-from palate_server.service.operation import WITNESS
 from palate_server.service.releases import SPENT
 from palate_server.service.site import Site
+from palate_server.service.witness import WITNESS
 
 
 def write_backup(site: Site, archive: Path) -> Checkpoint:

@@ -13,8 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from palate_common.errors import IntegrityError
-
 MOST = 2**26
 """Bytes after which the file is put aside; one former file is kept."""
 
@@ -68,10 +66,11 @@ class Tail:
             yield json.loads(line)
 
 
-def reason_of(error: IntegrityError) -> str:
+def reason_of(error: Exception) -> str:
     """Why an attempt failed, as one of a few words: metrics count them."""
     words = str(error)
     for part, reason in (
+        ("backup.witness", "witness"),
         ("nothing is charged", "cohort"),
         ("devices must be left", "dropout"),
         ("must have at least", "dropout"),
@@ -81,4 +80,4 @@ def reason_of(error: IntegrityError) -> str:
     ):
         if part in words:
             return reason
-    return "other"
+    return "disk" if isinstance(error, OSError) or "disk" in words else "other"

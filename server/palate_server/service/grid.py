@@ -35,6 +35,8 @@ class PromptGrid(Grid):
         if not isinstance(grid, HttpGrid):
             raise TypeError(f"`grid` must be the one of a SuperLink, got {type(grid).__name__}")
         self._grid = grid
+        self.heard: set[int] = set()
+        """Nodes that have answered anything; for its reader to empty."""
 
     def set_run(self, run: Run) -> None:
         """Take the description of a run."""
@@ -71,6 +73,7 @@ class PromptGrid(Grid):
         while not inbox.done and time.monotonic() < deadline:
             time.sleep(max(0.0, min(look, deadline - time.monotonic())))
             found = inbox.look()
+            self.heard |= {reply.metadata.src_node_id for reply in found if not reply.has_error()}
             look = FIRST_LOOK if found else min(LAST_LOOK, look * SLOWER)
             yield from found
 

@@ -1,15 +1,18 @@
 """Metrics and health, on a loopback port: `/metrics` for Prometheus, `/health`, `/ready`.
 
-Counters follow the events log, so that they need no channel of their own; what is a state is read when it is asked for.
-Nothing here names a device.
+Ready is a server whose parts all run. Healthy is one that can also train: its witness can be written, and its charges
+buy releases. Counters follow the events log, so that they need no channel of their own; what is a state is read when it
+is asked for. Nothing here names a device.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import httpx
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -20,10 +23,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from palate_server.service.events import Tail
+from palate_server.service.outlook import could_have
+from palate_server.service.promise import budgets_of
 from palate_server.service.site import Site
 from palate_server.service.status import Status, read_status
-
-PARTS = ("superlink", "superexec", "serverapp", "enrolment", "gateway")
 
 
 class Metrics:
@@ -48,6 +51,12 @@ class Metrics:
             buckets=(1, 2, 5, 10, 20, 30, 60, 120, 300, 600), registry=own,
         )  # fmt: skip
         self._runs = Counter("palate_runs", "Runs, by what became of them.", ["event"], registry=own)
+        self._silent = Counter("palate_silent", "Devices invited that said nothing, passed over.", registry=own)
+        self._voids = Gauge("palate_voids", "Charged attempts in a row that have released nothing.", registry=own)
+        self._witness = Gauge("palate_witness", "Whether the witness could be written when last tried.", registry=own)
+        self._witness.set(1)
+        self._health, self._most = {"witness": True, "attempts": True}, site.config.cohort.attempts
+        self._in_vain = 0
         self._enrolments = Counter("palate_enrolments", "Requests to enrol, by outcome.", ["outcome"], registry=own)
         self._restarts = Counter("palate_starts", "Starts of a part, the first included.", ["part"], registry=own)
         self._tail = Tail(site.events)
@@ -71,17 +80,32 @@ class Metrics:
                 self._cohort.set(event["invited"])
                 self._lost.inc(max(0, event["invited"] - event["users"]))
                 self._seconds.observe(event["seconds"])
+                self._tell_voids(0)
             case "aborted":
                 self._attempts.labels("aborted").inc()
                 self._aborts.labels(event.get("reason", "other")).inc()
                 self._cohort.set(event["invited"])
                 self._seconds.observe(event["seconds"])
+                self._tell_voids(self._in_vain + bool(event.get("charged")))
+            case "lost":
+                self._attempts.labels("lost").inc()
+                self._tell_voids(self._in_vain + 1)
+            case "serving" | "witnessed" | "unwitnessed" as what:
+                self._health["witness"] = what != "unwitnessed"
+                self._witness.set(what != "unwitnessed")
+            case "silent":
+                self._silent.inc(event["devices"])
             case "malformed":
                 self._malformed.inc(event["devices"])
             case "opened" | "closed" | "published" | "held" | "no cohort" | "refused" as what:
                 self._runs.labels(what).inc()
             case "enrolled" | "enrolment refused" | "enrolment failed" as what:
                 self._enrolments.labels(what.removeprefix("enrolment ")).inc()
+
+    def _tell_voids(self, count: int) -> None:
+        """So many charged attempts in a row have released nothing."""
+        self._in_vain, self._health["attempts"] = count, count < self._most
+        self._voids.set(count)
 
     def application(self) -> Starlette:
         """What the loopback port answers."""
@@ -90,14 +114,19 @@ class Metrics:
             self.follow()
             return Response(generate_latest(self.registry), media_type="text/plain; version=0.0.4")
 
+        def said(found: Mapping[str, bool]) -> Response:
+            return JSONResponse(found, status_code=200 if all(found.values()) else 503)
+
         async def health(_: Request) -> Response:
-            parts = dict(self.parts())
-            return JSONResponse(parts, status_code=200 if all(parts.values()) else 503)
+            return said({**self.parts(), **self._health})
+
+        async def ready(_: Request) -> Response:
+            return said(dict(self.parts()))
 
         async def scrape(request: Request) -> Response:
             return await run_in_threadpool(metrics, request)
 
-        return Starlette(routes=[Route("/metrics", scrape), Route("/health", health), Route("/ready", health)])
+        return Starlette(routes=[Route("/metrics", scrape), Route("/health", health), Route("/ready", ready)])
 
 
 class _State(Collector):
@@ -114,6 +143,13 @@ class _State(Collector):
         """The state now."""
         status = read_status(self._site)
         yield from _budgets(status)
+        with self._site.ledger(read_only=True) as ledger:
+            could = could_have(self._site.config, budgets_of(self._site.config, ledger, now=time.time()))
+        yield GaugeMetricFamily(
+            "palate_epsilon_next_run",
+            f"Epsilon that one more run could have of what lifetime and period have left; 0: refused; {_said(status)}.",
+            could,
+        )
         up = GaugeMetricFamily("palate_up", "Whether a part runs.", labels=["part"])
         for part, runs in self._parts().items():
             up.add_metric([part], float(runs))
@@ -131,14 +167,27 @@ class _State(Collector):
 
 
 def _budgets(status: Status) -> Iterator[Metric]:
-    """Epsilon, with all that it means in its help text."""
-    said = f"unit user (one installation), adjacency zero-out, delta {status.delta:g}, palate closed form"
-    yield GaugeMetricFamily(
-        "palate_epsilon_spent", f"Epsilon of all charges of the population so far; {said}.", status.epsilon_spent
-    )
-    yield GaugeMetricFamily(
-        "palate_epsilon_left",
-        f"Epsilon that one further run could have if it took all that is left of the lifetime budget; {said}.",
-        status.epsilon_left,
-    )
-    yield GaugeMetricFamily("palate_epsilon_lifetime", f"The lifetime budget; {said}.", status.epsilon_lifetime)
+    """What was spent, as epsilon with all that it means in its help text, and as mu^2, which adds up."""
+    for name, mu2, eps, what in (
+        ("spent", status.mu2_spent, status.epsilon_spent, "All charges of the population so far"),
+        ("left", status.mu2_left, status.epsilon_left, "The lifetime budget without what is spent"),
+        ("lifetime", status.mu2_lifetime, status.epsilon_lifetime, "The lifetime budget"),
+    ):
+        yield GaugeMetricFamily(f"palate_epsilon_{name}", f"{what}, as epsilon; {_said(status)}.", eps)
+        yield GaugeMetricFamily(f"palate_mu2_{name}", f"{what}, as mu^2 of Gaussian differential privacy.", mu2)
+
+
+def _said(status: Status) -> str:
+    """What stands beside an epsilon."""
+    return f"unit user (one installation), adjacency zero-out, delta {status.delta:g}, palate closed form"
+
+
+def asked(site: Site) -> dict[str, bool]:
+    """What the health of a running site says; empty where nobody answers."""
+    try:
+        answer = httpx.get(
+            f"http://127.0.0.1:{site.config.gateway.metrics_port}/health", timeout=5.0, trust_env=False
+        ).json()
+    except (httpx.HTTPError, ValueError):
+        return {}
+    return {str(part): bool(runs) for part, runs in answer.items()} if isinstance(answer, dict) else {}

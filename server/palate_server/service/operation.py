@@ -9,41 +9,41 @@ killed at any moment: what an attempt needs to be sound is in coordinator and le
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Set
 from typing import Any, Protocol
 
-from palate_common.catalogue import Catalogue
-from palate_common.errors import BudgetError, IntegrityError, PalateError
-from palate_common.files import make_folder, write_durably
+from palate_common.errors import BudgetError, LockedError, PalateError
 from palate_common.ledger import Ledger
-from palate_common.plan import DpMode
 from palate_common.secagg.directory import Directory
-from palate_common.survey import SURVEYING, Survey
+from palate_common.survey import Survey
 from palate_server.coordinator import Coordinator, Release
 from palate_server.lock import RunLock
-from palate_server.registry import Registry, pack_inputs
-from palate_server.service.agenda import directory_of, next_run, open_run, terms_of
+from palate_server.registry import Registry
+from palate_server.service import runs
+from palate_server.service.absences import Absences
+from palate_server.service.agenda import directory_of, just_closed, next_run, open_run, terms_of
 from palate_server.service.appointments import Appointment, TooFewError
+from palate_server.service.dismissals import SOONEST, Dismissals
 from palate_server.service.enrolments import Enrolments
 from palate_server.service.events import Events, reason_of
-from palate_server.service.promise import DAY, check_budgets, make_terms, period_of
-from palate_server.service.releases import warm_inputs
-from palate_server.service.results import result_of, write_result
+from palate_server.service.promise import DAY, check_budgets, period_of
+from palate_server.service.restraint import restraint_of
 from palate_server.service.site import Site
-from palate_server.service.surveys import Surveys, as_run
+from palate_server.service.surveys import Surveys
+from palate_server.service.witness import Witness, WitnessError
 
 GATHERING, IDLE = 1.0, 5.0
 """Seconds between two looks at who is online: while a cohort gathers, and while nothing is due."""
-FETCHED = 20.0
-"""Seconds after which a dismissal was fetched, or never will be."""
-SOONEST, LATEST = 60.0, DAY
-"""Seconds within which a device that is sent home is asked to come back."""
-WITNESS = "plan.json"
+TRY_AGAIN = 60.0, 3600.0
+"""Seconds after which a witness that can't be written is tried again: at first, doubling, and at most."""
 
 
 class Messenger(Protocol):
     """Who carries an attempt's messages: Flower's grid, or a test's."""
+
+    @property
+    def heard(self) -> Set[int]:
+        """The nodes that have answered anything in the latest attempt."""
 
     def online(self) -> list[int]:
         """The nodes that are there."""
@@ -78,33 +78,63 @@ class Operation:
         self._messenger, self._purge = messenger, purge
         self._register = Enrolments(site.enrolment_file)
         self._surveys = Surveys(site.config, self.events)
+        self._witness, self._witness_pause = Witness(site.witness), 0.0
+        self._restraint, self._absences = restraint_of(site), Absences()
+        self._dismissals = Dismissals(messenger.send_home, purge)
         self._not_before = 0.0
-        self._sent_home: dict[int, float] = {}
-        self._goodbye: float | None = None
 
     def serve(self, until: Callable[[], bool] = lambda: False) -> None:
         """Run until the process is ended, or `until` says so between two steps."""
         self.events.tell("serving")
+        self._witnessed()
+        with self.site.ledger() as ledger:
+            if (charge := self._restraint.lost(ledger.entries())) is not None:
+                self.events.tell("lost", run=charge.run, round=charge.round, attempt=charge.attempt)
         while not until():
-            now = time.time()
             with self.site.ledger() as ledger:
-                run = open_run(ledger)
-                planned = 0.0 if run else next_run(ledger, every_hours=self.config.training.every_hours)
-                due = max(self._not_before, min(planned, self._surveys.next(ledger, now=now)))
-                if now >= due:
-                    due = self._step(ledger, run) or due
+                if time.time() >= self._due(ledger) and (not self._witness_pause or self._witnessed()):
+                    self._step(ledger)
+                now, due = time.time(), self._due(ledger)
+                soon = self.config.release.automatic and just_closed(ledger, now=now, within=SOONEST)
             if now < due:
-                self._send_home(self._messenger.online(), seconds=due - now)
-                self._tidy()
+                self._dismissals.send(self._messenger.online(), seconds=SOONEST if soon else due - now)
+                self._dismissals.tidy()
                 time.sleep(IDLE)
 
-    def _step(self, ledger: Ledger, run: str | None) -> float | None:
-        """Open a run, or go on with one, with a cohort; until when there is nothing to do, if it failed."""
-        least = self._bounds()
+    def _due(self, ledger: Ledger) -> float:
+        """When there is something to do again, Unix seconds."""
+        entries, cohort = ledger.entries(), self.config.cohort
+        planned = 0.0
+        if open_run(ledger) is None:
+            planned = next_run(ledger, every_hours=self.config.training.every_hours, pause=cohort.pause_seconds)
+            planned = min(planned, self._surveys.next(ledger, now=time.time()))
+        return max(self._not_before, self._restraint.until(entries), planned)
+
+    def _witnessed(self) -> bool:
+        """Whether a charge could be witnessed now."""
+        try:
+            self._witness.check()
+        except WitnessError as error:
+            self._unwitnessed(error)
+            return False
+        if self._witness_pause:
+            self.events.tell("witnessed")
+        self._witness_pause = 0.0
+        return True
+
+    def _unwitnessed(self, error: WitnessError) -> None:
+        """Nothing is charged for a time, which doubles."""
+        self.events.tell("unwitnessed", reason=str(error))
+        self._witness_pause = min(max(2 * self._witness_pause, TRY_AGAIN[0]), TRY_AGAIN[1])
+        self._not_before = time.time() + self._witness_pause
+
+    def _step(self, ledger: Ledger) -> None:
+        """Open a run, or go on with one, with a cohort."""
+        run, least = open_run(ledger), self._bounds()
         try:
             survey = self._surveys.due(ledger, now=time.time()) if run is None else None
             if run is None and survey is None:
-                self._check_budgets(ledger)
+                check_budgets(self.config, ledger, now=time.time())
             directory = None if run is None else directory_of(self.site, terms_of(ledger, run))
             cohort = self._gather(least=least, within=None if directory is None else len(directory))
             if cohort is not None:
@@ -115,7 +145,8 @@ class Operation:
         except BudgetError as error:
             self.events.tell("refused", reason=str(error))
             self._not_before = time.time() + max(self.config.cohort.pause_seconds, 3600.0)
-        return self._not_before
+        except WitnessError as error:
+            self._unwitnessed(error)
 
     def _train(self, ledger: Ledger, run: str, cohort: Mapping[int, int]) -> None:
         """Every round that is left, the first with a cohort that is there."""
@@ -128,20 +159,20 @@ class Operation:
                 registry=Registry(folder),
                 key=self.site.key(),
                 lock=lock,
-                on_charge=self._witness,
+                on_charge=self._witness.write,
             )
             tries = 0
-            while not coordinator.finished:
+            while not coordinator.over:
                 released = self._try(coordinator, directory, cohort)
-                if released is None:
+                if released is None or coordinator.over:
                     break
                 tries = 0 if released else tries + 1
-                if tries == self.config.cohort.attempts:
-                    raise TooFewError(f"{tries} attempts at round {coordinator.round} failed")
-                if not coordinator.finished:
-                    within = None if directory is None else len(directory)
-                    cohort = self._awaited(least=terms.cohort_floor, within=within)
-            self._close(ledger, coordinator)
+                if tries == self.config.cohort.attempts or self._restraint.exhausted(ledger.entries()):
+                    raise TooFewError(f"{tries} attempt(s) at round {coordinator.round} failed: the next one waits")
+                cohort = self._awaited(least=terms.cohort_floor, within=None if directory is None else len(directory))
+            runs.close(self.site, ledger, coordinator)
+            releases = coordinator.model.header.releases
+            self.events.tell("closed", run=run, releases=releases, rounds=coordinator.rounds)
 
     def _try(self, coordinator: Coordinator, directory: Directory | None, cohort: Mapping[int, int]) -> bool | None:
         """One attempt; whether it was released, or None where the run's budget allows no further one."""
@@ -152,23 +183,38 @@ class Operation:
             return None
 
     def _attempt(self, coordinator: Coordinator, directory: Directory | None, cohort: Mapping[int, int]) -> bool:
-        """One attempt; whether it was released."""
+        """One attempt; whether it was released. What fails it is told, and ends neither the run nor this process.
+
+        Raises:
+            BudgetError: the run's budget allows none; nothing is charged.
+            LockedError: somebody else owns the run.
+            WitnessError: the witness can't be written; nothing more is charged until it can.
+        """
+        self._witness.check()
         begun, spent = time.monotonic(), coordinator.spent
         facts: dict[str, Any] = {"run": coordinator.terms.run, "round": coordinator.round, "invited": len(cohort)}
         released: list[Release] = []
+        failed: PalateError | OSError | None = None
         self._register.invited(list(cohort), period=period_of(self.config, time.time()))
         try:
-            self._messenger.attempt(
-                coordinator, directory, cohort, released.append, timeout=self.config.cohort.exchange_seconds
-            )
-        except IntegrityError as error:
+            with self._restraint.attempt(coordinator.ledger.checkpoint().size):
+                self._messenger.attempt(
+                    coordinator, directory, cohort, released.append, timeout=self.config.cohort.exchange_seconds
+                )
+        except (BudgetError, LockedError):
+            raise
+        except (PalateError, OSError) as error:
+            failed = error
             facts |= {"reason": reason_of(error), "words": str(error)}
         finally:
             self._purge()
         self._strike(coordinator, cohort)
+        self._pass_over(cohort)
         facts |= {"seconds": round(time.monotonic() - begun, 3), "charged": coordinator.spent > spent}
         if not released:
             self.events.tell("aborted", **facts)
+            if isinstance(failed, WitnessError):
+                raise failed
             return False
         found = released[0].participation
         self.events.tell(
@@ -176,6 +222,12 @@ class Operation:
             malformed=found.malformed_nodes,
         )  # fmt: skip
         return True
+
+    def _pass_over(self, cohort: Mapping[int, int]) -> None:
+        """Whoever was invited and said nothing isn't waited for again for a time."""
+        heard = [device for device, node in cohort.items() if node in self._messenger.heard]
+        if silent := self._absences.note(list(cohort), heard=heard):
+            self.events.tell("silent", devices=silent)
 
     def _strike(self, coordinator: Coordinator, cohort: Mapping[int, int]) -> None:
         """Count malformed answers against the devices that sent them."""
@@ -199,13 +251,16 @@ class Operation:
         Raises:
             TooFewError: some came, and too few.
         """
-        appointment = Appointment(size=self.config.cohort.size, least=least, seconds=self.config.cohort.wait_seconds)
+        size = self.config.cohort.size
+        appointment = Appointment(size=size, least=least, seconds=self.config.cohort.wait_seconds)
         while True:
-            eligible = self._eligible(within)
-            online = self._messenger.online()
-            cohort = appointment.look({node: eligible[node] for node in online if node in eligible})
+            eligible, online = self._eligible(within), self._messenger.online()
+            present = self._absences.present(eligible)
+            # Where whoever is passed over is missing to a full cohort, nobody is waited for in its place.
+            enough = min(size, max(least, len(present))) if len(eligible) >= size else size
+            cohort = appointment.look({node: present[node] for node in online if node in present}, enough=enough)
             if cohort is not None:
-                self._send_home([node for node in online if node not in cohort.values()], seconds=SOONEST)
+                self._dismissals.send([node for node in online if node not in cohort.values()], seconds=SOONEST)
                 self.events.tell("gathered", invited=len(cohort))
                 return cohort
             if not appointment.begun:
@@ -220,82 +275,13 @@ class Operation:
         found = self._register.eligible(period=period, most=most, now=now)
         return found if within is None else {node: device for node, device in found.items() if device < within}
 
-    def _send_home(self, nodes: list[int], *, seconds: float) -> None:
-        """Ask nodes to come back later, each once a minute at most."""
-        now = time.monotonic()
-        self._sent_home = {node: at for node, at in self._sent_home.items() if now - at < SOONEST}
-        asked = [node for node in nodes if node not in self._sent_home]
-        if asked:
-            later = int(min(max(seconds, SOONEST), LATEST))
-            self._sent_home |= dict.fromkeys(asked, now)
-            self._messenger.send_home(dict.fromkeys(asked, later))
-            self._goodbye = now
-
-    def _tidy(self) -> None:
-        """Remove what is left of dismissals, once their devices have had time to fetch them."""
-        if self._goodbye is not None and time.monotonic() - self._goodbye > FETCHED:
-            self._goodbye = None
-            self._purge()
-
     def _begin(self, ledger: Ledger, survey: Survey | None) -> str:
-        """A new run, that asks a survey or trains: its terms and its folder, before the ledger knows of it."""
-        config, catalogue, directory = self.config, self.site.catalogue, self._register.directory()
-        if survey is None:
-            inputs, about = warm_inputs(self.site)
-            inputs = {**inputs, **self.site.public_inputs}
-        else:
-            config, catalogue, inputs, about = as_run(config, survey), Catalogue(survey.questions()), {}, {}
-        distributed = self.config.privacy.dp is DpMode.DISTRIBUTED
-        terms = make_terms(
-            config,
-            catalogue=catalogue.hash,
-            n_items=len(catalogue.items),
-            directory=directory,
-            inputs=inputs,
-            about=about,
-        )
-        folder = self.site.run(terms.run)
-        make_folder(folder)
-        if inputs:
-            Registry(folder).write_inputs(pack_inputs(inputs))
-        if distributed and directory is not None:
-            path = self.site.directories / directory.hash
-            write_durably(path, directory.to_json())
-        ledger.open_run(terms.run, terms.model_dump(mode="json"))
+        """A new run, that asks a survey or trains."""
+        terms = runs.begin(self.site, ledger, self._register, survey)
         self.events.tell("opened", run=terms.run, epsilon=terms.epsilon, delta=terms.delta)
         return terms.run
-
-    def _close(self, ledger: Ledger, coordinator: Coordinator) -> None:
-        """End a run whose rounds are over; its model may be published from now on."""
-        model, run = coordinator.model, coordinator.terms.run
-        facts = {
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "model_hash": model.hash,
-            "rounds": coordinator.rounds,
-            "releases": model.header.releases,
-        }
-        ledger.close_run(run, facts)
-        if coordinator.terms.algorithm == SURVEYING and model.header.releases:
-            write_result(self.site, result_of(self.site, ledger, str(coordinator.terms.settings["first_day"])))
-        self.events.tell("closed", run=run, releases=model.header.releases, rounds=coordinator.rounds)
 
     def _bounds(self) -> int:
         """The fewest devices that a cohort must have at its end."""
         size, dropout = self.config.cohort.size, self.config.privacy.dropout
         return size - int(dropout * size)
-
-    def _check_budgets(self, ledger: Ledger) -> None:
-        entries = ledger.entries()
-        budget = min((entry.mu2 for entry in entries if entry.kind == "budget"), default=0.0)
-        check_budgets(self.config, entries, spent=ledger.spent(), budget=budget, now=time.time())
-
-    def _witness(self, plan: bytes) -> None:
-        """Put a charge on record elsewhere before its plan leaves.
-
-        Raises:
-            PalateError: it can't be written: the attempt is void, and nobody has seen its plan.
-        """
-        try:
-            write_durably(self.site.witness / WITNESS, plan)
-        except OSError as error:
-            raise PalateError(f"`backup.witness` must be writable, got {error}: the attempt is void") from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +20,7 @@ from palate_common.algorithms.warm import signal_of
 from palate_common.canonical import digest
 from palate_common.cohort import RESERVED_DELTA
 from palate_common.errors import BudgetError, InputError
-from palate_common.history import Entry
+from palate_common.ledger import Ledger
 from palate_common.plan import DpMode
 from palate_common.secagg.directory import Directory
 from palate_server.cohort import choose_cohort, spendable_grid
@@ -132,30 +133,69 @@ def check_config(config: ServerConfig, *, n_items: int, inputs: State) -> None:
     make_terms(config, catalogue="", n_items=n_items, directory=nobody, inputs=inputs, about={}, now=0.0)
 
 
-def check_budgets(config: ServerConfig, entries: list[Entry], *, spent: float, budget: float, now: float) -> None:
-    """Refuse to open a run that the population's lifetime, or its period, can't pay for as a whole.
+@dataclass(frozen=True)
+class Budget:
+    """What the runs of some time may spend together.
+
+    Attributes:
+        name: lifetime or period.
+        most: mu^2.
+        spent: mu^2 so far.
+        until: when it ends, Unix seconds; infinity: never.
+    """
+
+    name: str
+    most: float
+    spent: float
+    until: float
+
+    @property
+    def left(self) -> float:
+        """mu^2 that is left."""
+        return max(0.0, self.most - self.spent)
+
+    def covers(self, cost: float) -> bool:
+        """Whether it can pay for another run as a whole."""
+        return self.spent + cost <= self.most * (1 + 1e-9)
+
+
+def budgets_of(config: ServerConfig, ledger: Ledger, *, now: float) -> tuple[Budget, Budget]:
+    """The population's lifetime budget and its present period's.
 
     Args:
         config: the operator's.
-        entries: the ledger's.
-        spent: mu^2 of all charges.
-        budget: the population's lifetime mu^2.
+        ledger: the population's.
         now: Unix seconds.
+    """
+    entries, period = ledger.entries(), period_of(config, now)
+    delta = noise_delta(config.privacy.dp, config.privacy.delta)
+    lifetime = min((entry.mu2 for entry in entries if entry.kind == "budget"), default=0.0)
+    runs = {
+        entry.run for entry in entries if entry.kind == "open" and entry.facts.get("about", {}).get("period") == period
+    }
+    return (
+        Budget("lifetime", lifetime, ledger.spent(), math.inf),
+        Budget(
+            "period",
+            mu_of(epsilon=config.privacy.period_epsilon, delta=delta) ** 2,
+            math.fsum(entry.mu2 for entry in entries if entry.kind == "charge" and entry.run in runs),
+            (period + 1) * config.privacy.period_days * DAY,
+        ),
+    )
+
+
+def check_budgets(config: ServerConfig, ledger: Ledger, *, now: float) -> None:
+    """Refuse to open a run that the population's lifetime, or its period, can't pay for as a whole.
 
     Raises:
         BudgetError: naming the budget and what is left of it. Unit: user; adjacency: zero-out.
     """
     delta = noise_delta(config.privacy.dp, config.privacy.delta)
     cost = mu_of(epsilon=config.privacy.epsilon, delta=delta) ** 2
-    period, limit = period_of(config, now), mu_of(epsilon=config.privacy.period_epsilon, delta=delta) ** 2
-    runs = {
-        entry.run for entry in entries if entry.kind == "open" and entry.facts.get("about", {}).get("period") == period
-    }
-    used = math.fsum(entry.mu2 for entry in entries if entry.kind == "charge" and entry.run in runs)
-    for name, most, so_far in (("lifetime", budget, spent), ("period", limit, used)):
-        if so_far + cost > most * (1 + 1e-9):
+    for budget in budgets_of(config, ledger, now=now):
+        if not budget.covers(cost):
             raise BudgetError(
-                f"the {name} budget must cover a whole run, got mu^2 {so_far:.4g} spent + {cost:.4g} > {most:.4g} "
-                f"(unit user, zero-out, delta {config.privacy.delta:g}): wait for the next period or use a smaller "
-                "`privacy.epsilon`"
+                f"the {budget.name} budget must cover a whole run, got mu^2 {budget.spent:.4g} spent + {cost:.4g} > "
+                f"{budget.most:.4g} (unit user, zero-out, delta {config.privacy.delta:g}): wait for the next period or "
+                "use a smaller `privacy.epsilon`"
             )

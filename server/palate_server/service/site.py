@@ -10,7 +10,8 @@
     public/directory/SHA  lists of identities, by hash
     superlink.db          Flower's messages: purged after each attempt, and not worth a backup
     tls/                  the folder's own authority, and the certificates it issued
-    state/                sockets, secrets, generated configuration, locks; made anew at each start
+    state/                sockets, secrets, generated configuration, locks: made anew at each start; and when the latest
+                          attempt began
     logs/                 events.jsonl (structured, without identifiers) and what the processes print
 
 The population's ledger and `enrolment.db` are what can't be made again: see `palate serve backup`.

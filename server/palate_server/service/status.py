@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from palate_common.accounting import epsilon_of
 from palate_common.ledger import Ledger
 from palate_server.service.enrolments import Enrolments
+from palate_server.service.outlook import epsilon
 from palate_server.service.promise import noise_delta
 from palate_server.service.releases import listed
 from palate_server.service.site import Site
 from palate_server.service.surveys import surveys_of
+
+NOTHING = "closed without a release"
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,21 @@ class Status:
         population: whose server it is.
         delta: at which epsilon is counted.
         epsilon_spent: of all charges, rounded up.
-        epsilon_left: of one run that would take all that is left of the lifetime budget.
+        epsilon_left: the budget without what is spent. Epsilons of runs don't add up, their mu^2 do: what one more run
+            could have is `Outlook.next_run`.
         epsilon_lifetime: the budget.
+        mu2_spent: of all charges.
+        mu2_left: the budget without it.
+        mu2_lifetime: the budget.
         attempts: charges of the population, sealed or not.
         releases: seals of the population.
-        runs: name, and whether it is open, closed or published, newest first.
+        runs: name, and whether it is open, closed, closed without a release, published or lost, newest first.
         devices: enrolled, revoked, quarantined, and open invitations.
         models: published models on the disk, newest first.
         epochs: restorations of the ledger.
         ledger: size and root: give it to somebody who keeps it elsewhere.
         sizes: bytes of each database, its log included.
+        release_key: the public half of what signs plans and models, Ed25519, hex: what apps pin.
     """
 
     population: str
@@ -42,6 +48,9 @@ class Status:
     epsilon_spent: float
     epsilon_left: float
     epsilon_lifetime: float
+    mu2_spent: float
+    mu2_left: float
+    mu2_lifetime: float
     attempts: int
     releases: int
     runs: dict[str, str]
@@ -50,6 +59,7 @@ class Status:
     epochs: int
     ledger: dict[str, Any]
     sizes: dict[str, int]
+    release_key: str
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -71,9 +81,12 @@ def read_status(site: Site) -> Status:
     return Status(
         population=site.config.population,
         delta=site.config.privacy.delta,
-        epsilon_spent=_epsilon(spent, delta),
-        epsilon_left=_epsilon(max(0.0, budget - spent), delta),
-        epsilon_lifetime=_epsilon(budget, delta),
+        epsilon_spent=epsilon(spent, delta),
+        epsilon_left=max(0.0, epsilon(budget, delta) - epsilon(spent, delta)),
+        epsilon_lifetime=epsilon(budget, delta),
+        mu2_spent=spent,
+        mu2_left=max(0.0, budget - spent),
+        mu2_lifetime=budget,
         attempts=kinds.count("charge"),
         releases=kinds.count("seal"),
         runs=runs_of(ledger_entries=entries),
@@ -85,6 +98,7 @@ def read_status(site: Site) -> Status:
         epochs=kinds.count("restored"),
         ledger={"size": checkpoint.size, "root": checkpoint.root},
         sizes={path.name: _size(path) for path in (site.ledger_file, site.enrolment_file, site.superlink_file)},
+        release_key=site.key().public,
     )
 
 
@@ -96,7 +110,7 @@ def runs_of(*, ledger_entries: list[Any]) -> dict[str, str]:
             case "open":
                 states[entry.run] = "open"
             case "close":
-                states[entry.run] = "closed"
+                states[entry.run] = "closed" if entry.facts.get("releases") else NOTHING
             case "publish":
                 states[entry.run] = "published"
             case "restored":
@@ -114,14 +128,8 @@ def unpublished(ledger: Ledger) -> str | None:
         if state == "published":
             return None
         if state == "closed":
-            closed = next(entry for entry in ledger.entries(run) if entry.kind == "close")
-            if closed.body["facts"].get("releases"):
-                return run
+            return run
     return None
-
-
-def _epsilon(mu2: float, delta: float) -> float:
-    return epsilon_of(mu=math.sqrt(mu2), delta=delta) if mu2 > 0 else 0.0
 
 
 def _size(path: Path) -> int:

@@ -35,6 +35,7 @@ from palate_server.service.releases import CardMaker, publish
 from palate_server.service.setup import make_certificates, make_secret
 from palate_server.service.site import Site
 from palate_server.service.status import unpublished
+from palate_server.service.witness import Witness
 
 LOOK = 0.5
 """Seconds between two looks at the processes."""
@@ -53,7 +54,7 @@ class Supervisor(Closing):
     Raises:
         InputError: nginx or the known Flower is missing, the configuration isn't valid for nginx, or a port isn't free.
         LockedError: another supervisor runs this site.
-        PalateError: the SuperLink or the gateway doesn't start.
+        PalateError: the witness can't be written, or the SuperLink or the gateway doesn't start.
     """
 
     def __init__(self, site: Site, *, card: CardMaker, dev: bool = False) -> None:
@@ -65,6 +66,7 @@ class Supervisor(Closing):
         self._lock = RunLock(site.folder)
         check_config(site.config, n_items=len(site.catalogue.items), inputs=site.public_inputs)
         check_ports(site, dev=dev)
+        Witness(site.witness).check()
         make_certificates(site)
         make_secret(site)
         extra, logs = environment(site), site.logs

@@ -88,10 +88,8 @@ def check(config: ServerConfig, survey: Survey, ledger: Ledger, *, now: float) -
     Raises:
         BudgetError: which, and what is left.
     """
-    entries = ledger.entries()
-    looks_of(entries).admitted(survey.model_dump(mode="json"))
-    budget = min((entry.mu2 for entry in entries if entry.kind == "budget"), default=0.0)
-    check_budgets(as_run(config, survey), entries, spent=ledger.spent(), budget=budget, now=now)
+    looks_of(ledger.entries()).admitted(survey.model_dump(mode="json"))
+    check_budgets(as_run(config, survey), ledger, now=now)
 
 
 def surveys_of(entries: list[Entry]) -> dict[str, dict[str, object]]:

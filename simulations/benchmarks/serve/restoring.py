@@ -15,8 +15,8 @@ from typing import Any
 from benchmarks.serve.world import World
 from palate_common.plan import spend_shown
 from palate_server.service.backup import read_backup, write_backup
-from palate_server.service.operation import WITNESS
 from palate_server.service.releases import listed
+from palate_server.service.witness import WITNESS
 
 DEVICES, SIZE, SEEN = 8, 7, 5
 WATCHED = 90.0

@@ -297,7 +297,7 @@ def _pidfd(pid: int) -> int:
 def _sound(world: World) -> bool:
     """The ledger opens (which replays every rule), covers the witness, and every sealed release is there."""
     from palate_common.plan import SignedPlan
-    from palate_server.service.operation import WITNESS
+    from palate_server.service.witness import WITNESS
 
     try:
         with world.site.ledger(read_only=True) as ledger:

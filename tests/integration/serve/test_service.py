@@ -16,8 +16,8 @@ from palate_common.errors import RefusedError
 from palate_common.plan import SignedPlan
 from palate_server.service.enrolments import Enrolments
 from palate_server.service.flower import MESSAGES, LinkControl
-from palate_server.service.operation import WITNESS
 from palate_server.service.status import read_status
+from palate_server.service.witness import WITNESS
 from palate_sim.card import verify_card
 from palate_sim.cli import run
 

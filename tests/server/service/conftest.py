@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from flwr.app import Message
 
 from palate_client.floors import Floors
 from palate_client.node import Host, Shards, node_app
@@ -60,6 +61,10 @@ class Devices:
     """Who doesn't come."""
     spoil: Callable[[int, bytes], bytes] = lambda device, answer: answer
     """What becomes of a device's answer on the way."""
+    silent: set[int] = field(default_factory=set)
+    """Who comes, and never says anything."""
+    heard: set[int] = field(default_factory=set)
+    """Nodes that have answered anything in the latest attempt."""
     home: dict[int, int] = field(default_factory=dict)
     """Node -> seconds after which it was asked to come back."""
     cohorts: list[Mapping[int, int]] = field(default_factory=list)
@@ -97,12 +102,26 @@ class Devices:
             Shards(self.histories, 1), self.ledger, self.site.key().public, Floors(), identity_of=self.identities.of
         )
         host.devices = self
-        grid = LocalGrid(node_app(lambda _: host), nodes=self.count)
+        self.heard = set()
+        grid = _Silent(node_app(lambda _: host), nodes=self.count)
+        grid.devices = self
         strategy = PalateStrategy(coordinator, on_release=on_release, directory=directory, invite=lambda _: cohort)
         strategy.start(grid, num_rounds=1, timeout=timeout)
 
     def send_home(self, nodes: Mapping[int, int]) -> None:
         self.home |= nodes
+
+
+class _Silent(LocalGrid):
+    """A grid on which some devices don't answer."""
+
+    devices: Devices
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
+        for reply in super().send_and_receive(messages, timeout=timeout):
+            if (node := reply.metadata.src_node_id) - 1 not in self.devices.silent:
+                self.devices.heard.add(node)
+                yield reply
 
 
 class _Spoiling(Host):
@@ -126,7 +145,7 @@ class Service:
     purged: int = 0
 
     def operate(self, steps: int = 1) -> None:
-        """Go on until so many runs are closed, or nothing is due."""
+        """Start, and go so many times around the loop."""
         operation = Operation(self.site, self.devices, self.purge)
         left = iter(range(steps))
         operation.serve(lambda: next(left, None) is None)
@@ -139,6 +158,28 @@ class Service:
 
 
 Maker = Callable[..., Service]
+
+
+@dataclass
+class Clock:
+    """What the server takes for the time, Unix seconds."""
+
+    now: float = 1_795_950_000.0
+    slept: float = 0.0
+    """What each sleep adds."""
+
+
+@pytest.fixture
+def clock(make_service: Maker, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The server's clock, which stands still between two sleeps."""
+    made = Clock()
+
+    def sleep(seconds: float) -> None:
+        made.now += made.slept
+
+    monkeypatch.setattr("palate_server.service.operation.time.time", lambda: made.now)
+    monkeypatch.setattr("palate_server.service.operation.time.sleep", sleep)
+    return made
 
 
 @pytest.fixture

@@ -44,6 +44,12 @@ def test_too_few_in_time_are_sent_home() -> None:
         appointment.look({7: 0})
 
 
+def test_nobody_is_waited_for_who_is_known_not_to_come() -> None:
+    appointment = Appointment(size=3, least=2, seconds=10.0, clock=Clock())
+    assert appointment.look({7: 0}, enough=2) is None
+    assert appointment.look({7: 0, 8: 1}, enough=2) == {0: 7, 1: 8}
+
+
 def test_whom_it_leaves_out_is_drawn_by_lot() -> None:
     present = {100 + device: device for device in range(10)}
     drawn = Counter(device for _ in range(2000) for device in chosen(present, most=5))

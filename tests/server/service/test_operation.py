@@ -40,12 +40,14 @@ def test_a_run_from_a_gathered_cohort_to_its_close(make_service: Maker) -> None:
         assert unpublished(ledger) is None
 
 
-def test_nothing_is_due_until_the_next_run(make_service: Maker) -> None:
+def test_devices_come_back_for_the_new_model_and_then_when_the_next_run_is_due(make_service: Maker, clock: Any) -> None:
     service = make_service()
-    service.operate(3)
+    service.operate(2)
+    assert service.devices.home == dict.fromkeys(range(1, 9), 60), "it is published after they have left"
+    clock.now += 60.0
+    service.operate()
+    assert service.devices.home == dict.fromkeys(range(1, 9), 86400), "within a day at most"
     assert len(service.events("opened")) == 1
-    assert set(service.devices.home) == set(range(1, 9))
-    assert set(service.devices.home.values()) == {86400}, "asked to come back within a day at most"
 
 
 def test_too_few_devices_are_sent_home_and_nothing_is_charged(make_service: Maker) -> None:
@@ -118,6 +120,7 @@ def test_a_run_goes_on_where_it_was_killed(make_service: Maker) -> None:
     status = read_status(service.site)
     assert (status.attempts, status.releases) == (2, 1), "charged before it was killed"
     service.operate()
+    assert [(event["round"], event["attempt"]) for event in service.events("lost")] == [(1, 0)], "it is told, once"
     assert len(service.events("opened")) == 1, "the same run"
     rounds = service.events("round")
     assert [event["round"] for event in rounds] == list(range(len(rounds)))
@@ -141,6 +144,17 @@ def test_months_of_runs_stay_within_the_lifetime(make_service: Maker) -> None:
     status = read_status(service.site)
     assert status.epsilon_spent <= 7.0
     assert service.events("refused")
+
+
+def test_a_device_that_checks_in_and_says_nothing_is_waited_for_once(make_service: Maker) -> None:
+    service = make_service(wait=1e-9)
+    service.devices.silent = {3}
+    service.operate()
+    invited = [3 in cohort for cohort in service.devices.cohorts]
+    assert len(invited) > 2
+    assert invited == [True, *[False] * (len(invited) - 1)]
+    assert [event["devices"] for event in service.events("silent")] == [1]
+    assert all(event["users"] == 7 for event in service.events("round")), "the others' rounds go on"
 
 
 def test_who_owns_a_run_is_checked_before_it_is_touched(make_service: Maker) -> None:

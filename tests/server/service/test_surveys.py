@@ -84,6 +84,7 @@ def test_a_week_is_over_when_it_is_over_everywhere() -> None:
 def test_a_survey_a_week_and_trainings_in_between(service: Any, clock: Any) -> None:
     assert weeks(service) == ["2026-11-16"]
     assert len(service.events("opened")) == 2, "the survey, and the training that was due, too"
+    clock.now += 60.0
     service.operate(2)
     assert len(service.events("opened")) == 2, "nothing is asked twice"
     assert set(service.devices.home.values()) == {86400}, "devices come again within a day"

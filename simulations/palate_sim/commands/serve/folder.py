@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from palate_common.catalogue import read_lines
 from palate_common.errors import InputError
+
+if TYPE_CHECKING:
+    from palate_server.service.outlook import Outlook
+    from palate_server.service.status import Status
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder.")]
 
@@ -67,23 +73,56 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Print where a server stands, whether it runs or not."""
+    from palate_server.service.events import Events
+    from palate_server.service.metrics import asked
+    from palate_server.service.outlook import read_outlook, since
     from palate_server.service.site import Site
     from palate_server.service.status import read_status
 
-    found = read_status(Site.at(folder))
+    site = Site.at(folder)
+    found, outlook, health = read_status(site), read_outlook(site, now=time.time()), asked(site)
+    began = since(Events(site.events).all())
+    parts = {part: {"good": good, "since": began.get(part, began.get(""))} for part, good in health.items()}
     if as_json:
-        typer.echo(json.dumps(found.as_dict(), indent=1, ensure_ascii=False))
+        told = {**found.as_dict(), **outlook.as_dict(), "parts": parts}
+        typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
         return
-    devices = " · ".join(f"{count:,} {state}" for state, count in found.devices.items())
-    typer.echo(f"population {found.population} · {devices}")
-    typer.echo(
-        f"ε {found.epsilon_spent:.3f} of {found.epsilon_lifetime:g} spent · one more run could have "
-        f"{found.epsilon_left:.3f} (δ = {found.delta:g}, unit: user, adjacency: zero-out, "
-        "accountant: palate closed form)"
+    typer.echo("\n".join([*_standing(found, outlook), *_running(parts, outlook), *_kept(found)]))
+
+
+def _standing(found: Status, outlook: Outlook) -> Iterator[str]:
+    """Who, what was spent, and what comes next."""
+    period, due = outlook.period, outlook.next_run
+    yield f"population {found.population} · {' · '.join(f'{n:,} {state}' for state, n in found.devices.items())}"
+    yield f"release key: {found.release_key}"
+    yield (
+        f"ε {found.epsilon_spent:.3f} of {found.epsilon_lifetime:g} spent for ever, {period['epsilon']:.3f} of "
+        f"{period['epsilon_limit']:g} in the period until {period['until']} (δ = {found.delta:g}, unit: user, "
+        "adjacency: zero-out, accountant: palate closed form)"
     )
-    typer.echo(f"ledger: {found.ledger['size']} entries, root {found.ledger['root']}, {found.epochs} restorations")
-    typer.echo(f"attempts: {found.attempts} charged, {found.releases} released")
-    for run, state in found.runs.items():
-        typer.echo(f"run {run}: {state}")
+    yield (
+        f"in μ², which adds up as ε doesn't: {found.mu2_spent:.4g} of {found.mu2_lifetime:.4g} for ever, "
+        f"{period['mu2']:.4g} of {period['mu2_limit']:.4g} in the period"
+    )
+    yield f"now: {outlook.now} · one more run could have ε {due['epsilon']:.3f}"
+    yield f"next run: {due['at'] or 'not by itself'} ({due['why']})"
+
+
+def _running(parts: Mapping[str, Mapping[str, Any]], outlook: Outlook) -> Iterator[str]:
+    """What runs, and what was wrong last."""
+    if not parts:
+        yield "parts: nobody answers on the metrics port: `palate serve run` isn't running, or is starting"
+    for part, each in parts.items():
+        yield f"{part}: {'good' if each['good'] else 'NOT GOOD'}, since {each['since'] or 'long ago'}"
+    if (trouble := outlook.trouble) is not None:
+        over = "; a round was released since" if trouble["over"] else ""
+        yield f"latest trouble: {trouble['at']} {trouble['event']}{over}: {trouble['reason']}\n  {trouble['do']}"
+
+
+def _kept(found: Status) -> Iterator[str]:
+    """What the ledger and the disk hold."""
+    yield f"ledger: {found.ledger['size']} entries, root {found.ledger['root']}, {found.epochs} restorations"
+    yield f"attempts: {found.attempts} charged, {found.releases} released"
+    yield from (f"run {run}: {state}" for run, state in found.runs.items())
     for model in found.models:
-        typer.echo(f"model version {model['version']}: {model['releases']} releases, run {model['run'] or 'none'}")
+        yield f"model version {model['version']}: {model['releases']} releases, run {model['run'] or 'none'}"

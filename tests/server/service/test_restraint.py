@@ -1,0 +1,104 @@
+"""A server that releases nothing, for whatever reason, charges less and less often."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palate_common.ledger import Ledger
+from palate_common.wire import REFUSED
+from palate_server.service.restraint import DAY, Restraint, voids
+
+Maker = Callable[..., Any]
+HOUR = 3600.0
+
+
+def charge(ledger: Ledger, attempt: int) -> None:
+    ledger.charge(
+        run="run", round_=0, attempt=attempt, plan_hash="ab" * 32, mu2=0.01, run_limit=None, facts={"sigma": 1}
+    )
+
+
+def cut_off(restraint: Restraint, ledger: Ledger, *, attempt: int | None = None) -> None:
+    """An attempt in which the process ends, after its charge if there is one."""
+    with pytest.raises(KeyboardInterrupt), restraint.attempt(ledger.checkpoint().size):
+        end_of_process(ledger, attempt)
+
+
+def end_of_process(ledger: Ledger, attempt: int | None) -> None:
+    if attempt is not None:
+        charge(ledger, attempt)
+    raise KeyboardInterrupt
+
+
+def test_one_charge_a_day_at_most_after_most_in_a_row_without_a_release_whatever_ends_the_process(
+    tmp_path: Path, clock: Any
+) -> None:
+    began, at = clock.now, list[float]()
+    with Ledger(":memory:", population="readers") as ledger:
+        ledger.set_budget(mu2=1.0, epsilon=4.38, delta=1e-5)
+        ledger.open_run("run", {})
+        while clock.now < began + 4 * DAY:
+            restraint = Restraint(tmp_path / "attempt", pause=HOUR, most=3)  # a new process at each look
+            if restraint.until(ledger.entries()) <= clock.now:
+                cut_off(restraint, ledger, attempt=len(at))
+                at.append((clock.now - began) / HOUR)
+            clock.now += HOUR / 2
+        assert at == [0.0, 1.0, 3.0, 27.0, 51.0, 75.0]
+        (tmp_path / "attempt").unlink()
+        assert restraint.until(ledger.entries()) == clock.now + DAY, "where it isn't known, the pause begins anew"
+        ledger.seal(run="run", round_=0, attempt=len(at) - 1, release_hash="cd" * 32)
+        assert restraint.until(ledger.entries()) == 0.0, "a release ends it"
+        assert voids(ledger.entries()) == []
+
+
+def test_an_attempt_whose_end_nobody_saw_is_told_once_and_one_that_ended_never(tmp_path: Path, clock: Any) -> None:
+    with Ledger(":memory:", population="readers") as ledger:
+        ledger.open_run("run", {})
+        ledger.set_budget(mu2=1.0, epsilon=4.38, delta=1e-5)
+        restraint = Restraint(tmp_path / "attempt", pause=HOUR, most=3)
+        with restraint.attempt(ledger.checkpoint().size):
+            charge(ledger, 0)
+        assert restraint.lost(ledger.entries()) is None
+        cut_off(restraint, ledger)
+        assert restraint.lost(ledger.entries()) is None, "before its charge nothing is lost"
+        cut_off(restraint, ledger, attempt=1)
+        found = restraint.lost(ledger.entries())
+        assert found is not None
+        assert (found.round, found.attempt) == (0, 1)
+        assert restraint.lost(ledger.entries()) is None
+
+
+def test_a_server_that_ends_after_each_of_its_charges_makes_three_on_the_first_day_and_one_a_day_then(
+    make_service: Maker, clock: Any
+) -> None:
+    service, began, at = make_service(pause=HOUR), clock.now, list[float]()
+
+    def die(coordinator: Any) -> None:
+        coordinator.open_attempt()
+        at.append((clock.now - began) / HOUR)
+        raise KeyboardInterrupt
+
+    service.devices.before = die
+    while clock.now < began + 4 * DAY:
+        try:
+            service.operate()
+            clock.now += HOUR if len(at) < 3 else 6 * HOUR
+        except KeyboardInterrupt:
+            pass  # started again at once
+    assert at == [0.0, 1.0, 3.0, 27.0, 51.0, 75.0]
+    assert len(service.events("lost")) == 6, "each is told by the process that comes after"
+    assert len(service.events("opened")) == 1, "the run goes on"
+
+
+def test_a_run_that_ends_without_a_release_makes_the_next_one_wait(make_service: Maker, clock: Any) -> None:
+    service, began = make_service(pause=HOUR, algorithm="als"), clock.now
+    service.devices.spoil = lambda device, answer: REFUSED if device < 2 else answer
+    clock.slept = HOUR / 2
+    service.operate(14)
+    assert clock.now - began == 7 * HOUR
+    assert [event["releases"] for event in service.events("closed")] == [0, 0, 0], "at 0, 1 and 3 hours"
+    assert len(service.events("aborted")) == 3
