@@ -192,8 +192,9 @@ class EventStore(Closing):
         """Destroy the key and remove the files, for every process that has the store open.
 
         Raises:
-            LockedError: another process holds it; nothing was erased.
-            PalateError: the keyring did not let go of its entry; all else is gone.
+            LockedError: another process is opening or erasing it; nothing was erased.
+            PalateError: the key can't be overwritten, and nothing was erased; or the keyring keeps its entry, or a file
+                can't be removed now, and the key is gone.
         """
         self.file.erase()
 
@@ -263,10 +264,9 @@ class EventStore(Closing):
         (version,) = connection.execute("PRAGMA data_version").fetchone()
         if self._seen == (self.file.openings, version):
             return
-        if _get(connection, "erased") is not None:
-            raise ErasedError("the store must be there, got one that was erased")
         latest = "SELECT purpose, granted, max(seq) FROM consent GROUP BY purpose"
-        self.granted = frozenset(purpose for purpose, granted, _ in connection.execute(latest) if granted)
+        granted = {purpose for purpose, granted, _ in connection.execute(latest) if granted}
+        self.granted = frozenset(granted - self.file.denied())
         generation = int(_get(connection, "generation") or 0)
         if generation != self._generation:
             self._tail = None
