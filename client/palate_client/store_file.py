@@ -73,6 +73,11 @@ class StoreFile(Closing):
                 self._stamp, self.openings = stamp, self.openings + 1
             return self._database
 
+    @property
+    def state(self) -> str:
+        """Open, closed or erased, as far as this process knows."""
+        return "open" if self._end is None else "erased" if isinstance(self._end, ErasedError) else "closed"
+
     @contextmanager
     def transaction(self, *, write: bool = False, durable: bool = False) -> Iterator[sqlite3.Connection]:
         """All or nothing; with `durable` the commit, and all before it, has reached the disk at the end."""

@@ -235,3 +235,43 @@ def test_the_keyring_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(InputError, match=r"pip install 'palate\[keyring\]'"):
         palate.open(tmp_path, app="a")
+
+
+@pytest.mark.parametrize("broken", ["key.json", "*.db", "key", "nothing"])
+def test_a_store_that_cannot_be_opened_can_be_erased_and_begun_anew(tmp_path: Path, broken: str) -> None:
+    with palate.open(tmp_path, app="a", key=KEY) as device:
+        device.consent.grant("store")
+        (tmp_path / "photo.db").touch()
+        (tmp_path / ".key.json.k1ll3d").write_bytes((tmp_path / "key.json").read_bytes())
+        if broken != "key":
+            (file,) = [path for path in tmp_path.glob(broken) if path.name != "photo.db"] or [tmp_path / "nothing"]
+            file.write_bytes(b"x" * 5000)
+        palate.erase(tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) in (
+            ["lock", "photo.db"],
+            ["lock", "nothing", "photo.db"],
+        )
+        assert device.track("view", "a") is palate.Tracked.NO_CONSENT
+        (tmp_path / "photo.db").unlink()
+    with palate.open(tmp_path, app="b", key=OTHER) as device:
+        assert device.consent.history() == ()
+
+
+def test_erasing_a_folder_needs_a_store_in_it_and_takes_its_entry_out_of_the_keyring(
+    tmp_path: Path, drawer: Drawer
+) -> None:
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(InputError, match=r"\A`path` must be the folder of a store, got [^\n]*\Z"):
+            palate.erase(path)
+    assert list(tmp_path.iterdir()) == []
+    palate.open(tmp_path, app="a").close()
+    palate.erase(tmp_path)
+    assert drawer.kept == {}
+
+
+@pytest.mark.parametrize("path", ["", "a\0b", None, b"here"])
+def test_a_path_that_names_no_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"\A`path` must name the folder of the store, got [^\n]*\Z"):
+        palate.open(path, app="a", key=KEY)
+    assert list(tmp_path.iterdir()) == []
