@@ -60,8 +60,7 @@ class StoreFile(Closing):
             ClosedError: it was closed.
         """
         with self.lock:
-            if self._end is not None:
-                raise type(self._end)(*self._end.args)  # a new one: an old one would grow with each traceback
+            self._check_end()
             if self._database is None:
                 with self.folder.lock():
                     if self._store:
@@ -140,7 +139,8 @@ class StoreFile(Closing):
         It is the name of an empty file, which a full disk takes; where it doesn't, it holds in this process.
         """
         with self.lock:
-            self.open()
+            self._check_end()
+            self._check()
             try:
                 self._mark(purpose).touch(mode=0o600)
                 self._tell()
@@ -176,6 +176,11 @@ class StoreFile(Closing):
             finally:
                 if self.folder.vault.store() != self._store:
                     self._end = ErasedError(_ERASED)
+
+    def _check_end(self) -> None:
+        """Refuse a file that this process has closed or erased."""
+        if self._end is not None:
+            raise type(self._end)(*self._end.args)  # a new one: an old one would grow with each traceback
 
     def _check(self) -> None:
         """Refuse a store that was erased, by whatever process."""

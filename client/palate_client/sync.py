@@ -8,7 +8,6 @@ It opens no port, starts no process, installs no signal handler, and never ends 
 newest model that the app asks for. What a plan needs of the two is asked when it comes.
 
     result = device.sync(seconds=300, policy=palate.Policy(charging=power.is_charging))
-    print(result.ended, result.rounds, result.next)
 """
 
 from __future__ import annotations
@@ -154,8 +153,8 @@ class _Session:
         if server is None or service is None:
             enrolment, service = self._ready()
             server = enrolment.address
-        online = Https(server, until=patience.until, stop=patience.stopped)
-        with self._device.store.file.alone_online(), online as https:
+        https = Https(server, until=patience.until, stop=patience.stopped)
+        with self._device.store.file.alone_online(), https:
             try:
                 return self._update_model(https, service)
             finally:
@@ -172,8 +171,7 @@ class _Session:
 
     def _online(self, enrolment: Enrolment, service: Service) -> OverError:
         """With the network; how it ended."""
-        patience = self._patience
-        with Https(enrolment.address, until=patience.until, stop=patience.stopped) as https:
+        with Https(enrolment.address, until=self._patience.until, stop=self._patience.stopped) as https:
             fleet = Fleet(https, enrolment.key, most=service.most_bytes)
             with OwnHost(self._device, enrolment.device, partial(self._directory, https, service.most_bytes)) as host:
                 over = self.run(lambda: self._answer_rounds(https, fleet, host, enrolment, service))

@@ -9,7 +9,7 @@ It writes nothing, so that it can be had on a full disk, too.
     Traceback (most recent call last):
     palate_common.errors.LockedError: the file must be free, got one that somebody else holds: lock
 
-A forked child does not own it: it gives its copy up at once, so that the lock ends with the process that took it.
+A forked child does not own it: it gives its copy up at once, and the lock ends with the process that took it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import os
 import sys
 import time
 import weakref
+from contextlib import suppress
 from pathlib import Path
 
 from palate_common.closing import Closing
@@ -41,7 +42,7 @@ class FileLock(Closing):
     """
 
     def __init__(self, path: Path, *, seconds: float = 0.0) -> None:
-        self.path = path
+        self.path, self._owner = path, os.getpid()
         self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
         _held.add(self)  # before it is taken: a child forked meanwhile shares it
         until = time.monotonic() + seconds
@@ -64,8 +65,11 @@ class FileLock(Closing):
     def close(self) -> None:
         """Let go; closing twice is fine."""
         descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
+        if descriptor is None:
+            return
+        if os.getpid() == self._owner:  # for all copies, such as a child's that has just been forked
+            _let_go(descriptor)
+        os.close(descriptor)
 
 
 def _taken(descriptor: int) -> bool:
@@ -84,6 +88,19 @@ def _taken(descriptor: int) -> bool:
             return False
         raise
     return True
+
+
+def _let_go(descriptor: int) -> None:
+    """Let go of the lock; closing alone would leave it to a copy."""
+    with suppress(OSError):
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 _held: weakref.WeakSet[FileLock] = weakref.WeakSet()

@@ -17,7 +17,8 @@ import palate
 from palate import Device, Event, Limits, Tracked
 from palate_client.folder import StoreFolder
 from palate_client.vault import Caller, Vault
-from palate_common.errors import ClosedError, ErasedError, IntegrityError, PalateError, WrongKeyError
+from palate_common.errors import ClosedError, ErasedError, IntegrityError, LockedError, PalateError, WrongKeyError
+from palate_common.file_lock import FileLock
 
 KEY, DAY = bytes(range(32)), 86_400.0
 Open = Callable[..., Device]
@@ -314,6 +315,18 @@ def test_a_locked_store_is_waited_for_then_given_up(open_device: Open, monkeypat
         assert yours.track("view", "a") is Tracked.FAILED
         assert "another process" in yours.problem
     assert yours.track("view", "a") is Tracked.STORED
+
+
+def test_while_another_process_opens_nothing_is_erased(open_device: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("palate_client.folder.LOCK_SECONDS", 0.0)
+    device = open_device()
+    place = device.store.file.folder
+    with FileLock(place.path / "lock"):
+        for erase in (device.erase, lambda: palate.erase(place.path)):
+            with pytest.raises(LockedError, match=r"\Athe store must be free, got [^\n]*\Z"):
+                erase()
+        assert device.track("view", "a") is Tracked.STORED
+    device.erase()
 
 
 def test_erasing_waits_for_no_writer_and_what_that_one_writes_is_gone(open_device: Open, folder: Path) -> None:
