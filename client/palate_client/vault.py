@@ -19,6 +19,7 @@ from __future__ import annotations
 import base64
 import secrets
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -148,7 +149,7 @@ class Vault:
     app: str
     holder: Holder = field(repr=False)
 
-    @property
+    @cached_property
     def file(self) -> Path:
         """The key file."""
         return self.folder / KEY_FILE
