@@ -13,22 +13,29 @@ At a desk, on a log:
     result = palate.simulate("my.csv", epsilon=5)
     result.metrics["recall_capped@20"], result.card["epsilon"]
 
-What `simulate` needs is imported when it is called: `import palate` itself stays as light as the device core.
+What `simulate` needs, and the types of what a device returns, are imported when they are asked for: `import palate`
+itself stays as light as the device core.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from palate.sample import Sample, sample
 from palate.simulation import simulate
-from palate_client.consent import Purpose
+from palate_client.consent import Consent, Decision, Purpose
 from palate_client.delivery.apprise import apprise_sender
 from palate_client.delivery.channel import Channel, Quiet
 from palate_client.delivery.message import Message
 from palate_client.delivery.messenger import Messenger
 from palate_client.delivery.record import Delivery
 from palate_client.delivery.rules import Reason
+from palate_client.erasing import erase
 from palate_client.events import Event, Tracked
 from palate_client.floors import Floors
+from palate_client.interests import Interests
 from palate_client.online import Syncing
 from palate_client.policy import Policy
+from palate_client.portability import ImportReport, Problem
 from palate_client.retention import Limits
 from palate_client.sdk import Device
 from palate_client.sdk import open_device as open
@@ -45,38 +52,122 @@ from palate_common.errors import (
     UnreachableError,
     WrongKeyError,
 )
+from palate_common.interactions import Interactions
 from palate_common.weighting import Weighting
+
+if TYPE_CHECKING:
+    from palate_client.enrolling import Enrolment
+    from palate_client.explanation import Contribution, Explanation
+    from palate_client.journal import Contact, Edition, Refusal, Sent
+    from palate_client.loyalty import Loyalty
+    from palate_client.participation import Masked
+    from palate_client.recommender import Recommendation, Similar
+    from palate_client.report import PrivacyReport, Spending
+    from palate_client.sync import SyncResult
+    from palate_client.tuning import Tuning
+    from palate_common.device_ledger import Receipt
+    from palate_common.enrolment import Invitation
+    from palate_common.merkle import Checkpoint
+    from palate_common.model import GlobalModel
+    from palate_common.published import Published
+    from palate_common.secagg.directory import Directory
+
+_LATER = {
+    "Checkpoint": "palate_common.merkle",
+    "Contact": "palate_client.journal",
+    "Contribution": "palate_client.explanation",
+    "Directory": "palate_common.secagg.directory",
+    "Edition": "palate_client.journal",
+    "Enrolment": "palate_client.enrolling",
+    "Explanation": "palate_client.explanation",
+    "GlobalModel": "palate_common.model",
+    "Invitation": "palate_common.enrolment",
+    "Loyalty": "palate_client.loyalty",
+    "Masked": "palate_client.participation",
+    "PrivacyReport": "palate_client.report",
+    "Published": "palate_common.published",
+    "Receipt": "palate_common.device_ledger",
+    "Recommendation": "palate_client.recommender",
+    "Refusal": "palate_client.journal",
+    "Sent": "palate_client.journal",
+    "Similar": "palate_client.recommender",
+    "Spending": "palate_client.report",
+    "SyncResult": "palate_client.sync",
+    "Tuning": "palate_client.tuning",
+}
+"""Type -> where it is, imported when it is first asked for."""
 
 __all__ = [
     "Channel",
+    "Checkpoint",
     "ClosedError",
+    "Consent",
+    "Contact",
+    "Contribution",
+    "Decision",
     "Delivery",
     "Device",
+    "Directory",
+    "Edition",
+    "Enrolment",
     "ErasedError",
     "Event",
+    "Explanation",
     "Floors",
+    "GlobalModel",
+    "ImportReport",
     "InputError",
     "IntegrityError",
+    "Interactions",
+    "Interests",
+    "Invitation",
     "Limits",
     "LockedError",
+    "Loyalty",
+    "Masked",
     "Message",
     "Messenger",
     "PalateError",
     "Policy",
+    "PrivacyReport",
+    "Problem",
+    "Published",
     "Purpose",
     "Quiet",
     "Reason",
+    "Receipt",
+    "Recommendation",
+    "Refusal",
     "RefusedError",
     "Sample",
+    "Sent",
     "Service",
+    "Similar",
+    "Spending",
+    "SyncResult",
     "Syncing",
     "Tracked",
+    "Tuning",
     "UnreachableError",
     "Weighting",
     "WrongKeyError",
     "apprise_sender",
+    "erase",
     "new_key",
     "open",
     "sample",
     "simulate",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """A type of `_LATER`."""
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(import_module(_LATER[name]), name)
+        return found
+
+    def __dir__() -> list[str]:
+        """What an editor offers."""
+        return sorted({*globals(), *_LATER})

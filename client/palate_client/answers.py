@@ -104,6 +104,18 @@ class OwnAnswers:
 
     def users(self, rows: slice | npt.NDArray[np.integer[Any]]) -> Interactions:
         """The user's answers."""
+        return as_interactions([self._answers()], self.survey).users(rows)
+
+    def _answers(self) -> Mapping[str, float]:
+        """The answers; where they can't be made none, for whether a device answers must not tell what its user did."""
+        try:
+            return answers(self.survey, self._behaviour(), self.calendar)
+        except Exception as error:
+            logger.warning("a survey is answered as if there were no events: %r", error)
+            return {}
+
+    def _behaviour(self) -> Behaviour:
+        """What the store and the record of messages say."""
         now = self.store.clock()
         known = (
             Did(min(event.time, now), event.kind, event.item, event.value, _position(event))
@@ -113,22 +125,13 @@ class OwnAnswers:
         events, first = sorted(known, key=lambda each: each.time), self.store.first()
         with record_of(self.store.file) as record:
             coins = record.coins()
-            behaviour = Behaviour(
+            return Behaviour(
                 events=events,
                 deliveries=record.all(),
                 control=record.in_control(),
                 arms={name: arm_of(coins[f"arm:{name}"]) for name in self.survey.experiments if f"arm:{name}" in coins},
                 first=first,
             )
-        return as_interactions([self._answers(behaviour)], self.survey).users(rows)
-
-    def _answers(self, behaviour: Behaviour) -> Mapping[str, float]:
-        """The answers; where they can't be made none, for whether a device answers must not tell what its user did."""
-        try:
-            return answers(self.survey, behaviour, self.calendar)
-        except Exception as error:
-            logger.warning("a survey is answered as if there were no events: %r", error)
-            return {}
 
 
 def arm_of(coin: float) -> str:

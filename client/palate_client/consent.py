@@ -77,9 +77,13 @@ class Consent:
         Revoking `train` is final for every later round: none of them is joined, whatever a server asks, unless the
         user grants it anew.
 
+        Guarantees:
+            The purpose is denied when this is over, also where the decision can't be written, as on a full disk.
+
         Raises:
             InputError: no such purpose.
-            PalateError: it could not be written; nothing has changed.
+            PalateError: it could not be written, and the history lacks it. The purpose is denied all the same, until a
+                decision on it is written.
         """
         return self._decide(purpose, False, version)
 
@@ -113,11 +117,14 @@ class Consent:
         if not isinstance(version, str) or not 1 <= len(version) <= 200:
             raise InputError(f"`version` must be text of 1 to 200 characters, got {version!r:.80}")
         decision = Decision(purpose, granted, version, self.store.clock())
+        if not granted:
+            self.store.file.deny(purpose)
         with self.store.transaction(write=True, durable=True) as connection:
             connection.execute(
                 "INSERT INTO consent(purpose, granted, version, time) VALUES (?, ?, ?, ?)",
                 (purpose, granted, version, decision.time),
             )
+        self.store.file.decided(purpose)
         return decision
 
 

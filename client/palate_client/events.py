@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import Enum
+from enum import StrEnum
 from typing import Any, Literal, get_args
 
 from palate_common.canonical import canonical_json, digest
@@ -49,12 +49,12 @@ VALUES: Mapping[Kind, str] = {
     "purchase": "how many",
 }
 """What the value of an event is, by its kind; other kinds have none."""
-MAX_ITEM, MAX_ID, MAX_PROPS = 512, 128, 4096
-"""Longest item id and event id in characters, and properties in bytes of JSON."""
+MAX_ITEM, MAX_ID, MAX_PROPS, MAX_DEPTH = 512, 128, 4096, 16
+"""Longest item id and event id in characters, properties in bytes of JSON, and how deep these are nested."""
 
 
-class Tracked(Enum):
-    """What became of an event. Only `STORED` is true."""
+class Tracked(StrEnum):
+    """What became of an event. Only `STORED` is true. As JSON it is its text."""
 
     STORED = "stored"
     """It is in the store, and stays there if the process is killed now."""
@@ -82,10 +82,10 @@ class Event:
         value: see `VALUES`; `rate` needs one.
         source: in the app ("online"), or elsewhere ("offline"), such as a till.
         id: the app's own id of the event, by which it is stored once; one is made up when left out.
-        props: whatever else the app wants to find again, as JSON.
+        props: whatever else the app wants to find again, as JSON, nested at most 16 deep.
 
     Raises:
-        InputError: a kind, source or value that doesn't exist, or something too long.
+        InputError: a kind, source or value that doesn't exist, or something too long or too deep.
     """
 
     kind: Kind
@@ -108,8 +108,8 @@ class Event:
             object.__setattr__(self, "value", _value(self.kind, self.value))
         if self.time is not None:
             object.__setattr__(self, "time", seconds(self.time))
-        if self.props is not None and len(canonical_json(dict(self.props))) > MAX_PROPS:
-            raise InputError(f"`props` must be at most {MAX_PROPS} bytes of JSON, got more")
+        if self.props is not None:
+            _check_props(self.props)
 
 
 def event_from(fields: Mapping[str, Any]) -> Event:
@@ -127,9 +127,6 @@ def event_from(fields: Mapping[str, Any]) -> Event:
     if missing:
         raise InputError(f"an event must have `{missing[0]}`, got {', '.join(map(str, fields)) or 'nothing'!s:.80}")
     given = {name: value for name, value in fields.items() if value is not None}
-    props = given.get("props")
-    if props is not None and not isinstance(props, Mapping):
-        raise InputError(f"`props` must be a JSON object, got {props!r:.80}")
     if isinstance(given.get("time"), str):
         given["time"] = _moment(given["time"])
     event = Event(**given)
@@ -183,6 +180,26 @@ def _value(kind: Kind, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         raise InputError(f"`value` of {kind} must be {VALUES[kind]}, a number from 0, got {value!r:.80}")
     return float(value)
+
+
+def _check_props(props: object) -> None:
+    """Refuse what is no JSON object of a bearable size; what is stored must be readable in whatever stack."""
+    if not isinstance(props, Mapping):
+        raise InputError(f"`props` must be a JSON object, got {props!r:.80}")
+    level: list[object] = [props]
+    for _ in range(MAX_DEPTH):
+        level = [inner for each in level for inner in _inner(each)]
+        if len(level) > MAX_PROPS:
+            raise InputError(f"`props` must be at most {MAX_PROPS} bytes of JSON, got more")
+    if any(isinstance(each, Mapping | list | tuple) for each in level):
+        raise InputError(f"`props` must be nested at most {MAX_DEPTH} deep, got more levels")
+    if len(canonical_json(dict(props))) > MAX_PROPS:
+        raise InputError(f"`props` must be at most {MAX_PROPS} bytes of JSON, got more")
+
+
+def _inner(value: object) -> Iterable[object]:
+    """What is one level further in."""
+    return value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
 
 
 def _check_text(name: str, text: object, least: int, most: int) -> None:

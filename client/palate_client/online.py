@@ -10,6 +10,7 @@ What talks to the server is imported when it is first used.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from palate_client.consent import agreed
@@ -18,6 +19,7 @@ from palate_common.errors import InputError, RefusedError
 
 if TYPE_CHECKING:
     from palate_client.enrolling import Enrolment
+    from palate_client.https import Address
     from palate_client.patience import Stop
     from palate_client.policy import Policy
     from palate_client.sdk import Device
@@ -32,12 +34,10 @@ class Syncing:
         result: what became of it; None: it isn't over.
     """
 
-    def __init__(self, device: Device, *, seconds: float, policy: Policy | None, poll_seconds: float) -> None:
+    def __init__(self, run: Callable[[threading.Event], SyncResult]) -> None:
         self.result: SyncResult | None = None
         self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, args=(device, seconds, policy, poll_seconds), name="palate-sync", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, args=(run,), name="palate-sync", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -53,11 +53,9 @@ class Syncing:
         self._thread.join(seconds)
         return self.result
 
-    def _run(self, device: Device, seconds: float, policy: Policy | None, poll_seconds: float) -> None:
+    def _run(self, run: Callable[[threading.Event], SyncResult]) -> None:
         """The thread."""
-        from palate_client.sync import sync
-
-        self.result = sync(device, seconds=seconds, stop=self._stop, policy=policy, poll_seconds=poll_seconds)
+        self.result = run(self._stop)
 
 
 class Online(Sharing):
@@ -77,15 +75,8 @@ class Online(Sharing):
             UnreachableError: the server can't be reached. Try again with the same invitation.
         """
         from palate_client.enrolling import enroll
-        from palate_common.enrolment import Invitation as Read
 
-        invited = invitation if isinstance(invitation, Read) else Read.from_json(invitation)
-        if self.service is None:
-            raise InputError("`service` must be given to `palate.open`: an invitation alone is no reason for trust")
-        for name in ("public_key", "population"):
-            expected, got = getattr(self.service, name), getattr(invited, name)
-            if expected != got:
-                raise InputError(f"the invitation's {name} must be the service's, {expected:.16}, got {got:.16}")
+        invited = self._invited(invitation)
         if not agreed(self.consent):
             raise RefusedError("the user has not agreed to take part in training")
         return enroll(self.store, invited, self._shared[1].identity())
@@ -104,17 +95,23 @@ class Online(Sharing):
         stop: Stop | None = None,
         policy: Policy | None = None,
         poll_seconds: float = 2.0,
+        models_only: bool = False,
+        invitation: Invitation | str | None = None,
     ) -> SyncResult:
         """Be online for a while: take the newest model into use, and answer the server's rounds.
 
         Runs in the thread that calls it. Nothing touches the network without the user's consent to `train` or
-        `analytics`.
+        `analytics`, unless the app asks for the model alone: a download of what is public, of which the server learns
+        an address and a time, and which model the device had where it takes a delta.
 
         Args:
             seconds: the most it takes, apart from a look-up of the server's name.
             stop: says whether to end now, or a `threading.Event`; it is looked at four times a second.
             policy: what must hold for as long as it is online.
             poll_seconds: the shortest time between two looks for messages; it grows up to four times.
+            models_only: take the newest model into use and leave, whatever the user agreed to. No key of this device is
+                shown, and no round is answered.
+            invitation: with `models_only`, where the server is, for a device that isn't enrolled. It stays unused.
 
         Returns:
             What became of it. Only a mistake in the arguments raises.
@@ -124,13 +121,62 @@ class Online(Sharing):
         """
         from palate_client.sync import sync
 
-        return sync(cast("Device", self), seconds=seconds, stop=stop, policy=policy, poll_seconds=poll_seconds)
+        return sync(
+            cast("Device", self),
+            seconds=seconds,
+            stop=stop,
+            policy=policy,
+            poll_seconds=poll_seconds,
+            models_only=models_only,
+            server=self._server(invitation, models_only=models_only),
+        )
 
     def sync_in_background(
-        self, *, seconds: float = 600.0, policy: Policy | None = None, poll_seconds: float = 2.0
+        self,
+        *,
+        seconds: float = 600.0,
+        policy: Policy | None = None,
+        poll_seconds: float = 2.0,
+        models_only: bool = False,
+        invitation: Invitation | str | None = None,
     ) -> Syncing:
         """The same in a daemon thread, for an app that has none of its own to give."""
-        from palate_client.sync import check
+        from palate_client.sync import check, sync
 
         check(seconds=seconds, poll_seconds=poll_seconds, stop=None)
-        return Syncing(cast("Device", self), seconds=seconds, policy=policy, poll_seconds=poll_seconds)
+        server = self._server(invitation, models_only=models_only)
+        return Syncing(
+            lambda stop: sync(
+                cast("Device", self),
+                seconds=seconds,
+                stop=stop,
+                policy=policy,
+                poll_seconds=poll_seconds,
+                models_only=models_only,
+                server=server,
+            )
+        )
+
+    def _server(self, invitation: Invitation | str | None, *, models_only: bool) -> Address | None:
+        """The server that an invitation names."""
+        from palate_client.https import Address
+
+        if invitation is None:
+            return None
+        if not models_only:
+            raise InputError("`invitation` must be left out without `models_only`, got one: `enroll` uses it")
+        invited = self._invited(invitation)
+        return Address(invited.server, invited.port, invited.ca)
+
+    def _invited(self, invitation: Invitation | str) -> Invitation:
+        """An invitation of the service's."""
+        from palate_common.enrolment import Invitation as Read
+
+        invited = invitation if isinstance(invitation, Read) else Read.from_json(invitation)
+        if self.service is None:
+            raise InputError("`service` must be given to `palate.open`: an invitation alone is no reason for trust")
+        for name in ("public_key", "population"):
+            expected, got = getattr(self.service, name), getattr(invited, name)
+            if expected != got:
+                raise InputError(f"the invitation's {name} must be the service's, {expected:.16}, got {got:.16}")
+        return invited

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from palate_client.anchor import check_charges, check_file, know_charges, known_charges
 from palate_client.answers import OwnAnswers
 from palate_client.consent import Consent, Purpose
 from palate_client.contribution import Contributor, Histories, Identity
@@ -51,16 +52,26 @@ class OwnLedger(DeviceLedger):
     Args:
         store: whose ledger it is.
         service: the user's limits.
+
+    Raises:
+        IntegrityError: it is damaged, or lacks charges that the store knows of.
     """
 
     def __init__(self, store: EventStore, service: Service) -> None:
+        self._store, known = store, known_charges(store)
         with store.file.beside("ledger") as (path, driver):
+            check_file(path, known)
             super().__init__(
                 path,
                 limit_mu2=service.limit_mu2,
                 max_participations=service.participations,
                 driver=replace(driver, noun="the ledger"),
             )
+        try:
+            check_charges(self.size(), known)
+        except BaseException:
+            self.close()
+            raise
 
     def charge(
         self,
@@ -73,10 +84,12 @@ class OwnLedger(DeviceLedger):
         n_bytes: int,
         devices: Sequence[int] | range | Ids,
     ) -> npt.NDArray[np.bool_]:
-        """As `DeviceLedger.charge`, for this installation."""
-        return super().charge(
+        """As `DeviceLedger.charge`, for this installation; the store knows of the charge when this returns."""
+        charged = super().charge(
             plan_hash, run=run, round_=round_, attempt=attempt, mu2=mu2, n_bytes=n_bytes, devices=[_ONE]
         )
+        know_charges(self._store, self.size())
+        return charged
 
     def latch(self, step: str, digest: str, *, device: int, run: str, round_: int, attempt: int) -> None:
         """As `DeviceLedger.latch`, for this installation."""

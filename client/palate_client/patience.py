@@ -21,8 +21,8 @@ from palate_client.policy import Policy
 from palate_common.errors import UnreachableError
 
 Ended = Literal[
-    "come back", "time", "stopped", "policy", "no consent", "spent", "not enrolled", "busy", "unreachable", "rejected",
-    "failed",
+    "come back", "model", "time", "stopped", "policy", "no consent", "spent", "not enrolled", "busy", "unreachable",
+    "rejected", "failed",
 ]  # fmt: skip
 Stop = Callable[[], bool] | threading.Event
 

@@ -25,7 +25,7 @@ FORMAT = 1
 BATCH = 1000
 OWN = (
     "consent", "outcome", "reset", "first", "sent", "refusal", "model", "contact", "participation", "channel",
-    "delivery",
+    "delivery", "problem", "unread",
 )  # fmt: skip
 """What an export says besides events, of its own device: an import leaves it out."""
 MAX_LINE = 2**16
@@ -78,8 +78,11 @@ def export_lines(store: EventStore, *, app: str) -> Iterator[str]:
         yield _line({"type": "reset", "events": mark})
     if (first := store.first()) is not None:
         yield _line({"type": "first", "time": first})
-    for event in store.events():
+    unread = list[dict[str, Any]]()
+    for event in store.events(unread=unread):
         yield f'{{"type": "event", {event_line(event)[1:]}'
+    for row in unread:  # such as a newer version's: it is the user's, too
+        yield _line({"type": "unread", **row})
 
 
 def import_file(store: EventStore, path: Path) -> ImportReport:

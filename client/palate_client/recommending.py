@@ -97,6 +97,8 @@ class Recommending(ABC):
 
         With `tuned`, loyalty tunes how far the list explores (`tuning`), unless `explore` is given.
         """
+        for name, ids in (("filter_items", filter_items), ("items", items)):
+            _check_ids(name, ids)
         return self._recommender().recommend(
             n,
             filter_already_liked_items=filter_already_liked_items,
@@ -157,7 +159,8 @@ class Recommending(ABC):
         """
         from palate_client.blending import Blend, Outcome
 
-        did = {item: Event(did, item) if isinstance(did, str) else did for item, did in (outcomes or {}).items()}
+        _check_shown(shown)
+        did = {item: Event(did, item) if isinstance(did, str) else did for item, did in _pairs(outcomes)}
         there = {each.item for each in shown}
         for item, event in did.items():
             if item not in there or event.item != item or event.kind == "impression":
@@ -180,6 +183,7 @@ class Recommending(ABC):
 
     def like_to_start(self, items: Iterable[str]) -> list[Tracked]:
         """What a new user picks of what they are asked about: a `like` of each."""
+        _check_ids("items", items)
         return self._add([Event("like", item) for item in items])
 
     def more_of(self, item: str) -> Tracked:
@@ -236,3 +240,31 @@ class Recommending(ABC):
     @abstractmethod
     def _add(self, events: list[Event]) -> list[Tracked]:
         """Store events; the machine's failures are told, not raised."""
+
+
+def _check_ids(name: str, ids: object) -> None:
+    """Refuse one id in the place of several: its letters would be taken for ids."""
+    if ids is not None and (isinstance(ids, str | bytes) or not isinstance(ids, Iterable)):
+        raise InputError(f"`{name}` must be item ids, such as a list of them, got {ids!r:.80}")
+
+
+def _check_shown(shown: object) -> None:
+    """Refuse what `recommend` didn't give, such as ids."""
+    from palate_client.recommender import Recommendation
+
+    if isinstance(shown, str) or not isinstance(shown, Sequence):
+        raise InputError(f"`shown` must be a list of recommendations, as `recommend` gave it, got {shown!r:.80}")
+    for each in shown:
+        if not isinstance(each, Recommendation):
+            raise InputError(f"`shown` must be recommendations, as `recommend` gave them, got {each!r:.80}")
+
+
+def _pairs(outcomes: Mapping[str, Kind | Event] | None) -> Iterable[tuple[str, Kind | Event]]:
+    """Each item with what was done."""
+    if outcomes is not None and not isinstance(outcomes, Mapping):
+        raise InputError(f"`outcomes` must say of each item what was done, got {outcomes!r:.80}")
+    pairs = (outcomes or {}).items()
+    for _, did in pairs:
+        if not isinstance(did, str | Event):
+            raise InputError(f"an outcome must be a kind of event or an `Event`, got {did!r:.80}")
+    return pairs

@@ -6,6 +6,7 @@ device.privacy_report().as_dict()
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -61,7 +62,8 @@ class PrivacyReport:
     Attributes:
         app: whose store it is.
         time: of the report, seconds since 1970.
-        spending: what was spent; None without a service.
+        spending: what was spent; None without a service, and where the ledger can't tell.
+        problem: why the ledger can't tell what was spent; empty if it can.
         simulated: how the device's floors were loosened; empty in an app.
         sent: every message that left.
         refusals: the latest plans and models that were refused, with the reason.
@@ -73,6 +75,7 @@ class PrivacyReport:
     app: str
     time: float
     spending: Spending | None
+    problem: str
     simulated: tuple[str, ...]
     sent: tuple[Sent, ...]
     refusals: tuple[Refusal, ...]
@@ -104,6 +107,7 @@ class PrivacyReport:
             "accountant": f"{ACCOUNTANT} {ACCOUNTANT_VERSION}",
             "simulated": list(self.simulated),
             "spending": spending,
+            "problem": self.problem,
             "sent": [asdict(each) for each in self.sent],
             "refusals": [asdict(each) for each in self.refusals],
             "consents": self.consents,
@@ -116,13 +120,19 @@ class PrivacyReport:
         """The report for a person."""
         return "\n".join(self._lines())
 
+    def _repr_html_(self) -> str:
+        """The same in a notebook."""
+        return f"<pre>{html.escape(str(self))}</pre>"
+
     def _lines(self) -> Iterator[str]:
         """Line by line."""
         yield f"Privacy report of {self.app}, {_date(self.time)}"
         for how in self.simulated:
             yield f"SIMULATED: {how}"
         yield "You agreed to: " + (", ".join(name for name, agreed in self.consents.items() if agreed) or "nothing")
-        if self.spending is None:
+        if self.problem:
+            yield f"Spent: not known. {self.problem}"
+        elif self.spending is None:
             yield "This app has no server to take part with."
         else:
             yield from _spent(self.spending, self.unit)

@@ -18,11 +18,12 @@ import time as _time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from palate_client.consent import Consent
 from palate_client.delivering import Delivering
 from palate_client.delivery.calendar import Calendar, Zone
+from palate_client.erasing import folder_of
 from palate_client.events import Event, Kind, Source, Tracked
 from palate_client.folder import StoreFolder
 from palate_client.interests import Interests
@@ -170,8 +171,9 @@ class Device(Online, Sharing, Recommending, Delivering, Closing):
         The device is closed; `palate.open` makes a new, empty store, to which nobody has consented.
 
         Raises:
-            LockedError: another process holds the store; nothing was erased.
-            PalateError: the keyring did not let go of its entry; all else is gone.
+            LockedError: another process is opening or erasing the store; nothing was erased.
+            PalateError: the key can't be overwritten, and nothing was erased; or the keyring keeps its entry, or a file
+                can't be removed now, and the key is gone.
         """
         self.forget_model()
         self.store.erase()
@@ -179,6 +181,13 @@ class Device(Online, Sharing, Recommending, Delivering, Closing):
     def close(self) -> None:
         """Let go of the file. Not needed at exit: what was tracked is stored."""
         self.store.close()
+
+    def __repr__(self) -> str:
+        return f"Device(app={self.app!r}, {self.store.file.state})"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """A copy would share the open file, and its locks."""
+        raise InputError("a device must be opened where it is used, got an attempt to copy or pickle it: `palate.open`")
 
     def _take(self, read: Callable[[Models], Published]) -> bool:
         """Take a verified model into use, for recommending too."""
@@ -226,13 +235,13 @@ def open_device(
     Raises:
         WrongKeyError: the store was made with another key, or its own key is gone.
         InputError: the folder, the key or a setting can't be used, or the store is another app's.
-        IntegrityError: a file of the store is damaged.
+        IntegrityError: a file of the store is damaged or gone; `palate.erase` is the way to begin anew.
         LockedError: another process kept the store locked.
     """
     if not isinstance(app, str) or not 1 <= len(app) <= 100 or not app.isprintable():
         raise InputError(f"`app` must be a name of 1 to 100 printable characters, got {app!r:.80}")
     weighting = preset if isinstance(preset, Weighting) else weighting_of(preset)
-    calendar, folder = Calendar(zone), Path(path).absolute()
+    calendar, folder = Calendar(zone), folder_of(path)
     vault = Vault(folder, app, Keyring() if key is None else Caller(key))
     store = EventStore(StoreFolder(folder, vault), limits=limits or Limits(), clock=clock)
     return Device(store, app=app, weighting=weighting, service=service, calendar=calendar)

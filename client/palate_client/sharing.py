@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from palate_client.consent import Consent
 from palate_client.store import EventStore
-from palate_common.errors import InputError, PalateError, UnreachableError
+from palate_common.errors import InputError, IntegrityError, PalateError, UnreachableError
 from palate_common.weighting import Weighting
 
 if TYPE_CHECKING:
@@ -145,11 +145,17 @@ class Sharing:
         from palate_client.journal import Journal
         from palate_client.report import PrivacyReport
 
+        spending, problem = None, ""
+        try:
+            spending = self._spending()
+        except IntegrityError as error:
+            problem = str(error)
         with Journal(self.store.file) as journal:
             return PrivacyReport(
                 app=self.app,
                 time=self.store.clock(),
-                spending=self._spending(),
+                spending=spending,
+                problem=problem,
                 simulated=self.service.loosened if self.service else (),
                 sent=journal.sent(),
                 refusals=journal.refusals(),
@@ -185,6 +191,8 @@ class Sharing:
         parts: dict[str, Any] = {"sent": report.sent, "refusal": report.refusals, "model": report.models}
         parts["contact"] = report.contacts
         parts["participation"] = () if report.spending is None else report.spending.receipts
+        if report.problem:
+            yield json.dumps({"type": "problem", "reason": report.problem}, ensure_ascii=False)
         for kind, entries in parts.items():
             for entry in entries:
                 yield json.dumps({"type": kind, **asdict(entry)}, ensure_ascii=False)

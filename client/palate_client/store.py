@@ -22,14 +22,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from palate_client.events import Event, Tracked
+from palate_client.events import FIELDS, Event, Kind, Source, Tracked
 from palate_client.folder import StoreFolder
 from palate_client.retention import DAY, Limits, believed, drop_excess, drop_old
 from palate_client.store_file import StoreFile
 from palate_client.tail import Tail
 from palate_common.canonical import canonical_json
 from palate_common.closing import Closing
-from palate_common.errors import ErasedError
+from palate_common.errors import ErasedError, PalateError
 
 SET_CLOCK = 1_704_067_200.0
 """2024-01-01: a clock before this has not been set, and what it says is no time."""
@@ -147,8 +147,12 @@ class EventStore(Closing):
         with self.transaction() as connection:
             return self._generation, connection.execute(query, (after,)).fetchall()
 
-    def events(self) -> Iterator[Event]:
-        """Every event with its id, oldest first; what is stored meanwhile may be among them."""
+    def events(self, *, unread: list[dict[str, Any]] | None = None) -> Iterator[Event]:
+        """Every event with its id, oldest first; what is stored meanwhile may be among them.
+
+        Args:
+            unread: takes the rows that are no event to this version, such as a newer one's kind.
+        """
         query = (
             "SELECT seq, kind, item, time, value, source, id, props FROM events WHERE seq > ? ORDER BY seq LIMIT 1000"
         )
@@ -156,8 +160,14 @@ class EventStore(Closing):
         while True:
             with self.transaction() as connection:
                 page = connection.execute(query, (last,)).fetchall()
-            for seq, kind, item, time, value, source, known, props in page:
-                yield Event(kind, item, time, value, source, known, None if props is None else json.loads(props))
+            for seq, *row in page:
+                try:
+                    event = _event(*row)
+                except (PalateError, ValueError, TypeError, RecursionError):
+                    if unread is not None:
+                        unread.append(dict(zip(FIELDS, row, strict=True)))
+                else:
+                    yield event
                 last = seq
             if not page:
                 return
@@ -192,8 +202,9 @@ class EventStore(Closing):
         """Destroy the key and remove the files, for every process that has the store open.
 
         Raises:
-            LockedError: another process holds it; nothing was erased.
-            PalateError: the keyring did not let go of its entry; all else is gone.
+            LockedError: another process is opening or erasing it; nothing was erased.
+            PalateError: the key can't be overwritten, and nothing was erased; or the keyring keeps its entry, or a file
+                can't be removed now, and the key is gone.
         """
         self.file.erase()
 
@@ -263,10 +274,9 @@ class EventStore(Closing):
         (version,) = connection.execute("PRAGMA data_version").fetchone()
         if self._seen == (self.file.openings, version):
             return
-        if _get(connection, "erased") is not None:
-            raise ErasedError("the store must be there, got one that was erased")
         latest = "SELECT purpose, granted, max(seq) FROM consent GROUP BY purpose"
-        self.granted = frozenset(purpose for purpose, granted, _ in connection.execute(latest) if granted)
+        granted = {purpose for purpose, granted, _ in connection.execute(latest) if granted}
+        self.granted = frozenset(granted - self.file.denied())
         generation = int(_get(connection, "generation") or 0)
         if generation != self._generation:
             self._tail = None
@@ -291,6 +301,13 @@ class EventStore(Closing):
             tail.last = seq
         (tail.count,) = connection.execute("SELECT count(*) FROM events").fetchone()
         return tail
+
+
+def _event(
+    kind: Kind, item: str, time: float | None, value: float | None, source: Source, known: str, props: str | None
+) -> Event:
+    """The event of a row."""
+    return Event(kind, item, time, value, source, known, None if props is None else json.loads(props))
 
 
 def _present(connection: sqlite3.Connection, ids: Sequence[str]) -> set[str]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import sqlcipher3.dbapi2 as sqlcipher
@@ -21,10 +22,12 @@ from palate_client.folder import StoreFolder
 from palate_client.schema import KIND, migrate
 from palate_common.closing import Closing
 from palate_common.database import Database, Driver
-from palate_common.errors import ClosedError, ErasedError, LockedError, PalateError
+from palate_common.errors import ClosedError, ErasedError, PalateError
 
 BUSY_SECONDS = 5.0
 """How long a transaction waits for another process before it is given up."""
+_DENIED = "denied-"
+_ERASED = "the store must be there, got one that was erased"
 
 
 class StoreFile(Closing):
@@ -41,6 +44,8 @@ class StoreFile(Closing):
         self.lock = threading.RLock()
         self.openings = 0
         self._database: Database | None = None
+        self._denied = set[str]()
+        self._stamp: tuple[int, int, int] | None = None
         self._store = ""
         self._end: PalateError | None = None
         folder.make()
@@ -55,15 +60,22 @@ class StoreFile(Closing):
             ClosedError: it was closed.
         """
         with self.lock:
-            if self._end is not None:
-                raise type(self._end)(*self._end.args)  # a new one: an old one would grow with each traceback
+            self._check_end()
             if self._database is None:
                 with self.folder.lock():
-                    if self._store and self.folder.vault.store() != self._store:
-                        raise ErasedError("the store must be there, got one that was erased")
+                    if self._store:
+                        self._check()
                     self._database = self._connect()
                     self.openings += 1
+            elif self._stamp != (stamp := self.folder.vault.stamp()):  # erased, or a decision that could not be written
+                self._check()
+                self._stamp, self.openings = stamp, self.openings + 1
             return self._database
+
+    @property
+    def state(self) -> str:
+        """Open, closed or erased, as far as this process knows."""
+        return "open" if self._end is None else "erased" if isinstance(self._end, ErasedError) else "closed"
 
     @contextmanager
     def transaction(self, *, write: bool = False, durable: bool = False) -> Iterator[sqlite3.Connection]:
@@ -92,8 +104,8 @@ class StoreFile(Closing):
         with self.lock:
             self.open()
             with self.folder.lock():
-                if self.folder.vault.store() != self._store:
-                    raise ErasedError("the store must be there, got one that was erased")
+                self._check()
+                self.folder.make_room(self._store)
                 yield self.folder.file(self._store, name), _driver(self.folder.vault.open())
 
     @contextmanager
@@ -121,49 +133,83 @@ class StoreFile(Closing):
             if database is not None:
                 database.close()
 
-    def erase(self) -> None:
-        """Mark the store as erased for every process that has it open, destroy its key, and remove its files.
+    def deny(self, purpose: str) -> None:
+        """Hold that a purpose is denied, before that is written, for this process, others and later ones.
 
-        Raises:
-            LockedError: another process holds it; nothing was erased.
-            PalateError: the keyring did not let go of its entry; all else is gone.
+        It is the name of an empty file, which a full disk takes; where it doesn't, it holds in this process.
         """
         with self.lock:
-            self._wipe()
-            self._end = ErasedError("the store must be there, got one that was erased")
-            self.disconnect()
-            with self.folder.lock():
-                self.folder.erase(self._store)
+            self._check_end()
+            self._check()
+            try:
+                self._mark(purpose).touch(mode=0o600)
+                self._tell()
+            except OSError:
+                self._denied.add(purpose)
+            self.folder.make_room(self._store)
 
-    def _wipe(self) -> None:
-        """Leave only the mark; what is damaged or gone needs none."""
-        try:
-            with self.transaction(write=True, durable=True) as connection:
-                for table in ("events", "consent", "meta"):
-                    connection.execute(f"DELETE FROM {table}")  # noqa: S608 # our own names
-                connection.execute("INSERT INTO meta VALUES ('erased', 1)")
-        except LockedError:
-            raise
-        except PalateError:
-            return
+    def decided(self, purpose: str) -> None:
+        """A decision on a purpose is written: it alone holds."""
+        with self.lock, suppress(OSError):
+            self._denied.discard(purpose)
+            self._mark(purpose).unlink()  # mostly there is none
+            self._tell()
+
+    def denied(self) -> set[str]:
+        """The purposes that are denied whatever was written."""
+        start = f"{self._store}.{_DENIED}"
+        names = os.listdir(self.folder.path)  # noqa: PTH208 # often: names are enough
+        return self._denied | {name.removeprefix(start) for name in names if name.startswith(start)}
+
+    def erase(self) -> None:
+        """Destroy the store's key, and remove its files; every process that has it open finds it erased.
+
+        Raises:
+            LockedError: another process is opening or erasing it; nothing was erased.
+            PalateError: the key can't be overwritten, and nothing was erased; or the keyring keeps its entry, or a file
+                can't be removed now, and the key is gone.
+        """
+        with self.lock, self.folder.lock():
+            self.disconnect()
+            try:
+                self.folder.erase(self._store)
+            finally:
+                if self.folder.vault.store() != self._store:
+                    self._end = ErasedError(_ERASED)
+
+    def _check_end(self) -> None:
+        """Refuse a file that this process has closed or erased."""
+        if self._end is not None:
+            raise type(self._end)(*self._end.args)  # a new one: an old one would grow with each traceback
+
+    def _check(self) -> None:
+        """Refuse a store that was erased, by whatever process."""
+        if self.folder.vault.store() != self._store:
+            raise ErasedError(_ERASED)
+
+    def _tell(self) -> None:
+        """Have every process that has the store open look at it again."""
+        now = time.time_ns()
+        os.utime(self.folder.vault.file, ns=(now, now))
+
+    def _mark(self, purpose: str) -> Path:
+        """The file that says that a purpose is denied."""
+        return self.folder.file(self._store, f"{_DENIED}{purpose}")
 
     def _connect(self) -> Database:
-        """Open the file; one whose erasing was cut short is erased, and a new one made."""
-        while True:
-            self._store, key = self.folder.settle()
-            file, driver = self.folder.file(self._store), _driver(key)
-            database = Database(file, kind=KIND, schema=(), durable=False, timeout=BUSY_SECONDS, driver=driver)
-            try:
-                migrate(database)
-                with database.transaction() as connection:
-                    erased = connection.execute("SELECT 1 FROM meta WHERE name = 'erased'").fetchone()
-            except BaseException:
-                database.close()
-                raise
-            if erased is None:
-                return database
+        """Open the file. Call it under the lock."""
+        self._store, key = self.folder.settle()
+        self._stamp = self.folder.vault.stamp()
+        self.folder.make_room(self._store)
+        file, driver = self.folder.file(self._store), _driver(key)
+        database = Database(file, kind=KIND, schema=(), durable=False, timeout=BUSY_SECONDS, driver=driver)
+        try:
+            migrate(database)
+        except BaseException:
             database.close()
-            self.folder.erase(self._store)
+            raise
+        self.folder.opened(self._store)
+        return database
 
 
 def _driver(key: bytes) -> Driver:

@@ -1,13 +1,13 @@
 """Sync: a device online, for a bounded time, in the thread that calls it.
 
     consent -> policy -> newest model -> activate -> (pull -> answer -> push)* -> leave
+    models_only: policy -> newest model -> leave
 
 It opens no port, starts no process, installs no signal handler, and never ends its host: whatever happens becomes a
-`SyncResult`. Nothing touches the network without the user's consent to `train` or `analytics`. What a plan needs of the
-two is asked when it comes.
+`SyncResult`. Nothing touches the network without the user's consent to `train` or `analytics`, but a download of the
+newest model that the app asks for. What a plan needs of the two is asked when it comes.
 
     result = device.sync(seconds=300, policy=palate.Policy(charging=power.is_charging))
-    print(result.ended, result.rounds, result.next)
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
@@ -26,7 +27,7 @@ from palate_client.answering import COME_BACK, QUERY, answered
 from palate_client.consent import agreed
 from palate_client.fleet import LEAVE_SECONDS, Fleet
 from palate_client.hosting import OwnHost
-from palate_client.https import Https, RejectedError, StoppedError
+from palate_client.https import Address, Https, RejectedError, StoppedError
 from palate_client.journal import Contact, Journal
 from palate_client.participation import OwnLedger, reason_of
 from palate_client.patience import Ended, OverError, Patience, Stop
@@ -97,13 +98,16 @@ def sync(
     stop: Stop | None = None,
     policy: Policy | None = None,
     poll_seconds: float = 2.0,
+    models_only: bool = False,
+    server: Address | None = None,
 ) -> SyncResult:
-    """Be online with a device, see `Device.sync`."""
+    """Be online with a device, see `Device.sync`; `server` is for a device that isn't enrolled."""
     check(seconds=seconds, poll_seconds=poll_seconds, stop=stop)
     begun = time.monotonic()
-    patience = Patience(seconds=seconds, stop=stop, policy=policy or Policy(), consents=lambda: agreed(device.consent))
+    consents = partial(bool, True) if models_only else partial(agreed, device.consent)
+    patience = Patience(seconds=seconds, stop=stop, policy=policy or Policy(), consents=consents)
     session = _Session(device, patience, poll_seconds)
-    over = session.run()
+    over = session.run(partial(session.fetch, server) if models_only else session.take_part)
     result = replace(
         session.result, ended=over.ended, reason=over.reason, next=over.next, seconds=time.monotonic() - begun
     )
@@ -119,20 +123,42 @@ class _Session:
         self.result = SyncResult(ended="failed")
         self._device, self._patience, self._poll = device, patience, poll_seconds
 
-    def run(self) -> OverError:
-        """All of it; how it ended, whatever happens."""
+    def run(self, work: Callable[[], str]) -> OverError:
+        """Do it; how it ended, whatever happens. What comes to an end by itself is a model, or why there is none."""
         try:
-            self._patience.look()
-            enrolment, service = self._ready()
-            with self._device.store.file.alone_online():
-                return self._online(enrolment, service)
+            return OverError("model", work())
         except OverError as over:
             return over
+        except StoppedError:
+            return OverError("stopped")
+        except RejectedError as error:
+            return OverError("rejected", reason_of(error))
         except LockedError as error:
             return OverError("busy", reason_of(error))
         except Exception as error:
             logger.debug("sync failed", exc_info=True)
             return OverError("failed", reason_of(error))
+
+    def take_part(self) -> Never:
+        """Where the device is enrolled."""
+        self._patience.look()
+        enrolment, service = self._ready()
+        with self._device.store.file.alone_online():
+            raise self._online(enrolment, service)
+
+    def fetch(self, server: Address | None) -> str:
+        """The newest model alone, from this server, or from where the device is enrolled."""
+        self._patience.look()
+        patience, service = self._patience, self._device.service
+        if server is None or service is None:
+            enrolment, service = self._ready()
+            server = enrolment.address
+        https = Https(server, until=patience.until, stop=patience.stopped)
+        with self._device.store.file.alone_online(), https:
+            try:
+                return self._update_model(https, service)
+            finally:
+                self.result = replace(self.result, requests=https.requests, sent=https.sent, received=https.received)
 
     def _ready(self) -> tuple[Enrolment, Service]:
         """Where to, and with whose rules."""
@@ -145,11 +171,10 @@ class _Session:
 
     def _online(self, enrolment: Enrolment, service: Service) -> OverError:
         """With the network; how it ended."""
-        patience = self._patience
-        with Https(enrolment.address, until=patience.until, stop=patience.stopped) as https:
+        with Https(enrolment.address, until=self._patience.until, stop=self._patience.stopped) as https:
             fleet = Fleet(https, enrolment.key, most=service.most_bytes)
             with OwnHost(self._device, enrolment.device, partial(self._directory, https, service.most_bytes)) as host:
-                over = self._attend(https, fleet, host, enrolment, service)
+                over = self.run(lambda: self._answer_rounds(https, fleet, host, enrolment, service))
             if not over.quiet:
                 https.say_farewell(seconds=LEAVE_SECONDS)
                 fleet.leave()
@@ -164,23 +189,15 @@ class _Session:
             )
             return over
 
-    def _attend(self, https: Https, fleet: Fleet, host: OwnHost, enrolment: Enrolment, service: Service) -> OverError:
-        """Model, activation, rounds; how it ended."""
-        try:
-            self._update_model(https, service)
-            self._check_limits(service)
-            node = self._patience.again(partial(fleet.activate, earlier=enrolment.node))
-            enrolling.came_online(self._device.store, enrolment, node)
-            self._answer(fleet, host)
-        except OverError as over:
-            return over
-        except StoppedError:
-            return OverError("stopped")
-        except RejectedError as error:
-            return OverError("rejected", reason_of(error))
-        except Exception as error:
-            logger.debug("sync failed", exc_info=True)
-            return OverError("failed", reason_of(error))
+    def _answer_rounds(
+        self, https: Https, fleet: Fleet, host: OwnHost, enrolment: Enrolment, service: Service
+    ) -> Never:
+        """Model, activation, rounds."""
+        self._update_model(https, service)
+        self._check_limits(service)
+        node = self._patience.again(partial(fleet.activate, earlier=enrolment.node))
+        enrolling.came_online(self._device.store, enrolment, node)
+        self._answer(fleet, host)
 
     def _answer(self, fleet: Fleet, host: OwnHost) -> Never:
         """Answer what is asked until there is a reason to end.
@@ -229,19 +246,21 @@ class _Session:
             logger.info("a message came too late: %s", error)
         return None
 
-    def _update_model(self, https: Https, service: Service) -> None:
-        """Take the newest model into use. One that can't be had or doesn't verify leaves the one in use."""
+    def _update_model(self, https: Https, service: Service) -> str:
+        """Take the newest model into use; why not. One that can't be had or doesn't verify leaves the one in use."""
         manifest = self._patience.again(partial(downloads.latest, https))
         with Journal(self._device.store.file) as journal:
             used = journal.editions()[-1:]
         if manifest is None or (used and used[0].manifest == manifest):
-            return
+            return "the server has no model yet" if manifest is None else ""
         key, most, again = service.public_key, service.most_bytes, self._patience.again
         get = partial(downloads.model, https, manifest, public_key=key, most=most, again=again)
         try:
             self.result = replace(self.result, model=self._device._take(lambda models: get(have=models.in_use())))
         except (UnreachableError, IntegrityError, RefusedError) as error:
             logger.info("the newest model is not used: %s", error)
+            return reason_of(error)
+        return ""
 
     def _check_limits(self, service: Service) -> None:
         """A device that may not take part any more needn't check in."""

@@ -4,7 +4,7 @@ The store is encrypted with a random 256-bit data key. On disk lies only that ke
 somebody else: the caller, or the operating system's keyring. Destroy the wrapped key, and no copy of the store can be
 read again by anybody, its owner included.
 
-    key.json: format, app, store id, holder, salt, nonce, wrapped key; everything but the last is authenticated
+    key.json: see `palate_client.key_file`; everything in it but the wrapped key is authenticated
 
 **Guarantees:** a wrong key, another app's name, or a changed file opens nothing; the data key never reaches the disk
 unwrapped; after `destroy` the wrapped key is on no path of this folder, and the keyring's entry is gone.
@@ -17,10 +17,9 @@ unwrap it.
 from __future__ import annotations
 
 import base64
-import json
-import os
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -29,14 +28,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from palate_common.canonical import canonical_json
-from palate_common.errors import InputError, IntegrityError, PalateError, WrongKeyError
-from palate_common.files import create_durably, write_durably
+from palate_client.key_file import KEY_FILE, NONCE_BYTES, SALT_BYTES, Tombstone, Wrapped, bury, read
+from palate_common.errors import InputError, PalateError, WrongKeyError
+from palate_common.files import create_durably
 
-KEY_FILE = "key.json"
 KEY_BYTES = 32
 _INFO = b"palate device store, key of the data key, version 1"
-_MEMBERS = {"format", "app", "store", "holder", "salt", "nonce", "wrapped"}
 
 
 def new_key() -> bytes:
@@ -152,19 +149,19 @@ class Vault:
     app: str
     holder: Holder = field(repr=False)
 
-    @property
-    def _file(self) -> Path:
+    @cached_property
+    def file(self) -> Path:
+        """The key file."""
         return self.folder / KEY_FILE
 
-    def create(self) -> str:
-        """Make a data key, and wrap it. Returns the new store's id."""
-        store, salt, nonce = secrets.token_hex(16), secrets.token_bytes(16), secrets.token_bytes(12)
-        header = {"format": 1, "app": self.app, "store": store, "holder": self.holder.name}
-        header |= {"salt": salt.hex(), "nonce": nonce.hex()}
-        wrapping = _derive(self.holder.make(self.app, store), salt)
-        wrapped = AESGCM(wrapping).encrypt(nonce, secrets.token_bytes(KEY_BYTES), canonical_json(header))
-        create_durably(self._file, canonical_json(header | {"wrapped": wrapped.hex()}), mode=0o600)
-        return store
+    def create(self, store: str) -> None:
+        """Make a data key for a new store, and wrap it."""
+        wrapped = Wrapped(
+            self.app, store, self.holder.name, secrets.token_bytes(SALT_BYTES), secrets.token_bytes(NONCE_BYTES)
+        )
+        wrapping = _derive(self.holder.make(self.app, store), wrapped.salt)
+        data = AESGCM(wrapping).encrypt(wrapped.nonce, secrets.token_bytes(KEY_BYTES), wrapped.header)
+        create_durably(self.file, replace(wrapped, data=data).to_bytes(), mode=0o600)
 
     def store(self) -> str | None:
         """The id of the store whose key this is; None where there is no key.
@@ -172,8 +169,8 @@ class Vault:
         Raises:
             IntegrityError: the file is damaged.
         """
-        header = self._read()
-        return None if header is None or "wrapped" not in header else str(header["store"])
+        found = read(self.file)
+        return found.store if isinstance(found, Wrapped) else None
 
     def open(self) -> bytes:
         """The data key.
@@ -183,71 +180,53 @@ class Vault:
             InputError: the store is another app's, or its key is kept elsewhere.
             IntegrityError: the file is damaged.
         """
-        header = self._read()
-        if header is None or "wrapped" not in header:
+        found = read(self.file)
+        if not isinstance(found, Wrapped):
             raise WrongKeyError("the store must have its key, got a folder without one")
-        if header["app"] != self.app:
-            raise InputError(f"`app` must be {header['app']!r}, whose store this is, got {self.app!r}")
-        if header["holder"] != self.holder.name:
+        if found.app != self.app:
+            raise InputError(f"`app` must be {found.app!r}, whose store this is, got {self.app!r}")
+        if found.holder != self.holder.name:
             expected = (
-                "be given: the caller keeps it" if header["holder"] == "caller" else "be left out: the keyring has it"
+                "be given: the caller keeps it" if found.holder == "caller" else "be left out: the keyring has it"
             )
             raise InputError(f"`key` of this store must {expected}")
-        wrapped, salt, nonce = (bytes.fromhex(header.pop(name)) for name in ("wrapped", "salt", "nonce"))
-        header |= {"salt": salt.hex(), "nonce": nonce.hex()}
-        wrapping = _derive(self.holder.get(self.app, header["store"]), salt)
+        wrapping = _derive(self.holder.get(self.app, found.store), found.salt)
         try:
-            return AESGCM(wrapping).decrypt(nonce, wrapped, canonical_json(header))
+            return AESGCM(wrapping).decrypt(found.nonce, found.data, found.header)
         except InvalidTag:
             raise WrongKeyError(
                 "`key` must be the one this store was made with, got another (or the key file was changed)"
             ) from None
 
-    def destroy(self) -> None:
-        """Forget the wrapping key, put a tombstone in the place of the key file, and overwrite what it held."""
-        header = self._read()
-        if header is None:
-            return
-        if "erased" in header:
-            return
-        with self._file.open("r+b") as old:
-            try:
-                self.holder.forget(self.app, header["store"])
-            finally:
-                write_durably(self._file, canonical_json({"format": 1, "erased": header["store"]}), mode=0o600)
-                size = old.seek(0, os.SEEK_END)
-                old.seek(0)
-                old.write(bytes(size))
-                old.flush()
-                os.fsync(old.fileno())
+    def destroy(self, store: str) -> None:
+        """Write a tombstone over the key of a store. It needs no room on the disk.
+
+        Raises:
+            PalateError: the disk doesn't take it; nothing was erased.
+        """
+        bury(self.file, store)
 
     def erased(self) -> str | None:
         """The id of a store that is being erased: its key is gone, its files may not be."""
-        header = self._read()
-        return None if header is None else header.get("erased")
+        found = read(self.file)
+        return found.store if isinstance(found, Tombstone) else None
 
     def clear(self) -> None:
         """Take the tombstone away, when all else is gone."""
-        self._file.unlink(missing_ok=True)
+        self.file.unlink(missing_ok=True)
 
     def tidy(self) -> None:
         """Remove the drafts that a process which was killed while it wrote the key file has left. Under the lock."""
         for draft in self.folder.glob(f".{KEY_FILE}.*"):
             draft.unlink(missing_ok=True)
 
-    def _read(self) -> dict[str, Any] | None:
-        """The key file's members."""
+    def stamp(self) -> tuple[int, int, int] | None:
+        """What changes when anybody writes the key file, or takes it away; None where it is away."""
         try:
-            header = json.loads(self._file.read_bytes())
-        except FileNotFoundError:
+            found = self.file.stat()
+        except OSError:
             return None
-        except ValueError:
-            header = None
-        if isinstance(header, dict) and header.get("format", 1) != 1:
-            raise InputError(f"the store must be of format 1, got {header['format']!r:.40}: made by a newer Palate")
-        if not isinstance(header, dict) or set(header) not in (_MEMBERS, {"format", "erased"}):
-            raise IntegrityError(f"{KEY_FILE} must be the key file of a store, got something else in {self.folder}")
-        return header
+        return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _derive(key: bytes, salt: bytes) -> bytes:

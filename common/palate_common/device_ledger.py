@@ -201,6 +201,11 @@ class DeviceLedger(Closing):
         with self._view() as connection:
             return [(Receipt(*values), _unpack(packed)) for packed, *values in connection.execute(query)]
 
+    def size(self) -> int:
+        """How many charges there are; it only grows."""
+        with self._view() as connection:
+            return int(connection.execute("SELECT coalesce(max(seq), 0) FROM charges").fetchone()[0])
+
     def spent(self, device: int) -> float:
         """The mu^2 of a device's participations, rounded up."""
         return total_mu2(receipt.mu2 for receipt in self.receipts(device))

@@ -12,57 +12,82 @@
     ├── RefusedError            1   a device refused a plan; the reason stays on the device
     └── UnreachableError        1   a server can't be reached, or doesn't answer as it should
 
-Messages are one line: what was expected, what came, and for privacy the way out.
+Messages are one line: what was expected, what came, and for privacy the way out. They may change; `code` doesn't.
 """
+
+from typing import ClassVar
 
 
 class PalateError(Exception):
-    """Base of every error raised on purpose."""
+    """Base of every error raised on purpose.
 
-    exit_code = 1
+    Attributes:
+        exit_code: of the command line.
+        code: what to tell errors apart by, in a log or across a language; it stays.
+    """
+
+    exit_code: ClassVar[int] = 1
+    code: ClassVar[str] = "failed"
 
 
 class InputError(PalateError):
     """Bad usage, configuration or data: "`x` must be ..., got ..."."""
 
     exit_code = 2
+    code = "input"
 
 
 class WrongKeyError(InputError):
     """A key doesn't open the device's store, or the store's own key is gone."""
+
+    code = "wrong-key"
 
 
 class BudgetError(PalateError):
     """A privacy budget is exhausted, or the ledger refused a charge."""
 
     exit_code = 3
+    code = "budget"
 
 
 class EvidenceError(PalateError):
     """An audit's evidence exceeds the claim."""
 
     exit_code = 4
+    code = "evidence"
 
 
 class IntegrityError(PalateError):
     """Bytes are not what was signed, sealed or logged."""
 
+    code = "integrity"
+
 
 class ClosedError(PalateError):
     """The device's store is closed."""
+
+    code = "closed"
 
 
 class ErasedError(PalateError):
     """The device's store was erased, by this process or another."""
 
+    code = "erased"
+
 
 class LockedError(PalateError):
     """Another process owns the run folder, or keeps a file locked."""
+
+    code = "locked"
 
 
 class RefusedError(PalateError):
     """A device refused a plan. The server only ever sees one constant code."""
 
+    code = "refused"
+
 
 class UnreachableError(PalateError):
     """A server can't be reached, is another one than was pinned, or doesn't answer as it should."""
+
+    code = "unreachable"

@@ -175,6 +175,23 @@ def test_whether_there_are_answers_does_not_depend_on_what_the_user_did(
 
 
 @pytest.mark.parametrize(
+    "change",
+    ["UPDATE events SET kind = 'wishlist'", "UPDATE events SET props = '" + "[" * 9000 + "'", "DROP TABLE events"],
+    ids=["newer", "deep", "damaged"],
+)
+def test_events_that_cannot_be_read_are_no_reason_to_refuse_a_survey(
+    open_device: Callable[..., palate.Device], change: str
+) -> None:
+    device = open_device()
+    device.consent.grant("store")
+    device.track("view", "z")
+    with device.store.transaction(write=True) as connection:
+        connection.execute(change)
+    found = OwnAnswers(device.store, SURVEY, UTC).users(slice(None))
+    assert (found.n_users, found.nnz) == (1, 0)
+
+
+@pytest.mark.parametrize(
     ("after", "hit"), [([-1.0], 0), ([-1.0, 0.0], 1), ([DAY], 1), ([DAY + 1], 0), ([-5.0, 60.0], 1)]
 )
 def test_what_is_taken_within_a_day_after_it_was_shown_was_taken(after: list[float], hit: int) -> None:

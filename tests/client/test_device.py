@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from palate import Device, Event, Limits, Tracked
 
 KEY = bytes(range(32))
 HEAVY = ("flwr", "torch", "scipy", "pandas", "pydantic", "keyring", "httpx", "socket", "ssl", "asyncio")
+HEAVY += ("palate_client.recommender", "palate_client.report", "palate_client.sync", "palate_common.model")
 Open = Callable[..., Device]
 
 
@@ -311,3 +314,25 @@ def test_an_apps_mistake_is_raised_with_and_without_consent(open_device: Open) -
         with pytest.raises(palate.InputError, match="`kind` must be one of"):
             device.track("stare", "a")  # type: ignore[arg-type] # the mistake
         device.consent.grant("store")
+
+
+def test_a_device_shows_its_app_and_state_and_is_no_thing_to_copy(open_device: Open, folder: Path) -> None:
+    device = open_device()
+    device.track("view", "secret-item")
+    assert repr(device) == "Device(app='shelf', open)"
+    for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(palate.InputError, match=r"\Aa device must be opened where it is used, got [^\n]*\Z"):
+            attempt(device)
+    device.close()
+    assert repr(device) == "Device(app='shelf', closed)"
+    palate.erase(folder)
+    assert "<pre>Privacy report of shelf" in open_device(consent=False).privacy_report()._repr_html_()
+
+
+def test_a_type_is_imported_when_it_is_asked_for() -> None:
+    assert set(palate._LATER) < set(palate.__all__)
+    assert set(palate._LATER) < set(dir(palate))
+    for name in palate._LATER:
+        assert getattr(palate, name).__name__ == name
+    with pytest.raises(AttributeError, match="Nonsense"):
+        palate.Nonsense  # type: ignore[attr-defined] # noqa: B018 # the mistake

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palate_client import events as module
-from palate_client.events import KINDS, SOURCES, VALUES, Event, Tracked, event_from, event_line
+from palate_client.events import KINDS, MAX_DEPTH, SOURCES, VALUES, Event, Tracked, event_from, event_line
 from palate_common.errors import InputError
 from palate_common.weighting import weighting_names, weighting_of
 
@@ -27,6 +27,26 @@ def test_the_docstring_runs() -> None:
 
 def test_only_stored_is_true() -> None:
     assert [outcome for outcome in Tracked if outcome] == [Tracked.STORED]
+
+
+def test_an_outcome_is_json() -> None:
+    assert json.loads(json.dumps({"outcome": Tracked.NO_CONSENT})) == {"outcome": "no consent"}
+
+
+def nested(depth: int) -> dict[str, Any]:
+    value: Any = 1
+    for _ in range(depth - 1):
+        value = [value]
+    return {"p": value}
+
+
+def test_properties_are_an_object_that_any_stack_can_read() -> None:
+    assert Event("view", "a", props=nested(MAX_DEPTH)).props == nested(MAX_DEPTH)
+    endless: list[Any] = []
+    endless.append(endless)
+    for props in ([1], "text", nested(MAX_DEPTH + 1), nested(950), {"p": endless}, {"p": [[0] * 5000] * 2}):
+        with pytest.raises(InputError, match=r"\A`props` must be [^\n]*\Z"):
+            Event("view", "a", props=props)  # type: ignore[arg-type] # the mistake
 
 
 @st.composite

@@ -165,3 +165,25 @@ def test_a_draw_is_near_a_long_history_and_follows_popularity_without_one() -> N
     drawn = [crowd.history(known, rng) for _ in range(3000)]
     assert all({0, 1} <= set(each.indices.tolist()) for each in drawn)
     assert np.mean([each.weights[:2] for each in drawn], axis=0) == pytest.approx([1.0, 2.0], rel=0.1)
+
+
+def test_ids_in_the_place_of_recommendations_and_one_in_the_place_of_many_are_refused(
+    device: Device, trained: Trained
+) -> None:
+    device.use_model(trained(), ITEMS)
+    shown: Any = device.recommend(2)
+    mistakes: list[Callable[[], object]] = [
+        lambda: device.feedback([shown[0].item]),  # type: ignore[list-item]
+        lambda: device.feedback(shown[0].item),
+        lambda: device.feedback(shown[0]),
+        lambda: device.feedback(shown, [shown[0].item]),  # type: ignore[arg-type]
+        lambda: device.feedback(shown, {shown[0].item: 5}),  # type: ignore[dict-item]
+        lambda: device.recommend(items="i00"),
+        lambda: device.recommend(filter_items="i00"),
+        lambda: device.recommend(filter_items=7),  # type: ignore[arg-type]
+        lambda: device.like_to_start("i00"),
+    ]
+    for mistake in mistakes:
+        with pytest.raises(InputError, match=r"\A[^\n]* must [^\n]*, got [^\n]*\Z"):
+            mistake()
+    assert list(device.store.events()) == []

@@ -45,6 +45,18 @@ def test_an_export_holds_everything_and_fills_another_device(open_device: Open, 
     assert device.import_jsonl(file) == ImportReport(0, 2, 0, 3, ())
 
 
+def test_an_export_holds_what_only_a_newer_version_can_read(open_device: Open, tmp_path: Path) -> None:
+    device = open_device()
+    device.track_many([Event("view", "a", id="1"), Event("like", "b", id="2", props={"x": 1})])
+    with device.store.transaction(write=True) as connection:
+        connection.execute("UPDATE events SET kind = 'wishlist' WHERE item = 'b'")
+    assert [event.item for event in device.store.events()] == ["a"]
+    device.export(tmp_path / "export.jsonl")
+    last = json.loads((tmp_path / "export.jsonl").read_text().splitlines()[-1])
+    assert (last["type"], last["kind"], last["item"], last["props"]) == ("unread", "wishlist", "b", '{"x":1}')
+    assert device.import_jsonl(tmp_path / "export.jsonl").problems == ()
+
+
 def test_every_bad_line_is_named_and_no_good_one_is_lost(device: Device, tmp_path: Path) -> None:
     file = write(
         tmp_path / "mixed.jsonl",

@@ -385,6 +385,52 @@ def test_an_export_with_rounds_can_be_imported(pair: Pair, tmp_path: Path) -> No
     assert (found.problems, found.duplicates) == ((), 3)
 
 
+@pytest.mark.parametrize("how", ["missing", "empty", "older"])
+def test_a_ledger_that_has_forgotten_a_charge_ends_taking_part_and_nothing_else(
+    pair: Pair, folder: Path, tmp_path: Path, how: str
+) -> None:
+    device = pair.ready()
+    plan, model = pair.run.first()
+    assert device.contribute(plan, model) != REFUSED
+    device.close()
+    (ledger,) = folder.glob("*.ledger")
+    older = ledger.read_bytes()
+    device = pair.device()
+    plan = pair.run.altered(plan)
+    assert device.contribute(plan, model) != REFUSED
+    device.close()
+    if how == "missing":
+        ledger.unlink()
+    else:
+        ledger.write_bytes(older if how == "older" else b"")
+    device = pair.device()
+    assert device.contribute(pair.run.altered(plan), model) == REFUSED
+    assert "must have the 2 charges that were made, got" in device.refusal
+    report = device.privacy_report()
+    assert (report.spending, len(report.sent)) == (None, 2)
+    assert report.problem == device.refusal
+    assert f"Spent: not known. {report.problem}" in str(report)
+    assert len(list(device.store.events())) == 3
+    assert device.export(tmp_path / "mine.jsonl")
+    assert device.import_jsonl(tmp_path / "mine.jsonl").problems == ()
+    palate.erase(folder)  # the way on
+    assert pair.device().privacy_report().spending.participations == 0  # type: ignore[union-attr]
+
+
+def test_nothing_is_computed_of_a_charge_that_the_store_does_not_know_of(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = pair.ready()
+
+    def full(*_: Any) -> None:
+        raise PalateError("the disk is full")
+
+    monkeypatch.setattr(participation, "know_charges", full)
+    monkeypatch.setattr(participation.OwnHistory, "users", lambda *_: pytest.fail("read the user's history"))
+    assert device.contribute(*pair.run.first()) == REFUSED
+    assert device.refusal == "the disk is full"
+
+
 def test_nothing_beside_the_store_can_be_read_without_its_key_and_all_of_it_is_erased(pair: Pair, folder: Path) -> None:
     device = pair.ready()
     device.contribute(*pair.run.first())

@@ -15,7 +15,10 @@ import pytest
 
 import palate
 from palate import Device, Event, Limits, Tracked
+from palate_client.folder import StoreFolder
+from palate_client.vault import Caller, Vault
 from palate_common.errors import ClosedError, ErasedError, IntegrityError, LockedError, PalateError, WrongKeyError
+from palate_common.file_lock import FileLock
 
 KEY, DAY = bytes(range(32)), 86_400.0
 Open = Callable[..., Device]
@@ -232,16 +235,39 @@ def test_erasing_leaves_nothing_that_opens_a_copy(open_device: Open, folder: Pat
 
 def test_an_erasing_that_was_cut_short_is_finished(open_device: Open, folder: Path) -> None:
     with open_device() as device:
-        device.track("view", "a")
-        device.store.file._wipe()  # killed after the mark
+        device.track("view", "b")
+        vault = device.store.file.folder.vault
+        vault.destroy(vault.store() or "")  # killed after the key went
     with open_device(consent=False) as device:
         assert (items(device), device.consent.history()) == ([], ())
-        device.consent.grant("store")
-        device.track("view", "b")
-        device.store.file.folder.vault.destroy()  # killed after the key went
-    with open_device(consent=False) as device:
-        assert items(device) == []
     assert len(list(folder.glob("*.db"))) == 1
+
+
+@pytest.mark.parametrize("how", ["missing", "empty"])
+def test_events_that_are_gone_are_missed_and_not_replaced(open_device: Open, folder: Path, how: str) -> None:
+    open_device().close()
+    (file,) = folder.glob("*.db")
+    if how == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(b"")
+    before = sorted(path.name for path in folder.iterdir())
+    with pytest.raises(IntegrityError, match=r"\Athe store must have its events, got [^\n]*palate.erase[^\n]*\Z"):
+        open_device()
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_a_store_whose_making_was_cut_short_is_made(open_device: Open, folder: Path) -> None:
+    vault = Vault(folder, "shelf", Caller(KEY))
+    place = StoreFolder(folder, vault)
+    place.make()
+    with place.lock():
+        store, _ = place.settle()  # killed before the events' file was there
+    assert {path.suffix for path in folder.iterdir()} == {".json", ".new", ""}
+    with open_device() as device:
+        assert device.track("view", "a")
+    assert vault.store() == store
+    assert not list(folder.glob("*.new"))
 
 
 def test_a_key_file_that_was_being_written_at_a_kill_is_removed(open_device: Open, folder: Path) -> None:
@@ -288,9 +314,27 @@ def test_a_locked_store_is_waited_for_then_given_up(open_device: Open, monkeypat
     with mine.store.transaction(write=True):
         assert yours.track("view", "a") is Tracked.FAILED
         assert "another process" in yours.problem
-        with pytest.raises(LockedError):
-            yours.erase()
     assert yours.track("view", "a") is Tracked.STORED
+
+
+def test_while_another_process_opens_nothing_is_erased(open_device: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("palate_client.folder.LOCK_SECONDS", 0.0)
+    device = open_device()
+    place = device.store.file.folder
+    with FileLock(place.path / "lock"):
+        for erase in (device.erase, lambda: palate.erase(place.path)):
+            with pytest.raises(LockedError, match=r"\Athe store must be free, got [^\n]*\Z"):
+                erase()
+        assert device.track("view", "a") is Tracked.STORED
+    device.erase()
+
+
+def test_erasing_waits_for_no_writer_and_what_that_one_writes_is_gone(open_device: Open, folder: Path) -> None:
+    mine, yours = open_device(), open_device()
+    with mine.store.transaction(write=True):
+        yours.erase()
+    assert [path.name for path in folder.iterdir()] == ["lock"]
+    assert mine.track("view", "a") is Tracked.NO_CONSENT
 
 
 def test_a_closed_device_stores_nothing_and_harms_nobody(device: Device) -> None:

@@ -77,7 +77,7 @@ def test_another_app_is_refused(tmp_path: Path) -> None:
 
 def test_every_member_of_the_key_file_is_authenticated(tmp_path: Path) -> None:
     vault = Vault(tmp_path, "a", Caller(KEY))
-    vault.create()
+    vault.create("ab" * 16)
     opened = vault.open()
     assert len(opened) == 32
     file = tmp_path / "key.json"
@@ -101,6 +101,48 @@ def test_a_damaged_key_file_is_an_integrity_error(tmp_path: Path, data: bytes) -
         palate.open(tmp_path, app="a", key=KEY)
 
 
+WRAPPED = {"app": "a", "format": 1, "holder": "caller", "nonce": "00" * 12, "salt": "00" * 16, "store": "ab" * 16}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"salt": 7},
+        {"salt": "zz" * 16},
+        {"salt": "00"},
+        {"nonce": None},
+        {"store": "x"},
+        {"store": "AB" * 16},
+        {"holder": ["caller"]},
+        {"app": {}},
+        {"format": True},
+        {"wrapped": "00" * 47},
+        "[" * 5000,
+        "[" * 2000,
+        '{"format": 1, "erased": 7}',
+        " " * 2**13 + "{}",
+    ],
+)
+def test_a_key_file_of_other_types_and_sizes_is_an_integrity_error(tmp_path: Path, changes: Any) -> None:
+    text = changes if isinstance(changes, str) else json.dumps({**WRAPPED, "wrapped": "00" * 48, **changes})
+    (tmp_path / "key.json").write_text(text)
+    with pytest.raises(IntegrityError, match=r"\Akey.json must be [^\n]*\Z"):
+        palate.open(tmp_path, app="a", key=KEY)
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_tombstone_deletes_nothing_outside_its_own_folder(tmp_path: Path, absolute: bool) -> None:
+    """It is signed by nobody: a restored or synced folder may say anything."""
+    photos, store = tmp_path / "photos.db", tmp_path / "store"
+    photos.touch()
+    store.mkdir()
+    named = str(tmp_path / "photos") if absolute else "../photos"
+    (store / "key.json").write_text(json.dumps({"format": 1, "erased": named}))
+    with pytest.raises(IntegrityError):
+        palate.open(store, app="a", key=KEY)
+    assert photos.exists()
+
+
 def test_a_store_whose_key_file_is_gone_is_not_replaced(tmp_path: Path) -> None:
     palate.open(tmp_path, app="a", key=KEY).close()
     (tmp_path / "key.json").unlink()
@@ -112,11 +154,14 @@ def test_a_store_whose_key_file_is_gone_is_not_replaced(tmp_path: Path) -> None:
 
 def test_destroying_leaves_no_wrapped_key_even_in_the_old_file(tmp_path: Path) -> None:
     vault = Vault(tmp_path, "a", Caller(KEY))
-    store = vault.create()
+    store = "ab" * 16
+    vault.create(store)
+    wrapped = json.loads((tmp_path / "key.json").read_text())["wrapped"]
     file, link = tmp_path / "key.json", tmp_path / "link"
     link.hardlink_to(file)  # the blocks of the old file, which a rename alone would leave
-    vault.destroy()
-    assert set(link.read_bytes()) == {0}
+    vault.destroy(store)
+    assert link.read_bytes() == file.read_bytes()
+    assert wrapped.encode() not in link.read_bytes()
     assert (vault.store(), vault.erased()) == (None, store)
     with pytest.raises(WrongKeyError):
         vault.open()
@@ -190,3 +235,43 @@ def test_the_keyring_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(InputError, match=r"pip install 'palate\[keyring\]'"):
         palate.open(tmp_path, app="a")
+
+
+@pytest.mark.parametrize("broken", ["key.json", "*.db", "key", "nothing"])
+def test_a_store_that_cannot_be_opened_can_be_erased_and_begun_anew(tmp_path: Path, broken: str) -> None:
+    with palate.open(tmp_path, app="a", key=KEY) as device:
+        device.consent.grant("store")
+        (tmp_path / "photo.db").touch()
+        (tmp_path / ".key.json.k1ll3d").write_bytes((tmp_path / "key.json").read_bytes())
+        if broken != "key":
+            (file,) = [path for path in tmp_path.glob(broken) if path.name != "photo.db"] or [tmp_path / "nothing"]
+            file.write_bytes(b"x" * 5000)
+        palate.erase(tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) in (
+            ["lock", "photo.db"],
+            ["lock", "nothing", "photo.db"],
+        )
+        assert device.track("view", "a") is palate.Tracked.NO_CONSENT
+        (tmp_path / "photo.db").unlink()
+    with palate.open(tmp_path, app="b", key=OTHER) as device:
+        assert device.consent.history() == ()
+
+
+def test_erasing_a_folder_needs_a_store_in_it_and_takes_its_entry_out_of_the_keyring(
+    tmp_path: Path, drawer: Drawer
+) -> None:
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(InputError, match=r"\A`path` must be the folder of a store, got [^\n]*\Z"):
+            palate.erase(path)
+    assert list(tmp_path.iterdir()) == []
+    palate.open(tmp_path, app="a").close()
+    palate.erase(tmp_path)
+    assert drawer.kept == {}
+
+
+@pytest.mark.parametrize("path", ["", "a\0b", None, b"here"])
+def test_a_path_that_names_no_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"\A`path` must name the folder of the store, got [^\n]*\Z"):
+        palate.open(path, app="a", key=KEY)
+    assert list(tmp_path.iterdir()) == []

@@ -40,3 +40,19 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
 def test_an_error_is_its_message(error: type[PalateError]) -> None:
     with pytest.raises(PalateError, match=r"^one line$"):
         raise error("one line")
+
+
+def test_every_error_has_a_code_of_its_own_that_stays() -> None:
+    assert {error.__name__: error.code for error in CODES} == {
+        "PalateError": "failed",
+        "InputError": "input",
+        "WrongKeyError": "wrong-key",
+        "BudgetError": "budget",
+        "EvidenceError": "evidence",
+        "IntegrityError": "integrity",
+        "ClosedError": "closed",
+        "ErasedError": "erased",
+        "LockedError": "locked",
+        "RefusedError": "refused",
+        "UnreachableError": "unreachable",
+    }

@@ -11,21 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 import palate
-from palate_client.consent import Decision
-from palate_client.enrolling import Enrolment
-from palate_client.explanation import Explanation
-from palate_client.interests import Interests
-from palate_client.loyalty import Loyalty
-from palate_client.participation import Masked
-from palate_client.portability import ImportReport
-from palate_client.recommender import Recommendation, Similar
-from palate_client.report import PrivacyReport, Spending
-from palate_client.sync import SyncResult
-from palate_client.tuning import Tuning
-from palate_common.interactions import Interactions
-from palate_common.model import GlobalModel
-from palate_common.published import Published
-from palate_common.secagg.directory import Directory
 
 
 def on_read(device: palate.Device, book: str, seconds: float) -> bool:
@@ -43,9 +28,9 @@ def on_receipt(device: palate.Device, lines: list[tuple[str, datetime]]) -> int:
 
 def settings(device: palate.Device, *, agreed: bool) -> str:
     decision = device.consent.grant("train", version="2") if agreed else device.consent.revoke("train", version="2")
-    assert_type(decision, Decision)
+    assert_type(decision, palate.Decision)
     assert_type(device.consent.get("store"), bool)
-    assert_type(device.consent.history(), tuple[Decision, ...])
+    assert_type(device.consent.history(), tuple[palate.Decision, ...])
     return decision.remains
 
 
@@ -56,27 +41,47 @@ def main(home: Path, key: bytes | None) -> None:
         on_read(device, "book-7", 40.5)
         on_receipt(device, [("book-8", datetime.now(UTC))])
         interests = device.interests(["book-7", "book-8"])
-        assert_type(interests, Interests)
-        assert_type(interests.interactions(), Interactions)
+        assert_type(interests, palate.Interests)
+        assert_type(interests.interactions(), palate.Interactions)
         assert_type(interests.unwanted(), npt.NDArray[np.int32])
-        assert_type(device.import_jsonl(home / "receipts.jsonl"), ImportReport)
+        assert_type(device.import_jsonl(home / "receipts.jsonl"), palate.ImportReport)
         assert_type(device.export("mine.jsonl"), int)
         assert_type(device.problem, str)
         device.flush()
+        assert_type(device.consent, palate.Consent)
         device.erase()
 
 
-def on_home(device: palate.Device, model: GlobalModel, items: list[str]) -> list[str]:
+def begin_anew(home: Path) -> str:
+    try:
+        palate.erase(home / "palate")
+    except palate.PalateError as error:
+        assert_type(error.code, str)
+        return error.code
+    return ""
+
+
+def problems(report: palate.ImportReport) -> list[str]:
+    assert_type(report.problems, tuple[palate.Problem, ...])
+    return [f"{each.line}: {each.reason}" for each in report.problems]
+
+
+def why(told: palate.Explanation) -> list[str]:
+    assert_type(told.contributions, tuple[palate.Contribution, ...])
+    return [each.item for each in told.contributions]
+
+
+def on_home(device: palate.Device, model: palate.GlobalModel, items: list[str]) -> list[str]:
     device.use_model(model, items, domains=["books"] * len(items), fuse=True)
     shown = device.recommend(n=5, domain="books", filter_items={"book-7"}, discovery=0.4, explore=0.2, tuned=False)
-    assert_type(device.tuning(), Tuning)
-    assert_type(shown, list[Recommendation])
+    assert_type(device.tuning(), palate.Tuning)
+    assert_type(shown, list[palate.Recommendation])
     assert_type(device.feedback(shown, {shown[0].item: "click"}), list[palate.Tracked])
     device.feedback(shown, {shown[0].item: palate.Event("rate", shown[0].item, value=5)})
     told = device.explain("book-7", domain="books", discovery=0.4)
-    assert_type(told, Explanation)
+    assert_type(told, palate.Explanation)
     assert_type((told.domain, told.elsewhere), tuple[str | None, float])
-    assert_type(device.similar_items("book-7", 3, domain="books"), list[Similar])
+    assert_type(device.similar_items("book-7", 3, domain="books"), list[palate.Similar])
     assert_type(device.less_of("book-8"), palate.Tracked)
     assert_type(device.like_to_start(["book-7"]), list[palate.Tracked])
     device.reset_taste()
@@ -118,7 +123,7 @@ def on_new_model(device: palate.Device, downloads: Path, fetch: Callable[[str], 
         return str(error)
     assert_type(changed, bool)
     found = device.model()
-    assert_type(found, Published | None)
+    assert_type(found, palate.Published | None)
     if found is None:
         return "no model"
     assert_type(found.items, tuple[str, ...])
@@ -139,8 +144,8 @@ def on_masked_round(
     device: palate.Device, plan: bytes, model: bytes, identities: tuple[str, ...], requests: Iterable[bytes]
 ) -> Iterator[bytes]:
     assert_type(device.identity, str)
-    taking_part = device.join(plan, model, Directory(identities))
-    assert_type(taking_part, Masked | None)
+    taking_part = device.join(plan, model, palate.Directory(identities))
+    assert_type(taking_part, palate.Masked | None)
     if taking_part is None:
         return
     for request in requests:
@@ -154,32 +159,43 @@ def on_invitation(device: palate.Device, invitation: str) -> str:
         enrolled = device.enroll(invitation)
     except (palate.UnreachableError, palate.RefusedError, palate.InputError) as error:
         return str(error)
-    assert_type(enrolled, Enrolment)
-    assert_type(device.enrolment, Enrolment | None)
+    assert_type(enrolled, palate.Enrolment)
+    assert_type(device.enrolment, palate.Enrolment | None)
     return str(enrolled)
 
 
-def on_idle(device: palate.Device, charging: Callable[[], bool]) -> palate.Syncing:
+def on_idle(
+    device: palate.Device, charging: Callable[[], bool], invitation: palate.Invitation | None = None
+) -> palate.Syncing:
     policy = palate.Policy(charging=charging)
     done = device.sync(seconds=60, policy=policy)
-    assert_type(done, SyncResult)
+    if not device.consent.get("train"):
+        done = device.sync(models_only=True, invitation=invitation)
+    assert_type(done, palate.SyncResult)
     background = device.sync_in_background(policy=policy)
-    assert_type(background.wait(0.0), SyncResult | None)
+    assert_type(background.wait(0.0), palate.SyncResult | None)
     return background
 
 
 def on_settings_page(device: palate.Device) -> str:
     report = device.privacy_report()
-    assert_type(report, PrivacyReport)
+    assert_type(report, palate.PrivacyReport)
     assert_type(report.consents, dict[str, bool])
     if report.spending is not None:
-        assert_type(report.spending, Spending)
+        assert_type(report.spending, palate.Spending)
         assert_type(report.spending.epsilon, float | None)
         assert_type(report.spending.remaining, float)
+        assert_type(report.spending.receipts, tuple[palate.Receipt, ...])
+        assert_type(report.spending.seen, palate.Checkpoint | None)
     for sent in report.sent:
         assert_type(sent.bytes, int)
     for refusal in report.refusals:
         assert_type(refusal.reason, str)
+    assert_type(report.problem, str)
+    assert_type(report.sent, tuple[palate.Sent, ...])
+    assert_type(report.refusals, tuple[palate.Refusal, ...])
+    assert_type(report.models, tuple[palate.Edition, ...])
+    assert_type(report.contacts, tuple[palate.Contact, ...])
     assert_type(report.as_dict(), dict[str, Any])
     assert_type(device.consent.get("analytics"), bool)
     return str(report)
@@ -208,7 +224,7 @@ def on_price_drop(device: palate.Device, address: str) -> str:
     assert_type(told, palate.Delivery)
     assert_type(told.reason, palate.Reason)
     assert_type(device.arm("letters"), Literal["a", "b"])
-    assert_type(device.loyalty(), Loyalty)
+    assert_type(device.loyalty(), palate.Loyalty)
     return ", ".join(messenger.allowed())
 
 

@@ -226,8 +226,8 @@ def _python(tape: Tape) -> Iterator[None]:
             return
         if path.endswith(" (deleted)"):  # overwritten under no name any more: nothing that a cut could bring back
             return
-        file = tape.file(path)
-        tape.steps += [Write(file, 0, None), Write(file, 0, Path(path).read_bytes()), Sync(file)]
+        file, data = tape.file(path), Path(path).read_bytes()
+        tape.steps += [Write(file, 0, data), Write(file, len(data), None), Sync(file)]  # new, or written over in place
 
     def moving(name: str, *, keep: bool) -> Callable[..., None]:
         def move(source: Any, target: Any, **options: Any) -> None:

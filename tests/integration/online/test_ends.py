@@ -34,6 +34,25 @@ def test_without_consent_the_network_is_not_touched(fleet: Any) -> None:
     assert device.privacy_report().contacts == ()
 
 
+def test_the_model_alone_is_had_without_consent_or_enrolment_and_shows_no_key(fleet: Any) -> None:
+    mine = fleet(0)
+    device = mine.add(enrol=False)
+    device.consent.revoke("train")
+    mine.deployment.gateway.seen.clear()
+    invitation = mine.deployment.invitation(mine.run.key.public)
+    assert device.sync(seconds=5, models_only=True).ended == "not enrolled"
+    result = device.sync(seconds=20, models_only=True, invitation=invitation)
+    assert (result.ended, result.reason, result.model, result.rounds) == ("model", "", True, 0)
+    assert device.model() is not None
+    assert {path.split("/")[1] for path in mine.deployment.gateway.seen} == {"models"}
+    again = device.sync_in_background(seconds=20, models_only=True, invitation=invitation).wait(20)
+    assert (again.ended, again.model) == ("model", False)
+    assert [each.ended for each in device.privacy_report().contacts] == ["model"] * 2
+    assert device.enrolment is None
+    with pytest.raises(InputError, match="`invitation` must be left out without `models_only`"):
+        device.sync(seconds=5, invitation=invitation)
+
+
 @pytest.mark.parametrize("name", ["charging", "unmetered", "idle", "window"])
 def test_a_policy_that_says_no_or_fails_keeps_it_offline(fleet: Any, name: str) -> None:
     mine = fleet(1)
