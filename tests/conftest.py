@@ -107,7 +107,7 @@ class Run:
 
     def publish(self, coordinator: Coordinator) -> Path:
         """Publish the run's model as it is now; where it lies."""
-        place: dict[str, Any] = {"population": self.terms.population, "checkpoint": self.ledger.checkpoint()}
+        place: dict[str, Any] = {"population": self.terms.population, "shown": self.ledger.shown()}
         self.registry.publish(coordinator.model, Catalogue(self.items), {"run": self.terms.run}, self.key, **place)
         return self.registry.folder / "model"
 

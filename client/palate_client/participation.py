@@ -34,7 +34,7 @@ from palate_common.device_ledger import DeviceLedger, Ids
 from palate_common.errors import IntegrityError, PalateError, RefusedError
 from palate_common.interactions import Interactions
 from palate_common.model import catalogue_hash
-from palate_common.plan import Charge, RoundPlan, SignedPlan
+from palate_common.plan import RoundPlan, SignedPlan
 from palate_common.secagg.directory import Directory
 from palate_common.secagg.messages import step_of
 from palate_common.signing import SigningKey
@@ -213,7 +213,7 @@ class Participation:
         """The very code that simulations run, on this user's history, or on their answers to a survey."""
         self._check_consent(asked.plan)
         histories, catalogue = self._histories(asked.plan)
-        self._same_ledger(asked.plan, asked.charge)
+        self._models.see(ledger)
         return Contributor(
             histories,
             [number],
@@ -239,16 +239,6 @@ class Participation:
         purpose: Purpose = "analytics" if plan.algorithm == ANALYTICS else "train"
         if not Consent(self._store).get(purpose):
             raise RefusedError(f"the user has not agreed, or no longer agrees, to take part in {_SAID[purpose]}")
-
-    def _same_ledger(self, plan: RoundPlan, charge: Charge | None) -> None:
-        """A plan and a model that show two ledgers of one size prove a fork."""
-        if charge is None:
-            return
-        size = charge.checkpoint.size
-        with Journal(self._store.file) as journal:
-            root = journal.root_at(plan.population, size)
-        if root not in (None, charge.checkpoint.root):
-            raise RefusedError(f"the ledger must be one, got another of the same size {size}: forked")
 
     def _note(self, plan: RoundPlan, what: str, data: bytes) -> None:
         """Write down what is about to leave."""

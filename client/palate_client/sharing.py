@@ -71,8 +71,9 @@ class Sharing:
             folder: the files that the operator published, downloaded; `files_to_download` says which are needed.
 
         Raises:
-            IntegrityError: a file is missing, damaged, too large or not signed by the service's key.
-            RefusedError: the model is another population's, older than one that was in use, or shows a forked ledger.
+            IntegrityError: a file is missing, damaged, too large or not signed by the service's key, or the model's
+                ledger is not the one that this device knows.
+            RefusedError: the model is another population's, or older than one that was in use.
             PalateError: the store can't be written.
                 Whatever is raised, the model that was in use stays in use, and the privacy report says why.
         """

@@ -75,7 +75,7 @@ class Fleet:
             folder=folder, terms=self.run.terms, ledger=self.folder / "ledger.db", key=self.folder / "key"
         )
         with opened(self.job) as coordinator, Ledger(self.job.ledger, population="readers") as ledger:
-            place: dict[str, Any] = {"population": "readers", "checkpoint": ledger.checkpoint()}
+            place: dict[str, Any] = {"population": "readers", "shown": ledger.shown()}
             catalogue = Catalogue(self.run.items)
             coordinator.registry.publish(coordinator.model, catalogue, {}, self.run.key, **place)
         manifest = (folder / "model" / "manifest.json").read_bytes()
