@@ -1,6 +1,6 @@
 """Contribution: a device, or a shard of simulated ones, takes part in one round.
 
-    signed plan + model -> verify -> the device's floors -> its own ledger -> Update -> ClippedUpdate -> bytes
+    signed plan + model -> verify, the device's floors first -> its own ledger -> Update -> ClippedUpdate -> bytes
 
 The order is the point: a plan is verified and charged to the device's own ledger before anything is computed from
 behaviour, and only the clipped sum has a way out.
@@ -198,10 +198,9 @@ class Contributor:
             public_key=self.public_key,
             last_seen=self.ledger.seen_checkpoint,
             evidence=self.ledger.seen_payload,
+            accept=lambda plan: check_floors(plan, self.floors, now=self.clock()),
         )
-        plan = signed.plan
-        check_floors(plan, self.floors, now=self.clock())
-        return signed, self._model(plan, model_bytes)
+        return signed, self._model(signed.plan, model_bytes)
 
     def _charged(self, signed: SignedPlan, signed_plan: bytes) -> npt.NDArray[np.bool_]:
         """Which of the installations take part, bool [n_users], once that is in their own ledger."""

@@ -186,14 +186,17 @@ def open_plan(
     public_key: str,
     last_seen: Callable[[str], Checkpoint | None],
     evidence: Callable[[str], bytes | None] = lambda _: None,
+    accept: Callable[[RoundPlan], None] = lambda _: None,
 ) -> SignedPlan:
-    """Verify a plan as a device does: signature, cost, charge, and that the ledger only ever grew.
+    """Verify a plan as a device does: signature, floors, cost, charge, and that the ledger only ever grew.
 
     Args:
         data: the signed plan's bytes.
         public_key: the release key pinned on the device, Ed25519, hex.
         last_seen: the last checkpoint the device saw of a population's ledger, or None.
         evidence: the signed bytes that it came in, or None: what a restored ledger must not have forgotten.
+        accept: the device's own floors, which raise. They come before anything is counted: a plan that a device
+            wouldn't answer anyway costs it nothing but a signature.
 
     Raises:
         IntegrityError: any part does not verify.
@@ -208,6 +211,7 @@ def open_plan(
         raise IntegrityError(f"a plan must be signed canonical JSON, got {len(data)} other bytes")
     plan, charge = signed.plan, signed.charge
     verify(public_key, PLAN_TAG, _payload(plan, charge), signed.signature)
+    accept(plan)
     _verify_cost(plan)
     if (plan.dp is DpMode.OFF) != (charge is None):
         raise IntegrityError(f"a plan with dp {plan.dp} must {'not ' if plan.dp is DpMode.OFF else ''}carry a charge")

@@ -7,6 +7,7 @@ import pytest
 from palate_client import contribution
 from palate_client.contribution import Contributor
 from palate_client.floors import Floors
+from palate_common import plan as plan_module
 from palate_common.algorithms import PublicFacts
 from palate_common.errors import InputError, IntegrityError, RefusedError
 from palate_common.interactions import Interactions
@@ -47,6 +48,15 @@ def test_a_plan_below_the_floors_is_refused_before_any_charge(
         node.contribute(plan, model)
     assert run.devices.receipts(0) == []
     assert node.answer(plan, model) == REFUSED
+
+
+def test_floors_come_before_sampled_steps_are_counted(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting takes seconds: a device that refuses single events anyway must not be made to."""
+    base, model = run.first()
+    plan = run.altered(base, dp="local", events={"inclusion": 0.001, "steps": 64})
+    monkeypatch.setattr(plan_module, "sampled_mu2", lambda **_: pytest.fail("counted"))
+    with pytest.raises(RefusedError, match="not single events"):
+        run.nodes()[0].contribute(plan, model)
 
 
 def test_the_floors_of_an_app_are_strict() -> None:
