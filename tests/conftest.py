@@ -202,7 +202,7 @@ def make_run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
             ledger = stack.enter_context(Ledger(":memory:", population="readers"))
             devices = stack.enter_context(DeviceLedger(":memory:", durable=False))
             loose = Floors(allow_seeded=True, allow_off=off, allow_central=changes.get("dp", "central") == "central")
-            run = Run(tmp_path, made, RunTerms.model_validate(terms), ledger, devices, floors or loose)
+            run = Run(tmp_path, made, RunTerms.model_validate(terms), ledger, devices, floors or loose.for_few())
             stack.callback(lambda: run.lock.close())
             return run
 

@@ -8,6 +8,7 @@ behaviour, and only the clipped sum has a way out.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ from palate_common.secagg.attempt import attempt_terms
 from palate_common.secagg.directory import Directory
 from palate_common.shares import NoisyShare, add_shares, share_source
 from palate_common.signing import SigningKey
+from palate_common.trust import Trust
 from palate_common.update import ClippedUpdate, Int64, layout_size, released_size
 from palate_common.wire import REFUSED, ContributionHeader, encode, encode_share, vector_bytes
 
@@ -236,6 +238,7 @@ class Contributor:
             attempt=plan.attempt,
             mu2=plan.mu2,
             n_bytes=vector_bytes(plan),
+            trust=Trust.of(plan),
             devices=self.devices,
         )
 
@@ -285,8 +288,14 @@ def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
         (plan.dp is not DpMode.OFF and plan.sigma < floors.min_sigma, f"`sigma` must be >= {floors.min_sigma} steps"),
         (plan.mu2 > floors.max_mu2, f"one attempt may cost mu^2 <= {floors.max_mu2}, got {plan.mu2}"),
         (plan.cohort_floor < floors.min_cohort, f"`cohort_floor` must be >= {floors.min_cohort}"),
+        (
+            plan.mu2_alone > floors.max_alone_mu2,
+            f"alone, one attempt may cost mu^2 <= {floors.max_alone_mu2}, got {plan.mu2_alone}",
+        ),
     ]
     if plan.cohort is not None:
+        # A share such as 0.1 is no binary fraction: 30 devices must not ask for 4.
+        corrupt = max(floors.min_corrupt, math.ceil(floors.min_corrupt_share * plan.cohort.n_max * (1 - 1e-12)))
         refusals += [
             (not (plan.cohort.masks or floors.allow_unmasked), "this device sends nothing without masks"),
             (
@@ -294,8 +303,8 @@ def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
                 f"the plan must count on >= {floors.min_honest} honest survivors, got {plan.cohort.shares}",
             ),
             (
-                plan.cohort.c_max < floors.min_corrupt,
-                f"the plan must count >= {floors.min_corrupt} survivors as corrupt, got {plan.cohort.c_max}",
+                plan.cohort.c_max < corrupt,
+                f"the plan must count >= {corrupt} of the cohort as corrupt, got {plan.cohort.c_max}",
             ),
         ]
     for refused, reason in refusals:

@@ -38,6 +38,7 @@ from palate_common.plan import RoundPlan, SignedPlan
 from palate_common.secagg.directory import Directory
 from palate_common.secagg.messages import step_of
 from palate_common.signing import SigningKey
+from palate_common.trust import Trust
 from palate_common.weighting import Weighting
 from palate_common.wire import REFUSED
 
@@ -73,10 +74,11 @@ class OwnLedger(DeviceLedger):
         mu2: float,
         n_bytes: int,
         devices: Sequence[int] | range | Ids,
+        trust: Trust | None = None,
     ) -> npt.NDArray[np.bool_]:
         """As `DeviceLedger.charge`, for this installation."""
         return super().charge(
-            plan_hash, run=run, round_=round_, attempt=attempt, mu2=mu2, n_bytes=n_bytes, devices=[_ONE]
+            plan_hash, run=run, round_=round_, attempt=attempt, mu2=mu2, n_bytes=n_bytes, devices=[_ONE], trust=trust
         )
 
     def latch(self, step: str, digest: str, *, device: int, run: str, round_: int, attempt: int) -> None:

@@ -162,15 +162,21 @@ class Sharing:
     def _spending(self) -> Spending | None:
         """What the ledger says."""
         from palate_client.report import Spending
+        from palate_common.history import total_mu2
+        from palate_common.trust import alone, conditions
 
         if self.service is None:
             return None
         with self._shared[1].ledger() as ledger:
             receipts, spent = tuple(ledger.receipts(0)), ledger.spent(0)
             seen = ledger.seen_checkpoint(self.service.population)
+        trusts = [receipt.trust for receipt in receipts]
+        costs = alone(trusts)
         return Spending(
             population=self.service.population,
             epsilon=None if any(receipt.mu2 == 0 for receipt in receipts) else self.service.epsilon_of(spent),
+            conditions=conditions(trusts),
+            epsilon_alone=None if costs is None else self.service.epsilon_of(total_mu2(costs)),
             limit=self.service.epsilon,
             delta=self.service.delta,
             mu2=spent,

@@ -227,8 +227,8 @@ class History:
             raise BudgetError("a charge must have a limit, got neither a population budget nor `run_limit`: set one")
         if reserves(entry) and self._attempts >= MAX_ATTEMPTS:
             raise BudgetError(
-                f"the population must have had fewer than {MAX_ATTEMPTS} attempts with dp distributed or sampled steps, "
-                f"for which a part of delta is kept, got {self._attempts}: the rest of its budget buys no more of them"
+                f"the population must have had fewer than {MAX_ATTEMPTS} attempts with dp distributed or sampled "
+                f"steps, for which a part of delta is kept, got {self._attempts}: its budget buys no more of them"
             )
         budget = None if self.budget is None else self.budget.mu2
         limits = (("population's budget", budget, self._spent), ("run's limit", entry.run_limit, run.spent))

@@ -6,13 +6,14 @@ checkpoint together. A device verifies all of it before it computes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from palate_common.accounting import charged_mu2
+from palate_common.accounting import CENTRAL_SIGMA_FLOOR, charged_mu2
 from palate_common.algorithms import PublicFacts
 from palate_common.canonical import canonical_json, digest
 from palate_common.clipping import CLIP_NORMS, MAX_GRID
@@ -119,6 +120,17 @@ class RoundPlan(_Frozen):
             InputError: another dp mode.
         """
         return self.sigma if self.dp is DpMode.LOCAL else share_sigma(sigma=self.sigma, shares=self._cohort.shares)
+
+    @property
+    def mu2_alone(self) -> float:
+        """What this attempt costs an installation if all others are the adversary's: its own noise, and no other.
+
+        Infinite where that is none, or less than the accounting has a rule for.
+        """
+        if self.dp is DpMode.LOCAL:
+            return self.mu2
+        share = self.share_sigma if self.cohort is not None else 0
+        return charged_mu2(sensitivity=self.grid, sigma=share) if share >= CENTRAL_SIGMA_FLOOR else math.inf
 
     @property
     def modulus_bits(self) -> int:

@@ -29,7 +29,7 @@ from palate_sim.round import run_rounds
 sys.path.insert(0, str(Path(__file__).parent))  # tests have no packages
 from deployment import Deployment, no_trouble
 
-FLOORS = palate.Floors(allow_seeded=True, allow_central=True, allow_unmasked=True)
+FLOORS = palate.Floors(allow_seeded=True, allow_central=True, allow_unmasked=True).for_few()
 N = 6
 POPULARITY = {"algorithm": "popularity", "settings": {}}
 
