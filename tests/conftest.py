@@ -107,7 +107,7 @@ class Run:
 
     def publish(self, coordinator: Coordinator) -> Path:
         """Publish the run's model as it is now; where it lies."""
-        place: dict[str, Any] = {"population": self.terms.population, "checkpoint": self.ledger.checkpoint()}
+        place: dict[str, Any] = {"population": self.terms.population, "shown": self.ledger.shown()}
         self.registry.publish(coordinator.model, Catalogue(self.items), {"run": self.terms.run}, self.key, **place)
         return self.registry.folder / "model"
 
@@ -202,7 +202,7 @@ def make_run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
             ledger = stack.enter_context(Ledger(":memory:", population="readers"))
             devices = stack.enter_context(DeviceLedger(":memory:", durable=False))
             loose = Floors(allow_seeded=True, allow_off=off, allow_central=changes.get("dp", "central") == "central")
-            run = Run(tmp_path, made, RunTerms.model_validate(terms), ledger, devices, floors or loose)
+            run = Run(tmp_path, made, RunTerms.model_validate(terms), ledger, devices, floors or loose.for_few())
             stack.callback(lambda: run.lock.close())
             return run
 

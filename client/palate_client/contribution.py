@@ -1,6 +1,6 @@
 """Contribution: a device, or a shard of simulated ones, takes part in one round.
 
-    signed plan + model -> verify -> the device's floors -> its own ledger -> Update -> ClippedUpdate -> bytes
+    signed plan + model -> verify, the device's floors first -> its own ledger -> Update -> ClippedUpdate -> bytes
 
 The order is the point: a plan is verified and charged to the device's own ledger before anything is computed from
 behaviour, and only the clipped sum has a way out.
@@ -8,6 +8,7 @@ behaviour, and only the clipped sum has a way out.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ from palate_common.secagg.attempt import attempt_terms
 from palate_common.secagg.directory import Directory
 from palate_common.shares import NoisyShare, add_shares, share_source
 from palate_common.signing import SigningKey
+from palate_common.trust import Trust
 from palate_common.update import ClippedUpdate, Int64, layout_size, released_size
 from palate_common.wire import REFUSED, ContributionHeader, encode, encode_share, vector_bytes
 
@@ -198,10 +200,9 @@ class Contributor:
             public_key=self.public_key,
             last_seen=self.ledger.seen_checkpoint,
             evidence=self.ledger.seen_payload,
+            accept=lambda plan: check_floors(plan, self.floors, now=self.clock()),
         )
-        plan = signed.plan
-        check_floors(plan, self.floors, now=self.clock())
-        return signed, self._model(plan, model_bytes)
+        return signed, self._model(signed.plan, model_bytes)
 
     def _charged(self, signed: SignedPlan, signed_plan: bytes) -> npt.NDArray[np.bool_]:
         """Which of the installations take part, bool [n_users], once that is in their own ledger."""
@@ -237,6 +238,7 @@ class Contributor:
             attempt=plan.attempt,
             mu2=plan.mu2,
             n_bytes=vector_bytes(plan),
+            trust=Trust.of(plan),
             devices=self.devices,
         )
 
@@ -286,8 +288,14 @@ def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
         (plan.dp is not DpMode.OFF and plan.sigma < floors.min_sigma, f"`sigma` must be >= {floors.min_sigma} steps"),
         (plan.mu2 > floors.max_mu2, f"one attempt may cost mu^2 <= {floors.max_mu2}, got {plan.mu2}"),
         (plan.cohort_floor < floors.min_cohort, f"`cohort_floor` must be >= {floors.min_cohort}"),
+        (
+            plan.mu2_alone > floors.max_alone_mu2,
+            f"alone, one attempt may cost mu^2 <= {floors.max_alone_mu2}, got {plan.mu2_alone}",
+        ),
     ]
     if plan.cohort is not None:
+        # A share such as 0.1 is no binary fraction: 30 devices must not ask for 4.
+        corrupt = max(floors.min_corrupt, math.ceil(floors.min_corrupt_share * plan.cohort.n_max * (1 - 1e-12)))
         refusals += [
             (not (plan.cohort.masks or floors.allow_unmasked), "this device sends nothing without masks"),
             (
@@ -295,8 +303,8 @@ def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
                 f"the plan must count on >= {floors.min_honest} honest survivors, got {plan.cohort.shares}",
             ),
             (
-                plan.cohort.c_max < floors.min_corrupt,
-                f"the plan must count >= {floors.min_corrupt} survivors as corrupt, got {plan.cohort.c_max}",
+                plan.cohort.c_max < corrupt,
+                f"the plan must count >= {corrupt} of the cohort as corrupt, got {plan.cohort.c_max}",
             ),
         ]
     for refused, reason in refusals:

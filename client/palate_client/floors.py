@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,20 @@ class Floors:
     """Whether a plan may protect single events only, and not all that this device's user did."""
     allow_unmasked: bool = False
     """Whether a noised share may leave without masks, as simulations do with `distributed`."""
-    min_honest: int = 1
+    min_honest: int = 20
     """With `distributed`: the fewest survivors outside the adversary's control that a plan may count on."""
     min_corrupt: int = 1
-    """With `distributed`: the fewest survivors that a plan must count as the adversary's. A server that names fewer
+    """With `distributed`: the fewest of the cohort that a plan must count as the adversary's. A server that names fewer
     than it has makes this device's share of the noise too small."""
+    min_corrupt_share: float = 0.1
+    """The same as a share of the largest cohort that a plan allows, rounded up."""
+    max_alone_mu2: float = float("inf")
+    """The most that one attempt may cost if all other devices are the adversary's: what this device's own share of the
+    noise, or with `local` its noise, amounts to by itself."""
+
+    def for_few(self) -> Floors:
+        """The same floors for a cohort of any size: for a small deployment, an experiment or a test.
+
+        Who shares the noise with few others, or with a server that may bring devices of its own, relies on it not to.
+        """
+        return replace(self, min_honest=1, min_corrupt=1, min_corrupt_share=0.0)

@@ -167,13 +167,6 @@ class Journal(Closing):
         with self._database.transaction() as connection:
             return tuple(Edition(*row) for row in connection.execute(query))
 
-    def root_at(self, population: str, size: int) -> str | None:
-        """The root of a population's ledger at a size, where a model told it."""
-        query = "SELECT root FROM models WHERE population = ? AND version = ?"
-        with self._database.transaction() as connection:
-            row = connection.execute(query, (population, size)).fetchone()
-        return None if row is None else str(row[0])
-
     def files(self) -> tuple[Edition, dict[str, bytes]] | None:
         """The model in use, as it came; None without one."""
         with self._database.transaction() as connection:

@@ -1,8 +1,8 @@
 """Models: the global model this device uses, verified, never an older one, and whole at any moment.
 
 wanted -> the app downloads it -> folder
-folder, files in use -> published.read (signature, sizes, hashes, deltas, content) -> rollback, fork -> Journal (one
-transaction)
+folder, files in use -> published.read (signature, sizes, hashes, deltas, content) -> rollback -> the ledger that it
+shows, against the last one seen -> Journal (one transaction)
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from palate_common import published
 from palate_common.canonical import digest
 from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import IntegrityError, RefusedError
-from palate_common.manifest import MANIFEST, MOST_SIGNED, SIGNATURE, read_file
+from palate_common.growth import Shown, check_growth, shown_by
+from palate_common.manifest import MANIFEST, MOST_SIGNED, SIGNATURE, evidence_of, read_file
+from palate_common.merkle import Checkpoint
 from palate_common.published import Published
 
 
@@ -57,21 +59,39 @@ class Models:
         """Take a verified model into use; False if it is already.
 
         Raises:
-            RefusedError: it is another population's, older than the one in use, or proves a forked ledger.
+            RefusedError: it is another population's, or older than the one in use.
+            IntegrityError: its ledger is not the one that was seen last, by a plan or a model, grown; nor what that
+                one has proved to have grown from, where a plan has shown a later state already.
         """
         service = self._service
         manifest, checkpoint = found.manifest, found.manifest.checkpoint
         if manifest.population != service.population:
             raise RefusedError(f"a model must be of {service.population!r}, got one of {manifest.population!r}")
-        seen = ledger.seen_checkpoint(service.population)
-        if seen is not None and seen.size == checkpoint.size and seen.root != checkpoint.root:
-            raise RefusedError(f"the ledger must be one, got another of the same size {seen.size}: forked")
+        self.see(ledger)
+        seen, kept = ledger.seen_checkpoint(service.population), ledger.seen_payload(service.population)
+        evidence = evidence_of(found.files)
+        if seen is None or seen.size <= checkpoint.size:
+            check_growth("model", manifest, seen=seen, evidence=lambda: kept)
+            ledger.see(service.population, checkpoint, evidence)
+        else:
+            later = shown_by(kept) or Shown(checkpoint=seen)
+            check_growth("ledger that was seen last", later, seen=checkpoint, evidence=lambda: evidence)
         signed = digest(found.files[published.MANIFEST])
         edition = Edition(manifest.population, checkpoint.size, checkpoint.root, signed, self._store.clock())
         with Journal(self._store.file) as journal:
             adopted = journal.adopt(edition, found.files)
         self._read = (signed, found)
         return adopted
+
+    def see(self, ledger: DeviceLedger) -> None:
+        """Count the model in use as seen: it isn't yet in a store of before that models were."""
+        with Journal(self._store.file) as journal:
+            latest = [each for each in journal.editions() if each.population == self._service.population][-1:]
+            seen = ledger.seen_checkpoint(self._service.population)
+            if latest and (seen is None or seen.size < latest[0].version):
+                stored = journal.files()
+                evidence = b"" if stored is None or stored[0] != latest[0] else evidence_of(stored[1])
+                ledger.see(latest[0].population, Checkpoint(latest[0].version, latest[0].root), evidence)
 
     def current(self) -> Published | None:
         """The model in use; None before the first.

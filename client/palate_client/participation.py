@@ -34,10 +34,11 @@ from palate_common.device_ledger import DeviceLedger, Ids
 from palate_common.errors import PalateError, RefusedError
 from palate_common.interactions import Interactions
 from palate_common.model import catalogue_hash
-from palate_common.plan import Charge, RoundPlan, SignedPlan, read_plan
+from palate_common.plan import RoundPlan, SignedPlan, read_plan
 from palate_common.secagg.directory import Directory
 from palate_common.secagg.messages import step_of
 from palate_common.signing import SigningKey
+from palate_common.trust import Trust
 from palate_common.weighting import Weighting
 from palate_common.wire import REFUSED
 
@@ -83,10 +84,11 @@ class OwnLedger(DeviceLedger):
         mu2: float,
         n_bytes: int,
         devices: Sequence[int] | range | Ids,
+        trust: Trust | None = None,
     ) -> npt.NDArray[np.bool_]:
         """As `DeviceLedger.charge`, for this installation; the store knows of the charge when this returns."""
         charged = super().charge(
-            plan_hash, run=run, round_=round_, attempt=attempt, mu2=mu2, n_bytes=n_bytes, devices=[_ONE]
+            plan_hash, run=run, round_=round_, attempt=attempt, mu2=mu2, n_bytes=n_bytes, devices=[_ONE], trust=trust
         )
         know_charges(self._store, self.size())
         return charged
@@ -225,7 +227,7 @@ class Participation:
         """The very code that simulations run, on this user's history, or on their answers to a survey."""
         self._check_consent(asked.plan)
         histories, catalogue = self._histories(asked.plan)
-        self._same_ledger(asked.plan, asked.charge)
+        self._models.see(ledger)
         return Contributor(
             histories,
             [number],
@@ -251,16 +253,6 @@ class Participation:
         purpose: Purpose = "analytics" if plan.algorithm == ANALYTICS else "train"
         if not Consent(self._store).get(purpose):
             raise RefusedError(f"the user has not agreed, or no longer agrees, to take part in {_SAID[purpose]}")
-
-    def _same_ledger(self, plan: RoundPlan, charge: Charge | None) -> None:
-        """A plan and a model that show two ledgers of one size prove a fork."""
-        if charge is None:
-            return
-        size = charge.checkpoint.size
-        with Journal(self._store.file) as journal:
-            root = journal.root_at(plan.population, size)
-        if root not in (None, charge.checkpoint.root):
-            raise RefusedError(f"the ledger must be one, got another of the same size {size}: forked")
 
     def _note(self, plan: RoundPlan, what: str, data: bytes) -> None:
         """Write down what is about to leave."""

@@ -28,7 +28,9 @@ class Spending:
 
     Attributes:
         population: whose ledger it also stands in.
-        epsilon: spent; None if something left without noise that is accounted for.
+        epsilon: spent, if the conditions hold; None if something left without noise that is accounted for.
+        conditions: what that relies on, in words: how many of a cohort may be the operator's.
+        epsilon_alone: spent if all other devices are the operator's; None: not bounded, or not known.
         limit: the most it ever spends.
         delta: at which both are counted.
         mu2: the same in the ledger's unit, squared mu of Gaussian differential privacy.
@@ -41,6 +43,8 @@ class Spending:
 
     population: str
     epsilon: float | None
+    conditions: tuple[str, ...]
+    epsilon_alone: float | None
     limit: float
     delta: float
     mu2: float
@@ -171,6 +175,12 @@ def _spent(spending: Spending, unit: str) -> Iterator[str]:
             f"Spent: ε = {spending.epsilon:.4g} of at most {spending.limit:g}, {spending.remaining:.4g} left, at δ ="
             f" {spending.delta:g} (unit: {unit}; adjacency: {ADJACENCY}; accountant: {ACCOUNTANT})"
         )
+        for condition in spending.conditions:
+            yield f"  if {condition}"
+        if spending.participations:
+            alone = spending.epsilon_alone
+            worst = "not bounded, or not known" if alone is None else f"ε = {alone:.4g} of the same unit, at the same δ"
+            yield f"  if all other devices are the operator's: {worst}"
     yield f"Rounds: {spending.participations} of at most {spending.participation_limit}, in {spending.population!r}"
     if spending.seen is not None:
         yield f"Its ledger, as last seen here (size:root): {spending.seen.size}:{spending.seen.root}"

@@ -71,8 +71,9 @@ class Sharing:
             folder: the files that the operator published, downloaded; `files_to_download` says which are needed.
 
         Raises:
-            IntegrityError: a file is missing, damaged, too large or not signed by the service's key.
-            RefusedError: the model is another population's, older than one that was in use, or shows a forked ledger.
+            IntegrityError: a file is missing, damaged, too large or not signed by the service's key, or the model's
+                ledger is not the one that this device knows.
+            RefusedError: the model is another population's, or older than one that was in use.
             PalateError: the store can't be written.
                 Whatever is raised, the model that was in use stays in use, and the privacy report says why.
         """
@@ -167,15 +168,21 @@ class Sharing:
     def _spending(self) -> Spending | None:
         """What the ledger says."""
         from palate_client.report import Spending
+        from palate_common.history import total_mu2
+        from palate_common.trust import alone, conditions
 
         if self.service is None:
             return None
         with self._shared[1].ledger() as ledger:
             receipts, spent = tuple(ledger.receipts(0)), ledger.spent(0)
             seen = ledger.seen_checkpoint(self.service.population)
+        trusts = [receipt.trust for receipt in receipts]
+        costs = alone(trusts)
         return Spending(
             population=self.service.population,
             epsilon=None if any(receipt.mu2 == 0 for receipt in receipts) else self.service.epsilon_of(spent),
+            conditions=conditions(trusts),
+            epsilon_alone=None if costs is None else self.service.epsilon_of(total_mu2(costs)),
             limit=self.service.epsilon,
             delta=self.service.delta,
             mu2=spent,

@@ -27,9 +27,10 @@ MAX_COHORT = 2**26
 GRAPH_FAILURE: float = 2.0**FAILURE
 """Probability, an attempt, that the corrupt devices sit where masks don't protect against them; paid for in delta."""
 MAX_ATTEMPTS = 2**10
-"""Attempts in a run with `distributed`: for so many, delta is reserved."""
+"""Attempts of a population with `distributed` or with sampled steps, in all runs: for so many, delta is reserved."""
 RESERVED_DELTA = MAX_ATTEMPTS * GRAPH_FAILURE
-"""What of a run's delta is kept for the graphs of all attempts; without masks too, so that noise is the same."""
+"""What of delta, a run's and the lifetime's, is kept for the graphs of all attempts; without masks too, so that noise
+is the same."""
 TAIL = 64
 """Standard deviations of the whole noise that the modulus has room for: wrapped once in more than 10^800 attempts."""
 

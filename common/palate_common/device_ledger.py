@@ -37,13 +37,15 @@ from palate_common.errors import InputError, IntegrityError, RefusedError
 from palate_common.history import total_mu2
 from palate_common.merkle import Checkpoint
 from palate_common.tally import Tally
+from palate_common.trust import Trust
 
 Ids = npt.NDArray[np.int64]
 
 _KIND = 0x50414432  # "PAD2"
 _SCHEMA = (
     "CREATE TABLE charges(seq INTEGER PRIMARY KEY, run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL,"
-    " plan_hash TEXT NOT NULL, mu2 REAL NOT NULL, n_bytes INTEGER NOT NULL, time REAL NOT NULL, devices BLOB NOT NULL)",
+    " plan_hash TEXT NOT NULL, mu2 REAL NOT NULL, n_bytes INTEGER NOT NULL, time REAL NOT NULL, devices BLOB NOT NULL,"
+    " trust TEXT)",
     "CREATE TABLE latches(device INTEGER NOT NULL, run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL,"
     " step TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY(device, run, round, attempt, step)) WITHOUT ROWID",
     "CREATE TABLE seen(population TEXT PRIMARY KEY, size INTEGER NOT NULL, root TEXT NOT NULL, signed BLOB NOT NULL)",
@@ -62,6 +64,7 @@ class Receipt:
         mu2: what it cost.
         n_bytes: how much the device was to send.
         time: when it was charged, seconds since 1970.
+        trust: what that cost relies on; None: it was charged before this was noted.
     """
 
     run: str
@@ -71,6 +74,7 @@ class Receipt:
     mu2: float
     n_bytes: int
     time: float
+    trust: Trust | None = None
 
 
 class DeviceLedger(Closing):
@@ -113,6 +117,11 @@ class DeviceLedger(Closing):
         )
         self._seq = 0
         self._database = Database(path, kind=_KIND, schema=_SCHEMA, durable=durable, driver=driver)
+        try:
+            self._migrate()
+        except BaseException:
+            self._database.close()
+            raise
 
     def close(self) -> None:
         """Close the file; closing twice is fine."""
@@ -128,6 +137,7 @@ class DeviceLedger(Closing):
         mu2: float,
         n_bytes: int,
         devices: Sequence[int] | range | Ids,
+        trust: Trust | None = None,
     ) -> npt.NDArray[np.bool_]:
         """Record that devices take part in an attempt, before they compute.
 
@@ -139,6 +149,7 @@ class DeviceLedger(Closing):
             mu2: what it costs each device; 0 where nothing is protected (`--dp off`).
             n_bytes: what each will send.
             devices: ids [n], each once, in any order.
+            trust: what the cost relies on.
 
         Returns:
             bool [n], aligned with `devices`: who may take part. The others would exceed a limit and aren't charged.
@@ -161,9 +172,9 @@ class DeviceLedger(Closing):
             if allowed.any():
                 values = (run, round_, attempt, plan_hash, mu2, n_bytes, time.time(), _pack(ids[allowed]))
                 connection.execute(
-                    "INSERT INTO charges(run, round, attempt, plan_hash, mu2, n_bytes, time, devices)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    values,
+                    "INSERT INTO charges(run, round, attempt, plan_hash, mu2, n_bytes, time, devices, trust)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (*values, None if trust is None else trust.text),
                 )
         mask = np.empty(len(ids), dtype=np.bool_)
         mask[place] = allowed
@@ -197,9 +208,12 @@ class DeviceLedger(Closing):
 
     def charges(self) -> list[tuple[Receipt, Ids]]:
         """Every charge, oldest first, with the devices that took part in it, int64 [n]."""
-        query = "SELECT devices, run, round, attempt, plan_hash, mu2, n_bytes, time FROM charges ORDER BY seq"
+        query = "SELECT devices, trust, run, round, attempt, plan_hash, mu2, n_bytes, time FROM charges ORDER BY seq"
         with self._view() as connection:
-            return [(Receipt(*values), _unpack(packed)) for packed, *values in connection.execute(query)]
+            return [
+                (Receipt(*values, Trust.read(trust)), _unpack(packed))
+                for packed, trust, *values in connection.execute(query)
+            ]
 
     def size(self) -> int:
         """How many charges there are; it only grows."""
@@ -250,6 +264,16 @@ class DeviceLedger(Closing):
         with self._view() as connection:
             row = connection.execute(query, (population,)).fetchone()
         return None if row is None else (Checkpoint(row[0], row[1]), row[2])
+
+    def _migrate(self) -> None:
+        """A ledger of before lacks a column."""
+        missing = "SELECT count(*) = 0 FROM pragma_table_info('charges') WHERE name = 'trust'"
+        with self._database.transaction() as connection:
+            (found,) = connection.execute(missing).fetchone()
+        if found:
+            with self._database.transaction(write=True) as connection:
+                if connection.execute(missing).fetchone()[0]:  # no other process has done so in the meantime
+                    connection.execute("ALTER TABLE charges ADD COLUMN trust TEXT")
 
     @contextmanager
     def _view(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:

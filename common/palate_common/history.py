@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from palate_common.cohort import MAX_ATTEMPTS
 from palate_common.entries import (
     AuditEntry,
     BudgetEntry,
@@ -55,8 +56,13 @@ __all__ = [
     "SealEntry",
     "entry_from",
     "one_line",
+    "reserves",
     "total_mu2",
 ]
+
+
+DISTRIBUTED = "distributed"
+"""What the facts of a charge call shared noise, see `palate_common.plan.DpMode`."""
 
 
 def total_mu2(charges: Iterable[float | Fraction]) -> float:
@@ -80,7 +86,8 @@ class History:
     **Guarantees:** the exact sum of all charges, sealed or not, never exceeds the population's lowest budget, nor a
     run's charges the limit given with them; an attempt is charged once and sealed at most once; an attempt that a
     later one of its round has overtaken, or that was open when its run closed, is never sealed; a survey looks at an
-    A/B test no more often than was registered (`Looks`).
+    A/B test no more often than was registered (`Looks`); attempts for which a part of delta is kept are at most as many
+    as it was kept for, in all runs together, lost ones included.
 
     **Assumes:** every release is charged here before it is computed, at its true mu^2.
     """
@@ -93,6 +100,7 @@ class History:
         self._runs: dict[str, _Run] = {}
         self._lost = 0
         self._looks = Looks()
+        self._attempts = 0
 
     def runs(self) -> tuple[str, ...]:
         """The runs, in the order they were opened."""
@@ -125,6 +133,7 @@ class History:
             case ChargeEntry():
                 run, cost = self._runs[entry.run], Fraction(entry.mu2)
                 self._spent += cost
+                self._attempts += reserves(entry)
                 run.spent += cost
                 run.latest[entry.round] = entry.attempt
             case SealEntry():
@@ -135,6 +144,7 @@ class History:
                     self._looks.closed(entry.run)
             case LostEntry():
                 self._lost += 1
+                self._attempts += 1
             case RestoredEntry():
                 self._lost = 0
                 self._looks.restored(entry.created)
@@ -215,6 +225,11 @@ class History:
             )
         if self.budget is None and entry.run_limit is None:
             raise BudgetError("a charge must have a limit, got neither a population budget nor `run_limit`: set one")
+        if reserves(entry) and self._attempts >= MAX_ATTEMPTS:
+            raise BudgetError(
+                f"the population must have had fewer than {MAX_ATTEMPTS} attempts with dp distributed or sampled "
+                f"steps, for which a part of delta is kept, got {self._attempts}: its budget buys no more of them"
+            )
         budget = None if self.budget is None else self.budget.mu2
         limits = (("population's budget", budget, self._spent), ("run's limit", entry.run_limit, run.spent))
         for name, limit, spent in limits:
@@ -234,6 +249,17 @@ class History:
             raise BudgetError(f"an attempt must be sealed once, got {what} again: publish the bytes sealed first")
         if entry.attempt != latest:
             raise BudgetError(f"a seal must be of the last attempt, {latest}, got {what}, void for ever: seal {latest}")
+
+
+def reserves(entry: Entry) -> bool:
+    """Whether an entry is, or where it is lost may be, an attempt that is charged to delta beside its noise.
+
+    The masks' graph may fail, and the tail of sampled steps.
+    """
+    if not isinstance(entry, ChargeEntry):
+        return isinstance(entry, LostEntry)
+    inclusion = entry.facts.get("inclusion", 1)
+    return entry.facts.get("dp") == DISTRIBUTED or not (isinstance(inclusion, int | float) and inclusion >= 1)
 
 
 def _survey(entry: OpenEntry) -> dict[str, Any] | None:

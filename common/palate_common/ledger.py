@@ -24,15 +24,20 @@ import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 from palate_common.entries import Entry
 from palate_common.errors import InputError, IntegrityError
 from palate_common.extract import Extract, verify_extract, write_extract
+from palate_common.growth import MOST_EPOCHS, PROVED, Shown
 from palate_common.history import total_mu2
 from palate_common.ledger_file import KIND, LedgerFile
 from palate_common.merkle import Checkpoint
 from palate_common.signing import SigningKey
+
+_MODELS, _OTHERS = ("population", "budget", "publish", "restored"), ("open", "seal", "close", "audit")
+"""What the last entry is where a server publishes a model, and what it may be where anybody else does."""
 
 __all__ = ["KIND", "Charge", "Checkpoint", "Entry", "Extract", "Ledger", "total_mu2", "verify_extract"]
 
@@ -248,6 +253,25 @@ class Ledger(LedgerFile):
         """
         with self._view():
             return self._log.tree.consistency_proof(old, new)
+
+    def shown(self, size: int | None = None) -> Shown:
+        """The state of the log, now or at a size, with what whoever saw an earlier one needs to believe it.
+
+        Devices have seen the states after charges, in plans, and after publications, in models; the first model shows
+        what set-up has left, and an operator with a loop of his own may publish in between.
+
+        Raises:
+            InputError: it never had as many entries.
+        """
+        with self._view():
+            size = self._log.size if size is None else size
+            entries = self._log.entries()[:size]
+            sizes = [
+                [entry.seq + 1 for entry in entries[:-1] if entry.kind in kinds][-most:]
+                for kinds, most in ((("charge",), PROVED), (_MODELS, PROVED), (_OTHERS, max(1, PROVED // 4)))
+            ]
+            restored = [entry for entry in entries if entry.kind == "restored"][-MOST_EPOCHS:]
+            return Shown.of(self._log.tree, size, since=chain(*sizes), restored=restored)
 
     def extract(self, run: str, key: SigningKey) -> bytes:
         """A signed extract of a run, with proofs: the bytes of its folder's `ledger.json`. See `verify_extract`.

@@ -10,13 +10,13 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from palate_common.canonical import digest, read_canonical
+from palate_common.canonical import canonical_json, digest, read_canonical
 from palate_common.errors import IntegrityError
-from palate_common.merkle import Checkpoint
+from palate_common.growth import Shown
 from palate_common.signing import verify
 
 MANIFEST_TAG = "palate/model/1"
@@ -25,7 +25,7 @@ ITEMS, DOMAINS, NEW_ITEMS, FEATURES = "items", "domains", "new-items", "features
 MODEL, COMPACT = "model.safetensors", "model.int8.safetensors.z"
 UNPACKED = "model.int8.safetensors"
 """What a compact model is before it is deflated: deltas go from one of these to another. It is no file of a folder."""
-MOST_SIGNED = 2**16
+MOST_SIGNED = 2**18
 """Bytes of the largest manifest, and of the largest signature, that is read."""
 MOST_BYTES = 2**28
 """Bytes of the largest file that is read, unless the reader says otherwise."""
@@ -40,14 +40,17 @@ class FileFacts(BaseModel):
     bytes: int = Field(ge=0)
 
 
-class Manifest(BaseModel):
-    """What the operator signs. Members besides these, such as the run, are kept."""
+class Manifest(Shown):
+    """What the operator signs of a model. Members besides these, such as the run, are kept.
+
+    The state of the ledger that it shows is the one that the model was made at. Its size only grows: it is the version.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
+    format: Literal[1, 2] = 1
+    """1 is without proofs: a device takes it into use where it has seen nothing yet, or the very same state."""
     population: str
-    checkpoint: Checkpoint
-    """The state of the population's ledger that the model was made at. Its size only grows: it is the version."""
     algorithm: str
     releases: int
     catalogue: str
@@ -84,6 +87,12 @@ def read_manifest(files: Mapping[str, bytes], public_key: str) -> Manifest:
     except ValidationError as error:
         wrong = ".".join(map(str, error.errors()[0]["loc"])) or "all of it"
         raise IntegrityError(f"a manifest must have the members of one, got something else in {wrong}") from None
+
+
+def evidence_of(files: Mapping[str, bytes]) -> bytes:
+    """The signed bytes of a model that verified, as they are kept with the state of the ledger that they show."""
+    signature = files[SIGNATURE].decode("ascii")
+    return canonical_json({"manifest": read_canonical(files[MANIFEST], most=MOST_SIGNED), "signature": signature})
 
 
 class Source(Protocol):

@@ -13,14 +13,15 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from palate_common.accounting import charged_mu2
+from palate_common.accounting import CENTRAL_SIGMA_FLOOR, charged_mu2
 from palate_common.algorithms import PublicFacts
 from palate_common.canonical import canonical_json, digest, read_canonical
 from palate_common.clipping import CLIP_NORMS, MAX_GRID
 from palate_common.cohort import CohortTerms, modulus_bits, share_sigma
+from palate_common.entries import ChargeEntry, entry_from
 from palate_common.errors import InputError, IntegrityError
-from palate_common.ledger import Checkpoint
-from palate_common.merkle import verify_consistency, verify_inclusion
+from palate_common.growth import Shown, check_growth
+from palate_common.merkle import Checkpoint, verify_inclusion
 from palate_common.sampled_gaussian import LEAST_INCLUSION, MAX_STEPS, sampled_mu2
 from palate_common.signing import SigningKey, verify
 from palate_common.update import Layout
@@ -127,6 +128,17 @@ class RoundPlan(_Frozen):
         return self.sigma if self.dp is DpMode.LOCAL else share_sigma(sigma=self.sigma, shares=self._cohort.shares)
 
     @property
+    def mu2_alone(self) -> float:
+        """What this attempt costs an installation if all others are the adversary's: its own noise, and no other.
+
+        Infinite where that is none, or less than the accounting has a rule for.
+        """
+        if self.dp is DpMode.LOCAL:
+            return self.mu2
+        share = self.share_sigma if self.cohort is not None else 0
+        return charged_mu2(sensitivity=self.grid, sigma=share) if share >= CENTRAL_SIGMA_FLOOR else math.inf
+
+    @property
     def modulus_bits(self) -> int:
         """With `distributed`: bits in which a coordinate of the sum can't wrap."""
         return modulus_bits(n_max=self._cohort.n_max, grid=self.grid, share=self.share_sigma)
@@ -154,31 +166,13 @@ class RoundPlan(_Frozen):
         return digest(canonical_json(self.model_dump(mode="json")))
 
 
-MOST_EPOCHS = 16
-"""Restorations of a ledger that a charge may show."""
-
-
-class Epoch(_Frozen):
-    """Proof that the ledger was restored from a backup, and of what was said about it."""
-
-    entry: dict[str, Any]
-    """The ledger's `restored` entry."""
-    inclusion: tuple[str, ...]
-    """RFC 9162 inclusion proof of the entry in the charge's checkpoint."""
-
-
-class Charge(_Frozen):
-    """Proof that the ledger was charged for the plan before it was signed."""
+class Charge(Shown):
+    """Proof that the ledger was charged for the plan before it was signed: in the state of the ledger that it shows."""
 
     entry: dict[str, Any]
     """The ledger entry, a leaf of the log."""
-    checkpoint: Checkpoint
     inclusion: tuple[str, ...]
     """RFC 9162 inclusion proof of the entry in the checkpoint."""
-    consistency: dict[int, tuple[str, ...]]
-    """RFC 9162 consistency proofs from the earlier checkpoints of this run, by size."""
-    epochs: tuple[Epoch, ...] = Field(default=(), max_length=MOST_EPOCHS, exclude_if=lambda epochs: not epochs)
-    """The latest restorations of the ledger from a backup, oldest first: a device may have been away for several."""
 
 
 class SignedPlan(_Frozen):
@@ -227,14 +221,17 @@ def open_plan(
     public_key: str,
     last_seen: Callable[[str], Checkpoint | None],
     evidence: Callable[[str], bytes | None] = lambda _: None,
+    accept: Callable[[RoundPlan], None] = lambda _: None,
 ) -> SignedPlan:
-    """Verify a plan as a device does: signature, cost, charge, and that the ledger only ever grew.
+    """Verify a plan as a device does: signature, floors, cost, charge, and that the ledger only ever grew.
 
     Args:
         data: the signed plan's bytes.
         public_key: the release key pinned on the device, Ed25519, hex.
         last_seen: the last checkpoint the device saw of a population's ledger, or None.
-        evidence: the signed plan that it came in, or None: what a restored ledger must not have forgotten.
+        evidence: the signed bytes that it came in, or None: what a restored ledger must not have forgotten.
+        accept: the device's own floors, which raise. They come before anything is counted: a plan that a device
+            wouldn't answer anyway costs it nothing but a signature.
 
     Raises:
         IntegrityError: any part does not verify.
@@ -243,11 +240,14 @@ def open_plan(
     signed = read_plan(data)
     plan, charge = signed.plan, signed.charge
     verify(public_key, PLAN_TAG, _payload(plan, charge), signed.signature)
+    accept(plan)
     _verify_cost(plan)
     if (plan.dp is DpMode.OFF) != (charge is None):
         raise IntegrityError(f"a plan with dp {plan.dp} must {'not ' if plan.dp is DpMode.OFF else ''}carry a charge")
     if charge is not None:
-        _verify_charge(plan, charge, last_seen(plan.population), lambda: spend_shown(evidence(plan.population)))
+        _verify_charge(plan, charge)
+        seen = last_seen(plan.population)
+        check_growth("plan", charge, seen=seen, evidence=lambda: evidence(plan.population))
     return signed
 
 
@@ -268,62 +268,20 @@ def attempt_mu2(grid: int, sigma: int, events: Sampling | None) -> float:
     return sampled_mu2(sensitivity=grid, sigma=sigma, inclusion=events.inclusion, steps=events.steps)
 
 
-def spend_shown(evidence: bytes | None) -> float:
-    """The population's mu^2 that a signed plan has shown; infinite where it shows none, so that nothing is enough."""
+def _verify_charge(plan: RoundPlan, charge: Charge) -> None:
+    """The charge is for this very plan, is one that a ledger admits, and is in the log."""
     try:
-        charge = read_plan(evidence or b"").charge
-        spent = None if charge is None else charge.entry["facts"]["spent"]
-    except (IntegrityError, KeyError, TypeError):
-        spent = None
-    return float(spent) if isinstance(spent, int | float) else math.inf
-
-
-def _verify_charge(plan: RoundPlan, charge: Charge, seen: Checkpoint | None, shown: Callable[[], float]) -> None:
-    """The charge is for this very plan, is in the log, and the log extends what the device saw."""
-    entry = charge.entry
-    expected = {"kind": "charge", "run": plan.run, "round": plan.round, "attempt": plan.attempt}
-    expected |= {"plan_hash": plan.hash, "mu2": plan.mu2}
-    wrong = [name for name, value in expected.items() if entry.get(name) != value]
-    wrong += ["seq"] if type(entry.get("seq")) is not int else []
+        entry = entry_from(charge.entry)
+    except InputError as error:
+        raise IntegrityError(f"a charge must be an entry of the ledger, got: {error}") from None
+    if not isinstance(entry, ChargeEntry) or entry.leaf() != canonical_json(charge.entry):
+        raise IntegrityError("a charge must be an entry of the ledger, got another spelling of one, or another kind")
+    expected = {"run": plan.run, "round": plan.round, "attempt": plan.attempt, "plan_hash": plan.hash, "mu2": plan.mu2}
+    wrong = [name for name, value in expected.items() if getattr(entry, name) != value]
     if wrong:
         raise IntegrityError(f"the charged plan must be this plan, but `{wrong[0]}` differs")
-    checkpoint = charge.checkpoint
-    verify_inclusion(
-        canonical_json(entry),
-        index=entry["seq"],
-        size=checkpoint.size,
-        root=checkpoint.root,
-        proof=charge.inclusion,
-    )
-    if seen is None or seen == checkpoint:
-        return
-    if any(_covers(epoch, seen, checkpoint, shown) for epoch in charge.epochs):
-        return
-    proof = charge.consistency.get(seen.size)
-    if proof is None:
-        raise IntegrityError(f"the plan must prove that its ledger extends size {seen.size}, the last one seen here")
-    verify_consistency(
-        old_size=seen.size, old_root=seen.root, new_size=checkpoint.size, new_root=checkpoint.root, proof=proof
-    )
-
-
-def _covers(epoch: Epoch, seen: Checkpoint, now: Checkpoint, shown: Callable[[], float]) -> bool:
-    """Whether what was seen last is of entries that a restored ledger has lost, and says so, and has not forgotten.
-
-    The entry is in the log that this and every later plan extends: who is shown two such logs holds the proof.
-    """
-    entry = epoch.entry
-    places = entry.get("base"), entry.get("seq")
-    if entry.get("kind") != "restored" or not all(type(place) is int for place in places):
-        raise IntegrityError("an epoch must be a restored entry of the ledger, got another")
-    base, seq = entry["base"], entry["seq"]
-    verify_inclusion(canonical_json(entry), index=seq, size=now.size, root=now.root, proof=epoch.inclusion)
-    if not base < seen.size <= seq:
-        return False
-    spent = entry.get("spent")
-    if not isinstance(spent, int | float) or not spent >= shown():
-        raise IntegrityError("a restored ledger must go on from the spend that was seen here, and has forgotten some")
-    return True
+    now = charge.checkpoint
+    verify_inclusion(entry.leaf(), index=entry.seq, size=now.size, root=now.root, proof=charge.inclusion)
 
 
 def _payload(plan: RoundPlan, charge: Charge | None) -> bytes:

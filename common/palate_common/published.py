@@ -29,6 +29,7 @@ from palate_common.delta_search import make_delta
 from palate_common.download import delta_name, from_delta, unpacked, wanted
 from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.files import make_folder, write_durably
+from palate_common.growth import Shown
 from palate_common.interactions import Interactions
 from palate_common.manifest import (
     COMPACT,
@@ -50,7 +51,6 @@ from palate_common.manifest import (
     read_manifest,
     signed_file,
 )
-from palate_common.merkle import Checkpoint
 from palate_common.model import GlobalModel, read_tensors
 from palate_common.signing import SigningKey
 
@@ -118,7 +118,7 @@ def pack(
     key: SigningKey,
     *,
     population: str,
-    checkpoint: Checkpoint,
+    shown: Shown,
     formers: Iterable[Mapping[str, bytes]] = (),
 ) -> dict[str, bytes]:
     """The files of a published model, the signature last.
@@ -129,7 +129,7 @@ def pack(
         facts: what else the manifest says, such as run and privacy.
         key: the release key.
         population: whose model it is.
-        checkpoint: of the population's ledger, now.
+        shown: the population's ledger, now: `Ledger.shown()`.
         formers: files of earlier ones; from each there is a delta, where that is smaller than the whole.
 
     Raises:
@@ -156,8 +156,9 @@ def pack(
             files[delta_name(base)] = delta
     manifest = {
         **facts,
+        **shown.model_dump(mode="json"),
+        "format": 2,
         "population": population,
-        "checkpoint": {"size": checkpoint.size, "root": checkpoint.root},
         "algorithm": model.header.algorithm,
         "releases": model.header.releases,
         "catalogue": catalogue.hash,

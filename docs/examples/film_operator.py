@@ -90,5 +90,5 @@ class Operator(Closing):
 
     def _publish(self) -> None:
         """The model as it is now, with deltas from the one before."""
-        place = {"population": POPULATION, "checkpoint": self._ledger.checkpoint()}
+        place = {"population": POPULATION, "shown": self._ledger.shown()}
         self._registry.publish(self._run.model, self._catalogue, {"run": "first run"}, self._key, **place)

@@ -24,12 +24,14 @@ from palate_common.canonical import canonical_json, digest
 from palate_common.clipping import clip
 from palate_common.delta import HEADER, MIX, NONE, REST, ROWS, DeltaHeader, predicted
 from palate_common.enrolment import ENROL_TAG, Enrolled, make_request
+from palate_common.growth import Shown
 from palate_common.history import entry_from
 from palate_common.interactions import Interactions
 from palate_common.log import Log
+from palate_common.manifest import MANIFEST_TAG
 from palate_common.merkle import Checkpoint, MerkleTree
 from palate_common.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
-from palate_common.plan import PLAN_TAG, Charge, DpMode, Noise, RoundPlan, sign_plan
+from palate_common.plan import PLAN_TAG, Charge, DpMode, Noise, RoundPlan, SignedPlan, sign_plan
 from palate_common.secagg.agreement import KeyPair, agree, seal
 from palate_common.secagg.directory import Directory
 from palate_common.secagg.graph import Ring
@@ -44,6 +46,12 @@ from palate_common.wire import REFUSED, ContributionHeader, dtype_for, encode
 FOLDER = Path(__file__).parent
 SECRET = bytes(range(32))
 GRID = 2**10
+BEFORE: tuple[dict[str, Any], ...] = (
+    {"kind": "population", "population": "readers", "created": "2025-01-01T00:00:00+00:00"},
+    {"kind": "budget", "mu2": 4.0, "epsilon": 10.0, "delta": 1e-5},
+    {"kind": "open", "run": "run-1", "facts": {}},
+)
+"""A ledger before the charge of `plan.json`."""
 
 
 def test_key() -> SigningKey:
@@ -103,6 +111,49 @@ def merkle() -> dict[str, Any]:
     }
 
 
+def manifest() -> dict[str, Any]:
+    """A signed manifest of a model whose device has seen the charge of `plan.json`, and the log that both are of."""
+    signed = SignedPlan.model_validate_json(plan()["signed_plan"])
+    charge = signed.charge
+    if charge is None:
+        raise ValueError("the plan of the vectors is charged")
+    log = Log()
+    for entry in (entry_from({"seq": seq, **fields}) for seq, fields in enumerate(BEFORE)):
+        log.take(entry, entry.leaf())
+    for fields in (
+        charge.entry,
+        {"kind": "seal", "run": "run-1", "round": 0, "attempt": 0, "release_hash": "ab" * 32},
+        {"kind": "close", "run": "run-1", "facts": {}},
+        {"kind": "publish", "run": "run-1", "model_hash": signed.plan.model_hash},
+    ):
+        entry = entry_from({**fields, "seq": log.size})
+        log.take(entry, entry.leaf())
+    facts = {"sha256": digest(b"apple\npear\nplum\n"), "bytes": 16}
+    payload = canonical_json(
+        {
+            **Shown.of(log.tree, log.size, since=[2, charge.checkpoint.size]).model_dump(mode="json"),
+            "format": 2,
+            "population": "readers",
+            "algorithm": "popularity",
+            "releases": 1,
+            "catalogue": catalogue_hash(["apple", "pear", "plum"]),
+            "items": 3,
+            "model_hash": signed.plan.model_hash,
+            "files": {"items": facts},
+            "public_key": test_key().public,
+            "spent_mu2": signed.plan.mu2,
+        }
+    )
+    return {
+        "public_key": test_key().public,
+        "tag": MANIFEST_TAG,
+        "log": [leaf.decode() for leaf in log.leaves],
+        "device_has_seen": {"size": charge.checkpoint.size, "root": charge.checkpoint.root},
+        "manifest": payload.decode(),
+        "signature": test_key().sign(MANIFEST_TAG, payload),
+    }
+
+
 def plan() -> dict[str, Any]:
     """A signed plan for the first round of a run, with its charge, as a device receives it."""
     facts = PublicFacts(n_users=1000, n_items=3, mu=mu_of(epsilon=5.0, delta=1e-5), seed=7)
@@ -134,9 +185,7 @@ def plan() -> dict[str, Any]:
     facts_of_charge = {"mechanism": "discrete Gaussian", "sensitivity": 2**20, "sigma": sigma}
     facts_of_charge |= {"dimension": layout_size(unsigned.layout) + DUMMIES}
     for fields in (
-        {"kind": "population", "population": "readers", "created": "2025-01-01T00:00:00+00:00"},
-        {"kind": "budget", "mu2": 4.0, "epsilon": 10.0, "delta": 1e-5},
-        {"kind": "open", "run": "run-1", "facts": {}},
+        *BEFORE,
         {"kind": "charge", "run": "run-1", "round": 0, "attempt": 0, "plan_hash": unsigned.hash}
         | {"mu2": unsigned.mu2, "run_limit": None, "facts": facts_of_charge},
     ):
@@ -386,6 +435,7 @@ VECTORS: dict[str, Callable[[], dict[str, Any]]] = {
     "signature.json": signature,
     "merkle.json": merkle,
     "plan.json": plan,
+    "manifest.json": manifest,
     "contribution.json": contribution,
     "secagg.json": secagg,
     "delta.json": delta,

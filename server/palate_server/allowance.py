@@ -74,10 +74,6 @@ class Allowance:
                 f"round {round_} can't be tried again: {len(mine)} charges used up the run's budget of "
                 f"epsilon {self._terms.epsilon}; start a new run with an epsilon of its own"
             )
-        if self._terms.reserves and len(mine) >= MAX_ATTEMPTS:
-            raise BudgetError(
-                f"a run with dp {self._terms.dp} has at most {MAX_ATTEMPTS} attempts, and delta for no more"
-            )
         # Rounded down, so that the charge can't exceed what is left by a rounding.
         mu, grid = math.nextafter(math.sqrt(self._mu2(round_)), 0.0), self._terms.grid
         attempt, sampling = sum(entry.round == round_ for entry in mine), self.sampling(round_)

@@ -10,7 +10,7 @@ charge without a seal is void, never refunded, and its round is tried again out 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,10 @@ from pydantic import ValidationError
 
 from palate_common.algorithms.registry import unit_of
 from palate_common.errors import InputError, IntegrityError
-from palate_common.history import ChargeEntry, one_line
+from palate_common.history import one_line
 from palate_common.ledger import Ledger
 from palate_common.model import GlobalModel
-from palate_common.plan import MOST_EPOCHS, Charge, DpMode, Epoch, RoundPlan, SignedPlan, sign_plan
+from palate_common.plan import Charge, DpMode, RoundPlan, SignedPlan, sign_plan
 from palate_common.secagg.attempt import attempt_terms
 from palate_common.secagg.directory import Directory
 from palate_common.signing import SigningKey
@@ -34,10 +34,6 @@ from palate_server.registry import Registry
 from palate_server.replay import Replay
 from palate_server.terms import RunTerms
 from palate_server.unmasking import Unmasking
-
-PROVED = 64
-"""A plan proves that the ledger extends each of the population's latest checkpoints, this many: a device that has
-missed more attempts than that, of all runs together, has to be enrolled again."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +181,7 @@ class Coordinator:
             )
         except ValidationError as error:
             raise InputError(f"the algorithm must fit a plan: {one_line(error)}") from None
-        charge = self._charge(plan, charges) if private else None
+        charge = self._charge(plan) if private else None
         signed = sign_plan(plan, charge, self.key)
         data = signed.to_bytes()
         if self._on_charge is not None:
@@ -258,8 +254,8 @@ class Coordinator:
         self._replay.apply(noisy)
         return Release(plan, summed.participation, self.model)
 
-    def _charge(self, plan: RoundPlan, earlier: Sequence[ChargeEntry]) -> Charge:
-        """Charge the ledger, and prove it: inclusion of the charge, consistency with the latest checkpoints."""
+    def _charge(self, plan: RoundPlan) -> Charge:
+        """Charge the ledger, and prove it: inclusion of the charge, consistency with what devices have seen."""
         facts = {"mechanism": "discrete Gaussian", "sensitivity": plan.grid, "sigma": plan.sigma}
         facts |= {"dimension": released_size(plan.layout), "dp": plan.dp.value, "noise": plan.noise.value}
         if plan.cohort is not None:
@@ -275,20 +271,14 @@ class Coordinator:
             facts=facts,
             run_limit=self._allowance.budget,
         )
-        size = charged.checkpoint.size
+        shown = self.ledger.shown(charged.checkpoint.size)
         return Charge(
             entry=charged.entry.body,
-            checkpoint=charged.checkpoint,
-            inclusion=self.ledger.inclusion_proof(charged.seq, size),
-            # A charge's checkpoint ends with the charge itself, so its size is known from its number.
-            consistency={e.seq + 1: self.ledger.consistency_proof(e.seq + 1, size) for e in earlier[-PROVED:]},
-            epochs=self._epochs(size),
+            inclusion=self.ledger.inclusion_proof(charged.seq, shown.checkpoint.size),
+            checkpoint=shown.checkpoint,
+            consistency=shown.consistency,
+            epochs=shown.epochs,
         )
-
-    def _epochs(self, size: int) -> tuple[Epoch, ...]:
-        """The latest restorations of the ledger, proved."""
-        restored = [entry for entry in self.ledger.entries() if entry.kind == "restored"][-MOST_EPOCHS:]
-        return tuple(Epoch(entry=e.body, inclusion=self.ledger.inclusion_proof(e.seq, size)) for e in restored)
 
     def _resume(self) -> None:
         """Open the run, or rebuild its state from the sealed releases."""

@@ -22,7 +22,7 @@ from palate_common.canonical import canonical_json, digest
 from palate_common.catalogue import Catalogue
 from palate_common.errors import IntegrityError
 from palate_common.files import make_folder, write_durably
-from palate_common.merkle import Checkpoint
+from palate_common.growth import Shown
 from palate_common.model import METADATA_KEY, GlobalModel, read_metadata
 from palate_common.plan import RoundPlan
 from palate_common.signing import SigningKey
@@ -129,7 +129,7 @@ class Registry:
         key: SigningKey,
         *,
         population: str,
-        checkpoint: Checkpoint,
+        shown: Shown,
         formers: Iterable[Path] = (),
     ) -> None:
         """Write the model, its catalogue and a signed manifest, and deltas from what devices may have.
@@ -140,7 +140,7 @@ class Registry:
             facts: what else the manifest says.
             key: the release key.
             population: whose model it is.
-            checkpoint: of the population's ledger.
+            shown: the population's ledger.
             formers: folders of earlier published models; the one that is replaced is among them anyway.
 
         Raises:
@@ -157,9 +157,7 @@ class Registry:
             }
             for each in had
         ]
-        files = published.pack(
-            model, catalogue, facts, key, population=population, checkpoint=checkpoint, formers=earlier
-        )
+        files = published.pack(model, catalogue, facts, key, population=population, shown=shown, formers=earlier)
         published.write(place, files)
 
     def _opened(self, round_: int) -> int:

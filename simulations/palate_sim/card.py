@@ -176,7 +176,7 @@ def _claim(terms: RunTerms, charges: Sequence[Mapping[str, Any]], *, complete: b
     """Epsilon and mu of all charges, or of the whole budget where a void attempt or an early end changed the schedule.
 
     When a process dies or a person stops it may depend on what was released before. Then composition bounds the budget
-    that was fixed beforehand, not the part of it that was used (Rogers et al. 2016).
+    that was fixed beforehand, not the part of it that was used (Smith and Thakurta 2022).
     """
     if not charges:
         return 0.0, 0.0

@@ -234,7 +234,7 @@ def _run(started: Started, notify: Notify) -> Result:
             allow_events=terms.unit == "event",
             allow_unmasked=terms.cohort is not None and not terms.cohort.masks,
             population=terms.population,
-        ),
+        ).for_few(),
     )
     rounds = len(make_algorithm(terms.algorithm, terms.settings, terms.facts).shares)
     with Ledger(started.ledger, population=terms.population, unit=terms.unit) as ledger:

@@ -117,7 +117,7 @@ def _publish(
         facts,
         key,
         population=terms.population,
-        checkpoint=ledger.checkpoint(),
+        shown=ledger.shown(),
         formers=() if config.warm_start is None else (model_folder(Path(config.warm_start)),),
     )
     if not any(entry.kind == "close" for entry in ledger.entries(terms.run)):

@@ -1,13 +1,17 @@
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from palate_client import contribution
-from palate_client.contribution import Contributor
+from palate_client.contribution import Contributor, check_floors
 from palate_client.floors import Floors
+from palate_common import plan as plan_module
 from palate_common.algorithms import PublicFacts
+from palate_common.cohort import CohortTerms
 from palate_common.errors import InputError, IntegrityError, RefusedError
 from palate_common.interactions import Interactions
 from palate_common.ledger import Ledger
@@ -18,6 +22,7 @@ from palate_common.update import Update
 from palate_common.wire import REFUSED
 
 MakeRun = Callable[..., Any]
+MU = 1.0
 
 
 @pytest.fixture
@@ -49,12 +54,64 @@ def test_a_plan_below_the_floors_is_refused_before_any_charge(
     assert node.answer(plan, model) == REFUSED
 
 
+def test_floors_come_before_sampled_steps_are_counted(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting takes seconds: a device that refuses single events anyway must not be made to."""
+    base, model = run.first()
+    plan = run.altered(base, dp="local", events={"inclusion": 0.001, "steps": 64})
+    monkeypatch.setattr(plan_module, "sampled_mu2", lambda **_: pytest.fail("counted"))
+    with pytest.raises(RefusedError, match="not single events"):
+        run.nodes()[0].contribute(plan, model)
+
+
 def test_the_floors_of_an_app_are_strict() -> None:
     assert not Floors().allow_seeded
     assert not Floors().allow_off
     assert not Floors().allow_central
     assert not Floors().allow_unmasked
     assert Floors().min_sigma >= 64
+
+
+@pytest.mark.parametrize(
+    ("n_max", "n_min", "c_max", "refused"),
+    [
+        (200, 200, 1, "count >= 20 of the cohort as corrupt, got 1"),
+        (200, 180, 19, "count >= 20 of the cohort as corrupt, got 19"),
+        (201, 180, 20, "count >= 21 of the cohort as corrupt, got 20"),
+        (22, 22, 3, "count on >= 20 honest survivors, got 19"),
+        (200, 180, 20, None),
+        (30, 23, 3, None),  # 0.1 * 30 is above 3 in binary
+    ],
+)
+def test_an_app_wants_a_tenth_counted_as_corrupt_and_twenty_as_honest(
+    make_run: MakeRun, n_max: int, n_min: int, c_max: int, refused: str | None
+) -> None:
+    """With one of 200 counted as the operator's, 199 of his own would leave a device alone with a sliver of noise."""
+    cohort = CohortTerms(n_max=n_max, n_min=n_min, c_max=c_max, masks=False)
+    data, _ = make_run(dp="distributed", cohort=cohort, epsilon=5.01).first()
+    plan = SignedPlan.model_validate_json(data).plan
+    strict = Floors(allow_seeded=True, allow_unmasked=True)
+    check_floors(plan, strict.for_few(), now=0.0)
+    if refused is None:
+        check_floors(plan, strict, now=0.0)
+    else:
+        with pytest.raises(RefusedError, match=refused):
+            check_floors(plan, strict, now=0.0)
+
+
+@pytest.mark.parametrize(("dp", "alone"), [("distributed", 150), ("local", 1), ("central", math.inf)])
+def test_a_floor_on_what_an_attempt_costs_if_all_others_are_the_servers(
+    make_run: MakeRun, dp: str, alone: float
+) -> None:
+    cohort = CohortTerms(n_max=200, n_min=170, c_max=20, masks=False)
+    facts = PublicFacts(n_users=40, n_items=30, mu=MU, seed=3, local=dp == "local")
+    terms = {"cohort": cohort} if dp == "distributed" else {}
+    data, _ = make_run(dp=dp, epsilon=5.01, facts=facts, **terms).first()
+    plan = SignedPlan.model_validate_json(data).plan
+    assert plan.mu2_alone == pytest.approx(alone * plan.mu2, rel=0.02)
+    loose = Floors(allow_seeded=True, allow_unmasked=True, allow_central=True)
+    check_floors(plan, replace(loose, max_alone_mu2=plan.mu2_alone), now=0.0)
+    with pytest.raises(RefusedError, match="alone, one attempt may cost"):
+        check_floors(plan, replace(loose, max_alone_mu2=min(plan.mu2_alone, 1e9) * 0.999), now=0.0)
 
 
 def test_a_plan_is_answered_up_to_its_last_second(run: Any) -> None:

@@ -15,13 +15,15 @@ from palate_client.journal import Journal
 from palate_common import published
 from palate_common.catalogue import Catalogue
 from palate_common.errors import IntegrityError, RefusedError
-from palate_common.merkle import Checkpoint
+from palate_common.growth import Shown
+from palate_common.merkle import MerkleTree
 from palate_common.model import GlobalModel
 from palate_common.signing import SigningKey
 
 OpenDevice = Callable[..., palate.Device]
 KEY = SigningKey.generate()
 FOLDERS = ("one", "two", "three")
+LOG = MerkleTree([b"a", b"b", b"c"])
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def releases(trained: Callable[..., GlobalModel], tmp_path: Path) -> dict[str, P
     for version, name in enumerate(FOLDERS, 1):
         turned = {key: -array if key in ("basis", "table") else array for key, array in first.state.items()}
         model = GlobalModel(header, turned if version % 2 else first.state)
-        place: dict[str, Any] = {"population": "readers", "checkpoint": Checkpoint(version, f"{version:064x}")}
+        place: dict[str, Any] = {"population": "readers", "shown": Shown.of(LOG, version, since=range(1, version))}
         files = published.pack(model, Catalogue(items), {}, KEY, formers=former, **place)
         published.write(tmp_path / name, files)
         folders[name], former = tmp_path / name, [files, *former]

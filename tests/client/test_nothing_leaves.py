@@ -182,7 +182,7 @@ def marked(device: palate.Device) -> None:
 
 
 def service_of(run: Any, **floors: Any) -> palate.Service:
-    chosen = palate.Floors(allow_seeded=True, **floors)
+    chosen = palate.Floors(allow_seeded=True, **floors).for_few()
     return palate.Service(public_key=run.key.public, population="readers", floors=chosen, epsilon=100.0)
 
 

@@ -21,9 +21,10 @@ from palate_common.algorithms import PublicFacts
 from palate_common.catalogue import Catalogue
 from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
+from palate_common.growth import Shown
 from palate_common.interactions import Interactions
 from palate_common.ledger import Ledger
-from palate_common.merkle import Checkpoint
+from palate_common.merkle import Checkpoint, MerkleTree
 from palate_common.plan import SignedPlan
 from palate_common.signing import SigningKey
 from palate_common.wire import REFUSED, decode
@@ -61,7 +62,7 @@ class Pair:
     def publish(self, **changes: Any) -> Path:
         """Publish the run's model as it is, with changes, into a folder."""
         run = self.run
-        place = {"population": "readers", "checkpoint": run.ledger.checkpoint(), **changes}
+        place = {"population": "readers", "shown": run.ledger.shown(), **changes}
         model = place.pop("model", None) or run.coordinator().model
         catalogue = place.pop("catalogue", None) or Catalogue(run.items)
         key = place.pop("key", run.key)
@@ -80,8 +81,12 @@ def pair(make_run: Callable[..., Any], open_device: OpenDevice, tmp_path: Path) 
     return Pair(make_run(), open_device, tmp_path / "download")
 
 
-def at(size: int) -> Checkpoint:
-    return Checkpoint(size, f"{size:02x}" * 32)
+LOG = MerkleTree(bytes([seq]) for seq in range(9))
+
+
+def at(size: int) -> Shown:
+    """A state of one log, with proofs."""
+    return Shown.of(LOG, size, since=range(1, size))
 
 
 def test_a_model_is_taken_into_use_and_is_there_after_a_restart(pair: Pair) -> None:
@@ -111,11 +116,11 @@ def hostile(pair: Pair) -> dict[str, Callable[[], object]]:
         """A signed model with another state."""
         model = pair.run.coordinator().model
         with np.errstate(invalid="ignore"):
-            pair.publish(checkpoint=at(9), model=type(model)(model.header, state))
+            pair.publish(shown=at(9), model=type(model)(model.header, state))
 
     def swap_items() -> None:
         """The ids of another catalogue, under the old signature."""
-        pair.publish(checkpoint=at(9))
+        pair.publish(shown=at(9))
         items = (pair.folder / published.ITEMS).read_text().splitlines()
         (pair.folder / published.ITEMS).write_text("".join(f"{item}\n" for item in reversed(items)))
 
@@ -124,13 +129,13 @@ def hostile(pair: Pair) -> dict[str, Callable[[], object]]:
         "infinite": lambda: forge({"counts": np.full(30, np.inf, np.float32)}),
         "a table of another size": lambda: forge({"counts": np.ones(29, np.float32)}),
         "another catalogue": swap_items,
-        "another key": lambda: pair.publish(checkpoint=at(9), key=stranger),
-        "older": lambda: pair.publish(checkpoint=at(4)),
-        "forked": lambda: pair.publish(checkpoint=Checkpoint(5, "ff" * 32)),
+        "another key": lambda: pair.publish(shown=at(9), key=stranger),
+        "older": lambda: pair.publish(shown=at(4)),
+        "forked": lambda: pair.publish(shown=Shown(checkpoint=Checkpoint(5, "ff" * 32))),
         "another of the same version": lambda: pair.publish(
-            checkpoint=at(5), catalogue=Catalogue(pair.run.items, domains=("x",) * 30)
+            shown=at(5), catalogue=Catalogue(pair.run.items, domains=("x",) * 30)
         ),
-        "another population": lambda: pair.publish(checkpoint=at(9), population="viewers"),
+        "another population": lambda: pair.publish(shown=at(9), population="viewers"),
         "ten gigabytes": truncate,
         "not there": lambda: shutil.rmtree(pair.folder),
     }
@@ -154,7 +159,7 @@ def hostile(pair: Pair) -> dict[str, Callable[[], object]]:
 )
 def test_what_a_hostile_server_publishes_is_refused_and_the_old_model_stays(pair: Pair, attack: str) -> None:
     device = pair.device()
-    device.update_model(pair.publish(checkpoint=at(5)))
+    device.update_model(pair.publish(shown=at(5)))
     before = device.model()
     assert before is not None
     hostile(pair)[attack]()
@@ -176,8 +181,8 @@ def test_a_model_of_the_ledgers_size_with_another_root_proves_a_fork(pair: Pair)
     assert device.contribute(plan, model) != REFUSED, device.refusal
     charge = SignedPlan.model_validate_json(plan).charge
     assert charge is not None
-    pair.publish(checkpoint=Checkpoint(charge.checkpoint.size, "ee" * 32))
-    with pytest.raises(RefusedError, match="forked"):
+    pair.publish(shown=Shown(checkpoint=Checkpoint(charge.checkpoint.size, "ee" * 32)))
+    with pytest.raises(IntegrityError, match="forked"):
         device.update_model(pair.folder)
 
 
@@ -186,7 +191,7 @@ def test_a_plan_of_a_models_size_with_another_root_proves_a_fork(pair: Pair) -> 
     plan, model = pair.run.first()
     charge = SignedPlan.model_validate_json(plan).charge
     assert charge is not None
-    device.update_model(pair.publish(checkpoint=Checkpoint(charge.checkpoint.size, "ee" * 32)))
+    device.update_model(pair.publish(shown=Shown(checkpoint=Checkpoint(charge.checkpoint.size, "ee" * 32))))
     assert device.contribute(plan, model) == REFUSED
     assert "forked" in device.refusal
     assert device.privacy_report().spending.participations == 0  # type: ignore[union-attr]

@@ -17,7 +17,8 @@ import pytest
 import palate
 from palate_common import published
 from palate_common.catalogue import Catalogue
-from palate_common.merkle import Checkpoint
+from palate_common.growth import Shown
+from palate_common.merkle import MerkleTree
 from palate_common.model import GlobalModel
 from palate_common.plan import SignedPlan
 
@@ -68,10 +69,10 @@ def start(make_run: Callable[..., Any], folder: Path) -> Any:
 def test_an_update_that_is_killed_leaves_the_old_model_or_the_new_one(start: Any, folder: Path, tmp_path: Path) -> None:
     run, rng = start, np.random.default_rng(0)
     header = run.coordinator().model.header
-    names = []
+    names, log = [], MerkleTree(bytes(2) for _ in range(MODELS))
     for version in range(1, MODELS + 1):
         state = {"counts": np.full(30, version, np.float32)}
-        place = {"population": "readers", "checkpoint": Checkpoint(version, f"{version:064x}")}
+        place = {"population": "readers", "shown": Shown.of(log, version, since=range(1, version))}
         files = published.pack(GlobalModel(header, state), Catalogue(run.items), {}, run.key, **place)
         published.write(tmp_path / f"{version:04}", files)
         names.append(str(tmp_path / f"{version:04}"))
@@ -102,7 +103,7 @@ def test_nothing_leaves_that_was_not_charged_and_noted(start: Any, folder: Path,
     coordinator = run.coordinator()
     plan, model = coordinator.open_attempt(), coordinator.model.data
     (tmp_path / "start.safetensors").write_bytes(model)
-    published_at = {"population": "readers", "checkpoint": run.ledger.checkpoint()}
+    published_at = {"population": "readers", "shown": run.ledger.shown()}
     files = published.pack(coordinator.model, Catalogue(run.items), {}, run.key, **published_at)
     published.write(tmp_path / "model", files)
     with palate.open(folder, app="shelf", key=KEY, service=service_of(run)) as device:

@@ -15,6 +15,7 @@ from palate_common import device_ledger as module
 from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import InputError, IntegrityError, RefusedError
 from palate_common.merkle import Checkpoint
+from palate_common.trust import Trust
 
 HASH = "ab" * 32
 
@@ -289,3 +290,20 @@ def test_a_participation_costs_less_than_two_microseconds(tmp_path: Path) -> Non
                 charge(ledger, round_, devices=range(4832))
             seconds.append(time.process_time() - start)
     assert min(seconds) / (3 * 4832) < 2e-6
+
+
+def test_a_ledger_of_before_goes_on_and_doesnt_know_what_its_charges_relied_on(tmp_path: Path) -> None:
+    path, trust = tmp_path / "devices.db", Trust(2, 20, 4.0)
+    cost = {"run": "a", "attempt": 0, "mu2": 0.25, "n_bytes": 1, "devices": [7]}
+    with DeviceLedger(path) as ledger:
+        ledger.charge("ab" * 32, round_=0, **cost)
+    with sqlite3.connect(path) as before:
+        before.execute("ALTER TABLE charges DROP COLUMN trust")
+    before.close()
+    for _ in range(2):
+        with DeviceLedger(path) as ledger:
+            assert ledger.spent(7) >= 0.25
+    with DeviceLedger(path) as ledger:
+        ledger.charge("ab" * 32, round_=1, **cost, trust=trust)
+        assert [receipt.trust for receipt in ledger.receipts(7)] == [None, trust]
+        assert ledger.spent(7) == 0.5

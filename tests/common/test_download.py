@@ -15,6 +15,7 @@ from palate_common.algorithms import PublicFacts
 from palate_common.canonical import canonical_json, digest, read_canonical
 from palate_common.catalogue import Catalogue
 from palate_common.errors import IntegrityError
+from palate_common.growth import Shown
 from palate_common.merkle import Checkpoint
 from palate_common.model import GlobalModel, ModelHeader
 from palate_common.signing import SigningKey
@@ -32,7 +33,7 @@ def model(seed: int, items: tuple[str, ...] = ITEMS) -> GlobalModel:
 
 
 def packed(seed: int, *formers: Mapping[str, bytes], items: tuple[str, ...] = ITEMS) -> Files:
-    place: dict[str, Any] = {"population": "readers", "checkpoint": Checkpoint(3 + seed, f"{seed:064x}")}
+    place: dict[str, Any] = {"population": "readers", "shown": Shown(checkpoint=Checkpoint(3 + seed, f"{seed:064x}"))}
     return published.pack(model(seed, items), Catalogue(items), {}, KEY, formers=formers, **place)
 
 
@@ -114,11 +115,11 @@ def test_the_same_model_under_a_new_manifest_costs_no_download(tmp_path: Path) -
 
 def test_a_delta_no_smaller_than_the_whole_is_not_published() -> None:
     strange = published.pack(
-        model(0), Catalogue(ITEMS), {}, KEY, population="readers", checkpoint=Checkpoint(3, "ab" * 32),
+        model(0), Catalogue(ITEMS), {}, KEY, population="readers", shown=Shown(checkpoint=Checkpoint(3, "ab" * 32)),
         formers=[packed(0, items=("a", "b"))],
     )  # fmt: skip
     noise = GlobalModel(model(0).header, {"counts": np.random.default_rng(0).random(500).astype(np.float32)})
-    place: dict[str, Any] = {"population": "readers", "checkpoint": Checkpoint(4, "cd" * 32)}
+    place: dict[str, Any] = {"population": "readers", "shown": Shown(checkpoint=Checkpoint(4, "cd" * 32))}
     other = published.pack(noise, Catalogue(ITEMS), {}, KEY, formers=[strange], **place)
     for files in (strange, other):
         for name in (name for name in files if name.startswith("delta-")):

@@ -260,3 +260,36 @@ def test_whatever_is_asked_the_guarantees_hold(steps: list[dict[str, Any]]) -> N
         elif fields["kind"] == "close":
             closed.add(place[0])
     assert state.spent() == total_mu2(e["mu2"] for e in kept if e["kind"] == "charge")
+
+
+@pytest.mark.parametrize(
+    ("facts", "counts"),
+    [
+        ({"dp": "distributed"}, True),
+        ({"dp": "local", "inclusion": 0.5}, True),
+        ({"inclusion": "?"}, True),
+        ({"dp": "local", "inclusion": 1.0}, False),
+        ({"dp": "central"}, False),
+    ],
+)
+def test_no_attempt_of_any_run_is_charged_that_no_delta_is_kept_for(
+    facts: dict[str, Any], counts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many small runs buy more attempts than one: the lifetime's delta covers so many graphs, and no more."""
+    monkeypatch.setattr(history, "MAX_ATTEMPTS", 3)
+    charges = [charge(run=run, mu2=1e-6) | {"facts": facts} for run in ("a", "b", "c", "d")]
+    state = after(budget(), *(entry for each in charges[:3] for entry in (opening(each["run"]), each)), opening("d"))
+    last = entry_from({"seq": 9, **charges[3]})
+    if counts:
+        with pytest.raises(BudgetError, match="fewer than 3 attempts"):
+            state.admit(last)
+    else:
+        state.admit(last)
+
+
+def test_attempts_that_a_restoration_has_lost_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "MAX_ATTEMPTS", 2)
+    restored = {"kind": "restored", "base": 2, "spent": 0.0, "witness_size": 4, "witness_root": HASH}
+    state = after(budget(), {"kind": "lost"}, {"kind": "lost"}, restored, opening())
+    with pytest.raises(BudgetError, match="fewer than 2 attempts"):
+        state.admit(entry_from({"seq": 6, **charge(), "facts": {"dp": "distributed"}}))

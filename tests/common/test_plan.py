@@ -9,6 +9,7 @@ from palate_common.algorithms import PublicFacts
 from palate_common.canonical import canonical_json
 from palate_common.errors import InputError, IntegrityError
 from palate_common.ledger import Checkpoint, Ledger
+from palate_common.merkle import MerkleTree
 from palate_common.plan import PLAN_TAG, Charge, DpMode, Noise, RoundPlan, SignedPlan, open_plan, sign_plan
 from palate_common.signing import SigningKey
 from palate_common.update import BlockSpec
@@ -265,7 +266,7 @@ def test_a_forked_ledger_is_refused(ledger: Ledger) -> None:
         with pytest.raises(IntegrityError, match="must extend"):
             opened(sign_plan(plan, charge, KEY).to_bytes(), lambda _: seen)
         same_size = Checkpoint(charge.checkpoint.size, "ab" * 32)
-        with pytest.raises(IntegrityError, match="must prove"):
+        with pytest.raises(IntegrityError, match="forked"):
             opened(sign_plan(plan, charge, KEY).to_bytes(), lambda _: same_size)
 
 
@@ -276,3 +277,22 @@ def test_a_ledger_that_was_rolled_back_is_refused(ledger: Ledger) -> None:
     later = ledger.checkpoint()
     with pytest.raises(IntegrityError, match=f"must prove that its ledger extends size {later.size}"):
         opened(sign_plan(plan, charge, KEY).to_bytes(), lambda _: later)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"round": False}, {"further": 1}, {"run_limit": None, "facts": []}, {"mu2": True}, {"run_limit": 0.0}]
+)
+def test_a_charge_that_no_ledger_admits_is_refused_though_it_is_in_the_log(changes: dict[str, Any]) -> None:
+    """An entry is compared strictly: `False` is no round 0, and nothing may stand beside what an entry holds."""
+    plan = make_plan()
+    entry = {"kind": "charge", "seq": 1, "run": plan.run, "round": 0, "attempt": 0, "plan_hash": plan.hash}
+    entry |= {"mu2": plan.mu2, "run_limit": 1.0, "facts": {}}
+    for changed, refused in ((entry, False), (entry | changes, True)):
+        tree = MerkleTree([b"first", canonical_json(changed)])
+        charge = Charge(entry=changed, checkpoint=tree.checkpoint(), inclusion=tree.inclusion_proof(1, 2))
+        data = sign_plan(plan, charge, KEY).to_bytes()
+        if refused:
+            with pytest.raises(IntegrityError, match="an entry of the ledger"):
+                opened(data)
+        else:
+            assert opened(data).plan == plan

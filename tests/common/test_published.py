@@ -16,13 +16,14 @@ from palate_common.canonical import canonical_json, digest, read_canonical
 from palate_common.catalogue import Catalogue
 from palate_common.compact import compact, expand
 from palate_common.errors import InputError, IntegrityError
+from palate_common.growth import Shown
 from palate_common.interactions import Interactions
 from palate_common.merkle import Checkpoint
 from palate_common.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
 from palate_common.signing import SigningKey
 
 KEY = SigningKey.generate()
-AT = Checkpoint(3, "ab" * 32)
+AT = Shown(checkpoint=Checkpoint(3, "ab" * 32))
 ITEMS = ("one", "zwei, 2", "trois\r", " vier\u2028", "")
 DOMAINS = ("books", "books", "films", "films", "books")
 FEATURES = np.arange(12, dtype=np.float32).reshape(6, 2)
@@ -37,7 +38,7 @@ def make_model(counts: float = 1.0, items: tuple[str, ...] = ITEMS, **changes: A
 
 def make_files(model: GlobalModel | None = None, catalogue: Catalogue | None = None) -> dict[str, bytes]:
     full = Catalogue(ITEMS, DOMAINS, ("six",), FEATURES) if catalogue is None else catalogue
-    return published.pack(model or make_model(), full, {"run": "run-1"}, KEY, population="readers", checkpoint=AT)
+    return published.pack(model or make_model(), full, {"run": "run-1"}, KEY, population="readers", shown=AT)
 
 
 def signed_again(files: dict[str, bytes], /, **changes: Any) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from palate_common import sampled_gaussian
 from palate_common.accounting import (
     GaussianEvent,
     account,
@@ -130,7 +131,11 @@ def test_numbers_out_of_range_are_refused(changes: dict[str, Any]) -> None:
         sampled_mu2(**{"sensitivity": GRID, "sigma": GRID, "inclusion": 0.5, "steps": 1, **changes})
 
 
-def test_terms_that_would_take_hours_to_count_are_charged_as_if_nothing_was_sampled() -> None:
-    """A device works the cost out before it looks at its floors: whatever a plan says, that must end."""
-    terms = {"sensitivity": 1, "sigma": 2**30, "steps": 64}
-    assert sampled_mu2(inclusion=0.5, **terms) == sampled_mu2(inclusion=1.0, **terms)
+@pytest.mark.parametrize(("sensitivity", "sigma", "inclusion"), [(1, 2**30, 0.5), (128, 64, 0.001), (2, 64, 0.9)])
+def test_sampled_in_bounded_time(
+    sensitivity: int, sigma: int, inclusion: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that allows single events works the cost out, whatever a plan says: what takes long isn't begun."""
+    monkeypatch.setattr(sampled_gaussian, "_power", lambda *_: pytest.fail("counted"))
+    terms = {"sensitivity": sensitivity, "sigma": sigma, "steps": 64}
+    assert sampled_mu2(inclusion=inclusion, **terms) == sampled_mu2(inclusion=1.0, **terms)

@@ -24,7 +24,9 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from palate_common.canonical import canonical_json, read_canonical
 from palate_common.delta import apply_delta
 from palate_common.errors import InputError, IntegrityError
-from palate_common.merkle import Checkpoint, verify_consistency, verify_inclusion
+from palate_common.growth import check_growth
+from palate_common.manifest import MANIFEST, SIGNATURE, read_manifest
+from palate_common.merkle import Checkpoint, MerkleTree, verify_consistency, verify_inclusion
 from palate_common.plan import open_plan
 from palate_common.secagg.agreement import KeyPair, agree
 from palate_common.secagg.terms import graph_terms
@@ -33,7 +35,7 @@ from palate_common.wire import decode
 FOLDER = Path(__file__).parents[2] / "docs" / "vectors"
 FILES = (
     *("canonical.json", "signature.json", "merkle.json", "plan.json", "contribution.json", "secagg.json"),
-    *("delta.json", "enrolment.json", "fleet.json"),
+    *("manifest.json", "delta.json", "enrolment.json", "fleet.json"),
 )
 
 
@@ -145,6 +147,18 @@ def test_plan_as_a_device_reads_it() -> None:
         open_plan(data, public_key=case["public_key"], last_seen=lambda population: forked)
     with pytest.raises(IntegrityError):
         open_plan(data.replace(b'"round":0', b'"round":1'), public_key=case["public_key"], last_seen=lambda _: None)
+
+
+def test_manifest_as_a_device_reads_it() -> None:
+    case = vectors("manifest.json")
+    files = {MANIFEST: case["manifest"].encode(), SIGNATURE: case["signature"].encode()}
+    manifest = read_manifest(files, case["public_key"])
+    tree = MerkleTree(leaf.encode() for leaf in case["log"])
+    assert manifest.checkpoint == tree.checkpoint()
+    for seen in (tree.checkpoint(2), Checkpoint(**case["device_has_seen"])):
+        check_growth("model", manifest, seen=seen, evidence=lambda: None)
+        with pytest.raises(IntegrityError):
+            check_growth("model", manifest, seen=Checkpoint(seen.size, "0" * 64), evidence=lambda: None)
 
 
 def test_contributions_by_hand() -> None:

@@ -154,7 +154,7 @@ def whole_run(folder: Path, *, algorithm: str, settings: dict[str, Any], dp: str
             for shard in shards
         ]
         run_rounds(server, nodes)
-        place = {"population": terms.population, "checkpoint": ledger.checkpoint()}
+        place = {"population": terms.population, "shown": ledger.shown()}
         Registry(folder).publish(server.model, Catalogue(tuple(items)), {"run": terms.run}, key, **place)
         if not any(entry.kind == "close" for entry in ledger.entries(terms.run)):
             ledger.close_run(terms.run, {"model_hash": server.model.hash})

@@ -24,7 +24,7 @@ from palate_sim.engines.grid import LocalGrid
 from palate_sim.round import run_rounds
 
 DEVICES, OURS = 40, 5
-FLOORS = palate.Floors(allow_seeded=True)
+FLOORS = palate.Floors(allow_seeded=True).for_few()
 
 
 class WithDevice(Host):
@@ -112,7 +112,7 @@ def test_a_device_masks_as_a_simulated_one_does(
         assert device.join(host.plan, b"", Directory(tuple(each.public for each in keys))) is None
         assert "must name this device" in device.refusal
 
-    clear = make_run(floors=palate.Floors(allow_seeded=True, allow_unmasked=True), **terms(None))
+    clear = make_run(floors=palate.Floors(allow_seeded=True, allow_unmasked=True).for_few(), **terms(None))
     clear.folder = tmp_path / "clear"
     clear.folder.mkdir()
     again: list[Release] = []

@@ -86,7 +86,7 @@ def clear(
     make_run: Callable[..., Any], folder: Path, devices: Iterable[int] | None = None, **terms: Any
 ) -> list[Release]:
     """The same run, its shares summed in the clear, one device a node."""
-    run = make_run(floors=Floors(allow_seeded=True, allow_unmasked=True), **terms)
+    run = make_run(floors=Floors(allow_seeded=True, allow_unmasked=True).for_few(), **terms)
     run.folder = folder
     run.folder.mkdir()
     kept = range(DEVICES) if devices is None else devices
@@ -334,7 +334,7 @@ def test_the_local_engine_runs_masks(make_run: Callable[..., Any], identities: I
 
 def test_a_pooled_node_has_the_noise_of_all_its_devices(make_run: Callable[..., Any], tmp_path: Path) -> None:
     """With many devices a node the variance is theirs together; the release's own figure says so."""
-    run = make_run(floors=Floors(allow_seeded=True, allow_unmasked=True), **distributed(n_min=36, c_max=4))
+    run = make_run(floors=Floors(allow_seeded=True, allow_unmasked=True).for_few(), **distributed(n_min=36, c_max=4))
     coordinator = run.coordinator()
     run.one_round(coordinator)
     (path,) = run.folder.glob("releases/*.safetensors")
@@ -366,7 +366,7 @@ def test_a_server_that_names_too_few_corrupt_devices_is_refused(
     floors = Floors(allow_seeded=True, min_corrupt=38)
     run = make_run(**distributed(identities), floors=floors)
     (node, *_) = run.nodes(users_per_node=1)
-    with pytest.raises(RefusedError, match="count >= 38 survivors as corrupt, got 1"):
+    with pytest.raises(RefusedError, match="count >= 38 of the cohort as corrupt, got 1"):
         node.join(*run.first(), identities.of(0))
     assert not run.devices.receipts(0)
 
@@ -462,7 +462,7 @@ def test_who_claims_a_device_first_is_not_pushed_out() -> None:
 
 def test_a_release_below_n_min_is_none(make_run: Callable[..., Any]) -> None:
     """In the clear, too: the floor is the cohort's, whatever `cohort_floor` says."""
-    run = make_run(floors=Floors(allow_seeded=True, allow_unmasked=True), **distributed(n_min=38, c_max=2))
+    run = make_run(floors=Floors(allow_seeded=True, allow_unmasked=True).for_few(), **distributed(n_min=38, c_max=2))
     coordinator = run.coordinator()
     plan, model = coordinator.open_attempt(), coordinator.model.data
     answers = {n: node.answer(plan, model) for n, node in enumerate(run.nodes(users_per_node=1)[:37])}

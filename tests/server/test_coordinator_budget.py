@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
+from palate_common import history
 from palate_common.accounting import GaussianEvent, account, mu_of
 from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.popularity import Popularity
@@ -17,8 +18,8 @@ from palate_common.ledger import Ledger
 from palate_common.plan import RoundPlan, SignedPlan
 from palate_common.signing import SigningKey
 from palate_common.update import DUMMIES, BlockSpec
-from palate_server import allowance, replay
 from palate_server import coordinator as coordinator_module
+from palate_server import replay
 from palate_server.aggregation import Aggregate, Participation
 from palate_server.coordinator import Coordinator
 from palate_server.lock import RunLock
@@ -192,15 +193,18 @@ SHARED = CohortTerms(n_max=40, n_min=40, c_max=1, masks=False)
 def test_no_attempt_is_made_that_no_delta_is_reserved_for(
     make_run: MakeRun, set_shares: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each attempt's graph may fail with a probability that is in delta: for so many, and no more."""
+    """Each attempt's graph may fail with a probability that is in delta: for so many in all runs, and no more."""
     set_shares(*[0.01] * 100)
-    monkeypatch.setattr(allowance, "MAX_ATTEMPTS", 100)
-    coordinator = make_run(dp="distributed", cohort=SHARED, epsilon=5.01).coordinator()
-    for _ in range(100):
-        coordinator.open_attempt()
-    with pytest.raises(BudgetError, match="at most 100 attempts"):
-        coordinator.open_attempt()
-    assert len(coordinator.ledger.entries("run-1")) == 101
+    monkeypatch.setattr(history, "MAX_ATTEMPTS", 3)
+    run = make_run(dp="distributed", cohort=SHARED, epsilon=5.01)
+    for attempts in (1, 2):
+        coordinator = run.coordinator()
+        for _ in range(attempts):
+            coordinator.open_attempt()
+        run.again(f"run {attempts}")
+    with pytest.raises(BudgetError, match="fewer than 3 attempts"):
+        run.coordinator().open_attempt()
+    assert sum(entry.kind == "charge" for entry in run.ledger.entries()) == 3
 
 
 def test_no_run_has_more_rounds_than_delta_is_reserved_for(make_run: MakeRun, set_shares: Callable[..., None]) -> None:

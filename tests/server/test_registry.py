@@ -11,6 +11,7 @@ from palate_common.algorithms import PublicFacts
 from palate_common.canonical import digest
 from palate_common.catalogue import Catalogue
 from palate_common.errors import IntegrityError
+from palate_common.growth import Shown
 from palate_common.merkle import Checkpoint
 from palate_common.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
 from palate_common.plan import RoundPlan
@@ -22,7 +23,7 @@ from palate_server.noise import NoisyAggregate, noised
 from palate_server.registry import Registry
 
 KEY = SigningKey.generate()
-AT = Checkpoint(3, "ab" * 32)
+AT = Shown(checkpoint=Checkpoint(3, "ab" * 32))
 ITEMS = ("one", "zwei, 2", "trois\r", " vier\u2028", "")
 FACTS = PublicFacts(n_users=9, n_items=len(ITEMS), mu=1.0)
 
@@ -145,17 +146,17 @@ def test_a_published_model_is_loaded_and_verified(registry: Registry, tmp_path: 
     model = make_model()
     for counts in (2.0, 1.0):
         facts = {"run": "run-1", "model_hash": "overridden"}
-        registry.publish(make_model(counts), Catalogue(ITEMS), facts, KEY, population="readers", checkpoint=AT)
+        registry.publish(make_model(counts), Catalogue(ITEMS), facts, KEY, population="readers", shown=AT)
     read = published.read(tmp_path / "model", public_key=KEY.public)
     assert read.items == ITEMS
     assert (read.model.hash, read.model.header) == (model.hash, model.header)
-    assert (read.manifest.model_hash, read.manifest.items, read.version) == (model.hash, 5, AT.size)
+    assert (read.manifest.model_hash, read.manifest.items, read.version) == (model.hash, 5, AT.checkpoint.size)
     assert read.manifest.model_extra == {"run": "run-1"}
 
 
 def test_a_model_is_published_with_deltas_from_those_that_devices_may_have(tmp_path: Path) -> None:
     items = tuple(f"item-{row}" for row in range(400))
-    place: dict[str, Any] = {"population": "readers", "checkpoint": AT}
+    place: dict[str, Any] = {"population": "readers", "shown": AT}
 
     def publish(folder: str, counts: float, **more: Any) -> list[str]:
         facts = PublicFacts(n_users=9, n_items=len(items), mu=1.0)
@@ -178,5 +179,5 @@ def test_a_model_is_published_with_deltas_from_those_that_devices_may_have(tmp_p
 
 def test_another_catalogue_is_refused_before_anything_is_written(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match="must be the catalogue"):
-        registry.publish(make_model(), Catalogue(ITEMS[::-1]), {}, KEY, population="readers", checkpoint=AT)
+        registry.publish(make_model(), Catalogue(ITEMS[::-1]), {}, KEY, population="readers", shown=AT)
     assert not (tmp_path / "model").exists()

@@ -18,15 +18,15 @@ from palate_common import published
 from palate_common.canonical import read_canonical
 from palate_common.errors import InputError, IntegrityError
 from palate_common.files import write_durably
+from palate_common.growth import SPENT, spend_shown
 from palate_common.ledger import Ledger
 from palate_common.manifest import MOST_SIGNED
 from palate_common.merkle import Checkpoint
-from palate_common.plan import PLAN_TAG, read_plan, signed_bytes, spend_shown
+from palate_common.plan import PLAN_TAG, read_plan, signed_bytes
 from palate_common.published import MANIFEST, MANIFEST_TAG, SIGNATURE
 from palate_common.signing import verify
 from palate_server.service.archive import FILES, FOLDERS, pack, unpack
 from palate_server.service.enrolments import Enrolments
-from palate_server.service.releases import SPENT
 from palate_server.service.site import Site
 from palate_server.service.witness import WITNESS
 

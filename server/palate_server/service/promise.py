@@ -18,8 +18,9 @@ from palate_common.algorithms import PublicFacts, State, make_algorithm
 from palate_common.algorithms.als import FEATURES
 from palate_common.algorithms.warm import signal_of
 from palate_common.canonical import digest
-from palate_common.cohort import RESERVED_DELTA
+from palate_common.cohort import MAX_ATTEMPTS, RESERVED_DELTA
 from palate_common.errors import BudgetError, InputError
+from palate_common.history import reserves
 from palate_common.ledger import Ledger
 from palate_common.plan import DpMode
 from palate_common.secagg.directory import Directory
@@ -190,6 +191,12 @@ def check_budgets(config: ServerConfig, ledger: Ledger, *, now: float) -> None:
     Raises:
         BudgetError: naming the budget and what is left of it. Unit: user; adjacency: zero-out.
     """
+    attempts = sum(map(reserves, ledger.entries()))
+    if config.privacy.dp is DpMode.DISTRIBUTED and attempts >= MAX_ATTEMPTS:
+        raise BudgetError(
+            f"the lifetime's attempts must be fewer than {MAX_ATTEMPTS}, for which a part of delta is kept, got "
+            f"{attempts}: no further run with dp distributed can be charged to this population"
+        )
     delta = noise_delta(config.privacy.dp, config.privacy.delta)
     cost = mu_of(epsilon=config.privacy.epsilon, delta=delta) ** 2
     for budget in budgets_of(config, ledger, now=now):

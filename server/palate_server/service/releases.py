@@ -26,8 +26,8 @@ from palate_common.canonical import canonical_json, digest
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.extract import Extract, verify_extract
 from palate_common.files import write_durably
+from palate_common.growth import SPENT, Shown
 from palate_common.ledger import Ledger
-from palate_common.merkle import Checkpoint
 from palate_common.model import GlobalModel
 from palate_common.plan import DpMode, Noise
 from palate_common.published import Published
@@ -38,7 +38,7 @@ from palate_server.service.promise import make_terms
 from palate_server.service.site import Site
 from palate_server.terms import RunTerms
 
-LATEST, CARD, SPENT = "latest", "privacy_card.json", "spent_mu2"
+LATEST, CARD = "latest", "privacy_card.json"
 
 CardMaker = Callable[[Extract], bytes]
 """A signed privacy card from a run's ledger extract."""
@@ -117,7 +117,7 @@ def publish(site: Site, run: str, card: CardMaker) -> Published:
         terms = found.terms
         facts: dict[str, Any] = {"run": run, "dp": terms.dp.value, "noise": terms.noise.value, "card": digest(data)}
         facts |= {"for_release": terms.dp is not DpMode.OFF and terms.noise is Noise.SECURE, SPENT: ledger.spent()}
-        return _write(site, found.model, facts, checkpoint, {CARD: data})
+        return _write(site, found.model, facts, ledger.shown(checkpoint.size), {CARD: data})
 
 
 def publish_start(site: Site) -> Published:
@@ -133,7 +133,7 @@ def publish_start(site: Site) -> Published:
     )
     model = GlobalModel(model_header(terms, 0), Replay(terms, site.public_inputs).algorithm.start())
     with site.ledger() as ledger:
-        return _write(site, model, {"for_release": True, SPENT: ledger.spent()}, ledger.checkpoint(), {})
+        return _write(site, model, {"for_release": True, SPENT: ledger.spent()}, ledger.shown(), {})
 
 
 def latest(site: Site) -> Published | None:
@@ -187,14 +187,14 @@ def warm_inputs(site: Site) -> tuple[State, dict[str, Any]]:
 
 
 def _write(
-    site: Site, model: GlobalModel, facts: Mapping[str, Any], checkpoint: Checkpoint, extra: Mapping[str, bytes]
+    site: Site, model: GlobalModel, facts: Mapping[str, Any], shown: Shown, extra: Mapping[str, bytes]
 ) -> Published:
     """The folder under its hash, whole; then `latest`; then the oldest go."""
-    former = latest_manifest(site)
-    if former is not None and (version := listed(site)[0][0]) >= checkpoint.size:
-        raise IntegrityError(f"a model must have a version above {version}, got {checkpoint.size}")
+    former, size = latest_manifest(site), shown.checkpoint.size
+    if former is not None and (version := listed(site)[0][0]) >= size:
+        raise IntegrityError(f"a model must have a version above {version}, got {size}")
     key = site.key()
-    files = published.pack(model, site.catalogue, facts, key, population=site.config.population, checkpoint=checkpoint)
+    files = published.pack(model, site.catalogue, facts, key, population=site.config.population, shown=shown)
     name = digest(files[published.MANIFEST])
     draft = site.models / f".draft-{secrets.token_hex(8)}"
     published.write(draft, files)
@@ -202,7 +202,7 @@ def _write(
         write_durably(draft / each, data)
     _open_to_all(draft)
     draft.rename(site.models / name)
-    offer = {"version": checkpoint.size, "manifest": name}
+    offer = {"version": size, "manifest": name}
     write_durably(site.models / LATEST, canonical_json(offer))
     for _, old, _ in listed(site)[site.config.release.keep :]:
         shutil.rmtree(site.models / old)

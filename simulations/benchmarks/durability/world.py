@@ -16,8 +16,9 @@ from palate_common import published
 from palate_common.accounting import mu_of
 from palate_common.algorithms import PublicFacts
 from palate_common.catalogue import Catalogue
+from palate_common.growth import Shown
 from palate_common.ledger import Ledger
-from palate_common.merkle import Checkpoint
+from palate_common.merkle import MerkleTree
 from palate_common.model import GlobalModel
 from palate_common.plan import Charge, RoundPlan, SignedPlan, sign_plan
 from palate_common.signing import SigningKey
@@ -130,10 +131,11 @@ def _plans(folder: Path, first: bytes, ledger: Ledger, key: SigningKey) -> dict[
 def _models(home: Path, start: GlobalModel, items: tuple[str, ...], key: SigningKey) -> Path:
     """Models of rising versions, each told by its numbers and its domains; every second one as a delta alone."""
     former: dict[str, bytes] = {}
+    log = MerkleTree(bytes(2) for _ in range(FIRST + MODELS))
     for version in range(FIRST, FIRST + MODELS + 1):
         state = {"counts": np.full(ITEMS, version, np.float32), "floor": np.ones(1, np.float32)}
         catalogue = Catalogue(items, domains=(f"shelf {version}",) * ITEMS)
-        place: dict[str, Any] = {"population": "readers", "checkpoint": Checkpoint(version, f"{version:064x}")}
+        place: dict[str, Any] = {"population": "readers", "shown": Shown.of(log, version, since=range(1, version))}
         formers = [former] if former else []
         files = published.pack(GlobalModel(start.header, state), catalogue, {}, key, formers=formers, **place)
         former = files

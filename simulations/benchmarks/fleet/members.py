@@ -19,7 +19,7 @@ def main(file: Path) -> None:
     job = json.loads(file.read_text())
     plan = FleetPlan(
         folder=Path(job["folder"]),
-        floors=Floors(allow_seeded=job["seeded"]),
+        floors=Floors(allow_seeded=job["seeded"]).for_few(),
         epsilon=1e5,
         seconds=job["seconds"],
         poll_seconds=job["poll"],

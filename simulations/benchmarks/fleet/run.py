@@ -87,7 +87,7 @@ def simulated(world: World, tastes: dict[int, list[str]]) -> list[str]:
     rows = [(device, ITEMS.index(item)) for device, items in tastes.items() for item in items]
     users, items = zip(*rows, strict=True)
     batch = Interactions.from_pairs(users, items, n_users=len(tastes), n_items=len(ITEMS))
-    key, floors = world.site.key(), Floors(allow_seeded=True, allow_unmasked=True)
+    key, floors = world.site.key(), Floors(allow_seeded=True, allow_unmasked=True).for_few()
     releases: list[Release] = []
     with (
         tempfile.TemporaryDirectory() as home,

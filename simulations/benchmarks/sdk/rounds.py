@@ -64,9 +64,7 @@ def _once(folder: Path, seed: int) -> dict[str, float]:
         registry = Registry(folder)
         coordinator = Coordinator(terms, ledger=ledger, registry=registry, key=key, lock=lock)
         run_round(coordinator, [Contributor(others, range(OTHERS), devices, key.public, floors)])
-        registry.publish(
-            coordinator.model, Catalogue(items), {}, key, population="readers", checkpoint=ledger.checkpoint()
-        )
+        registry.publish(coordinator.model, Catalogue(items), {}, key, population="readers", shown=ledger.shown())
         for purpose in ("store", "train"):
             device.consent.grant(purpose)
         chosen = rng.choice(ITEMS, EVENTS, replace=False)

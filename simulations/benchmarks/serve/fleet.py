@@ -20,7 +20,7 @@ from palate_client.service import Service
 def main(file: Path) -> None:
     job = json.loads(file.read_text())
     first = json.loads(job["invitations"][0])
-    floors = palate.Floors(allow_central=True)
+    floors = palate.Floors(allow_central=True).for_few()
     service = Service(
         public_key=first["public_key"],
         population=first["population"],

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.serve.world import World
-from palate_common.plan import spend_shown
+from palate_common.growth import spend_shown
 from palate_server.service.backup import read_backup, write_backup
 from palate_server.service.releases import listed
 from palate_server.service.witness import WITNESS

@@ -231,7 +231,7 @@ def _opacus(sums: Sums, claimed: float, delta: float) -> Finding:
 
 
 def _claim_rule(books: Books) -> Finding:
-    """After a void attempt or an early end the claim is the whole budget (Rogers et al. 2016)."""
+    """After a void attempt or an early end the claim is the whole budget (Smith and Thakurta 2022)."""
     test, card = "G claim after void attempts", books.read("privacy_card.json") or {}
     void = len(books.charges) - len(books.seals)
     planned = (books.closed or {}).get("rounds")

@@ -94,7 +94,7 @@ class Nodes:
         self._settings: dict[str, Any] = {
             "ledger": ledger,
             "public_key": coordinator.key.public,
-            "floors": Floors(allow_central=True, allow_unmasked=True, allow_seeded=True),
+            "floors": Floors(allow_central=True, allow_unmasked=True, allow_seeded=True).for_few(),
         }
         self.plans: list[RoundPlan] = []
         self.answers: list[dict[int, bytes]] = []
@@ -115,7 +115,7 @@ class Nodes:
         """Every round under masks, over Flower's messages in this process."""
         found = self._settings
         host = Host(
-            Shards(self._histories, 1), found["ledger"], found["public_key"], Floors(allow_seeded=True),
+            Shards(self._histories, 1), found["ledger"], found["public_key"], Floors(allow_seeded=True).for_few(),
             identity_of=identities.of,
         )  # fmt: skip
         grid = LocalGrid(node_app(lambda _: host), nodes=self._histories.n_users)

@@ -26,7 +26,7 @@ from palate_sim.audit.hashes import Known, of_consistency, of_inclusion, of_root
 from palate_sim.audit.snapshot import snapshot
 
 SQLITE = b"SQLite format 3\x00"
-_FIELDS = tuple(each.name for each in fields(Receipt))
+_FIELDS = tuple(each.name for each in fields(Receipt) if each.name != "trust")
 
 
 @dataclass(frozen=True)

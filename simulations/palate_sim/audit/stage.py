@@ -153,7 +153,7 @@ class Stage(Closing):
                 allow_central=setting.dp is DpMode.CENTRAL,
                 allow_unmasked=not setting.masks,
                 population=POPULATION,
-            )
+            ).for_few()
             self.host = Host(
                 Shards(histories, setting.users_per_node),
                 self.devices,

@@ -18,11 +18,12 @@ from palate_sim.commands.device import App, Key, Store
 from palate_sim.commands.device import _device as open_store
 from palate_sim.device_fleet import FleetPlan, run_fleet, summary
 
-ACCEPTABLE = ("central", "seeded", "unmasked", "off")
+ACCEPTABLE = ("central", "seeded", "unmasked", "off", "few")
 FAILED: frozenset[Ended] = frozenset({"unreachable", "rejected", "failed", "not enrolled", "busy"})
 
 Accept = Annotated[
-    str, typer.Option(metavar="NAMES", help="Of central, seeded, unmasked, off: what an app's device would refuse.")
+    str,
+    typer.Option(metavar="NAMES", help="Of central, seeded, unmasked, off, few: what an app would refuse."),
 ]
 Epsilon = Annotated[float, typer.Option(help="The most that a device ever spends.")]
 Seconds = Annotated[float, typer.Option(help="The longest that a device is online.")]
@@ -34,12 +35,13 @@ def floors_of(accept: str) -> Floors:
     names = {name.strip() for name in accept.split(",") if name.strip()}
     for name in sorted(names - {*ACCEPTABLE}):
         raise InputError(f"`--accept` must be of {', '.join(ACCEPTABLE)}, got {name!r:.80}")
-    return Floors(
+    floors = Floors(
         allow_central="central" in names,
         allow_seeded="seeded" in names,
         allow_unmasked="unmasked" in names,
         allow_off="off" in names,
     )
+    return floors.for_few() if "few" in names else floors
 
 
 def read_invitations(file: Path) -> list[Invitation]:

@@ -29,7 +29,7 @@ from palate_sim.round import run_rounds
 sys.path.insert(0, str(Path(__file__).parent))  # tests have no packages
 from deployment import Deployment, no_trouble
 
-FLOORS = palate.Floors(allow_seeded=True, allow_central=True, allow_unmasked=True)
+FLOORS = palate.Floors(allow_seeded=True, allow_central=True, allow_unmasked=True).for_few()
 N = 6
 POPULARITY = {"algorithm": "popularity", "settings": {}}
 
@@ -75,7 +75,7 @@ class Fleet:
             folder=folder, terms=self.run.terms, ledger=self.folder / "ledger.db", key=self.folder / "key"
         )
         with opened(self.job) as coordinator, Ledger(self.job.ledger, population="readers") as ledger:
-            place: dict[str, Any] = {"population": "readers", "checkpoint": ledger.checkpoint()}
+            place: dict[str, Any] = {"population": "readers", "shown": ledger.shown()}
             catalogue = Catalogue(self.run.items)
             coordinator.registry.publish(coordinator.model, catalogue, {}, self.run.key, **place)
         manifest = (folder / "model" / "manifest.json").read_bytes()

@@ -191,7 +191,7 @@ def test_a_device_whose_first_activation_was_not_answered_is_there_at_once(
 
 HOST = """
 import sys, time, palate
-floors = palate.Floors(allow_seeded=True, allow_central=True)
+floors = palate.Floors(allow_seeded=True, allow_central=True).for_few()
 service = palate.Service(public_key=sys.argv[2], population="readers", epsilon=20.0, floors=floors)
 device = palate.open(sys.argv[1], app="shelf", key=bytes(range(32)), service=service)
 syncing = device.sync_in_background(seconds=100.0, poll_seconds=0.1)

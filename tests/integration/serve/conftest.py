@@ -170,7 +170,8 @@ class Fleet:
     def open(self) -> palate.Device:
         """A new device, whose user agrees to everything and has seen a few items."""
         key, population = self.server.site.key().public, self.server.site.config.population
-        service = Service(public_key=key, population=population, epsilon=200.0, participations=10**6)
+        floors = palate.Floors().for_few()
+        service = Service(public_key=key, population=population, epsilon=200.0, participations=10**6, floors=floors)
         number = len(self.devices)
         device = palate.open(self.folder / str(number), app="test", key=palate.new_key(), service=service)
         self.devices.append(device)

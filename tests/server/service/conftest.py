@@ -99,7 +99,11 @@ class Devices:
         self.before(coordinator)
         self.cohorts.append(cohort)
         host = _Spoiling(
-            Shards(self.histories, 1), self.ledger, self.site.key().public, Floors(), identity_of=self.identities.of
+            Shards(self.histories, 1),
+            self.ledger,
+            self.site.key().public,
+            Floors().for_few(),
+            identity_of=self.identities.of,
         )
         host.devices = self
         self.heard = set()

@@ -15,9 +15,10 @@ import pytest
 from palate_common import published
 from palate_common.canonical import canonical_json
 from palate_common.errors import InputError, IntegrityError
+from palate_common.growth import SPENT
 from palate_common.plan import SignedPlan, open_plan
 from palate_server.service.backup import read_backup, write_backup
-from palate_server.service.releases import SPENT, latest, listed, publish
+from palate_server.service.releases import latest, listed, publish
 from palate_server.service.site import Site
 from palate_server.service.status import read_status, unpublished
 from palate_server.service.witness import WITNESS

@@ -43,6 +43,7 @@ def rewritten(path: Path, **changes: Any) -> None:
 def model_of_its_own(bench: Any) -> None:
     """A published model, rightly signed, that holds something besides the releases: an un-noised checkpoint."""
     from palate_common import published
+    from palate_common.growth import Shown
     from palate_common.model import GlobalModel
 
     key, folder = SigningKey.load(bench.folder / "key"), bench.folder / "model"
@@ -51,8 +52,8 @@ def model_of_its_own(bench: Any) -> None:
     state["counts"][0] += 1.5
     model = GlobalModel(found.model.header, state)
     facts = dict(found.manifest.model_extra or {})
-    checkpoint = found.manifest.checkpoint
-    files = published.pack(model, found.catalogue, facts, key, population="readers", checkpoint=checkpoint)
+    shown = Shown(checkpoint=found.manifest.checkpoint)
+    files = published.pack(model, found.catalogue, facts, key, population="readers", shown=shown)
     published.write(folder, files)
 
 

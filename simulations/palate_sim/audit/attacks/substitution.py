@@ -113,7 +113,7 @@ def _answers(
                 allow_central=subject.terms.dp is DpMode.CENTRAL,
                 allow_unmasked=True,
                 population=subject.terms.population,
-            ),
+            ).for_few(),
         )
         for name, (plan, shown) in offers.items():
             answered = device.answer(plan, shown.data) != REFUSED

@@ -16,6 +16,7 @@ import numpy as np
 
 from palate_client.contribution import Contributor
 from palate_client.floors import Floors
+from palate_common.cohort import CohortTerms
 from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import PalateError
 from palate_common.merkle import Checkpoint
@@ -73,7 +74,7 @@ def _found(name: str, setting: Setting) -> Finding:
             stage.play()
             asked, model = stage.seen.asked
             signed = SignedPlan.model_validate_json(asked)
-            answered = Floors(allow_seeded=True, allow_central=True, allow_unmasked=True)
+            answered = Floors(allow_seeded=True, allow_central=True, allow_unmasked=True).for_few()
             if not _answers(stage, _Rule(answered), signed.plan):
                 return Finding.checked(test, False, "a device must answer a plan that breaks none of its rules")
             rules = {what: rule for what, rule in _rules(stage, signed, model, answered)}
@@ -103,6 +104,11 @@ def _answers(stage: Stage, rule: _Rule, plan: RoundPlan) -> bool:
         return answer != REFUSED or len(ledger.receipts(0)) > before
 
 
+def _above(cohort: CohortTerms) -> float:
+    """The least share of a cohort, in thousandths of a device, that is more than a plan counts as corrupt."""
+    return (cohort.c_max + 1e-3) / cohort.n_max
+
+
 def _rules(stage: Stage, signed: SignedPlan, model: bytes, loose: Floors) -> Iterator[tuple[str, _Rule]]:
     """Each rule, by what is wrong with the plan."""
     plan, charge = signed.plan, signed.charge
@@ -123,6 +129,8 @@ def _rules(stage: Stage, signed: SignedPlan, model: bytes, loose: Floors) -> Ite
             ("it has no masks", replace(loose, allow_unmasked=False)),
             ("it counts on too few that are honest", replace(loose, min_honest=plan.cohort.shares + 1)),
             ("it counts too few as corrupt", replace(loose, min_corrupt=plan.cohort.c_max + 1)),
+            ("it counts too small a share as corrupt", replace(loose, min_corrupt_share=_above(plan.cohort))),
+            ("alone it costs too much", replace(loose, max_alone_mu2=float(np.nextafter(plan.mu2_alone, 0.0)))),
         ]
     for what, floors in least:
         yield what, _Rule(floors)

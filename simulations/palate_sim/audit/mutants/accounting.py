@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -11,7 +11,6 @@ from palate_common import plan as plans
 from palate_common.accounting import charged_mu2
 from palate_common.cohort import CohortTerms
 from palate_common.extract import Extract
-from palate_common.history import ChargeEntry
 from palate_common.plan import Charge, RoundPlan
 from palate_server import allowance
 from palate_server.coordinator import Coordinator
@@ -64,7 +63,7 @@ def other_sigma() -> Iterator[None]:
     """Ten per cent more, on paper."""
     real = Coordinator._charge
 
-    def instead(self: Coordinator, plan: RoundPlan, earlier: Sequence[ChargeEntry]) -> Charge:
+    def instead(self: Coordinator, plan: RoundPlan) -> Charge:
         ledger, charge = self.ledger, self.ledger.charge
 
         def told(**fields: Any) -> Any:
@@ -72,7 +71,7 @@ def other_sigma() -> Iterator[None]:
             return charge(**fields)
 
         with mock.patch.object(ledger, "charge", told):
-            return real(self, plan, earlier)
+            return real(self, plan)
 
     with mock.patch.object(Coordinator, "_charge", instead):
         yield

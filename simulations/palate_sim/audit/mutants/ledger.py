@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -26,9 +26,9 @@ def _uncharged(free: Callable[[RoundPlan], bool]) -> Iterator[None]:
     shown: dict[int, Charge] = {}
     skipped: set[tuple[int, int]] = set()
 
-    def old(self: Coordinator, plan: RoundPlan, earlier: Sequence[ChargeEntry]) -> Charge:
+    def old(self: Coordinator, plan: RoundPlan) -> Charge:
         if not free(plan):
-            shown[id(self.ledger)] = charge(self, plan, earlier)
+            shown[id(self.ledger)] = charge(self, plan)
             return shown[id(self.ledger)]
         skipped.add((plan.round, plan.attempt))
         checkpoint = self.ledger.checkpoint()
@@ -43,6 +43,7 @@ def _uncharged(free: Callable[[RoundPlan], bool]) -> Iterator[None]:
         mock.patch.object(Coordinator, "_charge", old),
         mock.patch.object(Ledger, "seal", unsealed),
         mock.patch.object(plans, "_verify_charge"),
+        mock.patch.object(plans, "check_growth"),
     ):
         yield
 

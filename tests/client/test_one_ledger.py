@@ -1,0 +1,106 @@
+"""Plans and models show one ledger, which only grows: whichever came first, the other must extend it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import palate
+from palate_common import published
+from palate_common.catalogue import Catalogue
+from palate_common.errors import IntegrityError
+from palate_common.growth import Shown
+from palate_common.ledger import Ledger
+from palate_common.plan import SignedPlan
+from palate_common.wire import REFUSED
+
+LOOSE = palate.Floors(allow_seeded=True, allow_central=True)
+
+
+@dataclass
+class World:
+    """A run that is charged in one ledger, another ledger that is clean, and a device."""
+
+    run: Any
+    clean: Ledger
+    device: palate.Device
+    folder: Path
+
+    def model(self, shown: Shown) -> Path:
+        model = self.run.coordinator().model
+        published.write(
+            self.folder,
+            published.pack(model, Catalogue(self.run.items), {}, self.run.key, population="readers", shown=shown),
+        )
+        return self.folder
+
+
+@pytest.fixture
+def world(make_run: Callable[..., Any], open_device: Callable[..., palate.Device], tmp_path: Path) -> Iterator[World]:
+    run = make_run()
+    service = palate.Service(public_key=run.key.public, population="readers", floors=LOOSE, epsilon=50.0)
+    device = open_device(service=service)
+    device.consent.grant("train")
+    with Ledger(":memory:", population="readers") as clean:
+        for step in range(8):
+            clean.set_budget(mu2=1.0 - step / 100, epsilon=4.0, delta=1e-5)
+        yield World(run, clean, device, tmp_path / "download")
+
+
+def test_a_plan_must_extend_the_ledger_of_the_model_in_use(world: World) -> None:
+    device = world.device
+    device.update_model(world.model(world.clean.shown(2)))
+    plan, model = world.run.first()
+    assert SignedPlan.model_validate_json(plan).charge.checkpoint.size > 2  # type: ignore[union-attr]
+    assert device.contribute(plan, model) == REFUSED
+    assert "must extend" in device.refusal
+    assert device.privacy_report().spending.participations == 0  # type: ignore[union-attr]
+
+
+def test_a_model_must_extend_the_ledger_of_the_plan_that_was_seen(world: World) -> None:
+    device, run = world.device, world.run
+    device.update_model(world.model(run.ledger.shown()))
+    assert device.contribute(*run.first()) != REFUSED, device.refusal
+    before = device.privacy_report().spending
+    with pytest.raises(IntegrityError, match="must extend"):
+        device.update_model(world.model(world.clean.shown()))
+    assert device.privacy_report().spending == before
+    assert device.update_model(world.model(run.ledger.shown()))
+
+
+def test_a_model_from_before_the_plan_that_was_seen_must_be_of_the_same_ledger(world: World) -> None:
+    """It was published while the device was busy with the next run: that run's plan proves what came before it."""
+    device, run = world.device, world.run
+    earlier = run.ledger.shown(1)
+    device.update_model(world.model(earlier))
+    between = run.coordinator().ledger.shown()
+    assert device.contribute(*run.first()) != REFUSED, device.refusal
+    forged = Shown(checkpoint=world.clean.checkpoint(between.checkpoint.size))
+    with pytest.raises(IntegrityError, match="must extend"):
+        device.update_model(world.model(forged))
+    assert device.update_model(world.model(between))
+    seen = device.privacy_report().spending.seen  # type: ignore[union-attr]
+    assert seen is not None
+    assert seen.size > between.checkpoint.size
+
+
+def test_a_model_without_proofs_is_taken_by_a_device_that_has_seen_nothing(world: World) -> None:
+    bare = Shown(checkpoint=world.run.ledger.checkpoint())
+    assert world.device.update_model(world.model(bare))
+    world.run.coordinator()
+    with pytest.raises(IntegrityError, match="must prove"):
+        world.device.update_model(world.model(Shown(checkpoint=world.run.ledger.checkpoint())))
+
+
+def test_the_model_of_a_store_of_before_counts_as_seen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = world.device
+    with monkeypatch.context() as of_before:
+        of_before.setattr("palate_common.device_ledger.DeviceLedger.see", lambda *_: None)
+        device.update_model(world.model(world.clean.shown(2)))
+    assert device.privacy_report().spending.seen is None  # type: ignore[union-attr]
+    assert device.contribute(*world.run.first()) == REFUSED
+    assert "must extend" in device.refusal

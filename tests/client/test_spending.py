@@ -1,0 +1,66 @@
+"""What the privacy report says was spent: with what that relies on, and what it is if nobody else is honest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import palate
+from palate_common.plan import SignedPlan
+from palate_common.trust import Trust
+
+OpenDevice = Callable[..., palate.Device]
+
+
+@pytest.fixture
+def charged(open_device: OpenDevice) -> Callable[..., palate.Device]:
+    """A device whose ledger has charges of these."""
+
+    def make(*trusts: Trust | None) -> palate.Device:
+        device = open_device(service=palate.Service(public_key="ab" * 32, population="readers"))
+        with device._shared[1].ledger() as ledger:
+            for round_, trust in enumerate(trusts):
+                place: dict[str, Any] = {"run": "a", "round_": round_, "attempt": 0, "devices": [0]}
+                assert ledger.charge("cd" * 32, **place, mu2=0.04, n_bytes=1, trust=trust).all()
+        return device
+
+    return make
+
+
+def test_epsilon_stands_with_its_condition_and_the_worst_case(charged: Callable[..., palate.Device]) -> None:
+    device = charged(Trust(20, 200, 6.25), Trust(20, 200, 6.25))
+    spending = device.privacy_report().spending
+    assert spending is not None
+    assert spending.epsilon_alone == pytest.approx(palate_epsilon(12.5), abs=1e-3)
+    text = str(device.privacy_report())
+    lines = text[text.index("Spent") :].splitlines()[:3]
+    assert lines[1] == "  if at most 20 of the 200 devices of a cohort are the operator's"
+    assert lines[2].startswith(f"  if all other devices are the operator's: ε = {spending.epsilon_alone:.4g} of ")
+    for word in ("unit: user", "adjacency: zero-out", "δ = 1e-06", "accountant"):
+        assert word in lines[0]
+    json.loads(json.dumps(device.privacy_report().as_dict(), allow_nan=False))
+
+
+def palate_epsilon(mu2: float) -> float:
+    return palate.Service(public_key="ab" * 32, population="readers").epsilon_of(mu2)
+
+
+@pytest.mark.parametrize("trust", [None, Trust(None, None, None), Trust(1, 200, None), Trust(1, 200, 1e12)])
+def test_a_worst_case_that_isnt_known_or_bounded_is_said_to_be_so(
+    charged: Callable[..., palate.Device], trust: Trust | None
+) -> None:
+    report = charged(trust, Trust(20, 200, 6.25)).privacy_report()
+    assert report.spending is not None
+    assert report.spending.epsilon_alone is None
+    assert "if all other devices are the operator's: not bounded, or not known" in str(report)
+
+
+def test_a_round_notes_what_its_cost_relies_on(make_run: Callable[..., Any]) -> None:
+    run = make_run()
+    plan, model = run.first()
+    (node, *_) = run.nodes()
+    node.contribute(plan, model)
+    assert run.devices.receipts(0)[0].trust == Trust.of(SignedPlan.model_validate_json(plan).plan)

@@ -1,0 +1,58 @@
+"""Growth: what a state of the ledger must prove to whoever saw an earlier one."""
+
+from __future__ import annotations
+
+import pytest
+
+from palate_common.canonical import canonical_json
+from palate_common.errors import IntegrityError
+from palate_common.growth import PROVED, SPENT, Shown, check_growth, shown_by, spend_shown
+from palate_common.ledger import Ledger
+
+FACTS = {"mechanism": "discrete Gaussian"}
+
+
+def charge(ledger: Ledger, run: str, round_: int) -> None:
+    ledger.charge(run=run, round_=round_, attempt=0, plan_hash="ab" * 32, mu2=0.001, run_limit=1.0, facts=FACTS)
+
+
+def manifest(shown: Shown, spent: object) -> bytes:
+    return canonical_json({"manifest": shown.model_dump(mode="json") | {SPENT: spent}, "signature": "00"})
+
+
+def test_a_ledger_proves_its_latest_charges_and_publications_by_themselves() -> None:
+    """Many charges of one run must not crowd out the model that a device has had since before."""
+    with Ledger(":memory:", population="readers") as ledger:
+        ledger.open_run("first", {})
+        ledger.close_run("first", {})
+        model = ledger.publish("first", "ab" * 32)
+        ledger.open_run("long", {})
+        for round_ in range(PROVED + 5):
+            charge(ledger, "long", round_)
+        shown = ledger.shown()
+        charges = [entry.seq + 1 for entry in ledger.entries() if entry.kind == "charge"]
+        assert set(charges[-PROVED - 1 : -1]) <= set(shown.consistency)
+        assert not set(charges[:4]) & set(shown.consistency)
+        check_growth("plan", shown, seen=model, evidence=lambda: None)
+
+
+@pytest.mark.parametrize(("spent", "accepted"), [(0.002, True), (0.003, False), (None, False), (True, False)])
+def test_a_restored_ledger_must_not_forget_what_a_model_has_shown(spent: object, accepted: bool) -> None:
+    with Ledger(":memory:", population="readers") as lost, Ledger(":memory:", population="readers") as ledger:
+        lost.open_run("lost", {})
+        seen = lost.shown()
+        ledger.restore(witness=seen.checkpoint, spent=0.002)
+        evidence = manifest(seen, spent)
+        if accepted:
+            check_growth("model", ledger.shown(), seen=seen.checkpoint, evidence=lambda: evidence)
+        else:
+            with pytest.raises(IntegrityError, match="has forgotten some"):
+                check_growth("model", ledger.shown(), seen=seen.checkpoint, evidence=lambda: evidence)
+
+
+def test_evidence_tells_what_it_showed() -> None:
+    with Ledger(":memory:", population="readers") as ledger:
+        shown = ledger.shown()
+    assert shown_by(manifest(shown, 0.5)) == shown
+    assert spend_shown(manifest(shown, 0.5)) == 0.5
+    assert [shown_by(data) for data in (None, b"", b"[]", b'{"charge":null}', b'{"manifest":1}')] == [None] * 5
