@@ -52,9 +52,9 @@ class Supervisor(Closing):
         dev: answer on the loopback interface without nginx.
 
     Raises:
-        InputError: nginx or the known Flower is missing, the configuration isn't valid for nginx, or a port isn't free.
+        InputError: nginx or the known Flower is missing, or the configuration isn't valid for nginx.
         LockedError: another supervisor runs this site.
-        PalateError: the witness can't be written, or the SuperLink or the gateway doesn't start.
+        PalateError: the witness can't be written.
     """
 
     def __init__(self, site: Site, *, card: CardMaker, dev: bool = False) -> None:
@@ -65,7 +65,6 @@ class Supervisor(Closing):
         self._stopping = threading.Event()
         self._lock = RunLock(site.folder)
         check_config(site.config, n_items=len(site.catalogue.items), inputs=site.public_inputs)
-        check_ports(site, dev=dev)
         Witness(site.witness).check()
         make_certificates(site)
         make_secret(site)
@@ -94,7 +93,13 @@ class Supervisor(Closing):
         self._held: str | None = None
 
     def run(self, on_serving: Callable[[], None] = lambda: None) -> None:
-        """Serve until `stop`, SIGTERM or Ctrl-C; `on_serving` is called once devices can come."""
+        """Serve until `stop`, SIGTERM or Ctrl-C; `on_serving` is called once devices can come.
+
+        Raises:
+            InputError: a port isn't free; nothing was started.
+            PalateError: the SuperLink or the gateway doesn't start.
+        """
+        check_ports(self.site, dev=self.dev)
         self._events.tell("started", dev=self.dev, pid=os.getpid())
         try:
             self._listeners["metrics"].start()

@@ -15,7 +15,8 @@ import pytest
 
 from palate_common.errors import InputError
 from palate_server.service.backup import write_backup
-from palate_server.service.setup import make_site
+from palate_server.service.config import ServerConfig, parse_config
+from palate_server.service.setup import make_site, template
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 ABSENT = "Command /opt/palate/bin/palate is not executable: No such file or directory"
@@ -63,6 +64,15 @@ def test_the_backup_unit_may_write_what_a_backup_writes() -> None:
             write_backup(site, backups / "third.tar")
         assert "\n" not in str(caught.value)
         assert sorted(path.name for path in backups.iterdir()) == ["first.tar", "second.tar"]
+
+
+def test_ports_are_the_same_by_default_as_init_writes_them_and_as_the_image_asks_for() -> None:
+    shape = {"population": "p", "name": "localhost", "epsilon": 1, "lifetime": 2, "period": 2, "size": 100}
+    gateway = ServerConfig(population="p").gateway
+    assert parse_config(template(**shape, port=gateway.port).encode(), "server.toml").gateway == gateway
+    image = (DEPLOY / "Containerfile").read_text()
+    assert f"EXPOSE {gateway.port}\n" in image
+    assert f"http://127.0.0.1:{gateway.metrics_port}/health" in image
 
 
 def test_systemd_accepts_the_units() -> None:
