@@ -1,7 +1,7 @@
 """The doors of the benchmark `doors`, with small messages: none is taken, and none takes much more than its size.
 
-What Python and numpy allocate is counted here; the benchmark has the memory of the whole process, and its CPU. There are
-some nine hundred messages: that is why it takes two CPU-seconds.
+What Python and numpy allocate is counted here; the benchmark has the memory of the whole process, and its CPU. There
+are some nine hundred messages: that is why it takes two CPU-seconds.
 """
 
 from __future__ import annotations
