@@ -130,12 +130,15 @@ def import_file(store: EventStore, path: Path) -> ImportReport:
 
 def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Each line that isn't empty, with its number; of a line that is too long, only that it is."""
-    number, inside = 0, False
+    number, last, inside = 0, 0, False
     while line := file.readline(MAX_LINE + 1):
         if not inside:
             number += 1
             if line.strip(b" \t\r\n\xef\xbb\xbf"):
                 yield number, line
+                last = number
+            elif number - last > MOST_PROBLEMS:
+                raise InputError(f"`path` must be a file of events, got {MOST_PROBLEMS} empty lines after line {last}")
         inside = not line.endswith(b"\n")
 
 

@@ -69,7 +69,6 @@ def read_lines(data: bytes) -> tuple[str, ...]:
     Raises:
         ValueError: no UTF-8, or the last line has no end.
     """
-    *ids, rest = data.decode().split("\n")
-    if rest:
+    if data and not data.endswith(b"\n"):
         raise ValueError("the last line must end")
-    return tuple(ids)
+    return tuple(data.decode().split("\n")[:-1])

@@ -70,7 +70,9 @@ class NodeKey:
             InputError: not a P-384 key.
         """
         try:
-            private = serialization.load_pem_private_key(data[: MOST_KEY + 1], password=None)
+            if len(data) > MOST_KEY:
+                raise ValueError("more than a key")
+            private = serialization.load_pem_private_key(data, password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm):
             raise InputError("`node_key` must be a P-384 key in PEM without a password, got something else") from None
         if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP384R1):

@@ -265,7 +265,7 @@ def unpack(files: Mapping[str, bytes], *, public_key: str, most: int = MOST_BYTE
         if not manifest.names(name, data):
             raise IntegrityError(f"model and items must be the ones the manifest names, and {name} is not")
     try:
-        catalogue = _catalogue(files)
+        catalogue = _catalogue(files, manifest.items)
     except (KeyError, ValueError, InputError, safetensors.SafetensorError):
         raise IntegrityError(
             "a published catalogue must be lines of ids, each once, and what belongs to them"
@@ -281,13 +281,17 @@ def unpack(files: Mapping[str, bytes], *, public_key: str, most: int = MOST_BYTE
     return Published(model, catalogue, manifest, dict(files))
 
 
-def _catalogue(files: Mapping[str, bytes]) -> Catalogue:
-    """The catalogue's files."""
-    features = None
+def _catalogue(files: Mapping[str, bytes], items: int) -> Catalogue:
+    """The catalogue's files: as many lines as the manifest and the features have of them, before they are split."""
+    features, rows = None, items
     if FEATURES in files:
         features = read_tensors(files[FEATURES])["features"]
         if features.dtype != np.float32 or not np.isfinite(features).all():
             raise ValueError("features are finite float32")
+        rows = len(features)
+    for name, count in ((ITEMS, items), (DOMAINS, items), (NEW_ITEMS, rows - items)):
+        if name in files and files[name].count(b"\n") != count:
+            raise ValueError(f"{name} has another number of lines")
     domains = read_lines(files[DOMAINS]) if DOMAINS in files else None
     return Catalogue(read_lines(files[ITEMS]), domains, read_lines(files.get(NEW_ITEMS, b"")), features)
 

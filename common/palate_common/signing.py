@@ -79,7 +79,9 @@ class SigningKey:
             InputError: not an Ed25519 key.
         """
         try:
-            private = serialization.load_pem_private_key(data[: MOST_KEY + 1], password=None)
+            if len(data) > MOST_KEY:
+                raise ValueError("more than a key")
+            private = serialization.load_pem_private_key(data, password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm):
             raise InputError("`key` must be an Ed25519 key in PEM without a password, got something else") from None
         if not isinstance(private, Ed25519PrivateKey):

@@ -70,9 +70,8 @@ class Directory:
             InputError: not a directory of this version.
         """
         # There is one spelling: nothing is taken apart that isn't this many keys.
-        text = data.removesuffix(b"\n")
-        keys = text[len(_HEAD) : -len(_TAIL)]
-        framed = text.startswith(_HEAD) and text.endswith(_TAIL)
+        framed = data.startswith(_HEAD) and data.endswith((_TAIL, _TAIL + b"\n"))
+        keys = data[len(_HEAD) : -len(_TAIL) - data.endswith(b"\n")] if framed else b""
         if not framed or keys.count(_BETWEEN) != len(keys) // (64 + len(_BETWEEN)):
             raise InputError(
                 f'`directory` must be {{"identities":[...],"version":{VERSION}}} as canonical JSON, got something else'
