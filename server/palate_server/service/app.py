@@ -16,7 +16,6 @@ from pathlib import Path
 
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.serverapp import Grid, ServerApp
-from flwr.supercore.logger import update_console_handler
 
 from palate_common.errors import LockedError, PalateError
 from palate_common.secagg.directory import Directory
@@ -91,7 +90,6 @@ class GridMessenger:
 def main(grid: Grid, context: Context) -> None:
     """Serve a site until this process is ended."""
     check_version()
-    update_console_handler(colored=False)  # it goes to a file
     owner_only()
     site = Site.at(Path(str(context.run_config["folder"])))
     try:

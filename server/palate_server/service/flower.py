@@ -53,11 +53,6 @@ MESSAGES = (
     "objects",
 )
 """Tables that hold messages or parts of them, in an order that foreign keys allow."""
-SUPEREXEC = (
-    "from flwr.supercore.cli import flower_superexec; from flwr.supercore.logger import update_console_handler; "
-    "update_console_handler(colored=False); flower_superexec()"
-)
-"""Flower's command, without colours in its log."""
 
 
 def check_version() -> None:
@@ -94,7 +89,7 @@ def superlink_command(site: Site) -> list[str]:
 def superexec_command(site: Site, *, parent: int) -> list[str]:
     """The process that starts the ServerApp when the SuperLink has a run; it ends with its parent."""
     return [
-        *(sys.executable, "-c", SUPEREXEC),
+        str(scripts() / "flower-superexec"),
         *("--runtime-api-address", f"localhost:{site.config.gateway.superlink_port}"),
         *("--root-certificates", str(site.tls / "ca.pem"), "--parent-pid", str(parent)),
         *("--superexec-auth-secret-file", str(site.state / "superexec.secret")),

@@ -20,7 +20,6 @@ import uvicorn
 from flwr.supercore import sql_mixin
 from flwr.supercore.constant import SQLITE_PRAGMAS
 from flwr.supercore.corestate.sql_corestate import SqlCoreState
-from flwr.supercore.logger import update_console_handler
 from flwr.superlink import main as superlink
 from flwr.superlink.cli import flower_superlink
 from flwr.superlink.routers.control import middlewares as control
@@ -98,7 +97,6 @@ def adapt() -> None:
     vars(sql_mixin)["SQLITE_PRAGMAS"] = (*SQLITE_PRAGMAS, ("secure_delete", "ON"))
     # A line for each request, and for each node that comes, would say who takes part when.
     logging.getLogger("flwr").setLevel(logging.WARNING)
-    update_console_handler(colored=False)  # it goes to a file
     middlewares, cleanup, serve = superlink._get_middleware, SqlCoreState._cleanup_expired_task_tokens, uvicorn.run
     vars(superlink)["_get_middleware"] = lambda: trimmed(middlewares())
     setattr(SqlCoreState, "_cleanup_expired_task_tokens", AtMostOnce(cleanup, CLEANUP_SECONDS))  # noqa: B010 - a method
