@@ -9,8 +9,9 @@ killed at any moment: what an attempt needs to be sound is in coordinator and le
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Set
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 from palate_common.errors import BudgetError, LockedError, PalateError
 from palate_common.ledger import Ledger
@@ -26,6 +27,7 @@ from palate_server.service.appointments import Appointment, TooFewError
 from palate_server.service.dismissals import SOONEST, Dismissals
 from palate_server.service.enrolments import Enrolments
 from palate_server.service.events import Events, reason_of
+from palate_server.service.messenger import Messenger
 from palate_server.service.promise import DAY, check_budgets, period_of
 from palate_server.service.restraint import restraint_of
 from palate_server.service.site import Site
@@ -36,31 +38,6 @@ GATHERING, IDLE = 1.0, 5.0
 """Seconds between two looks at who is online: while a cohort gathers, and while nothing is due."""
 TRY_AGAIN = 60.0, 3600.0
 """Seconds after which a witness that can't be written is tried again: at first, doubling, and at most."""
-
-
-class Messenger(Protocol):
-    """Who carries an attempt's messages: Flower's grid, or a test's."""
-
-    @property
-    def heard(self) -> Set[int]:
-        """The nodes that have answered anything in the latest attempt."""
-
-    def online(self) -> list[int]:
-        """The nodes that are there."""
-
-    def attempt(
-        self,
-        coordinator: Coordinator,
-        directory: Directory | None,
-        cohort: Mapping[int, int],
-        on_release: Callable[[Release], None],
-        *,
-        timeout: float,
-    ) -> None:
-        """One attempt with a cohort, device -> node."""
-
-    def send_home(self, nodes: Mapping[int, int]) -> None:
-        """Tell each node in how many seconds to come back."""
 
 
 class Operation:
@@ -88,8 +65,7 @@ class Operation:
         self.events.tell("serving")
         self._witnessed()
         with self.site.ledger() as ledger:
-            if (charge := self._restraint.lost(ledger.entries())) is not None:
-                self.events.tell("lost", run=charge.run, round=charge.round, attempt=charge.attempt)
+            self._take_over(ledger)
         while not until():
             with self.site.ledger() as ledger:
                 if time.time() >= self._due(ledger) and (not self._witness_pause or self._witnessed()):
@@ -100,6 +76,15 @@ class Operation:
                 self._dismissals.send(self._messenger.online(), seconds=SOONEST if soon else due - now)
                 self._dismissals.tidy()
                 time.sleep(IDLE)
+
+    def _take_over(self, ledger: Ledger) -> None:
+        """Tell what a former process has lost; a run of its that can't pay for another attempt is over."""
+        if (charge := self._restraint.lost(ledger.entries())) is not None:
+            self.events.tell("lost", run=charge.run, round=charge.round, attempt=charge.attempt)
+        if (run := open_run(ledger)) is not None:
+            with self._opened(ledger, run) as coordinator:
+                if coordinator.over:
+                    self._close(ledger, coordinator)
 
     def _due(self, ledger: Ledger) -> float:
         """When there is something to do again, Unix seconds."""
@@ -150,17 +135,8 @@ class Operation:
 
     def _train(self, ledger: Ledger, run: str, cohort: Mapping[int, int]) -> None:
         """Every round that is left, the first with a cohort that is there."""
-        terms, folder = terms_of(ledger, run), self.site.run(run)
-        directory = directory_of(self.site, terms)
-        with RunLock(folder) as lock:
-            coordinator = Coordinator(
-                terms,
-                ledger=ledger,
-                registry=Registry(folder),
-                key=self.site.key(),
-                lock=lock,
-                on_charge=self._witness.write,
-            )
+        directory = directory_of(self.site, terms_of(ledger, run))
+        with self._opened(ledger, run) as coordinator:
             tries = 0
             while not coordinator.over:
                 released = self._try(coordinator, directory, cohort)
@@ -169,10 +145,29 @@ class Operation:
                 tries = 0 if released else tries + 1
                 if tries == self.config.cohort.attempts or self._restraint.exhausted(ledger.entries()):
                     raise TooFewError(f"{tries} attempt(s) at round {coordinator.round} failed: the next one waits")
-                cohort = self._awaited(least=terms.cohort_floor, within=None if directory is None else len(directory))
-            runs.close(self.site, ledger, coordinator)
-            releases = coordinator.model.header.releases
-            self.events.tell("closed", run=run, releases=releases, rounds=coordinator.rounds)
+                within = None if directory is None else len(directory)
+                cohort = self._awaited(least=coordinator.terms.cohort_floor, within=within)
+            self._close(ledger, coordinator)
+
+    @contextmanager
+    def _opened(self, ledger: Ledger, run: str) -> Iterator[Coordinator]:
+        """A run, owned."""
+        terms, folder = terms_of(ledger, run), self.site.run(run)
+        with RunLock(folder) as lock:
+            yield Coordinator(
+                terms,
+                ledger=ledger,
+                registry=Registry(folder),
+                key=self.site.key(),
+                lock=lock,
+                on_charge=self._witness.write,
+            )
+
+    def _close(self, ledger: Ledger, coordinator: Coordinator) -> None:
+        """End a run."""
+        runs.close(self.site, ledger, coordinator)
+        releases = coordinator.model.header.releases
+        self.events.tell("closed", run=coordinator.terms.run, releases=releases, rounds=coordinator.rounds)
 
     def _try(self, coordinator: Coordinator, directory: Directory | None, cohort: Mapping[int, int]) -> bool | None:
         """One attempt; whether it was released, or None where the run's budget allows no further one."""

@@ -81,7 +81,8 @@ class Restraint:
     @property
     def under_way(self) -> bool:
         """Whether an attempt has begun that nobody has seen to end."""
-        return not self._begun(0).ended
+        latest = self._read()
+        return latest is not None and not latest.ended
 
     def until(self, entries: Sequence[Entry]) -> float:
         """When a charge is allowed again, Unix seconds; 0: it always was."""
@@ -97,8 +98,8 @@ class Restraint:
 
     def lost(self, entries: Sequence[Entry]) -> ChargeEntry | None:
         """The charge of an attempt whose end nobody saw, since the process ended in it; told once."""
-        latest = self._begun(len(entries))
-        if latest.ended:
+        latest = self._read()
+        if latest is None or latest.ended:
             return None
         self._write(latest.model_copy(update={"ended": True}))
         return next((charge for charge in voids(entries) if charge.seq >= latest.size), None)
@@ -106,14 +107,18 @@ class Restraint:
     def _begun(self, size: int) -> _Attempt:
         """The latest attempt; where it isn't known, it begins now."""
         now = time.time()
-        try:
-            found = _Attempt.model_validate_json(self._file.read_bytes())
+        if (found := self._read()) is not None:
             return found.model_copy(update={"at": min(found.at, now)})
+        unknown = _Attempt(at=now, size=size, ended=True)
+        with suppress(OSError):  # then it begins at each look, and the pause never ends
+            self._write(unknown)
+        return unknown
+
+    def _read(self) -> _Attempt | None:
+        try:
+            return _Attempt.model_validate_json(self._file.read_bytes())
         except (OSError, ValidationError):
-            unknown = _Attempt(at=now, size=size, ended=True)
-            with suppress(OSError):  # then it begins at each look, and the pause never ends
-                self._write(unknown)
-            return unknown
+            return None
 
     def _write(self, attempt: _Attempt) -> None:
         write_durably(self._file, json.dumps(attempt.model_dump()).encode())

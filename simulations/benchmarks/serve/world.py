@@ -58,7 +58,7 @@ requests_per_minute = 100000
 MARKS = {
     "palate_server.service.superlink": "SuperLink",
     "flwr-serverapp": "ServerApp",
-    "flower_superexec": "SuperExec",
+    "flower-superexec": "SuperExec",
     "nginx": "gateway",
     "palate_sim": "supervisor",
 }

@@ -115,7 +115,7 @@ class Server:
         """The processes of a part, by what is on their command line."""
         mark = {
             "superlink": "palate_server.service.superlink",
-            "superexec": "flower_superexec",
+            "superexec": "flower-superexec",
             "serverapp": "flwr-serverapp",
             "gateway": "nginx",
         }[part]

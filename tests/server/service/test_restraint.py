@@ -94,6 +94,27 @@ def test_a_server_that_ends_after_each_of_its_charges_makes_three_on_the_first_d
     assert len(service.events("opened")) == 1, "the run goes on"
 
 
+def test_a_run_whose_one_charge_was_cut_off_is_over_at_the_next_start_and_the_next_one_waits_once(
+    make_service: Maker, clock: Any
+) -> None:
+    service = make_service(pause=HOUR, algorithm="als")
+
+    def die(coordinator: Any) -> None:
+        coordinator.open_attempt()
+        raise KeyboardInterrupt
+
+    service.devices.before = die
+    with pytest.raises(KeyboardInterrupt):
+        service.operate()
+    service.devices.before = lambda coordinator: None
+    service.operate()
+    assert [event["releases"] for event in service.events("closed")] == [0], "nobody had to gather for that"
+    assert len(service.devices.cohorts) == 0
+    clock.now += HOUR
+    service.operate()
+    assert [event["releases"] for event in service.events("closed")] == [0, 1]
+
+
 def test_a_run_that_ends_without_a_release_makes_the_next_one_wait(make_service: Maker, clock: Any) -> None:
     service, began = make_service(pause=HOUR, algorithm="als"), clock.now
     service.devices.spoil = lambda device, answer: REFUSED if device < 2 else answer
