@@ -195,12 +195,13 @@ class Contributor:
 
     def _verified(self, signed_plan: bytes, model_bytes: bytes) -> tuple[SignedPlan, GlobalModel]:
         """The plan, above the floors, and its model."""
+        accept = partial(check_floors, floors=self.floors, now=self.clock())
         signed = open_plan(
             signed_plan,
             public_key=self.public_key,
             last_seen=self.ledger.seen_checkpoint,
             evidence=self.ledger.seen_payload,
-            accept=lambda plan: check_floors(plan, self.floors, now=self.clock()),
+            accept=accept,
         )
         return signed, self._model(signed.plan, model_bytes)
 
