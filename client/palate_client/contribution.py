@@ -8,7 +8,6 @@ behaviour, and only the clipped sum has a way out.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from palate_client.admission import check_floors
 from palate_client.floors import Floors
 from palate_client.masked import MaskedDevice
 from palate_client.training import train
@@ -29,7 +29,7 @@ from palate_common.errors import InputError, IntegrityError, PalateError, Refuse
 from palate_common.event_steps import EventAlgorithm, event_steps
 from palate_common.interactions import Interactions
 from palate_common.model import GlobalModel
-from palate_common.plan import DpMode, Noise, RoundPlan, SignedPlan, open_plan
+from palate_common.plan import RoundPlan, SignedPlan, open_plan
 from palate_common.randomness import Source
 from palate_common.secagg.attempt import attempt_terms
 from palate_common.secagg.directory import Directory
@@ -195,12 +195,13 @@ class Contributor:
 
     def _verified(self, signed_plan: bytes, model_bytes: bytes) -> tuple[SignedPlan, GlobalModel]:
         """The plan, above the floors, and its model."""
+        accept = partial(check_floors, floors=self.floors, now=self.clock())
         signed = open_plan(
             signed_plan,
             public_key=self.public_key,
             last_seen=self.ledger.seen_checkpoint,
             evidence=self.ledger.seen_payload,
-            accept=lambda plan: check_floors(plan, self.floors, now=self.clock()),
+            accept=accept,
         )
         return signed, self._model(signed.plan, model_bytes)
 
@@ -267,46 +268,3 @@ class Contributor:
         if update.n_users != histories.n_users:
             raise InputError(f"an algorithm must contribute once a user, {histories.n_users}, got {update.n_users}")
         return clip(update, plan.layout, clip_norm=plan.clip_norm, grid=plan.grid)
-
-
-def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
-    """Refuse a plan that asks for less protection than the device insists on.
-
-    Raises:
-        RefusedError: naming the floor.
-    """
-    stranger = floors.population not in (None, plan.population)
-    refusals = [
-        (stranger, f"this device is of the population {floors.population!r}, got {plan.population!r}"),
-        (now > plan.expires, "the plan has expired"),
-        (plan.dp is DpMode.OFF and not floors.allow_off, "this device takes no part without privacy"),
-        (plan.dp is DpMode.CENTRAL and not floors.allow_central, "this device sends nothing without noise of its own"),
-        (plan.dp is DpMode.LOCAL and not floors.allow_local, "this device doesn't add all of the noise by itself"),
-        (plan.dp is DpMode.DISTRIBUTED and not floors.allow_distributed, "this device trusts no other with its noise"),
-        (plan.events is not None and not floors.allow_events, "this device protects its user, not single events"),
-        (plan.noise is Noise.SEEDED and not floors.allow_seeded, "this device accepts no seeded noise"),
-        (plan.dp is not DpMode.OFF and plan.sigma < floors.min_sigma, f"`sigma` must be >= {floors.min_sigma} steps"),
-        (plan.mu2 > floors.max_mu2, f"one attempt may cost mu^2 <= {floors.max_mu2}, got {plan.mu2}"),
-        (plan.cohort_floor < floors.min_cohort, f"`cohort_floor` must be >= {floors.min_cohort}"),
-        (
-            plan.mu2_alone > floors.max_alone_mu2,
-            f"alone, one attempt may cost mu^2 <= {floors.max_alone_mu2}, got {plan.mu2_alone}",
-        ),
-    ]
-    if plan.cohort is not None:
-        # A share such as 0.1 is no binary fraction: 30 devices must not ask for 4.
-        corrupt = max(floors.min_corrupt, math.ceil(floors.min_corrupt_share * plan.cohort.n_max * (1 - 1e-12)))
-        refusals += [
-            (not (plan.cohort.masks or floors.allow_unmasked), "this device sends nothing without masks"),
-            (
-                plan.cohort.shares < floors.min_honest,
-                f"the plan must count on >= {floors.min_honest} honest survivors, got {plan.cohort.shares}",
-            ),
-            (
-                plan.cohort.c_max < corrupt,
-                f"the plan must count >= {corrupt} of the cohort as corrupt, got {plan.cohort.c_max}",
-            ),
-        ]
-    for refused, reason in refusals:
-        if refused:
-            raise RefusedError(reason)

@@ -30,7 +30,8 @@ from palate_client.service import Service
 from palate_client.store import EventStore
 from palate_common.algorithms.analytics import NAME as ANALYTICS
 from palate_common.algorithms.analytics import survey_of
-from palate_common.device_ledger import DeviceLedger, Ids
+from palate_common.device_ids import Ids
+from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import PalateError, RefusedError
 from palate_common.interactions import Interactions
 from palate_common.model import catalogue_hash

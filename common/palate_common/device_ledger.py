@@ -21,25 +21,22 @@ from __future__ import annotations
 import operator
 import sqlite3
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from palate_common.closing import Closing
 from palate_common.database import PLAIN, Database, Driver
-from palate_common.errors import InputError, IntegrityError, RefusedError
+from palate_common.device_ids import Ids, holds, pack, sorted_ids, unpack
+from palate_common.errors import InputError, RefusedError
 from palate_common.history import total_mu2
 from palate_common.merkle import Checkpoint
 from palate_common.tally import Tally
 from palate_common.trust import Trust
-
-Ids = npt.NDArray[np.int64]
 
 _KIND = 0x50414432  # "PAD2"
 _SCHEMA = (
@@ -161,7 +158,7 @@ class DeviceLedger(Closing):
         round_, attempt, n_bytes = operator.index(round_), operator.index(attempt), operator.index(n_bytes)
         mu2 = float(mu2)
         _check(plan_hash, run, round_, attempt, mu2, n_bytes)
-        ids, place = _sorted_ids(devices)
+        ids, place = sorted_ids(devices)
         with self._view(write=True) as connection:
             rows = self._tally.rows(ids)
             if self._tally.reached(rows, run, round_, attempt):
@@ -170,7 +167,7 @@ class DeviceLedger(Closing):
                 )
             allowed = self._tally.affords(rows, mu2)
             if allowed.any():
-                values = (run, round_, attempt, plan_hash, mu2, n_bytes, time.time(), _pack(ids[allowed]))
+                values = (run, round_, attempt, plan_hash, mu2, n_bytes, time.time(), pack(ids[allowed]))
                 connection.execute(
                     "INSERT INTO charges(run, round, attempt, plan_hash, mu2, n_bytes, time, devices, trust)"
                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -204,14 +201,14 @@ class DeviceLedger(Closing):
 
     def receipts(self, device: int) -> list[Receipt]:
         """What a device took part in, oldest first."""
-        return [receipt for receipt, devices in self.charges() if _holds(devices, device)]
+        return [receipt for receipt, devices in self.charges() if holds(devices, device)]
 
     def charges(self) -> list[tuple[Receipt, Ids]]:
         """Every charge, oldest first, with the devices that took part in it, int64 [n]."""
         query = "SELECT devices, trust, run, round, attempt, plan_hash, mu2, n_bytes, time FROM charges ORDER BY seq"
         with self._view() as connection:
             return [
-                (Receipt(*values, Trust.read(trust)), _unpack(packed))
+                (Receipt(*values, Trust.read(trust)), unpack(packed))
                 for packed, trust, *values in connection.execute(query)
             ]
 
@@ -281,7 +278,7 @@ class DeviceLedger(Closing):
         with self._database.transaction(write=write) as connection:
             query = "SELECT seq, run, round, attempt, mu2, devices FROM charges WHERE seq > ? ORDER BY seq"
             for seq, run, round_, attempt, mu2, packed in connection.execute(query, (self._seq,)):
-                self._tally.add(self._tally.rows(_unpack(packed)), run, round_, attempt, mu2)
+                self._tally.add(self._tally.rows(unpack(packed)), run, round_, attempt, mu2)
                 self._seq = seq
             yield connection
 
@@ -296,39 +293,3 @@ def _check(plan_hash: str, run: str, round_: int, attempt: int, mu2: float, n_by
         raise InputError(f"`mu2` must be finite and from 0, got {mu2!r}")
     if n_bytes < 0:
         raise InputError(f"`n_bytes` must be from 0, got {n_bytes!r}")
-
-
-def _sorted_ids(devices: Sequence[int] | range | Ids) -> tuple[Ids, npt.NDArray[np.intp]]:
-    """The ids in order, and the place each has in `devices`."""
-    try:
-        given = np.asarray(devices)
-    except (OverflowError, ValueError):
-        given = np.empty((1, 1))
-    whole = given.dtype.kind in "iu" and np.can_cast(given.dtype, np.int64)
-    if given.ndim != 1 or (given.size and not whole):
-        raise InputError(f"`devices` must be a sequence of whole numbers below 2^63, got {devices!r:.80}")
-    given = given.astype(np.int64)
-    place = np.argsort(given, kind="stable")
-    ids = given[place]
-    if (np.diff(ids) == 0).any():
-        raise InputError("`devices` must name each device once, got one twice: it would take part twice")
-    return ids, place
-
-
-def _pack(ids: Ids) -> bytes:
-    """Sorted ids as compressed gaps: a contiguous range of thousands takes some sixty bytes."""
-    return zlib.compress(np.diff(ids, prepend=0).astype("<i8").tobytes(), 1)
-
-
-def _unpack(packed: Any) -> Ids:
-    """What `_pack` packed."""
-    try:
-        return np.cumsum(np.frombuffer(zlib.decompress(packed), dtype="<i8"), dtype=np.int64)
-    except (zlib.error, TypeError, ValueError):
-        raise IntegrityError("the devices of a charge must be what was written, got damaged bytes") from None
-
-
-def _holds(ids: Ids, device: int) -> bool:
-    """Whether sorted ids contain a device."""
-    at = int(np.searchsorted(ids, device))
-    return at < len(ids) and int(ids[at]) == device

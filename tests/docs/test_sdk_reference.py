@@ -17,6 +17,7 @@ from palate_client.portability import ImportReport
 from palate_client.recommender import Recommendation
 from palate_client.report import PrivacyReport
 from palate_common import published
+from palate_common.growth import SPENT
 from palate_common.weighting import weighting_names
 
 NAME = re.compile(r"`([^`]+)`")
@@ -92,6 +93,13 @@ def test_a_service(pages: dict[str, Any]) -> None:
             assert rows[name][0].strip("`") == repr(default)
 
 
+def test_floors(pages: dict[str, Any]) -> None:
+    rows = tables(pages["docs/sdk.md"], "Floors")
+    assert {name: cells[0].strip("`") for name, cells in rows.items() if name != "palate.Floors"} == {
+        field.name: str(field.default) for field in dataclasses.fields(palate.Floors)
+    }
+
+
 def test_the_privacy_report_names_its_members(pages: dict[str, Any]) -> None:
     section = pages["docs/sdk.md"].section("The privacy report").rpartition("```")[2]
     fields = {field.name for field in dataclasses.fields(PrivacyReport)}
@@ -105,5 +113,5 @@ def test_a_published_model(pages: dict[str, Any]) -> None:
     named = {name for row in pages["docs/wire-protocol.md"].rows(
         pages["docs/wire-protocol.md"].section("A published model")
     ) for name in NAME.findall(row[0])}  # fmt: skip
-    assert files | set(published.Manifest.model_fields) == named
+    assert files | set(published.Manifest.model_fields) | {SPENT} == named
     assert set(rows) <= named

@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from palate_common.canonical import canonical_json
 from palate_common.device_ledger import DeviceLedger, Receipt
 from palate_common.errors import InputError, PalateError
+from palate_common.growth import shown_by
 from palate_common.merkle import Checkpoint
 from palate_common.plan import SignedPlan
 from palate_sim.audit.books import Books, Place
@@ -84,7 +86,7 @@ def _from_ledger(path: Path, population: str) -> Receipts:
         except InputError:
             raise InputError(f"`--receipts` must be a ledger of devices, got another database: {path}") from None
     known = _of_checkpoint(seen, str(path)) if seen else []
-    return Receipts(str(path), charges, [seen] if seen else [], [*known, *_of_plan(signed or b"", str(path))])
+    return Receipts(str(path), charges, [seen] if seen else [], [*known, *_of_evidence(signed or b"", str(path))])
 
 
 def _from_json(text: str, source: str, population: str) -> Receipts:
@@ -134,21 +136,20 @@ def _of_checkpoint(checkpoint: Checkpoint, source: str) -> list[Known]:
     return of_root(checkpoint.size, checkpoint.root, by=source)
 
 
-def _of_plan(signed: bytes, source: str) -> list[Known]:
-    """What the signed plan that came with a checkpoint stands for: its charge, and older sizes of the log."""
+def _of_evidence(signed: bytes, source: str) -> list[Known]:
+    """What the signed plan or manifest that came with a checkpoint stands for: a charge, and older sizes of the log."""
+    shown = shown_by(signed)
+    if shown is None:
+        return []
+    size, root = shown.checkpoint.size, shown.checkpoint.root
+    found = [known for old, proof in shown.consistency.items() for known in of_consistency(old, size, proof, by=source)]
     try:
         charge = SignedPlan.model_validate_json(signed).charge
     except ValueError:
-        return []
-    if charge is None or not isinstance(charge.entry.get("seq"), int):
-        return []
-    from palate_common.canonical import canonical_json
-
-    size, root = charge.checkpoint.size, charge.checkpoint.root
-    leaf = canonical_json(charge.entry)
-    found = of_inclusion(leaf, charge.entry["seq"], size, root, charge.inclusion, by=source)
-    for old, proof in charge.consistency.items():
-        found += of_consistency(old, size, proof, by=source)
+        return found
+    if charge is not None and isinstance(charge.entry.get("seq"), int):
+        leaf = canonical_json(charge.entry)
+        found += of_inclusion(leaf, charge.entry["seq"], size, root, charge.inclusion, by=source)
     return found
 
 
