@@ -20,7 +20,9 @@ from palate_common.ledger import Ledger
 from palate_common.plan import DpMode
 from palate_common.secagg.directory import Directory
 from palate_common.survey import SURVEYING, Survey
+from palate_server.cohort import least_of
 from palate_server.coordinator import Coordinator, Release
+from palate_server.disputes import apart
 from palate_server.lock import RunLock
 from palate_server.registry import Registry, pack_inputs
 from palate_server.service.agenda import directory_of, next_run, open_run, terms_of
@@ -31,6 +33,7 @@ from palate_server.service.promise import DAY, check_budgets, make_terms, period
 from palate_server.service.releases import warm_inputs
 from palate_server.service.results import result_of, write_result
 from palate_server.service.site import Site
+from palate_server.service.strikes import strike
 from palate_server.service.surveys import Surveys, as_run
 
 GATHERING, IDLE = 1.0, 5.0
@@ -156,6 +159,7 @@ class Operation:
         begun, spent = time.monotonic(), coordinator.spent
         facts: dict[str, Any] = {"run": coordinator.terms.run, "round": coordinator.round, "invited": len(cohort)}
         released: list[Release] = []
+        lost = False
         self._register.invited(list(cohort), period=period_of(self.config, time.time()))
         try:
             self._messenger.attempt(
@@ -163,9 +167,13 @@ class Operation:
             )
         except IntegrityError as error:
             facts |= {"reason": reason_of(error), "words": str(error)}
+            lost = coordinator.spent > spent
         finally:
+            strike(  # first of all: this process may end here
+                coordinator, cohort, lost=lost,
+                register=self._register, events=self.events, settings=self.config.cohort,
+            )  # fmt: skip
             self._purge()
-        self._strike(coordinator, cohort)
         facts |= {"seconds": round(time.monotonic() - begun, 3), "charged": coordinator.spent > spent}
         if not released:
             self.events.tell("aborted", **facts)
@@ -177,16 +185,6 @@ class Operation:
         )  # fmt: skip
         return True
 
-    def _strike(self, coordinator: Coordinator, cohort: Mapping[int, int]) -> None:
-        """Count malformed answers against the devices that sent them."""
-        masked = coordinator.terms.cohort is not None and coordinator.terms.cohort.masks
-        devices = {node: device for device, node in cohort.items()}
-        numbers = [each if masked else devices[each] for each in coordinator.suspects]
-        if numbers:
-            until = time.time() + self.config.cohort.quarantine_days * DAY
-            held = self._register.strike(numbers, limit=self.config.cohort.strikes, until=until)
-            self.events.tell("malformed", devices=len(numbers), quarantined=held)
-
     def _awaited(self, *, least: int, within: int | None) -> Mapping[int, int]:
         """The cohort of the next attempt of a run that goes on."""
         while (cohort := self._gather(least=least, within=within)) is None:
@@ -196,14 +194,19 @@ class Operation:
     def _gather(self, *, least: int, within: int | None) -> Mapping[int, int] | None:
         """A cohort; None if nobody has come, so that there is time for something else.
 
+        Under masks it has one device more than must remain, unless no more are left: no single one can end an attempt.
+
         Raises:
             TooFewError: some came, and too few.
         """
+        if self.config.privacy.dp is DpMode.DISTRIBUTED and len(self._eligible(within)) > least:
+            least += 1
         appointment = Appointment(size=self.config.cohort.size, least=least, seconds=self.config.cohort.wait_seconds)
         while True:
             eligible = self._eligible(within)
             online = self._messenger.online()
-            cohort = appointment.look({node: eligible[node] for node in online if node in eligible})
+            present = apart({node: eligible[node] for node in online if node in eligible}, self._register.disputes())
+            cohort = appointment.look(present)
             if cohort is not None:
                 self._send_home([node for node in online if node not in cohort.values()], seconds=SOONEST)
                 self.events.tell("gathered", invited=len(cohort))
@@ -281,8 +284,7 @@ class Operation:
 
     def _bounds(self) -> int:
         """The fewest devices that a cohort must have at its end."""
-        size, dropout = self.config.cohort.size, self.config.privacy.dropout
-        return size - int(dropout * size)
+        return least_of(self.config.cohort.size, dropout=self.config.privacy.dropout)
 
     def _check_budgets(self, ledger: Ledger) -> None:
         entries = ledger.entries()
