@@ -296,7 +296,7 @@ def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
             ),
             (
                 plan.cohort.c_max < floors.min_corrupt,
-                f"the plan must count >= {floors.min_corrupt} survivors as corrupt, got {plan.cohort.c_max}",
+                f"the plan must count >= {floors.min_corrupt} members as corrupt, got {plan.cohort.c_max}",
             ),
         ]
     for refused, reason in refusals:

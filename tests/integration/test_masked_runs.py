@@ -366,7 +366,7 @@ def test_a_server_that_names_too_few_corrupt_devices_is_refused(
     floors = Floors(allow_seeded=True, min_corrupt=38)
     run = make_run(**distributed(identities), floors=floors)
     (node, *_) = run.nodes(users_per_node=1)
-    with pytest.raises(RefusedError, match="count >= 38 survivors as corrupt, got 1"):
+    with pytest.raises(RefusedError, match="count >= 38 members as corrupt, got 1"):
         node.join(*run.first(), identities.of(0))
     assert not run.devices.receipts(0)
 
