@@ -31,6 +31,7 @@ from palate_common.secagg.messages import (
     SHARE,
     Advert,
     Commit,
+    Complaint,
     Header,
     InputRequest,
     ShareRequest,
@@ -49,6 +50,7 @@ from palate_common.secagg.shamir import split
 from palate_common.secagg.transcript import (
     ADVERT,
     COMMIT,
+    COMPLAINT,
     CONSISTENCY,
     INPUT,
     AttemptTerms,
@@ -56,6 +58,7 @@ from palate_common.secagg.transcript import (
     cohort_root,
     commit_payload,
     commitment_to,
+    complaint_payload,
     consistency_payload,
     members_payload,
     sign,
@@ -70,6 +73,7 @@ class MaskedDevice:
     **Guarantees:** no vector before its checks: `vector` is called at most once, when U1 has passed every check.
     **Guarantees:** one share a neighbour: of b, or of the mask key, decided by the one list it has signed.
     **Guarantees:** refusal changes nothing: after a refused request the device is where it was; a draw not met ends it.
+    **Guarantees:** a complaint ends it: who can't open a box says whose, sends no vector, and drops its secrets.
     **Guarantees:** secrets are dropped: once its shares are out, it refers to none (CPython can't erase).
     **Assumes:** charged: the attempt was checked against floors and written to the device's ledger before.
     **Assumes:** durable latch: what `latch` has accepted outlives a crash and a restored backup.
@@ -122,7 +126,11 @@ class MaskedDevice:
             return self._answers[step][1]
         toss, body = read(request, step=step, device=self.id, context=self.terms.context, answer=False)
         state, reply = self._take(step, toss, body)
-        answer = write(Header(step, toss, self.id, self.terms.context), reply, answer=True)
+        header, complaint = (
+            Header(step, toss, self.id, self.terms.context),
+            step is Step.INPUT and isinstance(state, Done),
+        )
+        answer = write(header, reply, answer=True, complaint=complaint)
         kept = {} if step is Step.COMMIT else self._answers
         self._state, self._answers = state, {**kept, step: (digest, answer)}
         return answer
@@ -221,7 +229,10 @@ class MaskedDevice:
             raise RefusedError(f"the cohort is too small for these terms: {error}") from None
 
     def _input(self, state: Shared, toss: int, body: bytes) -> tuple[State, bytes]:
-        """Check who has shared, then mask with exactly those; nothing of behaviour is computed before."""
+        """Check who has shared, then mask with exactly those; nothing of behaviour is computed before.
+
+        Where a box can't be opened the answer is a complaint, and the device's part in the attempt is over.
+        """
         cohort, terms = state.cohort, self.terms
         request = InputRequest.decode(body, n=len(cohort))
         checks.same_toss(toss, state.toss)
@@ -238,7 +249,9 @@ class MaskedDevice:
             self._letters.open(state.box_keys[slot], cohort.root, names[slot], box)
             for slot, box in zip(slots, request.boxes, strict=True)
         ]
-        checks.every_box(opened)
+        if checks.every_box(opened):
+            self._vector = None
+            return Done(toss), self._complaint(state, u1, [s for s, b in zip(slots, opened, strict=True) if b is None])
         shares = {slot: box for slot, box in zip(slots, opened, strict=True) if box is not None}
         keys = [
             (slot, self._letters.key("mask", toss, state.mask_pair, names[slot], state.mask_keys[slot])[:32])
@@ -247,6 +260,13 @@ class MaskedDevice:
         checks.latched(self._latch, "input", hashlib.sha256(cohort.binding + u1).hexdigest())
         masked = self._mask(state, keys) + sign(self._identity, INPUT, members_payload(cohort.binding, u1))
         return Masked(toss, cohort, state.me, state.neighbours, request.u1, shares), masked
+
+    def _complaint(self, state: Shared, u1: bytes, slots: list[int]) -> bytes:
+        """Whose boxes this device can't open, signed: a word about them, and nothing of this device."""
+        accused = np.zeros(len(state.neighbours), np.bool_)
+        accused[slots] = True
+        payload = complaint_payload(state.cohort.binding, u1, pack_flags(accused))
+        return Complaint(accused, sign(self._identity, COMPLAINT, payload)).encode()
 
     def _mask(self, state: Shared, keys: list[tuple[int, bytes]]) -> bytes:
         """The vector under b and one mask a neighbour, packed."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from palate_common.errors import IntegrityError
 from palate_common.secagg.agreement import KeyPair, agree, seal, unseal
-from palate_common.secagg.transcript import box_aad, pair_info
+from palate_common.secagg.messages import SEALED, SHARE
+from palate_common.secagg.transcript import box_aad, pair_info, share_digest
 
 
 @dataclass(frozen=True)
@@ -26,17 +27,24 @@ class Letters:
         return agree(own, public, info=pair_info(role, self.context, toss, *ends))
 
     def seal(self, keys: bytes, root: bytes, other: int, shares: bytes) -> bytes:
-        """A box for another device of this cohort."""
-        return seal(_way(keys, self.me, other), shares, aad=box_aad(self.context, root, self.me, other))
+        """A box for another device of this cohort: its two shares, and, open, the digests that bind both sides."""
+        sealed = seal(_way(keys, self.me, other), shares, aad=box_aad(self.context, root, self.me, other))
+        return sealed + _digests(shares)
 
     def open(self, keys: bytes, root: bytes, other: int, box: bytes) -> bytes | None:
-        """What another has sealed for this device, or None where the box isn't its."""
+        """What another has sealed for this device; None where the box isn't its, or holds other shares than shown."""
         try:
-            return unseal(_way(keys, other, self.me), box, aad=box_aad(self.context, root, other, self.me))
+            shares = unseal(_way(keys, other, self.me), box[:SEALED], aad=box_aad(self.context, root, other, self.me))
         except IntegrityError:
             return None
+        return shares if box[SEALED:] == _digests(shares) else None
 
 
 def _way(keys: bytes, sender: int, receiver: int) -> bytes:
     """The key for one direction: each seals one box."""
     return keys[:32] if sender < receiver else keys[32:]
+
+
+def _digests(shares: bytes) -> bytes:
+    """Of the share of b, and of that of the mask key."""
+    return share_digest(shares[:SHARE]) + share_digest(shares[SHARE:])

@@ -74,7 +74,7 @@ class Agreed:
 
 @dataclass(frozen=True)
 class Done:
-    """The shares are out and every secret is dropped; or making the vector failed, which ends the attempt too."""
+    """The shares are out, or a complaint is, or making the vector failed: every secret is dropped."""
 
     toss: int
 

@@ -36,9 +36,11 @@ from palate_common.secagg.agreement import KeyPair, agree, seal
 from palate_common.secagg.directory import Directory
 from palate_common.secagg.graph import Ring
 from palate_common.secagg.masking import Masker
+from palate_common.secagg.messages import Complaint, Header, Step, pack_flags, write
 from palate_common.secagg.packing import pack, residue_type
 from palate_common.secagg.shamir import combine
 from palate_common.secagg.terms import graph_terms
+from palate_common.secagg.transcript import COMPLAINT, cohort_binding, complaint_payload, share_digest, sign
 from palate_common.signing import SigningKey
 from palate_common.update import DUMMIES, BlockSpec, DenseBlock, OuterBlock, Update, layout_size
 from palate_common.wire import REFUSED, ContributionHeader, dtype_for, encode
@@ -276,6 +278,8 @@ def secagg() -> dict[str, Any]:
             for n, corrupt, dropped in ((3, 0, 0), (100, 10, 20), (300, 30, 30), (1000, 100, 100), (10_000, 1000, 500))
         ],
         "directory": _directory(),
+        "share_digest": _share_digest(),
+        "complaint": _complaint(),
     }
 
 
@@ -354,6 +358,25 @@ def _ring(n: int) -> dict[str, Any]:
         "order": ring.order.tolist(),
         "neighbours_of_0": ring.neighbours(0, 2).tolist(),
     }
+
+
+def _share_digest() -> dict[str, Any]:
+    """What a dealer shows of a share."""
+    share = bytes(range(32))
+    return {"share": share.hex(), "digest": share_digest(share).hex()}
+
+
+def _complaint() -> dict[str, Any]:
+    """A whole record: device 7 of a toss complains of its first and last of ten neighbours."""
+    key, context, root, seed = test_key(), bytes(range(32)), bytes(range(32, 64)), bytes(range(64, 96))
+    u1, accused = np.ones(11, np.bool_), np.isin(np.arange(10), (0, 9))
+    binding = cohort_binding(context, 3, root, seed)
+    signature = sign(key, COMPLAINT, complaint_payload(binding, pack_flags(u1), pack_flags(accused)))
+    header = Header(Step.INPUT, 3, 7, context)
+    record = write(header, Complaint(accused, signature).encode(), answer=True, complaint=True)
+    facts = {"context": context.hex(), "toss": 3, "device": 7, "root": root.hex(), "seed": seed.hex()}
+    facts |= {"u1": pack_flags(u1).hex(), "accused": [0, 9], "neighbours": 10}
+    return {**facts, "tag": COMPLAINT, "public_key": key.public, "record": record.hex()}
 
 
 def _directory() -> dict[str, Any]:

@@ -28,14 +28,14 @@ def choose_cohort(*, n_users: int, corrupt: float, dropout: float, directory: st
     Args:
         n_users: installations.
         corrupt: share of them that may work for the server; at least one always may.
-        dropout: share of them that may be lost in an attempt.
+        dropout: share of them that may be lost in an attempt; above 0 at least one may.
         directory: hash of their identities; None without masks.
 
     Raises:
         InputError: so few devices can't bear it.
     """
     c_max = max(1, math.ceil(corrupt * n_users))
-    n_min = n_users - math.floor(dropout * n_users)
+    n_min = least_of(n_users, dropout=dropout)
     if n_min <= c_max or n_users < 2:
         raise InputError(
             "`privacy.corrupt` and `privacy.dropout` must leave an honest device beside the corrupt ones, got "
@@ -44,6 +44,15 @@ def choose_cohort(*, n_users: int, corrupt: float, dropout: float, directory: st
     if directory is not None:
         _check_graph(n_users, corrupt=c_max, least=n_min)
     return CohortTerms(n_max=n_users, n_min=n_min, c_max=c_max, masks=directory is not None, directory=directory)
+
+
+def least_of(n_users: int, *, dropout: float) -> int:
+    """n_min: how many of a cohort must remain. A share above 0 allows for one that is lost, however small the cohort.
+
+    >>> least_of(100, dropout=0.1), least_of(8, dropout=0.1), least_of(8, dropout=0.0)
+    (90, 7, 8)
+    """
+    return n_users - max(math.floor(dropout * n_users), 1 if dropout > 0 else 0)
 
 
 def _check_graph(n_users: int, *, corrupt: int, least: int) -> None:

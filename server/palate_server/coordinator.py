@@ -10,7 +10,7 @@ charge without a seal is void, never refunded, and its round is tried again out 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Set
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from palate_common.signing import SigningKey
 from palate_common.update import released_size
 from palate_server.aggregation import Aggregate, Participation, aggregate, recovered
 from palate_server.allowance import Allowance
+from palate_server.disputes import Conduct
 from palate_server.lock import RunLock
 from palate_server.noise import noised
 from palate_server.registry import Registry
@@ -89,7 +90,8 @@ class Coordinator:
         if terms.unit != ledger.unit:
             raise InputError(f"the run's unit must be its ledger's, {ledger.unit}, got {terms.unit}")
         self._signed: SignedPlan | None = None
-        self._suspects: Set[int] = frozenset()
+        self.conduct = Conduct()
+        """What the latest attempt has shown of its devices, or, without masks, of its nodes; refusing is no offence."""
         self._replay = Replay(terms, registry.read_inputs(terms.inputs))
         self.algorithm = self._replay.algorithm
         self.shares = self.algorithm.shares
@@ -125,11 +127,6 @@ class Coordinator:
         """mu^2 charged to this run so far, void attempts included."""
         return self.ledger.spent(self.terms.run)
 
-    @property
-    def suspects(self) -> frozenset[int]:
-        """Who has sent malformed answers to the latest attempt: nodes, with masks devices. Refusing is no offence."""
-        return frozenset(self._suspects)
-
     def open_attempt(self) -> bytes:
         """Charge the next attempt and return its signed plan.
 
@@ -142,8 +139,8 @@ class Coordinator:
             IntegrityError: another process has moved the run on.
             LockedError: this process no longer owns the run.
         """
+        self._signed, self.conduct = None, Conduct()
         self.lock.check()
-        self._signed, self._suspects = None, frozenset()
         entries = self.ledger.entries()
         if self.round == self.rounds:
             raise InputError(f"the run {self.terms.run} must have a round left, got {self.rounds} of {self.rounds}")
@@ -206,7 +203,7 @@ class Coordinator:
         """
         plan = self._take_plan()
         summed = aggregate(replies, plan)
-        self._suspects = summed.suspects
+        self.conduct.offenders.update(summed.suspects)
         return self._release(plan, summed)
 
     def unmasking(self, directory: Directory, *, invited: Collection[int]) -> Unmasking:
@@ -218,7 +215,7 @@ class Coordinator:
         if self._signed is None:
             raise InputError("an attempt must be opened before its masks are")
         machine = Unmasking(attempt_terms(self._signed), directory, self.key, invited=invited)
-        self._suspects = machine.suspects
+        self.conduct = machine.conduct
         return machine
 
     def close_masked(self, attempt: Unmasking) -> Release:

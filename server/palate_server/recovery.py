@@ -1,7 +1,8 @@
 """Recovery: from enough shares to the secrets of a masked attempt, and from those to the sum.
 
-Of a survivor the server learns b, of a device that has shared but not survived its mask key, never both. Every
-secret is checked against what its owner has advertised: one bad share would otherwise give a wrong sum unseen.
+Of a survivor the server learns b, of a device that has shared but not survived its mask key, never both. Each share is
+the one that its owner has dealt: that was checked when it came. Every secret is checked against what its owner has
+advertised, so that shares which make another name their dealer, and no wrong sum is given unseen.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ def open_sum(
     survivors: Flags,
     shares: Bytes,
     opened: Flags,
-) -> Int64:
-    """Take every mask off a sum of masked vectors.
+) -> tuple[Int64, list[int]]:
+    """Take every mask off a sum of masked vectors, unless some member has dealt shares of another secret.
 
     Args:
         total: the sum, [size]; overwritten.
@@ -55,21 +56,24 @@ def open_sum(
         opened: which holders have.
 
     Returns:
-        int64 [size], in [-2^(bits-1), 2^(bits-1)).
+        int64 [size], in [-2^(bits-1), 2^(bits-1)), and the members whose secret is not the one they have advertised:
+        with one of them the first isn't the sum.
 
     Raises:
-        IntegrityError: fewer than the threshold of shares, or a secret is not the advertised one.
+        IntegrityError: fewer than the threshold of shares.
     """
-    masker, self_masks = Masker(len(total), bits), list[bytes]()
+    masker, self_masks, liars = Masker(len(total), bits), list[bytes](), list[int]()
     ends = [(device, advert.mask_key) for device, advert in zip(cohort.ids.tolist(), adverts, strict=True)]
     members = np.flatnonzero(u1)
     for member, secret in zip(members.tolist(), _secrets(members, cohort, neighbours, shares, opened), strict=True):
         if survivors[member]:
-            self_mask_fits(secret, adverts[member])
+            if not self_mask_fits(secret, adverts[member]):
+                liars.append(member)
             self_masks.append(secret)
             continue
         pair = KeyPair.from_private(secret)
-        mask_key_fits(pair, adverts[member])
+        if not mask_key_fits(pair, adverts[member]):
+            liars.append(member)
         # A survivor has added the mask of the pair if it is the lower of the two, else subtracted it.
         added, subtracted = list[bytes](), list[bytes]()
         for other in neighbours[member, survivors[neighbours[member]]].tolist():
@@ -78,7 +82,7 @@ def open_sum(
             (subtracted if other < member else added).append(key)
         masker.apply(total, added=added, subtracted=subtracted)
     masker.apply(total, subtracted=self_masks)
-    return _centred(total, bits)
+    return _centred(total, bits), liars
 
 
 def _secrets(
@@ -95,16 +99,14 @@ def _secrets(
     return [secret.tobytes() for secret in secrets]
 
 
-def self_mask_fits(secret: bytes, advert: Advert) -> None:
-    """A wrong b would leave noise on the sum that nobody sees."""
-    if hashlib.sha256(secret).digest() != advert.self_digest:
-        raise IntegrityError("a self mask must be the advertised one, got another: some device gave a bad share")
+def self_mask_fits(secret: bytes, advert: Advert) -> bool:
+    """Whether this is the advertised b: another would leave noise on the sum that nobody sees."""
+    return hashlib.sha256(secret).digest() == advert.self_digest
 
 
-def mask_key_fits(pair: KeyPair, advert: Advert) -> None:
-    """A wrong mask key would leave the pairs' masks on the sum."""
-    if pair.public != advert.mask_key:
-        raise IntegrityError("a mask key must be the advertised one, got another: some device gave a bad share")
+def mask_key_fits(pair: KeyPair, advert: Advert) -> bool:
+    """Whether this is the advertised mask key: another would leave the pairs' masks on the sum."""
+    return pair.public == advert.mask_key
 
 
 def _centred(total: Residues, bits: int) -> Int64:

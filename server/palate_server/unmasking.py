@@ -10,7 +10,8 @@ The caller moves the bytes:
     attempt.total
 
 What comes late, twice, malformed or from somebody not asked is dropped and counted. The attempt ends without a result,
-as an error, where too few are left or a secret can't be opened: it never gives a wrong sum.
+as an error, where too few are left or a secret can't be opened: it never gives a wrong sum. However it ends,
+`conduct` says what it has shown of its devices.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from collections.abc import Collection, Mapping
 
 from palate_common.errors import InputError, IntegrityError
 from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import Header, Step, read, write
+from palate_common.secagg.messages import Header, Step, is_complaint, read, write
 from palate_common.secagg.transcript import AttemptTerms
 from palate_common.signing import SigningKey
 from palate_common.update import Int64
 from palate_common.wire import REFUSED
+from palate_server.disputes import Conduct
 from palate_server.unmasking_cohort import first_stage
 from palate_server.unmasking_stage import Attempt, Result, Stage
 
@@ -67,9 +69,9 @@ class Unmasking:
         """How many answered each step, of the last toss."""
         self.dropped: Counter[str] = Counter()
         """Answers that were not used, by reason: late, duplicate, malformed, refused, unknown."""
-        self.suspects: set[int] = set()
-        """Devices that were asked, and sent what no honest one sends."""
-        self._stage: Stage | None = first_stage(Attempt(terms, directory, key), devices)
+        self.conduct = Conduct()
+        """Who did what no honest device does, and who complained of whom."""
+        self._stage: Stage | None = first_stage(Attempt(terms, directory, key, self.conduct), devices)
         self._answered: set[int] = set()
         self._result: Result | None = None
 
@@ -112,13 +114,13 @@ class Unmasking:
         return write(Header(stage.step, stage.toss, device, self.terms.context), stage.body(device), answer=False)
 
     def receive(self, device: int, answer: bytes) -> bool:
-        """Take one answer as it comes; whether it was used. Masked vectors are added up at once."""
+        """Take one answer, or complaint, as it comes; whether it was used. Masked vectors are added up at once."""
         stage = self._current
         reason = self._refused(stage, device, answer)
         if reason:
             self.dropped[reason] += 1
             if reason == "malformed":
-                self.suspects.add(device)
+                self.conduct.offenders.add(device)
             return False
         self._answered.add(device)
         return True
@@ -131,6 +133,8 @@ class Unmasking:
         """
         stage, self._stage = self._current, None  # what raises below is final
         self.counts[stage.step] = len(self._answered)
+        if stage.step >= Step.INPUT:
+            self.conduct.silent |= stage.asked_set - self._answered
         self._answered = set()
         after = stage.close()
         if isinstance(after, Result):
@@ -168,26 +172,28 @@ class Unmasking:
             return "duplicate"
         if answer == REFUSED:
             return "refused"
+        context, complains = self.terms.context, is_complaint(answer)
         try:
             toss, body = read(
-                memoryview(answer), step=stage.step, device=device, context=self.terms.context, answer=True
+                memoryview(answer), step=stage.step, device=device, context=context, answer=True, complaint=complains
             )
         except IntegrityError:
             return "late" if self._is_late(stage, device, answer) else "malformed"
         if toss != stage.toss:
             return "late"
         try:
-            stage.accept(device, body)
+            (stage.complain if complains else stage.accept)(device, body)
         except IntegrityError:
             return "malformed"
         return ""
 
     def _is_late(self, stage: Stage, device: int, answer: bytes) -> bool:
         """Whether an answer belongs to an earlier step of this attempt."""
+        context, complaint = self.terms.context, is_complaint(answer)
         for step in Step:
             if step < stage.step:
                 try:
-                    read(answer, step=step, device=device, context=self.terms.context, answer=True)
+                    read(answer, step=step, device=device, context=context, answer=True, complaint=complaint)
                 except IntegrityError:
                     continue
                 return True

@@ -14,6 +14,8 @@ from palate_common.secagg.agreement import check_public
 from palate_common.secagg.cohort import Cohort
 from palate_common.secagg.messages import (
     BOX,
+    DIGEST,
+    SEALED,
     Advert,
     Commit,
     Step,
@@ -102,6 +104,8 @@ class AdvertiseStage(Asking):
 
     def close(self) -> Stage:
         """The cohort is fixed, or the seed is drawn again among those who have answered."""
+        if self.terms.committed:
+            self.attempt.conduct.unrevealed |= self.asked_set - self._adverts.keys()
         self.require(len(self._adverts))
         left = sorted(self._adverts)
         if self.terms.committed and len(left) < len(self.asked):
@@ -150,7 +154,7 @@ class ShareStage(Asking):
         return share_body(self._entries, self._table.take(around, axis=0).tobytes(), len(around))
 
     def accept(self, device: int, body: memoryview) -> None:
-        """One sealed box a neighbour; only its receiver can tell what is in it."""
+        """One box a neighbour; only its receiver can tell whether what is sealed in it is what its digests show."""
         n_boxes = self._cohort.degree
         member = member_of(self._cohort, device)
         self._boxes[member] = pieces("shares", body, n_boxes, BOX)
@@ -159,6 +163,8 @@ class ShareStage(Asking):
     def close(self) -> Stage:
         """Who has not shared is left out, not lost: nobody has masked with it yet."""
         self.require(int(self._shared.sum()))
-        held = Held(self.attempt, self.toss, self._cohort, self._adverts, self._neighbours, self._shared)
+        digests = self._boxes[..., SEALED:].reshape(*self._neighbours.shape, 2, DIGEST)
+        dealt = digests[self._neighbours, self._cohort.slot_table()]
+        held = Held(self.attempt, self.toss, self._cohort, self._adverts, self._neighbours, self._shared, dealt)
         held.openable(self._shared, "shares")
         return InputStage(held, self._boxes)

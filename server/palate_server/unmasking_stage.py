@@ -7,7 +7,7 @@ others. They are in `unmasking_cohort` (until the shares are sealed) and `unmask
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -19,16 +19,18 @@ from palate_common.secagg.messages import Flags, Step, read_fixed
 from palate_common.secagg.transcript import AttemptTerms
 from palate_common.signing import SigningKey
 from palate_common.update import Int64
+from palate_server.disputes import Conduct
 from palate_server.recovery import Bytes
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What every stage knows."""
+    """What every stage knows, and what all of them find out about the devices."""
 
     terms: AttemptTerms
     directory: Directory
     key: SigningKey
+    conduct: Conduct = field(default_factory=Conduct)
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,10 @@ class Stage(Protocol):
         """Take in an answer; IntegrityError if it is none."""
         ...
 
+    def complain(self, device: int, body: memoryview) -> None:
+        """Take in a complaint in the place of an answer; IntegrityError if it is none."""
+        ...
+
     def close(self) -> Stage | Result:
         """What follows."""
         ...
@@ -69,6 +75,10 @@ class Asking:
         self.attempt, self.terms, self.toss = attempt, attempt.terms, toss
         self.asked = tuple(asked)
         self.asked_set = frozenset(self.asked)
+
+    def complain(self, device: int, body: memoryview) -> None:
+        """There is nothing to complain of but boxes, and those are handed out with U1."""
+        raise IntegrityError(f"a complaint must answer a request for input, got one after {self.step.name.lower()}")
 
     def require(self, left: int) -> None:
         """End the attempt where fewer than the floor are left."""

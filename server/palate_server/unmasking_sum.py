@@ -13,19 +13,24 @@ from palate_common.secagg.messages import (
     SHARE,
     SIGNATURE,
     Advert,
+    Complaint,
     Flags,
     Step,
     pack_flags,
     read_fixed,
+    split_pieces,
 )
 from palate_common.secagg.packing import PackedSum, Residues
 from palate_common.secagg.transcript import (
+    COMPLAINT,
     CONSISTENCY,
     INPUT,
     MEMBERS,
     check_signature,
+    complaint_payload,
     consistency_payload,
     members_payload,
+    share_digest,
     sign,
 )
 from palate_server.recovery import Bytes, open_sum
@@ -34,7 +39,10 @@ from palate_server.unmasking_stage import Asking, Attempt, Parcels, Result, Stag
 
 @dataclass(frozen=True)
 class Held:
-    """What every stage after the shares knows: the cohort, its adverts, who is whose neighbour, and U1."""
+    """What every stage after the shares knows: the cohort, its adverts, who is whose neighbour, U1, and what was dealt.
+
+    `digests` are uint8 [n, k, 2, 16]: of the two shares that each member has from each of its neighbours.
+    """
 
     attempt: Attempt
     toss: int
@@ -42,6 +50,7 @@ class Held:
     adverts: list[Advert]
     neighbours: npt.NDArray[np.intp]
     u1: Flags
+    digests: Bytes
 
     def openable(self, alive: Flags, what: str) -> None:
         """Go no further where a member's secrets could not be opened, or devices would refuse."""
@@ -86,6 +95,17 @@ class InputStage(Asking):
         member = member_of(self._held.cohort, device)
         self._signatures[member] = signature
         self._survivors[member] = True
+
+    def complain(self, device: int, body: memoryview) -> None:
+        """Whose boxes a device can't open. It is lost, as if it were silent; who of the two lies isn't known."""
+        held, member = self._held, member_of(self._held.cohort, device)
+        complaint = Complaint.decode(bytes(body), k=held.cohort.degree)
+        payload = complaint_payload(held.cohort.binding, self._list, bytes(body[:-SIGNATURE]))
+        check_signature(self.attempt.directory.identities[device], COMPLAINT, payload, complaint.signature)
+        accused = held.neighbours[member, complaint.accused]
+        if not len(accused) or not held.u1[accused].all():
+            raise IntegrityError("a complaint must be of neighbours in the list, got one of nobody or of others")
+        self.attempt.conduct.complaints |= {(device, int(held.cohort.ids[other])) for other in accused}
 
     def close(self) -> Stage:
         """Who has shared and not sent is lost: its masks will have to be opened."""
@@ -147,7 +167,8 @@ class UnmaskStage(Asking):
         self._signatures = pack_flags(self._signed) + given[self._signed].tobytes()
         self._others = Parcels(given[held.neighbours], (survivors & ~self._signed)[held.neighbours])
         self._owners = held.u1[held.neighbours]
-        self._counts: list[int] = self._owners.sum(axis=1).tolist()
+        # Of each pair, that of the share which is asked for.
+        self._digests = np.where(survivors[held.neighbours][..., None], held.digests[:, :, 0], held.digests[:, :, 1])
         self._bodies: dict[int, bytes] = {}
 
     def body(self, device: int) -> bytes:
@@ -155,9 +176,13 @@ class UnmaskStage(Asking):
         return self._signatures + self._others[member_of(self._held.cohort, device)]
 
     def accept(self, device: int, body: memoryview) -> None:
-        """One share of each neighbour in U1."""
+        """One share of each neighbour in U1: the one it was dealt, or it would have complained."""
         member = member_of(self._held.cohort, device)
-        self._bodies[member] = bytes(read_fixed("shares", body, self._counts[member] * SHARE))
+        digests = self._digests[member, self._owners[member]]
+        shares = bytes(read_fixed("shares", body, len(digests) * SHARE))
+        if b"".join(share_digest(share) for share in split_pieces("shares", shares, SHARE)) != digests.tobytes():
+            raise IntegrityError("each share must be the one that was dealt, got another")
+        self._bodies[member] = shares
 
     def close(self) -> Result:
         """The sum, or nothing."""
@@ -168,7 +193,7 @@ class UnmaskStage(Asking):
         shares = np.zeros((*held.neighbours.shape, SHARE), np.uint8)
         whole = b"".join(self._bodies[member] for member in sorted(self._bodies))
         shares[self._owners & opened[:, None]] = np.frombuffer(whole, np.uint8).reshape(-1, SHARE)
-        total = open_sum(
+        total, liars = open_sum(
             self._total,
             bits=self.terms.bits,
             context=self.terms.context,
@@ -181,4 +206,7 @@ class UnmaskStage(Asking):
             shares=shares,
             opened=opened,
         )
+        if liars:
+            self.attempt.conduct.offenders.update(int(held.cohort.ids[member]) for member in liars)
+            raise IntegrityError("each secret must be the advertised one, got another: its device has dealt bad shares")
         return Result(total, tuple(held.ids(self._survivors)))

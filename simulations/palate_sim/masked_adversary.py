@@ -27,6 +27,7 @@ from palate_common.secagg.messages import (
     InputRequest,
     Step,
     UnmaskRequest,
+    is_complaint,
     pack_flags,
     read,
     split_pieces,
@@ -108,6 +109,9 @@ class Adversary:
         except PalateError as error:
             self.refusals.append(str(error))
             return None
+        if is_complaint(answer):
+            self.refusals.append("complains of a box")
+            return None
         return read(answer, step=step, device=device, context=context, answer=True)[1]
 
     def mask(self, device: int, u1: Flags, *, withheld: Collection[int] = ()) -> None:
@@ -183,15 +187,10 @@ class Adversary:
             return None
         rows = np.stack([np.frombuffer(found[around[slot]], np.uint8) for slot in points])
         secret = combine([slot + 1 for slot in points], rows, total=self.cohort.degree)
-        try:
-            advert: Advert = self.held.adverts[owner]
-            if kind == "self":
-                self_mask_fits(secret, advert)
-            else:
-                mask_key_fits(KeyPair.from_private(secret), advert)
-        except PalateError:
-            return None
-        return secret
+        advert: Advert = self.held.adverts[owner]
+        own = kind == "self"
+        fits = self_mask_fits(secret, advert) if own else mask_key_fits(KeyPair.from_private(secret), advert)
+        return secret if fits else None
 
     def recover(self, group: Collection[int]) -> Int64 | None:
         """The sum of some devices' vectors, with every mask off, or None where a mask's key isn't known."""

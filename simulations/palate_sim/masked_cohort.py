@@ -102,13 +102,13 @@ class MaskedCohort:
         self.refusals: list[str] = []
         self.begin()
 
-    def begin(self) -> Unmasking:
-        """A new attempt: fresh terms, devices and server."""
+    def begin(self, invited: Collection[int] | None = None) -> Unmasking:
+        """A new attempt, of everybody or of some: fresh terms, devices and server."""
         self.terms = AttemptTerms(context=os.urandom(32), **self._terms)
         self.latches = [Latch() for _ in self.identities]
         self.devices = [self.device(i) for i in range(len(self.identities))]
         self.refusals = []
-        return Unmasking(self.terms, self.directory, self.server)
+        return Unmasking(self.terms, self.directory, self.server, invited=invited)
 
     def device(self, i: int, latch: Callable[[str, str], None] | None = None) -> MaskedDevice:
         """One device at the start of the current attempt."""

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from palate_client.masked import MaskedDevice
+from palate_client.masked_states import Done
 from palate_common.errors import IntegrityError, PalateError, RefusedError
-from palate_common.secagg.messages import Header, Step, write
+from palate_common.secagg.messages import VERSION, Header, Step, is_complaint, write
 from palate_sim.masked_cohort import MaskedCohort
 
 
@@ -65,10 +66,12 @@ def fuzz(records: int, *, seed: int) -> FuzzReport:
 
 
 def _device_refuses(device: MaskedDevice, step: Step, broken: bytes, *, latched: dict[str, str]) -> None:
-    """One broken request: the refusal must be one of two errors, and the state must stay as it was."""
+    """One broken request: one of two errors, and the state as it was; or, for a broken box, a complaint."""
+    device = copy.copy(device)
     before = device._state
     try:
-        device.answer(step, broken)
+        if is_complaint(device.answer(step, broken)) and isinstance(device._state, Done):
+            return
     except (IntegrityError, RefusedError):
         if device._state is not before:
             raise PalateError(f"a refused {step.name.lower()} must change nothing, got another state") from None
@@ -77,8 +80,8 @@ def _device_refuses(device: MaskedDevice, step: Step, broken: bytes, *, latched:
 
 
 def _harmless(step: Step, broken: bytes, length: int) -> bool:
-    """Whether the server can't tell: sealed boxes, masked vectors and shares are opaque until they are opened."""
-    return step in (Step.SHARE, Step.INPUT, Step.UNMASK) and len(broken) == length
+    """Whether the server can't tell: sealed boxes and masked vectors are opaque until they are opened."""
+    return step in (Step.SHARE, Step.INPUT) and len(broken) == length
 
 
 def _broken(record: bytes, header: Header, rng: np.random.Generator, *, answer: bool) -> Iterator[bytes]:
@@ -109,4 +112,4 @@ def _first_step(header: Header, data: bytes, *, answer: bool) -> bool:
     """Whether a request is one an honest server could make: any toss may be the first, under any root."""
     if answer or header.step not in (Step.COMMIT, Step.ADVERTISE):
         return False
-    return data[:2] == bytes([1, header.step]) and data[4:40] == write(header, b"", answer=False)[4:40]
+    return data[:2] == bytes([VERSION, header.step]) and data[4:40] == write(header, b"", answer=False)[4:40]

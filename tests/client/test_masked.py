@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from palate_common.errors import InputError, IntegrityError, PalateError, Refuse
 from palate_common.secagg import cohort as cohorts
 from palate_common.secagg.agreement import KeyPair
 from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import HEADER, SHARE, Step, UnmaskRequest
+from palate_common.secagg.messages import BOX, HEADER, SHARE, Step, UnmaskRequest, is_complaint
 from palate_common.secagg.terms import graph_terms
 from palate_server.unmasking import Unmasking
 from palate_sim.masked_cohort import MaskedCohort
@@ -92,15 +93,35 @@ def test_the_vector_is_made_once_and_only_after_every_check() -> None:
     made = []
     world.devices[0]._vector = lambda: made.append(1) or world.vectors[0]
     request = server.request(0)
+    boxes = len(request) - 4 * BOX
     for position in range(len(request)):
         changed = bytearray(request)
         changed[position] ^= 1
-        with pytest.raises((IntegrityError, RefusedError)):
-            world.devices[0].answer(Step.INPUT, bytes(changed))
+        device = copy.copy(world.devices[0])
+        if position < boxes:
+            with pytest.raises((IntegrityError, RefusedError)):
+                device.answer(Step.INPUT, bytes(changed))
+        else:
+            complaint = device.answer(Step.INPUT, bytes(changed))
+            assert is_complaint(complaint)
+            assert complaint[HEADER] == 1 << (position - boxes) // BOX
     assert (made, world.latches[0].held) == ([], {})
     answer = world.devices[0].answer(Step.INPUT, request)
     assert world.devices[0].answer(Step.INPUT, request) == answer
     assert made == [1]
+
+
+def test_a_complaint_ends_it() -> None:
+    world = MaskedCohort(5, n_min=4)
+    server = at_input(world)
+    device, request = world.devices[0], server.request(0)
+    changed = request[:-1] + bytes([request[-1] ^ 1])
+    complaint = device.answer(Step.INPUT, changed)
+    assert device.answer(Step.INPUT, changed) == complaint, "made once"
+    assert len(complaint) == HEADER + 1 + 64, "its own signature, and not a bit for more than its four neighbours"
+    assert (device._state, device._vector) == (Done(0), None)
+    with pytest.raises(RefusedError, match="not due"):
+        device.answer(Step.INPUT, request)
 
 
 @pytest.mark.parametrize("bad", [np.zeros(4, np.int64), np.zeros(5, np.int32), np.zeros((5, 1), np.int64)])

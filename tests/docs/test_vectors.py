@@ -301,6 +301,21 @@ def test_directory_by_hand() -> None:
     assert set(json.loads(case["file"])) == {"version", "identities"}
 
 
+def test_share_digest_and_complaint_by_hand() -> None:
+    found = vectors("secagg.json")["share_digest"]
+    assert (
+        hashlib.sha256(b"palate/secagg/share/1\0" + bytes.fromhex(found["share"])).hexdigest()[:32] == found["digest"]
+    )
+    case = vectors("secagg.json")["complaint"]
+    record, context = bytes.fromhex(case["record"]), bytes.fromhex(case["context"])
+    assert record[:8] == bytes([2, 4 + 64 + 128]) + case["toss"].to_bytes(2, "little") + (7).to_bytes(4, "little")
+    assert (record[8:40], record[40:42]) == (context, bytes([1, 2])), "its first and last of ten neighbours"
+    binding = context + case["toss"].to_bytes(2, "little") + bytes.fromhex(case["root"] + case["seed"])
+    signed = b"palate signature 1\0" + bytes([len(case["tag"])]) + case["tag"].encode()
+    signed += binding + bytes.fromhex(case["u1"]) + record[40:42]
+    Ed25519PublicKey.from_public_bytes(bytes.fromhex(case["public_key"])).verify(record[42:], signed)
+
+
 def test_the_table_of_terms_is_what_the_code_says() -> None:
     page = (FOLDER.parent / "wire-protocol.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([\d,]+) \| (\d+) % \| (.+) \|$", page, re.M)

@@ -204,7 +204,7 @@ def test_a_device_that_does_not_clip_costs_itself_and_not_the_round(run: Any, mo
     assert liar != REFUSED
     release = coordinator.close_attempt({**{number + 1: each for number, each in replies.items()}, 0: liar})
     assert (release.participation.users, release.participation.malformed_nodes) == (N_USERS - 1, 1)
-    assert coordinator.suspects == {0}
+    assert coordinator.conduct.offenders == {0}
 
 
 def test_the_bound_on_a_message_is_what_clip_and_noise_can_reach(run: Any) -> None:

@@ -16,7 +16,8 @@ from palate_common.secagg import cohort as cohorts
 from palate_common.secagg.agreement import KeyPair, agree, unseal
 from palate_common.secagg.messages import (
     BOX,
-    SHARE,
+    HEADER,
+    SEALED,
     SIGNATURE,
     Advert,
     Header,
@@ -24,10 +25,11 @@ from palate_common.secagg.messages import (
     ShareRequest,
     Step,
     encode_commitments,
+    is_complaint,
     read,
     write,
 )
-from palate_common.secagg.shamir import combine
+from palate_common.secagg.shamir import combine, split
 from palate_common.secagg.terms import GraphTerms, graph_terms
 from palate_common.secagg.transcript import (
     ADVERT,
@@ -119,7 +121,7 @@ def test_swapped_keys_give_the_server_both_secrets_without_the_check(monkeypatch
         info = pair_info("share", context, 0, (VICTIM, share_key_of(public)), (device, pair.public))
         key = agree(pair, share_key_of(public), info=info)[:32]
         aad = box_aad(context, state.cohort.root, VICTIM, device)
-        shares.append(np.frombuffer(unseal(key, boxes[slot * BOX : (slot + 1) * BOX], aad=aad), np.uint8))
+        shares.append(np.frombuffer(unseal(key, boxes[slot * BOX : slot * BOX + SEALED], aad=aad), np.uint8))
     opened = combine(range(1, 8), np.stack(shares[:7]), total=11)
     assert opened == state.self_mask + state.mask_pair.private_bytes()
 
@@ -337,7 +339,7 @@ def test_a_toss_is_never_repeated_and_never_goes_back(
     assert toss(1)[40:72] != third[40:72]
 
 
-def swap_boxes(world: MaskedCohort, how: str) -> None:
+def swap_boxes(world: MaskedCohort, how: str) -> bytes:
     server = at(world, Step.INPUT)
     stage, context = server._stage, world.terms.context
     _, body = read(server.request(VICTIM), step=Step.INPUT, device=VICTIM, context=context, answer=False)
@@ -350,16 +352,25 @@ def swap_boxes(world: MaskedCohort, how: str) -> None:
     elif how == "its own, back":
         boxes[0] = stage._boxes[0, 0].tobytes()  # type: ignore[union-attr]  # from 0 to 1
     else:
-        boxes[0] = boxes[0][:-1] + bytes([boxes[0][-1] ^ 1])
-    show(world, VICTIM, replace(request, boxes=tuple(boxes)))
+        byte = SEALED - 1 if how == "one bit changed" else BOX - 1
+        boxes[0] = boxes[0][:byte] + bytes([boxes[0][byte] ^ 1]) + boxes[0][byte + 1 :]
+    request = replace(request, boxes=tuple(boxes))
+    header = Header(Step.INPUT, 0, VICTIM, context)
+    return world.devices[VICTIM].answer(Step.INPUT, write(header, request.encode(), answer=False))
 
 
-@pytest.mark.parametrize("how", ["between senders", "for another receiver", "its own, back", "one bit changed"])
-def test_a_box_that_is_not_the_neighbours_to_this_device_is_refused(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused(lambda: swap_boxes(MaskedCohort(12, n_min=9), how), "a valid box")
+@pytest.mark.parametrize(
+    "how", ["between senders", "for another receiver", "its own, back", "one bit changed", "another digest"]
+)
+def test_a_box_that_is_not_the_neighbours_to_this_device_is_complained_of(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complaint = swap_boxes(MaskedCohort(12, n_min=9), how)
+    assert is_complaint(complaint)
+    assert complaint[HEADER : HEADER + 2] == bytes([3 if how == "between senders" else 1, 0])
     without("every_box", monkeypatch)
     world = MaskedCohort(12, n_min=9)
-    swap_boxes(world, how)
+    assert not is_complaint(swap_boxes(world, how))
     assert 0 not in world.devices[VICTIM]._state.shares  # type: ignore[union-attr]  # masks without the first
 
 
@@ -389,35 +400,45 @@ def test_one_bit_more_than_the_cohort_is_refused() -> None:
     assert world.devices[VICTIM].answer(Step.CONSISTENCY, server.request(VICTIM))
 
 
-@pytest.mark.parametrize(("missing", "check"), [((), "self_mask_fits"), ((7,), "mask_key_fits")])
-def test_a_bad_share_stops_the_attempt_and_gives_a_wrong_sum_unchecked(
+@pytest.mark.parametrize("missing", [(), (7,)])
+def test_who_gives_shares_that_it_was_not_dealt_is_left_out_and_the_sum_is_exact(missing: tuple[int, ...]) -> None:
+    world = MaskedCohort(12, n_min=9)
+    server = at(world, Step.INPUT)
+    while server.step < Step.UNMASK:
+        world.exchange(server, {Step.INPUT: missing})
+    for device in server.asked:
+        answer = bytearray(world.devices[device].answer(Step.UNMASK, server.request(device)))
+        answer[-1] ^= device == 1
+        assert server.receive(device, bytes(answer)) == (device != 1)
+    server.close()
+    assert server.conduct.offenders == {1}
+    assert server.total.tolist() == world.sum_of(server.survivors).tolist()
+
+
+@pytest.mark.parametrize(("missing", "check"), [((), "self_mask_fits"), ((1,), "mask_key_fits")])
+def test_who_deals_another_secret_than_its_own_is_named_and_gives_a_wrong_sum_unchecked(
     missing: tuple[int, ...], check: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run() -> tuple[Unmasking, MaskedCohort]:
         world = MaskedCohort(12, n_min=9)
-        server = world.begin()
-        while server.step < Step.UNMASK:
-            world.exchange(server, {Step.INPUT: missing})
-        for device in server.asked:
-            answer = bytearray(world.devices[device].answer(Step.UNMASK, server.request(device)))
-            if device == 1:
-                for share in range((len(answer) - 40) // SHARE):
-                    answer[40 + share * SHARE] ^= 8
-            server.receive(device, bytes(answer))
-        server.close()
+        server = at(world, Step.SHARE)
+        with monkeypatch.context() as patched:
+            patched.setattr("palate_client.masked.split", lambda secret, **kwargs: split(secret[::-1], **kwargs))
+            server.receive(1, world.devices[1].answer(Step.SHARE, server.request(1)))
+        world.exchange(server, {})
+        while not server.finished:
+            try:
+                world.exchange(server, {Step.INPUT: missing})
+            except IntegrityError:
+                assert server.conduct.offenders == {1}
+                raise
         return server, world
 
-    with pytest.raises(IntegrityError, match="bad share"):
+    with pytest.raises(IntegrityError, match="has dealt bad shares"):
         run()
-    monkeypatch.setattr(recovery, "self_mask_fits", lambda *_: None)
-    monkeypatch.setattr(recovery, "mask_key_fits", lambda *_: None)
+    monkeypatch.setattr(recovery, check, lambda *_: True)
     server, world = run()
     assert server.total.tolist() != world.sum_of(server.survivors).tolist()
-    monkeypatch.undo()
-    for other in {"self_mask_fits", "mask_key_fits"} - {check} if missing else ():
-        monkeypatch.setattr(recovery, other, lambda *_: None)
-    with pytest.raises(IntegrityError, match="bad share"):
-        run()
 
 
 def test_colluders_within_the_stated_fraction_open_nothing_and_beyond_it_do() -> None:

@@ -414,7 +414,7 @@ def test_a_reply_without_an_answer_is_malformed(make_run: Callable[..., Any], id
     grid = Blank(node_app(lambda _: host), nodes=DEVICES, lost={})
     coordinator = run.coordinator()
     PalateStrategy(coordinator, directory=identities.directory).start(grid, num_rounds=1)
-    assert coordinator.suspects == {3}
+    assert coordinator.conduct.offenders == {3}
 
 
 def test_another_runs_identities_cost_nothing(make_run: Callable[..., Any], identities: Identities) -> None:

@@ -4,7 +4,7 @@ r"""Messages: every record that a device and the server exchange in one masked a
 
 A record is a header of 40 bytes and a body. Integers are little endian:
 
-    u8 version, u8 kind (the step; + 128 from a device), u16 toss, u32 device, 32 bytes context, body
+    u8 version, u8 kind (the step; + 128 from a device, + 64 a complaint), u16 toss, u32 device, 32 bytes context, body
 
 Lengths follow from what the reader already knows and are checked before anything is used; a byte too few or too many,
 another version, step, device or attempt, and bits set where a bitmap has no member are refused.
@@ -30,17 +30,19 @@ from palate_common.errors import IntegrityError
 Flags = npt.NDArray[np.bool_]
 Data = TypeVar("Data", bytes, memoryview)
 
-VERSION = 1
-HASH, KEY, SIGNATURE, SHARE = 32, 32, 64, 32
-BOX = 2 * SHARE + 16
+VERSION = 2
+HASH, KEY, SIGNATURE, SHARE, DIGEST = 32, 32, 64, 32, 16
+SEALED = 2 * SHARE + 16
 """A sealed pair of shares: of b, of the mask key, and the tag."""
+BOX = SEALED + 2 * DIGEST
+"""What one neighbour deals another: the sealed pair, and the digests of both shares, open."""
 ENTRY = 4 + 2 * HASH
 """A line of the cohort list: id, commitment, nonce."""
 
 _HEADER = struct.Struct("<BBHI32s")
 HEADER = _HEADER.size
 """Bytes before the body."""
-_ANSWER = 128
+_ANSWER, _COMPLAINT = 128, 64
 
 
 class Step(IntEnum):
@@ -64,13 +66,15 @@ class Header:
     context: bytes
 
 
-def write(header: Header, body: bytes, *, answer: bool) -> bytes:
-    """A record from the server, or an answer of a device."""
-    kind = header.step + (_ANSWER if answer else 0)
+def write(header: Header, body: bytes, *, answer: bool, complaint: bool = False) -> bytes:
+    """A record from the server, or an answer of a device, or its complaint in the place of one."""
+    kind = header.step + _ANSWER * answer + _COMPLAINT * complaint
     return _HEADER.pack(VERSION, kind, header.toss, header.device, header.context) + body
 
 
-def read(data: Data, *, step: Step, device: int, context: bytes, answer: bool) -> tuple[int, Data]:
+def read(
+    data: Data, *, step: Step, device: int, context: bytes, answer: bool, complaint: bool = False
+) -> tuple[int, Data]:
     """The toss and the body of a record that must be of this step, device and attempt; of a view the body is a view.
 
     Raises:
@@ -81,13 +85,18 @@ def read(data: Data, *, step: Step, device: int, context: bytes, answer: bool) -
     version, kind, toss, who, attempt = _HEADER.unpack_from(data)
     if version != VERSION:
         raise IntegrityError(f"a record must be of version {VERSION}, got {version}")
-    if kind != step + (_ANSWER if answer else 0):
+    if kind != step + _ANSWER * answer + _COMPLAINT * complaint:
         raise IntegrityError(f"a record must be of the step {step.name.lower()}, got kind {kind}")
     if who != device:
         raise IntegrityError(f"a record must be for or from device {device}, got {who}")
     if attempt != context:
         raise IntegrityError("a record must be of this attempt, got another's")
     return toss, data[HEADER:]
+
+
+def is_complaint(data: bytes) -> bool:
+    """Whether an answer says that it is a complaint; `read` checks everything else."""
+    return len(data) > 1 and bool(data[1] & _COMPLAINT)
 
 
 def step_of(data: bytes) -> Step:
@@ -221,6 +230,30 @@ def encode_advert(device: int, advert: Advert) -> bytes:
 def share_body(entries: bytes, adverts: bytes, count: int) -> bytes:
     """The body of a share request from lines already encoded: the server writes each line once."""
     return b"".join((struct.pack("<II", len(entries) // ENTRY, count), entries, adverts))
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """Which of a device's neighbours in U1 have dealt it a box that it can't open, or other shares than they showed.
+
+    Attributes:
+        accused: by slot, bool [k]; one at least.
+        signature: of the device that complains.
+    """
+
+    accused: Flags
+    signature: bytes
+
+    def encode(self) -> bytes:
+        """The body."""
+        return pack_flags(self.accused) + self.signature
+
+    @classmethod
+    def decode(cls, body: bytes, *, k: int) -> Complaint:
+        """Read a body of a device with `k` neighbours."""
+        head = -(-k // 8)
+        _exactly("a complaint", body, head + SIGNATURE)
+        return cls(unpack_flags(body[:head], k), body[head:])
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,14 @@ ADVERT = "palate/secagg/advert/1"
 MEMBERS = "palate/secagg/members/1"
 INPUT = "palate/secagg/input/1"
 CONSISTENCY = "palate/secagg/consistency/1"
+COMPLAINT = "palate/secagg/complaint/1"
 
 MAX_DEVICES = 2**20
 
 _NONCE = b"palate/secagg/nonce/1\x00"
 _ROOT = b"palate/secagg/root/1\x00"
 _SEED = b"palate/secagg/seed/1\x00"
+_SHARE = b"palate/secagg/share/1\x00"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ class AttemptTerms:
         bits: the sum is taken modulo 2^bits, 1 <= bits <= 64.
         n_max: the most devices that may take part.
         n_min: the fewest whose sum may be opened.
-        c_max: how many of the survivors may be the adversary's, at least 1.
+        c_max: how many of the cohort, surviving or not, may be the adversary's, at least 1.
         directory: SHA-256 of the pinned identities, 64 lower-case hexadecimal digits.
         max_tosses: how often the ring's seed may be drawn.
 
@@ -118,6 +120,20 @@ def members_payload(binding: bytes, u1: bytes) -> bytes:
 def consistency_payload(binding: bytes, u1: bytes, survivors: bytes) -> bytes:
     """What a device signs before it opens anything: who has shared and who has survived."""
     return binding + u1 + survivors
+
+
+def complaint_payload(binding: bytes, u1: bytes, accused: bytes) -> bytes:
+    """What a device signs in the place of a masked vector: which of its neighbours' boxes are none."""
+    return binding + u1 + accused
+
+
+def share_digest(share: bytes) -> bytes:
+    """What a dealer shows of a share, 16 bytes: who gives another one later is seen, and so is who has dealt another.
+
+    A share is 32 uniform bytes to whoever holds fewer than the threshold of the others, so its hash hides it as SHA-256
+    hides b. Sixteen bytes do: two shares of one digest would help a dealer only to deal what doesn't open.
+    """
+    return hashlib.sha256(_SHARE + share).digest()[:16]
 
 
 def cohort_root(context: bytes, toss: int, entries: bytes) -> bytes:

@@ -46,7 +46,7 @@ class PrivacySettings(_Section):
     corrupt: float = Field(default=0.1, ge=0, lt=0.5)
     """Share of a cohort that may work for the server; at least one always may."""
     dropout: float = Field(default=0.1, ge=0, lt=0.5)
-    """Share of a cohort that may be lost: how many more are invited than are needed."""
+    """Share of a cohort that may be lost, at least one device: how many more are invited than are needed."""
     clip_norm: float = Field(default=1.0, ge=CLIP_NORMS[0], le=CLIP_NORMS[1])
     grid: int | None = Field(default=None, ge=2**8, le=2**26)
     """Grid steps per clip norm; left out: what fits the cohort's sum into 32 bits."""
@@ -207,6 +207,10 @@ class ServerConfig(_Section):
             raise ValueError(f"name must be a host name in lower case, got {self.name!r:.80}")
         if self.privacy.dp is DpMode.OFF:
             raise ValueError('privacy.dp must be "distributed" or "central": a deployment has no run without privacy')
+        if self.privacy.dp is DpMode.DISTRIBUTED and self.privacy.dropout == 0:
+            raise ValueError(
+                "privacy.dropout must be above 0 with masks: one device that leaves would end every attempt"
+            )
         if bool(self.gateway.certificate) != bool(self.gateway.certificate_key):
             raise ValueError("gateway.certificate and gateway.certificate_key are given together, or neither")
         ports = [self.gateway.port, self.gateway.superlink_port, self.gateway.enrolment_port, self.gateway.metrics_port]

@@ -1,6 +1,6 @@
 """Enrolments: who may take part, by invitation of the operator, in one SQLite file.
 
-    token (hashed, one use, expires) -> device number, node key, identity -> revoked or quarantined
+    token (hashed, one use, expires) -> device number, node key, identity -> revoked, quarantined or named
 
 A device's number is its place in the directory of identities. Numbers are never given twice, and a revoked device
 keeps its place, so that a directory only ever grows at its end.
@@ -33,7 +33,15 @@ _SCHEMA = (
     "CREATE TABLE invited(device INTEGER NOT NULL, period INTEGER NOT NULL, count INTEGER NOT NULL,"
     " PRIMARY KEY(device, period)) WITHOUT ROWID",
 )
-_COLUMNS = "number, node_key, identity, node, revoked, strikes, free_at"
+_CONDUCT = (
+    "CREATE TABLE IF NOT EXISTS named(device INTEGER PRIMARY KEY)",
+    "CREATE TABLE IF NOT EXISTS disputes(low INTEGER NOT NULL, high INTEGER NOT NULL, PRIMARY KEY(low, high))"
+    " WITHOUT ROWID",
+)
+"""Tables that a register of an earlier version gets when it is opened. No times: they would say who took part when."""
+_COLUMNS = (
+    "number, node_key, identity, node, revoked, strikes, free_at, EXISTS(SELECT 1 FROM named WHERE device = number)"
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,7 @@ class EnrolledDevice:
         revoked: when it was, seconds since 1970; None if it wasn't.
         strikes: malformed answers since it was last free of quarantine.
         free_at: when its quarantine ends; None without one.
+        named: whether it is left out until the operator pardons it.
     """
 
     number: int
@@ -57,6 +66,7 @@ class EnrolledDevice:
     revoked: float | None
     strikes: int
     free_at: float | None
+    named: bool
 
 
 class Enrolments(Closing):
@@ -76,7 +86,13 @@ class Enrolments(Closing):
 
     def __init__(self, path: Path | str) -> None:
         driver = Driver(PLAIN.connect, PLAIN.error, noun="the register")
-        self._database = Database(path, kind=_KIND, schema=_SCHEMA, driver=driver)
+        self._database = Database(path, kind=_KIND, schema=_SCHEMA + _CONDUCT, driver=driver)
+        with self._database.transaction() as connection:
+            known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'disputes'").fetchone()
+        if known is None:
+            with self._database.transaction(write=True) as connection:
+                for statement in _CONDUCT:
+                    connection.execute(statement)
 
     def close(self) -> None:
         """Close the file; closing twice is fine."""
@@ -153,6 +169,30 @@ class Enrolments(Closing):
             )
             return changed.rowcount
 
+    def disputes(self) -> set[tuple[int, int]]:
+        """Pairs of devices of which one has complained of the other, and nobody can tell who lies; the lower first."""
+        with self._database.transaction() as connection:
+            return set(connection.execute("SELECT low, high FROM disputes"))
+
+    def settle(self, named: Collection[int], disputes: Collection[tuple[int, int]]) -> None:
+        """Leave devices out until they are pardoned, and keep the disputes that are open after an attempt."""
+        with self._database.transaction(write=True) as connection:
+            connection.executemany("INSERT OR IGNORE INTO named VALUES (?)", [(number,) for number in named])
+            connection.execute("DELETE FROM disputes")
+            connection.executemany("INSERT INTO disputes VALUES (?, ?)", sorted(disputes))
+
+    def pardon(self, number: int) -> EnrolledDevice:
+        """Forget what is held against a device: its name, disputes, strikes and quarantine.
+
+        Raises:
+            InputError: there is no such device.
+        """
+        with self._database.transaction(write=True) as connection:
+            connection.execute("DELETE FROM named WHERE device = ?", (number,))
+            connection.execute("DELETE FROM disputes WHERE low = ? OR high = ?", (number, number))
+            connection.execute("UPDATE devices SET strikes = 0, free_at = NULL WHERE number = ?", (number,))
+            return self._device(connection, number)
+
     def invited(self, numbers: Collection[int], *, period: int) -> None:
         """Count an attempt that devices were invited to."""
         statement = "INSERT INTO invited VALUES (?, ?, 1) ON CONFLICT(device, period) DO UPDATE SET count = count + 1"
@@ -161,10 +201,11 @@ class Enrolments(Closing):
             connection.execute("DELETE FROM invited WHERE period < ?", (period - 1,))
 
     def eligible(self, *, period: int, most: int, now: float) -> Mapping[int, int]:
-        """Node -> device of all that may be invited: not revoked, not quarantined, below the cap of the period."""
+        """Node -> device of all that may be invited: not revoked, named or quarantined, below the period's cap."""
         query = (
             "SELECT node, number FROM devices LEFT JOIN invited ON device = number AND period = ?"
             " WHERE node IS NOT NULL AND revoked IS NULL AND coalesce(free_at, 0) <= ? AND coalesce(count, 0) < ?"
+            " AND number NOT IN (SELECT device FROM named)"
         )
         with self._database.transaction() as connection:
             return {int(node): number for node, number in connection.execute(query, (period, now, most))}
@@ -181,14 +222,14 @@ class Enrolments(Closing):
         return Directory(identities) if identities else None
 
     def counts(self, *, now: float) -> dict[str, int]:
-        """How many there are: enrolled, revoked, quarantined, open invitations."""
+        """How many there are: enrolled, revoked, quarantined, named, open invitations."""
         query = (
-            "SELECT count(*), count(revoked), coalesce(sum(free_at > ?), 0),"
+            "SELECT count(*), count(revoked), coalesce(sum(free_at > ?), 0), (SELECT count(*) FROM named),"
             " (SELECT count(*) FROM tokens WHERE device IS NULL AND expires >= ?) FROM devices"
         )
         with self._database.transaction() as connection:
             row = connection.execute(query, (now, now)).fetchone()
-        return dict(zip(("enrolled", "revoked", "quarantined", "invitations"), row, strict=True))
+        return dict(zip(("enrolled", "revoked", "quarantined", "named", "invitations"), row, strict=True))
 
     def copy(self, path: Path) -> None:
         """A consistent copy of the file, while it is in use."""
@@ -201,6 +242,7 @@ class Enrolments(Closing):
         return _made(row)
 
 
-def _made(row: tuple[int, str, str, str | None, float | None, int, float | None]) -> EnrolledDevice:
-    number, node_key, identity, node, revoked, strikes, free_at = row
-    return EnrolledDevice(number, node_key, identity, None if node is None else int(node), revoked, strikes, free_at)
+def _made(row: tuple[int, str, str, str | None, float | None, int, float | None, int]) -> EnrolledDevice:
+    number, node_key, identity, node, revoked, strikes, free_at, named = row
+    at = None if node is None else int(node)
+    return EnrolledDevice(number, node_key, identity, at, revoked, strikes, free_at, bool(named))

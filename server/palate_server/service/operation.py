@@ -13,11 +13,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from palate_common.errors import BudgetError, LockedError, PalateError
+from palate_common.errors import BudgetError, IntegrityError, LockedError, PalateError
 from palate_common.ledger import Ledger
+from palate_common.plan import DpMode
 from palate_common.secagg.directory import Directory
 from palate_common.survey import Survey
+from palate_server.cohort import least_of
 from palate_server.coordinator import Coordinator, Release
+from palate_server.disputes import apart
 from palate_server.lock import RunLock
 from palate_server.registry import Registry
 from palate_server.service import runs
@@ -28,9 +31,10 @@ from palate_server.service.dismissals import SOONEST, Dismissals
 from palate_server.service.enrolments import Enrolments
 from palate_server.service.events import Events, reason_of
 from palate_server.service.messenger import Messenger
-from palate_server.service.promise import DAY, check_budgets, period_of
+from palate_server.service.promise import check_budgets, period_of
 from palate_server.service.restraint import restraint_of
 from palate_server.service.site import Site
+from palate_server.service.strikes import strike
 from palate_server.service.surveys import Surveys
 from palate_server.service.witness import Witness, WitnessError
 
@@ -190,6 +194,7 @@ class Operation:
         facts: dict[str, Any] = {"run": coordinator.terms.run, "round": coordinator.round, "invited": len(cohort)}
         released: list[Release] = []
         failed: PalateError | OSError | None = None
+        lost = False
         self._register.invited(list(cohort), period=period_of(self.config, time.time()))
         try:
             with self._restraint.attempt(coordinator.ledger.checkpoint().size):
@@ -201,9 +206,13 @@ class Operation:
         except (PalateError, OSError) as error:
             failed = error
             facts |= {"reason": reason_of(error), "words": str(error)}
+            lost = isinstance(error, IntegrityError) and coordinator.spent > spent
         finally:
+            strike(  # first of all: this process may end here
+                coordinator, cohort, lost=lost,
+                register=self._register, events=self.events, settings=self.config.cohort,
+            )  # fmt: skip
             self._purge()
-        self._strike(coordinator, cohort)
         self._pass_over(cohort)
         facts |= {"seconds": round(time.monotonic() - begun, 3), "charged": coordinator.spent > spent}
         if not released:
@@ -224,16 +233,6 @@ class Operation:
         if silent := self._absences.note(list(cohort), heard=heard):
             self.events.tell("silent", devices=silent)
 
-    def _strike(self, coordinator: Coordinator, cohort: Mapping[int, int]) -> None:
-        """Count malformed answers against the devices that sent them."""
-        masked = coordinator.terms.cohort is not None and coordinator.terms.cohort.masks
-        devices = {node: device for device, node in cohort.items()}
-        numbers = [each if masked else devices[each] for each in coordinator.suspects]
-        if numbers:
-            until = time.time() + self.config.cohort.quarantine_days * DAY
-            held = self._register.strike(numbers, limit=self.config.cohort.strikes, until=until)
-            self.events.tell("malformed", devices=len(numbers), quarantined=held)
-
     def _awaited(self, *, least: int, within: int | None) -> Mapping[int, int]:
         """The cohort of the next attempt of a run that goes on."""
         while (cohort := self._gather(least=least, within=within)) is None:
@@ -243,17 +242,22 @@ class Operation:
     def _gather(self, *, least: int, within: int | None) -> Mapping[int, int] | None:
         """A cohort; None if nobody has come, so that there is time for something else.
 
+        Under masks it has one device more than must remain, unless no more are left: no single one can end an attempt.
+
         Raises:
             TooFewError: some came, and too few.
         """
         size = self.config.cohort.size
+        if self.config.privacy.dp is DpMode.DISTRIBUTED and len(self._absences.present(self._eligible(within))) > least:
+            least += 1  # so that no single device can end the attempt
         appointment = Appointment(size=size, least=least, seconds=self.config.cohort.wait_seconds)
         while True:
             eligible, online = self._eligible(within), self._messenger.online()
             present = self._absences.present(eligible)
             # Where whoever is passed over is missing to a full cohort, nobody is waited for in its place.
             enough = min(size, max(least, len(present))) if len(eligible) >= size else size
-            cohort = appointment.look({node: present[node] for node in online if node in present}, enough=enough)
+            here = apart({node: present[node] for node in online if node in present}, self._register.disputes())
+            cohort = appointment.look(here, enough=enough)
             if cohort is not None:
                 self._dismissals.send([node for node in online if node not in cohort.values()], seconds=SOONEST)
                 self.events.tell("gathered", invited=len(cohort))
@@ -278,5 +282,4 @@ class Operation:
 
     def _bounds(self) -> int:
         """The fewest devices that a cohort must have at its end."""
-        size, dropout = self.config.cohort.size, self.config.privacy.dropout
-        return size - int(dropout * size)
+        return least_of(self.config.cohort.size, dropout=self.config.privacy.dropout)

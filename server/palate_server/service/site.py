@@ -3,7 +3,7 @@
     server.toml, items    the configuration, the catalogue; features.npy where items have public features
     key, keys/            the release key (mode 0600); former ones' public halves, with the statement that ended them
     ledger.db             the population's privacy ledger
-    enrolment.db          tokens (hashed), devices, quarantine
+    enrolment.db          tokens (hashed), devices, quarantine, names and disputes
     runs/RUN/             a run's terms, releases and inputs
     surveys/WEEK.json     a survey's figures, signed
     public/models/SHA/    published models by the hash of their manifest; models/latest names the newest

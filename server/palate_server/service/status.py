@@ -35,7 +35,7 @@ class Status:
         attempts: charges of the population, sealed or not.
         releases: seals of the population.
         runs: name, and whether it is open, closed, closed without a release, published or lost, newest first.
-        devices: enrolled, revoked, quarantined, and open invitations.
+        devices: enrolled, revoked, quarantined, named, and open invitations.
         models: published models on the disk, newest first.
         epochs: restorations of the ledger.
         ledger: size and root: give it to somebody who keeps it elsewhere.

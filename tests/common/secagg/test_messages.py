@@ -14,6 +14,7 @@ from palate_common.secagg.messages import (
     BOX,
     Advert,
     Commit,
+    Complaint,
     Header,
     InputRequest,
     ShareRequest,
@@ -40,14 +41,24 @@ def test_a_record_is_read_only_as_what_it_is(step: Step, answer: bool) -> None:
     right = {"step": step, "device": 70_000, "context": CONTEXT, "answer": answer}
     assert read(record, **right) == (513, b"body")
     others = [{"step": other} for other in Step if other != step]
-    for wrong in [*others, {"device": 7}, {"context": bytes(32)}, {"answer": not answer}]:
+    for wrong in [*others, {"device": 7}, {"context": bytes(32)}, {"answer": not answer}, {"complaint": True}]:
         with pytest.raises(IntegrityError, match="a record must be"):
             read(record, **{**right, **wrong})
-    with pytest.raises(IntegrityError, match="version 1, got 2"):
-        read(b"\2" + record[1:], **right)
+    with pytest.raises(IntegrityError, match="version 2, got 3"):
+        read(b"\3" + record[1:], **right)
     for end in range(40):
         with pytest.raises(IntegrityError, match="a header of 40 bytes"):
             read(record[:end], **right)
+
+
+def test_a_complaint_names_slots_and_is_nothing_but_that_and_a_signature() -> None:
+    accused = np.arange(11) % 3 == 0
+    body = Complaint(accused, bytes(64)).encode()
+    assert len(body) == 2 + 64
+    assert Complaint.decode(body, k=11).accused.tolist() == accused.tolist()
+    for wrong in (body[:-1], body + b"\0", b"\0\x08" + body[2:]):
+        with pytest.raises(IntegrityError):
+            Complaint.decode(wrong, k=11)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=70))

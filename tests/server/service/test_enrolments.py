@@ -90,6 +90,31 @@ def test_strikes_lead_to_quarantine_which_ends() -> None:
         assert register.counts(now=101.0)["quarantined"] == 0
 
 
+def test_a_named_device_is_left_out_until_it_is_pardoned() -> None:
+    with Enrolments(":memory:") as register:
+        for number, identity in enumerate((A, B)):
+            enrolled(register, f"key-{number}", identity)
+        register.settle({1}, {(0, 1)})
+        register.settle({1}, {(0, 1), (1, 2)})
+        assert list(register.eligible(period=0, most=9, now=9e9).values()) == [0]
+        assert (register.counts(now=0.0)["named"], register.disputes()) == (1, {(0, 1), (1, 2)})
+        assert not register.pardon(1).named
+        assert list(register.eligible(period=0, most=9, now=0.0).values()) == [0, 1]
+        assert register.disputes() == set()
+        with pytest.raises(InputError, match="enrolled device"):
+            register.pardon(2)
+
+
+def test_a_register_of_an_earlier_version_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "enrolment.db"
+    with Enrolments(path) as register:
+        enrolled(register, "key-0", A)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("DROP TABLE named; DROP TABLE disputes")
+    with Enrolments(path) as register:
+        assert not register.devices()[0].named
+
+
 def test_a_device_is_invited_so_often_in_a_period_and_no_more() -> None:
     with Enrolments(":memory:") as register:
         enrolled(register, "key-0", A)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from palate_common.errors import LockedError
+from palate_common.secagg.messages import Step
 from palate_common.wire import REFUSED
 from palate_server.lock import RunLock
 from palate_server.service.enrolments import Enrolments
@@ -55,7 +56,7 @@ def test_too_few_devices_are_sent_home_and_nothing_is_charged(make_service: Make
     service.devices.away = {0, 1}
     service.operate(2)
     assert spent_attempts(service) == (0, 0)
-    assert service.events("no cohort")[0]["reason"] == "a cohort needs at least 7 devices, and 6 came"
+    assert service.events("no cohort")[0]["reason"] == "a cohort needs at least 8 devices, and 6 came"
     assert set(service.devices.home) == set(range(3, 9))
 
 
@@ -74,7 +75,7 @@ def test_an_attempt_that_fails_is_charged_and_tried_again(make_service: Maker) -
     def spoil(device: int, answer: bytes) -> bytes:
         if device < 2 and lost["left"]:
             lost["left"] -= 1
-            return b"garbage"
+            return REFUSED
         return answer
 
     service.devices.spoil = spoil
@@ -95,6 +96,51 @@ def test_devices_with_malformed_answers_are_quarantined(make_service: Maker) -> 
     invited = [2 in cohort for cohort in service.devices.cohorts]
     assert held == ([2] if sum(invited) >= 2 else [])
     assert sum(invited) <= 2, "two strikes, and it isn't asked again"
+
+
+def test_one_device_that_deals_boxes_nobody_can_open_costs_one_attempt_in_its_life(make_service: Maker) -> None:
+    service = make_service(epsilon=3.0, lifetime=7.0, period=7.0, every_hours=0.0)
+
+    def spoil(device: int, answer: bytes) -> bytes:
+        if device == 5 and len(answer) > 40 and answer[1] == Step.SHARE + 128:
+            return answer[:40] + bytes(len(answer) - 40)
+        return answer
+
+    service.devices.spoil = spoil
+    service.operate(6)
+    (aborted,) = service.events("aborted")
+    assert aborted["charged"]
+    assert service.events("disputed") == [{**service.events("disputed")[0], "complaints": 7, "named": 1}]
+    attempts, releases = spent_attempts(service)
+    assert (attempts - releases, releases > 2) == (1, True), "the other rounds go on"
+    assert [5 in cohort for cohort in service.devices.cohorts] == [True] + [False] * releases
+    with Enrolments(service.site.enrolment_file) as register:
+        assert [device.number for device in register.devices() if device.named] == [5]
+
+
+def test_a_cohort_can_spare_a_device_unless_no_more_are_left(make_service: Maker) -> None:
+    service = make_service(wait=1e-9, pause=1000.0)
+    service.devices.away = {0}
+    service.operate()
+    assert (spent_attempts(service), len(service.events("no cohort"))) == ((0, 0), 1), "seven came, and could lose none"
+    with Enrolments(service.site.enrolment_file) as register:
+        register.revoke(0, now=2.0)
+    service.operate()
+    assert spent_attempts(service)[1] > 0, "there are no more than these seven"
+
+
+def test_what_an_attempt_shows_is_kept_when_the_process_ends_in_it(make_service: Maker) -> None:
+    service = make_service()
+
+    def end() -> None:
+        raise KeyboardInterrupt
+
+    service.purge = end
+    service.devices.spoil = lambda device, answer: b"garbage" if device < 2 else answer
+    with pytest.raises(KeyboardInterrupt):
+        service.operate()
+    with Enrolments(service.site.enrolment_file) as register:
+        assert [device.number for device in register.devices() if device.named] == [0, 1]
 
 
 def test_a_device_that_refuses_is_no_offender(make_service: Maker) -> None:

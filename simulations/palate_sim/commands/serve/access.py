@@ -1,4 +1,4 @@
-"""`palate serve enroll` and `revoke`: who may take part."""
+"""`palate serve enroll`, `revoke` and `pardon`: who may take part."""
 
 from __future__ import annotations
 
@@ -70,3 +70,20 @@ def revoke(
         typer.echo(f"device {device} is revoked")
     except PalateError:
         typer.echo(f"device {device} is revoked; its node loses access when the server starts")
+
+
+def pardon(
+    folder: Folder,
+    device: Annotated[int | None, typer.Argument(help="The device's number; all that are named when left out.")] = None,
+) -> None:
+    """Say who is left out for having cost an attempt, or let such a device take part again."""
+    from palate_server.service.enrolments import Enrolments
+    from palate_server.service.site import Site
+
+    with Enrolments(Site.at(folder).enrolment_file) as register:
+        if device is not None:
+            register.pardon(device)
+            typer.echo(f"device {device} is pardoned")
+            return
+        named = [str(each.number) for each in register.devices() if each.named]
+    typer.echo(f"named: {', '.join(named)}" if named else "nobody is named")
