@@ -49,7 +49,7 @@ def made_histories(*, n_users: int = 40, n_items: int = 30, seed: int = 7) -> In
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tastes() -> Interactions:
     """300 users of two tastes, with weighted events; the first has none and the second a single one."""
     rng, n_items = np.random.default_rng(0), 60
@@ -63,16 +63,23 @@ def tastes() -> Interactions:
     return Interactions.from_pairs(users, items, weights, n_users=300, n_items=n_items)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def trained(tastes: Interactions) -> Callable[..., GlobalModel]:
-    """`trained(algorithm=..., settings=..., features=True)`: a model of these tastes, rehearsed without noise."""
+    """`trained(algorithm=..., settings=..., features=True)`: a model of these tastes, rehearsed without noise, once."""
+    made: dict[str, GlobalModel] = {}
 
     def train(
         algorithm: str = "als", settings: Mapping[str, Any] | None = None, *, features: bool = False
     ) -> GlobalModel:
         items = np.arange(tastes.n_items)
         inputs = {FEATURES: np.stack([items % 2, items % 3 == 0], axis=1).astype(np.float32)} if features else None
-        return rehearse(tastes, algorithm=algorithm, settings=settings or {}, epsilon=None, delta=1e-5, inputs=inputs)
+        key = f"{algorithm} {sorted((settings or {}).items())} {features}"
+        if key not in made:
+            settings = settings or {}
+            made[key] = rehearse(
+                tastes, algorithm=algorithm, settings=settings, epsilon=None, delta=1e-5, inputs=inputs
+            )
+        return made[key]
 
     return train
 

@@ -37,7 +37,7 @@ from palate_sim.result import Result
 from palate_sim.run_folder import RunFolder
 from palate_sim.warm_start import model_folder
 
-PLD_INTERVAL, PLD_FINE, PLD_MOST = 1e-4, 20.0, 100.0
+PLD_INTERVAL, PLD_FINE, PLD_MOST = 5e-4, 20.0, 100.0
 """The second accountant's step up to an epsilon of 20 (user-level, zero-out), then in proportion up to 100."""
 LARGE_EPSILON = 20.0
 """From here on (user-level, zero-out) a run is told that it promises next to nothing."""
