@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -186,6 +187,12 @@ def set_shares(
 ) -> Callable[..., None]:
     """Every algorithm of the server is popularity in several rounds: `set_shares(0.5, 0.5)`."""
     return lambda *shares: monkeypatch.setattr(replay, "make_algorithm", shared_popularity(*shares))
+
+
+@pytest.fixture(scope="session")
+def hears_control_c() -> Callable[[], object]:
+    """`Popen(..., preexec_fn=hears_control_c)`: a job in the background, as a whole suite may be, ignores SIGINT."""
+    return lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture
