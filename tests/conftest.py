@@ -38,6 +38,21 @@ EPSILON, DELTA = 5.0, 1e-5
 MU = mu_of(epsilon=EPSILON, delta=DELTA)
 
 
+LONG = ("docs", "simulations/audit", "integration", "simulations", "server/service")
+"""Folders of the files that take longest: they come first, so that no worker waits alone for the last of them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long files first; the order within a file is as it was."""
+    tests = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.relative_to(tests).as_posix()
+        return next((number for number, folder in enumerate(LONG) if name.startswith(folder)), len(LONG))
+
+    items.sort(key=place)
+
+
 def made_histories(*, n_users: int = 40, n_items: int = 30, seed: int = 7) -> Interactions:
     """Users with 0 to 12 items, popular ones first; user 0 has none and user 1 a single one."""
     rng = np.random.default_rng(seed)
@@ -217,7 +232,7 @@ def make_run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
             devices = stack.enter_context(DeviceLedger(":memory:", durable=False))
             loose = Floors(allow_seeded=True, allow_off=off, allow_central=changes.get("dp", "central") == "central")
             run = Run(tmp_path, made, RunTerms.model_validate(terms), ledger, devices, floors or loose)
-            stack.callback(lambda: run.lock.close())
+            stack.callback(lambda: (run.lock.close(), run.ledger.close(), run.devices.close()))  # as they then are
             return run
 
         yield make
