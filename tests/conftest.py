@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -37,6 +38,21 @@ EPSILON, DELTA = 5.0, 1e-5
 MU = mu_of(epsilon=EPSILON, delta=DELTA)
 
 
+LONG = ("docs", "simulations/audit", "integration", "simulations", "server/service")
+"""Folders of the files that take longest: they come first, so that no worker waits alone for the last of them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long files first; the order within a file is as it was."""
+    tests = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.relative_to(tests).as_posix()
+        return next((number for number, folder in enumerate(LONG) if name.startswith(folder)), len(LONG))
+
+    items.sort(key=place)
+
+
 def made_histories(*, n_users: int = 40, n_items: int = 30, seed: int = 7) -> Interactions:
     """Users with 0 to 12 items, popular ones first; user 0 has none and user 1 a single one."""
     rng = np.random.default_rng(seed)
@@ -49,7 +65,7 @@ def made_histories(*, n_users: int = 40, n_items: int = 30, seed: int = 7) -> In
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tastes() -> Interactions:
     """300 users of two tastes, with weighted events; the first has none and the second a single one."""
     rng, n_items = np.random.default_rng(0), 60
@@ -63,16 +79,23 @@ def tastes() -> Interactions:
     return Interactions.from_pairs(users, items, weights, n_users=300, n_items=n_items)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def trained(tastes: Interactions) -> Callable[..., GlobalModel]:
-    """`trained(algorithm=..., settings=..., features=True)`: a model of these tastes, rehearsed without noise."""
+    """`trained(algorithm=..., settings=..., features=True)`: a model of these tastes, rehearsed without noise, once."""
+    made: dict[str, GlobalModel] = {}
 
     def train(
         algorithm: str = "als", settings: Mapping[str, Any] | None = None, *, features: bool = False
     ) -> GlobalModel:
         items = np.arange(tastes.n_items)
         inputs = {FEATURES: np.stack([items % 2, items % 3 == 0], axis=1).astype(np.float32)} if features else None
-        return rehearse(tastes, algorithm=algorithm, settings=settings or {}, epsilon=None, delta=1e-5, inputs=inputs)
+        key = f"{algorithm} {sorted((settings or {}).items())} {features}"
+        if key not in made:
+            settings = settings or {}
+            made[key] = rehearse(
+                tastes, algorithm=algorithm, settings=settings, epsilon=None, delta=1e-5, inputs=inputs
+            )
+        return made[key]
 
     return train
 
@@ -181,6 +204,12 @@ def set_shares(
     return lambda *shares: monkeypatch.setattr(replay, "make_algorithm", shared_popularity(*shares))
 
 
+@pytest.fixture(scope="session")
+def hears_control_c() -> Callable[[], object]:
+    """`Popen(..., preexec_fn=hears_control_c)`: a job in the background, as a whole suite may be, ignores SIGINT."""
+    return lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def histories() -> Interactions:
     return made_histories()
@@ -203,7 +232,7 @@ def make_run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
             devices = stack.enter_context(DeviceLedger(":memory:", durable=False))
             loose = Floors(allow_seeded=True, allow_off=off, allow_central=changes.get("dp", "central") == "central")
             run = Run(tmp_path, made, RunTerms.model_validate(terms), ledger, devices, floors or loose.for_few())
-            stack.callback(lambda: run.lock.close())
+            stack.callback(lambda: (run.lock.close(), run.ledger.close(), run.devices.close()))  # as they then are
             return run
 
         yield make

@@ -9,11 +9,17 @@ BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def main() -> None:
-    """Run the command line and exit."""
+    """Run the command line and exit. On a device's install, which has no command line, one line says how to get it."""
     # Before numpy is loaded: two BLAS threads collapse under contention, and a product's bits must not depend on them.
     for variable in BLAS_THREADS:
         os.environ.setdefault(variable, "1")
-    from palate_sim.cli import run
+    try:
+        from palate_sim.cli import run
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("palate"):
+            raise
+        sys.stderr.write(f"palate: the command line needs {error.name}: pip install 'palate[simulations]'\n")
+        sys.exit(2)
 
     sys.exit(run())
 

@@ -13,6 +13,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
+WHOLE_SET = re.compile(r"""load\("complete-journey|simulate\(("movielens-small|epsilon)""")
+"""In blocks that train on a whole data set, which run in `make soak`; their commands train on it here."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -86,7 +89,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("session", spoken.values(), ids=list(spoken))
     if "python_block" in metafunc.fixturenames:
         blocks = [block for page in PAGES.values() for block in page.blocks("python")]
-        metafunc.parametrize("python_block", blocks, ids=[f"{block.page.name}:{block.line}" for block in blocks])
+        named = [
+            pytest.param(
+                block,
+                id=f"{block.page.name}:{block.line}",
+                marks=[pytest.mark.soak] if WHOLE_SET.search(block.text) else [],
+            )
+            for block in blocks
+        ]
+        metafunc.parametrize("python_block", named)
 
 
 @pytest.fixture(scope="session")

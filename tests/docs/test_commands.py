@@ -36,6 +36,12 @@ NOT_RUN = (
     "make bench",
 )
 """Commands that set up a machine, or are the very tests that run here."""
+LONG = {
+    "docs/audit.md": ("palate audit mechanism", "palate audit mutants"),
+    "docs/secure-aggregation.md": ("palate simulate",),
+    "docs/tutorials/serve.md": ("palate serve run", "palate device fleet", "palate serve status"),
+}
+"""Commands of more than ten seconds, which run in `make soak`; what they do has quicker tests of its own."""
 NUMBER = re.compile(r"\d[\d,.]*(e-?\d+)?")
 
 
@@ -143,14 +149,22 @@ def started(step: Step, folder: Path) -> Iterator[None]:
 def test_commands(session: Any, site: Path, root: Path) -> None:
     install(session, site)
     with ExitStack() as background:
-        _walk(session, site, root, background)
+        _walk(session, site, root, background, (*NOT_RUN, *LONG.get(session.name, ())))
 
 
-def _walk(session: Any, site: Path, root: Path, background: ExitStack) -> None:
+@pytest.mark.soak
+@pytest.mark.parametrize("name", LONG)
+def test_commands_with_the_long_ones(name: str, pages: dict[str, Any], site: Path, root: Path) -> None:
+    assert all(any(step.command.startswith(long) for step in steps_of(pages[name])) for long in LONG[name])
+    with ExitStack() as background:
+        _walk(pages[name], site, root, background, NOT_RUN)
+
+
+def _walk(session: Any, site: Path, root: Path, background: ExitStack, left_out: tuple[str, ...]) -> None:
     """Each command of a page in its turn."""
     code = 0
     for step in steps_of(session):
-        if step.command.startswith(NOT_RUN) or (step.command == "make demo" and not step.shown):
+        if step.command.startswith(left_out) or (step.command == "make demo" and not step.shown):
             continue
         if step.command.endswith(" &"):
             background.enter_context(started(step, site))

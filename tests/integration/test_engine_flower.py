@@ -111,14 +111,16 @@ def test_a_serverapp_that_fails_fails_the_engine_with_its_own_error(make_run: An
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_nothing_is_left_running_when_the_command_is_ended(make_run: Any, tmp_path: Path, number: int) -> None:
+def test_nothing_is_left_running_when_the_command_is_ended(
+    make_run: Any, tmp_path: Path, hears_control_c: Any, number: int
+) -> None:
     run = make_run(**ALS)
     job = job_for(run, tmp_path / "flower")
     (tmp_path / "job.json").write_text(job.model_dump_json())
     h = run.histories
     np.savez(tmp_path / "histories.npz", indptr=h.indptr, indices=h.indices, weights=h.weights, n_items=h.n_items)
     words = [sys.executable, "-c", COMMAND, str(tmp_path / "job.json"), str(tmp_path / "histories.npz")]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, start_new_session=True) as command:
+    with subprocess.Popen(words, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=hears_control_c) as command:
 
         def ray_runs() -> bool:
             return any(b"raylet" in name_of(each.pid) for each in descendants(command.pid))

@@ -118,7 +118,8 @@ def test_a_ledger_counts_one_unit(events: Any, tmp_path: Path) -> None:
         run.coordinator()
     path = tmp_path / "readers.ledger.db"
     Ledger(path, population="readers", unit="event").close()
-    assert Ledger(path, population="readers").unit == "event"
+    with Ledger(path, population="readers") as ledger:
+        assert ledger.unit == "event"
     with pytest.raises(InputError, match="`unit` must be the ledger's, event, got user"):
         Ledger(path, population="readers", unit="user")
 

@@ -34,6 +34,7 @@ IN_THE_SECOND_ROUND = {
     "after the seal": [(1, 0)],
     "after the next model": [(1, 0)],
 }
+QUICK = ("before the charge", "before an answer is sent", "after the seal")
 AFTERWARDS = (
     "after the items",
     "after the manifest",
@@ -88,7 +89,13 @@ def check_card(simulation: Any) -> None:
     assert result["rounds"] == len(simulation.sealed())
 
 
-@pytest.mark.parametrize("point", IN_THE_SECOND_ROUND)
+@pytest.mark.parametrize(
+    "point",
+    [
+        point if point in QUICK else pytest.param(point, marks=pytest.mark.soak)  # test_crash.py kills at each
+        for point in IN_THE_SECOND_ROUND
+    ],
+)
 def test_a_run_killed_in_a_round_is_resumed_to_its_card(simulation: Any, point: str) -> None:
     assert simulation.go(point, 5 if point == "before an answer is sent" else 2) == KILLED, simulation.log
     assert not (simulation.folder / "result.json").exists()

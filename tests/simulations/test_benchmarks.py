@@ -1,4 +1,7 @@
-"""The benchmark scripts: each runs on tiny made logs and leaves its tables and every figure they are made of."""
+"""The benchmark scripts: each runs on tiny made logs and leaves its tables and every figure they are made of.
+
+One of them runs here, for what they share, and the others in `make soak`: they are no part of what is installed.
+"""
 
 from __future__ import annotations
 
@@ -55,13 +58,18 @@ def bench(name: str, out: Path, *options: str, **environment: str) -> subprocess
 @pytest.mark.parametrize(
     ("name", "part"),
     [
-        ("speed", "command"),
-        ("speed", "steps"),
-        ("quality", "main"),
         ("coldstart", "users"),
-        ("protocols", "ml-100k"),
-        ("attacks", "ml-1m"),
-        ("download", "int8"),
+        *(
+            pytest.param(*each, marks=pytest.mark.soak)
+            for each in (
+                ("speed", "command"),
+                ("speed", "steps"),
+                ("quality", "main"),
+                ("protocols", "ml-100k"),
+                ("attacks", "ml-1m"),
+                ("download", "int8"),
+            )
+        ),
     ],
 )
 def test_a_script_leaves_tables_and_figures(name: str, part: str, logs: Path, tmp_path: Path) -> None:
@@ -76,6 +84,7 @@ def test_a_script_leaves_tables_and_figures(name: str, part: str, logs: Path, tm
     assert str(logs) not in table + json.dumps(results)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(("name", "part", "folder"), [("domains", "cross", "ml-1m"), ("fusion", "ml-1m", "ml-1m")])
 def test_a_script_that_needs_titles_and_genres(name: str, part: str, folder: str, logs: Path, tmp_path: Path) -> None:
     home, genres = tmp_path / "logs", ("Drama|War", "Comedy", "Drama", "Comedy|War")
@@ -94,6 +103,7 @@ def test_a_script_that_needs_titles_and_genres(name: str, part: str, folder: str
     assert len(results[part]["tables"]) == 2
 
 
+@pytest.mark.soak
 def test_the_comparison_is_skipped_without_the_other_environment(logs: Path, tmp_path: Path) -> None:
     done = bench("pfl", tmp_path, PALATE_BENCH_DATA=str(logs))
     assert done.returncode == 0, done.stderr
@@ -133,6 +143,7 @@ def test_no_entrant_beat_the_defaults_on_the_sets_together(tournament: dict[str,
     assert tournament["verdict"](together) == "Nothing is better than the defaults."
 
 
+@pytest.mark.soak
 def test_killed_devices_keep_their_promises(tmp_path: Path) -> None:
     done = bench("durability", tmp_path, "--parts", "kills,kills-beside", "--seeds", "20")
     assert done.returncode == 0, done.stderr
@@ -144,6 +155,7 @@ def test_killed_devices_keep_their_promises(tmp_path: Path) -> None:
     assert results["kills-beside"]["figures"]["kills"] == dict.fromkeys(("batch", "import", "retention", "migrate"), 5)
 
 
+@pytest.mark.soak
 def test_secure_aggregation_beside_its_floor(tmp_path: Path) -> None:
     done = bench("secagg", tmp_path, "--parts", "small")
     assert done.returncode == 0, done.stderr
@@ -155,6 +167,7 @@ def test_secure_aggregation_beside_its_floor(tmp_path: Path) -> None:
         assert sum(side["taken"].values()) > sum(side["floor"].values()) > 0
 
 
+@pytest.mark.soak
 def test_explanations_hold(tmp_path: Path) -> None:
     done = bench("ranking", tmp_path, "--data", str(tmp_path), "--parts", "explain,memory")
     assert done.returncode == 0, done.stderr
@@ -165,7 +178,10 @@ def test_explanations_hold(tmp_path: Path) -> None:
     assert all(figure["mebibytes"] < 160 for figure in results["memory"]["figures"])
 
 
-@pytest.mark.parametrize("name", ["quality", "speed", "presets", "coldstart", "tournament"])
+@pytest.mark.parametrize(
+    "name",
+    ["quality", *(pytest.param(n, marks=pytest.mark.soak) for n in ("speed", "presets", "coldstart", "tournament"))],
+)
 def test_a_script_without_data_says_so_in_one_line(name: str, tmp_path: Path) -> None:
     done = bench(name, tmp_path)
     assert done.returncode == 1

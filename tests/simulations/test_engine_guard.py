@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -38,7 +39,7 @@ guard = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, start_new_session=
 print(guard.pid, flush=True)
 time.sleep(600)
 """
-WAIT = 20.0
+WAIT = 120.0
 
 
 def until(true: Callable[[], object], seconds: float = WAIT) -> bool:
@@ -63,7 +64,7 @@ def guard_words(mark: str, folder: Path, *command: str) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_nobody_is_left_however_the_command_ends(mark: str, tmp_path: Path, number: int) -> None:
+def test_nobody_is_left_however_the_command_ends(mark: str, tmp_path: Path, hears_control_c: Any, number: int) -> None:
     folder, there = tmp_path / "scratch", tmp_path / "there"
     folder.mkdir()
     words = guard_words(mark, folder, sys.executable, "-c", FAMILY % str(there))
@@ -72,6 +73,7 @@ def test_nobody_is_left_however_the_command_ends(mark: str, tmp_path: Path, numb
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=os.environ | {MARK: mark},
+        preexec_fn=hears_control_c,
     ) as command:
         try:
             assert command.stdout is not None

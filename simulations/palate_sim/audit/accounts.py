@@ -22,7 +22,7 @@ from palate_common.plan import DpMode, Noise
 from palate_common.sampled_gaussian import TAIL
 from palate_sim.audit.books import Books
 from palate_sim.audit.evidence import Finding
-from palate_sim.outcome import PLD_FINE, PLD_INTERVAL, PLD_MOST
+from palate_sim.outcome import PLD_INTERVAL, PLD_MOST, pld_interval
 
 Sums = Mapping[tuple[float, float], int]
 """How many noised sums there were with a noise multiplier and an inclusion."""
@@ -180,7 +180,7 @@ def _pld(sums: Sums, claimed: float, delta: float) -> Finding:
     test = "G epsilon, PLD"
     if claimed > PLD_MOST:
         return Finding.missing(test, f"it needs too fine a grid for an epsilon above {PLD_MOST:g}")
-    interval = PLD_INTERVAL * max(1.0, claimed / PLD_FINE)
+    interval = pld_interval(claimed)
     multipliers, sampling = [z for z, _ in sums], [(inclusion, times) for (_, inclusion), times in sums.items()]
     found = epsilon_pld(noise_multipliers=multipliers, delta=delta, interval=interval, sampling=sampling)
     if not math.isfinite(found):

@@ -1,12 +1,14 @@
-"""The command line as a newcomer meets it: in a process of its own, in a folder of its own, on a small made log."""
+"""The command line as a newcomer meets it: in a folder of its own, on a small made log.
+
+What it prints and returns is that of a process of its own, without the process; what needs one starts one.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
+import io
 import sys
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-SERVER = Path(__file__).with_name("command_server.py")
+from palate_sim.cli import run
+
 QUICK = ("--set", "evaluation.baselines=none", "--set", "evaluation.projection=none")
 
 
@@ -49,27 +52,27 @@ def csv_of(rows: Any, header: str = "user,item,rating,timestamp") -> str:
 
 
 @pytest.fixture(scope="session")
-def palate() -> Iterator[Callable[..., Done]]:
-    """`palate("simulate", "log.csv", cwd=folder)`: a command line in a process of its own."""
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
-    with subprocess.Popen(
-        [sys.executable, str(SERVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    ) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        stdin, stdout = server.stdin, server.stdout
+def palate() -> Callable[..., Done]:
+    """`palate("simulate", "log.csv", cwd=folder)`: a command line, as in a shell in that folder."""
 
-        def call(*argv: object, cwd: Path, **environment: str) -> Done:
-            notes = cwd.parent / f".{cwd.name}-{os.getpid()}"
-            out, err = notes.with_suffix(".out"), notes.with_suffix(".err")
-            job = {"argv": [str(word) for word in argv], "cwd": str(cwd), "out": str(out), "err": str(err)}
-            stdin.write(json.dumps({**job, "environment": environment}) + "\n")
-            stdin.flush()
-            return Done(int(stdout.readline()), out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8"))
+    def call(*argv: object, cwd: Path, **environment: str) -> Done:
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+        with pytest.MonkeyPatch.context() as shell:
+            shell.chdir(cwd)
+            for name, value in {"COLUMNS": "120", **environment}.items():
+                shell.setenv(name, value)
+            shell.setattr(sys, "stdout", out)
+            shell.setattr(sys, "stderr", err)
+            try:
+                code = run([str(word) for word in argv])
+            except SystemExit as leave:
+                code = int(leave.code or 0)
+            except Exception:  # an error that is nobody's purpose ends it as Python would
+                traceback.print_exc()
+                code = 1
+        return Done(code, *(each.buffer.getvalue().decode() for each in (out, err)))
 
-        yield call
-        stdin.close()
-        assert server.wait(timeout=30) == 0
+    return call
 
 
 @pytest.fixture

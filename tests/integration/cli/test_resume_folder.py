@@ -190,10 +190,12 @@ def test_a_second_process_is_refused_and_writes_nothing(folder: Path, unfinished
     assert (unfinished / "events.jsonl").read_bytes() == before
 
 
-def test_control_c_says_how_to_go_on(palate: Any, folder: Path) -> None:
+def test_control_c_says_how_to_go_on(palate: Any, folder: Path, hears_control_c: Any) -> None:
     command = [sys.executable, "-c", SLOW, "simulate", "log.csv", "--out", "run"]
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command, cwd=folder, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=hears_control_c
+    ) as process:
         wait_for(folder / "run" / "model" / "signature", process)
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=30)

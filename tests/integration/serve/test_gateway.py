@@ -256,11 +256,11 @@ def test_fleet_takes_post_alone(outside: Outside, method: str) -> None:
     assert outside.seen[before:] == []
 
 
-def test_ten_thousand_garbage_requests_reach_nothing(outside: Outside) -> None:
+def test_a_thousand_garbage_requests_reach_nothing(outside: Outside) -> None:
     """Random bytes, random paths, and requests with a piece replaced; a connection ends with the first that is none."""
     rng, before, answered = np.random.default_rng(7), len(outside.seen), 0
     pieces = [*BEYOND, "/v1/fleet/", "..", "%2e", "/", "\\", "~", "é", "A" * 1500, "?x=", "models/", "latest"]
-    while answered < 10_000:
+    while answered < 1_000:
         batch = []
         for _ in range(100):
             path = "/" + "".join(rng.choice(pieces) for _ in range(rng.integers(1, 4)))

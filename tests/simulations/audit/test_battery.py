@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from palate_sim.audit.battery import seeds
 from palate_sim.audit.battery.claims import claim_tests, lower_bounds
 from palate_sim.audit.battery.correlation import _crossed, _faces, _own
 from palate_sim.audit.battery.seeds import birthdays, plan_seed
@@ -136,7 +137,7 @@ def coarse(toy: Toy, round_: int, size: int) -> Any:
 
 
 def small_seed(toy: Toy, round_: int, size: int) -> Any:
-    seed = int(toy.rng.integers(2**16))
+    seed = int(toy.rng.integers(seeds.SEEDS))
     return np.rint(np.random.default_rng(seed).normal(0, SIGMAS[round_], size))
 
 

@@ -1,0 +1,81 @@
+"""What is installed: all that is imported is declared, and a device's install says how to get the command line."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from palate_sim.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = {
+    "common/palate_common": ("server",),  # the second accountant, when it is asked for
+    "common/palate_torch": ("torch",),
+    "client/palate_client": ("server", "keyring", "delivery"),  # Flower's adapter
+    "client/palate": (),
+    "server/palate_server": ("server",),
+    "simulations/palate_sim": ("simulations", "text", "torch", "audit"),
+}
+PARTS = {"pydantic-core": "pydantic"}
+"""Distributions that another one pins exactly."""
+
+
+def declared(*extras: str) -> set[str]:
+    """The requirements of some extras, by name."""
+    found = list(PROJECT["dependencies"])
+    for extra in extras:
+        found += PROJECT["optional-dependencies"][extra]
+    names = {re.match(r"[\w-]+", each)[0].lower() for each in found}
+    return names | (declared("server") if "palate" in names and "simulations" in extras else set())
+
+
+def imported(folder: Path) -> Iterator[str]:
+    """The packages that a package's modules import, anywhere in them."""
+    for file in sorted(folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                yield node.module.partition(".")[0]
+
+
+@pytest.mark.parametrize("package", EXTRAS)
+def test_what_is_imported_is_declared(package: str) -> None:
+    ours = {Path(each).name for each in EXTRAS} | set(sys.stdlib_module_names)
+    names = set(imported(ROOT / package)) - ours
+    carriers = {name: {each.lower().replace("_", "-") for each in packages_distributions()[name]} for name in names}
+    known = declared(*EXTRAS[package])
+    missing = {name for name, dists in carriers.items() if not known & {PARTS.get(each, each) for each in dists}}
+    assert missing == set()
+
+
+@pytest.mark.parametrize("extra", ["dev", "simulations"])
+def test_every_requirement_is_locked_with_hashes_and_within_its_bounds(extra: str) -> None:
+    """`make lock` was run after the last change of a requirement."""
+    lock = (ROOT / "requirements" / f"{extra}.txt").read_text()
+    pins = re.split(r"\n(?=\w)", lock)[1:]
+    assert all("--hash=sha256:" in pin for pin in pins)
+    locked = {pin.partition("==")[0].lower() for pin in pins}
+    chosen = declared(extra) if extra == "simulations" else declared(*PROJECT["optional-dependencies"])
+    assert chosen - locked - {"palate", "torch"} == set()
+
+
+@pytest.mark.parametrize("words", [["--help"], ["device", "report", "store"]])
+def test_without_its_packages_the_command_says_in_one_line_which_extra_brings_them(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "palate_sim.cli", raising=False)
+    monkeypatch.setitem(sys.modules, "click", None)
+    monkeypatch.setattr(sys, "argv", ["palate", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "palate: the command line needs click: pip install 'palate[simulations]'\n"
