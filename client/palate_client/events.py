@@ -14,7 +14,7 @@ What an event counts is not decided here: see `palate_common.weighting`.
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -49,6 +49,8 @@ VALUES: Mapping[Kind, str] = {
     "purchase": "how many",
 }
 """What the value of an event is, by its kind; other kinds have none."""
+RATES = (1.0, 5.0)
+"""Worst and best verdict."""
 MAX_ITEM, MAX_ID, MAX_PROPS = 512, 128, 4096
 """Longest item id and event id in characters, and properties in bytes of JSON."""
 
@@ -59,7 +61,7 @@ class Tracked(Enum):
     STORED = "stored"
     """It is in the store, and stays there if the process is killed now."""
     DUPLICATE = "duplicate"
-    """The store has it already: the same id, or the same item and kind within the window."""
+    """The store has it already: the same id, or the same item and kind within the window, and no other verdict."""
     NO_CONSENT = "no consent"
     """The user has not agreed to `store`; nothing was kept."""
     LIMITED = "limited"
@@ -136,6 +138,14 @@ def event_from(fields: Mapping[str, Any]) -> Event:
     return event if event.id else Event(**{**given, "id": f"content-{digest(canonical_json(_plain(event)))[:32]}"})
 
 
+def kept_event(*members: object) -> Event:
+    """An event as a store has it, from its members in order. It was checked when it came, maybe by an older version."""
+    event = object.__new__(Event)
+    for name, member in zip(FIELDS, members, strict=True):
+        object.__setattr__(event, name, member)
+    return event
+
+
 def event_line(event: Event) -> str:
     """The event as one line of JSON, as `event_from` reads it; members without a value are left out."""
     return json.dumps(_plain(event) | ({"id": event.id} if event.id else {}), ensure_ascii=False)
@@ -179,8 +189,9 @@ def _value(kind: Kind, value: object) -> float:
     """The value of an event of this kind as a float."""
     if kind not in VALUES:
         raise InputError(f"`value` must be left out for {kind}, got {value!r:.80}")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value >= 0):
-        raise InputError(f"`value` of {kind} must be {VALUES[kind]}, a number from 0, got {value!r:.80}")
+    least, most, bounds = (*RATES, "") if kind == "rate" else (0.0, sys.float_info.max, ", a number from 0")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise InputError(f"`value` of {kind} must be {VALUES[kind]}{bounds}, got {value!r:.80}")
     return float(value)
 
 

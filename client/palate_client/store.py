@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from palate_client.events import Event, Tracked
+from palate_client.events import Event, Tracked, kept_event
 from palate_client.folder import StoreFolder
 from palate_client.retention import DAY, Limits, believed, drop_excess, drop_old
 from palate_client.store_file import StoreFile
@@ -157,7 +157,7 @@ class EventStore(Closing):
             with self.transaction() as connection:
                 page = connection.execute(query, (last,)).fetchall()
             for seq, kind, item, time, value, source, known, props in page:
-                yield Event(kind, item, time, value, source, known, None if props is None else json.loads(props))
+                yield kept_event(kind, item, time, value, source, known, None if props is None else json.loads(props))
                 last = seq
             if not page:
                 return
@@ -210,7 +210,7 @@ class EventStore(Closing):
                 repeated = known in ids
                 ids.add(known)
             else:
-                repeated = tail.repeats(event.kind, event.item, now)
+                repeated = tail.repeats(event.kind, event.item, event.value, now)
                 known = stamp + os.urandom(10).hex()
             if repeated:
                 outcomes.append(Tracked.DUPLICATE)
@@ -226,7 +226,7 @@ class EventStore(Closing):
             props = None if event.props is None else canonical_json(dict(event.props)).decode()
             rows.append((known, event.kind, event.item, time, now, event.value, event.source, props, imported))
             outcomes.append(Tracked.STORED)
-            tail.add(event.kind, event.item, now, tracked=not imported)
+            tail.add(event.kind, event.item, event.value, now, tracked=not imported)
         return outcomes, rows
 
     def _bound(self, connection: sqlite3.Connection, added: int) -> None:
@@ -271,23 +271,23 @@ class EventStore(Closing):
         if generation != self._generation:
             self._tail = None
         if self._tail is not None:
-            query = "SELECT seq, kind, item, received, imported FROM events WHERE seq > ? ORDER BY seq"
-            for seq, kind, item, received, imported in connection.execute(query, (self._tail.last,)):
-                self._tail.add(kind, item, received, tracked=not imported)
+            query = "SELECT seq, kind, item, value, received, imported FROM events WHERE seq > ? ORDER BY seq"
+            for seq, kind, item, value, received, imported in connection.execute(query, (self._tail.last,)):
+                self._tail.add(kind, item, value, received, tracked=not imported)
                 self._tail.last = seq
         self._seen, self._generation = (self.file.openings, version), generation
 
     def _read_tail(self, connection: sqlite3.Connection) -> Tail:
         """The tail as the file has it: the newest day's events, newest first."""
-        query = "SELECT seq, kind, item, received, imported FROM events ORDER BY seq DESC LIMIT ?"
+        query = "SELECT seq, kind, item, value, received, imported FROM events ORDER BY seq DESC LIMIT ?"
         newest, day = list[tuple[Any, ...]](), self.clock() - DAY
         for row in connection.execute(query, (self.limits.max_per_day,)):
-            if row[3] < day and newest:
+            if row[4] < day and newest:
                 break
             newest.append(row)
         tail = Tail(self.limits)
-        for seq, kind, item, received, imported in reversed(newest):
-            tail.add(kind, item, received, tracked=not imported)
+        for seq, kind, item, value, received, imported in reversed(newest):
+            tail.add(kind, item, value, received, tracked=not imported)
             tail.last = seq
         (tail.count,) = connection.execute("SELECT count(*) FROM events").fetchone()
         return tail

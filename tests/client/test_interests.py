@@ -31,7 +31,7 @@ def made(now: float, n: int = 400) -> list[Event]:
     events = []
     for place in range(n):
         kind = KINDS[rng.integers(len(KINDS))]
-        value = float(rng.integers(0, 6)) if kind == "rate" or (kind in VALUES and rng.random() < 0.7) else None
+        value = float(rng.integers(1, 6)) if kind == "rate" or (kind in VALUES and rng.random() < 0.7) else None
         value = value * 40 if kind in ("play", "view") and value is not None else value
         events.append(Event(kind, str(rng.choice(CATALOGUE)), now - rng.random() * 365 * DAY, value, id=str(place)))
     return events
