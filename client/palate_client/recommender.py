@@ -235,14 +235,9 @@ class Recommender:
         """
         _check_count(n)
         row = self._selection.row(item)
-        likeness = self._scorer.similar(row)
-        if domain is not None:
-            likeness[np.setdiff1d(np.arange(len(likeness)), self._selection.within(domain))] = -np.inf
-        likeness[row] = -np.inf
-        n = min(n, int(np.isfinite(likeness).sum()))
-        best = np.flatnonzero(likeness >= np.partition(likeness, -n)[-n]) if n else np.zeros(0, np.int64)
-        best = best[np.argsort(-likeness[best], kind="stable")[:n]]
-        return [Similar(self._items[place], float(likeness[place])) for place in best.tolist()]
+        among = None if domain is None else self._selection.within(domain)
+        rows, likeness = self._scorer.similar(row, n=n, among=among)
+        return [Similar(self._items[place], each) for place, each in zip(rows.tolist(), likeness.tolist(), strict=True)]
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a recommender holds its user's taste, which stays in this process")

@@ -22,8 +22,8 @@ from palate_common.sources import COLLABORATIVE, POPULARITY, family_of
 
 LESS = 0.5
 """An item that the user wants less of takes away this part of what it would add."""
-HISTORIES_AT_ONCE, ROWS_AT_ONCE = 64, 65_536
-"""Histories that are scored at once, and items that are compared at once."""
+HISTORIES_AT_ONCE = 64
+"""Histories that are scored at once."""
 TINY = 1e-30
 
 Vector = npt.NDArray[np.float64]
@@ -71,8 +71,8 @@ class Scorer(Protocol):
     def likeness(self, rows: Ints) -> Vector:
         """Vectors by whose cosine items are alike, [len(rows), any]."""
 
-    def similar(self, row: int) -> Vector:
-        """How like an item all others are, [n_items]; at most 1 for cosines."""
+    def similar(self, row: int, *, n: int, among: Ints | None = None) -> tuple[Ints, Vector]:
+        """The n items most like one, best first, among some alone or all; and how like, at most 1 for cosines."""
 
 
 def scorer_of(model: GlobalModel) -> Scorer:
@@ -135,15 +135,9 @@ class ByFactors:
         vectors: Vector = self._ranking.vectors(rows) * self._taste_columns
         return vectors
 
-    def similar(self, row: int) -> Vector:
-        """Cosines of those vectors."""
-        own = self.likeness(np.array([row]))[0]
-        cosines = np.empty(self._ranking.n_items)
-        for first in range(0, len(cosines), ROWS_AT_ONCE):
-            rows = np.arange(first, min(first + ROWS_AT_ONCE, len(cosines)))
-            vectors = self.likeness(rows)
-            cosines[rows] = (vectors @ own) / np.maximum(np.linalg.norm(vectors, axis=1), TINY)
-        return cosines / max(float(np.linalg.norm(own)), TINY)
+    def similar(self, row: int, *, n: int, among: Ints | None = None) -> tuple[Ints, Vector]:
+        """By cosines of those vectors."""
+        return self._ranking.alike(row, self._taste_columns, n=n, among=among)
 
 
 class ByScores:
@@ -213,10 +207,12 @@ class ByScores:
         beyond: Vector = (told - told.min(axis=1, keepdims=True)) / spans - (self._nobody - self._nobody.min()) / span
         return beyond
 
-    def similar(self, row: int) -> Vector:
-        """What somebody is told who has this item alone."""
-        told: Vector = self._of([row])[0]
-        return told
+    def similar(self, row: int, *, n: int, among: Ints | None = None) -> tuple[Ints, Vector]:
+        """By what somebody is told who has this item alone."""
+        told, rows = self._of([row])[0], np.arange(self._n) if among is None else among
+        rows = rows[rows != row]
+        best = rows[np.argsort(-told[rows], kind="stable")[:n]]
+        return best, told[best]
 
     def _of(self, rows: Ints | list[int]) -> Vector:
         """Scores of histories of one item each, or of an empty one without rows."""
