@@ -139,7 +139,13 @@ def event_from(fields: Mapping[str, Any]) -> Event:
 
 
 def kept_event(*members: object) -> Event:
-    """An event as a store has it, from its members in order. It was checked when it came, maybe by an older version."""
+    """An event as a store has it, from its members in order: it was checked when it came, maybe by an older version.
+
+    Raises:
+        InputError: a kind that doesn't exist.
+    """
+    if members[0] not in KINDS:
+        raise InputError(f"`kind` must be one of {', '.join(KINDS)}, got {members[0]!r:.80}")
     event = object.__new__(Event)
     for name, member in zip(FIELDS, members, strict=True):
         object.__setattr__(event, name, member)

@@ -18,11 +18,13 @@ from typing import Any, BinaryIO
 from palate_client.blending import Blend
 from palate_client.consent import Consent
 from palate_client.events import Event, Tracked, event_from, event_line
+from palate_client.pace import Pace
 from palate_client.store import EventStore
 from palate_common.errors import InputError
 
 FORMAT = 1
-BATCH = 1000
+BATCH = 100
+"""Events of an import that are stored at once, while nobody else can store any."""
 OWN = (
     "consent", "outcome", "reset", "first", "sent", "refusal", "model", "contact", "participation", "channel",
     "delivery",
@@ -87,7 +89,7 @@ def import_file(store: EventStore, path: Path) -> ImportReport:
         InputError: the file can't be read.
         PalateError: the store can't be written; what was stored before stays.
     """
-    counts = dict.fromkeys(Tracked, 0)
+    counts, pace = dict.fromkeys(Tracked, 0), Pace()
     skipped, problems, batch = 0, list[Problem](), list[Event]()
 
     def deliver() -> None:
@@ -98,6 +100,7 @@ def import_file(store: EventStore, path: Path) -> ImportReport:
     try:
         with path.open("rb") as file:
             for number, text in _lines(file):
+                pace()
                 try:
                     event = _read(text)
                 except InputError as error:

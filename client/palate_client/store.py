@@ -24,6 +24,7 @@ from typing import Any
 
 from palate_client.events import Event, Tracked, kept_event
 from palate_client.folder import StoreFolder
+from palate_client.pace import Pace
 from palate_client.retention import DAY, Limits, believed, drop_excess, drop_old
 from palate_client.store_file import StoreFile
 from palate_client.tail import Tail
@@ -35,13 +36,13 @@ SET_CLOCK = 1_704_067_200.0
 """2024-01-01: a clock before this has not been set, and what it says is no time."""
 CHECKED_EVERY = 256
 """After so many events the size of the file is looked at."""
+PAGE = 200
+"""Events that are read at once, while nobody else can store any."""
 
 _INSERT = (
     "INSERT INTO events(id, kind, item, time, received, value, source, props, imported)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-Row = tuple[int, str, str, float | None, float, float | None, int]
-"""seq, kind, item, time, received, value, imported."""
 
 
 class EventStore(Closing):
@@ -141,22 +142,15 @@ class EventStore(Closing):
             _set(connection, "flushed", self.clock())
         self.file.open().checkpoint()
 
-    def rows(self, after: int = 0) -> tuple[int, list[Row]]:
-        """The events whose number is above `after`, and the store's generation: another one means some were dropped."""
-        query = "SELECT seq, kind, item, time, received, value, imported FROM events WHERE seq > ? ORDER BY seq"
-        with self.transaction() as connection:
-            return self._generation, connection.execute(query, (after,)).fetchall()
-
     def events(self) -> Iterator[Event]:
         """Every event with its id, oldest first; what is stored meanwhile may be among them."""
-        query = (
-            "SELECT seq, kind, item, time, value, source, id, props FROM events WHERE seq > ? ORDER BY seq LIMIT 1000"
-        )
-        last = 0
+        query = "SELECT seq, kind, item, time, value, source, id, props FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
+        last, pace = 0, Pace()
         while True:
             with self.transaction() as connection:
-                page = connection.execute(query, (last,)).fetchall()
+                page = connection.execute(query, (last, PAGE)).fetchall()
             for seq, kind, item, time, value, source, known, props in page:
+                pace()
                 yield kept_event(kind, item, time, value, source, known, None if props is None else json.loads(props))
                 last = seq
             if not page:
@@ -176,12 +170,6 @@ class EventStore(Closing):
         """The number of the last event before the taste was reset; 0 if it never was."""
         with self.transaction() as connection:
             return int(_get(connection, "reset") or 0)
-
-    def active(self, *, since: float, until: float) -> list[float]:
-        """When the user did something, rising: seconds since 1970, impressions apart; what is later counts as then."""
-        query = "SELECT min(time, ?) AS at FROM events WHERE kind <> 'impression' AND time >= ? ORDER BY at"
-        with self.transaction() as connection:
-            return [float(at) for (at,) in connection.execute(query, (until, since))]
 
     def first(self) -> float | None:
         """When the user did the first thing that has been dropped since; None if nothing was."""

@@ -39,6 +39,7 @@ class StoreFile(Closing):
     def __init__(self, folder: StoreFolder) -> None:
         self.folder = folder
         self.lock = threading.RLock()
+        self._opening = threading.RLock()
         self.openings = 0
         self._database: Database | None = None
         self._store = ""
@@ -89,12 +90,12 @@ class StoreFile(Closing):
             ErasedError: the store was erased.
             ClosedError: it was closed.
         """
-        with self.lock:
-            self.open()
-            with self.folder.lock():
-                if self.folder.vault.store() != self._store:
-                    raise ErasedError("the store must be there, got one that was erased")
-                yield self.folder.file(self._store, name), _driver(self.folder.vault.open())
+        self.open()
+        with self._opening, self.folder.lock():  # not the store's own lock: opening takes a while, and events wait
+            if self.folder.vault.store() != self._store:
+                raise ErasedError("the store must be there, got one that was erased")
+            file = self.folder.file(self._store, name)
+            yield file, _driver(file, self.folder.vault.open())
 
     @contextmanager
     def alone_online(self) -> Iterator[None]:
@@ -151,7 +152,8 @@ class StoreFile(Closing):
         """Open the file; one whose erasing was cut short is erased, and a new one made."""
         while True:
             self._store, key = self.folder.settle()
-            file, driver = self.folder.file(self._store), _driver(key)
+            file = self.folder.file(self._store)
+            driver = _driver(file, key)
             database = Database(file, kind=KIND, schema=(), durable=False, timeout=BUSY_SECONDS, driver=driver)
             try:
                 migrate(database)
@@ -166,13 +168,14 @@ class StoreFile(Closing):
             self.folder.erase(self._store)
 
 
-def _driver(key: bytes) -> Driver:
+def _driver(file: Path, key: bytes) -> Driver:
     """SQLCipher under a raw key, with nothing on stderr."""
+    is_new = not file.exists() or not file.stat().st_size
     first = (
         "PRAGMA cipher_log_level = NONE",
         f"PRAGMA key = \"x'{key.hex()}'\"",
         "PRAGMA temp_store = MEMORY",  # what is sorted must not spill into a plain file
-        "PRAGMA auto_vacuum = INCREMENTAL",
+        *(("PRAGMA auto_vacuum = INCREMENTAL",) if is_new else ()),  # later it would write, and wait for the disk
         "PRAGMA wal_autocheckpoint = 1000",  # pages: the commit that moves them to the main file is the slowest
         "PRAGMA cache_size = -4096",
     )
@@ -187,6 +190,7 @@ def _before_fork() -> None:
     """Wait until no thread is inside SQLite, and let go of every file."""
     for file in list(_files):
         file.lock.acquire()
+        file._opening.acquire()
         _held.append(file)
         file.disconnect()
 
@@ -194,7 +198,9 @@ def _before_fork() -> None:
 def _after_fork() -> None:
     """Go on, in parent and child."""
     while _held:
-        _held.pop().lock.release()
+        file = _held.pop()
+        file._opening.release()
+        file.lock.release()
 
 
 if hasattr(os, "register_at_fork"):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 import palate
+from palate_client.activity import past_of
 from palate_client.delivery.calendar import Calendar
 from palate_client.loyalty import DAY, DEFINITIONS, WEEK, Loyalty, churn_risk, loyalty
 
@@ -15,7 +16,7 @@ UTC = Calendar("UTC")
 
 
 def found(*rows: tuple[float, str, float | None, float | None], now: float) -> Loyalty:
-    return loyalty(rows, now=now, calendar=UTC)
+    return loyalty(past_of(rows), now=now, calendar=UTC)
 
 
 def view(time: float) -> tuple[float, str, float | None, float | None]:
@@ -85,8 +86,8 @@ def test_the_seventh_day_is_unknown_until_it_is_over() -> None:
 def test_days_are_the_users() -> None:
     late = START + DAY - 1800  # 23:30 UTC on the first of March, the second in Berlin
     rows = [view(START + 3600), view(late)]
-    assert loyalty(rows, now=START + 2 * DAY, calendar=UTC).active_days == 1
-    assert loyalty(rows, now=START + 2 * DAY, calendar=Calendar("Europe/Berlin")).active_days == 2
+    assert loyalty(past_of(rows), now=START + 2 * DAY, calendar=UTC).active_days == 1
+    assert loyalty(past_of(rows), now=START + 2 * DAY, calendar=Calendar("Europe/Berlin")).active_days == 2
 
 
 def test_churn_risk_is_that_of_the_model() -> None:
@@ -118,7 +119,7 @@ def test_every_figure_is_defined() -> None:
 
 def test_the_first_visit_is_known_after_its_events_have_gone() -> None:
     rows = [view(START + n * DAY) for n in (30, 31)]
-    made = loyalty(rows, now=START + 40 * DAY, calendar=UTC, first=START)
+    made = loyalty(past_of(rows), now=START + 40 * DAY, calendar=UTC, first=START)
     assert made.retention_exact == {1: None, 7: None, 30: True}
     assert made.retention_after == {1: True, 7: True, 30: True}
     assert made.stickiness == pytest.approx(2 / 30)
