@@ -70,9 +70,13 @@ class Positives:
         tracked = np.where(events["imported"], np.nan, np.floor(events["received"] / 60))
         minutes = np.insert(self.minutes, places, tracked)
         bursts = np.insert(self.bursts, places, 1.0)
-        touched = np.isin(minutes, np.unique(tracked[~events["imported"]]))
-        _, minute, counts = np.unique(minutes[touched], return_inverse=True, return_counts=True)
-        bursts[touched] = np.minimum(1.0, BURST / counts)[minute]
+        fresh = np.unique(tracked[~events["imported"]])
+        touched = minutes == fresh[0] if len(fresh) == 1 else np.isin(minutes, fresh)
+        if len(fresh) > 1:
+            _, minute, counts = np.unique(minutes[touched], return_inverse=True, return_counts=True)
+            bursts[touched] = np.minimum(1.0, BURST / counts)[minute]
+        else:
+            bursts[touched] = min(1.0, BURST / max(int(np.count_nonzero(touched)), 1))
         return Positives(
             np.insert(self.rows, places, events["row"]),
             np.insert(self.codes, places, events["code"]),

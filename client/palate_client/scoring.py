@@ -7,8 +7,9 @@ every part at its own weight, and nothing that the user wants less of, the score
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -37,13 +38,18 @@ class Taste:
         history: the events that count, a batch of one.
         less: rows of what the user wants less of, sorted, none of them in the history.
         vector: what items are multiplied with, or all scores.
-        added: what each interaction, then each row of `less`, adds to the vector; None where only scores are known.
+        adds: says what each interaction, then each row of `less`, adds to the vector; None where only scores are known.
     """
 
     history: Interactions
     less: npt.NDArray[np.int32]
     vector: Vector = field(repr=False)
-    added: Vector | None = field(repr=False, default=None)
+    adds: Callable[[], Vector] | None = field(repr=False, default=None)
+
+    @cached_property
+    def added(self) -> Vector:
+        """What each interaction, then each row of `less`, adds to the vector, worked out when it is first asked for."""
+        return np.zeros((0, len(self.vector))) if self.adds is None else self.adds()
 
 
 class Scorer(Protocol):
@@ -103,13 +109,18 @@ class ByFactors:
                 for name, part in self._factors.parts.items()
             ]
         )
-        added, vector = self._factors.events(history), self._factors.users(history)[0]
+        vector, taken = self._factors.users(history)[0], np.zeros((0, len(columns)))
         if len(less):
             taken = -LESS * self._factors.events(_with(history, less))[np.isin(_with(history, less).indices, less)]
             if POPULARITY in self._factors.parts:
                 taken[:, self._factors.parts[POPULARITY]] = 0.0
-            added, vector = np.concatenate([added, taken]), vector + taken.sum(axis=0)
-        return Taste(history, less, vector * columns, added * columns)
+            vector = vector + taken.sum(axis=0)
+
+        def adds() -> Vector:
+            added: Vector = np.concatenate([self._factors.events(history), taken]) * columns
+            return added
+
+        return Taste(history, less, vector * columns, adds)
 
     def top(self, taste: Taste, *, n: int, without: Ints, among: Ints | None = None) -> npt.NDArray[np.int64]:
         """By an exact search."""
@@ -126,8 +137,7 @@ class ByFactors:
 
     def contributions(self, taste: Taste, rows: Ints) -> Vector:
         """Products of what each adds to the user's vector: they sum to the score, apart from what no event adds."""
-        added = np.zeros((0, len(taste.vector))) if taste.added is None else taste.added
-        contributions: Vector = added @ self._ranking.vectors(rows).T
+        contributions: Vector = taste.added @ self._ranking.vectors(rows).T
         return contributions
 
     def likeness(self, rows: Ints) -> Vector:
