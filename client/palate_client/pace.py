@@ -33,14 +33,19 @@ class Pace:
         self._since = perf_counter()
 
     def __call__(self) -> None:
-        """Rest, if a piece is done."""
-        if perf_counter() - self._since < PIECE:
+        """Rest, if a piece is done or somebody tracks."""
+        if not _ahead and perf_counter() - self._since < PIECE:
             return
-        end = perf_counter() + PATIENCE
         sleep(REST)
-        while _ahead and perf_counter() < end:
-            sleep(REST)
+        give_way()
         self._since = perf_counter()
+
+
+def give_way() -> None:
+    """Rest for as long as others track, and not for ever."""
+    end = perf_counter() + PATIENCE
+    while _ahead and perf_counter() < end:
+        sleep(REST)
 
 
 @contextmanager

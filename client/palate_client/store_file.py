@@ -12,12 +12,13 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import sqlcipher3.dbapi2 as sqlcipher
 
 from palate_client.folder import StoreFolder
+from palate_client.pace import give_way
 from palate_client.schema import KIND, migrate
 from palate_common.closing import Closing
 from palate_common.database import Database, Driver
@@ -25,6 +26,9 @@ from palate_common.errors import ClosedError, ErasedError, LockedError, PalateEr
 
 BUSY_SECONDS = 5.0
 """How long a transaction waits for another process before it is given up."""
+
+PAGES = 1000
+"""Pages of the WAL that the commit which reaches them moves to the main file."""
 
 
 class StoreFile(Closing):
@@ -91,11 +95,35 @@ class StoreFile(Closing):
             ClosedError: it was closed.
         """
         self.open()
+        give_way()
         with self._opening, self.folder.lock():  # not the store's own lock: opening takes a while, and events wait
             if self.folder.vault.store() != self._store:
                 raise ErasedError("the store must be there, got one that was erased")
             file = self.folder.file(self._store, name)
             yield file, _driver(file, self.folder.vault.open())
+
+    @contextmanager
+    def at_leisure(self) -> Iterator[None]:
+        """Many commits are made; none of them moves the WAL to the main file, `checkpoint` does, also at the end."""
+        self.open().checkpoint_every(0)
+        try:
+            yield
+        finally:
+            with suppress(PalateError):  # erased or closed: nothing to move
+                self.checkpoint()
+                self.open().checkpoint_every(PAGES)
+
+    def checkpoint(self) -> None:
+        """Move what the WAL holds to the main file, which waits for the disk, while others read and store.
+
+        Raises:
+            PalateError: it can't be done now; nothing is lost.
+        """
+        with (
+            self.beside("db") as (path, driver),  # to its end: no connection may be open when the process forks
+            Database(path, kind=KIND, schema=(), durable=False, timeout=BUSY_SECONDS, driver=driver) as database,
+        ):
+            database.checkpoint()
 
     @contextmanager
     def alone_online(self) -> Iterator[None]:
@@ -176,7 +204,7 @@ def _driver(file: Path, key: bytes) -> Driver:
         f"PRAGMA key = \"x'{key.hex()}'\"",
         "PRAGMA temp_store = MEMORY",  # what is sorted must not spill into a plain file
         *(("PRAGMA auto_vacuum = INCREMENTAL",) if is_new else ()),  # later it would write, and wait for the disk
-        "PRAGMA wal_autocheckpoint = 1000",  # pages: the commit that moves them to the main file is the slowest
+        f"PRAGMA wal_autocheckpoint = {PAGES}",  # the commit that moves them to the main file is the slowest
         "PRAGMA cache_size = -4096",
     )
     return Driver(sqlcipher.connect, sqlcipher.Error, first, "the store")
