@@ -103,8 +103,8 @@ class Interests:
             evidence = NOTHING if anew else evidence
             evidence, look = evidence.grown(events, self.weighting, reset=now_at.reset), None
         now = self._store.clock()
-        made = look or self._made(evidence, now)
         keeps = now < SET_CLOCK or evidence.latest <= now  # otherwise what "now" is decides
+        made = look if look is not None and keeps else self._made(evidence, now)
         self._known = now_at, evidence, made if keeps else None
         return made
 
