@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
-import numpy.typing as npt
 
 from palate_client.blending import EXPLORATION, Blend, exploration_of, weights_of
 from palate_client.discovery import NEW, mix_of
 from palate_client.diversity import diverse
 from palate_client.events import KINDS, Kind
-from palate_client.explanation import TOLD, WHY, Contribution, Explanation, in_words
+from palate_client.explanation import TOLD, WHY, Contribution, Explanation, in_words, largest
 from palate_client.exploration import Crowd, slots
 from palate_client.fusion import fused_weights
 from palate_client.interests import Interests, Look
@@ -297,7 +296,7 @@ class Recommender:
         """What each event adds to each item's score, largest first; the first so many."""
         own, contributions = np.append(taste.history.indices, taste.less), []
         for added in self._scorer.contributions(taste, rows).T:
-            places = _largest(added, most)
+            places = largest(added, most)
             kinds, items = self._did[places].tolist(), own[places].tolist()
             contributions.append(
                 tuple(
@@ -306,17 +305,6 @@ class Recommender:
                 )
             )
         return contributions
-
-
-def _largest(values: npt.NDArray[np.float64], most: int | None) -> Rows:
-    """Places of the largest values, largest first, of equals the first; the first so many."""
-    if most is None:
-        return np.argsort(-values, kind="stable")
-    left, places = values.copy(), np.zeros(min(most, len(values)), np.int64)
-    for number in range(len(places)):
-        places[number] = place = int(left.argmax())
-        left[place] = -np.inf
-    return places
 
 
 def _weights(counts: Mapping[str, tuple[float, float]], debias: float, fused: Mapping[str, float]) -> dict[str, float]:

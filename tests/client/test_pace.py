@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -152,3 +153,15 @@ def test_opening_the_journal_keeps_no_event_waiting(device: Device) -> None:
         thread.start()
         thread.join()
     assert found == [True]
+
+
+def test_threads_of_an_event_loop_may_do_everything_at_once(device: Device, tmp_path: Path) -> None:
+    async def main() -> list[Any]:
+        tracks = [asyncio.to_thread(device.track, "view", f"i{n}") for n in range(20)]
+        works = (device.loyalty, device.privacy_report, device.flush)
+        return await asyncio.gather(
+            *tracks, asyncio.to_thread(device.export, tmp_path / "a.jsonl"), *map(asyncio.to_thread, works)
+        )
+
+    assert asyncio.run(main())[:20] == [Tracked.STORED] * 20
+    assert len(list(device.store.events())) == 20

@@ -13,8 +13,9 @@ import pytest
 from palate import Device, Event
 from palate_client import recommender
 from palate_client.discovery import DISCOVERY, Mix, mix_of
+from palate_client.explanation import largest
 from palate_client.exploration import Crowd
-from palate_client.recommender import Recommender, _largest
+from palate_client.recommender import Recommender
 from palate_common.algorithms import algorithm_names
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
@@ -359,9 +360,9 @@ def test_similar_items_and_reach_stay_within_a_domain(device: Device, trained: T
 def test_what_is_told_is_the_largest_and_of_equals_the_first() -> None:
     values = np.array([0.5, 2.0, -1.0, 2.0, 0.5, 0.5])
     for most in (1, 2, 3, 4, 6, 9):
-        assert _largest(values, most).tolist() == np.argsort(-values, kind="stable")[:most].tolist()
-    assert _largest(values, None).tolist() == np.argsort(-values, kind="stable").tolist()
-    assert _largest(values[:0], 3).tolist() == []
+        assert largest(values, most).tolist() == np.argsort(-values, kind="stable")[:most].tolist()
+    assert largest(values, None).tolist() == np.argsort(-values, kind="stable").tolist()
+    assert largest(values[:0], 3).tolist() == []
 
 
 def test_what_each_event_adds_is_worked_out_once_an_event(
