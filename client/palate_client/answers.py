@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from palate_client.activity import PASSIVE
 from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.record import GOOD, Delivery, record_of
 from palate_client.delivery.rules import Reason
 from palate_client.events import Event, Kind
-from palate_client.loyalty import DAY, PASSIVE
+from palate_client.loyalty import DAY
 from palate_client.store import EventStore
 from palate_common.interactions import Interactions
 from palate_common.survey import MOST_ITEMS, MOST_SENT, RETENTION_DAYS, Survey

@@ -16,13 +16,14 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from palate_client.consent import Consent
 from palate_client.store import EventStore
 from palate_common.errors import InputError
 
 if TYPE_CHECKING:
+    from palate_client.activity import Past
     from palate_client.delivery.calendar import Calendar
     from palate_client.delivery.channel import Channel, Sender
     from palate_client.delivery.messenger import Messenger
@@ -113,12 +114,8 @@ class Delivering(ABC):
         """
         from palate_client.loyalty import loyalty
 
-        rows = (
-            (event.time, event.kind, event.value, _money((event.props or {}).get(amount)))
-            for event in self.store.events()
-            if isinstance(event.time, float)
-        )
-        return loyalty(rows, now=self.store.clock(), calendar=self.calendar, first=self.store.first())
+        past = self._past(amount)
+        return loyalty(past, now=self.store.clock(), calendar=self.calendar, first=self.store.first())
 
     def _delivery_lines(self) -> Iterator[str]:
         """What was told to the user, for the export."""
@@ -141,13 +138,9 @@ class Delivering(ABC):
         )
 
     @abstractmethod
+    def _past(self, amount: str | None = None) -> Past:
+        """What the user did; money as the property says that was asked for last."""
+
+    @abstractmethod
     def _fits(self, campaign: Campaign) -> bool:
         """Whether a campaign's item is in the top share of the catalogue for this user."""
-
-
-def _money(value: Any) -> float | None:
-    """An amount; None where it is none, or more than a number can say."""
-    try:
-        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-    except OverflowError:
-        return None

@@ -49,6 +49,8 @@ VALUES: Mapping[Kind, str] = {
     "purchase": "how many",
 }
 """What the value of an event is, by its kind; other kinds have none."""
+RATES = (1.0, 5.0)
+"""Worst and best verdict."""
 MAX_ITEM, MAX_ID, MAX_PROPS, MAX_DEPTH = 512, 128, 4096, 16
 """Longest item id and event id in characters, properties in bytes of JSON, and how deep these are nested."""
 
@@ -59,7 +61,7 @@ class Tracked(StrEnum):
     STORED = "stored"
     """It is in the store, and stays there if the process is killed now."""
     DUPLICATE = "duplicate"
-    """The store has it already: the same id, or the same item and kind within the window."""
+    """The store has it already: the same id, or the same item and kind within the window, and no other verdict."""
     NO_CONSENT = "no consent"
     """The user has not agreed to `store`; nothing was kept."""
     LIMITED = "limited"
@@ -133,6 +135,20 @@ def event_from(fields: Mapping[str, Any]) -> Event:
     return event if event.id else Event(**{**given, "id": f"content-{digest(canonical_json(_plain(event)))[:32]}"})
 
 
+def kept_event(*members: object) -> Event:
+    """An event as a store has it, from its members in order: it was checked when it came, maybe by an older version.
+
+    Raises:
+        InputError: a kind that doesn't exist.
+    """
+    if members[0] not in KINDS:
+        raise InputError(f"`kind` must be one of {', '.join(KINDS)}, got {members[0]!r:.80}")
+    event = object.__new__(Event)
+    for name, member in zip(FIELDS, members, strict=True):
+        object.__setattr__(event, name, member)
+    return event
+
+
 def event_line(event: Event) -> str:
     """The event as one line of JSON, as `event_from` reads it; members without a value are left out."""
     return json.dumps(_plain(event) | ({"id": event.id} if event.id else {}), ensure_ascii=False)
@@ -176,9 +192,9 @@ def _value(kind: Kind, value: object) -> float:
     """The value of an event of this kind as a float."""
     if kind not in VALUES:
         raise InputError(f"`value` must be left out for {kind}, got {value!r:.80}")
-    # Compared before it is a float: an int of JSON may be larger than any.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
-        raise InputError(f"`value` of {kind} must be {VALUES[kind]}, a number from 0, got {value!r:.80}")
+    least, most, bounds = (*RATES, "") if kind == "rate" else (0.0, sys.float_info.max, ", a number from 0")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise InputError(f"`value` of {kind} must be {VALUES[kind]}{bounds}, got {value!r:.80}")
     return float(value)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from palate_client.blending import EXPLORATION
 from palate_client.events import Kind
 from palate_common.sources import POPULARITY
@@ -93,3 +96,14 @@ def in_words(contributions: tuple[Contribution, ...], domain: str | None = None)
         for each in told
     ]
     return "because you " + (did[0] if len(did) == 1 else f"{', '.join(did[:-1])} and {did[-1]}")
+
+
+def largest(values: npt.NDArray[np.float64], most: int | None) -> npt.NDArray[np.int64]:
+    """Places of the largest values, largest first, of equals the first; the first so many."""
+    if most is None:
+        return np.argsort(-values, kind="stable")
+    left, places = values.copy(), np.zeros(min(most, len(values)), np.int64)
+    for number in range(len(places)):
+        places[number] = place = int(left.argmax())
+        left[place] = -np.inf
+    return places

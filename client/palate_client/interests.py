@@ -18,35 +18,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from palate_client.events import KINDS, Kind
-from palate_client.retention import DAY
-from palate_client.store import SET_CLOCK, EventStore, Row
+from palate_client.evidence import CODES, EVENT, NOTHING, Evidence
+from palate_client.reading import Mark, since
+from palate_client.store import SET_CLOCK, EventStore
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.weighting import Weighting
 
-BURST = 60
-"""Positives in a minute that count in full: nobody means more."""
-TIRED, RESTED_DAYS = 5.0, 7.0
-"""Above so many impressions an item rests; after so many days one counts half."""
-UNWANTED: tuple[Kind, ...] = ("hide", "dismiss")
-"""Kinds by which a user turns an item down."""
-_CODES: dict[str, int] = {kind: code for code, kind in enumerate(KINDS)}
-_EVENT = np.dtype(
-    [
-        ("seq", np.int64),
-        ("row", np.int64),
-        ("code", np.int64),
-        ("time", float),
-        ("received", float),
-        ("value", float),
-        ("imported", bool),
-    ]
-)
+COLUMNS = "seq, kind, item, time, received, value, imported"
 
 
 @dataclass(frozen=True)
@@ -92,9 +76,7 @@ class Interests:
                 f"`catalogue` must name each item once, got {len(catalogue)} ids, {len(self.rows)} different"
             )
         self._store = store
-        self._generation, self._last, self._reset = -1, 0, 0
-        self._events = np.zeros(0, _EVENT)
-        self._cached: Look | None = None
+        self._known: tuple[Mark, Evidence, Look | None] = (Mark(), NOTHING, None)
 
     def interactions(self) -> Interactions:
         """The user as a batch of one: positives of the catalogue, weighted and decayed.
@@ -114,101 +96,31 @@ class Interests:
         Raises:
             PalateError: the store can't be read.
         """
-        with self._store.lock:
-            self._refresh()
-            if self._cached is None:
-                now = self._store.clock()
-                events = self._counting()
-                interactions, kinds = self._weighed(events, now)
-                unwanted = self._turned_down(self._events, UNWANTED)
-                dismissed = self._turned_down(events, ("dismiss",))
-                made = Look(interactions, kinds, unwanted, dismissed, self._resting(events))
-                if now >= SET_CLOCK and (self._events["time"] > now).any():
-                    return made  # what "now" is decides, so it isn't kept
-                self._cached = made
-            return self._cached
+        mark, evidence, look = self._known
+        now_at, anew, pages = since(self._store, mark, COLUMNS, self._read)
+        events = np.concatenate([np.zeros(0, EVENT), *pages])
+        if anew or len(events):
+            evidence = NOTHING if anew else evidence
+            evidence, look = evidence.grown(events, self.weighting, reset=now_at.reset), None
+        now = self._store.clock()
+        keeps = now < SET_CLOCK or evidence.latest <= now  # otherwise what "now" is decides
+        made = look if look is not None and keeps else self._made(evidence, now)
+        self._known = now_at, evidence, made if keeps else None
+        return made
 
-    def _turned_down(self, events: npt.NDArray[np.void], by: Sequence[Kind]) -> npt.NDArray[np.int32]:
-        """Rows of the items whose last event that says anything is one of these kinds."""
-        codes = events["code"]
-        down = np.isin(codes, [_CODES[kind] for kind in by])
-        if not down.any():
-            return np.zeros(0, np.int32)
-        says = np.isin(codes, [_CODES[kind] for kind in UNWANTED]) | (self.weighting.of_kinds(KINDS)[codes] > 0)
-        last = dict(zip(events["row"][says].tolist(), down[says].tolist(), strict=True))
-        return np.array(sorted(row for row, is_down in last.items() if is_down), np.int32)
+    def _made(self, evidence: Evidence, now: float) -> Look:
+        """What evidence says at a moment."""
+        rows, weights, kinds = evidence.positives.weighed(self.weighting, now if now >= SET_CLOCK else None)
+        interactions = Interactions(np.array([0, len(rows)]), rows, weights, self.n_items)
+        return Look(interactions, kinds, evidence.unwanted, evidence.dismissed, evidence.resting())
 
-    def _resting(self, events: npt.NDArray[np.void]) -> npt.NDArray[np.int32]:
-        """Rows of the items that were shown too often since the user last did something that counts with them."""
-        shown = events["code"] == _CODES["impression"]
-        if not shown.any():
-            return np.zeros(0, np.int32)
-        shows = events[shown]
-        rows, places = np.unique(shows["row"], return_inverse=True)
-        positives = events[np.isin(events["row"], rows) & (self.weighting.of_kinds(KINDS)[events["code"]] > 0)]
-        last = np.full(len(rows), -1, np.int64)
-        last[np.searchsorted(rows, positives["row"])] = positives["seq"]  # in order, so that the last one stays
-        age = (events["received"].max() - shows["received"]) / DAY
-        worth = np.where(shows["seq"] > last[places], 0.5 ** (age / RESTED_DAYS), 0.0)
-        return rows[np.bincount(places, worth, len(rows)) > TIRED].astype(np.int32)
-
-    def _counting(self) -> npt.NDArray[np.void]:
-        """The events since the taste was last reset."""
-        return self._events[self._events["seq"] > self._reset]
-
-    def _refresh(self) -> None:
-        """Read what was stored since the last look; everything, if something was dropped."""
-        generation, rows = self._store.rows(after=self._last)
-        if generation != self._generation:
-            if self._last:
-                generation, rows = self._store.rows()
-            self._events, self._reset = np.zeros(0, _EVENT), self._store.reset_mark()
-        elif not rows:
-            return
-        self._generation = generation
-        self._last = rows[-1][0] if rows else 0
-        self._events = np.concatenate([self._events, self._read(rows)])
-        self._cached = None
-
-    def _read(self, rows: Sequence[Row]) -> npt.NDArray[np.void]:
-        """Those of the rows whose item is in the catalogue."""
-        known = [
-            (seq, self.rows[item], _CODES.get(kind, -1), _number(time), received, _number(value), imported)
-            for seq, kind, item, time, received, value, imported in rows
-            if item in self.rows
-        ]
-        return np.array([event for event in known if event[2] >= 0], _EVENT)
-
-    def _weighed(self, events: npt.NDArray[np.void], now: float) -> tuple[Interactions, npt.NDArray[np.int64]]:
-        """The weights of all pairs, and the kind of event that counts most for each."""
-        weighting = self.weighting
-        factors = weighting.of_kinds(KINDS)[events["code"]]
-        factors *= weighting.of_values(events["value"], events["code"], KINDS)
-        positive = factors > 0
-        events, factors = events[positive], factors[positive]
-        if not len(events):
-            return Interactions.from_pairs([], [], n_users=1, n_items=self.n_items), np.zeros(0, np.int64)
-        times = np.minimum(events["time"], now) if now >= SET_CLOCK else events["time"]
-        if not np.isnan(times).all():
-            factors *= weighting.decay(times, np.nanmax(times))
-        factors *= burst_factors(events["received"], events["imported"])
-        order = np.argsort(events["row"], kind="stable")
-        rows = events["row"][order]
-        starts = np.flatnonzero(np.concatenate(([True], rows[1:] != rows[:-1])))
-        weights = weighting.combined(factors[order], starts)
-        largest = np.lexsort((-factors, events["row"]))[starts]
-        batch = Interactions(np.array([0, len(starts)]), rows[starts].astype(np.int32), weights, self.n_items)
-        return batch, events["code"][largest]
-
-
-def burst_factors(received: npt.NDArray[np.float64], imported: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """What is left of each event's weight in a burst: min(1, 60/n) for n events tracked in its minute."""
-    factors = np.ones(len(received))
-    _, minute, counts = np.unique(np.floor(received[~imported] / 60), return_inverse=True, return_counts=True)
-    factors[~imported] = np.minimum(1.0, BURST / counts)[minute]
-    return factors
-
-
-def _number(value: float | None) -> float:
-    """NaN for what is unknown."""
-    return np.nan if value is None else value
+    def _read(self, page: Sequence[tuple[Any, ...]]) -> npt.NDArray[np.void]:
+        """Those of a page's events whose item is in the catalogue."""
+        seqs, kinds, items, *others = zip(*page, strict=True)
+        events = np.zeros(len(page), EVENT)
+        events["seq"] = seqs
+        events["row"] = [self.rows.get(item, -1) for item in items]
+        events["code"] = [CODES.get(kind, -1) for kind in kinds]
+        for name, values in zip(("time", "received", "value", "imported"), others, strict=True):
+            events[name] = np.array(values, float)  # NaN for what is unknown
+        return events[(events["row"] >= 0) & (events["code"] >= 0)]

@@ -1,13 +1,14 @@
 """Loyalty: how a user and an app get on, measured on the user's own device from their own events.
 
-    Event -> visits -> Loyalty
+    Activity -> Past -> visits -> Loyalty
 
 Nothing of it leaves. Each figure stands beside its definition (`DEFINITIONS`), because the same words mean different
 things in different dashboards.
 
+    >>> from palate_client.activity import past_of
     >>> day = 86_400.0
-    >>> rows = [(when * day, "view", None, None) for when in (1, 2, 9)]
-    >>> found = loyalty(rows, now=10 * day, calendar=Calendar("UTC"))
+    >>> past = past_of([(when * day, "view", None, None) for when in (1, 2, 9)])
+    >>> found = loyalty(past, now=10 * day, calendar=Calendar("UTC"))
     >>> found.visits, found.active_days, round(found.recency_days)
     (3, 3, 1)
 """
@@ -15,10 +16,12 @@ things in different dashboards.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 
+import numpy as np
+
+from palate_client.activity import Numbers, Past
 from palate_client.delivery.calendar import Calendar
 
 DAY, WEEK = 86_400.0, 7 * 86_400.0
@@ -27,8 +30,6 @@ SESSION_GAP = 1800.0
 WINDOW = 30
 """Calendar days of stickiness and frequency."""
 RETENTION_DAYS = (1, 7, 30)
-PASSIVE = frozenset({"impression"})
-"""Kinds that a user does nothing for: they make no visit."""
 
 DEFINITIONS: Mapping[str, str] = {
     "recency_days": "days since the last event that the user made; impressions are none",
@@ -46,9 +47,6 @@ DEFINITIONS: Mapping[str, str] = {
 
 BG_NBD = {"r": 0.243, "alpha": 4.414, "a": 0.793, "b": 2.426}
 """Parameters that Fader, Hardie and Lee (2005) report for CDNOW, in weeks: a prior for one user, not a fit to any."""
-
-Row = tuple[float, str, float | None, float | None]
-"""Time in seconds since 1970, kind, number of a purchase, amount of money."""
 
 
 @dataclass(frozen=True)
@@ -82,37 +80,35 @@ class Loyalty:
     explanation: str
 
 
-def loyalty(rows: Iterable[Row], *, now: float, calendar: Calendar, first: float | None = None) -> Loyalty:
+def loyalty(past: Past, *, now: float, calendar: Calendar, first: float | None = None) -> Loyalty:
     """The figures of one user.
 
     Args:
-        rows: the user's events, in any order; those in the future count as of now.
+        past: what the user did; what is in the future counts as of now.
         now: seconds since 1970.
         calendar: the user's.
-        first: when the user did the first thing that is no longer among the events; None if all are.
+        first: when the user did the first thing that is no longer in the past; None if all is.
     """
-    bounded = ((min(time, now), kind, number, amount) for time, kind, number, amount in rows)
-    known = sorted(bounded, key=lambda row: row[0])
-    active = [time for time, kind, _, _ in known if kind not in PASSIVE]
+    active = np.minimum(past.active, now)
     begun, ended = visits_of(active)
-    bought = [(number, amount) for time, kind, number, amount in known if kind == "purchase" and time > now - 365 * DAY]
-    money = [amount for _, amount in bought if amount is not None]
-    monetary = sum(money) if money else sum(1.0 if number is None else number for number, _ in bought)
-    if not begun:
+    _, numbers, amounts = past.bought[past.bought[:, 0] > now - 365 * DAY].T
+    paid, counted = amounts[~np.isnan(amounts)], np.where(np.isnan(numbers), 1.0, numbers)
+    monetary = sum((paid if len(paid) else counted).tolist())
+    if not len(begun):
         nothing: dict[int, bool | None] = dict.fromkeys(RETENTION_DAYS)
         return Loyalty(None, 0, monetary, 0, 0, None, None, nothing, nothing, None, "no visit yet")
-    days = sorted({_day(calendar, time) for time in active})  # a visit over midnight is one on both days
-    today = _day(calendar, now)
-    since = days[0] if first is None else min(days[0], _day(calendar, first))
+    days = np.unique(calendar.days(active)).tolist()  # a visit over midnight is one on both days
+    today = int(calendar.days(np.array([now]))[0])
+    since = days[0] if first is None else min(days[0], int(calendar.days(np.array([first]))[0]))
     span = min(WINDOW, today - since + 1)
     risk = churn_risk(begun, now=now)
     return Loyalty(
-        recency_days=(now - ended[-1]) / DAY,
-        frequency=sum(time > now - WINDOW * DAY for time in begun),
+        recency_days=float(now - ended[-1]) / DAY,
+        frequency=int((begun > now - WINDOW * DAY).sum()),
         monetary=monetary,
         visits=len(begun),
         active_days=len(days),
-        visit_minutes=sum(end - start for start, end in zip(begun, ended, strict=True)) / len(begun) / 60,
+        visit_minutes=float((ended - begun).mean()) / 60,
         stickiness=sum(day > today - WINDOW for day in days) / span,
         retention_exact={n: _exact(days, today, since + n) for n in RETENTION_DAYS},
         retention_after={n: True if days[-1] >= since + n else (False if today >= since + n else None)
@@ -122,7 +118,7 @@ def loyalty(rows: Iterable[Row], *, now: float, calendar: Calendar, first: float
     )  # fmt: skip
 
 
-def churn_risk(visits: Sequence[float], *, now: float) -> float:
+def churn_risk(visits: Sequence[float] | Numbers, *, now: float) -> float:
     """1 - P(alive): how likely the user is gone, by BG/NBD (Fader, Hardie and Lee 2005; P(alive) as in their note).
 
     Args:
@@ -138,21 +134,12 @@ def churn_risk(visits: Sequence[float], *, now: float) -> float:
     return 1.0 / (1.0 + math.exp(-min(log_odds, 700.0)))
 
 
-def visits_of(times: Sequence[float]) -> tuple[list[float], list[float]]:
+def visits_of(times: Numbers) -> tuple[Numbers, Numbers]:
     """When each visit began and ended, from times of events, rising."""
-    begun, ended = list[float](), list[float]()
-    for time in times:
-        if ended and time - ended[-1] <= SESSION_GAP:
-            ended[-1] = time
-        else:
-            begun.append(time)
-            ended.append(time)
-    return begun, ended
-
-
-def _day(calendar: Calendar, time: float) -> int:
-    """The number of the user's calendar day."""
-    return date.fromisoformat(calendar.moment(time).day).toordinal()
+    apart = np.diff(times) > SESSION_GAP
+    begins, ends = np.ones(len(times), bool), np.ones(len(times), bool)
+    begins[1:], ends[:-1] = apart, apart
+    return times[begins], times[ends]
 
 
 def _exact(days: Sequence[int], today: int, wanted: int) -> bool | None:
@@ -162,7 +149,7 @@ def _exact(days: Sequence[int], today: int, wanted: int) -> bool | None:
     return False if days[0] < wanted < today else None
 
 
-def _explained(begun: Sequence[float], now: float, risk: float) -> str:
+def _explained(begun: Numbers, now: float, risk: float) -> str:
     """The risk in words."""
     away = max(now - begun[-1], 0.0) / DAY
     if len(begun) == 1:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,11 +19,15 @@ from typing import Any, BinaryIO
 from palate_client.blending import Blend
 from palate_client.consent import Consent
 from palate_client.events import Event, Tracked, event_from, event_line
+from palate_client.pace import Pace
 from palate_client.store import EventStore
-from palate_common.errors import InputError
+from palate_common.errors import InputError, PalateError
 
 FORMAT = 1
-BATCH = 1000
+BATCH = 25
+"""Events of an import that are stored at once, while nobody else can store any."""
+CHECKPOINT = 100
+"""Batches after which they are moved to the main file, so that no commit of another thread has to."""
 OWN = (
     "consent", "outcome", "reset", "first", "sent", "refusal", "model", "contact", "participation", "channel",
     "delivery", "problem", "unread",
@@ -92,17 +97,24 @@ def import_file(store: EventStore, path: Path) -> ImportReport:
         InputError: the file can't be read, or more than `MOST_PROBLEMS` of its lines are no events.
         PalateError: the store can't be written; what was stored before stays.
     """
-    counts = dict.fromkeys(Tracked, 0)
-    skipped, problems, batch = 0, list[Problem](), list[Event]()
+    counts, pace = dict.fromkeys(Tracked, 0), Pace()
+    skipped, problems, batch, batches = 0, list[Problem](), list[Event](), 0
 
     def deliver() -> None:
+        nonlocal batches
+        pace()
         for outcome in store.add(batch, imported=True) if batch else ():
             counts[outcome] += 1
         batch.clear()
+        batches += 1
+        if batches % CHECKPOINT == 0:
+            with suppress(PalateError):  # later, then
+                store.file.checkpoint()
 
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, store.file.at_leisure():
             for number, text in _lines(file):
+                pace()
                 try:
                     event = _read(text)
                 except InputError as error:
@@ -120,9 +132,9 @@ def import_file(store: EventStore, path: Path) -> ImportReport:
                 batch.append(event)
                 if len(batch) == BATCH:
                     deliver()
+            deliver()
     except OSError as error:
         raise InputError(f"`path` must be a readable file, got {path}: {error.strerror}") from None
-    deliver()
     return ImportReport(
         counts[Tracked.STORED], counts[Tracked.DUPLICATE], counts[Tracked.NO_CONSENT], skipped, tuple(problems)
     )

@@ -31,6 +31,8 @@ BLOCK = 2048
 """Items in a block."""
 GROWTH, MOST = 8, 64
 """Each step looks at so many times as many blocks as the one before, and at so many at most."""
+FEW = 256
+"""Items of which the highest stands for all."""
 LOWEST = np.finfo(np.float32).min
 
 
@@ -52,6 +54,7 @@ class Ranking:
         self._places = np.empty(self.n_items, np.int32)
         self._places[order] = np.arange(self.n_items, dtype=np.int32)
         self._table = table[order]
+        self._compared: tuple[Floats, npt.NDArray[np.float32]] | None = None
         longest = np.maximum.reduceat(lengths[order], np.arange(0, self.n_items, BLOCK), axis=0)
         # Raised by what rounding can hide in a product of k numbers: Higham, Accuracy and Stability (2002), eq. 3.5.
         self._longest = longest.astype(np.float64) * (1 + (table.shape[1] + 2) * np.finfo(np.float32).eps)
@@ -90,6 +93,41 @@ class Ranking:
         found = self._rows[places]
         return found[np.lexsort((found, -best))][:n].astype(np.int64)
 
+    def alike(
+        self, row: int, columns: npt.NDArray[np.float64], *, n: int, among: Ints | None = None
+    ) -> tuple[Ints, npt.NDArray[np.float64]]:
+        """Rows of the n items most like one by cosine, best first, of equals the lower row first; and the cosines.
+
+        One product in single precision with vectors whose lengths are known finds who may be among them; who is is
+        said in double precision.
+
+        Args:
+            row: the item, which is not among them.
+            columns: float64 [k]; what each column of a vector is multiplied with before it is compared.
+            n: how many; fewer come back where there are fewer.
+            among: the only rows that may; None: all.
+        """
+        if self._compared is None or not np.array_equal(self._compared[0], columns):
+            squares = (columns**2).astype(np.float32)
+            lengths = np.concatenate([part**2 @ squares for part in np.array_split(self._table, len(self._longest))])
+            self._compared = columns, np.divide(1.0, np.sqrt(lengths), np.zeros_like(lengths), where=lengths > 0)
+        own = self.vectors(np.array([row]))[0] * columns
+        length = math.sqrt(own @ own)
+        if not length:  # like none, and like all
+            rows = np.arange(self.n_items) if among is None else among
+            return rows[rows != row][:n], np.zeros(len(rows[rows != row][:n]))
+        cosines = (self._table @ (own * columns / length).astype(np.float32)) * self._compared[1]
+        near = cosines if among is None else cosines[self._places[among]]
+        # What rounding can hide in either of two products: see `_longest`.
+        unsure = 2 * (len(columns) + 8) * np.finfo(np.float32).eps
+        high = np.flatnonzero(near >= _reached(near, n + 1) - unsure)
+        found = np.sort(self._rows[high]) if among is None else among[high]
+        found = found[found != row]
+        vectors = self.vectors(found) * columns
+        exact = vectors @ own / np.maximum(np.linalg.norm(vectors, axis=1) * length, 1e-30)
+        order = np.argsort(-exact, kind="stable")[:n]
+        return found[order].astype(np.int64), exact[order]
+
     def scores(self, vector: Floats, rows: Ints) -> npt.NDArray[np.float64]:
         """Scores of some items in double precision, float64 [len(rows)]."""
         scores: npt.NDArray[np.float64] = self.vectors(rows) @ vector.astype(np.float64)
@@ -102,6 +140,13 @@ class Ranking:
     def _split(self, vectors: Floats) -> list[Floats]:
         """The parts of vectors [m, k]."""
         return [vectors[:, columns] for columns in self.parts.values()]
+
+
+def _reached(scores: npt.NDArray[np.float32], n: int) -> float:
+    """What n of the scores reach, and few others: the n-th highest of the highest of each few."""
+    few = max(min(len(scores) // (4 * n), FEW), 1)
+    highest = np.maximum.reduceat(scores, np.arange(0, len(scores), few)) if len(scores) else scores
+    return float(np.partition(highest, -n)[-n]) if len(highest) >= n else -np.inf
 
 
 def _stretches(blocks: list[int], n_items: int) -> Iterator[tuple[int, int]]:

@@ -20,7 +20,7 @@ from palate_client.blending import EXPLORATION, Blend, exploration_of, weights_o
 from palate_client.discovery import NEW, mix_of
 from palate_client.diversity import diverse
 from palate_client.events import KINDS, Kind
-from palate_client.explanation import TOLD, WHY, Contribution, Explanation, in_words
+from palate_client.explanation import TOLD, WHY, Contribution, Explanation, in_words, largest
 from palate_client.exploration import Crowd, slots
 from palate_client.fusion import fused_weights
 from palate_client.interests import Interests, Look
@@ -116,7 +116,7 @@ class Recommender:
         self._taste: Taste | None = None
         self._look: Look | None = None
         self._made_of: tuple[float, str | None, dict[str, tuple[float, float]]] = (0.0, None, {})
-        self._did: tuple[Kind, ...] = ()
+        self._did = np.zeros(0, np.int64)
 
     def recommend(
         self,
@@ -158,16 +158,14 @@ class Recommender:
             allowed = self._selection.allowed(items, domain)
             taste, look, counts = self._current(mix.debias, domain)
             own = taste.history.indices if filter_already_liked_items else taste.history.indices[:0]
-            without = np.unique(np.concatenate([look.unwanted, own, self._selection.known(filter_items)])).astype(
-                np.int64
-            )
+            without = np.concatenate([look.unwanted, own, self._selection.known(filter_items)])
             wide = POOL * max(n, SHORT)
-            out = np.union1d(without, look.resting)
+            out = np.concatenate([without, look.resting])
             pool = self._best(taste, wide, out, allowed)
             order = self._varied(taste, pool, n, mix.diversity)
             if len(order) < n and len(out) > len(without):  # what rests comes after all others
                 out = without
-                rest = self._best(taste, n - len(order), np.union1d(without, order), allowed)
+                rest = self._best(taste, n - len(order), np.append(without, order), allowed)
                 pool = order = np.append(order, rest)
             share = mix.explore
             if explore is None:
@@ -178,7 +176,7 @@ class Recommender:
                 drawn = self._crowd.history(taste.history, self._rng, within)
                 other = self._scorer.taste(drawn, taste.less, _weights(counts, 1.0, self._fused))  # popularity apart
                 kept = order[: len(order) - len(places)]
-                candidates = self._best(other, wide, np.union1d(out, kept), allowed)
+                candidates = self._best(other, wide, np.append(out, kept), allowed)
                 found = self._varied(other, candidates, len(places), mix.diversity, kept)
                 order = np.insert(kept, places - np.arange(len(places)), found)
             return self._told(taste, order, {int(place) for place in places}, pool)
@@ -216,7 +214,7 @@ class Recommender:
         with self._lock:
             domain = self._selection.domain(int(rows[0]))
             taste, look, _ = self._current(0.0, domain)
-            without = np.unique(np.concatenate([look.unwanted, taste.history.indices])).astype(np.int64)
+            without = np.concatenate([look.unwanted, taste.history.indices])
             among = None if domain is None else self._selection.within(domain)
             n_items = len(self._items) if among is None else len(among)
             best = self._scorer.top(taste, n=math.ceil(reach * n_items), without=without, among=among)
@@ -235,14 +233,9 @@ class Recommender:
         """
         _check_count(n)
         row = self._selection.row(item)
-        likeness = self._scorer.similar(row)
-        if domain is not None:
-            likeness[np.setdiff1d(np.arange(len(likeness)), self._selection.within(domain))] = -np.inf
-        likeness[row] = -np.inf
-        n = min(n, int(np.isfinite(likeness).sum()))
-        best = np.flatnonzero(likeness >= np.partition(likeness, -n)[-n]) if n else np.zeros(0, np.int64)
-        best = best[np.argsort(-likeness[best], kind="stable")[:n]]
-        return [Similar(self._items[place], float(likeness[place])) for place in best.tolist()]
+        among = None if domain is None else self._selection.within(domain)
+        rows, likeness = self._scorer.similar(row, n=n, among=among)
+        return [Similar(self._items[place], each) for place, each in zip(rows.tolist(), likeness.tolist(), strict=True)]
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a recommender holds its user's taste, which stays in this process")
@@ -261,8 +254,7 @@ class Recommender:
             if self._fuse:
                 self._fused = fused_weights(self._scorer, history)
             self._taste = self._scorer.taste(history, look.dismissed, _weights(counts, debias, self._fused))
-            did = [KINDS[code] for code in look.kinds[kept].tolist()]
-            self._did = (*did, *(TURNED_DOWN for _ in look.dismissed))
+            self._did = np.append(look.kinds[kept], np.full(len(look.dismissed), KINDS.index(TURNED_DOWN)))
             self._look, self._made_of = look, made_of
         return self._taste, look, counts
 
@@ -302,17 +294,17 @@ class Recommender:
 
     def _contributions(self, taste: Taste, rows: Rows, most: int | None = None) -> list[tuple[Contribution, ...]]:
         """What each event adds to each item's score, largest first; the first so many."""
-        own = [*taste.history.indices.tolist(), *taste.less.tolist()]
-        added = self._scorer.contributions(taste, rows).T
-        places = np.argsort(-added, axis=1, kind="stable")[:, :most]
-        found = zip(places.tolist(), np.take_along_axis(added, places, axis=1).tolist(), strict=True)
-        return [
-            tuple(
-                Contribution(self._items[own[place]], self._did[place], more, self._selection.domain(own[place]))
-                for place, more in zip(*each, strict=True)
+        own, contributions = np.append(taste.history.indices, taste.less), []
+        for added in self._scorer.contributions(taste, rows).T:
+            places = largest(added, most)
+            kinds, items = self._did[places].tolist(), own[places].tolist()
+            contributions.append(
+                tuple(
+                    Contribution(self._items[item], KINDS[kind], more, self._selection.domain(item))
+                    for item, kind, more in zip(items, kinds, added[places].tolist(), strict=True)
+                )
             )
-            for each in found
-        ]
+        return contributions
 
 
 def _weights(counts: Mapping[str, tuple[float, float]], debias: float, fused: Mapping[str, float]) -> dict[str, float]:

@@ -22,6 +22,7 @@ from palate_common.weighting import Weighting
 if TYPE_CHECKING:
     import numpy as np
 
+    from palate_client.activity import Activity, Past
     from palate_client.explanation import Explanation
     from palate_client.recommender import Recommendation, Recommender, Similar
     from palate_client.tuning import Tuning
@@ -44,6 +45,7 @@ class Recommending(ABC):
     store: EventStore
     weighting: Weighting
     _ranker: Recommender | None = None
+    _activity: Activity | None = None
     _visits: tuple[float, list[float]] | None = None
 
     def use_model(
@@ -118,6 +120,8 @@ class Recommending(ABC):
         Raises:
             PalateError: the store can't be read.
         """
+        import numpy as np
+
         from palate_client.blending import EXPLORATION, Blend
         from palate_client.loyalty import visits_of
         from palate_client.tuning import tuning
@@ -125,7 +129,9 @@ class Recommending(ABC):
         now, blend = self.store.clock(), Blend(self.store)
         counts, lately = blend.counts(), blend.lately()
         if self._visits is None or not 0 <= now - self._visits[0] < HOUR:
-            self._visits = now, visits_of(self.store.active(since=now - YEAR, until=now))[0]
+            active = self._past().active
+            year = active[np.searchsorted(active, now - YEAR) :]
+            self._visits = now, visits_of(np.minimum(year, now))[0].tolist()
         known = [count for source, count in counts.items() if source != EXPLORATION]
         usual = sum(shown for shown, _ in known), sum(liked for _, liked in known)
         return tuning(self._visits[1], usual, lately, now=now)
@@ -222,6 +228,14 @@ class Recommending(ABC):
         value = np.array([np.nan if event.value is None else event.value])
         weight = self.weighting.of_kinds([event.kind]) * self.weighting.of_values(value, np.zeros(1, int), [event.kind])
         return bool(weight[0] > 0)
+
+    def _past(self, amount: str | None = None) -> Past:
+        """What the user did; money as the property says that was asked for last."""
+        from palate_client.activity import Activity
+
+        if self._activity is None or amount not in (None, self._activity.amount):
+            self._activity = Activity(self.store) if amount is None else Activity(self.store, amount)
+        return self._activity.past()
 
     def _recommender(self) -> Recommender:
         """What ranks: by the model that was given, or else by the published one in use."""

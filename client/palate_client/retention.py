@@ -26,7 +26,8 @@ class Limits:
         max_events: above this many, a tenth is dropped.
         max_bytes: above this size of the store's file, a tenth is dropped.
         max_per_day: events that may be tracked on one day (UTC); more are not kept. Imports don't count.
-        window_seconds: the same kind of event on the same item within this time is the same event, unless it has an id.
+        window_seconds: the same kind of event on the same item within this time is the same event, unless it has an id
+            or another verdict.
 
     Raises:
         InputError: a bound that is not positive.

@@ -7,8 +7,9 @@ every part at its own weight, and nothing that the user wants less of, the score
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -22,8 +23,8 @@ from palate_common.sources import COLLABORATIVE, POPULARITY, family_of
 
 LESS = 0.5
 """An item that the user wants less of takes away this part of what it would add."""
-HISTORIES_AT_ONCE, ROWS_AT_ONCE = 64, 65_536
-"""Histories that are scored at once, and items that are compared at once."""
+HISTORIES_AT_ONCE = 64
+"""Histories that are scored at once."""
 TINY = 1e-30
 
 Vector = npt.NDArray[np.float64]
@@ -37,13 +38,18 @@ class Taste:
         history: the events that count, a batch of one.
         less: rows of what the user wants less of, sorted, none of them in the history.
         vector: what items are multiplied with, or all scores.
-        added: what each interaction, then each row of `less`, adds to the vector; None where only scores are known.
+        adds: says what each interaction, then each row of `less`, adds to the vector; None where only scores are known.
     """
 
     history: Interactions
     less: npt.NDArray[np.int32]
     vector: Vector = field(repr=False)
-    added: Vector | None = field(repr=False, default=None)
+    adds: Callable[[], Vector] | None = field(repr=False, default=None)
+
+    @cached_property
+    def added(self) -> Vector:
+        """What each interaction, then each row of `less`, adds to the vector, worked out when it is first asked for."""
+        return np.zeros((0, len(self.vector))) if self.adds is None else self.adds()
 
 
 class Scorer(Protocol):
@@ -71,8 +77,8 @@ class Scorer(Protocol):
     def likeness(self, rows: Ints) -> Vector:
         """Vectors by whose cosine items are alike, [len(rows), any]."""
 
-    def similar(self, row: int) -> Vector:
-        """How like an item all others are, [n_items]; at most 1 for cosines."""
+    def similar(self, row: int, *, n: int, among: Ints | None = None) -> tuple[Ints, Vector]:
+        """The n items most like one, best first, among some alone or all; and how like, at most 1 for cosines."""
 
 
 def scorer_of(model: GlobalModel) -> Scorer:
@@ -103,13 +109,18 @@ class ByFactors:
                 for name, part in self._factors.parts.items()
             ]
         )
-        added, vector = self._factors.events(history), self._factors.users(history)[0]
+        vector, taken = self._factors.users(history)[0], np.zeros((0, len(columns)))
         if len(less):
             taken = -LESS * self._factors.events(_with(history, less))[np.isin(_with(history, less).indices, less)]
             if POPULARITY in self._factors.parts:
                 taken[:, self._factors.parts[POPULARITY]] = 0.0
-            added, vector = np.concatenate([added, taken]), vector + taken.sum(axis=0)
-        return Taste(history, less, vector * columns, added * columns)
+            vector = vector + taken.sum(axis=0)
+
+        def adds() -> Vector:
+            added: Vector = np.concatenate([self._factors.events(history), taken]) * columns
+            return added
+
+        return Taste(history, less, vector * columns, adds)
 
     def top(self, taste: Taste, *, n: int, without: Ints, among: Ints | None = None) -> npt.NDArray[np.int64]:
         """By an exact search."""
@@ -126,8 +137,7 @@ class ByFactors:
 
     def contributions(self, taste: Taste, rows: Ints) -> Vector:
         """Products of what each adds to the user's vector: they sum to the score, apart from what no event adds."""
-        added = np.zeros((0, len(taste.vector))) if taste.added is None else taste.added
-        contributions: Vector = added @ self._ranking.vectors(rows).T
+        contributions: Vector = taste.added @ self._ranking.vectors(rows).T
         return contributions
 
     def likeness(self, rows: Ints) -> Vector:
@@ -135,15 +145,9 @@ class ByFactors:
         vectors: Vector = self._ranking.vectors(rows) * self._taste_columns
         return vectors
 
-    def similar(self, row: int) -> Vector:
-        """Cosines of those vectors."""
-        own = self.likeness(np.array([row]))[0]
-        cosines = np.empty(self._ranking.n_items)
-        for first in range(0, len(cosines), ROWS_AT_ONCE):
-            rows = np.arange(first, min(first + ROWS_AT_ONCE, len(cosines)))
-            vectors = self.likeness(rows)
-            cosines[rows] = (vectors @ own) / np.maximum(np.linalg.norm(vectors, axis=1), TINY)
-        return cosines / max(float(np.linalg.norm(own)), TINY)
+    def similar(self, row: int, *, n: int, among: Ints | None = None) -> tuple[Ints, Vector]:
+        """By cosines of those vectors."""
+        return self._ranking.alike(row, self._taste_columns, n=n, among=among)
 
 
 class ByScores:
@@ -213,10 +217,12 @@ class ByScores:
         beyond: Vector = (told - told.min(axis=1, keepdims=True)) / spans - (self._nobody - self._nobody.min()) / span
         return beyond
 
-    def similar(self, row: int) -> Vector:
-        """What somebody is told who has this item alone."""
-        told: Vector = self._of([row])[0]
-        return told
+    def similar(self, row: int, *, n: int, among: Ints | None = None) -> tuple[Ints, Vector]:
+        """By what somebody is told who has this item alone."""
+        told, rows = self._of([row])[0], np.arange(self._n) if among is None else among
+        rows = rows[rows != row]
+        best = rows[np.argsort(-told[rows], kind="stable")[:n]]
+        return best, told[best]
 
     def _of(self, rows: Ints | list[int]) -> Vector:
         """Scores of histories of one item each, or of an empty one without rows."""

@@ -28,6 +28,7 @@ from palate_client.events import Event, Kind, Source, Tracked
 from palate_client.folder import StoreFolder
 from palate_client.interests import Interests
 from palate_client.online import Online
+from palate_client.pace import ahead
 from palate_client.portability import ImportReport, export_lines, import_file
 from palate_client.recommending import Recommending
 from palate_client.retention import Limits
@@ -158,12 +159,19 @@ class Device(Online, Sharing, Recommending, Delivering, Closing):
             InputError: the file can't be written.
             PalateError: the store can't be read.
         """
-        lines = [f"{line}\n" for line in self.export_lines()]
+        written = 0
+
+        def lines() -> Iterator[bytes]:
+            nonlocal written
+            for line in self.export_lines():
+                yield f"{line}\n".encode()
+                written += 1
+
         try:
-            write_durably(Path(path), "".join(lines).encode(), mode=0o600)
+            write_durably(Path(path), lines(), mode=0o600)
         except OSError as error:
             raise InputError(f"`path` must be a file that can be written, got {path}: {error.strerror}") from None
-        return len(lines)
+        return written
 
     def erase(self) -> None:
         """Destroy the store's key, then its files. Nothing stored here can be read again, whoever has a copy of it.
@@ -199,7 +207,8 @@ class Device(Online, Sharing, Recommending, Delivering, Closing):
     def _add(self, events: list[Event]) -> list[Tracked]:
         """Store events; the machine's failures are told, not raised."""
         try:
-            return self.store.add(events)
+            with ahead():
+                return self.store.add(events)
         except (PalateError, OSError) as error:
             if self.problem != str(error):
                 self.problem = str(error)

@@ -22,8 +22,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from palate_client.events import FIELDS, Event, Kind, Source, Tracked
+from palate_client.events import FIELDS, Event, Tracked, kept_event
 from palate_client.folder import StoreFolder
+from palate_client.pace import Pace
 from palate_client.retention import DAY, Limits, believed, drop_excess, drop_old
 from palate_client.store_file import StoreFile
 from palate_client.tail import Tail
@@ -35,13 +36,13 @@ SET_CLOCK = 1_704_067_200.0
 """2024-01-01: a clock before this has not been set, and what it says is no time."""
 CHECKED_EVERY = 256
 """After so many events the size of the file is looked at."""
+PAGE = 200
+"""Events that are read at once, while nobody else can store any."""
 
 _INSERT = (
     "INSERT INTO events(id, kind, item, time, received, value, source, props, imported)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-Row = tuple[int, str, str, float | None, float, float | None, int]
-"""seq, kind, item, time, received, value, imported."""
 
 
 class EventStore(Closing):
@@ -141,28 +142,21 @@ class EventStore(Closing):
             _set(connection, "flushed", self.clock())
         self.file.open().checkpoint()
 
-    def rows(self, after: int = 0) -> tuple[int, list[Row]]:
-        """The events whose number is above `after`, and the store's generation: another one means some were dropped."""
-        query = "SELECT seq, kind, item, time, received, value, imported FROM events WHERE seq > ? ORDER BY seq"
-        with self.transaction() as connection:
-            return self._generation, connection.execute(query, (after,)).fetchall()
-
     def events(self, *, unread: list[dict[str, Any]] | None = None) -> Iterator[Event]:
         """Every event with its id, oldest first; what is stored meanwhile may be among them.
 
         Args:
             unread: takes the rows that are no event to this version, such as a newer one's kind.
         """
-        query = (
-            "SELECT seq, kind, item, time, value, source, id, props FROM events WHERE seq > ? ORDER BY seq LIMIT 1000"
-        )
-        last = 0
+        query = "SELECT seq, kind, item, time, value, source, id, props FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
+        last, pace = 0, Pace()
         while True:
             with self.transaction() as connection:
-                page = connection.execute(query, (last,)).fetchall()
+                page = connection.execute(query, (last, PAGE)).fetchall()
             for seq, *row in page:
+                pace()
                 try:
-                    event = _event(*row)
+                    event = kept_event(*row[:-1], None if row[-1] is None else json.loads(row[-1]))
                 except (PalateError, ValueError, TypeError, RecursionError):
                     if unread is not None:
                         unread.append(dict(zip(FIELDS, row, strict=True)))
@@ -186,12 +180,6 @@ class EventStore(Closing):
         """The number of the last event before the taste was reset; 0 if it never was."""
         with self.transaction() as connection:
             return int(_get(connection, "reset") or 0)
-
-    def active(self, *, since: float, until: float) -> list[float]:
-        """When the user did something, rising: seconds since 1970, impressions apart; what is later counts as then."""
-        query = "SELECT min(time, ?) AS at FROM events WHERE kind <> 'impression' AND time >= ? ORDER BY at"
-        with self.transaction() as connection:
-            return [float(at) for (at,) in connection.execute(query, (until, since))]
 
     def first(self) -> float | None:
         """When the user did the first thing that has been dropped since; None if nothing was."""
@@ -221,7 +209,7 @@ class EventStore(Closing):
                 repeated = known in ids
                 ids.add(known)
             else:
-                repeated = tail.repeats(event.kind, event.item, now)
+                repeated = tail.repeats(event.kind, event.item, event.value, now)
                 known = stamp + os.urandom(10).hex()
             if repeated:
                 outcomes.append(Tracked.DUPLICATE)
@@ -237,7 +225,7 @@ class EventStore(Closing):
             props = None if event.props is None else canonical_json(dict(event.props)).decode()
             rows.append((known, event.kind, event.item, time, now, event.value, event.source, props, imported))
             outcomes.append(Tracked.STORED)
-            tail.add(event.kind, event.item, now, tracked=not imported)
+            tail.add(event.kind, event.item, event.value, now, tracked=not imported)
         return outcomes, rows
 
     def _bound(self, connection: sqlite3.Connection, added: int) -> None:
@@ -281,33 +269,26 @@ class EventStore(Closing):
         if generation != self._generation:
             self._tail = None
         if self._tail is not None:
-            query = "SELECT seq, kind, item, received, imported FROM events WHERE seq > ? ORDER BY seq"
-            for seq, kind, item, received, imported in connection.execute(query, (self._tail.last,)):
-                self._tail.add(kind, item, received, tracked=not imported)
+            query = "SELECT seq, kind, item, value, received, imported FROM events WHERE seq > ? ORDER BY seq"
+            for seq, kind, item, value, received, imported in connection.execute(query, (self._tail.last,)):
+                self._tail.add(kind, item, value, received, tracked=not imported)
                 self._tail.last = seq
         self._seen, self._generation = (self.file.openings, version), generation
 
     def _read_tail(self, connection: sqlite3.Connection) -> Tail:
         """The tail as the file has it: the newest day's events, newest first."""
-        query = "SELECT seq, kind, item, received, imported FROM events ORDER BY seq DESC LIMIT ?"
+        query = "SELECT seq, kind, item, value, received, imported FROM events ORDER BY seq DESC LIMIT ?"
         newest, day = list[tuple[Any, ...]](), self.clock() - DAY
         for row in connection.execute(query, (self.limits.max_per_day,)):
-            if row[3] < day and newest:
+            if row[4] < day and newest:
                 break
             newest.append(row)
         tail = Tail(self.limits)
-        for seq, kind, item, received, imported in reversed(newest):
-            tail.add(kind, item, received, tracked=not imported)
+        for seq, kind, item, value, received, imported in reversed(newest):
+            tail.add(kind, item, value, received, tracked=not imported)
             tail.last = seq
         (tail.count,) = connection.execute("SELECT count(*) FROM events").fetchone()
         return tail
-
-
-def _event(
-    kind: Kind, item: str, time: float | None, value: float | None, source: Source, known: str, props: str | None
-) -> Event:
-    """The event of a row."""
-    return Event(kind, item, time, value, source, known, None if props is None else json.loads(props))
 
 
 def _present(connection: sqlite3.Connection, ids: Sequence[str]) -> set[str]:

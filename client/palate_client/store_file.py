@@ -19,6 +19,7 @@ from pathlib import Path
 import sqlcipher3.dbapi2 as sqlcipher
 
 from palate_client.folder import StoreFolder
+from palate_client.pace import give_way
 from palate_client.schema import KIND, migrate
 from palate_common.closing import Closing
 from palate_common.database import Database, Driver
@@ -28,6 +29,9 @@ BUSY_SECONDS = 5.0
 """How long a transaction waits for another process before it is given up."""
 _DENIED = "denied-"
 _ERASED = "the store must be there, got one that was erased"
+
+PAGES = 1000
+"""Pages of the WAL that the commit which reaches them moves to the main file."""
 
 
 class StoreFile(Closing):
@@ -42,6 +46,7 @@ class StoreFile(Closing):
     def __init__(self, folder: StoreFolder) -> None:
         self.folder = folder
         self.lock = threading.RLock()
+        self._opening = threading.RLock()
         self.openings = 0
         self._database: Database | None = None
         self._denied = set[str]()
@@ -101,12 +106,36 @@ class StoreFile(Closing):
             ErasedError: the store was erased.
             ClosedError: it was closed.
         """
-        with self.lock:
-            self.open()
-            with self.folder.lock():
-                self._check()
-                self.folder.make_room(self._store)
-                yield self.folder.file(self._store, name), _driver(self.folder.vault.open())
+        self.open()
+        give_way()
+        with self._opening, self.folder.lock():  # not the store's own lock: opening takes a while, and events wait
+            self._check()
+            self.folder.make_room(self._store)
+            file = self.folder.file(self._store, name)
+            yield file, _driver(file, self.folder.vault.open())
+
+    @contextmanager
+    def at_leisure(self) -> Iterator[None]:
+        """Many commits are made; none of them moves the WAL to the main file, `checkpoint` does, also at the end."""
+        self.open().checkpoint_every(0)
+        try:
+            yield
+        finally:
+            with suppress(PalateError):  # erased or closed: nothing to move
+                self.checkpoint()
+                self.open().checkpoint_every(PAGES)
+
+    def checkpoint(self) -> None:
+        """Move what the WAL holds to the main file, which waits for the disk, while others read and store.
+
+        Raises:
+            PalateError: it can't be done now; nothing is lost.
+        """
+        with (
+            self.beside("db") as (path, driver),  # to its end: no connection may be open when the process forks
+            Database(path, kind=KIND, schema=(), durable=False, timeout=BUSY_SECONDS, driver=driver) as database,
+        ):
+            database.checkpoint()
 
     @contextmanager
     def alone_online(self) -> Iterator[None]:
@@ -201,7 +230,8 @@ class StoreFile(Closing):
         self._store, key = self.folder.settle()
         self._stamp = self.folder.vault.stamp()
         self.folder.make_room(self._store)
-        file, driver = self.folder.file(self._store), _driver(key)
+        file = self.folder.file(self._store)
+        driver = _driver(file, key)
         database = Database(file, kind=KIND, schema=(), durable=False, timeout=BUSY_SECONDS, driver=driver)
         try:
             migrate(database)
@@ -212,14 +242,15 @@ class StoreFile(Closing):
         return database
 
 
-def _driver(key: bytes) -> Driver:
+def _driver(file: Path, key: bytes) -> Driver:
     """SQLCipher under a raw key, with nothing on stderr."""
+    is_new = not file.exists() or not file.stat().st_size
     first = (
         "PRAGMA cipher_log_level = NONE",
         f"PRAGMA key = \"x'{key.hex()}'\"",
         "PRAGMA temp_store = MEMORY",  # what is sorted must not spill into a plain file
-        "PRAGMA auto_vacuum = INCREMENTAL",
-        "PRAGMA wal_autocheckpoint = 1000",  # pages: the commit that moves them to the main file is the slowest
+        *(("PRAGMA auto_vacuum = INCREMENTAL",) if is_new else ()),  # later it would write, and wait for the disk
+        f"PRAGMA wal_autocheckpoint = {PAGES}",  # the commit that moves them to the main file is the slowest
         "PRAGMA cache_size = -4096",
     )
     return Driver(sqlcipher.connect, sqlcipher.Error, first, "the store")
@@ -233,6 +264,7 @@ def _before_fork() -> None:
     """Wait until no thread is inside SQLite, and let go of every file."""
     for file in list(_files):
         file.lock.acquire()
+        file._opening.acquire()
         _held.append(file)
         file.disconnect()
 
@@ -240,7 +272,9 @@ def _before_fork() -> None:
 def _after_fork() -> None:
     """Go on, in parent and child."""
     while _held:
-        _held.pop().lock.release()
+        file = _held.pop()
+        file._opening.release()
+        file.lock.release()
 
 
 if hasattr(os, "register_at_fork"):

@@ -23,9 +23,9 @@ class Tail:
     last: int = 0
     count: int = 0
     today: tuple[int, int] = (0, 0)
-    _recent: dict[tuple[str, str], float] = field(default_factory=dict)
+    _recent: dict[tuple[str, str], tuple[float, float | None]] = field(default_factory=dict)
 
-    def add(self, kind: str, item: str, received: float, *, tracked: bool = True) -> None:
+    def add(self, kind: str, item: str, value: float | None, received: float, *, tracked: bool = True) -> None:
         """Take note of an event that is in the store; `tracked` ones count for the day."""
         self.count += 1
         day, n = self.today
@@ -34,15 +34,18 @@ class Tail:
             self.today = (now, n + 1 if now == day else 1)
         if len(self._recent) >= 4096:
             newest = received - self.limits.window_seconds
-            self._recent = {pair: at for pair, at in self._recent.items() if at >= newest}
+            self._recent = {pair: last for pair, last in self._recent.items() if last[0] >= newest}
             if len(self._recent) >= 4096:
                 self._recent.clear()
-        self._recent[kind, item] = received
+        self._recent[kind, item] = received, value
 
-    def repeats(self, kind: str, item: str, now: float) -> bool:
-        """Whether the same was done with the item a moment ago; a clock that went back counts as a moment."""
-        at = self._recent.get((kind, item))
-        return at is not None and abs(now - at) < self.limits.window_seconds
+    def repeats(self, kind: str, item: str, value: float | None, now: float) -> bool:
+        """Whether the same was done with the item a moment ago; a clock that went back counts as a moment.
+
+        Another verdict is a changed mind, and no repeat.
+        """
+        at, before = self._recent.get((kind, item), (math.inf, None))
+        return abs(now - at) < self.limits.window_seconds and (kind != "rate" or value == before)
 
     def is_full(self, now: float) -> bool:
         """Whether today's bound is reached."""

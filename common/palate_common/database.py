@@ -149,6 +149,11 @@ class Database(Closing):
         with self._lock, self._one_line():
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
+    def checkpoint_every(self, pages: int) -> None:
+        """From the next commit on, the one with which the WAL reaches so many pages moves them; 0: none does."""
+        with self._lock, self._one_line():
+            self._set("wal_autocheckpoint", pages)
+
     def _prepare(self, kind: int, schema: Sequence[str], *, durable: bool, read_only: bool, deadline: float) -> None:
         """Look before touching: a file of another kind stays as it is."""
         known = self._known(kind)

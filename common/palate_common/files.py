@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write `data` to `path`: a temporary file, fsync, rename, fsync of the folder.
+def write_durably(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644) -> None:
+    """Write `data`, whole or in parts, to `path`: a temporary file, fsync, rename, fsync of the folder.
 
     Raises:
         OSError: the folder can't be written; no partial file is left at `path`.
@@ -33,13 +33,13 @@ def create_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 
 @contextmanager
-def _draft(path: Path, data: bytes, mode: int) -> Iterator[Path]:
+def _draft(path: Path, data: bytes | Iterable[bytes], mode: int) -> Iterator[Path]:
     """A whole file beside `path`, on disk, that its owner alone could read until it was; gone at the end."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     draft = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         draft.chmod(mode)

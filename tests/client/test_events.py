@@ -52,7 +52,7 @@ def test_properties_are_an_object_that_any_stack_can_read() -> None:
 @st.composite
 def made_events(draw: st.DrawFn) -> Event:
     kind = draw(st.sampled_from(KINDS))
-    value = draw(st.floats(0, 1e9)) if kind in VALUES else None
+    value = draw(st.floats(1, 5) if kind == "rate" else st.floats(0, 1e9)) if kind in VALUES else None
     time = draw(st.none() | st.floats(0, 4e9))
     props = draw(st.none() | st.dictionaries(TEXT, JSON, max_size=3))
     return Event(kind, draw(TEXT), time, value, draw(st.sampled_from(SOURCES)), draw(TEXT), props)
@@ -82,6 +82,10 @@ def test_an_event_is_its_line(event: Event) -> None:
         {"kind": "rate"},
         {"kind": "rate", "value": math.nan},
         {"kind": "rate", "value": True},
+        {"kind": "rate", "value": 0},
+        {"kind": "rate", "value": 0.5},
+        {"kind": "rate", "value": 100},
+        {"kind": "view", "value": 10**400},
         {"kind": "play", "value": -1},
         {"kind": "play", "value": "long"},
         {"time": "yesterday"},

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+import palate
 from palate import Device, Event, Limits, Weighting
 from palate_client.events import KINDS, VALUES
 from palate_client.interests import Interests
@@ -25,13 +32,23 @@ CATALOGUE = tuple(f"i{n:02d}" for n in range(30))
 Open = Callable[..., Device]
 
 
+@dataclass
+class Clock:
+    """Unix time that stands still."""
+
+    now: float = 1_790_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def made(now: float, n: int = 400) -> list[Event]:
     """Events of every kind over a year, with and without values."""
     rng = np.random.default_rng(3)
     events = []
     for place in range(n):
         kind = KINDS[rng.integers(len(KINDS))]
-        value = float(rng.integers(0, 6)) if kind == "rate" or (kind in VALUES and rng.random() < 0.7) else None
+        value = float(rng.integers(1, 6)) if kind == "rate" or (kind in VALUES and rng.random() < 0.7) else None
         value = value * 40 if kind in ("play", "view") and value is not None else value
         events.append(Event(kind, str(rng.choice(CATALOGUE)), now - rng.random() * 365 * DAY, value, id=str(place)))
     return events
@@ -71,6 +88,58 @@ def test_a_device_has_the_numbers_of_a_simulated_user(open_device: Open, clock: 
     interactions = device.interests(CATALOGUE).interactions()
     assert interactions.nnz > 10
     assert same(interactions, simulated(events, weighting_of(name)))
+
+
+@given(seed=st.integers(0, 10_000), preset=st.sampled_from(weighting_names()))
+@settings(max_examples=5, deadline=None)
+def test_what_grew_event_by_event_is_what_is_made_anew(seed: int, preset: str) -> None:
+    """Whoever stored the events, whatever was dropped or reset, and wherever the clock went."""
+    rng, clock = random.Random(seed), Clock()  # noqa: S311 # made events
+    limits = Limits(max_events=rng.choice([60, 10_000]))
+    with tempfile.TemporaryDirectory() as home, contextlib.ExitStack() as stack:
+        mine, yours = (
+            stack.enter_context(palate.open(home, app="a", key=bytes(32), preset=preset, clock=clock, limits=limits))
+            for _ in range(2)
+        )
+        mine.consent.grant("store")
+        interests = mine.interests(CATALOGUE[:8])
+        for step in range(12):
+            count = rng.choice([1, 1, 3, 90])
+            kinds = rng.choices((*KINDS, *["impression"] * 6), k=count)
+            events = [
+                Event(
+                    kind,
+                    rng.choice([*CATALOGUE[:8], "elsewhere"]),
+                    rng.choice([None, clock.now - rng.random() * 1e7, clock.now + 100]),
+                    float(rng.randint(1, 5)) if kind == "rate" else None,
+                    id=f"{step}-{place}",
+                )
+                for place, kind in enumerate(kinds)
+            ]
+            rng.choice([mine, yours]).store.add(events, imported=rng.random() < 0.2)
+            if rng.random() < 0.1:
+                yours.reset_taste()
+            clock.now += rng.choice([0, 1, 60, 3 * DAY, -50])
+            grown, anew = interests.look(), mine.interests(CATALOGUE[:8]).look()
+            assert same(grown.interactions, anew.interactions)
+            for name in ("kinds", "unwanted", "dismissed", "resting"):
+                assert np.array_equal(getattr(grown, name), getattr(anew, name)), name
+
+
+def test_one_more_event_is_one_more_row_that_is_read(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    device.track_many([Event("like", CATALOGUE[n % 30], id=str(n)) for n in range(1000)])
+    interests, read = device.interests(CATALOGUE), list[int]()
+    real = interests._read
+    monkeypatch.setattr(interests, "_read", lambda page: (read.append(len(page)), real(page))[1])
+    interests.look()
+    assert sum(read) == 1000
+    read.clear()
+    device.track("like", "i00", id="one more")
+    interests.look()
+    assert read == [1]
+    look = interests.look()
+    assert interests.look() is look
+    assert read == [1]
 
 
 def test_training_takes_it_as_it_is(device: Device) -> None:

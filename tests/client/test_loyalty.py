@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
+from typing import Any
 
+import numpy as np
 import pytest
 
 import palate
+from palate_client.activity import past_of
 from palate_client.delivery.calendar import Calendar
 from palate_client.loyalty import DAY, DEFINITIONS, WEEK, Loyalty, churn_risk, loyalty
 
@@ -15,7 +19,7 @@ UTC = Calendar("UTC")
 
 
 def found(*rows: tuple[float, str, float | None, float | None], now: float) -> Loyalty:
-    return loyalty(rows, now=now, calendar=UTC)
+    return loyalty(past_of(rows), now=now, calendar=UTC)
 
 
 def view(time: float) -> tuple[float, str, float | None, float | None]:
@@ -85,8 +89,8 @@ def test_the_seventh_day_is_unknown_until_it_is_over() -> None:
 def test_days_are_the_users() -> None:
     late = START + DAY - 1800  # 23:30 UTC on the first of March, the second in Berlin
     rows = [view(START + 3600), view(late)]
-    assert loyalty(rows, now=START + 2 * DAY, calendar=UTC).active_days == 1
-    assert loyalty(rows, now=START + 2 * DAY, calendar=Calendar("Europe/Berlin")).active_days == 2
+    assert loyalty(past_of(rows), now=START + 2 * DAY, calendar=UTC).active_days == 1
+    assert loyalty(past_of(rows), now=START + 2 * DAY, calendar=Calendar("Europe/Berlin")).active_days == 2
 
 
 def test_churn_risk_is_that_of_the_model() -> None:
@@ -118,7 +122,7 @@ def test_every_figure_is_defined() -> None:
 
 def test_the_first_visit_is_known_after_its_events_have_gone() -> None:
     rows = [view(START + n * DAY) for n in (30, 31)]
-    made = loyalty(rows, now=START + 40 * DAY, calendar=UTC, first=START)
+    made = loyalty(past_of(rows), now=START + 40 * DAY, calendar=UTC, first=START)
     assert made.retention_exact == {1: None, 7: None, 30: True}
     assert made.retention_after == {1: True, 7: True, 30: True}
     assert made.stickiness == pytest.approx(2 / 30)
@@ -134,3 +138,35 @@ def test_a_store_remembers_the_first_of_what_it_dropped(open_device: Callable[..
     assert device.store.first() == now - 40 * DAY
     assert device.loyalty().retention_exact[1] is None
     assert [line for line in device.export_lines() if '"type": "first"' in line]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Asia/Kathmandu", "America/St_Johns", "Australia/Lord_Howe"])
+def test_days_of_many_times_are_those_of_each(zone: str) -> None:
+    calendar, rng = Calendar(zone), np.random.default_rng(0)
+    change = 1_774_746_000.0  # 2026-03-29 01:00 UTC: Berlin's clocks
+    times = np.sort(np.concatenate([START + rng.random(300) * 400 * DAY, change + rng.normal(size=300) * DAY, [-5.0]]))
+    names = [calendar.moment(time).day for time in times.tolist()]
+    assert [date.fromordinal(day).isoformat() for day in calendar.days(times).tolist()] == names
+
+
+def test_the_figures_follow_each_event_and_read_nothing_twice(
+    open_device: Callable[..., palate.Device], monkeypatch: pytest.MonkeyPatch, clock: Any
+) -> None:
+    device, other = open_device(), open_device()
+    rows = [("view", None), ("purchase", {"amount": 2.5}), ("impression", None), ("purchase", None)]
+    for number in range(12):
+        kind, props = rows[number % 4]
+        (device, other)[number % 2].track(kind, f"i{number}", time=clock.now - number * 0.4 * DAY, props=props)
+        assert device.loyalty() == open_device().loyalty()
+    read = list[int]()
+    monkeypatch.setattr(device._activity, "_read", lambda page: (read.append(len(page)), past_of([]))[1])
+    device.loyalty()
+    other.track("view", "one more")
+    device.loyalty()
+    assert read == [1]
+    monkeypatch.undo()
+    assert device.loyalty().monetary == 7.5
+    assert device.loyalty(amount="pieces").monetary == 6
+    other.erase()
+    with pytest.raises(palate.PalateError):
+        device.loyalty()

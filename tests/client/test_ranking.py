@@ -87,6 +87,36 @@ def test_scores_and_vectors_are_those_of_the_table() -> None:
     np.testing.assert_allclose(search.scores(vector, rows), items[rows].astype(float) @ vector, rtol=1e-12)
 
 
+@given(n=st.integers(1, 3000), k=st.integers(1, 40), kinds=st.integers(1, 3000), seed=st.integers(0, 99))
+@settings(max_examples=50, deadline=None)
+def test_the_most_alike_are_those_of_all_cosines(n: int, k: int, kinds: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    items = table(kinds, rng, decay=1.0)[rng.integers(0, kinds, n)]  # some of them equal
+    items[rng.random(n) < 0.1] = 0
+    columns = np.array([0.0, *rng.random(7)])
+    row, among = int(rng.integers(n)), None if seed % 2 else np.flatnonzero(rng.random(n) < 0.5)
+    found, likeness = Ranking(items, PARTS).alike(row, columns, n=k, among=among)
+    vectors = items.astype(np.float64) * columns
+    lengths = np.maximum(np.linalg.norm(vectors, axis=1), 1e-30)
+    cosines = vectors @ vectors[row] / lengths / lengths[row]
+    allowed = np.setdiff1d(np.arange(n) if among is None else among, [row])
+    assert np.isin(found, allowed).all()
+    assert len(np.unique(found)) == len(found) == min(k, len(allowed))
+    np.testing.assert_allclose(cosines[found], likeness, atol=1e-12)
+    np.testing.assert_allclose(likeness, np.sort(cosines[allowed])[::-1][:k], atol=1e-12)
+
+
+def test_who_is_alike_is_one_product_with_lengths_that_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    search, looked = Ranking(table(50_000, np.random.default_rng(0), decay=1.0), PARTS), list[int]()
+    real, columns = search.vectors, np.ones(8)
+    monkeypatch.setattr(search, "vectors", lambda rows: (looked.append(len(rows)), real(rows))[1])
+    search.alike(7, columns, n=10)
+    lengths = search._compared
+    search.alike(8, columns, n=10)
+    assert search._compared is lengths
+    assert sum(looked) < 500
+
+
 def test_diversity_prefers_what_is_unlike() -> None:
     scores, vectors = np.array([1.0, 0.9, 0.8, 0.0]), np.array([[1.0, 0], [1, 0.01], [0, 1], [0, 0]])
     assert diverse(scores, vectors, n=3, diversity=0.0).tolist() == [0, 1, 2]

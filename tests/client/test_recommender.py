@@ -13,6 +13,7 @@ import pytest
 from palate import Device, Event
 from palate_client import recommender
 from palate_client.discovery import DISCOVERY, Mix, mix_of
+from palate_client.explanation import largest
 from palate_client.exploration import Crowd
 from palate_client.recommender import Recommender
 from palate_common.algorithms import algorithm_names
@@ -354,3 +355,25 @@ def test_similar_items_and_reach_stay_within_a_domain(device: Device, trained: T
     assert first not in {each.item for each in device.recommend(3, **PLAIN)}
     assert ranker.fits(first, 0.05)  # the first of 30 songs, not among the first 3 of all
     assert not ranker.fits(device.recommend(30, domain="songs", **PLAIN)[-1].item, 0.05)
+
+
+def test_what_is_told_is_the_largest_and_of_equals_the_first() -> None:
+    values = np.array([0.5, 2.0, -1.0, 2.0, 0.5, 0.5])
+    for most in (1, 2, 3, 4, 6, 9):
+        assert largest(values, most).tolist() == np.argsort(-values, kind="stable")[:most].tolist()
+    assert largest(values, None).tolist() == np.argsort(-values, kind="stable").tolist()
+    assert largest(values[:0], 3).tolist() == []
+
+
+def test_what_each_event_adds_is_worked_out_once_an_event(
+    device: Device, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready(device, trained())
+    factors, calls = device._recommender()._scorer._factors, list[int]()
+    real = factors.events
+    monkeypatch.setattr(type(factors), "events", lambda self, history: (calls.append(history.nnz), real(history))[1])
+    for item in ("i03", "i05"):
+        device.track("like", item)
+        for _ in range(3):
+            device.recommend(10, explore=0.5)
+    assert calls == [1, 2]

@@ -90,6 +90,26 @@ def test_without_an_id_the_same_within_the_window_is_stored_once(open_device: Op
     assert device.track("view", "a") is Tracked.STORED
 
 
+def test_a_changed_mind_is_no_repeat_and_the_same_verdict_is(open_device: Open) -> None:
+    device = open_device()
+    assert device.track("rate", "a", value=3) is Tracked.STORED
+    assert device.track("rate", "a", value=3.0) is Tracked.DUPLICATE
+    assert device.track("rate", "a", value=5) is Tracked.STORED
+    device.close()
+    device = open_device()
+    assert device.track("rate", "a", value=5) is Tracked.DUPLICATE  # also after a restart
+    assert device.track("rate", "a", value=3) is Tracked.STORED
+    assert [event.value for event in device.store.events()] == [3, 5, 3]
+
+
+def test_a_verdict_that_an_older_version_let_in_is_read_and_exported(device: Device, tmp_path: Path) -> None:
+    device.track("rate", "a", value=5)
+    with device.store.transaction(write=True) as connection:
+        connection.execute("UPDATE events SET value = 100")
+    assert [event.value for event in device.store.events()] == [100]
+    assert device.export(tmp_path / "all.jsonl") == 3
+
+
 def test_two_handles_see_each_other(open_device: Open) -> None:
     mine, yours = open_device(), open_device()
     assert mine.track("view", "a") is Tracked.STORED

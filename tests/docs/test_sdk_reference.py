@@ -12,7 +12,7 @@ from palate_client.blending import SOURCES
 from palate_client.consent import PURPOSES
 from palate_client.discovery import DEBIAS, DISCOVERY, DIVERSITY, EXPLORE, NEW
 from palate_client.events import FIELDS, KINDS, MAX_ITEM, MAX_PROPS
-from palate_client.interests import BURST, RESTED_DAYS, TIRED
+from palate_client.evidence import BURST, RESTED_DAYS, TIRED
 from palate_client.portability import ImportReport
 from palate_client.recommender import Recommendation
 from palate_client.report import PrivacyReport

@@ -13,6 +13,9 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
+import numpy as np
+import numpy.typing as npt
+
 from palate_common.errors import InputError
 
 Zone = tzinfo | Callable[[], tzinfo] | str | None
@@ -20,6 +23,8 @@ Zone = tzinfo | Callable[[], tzinfo] | str | None
 STEP = 900.0
 """Seconds: the offset of every time zone, and every change of it, is a multiple of a quarter of an hour."""
 MOST_STEPS = 2 * 96
+DAY, LATEST = 86_400.0, 250_000_000_000.0
+EPOCH = datetime(1970, 1, 1).toordinal()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,24 @@ class Calendar:
         local = self._local(time)
         return Moment(*_names(local.year, local.month, local.day), _hour(local))
 
+    def days(self, times: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """The calendar days of many times, int64 [n], as `date.toordinal` counts them.
+
+        The zone is asked at both ends of each UTC day, and for each time of those days on which its offset changes.
+        """
+        bounded = np.clip(times, 0.0, LATEST)
+        nights, place = np.unique(np.floor(bounded / DAY), return_inverse=True)
+        offsets = np.array([[self._offset(night * DAY), self._offset((night + 1) * DAY)] for night in nights.tolist()])
+        offset = offsets.reshape(-1, 2)[place]
+        days: npt.NDArray[np.int64] = EPOCH + np.floor((bounded + offset[:, 0]) / DAY).astype(np.int64)
+        for changed in np.flatnonzero(offset[:, 0] != offset[:, 1]).tolist():
+            days[changed] = self._local(float(bounded[changed])).toordinal()
+        return days
+
+    def _offset(self, time: float) -> float:
+        """Seconds that the user's wall is ahead of UTC."""
+        return (self._local(time).utcoffset() or timedelta()).total_seconds()
+
     def first(self, wanted: Callable[[float], bool], time: float) -> float:
         """The first time from `time` on whose hour of the day is wanted: now, or a quarter of an hour's start.
 
@@ -81,7 +104,7 @@ class Calendar:
 
     def _local(self, time: float) -> datetime:
         """The local time; a clock that shows no year of ours shows the nearest."""
-        bounded = min(max(time, 0.0), 250_000_000_000.0)
+        bounded = min(max(time, 0.0), LATEST)
         if self.zone is None:
             return datetime.fromtimestamp(bounded).astimezone()
         zone = self.zone() if callable(self.zone) and not isinstance(self.zone, tzinfo) else self.zone

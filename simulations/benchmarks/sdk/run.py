@@ -1,6 +1,6 @@
 """What the device SDK costs its host.
 
-PYTHONPATH=simulations python simulations/benchmarks/sdk/run.py [--parts start,speed,interests,rounds] \\
+PYTHONPATH=simulations python simulations/benchmarks/sdk/run.py [--parts start,speed,interests,frames,kept,rounds] \\
     [--seeds REPETITIONS]
 """
 
@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 
 import palate
+from benchmarks.sdk.frames import frame_rows, framed, kept_rows
+from benchmarks.sdk.frames import kept as kept_
 from benchmarks.sdk.rounds import EVENTS, ITEMS, WIDTH, as_rows, measured
 from benchmarks.sheet import Table, main
 from palate_common.errors import PalateError
@@ -141,6 +143,29 @@ def interests(_: Path, repetitions: int) -> tuple[Any, list[Table]]:
     return figures, [Table("Interests", ("events", "all of them", "after one more event"), rows, note)]
 
 
+def frames(_: Path, __: int) -> tuple[Any, list[Table]]:
+    """`track` in a loop of 60 Hz beside other work."""
+    figures = framed()
+    note = (
+        "Milliseconds of one `track` in the main thread, 60 times a second, by the wall's clock, while another thread "
+        "does the work again and again; 100,000 events are kept. Late: above 16 ms. The machine is shared: the loop "
+        "beside nothing is what it takes by itself, and a call is undisturbed if the kernel gave its processor to "
+        "nobody else meanwhile."
+    )
+    header = ("beside", "median", "99 %", "slowest", "late", "late, of the undisturbed", "times done", "bar")
+    return figures, [Table("A loop of 60 Hz", header, frame_rows(figures), note)]
+
+
+def kept(_: Path, __: int) -> tuple[Any, list[Table]]:
+    """What is asked of a store of 100,000 events."""
+    figures = kept_()
+    note = (
+        "CPU milliseconds, median of 50 calls taken in turn; 100,000 events on 5,000 items of 100,000, 64 numbers an "
+        "item; `recommend` as it is by default. The processor is shared: compare figures of one preset with each other."
+    )
+    return figures, [Table("100,000 events kept", ("preset", "what", "ms", "bar"), kept_rows(figures), note)]
+
+
 def _device(home: str) -> palate.Device:
     """A new store without bounds to speak of."""
     device = palate.open(f"{home}/store", app="bench", key=KEY, preset="shop", limits=LIMITS)
@@ -197,6 +222,8 @@ PARTS: dict[str, Callable[[Path, int], tuple[Any, list[Table]]]] = {
     "start": start,
     "speed": speed,
     "interests": interests,
+    "frames": frames,
+    "kept": kept,
     "rounds": rounds,
 }
 
