@@ -34,5 +34,5 @@ class Floors:
     min_honest: int = 1
     """With `distributed`: the fewest survivors outside the adversary's control that a plan may count on."""
     min_corrupt: int = 1
-    """With `distributed`: the fewest members of a cohort that a plan must count as the adversary's. A server that names fewer
-    than it has makes this device's share of the noise too small."""
+    """With `distributed`: the fewest members of a cohort that a plan must count as the adversary's. A server that names
+    fewer than it has makes this device's share of the noise too small."""

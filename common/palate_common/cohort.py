@@ -44,8 +44,8 @@ class CohortTerms(BaseModel):
     n_min: int = Field(ge=2)
     """Fewer survivors than this, and the attempt aborts: it releases nothing and stays charged."""
     c_max: int = Field(ge=1)
-    """Most members of the cohort, surviving or lost, that may be the adversary's, or skip their noise; so at most as many
-    survivors. Never 0: nobody can rule out one."""
+    """Most members of the cohort, surviving or lost, that may be the adversary's, or skip their noise; so at most as
+    many survivors. Never 0: nobody can rule out one."""
     masks: bool
     """Whether the sum is computed under masks. Without, the server sees each node's noised share: simulations only."""
     directory: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
