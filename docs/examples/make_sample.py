@@ -54,7 +54,7 @@ def main(folder: Path = FOLDER) -> None:
     with Ledger(":memory:", population=POPULATION) as ledger:
         ledger.open_run("sample", {})
         files = published.pack(
-            trained, catalogue, {"about": "made readers"}, key, population=POPULATION, checkpoint=ledger.checkpoint()
+            trained, catalogue, {"about": "made readers"}, key, population=POPULATION, shown=ledger.shown()
         )
     del files[published.MODEL]
     for name, data in {**files, "public-key": key.public.encode() + b"\n"}.items():

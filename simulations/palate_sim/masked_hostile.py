@@ -23,6 +23,7 @@ from palate_client import masked
 from palate_client.masked import MaskedDevice
 from palate_client.masked_states import Advertised, Shared
 from palate_common.errors import IntegrityError, PalateError
+from palate_common.secagg import shamir
 from palate_common.secagg.messages import (
     BOX,
     HEADER,
@@ -99,7 +100,7 @@ def _deals(how: str) -> Move:
     """Boxes that open, and shares that make another secret: on no polynomial, or all on another."""
 
     def move(turn: Turn) -> bytes:
-        real = masked.split
+        real = shamir.split
 
         def split(secret: bytes, *, shares: int, threshold: int) -> Any:
             if how == "another secret":
@@ -129,7 +130,7 @@ def _advertises(what: str) -> Move:
             "a key of low order": {"share_key": bytes(32)},
             "one key twice": {"share_key": state.advert.mask_key},
         }[what]
-        own = replace(state.advert, **changed)  # type: ignore[arg-type]
+        own = replace(state.advert, **changed)
         payload = advert_payload(turn.device.terms.context, state.toss, state.root, turn.device.id, own.body)
         own = replace(own, signature=sign(turn.device._identity, ADVERT, payload))
         turn.device._state = replace(state, advert=own)

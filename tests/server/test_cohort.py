@@ -19,10 +19,10 @@ def chosen(n_users: int, corrupt: float, dropout: float, *, masks: bool = False)
 
 @pytest.mark.parametrize(
     ("n_users", "corrupt", "dropout", "c_max", "n_min"),
-    [(1000, 0.0, 0.0, 1, 1000), (105, 0.1, 0.1, 11, 95), (3, 0.0, 0.4, 1, 2), (7, 0.2, 0.2, 2, 6)],
+    [(1000, 0.0, 0.0, 1, 1000), (105, 0.1, 0.1, 11, 95), (3, 0.0, 0.4, 1, 2), (7, 0.2, 0.2, 2, 6), (8, 0.1, 0.1, 1, 7)],
 )
 def test_rounding_goes_against_the_claim(n_users: int, corrupt: float, dropout: float, c_max: int, n_min: int) -> None:
-    """The corrupt are rounded up; nobody is counted as lost that has not to be."""
+    """The corrupt are rounded up; nobody is counted as lost that has not to be, but one at least."""
     cohort = chosen(n_users, corrupt, dropout)
     assert (cohort.n_max, cohort.n_min, cohort.c_max, cohort.masks) == (n_users, n_min, c_max, False)
     assert chosen(1000, 0.1, 0.1, masks=True).masks

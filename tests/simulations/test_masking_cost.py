@@ -44,7 +44,7 @@ def test_the_floor_is_what_the_protocol_prescribes(counted: list[Operations]) ->
 
 def test_the_upload_is_all_that_a_device_sends() -> None:
     cost = measure(Scale(devices=12, coordinates=50, corrupt=1, dropped=2))
-    headers, advert, boxes, signature, shares = 5 * 40, 3 * 32 + 64, 11 * 80, 64, 11 * 32
+    headers, advert, boxes, signature, shares = 5 * 40, 3 * 32 + 64, 11 * 112, 64, 11 * 32
     assert cost.upload == headers + advert + boxes + cost.packed + signature + signature + shares
     assert cost.packed == -(-(50 + 64) * cost.bits // 8)
 

@@ -1,7 +1,7 @@
 """Secure aggregation: what masks cost a server and a device, beside the cryptography that nobody can do without.
 
-PYTHONPATH=simulations python simulations/benchmarks/secagg/run.py [--parts small,vector,large,flower,dropouts,fuzz] \\
-    [--seeds 1]
+PYTHONPATH=simulations python simulations/benchmarks/secagg/run.py \\
+    [--parts small,vector,large,flower,dropouts,hostile,fuzz] [--seeds 1]
 """
 
 from __future__ import annotations
@@ -17,11 +17,21 @@ import numpy as np
 from benchmarks.secagg.dropouts import outcomes
 from benchmarks.sheet import Part, Table, main
 from palate_common.errors import PalateError
+from palate_common.secagg.terms import LARGEST_COMPLETE
 from palate_sim.masked_fuzz import fuzz
+from palate_sim.masked_hostile import HOSTILE, PLANS, POISON, live
 from palate_sim.masking_cost import Cost, Scale, measure
 
 RATIO, UPLOAD, FLOWER = 1.6, 1.03, 50.0
 ATTEMPTS, RECORDS = 1000, 100_000
+LARGE_PLANS = ("deals rubbish to all", "gives wrong shares of all")
+HOSTILE_PLANS = {
+    8: tuple(sorted(PLANS.keys() - POISON - {plan for plan in PLANS if " at commit" in plan})),
+    30: (*LARGE_PLANS, "deals wrong shares to half", "complains of all", "deals another secret and is lost"),
+    100: LARGE_PLANS,
+    300: LARGE_PLANS,
+}
+"""Everything at 8 devices; the larger the cohort, the fewer."""
 SMALL = Scale(devices=60, coordinates=10_000, corrupt=6, dropped=6)
 VECTOR = Scale(devices=1000, coordinates=100_000, corrupt=100, dropped=100)
 LARGE = Scale(devices=1000, coordinates=1_000_000, corrupt=100, dropped=100)
@@ -132,6 +142,22 @@ def dropouts(_: Path, seeds: int) -> Part:
     return found, [Table("Losses at every step", ("of the devices are lost", "exact sum", "ended without"), rows, note)]
 
 
+def hostile(_: Path, seeds: int) -> Part:
+    """One hostile device in cohorts of several sizes."""
+    found, rows = [], []
+    for devices, plans in HOSTILE_PLANS.items():
+        dropped = max(1, devices // 10)
+        for plan in plans:
+            n_max = devices if devices > LARGEST_COMPLETE else None
+            life = live(plan, devices=devices, n_min=devices - dropped, c_max=dropped, n_max=n_max)
+            if life.lost > 1 or life.named - {HOSTILE} or (life.lost and not life.named):
+                raise PalateError(f"one attempt at most may be lost, and its device named, got {life} of {plan}")
+            found.append({"devices": devices, "plan": plan, "lost": life.lost, "named": len(life.named)})
+            rows.append((str(devices), plan, str(life.lost), "yes" if life.named else "no"))
+    note = "Two attempts with one device that does this; 10 % corrupt are borne, 10 % may be lost. Sums exact."
+    return found, [Table("One hostile device", ("devices", "it", "attempts lost", "named"), rows, note)]
+
+
 def broken(_: Path, seeds: int) -> Part:
     """Broken records."""
     report = fuzz(RECORDS, seed=1)
@@ -148,6 +174,7 @@ PARTS: dict[str, Callable[[Path, int], Part]] = {
     "large": attempts(LARGE, bars=True, upload=UPLOAD),
     "flower": flower,
     "dropouts": dropouts,
+    "hostile": hostile,
     "fuzz": broken,
 }
 

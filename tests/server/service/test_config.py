@@ -41,6 +41,7 @@ ITEMS = ("a", "b", "c")
             "population = 'p'\n[surveys.experiments]\nx = ['2026-11-24']",
             r"^server.toml: `surveys`: looks must be a Monday, got 2026-11-24$",
         ),
+        ("population = 'p'\n[privacy]\ndropout = 0.0\n", "one device that leaves would end every attempt"),
     ],
 )
 def test_odd_configurations_are_refused_in_one_line(text: str, message: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ toss, role and both ends, and secrets must be new in each attempt. Rules on size
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from itertools import combinations
 from typing import Any
@@ -181,10 +181,10 @@ class _Durable(MaskedCohort):
         self._ledger, self._attempt = ledger, 0
         super().__init__(n, **terms)
 
-    def begin(self) -> Any:
+    def begin(self, invited: Collection[int] | None = None) -> Any:
         """A new attempt, under a number of its own."""
         self._attempt += 1
-        return super().begin()
+        return super().begin(invited)
 
     def device(self, i: int, latch: Any = None) -> MaskedDevice:
         """A device that holds on to what it has signed."""
