@@ -66,7 +66,7 @@ def aggregate(replies: Mapping[int, bytes], plan: RoundPlan) -> Aggregate:
             continue
         try:
             header, _ = split(reply)
-            _check_header(header, expected, plan.per_node)
+            _check_attempt(header, expected, plan.per_node)
             _check_room(users + header.users, plan)
             contribution = _read(reply, plan)
         except (IntegrityError, InputError):
@@ -88,7 +88,7 @@ def recovered(attempt: Unmasking) -> Aggregate:
     return Aggregate(total, Participation(len(survivors), 0, attempt.invited - len(survivors), dropped["malformed"]))
 
 
-def _check_header(header: ContributionHeader, expected: Mapping[str, Any], per_node: int) -> None:
+def _check_attempt(header: ContributionHeader, expected: Mapping[str, Any], per_node: int) -> None:
     """Refuse an answer to another plan, naming the field that differs, and one for more installations than it allows.
 
     With one installation a node, an answer is that installation's, and one whose own limits say no sends a refusal.

@@ -272,8 +272,11 @@ class InputRequest:
     def decode(cls, body: bytes, *, n: int) -> InputRequest:
         """Read a body for a cohort of `n`."""
         head = -(-n // 8)
-        if len(body) < head + SIGNATURE:
-            raise IntegrityError(f"an input request must have at least {head + SIGNATURE} bytes, got {len(body)}")
+        if not head + SIGNATURE <= len(body) <= head + SIGNATURE + n * BOX:
+            least = head + SIGNATURE
+            raise IntegrityError(
+                f"an input request must have {least} bytes and at most {n} boxes, got {len(body)} bytes"
+            )
         u1 = unpack_flags(body[:head], n)
         return cls(u1, body[head : head + SIGNATURE], split_pieces("boxes", body[head + SIGNATURE :], BOX))
 
@@ -301,6 +304,8 @@ class UnmaskRequest:
         """Read a body for a cohort of `n`."""
         head = -(-n // 8)
         signers = unpack_flags(body[:head], n)
+        if len(body) > head + n * SIGNATURE:
+            raise IntegrityError(f"an unmask request must have at most {n} signatures, got {len(body)} bytes")
         signatures, count = split_pieces("signatures", body[head:], SIGNATURE), int(signers.sum())
         if not count <= len(signatures) <= n:
             raise IntegrityError(f"an unmask request must have {count} to {n} signatures, got {len(signatures)}")

@@ -40,7 +40,7 @@ from palate_common.model import GlobalModel, ModelHeader
 from palate_common.plan import MAX_USERS, open_plan, read_plan
 from palate_common.protobuf import blob, read, text
 from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import HEADER, Step
+from palate_common.secagg.messages import BOX, HEADER, SIGNATURE, Step
 from palate_common.signing import SigningKey
 from palate_server.aggregation import aggregate
 from palate_server.coordinator import Coordinator
@@ -121,6 +121,11 @@ def _after(valid: bytes) -> Frame:
     return lambda more: valid + more
 
 
+def _pieces(valid: bytes) -> Frame:
+    """A whole message, and more of the boxes or signatures at its end, none of them cut off."""
+    return lambda more: valid + more[: len(more) // (BOX * SIGNATURE) * BOX * SIGNATURE]
+
+
 def _counted(width: int, order: Any, most: int) -> tuple[Frame, Frame]:
     """A header that is all of it, behind its length; and one that is as long as may be, with the rest behind it."""
     return (
@@ -170,9 +175,9 @@ def _masked() -> Iterator[Door]:
             answers = {i: world.devices[i].answer(step, server.request(i)) for i in sorted(server.asked)}
             if ring == (step is Step.COMMIT):
                 name = f"masked, {step.name.lower()}"
-                frames = (bytes, _after(answers[who]), _after(answers[who][:HEADER]))
+                frames = (bytes, _pieces(answers[who]), _after(answers[who][:HEADER]))
                 yield Door("server", name, _receiver(world, step, who), frames)
-                frames = (bytes, _after(request), _after(request[:HEADER]))
+                frames = (bytes, _pieces(request), _after(request[:HEADER]))
                 yield Door("device", name, _asked(world, step, who), frames)
             for i, answer in answers.items():
                 server.receive(i, answer)

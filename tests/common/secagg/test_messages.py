@@ -103,6 +103,15 @@ def test_counts_are_checked_before_they_are_used(counts: tuple[int, int]) -> Non
         ShareRequest.decode(b"".join(c.to_bytes(4, "little") for c in counts) + bytes(100), committed=False, n_max=3)
 
 
+def test_no_request_has_more_boxes_or_signatures_than_there_are_members() -> None:
+    masked = InputRequest(np.ones(3, bool), bytes(64), (bytes(BOX),) * 4)
+    unmask = UnmaskRequest(np.ones(3, bool), (bytes(64),) * 3, (bytes(64),))
+    with pytest.raises(IntegrityError, match="at most 3 boxes"):
+        InputRequest.decode(masked.encode(), n=3)
+    with pytest.raises(IntegrityError, match="at most 3 signatures"):
+        UnmaskRequest.decode(unmask.encode(), n=3)
+
+
 def test_pieces_are_whole() -> None:
     assert split_pieces("boxes", b"abcd", 2) == (b"ab", b"cd")
     for body, count in ((b"abc", None), (b"abcd", 3), (b"", 1)):

@@ -21,7 +21,7 @@ SQUARES, KEYSTREAM = shares.squares, randomness._Keystream
 
 
 def unchecked(data: bytes, *, grid: int) -> wire.Contribution:
-    header, payload = wire._split(data)
+    header, payload = wire.split(data)
     return wire._read(header, payload, wire.dtype_for(header.users, grid))
 
 
