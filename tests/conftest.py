@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from palate_client.contribution import Contributor
 from palate_client.floors import Floors
@@ -37,6 +38,10 @@ from palate_sim.round import run_round
 EPSILON, DELTA = 5.0, 1e-5
 MU = mu_of(epsilon=EPSILON, delta=DELTA)
 
+
+# No deadline: how long an example takes is the machine's affair. Half of the usual examples: each run draws others.
+settings.register_profile("palate", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("palate")
 
 LONG = ("docs", "simulations/audit", "integration", "simulations", "server/service")
 """Folders of the files that take longest: they come first, so that no worker waits alone for the last of them."""

@@ -126,7 +126,7 @@ def test_exact_law_whatever_the_length():
         assert _chi2_p(part, 2) > FALSE_ALARM
 
 
-@pytest.mark.parametrize("sigma", [1, 4, 1000])
+@pytest.mark.parametrize("sigma", [4, *(pytest.param(each, marks=pytest.mark.soak) for each in (1, 1000))])
 def test_exact_law_like_another_exact_sampler(sigma):
     import opendp.prelude as dp
 

@@ -55,6 +55,7 @@ def test_the_events_sum_to_the_user(trained: Trained, tastes: Interactions, case
 
 
 def test_others_have_none(trained: Trained) -> None:
-    assert {name for name in algorithm_names() if hasattr(algorithm_class(name), "factors")} == {"als", "popularity"}
+    names = set(algorithm_names()) - {"event-mf"}  # which learns by noised steps alone
+    assert {name for name in names if hasattr(algorithm_class(name), "factors")} == {"als", "popularity"}
     other = trained(algorithm="dp-fedavg")
     assert factors_of(other.algorithm, other.state) is None

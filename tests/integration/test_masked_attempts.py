@@ -49,14 +49,15 @@ def test_sixty_devices_with_a_loss_at_every_step_give_the_survivors_sum() -> Non
     assert world.refusals == []
 
 
-def test_a_ring_tosses_again_for_a_missing_nonce_and_gives_the_survivors_sum() -> None:
-    world = MaskedCohort(260, n_min=236, c_max=13, size=3)
+@pytest.mark.parametrize(("n", "lost"), [(60, 10), pytest.param(260, 24, marks=pytest.mark.soak)])
+def test_a_ring_tosses_again_for_a_missing_nonce_and_gives_the_survivors_sum(n: int, lost: int) -> None:
+    world = MaskedCohort(n, n_min=n - lost, n_max=260, c_max=n // 20, size=3)
     missing = {
         Step.COMMIT: [1],
         Step.ADVERTISE: [2, 3],
-        Step.SHARE: [50, 60],
-        Step.INPUT: [5, 77, 130],
-        Step.CONSISTENCY: [140],
+        Step.SHARE: [50, 55],
+        Step.INPUT: [5, 27, 30],
+        Step.CONSISTENCY: [40],
         Step.UNMASK: [7],
     }
     server = world.begin()
@@ -66,7 +67,7 @@ def test_a_ring_tosses_again_for_a_missing_nonce_and_gives_the_survivors_sum() -
         # The two show no nonce at first, and nobody who is lost comes back for the second toss.
         world.exchange(server, missing)
     assert steps == [Step.COMMIT, Step.ADVERTISE, *Step]
-    assert server.survivors == tuple(sorted(set(range(260)) - {1, 2, 3, 50, 60, 5, 77, 130}))
+    assert server.survivors == tuple(sorted(set(range(n)) - {1, 2, 3, 50, 55, 5, 27, 30}))
     assert server.total.tolist() == world.sum_of(server.survivors).tolist()
     assert world.refusals == []
 

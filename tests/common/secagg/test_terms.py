@@ -70,7 +70,13 @@ def test_bounds_by_scipy(case):
     assert found.abort <= -20
 
 
-@pytest.mark.parametrize(("n", "corrupt", "dropped"), [(251, 13, 13), (300, 30, 30), (300, 60, 30), (1000, 50, 100)])
+@pytest.mark.parametrize(
+    ("n", "corrupt", "dropped"),
+    [
+        (251, 13, 13),
+        *(pytest.param(*case, marks=pytest.mark.soak) for case in ((300, 30, 30), (300, 60, 30), (1000, 50, 100))),
+    ],
+)
 def test_no_smaller_ring_does(n, corrupt, dropped):
     """Every smaller k, with scipy: no threshold meets both bounds. So the search skips nothing."""
     found = graph_terms(n, corrupt=corrupt, dropped=dropped)
