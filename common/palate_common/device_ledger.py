@@ -208,7 +208,7 @@ class DeviceLedger(Closing):
         query = "SELECT devices, trust, run, round, attempt, plan_hash, mu2, n_bytes, time FROM charges ORDER BY seq"
         with self._view() as connection:
             return [
-                (Receipt(*values, Trust.read(trust)), unpack(packed))
+                (Receipt(*[*values, Trust.read(trust)]), unpack(packed))
                 for packed, trust, *values in connection.execute(query)
             ]
 
