@@ -96,17 +96,18 @@ class Interests:
         Raises:
             PalateError: the store can't be read.
         """
-        mark, evidence, look = self._known
-        now_at, anew, pages = since(self._store, mark, COLUMNS, self._read)
-        events = np.concatenate([np.zeros(0, EVENT), *pages])
-        if anew or len(events):
-            evidence = NOTHING if anew else evidence
-            evidence, look = evidence.grown(events, self.weighting, reset=now_at.reset), None
-        now = self._store.clock()
-        keeps = now < SET_CLOCK or evidence.latest <= now  # otherwise what "now" is decides
-        made = look if look is not None and keeps else self._made(evidence, now)
-        self._known = now_at, evidence, made if keeps else None
-        return made
+        with self._store.lock:  # nobody forks meanwhile
+            mark, evidence, look = self._known
+            now_at, anew, pages = since(self._store, mark, COLUMNS, self._read)
+            events = np.concatenate([np.zeros(0, EVENT), *pages])
+            if anew or len(events):
+                evidence = NOTHING if anew else evidence
+                evidence, look = evidence.grown(events, self.weighting, reset=now_at.reset), None
+            now = self._store.clock()
+            keeps = now < SET_CLOCK or evidence.latest <= now  # otherwise what "now" is decides
+            made = look if look is not None and keeps else self._made(evidence, now)
+            self._known = now_at, evidence, made if keeps else None
+            return made
 
     def _made(self, evidence: Evidence, now: float) -> Look:
         """What evidence says at a moment."""
