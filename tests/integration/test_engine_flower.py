@@ -100,7 +100,7 @@ def test_it_gives_the_local_engines_model_with_one_user_a_node(make_run: Any, tm
     assert run_local(job, run.histories).model.data == expected.model.data  # the folder is a run folder like any other
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_serverapp_that_fails_fails_the_engine_with_its_own_error(make_run: Any, tmp_path: Path) -> None:
     run = make_run()
     job = job_for(run, tmp_path / "flower", floors=Floors())  # an app's floors: no seeded noise
@@ -110,7 +110,7 @@ def test_a_serverapp_that_fails_fails_the_engine_with_its_own_error(make_run: An
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.soak)])
 def test_nothing_is_left_running_when_the_command_is_ended(
     make_run: Any, tmp_path: Path, hears_control_c: Any, number: int
 ) -> None:

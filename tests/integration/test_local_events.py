@@ -137,7 +137,7 @@ def test_units_modes_and_algorithms_must_fit(privacy: dict[str, Any], algorithm:
         build_config({"privacy": privacy, "algorithm": {"name": algorithm}})
 
 
-@pytest.mark.parametrize("inclusion", [1.0, 0.5])
+@pytest.mark.parametrize("inclusion", [1.0, pytest.param(0.5, marks=pytest.mark.soak)])
 def test_the_command_runs_judges_and_audits_events(
     inclusion: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,6 +50,7 @@ def test_rounds_are_the_simulations(fleet: Any, pool: ThreadPoolExecutor, terms:
     assert report.spending.participations == rounds
 
 
+@pytest.mark.soak  # the service's own test has masks over sockets, too
 def test_masked_rounds_are_the_simulations(fleet: Any, pool: ThreadPoolExecutor) -> None:
     """Secure aggregation over real sockets: the sum is the one of shares that nobody masks."""
     mine = fleet(N, publish=False)
