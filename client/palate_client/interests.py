@@ -96,9 +96,9 @@ class Interests:
         Raises:
             PalateError: the store can't be read.
         """
+        mark, evidence, look = self._known
+        now_at, anew, pages = since(self._store, mark, COLUMNS, self._read)
         with self._store.lock:  # nobody forks meanwhile
-            mark, evidence, look = self._known
-            now_at, anew, pages = since(self._store, mark, COLUMNS, self._read)
             events = np.concatenate([np.zeros(0, EVENT), *pages])
             if anew or len(events):
                 evidence = NOTHING if anew else evidence

@@ -54,16 +54,17 @@ def since(
     query = f"SELECT {columns} FROM events WHERE seq > ? ORDER BY seq LIMIT {PAGE}"  # noqa: S608 # our own names
     found, anew, pace = list[T](), False, Pace()
     while True:
-        with store.transaction() as connection:
-            known = dict(connection.execute("SELECT name, value FROM meta WHERE name IN ('generation', 'reset')"))
-            generation = int(known.get("generation", 0))
-            if mark.generation != generation:  # maybe between two pages
-                mark, anew = Mark(generation, 0, int(known.get("reset", 0))), True
-                found.clear()
-            page = connection.execute(query, (mark.last,)).fetchall()
-        if page:
-            mark = replace(mark, last=page[-1][0])
-            found.append(take(page))
+        with store.lock:  # nobody forks while a page is made something of
+            with store.transaction() as connection:
+                known = dict(connection.execute("SELECT name, value FROM meta WHERE name IN ('generation', 'reset')"))
+                generation = int(known.get("generation", 0))
+                if mark.generation != generation:  # maybe between two pages
+                    mark, anew = Mark(generation, 0, int(known.get("reset", 0))), True
+                    found.clear()
+                page = connection.execute(query, (mark.last,)).fetchall()
+            if page:
+                mark = replace(mark, last=page[-1][0])
+                found.append(take(page))
         if len(page) < PAGE:
             return mark, anew, found
         pace()
