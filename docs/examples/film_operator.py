@@ -17,6 +17,7 @@ from palate_common.catalogue import Catalogue
 from palate_common.closing import Closing
 from palate_common.device_ledger import DeviceLedger
 from palate_common.ledger import Ledger
+from palate_common.plan import MAX_USERS
 from palate_common.signing import SigningKey
 from palate_server.coordinator import Coordinator
 from palate_server.lock import RunLock
@@ -50,6 +51,7 @@ class Operator(Closing):
         self._registry = Registry(folder)
         terms = RunTerms(
             population=POPULATION,
+            per_node=MAX_USERS,  # here one node answers for all the simulated users
             run="first run",
             algorithm="als",
             settings={},

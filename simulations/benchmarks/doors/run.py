@@ -1,6 +1,6 @@
 """What a message of 64 MiB costs whoever reads it, at every door of server and device.
 
-    python simulations/benchmarks/doors/run.py [--parts large]
+    PYTHONPATH=simulations python simulations/benchmarks/doors/run.py [--parts large]
 
 Each message is read in a process of its own, forked when the world is made, so that its peak is its own.
 """
