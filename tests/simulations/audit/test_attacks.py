@@ -258,7 +258,7 @@ def test_the_real_device_refuses_another_model(private: Path) -> None:
     reasons = list(refused.figures["answers"].values())
     assert reasons[0] == reasons[-1] == "answered"
     for reason, words in zip(
-        reasons[1:4], ("the one the plan names", "must be this plan", "extends size"), strict=True
+        reasons[1:4], ("the one the plan names", "must be this plan", "the same size"), strict=True
     ):
         assert words in reason
     assert "stands in the ledger" in openly.said
