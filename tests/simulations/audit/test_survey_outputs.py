@@ -51,7 +51,7 @@ def silence_tells(patch: pytest.MonkeyPatch) -> None:
 
 
 def sizes_tell(patch: pytest.MonkeyPatch) -> None:
-    """The answer's header counts events."""
+    """The answer's header counts events: a server refuses who speaks for two, and that it does tells."""
     kept = contribution.ContributionHeader
 
     def telling(**fields: Any) -> Any:
@@ -90,7 +90,7 @@ def test_a_device_says_what_it_is_asked_and_no_more() -> None:
         (reasons_leave, "what is not asked"),
         (hours_leave, "what is not asked"),
         (silence_tells, "E surveys"),
-        (sizes_tell, "beside the numbers"),
+        (sizes_tell, "E surveys"),
         (nobody_asked, "without consent"),
         (texts_leave, "texts"),
     ],
