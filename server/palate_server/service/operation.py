@@ -256,8 +256,14 @@ class Operation:
             present = self._absences.present(eligible)
             # Where whoever is passed over is missing to a full cohort, nobody is waited for in its place.
             enough = min(size, max(least, len(present))) if len(eligible) >= size else size
-            here = apart({node: present[node] for node in online if node in present}, self._register.disputes())
-            cohort = appointment.look(here, enough=enough)
+            came = {node: present[node] for node in online if node in present}
+            here = apart(came, self._register.disputes())
+            try:
+                cohort = appointment.look(here, enough=enough)
+            except TooFewError as error:
+                if not (away := len(came) - len(here)):
+                    raise
+                raise TooFewError(f"{error}; disputes keep {away} more away: see `palate serve pardon`") from None
             if cohort is not None:
                 self._dismissals.send([node for node in online if node not in cohort.values()], seconds=SOONEST)
                 self.events.tell("gathered", invited=len(cohort))
