@@ -20,7 +20,7 @@ from palate_common.secagg.directory import Directory
 from palate_common.survey import Survey
 from palate_server.cohort import least_of
 from palate_server.coordinator import Coordinator, Release
-from palate_server.disputes import apart
+from palate_server.disputes import Conduct, apart
 from palate_server.lock import RunLock
 from palate_server.registry import Registry
 from palate_server.service import runs
@@ -190,7 +190,7 @@ class Operation:
             WitnessError: the witness can't be written; nothing more is charged until it can.
         """
         self._witness.check()
-        begun, spent = time.monotonic(), coordinator.spent
+        begun, spent, coordinator.conduct = time.monotonic(), coordinator.spent, Conduct()
         facts: dict[str, Any] = {"run": coordinator.terms.run, "round": coordinator.round, "invited": len(cohort)}
         released: list[Release] = []
         failed: PalateError | OSError | None = None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from palate_common.errors import LockedError
+from palate_common.errors import IntegrityError, LockedError
 from palate_common.secagg.messages import Step
 from palate_common.wire import REFUSED
 from palate_server.lock import RunLock
@@ -160,6 +160,21 @@ def test_what_an_attempt_shows_is_kept_when_the_process_ends_in_it(make_service:
         service.operate()
     with Enrolments(service.site.enrolment_file) as register:
         assert [device.number for device in register.devices() if device.named] == [0, 1]
+
+
+def test_an_attempt_that_did_not_begin_strikes_nobody_again(make_service: Maker) -> None:
+    service = make_service()
+    spoilt = iter([b"garbage"])
+    service.devices.spoil = lambda device, answer: next(spoilt, answer) if device == 2 else answer
+
+    def fail(coordinator: Any) -> None:
+        if service.devices.cohorts:
+            raise IntegrityError("the carrier is gone")
+
+    service.devices.before = fail
+    service.operate()
+    assert [event["devices"] for event in service.events("malformed")] == [1]
+    assert [event["charged"] for event in service.events("aborted")] == [False] * 3
 
 
 def test_a_device_that_refuses_is_no_offender(make_service: Maker) -> None:
