@@ -7,6 +7,7 @@ shows, against the last one seen -> Journal (one transaction)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from palate_common import published
 from palate_common.canonical import digest
 from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import IntegrityError, RefusedError
-from palate_common.growth import Shown, check_growth, shown_by
+from palate_common.growth import Shown, check_growth, shown_by, spend_shown
 from palate_common.manifest import MANIFEST, MOST_SIGNED, SIGNATURE, evidence_of, read_file
 from palate_common.merkle import Checkpoint
 from palate_common.published import Published
@@ -70,12 +71,17 @@ class Models:
         self.see(ledger)
         seen, kept = ledger.seen_checkpoint(service.population), ledger.seen_payload(service.population)
         evidence = evidence_of(found.files)
+        spent, before = spend_shown(evidence), spend_shown(kept)
         if seen is None or seen.size <= checkpoint.size:
-            check_growth("model", manifest, seen=seen, evidence=lambda: kept)
-            ledger.see(service.population, checkpoint, evidence)
+            check_growth("model", manifest, seen=seen, evidence=lambda: kept, spent=spent)
+            # Whoever publishes without saying what was spent doesn't make this device forget what was said before.
+            silent = math.isinf(spent) and math.isfinite(before)
+            ledger.see(service.population, checkpoint, kept or b"" if silent else evidence)
         else:
-            later = shown_by(kept) or Shown(checkpoint=seen)
-            check_growth("ledger that was seen last", later, seen=checkpoint, evidence=lambda: evidence)
+            later = shown_by(kept)
+            if later is None or later.checkpoint != seen:
+                later = Shown(checkpoint=seen)
+            check_growth("ledger that was seen last", later, seen=checkpoint, evidence=lambda: evidence, spent=before)
         signed = digest(found.files[published.MANIFEST])
         edition = Edition(manifest.population, checkpoint.size, checkpoint.root, signed, self._store.clock())
         with Journal(self._store.file) as journal:

@@ -78,24 +78,30 @@ class Shown(BaseModel):
         )
 
 
-def check_growth(what: str, shown: Shown, *, seen: Checkpoint | None, evidence: Callable[[], bytes | None]) -> None:
-    """Refuse a state that doesn't extend the one that was seen last.
+def check_growth(
+    what: str, shown: Shown, *, seen: Checkpoint | None, evidence: Callable[[], bytes | None], spent: float = math.inf
+) -> None:
+    """Refuse a state that doesn't extend the one that was seen last, or has spent less.
 
     Args:
         what: that shows it.
         shown: with its proofs; its signature is verified.
         seen: the last state that was seen, or None.
         evidence: the signed bytes that it came in: what a restored ledger must not have forgotten.
+        spent: the population's mu^2 that the new state comes with, for whoever keeps it as the next evidence.
 
     Raises:
-        IntegrityError: another ledger of the same size, or no proof that this one extends it.
+        IntegrityError: another ledger of the same size, no proof that this one extends it, or a lower spend.
     """
     now = shown.checkpoint
     if seen is None or seen == now:
         return
     if seen.size == now.size:
         raise IntegrityError(f"the ledger must be one, got another of the same size {seen.size}: forked")
-    if any(_covers(epoch, seen, now, evidence) for epoch in shown.epochs):
+    before = spend_shown(evidence())
+    if math.isfinite(before) and not spent >= before:
+        raise IntegrityError(f"what the {what} says was spent must not go down, got {spent:g} after {before:g}")
+    if any(_covers(epoch, seen, now, before) for epoch in shown.epochs):
         return
     proof = shown.consistency.get(seen.size)
     if proof is None:
@@ -103,7 +109,7 @@ def check_growth(what: str, shown: Shown, *, seen: Checkpoint | None, evidence: 
     verify_consistency(old_size=seen.size, old_root=seen.root, new_size=now.size, new_root=now.root, proof=proof)
 
 
-def _covers(epoch: Epoch, seen: Checkpoint, now: Checkpoint, evidence: Callable[[], bytes | None]) -> bool:
+def _covers(epoch: Epoch, seen: Checkpoint, now: Checkpoint, spent: float) -> bool:
     """Whether what was seen last is of entries that a restored ledger has lost, and says so, and has not forgotten.
 
     The entry is in the log that this and every later state extends: who is shown two such logs holds the proof.
@@ -117,7 +123,7 @@ def _covers(epoch: Epoch, seen: Checkpoint, now: Checkpoint, evidence: Callable[
     verify_inclusion(entry.leaf(), index=entry.seq, size=now.size, root=now.root, proof=epoch.inclusion)
     if not entry.base < seen.size <= entry.seq:
         return False
-    if not entry.spent >= spend_shown(evidence()):
+    if not entry.spent >= spent:
         raise IntegrityError("a restored ledger must go on from the spend that was seen here, and has forgotten some")
     return True
 

@@ -20,7 +20,7 @@ from palate_common.clipping import CLIP_NORMS, MAX_GRID
 from palate_common.cohort import CohortTerms, modulus_bits, share_sigma
 from palate_common.entries import ChargeEntry, entry_from
 from palate_common.errors import InputError, IntegrityError
-from palate_common.growth import Shown, check_growth
+from palate_common.growth import Shown, check_growth, spend_shown
 from palate_common.merkle import Checkpoint, verify_inclusion
 from palate_common.sampled_gaussian import LEAST_INCLUSION, MAX_STEPS, sampled_mu2
 from palate_common.signing import SigningKey, verify
@@ -247,7 +247,7 @@ def open_plan(
     if charge is not None:
         _verify_charge(plan, charge)
         seen = last_seen(plan.population)
-        check_growth("plan", charge, seen=seen, evidence=lambda: evidence(plan.population))
+        check_growth("plan", charge, seen=seen, evidence=lambda: evidence(plan.population), spent=spend_shown(data))
     return signed
 
 

@@ -79,11 +79,13 @@ def _cover(pairs: Collection[Pair], *, least: int) -> set[int]:
         most = max(degrees.values())
         if most < least:
             break
-        found.add(secrets.choice([device for device, count in degrees.items() if count == most]))
-        left = _without(found, left)
+        worst = secrets.choice([device for device, count in degrees.items() if count == most])
+        found.add(worst)
+        left = _without({worst}, left)
     return found
 
 
 def _without(devices: Collection[int], pairs: Collection[Pair]) -> set[Pair]:
     """The pairs that none of some devices is in."""
-    return {pair for pair in pairs if not set(pair) & set(devices)}
+    gone = frozenset(devices)
+    return {pair for pair in pairs if gone.isdisjoint(pair)}

@@ -10,8 +10,10 @@ import tempfile
 from pathlib import Path
 
 from palate_common.accounting import ACCOUNTANT, epsilon_of, mu_of
+from palate_common.algorithms import make_algorithm
+from palate_common.cohort import MAX_ATTEMPTS
 from palate_common.errors import BudgetError, InputError
-from palate_common.history import BudgetEntry
+from palate_common.history import BudgetEntry, reserves
 from palate_common.ledger import Ledger
 from palate_server.terms import RunTerms
 from palate_sim.config import SimulationConfig
@@ -37,14 +39,22 @@ def check_budget(path: Path, config: SimulationConfig, terms: RunTerms) -> None:
     """Refuse a run that its population can't pay for, before its folder is made.
 
     Raises:
-        BudgetError: not enough is left for this run, or the budget would be raised.
+        BudgetError: not enough is left for this run, of its budget or of the attempts that delta is kept for, or the
+            budget would be raised.
         InputError: the ledger is another population's, or can't be read.
     """
-    asked, spent = _asked_budget(config, terms), 0.0
+    asked, spent, attempts = _asked_budget(config, terms), 0.0, 0
     budget: BudgetEntry | None = None
     if path.is_dir() or (path.exists() and path.stat().st_size):  # an empty file becomes a ledger with the run
         with Ledger(path, population=terms.population, unit=terms.unit) as ledger:
             budget, spent = _budget(ledger), ledger.spent()
+            attempts = sum(map(reserves, ledger.entries()))
+    rounds = len(make_algorithm(terms.algorithm, terms.settings, terms.facts).shares)
+    if terms.reserves and attempts and attempts + rounds > MAX_ATTEMPTS:
+        raise BudgetError(
+            f"the population {terms.population!r} has had {attempts} of the {MAX_ATTEMPTS} attempts that a part of "
+            f"delta is kept for, and this run needs {rounds}: give what isn't released a ledger of its own (`--ledger`)"
+        )
     limits = [mu2 for mu2 in (asked, None if budget is None else budget.mu2) if mu2 is not None]
     if budget is not None and asked is not None and asked > budget.mu2 and not _is_kept(budget, config):
         raise BudgetError(

@@ -13,7 +13,7 @@ import palate
 from palate_common import published
 from palate_common.catalogue import Catalogue
 from palate_common.errors import IntegrityError
-from palate_common.growth import Shown
+from palate_common.growth import SPENT, Shown
 from palate_common.ledger import Ledger
 from palate_common.plan import SignedPlan
 from palate_common.wire import REFUSED
@@ -104,3 +104,23 @@ def test_the_model_of_a_store_of_before_counts_as_seen(world: World, monkeypatch
     assert device.privacy_report().spending.seen is None  # type: ignore[union-attr]
     assert device.contribute(*world.run.first()) == REFUSED
     assert "must extend" in device.refusal
+
+
+def test_no_model_makes_a_device_forget_what_a_plan_has_shown_was_spent(world: World) -> None:
+    """A restored ledger must go on from it, so nothing that says less, or nothing, is kept in its place."""
+    device, run = world.device, world.run
+    device.update_model(world.model(run.ledger.shown()))
+    assert device.contribute(*run.first()) != REFUSED, device.refusal
+
+    budgets = iter((90.0, 89.0, 88.0))
+
+    def model(facts: dict[str, float]) -> Path:
+        run.ledger.set_budget(mu2=next(budgets), epsilon=80.0, delta=1e-5)
+        parts, place = (run.coordinator().model, Catalogue(run.items), facts, run.key), run.ledger.shown()
+        published.write(world.folder, published.pack(*parts, population="readers", shown=place))
+        return world.folder
+
+    assert device.update_model(model({}))
+    with pytest.raises(IntegrityError, match="must not go down"):
+        device.update_model(model({SPENT: 0.0}))
+    assert device.update_model(model({SPENT: run.ledger.spent()}))

@@ -50,6 +50,21 @@ def test_a_restored_ledger_must_not_forget_what_a_model_has_shown(spent: object,
                 check_growth("model", ledger.shown(), seen=seen.checkpoint, evidence=lambda: evidence)
 
 
+@pytest.mark.parametrize(("spent", "accepted"), [(0.002, True), (0.001, False), (float("nan"), False)])
+def test_what_was_spent_never_goes_down(spent: float, accepted: bool) -> None:
+    """Else one signed bytes that say less would be kept as evidence, and a restored ledger might forget the rest."""
+    with Ledger(":memory:", population="readers") as ledger:
+        ledger.open_run("a", {})
+        seen = ledger.shown()
+        ledger.close_run("a", {})
+        kept = manifest(seen, 0.002)
+        if accepted:
+            check_growth("model", ledger.shown(), seen=seen.checkpoint, evidence=lambda: kept, spent=spent)
+        else:
+            with pytest.raises(IntegrityError, match="must not go down"):
+                check_growth("model", ledger.shown(), seen=seen.checkpoint, evidence=lambda: kept, spent=spent)
+
+
 def test_evidence_tells_what_it_showed() -> None:
     with Ledger(":memory:", population="readers") as ledger:
         shown = ledger.shown()

@@ -146,6 +146,19 @@ def test_a_budget_that_does_not_pay_is_an_error_of_its_own(frame: pd.DataFrame, 
     assert not any(tmp_path.iterdir())
 
 
+def test_a_run_that_no_delta_is_kept_for_is_refused_before_it_begins(
+    frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Charging its first rounds, and then none, would spend them for nothing."""
+    monkeypatch.setattr("palate_sim.budget.MAX_ATTEMPTS", 1)
+    options: dict[str, Any] = {"algorithm": "popularity", "settings": QUICK, "ledger": tmp_path / "people.db"}
+    palate.simulate(frame, out=tmp_path / "one", **options)
+    with pytest.raises(BudgetError, match="has had 1 of the 1 attempts"):
+        palate.simulate(frame, out=tmp_path / "two", **options)
+    assert not (tmp_path / "two").exists()
+    palate.simulate(frame, out=tmp_path / "two", dp="central", **options)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [({"epsilon": 150.0}, "too fine a grid"), ({"delta": 1e-20, "dp": "central"}, "can't resolve so small a delta")],

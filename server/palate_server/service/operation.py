@@ -20,7 +20,7 @@ from palate_common.secagg.directory import Directory
 from palate_common.survey import Survey
 from palate_server.cohort import least_of
 from palate_server.coordinator import Coordinator, Release
-from palate_server.disputes import apart
+from palate_server.disputes import Conduct, apart
 from palate_server.lock import RunLock
 from palate_server.registry import Registry
 from palate_server.service import runs
@@ -190,7 +190,7 @@ class Operation:
             WitnessError: the witness can't be written; nothing more is charged until it can.
         """
         self._witness.check()
-        begun, spent = time.monotonic(), coordinator.spent
+        begun, spent, coordinator.conduct = time.monotonic(), coordinator.spent, Conduct()
         facts: dict[str, Any] = {"run": coordinator.terms.run, "round": coordinator.round, "invited": len(cohort)}
         released: list[Release] = []
         failed: PalateError | OSError | None = None
@@ -256,8 +256,14 @@ class Operation:
             present = self._absences.present(eligible)
             # Where whoever is passed over is missing to a full cohort, nobody is waited for in its place.
             enough = min(size, max(least, len(present))) if len(eligible) >= size else size
-            here = apart({node: present[node] for node in online if node in present}, self._register.disputes())
-            cohort = appointment.look(here, enough=enough)
+            came = {node: present[node] for node in online if node in present}
+            here = apart(came, self._register.disputes())
+            try:
+                cohort = appointment.look(here, enough=enough)
+            except TooFewError as error:
+                if not (away := len(came) - len(here)):
+                    raise
+                raise TooFewError(f"{error}; disputes keep {away} more away: see `palate serve pardon`") from None
             if cohort is not None:
                 self._dismissals.send([node for node in online if node not in cohort.values()], seconds=SOONEST)
                 self.events.tell("gathered", invited=len(cohort))

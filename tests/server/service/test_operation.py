@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from palate_common.errors import LockedError
+from palate_common.errors import IntegrityError, LockedError
 from palate_common.secagg.messages import Step
 from palate_common.wire import REFUSED
 from palate_server.lock import RunLock
 from palate_server.service.enrolments import Enrolments
 from palate_server.service.releases import latest, publish
 from palate_server.service.status import read_status, unpublished
+from palate_sim.commands.serve.access import pardon
 
 Maker = Callable[..., Any]
 
@@ -129,6 +130,24 @@ def test_a_cohort_can_spare_a_device_unless_no_more_are_left(make_service: Maker
     assert spent_attempts(service)[1] > 0, "there are no more than these seven"
 
 
+def test_a_cohort_that_a_dispute_keeps_from_meeting_says_so_until_it_is_pardoned(
+    make_service: Maker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever of the two lies could end every attempt of so few by silence; but the operator must be told."""
+    service = make_service(wait=1e-9, pause=1000.0)
+    with Enrolments(service.site.enrolment_file) as register:
+        register.settle(set(), {(2, 5)})
+    service.operate()
+    assert spent_attempts(service) == (0, 0)
+    reason = "a cohort needs at least 8 devices, and 7 came; disputes keep 1 more away: see `palate serve pardon`"
+    assert [event["reason"] for event in service.events("no cohort")] == [reason]
+    pardon(service.site.folder)
+    assert capsys.readouterr().out.splitlines() == ["nobody is named", "open disputes: 2 and 5"]
+    pardon(service.site.folder, 5)
+    service.operate()
+    assert spent_attempts(service)[1] > 0
+
+
 def test_what_an_attempt_shows_is_kept_when_the_process_ends_in_it(make_service: Maker) -> None:
     service = make_service()
 
@@ -141,6 +160,21 @@ def test_what_an_attempt_shows_is_kept_when_the_process_ends_in_it(make_service:
         service.operate()
     with Enrolments(service.site.enrolment_file) as register:
         assert [device.number for device in register.devices() if device.named] == [0, 1]
+
+
+def test_an_attempt_that_did_not_begin_strikes_nobody_again(make_service: Maker) -> None:
+    service = make_service()
+    spoilt = iter([b"garbage"])
+    service.devices.spoil = lambda device, answer: next(spoilt, answer) if device == 2 else answer
+
+    def fail(coordinator: Any) -> None:
+        if service.devices.cohorts:
+            raise IntegrityError("the carrier is gone")
+
+    service.devices.before = fail
+    service.operate()
+    assert [event["devices"] for event in service.events("malformed")] == [1]
+    assert [event["charged"] for event in service.events("aborted")] == [False] * 3
 
 
 def test_a_device_that_refuses_is_no_offender(make_service: Maker) -> None:

@@ -74,9 +74,11 @@ def revoke(
 
 def pardon(
     folder: Folder,
-    device: Annotated[int | None, typer.Argument(help="The device's number; all that are named when left out.")] = None,
+    device: Annotated[
+        int | None, typer.Argument(help="The device's number; all of them are listed when left out.")
+    ] = None,
 ) -> None:
-    """Say who is left out for having cost an attempt, or let such a device take part again."""
+    """Say who is left out for having cost an attempt, and who has a dispute, or forget what is held against one."""
     from palate_server.service.enrolments import Enrolments
     from palate_server.service.site import Site
 
@@ -86,4 +88,7 @@ def pardon(
             typer.echo(f"device {device} is pardoned")
             return
         named = [str(each.number) for each in register.devices() if each.named]
+        disputes = sorted(register.disputes())
     typer.echo(f"named: {', '.join(named)}" if named else "nobody is named")
+    if disputes:
+        typer.echo(f"open disputes: {', '.join(f'{low} and {high}' for low, high in disputes)}")

@@ -35,6 +35,8 @@ def init(
     lifetime_epsilon: Annotated[float, typer.Option(help="Of the population, for ever; it can only be lowered.")] = 8.0,
 ) -> None:
     """Make a server folder: configuration, keys, ledger, register, certificates, and a first model without releases."""
+    from palate_client.floors import Floors
+    from palate_server.cohort import choose_cohort
     from palate_server.service.setup import make_site, template
 
     try:
@@ -66,6 +68,13 @@ def init(
     key = site.key().public
     typer.echo(f"server folder: {folder}\npopulation: {population} · {len(listed):,} items\nrelease key: {key}")
     typer.echo("the release key is what apps pin; its secret half is in the folder's file `key`: back it up, offline")
+    privacy = site.config.privacy
+    bounds = choose_cohort(n_users=cohort, corrupt=privacy.corrupt, dropout=privacy.dropout, directory=None)
+    if bounds.shares < Floors.min_honest:
+        typer.echo(
+            f"attempts of {cohort} devices count on {bounds.shares} honest ones: a device whose app doesn't say "
+            f"`palate.Floors().for_few()` wants {Floors.min_honest}, and refuses"
+        )
 
 
 def status(
