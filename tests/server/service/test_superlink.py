@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
 from flwr.proto import fleet_pb2, message_pb2, node_pb2
+from flwr.supercore.error import ApiErrorCode, FlowerError, http_error_translator
 from flwr.supercore.inflatable.inflatable_utils import validate_object_content
+from flwr.supercore.logger import FLOWER_LOGGER
 from flwr.superlink import main as superlink
 from flwr.superlink.routers.fleet import router
 from flwr.superlink.servicer.fleet import fleet_handlers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from palate_server.service.superlink import (
@@ -24,6 +29,7 @@ from palate_server.service.superlink import (
     Bounded,
     early_head,
     from_its_sender,
+    nameless,
     trimmed,
 )
 
@@ -130,6 +136,35 @@ def test_an_answer_is_taken_from_the_node_that_is_authenticated_alone(monkeypatc
     for forged in (request(8), request(7, 8)):
         with pytest.raises(HTTPException):
             push(request=forged, state=None)
+
+
+def test_a_request_that_fails_is_logged_without_whose_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By Flower's own translator: a run that has ended fails a request of each device that took part in it."""
+    said: list[str] = []
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "emit", lambda record: said.append(record.getMessage()))
+    monkeypatch.setattr(FLOWER_LOGGER, "handlers", [handler])
+    monkeypatch.setattr(FLOWER_LOGGER, "filters", [nameless])
+
+    async def failed(error: Exception) -> None:
+        async def inside(request: Request) -> Response:
+            raise error
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/fleet/push-messages",
+            "headers": [],
+            "query_string": b"",
+        }
+        await http_error_translator(Request({**scope, "server": ("localhost", 1)}), inside)
+
+    ended = FlowerError(ApiErrorCode.FLEET_RUN_STATUS_NOT_ALLOWED, "SuperNode 8412077, exception: it has ended")
+    asyncio.run(failed(ended))
+    asyncio.run(failed(OSError("INSERT INTO message VALUES (8412077)")))
+    assert said == ["[/v1/fleet/push-messages][ApiError:2007]", "[/v1/fleet/push-messages][UnexpectedError:OSError]"]
+    logging.getLogger(FLOWER_LOGGER.name).error("the database is not there")
+    assert said[2:] == ["the database is not there"], "its own errors are told"
 
 
 def test_an_object_says_early_what_it_is() -> None:
