@@ -92,6 +92,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _say(error.format_message(), 2)
     except PalateError as error:
         return _say(str(error), error.exit_code)
+    except ModuleNotFoundError as error:  # as with `palate[server]`, which has what `palate serve` needs
+        if (error.name or "").startswith("palate"):
+            raise
+        return _say(f"this needs {error.name}: pip install 'palate[simulations]'", 2)
     except BrokenPipeError:
         # What is left in the buffer has no reader: it must not fail again when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

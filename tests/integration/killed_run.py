@@ -135,8 +135,8 @@ def whole_run(folder: Path, *, algorithm: str, settings: dict[str, Any], dp: str
     mu = None if off else mu_of(epsilon=EPSILON, delta=DELTA)
     terms = RunTerms.model_validate({
         "population": "readers", "run": "run-1", "algorithm": algorithm, "settings": settings, "dp": dp,
-        "facts": PublicFacts(n_users=N_USERS, n_items=N_ITEMS, mu=mu), "per_node": PER_NODE, "catalogue": catalogue_hash(items),
-        "epsilon": None if off else EPSILON, "delta": DELTA,
+        "facts": PublicFacts(n_users=N_USERS, n_items=N_ITEMS, mu=mu), "per_node": PER_NODE,
+        "catalogue": catalogue_hash(items), "epsilon": None if off else EPSILON, "delta": DELTA,
     })  # fmt: skip
     key_file = folder / "key"
     if not key_file.exists():

@@ -59,10 +59,12 @@ import sys
 sys.modules.update(dict.fromkeys({absent}))
 import palate_sim.card, palate_sim.commands.serve.running
 from palate_sim.cli import run
-sys.exit(run(["serve", "init", "site", "--population", "p", "--items", "items"]))
+init = ["serve", "init", "site", "--population", "p", "--items", "items"]
+sys.exit(run([*init, "--features", "items"]) << 4 | run(["simulate"]) << 2 | run(init))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stderr == 2 * "palate: this needs pandas: pip install 'palate[simulations]'\n"
+    assert done.returncode == 0b101000, "the two that need them say so, and the third does without"
 
 
 def test_only_adapters_know_flower() -> None:

@@ -118,7 +118,7 @@ http {{
             proxy_ssl_session_reuse on;
             proxy_connect_timeout 5s;
             proxy_read_timeout 60s;
-            proxy_send_timeout 15s;
+            proxy_send_timeout 60s;  # the SuperLink takes few large ones at a time
             proxy_next_upstream off;
         }}
 

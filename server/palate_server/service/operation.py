@@ -66,6 +66,7 @@ class Operation:
 
     def serve(self, until: Callable[[], bool] = lambda: False) -> None:
         """Run until the process is ended, or `until` says so between two steps."""
+        self._purge()  # what a former process has left of an attempt that it ended in
         self.events.tell("serving")
         self._witnessed()
         with self.site.ledger() as ledger:
@@ -190,11 +191,12 @@ class Operation:
             WitnessError: the witness can't be written; nothing more is charged until it can.
         """
         self._witness.check()
-        begun, spent, coordinator.conduct = time.monotonic(), coordinator.spent, Conduct()
+        begun, spent = time.monotonic(), coordinator.spent
         facts: dict[str, Any] = {"run": coordinator.terms.run, "round": coordinator.round, "invited": len(cohort)}
         released: list[Release] = []
         failed: PalateError | OSError | None = None
         lost = False
+        coordinator.conduct = Conduct()  # the former attempt's was held against its devices then
         self._register.invited(list(cohort), period=period_of(self.config, time.time()))
         try:
             with self._restraint.attempt(coordinator.ledger.checkpoint().size):
@@ -208,11 +210,13 @@ class Operation:
             facts |= {"reason": reason_of(error), "words": str(error)}
             lost = isinstance(error, IntegrityError) and coordinator.spent > spent
         finally:
-            strike(  # first of all: this process may end here
-                coordinator, cohort, lost=lost,
-                register=self._register, events=self.events, settings=self.config.cohort,
-            )  # fmt: skip
-            self._purge()
+            try:
+                strike(  # first of all: this process may end here
+                    coordinator, cohort, lost=lost,
+                    register=self._register, events=self.events, settings=self.config.cohort,
+                )  # fmt: skip
+            finally:
+                self._purge()
         self._pass_over(cohort)
         facts |= {"seconds": round(time.monotonic() - begun, 3), "charged": coordinator.spent > spent}
         if not released:

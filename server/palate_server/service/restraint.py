@@ -71,12 +71,14 @@ class Restraint:
         """
         begun = _Attempt(at=time.time(), size=size, ended=False)
         self._write(begun)
+        ended = begun.model_copy(update={"ended": True})
         try:
             yield
-        except PalateError:
-            self._write(begun.model_copy(update={"ended": True}))
+        except (PalateError, OSError):
+            with suppress(OSError):  # a full disk, which is why it has failed
+                self._write(ended)
             raise
-        self._write(begun.model_copy(update={"ended": True}))
+        self._write(ended)
 
     @property
     def under_way(self) -> bool:

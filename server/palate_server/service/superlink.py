@@ -1,4 +1,4 @@
-"""The SuperLink's process: Flower's own command, which here overwrites what it deletes and logs no request.
+"""The SuperLink's process: Flower's own command, which here overwrites what it deletes, logs no request, and no node.
 
 It also does less for nothing. Both trims were profiled with a hundred devices, and change no answer:
 
@@ -14,7 +14,10 @@ python -m palate_server.service.superlink --host 127.0.0.1 ...
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -25,7 +28,7 @@ from flwr.supercore import sql_mixin
 from flwr.supercore.constant import SQLITE_PRAGMAS
 from flwr.supercore.corestate.sql_corestate import SqlCoreState
 from flwr.supercore.inflatable.inflatable_utils import validate_object_content
-from flwr.supercore.logger import update_console_handler
+from flwr.supercore.logger import FLOWER_LOGGER, update_console_handler
 from flwr.supercore.object_store import sql_object_store
 from flwr.superlink import main as superlink
 from flwr.superlink.cli import flower_superlink
@@ -54,9 +57,17 @@ PUSH_OBJECT: Final = "/v1/fleet/push-object"
 """The one request of a device that may be large: the gateway has a bound for it."""
 MOST_REQUEST: Final = 2**16
 """Bytes of every other one."""
+AT_ONCE: Final = 8
+"""Larger ones that are read at a time. Each takes a few times its size here before anybody knows whose it is; the
+gateway keeps the others, and no core is idle for it."""
+MOST_GARBAGE: Final = 2**26
+"""Bytes of larger ones after which garbage is collected. One that fails leaves its body in a cycle of exception and
+frames, and Python counts objects, not bytes: a flood of strangers' bodies would stay in memory until there is none."""
 MOST_HEAD: Final = 2**12
 """Bytes in which an object says of what kind it is, and of which others it is made."""
 PASSING: Final = ("/v1/fleet/", "/v1/runtime/")
+FAILED: Final = re.compile(r"\[/v1/fleet/[^\]]*\]\[\w+:\w+\]")
+"""How Flower's line about a device's request that has failed begins; its node's number and SQL's values may follow."""
 
 
 class Around:
@@ -85,21 +96,47 @@ def trimmed(found: list[Middleware]) -> list[Middleware]:
 class Bounded:
     """A middleware that refuses a device's request that is larger than its kind may be, before anything is parsed.
 
+    Of those that may be large only a few are read at a time.
+
     Args:
         app: what is inside the middleware.
     """
 
     def __init__(self, app: ASGIApp) -> None:
-        self._inside = app
+        self._inside, self._places, self._garbage = app, asyncio.Semaphore(AT_ONCE), 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Go on, or answer 413."""
-        app = self._inside
-        if scope["type"] == "http" and scope["path"].startswith("/v1/fleet/") and scope["path"] != PUSH_OBJECT:
-            length = dict(scope["headers"]).get(b"content-length", b"")
-            if not (length.isdigit() and len(length) < 10 and int(length) <= MOST_REQUEST):
-                app = Response(status_code=413)
-        await app(scope, receive, send)
+        """Go on, at once or when there is a place, or answer 413."""
+        if scope["type"] != "http" or not scope["path"].startswith("/v1/fleet/") or _length(scope) <= MOST_REQUEST:
+            await self._inside(scope, receive, send)
+        elif scope["path"] == PUSH_OBJECT:
+            async with self._places:
+                try:
+                    await self._inside(scope, receive, send)
+                finally:
+                    self._tidy(_length(scope))
+        else:
+            await Response(status_code=413)(scope, receive, send)
+
+    def _tidy(self, length: int) -> None:
+        """Collect garbage, where there may be much of it."""
+        self._garbage += length
+        if self._garbage >= MOST_GARBAGE:
+            self._garbage = 0
+            gc.collect()
+
+
+def _length(scope: Scope) -> int:
+    """The bytes that a request says it has; where it doesn't, too many."""
+    length = dict(scope["headers"]).get(b"content-length", b"")
+    return int(length) if length.isdigit() and len(length) < 10 else MOST_GARBAGE
+
+
+def nameless(record: logging.LogRecord) -> bool:
+    """Shorten Flower's line about a device's request that has failed to where and how: the rest says whose it was."""
+    if (found := FAILED.match(record.getMessage())) is not None:
+        record.msg, record.args = found[0], ()
+    return True
 
 
 def from_its_sender(push: Callable[..., Any]) -> Callable[..., Any]:
@@ -154,7 +191,8 @@ def adapt() -> None:
     # An update that was taken out of the database must not be found on the disk.
     vars(sql_mixin)["SQLITE_PRAGMAS"] = (*SQLITE_PRAGMAS, ("secure_delete", "ON"))
     # A line for each request, and for each node that comes, would say who takes part when.
-    logging.getLogger("flwr").setLevel(logging.WARNING)
+    FLOWER_LOGGER.setLevel(logging.WARNING)
+    FLOWER_LOGGER.addFilter(nameless)
     update_console_handler(colored=False)  # it goes to a file
     middlewares, cleanup, serve = superlink._get_middleware, SqlCoreState._cleanup_expired_task_tokens, uvicorn.run
     vars(superlink)["_get_middleware"] = lambda: [Middleware(Bounded), *trimmed(middlewares())]

@@ -32,6 +32,7 @@ from palate_common.device_ledger import DeviceLedger
 from palate_common.enrolment import Enrolled, Invitation, NodeKey, make_request, new_node_key, new_token, read_request
 from palate_common.errors import PalateError
 from palate_common.extract import verify_extract
+from palate_common.growth import Shown
 from palate_common.interactions import Interactions
 from palate_common.ledger import Ledger
 from palate_common.manifest import MANIFEST_TAG, read_manifest
@@ -151,7 +152,7 @@ def _answers(stack: ExitStack, home: Path, key: SigningKey) -> Iterator[Door]:
         ledger = stack.enter_context(Ledger(folder / "ledger.db", population="readers"))
         coordinator = Coordinator(terms, ledger=ledger, registry=Registry(folder), key=key, lock=lock)
         plan = coordinator.open_attempt()
-        floors = Floors(allow_central=True, allow_seeded=True, allow_unmasked=True)
+        floors = Floors(allow_central=True, allow_seeded=True, allow_unmasked=True).for_few()
         devices = stack.enter_context(DeviceLedger(":memory:", durable=False))
         answer = Contributor(histories, range(2), devices, key.public, floors).contribute(plan, coordinator.model.data)
         asked = read_plan(plan).plan
@@ -236,7 +237,14 @@ def _models(key: SigningKey) -> Iterator[Door]:
     header = {"algorithm": "popularity", "settings": {}, "facts": facts, "releases": 0}
     start = make_algorithm("popularity", {}, facts).start()
     model = GlobalModel(ModelHeader.model_validate({**header, "catalogue": Catalogue(ITEMS).hash}), start)
-    files = published.pack(model, Catalogue(ITEMS), {}, key, population="readers", checkpoint=Checkpoint(3, "ab" * 32))
+    files = published.pack(
+        model,
+        Catalogue(ITEMS),
+        {},
+        key,
+        population="readers",
+        shown=Shown(checkpoint=Checkpoint(size=3, root="ab" * 32)),
+    )
     plain = compact_unpacked(model)
     headers = (bytes, *_counted(8, "little", 2**21))
     yield Door("device", "model", GlobalModel.from_bytes, (*headers, _after(model.data)))

@@ -89,11 +89,14 @@ def made(home: Path) -> World:
     key, folder = SigningKey.generate(), home / "operator"
     folder.mkdir()
     with RunLock(folder) as lock, Ledger(folder / "ledger.db", population="readers") as ledger:
+        while (size := ledger.checkpoint().size) < FIRST + MODELS:  # models are older than every plan, in one ledger
+            ledger.open_run(f"earlier-{size}", {})
+        log = MerkleTree(entry.leaf() for entry in ledger.entries())
         coordinator = Coordinator(terms, ledger=ledger, registry=Registry(folder), key=key, lock=lock)
         model = coordinator.model
         (home / "start.safetensors").write_bytes(model.data)
         hashes = _plans(home / "plans", coordinator.open_attempt(), ledger, key)
-    first = _models(home, model, items, key)
+    first = _models(home, model, items, key, log)
     world = World(home, key.public, hashes)
     with opened(world.store, key.public) as device:
         for purpose in ("store", "train"):
@@ -128,10 +131,9 @@ def _plans(folder: Path, first: bytes, ledger: Ledger, key: SigningKey) -> dict[
     return hashes
 
 
-def _models(home: Path, start: GlobalModel, items: tuple[str, ...], key: SigningKey) -> Path:
+def _models(home: Path, start: GlobalModel, items: tuple[str, ...], key: SigningKey, log: MerkleTree) -> Path:
     """Models of rising versions, each told by its numbers and its domains; every second one as a delta alone."""
     former: dict[str, bytes] = {}
-    log = MerkleTree(bytes(2) for _ in range(FIRST + MODELS))
     for version in range(FIRST, FIRST + MODELS + 1):
         state = {"counts": np.full(ITEMS, version, np.float32), "floor": np.ones(1, np.float32)}
         catalogue = Catalogue(items, domains=(f"shelf {version}",) * ITEMS)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from errno import ENOSPC
 from typing import Any
 
 import pytest
 
-from palate_common.errors import IntegrityError, LockedError
+from palate_common.errors import IntegrityError, LockedError, PalateError
 from palate_common.secagg.messages import Step
 from palate_common.wire import REFUSED
 from palate_server.lock import RunLock
 from palate_server.service.enrolments import Enrolments
 from palate_server.service.releases import latest, publish
+from palate_server.service.restraint import Restraint
 from palate_server.service.status import read_status, unpublished
 from palate_sim.commands.serve.access import pardon
 
@@ -32,7 +35,7 @@ def test_a_run_from_a_gathered_cohort_to_its_close(make_service: Maker) -> None:
     assert all(event["users"] == event["invited"] == 8 and event["charged"] for event in rounds)
     assert spent_attempts(service) == (len(rounds), len(rounds))
     assert [event["releases"] for event in service.events("closed")] == [len(rounds)]
-    assert service.purged == len(rounds), "what the carrier holds of an attempt is removed after each"
+    assert service.purged == 1 + len(rounds), "what the carrier holds of an attempt is removed after each, and at first"
     with service.site.ledger(read_only=True) as ledger:
         run = unpublished(ledger)
     found = publish(service.site, run, lambda extract: b"card")
@@ -152,7 +155,8 @@ def test_what_an_attempt_shows_is_kept_when_the_process_ends_in_it(make_service:
     service = make_service()
 
     def end() -> None:
-        raise KeyboardInterrupt
+        if service.devices.cohorts:
+            raise KeyboardInterrupt
 
     service.purge = end
     service.devices.spoil = lambda device, answer: b"garbage" if device < 2 else answer
@@ -175,6 +179,42 @@ def test_an_attempt_that_did_not_begin_strikes_nobody_again(make_service: Maker)
     service.operate()
     assert [event["devices"] for event in service.events("malformed")] == [1]
     assert [event["charged"] for event in service.events("aborted")] == [False] * 3
+
+
+def test_what_the_carrier_holds_is_removed_though_strikes_cannot_be_written_and_where_a_process_has_ended(
+    make_service: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = make_service()
+    service.devices.spoil = lambda device, answer: b"garbage" if device == 2 else answer
+
+    def fail(*_: Any, **__: Any) -> int:
+        raise PalateError("the register must be written, got a full disk")
+
+    monkeypatch.setattr(Enrolments, "strike", fail)
+    with pytest.raises(PalateError, match="full disk"):
+        service.operate()
+    assert service.purged == 2, "at the start, and after the attempt"
+    service.operate(0)
+    assert service.purged == 3, "a process that is killed leaves it to the next one"
+
+
+def test_an_attempt_that_could_not_begin_strikes_nobody_for_the_former_one(
+    make_service: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, begun = make_service(), list[int]()
+    guard = Restraint.attempt
+
+    def attempt(restraint: Restraint, size: int) -> AbstractContextManager[None]:
+        begun.append(size)
+        if len(begun) == 2:
+            raise OSError(ENOSPC, "No space left on device")
+        service.devices.spoil = lambda device, answer: b"garbage" if len(begun) == 1 and device == 2 else answer
+        return guard(restraint, size)
+
+    monkeypatch.setattr(Restraint, "attempt", attempt)
+    service.operate()
+    assert [event["reason"] for event in service.events("aborted")] == ["disk"]
+    assert [event["quarantined"] for event in service.events("malformed")] == [0]
 
 
 def test_a_device_that_refuses_is_no_offender(make_service: Maker) -> None:

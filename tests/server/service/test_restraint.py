@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from palate_common.ledger import Ledger
 from palate_common.wire import REFUSED
+from palate_server.service.outlook import local, read_outlook
 from palate_server.service.restraint import DAY, Restraint, voids
 
 Maker = Callable[..., Any]
@@ -70,6 +72,20 @@ def test_an_attempt_whose_end_nobody_saw_is_told_once_and_one_that_ended_never(t
         assert found is not None
         assert (found.round, found.attempt) == (0, 1)
         assert restraint.lost(ledger.entries()) is None
+
+
+def test_an_attempt_that_a_disk_has_ended_was_seen_to_end(make_service: Maker, clock: Any) -> None:
+    service = make_service(pause=HOUR, algorithm="als")
+
+    def fill_up(coordinator: Any) -> None:
+        coordinator.open_attempt()
+        raise OSError(ENOSPC, "No space left on device")
+
+    service.devices.before = fill_up
+    service.operate()
+    assert read_outlook(service.site, now=clock.now).next_run["at"] == local(clock.now + HOUR)
+    service.operate(0)
+    assert ([event["reason"] for event in service.events("aborted")], service.events("lost")) == (["disk"], [])
 
 
 def test_a_server_that_ends_after_each_of_its_charges_makes_three_on_the_first_day_and_one_a_day_then(

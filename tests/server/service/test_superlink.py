@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
+import weakref
 from typing import Any
 
 import pytest
 from flwr.proto import fleet_pb2, message_pb2, node_pb2
+from flwr.supercore.error import ApiErrorCode, FlowerError, http_error_translator
 from flwr.supercore.inflatable.inflatable_utils import validate_object_content
+from flwr.supercore.logger import FLOWER_LOGGER
 from flwr.superlink import main as superlink
 from flwr.superlink.routers.fleet import router
 from flwr.superlink.servicer.fleet import fleet_handlers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from palate_server.service.superlink import (
+    AT_ONCE,
+    MOST_GARBAGE,
     MOST_HEAD,
     MOST_REQUEST,
     PASSED_BY,
@@ -24,6 +33,7 @@ from palate_server.service.superlink import (
     Bounded,
     early_head,
     from_its_sender,
+    nameless,
     trimmed,
 )
 
@@ -118,6 +128,65 @@ def test_of_a_device_only_an_object_may_be_large_and_nothing_else_is_read(path: 
     assert said[0] == ("inside" if passes else 413)
 
 
+def test_only_a_few_large_requests_are_read_at_a_time_and_no_small_one_waits_for_them() -> None:
+    async def flood() -> tuple[int, int]:
+        reading, most, go_on = 0, 0, asyncio.Event()
+
+        async def inside(scope: Scope, receive: Receive, send: Send) -> None:
+            nonlocal reading, most
+            reading += 1
+            most = max(most, reading)
+            await go_on.wait()
+            reading -= 1
+
+        nothing: Any = None
+        bounded = Bounded(inside)
+
+        def request(length: int) -> asyncio.Task[None]:
+            scope = {"type": "http", "path": "/v1/fleet/push-object", "headers": [(b"content-length", b"%d" % length)]}
+            return asyncio.create_task(bounded(scope, nothing, nothing))
+
+        large = [request(2**24) for _ in range(3 * AT_ONCE)]
+        await asyncio.sleep(0)
+        held = reading
+        small = [request(MOST_REQUEST) for _ in range(5)]
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.gather(*large, *small)
+        return held, most
+
+    assert asyncio.run(flood()) == (AT_ONCE, AT_ONCE + 5)
+
+
+def test_the_bodies_of_requests_that_fail_do_not_stay_in_memory() -> None:
+    """Each is part of a cycle, as in Flower's middlewares; without what is tested here all of them stay."""
+    bodies: weakref.WeakSet[Body] = weakref.WeakSet()
+
+    class Body:
+        itself: Any
+
+    async def inside(scope: Scope, receive: Receive, send: Send) -> None:
+        body = Body()
+        body.itself = body
+        bodies.add(body)
+
+    async def flood(length: int) -> None:
+        nothing: Any = None
+        bounded, headers = Bounded(inside), [(b"content-length", b"%d" % length)]
+        for _ in range(21):
+            await bounded({"type": "http", "path": "/v1/fleet/push-object", "headers": headers}, nothing, nothing)
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(flood(MOST_REQUEST))
+        assert len(bodies) == 21, "small ones are left to Python"
+        asyncio.run(flood(MOST_GARBAGE // 4))
+        assert len(bodies) == 1
+    finally:
+        gc.enable()
+
+
 def test_an_answer_is_taken_from_the_node_that_is_authenticated_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet_handlers, "push_messages", from_its_sender(lambda **given: given["request"]))
     push: Any = router.fleet_push_messages  # Flower's own route
@@ -130,6 +199,35 @@ def test_an_answer_is_taken_from_the_node_that_is_authenticated_alone(monkeypatc
     for forged in (request(8), request(7, 8)):
         with pytest.raises(HTTPException):
             push(request=forged, state=None)
+
+
+def test_a_request_that_fails_is_logged_without_whose_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By Flower's own translator: a run that has ended fails a request of each device that took part in it."""
+    said: list[str] = []
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "emit", lambda record: said.append(record.getMessage()))
+    monkeypatch.setattr(FLOWER_LOGGER, "handlers", [handler])
+    monkeypatch.setattr(FLOWER_LOGGER, "filters", [nameless])
+
+    async def failed(error: Exception) -> None:
+        async def inside(request: Request) -> Response:
+            raise error
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/fleet/push-messages",
+            "headers": [],
+            "query_string": b"",
+        }
+        await http_error_translator(Request({**scope, "server": ("localhost", 1)}), inside)
+
+    ended = FlowerError(ApiErrorCode.FLEET_RUN_STATUS_NOT_ALLOWED, "SuperNode 8412077, exception: it has ended")
+    asyncio.run(failed(ended))
+    asyncio.run(failed(OSError("INSERT INTO message VALUES (8412077)")))
+    assert said == ["[/v1/fleet/push-messages][ApiError:2007]", "[/v1/fleet/push-messages][UnexpectedError:OSError]"]
+    logging.getLogger(FLOWER_LOGGER.name).error("the database is not there")
+    assert said[2:] == ["the database is not there"], "its own errors are told"
 
 
 def test_an_object_says_early_what_it_is() -> None:
