@@ -242,6 +242,9 @@ class EventStore(Closing):
             self._tail = None
             self._generation += 1
             _set(connection, "generation", self._generation)
+            # Where the newest events have gone, new ones get their numbers, and come after the reset all the same.
+            newest = "SELECT coalesce(max(seq), 0) FROM events"
+            connection.execute(f"UPDATE meta SET value = min(value, ({newest})) WHERE name = 'reset'")  # noqa: S608
             connection.execute("PRAGMA incremental_vacuum").fetchall()
 
     def _tidy(self) -> None:
