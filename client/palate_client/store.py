@@ -140,7 +140,8 @@ class EventStore(Closing):
         """Bring all that was acknowledged to the disk, so that it survives a power cut."""
         with self.transaction(write=True, durable=True) as connection:
             _set(connection, "flushed", self.clock())
-        self.file.open().checkpoint()
+        with self.lock:  # nobody forks, which closes the file, once it is open
+            self.file.open().checkpoint()
 
     def events(self, *, unread: list[dict[str, Any]] | None = None) -> Iterator[Event]:
         """Every event with its id, oldest first; what is stored meanwhile may be among them.

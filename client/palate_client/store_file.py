@@ -117,13 +117,14 @@ class StoreFile(Closing):
     @contextmanager
     def at_leisure(self) -> Iterator[None]:
         """Many commits are made; none of them moves the WAL to the main file, `checkpoint` does, also at the end."""
-        self.open().checkpoint_every(0)
+        self._checkpoint_every(0)
         try:
             yield
         finally:
-            with suppress(PalateError):  # erased or closed: nothing to move
+            with suppress(PalateError):  # a full disk: a later commit does; erased or closed: nothing to move
                 self.checkpoint()
-                self.open().checkpoint_every(PAGES)
+            with suppress(PalateError):
+                self._checkpoint_every(PAGES)
 
     def checkpoint(self) -> None:
         """Move what the WAL holds to the main file, which waits for the disk, while others read and store.
@@ -206,6 +207,11 @@ class StoreFile(Closing):
                 if self.folder.vault.store() != self._store:
                     self._end = ErasedError(_ERASED)
 
+    def _checkpoint_every(self, pages: int) -> None:
+        """See `Database.checkpoint_every`."""
+        with self.lock:  # nobody forks, which closes the file, once it is open
+            self.open().checkpoint_every(pages)
+
     def _check_end(self) -> None:
         """Refuse a file that this process has closed or erased."""
         if self._end is not None:
@@ -235,9 +241,15 @@ class StoreFile(Closing):
         database = Database(file, kind=KIND, schema=(), durable=False, timeout=BUSY_SECONDS, driver=driver)
         try:
             migrate(database)
+            with database.transaction() as connection:
+                erased = connection.execute("SELECT 1 FROM meta WHERE name = 'erased'").fetchone()
         except BaseException:
             database.close()
             raise
+        if erased is not None:  # an earlier version marked a store before its key went, and was killed between
+            database.close()
+            self.folder.erase(self._store)
+            return self._connect()
         self.folder.opened(self._store)
         return database
 
