@@ -71,7 +71,8 @@ class PrivacyReport:
         simulated: how the device's floors were loosened; empty in an app.
         sent: every message that left.
         refusals: the latest plans and models that were refused, with the reason.
-        decisions: on consent, all of them.
+        agreed: the purposes that the user agrees to, also by a revocation that could not be written.
+        decisions: on consent, all that were written.
         models: taken into use, oldest first.
         contacts: the latest times it was at its server, oldest first.
     """
@@ -83,6 +84,7 @@ class PrivacyReport:
     simulated: tuple[str, ...]
     sent: tuple[Sent, ...]
     refusals: tuple[Refusal, ...]
+    agreed: frozenset[str]
     decisions: tuple[Decision, ...]
     models: tuple[Edition, ...]
     contacts: tuple[Contact, ...]
@@ -90,8 +92,7 @@ class PrivacyReport:
     @property
     def consents(self) -> dict[str, bool]:
         """Purpose -> whether the user agrees."""
-        latest: dict[str, bool] = {each.purpose: each.granted for each in self.decisions}
-        return {purpose: latest.get(purpose, False) for purpose in PURPOSES}
+        return {purpose: purpose in self.agreed for purpose in PURPOSES}
 
     @property
     def unit(self) -> str:
