@@ -11,7 +11,6 @@ import os
 import sqlite3
 import threading
 import time
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 import sqlcipher3.dbapi2 as sqlcipher
 
 from palate_client.folder import StoreFolder
+from palate_client.forking import Quiet
 from palate_client.pace import give_way
 from palate_client.schema import KIND, migrate
 from palate_common.closing import Closing
@@ -268,26 +268,18 @@ def _driver(file: Path, key: bytes) -> Driver:
     return Driver(sqlcipher.connect, sqlcipher.Error, first, "the store")
 
 
-_files: weakref.WeakSet[StoreFile] = weakref.WeakSet()
-_held: list[StoreFile] = []
-
-
-def _before_fork() -> None:
-    """Wait until no thread is inside SQLite, and let go of every file."""
-    for file in list(_files):
-        file.lock.acquire()
-        file._opening.acquire()
-        _held.append(file)
+def _enter(file: StoreFile) -> None:
+    """Wait until no thread is inside SQLite, and let go of the file."""
+    file.lock.acquire()
+    file._opening.acquire()
+    with suppress(PalateError):
         file.disconnect()
 
 
-def _after_fork() -> None:
+def _leave(file: StoreFile) -> None:
     """Go on, in parent and child."""
-    while _held:
-        file = _held.pop()
-        file._opening.release()
-        file.lock.release()
+    file._opening.release()
+    file.lock.release()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+_files: Quiet[StoreFile] = Quiet(_enter, _leave)
