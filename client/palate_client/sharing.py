@@ -160,7 +160,7 @@ class Sharing:
                 simulated=self.service.loosened if self.service else (),
                 sent=journal.sent(),
                 refusals=journal.refusals(),
-                agreed=frozenset(purpose for purpose in PURPOSES if self.consent.get(purpose)),
+                consents={purpose: self.consent.get(purpose) for purpose in PURPOSES},
                 decisions=self.consent.history(),
                 models=journal.editions(),
                 contacts=journal.contacts(),
