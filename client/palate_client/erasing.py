@@ -11,7 +11,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from palate_client.folder import StoreFolder, remove
+from palate_client.folder import FILES, StoreFolder, remove
 from palate_client.key_file import Wrapped, bury, is_id, overwrite, read
 from palate_client.vault import Keyring, Vault
 from palate_common.errors import InputError, PalateError
@@ -60,11 +60,12 @@ def erase(path: Path | str) -> None:
             if isinstance(found, Wrapped) and found.holder == keyring.name:
                 keyring.forget(found.app, found.store)
         finally:
-            for store in _stores(folder):
+            for store in _stores(folder) | (set() if found is None else {found.store}):
                 remove(folder, store)
             vault.clear()
 
 
 def _stores(folder: Path) -> set[str]:
-    """The ids of stores that have files in a folder."""
-    return {path.name.partition(".")[0] for path in folder.glob("*.*") if is_id(path.name.partition(".")[0])}
+    """The ids of stores that have files in a folder. Others, too, name pictures by 32 hexadecimal digits."""
+    names = (path.name.partition(".") for path in folder.glob("*.*"))
+    return {store for store, _, name in names if is_id(store) and name in FILES}

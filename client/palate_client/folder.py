@@ -22,11 +22,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from palate_client.key_file import is_id
 from palate_client.vault import Vault
 from palate_common.errors import InputError, IntegrityError, LockedError, PalateError, WrongKeyError
 from palate_common.file_lock import FileLock
 from palate_common.files import create_durably, sync_folder
 
+FILES = ("db", "db-wal", "db-shm", "new", "journal", "ledger", "sync", "deliveries", "reserve")
+"""Names, after the store's id, by which a folder is known to hold a store."""
 LOCK_FILE = "lock"
 LOCK_SECONDS = 10.0
 RESERVE = 2**18
@@ -144,14 +147,15 @@ class StoreFolder:
 
     def _begin(self) -> str:
         """Make the key of a new store."""
-        orphans = sorted(self.path.glob("*.db"))
+        orphans = sorted(path for path in self.path.glob("*.db") if is_id(path.stem))
         if orphans:
             raise WrongKeyError(
                 f"the store must have its key file, got {orphans[0].name} without one: nobody can open it any more;"
                 f" `palate.erase` the folder to begin anew: {self.path}"
             )
-        for begun in self.path.glob("*.new"):  # killed before its key was there
-            begun.unlink()
+        for begun in self.path.glob("*.new"):
+            if is_id(begun.stem):  # killed before its key was there
+                begun.unlink()
         store = secrets.token_hex(16)
         create_durably(self.file(store, "new"), b"", mode=0o600)
         self.vault.create(store)

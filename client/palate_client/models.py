@@ -68,6 +68,10 @@ class Models:
         manifest, checkpoint = found.manifest, found.manifest.checkpoint
         if manifest.population != service.population:
             raise RefusedError(f"a model must be of {service.population!r}, got one of {manifest.population!r}")
+        signed = digest(found.files[published.MANIFEST])
+        with Journal(self._store.file) as journal:
+            if signed in [each.manifest for each in journal.editions()[-1:]]:  # whatever a plan has shown since
+                return False
         self.see(ledger)
         seen, kept = ledger.seen_checkpoint(service.population), ledger.seen_payload(service.population)
         evidence = evidence_of(found.files)
@@ -82,7 +86,6 @@ class Models:
             if later is None or later.checkpoint != seen:
                 later = Shown(checkpoint=seen)
             check_growth("ledger that was seen last", later, seen=checkpoint, evidence=lambda: evidence, spent=before)
-        signed = digest(found.files[published.MANIFEST])
         edition = Edition(manifest.population, checkpoint.size, checkpoint.root, signed, self._store.clock())
         with Journal(self._store.file) as journal:
             adopted = journal.adopt(edition, found.files)

@@ -22,6 +22,7 @@ from palate_client.diversity import diverse
 from palate_client.events import KINDS, Kind
 from palate_client.explanation import TOLD, WHY, Contribution, Explanation, in_words, largest
 from palate_client.exploration import Crowd, slots
+from palate_client.forking import Quiet
 from palate_client.fusion import fused_weights
 from palate_client.interests import Interests, Look
 from palate_client.scoring import Taste, scorer_of
@@ -110,13 +111,14 @@ class Recommender:
         self._rng = np.random.default_rng() if rng is None else rng
         self._scorer = scorer_of(model)
         self._crowd = Crowd(model.state.get(COUNTS, np.ones(len(items))))
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # nobody holds it while the process forks
         several = any(family_of(source) != source for source in self._scorer.sources)
         self._fuse, self._fused = several if fuse is None else fuse, dict[str, float]()
         self._taste: Taste | None = None
         self._look: Look | None = None
         self._made_of: tuple[float, str | None, dict[str, tuple[float, float]]] = (0.0, None, {})
         self._did = np.zeros(0, np.int64)
+        _recommenders.add(self)
 
     def recommend(
         self,
@@ -318,3 +320,6 @@ def _check_count(n: int) -> None:
     """Refuse what is no number of items."""
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise InputError(f"`n` must be a number of items from 1, got {n!r:.40}")
+
+
+_recommenders: Quiet[Recommender] = Quiet(lambda each: each._lock.acquire(), lambda each: each._lock.release())

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from palate_client.consent import PURPOSES, Decision
+from palate_client.consent import Decision
 from palate_client.journal import EVENTS, Contact, Edition, Refusal, Sent
 from palate_common.accounting import ACCOUNTANT, ACCOUNTANT_VERSION
 from palate_common.device_ledger import Receipt
@@ -71,7 +71,8 @@ class PrivacyReport:
         simulated: how the device's floors were loosened; empty in an app.
         sent: every message that left.
         refusals: the latest plans and models that were refused, with the reason.
-        decisions: on consent, all of them.
+        consents: purpose -> whether the user agrees, by a revocation that could not be written, too.
+        decisions: on consent, all that were written.
         models: taken into use, oldest first.
         contacts: the latest times it was at its server, oldest first.
     """
@@ -83,15 +84,10 @@ class PrivacyReport:
     simulated: tuple[str, ...]
     sent: tuple[Sent, ...]
     refusals: tuple[Refusal, ...]
+    consents: dict[str, bool]
     decisions: tuple[Decision, ...]
     models: tuple[Edition, ...]
     contacts: tuple[Contact, ...]
-
-    @property
-    def consents(self) -> dict[str, bool]:
-        """Purpose -> whether the user agrees."""
-        latest: dict[str, bool] = {each.purpose: each.granted for each in self.decisions}
-        return {purpose: latest.get(purpose, False) for purpose in PURPOSES}
 
     @property
     def unit(self) -> str:

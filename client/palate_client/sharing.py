@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palate_client.consent import Consent
+from palate_client.consent import PURPOSES, Consent
 from palate_client.store import EventStore
 from palate_common.errors import InputError, IntegrityError, PalateError, UnreachableError
 from palate_common.weighting import Weighting
@@ -160,6 +160,7 @@ class Sharing:
                 simulated=self.service.loosened if self.service else (),
                 sent=journal.sent(),
                 refusals=journal.refusals(),
+                consents={purpose: self.consent.get(purpose) for purpose in PURPOSES},
                 decisions=self.consent.history(),
                 models=journal.editions(),
                 contacts=journal.contacts(),

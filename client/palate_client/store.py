@@ -140,7 +140,8 @@ class EventStore(Closing):
         """Bring all that was acknowledged to the disk, so that it survives a power cut."""
         with self.transaction(write=True, durable=True) as connection:
             _set(connection, "flushed", self.clock())
-        self.file.open().checkpoint()
+        with self.lock:  # nobody forks, which closes the file, once it is open
+            self.file.open().checkpoint()
 
     def events(self, *, unread: list[dict[str, Any]] | None = None) -> Iterator[Event]:
         """Every event with its id, oldest first; what is stored meanwhile may be among them.
@@ -242,6 +243,9 @@ class EventStore(Closing):
             self._tail = None
             self._generation += 1
             _set(connection, "generation", self._generation)
+            # Where the newest events have gone, new ones get their numbers, and come after the reset all the same.
+            newest = "SELECT coalesce(max(seq), 0) FROM events"
+            connection.execute(f"UPDATE meta SET value = min(value, ({newest})) WHERE name = 'reset'")  # noqa: S608
             connection.execute("PRAGMA incremental_vacuum").fetchall()
 
     def _tidy(self) -> None:

@@ -11,7 +11,6 @@ import os
 import sqlite3
 import threading
 import time
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 import sqlcipher3.dbapi2 as sqlcipher
 
 from palate_client.folder import StoreFolder
+from palate_client.forking import Quiet
 from palate_client.pace import give_way
 from palate_client.schema import KIND, migrate
 from palate_common.closing import Closing
@@ -117,13 +117,14 @@ class StoreFile(Closing):
     @contextmanager
     def at_leisure(self) -> Iterator[None]:
         """Many commits are made; none of them moves the WAL to the main file, `checkpoint` does, also at the end."""
-        self.open().checkpoint_every(0)
+        self._checkpoint_every(0)
         try:
             yield
         finally:
-            with suppress(PalateError):  # erased or closed: nothing to move
+            with suppress(PalateError):  # a full disk: a later commit does; erased or closed: nothing to move
                 self.checkpoint()
-                self.open().checkpoint_every(PAGES)
+            with suppress(PalateError):
+                self._checkpoint_every(PAGES)
 
     def checkpoint(self) -> None:
         """Move what the WAL holds to the main file, which waits for the disk, while others read and store.
@@ -206,6 +207,11 @@ class StoreFile(Closing):
                 if self.folder.vault.store() != self._store:
                     self._end = ErasedError(_ERASED)
 
+    def _checkpoint_every(self, pages: int) -> None:
+        """See `Database.checkpoint_every`."""
+        with self.lock:  # nobody forks, which closes the file, once it is open
+            self.open().checkpoint_every(pages)
+
     def _check_end(self) -> None:
         """Refuse a file that this process has closed or erased."""
         if self._end is not None:
@@ -235,9 +241,15 @@ class StoreFile(Closing):
         database = Database(file, kind=KIND, schema=(), durable=False, timeout=BUSY_SECONDS, driver=driver)
         try:
             migrate(database)
+            with database.transaction() as connection:
+                erased = connection.execute("SELECT 1 FROM meta WHERE name = 'erased'").fetchone()
         except BaseException:
             database.close()
             raise
+        if erased is not None:  # an earlier version marked a store before its key went, and was killed between
+            database.close()
+            self.folder.erase(self._store)
+            return self._connect()
         self.folder.opened(self._store)
         return database
 
@@ -256,26 +268,18 @@ def _driver(file: Path, key: bytes) -> Driver:
     return Driver(sqlcipher.connect, sqlcipher.Error, first, "the store")
 
 
-_files: weakref.WeakSet[StoreFile] = weakref.WeakSet()
-_held: list[StoreFile] = []
-
-
-def _before_fork() -> None:
-    """Wait until no thread is inside SQLite, and let go of every file."""
-    for file in list(_files):
-        file.lock.acquire()
-        file._opening.acquire()
-        _held.append(file)
+def _enter(file: StoreFile) -> None:
+    """Wait until no thread is inside SQLite, and let go of the file."""
+    file.lock.acquire()
+    file._opening.acquire()
+    with suppress(PalateError):
         file.disconnect()
 
 
-def _after_fork() -> None:
+def _leave(file: StoreFile) -> None:
     """Go on, in parent and child."""
-    while _held:
-        file = _held.pop()
-        file._opening.release()
-        file.lock.release()
+    file._opening.release()
+    file.lock.release()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+_files: Quiet[StoreFile] = Quiet(_enter, _leave)

@@ -91,6 +91,8 @@ def test_a_revocation_that_cannot_be_written_holds_here_elsewhere_and_at_the_nex
             assert not each.consent.get("store")
             assert each.track("view", "a") is Tracked.NO_CONSENT
     (disk.path / "ballast").unlink(missing_ok=True)
+    for each in (device, other):
+        assert not each.privacy_report().consents["store"]
     device.close()
     later = open_device(consent=False)
     assert not later.consent.get("store")

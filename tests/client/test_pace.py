@@ -14,7 +14,8 @@ from palate import Device, Event, Tracked
 from palate_client import pace
 from palate_client.portability import BATCH
 from palate_client.store import PAGE
-from palate_client.store_file import PAGES
+from palate_client.store_file import PAGES, StoreFile
+from palate_common.errors import PalateError
 
 COUNT = 1000
 
@@ -127,6 +128,42 @@ def test_no_commit_of_an_import_moves_the_wal_to_the_main_file(
     database = file.open()._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     assert database[1] == database[2]  # all of it has been moved
     assert wal.exists()
+
+
+def test_after_an_import_that_could_not_move_the_wal_later_commits_do(
+    device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(_: StoreFile) -> None:
+        raise PalateError("a full disk")
+
+    (tmp_path / "a.jsonl").write_text('{"kind": "view", "item": "b"}\n')
+    with monkeypatch.context() as patched:
+        patched.setattr(StoreFile, "checkpoint", full)
+        assert device.import_jsonl(tmp_path / "a.jsonl").stored == 1
+    connection = device.store.file.open()._connection
+    assert connection.execute("PRAGMA wal_autocheckpoint").fetchone() == (PAGES,)
+
+
+@pytest.mark.parametrize("work", ["flush", "import"])
+def test_a_fork_of_another_thread_closes_no_file_that_is_being_worked_on(
+    device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, work: str
+) -> None:
+    file, threads = device.store.file, list[threading.Thread]()
+    real = file.open
+
+    def opened() -> Any:
+        database = real()
+        threads.append(threading.Thread(target=file.disconnect))  # as before a fork
+        threads[-1].start()
+        threads[-1].join(0.05)
+        return database
+
+    (tmp_path / "a.jsonl").write_text('{"kind": "view", "item": "b"}\n')
+    works = {"flush": device.flush, "import": lambda: device.import_jsonl(tmp_path / "a.jsonl").stored == 1}
+    monkeypatch.setattr(file, "open", opened)
+    assert works[work]() in (None, True)
+    for thread in threads:
+        thread.join()
 
 
 def test_an_import_into_a_store_that_is_erased_meanwhile_ends(

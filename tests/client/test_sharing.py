@@ -103,6 +103,15 @@ def test_a_model_is_taken_into_use_and_is_there_after_a_restart(pair: Pair) -> N
     assert found.model.header == pair.run.coordinator().model.header
 
 
+def test_a_model_in_use_is_none_to_refuse_whatever_a_plan_has_shown_since(pair: Pair) -> None:
+    device = pair.device()
+    assert device.update_model(pair.publish())
+    with device._shared[1].ledger() as ledger:
+        ledger.see("readers", Checkpoint(99, "ab" * 32))  # as an earlier version kept it: without proofs
+    assert not device.update_model(pair.folder)
+    assert device.privacy_report().refusals == ()
+
+
 def hostile(pair: Pair) -> dict[str, Callable[[], object]]:
     """What a server, or whoever stands between, may put into the folder."""
     stranger = SigningKey.generate()

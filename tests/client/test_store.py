@@ -176,6 +176,17 @@ def test_what_is_too_old_is_dropped_at_opening(open_device: Open, clock: Any) ->
     assert items(open_device(limits=limits)) == ["new"]
 
 
+def test_what_comes_after_a_reset_counts_though_all_before_it_was_dropped(open_device: Open, clock: Any) -> None:
+    with open_device() as device:
+        device.track_many([Event("like", f"i{n}") for n in range(5)])
+        device.reset_taste()
+    clock.now += 20 * DAY
+    with open_device(limits=Limits(keep_days=10)) as device:
+        assert items(device) == []
+        assert device.track("like", "i1")
+        assert device.interests(["i0", "i1"]).interactions().indices.tolist() == [1]
+
+
 def test_a_clock_that_leaps_ahead_does_not_empty_the_store(open_device: Open, clock: Any) -> None:
     limits = Limits(keep_days=100)
     with open_device(limits=limits) as device:
@@ -261,6 +272,20 @@ def test_an_erasing_that_was_cut_short_is_finished(open_device: Open, folder: Pa
     with open_device(consent=False) as device:
         assert (items(device), device.consent.history()) == ([], ())
     assert len(list(folder.glob("*.db"))) == 1
+
+
+def test_an_erasing_that_an_earlier_version_began_is_finished(open_device: Open, folder: Path) -> None:
+    with open_device() as device:
+        device.track("view", "b")
+        before = device.store.file.folder.vault.store()
+        with device.store.transaction(write=True) as connection:  # the mark came first, the key went after it
+            for table in ("events", "consent", "meta"):
+                connection.execute(f"DELETE FROM {table}")  # noqa: S608 # our own names
+            connection.execute("INSERT INTO meta VALUES ('erased', 1)")
+    with open_device() as device:
+        assert device.track("view", "c")
+        assert device.store.file.folder.vault.store() != before
+    assert not list(folder.glob(f"{before}.*"))
 
 
 @pytest.mark.parametrize("how", ["missing", "empty"])

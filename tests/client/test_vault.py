@@ -241,7 +241,7 @@ def test_the_keyring_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_store_that_cannot_be_opened_can_be_erased_and_begun_anew(tmp_path: Path, broken: str) -> None:
     with palate.open(tmp_path, app="a", key=KEY) as device:
         device.consent.grant("store")
-        (tmp_path / "photo.db").touch()
+        (tmp_path / "photo.db").touch()  # stays, and is in nobody's way
         (tmp_path / ".key.json.k1ll3d").write_bytes((tmp_path / "key.json").read_bytes())
         if broken != "key":
             (file,) = [path for path in tmp_path.glob(broken) if path.name != "photo.db"] or [tmp_path / "nothing"]
@@ -252,7 +252,6 @@ def test_a_store_that_cannot_be_opened_can_be_erased_and_begun_anew(tmp_path: Pa
             ["lock", "nothing", "photo.db"],
         )
         assert device.track("view", "a") is palate.Tracked.NO_CONSENT
-        (tmp_path / "photo.db").unlink()
     with palate.open(tmp_path, app="b", key=OTHER) as device:
         assert device.consent.history() == ()
 
@@ -267,6 +266,29 @@ def test_erasing_a_folder_needs_a_store_in_it_and_takes_its_entry_out_of_the_key
     palate.open(tmp_path, app="a").close()
     palate.erase(tmp_path)
     assert drawer.kept == {}
+
+
+def test_files_of_others_are_no_store_by_their_names_alone(tmp_path: Path) -> None:
+    names = sorted([f"{'0a' * 16}.jpg", "settings.new", "settings.db"])
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match="must be the folder of a store"):
+        palate.erase(tmp_path)
+    palate.open(tmp_path, app="a", key=KEY).close()
+    palate.erase(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "lock"])
+
+
+def test_what_is_left_of_an_erasing_that_was_cut_short_is_removed(tmp_path: Path) -> None:
+    palate.open(tmp_path, app="a", key=KEY).close()
+    (file,) = tmp_path.glob("*.db")
+    vault = Vault(tmp_path, "a", Caller(KEY))
+    vault.destroy(file.stem)
+    for path in tmp_path.glob(f"{file.stem}.*"):
+        path.unlink()
+    (tmp_path / f"{file.stem}.journal-wal").touch()
+    palate.erase(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
 @pytest.mark.parametrize("path", ["", "a\0b", None, b"here"])

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import doctest
 import inspect
 import re
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 import palate
 from palate_client.blending import SOURCES
@@ -27,6 +31,15 @@ def tables(page: Any, title: str) -> dict[str, list[str]]:
     """First name of each row of a section's tables -> its other cells."""
     rows = page.rows(page.section(title))
     return {NAME.findall(row[0])[0]: row[1:] for row in rows if NAME.findall(row[0])}
+
+
+def test_the_first_examples_can_be_typed_one_after_the_other(
+    pages: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "".join(block.text for block in pages["docs/sdk.md"].blocks("python")[:2])
+    found = doctest.DocTestParser().get_doctest(text, {}, "first", None, 0)
+    assert doctest.DocTestRunner(verbose=False).run(found) == doctest.TestResults(0, len(found.examples))
 
 
 def test_events(pages: dict[str, Any]) -> None:
