@@ -143,21 +143,23 @@ class Budget:
         most: mu^2.
         spent: mu^2 so far.
         until: when it ends, Unix seconds; infinity: never.
+        open: whether it pays for anything: of delta, a part is kept for so many attempts alone.
     """
 
     name: str
     most: float
     spent: float
     until: float
+    open: bool = True
 
     @property
     def left(self) -> float:
         """mu^2 that is left."""
-        return max(0.0, self.most - self.spent)
+        return max(0.0, self.most - self.spent) if self.open else 0.0
 
     def covers(self, cost: float) -> bool:
         """Whether it can pay for another run as a whole."""
-        return self.spent + cost <= self.most * (1 + 1e-9)
+        return self.open and self.spent + cost <= self.most * (1 + 1e-9)
 
 
 def budgets_of(config: ServerConfig, ledger: Ledger, *, now: float) -> tuple[Budget, Budget]:
@@ -175,7 +177,7 @@ def budgets_of(config: ServerConfig, ledger: Ledger, *, now: float) -> tuple[Bud
         entry.run for entry in entries if entry.kind == "open" and entry.facts.get("about", {}).get("period") == period
     }
     return (
-        Budget("lifetime", lifetime, ledger.spent(), math.inf),
+        Budget("lifetime", lifetime, ledger.spent(), math.inf, open=not _exhausted(config, ledger)),
         Budget(
             "period",
             mu_of(epsilon=config.privacy.period_epsilon, delta=delta) ** 2,
@@ -191,11 +193,10 @@ def check_budgets(config: ServerConfig, ledger: Ledger, *, now: float) -> None:
     Raises:
         BudgetError: naming the budget and what is left of it. Unit: user; adjacency: zero-out.
     """
-    attempts = sum(map(reserves, ledger.entries()))
-    if config.privacy.dp is DpMode.DISTRIBUTED and attempts >= MAX_ATTEMPTS:
+    if _exhausted(config, ledger):
         raise BudgetError(
-            f"the lifetime's attempts must be fewer than {MAX_ATTEMPTS}, for which a part of delta is kept, got "
-            f"{attempts}: no further run with dp distributed can be charged to this population"
+            f"the lifetime's attempts must be fewer than {MAX_ATTEMPTS}, for which a part of delta is kept, and are as "
+            "many: no further run with dp distributed can be charged to this population"
         )
     delta = noise_delta(config.privacy.dp, config.privacy.delta)
     cost = mu_of(epsilon=config.privacy.epsilon, delta=delta) ** 2
@@ -206,3 +207,8 @@ def check_budgets(config: ServerConfig, ledger: Ledger, *, now: float) -> None:
                 f"{budget.most:.4g} (unit user, zero-out, delta {config.privacy.delta:g}): wait for the next period or "
                 "use a smaller `privacy.epsilon`"
             )
+
+
+def _exhausted(config: ServerConfig, ledger: Ledger) -> bool:
+    """Whether the population has had all attempts that a part of delta is kept for, and a run would need more."""
+    return config.privacy.dp is DpMode.DISTRIBUTED and sum(map(reserves, ledger.entries())) >= MAX_ATTEMPTS

@@ -111,3 +111,5 @@ def test_no_run_is_opened_that_no_delta_is_kept_for(monkeypatch: pytest.MonkeyPa
             ledger.charge(run="a", round_=0, attempt=attempt, plan_hash="ab" * 32, mu2=1e-6, run_limit=1.0, facts=facts)
         with pytest.raises(BudgetError, match="attempts must be fewer than 2"):
             promise.check_budgets(config, ledger, now=0.0)
+        lifetime, _ = promise.budgets_of(config, ledger, now=0.0)
+        assert (lifetime.left, lifetime.covers(1e-6)) == (0.0, False), "nor does status say that one could be had"
