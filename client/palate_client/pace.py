@@ -21,7 +21,7 @@ from time import perf_counter, sleep
 PIECE, REST = 0.002, 0.0002
 """Seconds of work between two rests, and of a rest: long enough for another thread to wake up."""
 PATIENCE = 0.05
-"""Seconds that work rests at most while others track, so that it gets done on whatever host."""
+"""Seconds that a piece rests at most while others track, so that it gets done beside whoever tracks all the time."""
 
 _ahead: set[int] = set()
 
@@ -30,20 +30,25 @@ class Pace:
     """The pace of one piece of long work."""
 
     def __init__(self) -> None:
-        self._since = perf_counter()
+        self._since, self._worked, self._patience = perf_counter(), 0.0, PATIENCE
 
     def __call__(self) -> None:
-        """Rest, if a piece is done or somebody tracks."""
-        if not _ahead and perf_counter() - self._since < PIECE:
+        """Rest, if a piece is done, or if somebody tracks and this piece has not yet rested for long."""
+        began = perf_counter()
+        worked = self._worked + began - self._since
+        if worked >= PIECE:
+            worked, self._patience = 0.0, PATIENCE
+        elif not _ahead or self._patience <= 0:
             return
         sleep(REST)
-        give_way()
-        self._since = perf_counter()
+        give_way(self._patience)
+        self._since, self._worked = perf_counter(), worked
+        self._patience -= self._since - began
 
 
-def give_way() -> None:
+def give_way(seconds: float = PATIENCE) -> None:
     """Rest for as long as others track, and not for ever."""
-    end = perf_counter() + PATIENCE
+    end = perf_counter() + seconds
     while _ahead and perf_counter() < end:
         sleep(REST)
 

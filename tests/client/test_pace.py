@@ -48,6 +48,16 @@ def test_work_rests_while_another_thread_tracks_and_not_for_ever(time: list[floa
     assert time[0] == rested
 
 
+def test_beside_who_tracks_all_the_time_each_piece_gets_done(time: list[float]) -> None:
+    step, worked, steps = pace.Pace(), pace.PIECE / 10, 100
+    with pace.ahead():
+        for _ in range(steps):
+            time[0] += worked
+            step()
+    pieces = steps * worked / pace.PIECE
+    assert pieces - 1 <= (time[0] - steps * worked) / pace.PATIENCE < (pieces + 1) * 1.1
+
+
 def test_who_tracks_goes_ahead_and_an_import_does_not(
     device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
