@@ -16,6 +16,7 @@ A taste can be reset: older events then stay in the store and don't count. What 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_client.evidence import CODES, EVENT, NOTHING, Evidence
+from palate_client.forking import Quiet
 from palate_client.reading import Mark, since
 from palate_client.store import SET_CLOCK, EventStore
 from palate_common.errors import InputError
@@ -76,6 +78,8 @@ class Interests:
                 f"`catalogue` must name each item once, got {len(catalogue)} ids, {len(self.rows)} different"
             )
         self._store = store
+        self._lock = threading.RLock()
+        _interests.add(self)
         self._known: tuple[Mark, Evidence, Look | None] = (Mark(), NOTHING, None)
 
     def interactions(self) -> Interactions:
@@ -98,7 +102,7 @@ class Interests:
         """
         mark, evidence, look = self._known
         now_at, anew, pages = since(self._store, mark, COLUMNS, self._read)
-        with self._store.lock:  # nobody forks meanwhile
+        with self._lock:  # nobody forks meanwhile, and who tracks needn't wait
             events = np.concatenate([np.zeros(0, EVENT), *pages])
             if anew or len(events):
                 evidence = NOTHING if anew else evidence
@@ -125,3 +129,6 @@ class Interests:
         for name, values in zip(("time", "received", "value", "imported"), others, strict=True):
             events[name] = np.array(values, float)  # NaN for what is unknown
         return events[(events["row"] >= 0) & (events["code"] >= 0)]
+
+
+_interests: Quiet[Interests] = Quiet(lambda each: each._lock.acquire(), lambda each: each._lock.release())

@@ -12,6 +12,7 @@ import pytest
 
 from palate import Device, Event, Tracked
 from palate_client import pace
+from palate_client.interests import Interests
 from palate_client.portability import BATCH
 from palate_client.store import PAGE
 from palate_client.store_file import PAGES, StoreFile
@@ -109,6 +110,23 @@ def test_long_work_lets_go_of_the_store_after_each_page(
     assert all(f"LIMIT {PAGE}" in text for text in reads)
     if work == "import":
         assert statements.count("COMMIT") >= COUNT // BATCH
+
+
+def test_while_interests_are_worked_out_who_tracks_needs_not_wait_and_who_forks_does(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interests, found, real = device.interests(["i1"]), list[bool](), Interests._made
+
+    def made(*args: Any) -> Any:
+        thread = threading.Thread(target=lambda: found.extend(map(_free, (device.store.lock, interests._lock))))
+        thread.start()
+        thread.join()
+        return real(*args)
+
+    monkeypatch.setattr(Interests, "_made", made)
+    device.track("like", "i1")
+    assert interests.look().interactions.nnz == 1
+    assert found == [True, False]
 
 
 def _free(lock: Any) -> bool:
