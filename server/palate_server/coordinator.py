@@ -287,6 +287,8 @@ class Coordinator:
                 raise InputError(f"a new run must have a folder of its own, got another run's: {self.registry.folder}")
             self.ledger.open_run(run, facts)
             return
+        if "per_node" not in entries[0].body["facts"]:  # written by a version that did not limit it
+            facts.pop("per_node", None)
         if entries[0].body["facts"] != facts:
             raise InputError("a run can only be resumed with the terms it was opened with; start a new one")
         for entry in entries:
