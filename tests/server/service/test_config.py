@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from palate_common.errors import BudgetError, InputError
-from palate_common.history import entry_from
+from palate_common.ledger import Ledger
 from palate_server.service import promise
 from palate_server.service.config import ServerConfig, read_config
 from palate_server.service.gateway import configuration
@@ -102,9 +102,14 @@ def test_no_run_is_opened_that_no_delta_is_kept_for(monkeypatch: pytest.MonkeyPa
     """Devices aren't gathered for a run whose first attempt the ledger refuses."""
     monkeypatch.setattr(promise, "MAX_ATTEMPTS", 2)
     config = ServerConfig.model_validate({"population": "p"})
-    charge = {"kind": "charge", "run": "a", "round": 0, "plan_hash": "ab" * 32, "mu2": 1e-6, "run_limit": 1.0}
-    facts = {"facts": {"dp": "distributed"}}
-    entries = [entry_from({**charge, **facts, "seq": seq, "attempt": seq}) for seq in range(2)]
-    promise.check_budgets(config, entries[:1], spent=0.0, budget=100.0, now=0.0)
-    with pytest.raises(BudgetError, match="attempts must be fewer than 2"):
-        promise.check_budgets(config, entries, spent=0.0, budget=100.0, now=0.0)
+    with Ledger(":memory:", population="p") as ledger:
+        ledger.set_budget(mu2=1.0, epsilon=4.38, delta=1e-5)
+        ledger.open_run("a", {})
+        for attempt in range(2):
+            promise.check_budgets(config, ledger, now=0.0)
+            facts = {"dp": "distributed"}
+            ledger.charge(
+                run="a", round_=0, attempt=attempt, plan_hash="ab" * 32, mu2=1e-6, run_limit=None, facts=facts
+            )
+        with pytest.raises(BudgetError, match="attempts must be fewer than 2"):
+            promise.check_budgets(config, ledger, now=0.0)
