@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +21,7 @@ from palate_common.algorithms.warm import signal_of
 from palate_common.canonical import digest
 from palate_common.cohort import MAX_ATTEMPTS, RESERVED_DELTA
 from palate_common.errors import BudgetError, InputError
-from palate_common.history import reserves
+from palate_common.history import ChargeEntry, Entry, RestoredEntry, reserves
 from palate_common.ledger import Ledger
 from palate_common.plan import DpMode
 from palate_common.secagg.directory import Directory
@@ -165,6 +166,8 @@ class Budget:
 def budgets_of(config: ServerConfig, ledger: Ledger, *, now: float) -> tuple[Budget, Budget]:
     """The population's lifetime budget and its present period's.
 
+    What a restored ledger has lost counts in the period of its restoration: nobody knows when those runs began.
+
     Args:
         config: the operator's.
         ledger: the population's.
@@ -181,10 +184,23 @@ def budgets_of(config: ServerConfig, ledger: Ledger, *, now: float) -> tuple[Bud
         Budget(
             "period",
             mu_of(epsilon=config.privacy.period_epsilon, delta=delta) ** 2,
-            math.fsum(entry.mu2 for entry in entries if entry.kind == "charge" and entry.run in runs),
+            math.fsum(entry.mu2 for entry in entries if entry.kind == "charge" and entry.run in runs)
+            + math.fsum(lost for at, lost in _lost(entries) if period_of(config, at) == period),
             (period + 1) * config.privacy.period_days * DAY,
         ),
     )
+
+
+def _lost(entries: Iterable[Entry]) -> Iterator[tuple[float, float]]:
+    """When a ledger was restored, Unix seconds, and the mu^2 that was spent by then and is in no charge of it."""
+    known = 0.0
+    for entry in entries:
+        if isinstance(entry, ChargeEntry):
+            known += entry.mu2
+        elif isinstance(entry, RestoredEntry):
+            if entry.created is not None:
+                yield datetime.fromisoformat(entry.created).timestamp(), max(0.0, entry.spent - known)
+            known = max(known, entry.spent)
 
 
 def check_budgets(config: ServerConfig, ledger: Ledger, *, now: float) -> None:

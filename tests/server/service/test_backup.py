@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tarfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from palate_common.errors import InputError, IntegrityError
 from palate_common.growth import SPENT
 from palate_common.plan import SignedPlan, open_plan
 from palate_server.service.backup import read_backup, write_backup
+from palate_server.service.promise import budgets_of
 from palate_server.service.releases import latest, listed, publish
 from palate_server.service.site import Site
 from palate_server.service.status import read_status, unpublished
@@ -66,6 +68,15 @@ def test_the_ledger_goes_on_at_the_highest_witnessed_spend(lost: Any) -> None:
     assert [(version, name) for version, name, _ in listed(lost.site)] == [
         (version, name) for version, name, _ in lost.models
     ], "the same models"
+
+
+def test_what_is_lost_counts_in_the_period_of_the_restoration(lost: Any) -> None:
+    restore(lost, lost.site.folder, lost.witness)
+    now = time.time()
+    with lost.site.ledger(read_only=True) as ledger:
+        lifetime, period = budgets_of(lost.site.config, ledger, now=now)
+        assert period.spent == pytest.approx(lifetime.spent), "all of it was in this period"
+        assert budgets_of(lost.site.config, ledger, now=period.until + 1)[1].spent == 0.0
 
 
 def test_devices_accept_the_new_epoch_and_the_next_run_is_made(lost: Any) -> None:
