@@ -241,3 +241,11 @@ def failures() -> tuple[type[palate.PalateError], ...]:
 
 def at_a_desk() -> float:
     return float(palate.simulate("my.csv", epsilon=5).metrics["recall_capped@20"])
+
+
+def first_page(home: Path) -> list[palate.Recommendation]:
+    sample = palate.sample()
+    assert_type(sample, palate.Sample)
+    with palate.open(home / "palate", app="shelf", key=palate.new_key(), service=sample.service) as device:
+        device.update_model(sample.folder)
+        return device.recommend(5)
