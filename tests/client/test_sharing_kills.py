@@ -22,6 +22,8 @@ from palate_common.merkle import MerkleTree
 from palate_common.model import GlobalModel
 from palate_common.plan import SignedPlan
 
+pytestmark = pytest.mark.slow
+
 VICTIM = Path(__file__).with_name("shared_victims.py")
 KEY = bytes(range(32))
 KILLS, MODELS, PLANS = 10, 80, 120

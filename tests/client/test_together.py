@@ -16,6 +16,8 @@ import palate
 from palate_client.events import Kind
 from palate_common.errors import WrongKeyError
 
+pytestmark = pytest.mark.slow
+
 KEY = bytes(range(32))
 
 BUSY = """

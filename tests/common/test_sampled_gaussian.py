@@ -24,6 +24,8 @@ from palate_common.accounting import (
 from palate_common.errors import InputError
 from palate_common.sampled_gaussian import TAIL, noise_for, sampled_mu2
 
+pytestmark = pytest.mark.slow
+
 GRID = 2**16
 CASES = [(2.0, 0.5, 1), (2.0, 0.5, 3), (1.5, 0.1, 8), (3.0, 0.9, 4), (5.0, 0.02, 20), (0.8, 0.3, 2)]
 

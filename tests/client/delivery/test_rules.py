@@ -13,6 +13,8 @@ from palate_client.delivery.rules import DAY, LONGEST_PACE, Past, Reason, hold, 
 from palate_common.errors import InputError
 from palate_sim.delivery_trials import live, violations
 
+pytestmark = pytest.mark.slow
+
 NOON = 1_772_452_800.0  # Monday 2026-03-02 12:00 UTC
 HERE = Calendar("UTC")
 DAILY = Channel(name="email", per_day=2, per_week=3, quiet=Quiet(22, 8))

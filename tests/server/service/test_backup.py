@@ -25,6 +25,8 @@ from palate_server.service.site import Site
 from palate_server.service.status import read_status, unpublished
 from palate_server.service.witness import WITNESS
 
+pytestmark = pytest.mark.slow
+
 Maker = Callable[..., Any]
 
 

@@ -19,6 +19,8 @@ from palate_server.service.restraint import Restraint
 from palate_server.service.status import read_status, unpublished
 from palate_sim.commands.serve.access import pardon
 
+pytestmark = pytest.mark.slow
+
 Maker = Callable[..., Any]
 
 

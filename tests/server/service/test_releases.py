@@ -16,6 +16,8 @@ from palate_server.service.releases import LATEST, latest, listed, publish, sign
 from palate_server.service.site import Site
 from palate_server.service.status import read_status
 
+pytestmark = pytest.mark.slow
+
 Maker = Callable[..., Any]
 
 

@@ -14,6 +14,8 @@ from palate_common.wire import REFUSED
 from palate_server.service.outlook import local, read_outlook
 from palate_server.service.restraint import DAY, Restraint, voids
 
+pytestmark = pytest.mark.slow
+
 Maker = Callable[..., Any]
 HOUR = 3600.0
 

@@ -19,6 +19,8 @@ from palate_server.service.surveys import due_at, surveys_of, week_before
 from palate_sim.cli import app
 from palate_sim.survey_trials import World
 
+pytestmark = pytest.mark.slow
+
 Maker = Callable[..., Any]
 START = 1_795_950_000.0  # Sunday 2026-11-29
 SURVEYS = """
