@@ -65,7 +65,12 @@ class Operation:
         self._not_before = 0.0
 
     def serve(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Run until the process is ended, or `until` says so between two steps."""
+        """Run until the process is ended, or `until` says so between two steps; once, for it closes the register."""
+        with self._register:
+            self._serve(until)
+
+    def _serve(self, until: Callable[[], bool]) -> None:
+        """What a former process has left, then one step after the other."""
         self._purge()  # what a former process has left of an attempt that it ended in
         self.events.tell("serving")
         self._witnessed()
