@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
 
 from palate_client.activity import PASSIVE
 from palate_client.delivery.calendar import Calendar
@@ -26,7 +27,9 @@ from palate_client.delivery.rules import Reason
 from palate_client.events import Event, Kind
 from palate_client.loyalty import DAY
 from palate_client.store import EventStore
+from palate_common.errors import RefusedError
 from palate_common.interactions import Interactions
+from palate_common.plan import RoundPlan
 from palate_common.survey import MOST_ITEMS, MOST_SENT, RETENTION_DAYS, Survey
 
 logger = logging.getLogger("palate")
@@ -37,6 +40,18 @@ TAKEN_WITHIN = DAY
 CUTOFF = 10
 """Of HR and NDCG."""
 MONTH = 30
+
+
+def survey_of(plan: RoundPlan) -> Survey:
+    """The survey that a plan asks for.
+
+    Raises:
+        RefusedError: it is none.
+    """
+    try:
+        return Survey.model_validate(plan.settings)
+    except ValidationError:
+        raise RefusedError("a survey must be one that this device knows, got other settings") from None
 
 
 class Did(NamedTuple):

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_client.anchor import check_charges, check_file, know_charges, known_charges
-from palate_client.answers import OwnAnswers
+from palate_client.answers import OwnAnswers, survey_of
 from palate_client.consent import Consent, Purpose
 from palate_client.contribution import Contributor, Histories, Identity
 from palate_client.delivery.calendar import Calendar
@@ -29,7 +29,6 @@ from palate_client.models import Models
 from palate_client.service import Service
 from palate_client.store import EventStore
 from palate_common.algorithms.analytics import NAME as ANALYTICS
-from palate_common.algorithms.analytics import survey_of
 from palate_common.device_ids import Ids
 from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import PalateError, RefusedError

@@ -169,7 +169,7 @@ class Sharing:
     def _spending(self) -> Spending | None:
         """What the ledger says."""
         from palate_client.report import Spending
-        from palate_common.history import total_mu2
+        from palate_common.accounting import total_mu2
         from palate_common.trust import alone, conditions
 
         if self.service is None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from numbers import Integral, Real
@@ -299,8 +299,16 @@ def _excess(t: float, mu: float) -> float:
 
 def round_up(exact: Fraction) -> float:
     """The smallest float that is not below a fraction."""
-    near = float(exact) if exact < 2**1023 else math.inf
+    try:
+        near = float(exact)
+    except OverflowError:
+        return math.inf
     return near if near >= exact else math.nextafter(near, math.inf)
+
+
+def total_mu2(charges: Iterable[float | Fraction]) -> float:
+    """The sum of charges: added exactly, then rounded up to the next float if it isn't one."""
+    return round_up(sum((Fraction(charge) for charge in charges), Fraction(0)))
 
 
 def _root(exact: Fraction) -> float:

@@ -16,8 +16,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palate_common.canonical import canonical_json, read_canonical
+from palate_common.entries import one_line
 from palate_common.errors import IntegrityError, RefusedError
-from palate_common.history import one_line
 from palate_common.signing import SigningKey, verify
 
 TAG = "palate/campaign/1"

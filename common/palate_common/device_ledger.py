@@ -29,11 +29,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from palate_common.accounting import total_mu2
 from palate_common.closing import Closing
 from palate_common.database import PLAIN, Database, Driver
 from palate_common.device_ids import Ids, holds, pack, sorted_ids, unpack
 from palate_common.errors import InputError, RefusedError
-from palate_common.history import total_mu2
 from palate_common.merkle import Checkpoint
 from palate_common.tally import Tally
 from palate_common.trust import Trust

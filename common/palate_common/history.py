@@ -16,11 +16,11 @@ user's events are emptied. What is stored is mu^2 of Gaussian differential priva
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from palate_common.accounting import round_up
 from palate_common.cohort import MAX_ATTEMPTS
 from palate_common.entries import (
     AuditEntry,
@@ -57,17 +57,11 @@ __all__ = [
     "entry_from",
     "one_line",
     "reserves",
-    "total_mu2",
 ]
 
 
 DISTRIBUTED = "distributed"
 """What the facts of a charge call shared noise, see `palate_common.plan.DpMode`."""
-
-
-def total_mu2(charges: Iterable[float | Fraction]) -> float:
-    """The sum of charges: added exactly, then rounded up to the next float if it isn't one."""
-    return _round_up(sum((Fraction(charge) for charge in charges), Fraction(0)))
 
 
 @dataclass
@@ -108,15 +102,15 @@ class History:
 
     def spent(self, run: str | None = None) -> float:
         """The mu^2 charged by a run (0 for an unknown one) or by all, rounded up."""
-        return _round_up(self._spent if run is None else self._runs.get(run, _Run()).spent)
+        return round_up(self._spent if run is None else self._runs.get(run, _Run()).spent)
 
     def spent_elsewhere(self, run: str) -> float:
         """The population's mu^2 without a run's, rounded up; what was lost and witnessed is in it."""
-        return _round_up(self._spent - self._runs.get(run, _Run()).spent)
+        return round_up(self._spent - self._runs.get(run, _Run()).spent)
 
     def spent_with(self, mu2: float) -> float:
         """The population's mu^2 after one more charge, rounded up: what the charge says to whoever sees it."""
-        return _round_up(self._spent + Fraction(mu2)) if math.isfinite(mu2) else mu2
+        return round_up(self._spent + Fraction(mu2)) if math.isfinite(mu2) else mu2
 
     def record(self, entry: Entry) -> None:
         """Admit an entry and move to the state after it."""
@@ -204,7 +198,7 @@ class History:
             raise InputError(f"`witness_size` must be of the lost log, got {entry.witness_size} at entry {entry.seq}")
         if Fraction(entry.spent) < self._spent:
             raise BudgetError(
-                f"`spent` must be at least the {_round_up(self._spent)!r} that is charged, got {entry.spent!r}"
+                f"`spent` must be at least the {round_up(self._spent)!r} that is charged, got {entry.spent!r}"
             )
 
     def _open(self, run: str) -> _Run:
@@ -235,7 +229,7 @@ class History:
         for name, limit, spent in limits:
             if limit is not None and spent + Fraction(entry.mu2) > limit:
                 raise BudgetError(
-                    f"the {name} must cover the charge, got mu2 {_round_up(spent):.6g} spent + {entry.mu2:.6g} > "
+                    f"the {name} must cover the charge, got mu2 {round_up(spent):.6g} spent + {entry.mu2:.6g} > "
                     f"{limit:.6g}: use more noise or fewer rounds"
                 )
 
@@ -266,12 +260,3 @@ def _survey(entry: OpenEntry) -> dict[str, Any] | None:
     """What a run asks devices, if it is a survey's."""
     settings = entry.facts.get("settings")
     return settings if entry.facts.get("algorithm") == SURVEYING and isinstance(settings, dict) else None
-
-
-def _round_up(exact: Fraction) -> float:
-    """The smallest float that isn't below an exact value."""
-    try:
-        nearest = float(exact)
-    except OverflowError:
-        return math.inf
-    return nearest if Fraction(nearest) >= exact else math.nextafter(nearest, math.inf)

@@ -31,7 +31,6 @@ from palate_common.entries import Entry
 from palate_common.errors import InputError, IntegrityError
 from palate_common.extract import Extract, verify_extract, write_extract
 from palate_common.growth import MOST_EPOCHS, PROVED, Shown
-from palate_common.history import total_mu2
 from palate_common.ledger_file import KIND, LedgerFile
 from palate_common.merkle import Checkpoint
 from palate_common.signing import SigningKey
@@ -39,7 +38,7 @@ from palate_common.signing import SigningKey
 _MODELS, _OTHERS = ("population", "budget", "publish", "restored"), ("open", "seal", "close", "audit")
 """What the last entry is where a server publishes a model, and what it may be where anybody else does."""
 
-__all__ = ["KIND", "Charge", "Checkpoint", "Entry", "Extract", "Ledger", "total_mu2", "verify_extract"]
+__all__ = ["KIND", "Charge", "Checkpoint", "Entry", "Extract", "Ledger", "verify_extract"]
 
 
 @dataclass(frozen=True)

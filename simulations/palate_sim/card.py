@@ -10,11 +10,18 @@ from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 
-from palate_common.accounting import ACCOUNTANT, ACCOUNTANT_VERSION, GaussianEvent, account, delta_of, epsilon_of
+from palate_common.accounting import (
+    ACCOUNTANT,
+    ACCOUNTANT_VERSION,
+    GaussianEvent,
+    account,
+    delta_of,
+    epsilon_of,
+    total_mu2,
+)
 from palate_common.canonical import canonical_json
 from palate_common.errors import IntegrityError
 from palate_common.extract import Extract
-from palate_common.history import total_mu2
 from palate_common.plan import DpMode, Noise
 from palate_common.signing import SigningKey, verify
 from palate_server.terms import RunTerms

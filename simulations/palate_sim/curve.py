@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from palate_common.accounting import epsilon_of
-from palate_common.history import ChargeEntry, total_mu2
+from palate_common.accounting import epsilon_of, total_mu2
+from palate_common.history import ChargeEntry
 from palate_common.ledger import Ledger
 from palate_common.plan import DpMode, RoundPlan
 from palate_common.update import layout_size, released_size

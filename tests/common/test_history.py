@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate_common import history
+from palate_common.accounting import total_mu2
 from palate_common.canonical import read_canonical
 from palate_common.errors import BudgetError, InputError
-from palate_common.history import BudgetEntry, Entry, History, entry_from, total_mu2
+from palate_common.history import BudgetEntry, Entry, History, entry_from
 
 HASH = "ab" * 32
 

@@ -8,35 +8,19 @@ exactly, and with it every error bar.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 
 from palate_common.algorithms.protocol import PublicFacts, State
-from palate_common.errors import InputError, RefusedError
+from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.survey import SURVEYING, Survey
 from palate_common.update import BlockSpec, DenseBlock, Layout, Update
 
-if TYPE_CHECKING:
-    from palate_common.plan import RoundPlan
-
 NAME = SURVEYING
 TOTALS, NOISE = "totals", "noise"
-
-
-def survey_of(plan: RoundPlan) -> Survey:
-    """The survey that a plan asks for.
-
-    Raises:
-        RefusedError: it is none.
-    """
-    try:
-        return Survey.model_validate(plan.settings)
-    except ValidationError:
-        raise RefusedError("a survey must be one that this device knows, got other settings") from None
 
 
 class Analytics:

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from palate_common.accounting import CENTRAL_SIGMA_FLOOR, delta_of, epsilon_of, epsilon_pld
+from palate_common.accounting import CENTRAL_SIGMA_FLOOR, delta_of, epsilon_of, epsilon_pld, total_mu2
 from palate_common.cohort import shares_slack
-from palate_common.history import ChargeEntry, Entry, OpenEntry, PopulationEntry, RestoredEntry, total_mu2
+from palate_common.history import ChargeEntry, Entry, OpenEntry, PopulationEntry, RestoredEntry
 from palate_common.plan import DpMode, Noise
 from palate_common.sampled_gaussian import TAIL
 from palate_sim.audit.books import Books
