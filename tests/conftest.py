@@ -14,26 +14,26 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from palate_client.contribution import Contributor
+from palate_audit.harness.round import run_round
 from palate_client.floors import Floors
-from palate_common.accounting import mu_of
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import PublicFacts
-from palate_common.algorithms.als import FEATURES
+from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.algorithms.popularity import Popularity, PopularitySettings
-from palate_common.catalogue import Catalogue
-from palate_common.device_ledger import DeviceLedger
 from palate_common.interactions import Interactions
-from palate_common.ledger import Ledger
-from palate_common.model import GlobalModel, catalogue_hash
-from palate_common.plan import MAX_USERS, Charge, DpMode, RoundPlan, SignedPlan, sign_plan
-from palate_common.signing import SigningKey
-from palate_server import replay
-from palate_server.coordinator import Coordinator, Release
-from palate_server.lock import RunLock
-from palate_server.registry import Registry
-from palate_server.terms import RunTerms
-from palate_sim.rehearsal import rehearse
-from palate_sim.round import run_round
+from palate_common.mechanism.accounting import mu_of
+from palate_common.models.catalogue import Catalogue
+from palate_common.models.model import GlobalModel, catalogue_hash
+from palate_common.records.signing import SigningKey
+from palate_common.rounds.plan import MAX_USERS, Charge, DpMode, RoundPlan, SignedPlan, sign_plan
+from palate_server.ledger.ledger import Ledger
+from palate_server.rounds import replay
+from palate_server.rounds.coordinator import Coordinator, Release
+from palate_server.rounds.lock import RunLock
+from palate_server.rounds.registry import Registry
+from palate_server.rounds.terms import RunTerms
+from palate_sim.evaluation.rehearsal import rehearse
 
 EPSILON, DELTA = 5.0, 1e-5
 MU = mu_of(epsilon=EPSILON, delta=DELTA)

@@ -29,18 +29,18 @@ from palate_client.delivery.message import Message
 from palate_client.delivery.messenger import Messenger
 from palate_client.delivery.record import Delivery
 from palate_client.delivery.rules import Reason
-from palate_client.erasing import erase
+from palate_client.device import Device
+from palate_client.device import open_device as open
 from palate_client.events import Event, Tracked
 from palate_client.floors import Floors
-from palate_client.interests import Interests
-from palate_client.online import Syncing
-from palate_client.policy import Policy
+from palate_client.online.joining import Syncing
+from palate_client.online.policy import Policy
 from palate_client.portability import ImportReport, Problem
-from palate_client.retention import Limits
-from palate_client.sdk import Device
-from palate_client.sdk import open_device as open
+from palate_client.recommend.interests import Interests
 from palate_client.service import Service
-from palate_client.vault import new_key
+from palate_client.store.erasing import erase
+from palate_client.store.retention import Limits
+from palate_client.store.vault import new_key
 from palate_common.errors import (
     ClosedError,
     ErasedError,
@@ -56,44 +56,44 @@ from palate_common.interactions import Interactions
 from palate_common.weighting import Weighting
 
 if TYPE_CHECKING:
-    from palate_client.enrolling import Enrolment
-    from palate_client.explanation import Contribution, Explanation
-    from palate_client.journal import Contact, Edition, Refusal, Sent
+    from palate_client.ledger.device_ledger import Receipt
     from palate_client.loyalty import Loyalty
-    from palate_client.participation import Masked
-    from palate_client.recommender import Recommendation, Similar
+    from palate_client.online.enrolment import Enrolment
+    from palate_client.online.sync import SyncResult
+    from palate_client.recommend.explanation import Contribution, Explanation
+    from palate_client.recommend.recommender import Recommendation, Similar
+    from palate_client.recommend.tuning import Tuning
     from palate_client.report import PrivacyReport, Spending
-    from palate_client.sync import SyncResult
-    from palate_client.tuning import Tuning
-    from palate_common.device_ledger import Receipt
+    from palate_client.rounds.participation import Masked
+    from palate_client.store.journal import Contact, Edition, Refusal, Sent
     from palate_common.enrolment import Invitation
-    from palate_common.merkle import Checkpoint
-    from palate_common.model import GlobalModel
-    from palate_common.published import Published
+    from palate_common.models.model import GlobalModel
+    from palate_common.models.published import Published
+    from palate_common.records.merkle import Checkpoint
     from palate_common.secagg.directory import Directory
 
 _LATER = {
-    "Checkpoint": "palate_common.merkle",
-    "Contact": "palate_client.journal",
-    "Contribution": "palate_client.explanation",
+    "Checkpoint": "palate_common.records.merkle",
+    "Contact": "palate_client.store.journal",
+    "Contribution": "palate_client.recommend.explanation",
     "Directory": "palate_common.secagg.directory",
-    "Edition": "palate_client.journal",
-    "Enrolment": "palate_client.enrolling",
-    "Explanation": "palate_client.explanation",
-    "GlobalModel": "palate_common.model",
+    "Edition": "palate_client.store.journal",
+    "Enrolment": "palate_client.online.enrolment",
+    "Explanation": "palate_client.recommend.explanation",
+    "GlobalModel": "palate_common.models.model",
     "Invitation": "palate_common.enrolment",
     "Loyalty": "palate_client.loyalty",
-    "Masked": "palate_client.participation",
+    "Masked": "palate_client.rounds.participation",
     "PrivacyReport": "palate_client.report",
-    "Published": "palate_common.published",
-    "Receipt": "palate_common.device_ledger",
-    "Recommendation": "palate_client.recommender",
-    "Refusal": "palate_client.journal",
-    "Sent": "palate_client.journal",
-    "Similar": "palate_client.recommender",
+    "Published": "palate_common.models.published",
+    "Receipt": "palate_client.ledger.device_ledger",
+    "Recommendation": "palate_client.recommend.recommender",
+    "Refusal": "palate_client.store.journal",
+    "Sent": "palate_client.store.journal",
+    "Similar": "palate_client.recommend.recommender",
     "Spending": "palate_client.report",
-    "SyncResult": "palate_client.sync",
-    "Tuning": "palate_client.tuning",
+    "SyncResult": "palate_client.online.sync",
+    "Tuning": "palate_client.recommend.tuning",
 }
 """Type -> where it is, imported when it is first asked for."""
 

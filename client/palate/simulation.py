@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from palate_common.errors import InputError
 
 if TYPE_CHECKING:
-    from palate_sim.datasets import Source
-    from palate_sim.result import Result
+    from palate_sim.data import Source
+    from palate_sim.run.result import Result
 
 
 def simulate(
@@ -53,9 +53,9 @@ def simulate(
         BudgetError: the population's budget doesn't allow the run.
     """
     try:
-        from palate_sim import experiment
         from palate_sim.config import load_config
         from palate_sim.progress import Progress
+        from palate_sim.run import experiment
     except ModuleNotFoundError as error:
         raise InputError(f"`palate.simulate` needs {error.name}: pip install 'palate[simulations]'") from None
     chosen = {

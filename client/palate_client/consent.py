@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from palate_client.store import EventStore
+from palate_client.store.store import EventStore
 from palate_common.errors import InputError
 
 Purpose = Literal["store", "train", "analytics", "messaging"]

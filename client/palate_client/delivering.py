@@ -19,16 +19,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from palate_client.consent import Consent
-from palate_client.store import EventStore
+from palate_client.store.store import EventStore
 from palate_common.errors import InputError
 
 if TYPE_CHECKING:
-    from palate_client.activity import Past
     from palate_client.delivery.calendar import Calendar
     from palate_client.delivery.channel import Channel, Sender
     from palate_client.delivery.messenger import Messenger
     from palate_client.loyalty import Loyalty
     from palate_client.service import Service
+    from palate_client.store.activity import Past
     from palate_common.campaign import Campaign
 
 
@@ -95,8 +95,8 @@ class Delivering(ABC):
             InputError: no name.
             PalateError: the record can't be written.
         """
-        from palate_client.answers import arm_of
         from palate_client.delivery.record import record_of
+        from palate_client.rounds.survey_answers import arm_of
 
         if not re.fullmatch(r"[a-z0-9_-]{1,40}", experiment):
             raise InputError(f"`experiment` must be a name of a-z, 0-9, - and _, got {experiment!r:.80}")

@@ -21,8 +21,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal, get_args
 
-from palate_common.canonical import canonical_json, digest
 from palate_common.errors import InputError
+from palate_common.records.canonical import canonical_json, digest
 
 Kind = Literal[
     "impression",

@@ -5,7 +5,7 @@
 Nothing of it leaves. Each figure stands beside its definition (`DEFINITIONS`), because the same words mean different
 things in different dashboards.
 
-    >>> from palate_client.activity import past_of
+    >>> from palate_client.store.activity import past_of
     >>> day = 86_400.0
     >>> past = past_of([(when * day, "view", None, None) for when in (1, 2, 9)])
     >>> found = loyalty(past, now=10 * day, calendar=Calendar("UTC"))
@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from palate_client.activity import Numbers, Past
 from palate_client.delivery.calendar import Calendar
+from palate_client.store.activity import Numbers, Past
 
 DAY, WEEK = 86_400.0, 7 * 86_400.0
 SESSION_GAP = 1800.0

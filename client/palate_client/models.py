@@ -11,17 +11,17 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from palate_client.journal import Edition, Journal
+from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.service import Service
-from palate_client.store import EventStore
-from palate_common import published
-from palate_common.canonical import digest
-from palate_common.device_ledger import DeviceLedger
+from palate_client.store.journal import Edition, Journal
+from palate_client.store.store import EventStore
 from palate_common.errors import IntegrityError, RefusedError
-from palate_common.growth import Shown, check_growth, shown_by, spend_shown
-from palate_common.manifest import MANIFEST, MOST_SIGNED, SIGNATURE, evidence_of, read_file
-from palate_common.merkle import Checkpoint
-from palate_common.published import Published
+from palate_common.models import published
+from palate_common.models.manifest import MANIFEST, MOST_SIGNED, SIGNATURE, evidence_of, read_file
+from palate_common.models.published import Published
+from palate_common.records.canonical import digest
+from palate_common.records.growth import Shown, check_growth, shown_by, spend_shown
+from palate_common.records.merkle import Checkpoint
 
 
 class Models:

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from palate_client.blending import Blend
 from palate_client.consent import Consent
 from palate_client.events import Event, Tracked, event_from, event_line
-from palate_client.pace import Pace
-from palate_client.store import EventStore
+from palate_client.recommend.blending import Blend
+from palate_client.store.pace import Pace
+from palate_client.store.store import EventStore
 from palate_common.errors import InputError, PalateError
 
 FORMAT = 1

@@ -15,20 +15,20 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from palate_client.events import Event, Kind, Tracked
-from palate_client.store import EventStore
+from palate_client.store.store import EventStore
 from palate_common.errors import InputError, PalateError
 from palate_common.weighting import Weighting
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from palate_client.activity import Activity, Past
-    from palate_client.explanation import Explanation
-    from palate_client.recommender import Recommendation, Recommender, Similar
-    from palate_client.tuning import Tuning
+    from palate_client.recommend.explanation import Explanation
+    from palate_client.recommend.recommender import Recommendation, Recommender, Similar
+    from palate_client.recommend.tuning import Tuning
+    from palate_client.store.activity import Activity, Past
     from palate_common.campaign import Campaign
-    from palate_common.model import GlobalModel
-    from palate_common.published import Published
+    from palate_common.models.model import GlobalModel
+    from palate_common.models.published import Published
 
 
 HOUR, YEAR = 3600.0, 365 * 86_400.0
@@ -70,9 +70,9 @@ class Recommending(ABC):
         Raises:
             InputError: the items are not the model's.
         """
-        from palate_client.blending import Blend
-        from palate_client.interests import Interests
-        from palate_client.recommender import Recommender
+        from palate_client.recommend.blending import Blend
+        from palate_client.recommend.interests import Interests
+        from palate_client.recommend.recommender import Recommender
 
         interests, blend = Interests(self.store, items, self.weighting), Blend(self.store)
         self._ranker = Recommender(model, items, interests, domains=domains, blend=blend, fuse=fuse, rng=rng)
@@ -122,9 +122,9 @@ class Recommending(ABC):
         """
         import numpy as np
 
-        from palate_client.blending import EXPLORATION, Blend
         from palate_client.loyalty import visits_of
-        from palate_client.tuning import tuning
+        from palate_client.recommend.blending import EXPLORATION, Blend
+        from palate_client.recommend.tuning import tuning
 
         now, blend = self.store.clock(), Blend(self.store)
         counts, lately = blend.counts(), blend.lately()
@@ -163,7 +163,7 @@ class Recommending(ABC):
         Raises:
             InputError: an outcome of an item that was not shown, or of an impression's kind.
         """
-        from palate_client.blending import Blend, Outcome
+        from palate_client.recommend.blending import Blend, Outcome
 
         _check_shown(shown)
         did = {item: Event(did, item) if isinstance(did, str) else did for item, did in _pairs(outcomes)}
@@ -231,7 +231,7 @@ class Recommending(ABC):
 
     def _past(self, amount: str | None = None) -> Past:
         """What the user did; money as the property says that was asked for last."""
-        from palate_client.activity import Activity
+        from palate_client.store.activity import Activity
 
         if self._activity is None or amount not in (None, self._activity.amount):
             self._activity = Activity(self.store) if amount is None else Activity(self.store, amount)
@@ -264,7 +264,7 @@ def _check_ids(name: str, ids: object) -> None:
 
 def _check_shown(shown: object) -> None:
     """Refuse what `recommend` didn't give, such as ids."""
-    from palate_client.recommender import Recommendation
+    from palate_client.recommend.recommender import Recommendation
 
     if isinstance(shown, str) or not isinstance(shown, Sequence):
         raise InputError(f"`shown` must be a list of recommendations, as `recommend` gave it, got {shown!r:.80}")

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from palate_client.consent import Decision
-from palate_client.journal import EVENTS, Contact, Edition, Refusal, Sent
-from palate_common.accounting import ACCOUNTANT, ACCOUNTANT_VERSION
-from palate_common.device_ledger import Receipt
-from palate_common.merkle import Checkpoint
+from palate_client.ledger.device_ledger import Receipt
+from palate_client.store.journal import EVENTS, Contact, Edition, Refusal, Sent
+from palate_common.mechanism.accounting import ACCOUNTANT, ACCOUNTANT_VERSION
+from palate_common.records.merkle import Checkpoint
 
 UNIT, ADJACENCY = "user (this installation)", "zero-out"
 EVENT = "event (one item of this installation's history): some rounds protected no more"

@@ -13,7 +13,8 @@ from palate_client.floors import Floors
 from palate_common.errors import InputError
 
 _MARGIN = 1e-9
-"""Above the epsilon of the Gaussian: discrete noise and its shares add less, see `palate_common.accounting`."""
+"""Above the epsilon of the Gaussian: discrete noise and its shares add less, see
+`palate_common.mechanism.accounting`."""
 _KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -47,7 +48,7 @@ class Service:
             raise InputError(f"`public_key` must be 64 lower-case hexadecimal digits, got {self.public_key!r:.80}")
         if not isinstance(self.population, str) or not self.population:
             raise InputError(f"`population` must be a name, got {self.population!r:.80}")
-        from palate_common.accounting import check_delta, check_epsilon
+        from palate_common.mechanism.accounting import check_delta, check_epsilon
 
         check_epsilon(self.epsilon)
         check_delta(self.delta)
@@ -62,20 +63,20 @@ class Service:
     @property
     def noise_delta(self) -> float:
         """What of delta is left to the noise; the rest is for masks' graphs or sampled steps, in every round."""
-        from palate_common.cohort import GRAPH_FAILURE, RESERVED_DELTA
+        from palate_common.mechanism.cohort import GRAPH_FAILURE, RESERVED_DELTA
 
         return self.delta - max(RESERVED_DELTA, self.participations * GRAPH_FAILURE)
 
     @property
     def limit_mu2(self) -> float:
         """The limit in the ledger's unit, mu^2."""
-        from palate_common.accounting import mu_of
+        from palate_common.mechanism.accounting import mu_of
 
         return mu_of(epsilon=self.epsilon - min(2 * _MARGIN, self.epsilon / 2), delta=self.noise_delta) ** 2
 
     def epsilon_of(self, mu2: float) -> float:
         """What a spent mu^2 is as epsilon at `delta`, rounded up. Unit: this installation; adjacency: zero-out."""
-        from palate_common.accounting import epsilon_of
+        from palate_common.mechanism.accounting import epsilon_of
 
         if mu2 == 0:
             return 0.0

@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palate_client.consent import PURPOSES, Consent
-from palate_client.store import EventStore
+from palate_client.store.store import EventStore
 from palate_common.errors import InputError, IntegrityError, PalateError, UnreachableError
 from palate_common.weighting import Weighting
 
 if TYPE_CHECKING:
     from palate_client.delivery.calendar import Calendar
     from palate_client.models import Models
-    from palate_client.participation import Masked, Participation
     from palate_client.report import PrivacyReport, Spending
+    from palate_client.rounds.participation import Masked, Participation
     from palate_client.service import Service
-    from palate_common.published import Published
+    from palate_common.models.published import Published
     from palate_common.secagg.directory import Directory
 
 
@@ -81,7 +81,7 @@ class Sharing:
 
     def _take(self, read: Callable[[Models], Published]) -> bool:
         """Take a verified model into use; what is wrong with it is noted. For `update_model` and `sync`."""
-        from palate_client.participation import note_refusal, reason_of
+        from palate_client.rounds.participation import note_refusal, reason_of
 
         models, participation = self._shared
         try:
@@ -143,8 +143,8 @@ class Sharing:
         Raises:
             PalateError: a file of the store can't be read.
         """
-        from palate_client.journal import Journal
         from palate_client.report import PrivacyReport
+        from palate_client.store.journal import Journal
 
         spending, problem = None, ""
         try:
@@ -168,9 +168,9 @@ class Sharing:
 
     def _spending(self) -> Spending | None:
         """What the ledger says."""
+        from palate_client.ledger.trust import alone, conditions
         from palate_client.report import Spending
-        from palate_common.accounting import total_mu2
-        from palate_common.trust import alone, conditions
+        from palate_common.mechanism.accounting import total_mu2
 
         if self.service is None:
             return None
@@ -209,7 +209,7 @@ class Sharing:
     def _shared(self) -> tuple[Models, Participation]:
         """What works with the service."""
         from palate_client.models import Models
-        from palate_client.participation import Participation
+        from palate_client.rounds.participation import Participation
 
         if self.service is None:
             raise InputError("`service` must be given to `palate.open`: models and rounds come from one")

@@ -2,7 +2,7 @@
 
 It is the same for all devices. Each decides by itself whether it fits its user, and tells nobody.
 
-    >>> from palate_common.signing import SigningKey
+    >>> from palate_common.records.signing import SigningKey
     >>> key = SigningKey.generate()
     >>> campaign = Campaign(id="spring", population="readers", title="Spring reading", item="book-7", expires=2e9)
     >>> open_campaign(sign_campaign(campaign, key), public_key=key.public, now=1.9e9).item
@@ -15,10 +15,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from palate_common.canonical import canonical_json, read_canonical
-from palate_common.entries import one_line
 from palate_common.errors import IntegrityError, RefusedError
-from palate_common.signing import SigningKey, verify
+from palate_common.records.canonical import canonical_json, read_canonical
+from palate_common.records.entries import one_line
+from palate_common.records.signing import SigningKey, verify
 
 TAG = "palate/campaign/1"
 MOST_BYTES = 2**16

@@ -25,9 +25,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from palate_common.canonical import canonical_json, digest
 from palate_common.errors import InputError
-from palate_common.signing import MOST_KEY, SigningKey, verify
+from palate_common.records.canonical import canonical_json, digest
+from palate_common.records.signing import MOST_KEY, SigningKey, verify
 
 ENROL_TAG: Final = "palate/enrol/1"
 ENROL_PATH: Final = "/v1/enroll"

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.algorithms.sgd_losses import sampled
+from palate_common.algorithms.sgd.losses import sampled
 from palate_common.interactions import Interactions
-from palate_common.update import Int64
+from palate_common.mechanism.update import Int64
 
 AT_ONCE = 2**13
 """Items of all users that are computed at once, about."""

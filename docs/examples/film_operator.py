@@ -9,22 +9,22 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-from palate_client.contribution import Contributor
 from palate_client.floors import Floors
-from palate_common.accounting import mu_of
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import PublicFacts
-from palate_common.catalogue import Catalogue
-from palate_common.closing import Closing
-from palate_common.device_ledger import DeviceLedger
-from palate_common.ledger import Ledger
-from palate_common.plan import MAX_USERS
-from palate_common.signing import SigningKey
-from palate_server.coordinator import Coordinator
-from palate_server.lock import RunLock
-from palate_server.registry import Registry
-from palate_server.terms import RunTerms
+from palate_common.mechanism.accounting import mu_of
+from palate_common.models.catalogue import Catalogue
+from palate_common.records.closing import Closing
+from palate_common.records.signing import SigningKey
+from palate_common.rounds.plan import MAX_USERS
+from palate_server.ledger.ledger import Ledger
+from palate_server.rounds.coordinator import Coordinator
+from palate_server.rounds.lock import RunLock
+from palate_server.rounds.registry import Registry
+from palate_server.rounds.terms import RunTerms
 from palate_sim.config import load_config
-from palate_sim.preparation import prepare
+from palate_sim.preparation.preparation import prepare
 
 POPULATION, EPSILON, DELTA = "film fans", 5.0, 1e-5  # of the whole run; unit: user, adjacency: zero-out
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from film_operator import DELTA, POPULATION, Operator
 
 import palate
-from palate_common.files import create_durably
+from palate_common.records.files import create_durably
 
 TEXT = "2026-01"
 """The version of the text that asks for consent: written down with each decision."""

@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from palate.sample import FOLDER, POPULATION
-from palate_common import published
-from palate_common.catalogue import Catalogue
-from palate_common.files import write_durably
 from palate_common.interactions import Interactions
-from palate_common.ledger import Ledger
-from palate_common.model import GlobalModel
-from palate_common.signing import SigningKey
-from palate_sim.rehearsal import rehearse
+from palate_common.models import published
+from palate_common.models.catalogue import Catalogue
+from palate_common.models.model import GlobalModel
+from palate_common.records.files import write_durably
+from palate_common.records.signing import SigningKey
+from palate_server.ledger.ledger import Ledger
+from palate_sim.evaluation.rehearsal import rehearse
 
 READERS, BOOKS, SHELVES = 2000, 160, 8
 

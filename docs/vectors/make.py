@@ -17,21 +17,22 @@ import numpy as np
 import safetensors.numpy
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from palate_client.fleet_messages import Asked, Reply
-from palate_common.accounting import charged_mu2, mu_of, sigma_for
+from palate_client.online.flower_messages import Asked, Reply
 from palate_common.algorithms import PublicFacts, make_algorithm
-from palate_common.canonical import canonical_json, digest
-from palate_common.clipping import clip
-from palate_common.delta import HEADER, MIX, NONE, REST, ROWS, DeltaHeader, predicted
 from palate_common.enrolment import ENROL_TAG, Enrolled, make_request
-from palate_common.growth import Shown
-from palate_common.history import entry_from
 from palate_common.interactions import Interactions
-from palate_common.log import Log
-from palate_common.manifest import MANIFEST_TAG
-from palate_common.merkle import Checkpoint, MerkleTree
-from palate_common.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
-from palate_common.plan import PLAN_TAG, Charge, DpMode, Noise, RoundPlan, SignedPlan, sign_plan
+from palate_common.mechanism.accounting import charged_mu2, mu_of, sigma_for
+from palate_common.mechanism.clipping import clip
+from palate_common.mechanism.update import DUMMIES, BlockSpec, DenseBlock, OuterBlock, Update, layout_size
+from palate_common.models.delta import HEADER, MIX, NONE, REST, ROWS, DeltaHeader, predicted
+from palate_common.models.manifest import MANIFEST_TAG
+from palate_common.models.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
+from palate_common.records.canonical import canonical_json, digest
+from palate_common.records.growth import Shown
+from palate_common.records.merkle import Checkpoint, MerkleTree
+from palate_common.records.signing import SigningKey
+from palate_common.rounds.plan import PLAN_TAG, Charge, DpMode, Noise, RoundPlan, SignedPlan, sign_plan
+from palate_common.rounds.wire import REFUSED, ContributionHeader, dtype_for, encode
 from palate_common.secagg.agreement import KeyPair, agree, seal
 from palate_common.secagg.directory import Directory
 from palate_common.secagg.graph import Ring
@@ -39,11 +40,10 @@ from palate_common.secagg.masking import Masker
 from palate_common.secagg.messages import Complaint, Header, Step, pack_flags, write
 from palate_common.secagg.packing import pack, residue_type
 from palate_common.secagg.shamir import combine
-from palate_common.secagg.terms import graph_terms
+from palate_common.secagg.sizes import graph_terms
 from palate_common.secagg.transcript import COMPLAINT, cohort_binding, complaint_payload, share_digest, sign
-from palate_common.signing import SigningKey
-from palate_common.update import DUMMIES, BlockSpec, DenseBlock, OuterBlock, Update, layout_size
-from palate_common.wire import REFUSED, ContributionHeader, dtype_for, encode
+from palate_server.ledger.history import entry_from
+from palate_server.ledger.log import Log
 
 FOLDER = Path(__file__).parent
 SECRET = bytes(range(32))

@@ -16,15 +16,15 @@ import numpy as np
 
 from palate_common.algorithms import State
 from palate_common.interactions import Interactions
-from palate_common.model import GlobalModel
+from palate_common.models.model import GlobalModel
 from palate_sim.config import load_config
-from palate_sim.evaluation import Scorer
-from palate_sim.experiment import start
-from palate_sim.judging import judge
-from palate_sim.preparation import Prepared, prepare
-from palate_sim.rehearsal import rehearse
-from palate_sim.result import Result
-from palate_sim.splits import Heldout, Split
+from palate_sim.evaluation.evaluation import Scorer
+from palate_sim.evaluation.judging import judge
+from palate_sim.evaluation.rehearsal import rehearse
+from palate_sim.preparation.preparation import Prepared, prepare
+from palate_sim.preparation.splits import Heldout, Split
+from palate_sim.run.experiment import start
+from palate_sim.run.result import Result
 
 METRIC, SECOND = "recall_capped@20", "ndcg@20"
 DELTA = 1e-5

@@ -23,7 +23,7 @@ from pydantic_core import PydanticCustomError
 from palate_common.algorithms import admit, algorithm_class
 from palate_common.algorithms.registry import unit_of
 from palate_common.errors import InputError
-from palate_common.plan import DpMode, Noise
+from palate_common.rounds.plan import DpMode, Noise
 from palate_common.weighting import weighting_settings
 
 SETTINGS = "algorithm.settings."

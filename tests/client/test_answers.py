@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import palate
-from palate_client.answers import Behaviour, Did, OwnAnswers, answers, as_interactions
+from benchmarks.worlds.surveys import World
 from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.message import Message
 from palate_client.delivery.record import Delivery
 from palate_client.delivery.rules import Reason
+from palate_client.rounds.survey_answers import Behaviour, Did, OwnAnswers, answers, as_interactions
 from palate_common.survey import MOST_ITEMS, Survey
-from palate_sim.survey_trials import World
 
 MONDAY = 1_763_942_400.0 + 365 * 86_400.0 - 86_400.0  # 2026-11-23 00:00 UTC
 DAY = 86_400.0

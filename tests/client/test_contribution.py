@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_client import contribution
-from palate_common.clipping import clip
-from palate_common.device_ledger import DeviceLedger
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.rounds import contribution
 from palate_common.interactions import Interactions
-from palate_common.model import GlobalModel
-from palate_common.plan import SignedPlan
-from palate_common.update import OuterBlock, Update
-from palate_common.wire import REFUSED, decode
+from palate_common.mechanism.clipping import clip
+from palate_common.mechanism.update import OuterBlock, Update
+from palate_common.models.model import GlobalModel
+from palate_common.rounds.plan import SignedPlan
+from palate_common.rounds.wire import REFUSED, decode
 
 MakeRun = Callable[..., Any]
 

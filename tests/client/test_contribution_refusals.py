@@ -6,20 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_client import contribution
-from palate_client.contribution import Contributor, check_floors
 from palate_client.floors import Floors
-from palate_common import plan as plan_module
+from palate_client.rounds import contribution
+from palate_client.rounds.contribution import Contributor, check_floors
 from palate_common.algorithms import PublicFacts
-from palate_common.cohort import CohortTerms
 from palate_common.errors import InputError, IntegrityError, RefusedError
 from palate_common.interactions import Interactions
-from palate_common.ledger import Ledger
-from palate_common.model import GlobalModel
-from palate_common.plan import SignedPlan
-from palate_common.signing import SigningKey
-from palate_common.update import Update
-from palate_common.wire import REFUSED
+from palate_common.mechanism.cohort import CohortTerms
+from palate_common.mechanism.update import Update
+from palate_common.models.model import GlobalModel
+from palate_common.records.signing import SigningKey
+from palate_common.rounds import plan as plan_module
+from palate_common.rounds.plan import SignedPlan
+from palate_common.rounds.wire import REFUSED
+from palate_server.ledger.ledger import Ledger
 
 MakeRun = Callable[..., Any]
 MU = 1.0

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 import palate
-from palate_client.journal import Journal
-from palate_common import published
-from palate_common.catalogue import Catalogue
+from palate_client.store.journal import Journal
 from palate_common.errors import IntegrityError, RefusedError
-from palate_common.growth import Shown
-from palate_common.merkle import MerkleTree
-from palate_common.model import GlobalModel
-from palate_common.signing import SigningKey
+from palate_common.models import published
+from palate_common.models.catalogue import Catalogue
+from palate_common.models.model import GlobalModel
+from palate_common.records.growth import Shown
+from palate_common.records.merkle import MerkleTree
+from palate_common.records.signing import SigningKey
 
 OpenDevice = Callable[..., palate.Device]
 KEY = SigningKey.generate()

@@ -22,7 +22,12 @@ from palate import Device, Event, Limits, Tracked
 
 KEY = bytes(range(32))
 HEAVY = ("flwr", "torch", "scipy", "pandas", "pydantic", "keyring", "httpx", "socket", "ssl", "asyncio")
-HEAVY += ("palate_client.recommender", "palate_client.report", "palate_client.sync", "palate_common.model")
+HEAVY += (
+    "palate_client.recommend.recommender",
+    "palate_client.report",
+    "palate_client.online.sync",
+    "palate_common.models.model",
+)
 Open = Callable[..., Device]
 
 

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palate import Device, Event, Tracked
-from palate_client.blending import MEMORY, SOURCES, Blend, Outcome, exploration_of, weights_of
-from palate_client.exploration import Crowd, slots
-from palate_client.recommender import Recommendation
+from palate_client.recommend.blending import MEMORY, SOURCES, Blend, Outcome, exploration_of, weights_of
+from palate_client.recommend.exploration import Crowd, slots
+from palate_client.recommend.recommender import Recommendation
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_common.model import GlobalModel
+from palate_common.models.model import GlobalModel
 
 Open = Callable[..., Device]
 Trained = Callable[..., GlobalModel]

@@ -20,11 +20,12 @@ from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate_client import fleet, https
-from palate_client.fleet_messages import Asked, Reply, record_dict, values
-from palate_common import protobuf
+from palate_client.online import flower_wire as fleet
+from palate_client.online import https
+from palate_client.online.flower_messages import Asked, Reply, record_dict, values
 from palate_common.enrolment import new_node_key
 from palate_common.errors import IntegrityError, UnreachableError
+from palate_common.records import protobuf
 
 NODE = 2**63 + 5
 METADATA: dict[str, Any] = {

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import palate
-from palate_client.forking import Quiet
-from palate_client.recommender import Recommender
+from palate_client.recommend.recommender import Recommender
+from palate_client.store.forking import Quiet
 
 ALARM = 20
 """Seconds until a child that waits for a thread it doesn't have is killed."""

@@ -14,8 +14,8 @@ import pytest
 
 import palate
 from palate import Device, Tracked
-from palate_client import folder as folders
-from palate_client import key_file
+from palate_client.store import folder as folders
+from palate_client.store import key_file
 from palate_common.errors import ErasedError, PalateError
 
 Open = Callable[..., Device]
@@ -145,7 +145,7 @@ def test_an_erasing_that_fails_leaves_the_store_as_it_was_and_says_so(
         raise PalateError("the store's key must be destroyed, got a broken disk: nothing was erased")
 
     with monkeypatch.context() as patched:
-        patched.setattr("palate_client.vault.bury", broken)
+        patched.setattr("palate_client.store.vault.bury", broken)
         with pytest.raises(PalateError, match="nothing was erased"):
             device.erase()
     assert device.track("view", "b") is Tracked.STORED

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from palate_client import fusion
-from palate_client.fusion import LEAST, NOTHING, fused_weights
-from palate_client.recommender import Recommender
-from palate_client.scoring import ByFactors, scorer_of
-from palate_common.algorithms.als import FEATURES
+from palate_client.recommend import fusion
+from palate_client.recommend.fusion import LEAST, NOTHING, fused_weights
+from palate_client.recommend.recommender import Recommender
+from palate_client.recommend.scoring import ByFactors, scorer_of
+from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_common.model import GlobalModel
-from palate_sim.on_device import OnDevice, weighs_sources
-from palate_sim.rehearsal import rehearse
+from palate_common.models.model import GlobalModel
+from palate_sim.evaluation.on_device import OnDevice, weighs_sources
+from palate_sim.evaluation.rehearsal import rehearse
 
 N_USERS, N_ITEMS = 300, 240
 RNG = np.random.default_rng(3)

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from palate_client.https import Address, Https
+from palate_client.online.https import Address, Https
 from palate_common.errors import UnreachableError
 
 OK = b"HTTP/1.1 200 OK\r\n"

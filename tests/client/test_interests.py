@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 import palate
 from palate import Device, Event, Limits, Weighting
 from palate_client.events import KINDS, VALUES
-from palate_client.interests import Interests
-from palate_client.training import train
+from palate_client.recommend.interests import Interests
+from palate_client.rounds.training import train
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_common.model import GlobalModel, ModelHeader
+from palate_common.models.model import GlobalModel, ModelHeader
 from palate_common.weighting import weighting_names, weighting_of
-from palate_sim.datasets import positives, read_log
+from palate_sim.data import positives, read_log
 
 DAY = 86_400.0
 CATALOGUE = tuple(f"i{n:02d}" for n in range(30))

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import palate
-from palate_client.activity import past_of
 from palate_client.delivery.calendar import Calendar
 from palate_client.loyalty import DAY, DEFINITIONS, WEEK, Loyalty, churn_risk, loyalty
+from palate_client.store.activity import past_of
 
 START = 1_772_323_200.0  # Sunday 2026-03-01 00:00 UTC
 UTC = Calendar("UTC")

@@ -9,17 +9,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from palate_client.masked import MaskedDevice
-from palate_client.masked_checks import draw
-from palate_client.masked_states import Agreed, Done
+from palate_audit.secagg.cohort import MaskedCohort
+from palate_client.secagg.attempt import MaskedDevice
+from palate_client.secagg.checks import draw
+from palate_client.secagg.states import Agreed, Done
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.secagg import cohort as cohorts
 from palate_common.secagg.agreement import KeyPair
 from palate_common.secagg.directory import Directory
 from palate_common.secagg.messages import BOX, HEADER, SHARE, Step, UnmaskRequest, is_complaint
-from palate_common.secagg.terms import graph_terms
-from palate_server.unmasking import Unmasking
-from palate_sim.masked_cohort import MaskedCohort
+from palate_common.secagg.sizes import graph_terms
+from palate_server.secagg.attempt import Unmasking
 
 
 def played(n_max: int | None = None) -> tuple[MaskedCohort, dict[Step, tuple[bytes, bytes]]]:

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 
-from palate_client import node
+from palate_client import flower as node
 from palate_client.floors import Floors
-from palate_client.node import Host, Shards, app, host_from_config, load_histories, node_app
+from palate_client.flower import Host, Shards, app, host_from_config, load_histories, node_app
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_common.wire import REFUSED
+from palate_common.rounds.wire import REFUSED
 from palate_sim.engines.grid import identify
 
 

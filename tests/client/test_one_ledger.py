@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 import palate
-from palate_common import published
-from palate_common.catalogue import Catalogue
 from palate_common.errors import IntegrityError
-from palate_common.growth import SPENT, Shown
-from palate_common.ledger import Ledger
-from palate_common.plan import SignedPlan
-from palate_common.wire import REFUSED
+from palate_common.models import published
+from palate_common.models.catalogue import Catalogue
+from palate_common.records.growth import SPENT, Shown
+from palate_common.rounds.plan import SignedPlan
+from palate_common.rounds.wire import REFUSED
+from palate_server.ledger.ledger import Ledger
 
 LOOSE = palate.Floors(allow_seeded=True, allow_central=True)
 
@@ -99,7 +99,7 @@ def test_a_model_without_proofs_is_taken_by_a_device_that_has_seen_nothing(world
 def test_the_model_of_a_store_of_before_counts_as_seen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     device = world.device
     with monkeypatch.context() as of_before:
-        of_before.setattr("palate_common.device_ledger.DeviceLedger.see", lambda *_: None)
+        of_before.setattr("palate_client.ledger.device_ledger.DeviceLedger.see", lambda *_: None)
         device.update_model(world.model(world.clean.shown(2)))
     assert device.privacy_report().spending.seen is None  # type: ignore[union-attr]
     assert device.contribute(*world.run.first()) == REFUSED

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from palate import Device, Event, Tracked
-from palate_client import pace
-from palate_client.interests import Interests
 from palate_client.portability import BATCH
-from palate_client.store import PAGE
-from palate_client.store_file import PAGES, StoreFile
+from palate_client.recommend.interests import Interests
+from palate_client.store import pace
+from palate_client.store.store import PAGE
+from palate_client.store.store_file import PAGES, StoreFile
 from palate_common.errors import PalateError
 
 COUNT = 1000

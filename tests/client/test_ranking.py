@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate_client import ranking
-from palate_client.diversity import diverse
-from palate_client.ranking import Ranking
+from palate_client.recommend import ranking
+from palate_client.recommend.diversity import diverse
+from palate_client.recommend.ranking import Ranking
 
 PARTS = {"popularity": slice(0, 1), "collaborative": slice(1, 6), "content": slice(6, 8)}
 

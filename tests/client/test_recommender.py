@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from palate import Device, Event
-from palate_client import recommender
-from palate_client.discovery import DISCOVERY, Mix, mix_of
-from palate_client.explanation import largest
-from palate_client.exploration import Crowd
-from palate_client.recommender import Recommender
+from palate_client.recommend import recommender
+from palate_client.recommend.discovery import DISCOVERY, Mix, mix_of
+from palate_client.recommend.explanation import largest
+from palate_client.recommend.exploration import Crowd
+from palate_client.recommend.recommender import Recommender
 from palate_common.algorithms import algorithm_names
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_common.model import GlobalModel
+from palate_common.models.model import GlobalModel
 
 Open = Callable[..., Device]
 Trained = Callable[..., GlobalModel]
@@ -300,7 +300,7 @@ def test_mistakes_are_told_in_one_line(device: Device, trained: Trained) -> None
 
 def test_another_catalogue_than_the_models_is_refused(device: Device, trained: Trained) -> None:
     model = trained()
-    from palate_common.model import catalogue_hash
+    from palate_common.models.model import catalogue_hash
 
     header = model.header.model_copy(update={"catalogue": catalogue_hash(ITEMS)})
     named = GlobalModel(header, model.state)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import palate
-from palate_common import published
+from palate_common.models import published
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from palate import Device, Event
-from palate_client import schema, store_file
 from palate_client.consent import Decision
+from palate_client.store import schema, store_file
 from palate_common.errors import InputError, PalateError
 
 NOW = 1_790_000_000.0

@@ -13,21 +13,21 @@ import numpy as np
 import pytest
 
 import palate
-from palate_client import contribution, participation
-from palate_client.contribution import Contributor
-from palate_client.journal import Journal
-from palate_common import published
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.rounds import contribution, participation
+from palate_client.rounds.contribution import Contributor
+from palate_client.store.journal import Journal
 from palate_common.algorithms import PublicFacts
-from palate_common.catalogue import Catalogue
-from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
-from palate_common.growth import Shown
 from palate_common.interactions import Interactions
-from palate_common.ledger import Ledger
-from palate_common.merkle import Checkpoint, MerkleTree
-from palate_common.plan import SignedPlan
-from palate_common.signing import SigningKey
-from palate_common.wire import REFUSED, decode
+from palate_common.models import published
+from palate_common.models.catalogue import Catalogue
+from palate_common.records.growth import Shown
+from palate_common.records.merkle import Checkpoint, MerkleTree
+from palate_common.records.signing import SigningKey
+from palate_common.rounds.plan import SignedPlan
+from palate_common.rounds.wire import REFUSED, decode
+from palate_server.ledger.ledger import Ledger
 
 OpenDevice = Callable[..., palate.Device]
 LOOSE = palate.Floors(allow_seeded=True, allow_central=True)

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 import palate
-from palate_common import published
-from palate_common.catalogue import Catalogue
-from palate_common.growth import Shown
-from palate_common.merkle import MerkleTree
-from palate_common.model import GlobalModel
-from palate_common.plan import SignedPlan
+from palate_common.models import published
+from palate_common.models.catalogue import Catalogue
+from palate_common.models.model import GlobalModel
+from palate_common.records.growth import Shown
+from palate_common.records.merkle import MerkleTree
+from palate_common.rounds.plan import SignedPlan
 
 pytestmark = pytest.mark.slow
 

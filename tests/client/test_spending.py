@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import palate
-from palate_common.plan import SignedPlan
-from palate_common.trust import Trust
+from palate_client.ledger.trust import Trust
+from palate_common.rounds.plan import SignedPlan
 
 OpenDevice = Callable[..., palate.Device]
 

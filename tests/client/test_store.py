@@ -15,10 +15,10 @@ import pytest
 
 import palate
 from palate import Device, Event, Limits, Tracked
-from palate_client.folder import StoreFolder
-from palate_client.vault import Caller, Vault
+from palate_client.store.folder import StoreFolder
+from palate_client.store.vault import Caller, Vault
 from palate_common.errors import ClosedError, ErasedError, IntegrityError, LockedError, PalateError, WrongKeyError
-from palate_common.file_lock import FileLock
+from palate_common.records.file_lock import FileLock
 
 KEY, DAY = bytes(range(32)), 86_400.0
 Open = Callable[..., Device]
@@ -354,7 +354,7 @@ def test_tracking_into_a_damaged_store_fails_softly(open_device: Open, folder: P
 
 
 def test_a_locked_store_is_waited_for_then_given_up(open_device: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("palate_client.store_file.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("palate_client.store.store_file.BUSY_SECONDS", 0.1)
     mine, yours = open_device(), open_device()
     with mine.store.transaction(write=True):
         assert yours.track("view", "a") is Tracked.FAILED
@@ -363,7 +363,7 @@ def test_a_locked_store_is_waited_for_then_given_up(open_device: Open, monkeypat
 
 
 def test_while_another_process_opens_nothing_is_erased(open_device: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("palate_client.folder.LOCK_SECONDS", 0.0)
+    monkeypatch.setattr("palate_client.store.folder.LOCK_SECONDS", 0.0)
     device = open_device()
     place = device.store.file.folder
     with FileLock(place.path / "lock"):

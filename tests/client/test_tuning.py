@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import palate
 from palate_client.loyalty import DAY
-from palate_client.tuning import LEAST, MOST, tuning
-from palate_common.model import GlobalModel
+from palate_client.recommend.tuning import LEAST, MOST, tuning
+from palate_common.models.model import GlobalModel
 
 NOW = 1_790_000_000.0
 USUAL = (400.0, 80.0)

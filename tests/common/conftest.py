@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from palate_common.algorithms import Algorithm, PublicFacts, State, make_algorithm
-from palate_common.clipping import clip
 from palate_common.interactions import Interactions
-from palate_common.update import ClippedUpdate, split_vector
+from palate_common.mechanism.clipping import clip
+from palate_common.mechanism.update import ClippedUpdate, split_vector
 
 GRID = 2**20
 TASTES, ITEMS = 4, 80

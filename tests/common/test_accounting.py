@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate_common import accounting
-from palate_common.accounting import (
+from palate_common.errors import InputError
+from palate_common.mechanism import accounting
+from palate_common.mechanism.accounting import (
     CENTRAL_SIGMA_FLOOR,
     Account,
     GaussianEvent,
@@ -30,8 +31,7 @@ from palate_common.accounting import (
     sigma_for,
     split_budget,
 )
-from palate_common.discrete_gaussian import MAX_SIGMA
-from palate_common.errors import InputError
+from palate_common.mechanism.discrete_gaussian import MAX_SIGMA
 
 mus = st.floats(1e-4, 100)
 deltas = st.floats(1e-12, 0.1)
@@ -349,7 +349,7 @@ def test_fixed_schedule(multipliers, delta):
 
 
 def test_the_second_accountant_is_loaded_only_when_asked():
-    code = "import sys, palate_common.accounting as a; a.epsilon_of(mu=1, delta=1e-5); print(*sys.modules)"
+    code = "import sys, palate_common.mechanism.accounting as a; a.epsilon_of(mu=1, delta=1e-5); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"scipy", "dp_accounting"} & set(loaded)
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from palate_common.algorithms import PublicFacts, State, make_algorithm
-from palate_common.algorithms.adaptive_clip import RANGE, SHARE, WITHIN, AdaptiveClip
-from palate_common.clipping import clip
-from palate_common.update import BlockSpec, DenseBlock, Update
+from palate_common.algorithms.parts.adaptive_clip import RANGE, SHARE, WITHIN, AdaptiveClip
+from palate_common.mechanism.clipping import clip
+from palate_common.mechanism.update import BlockSpec, DenseBlock, Update
 
 LAYOUT = (BlockSpec(name="change", shape=(8,), weight=1.0),)
 EVERYBODY = np.ones(400, np.bool_)

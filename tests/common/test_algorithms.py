@@ -17,10 +17,10 @@ from palate_common.algorithms import (
     make_algorithm,
 )
 from palate_common.algorithms import registry as algorithm_registry
-from palate_common.clipping import clip
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_common.update import DenseBlock, split_vector
+from palate_common.mechanism.clipping import clip
+from palate_common.mechanism.update import DenseBlock, split_vector
 
 GRID = 2**20
 NAMES = ("als", "popularity")

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_common.algorithms.dp_ease import _shrunk
-from palate_common.update import OuterBlock
+from palate_common.mechanism.update import OuterBlock
+from palate_sim.published.dp_ease import _shrunk
 
 
 @pytest.mark.parametrize("mu", [None, 1.5])

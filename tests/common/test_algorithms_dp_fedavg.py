@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from palate_common.algorithms import PublicFacts, make_algorithm
-from palate_common.update import OuterBlock
+from palate_common.mechanism.update import OuterBlock
 
 SETTINGS = {"embedding_size": 6, "rounds": 11}
 

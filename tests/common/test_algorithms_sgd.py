@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from palate_common.algorithms import PublicFacts, algorithm_class, make_algorithm
-from palate_common.algorithms.server_steps import adam_step, newton_direction
-from palate_common.algorithms.sgd_biases import item_biases
-from palate_common.algorithms.sgd_losses import ImplicitLoss, LogisticLoss, RatingLoss, predict, sampled
+from palate_common.algorithms.parts.server_steps import adam_step, newton_direction
+from palate_common.algorithms.sgd.biases import item_biases
+from palate_common.algorithms.sgd.losses import ImplicitLoss, LogisticLoss, RatingLoss, predict, sampled
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_common.update import OuterBlock
+from palate_common.mechanism.update import OuterBlock
 
 SMALL = {"embedding_size": 6}
 LOSSES: dict[str, dict[str, Any]] = {

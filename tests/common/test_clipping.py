@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
-from palate_common import clipping, interactions, update
-from palate_common.clipping import CLIP_NORMS, MAX_GRID, clip
-from palate_common.update import Block, BlockSpec, ClippedUpdate, DenseBlock, Layout, OuterBlock, Update
+from palate_common import interactions
+from palate_common.mechanism import clipping, update
+from palate_common.mechanism.clipping import CLIP_NORMS, MAX_GRID, clip
+from palate_common.mechanism.update import Block, BlockSpec, ClippedUpdate, DenseBlock, Layout, OuterBlock, Update
 
 PACKAGES = Path(__file__).parents[2]
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from palate_common.clipping import MAX_GRID, clip
 from palate_common.errors import InputError
-from palate_common.update import BlockSpec, DenseBlock, OuterBlock, Update
+from palate_common.mechanism.clipping import MAX_GRID, clip
+from palate_common.mechanism.update import BlockSpec, DenseBlock, OuterBlock, Update
 
 LAYOUT = (BlockSpec(name="x", shape=(1,), weight=1.0),)
 ONE = Update((DenseBlock(np.ones((1, 1))),), 1)

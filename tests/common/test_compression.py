@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from palate_common.algorithms import PublicFacts, make_algorithm
-from palate_common.algorithms.compression import Sizes
+from palate_common.algorithms.als.compression import Sizes
 from palate_common.errors import InputError
-from palate_common.update import layout_size
+from palate_common.mechanism.update import layout_size
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("als", {}),

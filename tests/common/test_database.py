@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from palate_common import database
-from palate_common.database import Database
 from palate_common.errors import InputError, IntegrityError, LockedError, PalateError
+from palate_common.records import database
+from palate_common.records.database import Database
 
 SCHEMA = ("CREATE TABLE notes(text TEXT)",)
 
@@ -169,7 +169,7 @@ def test_a_forked_process_must_open_its_own(tmp_path: Path, monkeypatch: pytest.
 def test_many_processes_may_create_the_same_file(tmp_path: Path) -> None:
     program = """
 import sys
-from palate_common.database import Database
+from palate_common.records.database import Database
 
 for i in range(20):
     with Database(sys.argv[1] + str(i), kind=7, schema=(sys.argv[2],)) as file, file.transaction(write=True) as c:

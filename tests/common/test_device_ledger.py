@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from palate_common import device_ledger as module
-from palate_common.device_ledger import DeviceLedger
+from palate_client.ledger import device_ledger as module
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.ledger.trust import Trust
 from palate_common.errors import InputError, IntegrityError, RefusedError
-from palate_common.merkle import Checkpoint
-from palate_common.trust import Trust
+from palate_common.records.merkle import Checkpoint
 
 HASH = "ab" * 32
 
@@ -215,7 +215,7 @@ def test_the_log_a_device_was_shown_only_grows(tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_device_ledger(tmp_path: Path) -> None:
-    from palate_common.ledger import Ledger
+    from palate_server.ledger.ledger import Ledger
 
     Ledger(tmp_path / "ledger.db", population="readers").close()
     for path in (tmp_path / "ledger.db", tmp_path, tmp_path / "no" / "folder"):
@@ -251,7 +251,7 @@ def test_two_handles_share_limits_and_marks(tmp_path: Path) -> None:
 
 PARTICIPANT = """
 import sys
-from palate_common.device_ledger import DeviceLedger
+from palate_client.ledger.device_ledger import DeviceLedger
 
 with DeviceLedger(sys.argv[1], max_participations=50) as ledger:
     for round_ in range(30):

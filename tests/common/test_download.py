@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_common import published
 from palate_common.algorithms import PublicFacts
-from palate_common.canonical import canonical_json, digest, read_canonical
-from palate_common.catalogue import Catalogue
 from palate_common.errors import IntegrityError
-from palate_common.growth import Shown
-from palate_common.merkle import Checkpoint
-from palate_common.model import GlobalModel, ModelHeader
-from palate_common.signing import SigningKey
+from palate_common.models import published
+from palate_common.models.catalogue import Catalogue
+from palate_common.models.model import GlobalModel, ModelHeader
+from palate_common.records.canonical import canonical_json, digest, read_canonical
+from palate_common.records.growth import Shown
+from palate_common.records.merkle import Checkpoint
+from palate_common.records.signing import SigningKey
 
 KEY = SigningKey.generate()
 ITEMS = tuple(f"item-{row}" for row in range(500))

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate_common import enrolment
-from palate_common.canonical import canonical_json
 from palate_common.enrolment import Enrolled, EnrolRequest, Invitation, NodeKey
 from palate_common.errors import InputError, IntegrityError
-from palate_common.signing import SigningKey
+from palate_common.records.canonical import canonical_json
+from palate_common.records.signing import SigningKey
 
 
 def certificate() -> str:

@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.algorithms.event_mf import EventMf, EventMfSettings
 from palate_common.errors import InputError
-from palate_common.event_steps import event_steps, sampled
 from palate_common.interactions import Interactions, row_squares
-from palate_common.plan import DpMode, Noise, RoundPlan, Sampling, attempt_mu2
-from palate_common.randomness import SecureSource, SeededSource
-from palate_common.update import BlockSpec, OuterBlock, Update, layout_size
+from palate_common.mechanism.randomness import SecureSource, SeededSource
+from palate_common.mechanism.update import BlockSpec, OuterBlock, Update, layout_size
+from palate_common.rounds.event_steps import event_steps, sampled
+from palate_common.rounds.plan import DpMode, Noise, RoundPlan, Sampling, attempt_mu2
 
 ITEMS, SIZE, GRID, SIGMA = 30, 5, 2**14, 2**15
 

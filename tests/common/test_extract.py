@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from palate_common import extract as module
-from palate_common.canonical import canonical_json
 from palate_common.errors import InputError, IntegrityError
-from palate_common.extract import verify_extract
-from palate_common.ledger import Ledger
-from palate_common.signing import SigningKey
+from palate_common.records.canonical import canonical_json
+from palate_common.records.signing import SigningKey
+from palate_server.ledger import extract as module
+from palate_server.ledger.extract import verify_extract
+from palate_server.ledger.ledger import Ledger
 
 HASH = "ab" * 32
 KEY = SigningKey(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))

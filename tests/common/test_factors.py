@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from palate_common.algorithms import algorithm_class, algorithm_names
-from palate_common.algorithms.factors import factors_of
+from palate_common.algorithms.parts.factors import factors_of
 from palate_common.interactions import Interactions
-from palate_common.model import GlobalModel
+from palate_common.models.model import GlobalModel
 
 Trained = Callable[..., GlobalModel]
 CASES: dict[str, dict[str, Any]] = {

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from palate_common import file_lock
 from palate_common.errors import LockedError
-from palate_common.file_lock import FileLock
+from palate_common.records import file_lock
+from palate_common.records.file_lock import FileLock
 
 
 def test_the_docstring_runs() -> None:

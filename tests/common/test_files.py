@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from palate_common.files import make_folder, write_durably
+from palate_common.records.files import make_folder, write_durably
 
 
 def names(folder: Path) -> list[str]:

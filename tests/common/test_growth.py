@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from palate_common.canonical import canonical_json
 from palate_common.errors import IntegrityError
-from palate_common.growth import PROVED, SPENT, Shown, check_growth, shown_by, spend_shown
-from palate_common.ledger import Ledger
+from palate_common.records.canonical import canonical_json
+from palate_common.records.growth import PROVED, SPENT, Shown, check_growth, shown_by, spend_shown
+from palate_server.ledger.ledger import Ledger
 
 FACTS = {"mechanism": "discrete Gaussian"}
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate_common import history
-from palate_common.accounting import total_mu2
-from palate_common.canonical import read_canonical
 from palate_common.errors import BudgetError, InputError
-from palate_common.history import BudgetEntry, Entry, History, entry_from
+from palate_common.mechanism.accounting import total_mu2
+from palate_common.records.canonical import read_canonical
+from palate_server.ledger import history
+from palate_server.ledger.history import BudgetEntry, Entry, History, entry_from
 
 HASH = "ab" * 32
 

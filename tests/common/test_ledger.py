@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_common import ledger as module
-from palate_common.canonical import canonical_json
 from palate_common.errors import BudgetError, InputError, PalateError
-from palate_common.history import ChargeEntry, SealEntry
-from palate_common.ledger import Charge, Ledger, verify_extract
-from palate_common.merkle import verify_consistency, verify_inclusion
-from palate_common.signing import SigningKey
+from palate_common.records.canonical import canonical_json
+from palate_common.records.merkle import verify_consistency, verify_inclusion
+from palate_common.records.signing import SigningKey
+from palate_server.ledger import ledger as module
+from palate_server.ledger.history import ChargeEntry, SealEntry
+from palate_server.ledger.ledger import Charge, Ledger, verify_extract
 
 HASH = "ab" * 32
 FACTS = {"mechanism": "discrete Gaussian", "sensitivity": 16384, "sigma": 32768, "dimension": 64}
@@ -218,7 +218,7 @@ def test_a_ledger_belongs_to_one_population(path: Path) -> None:
 def test_files_that_are_no_ledger(tmp_path: Path) -> None:
     text, device = tmp_path / "text", tmp_path / "device"
     text.write_bytes(b"hello world " * 50)
-    from palate_common.device_ledger import DeviceLedger
+    from palate_client.ledger.device_ledger import DeviceLedger
 
     DeviceLedger(device).close()
     for wrong in (text, device, tmp_path, tmp_path / "no" / "folder"):

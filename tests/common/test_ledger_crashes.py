@@ -5,13 +5,13 @@ import sys
 import time
 from pathlib import Path
 
-from palate_common.history import ChargeEntry
-from palate_common.ledger import Checkpoint, Ledger
+from palate_server.ledger.history import ChargeEntry
+from palate_server.ledger.ledger import Checkpoint, Ledger
 
 CHARGER = """
 import sys
 from palate_common.errors import BudgetError
-from palate_common.ledger import Ledger
+from palate_server.ledger.ledger import Ledger
 
 path, run = sys.argv[1:]
 with Ledger(path, population="readers") as ledger:
@@ -60,7 +60,7 @@ def test_four_processes_never_exceed_the_budget_nor_lose_an_entry(tmp_path: Path
 # committed, and kills itself just before its STATEMENT-th SQL statement (or works on until somebody else does).
 VICTIMS = """
 import os, signal, sqlite3, sys
-from palate_common.ledger import Ledger
+from palate_server.ledger.ledger import Ledger
 
 def work(run, fatal):
     count = 0

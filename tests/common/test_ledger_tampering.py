@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from palate_common.errors import InputError, IntegrityError
-from palate_common.history import entry_from
-from palate_common.ledger import Charge, Ledger
-from palate_common.log import Log, indexed
+from palate_server.ledger.history import entry_from
+from palate_server.ledger.ledger import Charge, Ledger
+from palate_server.ledger.log import Log, indexed
 
 HASH = "ab" * 32
 FACTS = {"mechanism": "discrete Gaussian", "sensitivity": 16384, "sigma": 32768, "dimension": 64}

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from palate_common import log
 from palate_common.errors import InputError, IntegrityError
-from palate_common.history import entry_from
-from palate_common.log import Log, indexed
-from palate_common.merkle import MerkleTree
+from palate_common.records.merkle import MerkleTree
+from palate_server.ledger import log
+from palate_server.ledger.history import entry_from
+from palate_server.ledger.log import Log, indexed
 
 FIRST = entry_from({"kind": "population", "seq": 0, "population": "readers", "created": "2025-01-01"})
 SECOND = entry_from({"kind": "open", "seq": 1, "run": "a", "facts": {"list": [1]}})

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate_common import merkle
 from palate_common.errors import InputError, IntegrityError
-from palate_common.merkle import Checkpoint, MerkleTree, verify_consistency, verify_inclusion
+from palate_common.records import merkle
+from palate_common.records.merkle import Checkpoint, MerkleTree, verify_consistency, verify_inclusion
 
 SIZES = range(41)
 LEAVES = [bytes([size]) * size for size in range(41)]

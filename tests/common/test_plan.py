@@ -4,15 +4,15 @@ from typing import Any
 
 import pytest
 
-from palate_common.accounting import charged_mu2
 from palate_common.algorithms import PublicFacts
-from palate_common.canonical import canonical_json
 from palate_common.errors import InputError, IntegrityError
-from palate_common.ledger import Checkpoint, Ledger
-from palate_common.merkle import MerkleTree
-from palate_common.plan import PLAN_TAG, Charge, DpMode, Noise, RoundPlan, SignedPlan, open_plan, sign_plan
-from palate_common.signing import SigningKey
-from palate_common.update import BlockSpec
+from palate_common.mechanism.accounting import charged_mu2
+from palate_common.mechanism.update import BlockSpec
+from palate_common.records.canonical import canonical_json
+from palate_common.records.merkle import MerkleTree
+from palate_common.records.signing import SigningKey
+from palate_common.rounds.plan import PLAN_TAG, Charge, DpMode, Noise, RoundPlan, SignedPlan, open_plan, sign_plan
+from palate_server.ledger.ledger import Checkpoint, Ledger
 
 GRID, SIGMA = 2**14, 2**15
 

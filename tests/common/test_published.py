@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from palate_common import manifest, published
 from palate_common.algorithms import PublicFacts
-from palate_common.canonical import canonical_json, digest, read_canonical
-from palate_common.catalogue import Catalogue
-from palate_common.compact import compact, expand
 from palate_common.errors import InputError, IntegrityError
-from palate_common.growth import Shown
 from palate_common.interactions import Interactions
-from palate_common.merkle import Checkpoint
-from palate_common.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
-from palate_common.signing import SigningKey
+from palate_common.models import manifest, published
+from palate_common.models.catalogue import Catalogue
+from palate_common.models.compact import compact, expand
+from palate_common.models.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
+from palate_common.records.canonical import canonical_json, digest, read_canonical
+from palate_common.records.growth import Shown
+from palate_common.records.merkle import Checkpoint
+from palate_common.records.signing import SigningKey
 
 KEY = SigningKey.generate()
 AT = Shown(checkpoint=Checkpoint(3, "ab" * 32))

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from palate_common.errors import BudgetError, InputError, IntegrityError
-from palate_common.growth import spend_shown
-from palate_common.history import History, entry_from
-from palate_common.ledger import Ledger
-from palate_common.merkle import Checkpoint, verify_consistency
+from palate_common.records.growth import spend_shown
+from palate_common.records.merkle import Checkpoint, verify_consistency
+from palate_server.ledger.history import History, entry_from
+from palate_server.ledger.ledger import Ledger
 
 HASH = "ab" * 32
 FACTS = {"mechanism": "discrete Gaussian", "sensitivity": 16384, "sigma": 32768, "dimension": 64}

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_common import sampled_gaussian
-from palate_common.accounting import (
+from palate_common.errors import InputError
+from palate_common.mechanism import sampled_gaussian
+from palate_common.mechanism.accounting import (
     GaussianEvent,
     account,
     charged_mu2,
@@ -21,8 +22,7 @@ from palate_common.accounting import (
     mu_of,
     split_budget,
 )
-from palate_common.errors import InputError
-from palate_common.sampled_gaussian import TAIL, noise_for, sampled_mu2
+from palate_common.mechanism.sampled_gaussian import TAIL, noise_for, sampled_mu2
 
 pytestmark = pytest.mark.slow
 
@@ -117,7 +117,7 @@ def test_releases_with_steps_are_accounted_like_others() -> None:
 
 def test_numpy_is_all_that_a_device_needs() -> None:
     code = (
-        "import sys; from palate_common.sampled_gaussian import sampled_mu2 as m;"
+        "import sys; from palate_common.mechanism.sampled_gaussian import sampled_mu2 as m;"
         "m(sensitivity=1024, sigma=4096, inclusion=0.5, steps=2); print(*sys.modules)"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -10,15 +10,15 @@ import pytest
 from pydantic import ValidationError
 from scipy.stats import chi2
 
-from palate_common.accounting import charged_mu2
 from palate_common.algorithms import PublicFacts
-from palate_common.clipping import clip
-from palate_common.cohort import CohortTerms
 from palate_common.errors import InputError
-from palate_common.plan import DpMode, Noise, RoundPlan
-from palate_common.randomness import SeededSource
-from palate_common.shares import add_shares, share_source, squares
-from palate_common.update import DUMMIES, BlockSpec, ClippedUpdate, DenseBlock, Update
+from palate_common.mechanism.accounting import charged_mu2
+from palate_common.mechanism.clipping import clip
+from palate_common.mechanism.cohort import CohortTerms
+from palate_common.mechanism.randomness import SeededSource
+from palate_common.mechanism.update import DUMMIES, BlockSpec, ClippedUpdate, DenseBlock, Update
+from palate_common.rounds.plan import DpMode, Noise, RoundPlan
+from palate_common.rounds.shares import add_shares, share_source, squares
 
 FALSE_ALARM = 1e-7
 GRID, SIGMA = 2**10, 2**12

@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate_common import signing
 from palate_common.errors import InputError, IntegrityError
-from palate_common.signing import SigningKey, verify
+from palate_common.records import signing
+from palate_common.records.signing import SigningKey, verify
 
 ORDER = 2**252 + 27742317777372353535851937790883648493  # of the group, RFC 8032, section 5.1
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from palate_common.algorithms.hashing import below, mixed
-from palate_common.algorithms.sketch import Sketch
-from palate_common.update import OuterBlock
+from palate_common.algorithms.als.sketch import Sketch
+from palate_common.algorithms.parts.hashing import below, mixed
+from palate_common.mechanism.update import OuterBlock
 
 
 def sent(n_users: int = 40, n_rows: int = 3000, seed: int = 0) -> OuterBlock:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate_common import tally as module
-from palate_common.tally import Tally
+from palate_client.ledger import totals as module
+from palate_client.ledger.totals import Tally
 
 
 def ids(*values: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from palate_client.ledger.trust import Trust, alone, conditions
 from palate_common.errors import IntegrityError
-from palate_common.trust import Trust, alone, conditions
 
 SHARED, MORE = Trust(2, 20, 1.0), Trust(30, 200, 3.0)
 LOCAL, CENTRAL = Trust(None, None, 0.5), Trust(None, None, None)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from palate_common.update import (
+from palate_common.mechanism.update import (
     BlockSpec,
     ClippedUpdate,
     DenseBlock,

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from palate_common.algorithms import PublicFacts, State, make_algorithm
-from palate_common.algorithms.als import VOTE, Als
-from palate_common.algorithms.vote import CHOICES, ballot, elected, hide, thinning, voters
-from palate_common.clipping import clip
+from palate_common.algorithms.als.algorithm import VOTE, Als
+from palate_common.algorithms.als.vote import CHOICES, ballot, elected, hide, thinning, voters
 from palate_common.interactions import Interactions
-from palate_common.update import BlockSpec, DenseBlock, OuterBlock, Update, split_vector
+from palate_common.mechanism.clipping import clip
+from palate_common.mechanism.update import BlockSpec, DenseBlock, OuterBlock, Update, split_vector
 
 GRID = 2**20
 N_USERS, N_ITEMS, GENRES = 1600, 120, 4

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from palate_common.accounting import mu_of
 from palate_common.algorithms import PublicFacts, State, make_algorithm, next_state
-from palate_common.algorithms.warm import FORMER, combined_counts, combined_products, hand_over, signal_of
+from palate_common.algorithms.als.warm import FORMER, combined_counts, combined_products, hand_over, signal_of
 from palate_common.errors import InputError
+from palate_common.mechanism.accounting import mu_of
 
 DELTA = 1e-5
 

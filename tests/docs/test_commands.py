@@ -23,8 +23,8 @@ from typing import Any
 
 import pytest
 
+from palate_cli.cli import run
 from palate_common.algorithms import registry
-from palate_sim.cli import run
 
 NOT_RUN = (
     "git clone ",

@@ -43,7 +43,7 @@ def test_a_user_who_says_no_is_recommended_to_and_sends_nothing(root: Any) -> No
 def test_the_app_needs_the_facade_and_its_operator_alone(root: Any) -> None:
     lines = (root / PLACE).read_text().splitlines()
     imported = {line.split()[1] for line in lines if line.startswith(("import ", "from "))}
-    assert {name for name in imported if "palate" in name} <= {"palate", "palate_common.files"}
+    assert {name for name in imported if "palate" in name} <= {"palate", "palate_common.records.files"}
 
 
 def test_the_page_names_it(pages: dict[str, Any]) -> None:

@@ -14,9 +14,13 @@ import pytest
 import typer
 from pydantic import BaseModel
 
+from palate_cli.cli import app
 from palate_common import errors
 from palate_common.algorithms import algorithm_class
-from palate_common.history import (
+from palate_common.rounds.plan import Charge, RoundPlan, SignedPlan
+from palate_common.rounds.wire import ContributionHeader
+from palate_server.folder.config import ServerConfig
+from palate_server.ledger.history import (
     ChargeEntry,
     CloseEntry,
     OpenEntry,
@@ -25,17 +29,13 @@ from palate_common.history import (
     RestoredEntry,
     SealEntry,
 )
-from palate_common.plan import Charge, RoundPlan, SignedPlan
-from palate_common.wire import ContributionHeader
-from palate_server.service.config import ServerConfig
 from palate_server.service.metrics import Metrics
 from palate_server.service.setup import make_site
-from palate_sim.cli import app
 from palate_sim.config import BASELINES, SimulationConfig, load_config, preset_names
-from palate_sim.datasets.columns import FIELDS, KNOWN_NAMES
-from palate_sim.experiment import start
+from palate_sim.data.columns import FIELDS, KNOWN_NAMES
 from palate_sim.metrics import LIST_METRICS, RATING_METRICS, USER_METRICS
-from palate_sim.splits import SPLITS
+from palate_sim.preparation.splits import SPLITS
+from palate_sim.run.experiment import start
 from palate_torch import ModuleSettings
 
 CONDITIONAL = {"flower.log", "inputs.safetensors"}

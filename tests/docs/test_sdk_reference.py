@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 import palate
-from palate_client.blending import SOURCES
 from palate_client.consent import PURPOSES
-from palate_client.discovery import DEBIAS, DISCOVERY, DIVERSITY, EXPLORE, NEW
 from palate_client.events import FIELDS, KINDS, MAX_ITEM, MAX_PROPS
-from palate_client.evidence import BURST, RESTED_DAYS, TIRED
 from palate_client.portability import ImportReport
-from palate_client.recommender import Recommendation
+from palate_client.recommend.blending import SOURCES
+from palate_client.recommend.discovery import DEBIAS, DISCOVERY, DIVERSITY, EXPLORE, NEW
+from palate_client.recommend.evidence import BURST, RESTED_DAYS, TIRED
+from palate_client.recommend.recommender import Recommendation
 from palate_client.report import PrivacyReport
-from palate_common import published
-from palate_common.growth import SPENT
+from palate_common.models import published
+from palate_common.records.growth import SPENT
 from palate_common.weighting import weighting_names
 
 NAME = re.compile(r"`([^`]+)`")

@@ -21,16 +21,16 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
-from palate_common.canonical import canonical_json, read_canonical
-from palate_common.delta import apply_delta
 from palate_common.errors import InputError, IntegrityError
-from palate_common.growth import check_growth
-from palate_common.manifest import MANIFEST, SIGNATURE, read_manifest
-from palate_common.merkle import Checkpoint, MerkleTree, verify_consistency, verify_inclusion
-from palate_common.plan import open_plan
+from palate_common.models.delta import apply_delta
+from palate_common.models.manifest import MANIFEST, SIGNATURE, read_manifest
+from palate_common.records.canonical import canonical_json, read_canonical
+from palate_common.records.growth import check_growth
+from palate_common.records.merkle import Checkpoint, MerkleTree, verify_consistency, verify_inclusion
+from palate_common.rounds.plan import open_plan
+from palate_common.rounds.wire import decode
 from palate_common.secagg.agreement import KeyPair, agree
-from palate_common.secagg.terms import graph_terms
-from palate_common.wire import decode
+from palate_common.secagg.sizes import graph_terms
 
 FOLDER = Path(__file__).parents[2] / "docs" / "vectors"
 FILES = (

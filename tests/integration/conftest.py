@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from palate_common import published
-from palate_common.accounting import mu_of
-from palate_common.canonical import digest
-from palate_common.device_ledger import DeviceLedger
-from palate_common.ledger import Ledger
-from palate_common.signing import SigningKey
-from palate_server.registry import Registry
-from palate_server.replay import Replay
-from palate_server.terms import RunTerms
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_common.mechanism.accounting import mu_of
+from palate_common.models import published
+from palate_common.records.canonical import digest
+from palate_common.records.signing import SigningKey
+from palate_server.ledger.ledger import Ledger
+from palate_server.rounds.registry import Registry
+from palate_server.rounds.replay import Replay
+from palate_server.rounds.terms import RunTerms
 
 SCRIPT = Path(__file__).with_name("killed_run.py")
 ENVIRONMENT = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}

@@ -23,28 +23,29 @@ from typing import Any
 
 import numpy as np
 
-from palate_client.contribution import Contributor
+from palate_audit.harness.round import run_rounds
+from palate_cli.cli import run as command_line
 from palate_client.floors import Floors
-from palate_common import published, wire
-from palate_common.accounting import mu_of
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import PublicFacts
-from palate_common.catalogue import Catalogue
-from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
-from palate_common.ledger import Ledger
-from palate_common.log import Log
-from palate_common.model import catalogue_hash
-from palate_common.signing import SigningKey
-from palate_server import coordinator
-from palate_server.coordinator import Coordinator
-from palate_server.lock import RunLock
-from palate_server.registry import Registry
-from palate_server.replay import Replay
-from palate_server.terms import RunTerms
-from palate_sim.cli import run as command_line
-from palate_sim.round import run_rounds
-from palate_sim.run_folder import RunFolder
+from palate_common.mechanism.accounting import mu_of
+from palate_common.models import published
+from palate_common.models.catalogue import Catalogue
+from palate_common.models.model import catalogue_hash
+from palate_common.records.signing import SigningKey
+from palate_common.rounds import wire
+from palate_server.ledger.ledger import Ledger
+from palate_server.ledger.log import Log
+from palate_server.rounds import coordinator
+from palate_server.rounds.coordinator import Coordinator
+from palate_server.rounds.lock import RunLock
+from palate_server.rounds.registry import Registry
+from palate_server.rounds.replay import Replay
+from palate_server.rounds.terms import RunTerms
+from palate_sim.run.run_folder import RunFolder
 
 N_USERS, N_ITEMS, PER_NODE = 60, 25, 16
 EPSILON, DELTA = 5.0, 1e-5

@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 
 import palate
-from palate_client.contribution import Identity
-from palate_client.node import Host, Shards, node_app
-from palate_client.participation import Masked
-from palate_common.cohort import CohortTerms
-from palate_common.device_ledger import DeviceLedger
+from palate_audit.harness.round import run_rounds
+from palate_client.flower import Host, Shards, node_app
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.rounds.contribution import Identity
+from palate_client.rounds.participation import Masked
+from palate_common.mechanism.cohort import CohortTerms
+from palate_common.records.signing import SigningKey
+from palate_common.rounds.wire import REFUSED
 from palate_common.secagg.directory import Directory
 from palate_common.secagg.messages import Step
-from palate_common.signing import SigningKey
-from palate_common.wire import REFUSED
-from palate_server.coordinator import Release
-from palate_server.strategy import PalateStrategy
+from palate_server.flower.strategy import PalateStrategy
+from palate_server.rounds.coordinator import Release
 from palate_sim.engines.grid import LocalGrid
-from palate_sim.round import run_rounds
 
 DEVICES, OURS = 40, 5
 FLOORS = palate.Floors(allow_seeded=True).for_few()

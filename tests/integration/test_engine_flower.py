@@ -20,9 +20,9 @@ import pytest
 
 from palate_client.floors import Floors
 from palate_common.errors import InputError, IntegrityError, LockedError
-from palate_common.signing import SigningKey
-from palate_server.coordinator import Release
-from palate_server.lock import RunLock
+from palate_common.records.signing import SigningKey
+from palate_server.rounds.coordinator import Release
+from palate_server.rounds.lock import RunLock
 from palate_sim.engines import Job, launch
 from palate_sim.engines.flower import run_flower
 from palate_sim.engines.local import run_local

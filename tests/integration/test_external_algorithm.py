@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_common import published
+from palate_audit.harness.round import run_rounds
+from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import algorithm_names, make_algorithm, registry
-from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import InputError
-from palate_common.ledger import verify_extract
-from palate_common.signing import SigningKey
-from palate_sim.card import verify_card
-from palate_sim.round import run_rounds
+from palate_common.models import published
+from palate_common.records.signing import SigningKey
+from palate_server.ledger.ledger import verify_extract
+from palate_sim.card.card import verify_card
 
 SOURCE = Path(__file__).parents[1] / "external" / "palate_mean_embeddings"
 NAME = "mean_embeddings"

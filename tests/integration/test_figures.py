@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.worlds.surveys import Asked
 from palate_common.algorithms.analytics import NOISE, TOTALS
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_common.model import GlobalModel
+from palate_common.models.model import GlobalModel
 from palate_common.survey import Survey
-from palate_server.analytics import Figure, figures
-from palate_server.intervals import Arm, Noised, compare
-from palate_sim.survey_trials import Asked
+from palate_server.surveys.analytics import Figure, figures
+from palate_server.surveys.intervals import Arm, Noised, compare
 
 SURVEY = Survey(first_day="2026-11-23", channels=("email",))
 

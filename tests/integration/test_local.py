@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_client import contribution
-from palate_client.contribution import Contributor
+from palate_audit.harness.round import run_round
 from palate_client.floors import Floors
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.rounds import contribution
+from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import PublicFacts
-from palate_common.clipping import clip
-from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import IntegrityError, RefusedError
 from palate_common.interactions import Interactions
-from palate_common.plan import DpMode, RoundPlan, SignedPlan
-from palate_common.shares import add_shares, share_source
-from palate_common.update import DUMMIES, DenseSteps, Update, layout_size
-from palate_common.wire import REFUSED, decode_local, vector_bytes
-from palate_sim.round import run_round
+from palate_common.mechanism.clipping import clip
+from palate_common.mechanism.update import DUMMIES, DenseSteps, Update, layout_size
+from palate_common.rounds.plan import DpMode, RoundPlan, SignedPlan
+from palate_common.rounds.shares import add_shares, share_source
+from palate_common.rounds.wire import REFUSED, decode_local, vector_bytes
 
 MakeRun = Callable[..., Any]
 MU = 1.0
@@ -171,7 +171,7 @@ def test_a_local_plan_can_not_bring_a_cohort_and_terms_agree_with_the_facts(run:
 
 
 def _json(value: dict[str, Any]) -> bytes:
-    from palate_common.canonical import canonical_json
+    from palate_common.records.canonical import canonical_json
 
     return canonical_json(value)
 
@@ -222,7 +222,7 @@ def test_the_bound_on_a_message_is_what_clip_and_noise_can_reach(run: Any) -> No
 
 
 def clip_of(steps: DenseSteps, plan: RoundPlan) -> Any:
-    from palate_common.update import ClippedUpdate
+    from palate_common.mechanism.update import ClippedUpdate
 
     return ClippedUpdate((steps,), np.ones(1, np.bool_), plan.grid)
 

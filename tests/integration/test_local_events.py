@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from palate_audit.harness.round import run_rounds
+from palate_cli.cli import run as palate
 from palate_client.floors import Floors
 from palate_common.algorithms import PublicFacts
-from palate_common.cohort import RESERVED_DELTA
 from palate_common.errors import InputError, IntegrityError, RefusedError
-from palate_common.ledger import Ledger
-from palate_common.plan import SignedPlan
-from palate_sim.cli import run as palate
+from palate_common.mechanism.cohort import RESERVED_DELTA
+from palate_common.rounds.plan import SignedPlan
+from palate_server.ledger.ledger import Ledger
 from palate_sim.config import build_config
-from palate_sim.round import run_rounds
 
 MakeRun = Callable[..., Any]
 LOOSE = {"allow_seeded": True, "allow_events": True}
@@ -86,7 +86,7 @@ def test_a_plan_whose_steps_cost_more_or_less_than_was_charged_is_refused(events
 
 def _resigned(run: Any, plan: bytes, changes: dict[str, Any]) -> bytes:
     """The same charge under another plan, signed by the server itself."""
-    from palate_common.plan import RoundPlan, sign_plan
+    from palate_common.rounds.plan import RoundPlan, sign_plan
 
     signed = SignedPlan.model_validate_json(plan)
     changed = RoundPlan.model_validate({**signed.plan.model_dump(), **changes})

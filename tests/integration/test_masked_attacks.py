@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from palate_client import masked_checks
-from palate_sim.masked_attacks import ATTACKS, Attack, small_rings
+from palate_audit.secagg.attacks import ATTACKS, Attack, small_rings
+from palate_client.secagg import checks as masked_checks
 
 
 @contextmanager

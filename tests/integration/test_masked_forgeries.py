@@ -8,9 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from palate_client import masked_checks
-from palate_client.masked import MaskedDevice
-from palate_client.masked_states import Advertised, Shared
+from palate_audit.secagg.adversary import Adversary
+from palate_audit.secagg.cohort import MaskedCohort
+from palate_client.secagg import checks as masked_checks
+from palate_client.secagg.attempt import MaskedDevice
+from palate_client.secagg.states import Advertised, Shared
 from palate_common.errors import IntegrityError, PalateError, RefusedError
 from palate_common.secagg import cohort as cohorts
 from palate_common.secagg.agreement import KeyPair, agree, unseal
@@ -30,7 +32,7 @@ from palate_common.secagg.messages import (
     write,
 )
 from palate_common.secagg.shamir import combine, split
-from palate_common.secagg.terms import GraphTerms, graph_terms
+from palate_common.secagg.sizes import GraphTerms, graph_terms
 from palate_common.secagg.transcript import (
     ADVERT,
     advert_payload,
@@ -40,10 +42,8 @@ from palate_common.secagg.transcript import (
     pair_info,
     sign,
 )
-from palate_server import recovery
-from palate_server.unmasking import Unmasking
-from palate_sim.masked_adversary import Adversary
-from palate_sim.masked_cohort import MaskedCohort
+from palate_server.secagg import recovery
+from palate_server.secagg.attempt import Unmasking
 
 RING = {"neighbours": 8, "threshold": 7, "window_corrupt": 1, "complete": False}
 VICTIM, COLLUDER = 0, 11
@@ -156,7 +156,7 @@ def test_replayed_adverts_get_the_shares_without_the_attempt_in_the_signature(mo
     def forgetful(context: bytes, toss: int, root: bytes, device: int, body: bytes) -> bytes:
         return advert_payload(bytes(32), toss, root, device, body)
 
-    for module in ("palate_client.masked", "palate_client.masked_checks", "palate_server.unmasking_cohort"):
+    for module in ("palate_client.secagg.attempt", "palate_client.secagg.checks", "palate_server.secagg.cohort"):
         monkeypatch.setattr(f"{module}.advert_payload", forgetful)
     world = MaskedCohort(12, n_min=9)
     boxes, early = replay(world)
@@ -187,7 +187,7 @@ def test_a_share_key_of_low_order_is_refused() -> None:
 
 
 def test_a_mask_key_of_low_order_is_refused_before_anything_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("palate_server.unmasking_cohort.check_public", lambda _: None)  # a server that looks away
+    monkeypatch.setattr("palate_server.secagg.cohort.check_public", lambda _: None)  # a server that looks away
     world = MaskedCohort(12, n_min=9)
     server = at(world, Step.ADVERTISE)
     header = Header(Step.ADVERTISE, 0, COLLUDER, world.terms.context)
@@ -423,7 +423,9 @@ def test_who_deals_another_secret_than_its_own_is_named_and_gives_a_wrong_sum_un
         world = MaskedCohort(12, n_min=9)
         server = at(world, Step.SHARE)
         with monkeypatch.context() as patched:
-            patched.setattr("palate_client.masked.split", lambda secret, **kwargs: split(secret[::-1], **kwargs))
+            patched.setattr(
+                "palate_client.secagg.attempt.split", lambda secret, **kwargs: split(secret[::-1], **kwargs)
+            )
             server.receive(1, world.devices[1].answer(Step.SHARE, server.request(1)))
         world.exchange(server, {})
         while not server.finished:

@@ -12,29 +12,29 @@ from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from pydantic import ValidationError
 
-from palate_client.contribution import Identity
+from palate_audit.harness.round import run_rounds
 from palate_client.floors import Floors
-from palate_client.node import Host, Shards, node_app
-from palate_common.cohort import CohortTerms
-from palate_common.device_ledger import DeviceLedger
+from palate_client.flower import Host, Shards, node_app
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.rounds.contribution import Identity
 from palate_common.errors import InputError, IntegrityError, RefusedError
-from palate_common.merkle import Checkpoint
-from palate_common.plan import SignedPlan
-from palate_common.secagg.attempt import attempt_terms
+from palate_common.mechanism.cohort import CohortTerms
+from palate_common.mechanism.update import released_size
+from palate_common.records.merkle import Checkpoint
+from palate_common.rounds.masked_attempt import attempt_terms
+from palate_common.rounds.plan import SignedPlan
+from palate_common.rounds.shares import NoisyShare
+from palate_common.rounds.wire import REFUSED, ContributionHeader, decode_share, encode_share
 from palate_common.secagg.messages import Step
-from palate_common.shares import NoisyShare
-from palate_common.update import released_size
-from palate_common.wire import REFUSED, ContributionHeader, decode_share, encode_share
-from palate_server.aggregation import Aggregate, Participation
-from palate_server.coordinator import Release
-from palate_server.exchanges import NEXT, roll_call, run_masked
-from palate_server.noise import noised
-from palate_server.strategy import PalateStrategy
+from palate_server.flower.exchanges import NEXT, roll_call, run_masked
+from palate_server.flower.strategy import PalateStrategy
+from palate_server.rounds.aggregation import Aggregate, Participation
+from palate_server.rounds.coordinator import Release
+from palate_server.rounds.noise import noised
 from palate_sim.engines.grid import LocalGrid
+from palate_sim.engines.identities import Identities
 from palate_sim.engines.job import Job
 from palate_sim.engines.local import run_local
-from palate_sim.identities import Identities
-from palate_sim.round import run_rounds
 
 ROUNDS = 2
 ALS = {"algorithm": "als", "settings": {"rounds": ROUNDS, "popularity_only_below": 0, "embedding_size": 4}}

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
-from palate_client.node import Host, Shards, node_app
-from palate_common import published
+from palate_audit.harness.round import run_round, run_rounds
+from palate_cli.cli import run
+from palate_client.flower import Host, Shards, node_app
+from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import PublicFacts, algorithm_class, registry
-from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import InputError
-from palate_common.model import GlobalModel, ModelHeader
-from palate_common.signing import SigningKey
-from palate_sim.cli import run
+from palate_common.models import published
+from palate_common.models.model import GlobalModel, ModelHeader
+from palate_common.records.signing import SigningKey
 from palate_sim.config import load_config
 from palate_sim.engines.grid import identify
-from palate_sim.round import run_round, run_rounds
 
 MakeRun = Callable[..., Any]
 NAME = "torch-two-tower"

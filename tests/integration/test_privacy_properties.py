@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from palate_client import contribution
-from palate_client.contribution import Contributor
 from palate_client.floors import Floors
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.rounds import contribution
+from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import Algorithm, PublicFacts, State, algorithm_names, make_algorithm
-from palate_common.clipping import _square_steps
-from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import RefusedError
 from palate_common.interactions import Interactions
-from palate_common.model import GlobalModel
-from palate_common.plan import RoundPlan, SignedPlan
-from palate_common.update import BlockSpec, DenseBlock, DenseSteps, OuterSteps, Update
-from palate_common.wire import REFUSED, decode
-from palate_server.aggregation import Aggregate, Participation
-from palate_server.noise import noised
-from palate_server.strategy import answers
+from palate_common.mechanism.clipping import _square_steps
+from palate_common.mechanism.update import BlockSpec, DenseBlock, DenseSteps, OuterSteps, Update
+from palate_common.models.model import GlobalModel
+from palate_common.rounds.plan import RoundPlan, SignedPlan
+from palate_common.rounds.wire import REFUSED, decode
+from palate_server.flower.strategy import answers
+from palate_server.rounds.aggregation import Aggregate, Participation
+from palate_server.rounds.noise import noised
 from palate_sim.engines.grid import identify
 
 MakeRun = Callable[..., Any]

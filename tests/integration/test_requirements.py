@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from palate_sim.__main__ import main
+from palate_cli.__main__ import main
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -72,7 +72,7 @@ def test_every_requirement_is_locked_with_hashes(extra: str) -> None:
 def test_without_its_packages_the_command_says_in_one_line_which_extra_brings_them(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delitem(sys.modules, "palate_sim.cli", raising=False)
+    monkeypatch.delitem(sys.modules, "palate_cli.cli", raising=False)
     monkeypatch.setitem(sys.modules, "click", None)
     monkeypatch.setattr(sys, "argv", ["palate", *words])
     with pytest.raises(SystemExit) as ended:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_common.canonical import digest
-from palate_common.ledger import verify_extract
-from palate_common.signing import SigningKey
-from palate_sim.card import verify_card
+from palate_common.records.canonical import digest
+from palate_common.records.signing import SigningKey
+from palate_server.ledger.ledger import verify_extract
+from palate_sim.card.card import verify_card
 
 SCRIPT = Path(__file__).with_name("killed_run.py")
 KILLED = -signal.SIGKILL

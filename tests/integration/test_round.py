@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_client.contribution import Contributor
-from palate_common import published
-from palate_common.device_ledger import DeviceLedger
+from palate_audit.harness.round import run_round, run_rounds
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.rounds.contribution import Contributor
 from palate_common.interactions import Interactions
-from palate_common.model import GlobalModel
-from palate_common.plan import SignedPlan
-from palate_common.wire import Contribution, decode
-from palate_server.coordinator import Release
-from palate_sim.round import run_round, run_rounds
+from palate_common.models import published
+from palate_common.models.model import GlobalModel
+from palate_common.rounds.plan import SignedPlan
+from palate_common.rounds.wire import Contribution, decode
+from palate_server.rounds.coordinator import Release
 
 MakeRun = Callable[..., Any]
 ALS = {"algorithm": "als", "settings": {"rounds": 4, "popularity_only_below": 0, "embedding_size": 6}}

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 
 import palate
-from palate_common.accounting import mu_of
+from benchmarks.worlds.surveys import DELTA, MONDAY, Asked, World, experiment_answers, truth
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_common.ledger import Ledger
-from palate_common.signing import SigningKey
+from palate_common.mechanism.accounting import mu_of
+from palate_common.records.signing import SigningKey
+from palate_common.rounds.wire import REFUSED, decode
 from palate_common.survey import Survey
-from palate_common.wire import REFUSED, decode
-from palate_server.analytics import DEFINITIONS, comparisons, cost, figures
-from palate_server.coordinator import Coordinator
-from palate_server.lock import RunLock
-from palate_server.registry import Registry
-from palate_sim.survey_trials import DELTA, MONDAY, Asked, World, experiment_answers, truth
+from palate_server.ledger.ledger import Ledger
+from palate_server.rounds.coordinator import Coordinator
+from palate_server.rounds.lock import RunLock
+from palate_server.rounds.registry import Registry
+from palate_server.surveys.analytics import DEFINITIONS, comparisons, cost, figures
 
 NOW = 1_795_824_000.0  # 2026-11-28 00:00 UTC
 SURVEY = Survey(first_day=MONDAY, channels=("email",), experiments=("new-model",))

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate_common.accounting import charged_mu2
 from palate_common.algorithms import PublicFacts
-from palate_common.canonical import canonical_json
-from palate_common.clipping import MAX_GRID
-from palate_common.plan import MAX_USERS, DpMode, Noise, RoundPlan
-from palate_common.update import BlockSpec, released_size
-from palate_common.wire import REFUSED, dtype_for, share_dtype
-from palate_server.aggregation import Participation, aggregate
+from palate_common.mechanism.accounting import charged_mu2
+from palate_common.mechanism.clipping import MAX_GRID
+from palate_common.mechanism.update import BlockSpec, released_size
+from palate_common.records.canonical import canonical_json
+from palate_common.rounds.plan import MAX_USERS, DpMode, Noise, RoundPlan
+from palate_common.rounds.wire import REFUSED, dtype_for, share_dtype
+from palate_server.rounds.aggregation import Participation, aggregate
 
 SIGMA = 2**27
 

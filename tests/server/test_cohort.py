@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from palate_common.accounting import sigma_for
-from palate_common.cohort import CohortTerms, modulus_bits, share_sigma
 from palate_common.errors import InputError
-from palate_server.cohort import COARSE, FINE, choose_cohort, choose_grid
+from palate_common.mechanism.accounting import sigma_for
+from palate_common.mechanism.cohort import CohortTerms, modulus_bits, share_sigma
+from palate_server.rounds.cohort import COARSE, FINE, choose_cohort, choose_grid
 
 DIRECTORY = "ab" * 32
 

@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_common import ledger as ledger_module
-from palate_common.accounting import charged_mu2
 from palate_common.errors import BudgetError, InputError, IntegrityError, LockedError
-from palate_common.ledger import Ledger
-from palate_common.plan import RoundPlan, SignedPlan
-from palate_common.signing import SigningKey
-from palate_common.update import DUMMIES
-from palate_common.wire import REFUSED
-from palate_server import coordinator as coordinator_module
-from palate_server.registry import Registry
-from palate_server.replay import Replay
+from palate_common.mechanism.accounting import charged_mu2
+from palate_common.mechanism.update import DUMMIES
+from palate_common.records.signing import SigningKey
+from palate_common.rounds.plan import RoundPlan, SignedPlan
+from palate_common.rounds.wire import REFUSED
+from palate_server.ledger import ledger as ledger_module
+from palate_server.ledger.ledger import Ledger
+from palate_server.rounds import coordinator as coordinator_module
+from palate_server.rounds.registry import Registry
+from palate_server.rounds.replay import Replay
 
 MakeRun = Callable[..., Any]
 

@@ -8,23 +8,23 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
-from palate_common import history
-from palate_common.accounting import GaussianEvent, account, mu_of
 from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.popularity import Popularity
-from palate_common.cohort import CohortTerms
 from palate_common.errors import BudgetError, InputError, IntegrityError
-from palate_common.ledger import Ledger
-from palate_common.plan import RoundPlan, SignedPlan
-from palate_common.signing import SigningKey
-from palate_common.update import DUMMIES, BlockSpec
-from palate_server import coordinator as coordinator_module
-from palate_server import replay
-from palate_server.aggregation import Aggregate, Participation
-from palate_server.coordinator import Coordinator
-from palate_server.lock import RunLock
-from palate_server.registry import Registry
-from palate_server.terms import RunTerms
+from palate_common.mechanism.accounting import GaussianEvent, account, mu_of
+from palate_common.mechanism.cohort import CohortTerms
+from palate_common.mechanism.update import DUMMIES, BlockSpec
+from palate_common.records.signing import SigningKey
+from palate_common.rounds.plan import RoundPlan, SignedPlan
+from palate_server.ledger import history
+from palate_server.ledger.ledger import Ledger
+from palate_server.rounds import coordinator as coordinator_module
+from palate_server.rounds import replay
+from palate_server.rounds.aggregation import Aggregate, Participation
+from palate_server.rounds.coordinator import Coordinator
+from palate_server.rounds.lock import RunLock
+from palate_server.rounds.registry import Registry
+from palate_server.rounds.terms import RunTerms
 
 MakeRun = Callable[..., Any]
 

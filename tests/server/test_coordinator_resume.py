@@ -4,15 +4,15 @@ from typing import Any
 
 import pytest
 
+from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import PublicFacts
-from palate_common.canonical import digest
-from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import BudgetError, InputError, IntegrityError
-from palate_common.ledger import Ledger
-from palate_common.plan import Noise
-from palate_common.wire import REFUSED
-from palate_server.replay import Replay
-from palate_server.terms import RunTerms
+from palate_common.records.canonical import digest
+from palate_common.rounds.plan import Noise
+from palate_common.rounds.wire import REFUSED
+from palate_server.ledger.ledger import Ledger
+from palate_server.rounds.replay import Replay
+from palate_server.rounds.terms import RunTerms
 
 MakeRun = Callable[..., Any]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate_server.disputes import Conduct, apart, judged
+from palate_server.secagg.disputes import Conduct, apart, judged
 
 Pairs = set[tuple[int, int]]
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from palate_server.intervals import Arm, Noised, compare, ratio_interval
+from palate_server.surveys.intervals import Arm, Noised, compare, ratio_interval
 
 RNG_SEED = 20261124
 TRIALS = 20_000

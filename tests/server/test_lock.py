@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from palate_common.errors import LockedError
-from palate_server.lock import RunLock
+from palate_server.rounds.lock import RunLock
 
 OWNER = """
 import sys, time
 from pathlib import Path
-from palate_server.lock import RunLock
+from palate_server.rounds.lock import RunLock
 lock = RunLock(Path(sys.argv[1]))
 print("owned", flush=True)
 time.sleep(60)
@@ -86,7 +86,7 @@ FORK = """
 import os, signal, sys
 from pathlib import Path
 from palate_common.errors import LockedError
-from palate_server.lock import RunLock
+from palate_server.rounds.lock import RunLock
 folder = Path(sys.argv[1])
 lock = RunLock(folder)
 reader, writer = os.pipe()

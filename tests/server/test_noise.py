@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_common.accounting import charged_mu2
 from palate_common.algorithms import PublicFacts
 from palate_common.errors import IntegrityError
-from palate_common.plan import RoundPlan
-from palate_common.randomness import SecureSource, SeededSource
-from palate_common.update import DUMMIES, BlockSpec
-from palate_server.aggregation import Aggregate, Participation
-from palate_server.noise import noised, source_for
+from palate_common.mechanism.accounting import charged_mu2
+from palate_common.mechanism.randomness import SecureSource, SeededSource
+from palate_common.mechanism.update import DUMMIES, BlockSpec
+from palate_common.rounds.plan import RoundPlan
+from palate_server.rounds.aggregation import Aggregate, Participation
+from palate_server.rounds.noise import noised, source_for
 
 PACKAGES = Path(__file__).parents[2]
 GRID, SIGMA = 2**14, 2**16
@@ -132,4 +132,4 @@ def test_only_add_noise_and_the_registry_make_a_noisy_aggregate() -> None:
             calls = [node.func for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
             if "NoisyAggregate" in {getattr(called, "id", getattr(called, "attr", "")) for called in calls}:
                 makers.add(file.relative_to(PACKAGES).as_posix())
-    assert makers == {"server/palate_server/noise.py", "server/palate_server/registry.py"}
+    assert makers == {"server/palate_server/rounds/noise.py", "server/palate_server/rounds/registry.py"}

@@ -5,22 +5,22 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from palate_common import published
-from palate_common.accounting import charged_mu2
 from palate_common.algorithms import PublicFacts
-from palate_common.canonical import digest
-from palate_common.catalogue import Catalogue
 from palate_common.errors import IntegrityError
-from palate_common.growth import Shown
-from palate_common.merkle import Checkpoint
-from palate_common.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
-from palate_common.plan import RoundPlan
-from palate_common.signing import SigningKey
-from palate_common.update import DUMMIES, BlockSpec
-from palate_server import registry as registry_module
-from palate_server.aggregation import Aggregate, Participation
-from palate_server.noise import NoisyAggregate, noised
-from palate_server.registry import Registry
+from palate_common.mechanism.accounting import charged_mu2
+from palate_common.mechanism.update import DUMMIES, BlockSpec
+from palate_common.models import published
+from palate_common.models.catalogue import Catalogue
+from palate_common.models.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
+from palate_common.records.canonical import digest
+from palate_common.records.growth import Shown
+from palate_common.records.merkle import Checkpoint
+from palate_common.records.signing import SigningKey
+from palate_common.rounds.plan import RoundPlan
+from palate_server.rounds import registry as registry_module
+from palate_server.rounds.aggregation import Aggregate, Participation
+from palate_server.rounds.noise import NoisyAggregate, noised
+from palate_server.rounds.registry import Registry
 
 KEY = SigningKey.generate()
 AT = Shown(checkpoint=Checkpoint(3, "ab" * 32))

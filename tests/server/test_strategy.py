@@ -10,11 +10,11 @@ from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, Re
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
+from palate_audit.harness.round import run_rounds
 from palate_common.errors import BudgetError, InputError, IntegrityError
-from palate_common.wire import REFUSED
-from palate_server.strategy import PalateStrategy, answers
+from palate_common.rounds.wire import REFUSED
+from palate_server.flower.strategy import PalateStrategy, answers
 from palate_sim.engines.grid import identify
-from palate_sim.round import run_rounds
 
 Reply = Callable[[Message], Iterable[Message]]
 

@@ -11,15 +11,15 @@ import pytest
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from palate_client.node import Host, Shards, node_app
+from palate_audit.harness.round import run_rounds
+from palate_client.flower import Host, Shards, node_app
 from palate_common.errors import IntegrityError, LockedError, PalateError
-from palate_common.model import GlobalModel
-from palate_common.plan import RoundPlan
-from palate_common.signing import SigningKey
-from palate_server.app import ServerJob, app, await_nodes
-from palate_server.lock import RunLock
+from palate_common.models.model import GlobalModel
+from palate_common.records.signing import SigningKey
+from palate_common.rounds.plan import RoundPlan
+from palate_server.flower.app import ServerJob, app, await_nodes
+from palate_server.rounds.lock import RunLock
 from palate_sim.engines.grid import LocalGrid
-from palate_sim.round import run_rounds
 
 ALS = {"algorithm": "als", "settings": {"popularity_only_below": 0.0}}
 

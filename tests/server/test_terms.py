@@ -3,9 +3,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from palate_common.accounting import mu_of
 from palate_common.algorithms import PublicFacts
-from palate_server.terms import RunTerms
+from palate_common.mechanism.accounting import mu_of
+from palate_server.rounds.terms import RunTerms
 
 EPSILON, DELTA = 5.0, 1e-5
 MU = mu_of(epsilon=EPSILON, delta=DELTA)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from palate_audit.secagg.cohort import MaskedCohort
 from palate_common.errors import InputError, IntegrityError
 from palate_common.secagg.messages import Complaint, Header, Step, pack_flags, write
 from palate_common.secagg.transcript import COMPLAINT, complaint_payload, sign
-from palate_server.disputes import Conduct
-from palate_server.unmasking import Unmasking
-from palate_sim.masked_cohort import MaskedCohort
+from palate_server.secagg.attempt import Unmasking
+from palate_server.secagg.disputes import Conduct
 
 
 @pytest.mark.parametrize("n_max", [None, 251])

@@ -15,17 +15,16 @@ from hypothesis import strategies as st
 import palate_sim.baselines
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_sim.baselines import BASELINES, fit_baselines
 from palate_sim.baselines import ease as ease_module
 from palate_sim.baselines.device_only import DeviceOnly, catalogue_features
 from palate_sim.baselines.ease import Ease
-from palate_sim.baselines.fitting import GRIDS
 from palate_sim.baselines.ials import Ials
 from palate_sim.baselines.item_knn import ItemKnn
 from palate_sim.baselines.popularity import Popularity
 from palate_sim.baselines.sparse import cooccurrence, matrix
-from palate_sim.evaluation import evaluate
-from palate_sim.splits import Heldout, Split
+from palate_sim.evaluation.evaluation import evaluate
+from palate_sim.evaluation.fitting import BASELINES, GRIDS, fit_baselines
+from palate_sim.preparation.splits import Heldout, Split
 
 N_ITEMS, TASTES = 60, 3
 

@@ -9,18 +9,18 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from palate_common.accounting import charged_mu2, delta_of, mu_of, sigma_for
 from palate_common.algorithms import PublicFacts
-from palate_common.cohort import CohortTerms
 from palate_common.errors import IntegrityError
-from palate_common.extract import verify_extract
-from palate_common.ledger import Ledger
-from palate_common.signing import SigningKey
-from palate_server.terms import RunTerms
-from palate_sim.card import card_payload
+from palate_common.mechanism.accounting import charged_mu2, delta_of, mu_of, sigma_for
+from palate_common.mechanism.cohort import CohortTerms
+from palate_common.records.signing import SigningKey
+from palate_server.ledger.extract import verify_extract
+from palate_server.ledger.ledger import Ledger
+from palate_server.rounds.terms import RunTerms
+from palate_sim.card.card import card_payload
+from palate_sim.card.guarantee import _up
 from palate_sim.config import build_config
-from palate_sim.guarantee import _up
-from palate_sim.preparation import prepare
+from palate_sim.preparation.preparation import prepare
 
 EPSILON, DELTA = 5.0, 1 / 30_001  # delta has no short decimal
 MU = mu_of(epsilon=EPSILON, delta=DELTA)

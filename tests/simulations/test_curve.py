@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from palate_sim.curve import earlier_points
+from palate_sim.evaluation.curve import earlier_points
 
 
 def test_points_of_earlier_processes_are_kept(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-import palate_sim.datasets as package
+import palate_sim.data as package
 from palate_common.errors import InputError
-from palate_sim.datasets import Log, describe, positives, read_log
-from palate_sim.filters import k_core, min_support
+from palate_sim.data import Log, describe, positives, read_log
+from palate_sim.preparation.filters import k_core, min_support
 
 
 def log_of(rows: list[tuple[Any, ...]], columns: str = "user item") -> Log:

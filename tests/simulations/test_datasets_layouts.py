@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from palate_common.errors import InputError
-from palate_sim.datasets import load, positives
+from palate_sim.data import load, positives
 
 
 def folder(tmp_path: Path, name: str, files: dict[str, str | bytes]) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from palate_sim.cli import run
+from palate_cli.cli import run
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from unittest import mock
 
 import pytest
 
-from palate_client.sync import SyncResult
+from palate_client.online.sync import SyncResult
 from palate_common.errors import IntegrityError
-from palate_sim import device_fleet
-from palate_sim.device_fleet import FleetPlan, run_fleet
+from palate_sim.studies import device_fleet
+from palate_sim.studies.device_fleet import FleetPlan, run_fleet
 
 
 def test_a_device_with_a_newer_model_than_its_servers_syncs_with_the_one_it_has(

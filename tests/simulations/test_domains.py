@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from palate_common.domains import FEW, focused
 from palate_common.errors import InputError
-from palate_common.focus import FEW, focused
 from palate_common.interactions import Interactions
 from palate_sim.config import load_config
-from palate_sim.datasets import domains_of, joined, load, read_log
-from palate_sim.domains import asked_within, by_domain, domains
-from palate_sim.experiment import reopen, start
-from palate_sim.preparation import prepare
+from palate_sim.data import domains_of, joined, load, read_log
+from palate_sim.evaluation.domains import asked_within, by_domain, domains
+from palate_sim.preparation.preparation import prepare
 from palate_sim.report.page import render
-from palate_sim.result import Result
+from palate_sim.run.experiment import reopen, start
+from palate_sim.run.result import Result
 
 QUICK = {"evaluation.baselines": ["popularity"], "evaluation.projection": [], "privacy.dp": "off"}
 

@@ -35,10 +35,10 @@ def module() -> Iterator[Any]:
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """What may be larger than the messages here may not be."""
-    monkeypatch.setattr("palate_common.plan.MOST_PLAN", SIZE // 2)
-    monkeypatch.setattr("palate_common.extract.MOST_EXTRACT", SIZE // 2)
-    monkeypatch.setattr("palate_common.model.MOST_HEADER", 2**14)
-    monkeypatch.setattr("palate_common.manifest.MOST_SIGNED", 2**14)
+    monkeypatch.setattr("palate_common.rounds.plan.MOST_PLAN", SIZE // 2)
+    monkeypatch.setattr("palate_server.ledger.extract.MOST_EXTRACT", SIZE // 2)
+    monkeypatch.setattr("palate_common.models.model.MOST_HEADER", 2**14)
+    monkeypatch.setattr("palate_common.models.manifest.MOST_SIGNED", 2**14)
 
 
 def test_no_door_takes_what_is_no_message_or_much_more_memory_than_it_has_bytes(module: Any, narrow: None) -> None:

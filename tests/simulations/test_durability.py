@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import palate
-from palate_client.journal import Journal
+from palate_client.store.journal import Journal
 
 ROOT = Path(__file__).parents[2] / "simulations"
 

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from palate_audit.harness.round import run_rounds
 from palate_client.floors import Floors
 from palate_common.errors import BudgetError, InputError, IntegrityError, LockedError
-from palate_common.ledger import Ledger
-from palate_common.signing import SigningKey
-from palate_server.coordinator import Release
-from palate_server.lock import RunLock
+from palate_common.records.signing import SigningKey
+from palate_server.ledger.ledger import Ledger
+from palate_server.rounds.coordinator import Release
+from palate_server.rounds.lock import RunLock
 from palate_sim.engines import Job
 from palate_sim.engines.local import run_local
-from palate_sim.round import run_rounds
 
 ALS = {"algorithm": "als", "settings": {"popularity_only_below": 0.0}}
 TERMS = [

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_sim import evaluation, ranking_runs
-from palate_sim.evaluation import evaluate, evaluate_sampled, rank
-from palate_sim.ranking_runs import Evaluation, bootstrap, save_split, strictly_decreasing
-from palate_sim.splits import Heldout, Split
+from palate_sim.evaluation import evaluation
+from palate_sim.evaluation import saved_lists as ranking_runs
+from palate_sim.evaluation.evaluation import evaluate, evaluate_sampled, rank
+from palate_sim.evaluation.saved_lists import Evaluation, bootstrap, save_split, strictly_decreasing
+from palate_sim.preparation.splits import Heldout, Split
 
 
 class Fixed:

@@ -1,9 +1,9 @@
 import pytest
 
-from palate_common.accounting import epsilon_of
+from palate_cli.cli import run
 from palate_common.errors import InputError
-from palate_sim.cli import run
-from palate_sim.feasibility import band, measurements, plan
+from palate_common.mechanism.accounting import epsilon_of
+from palate_sim.studies.feasibility import band, measurements, plan
 
 POINTS = [
     {"set": "a", "signal": 100, "kept": 0.2},

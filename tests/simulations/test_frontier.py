@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from palate_cli.cli import run
 from palate_common.errors import InputError
-from palate_sim.cli import run
 from palate_sim.config import load_config
-from palate_sim.frontier import Estimate, measure
+from palate_sim.studies.frontier import Estimate, measure
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from palate_common.errors import InputError
-from palate_sim.identities import Identities
+from palate_sim.engines.identities import Identities
 
 
 def test_identities_are_their_owners_alone(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from palate_common.algorithms.als import FEATURES
-from palate_sim import judging
+from palate_common.algorithms.als.algorithm import FEATURES
 from palate_sim.baselines import ease
 from palate_sim.config import load_config
-from palate_sim.judging import (
+from palate_sim.evaluation import judging
+from palate_sim.evaluation.judging import (
     headline,
     judge,
     judge_baselines,
@@ -22,8 +22,8 @@ from palate_sim.judging import (
     project,
     validation_quality,
 )
-from palate_sim.preparation import Prepared, prepare
-from palate_sim.rehearsal import rehearse
+from palate_sim.evaluation.rehearsal import rehearse
+from palate_sim.preparation.preparation import Prepared, prepare
 
 
 @pytest.fixture(scope="module")

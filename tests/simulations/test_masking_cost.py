@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from palate_audit.secagg import cost as masking_cost
+from palate_audit.secagg.cost import Scale, measure
+from palate_audit.secagg.floor import Floor, Operations
 from palate_common.errors import InputError
 from palate_common.secagg.messages import Step
-from palate_sim import masking_cost
-from palate_sim.masking_cost import Scale, measure
-from palate_sim.masking_floor import Floor, Operations
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 import palate_sim.metrics
 from palate_common.interactions import Interactions
-from palate_sim.evaluation import evaluate
+from palate_sim.evaluation.evaluation import evaluate
 from palate_sim.metrics import LIST_METRICS, RATING_METRICS, USER_METRICS
-from palate_sim.splits import Heldout
+from palate_sim.preparation.splits import Heldout
 
 ORACLE = {
     "recall": lambda k: ir_measures.R @ k,

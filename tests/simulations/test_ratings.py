@@ -9,10 +9,10 @@ import pytest
 
 from palate_common.interactions import Interactions
 from palate_sim.config import load_config
-from palate_sim.evaluation import rating_errors
-from palate_sim.experiment import start
-from palate_sim.preparation import prepare
-from palate_sim.splits import Heldout
+from palate_sim.evaluation.evaluation import rating_errors
+from palate_sim.preparation.preparation import prepare
+from palate_sim.preparation.splits import Heldout
+from palate_sim.run.experiment import start
 
 
 def log() -> pd.DataFrame:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from palate_sim.datasets import Log, read_log
-from palate_sim.datasets.repair import REPAIRS
+from palate_sim.data import Log, read_log
+from palate_sim.data.repair import REPAIRS
 
 
 def read(tmp_path: Path, content: bytes) -> Log:

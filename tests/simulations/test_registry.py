@@ -18,8 +18,8 @@ import pandas as pd
 import pytest
 
 from palate_common.errors import InputError, IntegrityError
-from palate_sim.datasets import describe, get, list_datasets, load, registry
-from palate_sim.datasets.download import Remote, cache_dir, fetch
+from palate_sim.data import describe, get, list_datasets, load, registry
+from palate_sim.data.download import Remote, cache_dir, fetch
 
 
 def archive(files: dict[str, str]) -> bytes:

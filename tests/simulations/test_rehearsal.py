@@ -12,8 +12,8 @@ import pytest
 import palate
 from palate_common.interactions import Interactions
 from palate_sim.config import load_config
-from palate_sim.preparation import prepare
-from palate_sim.rehearsal import rehearse
+from palate_sim.evaluation.rehearsal import rehearse
+from palate_sim.preparation.preparation import prepare
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from palate_common.accounting import mu_of
+from palate_cli.cli import run
 from palate_common.errors import InputError
-from palate_sim.cli import run
+from palate_common.mechanism.accounting import mu_of
 from palate_sim.config import load_config
 from palate_sim.plots import releases as figure
-from palate_sim.releases import LATE, MODELS, OFF, ONCE, ONCE_LATE, OWN, measure
+from palate_sim.studies.releases import LATE, MODELS, OFF, ONCE, ONCE_LATE, OWN, measure
 
 KEYS = {"releases.count": 4, "privacy.epsilon": 8.0, "privacy.delta": 1e-5, "evaluation.ks": [5]}
 

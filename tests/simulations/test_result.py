@@ -12,7 +12,7 @@ import pytest
 
 import palate
 from palate_common.errors import BudgetError, InputError, IntegrityError
-from palate_sim.result import Result
+from palate_sim.run.result import Result
 
 QUICK: dict[str, Any] = {"evaluation.baselines": ["popularity"], "evaluation.projection": []}
 
@@ -150,7 +150,7 @@ def test_a_run_that_no_delta_is_kept_for_is_refused_before_it_begins(
     frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Charging its first rounds, and then none, would spend them for nothing."""
-    monkeypatch.setattr("palate_sim.budget.MAX_ATTEMPTS", 1)
+    monkeypatch.setattr("palate_sim.run.budget.MAX_ATTEMPTS", 1)
     options: dict[str, Any] = {"algorithm": "popularity", "settings": QUICK, "ledger": tmp_path / "people.db"}
     palate.simulate(frame, out=tmp_path / "one", **options)
     with pytest.raises(BudgetError, match="has had 1 of the 1 attempts"):

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from palate_common.errors import InputError
-from palate_common.signing import SigningKey
-from palate_sim import run_folder
-from palate_sim.run_folder import FACTS, RunFolder, check_new, create, default_folder
+from palate_common.records.signing import SigningKey
+from palate_sim.run import run_folder
+from palate_sim.run.run_folder import FACTS, RunFolder, check_new, create, default_folder
 
 STARTED: dict[str, Any] = dict.fromkeys(FACTS, "x")
 

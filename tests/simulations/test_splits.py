@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_sim.datasets import Log, positives, read_log
-from palate_sim.splits import BASES, SPLITS, Split, split
+from palate_sim.data import Log, positives, read_log
+from palate_sim.preparation.splits import BASES, SPLITS, Split, split
 
 Row = tuple[int, int, int | None]
 STRONG = tuple(name for name in SPLITS if "strong" in (name, BASES.get(name)))

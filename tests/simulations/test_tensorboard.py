@@ -6,7 +6,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from palate_common.errors import InputError
-from palate_sim.tensorboard import export
+from palate_sim.progress.tensorboard import export
 
 SAMPLE = Path(__file__).parent / "samples" / "run.json"
 

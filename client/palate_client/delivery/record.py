@@ -17,9 +17,9 @@ from palate_client.delivery.calendar import Moment
 from palate_client.delivery.choice import Trial
 from palate_client.delivery.message import Message
 from palate_client.delivery.rules import DAY, LONGEST_PACE, WAITING, Past, Reason
-from palate_client.store import SET_CLOCK
-from palate_client.store_file import StoreFile
-from palate_common.database import Database
+from palate_client.store.store import SET_CLOCK
+from palate_client.store.store_file import StoreFile
+from palate_common.records.database import Database
 
 _KIND = 0x50414C4D  # "PALM"
 SCHEMA = (

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.algorithms.protocol import PublicFacts, State
+from palate_common.algorithms.base import PublicFacts, State
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
+from palate_common.mechanism.update import BlockSpec, DenseBlock, Layout, Update
 from palate_common.survey import SURVEYING, Survey
-from palate_common.update import BlockSpec, DenseBlock, Layout, Update
 
 NAME = SURVEYING
 TOTALS, NOISE = "totals", "noise"

@@ -27,14 +27,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from palate_common.algorithms.als import FEATURES, Als
-from palate_common.algorithms.als_plan import AlsSettings
+from palate_common.algorithms.als.algorithm import FEATURES, Als
+from palate_common.algorithms.als.sizes import AlsSettings
+from palate_common.algorithms.base import PublicFacts, State
+from palate_common.algorithms.parts.taste import TINY
 from palate_common.algorithms.popularity import COUNTS
-from palate_common.algorithms.protocol import PublicFacts, State
-from palate_common.algorithms.taste import TINY
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions, row_squares
-from palate_common.update import Float64, OuterBlock, Update
+from palate_common.mechanism.update import Float64, OuterBlock, Update
 
 
 class EventMfSettings(AlsSettings):

@@ -12,9 +12,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from palate_common.algorithms.base import PublicFacts, State
 from palate_common.algorithms.popularity import COUNTS
-from palate_common.algorithms.protocol import PublicFacts, State
-from palate_common.update import Float64
+from palate_common.mechanism.update import Float64
 
 HEAD, WEIGHT = "head", "weight"
 TINY = 1e-12

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from palate_common.algorithms.factors import Factors, Ranked
-from palate_common.algorithms.protocol import PublicFacts, State
+from palate_common.algorithms.base import PublicFacts, State
+from palate_common.algorithms.parts.factors import Factors, Ranked
 from palate_common.interactions import Interactions, segment_sum
-from palate_common.update import BlockSpec, Float64, Layout, OuterBlock, Update
+from palate_common.mechanism.update import BlockSpec, Float64, Layout, OuterBlock, Update
 
 COUNTS = "counts"
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from palate_common.algorithms.protocol import Algorithm, PublicFacts, State
+from palate_common.algorithms.base import Algorithm, PublicFacts, State
 from palate_common.errors import InputError
 
 GROUP = "palate.algorithms"

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from palate_common.canonical import canonical_json, digest
 from palate_common.errors import InputError
+from palate_common.records.canonical import canonical_json, digest
 
 VERSION: Final = 1
 _KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)

@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 from palate_common.errors import InputError
-from palate_server.service.site import Site
+from palate_server.folder.server_folder import Site
 
 TEMPLATE = """\
 # Made by `palate serve run` from server.toml at each start: changes here are lost.

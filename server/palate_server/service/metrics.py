@@ -22,10 +22,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from palate_server.service.events import Tail
-from palate_server.service.outlook import could_have
-from palate_server.service.promise import budgets_of
-from palate_server.service.site import Site
+from palate_server.folder.events import Tail
+from palate_server.folder.server_folder import Site
+from palate_server.operation.outlook import could_have
+from palate_server.operation.terms import budgets_of
 from palate_server.service.status import Status, read_status
 
 

@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.accounting import mu_of
-from palate_common.catalogue import lines
 from palate_common.errors import InputError
-from palate_common.files import create_durably, write_durably
-from palate_common.signing import SigningKey
-from palate_server.service.certificates import issue, make_authority
-from palate_server.service.enrolments import Enrolments
-from palate_server.service.promise import check_config, noise_delta
-from palate_server.service.releases import publish_start
-from palate_server.service.site import Site
+from palate_common.mechanism.accounting import mu_of
+from palate_common.models.catalogue import lines
+from palate_common.records.files import create_durably, write_durably
+from palate_common.records.signing import SigningKey
+from palate_server.folder.certificates import issue, make_authority
+from palate_server.folder.enrolments import Enrolments
+from palate_server.folder.server_folder import Site
+from palate_server.operation.releases import publish_start
+from palate_server.operation.terms import check_config, noise_delta
 
 TEMPLATE = """\
 # Every key is described in docs/operations.md; a key that is left out has its default.

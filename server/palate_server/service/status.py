@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from palate_common.ledger import Ledger
-from palate_server.service.enrolments import Enrolments
-from palate_server.service.outlook import epsilon
-from palate_server.service.promise import noise_delta
-from palate_server.service.releases import listed
-from palate_server.service.site import Site
-from palate_server.service.surveys import surveys_of
+from palate_server.folder.enrolments import Enrolments
+from palate_server.folder.server_folder import Site
+from palate_server.ledger.ledger import Ledger
+from palate_server.operation.outlook import epsilon
+from palate_server.operation.releases import listed
+from palate_server.operation.surveys import surveys_of
+from palate_server.operation.terms import noise_delta
 
 NOTHING = "closed without a release"
 

@@ -20,22 +20,28 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import FrameType
 
-from palate_common.closing import Closing
 from palate_common.errors import LockedError, PalateError
-from palate_server.lock import RunLock
-from palate_server.service.enrolments import Enrolments
-from palate_server.service.events import Events
-from palate_server.service.flower import LinkControl, check_version, environment, superexec_command, superlink_command
-from palate_server.service.front import Enrolling, Listener, application
+from palate_common.records.closing import Closing
+from palate_server.flower.superlink_state import (
+    LinkControl,
+    check_version,
+    environment,
+    superexec_command,
+    superlink_command,
+)
+from palate_server.folder.enrolments import Enrolments
+from palate_server.folder.events import Events
+from palate_server.folder.server_folder import Site
+from palate_server.folder.witness import Witness
+from palate_server.operation.releases import CardMaker, publish
+from palate_server.operation.terms import check_config
+from palate_server.rounds.lock import RunLock
 from palate_server.service.gateway import certificate, check_ports, nginx_command, write_configuration
+from palate_server.service.http_api import Enrolling, Listener, application
 from palate_server.service.metrics import Metrics
 from palate_server.service.processes import Child
-from palate_server.service.promise import check_config
-from palate_server.service.releases import CardMaker, publish
 from palate_server.service.setup import make_certificates, make_secret
-from palate_server.service.site import Site
 from palate_server.service.status import unpublished
-from palate_server.service.witness import Witness
 
 LOOK = 0.5
 """Seconds between two looks at the processes."""

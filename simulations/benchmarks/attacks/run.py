@@ -13,10 +13,10 @@ from typing import Any
 
 from benchmarks.measure import DELTA, ML_1M, ML_SMALL, DataSet, epsilon_label, privacy
 from benchmarks.sheet import Part, Table, main
-from palate_sim.audit.attacks import ATTACKS, audit_attacks
-from palate_sim.audit.evidence import Section
+from palate_audit.attacks import ATTACKS, audit_attacks
+from palate_audit.evidence.evidence import Section
 from palate_sim.config import load_config
-from palate_sim.experiment import start
+from palate_sim.run.experiment import start
 
 EPSILONS = (1.0, 5.0, None)
 NOTE = (

@@ -15,8 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from palate_sim.audit.kills import CLEAN_NAME, TESTS, outcome_of
-from palate_sim.audit.mutants import GROUPS, MUTANTS
+from palate_audit.mutants import GROUPS, MUTANTS
+from palate_audit.mutants.mutation_testing import CLEAN_NAME, TESTS, outcome_of
 
 HERE = Path(__file__).parent
 

@@ -19,17 +19,17 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.sheet import Part, Table, main
-from palate_common import shares
-from palate_common.accounting import epsilon_of, mu_of
-from palate_server import noise
-from palate_sim.audit.battery.claims import lower_bounds
-from palate_sim.audit.claim import Claim
-from palate_sim.audit.evidence import Verdict, judge
-from palate_sim.audit.mechanism import DEEP, QUICK, audit_mechanism, statistical
-from palate_sim.audit.messages import Messages
-from palate_sim.audit.production import Production
-from palate_sim.audit.target import Contributions, Released, load_target
-from palate_sim.audit.trials import Presence, conduct
+from palate_audit.checks.claims import lower_bounds
+from palate_audit.evidence.evidence import Verdict, judge
+from palate_audit.harness.claim import Claim
+from palate_audit.harness.messages import Messages
+from palate_audit.harness.production import Production
+from palate_audit.harness.target import Contributions, Released, load_target
+from palate_audit.harness.trials import Presence, conduct
+from palate_audit.run.mechanism import DEEP, QUICK, audit_mechanism, statistical
+from palate_common.mechanism.accounting import epsilon_of, mu_of
+from palate_common.rounds import shares
+from palate_server.rounds import noise
 
 MODES = ("central", "distributed")
 EPSILONS = (1.0, 2.0, 4.0, 8.0, 13.0)
@@ -243,7 +243,7 @@ def foreign(_: Path, seeds: int) -> Part:
     """Other people's mechanisms, as they come."""
     figures, rows = [], []
     for spec in FOREIGN:
-        target = load_target(f"palate_sim.audit.targets.{spec}")
+        target = load_target(f"palate_audit.targets.{spec}")
         ratios: dict[str, list[float]] = {}
         alarms: list[list[str]] = []
         for seed in range(min(seeds, 1 if spec.endswith("poisson") else 5)):

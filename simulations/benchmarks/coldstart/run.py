@@ -16,14 +16,14 @@ import pandas as pd
 
 from benchmarks.measure import DELTA, METRIC, ML_1M, RETAIL, TWEETINGS, DataSet, prepared_of, quality, rehearsed
 from benchmarks.sheet import Part, Table, cell, main, mean_error
-from palate_common.algorithms.als import FEATURES
+from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_sim.baselines import fit_baselines
 from palate_sim.baselines.device_only import catalogue_features
-from palate_sim.evaluation import Scorer
-from palate_sim.judging import NewItems
-from palate_sim.splits import Heldout
+from palate_sim.evaluation.evaluation import Scorer
+from palate_sim.evaluation.fitting import fit_baselines
+from palate_sim.evaluation.judging import NewItems
+from palate_sim.preparation.splits import Heldout
 
 EPSILON = 5.0
 EVENTS = (1, 3, 10)

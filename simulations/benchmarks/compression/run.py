@@ -13,16 +13,16 @@ import numpy as np
 
 from benchmarks.measure import DELTA, METRIC, ML_1M, RETAIL, DataSet, epsilon_label, quality, rehearsed, split_of
 from benchmarks.sheet import Part, Table, cell, main
-from palate_common.accounting import mu_of
 from palate_common.algorithms import PublicFacts, make_algorithm
-from palate_common.algorithms.als import Als
-from palate_common.algorithms.factors import factors_of
-from palate_common.clipping import clip
+from palate_common.algorithms.als.algorithm import Als
+from palate_common.algorithms.parts.factors import factors_of
 from palate_common.interactions import Interactions
-from palate_common.model import GlobalModel
-from palate_common.update import layout_size
-from palate_common.wire import packed_bytes
-from palate_sim.rehearsal import GRID
+from palate_common.mechanism.accounting import mu_of
+from palate_common.mechanism.clipping import clip
+from palate_common.mechanism.update import layout_size
+from palate_common.models.model import GlobalModel
+from palate_common.rounds.wire import packed_bytes
+from palate_sim.evaluation.rehearsal import GRID
 
 FACTORS = (1, 8, 32)
 MILLION, USERS, TASTES, HELD = 1_000_000, 20_000, 64, 300

@@ -17,15 +17,15 @@ import pandas as pd
 
 from benchmarks.measure import DELTA, METRIC, ML_1M, SECOND, epsilon_label, prepared_of, rehearsed
 from benchmarks.sheet import Part, Table, cell, main, mean_error
-from palate_common.algorithms.als import FEATURES
+from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_sim.domains import NEW, Focused, asked_within, events_within, mean_of
-from palate_sim.evaluation import Scorer, evaluate
-from palate_sim.features import item_features
-from palate_sim.judging import Restricted
-from palate_sim.preparation import Prepared
-from palate_sim.splits import Heldout
+from palate_sim.evaluation.domains import NEW, Focused, asked_within, events_within, mean_of
+from palate_sim.evaluation.evaluation import Scorer, evaluate
+from palate_sim.evaluation.judging import Restricted
+from palate_sim.features.features import item_features
+from palate_sim.preparation.preparation import Prepared
+from palate_sim.preparation.splits import Heldout
 
 EPSILONS = (5.0, None)
 BAR = 1.1

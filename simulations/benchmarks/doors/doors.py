@@ -17,40 +17,40 @@ from pathlib import Path
 from typing import Any
 
 import palate
-from palate_client import fleet_messages
-from palate_client.contribution import Contributor
+from palate_audit.secagg.cohort import MaskedCohort
 from palate_client.floors import Floors
-from palate_common import published
-from palate_common.accounting import mu_of
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.online import flower_messages as fleet_messages
+from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.campaign import Campaign, open_campaign, sign_campaign
-from palate_common.canonical import canonical_json, digest
-from palate_common.catalogue import Catalogue
-from palate_common.compact import compact_unpacked, expand
-from palate_common.delta import apply_delta
-from palate_common.device_ledger import DeviceLedger
 from palate_common.enrolment import Enrolled, Invitation, NodeKey, make_request, new_node_key, new_token, read_request
 from palate_common.errors import PalateError
-from palate_common.extract import verify_extract
-from palate_common.growth import Shown
 from palate_common.interactions import Interactions
-from palate_common.ledger import Ledger
-from palate_common.manifest import MANIFEST_TAG, read_manifest
-from palate_common.merkle import Checkpoint
-from palate_common.model import GlobalModel, ModelHeader
-from palate_common.plan import MAX_USERS, open_plan, read_plan
-from palate_common.protobuf import blob, read, text
+from palate_common.mechanism.accounting import mu_of
+from palate_common.models import published
+from palate_common.models.catalogue import Catalogue
+from palate_common.models.compact import compact_unpacked, expand
+from palate_common.models.delta import apply_delta
+from palate_common.models.manifest import MANIFEST_TAG, read_manifest
+from palate_common.models.model import GlobalModel, ModelHeader
+from palate_common.records.canonical import canonical_json, digest
+from palate_common.records.growth import Shown
+from palate_common.records.merkle import Checkpoint
+from palate_common.records.protobuf import blob, read, text
+from palate_common.records.signing import SigningKey
+from palate_common.rounds.plan import MAX_USERS, open_plan, read_plan
 from palate_common.secagg.directory import Directory
 from palate_common.secagg.messages import BOX, HEADER, SIGNATURE, Step
-from palate_common.signing import SigningKey
-from palate_server.aggregation import aggregate
-from palate_server.coordinator import Coordinator
-from palate_server.lock import RunLock
-from palate_server.registry import Registry
-from palate_server.service.inbox import ours
-from palate_server.service.superlink import early_head
-from palate_server.terms import RunTerms
-from palate_sim.masked_cohort import MaskedCohort
+from palate_server.flower.inbox import ours
+from palate_server.flower.superlink import early_head
+from palate_server.ledger.extract import verify_extract
+from palate_server.ledger.ledger import Ledger
+from palate_server.rounds.aggregation import aggregate
+from palate_server.rounds.coordinator import Coordinator
+from palate_server.rounds.lock import RunLock
+from palate_server.rounds.registry import Registry
+from palate_server.rounds.terms import RunTerms
 
 MOST = 2**26
 """Bytes of the largest model that the devices here take."""

@@ -26,20 +26,20 @@ from benchmarks.measure import (
     rehearsed,
 )
 from benchmarks.sheet import Part, Table, cell, main, mean_error
-from palate_common.accounting import epsilon_of, mu_of, split_budget
-from palate_common.catalogue import lines
-from palate_common.compact import compact, expand, inflated
-from palate_common.delta import apply_delta
-from palate_common.delta_search import make_delta
 from palate_common.errors import PalateError
-from palate_common.model import GlobalModel
+from palate_common.mechanism.accounting import epsilon_of, mu_of, split_budget
+from palate_common.models.catalogue import lines
+from palate_common.models.compact import compact, expand, inflated
+from palate_common.models.delta import apply_delta
+from palate_common.models.delta_search import make_delta
+from palate_common.models.model import GlobalModel
 from palate_sim.config import load_config
-from palate_sim.features import item_features
-from palate_sim.judging import judge
-from palate_sim.periods import periods
-from palate_sim.preparation import read
-from palate_sim.rehearsal import rehearse
-from palate_sim.warm_start import handed_over
+from palate_sim.evaluation.judging import judge
+from palate_sim.evaluation.periods import periods
+from palate_sim.evaluation.rehearsal import rehearse
+from palate_sim.features.features import item_features
+from palate_sim.preparation.preparation import read
+from palate_sim.run.warm_start import handed_over
 
 SETS = (ML_1M, RETAIL, TWEETINGS, DESKDROP, ML_SMALL)
 EPSILONS = (5.0, None)

@@ -15,8 +15,8 @@ import numpy as np
 import palate
 from benchmarks.durability.victims import BOUND, SHOWN
 from benchmarks.durability.world import FIRST, KEPT, LINES, MODELS, World
-from palate_client import schema
-from palate_client.blending import MEMORY, Blend
+from palate_client.recommend.blending import MEMORY, Blend
+from palate_client.store import schema
 
 
 @dataclass(frozen=True)

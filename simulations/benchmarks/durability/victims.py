@@ -17,7 +17,7 @@ from typing import Any
 from unittest.mock import patch
 
 import palate
-from palate_client import models, participation, recommender, schema, store_file  # noqa: F401 # loaded ahead
+from palate_client.store import schema, store_file
 
 KEY, APP = bytes(range(32)), "kills"
 LIMITS = palate.Limits(max_per_day=10**9, window_seconds=0)

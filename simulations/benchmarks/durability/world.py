@@ -12,20 +12,20 @@ import numpy as np
 
 import palate
 from benchmarks.durability.victims import opened
-from palate_common import published
-from palate_common.accounting import mu_of
 from palate_common.algorithms import PublicFacts
-from palate_common.catalogue import Catalogue
-from palate_common.growth import Shown
-from palate_common.ledger import Ledger
-from palate_common.merkle import MerkleTree
-from palate_common.model import GlobalModel
-from palate_common.plan import Charge, RoundPlan, SignedPlan, sign_plan
-from palate_common.signing import SigningKey
-from palate_server.coordinator import Coordinator
-from palate_server.lock import RunLock
-from palate_server.registry import Registry
-from palate_server.terms import RunTerms
+from palate_common.mechanism.accounting import mu_of
+from palate_common.models import published
+from palate_common.models.catalogue import Catalogue
+from palate_common.models.model import GlobalModel
+from palate_common.records.growth import Shown
+from palate_common.records.merkle import MerkleTree
+from palate_common.records.signing import SigningKey
+from palate_common.rounds.plan import Charge, RoundPlan, SignedPlan, sign_plan
+from palate_server.ledger.ledger import Ledger
+from palate_server.rounds.coordinator import Coordinator
+from palate_server.rounds.lock import RunLock
+from palate_server.rounds.registry import Registry
+from palate_server.rounds.terms import RunTerms
 
 ITEMS, MODELS, PLANS = 2_000, 60, 40
 LINES, KEPT = 4_000, 300

@@ -19,21 +19,21 @@ from flwr.app import Context
 from benchmarks.measure import DELTA, ML_1M, split_of
 from benchmarks.sheet import Sheet, Table, arguments, chosen_parts, data_folder
 from palate_client.floors import Floors
-from palate_client.node import Host, node_app
-from palate_common.accounting import mu_of
+from palate_client.flower import Host, node_app
 from palate_common.algorithms import PublicFacts
 from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
-from palate_common.model import catalogue_hash
-from palate_common.signing import SigningKey
-from palate_common.wire import REFUSED
-from palate_server.strategy import PalateStrategy, answers
-from palate_server.terms import RunTerms
+from palate_common.mechanism.accounting import mu_of
+from palate_common.models.model import catalogue_hash
+from palate_common.records.signing import SigningKey
+from palate_common.rounds.wire import REFUSED
+from palate_server.flower.strategy import PalateStrategy, answers
+from palate_server.rounds.terms import RunTerms
 from palate_sim.engines import Job, Outcome
 from palate_sim.engines.flower import run_flower
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.local import run_local
-from palate_sim.splits import Split
+from palate_sim.preparation.splits import Split
 
 EPSILON, ROUNDS, MESSAGES = 5.0, 4, 5000
 BAR = 300.0

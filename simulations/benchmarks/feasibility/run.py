@@ -2,7 +2,7 @@
 
     PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/feasibility/run.py
 
-Writes `simulations/palate_sim/feasibility.json`, the basis of `palate feasibility`.
+Writes `simulations/palate_sim/studies/feasibility.json`, the basis of `palate feasibility`.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from palate_common.accounting import mu_of
+from palate_common.mechanism.accounting import mu_of
 from palate_sim.config import load_config
-from palate_sim.judging import judge
-from palate_sim.preparation import Prepared, prepare
-from palate_sim.rehearsal import rehearse
+from palate_sim.evaluation.judging import judge
+from palate_sim.evaluation.rehearsal import rehearse
+from palate_sim.preparation.preparation import Prepared, prepare
 
 SETS = {"ml-1m": 0, "online-retail": 5, "movietweetings-100k": 5, "deskdrop": 5}
 EPSILONS = (0.5, 1.0, 2.0, 5.0, 10.0)
 FACTORS = (1, 4, 16, 64)
 DELTA = 1e-5
 METRIC = "recall_capped@20"
-TARGET = Path(__file__).parents[2] / "palate_sim" / "feasibility.json"
+TARGET = Path(__file__).parents[2] / "palate_sim" / "studies" / "feasibility.json"
 
 
 def quality(prepared: Prepared, epsilon: float | None, factor: int, seed: int) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from palate_client.floors import Floors
 from palate_common.enrolment import Invitation
-from palate_sim.device_fleet import FleetPlan, run_fleet
+from palate_sim.studies.device_fleet import FleetPlan, run_fleet
 
 
 def main(file: Path) -> None:

@@ -18,16 +18,16 @@ from typing import Any
 from benchmarks.serve.run import PARTS
 from benchmarks.serve.world import ITEMS, World
 from benchmarks.sheet import Table, main
-from palate_client.contribution import Contributor
+from palate_audit.harness.round import run_rounds
 from palate_client.floors import Floors
-from palate_common.device_ledger import DeviceLedger
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.rounds.contribution import Contributor
 from palate_common.interactions import Interactions
-from palate_common.ledger import Ledger
-from palate_server.coordinator import Coordinator, Release
-from palate_server.lock import RunLock
-from palate_server.registry import Registry
-from palate_server.terms import RunTerms
-from palate_sim.round import run_rounds
+from palate_server.ledger.ledger import Ledger
+from palate_server.rounds.coordinator import Coordinator, Release
+from palate_server.rounds.lock import RunLock
+from palate_server.rounds.registry import Registry
+from palate_server.rounds.terms import RunTerms
 
 DEVICES, FEW, ROUNDS, EXCHANGES_BAR = 100, 30, 3, 6
 COHORT, KILLED = 40, 0.3

@@ -27,19 +27,19 @@ from benchmarks.measure import (
     rehearsed,
 )
 from benchmarks.sheet import Part, Table, cell, main, mean_error
-from palate_client.fusion import NOTHING, fused_weights
-from palate_client.scoring import Scorer as DeviceScorer
-from palate_client.scoring import scorer_of
+from palate_client.recommend.fusion import NOTHING, fused_weights
+from palate_client.recommend.scoring import Scorer as DeviceScorer
+from palate_client.recommend.scoring import scorer_of
 from palate_common.algorithms import State
-from palate_common.algorithms.als import FEATURES
+from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.errors import InputError
 from palate_common.interactions import Floats, Interactions
-from palate_common.model import GlobalModel
-from palate_sim.evaluation import Scorer
-from palate_sim.features import joined_features
-from palate_sim.judging import judge
-from palate_sim.on_device import OnDevice
-from palate_sim.preparation import Prepared
+from palate_common.models.model import GlobalModel
+from palate_sim.evaluation.evaluation import Scorer
+from palate_sim.evaluation.judging import judge
+from palate_sim.evaluation.on_device import OnDevice
+from palate_sim.features.features import joined_features
+from palate_sim.preparation.preparation import Prepared
 
 SOURCES = {"genres": "genres", "titles": "titles"}
 EPSILONS = (5.0, None)

@@ -18,16 +18,16 @@ from typing import Any
 
 from benchmarks.measure import ML_1M, ML_SMALL, DataSet, privacy
 from benchmarks.sheet import Part, Table, cell, main
-from palate_common.history import entry_from
-from palate_common.ledger import Ledger
-from palate_common.log import Log, indexed
-from palate_common.merkle import Checkpoint
-from palate_sim.audit.checkpoints import checkpoints
-from palate_sim.audit.evidence import Finding
-from palate_sim.audit.ledger import books_of, first_bad_entry
-from palate_sim.audit.receipts import read_receipts, reconcile
+from palate_audit.evidence.evidence import Finding
+from palate_audit.run.checkpoints import checkpoints
+from palate_audit.run.ledger import books_of, first_bad_entry
+from palate_audit.run.receipts import read_receipts, reconcile
+from palate_common.records.merkle import Checkpoint
+from palate_server.ledger.history import entry_from
+from palate_server.ledger.ledger import Ledger
+from palate_server.ledger.log import Log, indexed
 from palate_sim.config import load_config
-from palate_sim.experiment import start
+from palate_sim.run.experiment import start
 
 EPSILON, BAR = 5.0, 10.0
 Bodies = list[dict[str, Any]]

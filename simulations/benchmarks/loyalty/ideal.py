@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from palate_sim.bandit_trials import WAKING, Floats, Reached, User
+from benchmarks.worlds.bandit import WAKING, Floats, Reached, User
 
 SEEK = 45
 DRAWS = 30
@@ -17,7 +17,7 @@ DRAWS = 30
 
 
 def ideal(*, users: int, deliveries: int, seed: int, spread: float) -> Reached:
-    """The same users as `palate_sim.bandit_trials.responses` has for other seeds, under the ideal."""
+    """The same users as `benchmarks.worlds.bandit.responses` has for other seeds, under the ideal."""
     rng = np.random.default_rng(seed)
     drawn = [User.drawn(rng, spread) for _ in range(users)]
     rates, hours = np.array([user.rates for user in drawn]), np.array([user.hours for user in drawn])

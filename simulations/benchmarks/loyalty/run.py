@@ -16,11 +16,11 @@ import numpy as np
 
 from benchmarks.loyalty.ideal import ideal
 from benchmarks.sheet import Table, main
+from benchmarks.worlds.bandit import TYPICAL, Reached, capped, first_week, responses
+from benchmarks.worlds.deliveries import live, violations
+from benchmarks.worlds.surveys import MONDAY, Asked, World, experiment_answers, truth
 from palate_common.survey import Survey
-from palate_server.analytics import comparisons, figures
-from palate_sim.bandit_trials import TYPICAL, Reached, capped, first_week, responses
-from palate_sim.delivery_trials import live, violations
-from palate_sim.survey_trials import MONDAY, Asked, World, experiment_answers, truth
+from palate_server.surveys.analytics import comparisons, figures
 
 LIVES = 100_000
 WEEKS, NULLS = 1000, 2000

@@ -25,7 +25,7 @@ from benchmarks.measure import DELTA, METRIC, ML_1M, prepared_of, quality, real_
 from benchmarks.sheet import Sheet, Table, arguments, cell, data_folder
 from palate_common.errors import InputError, PalateError
 from palate_common.interactions import Interactions
-from palate_sim.splits import Split
+from palate_sim.preparation.splits import Split
 
 GOAL, EPSILON = 0.30, 5.0
 # Chosen on the validation users of seed 0; see README.md.

@@ -30,7 +30,7 @@ from benchmarks.measure import (
 from benchmarks.sheet import Table, main, mean_error
 from palate_common.errors import PalateError
 from palate_sim.config import build_config, preset_settings
-from palate_sim.preparation import Prepared, prepare
+from palate_sim.preparation.preparation import Prepared, prepare
 
 EPSILONS = (5.0, None)
 TRIED_ON: dict[str, tuple[DataSet, ...]] = {

@@ -16,10 +16,10 @@ from benchmarks.measure import DELTA, ML_1M, DataSet, prepared_of, rehearsed
 from benchmarks.protocols.private_scores import TrainerSettings, trained
 from benchmarks.sheet import Part, Table, cell, main
 from palate_common.interactions import Interactions
-from palate_sim.baselines import fit_baselines
-from palate_sim.evaluation import Scorer
-from palate_sim.judging import judge
-from palate_sim.splits import Split
+from palate_sim.evaluation.evaluation import Scorer
+from palate_sim.evaluation.fitting import fit_baselines
+from palate_sim.evaluation.judging import judge
+from palate_sim.preparation.splits import Split
 
 ML_100K = DataSet("MovieLens 100K", "ml-100k")
 EPSILON = 5.0

@@ -15,11 +15,11 @@ from typing import Any
 from benchmarks.measure import DELTA, METRIC, ML_1M, epsilon_label, quality, split_of
 from benchmarks.sheet import Part, Table, cell, main
 from palate_common.algorithms import make_algorithm
-from palate_common.model import GlobalModel
-from palate_common.update import layout_size
-from palate_sim.baselines import fit_baselines
-from palate_sim.rehearsal import rehearse
-from palate_sim.splits import Split
+from palate_common.mechanism.update import layout_size
+from palate_common.models.model import GlobalModel
+from palate_sim.evaluation.fitting import fit_baselines
+from palate_sim.evaluation.rehearsal import rehearse
+from palate_sim.preparation.splits import Split
 
 EPSILONS = (1.0, 5.0, 10.0, None)
 ALGORITHMS = ("als", "dp-als", "dp-fedavg", "dp-ease", "popularity")

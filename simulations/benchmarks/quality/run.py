@@ -32,7 +32,7 @@ from benchmarks.measure import (
 )
 from benchmarks.sheet import Part, Table, cell, main, mean_error
 from palate_common.algorithms import State
-from palate_sim.preparation import Prepared
+from palate_sim.preparation.preparation import Prepared
 
 EPSILONS = (0.5, 1.0, 2.0, 5.0, 10.0, None)
 BARS = {1.0: 0.32, 5.0: 0.355, 10.0: 0.37, None: 0.405}

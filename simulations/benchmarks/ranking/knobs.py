@@ -13,12 +13,12 @@ from scipy import sparse
 
 from benchmarks.measure import DESKDROP, JOURNEY, ML_1M, ML_SMALL, RETAIL, TWEETINGS, prepared_of, rehearsed
 from benchmarks.sheet import Part, Table, cell, mean_error
-from palate_client.discovery import DISCOVERY
 from palate_client.events import KINDS
-from palate_client.interests import Look
-from palate_client.recommender import Recommender
+from palate_client.recommend.discovery import DISCOVERY
+from palate_client.recommend.interests import Look
+from palate_client.recommend.recommender import Recommender
 from palate_common.interactions import Interactions
-from palate_sim.splits import Split
+from palate_sim.preparation.splits import Split
 
 EPSILON, N, LOSS_BAR = 5.0, 10, 0.05
 STEPS = (0.2, 0.4, 0.6, 0.8, 1.0)

@@ -21,14 +21,14 @@ import palate
 from benchmarks.measure import ML_SMALL, prepared_of, rehearsed
 from benchmarks.ranking.knobs import EPSILON, OFF, Held, N, knobs, met
 from benchmarks.sheet import Part, Table, main
-from palate_client.ranking import Ranking
-from palate_client.recommender import Recommender
-from palate_client.scoring import ByFactors
+from palate_client.recommend.ranking import Ranking
+from palate_client.recommend.recommender import Recommender
+from palate_client.recommend.scoring import ByFactors
 from palate_common.algorithms import PublicFacts
-from palate_common.algorithms.factors import factors_of
+from palate_common.algorithms.parts.factors import factors_of
 from palate_common.interactions import Interactions
-from palate_common.model import GlobalModel, ModelHeader
-from palate_sim.rehearsal import rehearse
+from palate_common.models.model import GlobalModel, ModelHeader
+from palate_sim.evaluation.rehearsal import rehearse
 
 QUERIES, SIZE = 200, 64
 RECOMMEND_BAR, TRAINED_BAR, GAUSSIAN_BAR, RECALL_BAR = 1.6, 0.5, 1.2, 0.99
@@ -201,7 +201,7 @@ def _speed_rows(figure: Mapping[str, Any]) -> list[tuple[str, ...]]:
 MEMORY = """
 import sys
 import palate
-from palate_common.model import GlobalModel
+from palate_common.models.model import GlobalModel
 from pathlib import Path
 with palate.open(sys.argv[1], app="bench", key=bytes(range(32))) as device:
     device.consent.grant("store")

@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.measure import DELTA, JOURNEY, METRIC, RETAIL, DataSet
 from benchmarks.sheet import Part, Table, main, mean_error
 from palate_sim.config import load_config
-from palate_sim.releases import COLD, LATE, MODELS, ONCE, ONCE_LATE, OWN, measure
+from palate_sim.studies.releases import COLD, LATE, MODELS, ONCE, ONCE_LATE, OWN, measure
 
 EPSILON, RELEASES = 8.0, 12
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -15,8 +15,8 @@ import numpy as np
 
 import palate
 from benchmarks.ranking.run import synthetic, tiled
-from palate_client.scoring import ByFactors
-from palate_sim.rehearsal import rehearse
+from palate_client.recommend.scoring import ByFactors
+from palate_sim.evaluation.rehearsal import rehearse
 
 EVENTS, ITEMS, TOUCHED = 100_000, 100_000, 5_000
 FRAME, LATE, SHARE_BAR = 1 / 60, 16.0, 0.005

@@ -10,24 +10,24 @@ from typing import Any
 import numpy as np
 
 import palate
-from palate_client.contribution import Contributor
-from palate_client.training import train
-from palate_common.accounting import mu_of
+from palate_audit.harness.round import run_round
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.rounds.contribution import Contributor
+from palate_client.rounds.training import train
 from palate_common.algorithms import PublicFacts
-from palate_common.catalogue import Catalogue
-from palate_common.clipping import clip
-from palate_common.device_ledger import DeviceLedger
 from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
-from palate_common.ledger import Ledger
-from palate_common.model import GlobalModel
-from palate_common.plan import SignedPlan
-from palate_common.signing import SigningKey
-from palate_server.coordinator import Coordinator
-from palate_server.lock import RunLock
-from palate_server.registry import Registry
-from palate_server.terms import RunTerms
-from palate_sim.round import run_round
+from palate_common.mechanism.accounting import mu_of
+from palate_common.mechanism.clipping import clip
+from palate_common.models.catalogue import Catalogue
+from palate_common.models.model import GlobalModel
+from palate_common.records.signing import SigningKey
+from palate_common.rounds.plan import SignedPlan
+from palate_server.ledger.ledger import Ledger
+from palate_server.rounds.coordinator import Coordinator
+from palate_server.rounds.lock import RunLock
+from palate_server.rounds.registry import Registry
+from palate_server.rounds.terms import RunTerms
 
 ITEMS, WIDTH, EVENTS, OTHERS = 10_000, 64, 100, 2_000
 EPSILON, DELTA = 5.0, 1e-5

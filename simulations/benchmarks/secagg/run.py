@@ -16,11 +16,11 @@ import numpy as np
 
 from benchmarks.secagg.dropouts import outcomes
 from benchmarks.sheet import Part, Table, main
+from palate_audit.secagg.cost import Cost, Scale, measure
+from palate_audit.secagg.fuzz import fuzz
+from palate_audit.secagg.hostile import HOSTILE, PLANS, POISON, live
 from palate_common.errors import PalateError
-from palate_common.secagg.terms import LARGEST_COMPLETE
-from palate_sim.masked_fuzz import fuzz
-from palate_sim.masked_hostile import HOSTILE, PLANS, POISON, live
-from palate_sim.masking_cost import Cost, Scale, measure
+from palate_common.secagg.sizes import LARGEST_COMPLETE
 
 RATIO, UPLOAD, FLOWER = 1.6, 1.03, 50.0
 ATTEMPTS, RECORDS = 1000, 100_000

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.serve.world import World
-from palate_common.growth import spend_shown
-from palate_server.service.backup import read_backup, write_backup
-from palate_server.service.releases import listed
-from palate_server.service.witness import WITNESS
+from palate_common.records.growth import spend_shown
+from palate_server.folder.backup import read_backup, write_backup
+from palate_server.folder.witness import WITNESS
+from palate_server.operation.releases import listed
 
 DEVICES, SIZE, SEEN = 8, 7, 5
 WATCHED = 90.0

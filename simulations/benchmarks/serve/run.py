@@ -23,9 +23,9 @@ from benchmarks.serve.world import World
 from benchmarks.sheet import Table, main
 from palate_common.enrolment import new_node_key
 from palate_common.errors import PalateError
-from palate_server.service.enrolments import Enrolments
-from palate_server.service.flower import LinkControl
-from palate_server.service.releases import latest
+from palate_server.flower.superlink_state import LinkControl
+from palate_server.folder.enrolments import Enrolments
+from palate_server.operation.releases import latest
 
 EXCHANGE_BAR, EXCHANGES_BAR, IDLE_BAR = 120.0, 6, 2.0
 COHORT, ROUNDS = 8, 2
@@ -296,8 +296,8 @@ def _pidfd(pid: int) -> int:
 
 def _sound(world: World) -> bool:
     """The ledger opens (which replays every rule), covers the witness, and every sealed release is there."""
-    from palate_common.plan import SignedPlan
-    from palate_server.service.witness import WITNESS
+    from palate_common.rounds.plan import SignedPlan
+    from palate_server.folder.witness import WITNESS
 
     try:
         with world.site.ledger(read_only=True) as ledger:

@@ -18,8 +18,8 @@ import httpx
 
 from palate_common.enrolment import Invitation
 from palate_common.errors import PalateError
-from palate_server.service.enrolments import Enrolments
-from palate_server.service.events import Events
+from palate_server.folder.enrolments import Enrolments
+from palate_server.folder.events import Events
 from palate_server.service.gateway import trust_anchor
 from palate_server.service.setup import make_site
 from palate_sim.engines.processes import descendants, running
@@ -56,7 +56,7 @@ connections = 2000
 requests_per_minute = 100000
 """
 MARKS = {
-    "palate_server.service.superlink": "SuperLink",
+    "palate_server.flower.superlink": "SuperLink",
     "flwr-serverapp": "ServerApp",
     "flower-superexec": "SuperExec",
     "nginx": "gateway",

@@ -21,17 +21,17 @@ from benchmarks.measure import METRIC, ML_1M, epsilon_label, prepared_of, qualit
 from benchmarks.sgd.modules import run_deskdrop, run_ml_1m, run_updates
 from benchmarks.sgd.tune import cuts, rmse, tuned, validation_cut
 from benchmarks.sheet import Sheet, Table, arguments, cell, chosen_parts, data_folder
-from palate_common.accounting import mu_of, sigma_for
 from palate_common.algorithms import PublicFacts, make_algorithm
-from palate_common.clipping import clip
-from palate_common.discrete_gaussian import sample_discrete_gaussian
 from palate_common.errors import InputError, PalateError
 from palate_common.interactions import Interactions
-from palate_common.randomness import SecureSource
-from palate_common.update import block_sums, block_units, layout_size
+from palate_common.mechanism.accounting import mu_of, sigma_for
+from palate_common.mechanism.clipping import clip
+from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
+from palate_common.mechanism.randomness import SecureSource
+from palate_common.mechanism.update import block_sums, block_units, layout_size
 from palate_sim.config import load_config
-from palate_sim.datasets import load
-from palate_sim.preparation import weighed
+from palate_sim.data import load
+from palate_sim.preparation.preparation import weighed
 
 PARTS = ("speed", "tune", "ratings", "quality", "torch-deskdrop", "torch-ml-1m", "torch-updates")
 FOLDS = 10

@@ -22,9 +22,9 @@ from palate_common.algorithms import State
 from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
 from palate_sim.config import load_config
-from palate_sim.datasets.log import Log
-from palate_sim.features import item_features
-from palate_sim.preparation import weighed
+from palate_sim.data.log import Log
+from palate_sim.features.features import item_features
+from palate_sim.preparation.preparation import weighed
 
 OFF, ON, KNOWN = "no DP", "eps 5", "eps 5, features"
 EPSILONS = {OFF: None, ON: 5.0, KNOWN: 5.0}

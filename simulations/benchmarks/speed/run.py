@@ -39,25 +39,25 @@ CPU_BAR, MEMORY_BAR, RATE_BAR, RATE_STRETCH = 12.0, 1024, 40_000, 100_000
 
 # Step -> the functions whose own time it is; what they call and is listed too counts there.
 STEPS: dict[str, tuple[str, ...]] = {
-    "server: charge the population's ledger, prove it": ("palate_server.coordinator:Coordinator._charge",),
-    "server: plan, price and signature": ("palate_server.coordinator:Coordinator.open_attempt",),
+    "server: charge the population's ledger, prove it": ("palate_server.rounds.coordinator:Coordinator._charge",),
+    "server: plan, price and signature": ("palate_server.rounds.coordinator:Coordinator.open_attempt",),
     "grid: Flower messages in this process": ("palate_sim.engines.grid:LocalGrid.send_and_receive",),
     "device: verify plan and floors": (
-        "palate_client.contribution:open_plan",
-        "palate_client.contribution:check_floors",
+        "palate_client.rounds.contribution:open_plan",
+        "palate_client.rounds.contribution:check_floors",
     ),
-    "device: its own ledger": ("palate_common.device_ledger:DeviceLedger.charge",),
-    "device: read the model": ("palate_client.contribution:Contributor._model",),
-    "device: learn (projection, normalise)": ("palate_client.contribution:train",),
-    "device: clip and quantise": ("palate_client.contribution:clip",),
-    "device: sum of the shard's users (integer product)": ("palate_common.update:ClippedUpdate.total",),
-    "device: exact discrete Gaussian share of the noise": ("palate_client.contribution:add_shares",),
-    "device: encode": ("palate_client.contribution:encode_share",),
-    "server: decode, check, sum": ("palate_server.coordinator:aggregate",),
-    "server: check the cohort": ("palate_server.coordinator:noised",),
-    "server: persist the release": ("palate_server.registry:Registry.persist",),
-    "server: seal in the ledger": ("palate_common.ledger:Ledger.seal",),
-    "server: next model (SVD)": ("palate_server.replay:Replay.apply",),
+    "device: its own ledger": ("palate_client.ledger.device_ledger:DeviceLedger.charge",),
+    "device: read the model": ("palate_client.rounds.contribution:Contributor._model",),
+    "device: learn (projection, normalise)": ("palate_client.rounds.contribution:train",),
+    "device: clip and quantise": ("palate_client.rounds.contribution:clip",),
+    "device: sum of the shard's users (integer product)": ("palate_common.mechanism.update:ClippedUpdate.total",),
+    "device: exact discrete Gaussian share of the noise": ("palate_client.rounds.contribution:add_shares",),
+    "device: encode": ("palate_client.rounds.contribution:encode_share",),
+    "server: decode, check, sum": ("palate_server.rounds.coordinator:aggregate",),
+    "server: check the cohort": ("palate_server.rounds.coordinator:noised",),
+    "server: persist the release": ("palate_server.rounds.registry:Registry.persist",),
+    "server: seal in the ledger": ("palate_server.ledger.ledger:Ledger.seal",),
+    "server: next model (SVD)": ("palate_server.rounds.replay:Replay.apply",),
 }
 
 

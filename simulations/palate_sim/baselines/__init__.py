@@ -3,6 +3,7 @@
 After the split, beside the federated model. Each is a small frozen class with `fit(train, ...)` and `scores(foldin)`.
 
     >>> from types import SimpleNamespace
+    >>> from palate_sim.evaluation.fitting import fit_baselines
     >>> from palate_common.interactions import Interactions
     >>> train = Interactions.from_pairs([0, 0, 1], [0, 1, 1], n_users=2, n_items=3)
     >>> split = SimpleNamespace(train=train, validation=None, items=("a", "b", "c"))
@@ -17,7 +18,3 @@ After the split, beside the federated model. Each is a small frozen class with `
 | `ials` | a factorisation, weights included | confidence, regularization |
 | `device_only` | the user's own history and the public catalogue | none |
 """
-
-from palate_sim.baselines.fitting import BASELINES, Baseline, fit_baselines
-
-__all__ = ["BASELINES", "Baseline", "fit_baselines"]

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from palate_client.node import ARRAYS, DEVICES, FLOORS, HISTORIES, PUBLIC_KEY, SIZE
+from palate_client.flower import ARRAYS, DEVICES, FLOORS, HISTORIES, PUBLIC_KEY, SIZE
 from palate_common.interactions import Interactions
-from palate_common.signing import SigningKey
-from palate_server.app import ServerJob
+from palate_common.records.signing import SigningKey
+from palate_server.flower.app import ServerJob
 from palate_sim.engines.job import Job
 
 CONNECTION = "palate"
@@ -70,8 +70,8 @@ def _project(config: dict[str, str | int]) -> str:
             "[tool.flwr.app]",
             'publisher = "palate"',
             "[tool.flwr.app.components]",
-            'serverapp = "palate_server.app:app"',
-            'clientapp = "palate_client.node:app"',
+            'serverapp = "palate_server.flower.app:app"',
+            'clientapp = "palate_client.flower:app"',
             "[tool.flwr.app.config]",
             *lines,
             "",

@@ -17,11 +17,11 @@ from typing import Any
 from palate_common import errors
 from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
-from palate_common.model import GlobalModel
-from palate_common.plan import RoundPlan
-from palate_server.aggregation import Participation
-from palate_server.coordinator import Release
-from palate_server.lock import RunLock
+from palate_common.models.model import GlobalModel
+from palate_common.rounds.plan import RoundPlan
+from palate_server.rounds.aggregation import Participation
+from palate_server.rounds.coordinator import Release
+from palate_server.rounds.lock import RunLock
 from palate_sim.engines.bundle import CONNECTION
 from palate_sim.engines.job import Job, OnRelease, Outcome
 from palate_sim.engines.launch import Engine, launched, require_flower

@@ -13,9 +13,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from palate_client.floors import Floors
-from palate_common.model import GlobalModel
-from palate_server.coordinator import Release
-from palate_server.terms import RunTerms
+from palate_common.models.model import GlobalModel
+from palate_server.rounds.coordinator import Release
+from palate_server.rounds.terms import RunTerms
 
 
 class Job(BaseModel):

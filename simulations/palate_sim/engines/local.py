@@ -8,16 +8,16 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from palate_client.node import Host, Shards, node_app
-from palate_common.device_ledger import DeviceLedger
+from palate_client.flower import Host, Shards, node_app
+from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.interactions import Interactions
-from palate_common.signing import SigningKey
-from palate_server.app import ServerJob, opened
-from palate_server.coordinator import Release
-from palate_server.strategy import PalateStrategy
+from palate_common.records.signing import SigningKey
+from palate_server.flower.app import ServerJob, opened
+from palate_server.flower.strategy import PalateStrategy
+from palate_server.rounds.coordinator import Release
 from palate_sim.engines.grid import LocalGrid
+from palate_sim.engines.identities import Identities
 from palate_sim.engines.job import Job, OnRelease, Outcome
-from palate_sim.identities import Identities
 
 
 def run_local(job: Job, histories: Interactions, on_release: OnRelease | None = None) -> Outcome:

@@ -16,7 +16,7 @@ from typing import Any
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
 from palate_common.errors import InputError
-from palate_common.files import write_durably
+from palate_common.records.files import write_durably
 from palate_sim.plots.quality import ranking
 from palate_sim.plots.theme import ACCENT, COLOURS, epsilon_axis, finish, label_ends, spread
 from palate_sim.progress.wording import display_name, epsilon_text, model_key, primary_metric, qualifiers, stamp

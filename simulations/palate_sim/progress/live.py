@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from palate_common.closing import Closing
+from palate_common.records.closing import Closing
 from palate_sim.progress.wording import (
     PRIMARY,
     clean,

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # plotly ships no types
 
 from palate_common.errors import InputError
-from palate_common.files import write_durably
+from palate_common.records.files import write_durably
 from palate_sim.plots.theme import INK
 from palate_sim.progress.wording import is_private, stamp
 from palate_sim.report import card as cards

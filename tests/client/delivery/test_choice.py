@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from benchmarks.worlds.bandit import capped, responses
 from palate_client.delivery.choice import PARTS, SETTLED, Trial, choose_channel, choose_part, part_of, rate
-from palate_sim.bandit_trials import capped, responses
 
 
 def test_the_parts_of_a_day() -> None:

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.worlds.deliveries import live, violations
 from palate_client.delivery import judge, rules
 from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.channel import Channel, Quiet
 from palate_client.delivery.rules import DAY, LONGEST_PACE, Past, Reason, hold, pace
 from palate_common.errors import InputError
-from palate_sim.delivery_trials import live, violations
 
 pytestmark = pytest.mark.slow
 

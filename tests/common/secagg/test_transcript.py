@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from palate_common.errors import InputError, IntegrityError
+from palate_common.records.signing import SigningKey
 from palate_common.secagg.transcript import (
     ADVERT,
     COMMIT,
@@ -24,7 +25,6 @@ from palate_common.secagg.transcript import (
     ring_seed,
     sign,
 )
-from palate_common.signing import SigningKey
 
 A, B, C, D = (bytes([value]) * 32 for value in b"abcd")
 RIGHT = {"context": A, "size": 3, "bits": 20, "n_max": 12, "n_min": 9, "c_max": 1, "directory": "ab" * 32}

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from palate_common.algorithms import PublicFacts, State
 from palate_common.interactions import Interactions
-from palate_common.update import BlockSpec, DenseBlock, Layout, OuterBlock, Update
+from palate_common.mechanism.update import BlockSpec, DenseBlock, Layout, OuterBlock, Update
 
 
 class Settings(BaseModel):

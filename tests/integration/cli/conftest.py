@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_sim.cli import run
+from palate_cli.cli import run
 
 QUICK = ("--set", "evaluation.baselines=none", "--set", "evaluation.projection=none")
 

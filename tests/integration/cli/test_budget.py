@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from palate_common.accounting import epsilon_of
-from palate_common.ledger import Ledger
+from palate_common.mechanism.accounting import epsilon_of
+from palate_server.ledger.ledger import Ledger
 
 
 def run(palate: Any, folder: Path, quick: Any, name: str, *options: str) -> Any:

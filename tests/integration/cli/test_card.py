@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from palate_common.accounting import epsilon_closed
-from palate_common.canonical import canonical_json, digest
 from palate_common.errors import IntegrityError
-from palate_common.extract import verify_extract
-from palate_common.signing import SigningKey
-from palate_sim.card import card_payload, verify_card
-from palate_sim.result import Result
+from palate_common.mechanism.accounting import epsilon_closed
+from palate_common.records.canonical import canonical_json, digest
+from palate_common.records.signing import SigningKey
+from palate_server.ledger.extract import verify_extract
+from palate_sim.card.card import card_payload, verify_card
+from palate_sim.run.result import Result
 
 BY_NAME = {
     "central": ("--epsilon", "3.3333", "--set", "privacy.lifetime_epsilon=9"),

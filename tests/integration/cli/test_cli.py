@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-import palate_sim.cli
-from palate_sim.cli import app
+import palate_cli.cli
+from palate_cli.cli import app
 from palate_sim.config import build_config, load_config
 
 PALATE = Path(sys.executable).with_name("palate")
@@ -172,6 +172,6 @@ def test_what_the_system_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch, ca
     def full(**_: Any) -> None:
         raise OSError(28, "No space left on device", "/runs/x/result.json")
 
-    monkeypatch.setattr(palate_sim.cli, "app", full)
-    assert palate_sim.cli.run([]) == 1
+    monkeypatch.setattr(palate_cli.cli, "app", full)
+    assert palate_cli.cli.run([]) == 1
     assert capsys.readouterr().err == "palate: the system refused: No space left on device: /runs/x/result.json\n"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from palate_sim.result import Result
+from palate_sim.run.result import Result
 
 SPELLINGS = (
     'a "quoted" one',

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from palate_common.extract import verify_extract
-from palate_common.signing import SigningKey
+from palate_common.records.signing import SigningKey
+from palate_server.ledger.extract import verify_extract
 from palate_sim.config import load_config, preset_names
-from palate_sim.result import Result
+from palate_sim.run.result import Result
 
 LEARNING = ("--set", "algorithm.settings.popularity_only_below=0")
 LISTS = ("recommendations.csv.gz", "split/train.csv.gz", "split/foldin.csv.gz", "split/test.csv.gz")

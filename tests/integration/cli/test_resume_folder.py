@@ -15,20 +15,20 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from palate_common.canonical import canonical_json
 from palate_common.errors import InputError, IntegrityError
-from palate_common.ledger import Ledger, verify_extract
-from palate_common.signing import SigningKey
-from palate_server import coordinator
-from palate_sim import experiment
-from palate_sim.card import card_payload, verify_card
+from palate_common.records.canonical import canonical_json
+from palate_common.records.signing import SigningKey
+from palate_server.ledger.ledger import Ledger, verify_extract
+from palate_server.rounds import coordinator
+from palate_sim.card.card import card_payload, verify_card
 from palate_sim.config import SimulationConfig, load_config
-from palate_sim.result import Result
+from palate_sim.run import experiment
+from palate_sim.run.result import Result
 
 SLOW = (
     "import sys, time\n"
     "from palate_sim import outcome\n"
-    "from palate_sim.cli import run\n"
+    "from palate_cli.cli import run\n"
     "outcome.judge = lambda *a, **k: time.sleep(60)\n"
     "sys.exit(run(sys.argv[1:]))\n"
 )
@@ -136,7 +136,7 @@ def test_a_data_frame_is_given_again(palate: Any, folder: Path) -> None:
     experiment.start(config(), source=frame, out=folder / "run")
     done = palate("simulate", "--resume", "--out", "run", cwd=folder)
     assert (done.code, len(done.lines)) == (2, 1)
-    assert "palate_sim.experiment.reopen(out, source=frame)" in done.err
+    assert "palate_sim.run.experiment.reopen(out, source=frame)" in done.err
     with pytest.raises(InputError, match="got other interactions"):
         experiment.reopen(folder / "run", source=frame.iloc[:-9])
     result = experiment.reopen(folder / "run", source=frame).run()
@@ -182,7 +182,7 @@ def unsigned(card: Any) -> dict[str, Any]:
 
 def test_a_second_process_is_refused_and_writes_nothing(folder: Path, unfinished: Path) -> None:
     from palate_common.errors import LockedError
-    from palate_server.lock import RunLock
+    from palate_server.rounds.lock import RunLock
 
     before = (unfinished / "events.jsonl").read_bytes()
     with RunLock(unfinished), pytest.raises(LockedError, match="has an owner already"):

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import safetensors.numpy
 
-from palate_common.accounting import epsilon_of
-from palate_common.canonical import canonical_json, digest
-from palate_common.files import write_durably
-from palate_common.ledger import Ledger
-from palate_common.model import GlobalModel
-from palate_common.published import MANIFEST_TAG
-from palate_common.signing import SigningKey
-from palate_server.registry import INPUTS
-from palate_server.terms import RunTerms
+from palate_common.mechanism.accounting import epsilon_of
+from palate_common.models.model import GlobalModel
+from palate_common.models.published import MANIFEST_TAG
+from palate_common.records.canonical import canonical_json, digest
+from palate_common.records.files import write_durably
+from palate_common.records.signing import SigningKey
+from palate_server.ledger.ledger import Ledger
+from palate_server.rounds.registry import INPUTS
+from palate_server.rounds.terms import RunTerms
 
 PEOPLE = ("--ledger", "people.db", "--set", "privacy.population=people")
 TRAINED = ("--epsilon", "20")

@@ -15,16 +15,16 @@ from typing import Any
 import pytest
 
 import palate
-from palate_client.sync import SyncResult
-from palate_common.canonical import digest
-from palate_common.catalogue import Catalogue
-from palate_common.device_ledger import DeviceLedger
+from palate_audit.harness.round import run_rounds
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.online.sync import SyncResult
 from palate_common.interactions import Interactions
-from palate_common.ledger import Ledger
+from palate_common.models.catalogue import Catalogue
+from palate_common.records.canonical import digest
 from palate_common.secagg.directory import Directory
-from palate_server.app import ServerJob, opened
-from palate_server.terms import RunTerms
-from palate_sim.round import run_rounds
+from palate_server.flower.app import ServerJob, opened
+from palate_server.ledger.ledger import Ledger
+from palate_server.rounds.terms import RunTerms
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests have no packages
 from deployment import Deployment, no_trouble

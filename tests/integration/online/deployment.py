@@ -45,7 +45,7 @@ license = "Apache-2.0"
 publisher = "palate"
 [tool.flwr.app.components]
 serverapp = "served:app"
-clientapp = "palate_client.node:app"
+clientapp = "palate_client.flower:app"
 [tool.flwr.app.config]
 folder = {folder}
 """

@@ -13,12 +13,12 @@ from typing import Any
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from palate_common.files import write_durably
+from palate_common.records.files import write_durably
 from palate_common.secagg.directory import Directory
-from palate_server.app import ServerJob, opened
-from palate_server.coordinator import Release
-from palate_server.service.grid import PromptGrid
-from palate_server.strategy import PalateStrategy
+from palate_server.flower.app import ServerJob, opened
+from palate_server.flower.grid import PromptGrid
+from palate_server.flower.strategy import PalateStrategy
+from palate_server.rounds.coordinator import Release
 
 app = ServerApp()
 LOOK = 0.1

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 import palate
-from palate_client import https, patience
-from palate_client.https import Address, Https
+from palate_client.online import https
+from palate_client.online import retry as patience
+from palate_client.online.https import Address, Https
 from palate_common.enrolment import Invitation
 from palate_common.errors import InputError, RefusedError, UnreachableError
 from palate_sim.engines.superlink import free_port
@@ -187,7 +188,7 @@ def test_only_a_mistake_in_the_arguments_raises(fleet: Any, monkeypatch: pytest.
     with pytest.raises(InputError, match="seconds"):
         device.sync_in_background(seconds=-1)
     monkeypatch.setattr(https, "Https", None)
-    monkeypatch.setattr("palate_client.sync.Https", lambda *a, **k: (_ for _ in ()).throw(RuntimeError("a bug")))
+    monkeypatch.setattr("palate_client.online.sync.Https", lambda *a, **k: (_ for _ in ()).throw(RuntimeError("a bug")))
     result = device.sync(seconds=5)
     assert (result.ended, result.reason) == ("failed", "it failed: RuntimeError('a bug')")
     device.close()

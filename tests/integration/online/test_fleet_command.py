@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from palate_sim import device_fleet
-from palate_sim.cli import run
-from palate_sim.device_fleet import FleetPlan, Member, run_fleet, summary
+from palate_cli.cli import run
+from palate_sim.studies import device_fleet
+from palate_sim.studies.device_fleet import FleetPlan, Member, run_fleet, summary
 
 
 def palate(*words: object) -> int:

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from palate_client.fleet import Fleet
-from palate_client.fleet_messages import Delivery, Reply, record_dict
-from palate_client.https import Https, RejectedError
-from palate_common.canonical import digest
+from palate_client.online.flower_messages import Delivery, Reply, record_dict
+from palate_client.online.flower_wire import Fleet
+from palate_client.online.https import Https, RejectedError
 from palate_common.enrolment import NodeKey
-from palate_common.protobuf import blob, text
+from palate_common.records.canonical import digest
+from palate_common.records.protobuf import blob, text
 
 N = 6
 

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 import palate
-from palate_client import patience
-from palate_common.cohort import CohortTerms
-from palate_common.wire import REFUSED
-from palate_server.terms import RunTerms
+from palate_client.online import retry as patience
+from palate_common.mechanism.cohort import CohortTerms
+from palate_common.rounds.wire import REFUSED
+from palate_server.rounds.terms import RunTerms
 
 N = 6
 ALS = {"algorithm": "als", "settings": {"rounds": 3, "popularity_only_below": 0, "embedding_size": 4}}

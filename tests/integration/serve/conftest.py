@@ -18,14 +18,14 @@ import httpx
 import pytest
 
 import palate
+from palate_client.online.sync import SyncResult
 from palate_client.service import Service
-from palate_client.sync import SyncResult
 from palate_common.enrolment import Invitation
-from palate_server.service.enrolments import Enrolments
-from palate_server.service.events import Events
+from palate_server.folder.enrolments import Enrolments
+from palate_server.folder.events import Events
+from palate_server.folder.server_folder import Site
 from palate_server.service.gateway import trust_anchor
 from palate_server.service.setup import make_site
-from palate_server.service.site import Site
 
 ITEMS = tuple(f"item-{number}" for number in range(40))
 CONFIG = """
@@ -114,7 +114,7 @@ class Server:
     def pid_of(self, part: str) -> list[int]:
         """The processes of a part, by what is on their command line."""
         mark = {
-            "superlink": "palate_server.service.superlink",
+            "superlink": "palate_server.flower.superlink",
             "superexec": "flower-superexec",
             "serverapp": "flwr-serverapp",
             "gateway": "nginx",

@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from palate_cli.cli import run
 from palate_common.errors import InputError
+from palate_server.flower.superlink import KEEP_SECONDS
+from palate_server.folder.server_folder import Site
 from palate_server.service import gateway, processes
 from palate_server.service.gateway import TEMPLATE, check_ports, configuration, nginx_command, write_configuration
 from palate_server.service.processes import Child
 from palate_server.service.setup import make_site
-from palate_server.service.site import Site
-from palate_server.service.superlink import KEEP_SECONDS
-from palate_sim.cli import run
 
 CONFIG = """
 population = "readers"

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from palate_common import published
+from palate_cli.cli import run
 from palate_common.errors import RefusedError
-from palate_common.plan import SignedPlan
-from palate_server.service.enrolments import Enrolments
-from palate_server.service.flower import MESSAGES, LinkControl
+from palate_common.models import published
+from palate_common.rounds.plan import SignedPlan
+from palate_server.flower.superlink_state import MESSAGES, LinkControl
+from palate_server.folder.enrolments import Enrolments
+from palate_server.folder.witness import WITNESS
 from palate_server.service.status import read_status
-from palate_server.service.witness import WITNESS
-from palate_sim.card import verify_card
-from palate_sim.cli import run
+from palate_sim.card.card import verify_card
 
 pytestmark = pytest.mark.slow
 

@@ -11,19 +11,19 @@ import pytest
 from flwr.app import Message
 
 from palate_client.floors import Floors
-from palate_client.node import Host, Shards, node_app
-from palate_common.device_ledger import DeviceLedger
+from palate_client.flower import Host, Shards, node_app
+from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.interactions import Interactions
 from palate_common.secagg.directory import Directory
-from palate_server.coordinator import Coordinator, Release
-from palate_server.service.enrolments import Enrolments
-from palate_server.service.events import Events
-from palate_server.service.operation import Operation
+from palate_server.flower.strategy import PalateStrategy
+from palate_server.folder.enrolments import Enrolments
+from palate_server.folder.events import Events
+from palate_server.folder.server_folder import Site
+from palate_server.operation.operation import Operation
+from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.service.setup import make_site
-from palate_server.service.site import Site
-from palate_server.strategy import PalateStrategy
 from palate_sim.engines.grid import LocalGrid
-from palate_sim.identities import Identities
+from palate_sim.engines.identities import Identities
 
 ITEMS = tuple(f"item-{number}" for number in range(12))
 CONFIG = """
@@ -181,15 +181,15 @@ def clock(make_service: Maker, monkeypatch: pytest.MonkeyPatch) -> Clock:
     def sleep(seconds: float) -> None:
         made.now += made.slept
 
-    monkeypatch.setattr("palate_server.service.operation.time.time", lambda: made.now)
-    monkeypatch.setattr("palate_server.service.operation.time.sleep", sleep)
+    monkeypatch.setattr("palate_server.operation.operation.time.time", lambda: made.now)
+    monkeypatch.setattr("palate_server.operation.operation.time.sleep", sleep)
     return made
 
 
 @pytest.fixture
 def make_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Maker]:
     """Makes services; nobody waits in their operations."""
-    monkeypatch.setattr("palate_server.service.operation.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("palate_server.operation.operation.time.sleep", lambda seconds: None)
     made: list[Service] = []
 
     def make(name: str = "site", *, count: int = 8, matrix: Any = None, extra: str = "", **changes: Any) -> Service:

@@ -9,8 +9,8 @@ import pytest
 from flwr.app import Error, Message, RecordDict
 from flwr.superlink.grid.http_grid import HttpGrid
 
-from palate_server.service import grid
-from palate_server.service.absences import FIRST, LONGEST, Absences
+from palate_server.flower import grid
+from palate_server.operation.absences import FIRST, LONGEST, Absences
 from palate_sim.engines.grid import identify
 
 
@@ -42,7 +42,7 @@ def test_the_grid_knows_who_has_answered_and_an_error_is_no_answer(monkeypatch: 
     inbox: Any = mock.Mock(done=False)
     inbox.look.side_effect = [replies, KeyboardInterrupt]
     monkeypatch.setattr(grid, "Inbox", lambda *_: inbox)
-    monkeypatch.setattr("palate_server.service.grid.time.sleep", lambda _: None)
+    monkeypatch.setattr("palate_server.flower.grid.time.sleep", lambda _: None)
     prompt = grid.PromptGrid(mock.create_autospec(HttpGrid, instance=True))
     with pytest.raises(KeyboardInterrupt):
         list(prompt.send_and_receive([]))

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from palate_server.service.appointments import Appointment, TooFewError, chosen
+from palate_server.operation.gathering import Appointment, TooFewError, chosen
 
 
 class Clock:

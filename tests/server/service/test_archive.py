@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from palate_common.errors import InputError
-from palate_server.service import archive
-from palate_server.service.archive import MOST_HEADER, unpack
+from palate_server.folder import archive
+from palate_server.folder.archive import MOST_HEADER, unpack
 
 CONTENT = {
     "server.toml": b'population = "p"\n[training]\nfeatures = "genres.npy"\n',

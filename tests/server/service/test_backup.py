@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
-from palate_common import published
-from palate_common.canonical import canonical_json
 from palate_common.errors import InputError, IntegrityError
-from palate_common.growth import SPENT
-from palate_common.plan import SignedPlan, open_plan
-from palate_server.service.backup import read_backup, write_backup
-from palate_server.service.promise import budgets_of
-from palate_server.service.releases import latest, listed, publish
-from palate_server.service.site import Site
+from palate_common.models import published
+from palate_common.records.canonical import canonical_json
+from palate_common.records.growth import SPENT
+from palate_common.rounds.plan import SignedPlan, open_plan
+from palate_server.folder.backup import read_backup, write_backup
+from palate_server.folder.server_folder import Site
+from palate_server.folder.witness import WITNESS
+from palate_server.operation.releases import latest, listed, publish
+from palate_server.operation.terms import budgets_of
 from palate_server.service.status import read_status, unpublished
-from palate_server.service.witness import WITNESS
 
 pytestmark = pytest.mark.slow
 
@@ -128,7 +128,7 @@ def test_devices_refuse_an_epoch_that_says_less_than_they_have_seen(
     lost: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The right place in the log, and a spend that forgets what was charged after the backup."""
-    monkeypatch.setattr("palate_server.service.backup.spend_shown", lambda plan: 0.0)
+    monkeypatch.setattr("palate_server.folder.backup.spend_shown", lambda plan: 0.0)
     restore(lost, tmp_path / "liar", lost.witness)
     rounds = len(lost.events("round"))
     lost.operate()

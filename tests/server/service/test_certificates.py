@@ -11,8 +11,8 @@ from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from palate_common.errors import InputError
-from palate_server.service import certificates
-from palate_server.service.certificates import issue, make_authority
+from palate_server.folder import certificates
+from palate_server.folder.certificates import issue, make_authority
 
 
 def leaf_of(folder: Path, name: str) -> x509.Certificate:

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from palate_common.errors import BudgetError, InputError
-from palate_common.ledger import Ledger
-from palate_server.service import promise
-from palate_server.service.config import ServerConfig, read_config
+from palate_server.folder.config import ServerConfig, read_config
+from palate_server.folder.server_folder import Site
+from palate_server.ledger.ledger import Ledger
+from palate_server.operation import terms as promise
 from palate_server.service.gateway import configuration
 from palate_server.service.setup import make_site
-from palate_server.service.site import Site
 
 ITEMS = ("a", "b", "c")
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from palate_common.errors import InputError
-from palate_server.service.backup import write_backup
-from palate_server.service.config import ServerConfig, parse_config
+from palate_server.folder.backup import write_backup
+from palate_server.folder.config import ServerConfig, parse_config
 from palate_server.service.setup import make_site, template
 
 DEPLOY = Path(__file__).parents[3] / "deploy"

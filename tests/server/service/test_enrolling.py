@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from palate_common.enrolment import EnrolRequest, make_request, new_node_key, new_token
-from palate_common.signing import SigningKey
-from palate_server.service.enrolments import Enrolments
-from palate_server.service.events import Events
-from palate_server.service.front import MANY, REFUSAL, Enrolling
+from palate_common.records.signing import SigningKey
+from palate_server.folder.enrolments import Enrolments
+from palate_server.folder.events import Events
+from palate_server.folder.server_folder import Site
+from palate_server.service.http_api import MANY, REFUSAL, Enrolling
 from palate_server.service.setup import make_site
-from palate_server.service.site import Site
 
 CONFIG = """
 population = "readers"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from palate_common.errors import InputError, RefusedError
-from palate_server.service.enrolments import EnrolledDevice, Enrolments
+from palate_server.folder.enrolments import EnrolledDevice, Enrolments
 
 A, B = "aa" * 32, "bb" * 32
 

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_common.algorithms.als import FEATURES
+from palate_cli.cli import run
+from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.errors import InputError
-from palate_server.service.agenda import terms_of
-from palate_server.service.backup import write_backup
-from palate_server.service.releases import latest, publish
+from palate_server.folder.backup import write_backup
+from palate_server.operation.releases import latest, publish
+from palate_server.operation.schedule import terms_of
 from palate_server.service.setup import make_site, template
 from palate_server.service.status import unpublished
-from palate_sim.cli import run
 
 Maker = Callable[..., Any]
 KINDS = np.eye(3, dtype=np.float32)[np.arange(12) % 3]

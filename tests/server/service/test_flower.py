@@ -19,9 +19,9 @@ from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.superlink import main as superlink
 
 from palate_common.errors import InputError, PalateError
-from palate_server.service import flower
-from palate_server.service.flower import MESSAGES, SUPEREXEC, check_version, purge
-from palate_server.service.superlink import adapt
+from palate_server.flower import superlink_state as flower
+from palate_server.flower.superlink import adapt
+from palate_server.flower.superlink_state import MESSAGES, SUPEREXEC, check_version, purge
 
 pytestmark = pytest.mark.filterwarnings("ignore:No path_separator found:DeprecationWarning")  # Flower's, of alembic
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from palate_common.protobuf import blob
-from palate_server.service.inbox import MOST_SMALL, ours
+from palate_common.records.protobuf import blob
+from palate_server.flower.inbox import MOST_SMALL, ours
 
 
 def record(body: bytes) -> bytes:

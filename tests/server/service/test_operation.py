@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
+from palate_cli.commands.serve.access import pardon
 from palate_common.errors import IntegrityError, LockedError, PalateError
+from palate_common.rounds.wire import REFUSED
 from palate_common.secagg.messages import Step
-from palate_common.wire import REFUSED
-from palate_server.lock import RunLock
-from palate_server.service.enrolments import Enrolments
-from palate_server.service.releases import latest, publish
-from palate_server.service.restraint import Restraint
+from palate_server.folder.enrolments import Enrolments
+from palate_server.operation.releases import latest, publish
+from palate_server.operation.restraint import Restraint
+from palate_server.rounds.lock import RunLock
 from palate_server.service.status import read_status, unpublished
-from palate_sim.commands.serve.access import pardon
 
 pytestmark = pytest.mark.slow
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_common import published
-from palate_common.canonical import digest
 from palate_common.errors import InputError, IntegrityError, RefusedError
-from palate_server.service.releases import LATEST, latest, listed, publish, signal_of
-from palate_server.service.site import Site
+from palate_common.models import published
+from palate_common.records.canonical import digest
+from palate_server.folder.server_folder import Site
+from palate_server.operation.releases import LATEST, latest, listed, publish, signal_of
 from palate_server.service.status import read_status
 
 pytestmark = pytest.mark.slow

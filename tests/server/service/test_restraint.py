@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from palate_common.ledger import Ledger
-from palate_common.wire import REFUSED
-from palate_server.service.outlook import local, read_outlook
-from palate_server.service.restraint import DAY, Restraint, voids
+from palate_common.rounds.wire import REFUSED
+from palate_server.ledger.ledger import Ledger
+from palate_server.operation.outlook import local, read_outlook
+from palate_server.operation.restraint import DAY, Restraint, voids
 
 pytestmark = pytest.mark.slow
 

@@ -12,15 +12,15 @@ from typing import Any
 import httpx
 import pytest
 
-from palate_common.wire import REFUSED
-from palate_server.service.app import main
+from palate_cli.cli import run
+from palate_common.rounds.wire import REFUSED
+from palate_server.flower.service_app import main
+from palate_server.folder.witness import WitnessError
+from palate_server.operation.outlook import local, read_outlook
+from palate_server.operation.terms import DAY
 from palate_server.service.metrics import Metrics
-from palate_server.service.outlook import local, read_outlook
-from palate_server.service.promise import DAY
 from palate_server.service.status import NOTHING, read_status
 from palate_server.service.supervisor import Supervisor
-from palate_server.service.witness import WitnessError
-from palate_sim.cli import run
 
 Maker = Callable[..., Any]
 

@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from palate_server.service.superlink import (
+from palate_server.flower.superlink import (
     AT_ONCE,
     MOST_GARBAGE,
     MOST_HEAD,

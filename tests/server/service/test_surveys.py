@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.worlds.surveys import World
+from palate_cli.cli import app
 from palate_common.errors import BudgetError, InputError, IntegrityError
 from palate_common.survey import Survey
-from palate_server.service.releases import publish
-from palate_server.service.results import read_result
+from palate_server.operation.releases import publish
+from palate_server.operation.survey_results import read_result
+from palate_server.operation.surveys import due_at, surveys_of, week_before
 from palate_server.service.status import read_status, unpublished
-from palate_server.service.surveys import due_at, surveys_of, week_before
-from palate_sim.cli import app
-from palate_sim.survey_trials import World
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +40,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
     class Clock:
         now = START
 
-    monkeypatch.setattr("palate_server.service.operation.time.time", lambda: Clock.now)
+    monkeypatch.setattr("palate_server.operation.operation.time.time", lambda: Clock.now)
     return Clock
 
 

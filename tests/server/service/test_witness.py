@@ -6,10 +6,10 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
-from palate_common.plan import SignedPlan
-from palate_server.service.operation import Operation
+from palate_common.rounds.plan import SignedPlan
+from palate_server.folder.witness import WITNESS
+from palate_server.operation.operation import Operation
 from palate_server.service.status import read_status
-from palate_server.service.witness import WITNESS
 
 Maker = Callable[..., Any]
 

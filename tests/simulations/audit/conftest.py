@@ -13,17 +13,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from palate_common.history import entry_from
-from palate_common.ledger import Ledger
-from palate_common.log import Log, indexed
-from palate_common.merkle import Checkpoint
-from palate_common.signing import SigningKey
-from palate_sim.audit import accounts
-from palate_sim.audit.battery import seeds
-from palate_sim.audit.evidence import Finding, Section, Verdict
-from palate_sim.audit.ledger import audit_ledger
+from palate_audit.checks import seeds
+from palate_audit.evidence.evidence import Finding, Section, Verdict
+from palate_audit.run import accounts
+from palate_audit.run.ledger import audit_ledger
+from palate_common.records.merkle import Checkpoint
+from palate_common.records.signing import SigningKey
+from palate_server.ledger.history import entry_from
+from palate_server.ledger.ledger import Ledger
+from palate_server.ledger.log import Log, indexed
 from palate_sim.config import build_config
-from palate_sim.experiment import start
+from palate_sim.run.experiment import start
 
 KEYS: dict[str, Any] = {
     "evaluation": {"baselines": "none", "projection": "none"},

@@ -8,10 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
-from palate_common.accounting import epsilon_of
-from palate_common.errors import InputError
-from palate_common.interactions import Interactions
-from palate_sim.audit.attacks.ceiling import (
+from palate_audit.attacks.ceiling import (
     SHOWN,
     Counts,
     excess_p_value,
@@ -22,11 +19,14 @@ from palate_sim.audit.attacks.ceiling import (
     one_run_p_value,
     smallest,
 )
-from palate_sim.audit.attacks.contributions import Spread
-from palate_sim.audit.attacks.measured import Estimate, measured
-from palate_sim.audit.attacks.membership import Segments, energy_in_span
-from palate_sim.audit.attacks.rates import Area, Rate, curve
-from palate_sim.audit.evidence import Rung
+from palate_audit.attacks.contributions import Spread
+from palate_audit.attacks.measured import Estimate, measured
+from palate_audit.attacks.membership import Segments, energy_in_span
+from palate_audit.attacks.rates import Area, Rate, curve
+from palate_audit.evidence.evidence import Rung
+from palate_common.errors import InputError
+from palate_common.interactions import Interactions
+from palate_common.mechanism.accounting import epsilon_of
 
 NORMAL = NormalDist()
 

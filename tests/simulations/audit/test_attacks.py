@@ -15,22 +15,22 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2
 
-from palate_client.contribution import Contributor
-from palate_common import shares
-from palate_common.discrete_gaussian import sample_discrete_gaussian
+from palate_audit.attacks import audit_attacks, substitution
+from palate_audit.attacks.attribute import item_groups
+from palate_audit.attacks.contributions import clipped_of, spread
+from palate_audit.attacks.noise import View, fresh_noise, sigma_of
+from palate_audit.attacks.subject import load_subject
+from palate_audit.evidence.evidence import Finding, Section, Verdict
+from palate_cli.cli import run as palate
+from palate_client.rounds.contribution import Contributor
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_common.model import GlobalModel
-from palate_server import noise as server_noise
-from palate_sim.audit.attacks import audit_attacks, substitution
-from palate_sim.audit.attacks.attribute import item_groups
-from palate_sim.audit.attacks.contributions import clipped_of, spread
-from palate_sim.audit.attacks.noise import View, fresh_noise, sigma_of
-from palate_sim.audit.attacks.subject import load_subject
-from palate_sim.audit.evidence import Finding, Section, Verdict
-from palate_sim.cli import run as palate
+from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
+from palate_common.models.model import GlobalModel
+from palate_common.rounds import shares
+from palate_server.rounds import noise as server_noise
 from palate_sim.config import load_config
-from palate_sim.experiment import start
+from palate_sim.run.experiment import start
 
 QUICK: dict[str, Any] = {
     "evaluation.baselines": "none",

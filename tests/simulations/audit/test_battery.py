@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_sim.audit.battery import seeds
-from palate_sim.audit.battery.claims import claim_tests, lower_bounds
-from palate_sim.audit.battery.correlation import _crossed, _faces, _own
-from palate_sim.audit.battery.seeds import birthdays, plan_seed
-from palate_sim.audit.battery.shape import noise_shape
-from palate_sim.audit.claim import Claim, ReleaseClaim
-from palate_sim.audit.evidence import Finding, Rung, Verdict, judge
-from palate_sim.audit.mechanism import QUICK, statistical
-from palate_sim.audit.production import Production
-from palate_sim.audit.target import Contributions, Released
-from palate_sim.audit.trials import Trials, conduct
+from palate_audit.checks import seeds
+from palate_audit.checks.claims import claim_tests, lower_bounds
+from palate_audit.checks.correlation import _crossed, _faces, _own
+from palate_audit.checks.seeds import birthdays, plan_seed
+from palate_audit.checks.shape import noise_shape
+from palate_audit.evidence.evidence import Finding, Rung, Verdict, judge
+from palate_audit.harness.claim import Claim, ReleaseClaim
+from palate_audit.harness.production import Production
+from palate_audit.harness.target import Contributions, Released
+from palate_audit.harness.trials import Trials, conduct
+from palate_audit.run.mechanism import QUICK, statistical
 
 USERS, HALF, DUMMIES, GRID = 4096, 16384, 64, 2.0**20
 SIGMAS = (2.0 * GRID, 3.0 * GRID)
@@ -245,8 +245,8 @@ def test_a_seed_of_16_bits_repeats_whatever_the_generator() -> None:
 
 
 def test_noise_of_the_plans_seed_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from palate_common.plan import Noise
-    from palate_server import noise
+    from palate_common.rounds.plan import Noise
+    from palate_server.rounds import noise
 
     target = Production(users=64, counts=512, products=512)
     real = noise.source_for

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from palate_common.accounting import epsilon_of, mu_of
-from palate_sim.audit.counting import (
+from palate_audit.statistics.counting import (
     LEAST_P,
     MOST_MU,
     Errors,
@@ -23,7 +22,8 @@ from palate_sim.audit.counting import (
     refuted,
     upper,
 )
-from palate_sim.audit.scored import known_null, noncentral_t_above, two_samples
+from palate_audit.statistics.scored import known_null, noncentral_t_above, two_samples
+from palate_common.mechanism.accounting import epsilon_of, mu_of
 
 # privacy-estimates 0.1.0.post1 compute_eps_lo(method="beta") and jax-privacy 2.0.0 CanaryScoreAuditor
 # .epsilon_clopper_pearson(one_sided=False, Explicit threshold) agree on all of these to 1e-15.

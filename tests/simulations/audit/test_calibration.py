@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from palate_sim.audit.claim import Claim, ReleaseClaim
-from palate_sim.audit.mechanism import QUICK, statistical
-from palate_sim.audit.target import Contributions, Released
-from palate_sim.audit.trials import conduct
+from palate_audit.harness.claim import Claim, ReleaseClaim
+from palate_audit.harness.target import Contributions, Released
+from palate_audit.harness.trials import conduct
+from palate_audit.run.mechanism import QUICK, statistical
 
 USERS, DIMENSION, SIGMAS = 64, 1024, (20_000.0, 30_000.0)
 LEVELS = (0.02, 0.2)

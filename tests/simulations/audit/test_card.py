@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from palate_common.canonical import canonical_json
+from palate_audit.evidence import document
+from palate_audit.evidence.evidence import Bound, Finding, Rung, Section, Verdict
+from palate_audit.run.card import audit_card
+from palate_audit.run.record import record
 from palate_common.errors import InputError, LockedError
-from palate_common.signing import SigningKey
-from palate_server.lock import RunLock
-from palate_sim.audit import document
-from palate_sim.audit.card import audit_card
-from palate_sim.audit.evidence import Bound, Finding, Rung, Section, Verdict
-from palate_sim.audit.record import record
-from palate_sim.card import sign_card
+from palate_common.records.canonical import canonical_json
+from palate_common.records.signing import SigningKey
+from palate_server.rounds.lock import RunLock
+from palate_sim.card.card import sign_card
 from palate_sim.report.card import card_groups
 
 # By riskcal 1.5.1 from mu = 1.1212371588162633: advantage, and TPR at FPR 0.001 and 0.01.
@@ -77,7 +77,7 @@ def test_another_spelling_another_model_and_another_version_are_told(bench: Any)
 
 
 def test_the_implied_risk_is_that_of_riskcal(bench: Any) -> None:
-    from palate_sim.card import _risk
+    from palate_sim.card.card import _risk
 
     assert _risk(1.1212371588162633) == pytest.approx(RISKCAL, rel=1e-6)
     path, key = bench.folder / "privacy_card.json", SigningKey.load(bench.folder / "key")

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from palate_audit.evidence import document
+from palate_audit.evidence.evidence import Bound, Finding, Rung, Section, Verdict
+from palate_audit.evidence.series import histogram, roc
 from palate_common.errors import InputError
-from palate_sim.audit import document
-from palate_sim.audit.evidence import Bound, Finding, Rung, Section, Verdict
-from palate_sim.audit.series import histogram, roc
 
 FULL = Section(
     "mechanism",

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from palate_audit.evidence.evidence import Verdict
+from palate_audit.run.completeness import completeness
+from palate_audit.run.extract import read_extract
+from palate_audit.run.ledger import books_of
+from palate_audit.run.receipts import read_receipts
+from palate_cli.cli import run
 from palate_common.errors import InputError
-from palate_sim.audit.completeness import completeness
-from palate_sim.audit.evidence import Verdict
-from palate_sim.audit.extract import read_extract
-from palate_sim.audit.ledger import books_of
-from palate_sim.audit.receipts import read_receipts
-from palate_sim.cli import run
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,15 @@ import pytest
 import safetensors
 import safetensors.numpy
 
+from palate_audit.evidence.evidence import Verdict
+from palate_audit.run.ledger import audit_ledger
+from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import algorithm_class
 from palate_common.algorithms.registry import lent
-from palate_common.canonical import canonical_json
-from palate_common.device_ledger import DeviceLedger
-from palate_common.model import METADATA_KEY, read_metadata
-from palate_common.signing import SigningKey
-from palate_sim.audit.evidence import Verdict
-from palate_sim.audit.ledger import audit_ledger
-from palate_sim.card import sign_card
+from palate_common.models.model import METADATA_KEY, read_metadata
+from palate_common.records.canonical import canonical_json
+from palate_common.records.signing import SigningKey
+from palate_sim.card.card import sign_card
 
 
 def release(bench: Any, round_: int = 1) -> Path:
@@ -42,9 +42,9 @@ def rewritten(path: Path, **changes: Any) -> None:
 
 def model_of_its_own(bench: Any) -> None:
     """A published model, rightly signed, that holds something besides the releases: an un-noised checkpoint."""
-    from palate_common import published
-    from palate_common.growth import Shown
-    from palate_common.model import GlobalModel
+    from palate_common.models import published
+    from palate_common.models.model import GlobalModel
+    from palate_common.records.growth import Shown
 
     key, folder = SigningKey.load(bench.folder / "key"), bench.folder / "model"
     found = published.read(folder, public_key=key.public)

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from palate_common.canonical import canonical_json
-from palate_common.device_ledger import DeviceLedger
-from palate_common.ledger import Ledger
-from palate_common.merkle import Checkpoint, MerkleTree
-from palate_sim.audit.evidence import Section, Verdict
-from palate_sim.audit.ledger import audit_ledger
-from palate_sim.audit.live import read_live
+from palate_audit.evidence.evidence import Section, Verdict
+from palate_audit.run.ledger import audit_ledger
+from palate_audit.run.live import read_live
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_common.records.canonical import canonical_json
+from palate_common.records.merkle import Checkpoint, MerkleTree
+from palate_server.ledger.ledger import Ledger
 
 Bodies = list[dict[str, Any]]
 

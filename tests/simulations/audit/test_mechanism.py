@@ -9,22 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 
+from palate_audit.evidence.evidence import Section, Verdict
+from palate_audit.evidence.series import NAMES
+from palate_audit.harness.canaries import orthogonal
+from palate_audit.harness.claim import Claim
+from palate_audit.harness.production import Production
+from palate_audit.harness.target import Contributions, Released
+from palate_audit.harness.trials import Presence, conduct
+from palate_audit.run.mechanism import QUICK, audit_mechanism
+from palate_audit.run.path import SOURCES, masks_change_nothing, same_sources
+from palate_audit.run.structure import structural
+from palate_audit.statistics.counting import Errors
+from palate_audit.statistics.sampling import Sampled
+from palate_cli.cli import run
 from palate_common.errors import InputError
-from palate_server import noise as server_noise
-from palate_sim.audit.canaries import orthogonal
-from palate_sim.audit.claim import Claim
-from palate_sim.audit.counting import Errors
-from palate_sim.audit.evidence import Section, Verdict
-from palate_sim.audit.mechanism import QUICK, audit_mechanism
-from palate_sim.audit.path import SOURCES, masks_change_nothing, same_sources
-from palate_sim.audit.production import Production
-from palate_sim.audit.sampling import Sampled
-from palate_sim.audit.series import NAMES
-from palate_sim.audit.structure import structural
-from palate_sim.audit.target import Contributions, Released
-from palate_sim.audit.trials import Presence, conduct
-from palate_sim.cli import run
-from palate_sim.provenance import MECHANISM, mechanism_sources
+from palate_server.rounds import noise as server_noise
+from palate_sim.run.provenance import ROOMS, mechanism_sources
 
 SMALL: dict[str, Any] = {"users": 1024, "counts": 4096, "products": 4096, "epsilon": 4.0}
 
@@ -32,8 +32,8 @@ SMALL: dict[str, Any] = {"users": 1024, "counts": 4096, "products": 4096, "epsil
 @pytest.fixture(autouse=True)
 def few_fresh_releases(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand take some seconds, and the tests of the path, one of which runs here, have tests of their own."""
-    monkeypatch.setattr("palate_sim.audit.battery.seeds.FRESH", 64)
-    monkeypatch.setattr("palate_sim.audit.mechanism.structural", lambda quick: structural(quick=quick, letters=["G"]))
+    monkeypatch.setattr("palate_audit.checks.seeds.FRESH", 64)
+    monkeypatch.setattr("palate_audit.run.mechanism.structural", lambda quick: structural(quick=quick, letters=["G"]))
 
 
 def verdicts(section: Section) -> dict[str, Verdict]:
@@ -80,7 +80,7 @@ def test_half_of_the_noise_is_an_alarm_and_exit_code_4(
 
 def small_production(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command's target, with fewer canaries."""
-    from palate_sim.audit import production
+    from palate_audit.harness import production
 
     def small(*, dp: str, epsilon: float, delta: float) -> Production:
         return Production(dp=dp, **(SMALL | {"epsilon": epsilon, "delta": delta}))
@@ -104,7 +104,7 @@ def small_production(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bad_input_is_one_line_before_anything_runs(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("palate_sim.audit.mechanism.conduct", lambda *_, **__: pytest.fail("it ran"))
+    monkeypatch.setattr("palate_audit.run.mechanism.conduct", lambda *_, **__: pytest.fail("it ran"))
     assert run(["audit", "mechanism", *arguments]) == 2
     printed = capsys.readouterr()
     assert message in printed.err
@@ -113,7 +113,7 @@ def test_bad_input_is_one_line_before_anything_runs(
 
 
 def test_masks_that_change_a_bit_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from palate_sim.audit import path
+    from palate_audit.run import path
 
     target = Production(dp="distributed", **SMALL)
     assert masks_change_nothing(target, seed=1).verdict is Verdict.PASS
@@ -129,8 +129,8 @@ def test_masks_that_change_a_bit_are_found(monkeypatch: pytest.MonkeyPatch) -> N
 
 def extract(folder: Path, about: dict[str, Any]) -> Path:
     """A run folder with nothing but the extract of a ledger."""
-    from palate_common.ledger import Ledger
-    from palate_common.signing import SigningKey
+    from palate_common.records.signing import SigningKey
+    from palate_server.ledger.ledger import Ledger
 
     folder.mkdir()
     with Ledger(":memory:", population="readers") as ledger:
@@ -141,13 +141,17 @@ def extract(folder: Path, about: dict[str, Any]) -> Path:
 
 def test_the_sources_of_a_run_are_compared_with_the_loaded_ones(tmp_path: Path) -> None:
     loaded = mechanism_sources()
-    assert set(loaded) == set(MECHANISM)
-    assert len(set(loaded.values())) == len(MECHANISM)
+    assert {name.rpartition(".")[0] for name in loaded} == set(ROOMS)
+    once_missing = ("palate_common.rounds.event_steps", "palate_client.secagg.attempt", "palate_server.secagg.recovery")
+    assert set(once_missing) <= set(loaded)
     same = same_sources(extract(tmp_path / "same", {SOURCES: loaded}))
-    other = same_sources(extract(tmp_path / "other", {SOURCES: loaded | {"palate_common.clipping": "00"}}))
+    other = same_sources(extract(tmp_path / "other", {SOURCES: loaded | {"palate_common.mechanism.clipping": "00"}}))
+    renamed = same_sources(extract(tmp_path / "renamed", {SOURCES: {"palate_common.clipping": "00"}}))
     older = same_sources(extract(tmp_path / "older", {}))
     assert [found.verdict for found in (same, other, older)] == [Verdict.PASS, Verdict.ALARM, Verdict.UNCHECKABLE]
-    assert "palate_common.clipping differs" in other.said
+    assert renamed.verdict is Verdict.ALARM
+    assert "of another version" in renamed.said
+    assert "palate_common.mechanism.clipping differs" in other.said
     assert same_sources(None).verdict is Verdict.UNCHECKABLE
 
 
@@ -189,7 +193,7 @@ def test_a_curve_of_hidden_sampling_is_the_accountants() -> None:
     curve = Sampled(noise_multiplier=1.0, sampling=0.01, releases=1000, delta=1e-6)
     assert curve.epsilon == pytest.approx(2.1245, abs=2e-3)  # dp-accounting's PLD on its default grid
     full = Sampled(noise_multiplier=2.0, sampling=1.0, releases=4, delta=1e-6)
-    from palate_sim.audit.counting import gaussian_trade_off
+    from palate_audit.statistics.counting import gaussian_trade_off
 
     for false in (0.001, 0.05, 0.3, 0.7):
         assert full.trade_off(false) == pytest.approx(gaussian_trade_off(1.0)(false), abs=2e-3)

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from palate_audit.evidence.evidence import Verdict, judge
+from palate_audit.harness.canaries import orthogonal
+from palate_audit.harness.messages import Messages
+from palate_audit.harness.target import Contributions, check_target
+from palate_audit.mutants import mutation_testing as kills
+from palate_audit.mutants.mutation_testing import find
+from palate_audit.run.mechanism import audit_mechanism
+from palate_audit.run.structure import structural
+from palate_cli.cli import run
 from palate_common.errors import InputError
-from palate_sim.audit import kills
-from palate_sim.audit.canaries import orthogonal
-from palate_sim.audit.evidence import Verdict, judge
-from palate_sim.audit.kills import find
-from palate_sim.audit.mechanism import audit_mechanism
-from palate_sim.audit.messages import Messages
-from palate_sim.audit.structure import structural
-from palate_sim.audit.target import Contributions, check_target
-from palate_sim.cli import run
 
 FEW = Messages(users=40, epsilon=8.0)
 
@@ -25,8 +25,8 @@ FEW = Messages(users=40, epsilon=8.0)
 @pytest.fixture(autouse=True)
 def few_fresh_releases(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand take some seconds, and so do the tables of all seeds."""
-    monkeypatch.setattr("palate_sim.audit.battery.seeds.FRESH", 64)
-    monkeypatch.setattr("palate_sim.audit.battery.seeds.SEEDS", 256)
+    monkeypatch.setattr("palate_audit.checks.seeds.FRESH", 64)
+    monkeypatch.setattr("palate_audit.checks.seeds.SEEDS", 256)
 
 
 def test_every_canary_is_in_its_own_devices_message_and_nobody_elses() -> None:
@@ -89,10 +89,10 @@ def test_noise_of_the_sums_scale_is_found(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_command_audits_local(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from palate_sim.audit import messages
+    from palate_audit.harness import messages
 
     monkeypatch.setattr(messages, "Messages", lambda epsilon, delta: Messages(users=40, epsilon=epsilon, delta=delta))
-    monkeypatch.setattr("palate_sim.audit.mechanism.structural", lambda **_: [])
+    monkeypatch.setattr("palate_audit.run.mechanism.structural", lambda **_: [])
     out = str(tmp_path / "audit")
     assert run(["audit", "mechanism", "--dp", "local", "--epsilon", "8", "--seed", "1", "--out", out]) == 0
     [part] = json.loads((tmp_path / "audit" / "audit.json").read_text())["sections"]

@@ -10,14 +10,14 @@ from unittest import mock
 
 import pytest
 
-from palate_sim.audit import kills
-from palate_sim.audit.evidence import Verdict, judge
-from palate_sim.audit.kills import CLEAN_NAME, TESTS, Outcome, audit_mutants, find
-from palate_sim.audit.mutants import GROUPS, MUTANTS, Mutant
-from palate_sim.audit.mutants.mutant import mutant
-from palate_sim.audit.series import NAMES
-from palate_sim.audit.structure import STRUCTURE, structural
-from palate_sim.cli import run
+from palate_audit.evidence.evidence import Verdict, judge
+from palate_audit.evidence.series import NAMES
+from palate_audit.mutants import GROUPS, MUTANTS, Mutant
+from palate_audit.mutants import mutation_testing as kills
+from palate_audit.mutants.mutant import mutant
+from palate_audit.mutants.mutation_testing import CLEAN_NAME, TESTS, Outcome, audit_mutants, find
+from palate_audit.run.structure import STRUCTURE, structural
+from palate_cli.cli import run
 
 LIST = """no clip; per-block clip; clip after sum; sigma for sigma^2; sigma x0.9; sigma x0.99; sigma x0.995; a block
 without noise; noise reused; antithetic noise; noise cycled; seed repeats across runs; 16-bit seed; tiled noise; uniform
@@ -45,7 +45,7 @@ QUICK = {
     "S": ["two signatures accepted", "attempt missing from the KDF"],
 }
 """Those that the tests of the project try, the first of each letter; `make soak` the others, and the command all."""
-PRODUCTION = ("palate_common", "palate_client", "palate_server", "palate_sim.card")
+PRODUCTION = ("palate_common", "palate_client", "palate_server", "palate_sim.card.card")
 
 
 def test_every_class_of_bug_is_there() -> None:

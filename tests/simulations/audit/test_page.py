@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from palate_sim.audit import document
-from palate_sim.audit.evidence import Bound, Finding, Rung, Section
-from palate_sim.audit.series import NAMES, histogram, roc
-from palate_sim.plots import audit as plots
-from palate_sim.report.audit import render
+from palate_audit.evidence import document
+from palate_audit.evidence.evidence import Bound, Finding, Rung, Section
+from palate_audit.evidence.series import NAMES, histogram, roc
+from palate_audit.report import figures as plots
+from palate_audit.report.page import render
 
 EVIL = "</script><img src=x onerror=alert(1)>"
 SERIES: dict[str, Any] = {

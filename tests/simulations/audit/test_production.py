@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from palate_audit.harness.canary_algorithm import Part, Table, carried
+from palate_audit.harness.nodes import members
+from palate_audit.harness.production import Production
+from palate_audit.harness.target import Contributions
 from palate_common.algorithms import algorithm_names, make_algorithm
 from palate_common.errors import InputError, IntegrityError, PalateError
-from palate_common.update import DenseBlock
-from palate_server import coordinator as server
-from palate_sim.audit.carrier import Part, Table, carried
-from palate_sim.audit.nodes import members
-from palate_sim.audit.production import Production
-from palate_sim.audit.target import Contributions
+from palate_common.mechanism.update import DenseBlock
+from palate_server.rounds import coordinator as server
 
 MODES = pytest.mark.parametrize("dp", ["central", "distributed"])
 SMALL: dict[str, Any] = {"users": 16, "counts": 64, "products": 64, "epsilon": 4.0}
@@ -105,7 +105,7 @@ def test_who_is_missing_makes_the_cohort_too_small() -> None:
 
 def test_a_device_that_refuses_ends_the_audit_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     target, wrong = Production(**SMALL), DenseBlock(np.zeros((4, 1)))
-    monkeypatch.setattr("palate_sim.audit.carrier._block", lambda *_: wrong)
+    monkeypatch.setattr("palate_audit.harness.canary_algorithm._block", lambda *_: wrong)
     with pytest.raises(PalateError, match="refused: block `counts` must have shape"):
         target.run(rows())
 

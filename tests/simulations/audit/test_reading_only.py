@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from palate_audit.evidence.evidence import Verdict
+from palate_audit.run.ledger import parse_head
+from palate_audit.run.snapshot import snapshot
 from palate_common.errors import InputError
-from palate_common.ledger import Ledger
-from palate_sim.audit.evidence import Verdict
-from palate_sim.audit.ledger import parse_head
-from palate_sim.audit.snapshot import snapshot
+from palate_server.ledger.ledger import Ledger
 
 WATCHED = """
 import json, os, sys
@@ -32,7 +32,7 @@ def watch(event, values):
     if event in ANYWHERE or (inside and writing):
         noted.append([event, *map(str, values)])
 sys.addaudithook(watch)
-from palate_sim.cli import run
+from palate_cli.cli import run
 code = run(words)
 print(json.dumps([code, noted]), file=sys.stderr)
 """

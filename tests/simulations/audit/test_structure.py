@@ -9,18 +9,18 @@ import json
 import numpy as np
 import pytest
 
+from palate_audit.checks.repeats import _pairs, repeated_numbers
+from palate_audit.checks.sensitivity import FIRST, OTHERS, QUICK, all_probes
+from palate_audit.evidence.evidence import Verdict, judge
+from palate_audit.harness.probe_algorithm import COLUMNS, PLAIN, ROWS, Gesture
+from palate_audit.harness.production import Production
+from palate_audit.harness.trials import Presence, conduct
+from palate_audit.harness.watched_run import Setting, Stage, crowd
+from palate_audit.mutants.mutation_testing import find
+from palate_audit.run.structure import STRUCTURE, Structural, structural
 from palate_common.errors import IntegrityError
-from palate_common.plan import DpMode, Noise
-from palate_common.update import Int64
-from palate_sim.audit.battery.repeats import _pairs, repeated_numbers
-from palate_sim.audit.battery.sensitivity import FIRST, OTHERS, QUICK, all_probes
-from palate_sim.audit.evidence import Verdict, judge
-from palate_sim.audit.gestures import COLUMNS, PLAIN, ROWS, Gesture
-from palate_sim.audit.kills import find
-from palate_sim.audit.production import Production
-from palate_sim.audit.stage import Setting, Stage, crowd
-from palate_sim.audit.structure import STRUCTURE, Structural, structural
-from palate_sim.audit.trials import Presence, conduct
+from palate_common.mechanism.update import Int64
+from palate_common.rounds.plan import DpMode, Noise
 
 
 @pytest.mark.parametrize("test", STRUCTURE, ids=lambda test: test.letter)
@@ -34,7 +34,7 @@ def test_clean_code_passes_the_quick_battery(test: Structural) -> None:
 
 @pytest.mark.parametrize("module", ["gestures", "stage", "mutants.mutant"])
 def test_examples_run(module: str) -> None:
-    outcome = doctest.testmod(importlib.import_module(f"palate_sim.audit.{module}"))
+    outcome = doctest.testmod(importlib.import_module(f"palate_audit.{module}"))
     assert outcome.attempted > 0
     assert outcome.failed == 0
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from palate_client import answers, contribution, participation
+from palate_audit.checks import surveys as battery
+from palate_audit.evidence.evidence import Verdict
+from palate_client.rounds import contribution, participation
+from palate_client.rounds import survey_answers as answers
 from palate_common.errors import PalateError
-from palate_sim.audit.battery import surveys as battery
-from palate_sim.audit.evidence import Verdict
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from palate_audit.harness.claim import Claim, ReleaseClaim
+from palate_audit.harness.target import Contributions, Released, check_target, load_target
 from palate_common.errors import InputError
-from palate_sim.audit.claim import Claim, ReleaseClaim
-from palate_sim.audit.target import Contributions, Released, check_target, load_target
 
 ROWS = [[0.0, 3.0, 0.0], [0.0, 0.0, 0.0], [1.0, 0.0, -2.0]]
 

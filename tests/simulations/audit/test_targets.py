@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from palate_audit.evidence.evidence import Rung, Verdict
+from palate_audit.harness.target import Contributions, load_target
+from palate_audit.run.mechanism import audit_mechanism
+from palate_audit.targets import flower, opacus
 from palate_common.errors import InputError
-from palate_sim.audit.evidence import Rung, Verdict
-from palate_sim.audit.mechanism import audit_mechanism
-from palate_sim.audit.target import Contributions, load_target
-from palate_sim.audit.targets import flower, opacus
 
 TARGETS = [
-    "palate_sim.audit.targets.flower:fixed_clipping",
-    "palate_sim.audit.targets.opacus:full_batch",
+    "palate_audit.targets.flower:fixed_clipping",
+    "palate_audit.targets.opacus:full_batch",
 ]
 
 
@@ -71,6 +71,6 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     def missing(name: str) -> Any:
         raise ImportError(name)
 
-    monkeypatch.setattr("palate_sim.audit.targets.opacus.importlib.import_module", missing)
+    monkeypatch.setattr("palate_audit.targets.opacus.importlib.import_module", missing)
     with pytest.raises(InputError, match=r"install palate\[torch\]"):
         opacus.full_batch().run(Contributions.empty(opacus.USERS, opacus.SIZE))

@@ -8,14 +8,15 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from palate_client import contribution
-from palate_common import randomness, shares, wire
-from palate_common.device_ledger import DeviceLedger
-from palate_common.model import GlobalModel
-from palate_common.tally import Tally
-from palate_server import aggregation
-from palate_sim.audit.evidence import Verdict, judge
-from palate_sim.audit.structure import structural
+from palate_audit.evidence.evidence import Verdict, judge
+from palate_audit.run.structure import structural
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.ledger.totals import Tally
+from palate_client.rounds import contribution
+from palate_common.mechanism import randomness
+from palate_common.models.model import GlobalModel
+from palate_common.rounds import shares, wire
+from palate_server.rounds import aggregation
 
 SQUARES, KEYSTREAM = shares.squares, randomness._Keystream
 

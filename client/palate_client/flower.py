@@ -1,0 +1,232 @@
+"""The ClientApp: what a Flower node runs when it is sent a signed plan.
+
+    Message("train": plan, model) -> Host -> Contributor.answer -> Message(contribution)
+
+A node hosts one installation, or, in simulation, a shard of many. Flower loads `palate_client.flower:app` from the
+INSTALLED package, never from a bundle that a server sends: what runs on the device is what was installed there.
+
+    >>> from palate_common.interactions import Interactions
+    >>> histories = Interactions.from_pairs([0, 1, 2], [4, 4, 1], n_users=3, n_items=5)
+    >>> batch, devices = Shards(histories, users_per_node=2).shard(1)
+    >>> batch.n_users, list(devices)
+    (1, [2])
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from pydantic import TypeAdapter, ValidationError
+
+from palate_client.floors import Floors
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.rounds.contribution import Contributor, Identity
+from palate_client.rounds.dispatch import MASKED, QUERY, RECORD, TRAIN, answered
+from palate_client.secagg.attempt import MaskedDevice
+from palate_common.errors import InputError, RefusedError
+from palate_common.interactions import Interactions
+from palate_common.rounds.wire import REFUSED
+from palate_common.secagg.messages import step_of
+
+logger = logging.getLogger(__name__)
+
+HISTORIES, DEVICES, PUBLIC_KEY, FLOORS, SIZE = "histories", "devices", "public-key", "floors", "users-per-node"
+ARRAYS = ("indptr", "indices", "weights")
+
+
+class HistorySource(Protocol):
+    """Where a node finds the private histories it hosts."""
+
+    def shard(self, node: int) -> tuple[Interactions, Sequence[int]]:
+        """The histories of node `node`, one row an installation, and the installations' numbers."""
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A simulated population, cut into nodes of `users_per_node` consecutive users."""
+
+    histories: Interactions
+    users_per_node: int
+
+    def shard(self, node: int) -> tuple[Interactions, Sequence[int]]:
+        """Users `node * users_per_node` and following.
+
+        Raises:
+            InputError: there is no such node.
+        """
+        first = node * self.users_per_node
+        if not 0 <= first < self.histories.n_users:
+            raise InputError(f"`node` must lie in [0, {-(-self.histories.n_users // self.users_per_node)}), got {node}")
+        devices = range(first, min(first + self.users_per_node, self.histories.n_users))
+        return self.histories.users(slice(devices.start, devices.stop)), devices
+
+
+@dataclass(frozen=True)
+class Host:
+    """What one process keeps open for all the nodes it runs.
+
+    Attributes:
+        source: the nodes' histories.
+        ledger: the devices' own ledger.
+        public_key: the pinned release key.
+        floors: what the devices insist on.
+        identity_of: a device's identity, for attempts under masks.
+    """
+
+    source: HistorySource
+    ledger: DeviceLedger
+    public_key: str
+    floors: Floors = field(default_factory=Floors)
+    identity_of: Callable[[int], Identity] | None = None
+    _masked: dict[int, tuple[bytes, MaskedDevice]] = field(default_factory=dict, init=False, repr=False)
+
+    def answer(self, node: int, plan: bytes, model: bytes) -> bytes:
+        """A contribution's bytes, or the constant refusal.
+
+        Guarantees:
+            Whatever goes wrong, the answer is the same one constant: an error's text may speak of behaviour, so it
+            goes to the local log alone.
+        """
+        try:
+            histories, devices = self.source.shard(node)
+            contributor = Contributor(histories, devices, self.ledger, self.public_key, self.floors)
+            answer = contributor.answer(plan, model)
+            if contributor.refusal:
+                logger.info("node %d refuses: %s", node, contributor.refusal)
+            return answer
+        except Exception:
+            logger.exception("node %d failed and refuses", node)
+            return REFUSED
+
+    def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
+        """Take part in a masked attempt, and answer its first request; the constant refusal where anything is wrong.
+
+        The machine stays in this process's memory, and nowhere else, until the next attempt: a device that restarts has
+        dropped out. The same plan again reaches the same machine.
+        """
+        try:
+            begun = self._masked.get(node)
+            if begun is None or begun[0] != plan:
+                if self.identity_of is None:
+                    raise RefusedError("this node has no identity among devices that mask for each other")
+                histories, devices = self.source.shard(node)
+                contributor = Contributor(histories, devices, self.ledger, self.public_key, self.floors)
+                machine = contributor.join(plan, model, self.identity_of(int(devices[0])))
+                self._masked[node] = (plan, machine)
+        except Exception as error:
+            logger.info("node %d refuses: %s", node, error)
+            return REFUSED
+        return self.go_on(node, request)
+
+    def go_on(self, node: int, request: bytes) -> bytes:
+        """Answer a later request of the masked attempt that this node is in."""
+        try:
+            _, machine = self._masked[node]
+            return machine.answer(step_of(request), request)
+        except Exception as error:
+            logger.info("node %d refuses: %s", node, error)
+            return REFUSED
+
+    def device(self, node: int) -> int:
+        """The number of the installation that a node hosts, or hosts first."""
+        _, devices = self.source.shard(node)
+        return int(devices[0])
+
+
+def node_app(host_of: Callable[[Context], Host]) -> ClientApp:
+    """The ClientApp over a way to find the host of a node.
+
+    Args:
+        host_of: called for each message; opens things once and keeps them.
+    """
+    client = ClientApp()
+
+    @client.train()
+    def train(message: Message, context: Context) -> Message:
+        """Answer a signed plan."""
+        return _answer(host_of, TRAIN, message, context)
+
+    @client.train("masked")
+    def masked(message: Message, context: Context) -> Message:
+        """Answer a later request of a masked attempt."""
+        return _answer(host_of, MASKED, message, context)
+
+    @client.query()
+    def present(message: Message, context: Context) -> Message:
+        """Say that this node is there, and, where that is asked, which device it is, or hosts first."""
+        return _answer(host_of, QUERY, message, context)
+
+    return client
+
+
+def _answer(host_of: Callable[[Context], Host], kind: str, message: Message, context: Context) -> Message:
+    """The reply: one record of one value."""
+    record = message.content.get(RECORD)
+    values = record if isinstance(record, ConfigRecord) else None
+    found = answered(host_of(context), int(context.node_config["partition-id"]), kind, values)
+    content = RecordDict() if found is None else RecordDict({RECORD: ConfigRecord(dict([found]))})
+    return Message(content, reply_to=message)
+
+
+def host_from_config(context: Context) -> Host:
+    """The host of simulated devices that a run's config describes, opened once a process.
+
+    Their ledger is a file, so that it outlives the process, but doesn't wait for the disk on every charge.
+
+    Run-config keys: `histories` (a folder that `load_histories` reads), `users-per-node`, `devices` (the device
+    ledger's file), `public-key`, and `floors` (JSON).
+
+    Raises:
+        InputError: a key is missing, or isn't what it must be.
+    """
+    config = context.run_config
+    try:
+        return _open_host(*(str(config[key]) for key in (HISTORIES, DEVICES, PUBLIC_KEY, FLOORS)), int(config[SIZE]))
+    except KeyError as error:
+        raise InputError(f"the run-config must name {error}, got {sorted(config)}") from None
+
+
+@lru_cache(maxsize=1)
+def _open_host(histories: str, devices: str, public_key: str, floors: str, users_per_node: int) -> Host:
+    """Map the histories, open the ledger, read the floors."""
+    source = Shards(load_histories(Path(histories)), users_per_node)
+    return Host(source, DeviceLedger(devices, durable=False), public_key, _floors(floors))
+
+
+def _floors(text: str) -> Floors:
+    """Floors from JSON; a name that isn't one is refused, because nobody would insist on it."""
+    try:
+        given = json.loads(text)
+        unknown = set(given) - {each.name for each in fields(Floors)}
+        if not unknown:
+            return TypeAdapter(Floors).validate_python(given)
+    except (ValidationError, ValueError, TypeError):
+        pass
+    raise InputError(f"`{FLOORS}` must be a JSON object of floors, got {text!r:.80}")
+
+
+def load_histories(folder: Path) -> Interactions:
+    """Histories from `indptr.npy`, `indices.npy`, `weights.npy` and `n_items.npy`, mapped, not read.
+
+    Raises:
+        InputError: a file is missing or isn't an array.
+    """
+    try:
+        indptr, indices, weights = (
+            np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)) for name in ARRAYS
+        )
+        return Interactions(indptr, indices, weights, int(np.load(folder / "n_items.npy", allow_pickle=False)))
+    except (OSError, ValueError) as error:
+        raise InputError(f"`{HISTORIES}` must be a folder of histories, got {folder}: {error}") from None
+
+
+app = node_app(host_from_config)

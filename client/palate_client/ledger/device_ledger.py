@@ -1,0 +1,295 @@
+"""The device's own ledger: what it took part in, what that cost, and the last checkpoint it was shown.
+
+Written before a device computes anything for a plan, so that no server can make it take part more often, or at a
+higher cost, than it agreed to. A device is a batch of one; the simulator keeps a shard of thousands in one file.
+
+    >>> with DeviceLedger(":memory:", max_participations=2) as ledger:
+    ...     for round_ in range(3):
+    ...         mask = ledger.charge(
+    ...             "ab" * 32, run="run-1", round_=round_, attempt=0, mu2=0.25, n_bytes=4096, devices=range(3)
+    ...         )
+    ...         print(mask.tolist(), ledger.spent(0))
+    [True, True, True] 0.25
+    [True, True, True] 0.5
+    [False, False, False] 0.5
+
+Costs are mu^2 under zero-out adjacency of one user, that is, one installation.
+"""
+
+from __future__ import annotations
+
+import operator
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_client.ledger.device_ids import Ids, holds, pack, sorted_ids, unpack
+from palate_client.ledger.totals import Tally
+from palate_client.ledger.trust import Trust
+from palate_common.errors import InputError, RefusedError
+from palate_common.mechanism.accounting import total_mu2
+from palate_common.records.closing import Closing
+from palate_common.records.database import PLAIN, Database, Driver
+from palate_common.records.merkle import Checkpoint
+
+_KIND = 0x50414432  # "PAD2"
+_SCHEMA = (
+    "CREATE TABLE charges(seq INTEGER PRIMARY KEY, run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL,"
+    " plan_hash TEXT NOT NULL, mu2 REAL NOT NULL, n_bytes INTEGER NOT NULL, time REAL NOT NULL, devices BLOB NOT NULL,"
+    " trust TEXT)",
+    "CREATE TABLE latches(device INTEGER NOT NULL, run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL,"
+    " step TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY(device, run, round, attempt, step)) WITHOUT ROWID",
+    "CREATE TABLE seen(population TEXT PRIMARY KEY, size INTEGER NOT NULL, root TEXT NOT NULL, signed BLOB NOT NULL)",
+)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """One participation of one device.
+
+    Attributes:
+        run: the run of the plan.
+        round: its round.
+        attempt: its attempt.
+        plan_hash: SHA-256 of the signed plan, hexadecimal.
+        mu2: what it cost.
+        n_bytes: how much the device was to send.
+        time: when it was charged, seconds since 1970.
+        trust: what that cost relies on; None: it was charged before this was noted.
+    """
+
+    run: str
+    round: int
+    attempt: int
+    plan_hash: str
+    mu2: float
+    n_bytes: int
+    time: float
+    trust: Trust | None = None
+
+
+class DeviceLedger(Closing):
+    """The participations of a batch of devices, in one SQLite file.
+
+    **Guarantees:** a device's charges never exceed `limit_mu2` (added exactly up to 1e-30) nor `max_participations`,
+    in all runs together; within a run its (round, attempt) only goes up; a charge is on disk when `charge` returns.
+
+    **Assumes:** nobody restores an older copy of the file; with `durable=False`, no power cut.
+
+    Args:
+        path: the file, made if missing, or ":memory:".
+        limit_mu2: the most mu^2 a device may ever spend; None for no limit.
+        max_participations: the most charges a device may ever have; None for no limit.
+        durable: wait for the disk on every charge. Simulations may do without.
+        driver: the build of SQLite that opens the file; a device's own is encrypted.
+
+    Raises:
+        InputError: not a device ledger, or not writable.
+        IntegrityError: the file is damaged.
+        LockedError: another process held it for a minute.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        limit_mu2: float | None = None,
+        max_participations: int | None = None,
+        durable: bool = True,
+        driver: Driver = PLAIN,
+    ) -> None:
+        if limit_mu2 is not None and not limit_mu2 >= 0:
+            raise InputError(f"`limit_mu2` must be a number from 0, got {limit_mu2!r}")
+        if max_participations is not None and max_participations < 0:
+            raise InputError(f"`max_participations` must be from 0, got {max_participations!r}")
+        self._tally = Tally(
+            limit_mu2=np.inf if limit_mu2 is None else limit_mu2,
+            max_participations=2**62 if max_participations is None else max_participations,
+        )
+        self._seq = 0
+        self._database = Database(path, kind=_KIND, schema=_SCHEMA, durable=durable, driver=driver)
+        try:
+            self._migrate()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file; closing twice is fine."""
+        self._database.close()
+
+    def charge(
+        self,
+        plan_hash: str,
+        *,
+        run: str,
+        round_: int,
+        attempt: int,
+        mu2: float,
+        n_bytes: int,
+        devices: Sequence[int] | range | Ids,
+        trust: Trust | None = None,
+    ) -> npt.NDArray[np.bool_]:
+        """Record that devices take part in an attempt, before they compute.
+
+        Args:
+            plan_hash: SHA-256 of the signed plan.
+            run: its run.
+            round_: its round, from 0.
+            attempt: its attempt, from 0.
+            mu2: what it costs each device; 0 where nothing is protected (`--dp off`).
+            n_bytes: what each will send.
+            devices: ids [n], each once, in any order.
+            trust: what the cost relies on.
+
+        Returns:
+            bool [n], aligned with `devices`: who may take part. The others would exceed a limit and aren't charged.
+
+        Raises:
+            InputError: an argument out of range, or a device twice.
+            RefusedError: a device has taken part in this (run, round, attempt) or a later one; nobody is charged.
+        """
+        round_, attempt, n_bytes = operator.index(round_), operator.index(attempt), operator.index(n_bytes)
+        mu2 = float(mu2)
+        _check(plan_hash, run, round_, attempt, mu2, n_bytes)
+        ids, place = sorted_ids(devices)
+        with self._view(write=True) as connection:
+            rows = self._tally.rows(ids)
+            if self._tally.reached(rows, run, round_, attempt):
+                raise RefusedError(
+                    f"(round, attempt) must be above every earlier one of run {run!r}, got ({round_}, {attempt}) again"
+                )
+            allowed = self._tally.affords(rows, mu2)
+            if allowed.any():
+                values = (run, round_, attempt, plan_hash, mu2, n_bytes, time.time(), pack(ids[allowed]))
+                connection.execute(
+                    "INSERT INTO charges(run, round, attempt, plan_hash, mu2, n_bytes, time, devices, trust)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (*values, None if trust is None else trust.text),
+                )
+        mask = np.empty(len(ids), dtype=np.bool_)
+        mask[place] = allowed
+        return mask
+
+    def latch(self, step: str, digest: str, *, device: int, run: str, round_: int, attempt: int) -> None:
+        """Hold what a device is about to say at a step of a masked attempt; it never says anything else there.
+
+        Args:
+            step: the step's name.
+            digest: of what is to be said.
+            device: whose step.
+            run: the run of the attempt.
+            round_: its round.
+            attempt: its number.
+
+        Raises:
+            RefusedError: this device holds another digest for this step of this attempt.
+        """
+        key = (device, run, round_, attempt, step)
+        with self._view(write=True) as connection:
+            connection.execute("INSERT OR IGNORE INTO latches VALUES (?, ?, ?, ?, ?, ?)", (*key, digest))
+            query = "SELECT digest FROM latches WHERE (device, run, round, attempt, step) = (?, ?, ?, ?, ?)"
+            (held,) = connection.execute(query, key).fetchone()
+        if held != digest:
+            raise RefusedError(f"the step {step} of this attempt was answered to another request")
+
+    def receipts(self, device: int) -> list[Receipt]:
+        """What a device took part in, oldest first."""
+        return [receipt for receipt, devices in self.charges() if holds(devices, device)]
+
+    def charges(self) -> list[tuple[Receipt, Ids]]:
+        """Every charge, oldest first, with the devices that took part in it, int64 [n]."""
+        query = "SELECT devices, trust, run, round, attempt, plan_hash, mu2, n_bytes, time FROM charges ORDER BY seq"
+        with self._view() as connection:
+            return [
+                (Receipt(*[*values, Trust.read(trust)]), unpack(packed))
+                for packed, trust, *values in connection.execute(query)
+            ]
+
+    def size(self) -> int:
+        """How many charges there are; it only grows."""
+        with self._view() as connection:
+            return int(connection.execute("SELECT coalesce(max(seq), 0) FROM charges").fetchone()[0])
+
+    def spent(self, device: int) -> float:
+        """The mu^2 of a device's participations, rounded up."""
+        return total_mu2(receipt.mu2 for receipt in self.receipts(device))
+
+    def seen_checkpoint(self, population: str) -> Checkpoint | None:
+        """The last checkpoint of a population's ledger that was shown to these devices."""
+        seen = self._seen(population)
+        return None if seen is None else seen[0]
+
+    def seen_payload(self, population: str) -> bytes | None:
+        """The signed bytes that came with that checkpoint: with a second, contradicting one they prove a fork."""
+        seen = self._seen(population)
+        return None if seen is None else seen[1]
+
+    def see(self, population: str, checkpoint: Checkpoint, signed: bytes = b"") -> None:
+        """Keep a checkpoint whose signature and consistency proof the caller has verified.
+
+        Args:
+            population: whose ledger.
+            checkpoint: the new state.
+            signed: the signed payload and signature it came in, kept as evidence.
+
+        Raises:
+            RefusedError: the ledger got shorter, or has the same size and another root: rolled back or forked.
+        """
+        with self._view(write=True) as connection:
+            row = connection.execute("SELECT size, root FROM seen WHERE population = ?", (population,)).fetchone()
+            seen = None if row is None else Checkpoint(*row)
+            if seen == checkpoint:
+                return
+            if seen is not None and checkpoint.size <= seen.size:
+                raise RefusedError(
+                    f"the ledger of {population!r} must extend size {seen.size}, got size {checkpoint.size}: "
+                    f"{'rolled back' if checkpoint.size < seen.size else 'forked'}"
+                )
+            values = (population, checkpoint.size, checkpoint.root, signed)
+            connection.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", values)
+
+    def _seen(self, population: str) -> tuple[Checkpoint, bytes] | None:
+        """The stored checkpoint and its evidence."""
+        query = "SELECT size, root, signed FROM seen WHERE population = ?"
+        with self._view() as connection:
+            row = connection.execute(query, (population,)).fetchone()
+        return None if row is None else (Checkpoint(row[0], row[1]), row[2])
+
+    def _migrate(self) -> None:
+        """A ledger of before lacks a column."""
+        missing = "SELECT count(*) = 0 FROM pragma_table_info('charges') WHERE name = 'trust'"
+        with self._database.transaction() as connection:
+            (found,) = connection.execute(missing).fetchone()
+        if found:
+            with self._database.transaction(write=True) as connection:
+                if connection.execute(missing).fetchone()[0]:  # no other process has done so in the meantime
+                    connection.execute("ALTER TABLE charges ADD COLUMN trust TEXT")
+
+    @contextmanager
+    def _view(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
+        """A transaction with the tally brought up to what is on disk."""
+        with self._database.transaction(write=write) as connection:
+            query = "SELECT seq, run, round, attempt, mu2, devices FROM charges WHERE seq > ? ORDER BY seq"
+            for seq, run, round_, attempt, mu2, packed in connection.execute(query, (self._seq,)):
+                self._tally.add(self._tally.rows(unpack(packed)), run, round_, attempt, mu2)
+                self._seq = seq
+            yield connection
+
+
+def _check(plan_hash: str, run: str, round_: int, attempt: int, mu2: float, n_bytes: int) -> None:
+    """Refuse a charge that makes no sense."""
+    if not (plan_hash and run):
+        raise InputError(f"`plan_hash` and `run` must be given, got {plan_hash!r:.80} and {run!r:.80}")
+    if not (0 <= round_ < 2**31 and 0 <= attempt < 2**31):
+        raise InputError(f"`round_` and `attempt` must be from 0 and below 2^31, got {round_!r} and {attempt!r}")
+    if not 0 <= mu2 < np.inf:
+        raise InputError(f"`mu2` must be finite and from 0, got {mu2!r}")
+    if n_bytes < 0:
+        raise InputError(f"`n_bytes` must be from 0, got {n_bytes!r}")

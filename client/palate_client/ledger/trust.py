@@ -1,0 +1,94 @@
+"""Trust: what the cost of a round relies on, as a device notes it beside its charge.
+
+A cost is true if at most so many of the cohort are the adversary's. What it is if all others are, follows from the
+device's own noise alone.
+
+    >>> Trust(corrupt=10, cohort=100, alone_mu2=8.0).said
+    "at most 10 of the 100 devices of a cohort are the operator's"
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from palate_common.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from palate_common.rounds.plan import RoundPlan
+
+MOST = 0.99e8
+"""Squared mu above which nothing is promised at all: the accountant counts up to mu = 10^4."""
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What one round relies on.
+
+    Attributes:
+        corrupt: how many of the cohort may be the adversary's; None where the noise is nobody's share.
+        cohort: devices in it at most.
+        alone_mu2: the cost if all others are the adversary's, as mu^2; None: it isn't bounded.
+    """
+
+    corrupt: int | None
+    cohort: int | None
+    alone_mu2: float | None
+
+    @classmethod
+    def of(cls, plan: RoundPlan) -> Trust:
+        """A plan's."""
+        alone = plan.mu2_alone if plan.mu2_alone < math.inf else None
+        if plan.cohort is None:
+            return cls(None, None, alone)
+        return cls(plan.cohort.c_max, plan.cohort.n_max, alone)
+
+    @classmethod
+    def read(cls, text: str | None) -> Trust | None:
+        """What `text` wrote; None: it was before this was noted.
+
+        Raises:
+            IntegrityError: something else.
+        """
+        try:
+            return None if text is None else cls(**json.loads(text))
+        except (ValueError, TypeError):
+            raise IntegrityError("what a charge relies on must be what was written, got something else") from None
+
+    @property
+    def text(self) -> str:
+        """As the device's ledger keeps it."""
+        return json.dumps(asdict(self))
+
+    @property
+    def said(self) -> str:
+        """The condition in words; empty where there is none."""
+        if self.cohort is not None:
+            return f"at most {self.corrupt} of the {self.cohort} devices of a cohort are the operator's"
+        return "the server, which saw what was sent, added its noise" if self.alone_mu2 is None else ""
+
+
+def conditions(trusts: Sequence[Trust | None]) -> tuple[str, ...]:
+    """What the total of some rounds relies on, all of it; of several cohorts the one that may be corrupt the least."""
+    shared = [each for each in trusts if each is not None and each.cohort]
+    found = [each.said for each in trusts if each is not None and not each.cohort]
+    if shared:
+        least = min(shared, key=lambda each: (each.corrupt or 0) / (each.cohort or 1))
+        several = "in each round no more than it allows for, " if len(set(map(_cohort, shared))) > 1 else ""
+        found.insert(0, several + least.said)
+    if unknown := sum(each is None for each in trusts):
+        found.append(f"what {unknown} of {len(trusts)} rounds relied on, which is not known, held")
+    return tuple(dict.fromkeys(filter(None, found)))
+
+
+def alone(trusts: Iterable[Trust | None]) -> list[float] | None:
+    """mu^2 of each round if all others are the adversary's; None where one, or the sum, isn't bounded or known."""
+    costs = [math.inf if each is None or each.alone_mu2 is None else each.alone_mu2 for each in trusts]
+    return costs if math.fsum(costs) < MOST else None
+
+
+def _cohort(trust: Trust) -> tuple[int | None, int | None]:
+    return trust.corrupt, trust.cohort

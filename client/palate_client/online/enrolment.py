@@ -1,0 +1,134 @@
+"""Enrolling: how this device became one of its population's, kept encrypted in its journal.
+
+    Invitation + node key + identity -> POST /v1/enroll -> Enrolment
+
+The node key belongs to one invitation. It is on the disk before the request leaves, so that a device that was killed
+on the way asks again with the same bytes, and gets the same answer.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from http import HTTPStatus
+
+from palate_client.online.https import Address, Https
+from palate_client.store.journal import Journal
+from palate_client.store.store import EventStore
+from palate_common.enrolment import (
+    ENROL_PATH,
+    Enrolled,
+    Invitation,
+    NodeKey,
+    make_request,
+    new_node_key,
+    token_hash,
+)
+from palate_common.errors import InputError, RefusedError, UnreachableError
+from palate_common.records.signing import SigningKey
+
+_KEPT = "enrolment"
+_MOST_ANSWER = 4096
+_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """Where this device is enrolled.
+
+    Attributes:
+        server: the server's name.
+        port: its port.
+        ca: PEM certificates that it is checked against.
+        public_key: the release key.
+        population: whose device it is.
+        device: its number there.
+        node_key: the node's private key, PEM.
+        node: Flower's number of the node, as the server said it, or when it was last online; 0: neither.
+    """
+
+    server: str
+    port: int
+    ca: str
+    public_key: str
+    population: str
+    device: int
+    node_key: str
+    node: int = 0
+
+    def __repr__(self) -> str:
+        return f"Enrolment({self.server}:{self.port}, device {self.device} of {self.population!r})"
+
+    @property
+    def address(self) -> Address:
+        """Its server."""
+        return Address(self.server, self.port, self.ca)
+
+    @property
+    def key(self) -> NodeKey:
+        """The node's key."""
+        return NodeKey.from_pem(self.node_key.encode())
+
+
+def enrolment_of(store: EventStore) -> Enrolment | None:
+    """Where a device is enrolled; None: nowhere."""
+    with Journal(store.file) as journal:
+        kept = journal.kept(_KEPT)
+    return None if kept is None else Enrolment(**json.loads(kept))
+
+
+def keep(store: EventStore, enrolment: Enrolment) -> None:
+    """Put an enrolment in the place of the one there was."""
+    with Journal(store.file) as journal:
+        journal.keep(_KEPT, json.dumps(asdict(enrolment)).encode())
+
+
+def came_online(store: EventStore, enrolment: Enrolment, node: int) -> Enrolment:
+    """Remember Flower's number of the node, by which a device that was killed can go offline first."""
+    changed = replace(enrolment, node=node)
+    if changed != enrolment:
+        keep(store, changed)
+    return changed
+
+
+def enroll(store: EventStore, invitation: Invitation, identity: SigningKey, *, seconds: float = _SECONDS) -> Enrolment:
+    """Use an invitation.
+
+    Raises:
+        RefusedError: the server doesn't accept it.
+        UnreachableError: the server can't be reached, or answers with something else.
+    """
+    with Journal(store.file) as journal:
+        name = f"node key {token_hash(invitation.token)}"
+        key = NodeKey.from_pem(journal.secret(name, new_node_key().to_pem()))
+    request = make_request(invitation.token, key.public, identity).to_bytes()
+    address = Address(invitation.server, invitation.port, invitation.ca)
+    with Https(address, until=time.monotonic() + seconds) as https:
+        headers = {"content-type": "application/json"}
+        reply = https.request("POST", ENROL_PATH, request, headers, most=_MOST_ANSWER)
+    if HTTPStatus.BAD_REQUEST <= reply.status < HTTPStatus.INTERNAL_SERVER_ERROR and reply.status not in (
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.TOO_MANY_REQUESTS,
+    ):
+        raise RefusedError(f"the server must accept the invitation, got status {reply.status}: it may have been used")
+    if reply.status != HTTPStatus.OK:
+        raise UnreachableError(f"the server must answer an enrolment, got status {reply.status}: try again")
+    try:
+        answer = Enrolled.from_bytes(reply.body)
+    except InputError as error:
+        raise UnreachableError(f"the server must answer with a device's number: {error}") from None
+    if answer.population != invitation.population:
+        raise RefusedError(f"the server must be of {invitation.population!r}, got {answer.population!r:.80}")
+    enrolment = Enrolment(
+        invitation.server,
+        invitation.port,
+        invitation.ca,
+        invitation.public_key,
+        invitation.population,
+        answer.device,
+        key.to_pem().decode(),
+        answer.node,
+    )
+    keep(store, enrolment)
+    return enrolment

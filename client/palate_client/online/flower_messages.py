@@ -1,0 +1,211 @@
+"""FleetMessages: a message of Flower's as bytes, and back.
+
+    ConfigRecord (values)  <-  RecordDict (its name and SHA-256)  <-  Message (metadata)
+
+A message is three objects, each named by the SHA-256 of its bytes. Since ours have one record under one name, the
+middle one follows from the first: a device fetches one object where Flower's own node fetches three.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from palate_client.rounds.dispatch import RECORD, Answer
+from palate_common.records.canonical import digest
+from palate_common.records.protobuf import (
+    Fields,
+    all_bytes,
+    as_double,
+    as_signed,
+    blob,
+    double,
+    last_bytes,
+    last_text,
+    last_uint,
+    read,
+    text,
+    uint,
+    zigzag,
+)
+
+Record = Mapping[str, bool | int | float | str | bytes]
+MOST_VALUES = 16
+"""Values of the largest record that is read; ours have up to three."""
+_HEAD = 64
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A message that waits for this node.
+
+    Attributes:
+        metadata: fields of Flower's Metadata.
+        tree: of Flower's ObjectTree, which names its objects.
+    """
+
+    metadata: Fields
+    tree: bytes | memoryview
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A message to this node.
+
+    Attributes:
+        kind: its type, see `palate_client.rounds.dispatch`.
+        record: its one record; None where it has none, or isn't what a message of ours is.
+        run: Flower's number of the run.
+        message: its id.
+        source: who sent it.
+        group: a name that the answer repeats.
+        created: when, on the server's clock.
+        ttl: seconds from then that it may be answered.
+        tasks: Flower's numbers of the tasks at both ends, where it gives them.
+        pulled: when it came, on the monotonic clock.
+    """
+
+    kind: str
+    record: Record | None
+    run: int
+    message: str
+    source: int
+    group: str
+    created: float
+    ttl: float
+    tasks: tuple[int | None, ...]
+    pulled: float
+
+    @classmethod
+    def of(cls, metadata: Fields, record: Record | None) -> Asked:
+        """The message of this metadata and record, now."""
+        return cls(
+            kind=last_text(metadata, 8),
+            record=record,
+            run=last_uint(metadata, 1),
+            message=last_text(metadata, 2),
+            source=last_uint(metadata, 3),
+            group=last_text(metadata, 6),
+            created=as_double(metadata.get(9, [0])[-1]),
+            ttl=as_double(metadata.get(7, [0])[-1]),
+            tasks=tuple(last_uint(metadata, number) if number in metadata else None for number in (10, 11)),
+            pulled=time.monotonic(),
+        )
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer as it travels.
+
+    Attributes:
+        run: Flower's number of the run.
+        objects: what it is made of, by SHA-256.
+        tree: which object is made of which.
+        slim: the message without its content.
+    """
+
+    run: int
+    objects: Mapping[str, bytes]
+    tree: bytes
+    slim: bytes
+
+    @classmethod
+    def of(cls, asked: Asked, node: int, answer: Answer | None, *, elapsed: float) -> Reply:
+        """Make it. Its times are the server's own plus what has passed since: a device's clock isn't told."""
+        record = b"" if answer is None else _config_record(answer)
+        content = record_dict(digest(record)) if record else _object("RecordDict", (), b"{}")
+        metadata = (
+            uint(3, node),
+            uint(4, asked.source),
+            text(5, asked.message),
+            text(6, asked.group),
+            double(7, asked.ttl - elapsed),
+            text(8, asked.kind),
+            double(9, asked.created + elapsed),
+            *(
+                uint(10 + place, task, always=True)
+                for place, task in enumerate(reversed(asked.tasks))
+                if task is not None
+            ),
+        )
+        unnamed = blob(1, b"".join((uint(1, asked.run), *metadata)))
+        message = _object("Message", (digest(content),), unnamed)
+        named = blob(1, b"".join((uint(1, asked.run), text(2, digest(message)), *metadata)))
+        parts = {digest(part): part for part in (record, content, message) if part}
+        leaf = blob(2, text(1, digest(record))) if record else b""
+        tree = text(1, digest(message)) + blob(2, text(1, digest(content)) + leaf)
+        return cls(asked.run, parts, tree, named + blob(2, b"", always=True))
+
+
+@dataclass
+class Delivery:
+    """An answer on its way to the server.
+
+    Attributes:
+        reply: its bytes.
+        send: sends what is missing; called until it succeeds.
+        begun: whether the message was sent before, with or without an answer.
+        session: the server's name for this delivery.
+        missing: what the server still wants; None: it was not asked yet.
+        tried: what was sent before, with or without an answer.
+    """
+
+    reply: Reply
+    send: Callable[[Delivery], None]
+    begun: bool = False
+    session: str = ""
+    missing: list[str] | None = None
+    tried: set[str] = field(default_factory=set)
+
+    def go_on(self) -> None:
+        """Send what is missing."""
+        self.send(self)
+
+
+def _object(kind: str, children: tuple[str, ...], body: bytes) -> bytes:
+    """An object: a line that says what it is, and its body."""
+    return f"{kind} {','.join(children)} {len(body)}".encode() + b"\0" + body
+
+
+def record_dict(record: str) -> bytes:
+    """The object that names our one record."""
+    return _object("RecordDict", (record,), json.dumps({RECORD: record}).encode())
+
+
+def _config_record(answer: Answer) -> bytes:
+    """The object of our one record with one value."""
+    name, value = answer
+    field = blob(6, value, always=True) if isinstance(value, bytes) else uint(2, zigzag(value), always=True)
+    return _object("ConfigRecord", (), blob(1, text(1, name) + blob(2, field)))
+
+
+def values(data: bytes | memoryview) -> Record | None:
+    """The values of a record; None for a record of another kind. Lists are nothing that we are sent.
+
+    Raises:
+        IntegrityError: more than `MOST_VALUES`, or no record.
+    """
+    view = memoryview(data)
+    head = bytes(view[:_HEAD]).partition(b"\0")[0]
+    body = view[len(head) + 1 :]
+    if head != f"ConfigRecord  {len(body)}".encode():
+        return None
+    values: dict[str, bool | int | float | str | bytes] = {}
+    for item in all_bytes(read(body, most=MOST_VALUES), 1):
+        fields = read(item)
+        name, value = last_text(fields, 1), read(last_bytes(fields, 2))
+        if 1 in value:
+            values[name] = as_double(value[1][-1])
+        elif 2 in value:
+            values[name] = as_signed(last_uint(value, 2))
+        elif 3 in value:
+            values[name] = last_uint(value, 3)
+        elif 4 in value:
+            values[name] = bool(last_uint(value, 4))
+        elif 5 in value:
+            values[name] = last_text(value, 5)
+        elif 6 in value:
+            values[name] = bytes(last_bytes(value, 6))
+    return values

@@ -1,0 +1,326 @@
+"""Recommender: what to show the user of this device. Last stop of the path on a device.
+
+    Interests -> taste (the algorithm's fold-in) -> exact ranking -> diversity -> exploration -> [Recommendation]
+
+The taste is made anew whenever an event came in. It is on no disk and in no message: a recommender can't be copied or
+pickled, and what it shows of a taste are items.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+import numpy as np
+
+from palate_client.events import KINDS, Kind
+from palate_client.recommend.blending import EXPLORATION, Blend, exploration_of, weights_of
+from palate_client.recommend.discovery import NEW, mix_of
+from palate_client.recommend.diversity import diverse
+from palate_client.recommend.explanation import TOLD, WHY, Contribution, Explanation, in_words, largest
+from palate_client.recommend.exploration import Crowd, slots
+from palate_client.recommend.fusion import fused_weights
+from palate_client.recommend.interests import Interests, Look
+from palate_client.recommend.scoring import Taste, scorer_of
+from palate_client.recommend.selection import Rows, Selection
+from palate_client.store.forking import Quiet
+from palate_common.algorithms.popularity import COUNTS
+from palate_common.domains import focused
+from palate_common.errors import InputError
+from palate_common.models.model import GlobalModel, catalogue_hash
+from palate_common.score_sources import POPULARITY, family_of
+
+TURNED_DOWN: Kind = "dismiss"
+POOL, SHORT = 4, 10
+"""So many times as many candidates are looked at, for diversity and to tell what is special of an item; a shorter list
+has as many as one of this length."""
+FEW = 4096
+"""Up to so many allowed items are scored one by one instead of searched for."""
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One item to show.
+
+    Attributes:
+        item: its id.
+        score: what it is ranked by; comparable within a list only.
+        source: what brought it: popularity, collaborative, content or exploration.
+        reason: in words that can be shown to the user.
+        position: in the list, from 0.
+    """
+
+    item: str
+    score: float
+    source: str
+    reason: str
+    position: int
+
+
+@dataclass(frozen=True)
+class Similar:
+    """An item that is like another.
+
+    Attributes:
+        item: its id.
+        score: how like; at most 1 where the model has item vectors.
+    """
+
+    item: str
+    score: float
+
+
+class Recommender:
+    """Recommendations from a model and one user's interests.
+
+    Args:
+        model: the global model.
+        items: item ids in the model's row order.
+        interests: the user's, against the same catalogue.
+        domains: of each item, such as "books"; None: there is one.
+        blend: what became of earlier recommendations; None: sources count as the model has them.
+        fuse: whether this device learns how much each source of the scores counts; None: where the model has
+            several sources of public features.
+        rng: for exploring; a recommendation is not a release, so that any generator will do.
+
+    Raises:
+        InputError: the items are not those of the model.
+    """
+
+    def __init__(
+        self,
+        model: GlobalModel,
+        items: Sequence[str],
+        interests: Interests,
+        *,
+        domains: Sequence[str] | None = None,
+        blend: Blend | None = None,
+        fuse: bool | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        header = model.header
+        if not len(items) == interests.n_items == header.facts.n_items:
+            raise InputError(f"`items` must be the model's {header.facts.n_items} items, got {len(items)}")
+        if header.catalogue and header.catalogue != catalogue_hash(items):
+            raise InputError("`items` must be the model's, in its order, got others")
+        self._items, self._interests, self._blend = items, interests, blend
+        self._selection = Selection(interests.rows, domains)
+        self._rng = np.random.default_rng() if rng is None else rng
+        self._scorer = scorer_of(model)
+        self._crowd = Crowd(model.state.get(COUNTS, np.ones(len(items))))
+        self._lock = threading.RLock()  # nobody holds it while the process forks
+        several = any(family_of(source) != source for source in self._scorer.sources)
+        self._fuse, self._fused = several if fuse is None else fuse, dict[str, float]()
+        self._taste: Taste | None = None
+        self._look: Look | None = None
+        self._made_of: tuple[float, str | None, dict[str, tuple[float, float]]] = (0.0, None, {})
+        self._did = np.zeros(0, np.int64)
+        _recommenders.add(self)
+
+    def recommend(
+        self,
+        n: int = 10,
+        *,
+        filter_already_liked_items: bool = True,
+        filter_items: Iterable[str] = (),
+        items: Iterable[str] | None = None,
+        domain: str | None = None,
+        discovery: float | None = None,
+        explore: float | None = None,
+        diversity: float | None = None,
+        debias: float | None = None,
+        tuning: float = 1.0,
+    ) -> list[Recommendation]:
+        """What to show, best first. What the user hid or turned down never comes back.
+
+        Args:
+            n: how many; fewer come back where there are fewer.
+            filter_already_liked_items: leave out what the user has events on that count.
+            filter_items: leave out these, too.
+            items: recommend only these; ids that the model doesn't know have no score and are left out.
+            domain: recommend only items of this domain.
+            discovery: from 0, by score alone, to 1: how far the list goes beyond what is surest to be liked. None:
+                `DISCOVERY`. The three below follow from it (see `palate_client.recommend.discovery`) where they are
+                None.
+            explore: the share of the list that explores. None: also more for somebody without events, and more or less
+                by what became of it.
+            diversity: how much being unlike the others of the list counts, 0 to 1.
+            debias: how much of popularity's own part in a score is taken away, 0 to 1.
+            tuning: what the share that explores is multiplied by where `explore` is None; it stays at most a half.
+
+        Raises:
+            InputError: an argument out of range, or a domain that doesn't exist.
+            PalateError: the store can't be read.
+        """
+        _check_count(n)
+        mix = mix_of(discovery, explore=explore, diversity=diversity, debias=debias)
+        with self._lock:
+            allowed = self._selection.allowed(items, domain)
+            taste, look, counts = self._current(mix.debias, domain)
+            own = taste.history.indices if filter_already_liked_items else taste.history.indices[:0]
+            without = np.concatenate([look.unwanted, own, self._selection.known(filter_items)])
+            wide = POOL * max(n, SHORT)
+            out = np.concatenate([without, look.resting])
+            pool = self._best(taste, wide, out, allowed)
+            order = self._varied(taste, pool, n, mix.diversity)
+            if len(order) < n and len(out) > len(without):  # what rests comes after all others
+                out = without
+                rest = self._best(taste, n - len(order), np.append(without, order), allowed)
+                pool = order = np.append(order, rest)
+            share = mix.explore
+            if explore is None:
+                share = exploration_of(counts, tuning * (share if taste.history.nnz else NEW * share))
+            places = slots(share, len(order), self._rng)
+            if len(places):
+                within = None if domain is None else self._selection.within(domain)
+                drawn = self._crowd.history(taste.history, self._rng, within)
+                other = self._scorer.taste(drawn, taste.less, _weights(counts, 1.0, self._fused))  # popularity apart
+                kept = order[: len(order) - len(places)]
+                candidates = self._best(other, wide, np.append(out, kept), allowed)
+                found = self._varied(other, candidates, len(places), mix.diversity, kept)
+                order = np.insert(kept, places - np.arange(len(places)), found)
+            return self._told(taste, order, {int(place) for place in places}, pool)
+
+    def explain(
+        self, item: str, *, domain: str | None = None, discovery: float | None = None, debias: float | None = None
+    ) -> Explanation:
+        """What each of the user's events adds to the item's score.
+
+        Args:
+            item: any item of the model, recommended or not.
+            domain: as it was recommended with.
+            discovery: as it was recommended with.
+            debias: as it was recommended with.
+
+        Raises:
+            InputError: an item or a domain that the model doesn't know, or no share from 0 to 1.
+        """
+        row, mix = self._selection.row(item), mix_of(discovery, debias=debias)
+        with self._lock:
+            taste, _, _ = self._current(mix.debias, domain)
+            score = float(self._scorer.scores(taste, np.array([row]))[0])
+            contributions = self._contributions(taste, np.array([row]))[0]
+        rest = score - sum(each.score for each in contributions)
+        return Explanation(item, score, contributions, rest, self._selection.domain(row))
+
+    def fits(self, item: str, reach: float) -> bool:
+        """Whether an item is in the top `reach`, a share, of its domain for this user, and is new to them.
+
+        What they hid, turned down, or have events on that count doesn't fit; nor does an item the model doesn't know.
+        """
+        rows = self._selection.known([item])
+        if not len(rows):
+            return False
+        with self._lock:
+            domain = self._selection.domain(int(rows[0]))
+            taste, look, _ = self._current(0.0, domain)
+            without = np.concatenate([look.unwanted, taste.history.indices])
+            among = None if domain is None else self._selection.within(domain)
+            n_items = len(self._items) if among is None else len(among)
+            best = self._scorer.top(taste, n=math.ceil(reach * n_items), without=without, among=among)
+        return bool(np.isin(rows, best).all())
+
+    def similar_items(self, item: str, n: int = 10, *, domain: str | None = None) -> list[Similar]:
+        """Items like this one by the model, most alike first, whatever the user thinks of them.
+
+        Args:
+            item: any item of the model.
+            n: how many.
+            domain: only items of this domain, which need not be the item's own.
+
+        Raises:
+            InputError: an item that the model doesn't know, or a domain that doesn't exist.
+        """
+        _check_count(n)
+        row = self._selection.row(item)
+        among = None if domain is None else self._selection.within(domain)
+        rows, likeness = self._scorer.similar(row, n=n, among=among)
+        return [Similar(self._items[place], each) for place, each in zip(rows.tolist(), likeness.tolist(), strict=True)]
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a recommender holds its user's taste, which stays in this process")
+
+    def _current(self, debias: float, domain: str | None) -> tuple[Taste, Look, dict[str, tuple[float, float]]]:
+        """The user's taste as a domain sees it, made anew if an event came in or an outcome; and what it is made of."""
+        look, counts = self._interests.look(), {} if self._blend is None else self._blend.counts()
+        made_of = (debias, domain, counts)
+        if self._taste is None or self._made_of != made_of or self._look is not look:
+            kept = ~np.isin(look.interactions.indices, look.dismissed)
+            history = look.interactions.entries(kept)
+            if domain is not None:
+                within = np.zeros(history.n_items, np.bool_)
+                within[self._selection.within(domain)] = True
+                history = focused(history, within)
+            if self._fuse:
+                self._fused = fused_weights(self._scorer, history)
+            self._taste = self._scorer.taste(history, look.dismissed, _weights(counts, debias, self._fused))
+            self._did = np.append(look.kinds[kept], np.full(len(look.dismissed), KINDS.index(TURNED_DOWN)))
+            self._look, self._made_of = look, made_of
+        return self._taste, look, counts
+
+    def _best(self, taste: Taste, n: int, without: Rows, allowed: Rows | None) -> Rows:
+        """The n best by score."""
+        if allowed is None or len(allowed) > FEW:
+            return self._scorer.top(taste, n=n, without=without, among=allowed)
+        rows = np.setdiff1d(allowed, without, assume_unique=True)
+        return rows[np.argsort(-self._scorer.scores(taste, rows), kind="stable")[:n]]
+
+    def _varied(self, taste: Taste, pool: Rows, n: int, diversity: float, beside: Rows | None = None) -> Rows:
+        """The n of a pool, best first, that are good and unlike each other and those beside them."""
+        if not diversity or len(pool) < 2:
+            return pool if len(pool) <= n else pool[:n]
+        vectors = self._scorer.likeness(pool)
+        others = None if beside is None else self._scorer.likeness(beside)
+        scores = self._scorer.scores(taste, pool)
+        return pool[diverse(scores, vectors, n=n, diversity=diversity, beside=others)]
+
+    def _told(self, taste: Taste, order: Rows, explored: Collection[int], pool: Rows) -> list[Recommendation]:
+        """Recommendations of rows, with where they come from and why."""
+        if not len(order):
+            return []
+        parts = self._scorer.by_part(taste, order)
+        usual = parts if pool is order else self._scorer.by_part(taste, pool)
+        scores = np.sum(list(parts.values()), axis=0).tolist()
+        # A part that says nothing of an item, such as taste without events, didn't bring it.
+        above = [np.where(part, part - usual[name].mean(), -np.inf) for name, part in parts.items()]
+        names, sources = list(parts), np.argmax(above, axis=0).tolist()
+        because = self._contributions(taste, order, most=TOLD)
+        told = []
+        for place, row in enumerate(order.tolist()):
+            source = EXPLORATION if place in explored else names[sources[place]]
+            why = WHY.get(source) or in_words(because[place], self._selection.domain(row))
+            told.append(Recommendation(self._items[row], scores[place], source, why, place))
+        return told
+
+    def _contributions(self, taste: Taste, rows: Rows, most: int | None = None) -> list[tuple[Contribution, ...]]:
+        """What each event adds to each item's score, largest first; the first so many."""
+        own, contributions = np.append(taste.history.indices, taste.less), []
+        for added in self._scorer.contributions(taste, rows).T:
+            places = largest(added, most)
+            kinds, items = self._did[places].tolist(), own[places].tolist()
+            contributions.append(
+                tuple(
+                    Contribution(self._items[item], KINDS[kind], more, self._selection.domain(item))
+                    for item, kind, more in zip(items, kinds, added[places].tolist(), strict=True)
+                )
+            )
+        return contributions
+
+
+def _weights(counts: Mapping[str, tuple[float, float]], debias: float, fused: Mapping[str, float]) -> dict[str, float]:
+    """How much each part of a score counts: by what became of it, by what was fused, and less debiasing."""
+    weights = weights_of(counts)
+    weights |= {POPULARITY: weights[POPULARITY] * (1 - debias)}
+    return weights | {source: weight * weights[family_of(source)] for source, weight in fused.items()}
+
+
+def _check_count(n: int) -> None:
+    """Refuse what is no number of items."""
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise InputError(f"`n` must be a number of items from 1, got {n!r:.40}")
+
+
+_recommenders: Quiet[Recommender] = Quiet(lambda each: each._lock.acquire(), lambda each: each._lock.release())

@@ -1,0 +1,239 @@
+"""Scoring: what a model says to one user of a device, whether or not its scores are products of vectors.
+
+`ByFactors` holds the item vectors of a model that has them (see `palate_common.algorithms.parts.factors`) and searches
+them exactly. `ByScores` asks the algorithm for all scores. Both score by the algorithm's own code on a batch of one:
+with every part at its own weight, and nothing that the user wants less of, the scores are those of
+`GlobalModel.scores`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_client.recommend.ranking import Ranking
+from palate_common.algorithms.parts.factors import Factors, factors_of
+from palate_common.interactions import Interactions, Ints
+from palate_common.models.model import GlobalModel
+from palate_common.score_sources import COLLABORATIVE, POPULARITY, family_of
+
+LESS = 0.5
+"""An item that the user wants less of takes away this part of what it would add."""
+HISTORIES_AT_ONCE = 64
+"""Histories that are scored at once."""
+TINY = 1e-30
+
+Vector = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Taste:
+    """What a scorer made of one user's events. Private: it is never written, sent or shown.
+
+    Attributes:
+        history: the events that count, a batch of one.
+        less: rows of what the user wants less of, sorted, none of them in the history.
+        vector: what items are multiplied with, or all scores.
+        adds: says what each interaction, then each row of `less`, adds to the vector; None where only scores are known.
+    """
+
+    history: Interactions
+    less: npt.NDArray[np.int32]
+    vector: Vector = field(repr=False)
+    adds: Callable[[], Vector] | None = field(repr=False, default=None)
+
+    @cached_property
+    def added(self) -> Vector:
+        """What each interaction, then each row of `less`, adds to the vector, worked out when it is first asked for."""
+        return np.zeros((0, len(self.vector))) if self.adds is None else self.adds()
+
+
+class Scorer(Protocol):
+    """Either way to score."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the parts of a score that can be weighed apart, in the order of `by_part`."""
+
+    def taste(self, history: Interactions, less: npt.NDArray[np.int32], weights: Mapping[str, float]) -> Taste:
+        """What the events say, with the weight of each part of the score or of its family; 1 for those without."""
+
+    def top(self, taste: Taste, *, n: int, without: Ints, among: Ints | None = None) -> npt.NDArray[np.int64]:
+        """Rows of the n best items, best first; among some alone, or all."""
+
+    def scores(self, taste: Taste, rows: Ints) -> Vector:
+        """Scores of some items."""
+
+    def by_part(self, taste: Taste, rows: Ints) -> dict[str, Vector]:
+        """The parts of their scores."""
+
+    def contributions(self, taste: Taste, rows: Ints) -> Vector:
+        """What each interaction, then each row of `less`, adds to items' scores: [nnz + less, len(rows)]."""
+
+    def likeness(self, rows: Ints) -> Vector:
+        """Vectors by whose cosine items are alike, [len(rows), any]."""
+
+    def similar(self, row: int, *, n: int, among: Ints | None = None) -> tuple[Ints, Vector]:
+        """The n items most like one, best first, among some alone or all; and how like, at most 1 for cosines."""
+
+
+def scorer_of(model: GlobalModel) -> Scorer:
+    """The scorer for a model."""
+    factors = factors_of(model.algorithm, model.state)
+    return ByScores(model) if factors is None else ByFactors(factors)
+
+
+class ByFactors:
+    """Scores as products of vectors."""
+
+    def __init__(self, factors: Factors) -> None:
+        self._factors = factors
+        self._ranking = Ranking(factors.items(), factors.parts)
+        self._taste_columns = factors.trust.copy()
+        self._taste_columns[factors.parts.get(POPULARITY, slice(0, 0))] = 0.0
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The parts of the vectors."""
+        return tuple(self._factors.parts)
+
+    def taste(self, history: Interactions, less: npt.NDArray[np.int32], weights: Mapping[str, float]) -> Taste:
+        """The user's vector by the algorithm's fold-in, less what they want less of along the parts that are taste."""
+        columns = np.concatenate(
+            [
+                np.full(part.stop - part.start, weights.get(name, weights.get(family_of(name), 1.0)))
+                for name, part in self._factors.parts.items()
+            ]
+        )
+        vector, taken = self._factors.users(history)[0], np.zeros((0, len(columns)))
+        if len(less):
+            taken = -LESS * self._factors.events(_with(history, less))[np.isin(_with(history, less).indices, less)]
+            if POPULARITY in self._factors.parts:
+                taken[:, self._factors.parts[POPULARITY]] = 0.0
+            vector = vector + taken.sum(axis=0)
+
+        def adds() -> Vector:
+            added: Vector = np.concatenate([self._factors.events(history), taken]) * columns
+            return added
+
+        return Taste(history, less, vector * columns, adds)
+
+    def top(self, taste: Taste, *, n: int, without: Ints, among: Ints | None = None) -> npt.NDArray[np.int64]:
+        """By an exact search."""
+        return self._ranking.top(taste.vector, n=n, without=without, among=among)
+
+    def scores(self, taste: Taste, rows: Ints) -> Vector:
+        """Products."""
+        return self._ranking.scores(taste.vector, rows)
+
+    def by_part(self, taste: Taste, rows: Ints) -> dict[str, Vector]:
+        """Products of parts."""
+        vectors = self._ranking.vectors(rows)
+        return {name: vectors[:, part] @ taste.vector[part] for name, part in self._factors.parts.items()}
+
+    def contributions(self, taste: Taste, rows: Ints) -> Vector:
+        """Products of what each adds to the user's vector: they sum to the score, apart from what no event adds."""
+        contributions: Vector = taste.added @ self._ranking.vectors(rows).T
+        return contributions
+
+    def likeness(self, rows: Ints) -> Vector:
+        """The vectors, each column as far as it is trusted, popularity not at all."""
+        vectors: Vector = self._ranking.vectors(rows) * self._taste_columns
+        return vectors
+
+    def similar(self, row: int, *, n: int, among: Ints | None = None) -> tuple[Ints, Vector]:
+        """By cosines of those vectors."""
+        return self._ranking.alike(row, self._taste_columns, n=n, among=among)
+
+
+class ByScores:
+    """Scores as the algorithm gives them, all at once."""
+
+    def __init__(self, model: GlobalModel) -> None:
+        self._model = model
+        self._n = model.header.facts.n_items
+        self._nobody = self._of([])[0]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """None: the algorithm doesn't tell its scores apart."""
+        return ()
+
+    def taste(self, history: Interactions, less: npt.NDArray[np.int32], weights: Mapping[str, float]) -> Taste:
+        """All scores, with more or less of what everybody is told; what the user wants less of only stays away."""
+        scores = np.array(self._model.scores(history)[0], np.float64)
+        span = float(np.ptp(self._nobody))
+        excess = (weights.get(POPULARITY, 1.0) - weights.get(COLLABORATIVE, 1.0)) * float(np.ptp(scores))
+        if span and history.nnz:
+            scores += excess / span * (self._nobody - self._nobody.min())
+        return Taste(history, np.zeros(0, np.int32), scores)
+
+    def top(self, taste: Taste, *, n: int, without: Ints, among: Ints | None = None) -> npt.NDArray[np.int64]:
+        """By sorting out the best."""
+        scores = taste.vector.copy() if among is None else np.full(len(taste.vector), -np.inf)
+        if among is not None:
+            scores[among] = taste.vector[among]
+        scores[without] = -np.inf
+        n = min(n, len(scores))
+        rows = np.argpartition(-scores, n - 1)[:n] if n else np.zeros(0, np.int64)
+        rows = rows[np.isfinite(scores[rows])]
+        best: npt.NDArray[np.int64] = rows[np.lexsort((rows, -scores[rows]))]
+        return best
+
+    def scores(self, taste: Taste, rows: Ints) -> Vector:
+        """Those of the rows."""
+        return taste.vector[rows]
+
+    def by_part(self, taste: Taste, rows: Ints) -> dict[str, Vector]:
+        """One part."""
+        return {COLLABORATIVE if taste.history.nnz else POPULARITY: taste.vector[rows]}
+
+    def contributions(self, taste: Taste, rows: Ints) -> Vector:
+        """By how much the score falls without each: they need not sum to the score."""
+        history = taste.history
+        full, found = self._model.scores(history)[0, rows], np.zeros((history.nnz, len(rows)))
+        places = np.arange(history.nnz)
+        for first in range(0, history.nnz, HISTORIES_AT_ONCE):
+            part = places[first : first + HISTORIES_AT_ONCE]
+            others = [np.delete(places, place) for place in part]
+            batch = Interactions(
+                np.arange(len(part) + 1) * (history.nnz - 1),
+                history.indices[np.concatenate(others)],
+                history.weights[np.concatenate(others)],
+                history.n_items,
+            )
+            found[part] = full - self._model.scores(batch)[:, rows]
+        return found
+
+    def likeness(self, rows: Ints) -> Vector:
+        """What somebody is told who has this item alone, beyond what everybody is told."""
+        told = self._of(rows)
+        spans = np.maximum(np.ptp(told, axis=1, keepdims=True), TINY)
+        span = max(float(np.ptp(self._nobody)), TINY)
+        beyond: Vector = (told - told.min(axis=1, keepdims=True)) / spans - (self._nobody - self._nobody.min()) / span
+        return beyond
+
+    def similar(self, row: int, *, n: int, among: Ints | None = None) -> tuple[Ints, Vector]:
+        """By what somebody is told who has this item alone."""
+        told, rows = self._of([row])[0], np.arange(self._n) if among is None else among
+        rows = rows[rows != row]
+        best = rows[np.argsort(-told[rows], kind="stable")[:n]]
+        return best, told[best]
+
+    def _of(self, rows: Ints | list[int]) -> Vector:
+        """Scores of histories of one item each, or of an empty one without rows."""
+        n = max(len(rows), 1)
+        histories = Interactions.from_pairs(np.arange(len(rows)), rows, n_users=n, n_items=self._n)
+        return np.array(self._model.scores(histories), np.float64)
+
+
+def _with(history: Interactions, rows: npt.NDArray[np.int32]) -> Interactions:
+    """A batch of one with further items, at weight 1."""
+    items = np.concatenate([history.indices, rows])
+    weights = np.concatenate([history.weights, np.ones(len(rows), np.float32)])
+    return Interactions.from_pairs(np.zeros(len(items), int), items, weights, n_users=1, n_items=history.n_items)

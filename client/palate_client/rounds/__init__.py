@@ -1,0 +1,1 @@
+"""Rounds: a device's part in one, from the signed plan to what may leave, and the ledger of its cost."""

@@ -1,0 +1,57 @@
+"""Admission: whether a plan is above a device's floors, before anything is counted for it.
+
+    signed plan -> `palate_common.rounds.plan.open_plan` -> signature -> check_floors -> cost, charge, ledger
+
+It stands apart from `palate_client.floors`, so that an app without rounds imports no plan.
+"""
+
+from __future__ import annotations
+
+import math
+
+from palate_client.floors import Floors
+from palate_common.errors import RefusedError
+from palate_common.rounds.plan import DpMode, Noise, RoundPlan
+
+
+def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
+    """Refuse a plan that asks for less protection than the device insists on.
+
+    Raises:
+        RefusedError: naming the floor.
+    """
+    stranger = floors.population not in (None, plan.population)
+    refusals = [
+        (stranger, f"this device is of the population {floors.population!r}, got {plan.population!r}"),
+        (now > plan.expires, "the plan has expired"),
+        (plan.dp is DpMode.OFF and not floors.allow_off, "this device takes no part without privacy"),
+        (plan.dp is DpMode.CENTRAL and not floors.allow_central, "this device sends nothing without noise of its own"),
+        (plan.dp is DpMode.LOCAL and not floors.allow_local, "this device doesn't add all of the noise by itself"),
+        (plan.dp is DpMode.DISTRIBUTED and not floors.allow_distributed, "this device trusts no other with its noise"),
+        (plan.events is not None and not floors.allow_events, "this device protects its user, not single events"),
+        (plan.noise is Noise.SEEDED and not floors.allow_seeded, "this device accepts no seeded noise"),
+        (plan.dp is not DpMode.OFF and plan.sigma < floors.min_sigma, f"`sigma` must be >= {floors.min_sigma} steps"),
+        (plan.mu2 > floors.max_mu2, f"one attempt may cost mu^2 <= {floors.max_mu2}, got {plan.mu2}"),
+        (plan.cohort_floor < floors.min_cohort, f"`cohort_floor` must be >= {floors.min_cohort}"),
+        (
+            plan.mu2_alone > floors.max_alone_mu2,
+            f"alone, one attempt may cost mu^2 <= {floors.max_alone_mu2}, got {plan.mu2_alone}",
+        ),
+    ]
+    if plan.cohort is not None:
+        # A share such as 0.1 is no binary fraction: 30 devices must not ask for 4.
+        corrupt = max(floors.min_corrupt, math.ceil(floors.min_corrupt_share * plan.cohort.n_max * (1 - 1e-12)))
+        refusals += [
+            (not (plan.cohort.masks or floors.allow_unmasked), "this device sends nothing without masks"),
+            (
+                plan.cohort.shares < floors.min_honest,
+                f"the plan must count on >= {floors.min_honest} honest survivors, got {plan.cohort.shares}",
+            ),
+            (
+                plan.cohort.c_max < corrupt,
+                f"the plan must count >= {corrupt} of the cohort as corrupt, got {plan.cohort.c_max}",
+            ),
+        ]
+    for refused, reason in refusals:
+        if refused:
+            raise RefusedError(reason)

@@ -1,0 +1,270 @@
+"""Contribution: a device, or a shard of simulated ones, takes part in one round.
+
+    signed plan + model -> verify, the device's floors first -> its own ledger -> Update -> ClippedUpdate -> bytes
+
+The order is the point: a plan is verified and charged to the device's own ledger before anything is computed from
+behaviour, and only the clipped sum has a way out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_client.floors import Floors
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.ledger.trust import Trust
+from palate_client.rounds.admission import check_floors
+from palate_client.rounds.training import train
+from palate_client.secagg.attempt import MaskedDevice
+from palate_common.algorithms.registry import unit_of
+from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
+from palate_common.interactions import Interactions
+from palate_common.mechanism.clipping import clip
+from palate_common.mechanism.randomness import Source
+from palate_common.mechanism.update import ClippedUpdate, Int64, layout_size, released_size
+from palate_common.models.model import GlobalModel
+from palate_common.records.canonical import digest
+from palate_common.records.signing import SigningKey
+from palate_common.rounds.event_steps import EventAlgorithm, event_steps
+from palate_common.rounds.masked_attempt import attempt_terms
+from palate_common.rounds.plan import RoundPlan, SignedPlan, open_plan
+from palate_common.rounds.shares import NoisyShare, add_shares, share_source
+from palate_common.rounds.wire import REFUSED, ContributionHeader, encode, encode_share, vector_bytes
+from palate_common.secagg.directory import Directory
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a device is among those that mask for each other.
+
+    Attributes:
+        key: its own key.
+        directory: everybody's identities, pinned.
+    """
+
+    key: SigningKey
+    directory: Directory
+
+
+class Histories(Protocol):
+    """Private interactions, read only when a plan was verified and charged. `Interactions` are some."""
+
+    @property
+    def n_users(self) -> int:
+        """Installations."""
+
+    @property
+    def n_items(self) -> int:
+        """Items of the catalogue."""
+
+    def users(self, rows: slice | npt.NDArray[np.integer[Any]]) -> Interactions:
+        """Those of some installations."""
+
+
+@dataclass
+class Contributor:
+    """One installation, or a shard of simulated ones, that answers signed plans.
+
+    Attributes:
+        histories: the private interactions, one row an installation.
+        devices: the installations' numbers in the device ledger, in row order.
+        ledger: the devices' own ledger.
+        public_key: the pinned release key.
+        floors: what the devices insist on.
+        clock: Unix time in seconds.
+        catalogue: hash of the item ids that the histories are about; None: any of the right size.
+        refusal: why the last plan was refused, for the device's owner; empty if it was answered.
+
+    Raises:
+        InputError: not one device a row of `histories`.
+    """
+
+    histories: Histories
+    devices: Sequence[int]
+    ledger: DeviceLedger
+    public_key: str
+    floors: Floors = field(default_factory=Floors)
+    clock: Callable[[], float] = time.time
+    catalogue: str | None = None
+    refusal: str = field(default="", init=False)
+
+    def __post_init__(self) -> None:
+        if len(self.devices) != self.histories.n_users:
+            raise InputError(f"`devices` must be one a user, {self.histories.n_users}, got {len(self.devices)}")
+
+    def answer(self, plan: bytes, model: bytes) -> bytes:
+        """A contribution's bytes, or the constant refusal: why a device refuses stays on the device."""
+        self.refusal = ""
+        try:
+            return self.contribute(plan, model)
+        except PalateError as error:
+            self.refusal = str(error)
+            return REFUSED
+
+    def contribute(self, signed_plan: bytes, model_bytes: bytes) -> bytes:
+        """Take part in one attempt.
+
+        Args:
+            signed_plan: `SignedPlan` bytes.
+            model_bytes: the model file the plan names.
+
+        Returns:
+            A contribution in wire format: the clipped sum over the installations that took part.
+
+        Guarantees:
+            Nothing is computed from behaviour before the plan is verified and charged.
+            An attempt is answered at most once.
+            Whether, and for how many installations, there is an answer does not depend on what anybody did: a history
+            that the algorithm can't work on counts as one without events.
+
+        Assumes:
+            The algorithm contributes for each user from that user's history alone, and for one without events.
+
+        Raises:
+            IntegrityError: the plan or the model does not verify.
+            RefusedError: the plan is below the floors, expired, answered before, for another catalogue, or above
+                every device's own limits.
+            InputError: the algorithm's contribution does not fit the plan's layout, or the batch.
+        """
+        signed, model = self._verified(signed_plan, model_bytes)
+        plan = signed.plan
+        if plan.cohort is not None and plan.cohort.masks:
+            raise RefusedError("a plan with masks must be answered under masks")
+        joined = self._charged(signed, signed_plan)
+        histories = self.histories.users(slice(None) if joined.all() else np.flatnonzero(joined))
+        devices = [device for device, joins in zip(self.devices, joined, strict=True) if joins]
+        shared = plan.noised_by_devices
+        answer = ContributionHeader(
+            run=plan.run,
+            round=plan.round,
+            attempt=plan.attempt,
+            plan_hash=plan.hash,
+            users=histories.n_users,
+            rejected=len(self.devices) - histories.n_users,
+            size=released_size(plan.layout) if shared else layout_size(plan.layout),
+        )
+        if not shared:
+            return encode(answer, self._clipped(plan, model, histories))
+        share = self._noised(plan, model, histories, share_source(plan, devices))
+        return encode_share(answer, share, bits=plan.bits(histories.n_users))
+
+    def _noised(self, plan: RoundPlan, model: GlobalModel, histories: Interactions, source: Source) -> NoisyShare:
+        """What leaves where devices add the noise: contributions under it, or the last of their noised steps."""
+        if plan.events is None:
+            return add_shares(self._clipped(plan, model, histories), plan, source)
+        return event_steps(cast(EventAlgorithm, model.algorithm), model.state, plan, histories, source)
+
+    def join(self, signed_plan: bytes, model_bytes: bytes, identity: Identity) -> MaskedDevice:
+        """Take part in one attempt under masks: the device's machine for the exchanges that follow.
+
+        Guarantees:
+            The attempt is verified, then charged, before anybody has the machine; what doesn't fit is not charged.
+            Nothing is computed from behaviour before the machine has checked who else takes part.
+
+        Raises:
+            IntegrityError, RefusedError: as `contribute`.
+            InputError: this node hosts more than one installation, or the identity isn't its own.
+        """
+        if len(self.devices) != 1:
+            raise InputError(f"with masks a node must be one installation, got {len(self.devices)}")
+        signed, model = self._verified(signed_plan, model_bytes)
+        plan, device = signed.plan, int(self.devices[0])
+
+        def vector() -> Int64:
+            clipped = self._clipped(plan, model, self.histories.users(slice(None)))
+            return add_shares(clipped, plan, share_source(plan, self.devices)).steps
+
+        machine = MaskedDevice(
+            attempt_terms(signed),
+            id=device,
+            identity=identity.key,
+            directory=identity.directory,
+            server_key=self.public_key,
+            vector=vector,
+            latch=partial(self.ledger.latch, device=device, run=plan.run, round_=plan.round, attempt=plan.attempt),
+        )
+        self._charged(signed, signed_plan)
+        return machine
+
+    def _verified(self, signed_plan: bytes, model_bytes: bytes) -> tuple[SignedPlan, GlobalModel]:
+        """The plan, above the floors, and its model."""
+        accept = partial(check_floors, floors=self.floors, now=self.clock())
+        signed = open_plan(
+            signed_plan,
+            public_key=self.public_key,
+            last_seen=self.ledger.seen_checkpoint,
+            evidence=self.ledger.seen_payload,
+            accept=accept,
+        )
+        return signed, self._model(signed.plan, model_bytes)
+
+    def _charged(self, signed: SignedPlan, signed_plan: bytes) -> npt.NDArray[np.bool_]:
+        """Which of the installations take part, bool [n_users], once that is in their own ledger."""
+        joined = self._charge(signed.plan)
+        if not joined.any():
+            raise RefusedError("every installation here has reached a limit of its own")
+        if signed.charge is not None:
+            self.ledger.see(signed.plan.population, signed.charge.checkpoint, signed_plan)
+        return joined
+
+    def _model(self, plan: RoundPlan, data: bytes) -> GlobalModel:
+        """The model the plan names, for the catalogue these histories are of."""
+        if digest(data) != plan.model_hash:
+            raise IntegrityError("the model must be the one the plan names, got another")
+        model = GlobalModel.from_bytes(data)
+        header = model.header
+        if (header.algorithm, header.settings, header.facts) != (plan.algorithm, plan.settings, plan.facts):
+            raise IntegrityError("the model must have the algorithm, settings and facts that the plan names")
+        if unit_of(model.algorithm) != ("user" if plan.events is None else "event"):
+            raise RefusedError("the algorithm must be one of the plan's unit, got another")
+        if self.catalogue not in (None, header.catalogue):
+            raise RefusedError("the catalogue must be the one this device has its items from, got another")
+        if plan.facts.n_items != self.histories.n_items:
+            raise RefusedError(f"the catalogue must have {self.histories.n_items} items, got {plan.facts.n_items}")
+        return model
+
+    def _charge(self, plan: RoundPlan) -> npt.NDArray[np.bool_]:
+        """Write the participation to the devices' own ledger; which of them may take part, bool [n_users]."""
+        return self.ledger.charge(
+            plan.hash,
+            run=plan.run,
+            round_=plan.round,
+            attempt=plan.attempt,
+            mu2=plan.mu2,
+            n_bytes=vector_bytes(plan),
+            trust=Trust.of(plan),
+            devices=self.devices,
+        )
+
+    def _clipped(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate:
+        """Train on the device, then clip; were one user's error the batch's, its absence would tell on them."""
+        try:
+            return self._trained(plan, model, histories)
+        except Exception:
+            # What fails without any events fails for everybody alike, whatever anybody did.
+            if not self._works(plan, model, histories.user(0).only(np.zeros(1, np.bool_))):
+                raise
+        works = [self._works(plan, model, histories.user(row)) for row in range(histories.n_users)]
+        return self._trained(plan, model, histories.only(np.asarray(works, np.bool_)))
+
+    def _works(self, plan: RoundPlan, model: GlobalModel, history: Interactions) -> bool:
+        """Whether the algorithm contributes for a user alone."""
+        try:
+            self._trained(plan, model, history)
+        except Exception:
+            return False
+        return True
+
+    def _trained(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate:
+        """A batch's contributions, clipped."""
+        update = train(model, plan.round, histories)
+        if update.n_users != histories.n_users:
+            raise InputError(f"an algorithm must contribute once a user, {histories.n_users}, got {update.n_users}")
+        return clip(update, plan.layout, clip_norm=plan.clip_norm, grid=plan.grid)

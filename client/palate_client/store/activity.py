@@ -1,0 +1,105 @@
+"""Activity: when a user did something, and what they bought, as columns that one more event changes little.
+
+EventStore -> Activity -> Past -> loyalty, tuning
+
+>>> past = past_of([(20.0, "view", None, None), (10.0, "purchase", 2, 9.5), (30.0, "impression", None, None)])
+>>> past.active.tolist(), past.bought.tolist()
+([10.0, 20.0], [[10.0, 2.0, 9.5]])
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_client.store.reading import Mark, since
+from palate_client.store.store import EventStore
+
+PASSIVE = frozenset({"impression"})
+"""Kinds that a user does nothing for: they make no visit."""
+COLUMNS = "seq, time, kind, value, CASE kind WHEN 'purchase' THEN props END"
+
+Row = tuple[float, str, float | None, float | None]
+"""Time in seconds since 1970, kind, number of a purchase, amount of money."""
+Numbers = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Past:
+    """What loyalty is measured on.
+
+    Attributes:
+        active: float64, rising; times of what the user did, seconds since 1970.
+        bought: float64 [n, 3]; of each purchase time, number and amount of money; NaN: unknown.
+    """
+
+    active: Numbers
+    bought: Numbers
+
+    def grown(self, others: Iterable[Past]) -> Past:
+        """With what others hold."""
+        parts = (self, *others)
+        active = np.sort(np.concatenate([part.active for part in parts]), kind="stable")
+        return Past(active, np.concatenate([part.bought for part in parts]))
+
+
+NOTHING = Past(np.zeros(0), np.zeros((0, 3)))
+"""Of a user without events."""
+
+
+def past_of(rows: Iterable[Row]) -> Past:
+    """Events in any order as columns."""
+    known = list(rows)
+    bought = [(time, number, amount) for time, kind, number, amount in known if kind == "purchase"]
+    return Past(
+        np.array(sorted(time for time, kind, _, _ in known if kind not in PASSIVE), float),
+        np.array(bought, float).reshape(-1, 3),  # NaN for what is None
+    )
+
+
+class Activity:
+    """One user's past, brought up to date whenever it is asked for.
+
+    Args:
+        store: the user's events.
+        amount: the property of a purchase that holds its money.
+    """
+
+    def __init__(self, store: EventStore, amount: str = "amount") -> None:
+        self.amount = amount
+        self._store = store
+        self._known = Mark(), NOTHING
+
+    def past(self) -> Past:
+        """All that the user did, as of now.
+
+        Raises:
+            PalateError: the store can't be read.
+        """
+        mark, past = self._known
+        mark, anew, pages = since(self._store, mark, COLUMNS, self._read)
+        if anew or pages:
+            past = (NOTHING if anew else past).grown(pages)
+        self._known = mark, past
+        return past
+
+    def _read(self, page: list[tuple[Any, ...]]) -> Past:
+        """What a page's events of known time say."""
+        return past_of(
+            (time, kind, value, None if props is None else _money(json.loads(props).get(self.amount)))
+            for _, time, kind, value, props in page
+            if time is not None
+        )
+
+
+def _money(value: Any) -> float | None:
+    """An amount; None where it is none, or more than a number can say."""
+    try:
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    except OverflowError:
+        return None

@@ -1,0 +1,71 @@
+"""Erasing: a store that can't be opened, or whose key nobody has any more, can still be destroyed.
+
+    palate.erase("palate-data")
+
+It needs no key: whoever may write the folder may remove it. As after `Device.erase`, nothing that was stored can be
+read again, and the user's limits begin anew, since what was spent stood in the ledger beside the events.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from palate_client.store.folder import FILES, StoreFolder, remove
+from palate_client.store.key_file import Wrapped, bury, is_id, overwrite, read
+from palate_client.store.vault import Keyring, Vault
+from palate_common.errors import InputError, PalateError
+
+
+def folder_of(path: Path | str) -> Path:
+    """The folder that an app names.
+
+    Raises:
+        InputError: it names none; the current folder is named by ".".
+    """
+    if not isinstance(path, str | Path) or not str(path) or "\0" in str(path):
+        raise InputError(f"`path` must name the folder of the store, got {path!r:.80}")
+    return Path(path).absolute()
+
+
+def erase(path: Path | str) -> None:
+    """Destroy the key of the store in a folder, then remove its files, whatever state they are in.
+
+    A device that has it open finds it erased. Other files of the folder stay. `palate.open` makes a new, empty store.
+
+    Args:
+        path: the store's folder.
+
+    Raises:
+        InputError: there is no store.
+        LockedError: another process is opening or erasing it; nothing was erased.
+        PalateError: the key can't be overwritten, and nothing was erased; or the keyring keeps its entry, or a file
+            can't be removed now, and the key is gone.
+    """
+    folder = folder_of(path)
+    keyring = Keyring()
+    vault = Vault(folder, "", keyring)
+    if not (vault.file.is_file() or _stores(folder)):
+        raise InputError(f"`path` must be the folder of a store, got {folder}")
+    with StoreFolder(folder, vault).lock():
+        found = None
+        with suppress(PalateError):
+            found = read(vault.file)
+        if found is None:
+            overwrite(vault.file)
+        else:
+            bury(vault.file, found.store)
+        vault.tidy()
+        try:
+            if isinstance(found, Wrapped) and found.holder == keyring.name:
+                keyring.forget(found.app, found.store)
+        finally:
+            for store in _stores(folder) | (set() if found is None else {found.store}):
+                remove(folder, store)
+            vault.clear()
+
+
+def _stores(folder: Path) -> set[str]:
+    """The ids of stores that have files in a folder. Others, too, name pictures by 32 hexadecimal digits."""
+    names = (path.name.partition(".") for path in folder.glob("*.*"))
+    return {store for store, _, name in names if is_id(store) and name in FILES}

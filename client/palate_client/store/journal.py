@@ -1,0 +1,238 @@
+"""Journal: what came from the server and what went to it, in an encrypted file beside the events.
+
+It holds the model in use with its manifest, which models there were, every message that left, and what was refused and
+why. A new model takes the place of the old one in one transaction, together with its version: a kill leaves one or the
+other, and a version that was seen is never forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from palate_client.store.store_file import StoreFile
+from palate_common.errors import RefusedError
+from palate_common.records.closing import Closing
+from palate_common.records.database import Database
+
+_KIND = 0x50414C4A  # "PALJ"
+_SCHEMA = (
+    "CREATE TABLE files(name TEXT PRIMARY KEY, data BLOB NOT NULL)",
+    "CREATE TABLE models(seq INTEGER PRIMARY KEY, population TEXT NOT NULL, version INTEGER NOT NULL,"
+    " root TEXT NOT NULL, manifest TEXT NOT NULL, time REAL NOT NULL)",
+    "CREATE TABLE sent(seq INTEGER PRIMARY KEY, what TEXT NOT NULL, dp TEXT NOT NULL, run TEXT NOT NULL,"
+    " round INTEGER NOT NULL, attempt INTEGER NOT NULL, bytes INTEGER NOT NULL, time REAL NOT NULL)",
+    "CREATE TABLE refusals(seq INTEGER PRIMARY KEY, what TEXT NOT NULL, reason TEXT NOT NULL, time REAL NOT NULL)",
+    "CREATE TABLE secrets(name TEXT PRIMARY KEY, value BLOB NOT NULL)",
+    "CREATE TABLE contacts(seq INTEGER PRIMARY KEY, time REAL NOT NULL, ended TEXT NOT NULL, reason TEXT NOT NULL,"
+    " rounds INTEGER NOT NULL, refused INTEGER NOT NULL, sent INTEGER NOT NULL, received INTEGER NOT NULL)",
+)
+KEPT = 1000
+"""Refusals, and contacts, that are remembered; a server that is refused for ever must not fill the disk."""
+
+
+@dataclass(frozen=True)
+class Edition:
+    """A model that was taken into use.
+
+    Attributes:
+        population: whose.
+        version: size of the population's ledger when it was published.
+        root: of the ledger at that size.
+        manifest: SHA-256 of what was signed.
+        time: when, seconds since 1970.
+    """
+
+    population: str
+    version: int
+    root: str
+    manifest: str
+    time: float
+
+
+EVENTS = "local, events"
+"""What is noted of who adds the noise where the unit is one event."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A message that left, with something of the user's behaviour in it, or may have.
+
+    Attributes:
+        what: contribution, or the step of a masked round.
+        dp: who adds the noise: distributed (in it already), local (all of it in it already), central (the server, which
+            sees it without), off (nobody). `EVENTS`: as local, and it protects single events alone.
+        run: of the plan that asked for it.
+        round: its round.
+        attempt: its attempt.
+        bytes: its size.
+        time: when, seconds since 1970.
+    """
+
+    what: str
+    dp: str
+    run: str
+    round: int
+    attempt: int
+    bytes: int
+    time: float
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Something this device did not do.
+
+    Attributes:
+        what: a plan or a model.
+        reason: for the user; the server doesn't learn it.
+        time: when, seconds since 1970.
+    """
+
+    what: str
+    reason: str
+    time: float
+
+
+@dataclass(frozen=True)
+class Contact:
+    """A time that this device was at its server, or tried to be.
+
+    Attributes:
+        time: when it ended, seconds since 1970.
+        ended: how, see `palate_client.online.sync.Ended`.
+        reason: more about it.
+        rounds: that it took part in.
+        refused: that it refused.
+        sent: bytes that went out.
+        received: bytes that came in.
+    """
+
+    time: float
+    ended: str
+    reason: str
+    rounds: int
+    refused: int
+    sent: int
+    received: int
+
+
+class Journal(Closing):
+    """The journal of a store, open.
+
+    Args:
+        store: the store's file.
+
+    Raises:
+        ErasedError, ClosedError: the store is gone, or closed.
+        IntegrityError: the file is damaged.
+        LockedError: another process kept it locked.
+    """
+
+    def __init__(self, store: StoreFile) -> None:
+        with store.beside("journal") as (path, driver):
+            self._database = Database(path, kind=_KIND, schema=_SCHEMA, driver=driver)
+
+    def close(self) -> None:
+        """Close the file; closing twice is fine."""
+        self._database.close()
+
+    def adopt(self, edition: Edition, files: Mapping[str, bytes]) -> bool:
+        """Put a verified model in the place of the one in use; False if it is the one in use.
+
+        Raises:
+            RefusedError: it is older than one that was in use, or another one of the same version.
+        """
+        with self._database.transaction(write=True) as connection:
+            query = "SELECT version, root, manifest FROM models WHERE population = ? ORDER BY version DESC LIMIT 1"
+            row = connection.execute(query, (edition.population,)).fetchone()
+            if row is not None:
+                version, root, manifest = row
+                if edition.version < version:
+                    raise RefusedError(f"a model must be of version {version} or later, got {edition.version}")
+                if edition.version == version and (edition.root, edition.manifest) != (root, manifest):
+                    raise RefusedError(f"there must be one model of version {version}, got another: forked")
+                if edition.version == version:
+                    return False
+            connection.execute("DELETE FROM files")
+            connection.executemany("INSERT INTO files VALUES (?, ?)", files.items())
+            values = (edition.population, edition.version, edition.root, edition.manifest, edition.time)
+            connection.execute(
+                "INSERT INTO models(population, version, root, manifest, time) VALUES (?, ?, ?, ?, ?)", values
+            )
+        return True
+
+    def editions(self) -> tuple[Edition, ...]:
+        """The models that were taken into use, oldest first; the last is in use."""
+        query = "SELECT population, version, root, manifest, time FROM models ORDER BY seq"
+        with self._database.transaction() as connection:
+            return tuple(Edition(*row) for row in connection.execute(query))
+
+    def files(self) -> tuple[Edition, dict[str, bytes]] | None:
+        """The model in use, as it came; None without one."""
+        with self._database.transaction() as connection:
+            query = "SELECT population, version, root, manifest, time FROM models ORDER BY seq DESC LIMIT 1"
+            row = connection.execute(query).fetchone()
+            files = dict(connection.execute("SELECT name, data FROM files").fetchall())
+        return None if row is None else (Edition(*row), files)
+
+    def record(self, sent: Sent) -> None:
+        """Note a message before it leaves."""
+        values = (sent.what, sent.dp, sent.run, sent.round, sent.attempt, sent.bytes, sent.time)
+        with self._database.transaction(write=True) as connection:
+            connection.execute(
+                "INSERT INTO sent(what, dp, run, round, attempt, bytes, time) VALUES (?, ?, ?, ?, ?, ?, ?)", values
+            )
+
+    def sent(self) -> tuple[Sent, ...]:
+        """Every message that left, oldest first."""
+        query = "SELECT what, dp, run, round, attempt, bytes, time FROM sent ORDER BY seq"
+        with self._database.transaction() as connection:
+            return tuple(Sent(*row) for row in connection.execute(query))
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Note what was refused, and why."""
+        with self._database.transaction(write=True) as connection:
+            values = (refusal.what, refusal.reason[:1000], refusal.time)
+            connection.execute("INSERT INTO refusals(what, reason, time) VALUES (?, ?, ?)", values)
+            connection.execute("DELETE FROM refusals WHERE seq <= (SELECT max(seq) FROM refusals) - ?", (KEPT,))
+
+    def refusals(self) -> tuple[Refusal, ...]:
+        """The latest refusals, oldest first."""
+        with self._database.transaction() as connection:
+            rows = connection.execute("SELECT what, reason, time FROM refusals ORDER BY seq").fetchall()
+        return tuple(Refusal(*row) for row in rows)
+
+    def meet(self, contact: Contact) -> None:
+        """Note a contact with the server."""
+        values = (contact.time, contact.ended, contact.reason[:1000], contact.rounds, contact.refused)
+        with self._database.transaction(write=True) as connection:
+            connection.execute(
+                "INSERT INTO contacts(time, ended, reason, rounds, refused, sent, received)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (*values, contact.sent, contact.received),
+            )
+            connection.execute("DELETE FROM contacts WHERE seq <= (SELECT max(seq) FROM contacts) - ?", (KEPT,))
+
+    def contacts(self) -> tuple[Contact, ...]:
+        """The latest contacts with the server, oldest first."""
+        query = "SELECT time, ended, reason, rounds, refused, sent, received FROM contacts ORDER BY seq"
+        with self._database.transaction() as connection:
+            return tuple(Contact(*row) for row in connection.execute(query))
+
+    def keep(self, name: str, value: bytes) -> None:
+        """Put a value under a name, in the place of what was there."""
+        with self._database.transaction(write=True) as connection:
+            connection.execute("INSERT OR REPLACE INTO secrets VALUES (?, ?)", (name, value))
+
+    def kept(self, name: str) -> bytes | None:
+        """What is under a name; None: nothing."""
+        with self._database.transaction() as connection:
+            row = connection.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def secret(self, name: str, made: bytes) -> bytes:
+        """A secret by name: the one that is there, or from now on the one that was `made`."""
+        with self._database.transaction(write=True) as connection:
+            connection.execute("INSERT OR IGNORE INTO secrets VALUES (?, ?)", (name, made))
+            (value,) = connection.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()
+        return bytes(value)

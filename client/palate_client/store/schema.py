@@ -1,0 +1,44 @@
+"""Schema: the tables of a device's store, and how an older store becomes a newer one.
+
+A version is a step: statements that make it from the one before. A new store goes through all of them, so that every
+step is run by every test. A step that has been released is never changed; append another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from palate_common.errors import InputError
+from palate_common.records.database import Database
+
+KIND = 0x50414C45  # "PALE"
+FIRST = (
+    "CREATE TABLE meta(name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE consent(seq INTEGER PRIMARY KEY, purpose TEXT NOT NULL, granted INTEGER NOT NULL,"
+    " version TEXT NOT NULL, time REAL NOT NULL)",
+    "CREATE TABLE events(seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, item TEXT NOT NULL,"
+    " time REAL, received REAL NOT NULL, value REAL, source TEXT NOT NULL, props TEXT,"
+    " imported INTEGER NOT NULL)",
+)
+STEPS: tuple[Sequence[str], ...] = (FIRST,)
+"""STEPS[n - 1] makes version n."""
+
+
+def migrate(database: Database, steps: Sequence[Sequence[str]] = STEPS) -> int:
+    """Bring a store to the newest version, each step whole or not at all. Returns the version it had.
+
+    Raises:
+        InputError: the store was made by a newer Palate.
+    """
+    found: int | None = None
+    while True:
+        with database.transaction(write=True) as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            found = version if found is None else found
+            if version > len(steps):
+                raise InputError(f"the store must be of version {len(steps)} or older, got {version}: update palate")
+            if version == len(steps):
+                return int(found)
+            for statement in steps[version]:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {version + 1:d}")

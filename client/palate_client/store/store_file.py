@@ -1,0 +1,285 @@
+"""StoreFile: the open SQLCipher file of a store, shared by threads, and safe across a fork.
+
+SQLite must not be carried across a fork: a child that inherits an open connection believes in locks it doesn't hold.
+So every file is closed before a fork, and parent and child open it again when they next need it. Python's `os.fork` and
+`multiprocessing` announce a fork; one that C code makes without telling Python leaves a child that is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import sqlcipher3.dbapi2 as sqlcipher
+
+from palate_client.store.folder import StoreFolder
+from palate_client.store.forking import Quiet
+from palate_client.store.pace import give_way
+from palate_client.store.schema import KIND, migrate
+from palate_common.errors import ClosedError, ErasedError, PalateError
+from palate_common.records.closing import Closing
+from palate_common.records.database import Database, Driver
+
+BUSY_SECONDS = 5.0
+"""How long a transaction waits for another process before it is given up."""
+_DENIED = "denied-"
+_ERASED = "the store must be there, got one that was erased"
+
+PAGES = 1000
+"""Pages of the WAL that the commit which reaches them moves to the main file."""
+
+
+class StoreFile(Closing):
+    """The file of one store; opened by the first transaction, and again after a fork.
+
+    Attributes:
+        folder: where it is.
+        lock: held by the thread that works on it.
+        openings: how often it was opened; what was remembered of an earlier opening is void.
+    """
+
+    def __init__(self, folder: StoreFolder) -> None:
+        self.folder = folder
+        self.lock = threading.RLock()
+        self._opening = threading.RLock()
+        self.openings = 0
+        self._database: Database | None = None
+        self._denied = set[str]()
+        self._stamp: tuple[int, int, int] | None = None
+        self._store = ""
+        self._end: PalateError | None = None
+        folder.make()
+        self.open()
+        _files.add(self)
+
+    def open(self) -> Database:
+        """The file, opened if it isn't.
+
+        Raises:
+            ErasedError: the store was erased.
+            ClosedError: it was closed.
+        """
+        with self.lock:
+            self._check_end()
+            if self._database is None:
+                with self.folder.lock():
+                    if self._store:
+                        self._check()
+                    self._database = self._connect()
+                    self.openings += 1
+            elif self._stamp != (stamp := self.folder.vault.stamp()):  # erased, or a decision that could not be written
+                self._check()
+                self._stamp, self.openings = stamp, self.openings + 1
+            return self._database
+
+    @property
+    def state(self) -> str:
+        """Open, closed or erased, as far as this process knows."""
+        return "open" if self._end is None else "erased" if isinstance(self._end, ErasedError) else "closed"
+
+    @contextmanager
+    def transaction(self, *, write: bool = False, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        """All or nothing; with `durable` the commit, and all before it, has reached the disk at the end."""
+        with self.lock:
+            database = self.open()
+            if not durable:
+                with database.transaction(write=write) as connection:
+                    yield connection
+                return
+            database.wait_for_disk(True)
+            try:
+                with database.transaction(write=write) as connection:
+                    yield connection
+            finally:
+                database.wait_for_disk(False)
+
+    @contextmanager
+    def beside(self, name: str) -> Iterator[tuple[Path, Driver]]:
+        """Where another encrypted file of this store lies, and what opens it, for as long as it takes to open it.
+
+        Raises:
+            ErasedError: the store was erased.
+            ClosedError: it was closed.
+        """
+        self.open()
+        give_way()
+        with self._opening, self.folder.lock():  # not the store's own lock: opening takes a while, and events wait
+            self._check()
+            self.folder.make_room(self._store)
+            file = self.folder.file(self._store, name)
+            yield file, _driver(file, self.folder.vault.open())
+
+    @contextmanager
+    def at_leisure(self) -> Iterator[None]:
+        """Many commits are made; none of them moves the WAL to the main file, `checkpoint` does, also at the end."""
+        self._checkpoint_every(0)
+        try:
+            yield
+        finally:
+            with suppress(PalateError):  # a full disk: a later commit does; erased or closed: nothing to move
+                self.checkpoint()
+            with suppress(PalateError):
+                self._checkpoint_every(PAGES)
+
+    def checkpoint(self) -> None:
+        """Move what the WAL holds to the main file, which waits for the disk, while others read and store.
+
+        Raises:
+            PalateError: it can't be done now; nothing is lost.
+        """
+        with (
+            self.beside("db") as (path, driver),  # to its end: no connection may be open when the process forks
+            Database(path, kind=KIND, schema=(), durable=False, timeout=BUSY_SECONDS, driver=driver) as database,
+        ):
+            database.checkpoint()
+
+    @contextmanager
+    def alone_online(self) -> Iterator[None]:
+        """Be the only one that is online with this store.
+
+        Raises:
+            LockedError: another thread or process is.
+        """
+        self.open()
+        name = self.folder.file(self._store, "sync").name
+        with self.folder.hold(name, seconds=0, doing="syncing"):
+            yield
+
+    def close(self) -> None:
+        """Close the file; closing twice is fine."""
+        with self.lock:
+            self._end = self._end or ClosedError("the store must be open, got one that was closed")
+            self.disconnect()
+
+    def disconnect(self) -> None:
+        """Let go of the file; the next transaction opens it again."""
+        with self.lock:
+            database, self._database = self._database, None
+            if database is not None:
+                database.close()
+
+    def deny(self, purpose: str) -> None:
+        """Hold that a purpose is denied, before that is written, for this process, others and later ones.
+
+        It is the name of an empty file, which a full disk takes; where it doesn't, it holds in this process.
+        """
+        with self.lock:
+            self._check_end()
+            self._check()
+            try:
+                self._mark(purpose).touch(mode=0o600)
+                self._tell()
+            except OSError:
+                self._denied.add(purpose)
+            self.folder.make_room(self._store)
+
+    def decided(self, purpose: str) -> None:
+        """A decision on a purpose is written: it alone holds."""
+        with self.lock, suppress(OSError):
+            self._denied.discard(purpose)
+            self._mark(purpose).unlink()  # mostly there is none
+            self._tell()
+
+    def denied(self) -> set[str]:
+        """The purposes that are denied whatever was written."""
+        start = f"{self._store}.{_DENIED}"
+        names = os.listdir(self.folder.path)  # noqa: PTH208 # often: names are enough
+        return self._denied | {name.removeprefix(start) for name in names if name.startswith(start)}
+
+    def erase(self) -> None:
+        """Destroy the store's key, and remove its files; every process that has it open finds it erased.
+
+        Raises:
+            LockedError: another process is opening or erasing it; nothing was erased.
+            PalateError: the key can't be overwritten, and nothing was erased; or the keyring keeps its entry, or a file
+                can't be removed now, and the key is gone.
+        """
+        with self.lock, self.folder.lock():
+            self.disconnect()
+            try:
+                self.folder.erase(self._store)
+            finally:
+                if self.folder.vault.store() != self._store:
+                    self._end = ErasedError(_ERASED)
+
+    def _checkpoint_every(self, pages: int) -> None:
+        """See `Database.checkpoint_every`."""
+        with self.lock:  # nobody forks, which closes the file, once it is open
+            self.open().checkpoint_every(pages)
+
+    def _check_end(self) -> None:
+        """Refuse a file that this process has closed or erased."""
+        if self._end is not None:
+            raise type(self._end)(*self._end.args)  # a new one: an old one would grow with each traceback
+
+    def _check(self) -> None:
+        """Refuse a store that was erased, by whatever process."""
+        if self.folder.vault.store() != self._store:
+            raise ErasedError(_ERASED)
+
+    def _tell(self) -> None:
+        """Have every process that has the store open look at it again."""
+        now = time.time_ns()
+        os.utime(self.folder.vault.file, ns=(now, now))
+
+    def _mark(self, purpose: str) -> Path:
+        """The file that says that a purpose is denied."""
+        return self.folder.file(self._store, f"{_DENIED}{purpose}")
+
+    def _connect(self) -> Database:
+        """Open the file. Call it under the lock."""
+        self._store, key = self.folder.settle()
+        self._stamp = self.folder.vault.stamp()
+        self.folder.make_room(self._store)
+        file = self.folder.file(self._store)
+        driver = _driver(file, key)
+        database = Database(file, kind=KIND, schema=(), durable=False, timeout=BUSY_SECONDS, driver=driver)
+        try:
+            migrate(database)
+            with database.transaction() as connection:
+                erased = connection.execute("SELECT 1 FROM meta WHERE name = 'erased'").fetchone()
+        except BaseException:
+            database.close()
+            raise
+        if erased is not None:  # an earlier version marked a store before its key went, and was killed between
+            database.close()
+            self.folder.erase(self._store)
+            return self._connect()
+        self.folder.opened(self._store)
+        return database
+
+
+def _driver(file: Path, key: bytes) -> Driver:
+    """SQLCipher under a raw key, with nothing on stderr."""
+    is_new = not file.exists() or not file.stat().st_size
+    first = (
+        "PRAGMA cipher_log_level = NONE",
+        f"PRAGMA key = \"x'{key.hex()}'\"",
+        "PRAGMA temp_store = MEMORY",  # what is sorted must not spill into a plain file
+        *(("PRAGMA auto_vacuum = INCREMENTAL",) if is_new else ()),  # later it would write, and wait for the disk
+        f"PRAGMA wal_autocheckpoint = {PAGES}",  # the commit that moves them to the main file is the slowest
+        "PRAGMA cache_size = -4096",
+    )
+    return Driver(sqlcipher.connect, sqlcipher.Error, first, "the store")
+
+
+def _enter(file: StoreFile) -> None:
+    """Wait until no thread is inside SQLite, and let go of the file."""
+    file.lock.acquire()
+    file._opening.acquire()
+    with suppress(PalateError):
+        file.disconnect()
+
+
+def _leave(file: StoreFile) -> None:
+    """Go on, in parent and child."""
+    file._opening.release()
+    file.lock.release()
+
+
+_files: Quiet[StoreFile] = Quiet(_enter, _leave)

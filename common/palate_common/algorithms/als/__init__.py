@@ -1,0 +1,1 @@
+"""`als`: private alternating least squares, Palate's default."""

@@ -1,0 +1,283 @@
+"""`als`: private alternating least squares on a centred item table. Palate's default.
+
+Round 0 releases noised popularity. Each later round alternates once: with the item table fixed, a device projects
+its history onto it and normalises (the user side); with all users fixed, the noised sum of the outer products of
+item weights and user vectors gives the next table (the item side, its right-hand side only: no Gramian is released).
+
+The table is CENTRED: its mean under popularity is zero. A user's vector then carries taste and no popularity, and
+none of the norm-1 budget is spent on the one direction that round 0 has already released. How strong each taste
+direction is follows from what the spectrum shows above the known noise, and above what histories drawn at random from
+the popularity would show. Where no taste is visible, the scores are noised popularity: private training must not harm.
+
+Public item features cost nothing: their principal directions, weighted by noised popularity, are further taste
+directions of ALL items. What the released directions already cover, at their accuracy, is taken out of them, so that
+the prior fades as the noise does. How much they count is put to a vote, in the last round (see `vote`): features that
+say nothing about what people like must not harm either.
+
+Sources: Hu et al. 2008 and Chien et al. 2021 (DP-ALS); Hardt and Price 2014 (noisy power method: a projection followed
+by a noised product is one step of it); Krichene et al. 2023 (adaptive item weights in the place of sampling).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_common.algorithms.als import warm
+from palate_common.algorithms.als.content import content_state
+from palate_common.algorithms.als.factors import AlsFactors
+from palate_common.algorithms.als.sizes import AlsPlan, AlsSettings
+from palate_common.algorithms.als.sketch import Sketch
+from palate_common.algorithms.als.vote import CHOICES, ballot, elected, hide, voters
+from palate_common.algorithms.als.warm import FORMER_COUNTS, FORMER_PRODUCTS
+from palate_common.algorithms.base import PublicFacts, State
+from palate_common.algorithms.parts.factors import Factors, Ranked
+from palate_common.algorithms.parts.taste import TINY, centred, directions, relative_popularity, scaled_table
+from palate_common.algorithms.popularity import COUNTS, popularity_block, popularity_layout
+from palate_common.errors import InputError
+from palate_common.interactions import Interactions, row_squares, segment_sum
+from palate_common.mechanism.update import Block, BlockSpec, DenseBlock, Float64, Layout, OuterBlock, Update
+from palate_common.score_sources import COLLABORATIVE
+
+PRODUCTS = "products"
+FEATURES = "features"
+VOTE = "vote"
+
+
+class Als:
+    """Noised popularity, then alternating steps on a centred table.
+
+    State, all of it public: `counts` [n_items], noised; `floor` [1], what a count is raised to at least; `head` [h],
+    item rows; `weight` [h], popularity relative to the head's mean; `table` [h, d], what the next round's devices sum
+    over their history; `basis` [h, d], orthonormal taste directions; `strength` [d], variance of taste per item;
+    `accuracy` [d], the cosine between a direction and its noise-free one; `values` [d], singular values; `noise` [2],
+    standard deviations in counts and in what the directions were made of; with features, `content` [n_items, c],
+    further directions, `content_widths` [s] how many of each of several sources, `content_weight` [1], how much they
+    count, and `new_items` [m + 1, 1 + c + d], what makes item
+    vectors of a new item's features.
+    """
+
+    name = "als"
+    Settings = AlsSettings
+    public_inputs: tuple[str, ...] = (FEATURES, *warm.FORMER)
+    training_only = ("table",)
+
+    def __init__(self, settings: AlsSettings, facts: PublicFacts) -> None:
+        self.settings = settings
+        self.facts = facts
+        self.plan = AlsPlan(settings, facts)
+        self.sketch = Sketch(facts.n_items, self.plan.counts, facts.seed)
+
+    @property
+    def feature_sources(self) -> tuple[str, ...]:
+        """Names of the sources of public features; "" for the only one."""
+        return tuple(self.plan.sources)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Round 0's share, then doubling ones, or the vote's."""
+        return self.plan.shares
+
+    def start(self) -> State:
+        """Nothing is known yet."""
+        return {COUNTS: np.zeros(self.facts.n_items, np.float32), "floor": np.zeros(1, np.float32)}
+
+    def layout(self, state: State, round_: int) -> Layout:
+        """Counts, then the products over the head; the vote in the last round."""
+        if round_ == 0:
+            return popularity_layout(self.sketch.n_buckets)
+        blocks, share = [], self._vote_share(round_)
+        if share < 1:
+            shape = tuple(int(n) for n in state["table"].shape)
+            blocks.append(BlockSpec(name=PRODUCTS, shape=shape, weight=float(np.sqrt(1 - share))))
+        if share > 0:
+            blocks.append(BlockSpec(name=VOTE, shape=(len(CHOICES) - 1,), weight=float(np.sqrt(share))))
+        return tuple(blocks)
+
+    def _vote_share(self, round_: int) -> float:
+        """The vote's part of a round's squared norm."""
+        return self.plan.vote_share if round_ == len(self.shares) - 1 else 0.0
+
+    def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
+        """Round 0: the items, norm 1. Later: w_u p_u' over the head, |w_u| = |p_u| = 1. In the last, ballots."""
+        if round_ == 0:
+            return Update((self.sketch.fold(popularity_block(histories)),), histories.n_users)
+        share, blocks = self._vote_share(round_), list[Block]()
+        if share < 1:
+            blocks.append(self._products(state, histories))
+        if share > 0:
+            blocks.append(DenseBlock(self._ballots(state, histories)))
+        return Update(tuple(blocks), histories.n_users)
+
+    def _products(self, state: State, histories: Interactions) -> OuterBlock:
+        """w_u p_u' over the head, |w_u| = |p_u| = 1."""
+        seen = histories.columns(state["head"])
+        weighted = None if (seen.weights == 1).all() else seen.weights
+        users = seen.matmul(state["table"], weighted).astype(np.float64)
+        users /= np.maximum(np.sqrt(row_squares(users)), TINY)[:, None]
+        rows = (state["weight"].astype(np.float64) ** self.settings.contribution_exponent)[seen.indices]
+        if weighted is not None:
+            rows *= weighted
+        lengths = np.sqrt(segment_sum(rows**2, seen.indptr))
+        rows /= np.repeat(lengths, seen.counts())
+        return OuterBlock(seen.indptr, seen.indices, rows, users, seen.n_items)
+
+    def _ballots(self, state: State, histories: Interactions) -> Float64:
+        """Each user's ballot on the weight of content; zeros of those who don't vote."""
+        ballots = np.zeros((histories.n_users, len(CHOICES) - 1))
+        rows = voters(histories, self.facts.n_users, self.facts.seed)
+        shown, hidden = hide(histories.users(rows), self.facts.seed)
+        factors = self._factors(state)
+        vectors = factors.users(shown)
+        for user, row in enumerate(rows):
+            plain, content = factors.apart(vectors[user])
+            ballots[row] = ballot(plain, content, shown.items_of(user), hidden.items_of(user))
+        return ballots
+
+    def release(
+        self, state: State, round_: int, sums: Mapping[str, npt.NDArray[np.float64]], noise: Mapping[str, float]
+    ) -> State:
+        """Head and starting table after round 0, then each round's directions, strengths and next table."""
+        features = state.get(FEATURES)
+        if round_ == 0:
+            counts, unsure = self.sketch.recovered(sums[COUNTS], noise[COUNTS])
+            state = self._first(counts, unsure, state)
+        else:
+            if PRODUCTS in sums:
+                state = state | self._next(state, sums[PRODUCTS], noise[PRODUCTS])
+            if VOTE in sums:
+                state = state | {"content_weight": self._elected(sums[VOTE], noise[VOTE])}
+        return state if features is None else state | self._with_content(state, features)
+
+    def _elected(self, total: Float64, noise: float) -> npt.NDArray[np.float32]:
+        """What the vote says of the weight of content."""
+        chosen = elected(total, noise=noise, n_users=self.facts.n_users, expected=self.plan.content_weight)
+        return np.array([chosen], np.float32)
+
+    def hand_over(self, state: State, rows: npt.NDArray[np.int64], n_items: int) -> State:
+        """What a later run can start from, as its public inputs; see `warm.hand_over`."""
+        fold, users = self.settings.fold_exponent, self.facts.n_users
+        return warm.hand_over(state, n_users=users, fold_exponent=fold, rows=rows, n_items=n_items)
+
+    def _first(self, counts: Float64, noise: float, former: State) -> State:
+        """Noised popularity, the head it shows, and directions to start from: random ones, or a former release's."""
+        if FORMER_COUNTS in former:
+            counts, noise = warm.combined_counts(counts, noise, former, self.facts.n_users)
+        floor = max(noise, 0.01 * float(counts.max()), TINY)
+        state: State = {COUNTS: counts.astype(np.float32), "floor": np.array([floor], np.float32)}
+        state["noise"] = np.array([noise, 0.0], np.float32)
+        if self.facts.n_features:
+            state["content_weight"] = np.array([self.plan.content_weight], np.float32)
+        if not self.plan.later:
+            return state
+        head = np.sort(np.argsort(-counts, kind="stable")[: self.plan.head_items]).astype(np.int32)
+        weight = relative_popularity(counts, floor, len(head))[head]
+        rng, fold, size = np.random.default_rng(self.facts.seed), self.settings.fold_exponent, self.plan.embedding_size
+        random = rng.normal(size=(len(head), size)) * np.sqrt(weight)[:, None]
+        table = np.linalg.qr(random)[0] * (weight**fold)[:, None]
+        if FORMER_PRODUCTS in former:
+            basis, values = directions(warm.former_table(head, former), weight, fold, size)
+            table[:, : len(values)] = scaled_table(basis, values, weight, fold, self.settings.whitening)
+        state |= {"head": head, "weight": weight.astype(np.float32)}
+        return state | {"table": centred(table, weight).astype(np.float32)}
+
+    def _next(self, state: State, products: Float64, noise: float) -> State:
+        """One item step: the directions of the noised products, a former release's beside them."""
+        weight, power = state["weight"].astype(np.float64), self.settings.fold_exponent
+        fold = weight**power
+        if FORMER_PRODUCTS in state:
+            discount, users = self.settings.former_discount, self.facts.n_users
+            products, noise = warm.combined_products(products, noise, state, users, discount)
+        basis, values = directions(products, weight, power, self.plan.embedding_size)
+        # In any one direction the noise has energy noise^2 |fold|^2; what is left of the squared singular value is
+        # signal, and its share is the squared cosine between the direction and its noise-free one.
+        cosine2 = np.clip(1 - noise**2 * (fold @ fold) / np.maximum(values**2, TINY**2), 0, 1)
+        clean = values * np.sqrt(cosine2)
+        # Histories drawn at random from the popularity, without taste, would show users^2 expected / sum(clean).
+        expected = np.maximum((weight * fold**2) @ basis**2 / len(weight), TINY)
+        energy, length = self._energy_and_length(state)
+        excess = np.maximum(clean * clean.sum() / (energy * expected) - 1, 0)
+        arrays = {
+            "table": centred(scaled_table(basis, values, weight, power, self.settings.whitening), weight),
+            "basis": basis,
+            "values": values,
+            "strength": excess / length,
+            "accuracy": np.sqrt(cosine2),
+            "noise": np.array([state["noise"][0], noise]),
+        }
+        return {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
+
+    def _energy_and_length(self, state: State) -> tuple[float, float]:
+        """The squared sum of what users send, and about the mean number of head items in a history."""
+        counts, users = state[COUNTS].astype(np.float64), self.facts.n_users
+        # A user with k items adds sqrt(k) to the counts in all.
+        return users**2, max(counts.sum() * counts[state["head"]].sum() / users**2, 1.0)
+
+    def _with_content(self, state: State, features: npt.NDArray[np.floating[Any]]) -> State:
+        """Content directions that the released ones don't cover, and the map for new items."""
+        released = {name: state[name] for name in ("head", "basis", "accuracy")} if "basis" in state else {}
+        sources = self.plan.sources.values()
+        found = content_state(self._popularity(state), features, self.settings.fold_exponent, released, sources)
+        kept = {name: np.ascontiguousarray(array) for name, array in found.items()}
+        return {name: array.astype(np.float32) if array.dtype == np.float64 else array for name, array in kept.items()}
+
+    def scores(self, state: State, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
+        """Popularity, moved by the user's taste as far as their history and the noise allow.
+
+        Items outside the head have popularity's and content's part only, on the same scale.
+        """
+        if "basis" not in state and "content" not in state:
+            return np.broadcast_to(state[COUNTS].astype(np.float64), (histories.n_users, histories.n_items))
+        return self._factors(state).scores(histories)
+
+    def factors(self, state: State) -> Factors:
+        """The vectors that the scores are products of."""
+        if "basis" not in state and "content" not in state:
+            return Ranked(state[COUNTS])
+        return self._factors(state)
+
+    def new_item_scores(
+        self, state: State, histories: Interactions, features: npt.NDArray[np.floating[Any]]
+    ) -> npt.NDArray[np.floating[Any]]:
+        """Scores of items that no training user had, from their features: float64 [n_users, n_new].
+
+        Args:
+            state: of a run with features.
+            histories: over the run's catalogue.
+            features: of the new items, made like the catalogue's, float [n_new, m].
+
+        Raises:
+            InputError: the run had no features, or these are of another width.
+        """
+        mapped = state.get("new_items")
+        if mapped is None or mapped.shape[0] != features.shape[1] + 1:
+            width = 0 if mapped is None else mapped.shape[0] - 1
+            raise InputError(f"new items need the {width} features that the run had, got {features.shape[1]}")
+        factors = self._factors(state)
+        users = factors.users(histories)
+        fold, exponent, parts = self.settings.fold_exponent, self.settings.score_exponent, factors.parts
+        vectors = np.concatenate([features, np.ones((len(features), 1))], axis=1) @ mapped.astype(np.float64)
+        expected = np.exp(np.minimum(vectors[:, 0], np.log(factors.popularity.max())))
+        scores: Float64 = users[:, :1] * expected ** (exponent + 1 + fold) / factors.norm
+        lift, width = expected ** (1 + fold + exponent), state["content"].shape[1]
+        scores += factors.weight * (users[:, factors.content] @ vectors[:, 1 : 1 + width].T) * lift
+        if COLLABORATIVE in parts:
+            scores += (users[:, parts[COLLABORATIVE]] @ vectors[:, 1 + width :].T) * lift
+        return scores
+
+    def _factors(self, state: State) -> AlsFactors:
+        """A state, prepared for scoring."""
+        return AlsFactors(
+            state,
+            fold_exponent=self.settings.fold_exponent,
+            score_exponent=self.settings.score_exponent,
+            head_items=self.plan.head_items,
+            sources=tuple(self.plan.sources),
+        )
+
+    def _popularity(self, state: State) -> Float64:
+        """Relative popularity of all items."""
+        return relative_popularity(state[COUNTS].astype(np.float64), float(state["floor"][0]), self.plan.head_items)

@@ -1,0 +1,228 @@
+"""AlsFactors: a state of `als`, prepared for scoring.
+
+    score of item i  =  level * base_i  +  taste . basis_i popularity_i^e  +  weight * likes . content_i popularity_i^e
+
+`level` says how much, not what, a history shows of its user; `base` is popularity, `basis` the released directions over
+the head, `content` the directions of item features and `weight` how much these count. All of it is linear in what the
+events say; how far the directions are trusted depends on the number of events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_common.algorithms.als.content import content_trust
+from palate_common.algorithms.base import State
+from palate_common.algorithms.parts.taste import TINY, chance_direction, folded, relative_popularity, taste_weights
+from palate_common.algorithms.popularity import COUNTS
+from palate_common.interactions import Interactions
+from palate_common.mechanism.update import Float64
+from palate_common.score_sources import COLLABORATIVE, CONTENT, POPULARITY, source_of
+
+TRUSTED_AFTER = 10
+"""Events after which `trust` says how far the columns are trusted."""
+ROWS_AT_ONCE = 65_536
+"""Rows of a table that are made at once in float64."""
+
+
+class AlsFactors:
+    """Scores, and the vectors that they are products of.
+
+    Args:
+        state: with directions, content or both.
+        fold_exponent: an item's weight in a history is popularity^this.
+        score_exponent: popularity's part in the ranking.
+        head_items: over how many items popularity is relative.
+        sources: names of the sources of features; one needs none.
+
+    Attributes:
+        popularity: relative popularity of all items, float64 [n_items].
+        weight: how much content counts.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        *,
+        fold_exponent: float,
+        score_exponent: float,
+        head_items: int,
+        sources: Sequence[str] = ("",),
+    ) -> None:
+        self.popularity = relative_popularity(state[COUNTS].astype(np.float64), float(state["floor"][0]), head_items)
+        self.weight = float(state["content_weight"][0]) if CONTENT in state else 0.0
+        self._state, self._fold, self._exponent, self._sources = state, fold_exponent, score_exponent, sources
+        self._head: npt.NDArray[np.int32] | None = state["head"] if "basis" in state else None
+
+    @cached_property
+    def parts(self) -> Mapping[str, slice]:
+        """Popularity, then the released directions, then content, each source by itself."""
+        parts, end = {POPULARITY: slice(0, 1)}, 1
+        widths = {COLLABORATIVE: self._state["basis"].shape[1]} if self._head is not None else {}
+        if CONTENT in self._state:
+            each = self._state.get("content_widths", [self._state[CONTENT].shape[1]])
+            named = [source_of(CONTENT, name) for name in self._sources] if len(each) > 1 else [CONTENT]
+            widths |= {name: int(width) for name, width in zip(named, each, strict=True)}
+        for name, width in widths.items():
+            parts[name] = slice(end, end + width)
+            end += width
+        return parts
+
+    @cached_property
+    def content(self) -> slice:
+        """The columns of content, of all sources."""
+        end = list(self.parts.values())[-1].stop
+        return slice(end - self._state[CONTENT].shape[1], end) if CONTENT in self._state else slice(end, end)
+
+    @property
+    def trust(self) -> Float64:
+        """How far each column is trusted after ten events, float64 [k]."""
+        counts, columns = np.array([TRUSTED_AFTER]), [np.ones(1)]
+        if self._head is not None:
+            columns.append(self._taste_weights(counts)[0])
+        if CONTENT in self._state:
+            columns.append(np.full(self._state["content"].shape[1], content_trust(counts)[0, 0]))
+        return np.concatenate(columns)
+
+    def items(self) -> npt.NDArray[np.float32]:
+        """The items' vectors, float32 [n_items, k]."""
+        table = np.zeros((len(self.popularity), list(self.parts.values())[-1].stop), np.float32)
+        table[:, 0] = self.base
+        head = np.zeros(0, np.int32) if self._head is None else self._head
+        for first in range(0, len(head), ROWS_AT_ONCE):
+            part = slice(first, first + ROWS_AT_ONCE)
+            table[head[part], self.parts[COLLABORATIVE]] = self._directions("basis", part, head[part])
+        for first in range(0, len(table) if CONTENT in self._state else 0, ROWS_AT_ONCE):
+            part = slice(first, first + ROWS_AT_ONCE)
+            table[part, self.content] = self.weight * self._directions("content", part, part)
+        return table
+
+    def users(self, histories: Interactions) -> Float64:
+        """Level, taste and content taste: float64 [n_users, k]."""
+        seen = self._seen(histories)
+        return self._vectors(histories, seen, histories.counts(), seen.counts())
+
+    def events(self, history: Interactions) -> Float64:
+        """What each interaction of one user adds to their vector: float64 [nnz, k]."""
+        each = Interactions(np.arange(history.nnz + 1), history.indices, history.weights, history.n_items)
+        seen = self._seen(each)
+        vectors = self._vectors(each, seen, np.array([history.nnz]), np.array([seen.nnz]))
+        vectors[seen.counts() == 0, 0] = 0.0
+        return vectors
+
+    def scores(self, histories: Interactions) -> Float64:
+        """One score an item for each user: float64 [n_users, n_items]."""
+        users = self.users(histories)
+        # Taste is multiplied over the head alone, which may be a small part of the catalogue.
+        scores: Float64 = users[:, :1] * self.base
+        if self._head is not None:
+            scores[:, self._head] += users[:, self.parts[COLLABORATIVE]] @ self._basis.T
+        if self.weight:
+            scores += self.weight * (users[:, self.content] @ self._content.T)
+        return scores
+
+    def apart(self, user: Float64) -> tuple[Float64, Float64]:
+        """One vector's scores without content, and what content adds at weight 1: float64 [n_items] each.
+
+        Both have the same bits whatever batch the vector [k] is from.
+        """
+        plain = user[0] * self.base
+        if self._head is not None:
+            plain[self._head] += self._basis @ user[self.parts[COLLABORATIVE]]
+        if CONTENT not in self._state:
+            return plain, np.zeros(len(plain))
+        return plain, self._content @ user[self.content]
+
+    @cached_property
+    def norm(self) -> float:
+        """Length of the chance direction before it is made a unit: over the head, or over all items without one."""
+        return float(np.linalg.norm(self._reference ** (1 + self._fold)))
+
+    @cached_property
+    def base(self) -> Float64:
+        """Popularity's part of a score at level 1, float64 [n_items]."""
+        counts = self._state[COUNTS].astype(np.float64)
+        base = self.popularity ** (self._exponent + 1 + self._fold) / self.norm
+        # The last term only orders items that share the floor.
+        ordered: Float64 = base + 1e-9 * counts / max(float(np.abs(counts).max()), TINY)
+        return ordered
+
+    @cached_property
+    def _places(self) -> npt.NDArray[np.int32]:
+        """Where each item stands in the head, -1 for the others, int32 [n_items]."""
+        places = np.full(len(self.popularity), -1, np.int32)
+        if self._head is not None:
+            places[self._head] = np.arange(len(self._head), dtype=np.int32)
+        return places
+
+    @cached_property
+    def _reference(self) -> Float64:
+        """The popularity of the items that show a level."""
+        return self.popularity if self._head is None else self.popularity[self._head]
+
+    @cached_property
+    def _along(self) -> Float64:
+        """How far an event on each of them moves along the chance direction, [h, 1]."""
+        along: Float64 = (self._reference**self._fold * chance_direction(self._reference, self._fold))[:, None]
+        return along
+
+    @cached_property
+    def _lift(self) -> Float64:
+        """Popularity's part in how much taste counts for an item."""
+        lift: Float64 = self.popularity**self._exponent
+        return lift
+
+    @cached_property
+    def _basis(self) -> Float64:
+        """The released directions as they count for items, float64 [h, d]."""
+        return self._directions("basis", slice(None), self._head)
+
+    @cached_property
+    def _content(self) -> Float64:
+        """The content directions as they count for items, float64 [n_items, c]."""
+        return self._directions("content", slice(None), slice(None))
+
+    def _directions(self, name: str, part: slice, items: slice | npt.NDArray[np.int32] | None) -> Float64:
+        """A part of the rows of some directions as they count for their items."""
+        rows: Float64 = self._lift[items, None] * self._state[name][part].astype(np.float64)
+        return rows
+
+    def _seen(self, histories: Interactions) -> Interactions:
+        """The part of the histories that shows a level."""
+        if self._head is None:
+            return histories
+        places = self._places[histories.indices]
+        return Interactions(histories.indptr, places, histories.weights, len(self._head)).entries(places >= 0)
+
+    def _vectors(
+        self, histories: Interactions, seen: Interactions, counts: npt.NDArray[np.int64], known: npt.NDArray[np.int64]
+    ) -> Float64:
+        """The users' vectors, trusting their directions as after so many items, `known` of them in the head.
+
+        Both numbers are one a user, or one for all.
+        """
+        level = np.where(seen.counts()[:, None] > 0, folded(seen, self._along), 1.0)
+        columns = [level]
+        if self._head is not None:
+            taste = self._along_directions("basis", seen, self._state["weight"])
+            columns.append(taste * self._taste_weights(known))
+        if CONTENT in self._state:
+            columns.append(self._along_directions("content", histories, self.popularity) * content_trust(counts))
+        return np.concatenate(columns, axis=1)
+
+    def _taste_weights(self, counts: npt.NDArray[np.int64]) -> Float64:
+        """How far the released directions are trusted after so many items, [n_users, d]."""
+        strength, accuracy = self._state["strength"].astype(np.float64), self._state["accuracy"].astype(np.float64)
+        return taste_weights(counts, strength, accuracy)
+
+    def _along_directions(self, name: str, histories: Interactions, weight: npt.NDArray[np.floating]) -> Float64:
+        """How far the histories move along some directions, weighing an item by weight^fold."""
+        # A device's few events need few rows of a large table.
+        used, places = np.unique(histories.indices, return_inverse=True)
+        few = Interactions(histories.indptr, places.astype(np.int32), histories.weights, len(used))
+        rows = (weight[used].astype(np.float64) ** self._fold)[:, None] * self._state[name][used].astype(np.float64)
+        return folded(few, rows)

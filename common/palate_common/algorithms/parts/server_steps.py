@@ -1,0 +1,78 @@
+"""Server steps: what a server makes of a noised sum of changes. Post-processing: nothing here costs privacy.
+
+    >>> direction = newton_direction(
+    ...     np.array([[4.0]]), moments=np.array([[2.0]]), counts=np.array([1.0]), ridge=np.array([0.0])
+    ... )
+    >>> direction.round(3).tolist()
+    [[2.0]]
+
+Sources: Reddi et al., Adaptive Federated Optimization (ICLR 2021), algorithm 2, for momentum and Adam; Tang et al.,
+DP-AdamBC (AAAI 2024), section 3, for taking the known noise out of Adam's second moment.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from palate_common.mechanism.update import Float64
+
+TINY = 1e-12
+
+
+def newton_direction(
+    change: Float64, *, moments: Float64, counts: Float64, ridge: Float64, noise: float = 0.0, prior: float = 1.0
+) -> Float64:
+    """(count_i M + diag(ridge))^-1 change_i for every row i, damped where the change is mostly noise.
+
+    Read as a Bayesian would, the ridge says that a row has variance `prior` / ridge before anything is seen of it. With
+    noise of known variance in its change, the posterior mean divides by more: in coordinates where the ridge is 1 and M
+    is diagonal, by 1 + a + noise^2 / (a prior) in the place of 1 + a, where a is what the row's events bring.
+
+    Args:
+        change: float64 [h, d], minus the slopes of the loss.
+        moments: M, symmetric, float64 [d, d]; what noise made negative in it counts as 0.
+        counts: how much of M each row has, float64 [h], not negative.
+        ridge: float64 [d], not negative.
+        noise: standard deviation of the noise in each coordinate of `change`.
+        prior: variance of a row, times the ridge.
+
+    Returns:
+        Float64 [h, d].
+    """
+    floor = TINY + 1e-6 * max(float(np.trace(moments)) * float(counts.max(initial=0)) / len(moments), 0.0)
+    root = 1 / np.sqrt(ridge + floor)
+    # In coordinates where the ridge is 1, the eigenvectors of M are those of every row's matrix.
+    values, basis = np.linalg.eigh(root[:, None] * moments * root)
+    brought = np.outer(counts, np.maximum(values, 0)) + TINY
+    divisor = 1 + brought + noise**2 * (root**2 @ basis**2) / (brought * prior)
+    return np.asarray((((change * root) @ basis) / divisor) @ basis.T * root, np.float64)
+
+
+def momentum_step(momentum: Float64, direction: Float64, *, rate: float, decay: float) -> Float64:
+    """The next running step, decay * momentum + rate * direction."""
+    return decay * momentum + rate * direction
+
+
+def adam_step(
+    momentum: Float64, squares: Float64, direction: Float64, *, noise: float, step: int, rate: float, decay: float
+) -> tuple[Float64, Float64, Float64]:
+    """One step of Adam that knows how much of its second moment is noise.
+
+    Args:
+        momentum: running mean of directions.
+        squares: running mean of their squares.
+        direction: noised, with standard deviation `noise` in each coordinate.
+        noise: 0 without DP.
+        step: from 1.
+        rate: step size.
+        decay: beta_1; beta_2 is 0.99.
+
+    Returns:
+        The change of the table, and both running means.
+    """
+    squares = 0.99 * squares + 0.01 * direction**2
+    momentum = decay * momentum + (1 - decay) * direction
+    mean, second = momentum / (1 - decay**step), squares / (1 - 0.99**step)
+    # Where only noise was seen, the difference is about 0: the noise itself is then the scale.
+    scale = np.sqrt(np.maximum(second - noise**2, noise**2)) + TINY
+    return rate * mean / scale, momentum, squares

@@ -1,0 +1,80 @@
+"""Taste: popularity and directions as `als` sees them, and how far a history is to be trusted along them.
+
+All of it is linear algebra on public arrays. Popularity is relative: 1 is the mean of the head. In a history, an item
+weighs popularity^fold, so chance draws from the popularity lie along popularity^(1 + fold): that direction is taken
+out of every other one, and a history says by its part along it how much, not what, its user likes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_common.interactions import Interactions
+from palate_common.mechanism.update import Float64
+
+TINY = 1e-12
+
+
+def relative_popularity(counts: Float64, floor: float, head_items: int) -> Float64:
+    """Noised counts raised to the floor, relative to the mean of the `head_items` largest: float64 [n_items]."""
+    floored = np.maximum(counts, floor)
+    relative: Float64 = floored / np.sort(floored)[-head_items:].mean()
+    return relative
+
+
+def chance_direction(popularity: Float64, fold: float) -> Float64:
+    """The unit vector along which a history of chance draws lies."""
+    direction = popularity ** (1 + fold)
+    unit: Float64 = direction / np.linalg.norm(direction)
+    return unit
+
+
+def centred(table: Float64, popularity: Float64) -> Float64:
+    """The table with its mean under popularity taken out."""
+    rest: Float64 = table - (popularity / popularity.sum()) @ table
+    return rest
+
+
+def signed(directions: Float64) -> Float64:
+    """The same directions with their largest entry positive.
+
+    Singular vectors have no sign of their own, and equal sums must give equal models.
+    """
+    if not directions.size:
+        return directions
+    largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=0)[None], axis=0)
+    turned: Float64 = directions * np.where(largest < 0, -1.0, 1.0)
+    return turned
+
+
+def directions(products: Float64, popularity: Float64, fold: float, size: int) -> tuple[Float64, Float64]:
+    """Left singular vectors [h, size] and values [size] of products, with the chance direction taken out."""
+    chance = chance_direction(popularity, fold)
+    scaled = (popularity**fold)[:, None] * products
+    scaled -= np.outer(chance, chance @ scaled)
+    basis, values, _ = np.linalg.svd(scaled, full_matrices=False)
+    return signed(basis[:, :size]), values[:size]
+
+
+def scaled_table(basis: Float64, values: Float64, popularity: Float64, fold: float, whitening: float) -> Float64:
+    """What devices sum over their history, before it is centred: directions, the weaker ones not quite so weak."""
+    spread = np.maximum(values / max(values[0], TINY), 1e-3) ** whitening
+    table: Float64 = (popularity**fold)[:, None] * basis * spread
+    return table
+
+
+def taste_weights(counts: npt.NDArray[np.int64], strength: Float64, accuracy: Float64) -> Float64:
+    """How much each released direction counts after so many items: float64 [n_users, d].
+
+    k L / (1 + k L) is the posterior mean of a taste of variance L per item. The noise makes L too small where a
+    direction is inaccurate; the power makes up for half of it.
+    """
+    evidence = counts[:, None] * strength
+    weights: Float64 = (evidence / (1 + evidence)) ** ((1 + accuracy**2) / 2) * accuracy
+    return weights
+
+
+def folded(histories: Interactions, rows: Float64) -> Float64:
+    """Each user's weighted sum of `rows` over their items: float64 [n_users, width]."""
+    return histories.matmul(rows, histories.weights).astype(np.float64)

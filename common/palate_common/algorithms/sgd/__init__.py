@@ -1,0 +1,1 @@
+"""`sgd`: federated averaging of a matrix factorisation, for implicit feedback and for ratings."""

@@ -1,0 +1,314 @@
+"""`sgd`: federated averaging of a matrix factorisation with biases, for implicit feedback and for ratings.
+
+The model is r_ui = b_i . a_u + sigma_i (+ c_u). The item side (b, sigma) is public. A device rebuilds its own side
+(a_u, c_u) from its own events under the frozen item side, in every round, and never sends it. Then it takes one step on
+the item side. The step's change is an outer product, error_i (a_u, 1) for item i, clipped in L2 norm. The server adds
+noise to the sum and steps.
+
+Round 0 releases noised counts and, for ratings, how far each item's ratings lie from their users' means: item biases
+start from that. In each later round, two more things are known for free or almost, and the server's step uses them:
+
+- The loss's second derivative in row i is about count_i M, M = sum_u w_u (a_u, 1)(a_u, 1)' / sum_u w_u. The optimizer
+  `newton` has M released beside the change, d^2/2 numbers for all items together, and solves with it, so that rare and
+  frequent items learn alike in about ten rounds.
+- The noise of a row: where events bring less than the noise hides, steps are damped.
+
+Sources: McMahan et al., Learning Differentially Private Recurrent Language Models (ICLR 2018), algorithm 1, flat
+clipping, with every user in every round and no amplification by sampling claimed; Singhal et al., Federated
+Reconstruction (NeurIPS 2021), algorithm 1; Reddi et al., Adaptive Federated Optimization (ICLR 2021), for momentum and
+Adam on the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_common.algorithms.als.compression import Sizes
+from palate_common.algorithms.als.sketch import Sketch
+from palate_common.algorithms.base import PublicFacts, State
+from palate_common.algorithms.head import HEAD, WEIGHT, choose_head, head_size, split_budget, with_tail
+from palate_common.algorithms.parts.adaptive_clip import CLIP_NORM, AdaptiveClip
+from palate_common.algorithms.parts.reconstruction import TINY, matrices, outer_svec, symmetric_size
+from palate_common.algorithms.parts.server_steps import adam_step, momentum_step, newton_direction
+from palate_common.algorithms.popularity import COUNTS, user_weights
+from palate_common.algorithms.sgd.biases import item_biases
+from palate_common.algorithms.sgd.losses import Errors, RatingLoss
+from palate_common.algorithms.sgd.settings import (
+    SgdSettings,
+    chosen_optimizer,
+    embedding_size,
+    filled,
+    later_rounds,
+    make_loss,
+)
+from palate_common.interactions import Interactions, row_squares, segment_sum
+from palate_common.mechanism.update import Block, BlockSpec, DenseBlock, Float64, Layout, OuterBlock, Update
+
+TABLE, MOMENTUM, SQUARES, BIAS, OFFSET = "table", "momentum", "squares", "bias", "offset"
+CHANGE, MOMENTS, RATINGS, MEAN, FEATURES = "change", "moments", "ratings", "mean", "features"
+DEVIATION = 0.5  # about how far a user's ratings spread, on [-1, 1]
+FEWEST = 4  # later rounds that a compressed run makes do with; ratings under noise have two anyway
+
+
+class Sgd:
+    """Noised counts, then noised steps on the item side.
+
+    State, all of it public: `counts` [n_items]; `head` and `weight` [h] (see `choose_head`); `bias` [n_items], sigma of
+    every item after round 0, and `offset` [1], the mean rating, on [-1, 1]; `table` [h, d + 1], b and sigma less the
+    offset; `clip_norm` [1], with an adaptive clip; `momentum` [h, d + 1] and, for Adam, `squares` [h, d + 1], the
+    server's running step.
+    """
+
+    name = "sgd"
+    Settings = SgdSettings
+    public_inputs = (FEATURES,)
+    training_only = (MOMENTUM, SQUARES, CLIP_NORM)
+
+    def __init__(self, settings: SgdSettings, facts: PublicFacts) -> None:
+        self.settings = settings
+        self.facts = facts
+        self.loss = make_loss(settings)
+        self.ratings = settings.loss == "ratings"
+        # The user side of ratings is fitted to public features too, and those are known of all items.
+        chosen = settings.head_items or (facts.n_items if self.ratings else None)
+        head = head_size(facts, 0.9, chosen)
+        self.optimizer = chosen_optimizer(settings, facts)
+        self.filled = filled(settings, self.optimizer)
+        width, vectors = min(embedding_size(settings, facts), head) + 1, 2 if self.ratings else 1
+        moments = symmetric_size(width) if self.optimizer == "newton" else 0
+        sizes = Sizes(vectors * facts.n_items, later_rounds(settings, facts), head, width, moments)
+        sizes = sizes.compressed(settings.compression, fewest=FEWEST)
+        self.later, self.head_items, self.size = sizes.rounds, sizes.rows, max(sizes.width - 1, 1)
+        self.sketch = Sketch(facts.n_items, sizes.counts // vectors, facts.seed)
+        even = self.ratings and facts.mu is None
+        self.exponent = (0.0 if even else 0.5) if settings.user_exponent is None else settings.user_exponent
+        # A user with every item then has norm 1 in round 0, and nobody more.
+        self.scale = facts.n_items ** (self.exponent - 0.5)
+        self.clip = AdaptiveClip(settings.clip_quantile, self.filled.clip_norm)
+        self.server_rate = self.filled.server_rate
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Round 0's share, then equal ones."""
+        return split_budget(self.filled.first_share, self.later)
+
+    def start(self) -> State:
+        """Nothing is known yet."""
+        return {COUNTS: np.zeros(self.facts.n_items, np.float32)}
+
+    def layout(self, state: State, round_: int) -> Layout:
+        """Counts, and sums of ratings; then the change of the item side, and the moments of the user side."""
+        size = self.sketch.n_buckets
+        if round_ == 0 and not self.ratings:
+            return (BlockSpec(name=COUNTS, shape=(size,), weight=1.0),)
+        if round_ == 0:
+            weights = {COUNTS: (size, 0.49), RATINGS: (size, 0.49), MEAN: (1, 0.02)}
+            return tuple(BlockSpec(name=name, shape=(n,), weight=share**0.5) for name, (n, share) in weights.items())
+        shape, share = (len(state[HEAD]), self.size + 1), self._moments_share
+        blocks: Layout = (BlockSpec(name=CHANGE, shape=shape, weight=(1 - share) ** 0.5),)
+        if share:
+            blocks += (BlockSpec(name=MOMENTS, shape=(symmetric_size(self.size + 1),), weight=share**0.5),)
+        return self.clip.layout(blocks)
+
+    @property
+    def _moments_share(self) -> float:
+        """The moments' part of a round's squared norm."""
+        return self.filled.moments_share if self.optimizer == "newton" else 0.0
+
+    def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
+        """Round 0: weighted items, norm 1 at most. Later: the change of the item side over S, to be clipped."""
+        weights = self._weights(histories)
+        if round_ == 0:
+            return self._first_update(histories, np.repeat(weights, histories.counts()))
+        seen = histories.columns(state[HEAD])
+        users, errors = self._errors(state, seen, key=(self.facts.seed << 16) + round_)
+        columns = users.copy()
+        columns[:, self.size] = 1
+        weights = weights * (known := seen.counts() > 0)
+        factors, said = self.clip.verdicts(state, lambda: weights * self._norms(errors, columns), known)
+        sent = weights * factors
+        rows = errors.rows * np.repeat(sent, np.diff(errors.indptr))
+        blocks: list[Block] = [OuterBlock(errors.indptr, errors.indices, rows, columns, seen.n_items)]
+        if self._moments_share:
+            blocks.append(DenseBlock(outer_svec(columns) * sent[:, None]))
+        return Update((*blocks, *said), histories.n_users)
+
+    def _norms(self, errors: Errors, columns: Float64) -> Float64:
+        """The norm of each user's change and moments, by the layout's weights, float64 [n_users]."""
+        lengths, share = row_squares(columns), self._moments_share
+        squares = (1 - share) * segment_sum(errors.rows**2, errors.indptr) * lengths + share * lengths**2
+        return np.asarray(np.sqrt(squares), np.float64)
+
+    def _weights(self, histories: Interactions) -> Float64:
+        """How much each user counts in the loss."""
+        strength = histories.counts().astype(np.float64)
+        if not self.ratings:
+            strength = segment_sum(histories.weights.astype(np.float64) ** 2, histories.indptr)
+        return user_weights(strength, exponent=self.exponent, n_items=self.facts.n_items)
+
+    def _first_update(self, histories: Interactions, rows: Float64) -> Update:
+        """Counts; and how far each rating lies from the user's mean, with that mean."""
+        factors = [rows * histories.weights]
+        dense: list[Block] = []
+        if isinstance(self.loss, RatingLoss):
+            ratings, counts = self.loss.internal(histories.weights), histories.counts()
+            means = segment_sum(ratings, histories.indptr) / np.maximum(counts, 1)
+            factors = [rows, rows * (ratings - np.repeat(means, counts)) / DEVIATION]
+            dense = [DenseBlock(means[:, None])]
+        ones = np.ones((histories.n_users, 1))
+        outer = [OuterBlock(histories.indptr, histories.indices, f, ones, histories.n_items) for f in factors]
+        return Update((*(self.sketch.fold(block) for block in outer), *dense), histories.n_users)
+
+    def _errors(self, state: State, seen: Interactions, key: int) -> tuple[Float64, Errors]:
+        """The private user side, and how far off its predictions are."""
+        users = self.loss.users(state[TABLE], seen)
+        return users, self.loss.errors(state[TABLE], seen, users, key=key)
+
+    def release(
+        self, state: State, round_: int, sums: Mapping[str, npt.NDArray[np.float64]], noise: Mapping[str, float]
+    ) -> State:
+        """Head, biases and starting table after round 0, then one step."""
+        if round_ == 0:
+            return self._first(sums, noise, state.get(FEATURES))
+        clip_norm = self.clip.norm(state)
+        table, change = state[TABLE].astype(np.float64), sums[CHANGE] * clip_norm
+        # Constant steps, then smaller ones, over which the noise averages out.
+        rate = self.server_rate * min(1.0, 2 * (self.later + 1 - round_) / (self.later + 1))
+        momentum, decay = state[MOMENTUM].astype(np.float64), self.filled.momentum
+        moved = self.clip.released(state, sums, self.facts.n_users)
+        if self.optimizer == "newton":
+            deviation = noise[CHANGE] * clip_norm
+            direction = self._newton(state, change, sums[MOMENTS] * clip_norm, deviation)
+            step = momentum = momentum_step(momentum, direction, rate=rate, decay=decay)
+        else:
+            users = self.facts.n_users * self.scale
+            direction, deviation = change / users, noise[CHANGE] * clip_norm / users
+            if self.optimizer == "momentum":
+                step = momentum = momentum_step(momentum, direction, rate=rate, decay=decay)
+            else:
+                squares = state[SQUARES].astype(np.float64)
+                step, momentum, squares = adam_step(
+                    momentum, squares, direction, noise=deviation, step=round_, rate=rate, decay=decay
+                )
+                moved[SQUARES] = squares.astype(np.float32)
+        moved |= {TABLE: (table + step).astype(np.float32), MOMENTUM: momentum.astype(np.float32)}
+        return state | moved
+
+    def _newton(self, state: State, change: Float64, svec: Float64, noise: float) -> Float64:
+        """The solution of each row's quadratic, whose second derivative is count_i M and the ridges."""
+        moments = matrices(svec[None], self.size + 1)[0]
+        users = max(float(moments[-1, -1]), 0.01 * self.scale * self.facts.n_users ** (1 - self.exponent), TINY)
+        counts = np.maximum(state[COUNTS][state[HEAD]].astype(np.float64), 0) / users
+        unobserved = self.loss.unobserved + self.loss.negatives * float(counts.mean())
+        typical = users / self.facts.n_users
+        ridge = np.full(self.size + 1, self.settings.item_ridge)
+        if isinstance(self.loss, RatingLoss):
+            ridge[:-1], ridge[-1] = self.loss.regularization, self.settings.bias_regularization
+        ridge *= typical
+        excess = state[TABLE].astype(np.float64)
+        if self.ratings:
+            excess[:, -1] -= state[OFFSET]
+        return newton_direction(
+            change - ridge * excess,
+            moments=self.loss.curvature * moments,
+            counts=counts + unobserved,
+            ridge=ridge,
+            noise=noise,
+            prior=self.filled.residual_variance * typical,
+        )
+
+    def _first(
+        self,
+        sums: Mapping[str, npt.NDArray[np.float64]],
+        noise: Mapping[str, float],
+        features: npt.NDArray[np.floating[Any]] | None,
+    ) -> State:
+        """What the counts, and the sums of ratings, say; and vectors to start from."""
+        counts, unsure = self.sketch.recovered(sums[COUNTS], noise[COUNTS])
+        state = choose_head(counts, unsure, self.head_items)
+        head, weight = state[HEAD], state[WEIGHT].astype(np.float64)
+        events = np.maximum(counts, 0)
+        # A user's k events weigh k^-e each: the sum of all weights is N k^(1 - e) for a typical k.
+        length = max(float(events.sum()) / (self.scale * self.facts.n_users), 1.0) ** (1 / (1 - self.exponent))
+        typical = self.scale * length**-self.exponent
+        vectors = self._vectors(head, features)
+        offset = 0.0
+        if self.ratings:
+            offset = float(np.clip(sums[MEAN][0] / self.facts.n_users, -1, 1))
+            # Errors of a rating about as large as DEVIATION, in random directions, would add up to this much.
+            spread = np.sqrt(typical * events)
+            excess, doubt = self.sketch.estimated(sums[RATINGS], noise[RATINGS], spread)
+            bias = offset + item_biases(
+                excess * DEVIATION,
+                events,
+                counts_noise=unsure,
+                noise=doubt * DEVIATION,
+                ridge=self.settings.bias_regularization * typical,
+                prior=self.filled.residual_variance * typical,
+                features=features,
+            )
+        elif self.settings.loss == "logistic":
+            bias = np.log(np.maximum(events, max(unsure, 0.01 * float(events.max()), TINY)))
+            bias -= np.log(max(float(events[head].mean()), TINY) * self.settings.negatives)
+        else:
+            vectors *= np.sqrt(weight)[:, None]
+            share = events / (typical * self.facts.n_users)
+            bias = share / (share + self.settings.unobserved_weight)
+        table = np.concatenate([vectors, bias[head, None]], axis=1).astype(np.float32)
+        state |= {TABLE: table, BIAS: bias.astype(np.float32), OFFSET: np.array([offset], np.float32)}
+        running = (MOMENTUM, SQUARES) if self.optimizer == "adam" else (MOMENTUM,)
+        return state | self.clip.start() | {name: np.zeros_like(table) for name in running}
+
+    def _vectors(self, head: npt.NDArray[np.integer[Any]], features: npt.NDArray[np.floating[Any]] | None) -> Float64:
+        """Item vectors to start from: what is public about the items, and random directions beside it."""
+        rng = np.random.default_rng(self.facts.seed)
+        vectors = rng.normal(size=(len(head), self.size)) * self.filled.start_scale
+        if features is not None and self.settings.use_features:
+            width = min(features.shape[1], self.size)
+            public = features[head, :width].astype(np.float64)
+            public -= public.mean(axis=0)
+            vectors[:, :width] = public * (self.filled.feature_scale / max(float(public.std()), TINY))
+        return vectors
+
+    def scores(self, state: State, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
+        """Predictions over the head, tail items below; or expected ratings, see `expected_ratings`."""
+        if TABLE not in state:
+            return np.broadcast_to(state[COUNTS], (histories.n_users, histories.n_items))
+        seen = histories.columns(state[HEAD])
+        if self.ratings:
+            counts = np.maximum(state[COUNTS].astype(np.float64), 0)
+            popular = np.log1p(counts / max(float(counts.max()), TINY) * 1e3)
+            return self._internal(state, seen) + self.settings.popularity_weight * popular
+        return with_tail(state, self._predicted(state, seen), seen.counts() > 0)
+
+    def expected_ratings(self, state: State, histories: Interactions) -> Float64 | None:
+        """What each user would rate each item, on the scale's own units, or None where no ratings are learned.
+
+        Args:
+            state: the public state after a release.
+            histories: whose weights are ratings.
+
+        Returns:
+            Float64 [n_users, n_items], within [lowest, highest].
+        """
+        if not isinstance(self.loss, RatingLoss):
+            return None
+        return self.loss.rating(self._internal(state, histories.columns(state[HEAD])))
+
+    def _predicted(self, state: State, seen: Interactions) -> Float64:
+        """b_i . a_u + sigma_i + c_u of the head, [n_users, h]."""
+        table = state[TABLE].astype(np.float64)
+        users = self.loss.users(state[TABLE], seen)
+        return users[:, :-1] @ table[:, :-1].T + table[:, -1] + users[:, -1:]
+
+    def _internal(self, state: State, seen: Interactions) -> Float64:
+        """Expected ratings on [-1, 1], not cut, of all items: those outside the head have their bias only."""
+        users = self.loss.users(state[TABLE], seen)
+        table = state[TABLE].astype(np.float64)
+        everything = state[BIAS].astype(np.float64) + users[:, -1:]
+        everything[:, state[HEAD]] = users[:, :-1] @ table[:, :-1].T + table[:, -1] + users[:, -1:]
+        return everything

@@ -1,0 +1,334 @@
+"""What a run's releases cost together: sensitivity and noise in, (eps, delta) out.
+
+Privacy unit: one installation. Adjacency: zero-out, i.e. one installation's events are emptied; it still takes part and
+sends zero. Every figure here is for that unit and that adjacency, at full participation (no amplification by sampling).
+The plan chooses sigma with it, the ledger charges mu^2 with it, the privacy card prints what it says.
+
+    >>> mu = mu_of(epsilon=5.0, delta=1e-5)
+    >>> sigma = sigma_for(mu_r=split_budget(mu=mu, shares=(1, 4))[1], sensitivity=2**14)
+    >>> account([GaussianEvent(sensitivity=2**14, sigma=sigma, dimension=100)], delta=1e-5).epsilon < 5.0
+    True
+
+mu is the parameter of Gaussian differential privacy (Dong, Roth and Su 2022): releases compose as the sum of mu^2, and
+the noise multiplier of one release is 1/mu. What happened (`GaussianEvent`) is apart from how it is counted
+(`account`). Every bound is rounded against the claim: charges, eps and sigma up, budgets down. Every function raises
+`InputError` for a value that is out of its range, not finite or not a number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from numbers import Integral, Real
+
+from palate_common.errors import InputError
+from palate_common.mechanism.cohort import shares_slack
+from palate_common.mechanism.discrete_gaussian import MAX_SIGMA
+
+ACCOUNTANT = "palate closed form"
+ACCOUNTANT_VERSION = "1"
+CENTRAL_SIGMA_FLOOR = 64
+"""Smallest sigma, in grid steps, that a central release may have."""
+
+_MAX_MU = 1e4
+# Beyond these a square is no float.
+_LEAST, _MOST = 1e-100, 1e150
+# `_delta` is this close to the truth, usually far closer; eps pays for it.
+_DELTA_MARGIN = 1.0 + 1e-10
+# Trapezoid rule of step 1/16 in x, where s = e^(x - e^(-x)): exponentially accurate for decays from 0 to infinity.
+_NODES = tuple(
+    (math.exp(x - math.exp(-x)), math.exp(x - math.exp(-x)) * (1 + math.exp(-x)) / 16)
+    for x in (k / 16 for k in range(-60, 73))
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianEvent:
+    """One release: an integer vector sum plus a discrete Gaussian on every coordinate.
+
+    Attributes:
+        sensitivity: largest L2 norm of one installation's contribution, grid steps.
+        sigma: parameter of the noise, grid steps.
+        dimension: number of released coordinates, dummies included.
+        round: round of the run, 0 for popularity.
+        attempt: attempt of the round; every answered one is a release of its own.
+        shares: how many devices' shares the noise is the sum of; 1 for a single draw.
+        inclusion: where the unit is one event, the probability with which it takes part in a step, secretly.
+        steps: noised sums on each device; below inclusion 1 whoever composes keeps `sampled_gaussian.TAIL` of delta.
+    """
+
+    sensitivity: float
+    sigma: int
+    dimension: int
+    round: int = 0
+    attempt: int = 0
+    shares: int = 1
+    inclusion: float = 1.0
+    steps: int = 1
+
+    def __post_init__(self) -> None:
+        charged_mu2(sensitivity=self.sensitivity, sigma=self.sigma)
+        for name, least in (("dimension", 1), ("round", 0), ("attempt", 0), ("shares", 1), ("steps", 1)):
+            _whole(name, getattr(self, name), least)
+
+    @property
+    def mu2(self) -> float:
+        """What the release is charged."""
+        if (self.inclusion, self.steps) == (1.0, 1):
+            return charged_mu2(sensitivity=self.sensitivity, sigma=self.sigma)
+        from palate_common.mechanism.sampled_gaussian import sampled_mu2
+
+        return sampled_mu2(
+            sensitivity=int(self.sensitivity), sigma=self.sigma, inclusion=self.inclusion, steps=self.steps
+        )
+
+    @property
+    def noise_multiplier(self) -> float:
+        """The multiplier of the continuous Gaussian it is charged as, rounded down."""
+        return _root(1 / Fraction(self.mu2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """What a sequence of releases costs together, for one installation under zero-out adjacency."""
+
+    mu2: float
+    epsilon: float
+    delta: float
+    accountant: str = ACCOUNTANT
+    version: str = ACCOUNTANT_VERSION
+
+
+def charged_mu2(*, sensitivity: float, sigma: int) -> float:
+    """mu^2 of one discrete Gaussian release: sensitivity^2 / (sigma^2 - 4), both in grid steps, rounded up.
+
+    **Guarantees:** discrete as continuous: with `discrete_slack` it covers the discrete Gaussian in any dimension.
+    **Guarantees:** charge rounded up: never below the exact quotient.
+    **Assumes:** integer noise: the noise is N_Z(0, sigma^2) on the grid in which the sensitivity is counted.
+    **Assumes:** central floor: sigma is a whole number of at least 64 steps; less is refused.
+    """
+    variance = _whole("sigma", sigma, CENTRAL_SIGMA_FLOOR) ** 2 - 4
+    return round_up(Fraction(_real("sensitivity", sensitivity, above=_LEAST, below=_MOST)) ** 2 / variance)
+
+
+def discrete_slack(*, releases: int, dimension: int) -> float:
+    """What discrete noise adds to eps: 4e-34 for every release and each of its `dimension` coordinates, rounded up."""
+    return round_up(Fraction(4 * _whole("releases", releases, 0) * _whole("dimension", dimension, 0), 10**34))
+
+
+def delta_of(*, epsilon: float, mu: float) -> float:
+    """The smallest delta for which mu-GDP implies (eps, delta): Phi(mu/2 - eps/mu) - e^eps Phi(-mu/2 - eps/mu).
+
+    Balle and Wang (2018), theorem 8. eps = 0 is allowed and gives the total variation distance; mu in [0, 10^4).
+    """
+    return _delta(_real("epsilon", epsilon, zero=True), _real("mu", mu, below=_MAX_MU, zero=True))
+
+
+def epsilon_of(*, mu: float, delta: float) -> float:
+    """The smallest eps for which mu-GDP implies (eps, delta), rounded up; mu in [0, 10^4), mu = 0 gives 0.
+
+    **Guarantees:** epsilon rounded up: `delta_of` at the returned eps is at most delta.
+    **Guarantees:** epsilon monotone: a mu larger by a part in 10^9 never gives a smaller eps.
+    """
+    mu, delta = _real("mu", mu, below=_MAX_MU, zero=True), check_delta(delta)
+    if _delta(0.0, mu) * _DELTA_MARGIN <= delta:
+        return 0.0
+    # delta <= Phi(mu/2 - eps/mu) <= e^(-(eps/mu - mu/2)^2 / 2) / 2, so that this eps is enough.
+    low, high = 0.0, mu * mu / 2 + mu * math.sqrt(-2 * math.log(delta))
+    while low < (middle := (low + high) / 2) < high:
+        if _delta(middle, mu) * _DELTA_MARGIN <= delta:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def mu_of(*, epsilon: float, delta: float) -> float:
+    """The largest mu, up to 10^4, for which `epsilon_of` is at most eps, rounded down.
+
+    **Guarantees:** mu rounded down: `epsilon_of` at the returned mu is at most eps.
+    **Guarantees:** mu leaves room: an account of releases whose mu^2 add up to its square says at most eps.
+    """
+    epsilon, delta = check_epsilon(epsilon), check_delta(delta)
+    low, high = 0.0, _MAX_MU
+    while low < (middle := (low + high) / 2) < high:
+        if _delta(epsilon, middle) * _DELTA_MARGIN <= delta:
+            low = middle
+        else:
+            high = middle
+    # Room for the last digits, in which the two bisections and a sum of charges may disagree.
+    low *= 1 - 1e-11
+    while epsilon_of(mu=low, delta=delta) > epsilon:
+        low *= 1 - 1e-11
+    return low
+
+
+def split_budget(*, mu: float, shares: Sequence[float]) -> tuple[float, ...]:
+    """The mu of each release: their squares stand in the ratio of `shares` (any unit) and add up to at most mu^2.
+
+    **Guarantees:** split within budget: the exact sum of the squares is at most mu^2.
+    """
+    budget = Fraction(_real("mu", mu, below=_MAX_MU)) ** 2
+    parts = [Fraction(_real("shares", share, below=_MOST)) for share in shares]
+    if not parts:
+        raise InputError("`shares` must have at least one entry, got none")
+    whole = sum(parts)
+    return tuple(_root(budget * part / whole) for part in parts)
+
+
+def sigma_for(*, mu_r: float, sensitivity: float) -> int:
+    """The smallest sigma, in whole grid steps from `CENTRAL_SIGMA_FLOOR` on, whose charge is at most mu_r^2.
+
+    **Guarantees:** sigma enough: `charged_mu2` at the returned sigma is at most mu_r^2, compared exactly.
+    """
+    budget = Fraction(_real("mu_r", mu_r, below=_MAX_MU)) ** 2
+    variance = 4 + Fraction(_real("sensitivity", sensitivity, above=_LEAST, below=_MOST)) ** 2 / budget
+    sigma = max(CENTRAL_SIGMA_FLOOR, math.isqrt(math.ceil(variance) - 1) + 1)
+    if sigma > MAX_SIGMA:
+        raise InputError(f"`sigma` must be at most {MAX_SIGMA} steps, got {sigma}; use a coarser grid or more budget")
+    # The charge is rounded up, which can ask for one step more.
+    while charged_mu2(sensitivity=sensitivity, sigma=sigma) > budget:
+        sigma += 1
+    return sigma
+
+
+def account(events: Sequence[object], *, delta: float) -> Account:
+    """What the releases cost together.
+
+    **Guarantees:** composition: also holds where later releases depend on earlier ones, if the total was fixed before.
+    **Guarantees:** unknown events refused: anything but a `GaussianEvent` raises; nothing is skipped.
+    **Assumes:** every attempt listed: a retry is an event of its own.
+    """
+    known: list[GaussianEvent] = []
+    for event in events:
+        # Exactly this type: a subclass could charge less.
+        if type(event) is not GaussianEvent:
+            raise InputError(f"`events` must be GaussianEvent only, got {type(event).__name__}: its cost is unknown")
+        known.append(event)
+    mu2 = round_up(sum((Fraction(event.mu2) for event in known), Fraction(0)))
+    slack = sum((Fraction(discrete_slack(releases=e.steps, dimension=e.dimension)) for e in known), Fraction(0))
+    shared = sum((Fraction(shares_slack(sigma=e.sigma, shares=e.shares)) * e.dimension for e in known), Fraction(0))
+    within = delta * (1 - round_up(shared)) if shared else delta  # e^-x >= 1 - x
+    return Account(mu2=mu2, epsilon=round_up(Fraction(_composed(mu2, within)) + slack + 2 * shared), delta=delta)
+
+
+def epsilon_closed(*, noise_multipliers: Sequence[float], delta: float) -> float:
+    """The eps of continuous Gaussian releases with these multipliers together, in closed form, rounded up."""
+    inverses = (1 / Fraction(_real("noise_multipliers", z, below=_MOST)) for z in noise_multipliers)
+    return _composed(round_up(sum((x**2 for x in inverses), Fraction(0))), delta)
+
+
+def epsilon_pld(
+    *,
+    noise_multipliers: Sequence[float],
+    delta: float,
+    interval: float = 1e-4,
+    sampling: Sequence[tuple[float, int]] | None = None,
+) -> float:
+    """The same by composing privacy loss distributions: the second accountant. Needs `palate[server]`.
+
+    **Assumes:** fixed schedule: the multipliers were chosen before the first release.
+
+    Args:
+        noise_multipliers: noise over sensitivity of each release.
+        delta: in (0, 1).
+        interval: width of the grid of privacy losses. The error falls with its square and grows with the releases.
+        sampling: for each multiplier, with which secret probability the unit takes part, and in how many sums.
+    """
+    from dp_accounting import (  # type: ignore[import-untyped]  # ships no types
+        GaussianDpEvent,
+        NeighboringRelation,
+        PoissonSampledDpEvent,
+    )
+    from dp_accounting.pld import PLDAccountant  # type: ignore[import-untyped]  # ships no types
+
+    delta = check_delta(delta)
+    terms = [(1.0, 1)] * len(noise_multipliers) if sampling is None else sampling
+    equal = Counter[tuple[float, float]]()
+    for z, (inclusion, steps) in zip(noise_multipliers, terms, strict=True):
+        equal[_real("noise_multipliers", z, below=_MOST), inclusion] += steps
+    # Zero-out: one record is replaced by the empty one.
+    accountant = PLDAccountant(NeighboringRelation.REPLACE_SPECIAL, _real("interval", interval, below=1.0))
+    for (multiplier, inclusion), times in equal.items():
+        noised = GaussianDpEvent(multiplier)
+        accountant.compose(noised if inclusion == 1 else PoissonSampledDpEvent(inclusion, noised), times)
+    return float(accountant.get_epsilon(delta))
+
+
+def default_delta(*, n_users: int) -> float:
+    """min(1e-5, 1 / (10 N)) for the public number of users N."""
+    return min(1e-5, 1 / (10 * _whole("n_users", n_users, 1)))
+
+
+def check_epsilon(epsilon: float) -> float:
+    """The epsilon, if it can be a budget: positive and finite."""
+    return _real("epsilon", epsilon)
+
+
+def check_delta(delta: float) -> float:
+    """The delta, if it lies strictly between 0 and 1."""
+    return _real("delta", delta, below=1.0)
+
+
+def _composed(mu2: float, delta: float) -> float:
+    """The eps of a sum of mu^2, rounded up."""
+    return epsilon_of(mu=math.nextafter(math.sqrt(mu2), math.inf) if mu2 else 0.0, delta=delta)
+
+
+def _delta(epsilon: float, mu: float) -> float:
+    """`delta_of`, for t = eps/mu - mu/2: density(t) times the integral of e^(-t s - s^2/2) (1 - e^(-mu s)), s > 0."""
+    t = epsilon / mu - mu / 2 if mu else math.inf
+    if t > 40:  # below the smallest float
+        return 0.0
+    density = math.exp(-t * t / 2) / math.sqrt(2 * math.pi)
+    if t > -1:
+        return density * _excess(t, mu)
+    # Here mu > 2 and the difference is above 0.6: nothing cancels.
+    return math.erfc(t / math.sqrt(2)) / 2 - density * _excess(t + mu, math.inf)
+
+
+def _excess(t: float, mu: float) -> float:
+    """That integral, for t > -1; with mu infinite it is Mills' ratio. Positive terms only: nothing cancels."""
+    scale = 1 / (1 + max(t, 0.0))
+    scaled = ((s * scale, w * scale) for s, w in _NODES)
+    return math.fsum(w * math.exp(-s * (t + s / 2)) * -math.expm1(-mu * s) for s, w in scaled)
+
+
+def round_up(exact: Fraction) -> float:
+    """The smallest float that is not below a fraction."""
+    try:
+        near = float(exact)
+    except OverflowError:
+        return math.inf
+    return near if near >= exact else math.nextafter(near, math.inf)
+
+
+def total_mu2(charges: Iterable[float | Fraction]) -> float:
+    """The sum of charges: added exactly, then rounded up to the next float if it isn't one."""
+    return round_up(sum((Fraction(charge) for charge in charges), Fraction(0)))
+
+
+def _root(exact: Fraction) -> float:
+    """Its square root, rounded down."""
+    root = math.sqrt(min(exact, Fraction(2**1023)))
+    while Fraction(root) ** 2 > exact:
+        root = math.nextafter(root, 0.0)
+    return root
+
+
+def _real(name: str, value: float, *, above: float = 0.0, below: float = math.inf, zero: bool = False) -> float:
+    """The value as a float, if it is a number strictly between the bounds, or 0 where that is allowed."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not (above < value < below or (zero and value == 0)):
+        bracket = "[" if zero else "("
+        raise InputError(f"`{name}` must be a number in {bracket}{above:g}, {below:g}), got {value!r}")
+    return float(value)
+
+
+def _whole(name: str, value: int, least: int) -> int:
+    """The value as an int, if it is a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise InputError(f"`{name}` must be a whole number of at least {least}, got {value!r}")
+    return int(value)

@@ -1,0 +1,1 @@
+"""Models: what is released, as it is published, downloaded and checked."""

@@ -1,0 +1,105 @@
+"""Download: what a device fetches of a published model, and how it goes on from the one it has.
+
+manifest, files in use -> wanted -> the least to fetch;   delta, files in use -> from_delta -> the new model
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from palate_common.errors import IntegrityError
+from palate_common.models.compact import inflated
+from palate_common.models.delta import apply_delta
+from palate_common.models.manifest import (
+    COMPACT,
+    DOMAINS,
+    FEATURES,
+    ITEMS,
+    MODEL,
+    MOST_BYTES,
+    NEW_ITEMS,
+    UNPACKED,
+    Manifest,
+    Source,
+    read_manifest,
+    signed_file,
+)
+from palate_common.records.canonical import digest
+
+
+def unpacked(files: Mapping[str, bytes], *, most: int = MOST_BYTES) -> bytes | None:
+    """The compact model of a published one before it is deflated; None where there is only the large one.
+
+    Raises:
+        IntegrityError: it can't be unpacked.
+    """
+    if UNPACKED in files:
+        return files[UNPACKED]
+    return inflated(files[COMPACT], most=most, noun="a compact model") if COMPACT in files else None
+
+
+def delta_name(base: bytes) -> str:
+    """The file that leads from this unpacked model to the published one."""
+    return f"delta-{digest(base)}.z"
+
+
+def wanted(signed: Mapping[str, bytes], *, public_key: str, have: Mapping[str, bytes]) -> tuple[str, ...]:
+    """What a device needs besides manifest and signature, the least of it.
+
+    Args:
+        signed: manifest and signature.
+        public_key: the release key, pinned.
+        have: the files in use; what is the same there need not be sent again.
+
+    Raises:
+        IntegrityError: not signed by that key, or no manifest.
+    """
+    manifest = read_manifest(signed, public_key)
+    beside = [name for name in (ITEMS, DOMAINS, NEW_ITEMS, FEATURES) if name in manifest.files]
+    missing = [name for name in beside if not manifest.names(name, have.get(name))]
+    base = unpacked(have)
+    if base is not None and manifest.unpacked is not None:
+        if manifest.unpacked.sha256 == digest(base):
+            return tuple(missing)
+        if delta_name(base) in manifest.files:
+            return (*missing, delta_name(base))
+    return (*missing, COMPACT if COMPACT in manifest.files else MODEL)
+
+
+def from_delta(
+    source: Source, manifest: Manifest, have: Mapping[str, bytes], *, most: int, needed: bool
+) -> dict[str, bytes]:
+    """The model that a delta makes of the one in use, under its name; nothing where there is no such delta.
+
+    Args:
+        source: what was downloaded, or can be.
+        manifest: verified.
+        have: the files in use.
+        most: bytes of the largest file, packed or not.
+        needed: there is no whole model, so that a delta that doesn't fit is an error.
+
+    Raises:
+        IntegrityError: a delta that was needed doesn't fit.
+    """
+    facts, base = manifest.unpacked, unpacked(have, most=most)
+    if base is None or facts is None:
+        return {}
+    if facts.sha256 == digest(base):
+        return {UNPACKED: base}
+    name = delta_name(base)
+    if name not in manifest.files or not source.has(name):
+        return {}
+    try:
+        if facts.bytes > most:
+            raise IntegrityError(f"a model must be at most {most} bytes unpacked, got a claim of {facts.bytes}")
+        delta = signed_file(source, manifest, name, most=most)
+        if not manifest.names(name, delta):
+            raise IntegrityError("a delta must be the one the manifest names, and is not")
+        made = apply_delta(base, delta, most=most)
+        if not manifest.names(UNPACKED, made):
+            raise IntegrityError("a delta must make the model that the manifest names, and does not")
+    except IntegrityError:
+        if needed:
+            raise
+        return {}
+    return {UNPACKED: made}

@@ -1,0 +1,146 @@
+"""GlobalModel: the public state of an algorithm after a release, as devices receive it.
+
+Serialised as safetensors with one metadata entry of canonical JSON, so that equal models are equal bytes and have
+one hash.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.numpy
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from palate_common.algorithms import Algorithm, PublicFacts, State, make_algorithm
+from palate_common.errors import IntegrityError
+from palate_common.interactions import Interactions
+from palate_common.records.canonical import canonical_json, digest
+
+METADATA_KEY = "palate"
+MOST_HEADER = 2**21
+"""Bytes of the largest header of a safetensors file that is read: names and shapes, and Palate's metadata."""
+
+
+class ModelHeader(BaseModel):
+    """What a model's bytes say about themselves."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    algorithm: str
+    settings: dict[str, Any]
+    facts: PublicFacts
+    releases: int
+    """How many releases the state was made from."""
+    catalogue: str
+    """Hash of the item ids in row order."""
+
+
+@dataclass(frozen=True)
+class GlobalModel:
+    """A public state, and what is needed to use it."""
+
+    header: ModelHeader
+    state: State = field(repr=False)
+
+    @cached_property
+    def algorithm(self) -> Algorithm:
+        """The algorithm the state belongs to."""
+        return make_algorithm(self.header.algorithm, self.header.settings, self.header.facts)
+
+    def scores(self, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
+        """One score an item for each user, float [n_users, n_items]."""
+        return self.algorithm.scores(self.state, histories)
+
+    def expected_ratings(self, histories: Interactions) -> npt.NDArray[np.float64] | None:
+        """What each user would rate each item, or None where the algorithm learned no ratings."""
+        expected = getattr(self.algorithm, "expected_ratings", None)
+        return None if expected is None else expected(self.state, histories)
+
+    @cached_property
+    def data(self) -> bytes:
+        """The model file."""
+        metadata = {METADATA_KEY: canonical_json(self.header.model_dump(mode="json")).decode()}
+        tensors = {name: np.asarray(array, order="C") for name, array in sorted(self.state.items())}
+        data: bytes = safetensors.numpy.save(tensors, metadata)
+        return data
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the model file."""
+        return digest(self.data)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> GlobalModel:
+        """Read a model file.
+
+        Raises:
+            IntegrityError: as `read_model`.
+        """
+        model = cls(*read_model(data))
+        # Kept as received: what is hashed and passed on are these bytes, not this version's spelling of them.
+        vars(model)["data"] = bytes(data)
+        return model
+
+
+def read_model(data: bytes) -> tuple[ModelHeader, State]:
+    """Header and arrays of a model file. What comes from a server is judged before anything is computed with it.
+
+    Raises:
+        IntegrityError: not a model file, of another format, a shape that its bytes don't bear out, or a number that is
+            none.
+    """
+    try:
+        state = read_tensors(data)
+        header = ModelHeader.model_validate(read_metadata(data))
+    except (safetensors.SafetensorError, ValidationError, KeyError, ValueError, TypeError, RecursionError):
+        raise IntegrityError(f"a model must be a Palate safetensors file, got {len(data)} other bytes") from None
+    for name, array in state.items():
+        # An empty array may claim any width: what is computed with it must not be larger than what was sent.
+        if math.prod(max(n, 1) for n in array.shape) > max(len(data), 1):
+            raise IntegrityError(f"the array {name!r} must fit its file, got the shape {array.shape}")
+        if array.dtype.kind not in "fiub" or not np.isfinite(array).all():
+            raise IntegrityError(f"the array {name!r} must hold finite numbers, got others")
+    return header, state
+
+
+def read_tensors(data: bytes) -> State:
+    """The arrays of a safetensors file.
+
+    Raises:
+        SafetensorError, ValueError: it is none, or has a header of more than `MOST_HEADER` bytes.
+    """
+    _header_bytes(data)
+    state: State = safetensors.numpy.load(data)
+    return state
+
+
+def read_metadata(data: bytes) -> dict[str, Any]:
+    """Palate's metadata entry in a safetensors file.
+
+    Raises:
+        KeyError, ValueError, TypeError, RecursionError: there is none.
+    """
+    entry: dict[str, Any] = json.loads(json.loads(data[8 : 8 + _header_bytes(data)])["__metadata__"][METADATA_KEY])
+    return entry
+
+
+def _header_bytes(data: bytes) -> int:
+    """The length of a safetensors file's header."""
+    length = int.from_bytes(data[:8], "little")
+    if length > MOST_HEADER:
+        raise ValueError(f"a header must be at most {MOST_HEADER} bytes, got {length}")
+    return length
+
+
+def catalogue_hash(items: Sequence[str]) -> str:
+    """Hash of the item ids in row order."""
+    return digest(canonical_json(list(items)))

@@ -1,0 +1,317 @@
+"""Published: a model with its catalogue and a signed manifest, from the operator's folder to a device.
+
+    manifest.json             whose model this is, of which state of the ledger, and hash and size of every other file
+    signature                 Ed25519, over manifest.json
+    items, domains, new-items       the catalogue, one a line; only `items` is always there
+    features.safetensors      public features of the items
+    model.safetensors         the model
+    model.int8.safetensors.z  the same for download, see `palate_common.models.compact`; a device needs one of the two,
+    delta-<base>.z            or, if it has an earlier one, the way from there, see `palate_common.models.delta`
+
+There is one reader, for servers and devices: signature first, then sizes, then hashes, then content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from palate_common.errors import InputError, IntegrityError, PalateError
+from palate_common.interactions import Interactions
+from palate_common.models.catalogue import Catalogue, lines, read_lines
+from palate_common.models.compact import compact_unpacked, deflated, expand, expand_unpacked
+from palate_common.models.delta_search import make_delta
+from palate_common.models.download import delta_name, from_delta, unpacked, wanted
+from palate_common.models.manifest import (
+    COMPACT,
+    DOMAINS,
+    FEATURES,
+    ITEMS,
+    MANIFEST,
+    MANIFEST_TAG,
+    MODEL,
+    MOST_BYTES,
+    MOST_SIGNED,
+    NEW_ITEMS,
+    SIGNATURE,
+    UNPACKED,
+    FileFacts,
+    Folder,
+    Manifest,
+    Source,
+    read_manifest,
+    signed_file,
+)
+from palate_common.models.model import GlobalModel, read_tensors
+from palate_common.records.canonical import canonical_json, digest
+from palate_common.records.files import make_folder, write_durably
+from palate_common.records.growth import Shown
+from palate_common.records.signing import SigningKey
+
+__all__ = [
+    "COMPACT",
+    "DOMAINS",
+    "FEATURES",
+    "ITEMS",
+    "MANIFEST",
+    "MANIFEST_TAG",
+    "MODEL",
+    "NEW_ITEMS",
+    "SIGNATURE",
+    "UNPACKED",
+    "FileFacts",
+    "Manifest",
+    "Published",
+    "collect",
+    "delta_name",
+    "pack",
+    "read",
+    "unpack",
+    "unpacked",
+    "wanted",
+    "write",
+]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A model that verified.
+
+    Attributes:
+        model: the global model.
+        catalogue: its items.
+        manifest: what was signed.
+        files: name -> bytes, as they were read.
+    """
+
+    model: GlobalModel
+    catalogue: Catalogue
+    manifest: Manifest
+    files: Mapping[str, bytes] = field(repr=False)
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """Item ids in the model's row order."""
+        return self.catalogue.items
+
+    @property
+    def domains(self) -> tuple[str, ...] | None:
+        """The domain of each item; None: there is only one."""
+        return self.catalogue.domains
+
+    @property
+    def version(self) -> int:
+        """A later model of a population has a higher one."""
+        return self.manifest.version
+
+
+def pack(
+    model: GlobalModel,
+    catalogue: Catalogue,
+    facts: Mapping[str, Any],
+    key: SigningKey,
+    *,
+    population: str,
+    shown: Shown,
+    formers: Iterable[Mapping[str, bytes]] = (),
+) -> dict[str, bytes]:
+    """The files of a published model, the signature last.
+
+    Args:
+        model: the model.
+        catalogue: its items.
+        facts: what else the manifest says, such as run and privacy.
+        key: the release key.
+        population: whose model it is.
+        shown: the population's ledger, now: `Ledger.shown()`.
+        formers: files of earlier ones; from each there is a delta, where that is smaller than the whole.
+
+    Raises:
+        IntegrityError: another catalogue than the model's, or a former one that can't be read.
+    """
+    if catalogue.hash != model.header.catalogue:
+        raise IntegrityError("`items` must be the catalogue the model was trained on, got another")
+    plain = compact_unpacked(model)
+    files = {ITEMS: lines(catalogue.items), MODEL: model.data, COMPACT: deflated(plain)}
+    if catalogue.domains is not None:
+        files[DOMAINS] = lines(catalogue.domains)
+    if catalogue.new_items:
+        files[NEW_ITEMS] = lines(catalogue.new_items)
+    if catalogue.features is not None:
+        files[FEATURES] = safetensors.numpy.save({"features": np.ascontiguousarray(catalogue.features, np.float32)})
+    for former in formers:
+        base = unpacked(former)
+        if base == plain:  # published again: what led there leads here, so that it is the same to the byte
+            files |= {name: data for name, data in former.items() if name.startswith("delta-")}
+        if base in (None, plain):
+            continue
+        delta = make_delta(base, plain, base_items=read_lines(former[ITEMS]), items=catalogue.items)
+        if len(delta) < len(files[COMPACT]):
+            files[delta_name(base)] = delta
+    manifest = {
+        **facts,
+        **shown.model_dump(mode="json"),
+        "format": 2,
+        "population": population,
+        "algorithm": model.header.algorithm,
+        "releases": model.header.releases,
+        "catalogue": catalogue.hash,
+        "items": len(catalogue.items),
+        "model_hash": model.hash,
+        "files": {name: {"sha256": digest(data), "bytes": len(data)} for name, data in files.items()},
+        "unpacked": {"sha256": digest(plain), "bytes": len(plain)},
+        "public_key": key.public,
+    }
+    payload = canonical_json(manifest)
+    return files | {MANIFEST: payload, SIGNATURE: key.sign(MANIFEST_TAG, payload).encode()}
+
+
+def write(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write a published model's files, each whole; a reader who comes in between sees that they don't fit."""
+    make_folder(folder)
+    deltas = sorted(
+        {path.name for path in folder.glob("delta-*.z")} | {each for each in files if each.startswith("delta-")}
+    )
+    for name in (ITEMS, DOMAINS, NEW_ITEMS, FEATURES, MODEL, COMPACT, *sorted(deltas), MANIFEST, SIGNATURE):
+        if name in files:
+            write_durably(folder / name, files[name])
+        else:
+            (folder / name).unlink(missing_ok=True)
+
+
+def read(
+    folder: Path,
+    *,
+    public_key: str,
+    most: int = MOST_BYTES,
+    small: bool = False,
+    have: Mapping[str, bytes] | None = None,
+) -> Published:
+    """Read a published model from a folder, and verify it.
+
+    Args:
+        folder: where the files are.
+        public_key: the release key, pinned.
+        most: bytes of the largest file that is read.
+        small: take the compact model where there are both.
+        have: files of a model in use. What the folder lacks is taken from there if it is the same, and a delta from
+            there is taken before a whole model. A delta that doesn't fit is left for the whole, where that is there.
+
+    Guarantees:
+        No file is opened before the manifest's signature verified, and none is read whose size is not the one that was
+        signed, or is above `most`.
+
+    Raises:
+        IntegrityError: a file is missing, changed, too large, or not signed by that key; or what was signed is no
+            model.
+    """
+    return collect(Folder(folder), public_key=public_key, most=most, small=small, have=have)
+
+
+def collect(
+    source: Source,
+    *,
+    public_key: str,
+    most: int = MOST_BYTES,
+    small: bool = False,
+    have: Mapping[str, bytes] | None = None,
+) -> Published:
+    """Read a published model from wherever its files are, and verify it.
+
+    Args:
+        source: where they are.
+        public_key: the release key, pinned.
+        most: bytes of the largest file that is read.
+        small: take the compact model where there are both.
+        have: files of a model in use, as for `read`.
+
+    Raises:
+        IntegrityError: as `read`.
+    """
+    signed = {name: source.get(name, most=MOST_SIGNED) for name in (MANIFEST, SIGNATURE)}
+    manifest = read_manifest(signed, public_key)
+    models = [name for name in (COMPACT, MODEL) if name in manifest.files and source.has(name)]
+    made = from_delta(source, manifest, have or {}, most=most, needed=not models)
+    chosen = [] if made else models[:1] if small else models[-1:]
+    if ITEMS not in manifest.files or not (chosen or made):
+        raise IntegrityError(f"a model folder must hold model, items, manifest and signature: {source.place}")
+    beside = [name for name in (ITEMS, DOMAINS, NEW_ITEMS, FEATURES) if name in manifest.files]
+    kept = {
+        name: data
+        for name in beside
+        if not source.has(name) and (data := (have or {}).get(name)) and manifest.names(name, data)
+    }
+    rest = [name for name in (*beside, *chosen) if name not in kept]
+    files = {name: signed_file(source, manifest, name, most=most) for name in rest}
+    return unpack(signed | made | kept | files, public_key=public_key, most=most)
+
+
+def unpack(files: Mapping[str, bytes], *, public_key: str, most: int = MOST_BYTES) -> Published:
+    """Verify a published model's files.
+
+    Raises:
+        IntegrityError: as `read`.
+    """
+    manifest = read_manifest(files, public_key)
+    for name, data in files.items():
+        if name in (MANIFEST, SIGNATURE):
+            continue
+        if not manifest.names(name, data):
+            raise IntegrityError(f"model and items must be the ones the manifest names, and {name} is not")
+    try:
+        catalogue = _catalogue(files, manifest.items)
+    except (KeyError, ValueError, InputError, safetensors.SafetensorError):
+        raise IntegrityError(
+            "a published catalogue must be lines of ids, each once, and what belongs to them"
+        ) from None
+    model = _model(files, most=most)
+    header = model.header
+    signed = (manifest.catalogue, manifest.items, manifest.algorithm, manifest.releases)
+    found = (header.catalogue, header.facts.n_items, header.algorithm, header.releases)
+    same = signed == found == (catalogue.hash, len(catalogue.items), *found[2:])
+    if not same or (MODEL in files and model.hash != manifest.model_hash):
+        raise IntegrityError("model and items must be the ones the manifest names, and are not")
+    _try_out(model)
+    return Published(model, catalogue, manifest, dict(files))
+
+
+def _catalogue(files: Mapping[str, bytes], items: int) -> Catalogue:
+    """The catalogue's files: as many lines as the manifest and the features have of them, before they are split."""
+    features, rows = None, items
+    if FEATURES in files:
+        features = read_tensors(files[FEATURES])["features"]
+        if features.dtype != np.float32 or not np.isfinite(features).all():
+            raise ValueError("features are finite float32")
+        rows = len(features)
+    for name, count in ((ITEMS, items), (DOMAINS, items), (NEW_ITEMS, rows - items)):
+        if name in files and files[name].count(b"\n") != count:
+            raise ValueError(f"{name} has another number of lines")
+    domains = read_lines(files[DOMAINS]) if DOMAINS in files else None
+    return Catalogue(read_lines(files[ITEMS]), domains, read_lines(files.get(NEW_ITEMS, b"")), features)
+
+
+def _model(files: Mapping[str, bytes], *, most: int) -> GlobalModel:
+    """The model in one of its three forms."""
+    if MODEL in files:
+        return GlobalModel.from_bytes(files[MODEL])
+    return expand_unpacked(files[UNPACKED]) if UNPACKED in files else expand(files.get(COMPACT, b""), most=most)
+
+
+def _try_out(model: GlobalModel) -> None:
+    """A model that can't score somebody without events can't be used at all."""
+    nobody = Interactions.from_pairs([], [], n_users=1, n_items=model.header.facts.n_items)
+    try:
+        scores = np.asarray(model.scores(nobody))
+        fits = scores.shape == (1, nobody.n_items) and bool(np.isfinite(scores).all())
+    except PalateError:
+        raise
+    except Exception:
+        fits = False
+    if not fits:
+        raise IntegrityError(f"a model must score its {nobody.n_items} items with finite numbers, and does not")

@@ -1,0 +1,116 @@
+"""FileLock: a file that one thread of one process holds at a time. The operating system frees it when its owner dies.
+
+It writes nothing, so that it can be had on a full disk, too.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "lock"
+    >>> with FileLock(path):
+    ...     FileLock(path)
+    Traceback (most recent call last):
+    palate_common.errors.LockedError: the file must be free, got one that somebody else holds: lock
+
+A forked child does not own it: it gives its copy up at once, and the lock ends with the process that took it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+import weakref
+from contextlib import suppress
+from pathlib import Path
+
+from palate_common.errors import LockedError
+from palate_common.records.closing import Closing
+
+_BUSY = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+_PAUSE = 0.01
+
+
+class FileLock(Closing):
+    """An exclusive lock on a file, made if missing, held until it is closed.
+
+    Args:
+        path: the file.
+        seconds: to wait for it.
+
+    Raises:
+        LockedError: somebody else held it for as long.
+        OSError: the file can't be made or locked.
+    """
+
+    def __init__(self, path: Path, *, seconds: float = 0.0) -> None:
+        self.path, self._owner = path, os.getpid()
+        self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        _held.add(self)  # before it is taken: a child forked meanwhile shares it
+        until = time.monotonic() + seconds
+        try:
+            while not _taken(self._descriptor):
+                if time.monotonic() >= until:
+                    raise LockedError(f"the file must be free, got one that somebody else holds: {path.name}")
+                time.sleep(_PAUSE)
+        except BaseException:
+            self.close()
+            raise
+
+    def is_there(self) -> bool:
+        """Whether the locked file is still the one at its path."""
+        try:
+            return self._descriptor is not None and os.path.samestat(os.fstat(self._descriptor), self.path.stat())
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Let go; closing twice is fine."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is None:
+            return
+        if os.getpid() == self._owner:  # for all copies, such as a child's that has just been forked
+            _let_go(descriptor)
+        os.close(descriptor)
+
+
+def _taken(descriptor: int) -> bool:
+    """Take the lock; False if somebody else has it."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _BUSY:
+            return False
+        raise
+    return True
+
+
+def _let_go(descriptor: int) -> None:
+    """Let go of the lock; closing alone would leave it to a copy."""
+    with suppress(OSError):
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+_held: weakref.WeakSet[FileLock] = weakref.WeakSet()
+
+
+def _give_up_copies() -> None:
+    """In a forked child."""
+    for lock in list(_held):
+        lock.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_give_up_copies)

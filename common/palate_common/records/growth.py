@@ -1,0 +1,157 @@
+"""Growth: that the ledger which a plan or a model shows is the one that was seen here before, and only ever grew.
+
+    a plan's charge, a model's manifest -> Shown (state and proofs) -> check_growth <- the last state that was seen here
+
+    >>> from palate_common.records.merkle import MerkleTree
+    >>> tree = MerkleTree([b"a", b"b", b"c"])
+    >>> now = Shown.of(tree, 3, since=[2])
+    >>> check_growth("model", now, seen=tree.checkpoint(2), evidence=lambda: None)
+
+A device keeps one state for both, with the signed bytes that it came in: what is charged and what is published can't
+come from two ledgers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from palate_common.errors import InputError, IntegrityError
+from palate_common.records.canonical import read_canonical
+from palate_common.records.entries import Entry, RestoredEntry, entry_from
+from palate_common.records.merkle import Checkpoint, MerkleTree, verify_consistency, verify_inclusion
+
+MOST_EPOCHS = 16
+"""Restorations of a ledger that are shown."""
+PROVED = 64
+"""It is proved that the ledger extends its states after this many of the latest charges, after as many of the entries
+that a server publishes models at, and after a quarter of it of all others: a device that has missed more has to be
+enrolled again, with a new store."""
+MOST_KEPT = 2**20
+"""Bytes of the signed plan or manifest that a device has kept."""
+SPENT = "spent_mu2"
+"""What a manifest calls the population's mu^2 when it was signed."""
+
+
+class Epoch(BaseModel):
+    """Proof that the ledger was restored from a backup, and of what was said about it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    entry: dict[str, Any]
+    """The ledger's `restored` entry."""
+    inclusion: tuple[str, ...]
+    """RFC 9162 inclusion proof of the entry in the state that is shown."""
+
+
+class Shown(BaseModel):
+    """A state of a population's ledger, and proofs that it extends earlier ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    checkpoint: Checkpoint
+    consistency: dict[int, tuple[str, ...]] = Field(default_factory=dict)
+    """RFC 9162 consistency proofs from earlier states that plans and models have shown, by size."""
+    epochs: tuple[Epoch, ...] = Field(default=(), max_length=MOST_EPOCHS, exclude_if=lambda epochs: not epochs)
+    """The latest restorations of the ledger from a backup, oldest first: a device may have been away for several."""
+
+    @classmethod
+    def of(cls, tree: MerkleTree, size: int, *, since: Iterable[int], restored: Iterable[Entry] = ()) -> Shown:
+        """A state of a log, with proofs.
+
+        Args:
+            tree: over the log, now or later.
+            size: of the log in that state.
+            since: sizes that it is proved to extend.
+            restored: entries of restorations.
+
+        Raises:
+            InputError: the log never had as many entries.
+        """
+        return Shown(
+            checkpoint=tree.checkpoint(size),
+            consistency={old: tree.consistency_proof(old, size) for old in since},
+            epochs=tuple(Epoch(entry=e.body, inclusion=tree.inclusion_proof(e.seq, size)) for e in restored),
+        )
+
+
+def check_growth(
+    what: str, shown: Shown, *, seen: Checkpoint | None, evidence: Callable[[], bytes | None], spent: float = math.inf
+) -> None:
+    """Refuse a state that doesn't extend the one that was seen last, or has spent less.
+
+    Args:
+        what: that shows it.
+        shown: with its proofs; its signature is verified.
+        seen: the last state that was seen, or None.
+        evidence: the signed bytes that it came in: what a restored ledger must not have forgotten.
+        spent: the population's mu^2 that the new state comes with, for whoever keeps it as the next evidence.
+
+    Raises:
+        IntegrityError: another ledger of the same size, no proof that this one extends it, or a lower spend.
+    """
+    now = shown.checkpoint
+    if seen is None or seen == now:
+        return
+    if seen.size == now.size:
+        raise IntegrityError(f"the ledger must be one, got another of the same size {seen.size}: forked")
+    before = spend_shown(evidence())
+    if math.isfinite(before) and not spent >= before:
+        raise IntegrityError(f"what the {what} says was spent must not go down, got {spent:g} after {before:g}")
+    if any(_covers(epoch, seen, now, before) for epoch in shown.epochs):
+        return
+    proof = shown.consistency.get(seen.size)
+    if proof is None:
+        raise IntegrityError(f"the {what} must prove that its ledger extends size {seen.size}, the last one seen here")
+    verify_consistency(old_size=seen.size, old_root=seen.root, new_size=now.size, new_root=now.root, proof=proof)
+
+
+def _covers(epoch: Epoch, seen: Checkpoint, now: Checkpoint, spent: float) -> bool:
+    """Whether what was seen last is of entries that a restored ledger has lost, and says so, and has not forgotten.
+
+    The entry is in the log that this and every later state extends: who is shown two such logs holds the proof.
+    """
+    try:
+        entry = entry_from(epoch.entry)
+    except InputError as error:
+        raise IntegrityError(f"an epoch must be a restored entry of the ledger, got: {error}") from None
+    if not isinstance(entry, RestoredEntry):
+        raise IntegrityError(f"an epoch must be a restored entry of the ledger, got a {entry.kind} entry")
+    verify_inclusion(entry.leaf(), index=entry.seq, size=now.size, root=now.root, proof=epoch.inclusion)
+    if not entry.base < seen.size <= entry.seq:
+        return False
+    if not entry.spent >= spent:
+        raise IntegrityError("a restored ledger must go on from the spend that was seen here, and has forgotten some")
+    return True
+
+
+def spend_shown(evidence: bytes | None) -> float:
+    """The population's mu^2 that signed bytes have shown; infinite where they show none, so that nothing is enough."""
+    value = _read(evidence)
+    try:
+        spent = value["charge"]["entry"]["facts"]["spent"] if "charge" in value else value["manifest"][SPENT]
+    except (KeyError, TypeError):
+        spent = None
+    return float(spent) if isinstance(spent, int | float) and not isinstance(spent, bool) else math.inf
+
+
+def shown_by(evidence: bytes | None) -> Shown | None:
+    """The state that signed bytes have shown, with its proofs; None where they show none."""
+    value = _read(evidence)
+    part = value.get("charge") or value.get("manifest")
+    try:
+        return Shown.model_validate({name: part[name] for name in Shown.model_fields if name in part}) if part else None
+    except (ValidationError, TypeError):
+        return None
+
+
+def _read(evidence: bytes | None) -> dict[str, Any]:
+    """A signed plan, or a manifest with its signature, as it was kept."""
+    try:
+        value = read_canonical(evidence or b"", most=MOST_KEPT)
+    except IntegrityError:
+        value = None
+    return value if isinstance(value, dict) else {}

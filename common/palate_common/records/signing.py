@@ -1,0 +1,151 @@
+"""Ed25519 signatures with a tag, so that a signature on one kind of message is never valid on another.
+
+The operator's key signs plans, checkpoints, releases and extracts; whoever reads them has its public half pinned.
+
+    >>> key = SigningKey.generate()
+    >>> signature = key.sign("palate/plan/1", b"payload")
+    >>> verify(key.public, "palate/plan/1", b"payload", signature)
+
+What is signed is a fixed prefix, the length of the tag, the tag and the payload: no two pairs of tag and payload
+give the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from palate_common.errors import InputError, IntegrityError
+from palate_common.records.files import create_durably
+
+MOST_KEY = 2**14
+"""Bytes of the largest key file that is read; what is longer is no key."""
+_PREFIX = b"palate signature 1\x00"
+_LOWER_HEX = re.compile(r"(?:[0-9a-f]{2})*", re.ASCII)
+
+
+class SigningKey:
+    """A private Ed25519 key. Its representation never shows the secret.
+
+    Attributes:
+        public: the public half, 64 lower-case hexadecimal digits.
+    """
+
+    __slots__ = ("_private", "public")
+
+    def __init__(self, private: Ed25519PrivateKey) -> None:
+        self._private = private
+        self.public: str = private.public_key().public_bytes_raw().hex()
+
+    def __repr__(self) -> str:
+        return f"SigningKey(public={self.public!r})"
+
+    @classmethod
+    def generate(cls) -> SigningKey:
+        """A fresh key from the operating system's random source."""
+        return cls(Ed25519PrivateKey.generate())
+
+    @classmethod
+    def load(cls, path: Path | str) -> SigningKey:
+        """Read a key that `save` wrote (PKCS #8, PEM).
+
+        Raises:
+            InputError: no such file, not an Ed25519 key, or others than its owner may read it.
+        """
+        path = Path(path)
+        try:
+            mode = path.stat().st_mode
+            with path.open("rb") as file:
+                data = file.read(MOST_KEY + 1)
+        except OSError as error:
+            raise InputError(f"`key` must be a readable key file, got {path}: {error.strerror}") from None
+        if os.name == "posix" and mode & 0o077:
+            raise InputError(f"`key` must be readable by its owner alone, got mode {mode & 0o777:o}: chmod 600 {path}")
+        try:
+            return cls.from_pem(data)
+        except InputError as error:
+            raise InputError(f"{error}: {path}") from None
+
+    @classmethod
+    def from_pem(cls, data: bytes) -> SigningKey:
+        """Read what `to_pem` wrote.
+
+        Raises:
+            InputError: not an Ed25519 key.
+        """
+        try:
+            if len(data) > MOST_KEY:
+                raise ValueError("more than a key")
+            private = serialization.load_pem_private_key(data, password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            raise InputError("`key` must be an Ed25519 key in PEM without a password, got something else") from None
+        if not isinstance(private, Ed25519PrivateKey):
+            raise InputError("`key` must be an Ed25519 key, got another kind")
+        return cls(private)
+
+    def to_pem(self) -> bytes:
+        """The secret as PKCS #8 PEM, for whoever keeps it encrypted."""
+        return self._private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+
+    def save(self, path: Path | str) -> None:
+        """Write the key as PKCS #8 PEM, mode 0600: either the whole file appears, on disk, or none.
+
+        Raises:
+            InputError: the file exists (a key is never overwritten), or the folder can't be written.
+        """
+        path = Path(path)
+        try:
+            create_durably(path, self.to_pem(), mode=0o600)
+        except FileExistsError:
+            raise InputError(f"`key` must be a new file, got {path}, which exists: keys are not overwritten") from None
+        except OSError as error:
+            raise InputError(f"`key` must be in a writable folder, got {path}: {error.strerror}") from None
+
+    def sign(self, tag: str, payload: bytes) -> str:
+        """Sign a payload under a tag; 128 lower-case hexadecimal digits.
+
+        Raises:
+            InputError: the tag isn't 1 to 255 printable ASCII characters.
+        """
+        return self._private.sign(_message(tag, payload)).hex()
+
+
+def verify(public: str, tag: str, payload: bytes, signature: str) -> None:
+    """Check a signature.
+
+    Args:
+        public: the signer's public key, 64 lower-case hexadecimal digits, from a source the reader trusts.
+        tag: what kind of message this is.
+        payload: the bytes that were signed.
+        signature: 128 lower-case hexadecimal digits.
+
+    Raises:
+        IntegrityError: the key or signature is malformed, or doesn't fit the tag and payload.
+    """
+    key = _from_hex("public key", public, 32)
+    signed = _from_hex("signature", signature, 64)
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signed, _message(tag, payload))
+    except (InvalidSignature, ValueError):
+        raise IntegrityError(f"the {tag} signature must be by key {public[:16]}…, got one that does not fit") from None
+
+
+def _message(tag: str, payload: bytes) -> bytes:
+    """The bytes under the signature."""
+    if not (0 < len(tag) < 256 and tag.isascii() and tag.isprintable()):
+        raise InputError(f"`tag` must be 1 to 255 printable ASCII characters, got {tag!r:.80}")
+    return _PREFIX + bytes([len(tag)]) + tag.encode() + payload
+
+
+def _from_hex(name: str, text: object, length: int) -> bytes:
+    """Strict hexadecimal: lower case, no spaces, so that one value has one spelling."""
+    if not isinstance(text, str) or len(text) != 2 * length or not _LOWER_HEX.fullmatch(text):
+        raise IntegrityError(f"the {name} must be {2 * length} lower-case hexadecimal digits, got {text!r:.80}")
+    return bytes.fromhex(text)

@@ -1,0 +1,50 @@
+"""Attempt: what a masked attempt agrees on before its first message, taken from the signed plan by both sides.
+
+SignedPlan --attempt_terms--> AttemptTerms --> MaskedDevice, Unmasking
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from palate_common.errors import InputError
+from palate_common.mechanism.update import released_size
+from palate_common.records.canonical import canonical_json
+from palate_common.rounds.plan import SignedPlan
+from palate_common.secagg.transcript import AttemptTerms
+
+CONTEXT = "palate/secagg/context/1"
+
+
+def attempt_terms(signed: SignedPlan) -> AttemptTerms:
+    """The terms of the masked attempt that a plan asks for.
+
+    Args:
+        signed: a verified plan, with the charge whose checkpoint every device of the cohort signs.
+
+    Raises:
+        InputError: the plan asks for no masks.
+    """
+    plan, charge = signed.plan, signed.charge
+    if plan.cohort is None or plan.cohort.directory is None or charge is None:
+        raise InputError(f"a masked attempt needs a charged plan with masks, got dp {plan.dp} without")
+    facts = {
+        "tag": CONTEXT,
+        "version": plan.version,
+        "run": plan.run,
+        "round": plan.round,
+        "attempt": plan.attempt,
+        "plan_hash": plan.hash,
+        "model_hash": plan.model_hash,
+        "checkpoint": {"size": charge.checkpoint.size, "root": charge.checkpoint.root},
+    }
+    return AttemptTerms(
+        context=hashlib.sha256(canonical_json(facts)).digest(),
+        size=released_size(plan.layout),
+        bits=plan.modulus_bits,
+        n_max=plan.cohort.n_max,
+        n_min=plan.cohort.n_min,
+        c_max=plan.cohort.c_max,
+        directory=plan.cohort.directory,
+        max_tosses=plan.cohort.max_tosses,
+    )

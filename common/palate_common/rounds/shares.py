@@ -1,0 +1,111 @@
+"""Shares: with `--dp distributed` each device adds its own part of the noise, with `local` all of it.
+
+    ClippedUpdate --add_shares--> NoisyShare --> masks, or, with `local` and in a simulation without masks, the wire
+
+A node that hosts many simulated devices adds all their shares at once. The sum of m shares N_Z(0, s^2) has the law
+N_Z(0, m s^2), up to the distance that the accounting charges anyway (`palate_common.mechanism.cohort.shares_slack`). m
+is written as at most four squares, so that each draw has a whole number for its sigma:
+
+    >>> squares(2048), squares(7), squares(1)
+    ((32, 32), (2, 1, 1, 1), (1,))
+
+With one device a node it is that device's single draw: the same code, and for the same seed the same numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from palate_common.errors import InputError
+from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
+from palate_common.mechanism.randomness import SecureSource, SeededSource, Source
+from palate_common.mechanism.update import DUMMIES, ClippedUpdate, Int64
+from palate_common.records.canonical import canonical_json
+from palate_common.rounds.plan import Noise, RoundPlan
+
+
+@dataclass(frozen=True)
+class NoisyShare:
+    """The clipped contributions of some devices, with their shares of the noise; made only by `with_noise`.
+
+    Attributes:
+        steps: int64 [layout size + DUMMIES], in grid steps.
+        users: how many devices are in it.
+    """
+
+    steps: Int64
+    users: int
+
+
+def add_shares(clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> NoisyShare:
+    """Add every device's share of the noise to the sum of their contributions.
+
+    Guarantees:
+        Every coordinate gets noise, whether anybody touched it or not, and so does a contribution of zero.
+        The share follows from the plan's charged noise, not from a number that the server names.
+        With dp local each device's noise is the charged one by itself, whoever else takes part.
+
+    Args:
+        clipped: the contributions of the devices of one node.
+        plan: with dp distributed or local.
+        source: of this call's random words alone.
+
+    Raises:
+        InputError: another plan, or nobody to add for.
+    """
+    return with_noise(clipped.total(), len(clipped.accepted), plan, source)
+
+
+def with_noise(total: Int64, users: int, plan: RoundPlan, source: Source) -> NoisyShare:
+    """The same for a sum that is made already: `total`, int64 [layout size], of so many devices."""
+    if not plan.noised_by_devices or users < 1:
+        raise InputError(f"devices add noise with dp distributed or local, one or more, got {plan.dp} and {users}")
+    steps = np.concatenate([total, np.zeros(DUMMIES, np.int64)])
+    for root in squares(users):
+        steps += sample_discrete_gaussian(len(steps), sigma=root * plan.share_sigma, source=source)
+    return NoisyShare(steps, users)
+
+
+def share_source(plan: RoundPlan, devices: Sequence[int]) -> Source:
+    """A fresh secure source, or, for experiments that say so in the plan, one that repeats for these devices."""
+    if plan.noise is Noise.SECURE:
+        return SecureSource()
+    scope = {"seed": plan.facts.seed, "round": plan.round, "attempt": plan.attempt, "devices": [*map(int, devices)]}
+    return SeededSource(hashlib.sha256(b"palate/seeded-share/1" + canonical_json(scope)).digest())
+
+
+@lru_cache(maxsize=4096)
+def squares(number: int) -> tuple[int, ...]:
+    """Whole numbers from 1 whose squares sum to `number`: as few as possible, and never more than four (Lagrange)."""
+    for count in (1, 2, 3, 4):
+        if found := _squares(number, count):
+            return found
+    raise InputError(f"`number` must be a whole number from 1, got {number}")
+
+
+def _squares(number: int, count: int) -> tuple[int, ...]:
+    """Exactly `count` of them, falling, or nothing."""
+    top = math.isqrt(max(number, 0))
+    if count == 1:
+        return (top,) if top > 0 and top * top == number else ()
+    if count == 3 and _needs_four(number):
+        return ()
+    for first in range(top, 0, -1):
+        if first * first * count < number:
+            return ()
+        if (rest := _squares(number - first * first, count - 1)) and rest[0] <= first:
+            return (first, *rest)
+    return ()
+
+
+def _needs_four(number: int) -> bool:
+    """Legendre: a number is no sum of three squares exactly if it is 4^a (8 b + 7)."""
+    while number and number % 4 == 0:
+        number //= 4
+    return number % 8 == 7

@@ -1,0 +1,1 @@
+"""Flower: every touch of it on the server's side."""

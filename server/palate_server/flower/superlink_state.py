@@ -1,0 +1,246 @@
+"""Flower: every touch of its internals that operating a SuperLink needs, for one version of it and no other.
+
+    superlink_command, superexec_command   what the supervisor starts
+    LinkControl                            nodes and runs, asked of the SuperLink over loopback TLS
+    purge                                  what Flower's database still holds of messages after an attempt
+
+Flower's public surface has no way to register a node, start a run or clean its database from a program, so this module
+uses what its own commands use. `check_version` refuses a version that this was not read and tried against.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import ssl
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import httpx
+from flwr.cli.build import build_fab_from_files
+from flwr.common.constant import Status
+from flwr.common.serde import fab_to_proto
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    ListRunsRequest,
+    RegisterNodeRequest,
+    StartRunRequest,
+    StopRunRequest,
+    UnregisterNodeRequest,
+)
+from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.fab import Fab
+
+from palate_common.errors import InputError, PalateError
+from palate_server.folder.server_folder import Site
+
+SUPEREXEC = """\
+import sys
+from flwr.supercore.cli import flower_superexec
+from flwr.supercore.logger import update_console_handler
+update_console_handler(colored=False)
+sys.argv[0] = "flower-superexec"
+sys.exit(flower_superexec())
+"""
+"""Flower's command of that name. Its log goes to a file, and Flower has no setting that leaves its colours out."""
+KNOWN = "1.42."
+"""The version that this module was read and tried against."""
+MESSAGES = (
+    "message_res",
+    "message_ins",
+    "object_push_session_pending",
+    "object_push_session_roots",
+    "object_push_sessions",
+    "object_children",
+    "run_objects",
+    "objects",
+)
+"""Tables that hold messages or parts of them, in an order that foreign keys allow."""
+
+
+def check_version() -> None:
+    """Refuse another Flower than the known one.
+
+    Raises:
+        InputError: another is installed.
+    """
+    if not (found := version("flwr")).startswith(KNOWN):
+        raise InputError(
+            f"Flower must be {KNOWN}x, whose internals are known here, got {found}: pip install palate[server]"
+        )
+
+
+def scripts() -> Path:
+    """Where Flower's commands are installed."""
+    return Path(sysconfig.get_path("scripts"))
+
+
+def superlink_command(site: Site) -> list[str]:
+    """The SuperLink: loopback, TLS, node authentication, SQLite, and no ServerApp in its own process."""
+    tls, port = site.tls, site.config.gateway.superlink_port
+    return [
+        *(sys.executable, "-m", "palate_server.flower.superlink"),
+        *("--host", "127.0.0.1", "--port", str(port)),
+        *("--ssl-certfile", str(tls / "superlink.pem"), "--ssl-keyfile", str(tls / "superlink.key")),
+        *("--ssl-ca-certfile", str(tls / "ca.pem")),
+        *("--enable-supernode-auth", "--isolation", "process", "--disable-runtime-dependency-installation"),
+        *("--database", str(site.superlink_file)),
+        *("--superexec-auth-secret-file", str(site.state / "superexec.secret")),
+    ]
+
+
+def superexec_command(site: Site, *, parent: int) -> list[str]:
+    """The process that starts the ServerApp when the SuperLink has a run; it ends with its parent."""
+    return [
+        *(sys.executable, "-c", SUPEREXEC),
+        *("--runtime-api-address", f"localhost:{site.config.gateway.superlink_port}"),
+        *("--root-certificates", str(site.tls / "ca.pem"), "--parent-pid", str(parent)),
+        *("--superexec-auth-secret-file", str(site.state / "superexec.secret")),
+    ]
+
+
+def environment(site: Site) -> dict[str, str]:
+    """What Flower's processes need on top of this process's environment."""
+    return {
+        "PATH": f"{scripts()}{os.pathsep}{os.environ.get('PATH', '')}",  # SuperExec starts flwr-serverapp by name
+        "FLWR_HOME": str(site.state / "flower"),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "10",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+
+
+class LinkControl:
+    """The SuperLink of a site, asked as Flower's own command line would.
+
+    Args:
+        site: whose SuperLink.
+
+    Raises:
+        PalateError: from each method, when the SuperLink doesn't answer or refuses.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._tls: ssl.SSLContext | None = None
+
+    def ready(self) -> bool:
+        """Whether it answers."""
+        try:
+            return httpx.get(f"{self._address}/health", verify=self._context, timeout=5.0, trust_env=False).is_success
+        except (httpx.HTTPError, OSError):
+            return False
+
+    def nodes(self) -> dict[str, int]:
+        """Public key (PEM) -> number of every registered node."""
+        with self._client() as client:
+            found = client.ListNodes(ListNodesRequest()).nodes_info
+            return {node.public_key.decode(): node.node_id for node in found if node.status != "unregistered"}
+
+    def register(self, node_key: str) -> int:
+        """The number of a node with this public key, registered now or before."""
+        with self._client() as client:
+            try:
+                return int(client.RegisterNode(RegisterNodeRequest(public_key=node_key.encode())).node_id)
+            except httpx.HTTPStatusError:
+                pass  # the key may be registered already: an enrolment that was cut off here is asked for again
+        number = self.nodes().get(node_key)
+        if number is None:
+            raise PalateError("the SuperLink must register a node's key, and refused it")
+        return number
+
+    def unregister(self, node: int) -> None:
+        """Take a node's access away."""
+        with self._client() as client:
+            client.UnregisterNode(UnregisterNodeRequest(node_id=node))
+
+    def start_run(self) -> int:
+        """Start the ServerApp of this site; the run's number at the SuperLink."""
+        files = {"pyproject.toml": _project(self._site.folder).encode()}
+        bundle = build_fab_from_files(files)[0]
+        fab = Fab(hashlib.sha256(bundle).hexdigest(), bundle, {})
+        with self._client() as client:
+            return int(client.StartRun(StartRunRequest(fab=fab_to_proto(fab))).run_id)
+
+    def unfinished(self) -> list[int]:
+        """The runs that are not over."""
+        with self._client() as client:
+            runs = client.ListRuns(ListRunsRequest()).run_dict
+            return [int(number) for number, run in runs.items() if run.status.status != Status.FINISHED]
+
+    def stop_run(self, run: int) -> None:
+        """End a run."""
+        with self._client() as client:
+            client.StopRun(StopRunRequest(run_id=run))
+
+    @property
+    def _address(self) -> str:
+        return f"https://localhost:{self._site.config.gateway.superlink_port}"
+
+    @property
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context(cafile=str(self._site.tls / "ca.pem"))
+        return self._tls
+
+    @contextmanager
+    def _client(self) -> Iterator[ControlHttpClient]:
+        try:
+            with closing(ControlHttpClient(self._address, verify=self._context)) as client:
+                yield client
+        except httpx.HTTPError as error:
+            raise PalateError(f"the SuperLink must answer, got {error!r:.300}") from None
+
+
+def _project(folder: Path) -> str:
+    """A Flower app without code: it names the INSTALLED ServerApp, and this site."""
+    return "\n".join(
+        (
+            "[project]",
+            'name = "palate-service"',
+            'version = "1.0.0"',
+            'description = "Names the installed apps"',
+            'license = "Apache-2.0"',
+            "[tool.flwr.app]",
+            'publisher = "palate"',
+            "[tool.flwr.app.components]",
+            'serverapp = "palate_server.flower.service_app:app"',
+            'clientapp = "palate_client.flower:app"',
+            "[tool.flwr.app.config]",
+            f"folder = {json.dumps(str(folder), ensure_ascii=False)}",
+            "",
+        )
+    )
+
+
+def purge(database: Path) -> int:
+    """Remove every message, and every part of one, from Flower's database, and from the disk under it.
+
+    For the time between two attempts: nothing that is waited for may be in it. Freed pages are given back to the file
+    system, and the write-ahead log is cut to nothing, so that no update outlives its attempt in either.
+
+    Returns:
+        The rows that were there.
+
+    Raises:
+        PalateError: the database was busy for ten seconds, or isn't the known one.
+    """
+    try:
+        with closing(sqlite3.connect(database, timeout=10.0, isolation_level=None)) as connection:
+            connection.execute("PRAGMA secure_delete = ON")
+            connection.execute("BEGIN IMMEDIATE")
+            removed = sum(connection.execute(f"DELETE FROM {table}").rowcount for table in MESSAGES)  # noqa: S608 - ours
+            connection.execute("COMMIT")
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            return removed
+    except sqlite3.Error as error:
+        raise PalateError(f"Flower's database must be purged of messages, got SQLite's error: {error}") from None

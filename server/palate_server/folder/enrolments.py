@@ -1,0 +1,248 @@
+"""Enrolments: who may take part, by invitation of the operator, in one SQLite file.
+
+    token (hashed, one use, expires) -> device number, node key, identity -> revoked, quarantined or named
+
+A device's number is its place in the directory of identities. Numbers are never given twice, and a revoked device
+keeps its place, so that a directory only ever grows at its end.
+
+>>> with Enrolments(":memory:") as register:
+...     token = register.invite(now=0.0, hours=1.0)
+...     device = register.enrol(token, node_key="pem", identity="ab" * 32, now=60.0)
+...     device.number, register.directory().identities == ("ab" * 32,)
+(0, True)
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from palate_common.enrolment import new_token, token_hash
+from palate_common.errors import InputError, RefusedError
+from palate_common.records.closing import Closing
+from palate_common.records.database import PLAIN, Database, Driver
+from palate_common.secagg.directory import Directory
+
+_KIND = 0x50414531  # "PAE1"
+_SCHEMA = (
+    "CREATE TABLE tokens(hash TEXT PRIMARY KEY, expires REAL NOT NULL, device INTEGER UNIQUE)",
+    "CREATE TABLE devices(number INTEGER PRIMARY KEY, node_key TEXT NOT NULL UNIQUE, identity TEXT NOT NULL UNIQUE,"
+    " node TEXT, enrolled REAL NOT NULL, revoked REAL, strikes INTEGER NOT NULL DEFAULT 0, free_at REAL)",
+    "CREATE TABLE invited(device INTEGER NOT NULL, period INTEGER NOT NULL, count INTEGER NOT NULL,"
+    " PRIMARY KEY(device, period)) WITHOUT ROWID",
+)
+_CONDUCT = (
+    "CREATE TABLE IF NOT EXISTS named(device INTEGER PRIMARY KEY)",
+    "CREATE TABLE IF NOT EXISTS disputes(low INTEGER NOT NULL, high INTEGER NOT NULL, PRIMARY KEY(low, high))"
+    " WITHOUT ROWID",
+)
+"""Tables that a register of an earlier version gets when it is opened. No times: they would say who took part when."""
+_COLUMNS = (
+    "number, node_key, identity, node, revoked, strikes, free_at, EXISTS(SELECT 1 FROM named WHERE device = number)"
+)
+
+
+@dataclass(frozen=True)
+class EnrolledDevice:
+    """One installation.
+
+    Attributes:
+        number: its place in the directory.
+        node_key: public P-384 key, PEM.
+        identity: public Ed25519 key, hexadecimal.
+        node: Flower's number of its node, or None before it is registered.
+        revoked: when it was, seconds since 1970; None if it wasn't.
+        strikes: malformed answers since it was last free of quarantine.
+        free_at: when its quarantine ends; None without one.
+        named: whether it is left out until the operator pardons it.
+    """
+
+    number: int
+    node_key: str
+    identity: str
+    node: int | None
+    revoked: float | None
+    strikes: int
+    free_at: float | None
+    named: bool
+
+
+class Enrolments(Closing):
+    """The register of devices.
+
+    **Guarantees:** a token enrols one device; the same request again gives the same device; a token is stored as its
+    SHA-256 alone; a number, a node key and an identity belong to one device for ever.
+
+    **Assumes:** nobody else gets a token: whoever has it is the device.
+
+    Args:
+        path: the file, made if missing, or ":memory:".
+
+    Raises:
+        InputError: not such a file.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        driver = Driver(PLAIN.connect, PLAIN.error, noun="the register")
+        self._database = Database(path, kind=_KIND, schema=_SCHEMA + _CONDUCT, driver=driver)
+        with self._database.transaction() as connection:
+            known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'disputes'").fetchone()
+        if known is None:
+            with self._database.transaction(write=True) as connection:
+                for statement in _CONDUCT:
+                    connection.execute(statement)
+
+    def close(self) -> None:
+        """Close the file; closing twice is fine."""
+        self._database.close()
+
+    def invite(self, *, now: float, hours: float) -> str:
+        """A new token, which only the caller ever sees: 256 bits, URL-safe."""
+        token = new_token()
+        with self._database.transaction(write=True) as connection:
+            connection.execute("DELETE FROM tokens WHERE expires < ? AND device IS NULL", (now,))
+            connection.execute("INSERT INTO tokens VALUES (?, ?, NULL)", (token_hash(token), now + hours * 3600))
+        return token
+
+    def knows(self, token: str) -> bool:
+        """Whether a token is one of this register's, spent or not."""
+        with self._database.transaction() as connection:
+            query = "SELECT 1 FROM tokens WHERE hash = ?"
+            return connection.execute(query, (token_hash(token),)).fetchone() is not None
+
+    def enrol(self, token: str, *, node_key: str, identity: str, now: float) -> EnrolledDevice:
+        """Spend a token on a device.
+
+        Raises:
+            RefusedError: an unknown, expired or spent token, a revoked device, or a key that belongs to another one.
+        """
+        with self._database.transaction(write=True) as connection:
+            query = "SELECT expires, device FROM tokens WHERE hash = ?"
+            row = connection.execute(query, (token_hash(token),)).fetchone()
+            if row is None:
+                raise RefusedError("a token must be valid and not spent, got an unknown one")
+            expires, number = row
+            if number is not None:
+                device = self._device(connection, number)
+                if (device.node_key, device.identity) != (node_key, identity):
+                    raise RefusedError("a token must be valid and not spent, got one that another device has spent")
+                if device.revoked is not None:
+                    raise RefusedError("a device must not be revoked, got one that is")
+                return device
+            if expires < now:
+                raise RefusedError("a token must be valid and not spent, got one that has expired")
+            (number,) = connection.execute("SELECT count(*) FROM devices").fetchone()
+            values = (number, node_key, identity, now)
+            try:
+                connection.execute(
+                    "INSERT INTO devices(number, node_key, identity, enrolled) VALUES (?, ?, ?, ?)", values
+                )
+            except sqlite3.IntegrityError:
+                raise RefusedError("a device's keys must be its own, got one that another has") from None
+            connection.execute("UPDATE tokens SET device = ? WHERE hash = ?", (number, token_hash(token)))
+            return self._device(connection, number)
+
+    def registered(self, number: int, node: int) -> None:
+        """Remember the number of a device's node at the SuperLink."""
+        with self._database.transaction(write=True) as connection:
+            connection.execute("UPDATE devices SET node = ? WHERE number = ?", (str(node), number))
+
+    def revoke(self, number: int, *, now: float) -> EnrolledDevice:
+        """End a device's part for ever; a second time changes nothing.
+
+        Raises:
+            InputError: there is no such device.
+        """
+        with self._database.transaction(write=True) as connection:
+            connection.execute("UPDATE devices SET revoked = ? WHERE number = ? AND revoked IS NULL", (now, number))
+            return self._device(connection, number)
+
+    def strike(self, numbers: Collection[int], *, limit: int, until: float) -> int:
+        """Count a malformed answer of each device; how many are in quarantine because of it."""
+        with self._database.transaction(write=True) as connection:
+            for number in numbers:
+                connection.execute("UPDATE devices SET strikes = strikes + 1 WHERE number = ?", (number,))
+            changed = connection.execute(
+                "UPDATE devices SET strikes = 0, free_at = ? WHERE strikes >= ?", (until, limit)
+            )
+            return changed.rowcount
+
+    def disputes(self) -> set[tuple[int, int]]:
+        """Pairs of devices of which one has complained of the other, and nobody can tell who lies; the lower first."""
+        with self._database.transaction() as connection:
+            return set(connection.execute("SELECT low, high FROM disputes"))
+
+    def settle(self, named: Collection[int], disputes: Collection[tuple[int, int]]) -> None:
+        """Leave devices out until they are pardoned, and keep the disputes that are open after an attempt."""
+        with self._database.transaction(write=True) as connection:
+            connection.executemany("INSERT OR IGNORE INTO named VALUES (?)", [(number,) for number in named])
+            connection.execute("DELETE FROM disputes")
+            connection.executemany("INSERT INTO disputes VALUES (?, ?)", sorted(disputes))
+
+    def pardon(self, number: int) -> EnrolledDevice:
+        """Forget what is held against a device: its name, disputes, strikes and quarantine.
+
+        Raises:
+            InputError: there is no such device.
+        """
+        with self._database.transaction(write=True) as connection:
+            connection.execute("DELETE FROM named WHERE device = ?", (number,))
+            connection.execute("DELETE FROM disputes WHERE low = ? OR high = ?", (number, number))
+            connection.execute("UPDATE devices SET strikes = 0, free_at = NULL WHERE number = ?", (number,))
+            return self._device(connection, number)
+
+    def invited(self, numbers: Collection[int], *, period: int) -> None:
+        """Count an attempt that devices were invited to."""
+        statement = "INSERT INTO invited VALUES (?, ?, 1) ON CONFLICT(device, period) DO UPDATE SET count = count + 1"
+        with self._database.transaction(write=True) as connection:
+            connection.executemany(statement, [(number, period) for number in numbers])
+            connection.execute("DELETE FROM invited WHERE period < ?", (period - 1,))
+
+    def eligible(self, *, period: int, most: int, now: float) -> Mapping[int, int]:
+        """Node -> device of all that may be invited: not revoked, named or quarantined, below the period's cap."""
+        query = (
+            "SELECT node, number FROM devices LEFT JOIN invited ON device = number AND period = ?"
+            " WHERE node IS NOT NULL AND revoked IS NULL AND coalesce(free_at, 0) <= ? AND coalesce(count, 0) < ?"
+            " AND number NOT IN (SELECT device FROM named)"
+        )
+        with self._database.transaction() as connection:
+            return {int(node): number for node, number in connection.execute(query, (period, now, most))}
+
+    def devices(self) -> list[EnrolledDevice]:
+        """All of them, by number."""
+        with self._database.transaction() as connection:
+            rows = connection.execute(f"SELECT {_COLUMNS} FROM devices ORDER BY number").fetchall()  # noqa: S608 - ours
+        return [_made(row) for row in rows]
+
+    def directory(self) -> Directory | None:
+        """The identities, in order; None before the first."""
+        identities = tuple(device.identity for device in self.devices())
+        return Directory(identities) if identities else None
+
+    def counts(self, *, now: float) -> dict[str, int]:
+        """How many there are: enrolled, revoked, quarantined, named, open invitations."""
+        query = (
+            "SELECT count(*), count(revoked), coalesce(sum(free_at > ?), 0), (SELECT count(*) FROM named),"
+            " (SELECT count(*) FROM tokens WHERE device IS NULL AND expires >= ?) FROM devices"
+        )
+        with self._database.transaction() as connection:
+            row = connection.execute(query, (now, now)).fetchone()
+        return dict(zip(("enrolled", "revoked", "quarantined", "named", "invitations"), row, strict=True))
+
+    def copy(self, path: Path) -> None:
+        """A consistent copy of the file, while it is in use."""
+        self._database.copy(path)
+
+    def _device(self, connection: sqlite3.Connection, number: int) -> EnrolledDevice:
+        row = connection.execute(f"SELECT {_COLUMNS} FROM devices WHERE number = ?", (number,)).fetchone()  # noqa: S608 - ours
+        if row is None:
+            raise InputError(f"`device` must be the number of an enrolled device, got {number}")
+        return _made(row)
+
+
+def _made(row: tuple[int, str, str, str | None, float | None, int, float | None, int]) -> EnrolledDevice:
+    number, node_key, identity, node, revoked, strikes, free_at, named = row
+    at = None if node is None else int(node)
+    return EnrolledDevice(number, node_key, identity, at, revoked, strikes, free_at, bool(named))

@@ -1,0 +1,262 @@
+"""The entries of a population's ledger, and the rules by which one may follow another.
+
+Writing a ledger, replaying it on open and checking an extract all go through `History`: what can't be written can't
+be believed either.
+
+    >>> history = History()
+    >>> history.record(entry_from({"kind": "population", "seq": 0, "population": "readers", "created": "2025-01-01"}))
+    >>> history.record(entry_from({"kind": "open", "seq": 1, "run": "a", "facts": {}}))
+    >>> history.spent()
+    0.0
+
+The unit is one user (one installation), the adjacency zero-out: what is bounded is how far the releases move when one
+user's events are emptied. What is stored is mu^2 of Gaussian differential privacy, which adds up; eps doesn't.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from palate_common.errors import BudgetError, InputError
+from palate_common.mechanism.accounting import round_up
+from palate_common.mechanism.cohort import MAX_ATTEMPTS
+from palate_common.records.entries import (
+    AuditEntry,
+    BudgetEntry,
+    ChargeEntry,
+    CloseEntry,
+    Entry,
+    LostEntry,
+    OpenEntry,
+    PopulationEntry,
+    PublishEntry,
+    RestoredEntry,
+    SealEntry,
+    entry_from,
+    one_line,
+)
+from palate_common.survey import SURVEYING
+from palate_server.ledger.looks import Looks
+
+__all__ = [
+    "AuditEntry",
+    "BudgetEntry",
+    "ChargeEntry",
+    "CloseEntry",
+    "Entry",
+    "History",
+    "LostEntry",
+    "OpenEntry",
+    "PopulationEntry",
+    "PublishEntry",
+    "RestoredEntry",
+    "SealEntry",
+    "entry_from",
+    "one_line",
+    "reserves",
+]
+
+
+DISTRIBUTED = "distributed"
+"""What the facts of a charge call shared noise, see `palate_common.rounds.plan.DpMode`."""
+
+
+@dataclass
+class _Run:
+    """What the rules remember of a run."""
+
+    spent: Fraction = Fraction(0)
+    closed: bool = False
+    latest: dict[int, int] = field(default_factory=dict)  # round -> its last attempt
+    sealed: set[tuple[int, int]] = field(default_factory=set)
+
+
+class History:
+    """The state that a sequence of entries leads to.
+
+    **Guarantees:** the exact sum of all charges, sealed or not, never exceeds the population's lowest budget, nor a
+    run's charges the limit given with them; an attempt is charged once and sealed at most once; an attempt that a
+    later one of its round has overtaken, or that was open when its run closed, is never sealed; a survey looks at an
+    A/B test no more often than was registered (`Looks`); attempts for which a part of delta is kept are at most as many
+    as it was kept for, in all runs together, lost ones included.
+
+    **Assumes:** every release is charged here before it is computed, at its true mu^2.
+    """
+
+    def __init__(self) -> None:
+        self.population: str | None = None
+        self.unit = "user"
+        self.budget: BudgetEntry | None = None
+        self._spent = Fraction(0)
+        self._runs: dict[str, _Run] = {}
+        self._lost = 0
+        self._looks = Looks()
+        self._attempts = 0
+
+    def runs(self) -> tuple[str, ...]:
+        """The runs, in the order they were opened."""
+        return tuple(self._runs)
+
+    def spent(self, run: str | None = None) -> float:
+        """The mu^2 charged by a run (0 for an unknown one) or by all, rounded up."""
+        return round_up(self._spent if run is None else self._runs.get(run, _Run()).spent)
+
+    def spent_elsewhere(self, run: str) -> float:
+        """The population's mu^2 without a run's, rounded up; what was lost and witnessed is in it."""
+        return round_up(self._spent - self._runs.get(run, _Run()).spent)
+
+    def spent_with(self, mu2: float) -> float:
+        """The population's mu^2 after one more charge, rounded up: what the charge says to whoever sees it."""
+        return round_up(self._spent + Fraction(mu2)) if math.isfinite(mu2) else mu2
+
+    def record(self, entry: Entry) -> None:
+        """Admit an entry and move to the state after it."""
+        self.admit(entry)
+        match entry:
+            case PopulationEntry():
+                self.population, self.unit = entry.population, entry.unit
+            case BudgetEntry():
+                self.budget = entry
+            case OpenEntry():
+                self._runs[entry.run] = _Run()
+                if (survey := _survey(entry)) is not None:
+                    self._looks.opened(entry.run, survey)
+            case ChargeEntry():
+                run, cost = self._runs[entry.run], Fraction(entry.mu2)
+                self._spent += cost
+                self._attempts += reserves(entry)
+                run.spent += cost
+                run.latest[entry.round] = entry.attempt
+            case SealEntry():
+                self._runs[entry.run].sealed.add((entry.round, entry.attempt))
+            case CloseEntry():
+                self._runs[entry.run].closed = True
+                if not self._runs[entry.run].sealed:
+                    self._looks.closed(entry.run)
+            case LostEntry():
+                self._lost += 1
+                self._attempts += 1
+            case RestoredEntry():
+                self._lost = 0
+                self._looks.restored(entry.created)
+                self._spent = max(self._spent, Fraction(entry.spent))
+                for run in self._runs.values():
+                    run.closed = True  # what it has charged and sealed since is lost: it can't go on
+            case PublishEntry() | AuditEntry():
+                pass
+
+    def admit(self, entry: Entry) -> None:
+        """Check that an entry may come next; changes nothing.
+
+        Raises:
+            InputError: a population twice or not first, a run opened twice, or an unknown run.
+            BudgetError: the entry is refused: budget, limit, closed run, an attempt out of order, or a look too many.
+        """
+        if (self.population is None) != isinstance(entry, PopulationEntry):
+            raise InputError("the first entry of a ledger, and no other, must be its population")
+        if self._lost and not isinstance(entry, LostEntry | RestoredEntry):
+            raise InputError(f"after lost entries a ledger must be restored first, got an entry of kind {entry.kind}")
+        match entry:
+            case PopulationEntry():
+                pass
+            case BudgetEntry():
+                if self.budget is not None and entry.mu2 > self.budget.mu2:
+                    raise BudgetError(
+                        f"`mu2` must be at most the budget of {self.budget.mu2!r}, got {entry.mu2!r}: budgets only go "
+                        f"down; keep this one"
+                    )
+            case OpenEntry():
+                if entry.run in self._runs:
+                    raise InputError(f"`run` must be new to the ledger, got {entry.run!r}: choose another id")
+                if (survey := _survey(entry)) is not None:
+                    self._looks.admitted(survey)
+            case ChargeEntry():
+                self._admit_charge(entry, self._open(entry.run))
+            case SealEntry():
+                self._admit_seal(entry, self._open(entry.run))
+            case CloseEntry():
+                self._open(entry.run)
+            case PublishEntry():
+                if entry.run not in self._runs or not self._runs[entry.run].closed:
+                    raise InputError(f"`run` must be closed before its model is published, got {entry.run!r}")
+            case AuditEntry():
+                if not (entry.run in self._runs and self._runs[entry.run].closed):
+                    raise InputError(f"an audit must be of a run that is closed, got {entry.run!r}: close it first")
+            case LostEntry():
+                pass
+            case RestoredEntry():
+                self._admit_restored(entry)
+
+    def _admit_restored(self, entry: RestoredEntry) -> None:
+        """A new epoch: it says where the backup ended, and forgets no charge."""
+        if entry.base != entry.seq - self._lost:
+            raise InputError(f"`base` must be where the lost entries begin, {entry.seq - self._lost}, got {entry.base}")
+        if not entry.base <= entry.witness_size <= entry.seq:
+            raise InputError(f"`witness_size` must be of the lost log, got {entry.witness_size} at entry {entry.seq}")
+        if Fraction(entry.spent) < self._spent:
+            raise BudgetError(
+                f"`spent` must be at least the {round_up(self._spent)!r} that is charged, got {entry.spent!r}"
+            )
+
+    def _open(self, run: str) -> _Run:
+        """A run that may still act."""
+        if run not in self._runs:
+            raise InputError(f"`run` must be opened in the ledger first, got {run!r}")
+        if self._runs[run].closed:
+            raise BudgetError(f"`run` must be open, got {run!r}, which is closed: open a new run")
+        return self._runs[run]
+
+    def _admit_charge(self, entry: ChargeEntry, run: _Run) -> None:
+        """A charge: next attempt of its round, within every limit, and under at least one."""
+        latest = run.latest.get(entry.round, -1)
+        if entry.attempt <= latest:
+            raise BudgetError(
+                f"`attempt` must be above {latest} in round {entry.round} of run {entry.run!r}, got {entry.attempt}: "
+                f"retry as attempt {latest + 1}, which is a new charge"
+            )
+        if self.budget is None and entry.run_limit is None:
+            raise BudgetError("a charge must have a limit, got neither a population budget nor `run_limit`: set one")
+        if reserves(entry) and self._attempts >= MAX_ATTEMPTS:
+            raise BudgetError(
+                f"the population must have had fewer than {MAX_ATTEMPTS} attempts with dp distributed or sampled "
+                f"steps, for which a part of delta is kept, got {self._attempts}: its budget buys no more of them"
+            )
+        budget = None if self.budget is None else self.budget.mu2
+        limits = (("population's budget", budget, self._spent), ("run's limit", entry.run_limit, run.spent))
+        for name, limit, spent in limits:
+            if limit is not None and spent + Fraction(entry.mu2) > limit:
+                raise BudgetError(
+                    f"the {name} must cover the charge, got mu2 {round_up(spent):.6g} spent + {entry.mu2:.6g} > "
+                    f"{limit:.6g}: use more noise or fewer rounds"
+                )
+
+    def _admit_seal(self, entry: SealEntry, run: _Run) -> None:
+        """A seal: of the last attempt of its round, once."""
+        what = f"attempt {entry.attempt} of round {entry.round} of run {entry.run!r}"
+        latest = run.latest.get(entry.round, -1)
+        if entry.attempt > latest:
+            raise BudgetError(f"a seal must follow a charge, got {what}, which isn't charged: charge it first")
+        if (entry.round, entry.attempt) in run.sealed:
+            raise BudgetError(f"an attempt must be sealed once, got {what} again: publish the bytes sealed first")
+        if entry.attempt != latest:
+            raise BudgetError(f"a seal must be of the last attempt, {latest}, got {what}, void for ever: seal {latest}")
+
+
+def reserves(entry: Entry) -> bool:
+    """Whether an entry is, or where it is lost may be, an attempt that is charged to delta beside its noise.
+
+    The masks' graph may fail, and the tail of sampled steps.
+    """
+    if not isinstance(entry, ChargeEntry):
+        return isinstance(entry, LostEntry)
+    inclusion = entry.facts.get("inclusion", 1)
+    return entry.facts.get("dp") == DISTRIBUTED or not (isinstance(inclusion, int | float) and inclusion >= 1)
+
+
+def _survey(entry: OpenEntry) -> dict[str, Any] | None:
+    """What a run asks devices, if it is a survey's."""
+    settings = entry.facts.get("settings")
+    return settings if entry.facts.get("algorithm") == SURVEYING and isinstance(settings, dict) else None

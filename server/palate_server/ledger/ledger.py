@@ -1,0 +1,284 @@
+"""The population's privacy ledger, kept by the operator: what every released number has cost its users.
+
+It stands between a plan and the devices: charge, send the plan, add noise, seal, publish. It outlives runs and lies
+outside their folders, so that ten runs on one population add up; several processes may use it at once.
+
+    >>> with Ledger(":memory:", population="readers") as ledger:
+    ...     ledger.set_budget(mu2=1.0, epsilon=4.38, delta=1e-5)
+    ...     ledger.open_run("run-1", {"algorithm": "als"})
+    ...     charge = ledger.charge(
+    ...         run="run-1", round_=0, attempt=0, plan_hash="ab" * 32, mu2=0.25, run_limit=0.5,
+    ...         facts={"mechanism": "discrete Gaussian", "sensitivity": 16384, "sigma": 32768, "dimension": 64},
+    ...     )
+    ...     _ = ledger.seal(run="run-1", round_=0, attempt=0, release_hash="cd" * 32)
+    ...     charge.seq, ledger.spent(), ledger.checkpoint().size
+    (3, 0.25, 5)
+
+Entries are canonical JSON, leaves of a Merkle tree, chained by a running hash; opening replays them all. That finds
+edits, not the restoration of an older copy: keep checkpoints elsewhere (devices do) and compare `checkpoint(size)`.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain
+from typing import Any
+
+from palate_common.errors import InputError, IntegrityError
+from palate_common.records.entries import Entry
+from palate_common.records.growth import MOST_EPOCHS, PROVED, Shown
+from palate_common.records.merkle import Checkpoint
+from palate_common.records.signing import SigningKey
+from palate_server.ledger.extract import Extract, verify_extract, write_extract
+from palate_server.ledger.ledger_file import KIND, LedgerFile
+
+_MODELS, _OTHERS = ("population", "budget", "publish", "restored"), ("open", "seal", "close", "audit")
+"""What the last entry is where a server publishes a model, and what it may be where anybody else does."""
+
+__all__ = ["KIND", "Charge", "Checkpoint", "Entry", "Extract", "Ledger", "verify_extract"]
+
+
+@dataclass(frozen=True)
+class Charge:
+    """A charge that is on disk.
+
+    Attributes:
+        seq: its place in the log, the leaf index of its inclusion proof.
+        checkpoint: the log right after it.
+        entry: the entry itself.
+    """
+
+    seq: int
+    checkpoint: Checkpoint
+    entry: Entry
+
+
+class Ledger(LedgerFile):
+    """An append-only log of charges in one SQLite file.
+
+    **Guarantees:** those of `History`, across threads, processes and crashes: an entry is on disk when its method
+    returns, and a refused one leaves nothing behind.
+
+    **Assumes:** the disk keeps what it reports as synced, and nobody restores an older copy of the file.
+
+    Args:
+        path: the file; made if missing. Its folder must exist.
+        population: whose ledger it must be; None, with `read_only`, takes any.
+        unit: whose loss is charged, user or event; None: a ledger that is there as it is, and a new one for users.
+        read_only: never write.
+
+    Raises:
+        InputError: not a ledger, another population's, or not writable.
+        IntegrityError: the entries aren't what was written.
+        LockedError: another process held the file for a minute.
+    """
+
+    def set_budget(self, *, mu2: float, epsilon: float, delta: float) -> None:
+        """Limit the population's lifetime mu^2, said as (epsilon, delta); the same limit again changes nothing.
+
+        Raises:
+            InputError: a number out of range.
+            BudgetError: above the present budget; a budget only goes down.
+        """
+        limit = {"mu2": float(mu2), "epsilon": float(epsilon), "delta": float(delta)}
+        with self._view(write=True) as connection:
+            budget = self._log.history.budget
+            if budget is None or budget.model_dump(include=set(limit)) != limit:
+                self._append(connection, kind="budget", **limit)
+
+    def open_run(self, run: str, facts: Mapping[str, Any]) -> None:
+        """Begin a run under an id that is new to the ledger; `facts` is any JSON object.
+
+        Raises:
+            InputError: the id was used before, or the facts aren't JSON.
+            BudgetError: it is a survey that looks at an A/B test once more than was registered.
+        """
+        with self._view(write=True) as connection:
+            self._append(connection, kind="open", run=run, facts=dict(facts))
+
+    def charge(
+        self,
+        *,
+        run: str,
+        round_: int,
+        attempt: int,
+        plan_hash: str,
+        mu2: float,
+        facts: Mapping[str, Any],
+        run_limit: float | None,
+    ) -> Charge:
+        """Pay for one attempt at a round before its plan leaves. Never refunded, whether the attempt ends or not.
+
+        Args:
+            run: an open run.
+            round_: the round, from 0 (popularity).
+            attempt: above every earlier attempt of this round.
+            plan_hash: SHA-256 of the signed plan, hexadecimal.
+            mu2: what the release costs under zero-out adjacency of one user, rounded up.
+            facts: how `mu2` follows: sensitivity and sigma (grid steps), dimension, mechanism. The entry adds `spent`,
+                the population's mu^2 after it: whoever sees the charge is a witness of that.
+            run_limit: the most mu^2 this run may spend, this charge included; None if only the population's counts.
+
+        Raises:
+            InputError: an argument out of range, or an unknown run.
+            BudgetError: a limit would be exceeded, there is none, the run is closed, or the attempt isn't new.
+        """
+        with self._view(write=True) as connection:
+            entry = self._append(
+                connection,
+                kind="charge",
+                run=run,
+                round=operator.index(round_),
+                attempt=operator.index(attempt),
+                plan_hash=plan_hash,
+                mu2=float(mu2),
+                run_limit=None if run_limit is None else float(run_limit),
+                facts={**facts, "spent": self._log.history.spent_with(float(mu2))},
+            )
+            return Charge(entry.seq, self._log.tree.checkpoint(), entry)
+
+    def seal(self, *, run: str, round_: int, attempt: int, release_hash: str) -> int:
+        """Fix the release of a charged attempt before it is published; the entry's place in the log.
+
+        Raises:
+            InputError: an argument out of range, or an unknown run.
+            BudgetError: not charged, sealed before, overtaken by a later attempt, or the run is closed.
+        """
+        place = {"round": operator.index(round_), "attempt": operator.index(attempt)}
+        with self._view(write=True) as connection:
+            return self._append(connection, kind="seal", run=run, **place, release_hash=release_hash).seq
+
+    def close_run(self, run: str, facts: Mapping[str, Any]) -> None:
+        """End a run; its unsealed attempts are void for ever.
+
+        Raises:
+            InputError: an unknown run, or the facts aren't JSON.
+            BudgetError: closed before.
+        """
+        with self._view(write=True) as connection:
+            self._append(connection, kind="close", run=run, facts=dict(facts))
+
+    def enter_audit(self, run: str, facts: Mapping[str, Any]) -> None:
+        """Put on record what an audit has found of a closed run; it costs nothing.
+
+        Raises:
+            InputError: an unknown run, one that is open, or the facts aren't JSON.
+        """
+        with self._view(write=True) as connection:
+            self._append(connection, kind="audit", run=run, facts=dict(facts))
+
+    def publish(self, run: str, model_hash: str) -> Checkpoint:
+        """Enter that a closed run's model is published; the state of the log then, whose size is the model's version.
+
+        Raises:
+            InputError: an unknown run, or one that isn't closed.
+        """
+        with self._view(write=True) as connection:
+            self._append(connection, kind="publish", run=run, model_hash=model_hash)
+            return self._log.tree.checkpoint()
+
+    def restore(self, *, witness: Checkpoint, spent: float) -> Checkpoint | None:
+        """Begin a new epoch after this file was restored from a backup, unless nothing was lost.
+
+        The log is filled up to the size that was witnessed, so that sizes still only grow, and goes on from the spend
+        that was witnessed. Runs of before are closed.
+
+        Args:
+            witness: the latest state of the lost log that anybody is known to have seen.
+            spent: the highest mu^2 of the population that a signed plan has shown.
+
+        Returns:
+            The new state, or None where the witness shows no more than this file has.
+
+        Raises:
+            IntegrityError: the witness is of another log than this one.
+        """
+        with self._view(write=True) as connection:
+            base = self._log.size
+            if witness.size <= base:
+                if self._log.tree.root(witness.size) != witness.root:
+                    raise IntegrityError("the witness must be of the log that was backed up, got another's")
+                return None
+            for _ in range(base, witness.size):
+                self._append(connection, kind="lost")
+            most = max(float(spent), self._log.history.spent())
+            seen = {"witness_size": witness.size, "witness_root": witness.root}
+            seen |= {"created": datetime.now(UTC).isoformat(timespec="seconds")}
+            self._append(connection, kind="restored", base=base, spent=most, **seen)
+            return self._log.tree.checkpoint()
+
+    def entries(self, run: str | None = None) -> list[Entry]:
+        """All entries in order, or those of one run; other processes' included, as in every method that reads."""
+        with self._view():
+            found = self._log.entries()
+        return found if run is None else [entry for entry in found if getattr(entry, "run", None) == run]
+
+    def runs(self) -> tuple[str, ...]:
+        """The runs, in the order they were opened."""
+        with self._view():
+            return self._log.history.runs()
+
+    def spent(self, run: str | None = None) -> float:
+        """The mu^2 of all charges, sealed or not, of a run or of the population; rounded up."""
+        with self._view():
+            return self._log.history.spent(run)
+
+    def checkpoint(self, size: int | None = None) -> Checkpoint:
+        """Size and root of the log now, or when it had `size` entries.
+
+        Raises:
+            InputError: it never had as many.
+        """
+        with self._view():
+            return self._log.tree.checkpoint(size)
+
+    def inclusion_proof(self, seq: int, size: int) -> tuple[str, ...]:
+        """The proof that entry `seq` is in the log of `size` entries, for `merkle.verify_inclusion`.
+
+        Raises:
+            InputError: it isn't.
+        """
+        with self._view():
+            return self._log.tree.inclusion_proof(seq, size)
+
+    def consistency_proof(self, old: int, new: int) -> tuple[str, ...]:
+        """The proof that the log of size `new` extends that of size `old`, for `merkle.verify_consistency`.
+
+        Raises:
+            InputError: `old` is above `new`, or the log never had as many entries.
+        """
+        with self._view():
+            return self._log.tree.consistency_proof(old, new)
+
+    def shown(self, size: int | None = None) -> Shown:
+        """The state of the log, now or at a size, with what whoever saw an earlier one needs to believe it.
+
+        Devices have seen the states after charges, in plans, and after publications, in models; the first model shows
+        what set-up has left, and an operator with a loop of his own may publish in between.
+
+        Raises:
+            InputError: it never had as many entries.
+        """
+        with self._view():
+            size = self._log.size if size is None else size
+            entries = self._log.entries()[:size]
+            sizes = [
+                [entry.seq + 1 for entry in entries[:-1] if entry.kind in kinds][-most:]
+                for kinds, most in ((("charge",), PROVED), (_MODELS, PROVED), (_OTHERS, max(1, PROVED // 4)))
+            ]
+            restored = [entry for entry in entries if entry.kind == "restored"][-MOST_EPOCHS:]
+            return Shown.of(self._log.tree, size, since=chain(*sizes), restored=restored)
+
+    def extract(self, run: str, key: SigningKey) -> bytes:
+        """A signed extract of a run, with proofs: the bytes of its folder's `ledger.json`. See `verify_extract`.
+
+        Raises:
+            InputError: an unknown run.
+        """
+        with self._view():
+            if run not in self._log.history.runs():
+                raise InputError(f"`run` must be in the ledger, got {run!r}")
+            return write_extract(self._log, run=run, key=key)

@@ -1,0 +1,88 @@
+"""The log in memory: leaves, their Merkle tree, their running hash and the state they lead to.
+
+The ledger keeps one beside its file and replays rows into it; an extract is cut from it.
+
+    >>> log = Log()
+    >>> entry = entry_from({"kind": "population", "seq": 0, "population": "readers", "created": "2025-01-01"})
+    >>> log.take(entry, entry.leaf())
+    >>> log.size, log.entries()[0].seq
+    (1, 0)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from palate_common.errors import BudgetError, InputError, IntegrityError
+from palate_common.records.canonical import read_canonical
+from palate_common.records.entries import MOST_ENTRY
+from palate_common.records.merkle import MerkleTree
+from palate_server.ledger.history import Entry, History, entry_from
+
+CHAIN_START = hashlib.sha256(b"palate ledger chain 1").digest()
+"""The running hash before the first entry."""
+
+
+class Log:
+    """Entries in order, and all that follows from them.
+
+    Attributes:
+        leaves: the entries' canonical bytes.
+        tree: the Merkle tree over them.
+        history: the state after the last.
+        chain: SHA-256 of the previous chain and the last leaf.
+    """
+
+    def __init__(self) -> None:
+        self.leaves: list[bytes] = []
+        self.tree = MerkleTree()
+        self.history = History()
+        self.chain = CHAIN_START
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return len(self.leaves)
+
+    def entries(self) -> list[Entry]:
+        """The entries, read anew, so that no caller can change them here."""
+        return [entry_from(read_canonical(leaf, most=MOST_ENTRY)) for leaf in self.leaves]
+
+    def take(self, entry: Entry, leaf: bytes) -> None:
+        """Add an entry if the rules admit it; `leaf` is `entry.leaf()`.
+
+        Raises:
+            InputError, BudgetError: `History.admit` refused it, and nothing changed.
+        """
+        self.history.record(entry)
+        self.leaves.append(leaf)
+        self.tree.append(leaf)
+        self.chain = hashlib.sha256(self.chain + leaf).digest()
+
+    def replay(self, seq: int, columns: list[Any], leaf: Any, chain: Any) -> None:
+        """Add an entry that was stored before, after checking everything stored with it.
+
+        Raises:
+            IntegrityError: it isn't what was stored, or the rules would have refused it. The log is then unusable.
+        """
+        if not isinstance(leaf, bytes):
+            raise tampered(seq, "it isn't bytes")
+        try:
+            entry = entry_from(read_canonical(leaf, most=MOST_ENTRY))
+            same = entry.leaf() == leaf and entry.seq == seq == self.size and columns == indexed(entry)
+            self.take(entry, leaf)
+        except (InputError, BudgetError, IntegrityError) as error:
+            raise tampered(seq, str(error)) from None
+        if not same or chain != self.chain:
+            raise tampered(seq, "its place, columns or chain hash don't fit")
+
+
+def indexed(entry: Entry) -> list[Any]:
+    """What a store keeps beside the leaf to enforce uniqueness: kind, run, round, attempt; None where there is none."""
+    return [entry.kind, *(getattr(entry, name, None) for name in ("run", "round", "attempt"))]
+
+
+def tampered(seq: int, reason: str) -> IntegrityError:
+    """The error of a stored log that isn't what was written."""
+    return IntegrityError(f"the ledger must be what was written, got a change at entry {seq}: {reason}")

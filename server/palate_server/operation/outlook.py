@@ -1,0 +1,181 @@
+"""Outlook: what a site will do next and why not sooner, what its budgets leave for it, and what was wrong last.
+
+    ledger, configuration, clock -> Budgets -> when the next run is due, and what it could have
+    events                       -> since when each part runs; the latest trouble, and what to do about it
+
+All of it is read from the site's files alone, whether it runs or not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from palate_common.mechanism.accounting import epsilon_of, mu_of
+from palate_server.folder.config import ServerConfig
+from palate_server.folder.events import Events
+from palate_server.folder.server_folder import Site
+from palate_server.ledger.ledger import Ledger
+from palate_server.operation.restraint import restraint_of, voids
+from palate_server.operation.schedule import next_run, open_run
+from palate_server.operation.terms import Budget, budgets_of, noise_delta
+
+TROUBLES = {
+    "failed": "read logs/serverapp.log; the ServerApp is started again by itself",
+    "restarted": "read the log of that part; it was started again by itself",
+    "lost": "the ServerApp ended in a charged attempt: look at logs/serverapp.log, and at the machine's memory",
+    "unwitnessed": "make `backup.witness` writable: nothing is charged until it is",
+    "aborted": "see the table of docs/operations.md for the reason; the round is tried again by itself",
+    "refused": "wait for the next period, or, where the lifetime is used up, begin a new population",
+    "no cohort": "a longer `cohort.wait_seconds`, a smaller `cohort.size`, or more devices",
+    "held": "lower the gate and `palate serve release`, or leave the old model",
+    "survey refused": "the week stays unasked",
+    "enrolment failed": "the SuperLink didn't answer: the device tries again by itself",
+}
+"""What to do about an event that isn't as it should be."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What comes next. Epsilon: unit user (one installation), adjacency zero-out, at `privacy.delta`.
+
+    Attributes:
+        now: the time that all of it is told at, ISO 8601 in the zone of this machine, as every time here.
+        period: number, end, and what of its budget is spent: epsilon, epsilon_limit, mu2, mu2_limit.
+        next_run: when it is due (None: never, or not until somebody acts), why not sooner, and the epsilon it could
+            have; 0 while it is refused, for the period or for ever.
+        voids: charged attempts in a row that have released nothing; one that is under way is one of them.
+        trouble: the latest one: when, event, reason, what to do, and whether a round was released since; None: none.
+    """
+
+    now: str
+    period: dict[str, Any]
+    next_run: dict[str, Any]
+    voids: int
+    trouble: dict[str, Any] | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def read_outlook(site: Site, *, now: float) -> Outlook:
+    """The outlook of a site.
+
+    Args:
+        site: the server folder.
+        now: Unix seconds.
+
+    Raises:
+        InputError, IntegrityError: a file of it isn't what it should be.
+    """
+    config, delta = site.config, noise_delta(site.config.privacy.dp, site.config.privacy.delta)
+    with site.ledger(read_only=True) as ledger:
+        entries = ledger.entries()
+        lifetime, period = budgets_of(config, ledger, now=now)
+        events = Events(site.events).all()
+        at, why = _next(site, ledger, (lifetime, period), events, now=now)
+    return Outlook(
+        now=local(now),
+        period={
+            "until": local(period.until),
+            "epsilon": epsilon(period.spent, delta),
+            "epsilon_limit": config.privacy.period_epsilon,
+            "mu2": period.spent,
+            "mu2_limit": period.most,
+        },
+        next_run={
+            "at": None if at is None else local(at),
+            "why": why,
+            "epsilon": could_have(config, (lifetime, period)),
+        },
+        voids=len(voids(entries)),
+        trouble=latest_trouble(events),
+    )
+
+
+def could_have(config: ServerConfig, budgets: Iterable[Budget]) -> float:
+    """The epsilon that one more run could have now, if it were given all that is left; 0: it is refused."""
+    delta = noise_delta(config.privacy.dp, config.privacy.delta)
+    cost = mu_of(epsilon=config.privacy.epsilon, delta=delta) ** 2
+    left = [budget.left if budget.covers(cost) else 0.0 for budget in budgets]
+    return epsilon(min(left), delta)
+
+
+def latest_trouble(events: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The latest event that isn't as it should be, and what to do about it."""
+    found: dict[str, Any] | None = None
+    for event in events:
+        kind = event["event"]
+        if kind in TROUBLES:
+            reason = next((event[key] for key in ("words", "reason", "error", "part") if key in event), "")
+            found = {"at": _told(event), "event": kind, "reason": reason, "do": TROUBLES[kind], "over": False}
+        elif kind == "round" and found is not None:
+            found["over"] = True
+    return found
+
+
+def since(events: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """When the server was started, as "", when each part was after that, and when the witness was last lost or back."""
+    found: dict[str, str] = {}
+    for event in events:
+        match event["event"]:
+            case "started":
+                found = {"": _told(event)}
+            case "restarted":
+                found[event["part"]] = _told(event)
+            case "serving":
+                found["serverapp"] = found["witness"] = _told(event)
+            case "witnessed" | "unwitnessed":
+                found["witness"] = _told(event)
+    return found
+
+
+def local(at: float) -> str:
+    """A time for people, in the zone of this machine."""
+    return datetime.fromtimestamp(at, UTC).astimezone().isoformat(timespec="seconds")
+
+
+def epsilon(mu2: float, delta: float) -> float:
+    """mu^2 of a composition as epsilon at delta."""
+    return epsilon_of(mu=math.sqrt(mu2), delta=delta) if mu2 > 0 else 0.0
+
+
+def _told(event: Mapping[str, Any]) -> str:
+    return local(_at(event))
+
+
+def _at(event: Mapping[str, Any]) -> float:
+    return datetime.fromisoformat(event["at"]).timestamp()
+
+
+def _next(
+    site: Site, ledger: Ledger, budgets: tuple[Budget, Budget], events: Sequence[Mapping[str, Any]], *, now: float
+) -> tuple[float | None, str]:
+    """When there is a run to open or to go on with, and what it waits for; None: never, or until somebody acts."""
+    config, entries, restraint = site.config, ledger.entries(), restraint_of(site)
+    if restraint.under_way:
+        return now, "an attempt is under way"
+    told = {event["event"]: place for place, event in enumerate(events)}
+    if told.get("unwitnessed", -1) > max(told.get("witnessed", -1), told.get("serving", -1)):
+        return None, "`backup.witness` can't be written"
+    waits = [
+        (now, "now, when enough devices are there"),
+        (restraint.until(entries), f"{len(voids(entries))} charge(s) in a row have released nothing"),
+    ]
+    if "no cohort" in told:
+        waits.append((_at(events[told["no cohort"]]) + config.cohort.pause_seconds, "too few devices came"))
+    if open_run(ledger) is None:
+        every, after = config.training.every_hours, config.cohort.pause_seconds
+        waits.append((next_run(ledger, every_hours=every, pause=after), "`training.every_hours` after the last"))
+        cost = mu_of(epsilon=config.privacy.epsilon, delta=noise_delta(config.privacy.dp, config.privacy.delta)) ** 2
+        waits += [
+            (budget.until, f"the {budget.name} budget can't pay for a whole run")
+            for budget in budgets
+            if not budget.covers(cost)
+        ]
+    at, why = max(waits, key=lambda wait: wait[0])
+    return (None if math.isinf(at) else at), why

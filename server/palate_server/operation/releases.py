@@ -1,0 +1,218 @@
+"""Releases: the models that devices may use, on the disk as the gateway serves them.
+
+    public/models/SHA256-OF-MANIFEST/   a published model, its signature and its privacy card
+    public/models/latest                {"version": ..., "manifest": ...}, written last
+
+A version is the size of the population's ledger, in which each publication is an entry: it only grows. Going back to
+an earlier model is publishing it again, under a higher version. Gates look at released values alone.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from palate_common.algorithms import State
+from palate_common.algorithms.popularity import COUNTS
+from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
+from palate_common.models import published
+from palate_common.models.model import GlobalModel
+from palate_common.models.published import Published
+from palate_common.records.canonical import canonical_json, digest
+from palate_common.records.files import write_durably
+from palate_common.records.growth import SPENT, Shown
+from palate_common.rounds.plan import DpMode, Noise
+from palate_common.survey import SURVEYING
+from palate_server.folder.server_folder import Site
+from palate_server.ledger.extract import Extract, verify_extract
+from palate_server.ledger.ledger import Ledger
+from palate_server.operation.terms import make_terms
+from palate_server.rounds.registry import Registry
+from palate_server.rounds.replay import Replay, model_header
+from palate_server.rounds.terms import RunTerms
+
+LATEST, CARD = "latest", "privacy_card.json"
+
+CardMaker = Callable[[Extract], bytes]
+"""A signed privacy card from a run's ledger extract."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A run's final model, made again from its sealed releases.
+
+    Attributes:
+        terms: the run's.
+        model: after its last release.
+    """
+
+    terms: RunTerms
+    model: GlobalModel
+
+
+def candidate(site: Site, ledger: Ledger, run: str) -> Candidate:
+    """The model of a closed run.
+
+    Raises:
+        InputError: there is no such run, or it isn't closed.
+        IntegrityError: a release is not the one that was sealed, or the model not the one it was closed with.
+    """
+    entries = ledger.entries(run)
+    closed = [entry for entry in entries if entry.kind == "close"]
+    if not entries or not closed:
+        raise InputError(f"`run` must be one that is closed, got {run!r:.80}: see `palate serve status`")
+    terms = RunTerms.model_validate(entries[0].body["facts"])
+    registry = Registry(site.run(run))
+    replay = Replay(terms, registry.read_inputs(terms.inputs))
+    for entry in entries:
+        if entry.kind == "seal":
+            replay.read(registry, entry.attempt, entry.release_hash)
+    if replay.model.hash != closed[-1].facts.get("model_hash"):
+        raise IntegrityError(f"the model of run {run} must be the one that it was closed with, got another")
+    return Candidate(terms, replay.model)
+
+
+def signal_of(state: State) -> float:
+    """How much the released counts show above their noise: mean squared count / noise variance - 1, from 0."""
+    noise = float(state["noise"][0]) if "noise" in state else 0.0
+    if noise <= 0 or COUNTS not in state:
+        return 0.0
+    return max(0.0, float(np.mean(np.square(state[COUNTS], dtype=np.float64))) / noise**2 - 1)
+
+
+def refusals(site: Site, found: Candidate) -> list[str]:
+    """Why a model may not be published; empty if it may. Nothing but released values is looked at."""
+    gates, rounds = site.config.release, found.model.header.releases
+    signal = signal_of(found.model.state)
+    said = [
+        (rounds < gates.rounds, f"`release.rounds` asks for {gates.rounds} released rounds, got {rounds}"),
+        (signal < gates.signal, f"`release.signal` asks for a signal of {gates.signal:g}, got {signal:.3g}"),
+    ]
+    return [reason for failed, reason in said if failed]
+
+
+def publish(site: Site, run: str, card: CardMaker) -> Published:
+    """Publish a closed run's model as the latest.
+
+    Raises:
+        RefusedError: a gate says no.
+        InputError, IntegrityError: as `candidate`.
+    """
+    with site.ledger() as ledger:
+        found = candidate(site, ledger, run)
+        if found.terms.algorithm == SURVEYING:
+            raise InputError(f"`run` must be one that trained, got a survey's, {run}: see `palate survey result`")
+        if reasons := refusals(site, found):
+            raise RefusedError(f"the model of run {run} isn't published: {'; '.join(reasons)}")
+        key = site.key()
+        data = card(verify_extract(ledger.extract(run, key), key.public))
+        checkpoint = ledger.publish(run, found.model.hash)
+        terms = found.terms
+        facts: dict[str, Any] = {"run": run, "dp": terms.dp.value, "noise": terms.noise.value, "card": digest(data)}
+        facts |= {"for_release": terms.dp is not DpMode.OFF and terms.noise is Noise.SECURE, SPENT: ledger.spent()}
+        return _write(site, found.model, facts, ledger.shown(checkpoint.size), {CARD: data})
+
+
+def publish_start(site: Site) -> Published:
+    """Publish the model before any release, from which devices learn the catalogue."""
+    catalogue = site.catalogue
+    terms = make_terms(
+        site.config.model_copy(update={"privacy": site.config.privacy.model_copy(update={"dp": DpMode.CENTRAL})}),
+        catalogue=catalogue.hash,
+        n_items=len(catalogue.items),
+        directory=None,
+        inputs=site.public_inputs,
+        about={},
+    )
+    model = GlobalModel(model_header(terms, 0), Replay(terms, site.public_inputs).algorithm.start())
+    with site.ledger() as ledger:
+        return _write(site, model, {"for_release": True, SPENT: ledger.spent()}, ledger.shown(), {})
+
+
+def latest(site: Site) -> Published | None:
+    """The model that devices are offered, verified; None before the first.
+
+    Raises:
+        IntegrityError: it isn't what was signed.
+    """
+    manifest = latest_manifest(site)
+    return None if manifest is None else published.read(site.models / manifest, public_key=site.key().public)
+
+
+def latest_manifest(site: Site) -> str | None:
+    """The hash of the latest model's manifest; None before the first."""
+    try:
+        return str(json.loads((site.models / LATEST).read_bytes())["manifest"])
+    except OSError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise IntegrityError(f"{LATEST} must name a manifest, got something else: {site.models / LATEST}") from None
+
+
+def listed(site: Site) -> list[tuple[int, str, Mapping[str, Any]]]:
+    """Version, manifest hash and manifest of every published model on the disk, newest first."""
+    found = []
+    for path in site.models.iterdir():
+        if path.is_dir() and not path.name.startswith("."):
+            manifest = json.loads((path / published.MANIFEST).read_bytes())
+            found.append((int(manifest["checkpoint"]["size"]), path.name, manifest))
+    return sorted(found, key=lambda each: each[0], reverse=True)
+
+
+def warm_inputs(site: Site) -> tuple[State, dict[str, Any]]:
+    """The public arrays that the next run starts from, and what is said about them; empty where there are none."""
+    former = latest(site)
+    if former is None or former.model.header.releases == 0 or not site.config.training.warm_start:
+        return {}, {}
+    hand_over = getattr(former.model.algorithm, "hand_over", None)
+    if hand_over is None or former.model.header.algorithm != site.config.training.algorithm:
+        return {}, {}
+    place = {item: row for row, item in enumerate(site.catalogue.items)}
+    if missing := [item for item in former.items if item not in place]:
+        raise InputError(f"`items` must keep every item of the latest model, and lacks {missing[0]!r:.80}")
+    rows = np.array([place[item] for item in former.items], np.int64)
+    try:
+        inputs: State = hand_over(former.model.state, rows, len(place))
+    except PalateError:
+        return {}, {}  # it holds nothing that could be handed over
+    about = {"run": former.manifest.model_dump().get("run"), "model_hash": former.model.hash}
+    return inputs, {"builds_on": {**about, "releases": former.model.header.releases}}
+
+
+def _write(
+    site: Site, model: GlobalModel, facts: Mapping[str, Any], shown: Shown, extra: Mapping[str, bytes]
+) -> Published:
+    """The folder under its hash, whole; then `latest`; then the oldest go."""
+    former, size = latest_manifest(site), shown.checkpoint.size
+    if former is not None and (version := listed(site)[0][0]) >= size:
+        raise IntegrityError(f"a model must have a version above {version}, got {size}")
+    key = site.key()
+    files = published.pack(model, site.catalogue, facts, key, population=site.config.population, shown=shown)
+    name = digest(files[published.MANIFEST])
+    draft = site.models / f".draft-{secrets.token_hex(8)}"
+    published.write(draft, files)
+    for each, data in extra.items():
+        write_durably(draft / each, data)
+    _open_to_all(draft)
+    draft.rename(site.models / name)
+    offer = {"version": size, "manifest": name}
+    write_durably(site.models / LATEST, canonical_json(offer))
+    for _, old, _ in listed(site)[site.config.release.keep :]:
+        shutil.rmtree(site.models / old)
+    for rest in site.models.glob(".draft-*"):
+        shutil.rmtree(rest)
+    return published.read(site.models / name, public_key=key.public)
+
+
+def _open_to_all(folder: Path) -> None:
+    """The gateway's workers may be another account."""
+    folder.chmod(0o755)
+    for path in folder.iterdir():
+        path.chmod(0o644)

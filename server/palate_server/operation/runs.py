@@ -1,0 +1,61 @@
+"""Runs: how one begins and ends in a site's books. What it must be able to pay, its terms, its folder, its result."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from palate_common.models.catalogue import Catalogue
+from palate_common.records.files import make_folder, write_durably
+from palate_common.rounds.plan import DpMode
+from palate_common.survey import SURVEYING, Survey
+from palate_server.folder.enrolments import Enrolments
+from palate_server.folder.server_folder import Site
+from palate_server.ledger.ledger import Ledger
+from palate_server.operation.releases import warm_inputs
+from palate_server.operation.survey_results import result_of, write_result
+from palate_server.operation.surveys import as_run
+from palate_server.operation.terms import make_terms
+from palate_server.rounds.coordinator import Coordinator
+from palate_server.rounds.registry import Registry, pack_inputs
+from palate_server.rounds.terms import RunTerms
+
+
+def begin(site: Site, ledger: Ledger, register: Enrolments, survey: Survey | None) -> RunTerms:
+    """A new run, that asks a survey or trains: its terms and its folder, before the ledger knows of it."""
+    config, catalogue, directory = site.config, site.catalogue, register.directory()
+    if survey is None:
+        inputs, about = warm_inputs(site)
+        inputs = {**inputs, **site.public_inputs}
+    else:
+        config, catalogue, inputs, about = as_run(config, survey), Catalogue(survey.questions()), {}, {}
+    terms = make_terms(
+        config,
+        catalogue=catalogue.hash,
+        n_items=len(catalogue.items),
+        directory=directory,
+        inputs=inputs,
+        about=about,
+    )
+    folder = site.run(terms.run)
+    make_folder(folder)
+    if inputs:
+        Registry(folder).write_inputs(pack_inputs(inputs))
+    if config.privacy.dp is DpMode.DISTRIBUTED and directory is not None:
+        write_durably(site.directories / directory.hash, directory.to_json())
+    ledger.open_run(terms.run, terms.model_dump(mode="json"))
+    return terms
+
+
+def close(site: Site, ledger: Ledger, coordinator: Coordinator) -> None:
+    """End a run whose rounds are over; its model may be published from now on."""
+    model, run = coordinator.model, coordinator.terms.run
+    facts = {
+        "created": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds"),
+        "model_hash": model.hash,
+        "rounds": coordinator.rounds,
+        "releases": model.header.releases,
+    }
+    ledger.close_run(run, facts)
+    if coordinator.terms.algorithm == SURVEYING and model.header.releases:
+        write_result(site, result_of(site, ledger, str(coordinator.terms.settings["first_day"])))

@@ -1,0 +1,111 @@
+"""Results: what a survey found, as the operator reads it: figures with error bars, tests, and what it cost.
+
+    sealed release -> figures, comparisons -> surveys/WEEK.json in the server folder, signed
+
+Made from the sealed release alone, so that it can be made again.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from palate_common.errors import InputError, IntegrityError
+from palate_common.mechanism.accounting import epsilon_of
+from palate_common.records.canonical import canonical_json, read_canonical
+from palate_common.records.files import write_durably
+from palate_common.records.signing import verify
+from palate_common.survey import Survey
+from palate_server.folder.server_folder import Site
+from palate_server.ledger.ledger import Ledger
+from palate_server.operation.releases import candidate
+from palate_server.operation.surveys import surveys_of
+from palate_server.operation.terms import noise_delta
+from palate_server.rounds.terms import RunTerms
+from palate_server.surveys.analytics import DEFINITIONS, comparisons, cost, figures
+
+TAG = "palate/figures/1"
+MOST_RESULT = 2**22
+"""Bytes of the largest result that is read."""
+
+
+def released(ledger: Ledger) -> dict[str, str]:
+    """Week -> run of every survey that is over and has a release, oldest first."""
+    entries = ledger.entries()
+    sealed = {entry.run for entry in entries if entry.kind == "seal"}
+    closed = {entry.run for entry in entries if entry.kind == "close"}
+    return {str(settings["first_day"]): run for run, settings in surveys_of(entries).items() if run in sealed & closed}
+
+
+def result_of(site: Site, ledger: Ledger, week: str | None = None) -> dict[str, Any]:
+    """The result of a week's survey, as JSON values.
+
+    Args:
+        site: the server folder.
+        ledger: its ledger.
+        week: its Monday; None: the latest.
+
+    Raises:
+        InputError: there is none.
+        IntegrityError: the release isn't what was sealed.
+    """
+    runs = released(ledger)
+    if not runs:
+        raise InputError("a survey must have a release before it has a result, got none: see `palate survey plan`")
+    chosen = next(reversed(runs)) if week is None else week
+    if chosen not in runs:
+        raise InputError(f"`--week` must be one of {', '.join(runs)}, got {week!r:.40}")
+    made = candidate(site, ledger, runs[chosen])
+    survey = Survey.model_validate(made.terms.settings)
+    return {
+        "week": chosen,
+        "run": runs[chosen],
+        "population": site.config.population,
+        "cost": _cost(made.terms, spent=math.fsum(ledger.spent(run) for run in surveys_of(ledger.entries()))),
+        "figures": [asdict(each) | {"definition": DEFINITIONS[each.name]} for each in figures(made.model)],
+        "tests": {
+            name: {"looks": list(survey.looks_of(name)), "found": None if compared is None else asdict(compared)}
+            for name, compared in comparisons(made.model).items()
+        },
+    }
+
+
+def _cost(terms: RunTerms, *, spent: float) -> dict[str, Any]:
+    """What a survey costs each device that answers, what a year of them would, and what all so far have."""
+    delta = noise_delta(terms.dp, terms.delta)
+    week = cost(mu=terms.facts.mu or 0.0, delta=delta)
+    return {
+        "epsilon": week.epsilon,
+        "yearly_epsilon": week.yearly,
+        "surveys_epsilon": epsilon_of(mu=math.sqrt(spent), delta=delta),
+        "delta": terms.delta,
+        "unit": "user (one installation)",
+        "adjacency": "zero-out",
+        "accountant": "palate closed form",
+        "dp": terms.dp.value,
+    }
+
+
+def write_result(site: Site, result: dict[str, Any]) -> Path:
+    """Keep a result, signed by the release key, for its owner alone."""
+    site.surveys.mkdir(mode=0o700, exist_ok=True)
+    path = site.surveys / f"{result['week']}.json"
+    signature = site.key().sign(TAG, canonical_json(result))
+    write_durably(path, canonical_json({"result": result, "signature": signature}), mode=0o600)
+    return path
+
+
+def read_result(data: bytes, *, public_key: str) -> dict[str, Any]:
+    """A result that was kept.
+
+    Raises:
+        IntegrityError: it isn't what was signed.
+    """
+    kept = read_canonical(data, most=MOST_RESULT)
+    if not isinstance(kept, dict) or set(kept) != {"result", "signature"}:
+        raise IntegrityError("a result must hold result and signature, got something else")
+    verify(public_key, TAG, canonical_json(kept["result"]), kept["signature"])
+    result: dict[str, Any] = kept["result"]
+    return result

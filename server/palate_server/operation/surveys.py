@@ -1,0 +1,115 @@
+"""Surveys: one for each week that is over, asked by appointment like every run, and charged to the same ledger.
+
+    [surveys] of the configuration, ledger -> the week that is due -> Survey -> terms of a run -> `Operation`
+
+A week is asked about once. What would cost more than is left, or look at an A/B test too often, is not asked.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+from palate_common.errors import BudgetError
+from palate_common.records.entries import Entry
+from palate_common.survey import SURVEYING, Survey
+from palate_server.folder.config import ServerConfig
+from palate_server.folder.events import Events
+from palate_server.ledger.ledger import Ledger
+from palate_server.ledger.looks import Looks
+from palate_server.operation.terms import check_budgets
+
+WEEK = 7 * 86_400.0
+OVER = 12 * 3600.0
+"""After a week's end in UTC it is over everywhere: the last calendars are twelve hours behind."""
+
+
+class Surveys:
+    """What a site asks, and when.
+
+    Args:
+        config: the operator's.
+        events: where a survey that is not asked is told, once.
+    """
+
+    def __init__(self, config: ServerConfig, events: Events) -> None:
+        self._config, self._events = config, events
+        self._refused: str | None = None
+
+    def due(self, ledger: Ledger, *, now: float) -> Survey | None:
+        """The survey to be asked now; None: there is none, or it is refused."""
+        if not self._config.surveys.weekly:
+            return None
+        week = week_before(now)
+        if week == self._refused:
+            return None
+        entries = ledger.entries()
+        if any(settings.get("first_day") == week for settings in surveys_of(entries).values()):
+            return None
+        try:
+            survey = self._config.surveys.survey(week)
+            check(self._config, survey, ledger, now=now)
+        except BudgetError as error:
+            self._refused = week
+            self._events.tell("survey refused", week=week, reason=str(error))
+            return None
+        return survey
+
+    def next(self, ledger: Ledger, *, now: float) -> float:
+        """When something is to be asked next, Unix seconds; infinity: never."""
+        if not self._config.surveys.weekly:
+            return float("inf")
+        return now if self.due(ledger, now=now) is not None else due_at(week_before(now)) + WEEK
+
+
+def week_before(now: float) -> str:
+    """The Monday of the latest week that is over everywhere."""
+    day = datetime.fromtimestamp(now - OVER, UTC).date()
+    return (day - timedelta(days=day.weekday() + 7)).isoformat()
+
+
+def due_at(week: str) -> float:
+    """When a week is over everywhere, Unix seconds."""
+    end = date.fromisoformat(week) + timedelta(days=7)
+    return datetime(end.year, end.month, end.day, tzinfo=UTC).timestamp() + OVER
+
+
+def as_run(config: ServerConfig, survey: Survey) -> ServerConfig:
+    """The configuration of a run that asks a survey: its algorithm, its epsilon, and all else as it is."""
+    training = config.training.model_copy(
+        update={"algorithm": SURVEYING, "settings": survey.model_dump(mode="json"), "warm_start": False}
+    )
+    privacy = config.privacy.model_copy(update={"epsilon": config.surveys.epsilon})
+    return config.model_copy(update={"training": training, "privacy": privacy})
+
+
+def check(config: ServerConfig, survey: Survey, ledger: Ledger, *, now: float) -> None:
+    """Refuse a survey that its budgets can't pay for, or that looks at a test more often than was registered.
+
+    Raises:
+        BudgetError: which, and what is left.
+    """
+    looks_of(ledger.entries()).admitted(survey.model_dump(mode="json"))
+    check_budgets(as_run(config, survey), ledger, now=now)
+
+
+def surveys_of(entries: list[Entry]) -> dict[str, dict[str, object]]:
+    """Each survey's run and settings, in the order they were opened."""
+    return {
+        entry.run: entry.facts["settings"]
+        for entry in entries
+        if entry.kind == "open" and entry.facts.get("algorithm") == SURVEYING
+    }
+
+
+def looks_of(entries: list[Entry]) -> Looks:
+    """The A/B tests that a ledger knows of."""
+    looks, asked = Looks(), surveys_of(entries)
+    sealed = {entry.run for entry in entries if entry.kind == "seal"}
+    for entry in entries:
+        if entry.kind == "open" and entry.run in asked:
+            looks.opened(entry.run, asked[entry.run])
+        elif entry.kind == "close" and entry.run not in sealed:
+            looks.closed(entry.run)
+        elif entry.kind == "restored":
+            looks.restored(entry.created)
+    return looks

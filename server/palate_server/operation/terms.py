@@ -1,0 +1,230 @@
+"""Promise: the terms of a run, from the operator's configuration and public facts alone.
+
+No filter, size or choice is taken from what devices did: the cohort's size stands for the number of users, and the
+catalogue is the operator's.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from palate_common.algorithms import PublicFacts, State, make_algorithm
+from palate_common.algorithms.als.algorithm import FEATURES
+from palate_common.algorithms.als.warm import signal_of
+from palate_common.errors import BudgetError, InputError
+from palate_common.mechanism.accounting import mu_of
+from palate_common.mechanism.cohort import MAX_ATTEMPTS, RESERVED_DELTA
+from palate_common.records.canonical import digest
+from palate_common.rounds.plan import DpMode
+from palate_common.secagg.directory import Directory
+from palate_server.folder.config import ServerConfig
+from palate_server.ledger.history import ChargeEntry, Entry, RestoredEntry, reserves
+from palate_server.ledger.ledger import Ledger
+from palate_server.rounds.cohort import choose_cohort, spendable_grid
+from palate_server.rounds.registry import pack_inputs
+from palate_server.rounds.terms import RunTerms
+
+DAY = 86400.0
+
+
+def noise_delta(dp: DpMode, delta: float) -> float:
+    """What of delta is left to the noise: with `distributed`, the masks' graph may fail with the rest.
+
+    Raises:
+        InputError: nothing is left.
+    """
+    left = delta - (RESERVED_DELTA if dp is DpMode.DISTRIBUTED else 0.0)
+    if left <= 0:
+        raise InputError(f"`privacy.delta` must be above {RESERVED_DELTA:.2g} with dp distributed, got {delta:g}")
+    return left
+
+
+def period_of(config: ServerConfig, now: float) -> int:
+    """The number of the budget's period that a time is in."""
+    return int(now // (config.privacy.period_days * DAY))
+
+
+def public_facts(config: ServerConfig, *, n_items: int, n_features: int, former_signal: float = 0.0) -> PublicFacts:
+    """What an algorithm may know of the population."""
+    privacy = config.privacy
+    return PublicFacts(
+        n_users=config.cohort.size,
+        n_items=n_items,
+        n_features=n_features,
+        former_signal=former_signal,
+        mu=mu_of(epsilon=privacy.epsilon, delta=noise_delta(privacy.dp, privacy.delta)),
+        seed=config.training.seed,
+        local=privacy.dp is DpMode.LOCAL,
+    )
+
+
+def make_terms(
+    config: ServerConfig,
+    *,
+    catalogue: str,
+    n_items: int,
+    directory: Directory | None,
+    inputs: State,
+    about: dict[str, Any],
+    now: float | None = None,
+) -> RunTerms:
+    """What the next run promises.
+
+    Args:
+        config: the operator's.
+        catalogue: hash of the item ids.
+        n_items: how many there are.
+        directory: the identities that may take part; None before the first enrolment.
+        inputs: public arrays that the run starts from.
+        about: what else the ledger should say.
+        now: Unix seconds.
+
+    Raises:
+        InputError: the configuration's cohort, epsilon and algorithm don't fit each other, or nobody is enrolled.
+    """
+    now = time.time() if now is None else now
+    privacy, size = config.privacy, config.cohort.size
+    distributed = privacy.dp is DpMode.DISTRIBUTED
+    if distributed and directory is None:
+        raise InputError("a run with masks must have enrolled devices, got none: see `palate serve enroll`")
+    names = directory.hash if distributed and directory is not None else None
+    bounds = choose_cohort(n_users=size, corrupt=privacy.corrupt, dropout=privacy.dropout, directory=names)
+    cohort = bounds if distributed else None
+    features = inputs.get(FEATURES)
+    width = 0 if features is None else features.shape[1]
+    facts = public_facts(config, n_items=n_items, n_features=width, former_signal=signal_of(inputs))
+    algorithm = make_algorithm(config.training.algorithm, config.training.settings, facts)
+    if width and FEATURES not in getattr(algorithm, "public_inputs", ()):
+        raise InputError(f"`training.features` must be empty: {config.training.algorithm} has no use for features")
+    shares = algorithm.shares
+    mus = [(facts.mu or 0.0) * math.sqrt(share) for share in shares]
+    return RunTerms(
+        population=config.population,
+        run=f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
+        algorithm=config.training.algorithm,
+        settings=config.training.settings,
+        facts=facts,
+        catalogue=catalogue,
+        inputs=digest(pack_inputs(inputs)) if inputs else None,
+        dp=privacy.dp,
+        noise=privacy.noise,
+        epsilon=privacy.epsilon,
+        delta=privacy.delta,
+        clip_norm=privacy.clip_norm,
+        grid=spendable_grid(cohort, mus, grid=privacy.grid, epsilon=privacy.epsilon, local=facts.local),
+        cohort_floor=bounds.n_min,
+        cohort=cohort,
+        plan_seconds=config.cohort.plan_seconds,
+        about={**about, "deployed": True, "period": period_of(config, now)},
+    )
+
+
+def check_config(config: ServerConfig, *, n_items: int, inputs: State) -> None:
+    """Refuse a configuration that no run could be opened with, before anybody is asked to take part.
+
+    Raises:
+        InputError: its cohort, epsilon, algorithm, features or delta don't fit each other.
+    """
+    nobody = Directory(("00" * 32,))
+    make_terms(config, catalogue="", n_items=n_items, directory=nobody, inputs=inputs, about={}, now=0.0)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the runs of some time may spend together.
+
+    Attributes:
+        name: lifetime or period.
+        most: mu^2.
+        spent: mu^2 so far.
+        until: when it ends, Unix seconds; infinity: never.
+        open: whether it pays for anything: of delta, a part is kept for so many attempts alone.
+    """
+
+    name: str
+    most: float
+    spent: float
+    until: float
+    open: bool = True
+
+    @property
+    def left(self) -> float:
+        """mu^2 that is left."""
+        return max(0.0, self.most - self.spent) if self.open else 0.0
+
+    def covers(self, cost: float) -> bool:
+        """Whether it can pay for another run as a whole."""
+        return self.open and self.spent + cost <= self.most * (1 + 1e-9)
+
+
+def budgets_of(config: ServerConfig, ledger: Ledger, *, now: float) -> tuple[Budget, Budget]:
+    """The population's lifetime budget and its present period's.
+
+    What a restored ledger has lost counts in the period of its restoration: nobody knows when those runs began.
+
+    Args:
+        config: the operator's.
+        ledger: the population's.
+        now: Unix seconds.
+    """
+    entries, period = ledger.entries(), period_of(config, now)
+    delta = noise_delta(config.privacy.dp, config.privacy.delta)
+    lifetime = min((entry.mu2 for entry in entries if entry.kind == "budget"), default=0.0)
+    runs = {
+        entry.run for entry in entries if entry.kind == "open" and entry.facts.get("about", {}).get("period") == period
+    }
+    return (
+        Budget("lifetime", lifetime, ledger.spent(), math.inf, open=not _exhausted(config, ledger)),
+        Budget(
+            "period",
+            mu_of(epsilon=config.privacy.period_epsilon, delta=delta) ** 2,
+            math.fsum(entry.mu2 for entry in entries if entry.kind == "charge" and entry.run in runs)
+            + math.fsum(lost for at, lost in _lost(entries) if period_of(config, at) == period),
+            (period + 1) * config.privacy.period_days * DAY,
+        ),
+    )
+
+
+def _lost(entries: Iterable[Entry]) -> Iterator[tuple[float, float]]:
+    """When a ledger was restored, Unix seconds, and the mu^2 that was spent by then and is in no charge of it."""
+    known = 0.0
+    for entry in entries:
+        if isinstance(entry, ChargeEntry):
+            known += entry.mu2
+        elif isinstance(entry, RestoredEntry):
+            if entry.created is not None:
+                yield datetime.fromisoformat(entry.created).timestamp(), max(0.0, entry.spent - known)
+            known = max(known, entry.spent)
+
+
+def check_budgets(config: ServerConfig, ledger: Ledger, *, now: float) -> None:
+    """Refuse to open a run that the population's lifetime, or its period, can't pay for as a whole.
+
+    Raises:
+        BudgetError: naming the budget and what is left of it. Unit: user; adjacency: zero-out.
+    """
+    if _exhausted(config, ledger):
+        raise BudgetError(
+            f"the lifetime's attempts must be fewer than {MAX_ATTEMPTS}, for which a part of delta is kept, and are as "
+            "many: no further run with dp distributed can be charged to this population"
+        )
+    delta = noise_delta(config.privacy.dp, config.privacy.delta)
+    cost = mu_of(epsilon=config.privacy.epsilon, delta=delta) ** 2
+    for budget in budgets_of(config, ledger, now=now):
+        if not budget.covers(cost):
+            raise BudgetError(
+                f"the {budget.name} budget must cover a whole run, got mu^2 {budget.spent:.4g} spent + {cost:.4g} > "
+                f"{budget.most:.4g} (unit user, zero-out, delta {config.privacy.delta:g}): wait for the next period or "
+                "use a smaller `privacy.epsilon`"
+            )
+
+
+def _exhausted(config: ServerConfig, ledger: Ledger) -> bool:
+    """Whether the population has had all attempts that a part of delta is kept for, and a run would need more."""
+    return config.privacy.dp is DpMode.DISTRIBUTED and sum(map(reserves, ledger.entries())) >= MAX_ATTEMPTS

@@ -1,0 +1,1 @@
+"""Rounds: the server's part in one, from terms to the sealed release."""

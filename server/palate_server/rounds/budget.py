@@ -1,0 +1,97 @@
+"""Allowance: what the next attempt of a run may cost, out of what its budget has left.
+
+A charge without a seal is void and never refunded, so a round that is tried again gets its share of what is left, and
+never more than it was meant to have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from palate_common.errors import BudgetError, InputError
+from palate_common.mechanism.accounting import charged_mu2, sigma_for
+from palate_common.mechanism.cohort import MAX_ATTEMPTS
+from palate_common.mechanism.discrete_gaussian import MAX_SIGMA
+from palate_common.mechanism.sampled_gaussian import noise_for
+from palate_common.rounds.plan import DpMode, Sampling, attempt_mu2
+from palate_server.ledger.history import ChargeEntry
+from palate_server.rounds.terms import RunTerms
+
+WORTHWHILE = 0.05
+"""A round is not tried again with less than this share of the mu^2 it was meant to have."""
+
+
+class Allowance:
+    """A run's budget, divided among its rounds.
+
+    Args:
+        terms: the run's terms.
+        shares: each round's share of mu^2; they sum to 1.
+        spent: mu^2 charged to the run so far, void attempts included.
+        steps: noised sums that each device makes in a round, asked where the unit is one event.
+
+    Raises:
+        InputError: shares that are none, more rounds than delta is reserved for, or a grid too fine for the budget.
+    """
+
+    def __init__(
+        self, terms: RunTerms, shares: Sequence[float], spent: Callable[[], float], steps: Callable[[int], int]
+    ) -> None:
+        if not math.isclose(sum(shares), 1.0, abs_tol=1e-9) or min(shares) <= 0:
+            raise InputError(f"an algorithm's shares must be positive and sum to 1, got {shares}")
+        if terms.reserves and len(shares) > MAX_ATTEMPTS:
+            raise InputError(f"a run with dp {terms.dp} must have at most {MAX_ATTEMPTS} rounds, got {len(shares)}")
+        self._terms, self._shares, self._spent, self._steps = terms, shares, spent, steps
+        if terms.dp is not DpMode.OFF:
+            sigma_for(mu_r=math.sqrt(self.budget * min(shares)), sensitivity=terms.grid)  # or it can't be run
+
+    @property
+    def budget(self) -> float:
+        """The run's mu^2, rounded down."""
+        return math.nextafter(float(self._terms.facts.mu or 0.0) ** 2, 0.0)
+
+    def affords(self, round_: int) -> bool:
+        """Whether the next attempt's mu^2 is worth it, and its noise fits the grid."""
+        if self._terms.dp is DpMode.OFF:
+            return True
+        mu2 = self._mu2(round_)
+        return mu2 >= WORTHWHILE * self._planned(round_) and mu2 * (MAX_SIGMA - 1) ** 2 > self._terms.grid**2
+
+    def price(self, round_: int, charges: Sequence[ChargeEntry]) -> tuple[int, float, int]:
+        """Noise, cost and number of the next attempt.
+
+        Args:
+            round_: the round to try.
+            charges: the population's charges so far.
+
+        Raises:
+            BudgetError: what is left buys no useful one.
+        """
+        mine = [entry for entry in charges if entry.run == self._terms.run]
+        if not self.affords(round_):
+            raise BudgetError(
+                f"round {round_} can't be tried again: {len(mine)} charges used up the run's budget of "
+                f"epsilon {self._terms.epsilon}; start a new run with an epsilon of its own"
+            )
+        # Rounded down, so that the charge can't exceed what is left by a rounding.
+        mu, grid = math.nextafter(math.sqrt(self._mu2(round_)), 0.0), self._terms.grid
+        attempt, sampling = sum(entry.round == round_ for entry in mine), self.sampling(round_)
+        if sampling is None:
+            sigma = sigma_for(mu_r=mu, sensitivity=grid)
+            return sigma, charged_mu2(sensitivity=grid, sigma=sigma), attempt
+        sigma = noise_for(mu_r=mu, sensitivity=grid, inclusion=sampling.inclusion, steps=sampling.steps)
+        return sigma, attempt_mu2(grid, sigma, sampling), attempt
+
+    def sampling(self, round_: int) -> Sampling | None:
+        """The noised steps that each device makes in a round, where the unit is one event."""
+        inclusion = self._terms.events
+        return None if inclusion is None else Sampling(inclusion=inclusion, steps=self._steps(round_))
+
+    def _mu2(self, round_: int) -> float:
+        """mu^2 for the next attempt."""
+        left = max(0.0, self.budget - self._spent())
+        return min(left * self._shares[round_] / sum(self._shares[round_:]), self._planned(round_))
+
+    def _planned(self, round_: int) -> float:
+        return self.budget * self._shares[round_]

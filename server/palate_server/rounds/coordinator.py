@@ -1,0 +1,302 @@
+"""Coordinator: the server's side of a run, one attempt at a time.
+
+    open_attempt   charge the ledger, then sign the plan           -> bytes to every node
+    close_attempt  check, sum, noise, persist, seal, post-process  <- one answer a node
+
+Everything is rebuilt from the ledger and the sealed releases, so a run that was killed goes on where it stopped: a
+charge without a seal is void, never refunded, and its round is tried again out of what the run has left.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from palate_common.algorithms.registry import unit_of
+from palate_common.errors import InputError, IntegrityError
+from palate_common.mechanism.update import released_size
+from palate_common.models.model import GlobalModel
+from palate_common.records.signing import SigningKey
+from palate_common.rounds.masked_attempt import attempt_terms
+from palate_common.rounds.plan import Charge, DpMode, RoundPlan, SignedPlan, sign_plan
+from palate_common.secagg.directory import Directory
+from palate_server.ledger.history import one_line
+from palate_server.ledger.ledger import Ledger
+from palate_server.rounds.aggregation import Aggregate, Participation, aggregate, recovered
+from palate_server.rounds.budget import Allowance
+from palate_server.rounds.lock import RunLock
+from palate_server.rounds.noise import noised
+from palate_server.rounds.registry import Registry
+from palate_server.rounds.replay import Replay
+from palate_server.rounds.terms import RunTerms
+from palate_server.secagg.attempt import Unmasking
+from palate_server.secagg.disputes import Conduct
+
+
+@dataclass(frozen=True)
+class Release:
+    """What one finished attempt made public.
+
+    Attributes:
+        plan: what was asked.
+        participation: who is in the sum; the sum itself is not public.
+        model: what came out.
+    """
+
+    plan: RoundPlan
+    participation: Participation
+    model: GlobalModel
+
+
+class Coordinator:
+    """One run's state on the server.
+
+    Args:
+        terms: what the run promises; entered in the ledger when the run opens, compared when it resumes.
+        ledger: the population's ledger.
+        registry: where releases are persisted.
+        key: the release key that signs plans.
+        lock: ownership of the run folder, checked before each charge.
+        clock: Unix time in seconds.
+        on_charge: is given each signed plan after its charge and before it leaves; what it raises voids the attempt.
+
+    Raises:
+        InputError: another population's ledger, terms other than the run's, another run's folder, shares that are
+            none, or a grid too fine for the budget.
+        IntegrityError: a sealed release is missing or changed, or the run was closed early.
+    """
+
+    def __init__(
+        self,
+        terms: RunTerms,
+        *,
+        ledger: Ledger,
+        registry: Registry,
+        key: SigningKey,
+        lock: RunLock,
+        clock: Callable[[], float] = time.time,
+        on_charge: Callable[[bytes], None] | None = None,
+    ) -> None:
+        self.terms, self.ledger, self.registry, self.key, self.lock, self.clock = (
+            terms, ledger, registry, key, lock, clock,
+        )  # fmt: skip
+        self._on_charge = on_charge
+        if terms.population != ledger.population:
+            raise InputError(f"`population` must be the ledger's, {ledger.population!r}, got {terms.population!r}")
+        if terms.unit != ledger.unit:
+            raise InputError(f"the run's unit must be its ledger's, {ledger.unit}, got {terms.unit}")
+        self._signed: SignedPlan | None = None
+        self.conduct = Conduct()
+        """What the latest attempt has shown of its devices, or, without masks, of its nodes; refusing is no offence."""
+        self._replay = Replay(terms, registry.read_inputs(terms.inputs))
+        self.algorithm = self._replay.algorithm
+        self.shares = self.algorithm.shares
+        self.rounds = len(self.shares)
+        if unit_of(self.algorithm) != terms.unit:
+            raise InputError(f"`algorithm` must be one whose unit is the run's, {terms.unit}, got {terms.algorithm}")
+        steps = getattr(self.algorithm, "steps", lambda round_: 1)
+        self._allowance = Allowance(terms, self.shares, lambda: self.spent, steps)
+        self._resume()
+
+    @property
+    def model(self) -> GlobalModel:
+        """The public model after the latest release."""
+        return self._replay.model
+
+    @property
+    def round(self) -> int:
+        """The next round; equal to `rounds` when the run is finished."""
+        return self._replay.round
+
+    @property
+    def finished(self) -> bool:
+        """Whether every round was released, or what is left buys no further one."""
+        return self.round == self.rounds or (self.round > 0 and self.over)
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to try: finished, or the budget went without a release."""
+        return self.round == self.rounds or not self._allowance.affords(self.round)
+
+    @property
+    def spent(self) -> float:
+        """mu^2 charged to this run so far, void attempts included."""
+        return self.ledger.spent(self.terms.run)
+
+    def open_attempt(self) -> bytes:
+        """Charge the next attempt and return its signed plan.
+
+        Guarantees:
+            The ledger holds the charge, durably, before the plan exists as signed bytes.
+
+        Raises:
+            BudgetError: the run's or the population's budget doesn't allow it; nothing is charged.
+            InputError: the run is finished, or its algorithm's layout is none.
+            IntegrityError: another process has moved the run on.
+            LockedError: this process no longer owns the run.
+        """
+        self._signed, self.conduct = None, Conduct()
+        self.lock.check()
+        entries = self.ledger.entries()
+        if self.round == self.rounds:
+            raise InputError(f"the run {self.terms.run} must have a round left, got {self.rounds} of {self.rounds}")
+        if sum(entry.kind == "seal" and entry.run == self.terms.run for entry in entries) > self.round:
+            raise IntegrityError(f"round {self.round} was released by somebody else: resume the run")
+        charges = [entry for entry in entries if entry.kind == "charge"]
+        private = self.terms.dp is not DpMode.OFF
+        sigma, mu2, attempt = (
+            self._allowance.price(self.round, charges)
+            if private
+            else (0, 0.0, self.registry.open_unledgered(self.round))
+        )
+        try:
+            plan = RoundPlan(
+                population=self.terms.population,
+                run=self.terms.run,
+                round=self.round,
+                attempt=attempt,
+                model_hash=self.model.hash,
+                algorithm=self.terms.algorithm,
+                settings=self.terms.settings,
+                facts=self.terms.facts,
+                layout=self.algorithm.layout(self.model.state, self.round),
+                clip_norm=self.terms.clip_norm,
+                grid=self.terms.grid,
+                sigma=sigma,
+                dp=self.terms.dp,
+                noise=self.terms.noise,
+                cohort_floor=self.terms.cohort_floor,
+                cohort=self.terms.cohort,
+                per_node=self.terms.per_node,
+                events=self._allowance.sampling(self.round),
+                mu2=mu2,
+                expires=int(self.clock()) + self.terms.plan_seconds,
+            )
+        except ValidationError as error:
+            raise InputError(f"the algorithm must fit a plan: {one_line(error)}") from None
+        charge = self._charge(plan) if private else None
+        signed = sign_plan(plan, charge, self.key)
+        data = signed.to_bytes()
+        if self._on_charge is not None:
+            self._on_charge(data)
+        self._signed = signed
+        return data
+
+    def close_attempt(self, replies: Mapping[int, bytes]) -> Release:
+        """Sum, noise, persist, seal and post-process the answers to the open attempt.
+
+        Args:
+            replies: one answer a node, by node id.
+
+        Guarantees:
+            A noised sum is sealed in the ledger before anything made from it is shown.
+            An attempt is noised once, whatever becomes of it.
+
+        Raises:
+            InputError: no attempt is open.
+            IntegrityError: too few contributions; nothing is released and the attempt stays charged.
+            LockedError: this process no longer owns the run.
+        """
+        plan = self._take_plan()
+        summed = aggregate(replies, plan)
+        self.conduct.offenders.update(summed.suspects)
+        return self._release(plan, summed)
+
+    def unmasking(self, directory: Directory, *, invited: Collection[int]) -> Unmasking:
+        """The server's machine for the open attempt, whose plan asks for masks.
+
+        Raises:
+            InputError: no attempt is open, it has no masks, or another directory than the plan's.
+        """
+        if self._signed is None:
+            raise InputError("an attempt must be opened before its masks are")
+        machine = Unmasking(attempt_terms(self._signed), directory, self.key, invited=invited)
+        self.conduct = machine.conduct
+        return machine
+
+    def close_masked(self, attempt: Unmasking) -> Release:
+        """Persist, seal and post-process the sum that a masked attempt has opened.
+
+        Guarantees: as `close_attempt`.
+
+        Raises:
+            InputError: no attempt is open, or another one than the machine's.
+            IntegrityError: the attempt ended without a sum; nothing is released and it stays charged.
+            LockedError: this process no longer owns the run.
+        """
+        signed = self._signed
+        plan = self._take_plan()
+        if signed is None or attempt.terms != attempt_terms(signed):
+            raise InputError("a masked attempt must be closed with its own machine, got another's")
+        return self._release(plan, recovered(attempt))
+
+    def _take_plan(self) -> RoundPlan:
+        """The open attempt's plan; the attempt is open no more."""
+        signed, self._signed = self._signed, None
+        if signed is None:
+            raise InputError("an attempt must be opened before it is closed, and is closed once")
+        return signed.plan
+
+    def _release(self, plan: RoundPlan, summed: Aggregate) -> Release:
+        """Noise, persist, seal, post-process."""
+        noisy = noised(summed, plan)
+        self.lock.check()
+        release_hash = self.registry.persist(noisy)
+        if plan.dp is not DpMode.OFF:
+            self.ledger.seal(run=plan.run, round_=plan.round, attempt=plan.attempt, release_hash=release_hash)
+        self._replay.apply(noisy)
+        return Release(plan, summed.participation, self.model)
+
+    def _charge(self, plan: RoundPlan) -> Charge:
+        """Charge the ledger, and prove it: inclusion of the charge, consistency with what devices have seen."""
+        facts = {"mechanism": "discrete Gaussian", "sensitivity": plan.grid, "sigma": plan.sigma}
+        facts |= {"dimension": released_size(plan.layout), "dp": plan.dp.value, "noise": plan.noise.value}
+        if plan.cohort is not None:
+            facts |= {"shares": plan.cohort.shares, "share_sigma": plan.share_sigma}
+        if plan.events is not None:
+            facts |= {"unit": "event", "inclusion": plan.events.inclusion, "steps": plan.events.steps}
+        charged = self.ledger.charge(
+            run=plan.run,
+            round_=plan.round,
+            attempt=plan.attempt,
+            plan_hash=plan.hash,
+            mu2=plan.mu2,
+            facts=facts,
+            run_limit=self._allowance.budget,
+        )
+        shown = self.ledger.shown(charged.checkpoint.size)
+        return Charge(
+            entry=charged.entry.body,
+            inclusion=self.ledger.inclusion_proof(charged.seq, shown.checkpoint.size),
+            checkpoint=shown.checkpoint,
+            consistency=shown.consistency,
+            epochs=shown.epochs,
+        )
+
+    def _resume(self) -> None:
+        """Open the run, or rebuild its state from the sealed releases."""
+        run = self.terms.run
+        entries = self.ledger.entries(run)
+        facts: dict[str, Any] = self.terms.model_dump(mode="json")
+        if not entries:
+            if not self.registry.is_empty():
+                raise InputError(f"a new run must have a folder of its own, got another run's: {self.registry.folder}")
+            self.ledger.open_run(run, facts)
+            return
+        if "per_node" not in entries[0].body["facts"]:  # written by a version that did not limit it
+            facts.pop("per_node", None)
+        if entries[0].body["facts"] != facts:
+            raise InputError("a run can only be resumed with the terms it was opened with; start a new one")
+        for entry in entries:
+            if entry.kind == "seal":
+                self._replay.read(self.registry, entry.attempt, entry.release_hash)
+        if self.terms.dp is DpMode.OFF:
+            while self.round < self.rounds and (noisy := self.registry.read_unledgered(self.round)) is not None:
+                self._replay.apply(noisy)
+        closed = any(entry.kind == "close" for entry in entries)
+        if closed and self.round < self.rounds and self._allowance.affords(self.round):
+            raise IntegrityError(f"the run {run} was closed after {self.round} of {self.rounds} rounds")

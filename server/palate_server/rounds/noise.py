@@ -1,0 +1,95 @@
+"""Noise: from an `Aggregate` to a `NoisyAggregate`, the first thing on the server that may be stored or shown."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_common.errors import IntegrityError
+from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
+from palate_common.mechanism.randomness import SecureSource, SeededSource, Source
+from palate_common.mechanism.update import DUMMIES, Int64, block_sums, block_units, layout_size
+from palate_common.records.canonical import canonical_json
+from palate_common.rounds.plan import DpMode, Noise, RoundPlan
+from palate_server.rounds.aggregation import Aggregate
+
+
+@dataclass(frozen=True)
+class NoisyAggregate:
+    """A noised sum, on the grid. Made only by `noised`, or read back from a sealed release.
+
+    Attributes:
+        steps: int64 [layout size + DUMMIES].
+        users: installations in the sum.
+        plan: the plan it was charged under.
+    """
+
+    steps: Int64
+    users: int
+    plan: RoundPlan
+
+    def sums(self) -> Mapping[str, npt.NDArray[np.float64]]:
+        """Each block's noised sum, in the block's own units and shape."""
+        layout = self.plan.layout
+        return block_sums(self.steps[: layout_size(layout)], layout, self.plan.clip_norm / self.plan.grid)
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the noise that is in it, in steps: never below the charged one.
+
+        With dp local, each device's noise is the charged one, and the sum has that of all of them.
+        """
+        summed = self.plan.noised_by_devices
+        return math.sqrt(self.users) * self.plan.share_sigma if summed else self.plan.sigma
+
+    def noise(self) -> Mapping[str, float]:
+        """Standard deviation of the noise in each block's own units."""
+        units = block_units(self.plan.layout, self.plan.clip_norm / self.plan.grid)
+        return {name: self.sigma * unit for name, unit in units.items()}
+
+
+def source_for(plan: RoundPlan) -> Source:
+    """A fresh secure source, or, for experiments that say so in the plan, one that repeats for the same seed."""
+    if plan.noise is Noise.SECURE:
+        return SecureSource()
+    scope = {"seed": plan.facts.seed, "round": plan.round, "attempt": plan.attempt}
+    return SeededSource(hashlib.sha256(b"palate/seeded-noise/1" + canonical_json(scope)).digest())
+
+
+def noised(aggregate: Aggregate, plan: RoundPlan) -> NoisyAggregate:
+    """The aggregate with its noise: the server's, or, with dp distributed or local, what devices have put into it.
+
+    Guarantees:
+        Every coordinate gets its own draw, whether anybody touched it or not.
+        Too small a cohort releases nothing.
+
+    Assumes:
+        Each installation's contribution has L2 norm at most `plan.grid` steps.
+        The operating system's random source and AES-256.
+        With dp distributed: at least `n_min - c_max` of the survivors added their share, and nobody learns it.
+
+    Raises:
+        IntegrityError: the cohort is below the plan's floor or above its most, or a plan with privacy has no noise.
+    """
+    users = aggregate.participation.users
+    if users < plan.least:
+        raise IntegrityError(
+            f"the cohort must have at least {plan.least} installations, got {users}: nothing is released, and "
+            "the attempt stays charged"
+        )
+    if plan.dp is not DpMode.OFF and plan.sigma <= 0:
+        raise IntegrityError(f"`sigma` must be positive with dp {plan.dp}, got {plan.sigma}")
+    if plan.cohort is not None and users > plan.cohort.n_max:
+        raise IntegrityError(f"the cohort must have at most {plan.cohort.n_max} installations, got {users}")
+    if plan.noised_by_devices:
+        return NoisyAggregate(aggregate.total, users, plan)
+    total = np.concatenate([aggregate.total, np.zeros(DUMMIES, np.int64)])
+    if plan.dp is DpMode.OFF:
+        return NoisyAggregate(total, users, plan)
+    noise = sample_discrete_gaussian(len(total), sigma=plan.sigma, source=source_for(plan))
+    return NoisyAggregate(total + noise, users, plan)

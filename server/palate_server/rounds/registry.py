@@ -1,0 +1,167 @@
+"""Registry: sealed releases and the signed model, as files.
+
+releases/round-R-attempt-A.safetensors   a noised sum with its plan, persisted before it is sealed
+releases/round-R-attempt-A.opened        only with `off`, where no ledger counts attempts
+inputs.safetensors                       public arrays the run starts from, such as item features
+model/                                   the latest model, as `palate_common.models.published` writes it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from palate_common.algorithms import State
+from palate_common.errors import IntegrityError
+from palate_common.models import published
+from palate_common.models.catalogue import Catalogue
+from palate_common.models.model import METADATA_KEY, GlobalModel, read_metadata
+from palate_common.records.canonical import canonical_json, digest
+from palate_common.records.files import make_folder, write_durably
+from palate_common.records.growth import Shown
+from palate_common.records.signing import SigningKey
+from palate_common.rounds.plan import RoundPlan
+from palate_server.rounds.noise import NoisyAggregate
+
+INPUTS = "inputs.safetensors"
+
+
+def pack_inputs(inputs: State) -> bytes:
+    """Public arrays as the bytes whose hash is one of a run's terms."""
+    data: bytes = safetensors.numpy.save({name: np.ascontiguousarray(inputs[name]) for name in sorted(inputs)})
+    return data
+
+
+class Registry:
+    """Files of one run's releases and its model."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def is_empty(self) -> bool:
+        """Whether no attempt has left anything here."""
+        folder = self.folder / "releases"
+        return not folder.exists() or not any(folder.iterdir())
+
+    def write_inputs(self, data: bytes) -> None:
+        """Write the public arrays a run starts from, as `pack_inputs` made them."""
+        write_durably(self.folder / INPUTS, data)
+
+    def read_inputs(self, inputs_hash: str | None) -> State:
+        """The public arrays a run starts from, checked against its terms.
+
+        Raises:
+            IntegrityError: the file is missing, or is not the one that the terms name.
+        """
+        if inputs_hash is None:
+            return {}
+        path = self.folder / INPUTS
+        data = path.read_bytes() if path.is_file() else b""
+        if digest(data) != inputs_hash:
+            raise IntegrityError(f"{INPUTS} must be the one that the run's terms name, and is not")
+        return safetensors.numpy.load(data)
+
+    def persist(self, noisy: NoisyAggregate) -> str:
+        """Write a noised sum durably; its hash is what the ledger seals.
+
+        Raises:
+            IntegrityError: the attempt has a noised sum already: a second one would be a second release.
+        """
+        record = {"plan": noisy.plan.model_dump(mode="json"), "users": noisy.users}
+        data: bytes = safetensors.numpy.save({"steps": noisy.steps}, {METADATA_KEY: canonical_json(record).decode()})
+        path = self._release(noisy.plan.round, noisy.plan.attempt)
+        make_folder(path.parent)
+        if path.exists():
+            raise IntegrityError(f"an attempt must be released once, got {path.stem} again")
+        write_durably(path, data)
+        return digest(data)
+
+    def read(self, round_: int, attempt: int, sealed_hash: str | None) -> NoisyAggregate:
+        """Read a release back and check it against its seal.
+
+        Args:
+            round_: its round.
+            attempt: its attempt.
+            sealed_hash: from the ledger; None only with `off`, where nothing is sealed.
+
+        Raises:
+            IntegrityError: the file is missing, or not the one that was sealed.
+        """
+        path = self._release(round_, attempt)
+        try:
+            data = path.read_bytes()
+        except OSError:
+            raise IntegrityError(f"the release {path.name} must be readable, and is not") from None
+        if sealed_hash is not None and digest(data) != sealed_hash:
+            raise IntegrityError(f"the release {path.name} must be the one that was sealed, and is not")
+        try:
+            record = read_metadata(data)
+            steps = safetensors.numpy.load(data)["steps"]
+            return NoisyAggregate(steps, int(record["users"]), RoundPlan.model_validate(record["plan"]))
+        except (ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError):
+            raise IntegrityError(f"the release {path.name} must be a noised sum and its plan, and is not") from None
+
+    def open_unledgered(self, round_: int) -> int:
+        """With `off`: take the next attempt number of a round, durably, so that no later attempt has it too."""
+        attempt = self._opened(round_)
+        path = self._release(round_, attempt).with_suffix(".opened")
+        make_folder(path.parent)
+        write_durably(path, b"")
+        return attempt
+
+    def read_unledgered(self, round_: int) -> NoisyAggregate | None:
+        """With `off`: a round's sum, if one was persisted."""
+        for attempt in range(self._opened(round_)):
+            if self._release(round_, attempt).exists():
+                return self.read(round_, attempt, None)
+        return None
+
+    def publish(
+        self,
+        model: GlobalModel,
+        catalogue: Catalogue,
+        facts: Mapping[str, Any],
+        key: SigningKey,
+        *,
+        population: str,
+        shown: Shown,
+        formers: Iterable[Path] = (),
+    ) -> None:
+        """Write the model, its catalogue and a signed manifest, and deltas from what devices may have.
+
+        Args:
+            model: as of `published.pack`, like those that follow.
+            catalogue: its items.
+            facts: what else the manifest says.
+            key: the release key.
+            population: whose model it is.
+            shown: the population's ledger.
+            formers: folders of earlier published models; the one that is replaced is among them anyway.
+
+        Raises:
+            IntegrityError: another catalogue than the model's, or a former model that can't be read; nothing was
+                written.
+        """
+        place = self.folder / "model"
+        had = [each for each in (place, *formers) if (each / published.COMPACT).exists()]
+        earlier = [
+            {
+                path.name: path.read_bytes()
+                for name in (published.COMPACT, published.ITEMS, "delta-*")
+                for path in each.glob(name)
+            }
+            for each in had
+        ]
+        files = published.pack(model, catalogue, facts, key, population=population, shown=shown, formers=earlier)
+        published.write(place, files)
+
+    def _opened(self, round_: int) -> int:
+        return len(list((self.folder / "releases").glob(f"round-{round_}-attempt-*.opened")))
+
+    def _release(self, round_: int, attempt: int) -> Path:
+        return self.folder / "releases" / f"round-{round_}-attempt-{attempt}.safetensors"

@@ -1,0 +1,83 @@
+"""RunTerms: what a run promises before it starts, entered in the ledger and never changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from palate_common.algorithms import PublicFacts
+from palate_common.mechanism.accounting import epsilon_of
+from palate_common.mechanism.clipping import CLIP_NORMS, MAX_GRID
+from palate_common.mechanism.cohort import RESERVED_DELTA, CohortTerms
+from palate_common.mechanism.sampled_gaussian import LEAST_INCLUSION
+from palate_common.rounds.plan import MAX_USERS, DpMode, Noise
+
+
+class RunTerms(BaseModel):
+    """The fixed terms of one run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    population: str = Field(min_length=1)
+    """Whose ledger is charged."""
+    run: str = Field(min_length=1)
+    algorithm: str
+    settings: dict[str, Any]
+    facts: PublicFacts
+    catalogue: str
+    """Hash of the item ids in row order."""
+    inputs: str | None = None
+    """Hash of the public arrays the run starts from, such as item features; None without any."""
+    dp: DpMode = DpMode.CENTRAL
+    noise: Noise = Noise.SECURE
+    epsilon: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Asked for, at `delta`; None with `off`. Unit: user; adjacency: zero-out."""
+    delta: float = Field(gt=0, lt=1)
+    clip_norm: float = Field(default=1.0, ge=CLIP_NORMS[0], le=CLIP_NORMS[1])
+    grid: int = Field(default=2**20, ge=2**8, le=MAX_GRID)
+    """Steps per clip norm."""
+    cohort_floor: int = Field(default=1, ge=1)
+    cohort: CohortTerms | None = None
+    """Who shares the noise; with `distributed`, and only then."""
+    per_node: int = Field(default=1, ge=1, le=MAX_USERS, exclude_if=lambda installations: installations == 1)
+    """Installations that one answer may speak for: one, unless nodes are simulated."""
+    events: float | None = Field(default=None, ge=LEAST_INCLUSION, le=1, exclude_if=lambda events: events is None)
+    """Where the unit is one event and not the user: the probability with which one takes part in a noised step."""
+    plan_seconds: int = Field(default=3600, ge=1)
+    """How long a plan may be answered."""
+    about: dict[str, Any] = Field(default_factory=dict)
+    """What else the ledger and the card should say: data preparation, exclusions, versions."""
+
+    @property
+    def noise_delta(self) -> float:
+        """What of delta is left to the noise: the rest is for the graph of `distributed`, or the tail of sampling."""
+        return self.delta - (RESERVED_DELTA if self.reserves else 0.0)
+
+    @property
+    def reserves(self) -> bool:
+        """Whether a part of delta is kept for every attempt: for the graph of masks, or the tail of sampled steps."""
+        return self.cohort is not None or (self.events is not None and self.events < 1)
+
+    @property
+    def unit(self) -> str:
+        """Whose data is protected: a user's, all of it, or one event."""
+        return "user" if self.events is None else "event"
+
+    @model_validator(mode="after")
+    def _budget_fits_mode(self) -> RunTerms:
+        if (self.dp is DpMode.OFF) != (self.epsilon is None) or (self.epsilon is None) != (self.facts.mu is None):
+            raise ValueError("epsilon and mu are given with privacy, and only then")
+        if (self.dp is DpMode.DISTRIBUTED) != (self.cohort is not None):
+            raise ValueError("a cohort is given with dp distributed, and only then")
+        if (self.dp is DpMode.LOCAL) != self.facts.local:
+            raise ValueError("the public facts must say local with dp local, and only then")
+        if self.events is not None and self.dp is not DpMode.LOCAL:
+            raise ValueError("the unit may be one event with dp local only")
+        if self.noise_delta <= 0:
+            raise ValueError(f"delta must be above {self.delta - self.noise_delta:.2g}, which dp {self.dp} needs")
+        if self.epsilon is not None and self.facts.mu is not None:
+            implied = epsilon_of(mu=self.facts.mu, delta=self.noise_delta)
+            if implied > self.epsilon:
+                raise ValueError(f"mu must be one that epsilon {self.epsilon} allows, got one of epsilon {implied:.6g}")
+        return self

@@ -1,0 +1,200 @@
+"""Unmasking: the server's part in one masked attempt; only the sum of the survivors ever becomes visible to it.
+
+    commit -> advertise -> share -> input -> consistency -> unmask -> total
+
+The caller moves the bytes:
+
+    attempt = Unmasking(terms, directory, key)
+    while not attempt.finished:
+        attempt.collect(exchange(attempt.step, attempt.requests()))
+    attempt.total
+
+What comes late, twice, malformed or from somebody not asked is dropped and counted. The attempt ends without a result,
+as an error, where too few are left or a secret can't be opened: it never gives a wrong sum. However it ends,
+`conduct` says what it has shown of its devices.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+
+from palate_common.errors import InputError, IntegrityError
+from palate_common.mechanism.update import Int64
+from palate_common.records.signing import SigningKey
+from palate_common.rounds.wire import REFUSED
+from palate_common.secagg.directory import Directory
+from palate_common.secagg.messages import Header, Step, is_complaint, read, write
+from palate_common.secagg.transcript import AttemptTerms
+from palate_server.secagg.cohort import first_stage
+from palate_server.secagg.disputes import Conduct
+from palate_server.secagg.stage import Attempt, Result, Stage
+
+
+class Unmasking:
+    """One attempt, seen from the server.
+
+    **Guarantees:** never a wrong sum: `total` is the exact sum of the survivors' vectors, or there is none.
+    **Guarantees:** nothing below the floor: with fewer than `n_min` survivors nothing is opened.
+    **Assumes:** the sum fits: `bits` holds every sum of vectors and noise shares.
+
+    Args:
+        terms: what the attempt has agreed on.
+        directory: the pinned identities; the terms must name it.
+        key: the operator's key.
+        invited: the devices asked first; the whole directory if None.
+
+    Raises:
+        InputError: the directory isn't the terms', or the devices aren't `n_min` to `n_max` of it.
+    """
+
+    def __init__(
+        self,
+        terms: AttemptTerms,
+        directory: Directory,
+        key: SigningKey,
+        *,
+        invited: Collection[int] | None = None,
+    ) -> None:
+        if directory.hash != terms.directory:
+            raise InputError("`directory` must be the one the terms name, got another")
+        devices = sorted(set(range(len(directory.identities)) if invited is None else invited))
+        if not terms.n_min <= len(devices) <= terms.n_max:
+            raise InputError(f"`invited` must be {terms.n_min} to {terms.n_max} devices, got {len(devices)}")
+        if not 0 <= devices[0] <= devices[-1] < len(directory.identities):
+            raise InputError(f"`invited` must be devices of the directory, got {devices[0]} to {devices[-1]}")
+        self.terms = terms
+        self.invited = len(devices)
+        self.counts: dict[Step, int] = {}
+        """How many answered each step, of the last toss."""
+        self.dropped: Counter[str] = Counter()
+        """Answers that were not used, by reason: late, duplicate, malformed, refused, unknown."""
+        self.conduct = Conduct()
+        """Who did what no honest device does, and who complained of whom."""
+        self._stage: Stage | None = first_stage(Attempt(terms, directory, key, self.conduct), devices)
+        self._answered: set[int] = set()
+        self._result: Result | None = None
+
+    @property
+    def step(self) -> Step:
+        """The step whose answers are awaited."""
+        return self._current.step
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is a total."""
+        return self._result is not None
+
+    @property
+    def total(self) -> Int64:
+        """The sum of the survivors' vectors, int64 [size], in [-2^(bits-1), 2^(bits-1)).
+
+        Raises:
+            IntegrityError: the attempt isn't finished, or ended without a result.
+        """
+        return self._opened.total
+
+    @property
+    def survivors(self) -> tuple[int, ...]:
+        """The devices whose vectors are in the sum, rising."""
+        return self._opened.survivors
+
+    def requests(self) -> dict[int, bytes]:
+        """What to send to whom for this step."""
+        return {device: self.request(device) for device in self.asked}
+
+    @property
+    def asked(self) -> tuple[int, ...]:
+        """The devices whose answers are awaited at this step."""
+        return self._current.asked
+
+    def request(self, device: int) -> bytes:
+        """What to send to one device: for cohorts whose requests would not all fit in memory."""
+        stage = self._current
+        return write(Header(stage.step, stage.toss, device, self.terms.context), stage.body(device), answer=False)
+
+    def receive(self, device: int, answer: bytes) -> bool:
+        """Take one answer, or complaint, as it comes; whether it was used. Masked vectors are added up at once."""
+        stage = self._current
+        reason = self._refused(stage, device, answer)
+        if reason:
+            self.dropped[reason] += 1
+            if reason == "malformed":
+                self.conduct.offenders.add(device)
+            return False
+        self._answered.add(device)
+        return True
+
+    def close(self) -> None:
+        """End this step: whoever has not answered is missing.
+
+        Raises:
+            IntegrityError: the attempt ends here, without a result.
+        """
+        stage, self._stage = self._current, None  # what raises below is final
+        self.counts[stage.step] = len(self._answered)
+        if stage.step >= Step.INPUT:
+            self.conduct.silent |= stage.asked_set - self._answered
+        self._answered = set()
+        after = stage.close()
+        if isinstance(after, Result):
+            self._result = after
+        else:
+            self._stage = after
+
+    def collect(self, answers: Mapping[int, bytes]) -> None:
+        """Take all answers to a step and end it.
+
+        Raises:
+            IntegrityError: the attempt ends here, without a result.
+        """
+        for device, answer in answers.items():
+            self.receive(device, answer)
+        self.close()
+
+    @property
+    def _current(self) -> Stage:
+        if self._stage is None:
+            raise IntegrityError("a masked attempt that has ended takes no further step")
+        return self._stage
+
+    @property
+    def _opened(self) -> Result:
+        if self._result is None:
+            raise IntegrityError("a masked attempt must be finished before its total is read")
+        return self._result
+
+    def _refused(self, stage: Stage, device: int, answer: bytes) -> str:
+        """Why an answer isn't used; empty if it is."""
+        if device not in stage.asked_set:
+            return "unknown"
+        if device in self._answered:
+            return "duplicate"
+        if answer == REFUSED:
+            return "refused"
+        context, complains = self.terms.context, is_complaint(answer)
+        try:
+            toss, body = read(
+                memoryview(answer), step=stage.step, device=device, context=context, answer=True, complaint=complains
+            )
+        except IntegrityError:
+            return "late" if self._is_late(stage, device, answer) else "malformed"
+        if toss != stage.toss:
+            return "late"
+        try:
+            (stage.complain if complains else stage.accept)(device, body)
+        except IntegrityError:
+            return "malformed"
+        return ""
+
+    def _is_late(self, stage: Stage, device: int, answer: bytes) -> bool:
+        """Whether an answer belongs to an earlier step of this attempt."""
+        context, complaint = self.terms.context, is_complaint(answer)
+        for step in Step:
+            if step < stage.step:
+                try:
+                    read(answer, step=step, device=device, context=context, answer=True, complaint=complaint)
+                except IntegrityError:
+                    continue
+                return True
+        return False

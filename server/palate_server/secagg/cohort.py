@@ -1,0 +1,170 @@
+"""Who takes part in a masked attempt: nonces are committed to and shown, keys advertised, shares sealed.
+
+The cohort is fixed before anybody, the server included, can know its ring. Nothing here depends on behaviour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from palate_common.errors import InputError, IntegrityError
+from palate_common.secagg.agreement import check_public
+from palate_common.secagg.cohort import Cohort
+from palate_common.secagg.messages import (
+    BOX,
+    DIGEST,
+    SEALED,
+    Advert,
+    Commit,
+    Step,
+    encode_advert,
+    encode_commitments,
+    encode_entries,
+    share_body,
+)
+from palate_common.secagg.transcript import (
+    ADVERT,
+    COMMIT,
+    advert_payload,
+    check_signature,
+    cohort_root,
+    commit_payload,
+    commitment_to,
+)
+from palate_server.secagg.stage import Asking, Attempt, Stage, member_of, pieces
+from palate_server.secagg.sum import Held, InputStage
+
+
+def first_stage(attempt: Attempt, devices: Sequence[int]) -> Stage:
+    """Commit where there is a ring, advertise where there is none."""
+    if attempt.terms.committed:
+        return CommitStage(attempt, 0, devices)
+    return AdvertiseStage(attempt, 0, devices, {})
+
+
+class CommitStage(Asking):
+    """Everybody commits to a nonce."""
+
+    step = Step.COMMIT
+
+    def __init__(self, attempt: Attempt, toss: int, asked: Sequence[int]) -> None:
+        super().__init__(attempt, toss, asked)
+        self._commitments: dict[int, bytes] = {}
+
+    def body(self, device: int) -> bytes:
+        """Nothing: who is asked draws a nonce."""
+        return b""
+
+    def accept(self, device: int, body: memoryview) -> None:
+        """A commitment that its device has signed."""
+        commit = Commit.decode(bytes(body))
+        payload = commit_payload(self.terms.context, self.toss, device, commit.commitment)
+        check_signature(self.attempt.directory.identities[device], COMMIT, payload, commit.signature)
+        self._commitments[device] = commit.commitment
+
+    def close(self) -> Stage:
+        """The root of all commitments is shown; from here on they are fixed."""
+        self.require(len(self._commitments))
+        return AdvertiseStage(self.attempt, self.toss, sorted(self._commitments), self._commitments)
+
+
+class AdvertiseStage(Asking):
+    """Nonces are shown and keys advertised; one nonce missing, and the seed is drawn again without its owner."""
+
+    step = Step.ADVERTISE
+
+    def __init__(self, attempt: Attempt, toss: int, asked: Sequence[int], commitments: dict[int, bytes]) -> None:
+        super().__init__(attempt, toss, asked)
+        self._commitments = commitments
+        listed = encode_commitments([(device, commitments[device]) for device in asked] if commitments else [])
+        self._root = cohort_root(self.terms.context, toss, listed) if commitments else b""
+        self._adverts: dict[int, Advert] = {}
+        self._keys: set[bytes] = set()
+
+    def body(self, device: int) -> bytes:
+        """The root of the commitments, where there are any."""
+        return self._root
+
+    def accept(self, device: int, body: memoryview) -> None:
+        """A nonce that fits, and keys that no honest device will refuse."""
+        advert = Advert.decode(bytes(body), committed=self.terms.committed)
+        if self.terms.committed and commitment_to(advert.nonce) != self._commitments[device]:
+            raise IntegrityError("a nonce must fit its commitment, got another")
+        payload = advert_payload(self.terms.context, self.toss, self._root, device, advert.body)
+        check_signature(self.attempt.directory.identities[device], ADVERT, payload, advert.signature)
+        keys = {advert.share_key, advert.mask_key}
+        if len(keys) < 2 or keys & self._keys:
+            raise IntegrityError("all public keys must be distinct, got one twice")
+        for key in keys:
+            check_public(key)
+        self._keys |= keys
+        self._adverts[device] = advert
+
+    def close(self) -> Stage:
+        """The cohort is fixed, or the seed is drawn again among those who have answered."""
+        if self.terms.committed:
+            self.attempt.conduct.unrevealed |= self.asked_set - self._adverts.keys()
+        self.require(len(self._adverts))
+        left = sorted(self._adverts)
+        if self.terms.committed and len(left) < len(self.asked):
+            if self.toss + 1 >= self.terms.max_tosses:
+                raise IntegrityError(f"every nonce must be shown within {self.terms.max_tosses} tosses, got fewer")
+            return CommitStage(self.attempt, self.toss + 1, left)
+        return ShareStage(self.attempt, self.toss, left, self._commitments, self._adverts, self._root)
+
+
+class ShareStage(Asking):
+    """The cohort is fixed; each device seals shares of its secrets to its neighbours."""
+
+    step = Step.SHARE
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        toss: int,
+        asked: Sequence[int],
+        commitments: dict[int, bytes],
+        adverts: dict[int, Advert],
+        root: bytes,
+    ) -> None:
+        super().__init__(attempt, toss, asked)
+        self._adverts = [adverts[device] for device in asked]
+        self._lines = [encode_advert(device, adverts[device]) for device in asked]
+        nonces = [advert.nonce for advert in self._adverts] if commitments else []
+        entries = [(device, commitments[device], adverts[device].nonce) for device in asked] if commitments else []
+        self._entries = encode_entries(entries)
+        root = root or cohort_root(self.terms.context, toss, b"".join(self._lines))
+        try:
+            self._cohort = Cohort(self.terms, toss=toss, ids=asked, root=root, nonces=nonces)
+        except InputError as error:
+            raise IntegrityError(f"the cohort is too small for these terms: {error}") from None
+        self._table = np.frombuffer(b"".join(self._lines), np.uint8).reshape(len(self._lines), -1)
+        n, k = len(self._cohort), self._cohort.degree
+        self._neighbours = self._cohort.table()
+        self._boxes = np.zeros((n, k, BOX), np.uint8)
+        self._shared = np.zeros(n, np.bool_)
+
+    def body(self, device: int) -> bytes:
+        """Who takes part, and the adverts of this device's neighbours."""
+        if not self.terms.committed:
+            return share_body(b"", self._table.tobytes(), len(self._table))
+        around = self._neighbours[member_of(self._cohort, device)]
+        return share_body(self._entries, self._table.take(around, axis=0).tobytes(), len(around))
+
+    def accept(self, device: int, body: memoryview) -> None:
+        """One box a neighbour; only its receiver can tell whether what is sealed in it is what its digests show."""
+        n_boxes = self._cohort.degree
+        member = member_of(self._cohort, device)
+        self._boxes[member] = pieces("shares", body, n_boxes, BOX)
+        self._shared[member] = True
+
+    def close(self) -> Stage:
+        """Who has not shared is left out, not lost: nobody has masked with it yet."""
+        self.require(int(self._shared.sum()))
+        digests = self._boxes[..., SEALED:].reshape(*self._neighbours.shape, 2, DIGEST)
+        dealt = digests[self._neighbours, self._cohort.slot_table()]
+        held = Held(self.attempt, self.toss, self._cohort, self._adverts, self._neighbours, self._shared, dealt)
+        held.openable(self._shared, "shares")
+        return InputStage(held, self._boxes)

@@ -1,0 +1,222 @@
+"""Front: the few HTTP answers that are ours, on the loopback interface behind the gateway.
+
+    POST /v1/enroll      a token, two keys and a proof -> a device number, or one constant refusal
+
+With `palate serve run --dev`, which has no nginx, the same application also stands in for the gateway: it passes
+`/v1/fleet/*` on to the SuperLink and serves models and directories. It has none of nginx's limits, and is for
+loopback only.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from palate_common.enrolment import ENROL_PATH, MOST_REQUEST, Enrolled, EnrolRequest, read_request, token_hash
+from palate_common.errors import IntegrityError, PalateError, RefusedError
+from palate_common.records.canonical import canonical_json
+from palate_server.folder.enrolments import Enrolments
+from palate_server.folder.events import Events
+from palate_server.folder.server_folder import Site
+
+REFUSAL = {"error": "the enrolment is refused"}
+"""One answer for every reason: which of them it was is for the operator's log alone."""
+FLEET = re.compile(r"/v1/fleet/[a-z-]{1,40}", re.ASCII)
+PUBLIC = re.compile(r"/(models/latest|models/[0-9a-f]{64}/[a-z0-9._-]{1,40}|directory/[0-9a-f]{64})", re.ASCII)
+DEV_BODY = 2**26
+"""Bytes of the largest request that the stand-in passes on."""
+MANY = 10
+"""How many times as many tokens are let in a minute as the gateway lets requests of one address through."""
+
+
+class Enrolling:
+    """Enrols devices: register first, then the SuperLink, so that a crash in between is mended by asking again.
+
+    **Guarantees:** whoever has no token of this server keeps nobody out, however much they send; whoever has one takes
+    one place in a minute with it. The gateway bounds what one address sends.
+
+    Args:
+        site: the server folder.
+        register_node: gives a node key access at the SuperLink; its number there.
+        clock: seconds, that only grow.
+    """
+
+    def __init__(
+        self, site: Site, register_node: Callable[[str], int], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._site, self._register_node, self._clock = site, register_node, clock
+        self._events = Events(site.events)
+        self._lock = threading.Lock()
+        self._places: dict[str, float] = {}
+
+    def answer(self, body: bytes) -> tuple[int, bytes]:
+        """HTTP status and JSON for a request's body."""
+        try:
+            request = read_request(body)
+        except IntegrityError:
+            return self._refused(400, "a proof that doesn't fit")
+        except PalateError:
+            return self._refused(400, "no request")
+        try:
+            with Enrolments(self._site.enrolment_file) as register:
+                if not register.knows(request.token):
+                    return self._refused(403, "an unknown token")
+                with self._lock:
+                    if not self._has_place(request.token):
+                        return self._refused(
+                            429, "more tokens in a minute than `enrolment.requests_per_minute` lets in"
+                        )
+                    return self._enrol(register, request)
+        except RefusedError as error:
+            return self._refused(403, str(error))
+        except PalateError as error:  # which isn't the request's fault: it is worth another try
+            self._events.tell("enrolment failed", reason=str(error))
+            return 503, canonical_json(REFUSAL)
+
+    def _enrol(self, register: Enrolments, request: EnrolRequest) -> tuple[int, bytes]:
+        """The answer to a request with a token of ours."""
+        device = register.enrol(request.token, node_key=request.node_key, identity=request.identity, now=time.time())
+        node = device.node
+        if node is None:
+            node = self._register_node(request.node_key)
+            register.registered(device.number, node)
+            self._events.tell("enrolled")
+        return 200, Enrolled(device=device.number, population=self._site.config.population, node=node).to_bytes()
+
+    def _refused(self, status: int, reason: str) -> tuple[int, bytes]:
+        """One answer for the device; the reason, which names nobody, for the operator."""
+        self._events.tell("enrolment refused", reason=reason)
+        return status, canonical_json(REFUSAL)
+
+    def _has_place(self, token: str) -> bool:
+        """Whether a token fits in this minute, or is in it already."""
+        now, name = self._clock(), token_hash(token)
+        while self._places and now - next(iter(self._places.values())) > 60.0:
+            del self._places[next(iter(self._places))]
+        if name in self._places or len(self._places) < MANY * self._site.config.enrolment.requests_per_minute:
+            self._places.setdefault(name, now)
+            return True
+        return False
+
+
+def application(site: Site, enrolling: Enrolling, *, stand_in: bool) -> Starlette:
+    """The HTTP application; `stand_in`: answer for the gateway, too."""
+
+    async def enrol(request: Request) -> Response:
+        body = await _bounded(request, MOST_REQUEST)
+        if body is None:
+            return JSONResponse(REFUSAL, status_code=413)
+        status, answer = await run_in_threadpool(enrolling.answer, body)
+        return Response(answer, status_code=status, media_type="application/json")
+
+    routes = [Route(ENROL_PATH, enrol, methods=["POST"])]
+    if stand_in:
+        upstream = _Upstream(site)
+        routes += [
+            Route("/v1/fleet/{name}", upstream.forward, methods=["POST"]),
+            Route("/{path:path}", lambda request: _static(site.public, request.url.path), methods=["GET"]),
+        ]
+    return Starlette(routes=routes)
+
+
+class _Upstream:
+    """Passes fleet requests on to the SuperLink, for `--dev`."""
+
+    def __init__(self, site: Site) -> None:
+        context = ssl.create_default_context(cafile=str(site.tls / "ca.pem"))
+        self._address = f"https://localhost:{site.config.gateway.superlink_port}"
+        self._client = httpx.AsyncClient(verify=context, timeout=60.0, trust_env=False)
+
+    async def forward(self, request: Request) -> Response:
+        """The SuperLink's answer."""
+        body = await _bounded(request, DEV_BODY)
+        if body is None or not FLEET.fullmatch(request.url.path):
+            return Response(status_code=404)
+        headers = {name: value for name, value in request.headers.items() if name not in ("host", "connection")}
+        try:
+            found = await self._client.post(f"{self._address}{request.url.path}", content=body, headers=headers)
+        except httpx.HTTPError:
+            return Response(status_code=502)
+        kept = {name: value for name, value in found.headers.items() if name.startswith(("content-type", "flwr"))}
+        return Response(found.content, status_code=found.status_code, headers=kept)
+
+
+def _static(public: Path, path: str) -> Response:
+    """A published file; nothing else has a name here."""
+    file = public / path.lstrip("/")
+    return FileResponse(file) if PUBLIC.fullmatch(path) and file.is_file() else Response(status_code=404)
+
+
+async def _bounded(request: Request, most: int) -> bytes | None:
+    """A body, or None if it is larger."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            return None
+    return bytes(body)
+
+
+class Listener:
+    """A uvicorn server in a thread.
+
+    Args:
+        application: what answers.
+        host: where to listen.
+        port: likewise.
+        certificate: PEM chain and key, for TLS.
+    """
+
+    def __init__(
+        self, application: Starlette, *, host: str, port: int, certificate: tuple[Path, Path] | None = None
+    ) -> None:
+        pair = certificate or (None, None)
+        settings = uvicorn.Config(
+            application,
+            host=host,
+            port=port,
+            ssl_certfile=None if pair[0] is None else str(pair[0]),
+            ssl_keyfile=None if pair[1] is None else str(pair[1]),
+            access_log=False,
+            log_level="warning",
+            lifespan="off",
+            timeout_keep_alive=65,
+        )
+        self._server = uvicorn.Server(settings)
+        self._thread = threading.Thread(target=self._server.run, name=f"listener-{port}", daemon=True)
+
+    def start(self) -> None:
+        """Listen.
+
+        Raises:
+            PalateError: the port isn't free.
+        """
+        self._thread.start()
+        deadline = time.monotonic() + 30.0
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                raise PalateError(f"port {self._server.config.port} must be free on {self._server.config.host}")
+            time.sleep(0.02)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it listens."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """End it, if it was started."""
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join(10.0)

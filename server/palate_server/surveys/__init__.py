@@ -1,0 +1,1 @@
+"""Surveys: what a released survey says, with error bars."""

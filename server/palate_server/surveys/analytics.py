@@ -1,0 +1,187 @@
+"""Analytics: an operator's figures from one released survey, each with its definition, its error bar, or nothing.
+
+    GlobalModel of `analytics` (noised totals) -> Figure
+
+A figure whose group is too small to say anything, by its own noised count, is suppressed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from palate_common.algorithms.analytics import NAME, NOISE, TOTALS
+from palate_common.errors import InputError
+from palate_common.mechanism.accounting import epsilon_of
+from palate_common.models.model import GlobalModel
+from palate_common.survey import MOST_SENT, RETENTION_DAYS, Survey
+from palate_server.surveys.intervals import CONFIDENCE, Arm, Comparison, Noised, compare, ratio_interval
+
+LEAST = 20.0
+"""A group whose noised count is below this, or below four times its noise, is not told."""
+WEEKS = 52
+
+DEFINITIONS: Mapping[str, str] = {
+    "dau": "devices with a visit on that calendar day of their users'. It protects which days, not that one takes part",
+    "wau": "devices with a visit in the week",
+    "mau": "devices with a visit in the 30 days that end with the week",
+    "stickiness": "mean of the week's DAU, divided by MAU",
+    "retention": "of devices whose n-th calendar day after the first visit's was in the week: those with a visit on it",
+    "retention_after": "the same: those with a visit on it or later, as far as the week goes",
+    "ctr": f"answered messages over those the channel brought, no transactional ones; {MOST_SENT} a device and week",
+    "satisfaction": "mean of the devices' mean verdicts, 1 to 5 as 0 to 1, over devices that gave any",
+    "hr@10": "mean over devices of the share of their lists of recommendations in whose first ten they took something",
+    "ndcg@10": "mean over devices of the NDCG of the first ten of their lists, what they took being relevant",
+    "lift": "active days in the week as a share of seven: mean of devices that get messages, less that of the held-out",
+    "item": "devices whose user did something with the item in the week; a device answers for five items at most",
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure.
+
+    Attributes:
+        name: `dau`, `ctr`, ..., see `DEFINITIONS`.
+        of: the day, channel, number of days or item; empty for the whole.
+        value: None if it is suppressed.
+        low: of the interval.
+        high: of the interval.
+    """
+
+    name: str
+    of: str
+    value: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def suppressed(self) -> bool:
+        """Whether its group is too small to tell."""
+        return self.value is None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a week's survey costs each device that answers, and what a year of such weeks would.
+
+    Unit: one installation; adjacency: zero-out; accountant: the closed form of Gaussian differential privacy.
+
+    Attributes:
+        epsilon: of one.
+        yearly: of 52.
+        delta: of both.
+    """
+
+    epsilon: float
+    yearly: float
+    delta: float
+
+
+def figures(model: GlobalModel, *, confidence: float = CONFIDENCE) -> tuple[Figure, ...]:
+    """Every figure of a released survey.
+
+    Raises:
+        InputError: the model is no survey's.
+    """
+    answers = _Answers.of(model)
+    return tuple(_figures(answers, confidence))
+
+
+def comparisons(model: GlobalModel, *, confidence: float = CONFIDENCE) -> dict[str, Comparison | None]:
+    """What each A/B test of a released survey found; None where an arm is too small to tell.
+
+    Args:
+        model: the released survey. It is one look; a test that was registered with k of them has, at each, what is
+            left of `confidence` when its error is shared by k (Bonferroni).
+        confidence: of all looks of a test together.
+    """
+    answers, found = _Answers.of(model), dict[str, Comparison | None]()
+    for name in answers.survey.experiments:
+        arms = [
+            Arm(*(answers.of_question(f"{what}:{name}:{arm}") for what in ("users", "outcome", "square")))
+            for arm in "ab"
+        ]
+        each = 1.0 - (1.0 - confidence) / len(answers.survey.looks_of(name))
+        found[name] = compare(*arms, confidence=each) if all(_told(arm.users) for arm in arms) else None
+    return found
+
+
+def cost(*, mu: float, delta: float) -> Cost:
+    """What one survey costs at `delta`, and what 52 of them compose to: mu grows with the root of their number."""
+    return Cost(epsilon_of(mu=mu, delta=delta), epsilon_of(mu=mu * math.sqrt(WEEKS), delta=delta), delta)
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """The noised totals by question."""
+
+    survey: Survey
+    model: GlobalModel
+
+    @classmethod
+    def of(cls, model: GlobalModel) -> _Answers:
+        """Of a released survey."""
+        if model.header.algorithm != NAME or model.header.releases != 1:
+            raise InputError(f"`model` must be a released survey, got {model.header.algorithm!r}")
+        return cls(Survey.model_validate(model.header.settings), model)
+
+    def of_question(self, question: str) -> Noised:
+        """One total."""
+        place = self.survey.places[question]
+        return Noised(float(self.model.state[TOTALS][place]), float(self.model.state[NOISE][place]))
+
+
+def _figures(answers: _Answers, confidence: float) -> Iterator[Figure]:
+    """All of them, in order."""
+    survey, ask = answers.survey, answers.of_question
+    days = [ask(f"active:{day}") for day in survey.days]
+    for day, count in zip(survey.days, days, strict=True):
+        yield _count("dau", day, count, confidence)
+    yield _count("wau", "", ask("week"), confidence)
+    yield _count("mau", "", ask("month"), confidence)
+    mean = Noised(sum(each.value for each in days) / 7, math.sqrt(sum(each.noise**2 for each in days)) / 7)
+    yield _ratio("stickiness", "", mean, ask("month"), confidence)
+    for n in RETENTION_DAYS:
+        yield _ratio("retention", str(n), ask(f"exact:{n}"), ask(f"eligible:{n}"), confidence)
+        yield _ratio("retention_after", str(n), ask(f"after:{n}"), ask(f"eligible:{n}"), confidence)
+    for channel in survey.channels:
+        yield _ratio("ctr", channel, ask(f"answered:{channel}"), ask(f"sent:{channel}"), confidence)
+    yield _ratio("satisfaction", "", ask("verdict"), ask("rated"), confidence)
+    for metric in ("hr@10", "ndcg@10"):
+        yield _ratio(metric, "", ask(metric), ask("shown"), confidence)
+    yield _lift(answers, confidence)
+    for item in survey.items:
+        yield _count("item", item, ask(f"item:{item}"), confidence)
+
+
+def _told(count: Noised) -> bool:
+    """Whether a group is large enough, by its noised count."""
+    return count.value >= max(LEAST, 4 * count.noise)
+
+
+def _count(name: str, of: str, count: Noised, confidence: float) -> Figure:
+    """A number of devices."""
+    if not _told(count):
+        return Figure(name, of, None, None, None)
+    low, high = count.interval(confidence=confidence)
+    return Figure(name, of, count.value, max(low, 0.0), high)
+
+
+def _ratio(name: str, of: str, part: Noised, whole: Noised, confidence: float) -> Figure:
+    """A share of a group."""
+    if not _told(whole):
+        return Figure(name, of, None, None, None)
+    low, high = ratio_interval(part, whole, confidence=confidence)
+    return Figure(name, of, *(min(max(each, 0.0), 1.0) for each in (part.value / whole.value, low, high)))
+
+
+def _lift(answers: _Answers, confidence: float) -> Figure:
+    """What messages bring: a difference of two random groups, with the chance of who is in them."""
+    groups = [(answers.of_question(group), answers.of_question(f"{group}_days")) for group in ("control", "treated")]
+    if not all(_told(users) for users, _ in groups):
+        return Figure("lift", "", None, None, None)
+    # Squares of numbers from 0 to 1 sum to no more than the numbers: no spread is larger than with that in their place.
+    found = compare(*(Arm(users, days, days) for users, days in groups), confidence=confidence)
+    return Figure("lift", "", *(min(max(each, -1.0), 1.0) for each in (found.difference, found.low, found.high)))

@@ -1,0 +1,1 @@
+"""Worlds: made populations with a known truth, for benchmarks and tests."""

@@ -1,0 +1,154 @@
+"""Ceiling: the most that any attack on one user can reach under a claim, and when counts are above it.
+
+A claim of mu-GDP bounds every test of "this user's events are in" against "they are emptied" by one curve (Dong, Roth
+and Su 2022): TPR <= Phi(Phi^-1(FPR) + mu). Two histories of one user, neither of them empty, are twice as far apart.
+
+    >>> round(most_tpr(0.001, mu=1.2), 4), round(most_auc(mu=1.2), 3)
+    (0.0294, 0.802)
+    >>> excess_p_value(Counts(false=10, nulls=1000, true=30, alternatives=1000), mu=1.2)
+    1.0
+    >>> excess_p_value(Counts(false=10, nulls=1000, true=400, alternatives=1000), mu=1.2) < 1e-9
+    True
+
+Unit: user; adjacency: zero-out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from statistics import NormalDist
+
+import numpy as np
+from scipy.stats import binom  # type: ignore[import-untyped]  # scipy ships no types
+
+from palate_audit.attacks.rates import lower, upper
+from palate_audit.evidence.evidence import Bound, Rung
+from palate_common.errors import InputError
+from palate_common.mechanism.accounting import epsilon_of
+
+_NORMAL = NormalDist()
+WIDEST = 30.0
+"""Normal quantiles beyond which no rate is told from 0 or 1."""
+SHOWN = (0.001, 0.01)
+"""False-positive rates at which true-positive rates are shown, and the card states a ceiling."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What an attack decided at one threshold that was fixed before: alarms among nulls and among alternatives."""
+
+    false: int
+    nulls: int
+    true: int
+    alternatives: int
+
+
+def most_tpr(fpr: float, *, mu: float) -> float:
+    """The largest true-positive rate at a false-positive rate that mu-GDP allows."""
+    if not 0 < fpr < 1:
+        return 0.0 if fpr <= 0 else 1.0
+    return _NORMAL.cdf(_NORMAL.inv_cdf(fpr) + mu)
+
+
+def most_auc(*, mu: float) -> float:
+    """The largest area under that curve."""
+    return _NORMAL.cdf(mu / math.sqrt(2))
+
+
+def most_tpr_by_riskcal(fpr: float, *, mu: float) -> float | None:
+    """The same from a privacy loss distribution, by riskcal (Kulynych, Gomez et al. 2024); None where not installed."""
+    if find_spec("riskcal") is None:
+        return None
+    from dp_accounting.pld.privacy_loss_distribution import (  # type: ignore[import-untyped]  # ships no types
+        from_gaussian_mechanism,
+    )
+    from riskcal.analysis import get_beta_from_pld
+
+    return 1 - float(get_beta_from_pld(from_gaussian_mechanism(1 / mu), alpha=fpr))
+
+
+def excess_p_value(counts: Counts, *, mu: float) -> float:
+    """How surprising the counts are if the claim holds.
+
+    The smallest level at which the Clopper-Pearson bounds of both rates, each at half of it, lie above the ceiling: no
+    distribution of scores is assumed. That is twice the tail where both tails, of so few false alarms at a true rate f
+    and of so many hits at the ceiling of f, are equally long: one falls with f, the other rises.
+
+    **Guarantees:** valid: under mu-GDP, with independent trials, it is at most p with probability at most p.
+
+    Args:
+        counts: at a threshold that was fixed before.
+        mu: of the claim.
+    """
+
+    def tails(rate: float) -> tuple[float, float]:
+        few = binom.cdf(counts.false, counts.nulls, rate)
+        return float(few), float(binom.sf(counts.true - 1, counts.alternatives, most_tpr(rate, mu=mu)))
+
+    low, high = -WIDEST, WIDEST  # in the normal quantile of the rate
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        few, many = tails(_NORMAL.cdf(middle))
+        low, high = (middle, high) if few > many else (low, middle)
+    return min(1.0, 2 * min(tails(_NORMAL.cdf(low))[0], tails(_NORMAL.cdf(high))[1]))
+
+
+def smallest(p_values: Sequence[float]) -> float:
+    """One p-value for several of one claim, by Bonferroni."""
+    return min(1.0, min(p_values) * len(p_values))
+
+
+def lower_bounds(counts: Sequence[Counts], *, name: str, delta: float, claimed: float) -> tuple[Bound, Bound]:
+    """Lower confidence bounds on epsilon from counts at several thresholds, 95 % together.
+
+    L0 has the definition of (eps, delta) alone; L1 takes the trade-off curve for Gaussian (Nasr et al. 2023).
+    """
+    alpha = 0.05 / (2 * len(counts))
+    mu, epsilon = 0.0, 0.0
+    for at in counts:
+        rates = (
+            (lower(at.true, at.alternatives, alpha=alpha), upper(at.false, at.nulls, alpha=alpha)),
+            (
+                lower(at.nulls - at.false, at.nulls, alpha=alpha),
+                upper(at.alternatives - at.true, at.alternatives, alpha=alpha),
+            ),
+        )
+        for tpr, fpr in rates:
+            if tpr > delta and 0 < fpr < 1:
+                epsilon = max(epsilon, math.log((tpr - delta) / fpr))
+                mu = max(mu, _NORMAL.inv_cdf(min(tpr, 1 - 1e-15)) - _NORMAL.inv_cdf(fpr))
+    gaussian = epsilon_of(mu=mu, delta=delta)
+    return (
+        Bound(Rung.L0, name, None, epsilon, claimed),
+        Bound(Rung.L1, name, mu, gaussian, claimed),
+    )
+
+
+def one_run_p_value(*, right: int, guesses: int, bits: int, epsilon: float, delta: float) -> float:
+    """How surprising so many right guesses of independent fair membership bits are under (eps, delta).
+
+    Steinke, Nasr and Jagielski (2023), theorem 5.2: users of one run may share its noise.
+
+    **Guarantees:** valid: under (eps, delta) for each bit's user, whatever the guesses depend on.
+
+    Args:
+        right: guesses that were right.
+        guesses: bits that were guessed; the others were passed over.
+        bits: in all.
+        epsilon: claimed.
+        delta: claimed.
+
+    Raises:
+        InputError: more right than guessed, or more guessed than there are.
+    """
+    if not 0 <= right <= guesses <= bits:
+        raise InputError(f"`right` <= `guesses` <= `bits` is needed, got {right}, {guesses}, {bits}")
+    if right == 0:
+        return 1.0
+    odds = 1 / (1 + math.exp(-epsilon))
+    tails = binom.sf(right - np.arange(right + 1) - 1, guesses, odds)
+    gain = float(((tails[1:] - tails[0]) / np.arange(1, right + 1)).max())
+    return min(1.0, float(tails[0]) + 2 * bits * delta * gain)

@@ -1,0 +1,107 @@
+"""Contributions: what chosen users send, clipped, as sparse vectors; the raw material of every white-box attack.
+
+The production functions make them (`Algorithm.contribute`, `clip`); here they are only spread out.
+
+    >>> block = DenseSteps(np.array([[0, 3], [4, 0]]))
+    >>> sent = spread(ClippedUpdate((block,), np.ones(2, np.bool_), 8))
+    >>> sent.norms2().tolist(), sent.dot(np.array([10, 100])).tolist()
+    ([9.0, 16.0], [300.0, 40.0])
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_common.algorithms import Algorithm, State
+from palate_common.interactions import Interactions, segment_sum
+from palate_common.mechanism.clipping import clip
+from palate_common.mechanism.update import ClippedUpdate, DenseSteps
+from palate_common.rounds.plan import RoundPlan
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Sparse vectors in grid steps, one a user: `coords` rise within a user, `values` are whole numbers."""
+
+    indptr: Ints
+    coords: Ints
+    values: Floats
+
+    @property
+    def users(self) -> int:
+        """Number of vectors."""
+        return len(self.indptr) - 1
+
+    def owners(self) -> Ints:
+        """The user of each entry."""
+        return np.repeat(np.arange(self.users), np.diff(self.indptr))
+
+    def norms2(self) -> Floats:
+        """Squared norm of each vector."""
+        return self.sums(self.values)
+
+    def sums(self, noise: npt.NDArray[np.number]) -> Floats:
+        """Each vector's product with numbers that are one an entry, [entries]."""
+        summed: Floats = segment_sum(self.values * noise, self.indptr)
+        return summed
+
+    def dot(self, vector: npt.NDArray[np.number]) -> Floats:
+        """Each vector's product with one vector of all coordinates."""
+        return self.sums(vector[self.coords])
+
+    def at(self, places: Spread) -> Floats:
+        """This vector's value at each entry of `places`, user by user; 0 where it has none."""
+        span = int(max(self.coords.max(initial=0), places.coords.max(initial=0))) + 1
+        own, asked = (part.owners() * span + part.coords for part in (self, places))
+        if not len(own):
+            return np.zeros(len(asked))
+        found = np.minimum(np.searchsorted(own, asked), len(own) - 1)
+        return np.where(own[found] == asked, self.values[found], 0.0)
+
+    def minus(self, other: Spread) -> Spread:
+        """The difference, user by user."""
+        span = int(max(self.coords.max(initial=0), other.coords.max(initial=0))) + 1
+        keys = np.concatenate([part.owners() * span + part.coords for part in (self, other)])
+        union, place = np.unique(keys, return_inverse=True)
+        values = np.bincount(place, np.concatenate([self.values, -other.values]), len(union))
+        kept = values != 0
+        counts = np.bincount(union[kept] // span, minlength=self.users)
+        indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return Spread(indptr, (union % span)[kept], values[kept])
+
+
+def spread(clipped: ClippedUpdate) -> Spread:
+    """The batch's vectors; coordinates that nobody's behaviour touches are left out."""
+    owners, coords, values, offset = list[Ints](), list[Ints](), list[Floats](), 0
+    for steps in clipped.steps:
+        if isinstance(steps, DenseSteps):
+            owner, coord = np.nonzero(steps.values)
+            value, size = steps.values[owner, coord].astype(np.float64), steps.values.shape[1]
+        else:
+            width = steps.columns.shape[1]
+            rows = np.repeat(np.arange(len(steps.columns)), np.diff(steps.indptr))
+            owner = np.repeat(rows, width)
+            coord = (steps.indices[:, None].astype(np.int64) * width + np.arange(width)).ravel()
+            value, size = (steps.rows[:, None] * steps.columns[rows]).ravel().astype(np.float64), steps.n_rows * width
+        kept = value != 0
+        owners.append(owner[kept])
+        coords.append(coord[kept] + offset)
+        values.append(value[kept])
+        offset += size
+    whose = np.concatenate(owners)
+    order = np.argsort(whose, kind="stable")
+    counts = np.bincount(whose, minlength=len(clipped.accepted))
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return Spread(indptr, np.concatenate(coords)[order], np.concatenate(values)[order])
+
+
+def clipped_of(algorithm: Algorithm, state: State, plan: RoundPlan, histories: Interactions) -> ClippedUpdate:
+    """What these users send in the plan's round, as their devices make it."""
+    update = algorithm.contribute(state, plan.round, histories)
+    return clip(update, plan.layout, clip_norm=plan.clip_norm, grid=plan.grid)

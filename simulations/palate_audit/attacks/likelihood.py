@@ -1,0 +1,115 @@
+"""Likelihood: the optimal test between two histories of one user, by whoever knows all others and the mechanism.
+
+The two contributions differ by a known vector D_r in each release r, in a state that earlier releases have made public.
+With Gaussian noise of standard deviation s_r the log-likelihood ratio is
+
+    L = sum_r ( <noise_r, D_r> / s_r^2 ) +- m / 2,    m = sum_r |D_r|^2 / s_r^2
+
+plus where the first history is the true one (Neyman and Pearson 1933): no test of these releases is better. Where the
+second history is empty, m is at most mu^2 of the claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from palate_audit.attacks.ceiling import SHOWN, Counts
+from palate_audit.attacks.contributions import Floats, Spread
+from palate_audit.attacks.noise import View, fresh_noise, sigma_of
+from palate_audit.attacks.subject import Subject
+from palate_common.interactions import Interactions
+
+LEVELS = (*SHOWN, 0.1)
+"""Nominal false-positive rates of the thresholds at which an attack is judged, fixed before any data; one more is 0."""
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Log-likelihood ratios of n targets in `repeats` games: `noise` [repeats, n] and `apart`, m, [n]."""
+
+    noise: Floats
+    apart: Floats
+
+    @property
+    def inside(self) -> Floats:
+        """Scores where the first history is the true one, [repeats, n]."""
+        return self.noise + self.apart / 2
+
+    @property
+    def outside(self) -> Floats:
+        """Scores where the second one is."""
+        return self.noise - self.apart / 2
+
+    def of(self, targets: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Trials:
+        """Those of some targets."""
+        return Trials(self.noise[:, targets], self.apart[targets])
+
+    def threshold(self, fpr: float) -> Floats:
+        """What a score must exceed for this false-positive rate, by the known null N(-m/2, m): [n]."""
+        return np.sqrt(self.apart) * NormalDist().inv_cdf(1 - fpr) - self.apart / 2
+
+    def thresholds(self) -> list[Floats]:
+        """The same for each rate of `SHOWN` and every trial, repeat by repeat; 0 where there is no noise to err by."""
+        exact = not self.noise.any()
+        each = [np.zeros(len(self.apart)) if exact else self.threshold(fpr) for fpr in SHOWN]
+        return [np.tile(one, len(self.noise)) for one in each]
+
+
+def play(subject: Subject, view: View, differences: Sequence[Spread], *, repeats: int) -> Trials:
+    """Games with fresh noise: every target in every repeat has its own draw, so that trials are independent.
+
+    Args:
+        subject: whose mechanism.
+        view: what the attacker sees.
+        differences: for each release, between the two contributions of each target.
+        repeats: games a target.
+    """
+    targets = differences[0].users
+    noise, apart = np.zeros((repeats, targets)), np.zeros(targets)
+    for sealed, apart_by in zip(subject.releases, differences, strict=True):
+        sigma2 = sigma_of(view, sealed.noisy) ** 2
+        apart += apart_by.norms2() / sigma2
+        for repeat in range(repeats):
+            drawn = fresh_noise(view, sealed.plan, sealed.noisy.users, len(apart_by.values))
+            noise[repeat] += apart_by.sums(drawn) / sigma2
+    return Trials(noise, apart)
+
+
+def own(subject: Subject, differences: Sequence[Spread]) -> Trials:
+    """The same on the run's own sealed releases: one sample, whose targets share its noise.
+
+    Assumes:
+        Each release is of exactly the users whose data is known.
+    """
+    targets = differences[0].users
+    noise, apart = np.zeros((1, targets)), np.zeros(targets)
+    for sealed, apart_by in zip(subject.releases, differences, strict=True):
+        sigma2, total = sigma_of(View.RELEASE, sealed.noisy) ** 2, subject.total(sealed)
+        apart += apart_by.norms2() / sigma2
+        noise[0] += apart_by.dot(sealed.noisy.steps[: len(total)] - total) / sigma2
+    return Trials(noise, apart)
+
+
+def presence(subject: Subject, targets: Interactions) -> list[Spread]:
+    """Between these histories and empty ones: what the targets send."""
+    return [subject.sent(sealed, targets) for sealed in subject.releases]
+
+
+def counted(inside: Trials, outside: Trials) -> list[Counts]:
+    """Decisions at every threshold of `LEVELS`, and at "more likely than not"."""
+    found = []
+    for level in (*LEVELS, None):
+        at = [part.threshold(level) if level is not None else np.zeros(len(part.apart)) for part in (inside, outside)]
+        found.append(
+            Counts(
+                false=int((outside.outside > at[1]).sum()),
+                nulls=outside.noise.size,
+                true=int((inside.inside > at[0]).sum()),
+                alternatives=inside.noise.size,
+            )
+        )
+    return found

@@ -1,0 +1,184 @@
+"""Measured: one row of the attacks' tables: who attacked what, how well, and the ceiling beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_audit.attacks.ceiling import SHOWN, most_auc, most_tpr, most_tpr_by_riskcal
+from palate_audit.attacks.rates import Area, Floats, Rate, curve
+from palate_audit.evidence.evidence import Bound, Finding
+
+HEADER = ("sees", "sample", "in / out", "AUC", "at most", "TPR at 0.1 % FPR", "at most", "TPR at 1 % FPR", "at most")
+POINTS = 200
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure; `low` and `high` are its 95 % interval, None where trials are not independent."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        """As a table writes it."""
+        return f"{self.value:.3f}" if self.low is None else f"{self.value:.3f} ({self.low:.3f} – {self.high:.3f})"
+
+    @classmethod
+    def over_runs(cls, values: Sequence[float]) -> Estimate:
+        """A mean over independent runs, with Student's interval."""
+        from scipy.stats import t  # type: ignore[import-untyped]  # scipy ships no types
+
+        found = np.asarray(values, np.float64)
+        mean = float(found.mean())
+        if len(found) < 2:
+            return cls(mean)
+        half = float(t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found)))
+        return cls(mean, max(0.0, mean - half), min(1.0, mean + half))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one attack reached.
+
+    Attributes:
+        attack: which.
+        sees: whose view it has.
+        knows: what else the attacker knows.
+        sample: where the trials come from, and what is independent of what.
+        inside: trials in which it was so.
+        outside: trials in which it wasn't.
+        auc: area under the ROC curve.
+        tprs: true-positive rate at each false-positive rate of `SHOWN`; None where there are too few trials to tell.
+        mu: of the ceiling; None where nothing is claimed against this view.
+        curve: the ROC curve, thinned.
+    """
+
+    attack: str
+    sees: str
+    knows: str
+    sample: str
+    inside: int
+    outside: int
+    auc: Estimate
+    tprs: tuple[Estimate | None, ...]
+    mu: float | None
+    curve: tuple[list[float], list[float]] = field(default=([], []), repr=False)
+
+    @property
+    def most(self) -> tuple[float, ...]:
+        """The ceiling of AUC and of each TPR; empty without a claim."""
+        return () if self.mu is None else (most_auc(mu=self.mu), *(most_tpr(at, mu=self.mu) for at in SHOWN))
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the curve shows anything: it is not of one sample, and does not go straight up."""
+        return self.auc.low is not None and self.auc.value < 1
+
+    def cells(self) -> list[str]:
+        """As a row under `HEADER`."""
+        most = [f"{value:.3f}" for value in self.most] or ["none claimed"] * 3
+        values = [str(self.auc), *("too few" if tpr is None else str(tpr) for tpr in self.tprs)]
+        figures = [cell for pair in zip(values, most, strict=True) for cell in pair]
+        return [self.sees, self.sample, f"{self.inside:,} / {self.outside:,}", *figures]
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON."""
+        keys = ("auc", *(f"tpr_at_fpr_{at:g}" for at in SHOWN))
+        values = dict(zip(keys, (self.auc, *self.tprs), strict=True))
+        return {
+            "attack": self.attack,
+            "sees": self.sees,
+            "knows": self.knows,
+            "sample": self.sample,
+            "in": self.inside,
+            "out": self.outside,
+            **{name: None if each is None else [each.value, each.low, each.high] for name, each in values.items()},
+            "ceiling": dict(zip(keys, self.most, strict=True)) if self.most else None,
+            "riskcal": None if not self.mu else {f"{at:g}": most_tpr_by_riskcal(at, mu=self.mu) for at in SHOWN},
+        }
+
+
+@dataclass
+class Found:
+    """What an attack has found.
+
+    Attributes:
+        rows: of its table.
+        findings: not judged yet.
+        bounds: on epsilon.
+        tables: further ones, as the report draws them.
+        intervals: the same.
+    """
+
+    rows: list[Measured] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    bounds: list[Bound] = field(default_factory=list)
+    tables: list[dict[str, Any]] = field(default_factory=list)
+    intervals: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, other: Found) -> None:
+        """Put another attack's behind it."""
+        self.rows += other.rows
+        self.findings += other.findings
+        self.bounds += other.bounds
+        self.tables += other.tables
+        self.intervals += other.intervals
+
+
+def measured(
+    attack: str,
+    sees: str,
+    *,
+    knows: str,
+    sample: str,
+    inside: Floats,
+    outside: Floats,
+    mu: float | None,
+    independent: bool,
+    paired: bool = False,
+    thresholds: Sequence[Floats] | None = None,
+) -> Measured:
+    """A row from scores.
+
+    Args:
+        attack: which.
+        sees: whose view.
+        knows: what else.
+        sample: in words.
+        inside: scores where it was so.
+        outside: where it wasn't.
+        mu: of the ceiling.
+        independent: whether trials are, so that intervals can be given.
+        paired: whether trial i of both shares its noise.
+        thresholds: for each rate of `SHOWN`, what each score of `inside` has to exceed, where the null is known; else
+            the scores of `outside` say it.
+    """
+    area = Area.of(inside, outside, paired=paired)
+    tprs: list[Estimate | None] = []
+    for number, fpr in enumerate(SHOWN):
+        if thresholds is None and len(outside) * fpr < 1:
+            tprs.append(None)
+            continue
+        least = thresholds[number] if thresholds else np.quantile(outside, 1 - fpr, method="inverted_cdf")
+        rate = Rate.of(int((inside > least).sum()), len(inside))
+        tprs.append(Estimate(rate.value, rate.low, rate.high) if independent else Estimate(rate.value))
+    auc = Estimate(area.value, area.low, area.high) if independent else Estimate(area.value)
+    return Measured(
+        attack, sees, knows, sample, len(inside), len(outside), auc, tuple(tprs), mu, thinned(*curve(inside, outside))
+    )
+
+
+def thinned(fpr: npt.NDArray[np.float64], tpr: npt.NDArray[np.float64]) -> tuple[list[float], list[float]]:
+    """A curve with at most `POINTS` points, evenly in log(fpr)."""
+    if len(fpr) > POINTS:
+        least = max(float(fpr[fpr > 0].min(initial=1.0)), 1e-9)
+        at = np.searchsorted(fpr, np.geomspace(least, 1.0, POINTS - 1), side="right") - 1
+        kept = np.unique(np.concatenate([[0], np.maximum(at, 0)]))
+        fpr, tpr = fpr[kept], tpr[kept]
+    return fpr.tolist(), tpr.tolist()

@@ -1,0 +1,235 @@
+"""Membership of a user (LiRA, Carlini et al. 2022), at its strongest: white box, all other users known.
+
+For each target: were their events in the releases, or emptied? The score is the exact log-likelihood ratio, so there is
+nothing to learn from shadow models. `shadow` has the black-box form, for an attacker who has the released model only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import chi2  # type: ignore[import-untyped]  # scipy ships no types
+
+from palate_audit.attacks.ceiling import SHOWN, excess_p_value, lower_bounds, most_auc, smallest
+from palate_audit.attacks.contributions import Spread
+from palate_audit.attacks.likelihood import Trials, counted, own, play, presence
+from palate_audit.attacks.measured import HEADER, Found, Measured, measured
+from palate_audit.attacks.noise import TOLD, View, claimed, views_of
+from palate_audit.attacks.rates import Area
+from palate_audit.attacks.subject import Subject
+from palate_audit.evidence.evidence import Bound, Finding, Rung
+from palate_common.interactions import Interactions
+from palate_common.mechanism.accounting import epsilon_of
+
+ATTACK = "user membership, likelihood ratio"
+KNOWS = "all other users, the target's history"
+DIRECTIONS = 256
+"""Users whose contributions span the space in which the run's own noise is tested."""
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Which targets belong together: name of the segmentation -> label -> targets."""
+
+    parts: dict[str, dict[str, npt.NDArray[np.bool_]]]
+
+    @classmethod
+    def of(cls, targets: Interactions, groups: dict[str, tuple[str, ...]]) -> Segments:
+        """Deciles of activity, and the groups that the data has (one label a target)."""
+        activity = targets.counts()
+        edges = np.unique(np.quantile(activity, np.arange(1, 10) / 10, method="inverted_cdf"))
+        bins = np.searchsorted(edges, activity, side="left")
+        deciles = {}
+        for one in np.unique(bins):
+            part = bins == one
+            deciles[f"{activity[part].min()}-{activity[part].max()} items"] = part
+        labelled = {
+            name: {label: np.array([one == label for one in labels]) for label in sorted(set(labels))}
+            for name, labels in groups.items()
+        }
+        return cls({"activity": deciles, **labelled})
+
+
+def attack(subject: Subject, targets: Interactions, segments: Segments, *, repeats: int) -> Found:
+    """Every view, the run's own releases, and the targets by segment.
+
+    Args:
+        subject: what is attacked.
+        targets: histories of training users.
+        segments: of the targets.
+        repeats: games a target.
+    """
+    found = Found()
+    sent = presence(subject, targets)
+    for view in views_of(subject.releases[0].plan):
+        trials = play(subject, view, sent, repeats=1 if view is View.CLEAR or subject.mu is None else repeats)
+        most = subject.mu if claimed(view, subject.releases[0].plan) else None
+        found.rows.append(_row(view, trials, most))
+        if view is View.CLEAR:
+            found.findings.append(control(found.rows[-1]))
+        if view is View.SHARE and most is not None:
+            p_value = smallest([excess_p_value(counts, mu=most) for counts in counted(trials, trials)])
+            row = found.rows[-1]
+            found.findings.append(Finding.counted(f"{row.attack}, {TOLD[view]}", p_value, said(row), **row.facts()))
+        if view is View.RELEASE:
+            if most is not None:
+                _judge(found, subject, trials, most)
+                found.findings.append(_worst_segment(trials, segments, most))
+            _by_segment(found, trials, segments, most)
+    found.add(own_releases(subject, targets))
+    return found
+
+
+def _row(view: View, trials: Trials, mu: float | None) -> Measured:
+    """Trials as a row."""
+    return measured(
+        ATTACK,
+        view.value,
+        knows=KNOWS,
+        sample="fresh noise, independent trials",
+        inside=trials.inside.ravel(),
+        outside=trials.outside.ravel(),
+        mu=mu,
+        independent=True,
+        paired=True,
+        thresholds=trials.thresholds(),
+    )
+
+
+def _judge(found: Found, subject: Subject, trials: Trials, mu: float) -> None:
+    """Whether the last row exceeds the ceiling, and the bounds on epsilon that follow from its counts."""
+    decisions, delta = counted(trials, trials), subject.terms.noise_delta
+    p_value = smallest([excess_p_value(counts, mu=mu) for counts in decisions])
+    row = found.rows[-1]
+    found.findings.append(Finding.counted(f"{ATTACK}, releases", p_value, said(row), **row.facts()))
+    claimed = epsilon_of(mu=mu, delta=delta)
+    found.bounds += lower_bounds(decisions, name=f"{ATTACK}, fresh noise", delta=delta, claimed=claimed)
+
+
+def _by_segment(found: Found, trials: Trials, segments: Segments, mu: float | None) -> None:
+    """A table and a chart for each segmentation."""
+    for name, labelled in segments.parts.items():
+        rows = {label: _row(View.RELEASE, trials.of(part), mu) for label, part in labelled.items() if part.any()}
+        title = f"{ATTACK}, by {name}"
+        found.tables.append(
+            {
+                "title": f"{title}; releases, fresh noise",
+                "header": [name, *HEADER[2:]],
+                "rows": [[label, *row.cells()[2:]] for label, row in rows.items()],
+            }
+        )
+        found.intervals.append(
+            {
+                "title": title,
+                "axis": "AUC",
+                "ceiling": None if mu is None else most_auc(mu=mu),
+                "rows": [
+                    {"name": label, "value": row.auc.value, "low": row.auc.low, "high": row.auc.high}
+                    for label, row in rows.items()
+                ],
+            }
+        )
+
+
+def _worst_segment(trials: Trials, segments: Segments, mu: float) -> Finding:
+    """Whether any decile or group is above the ceiling: an average may hide one."""
+    parts = {
+        f"{name} {label}": trials.of(part)
+        for name, labelled in segments.parts.items()
+        for label, part in labelled.items()
+        if part.any()
+    }
+    p_values = [excess_p_value(at, mu=mu) for part in parts.values() for at in counted(part, part)]
+    areas = {name: Area.of(part.inside.ravel(), part.outside.ravel()).value for name, part in parts.items()}
+    worst = max(areas, key=lambda name: areas[name])
+    line = f"{len(parts)} deciles of activity and groups; the largest AUC, {areas[worst]:.3f}, is that of {worst}"
+    return Finding.counted(f"{ATTACK}, segments", smallest(p_values), line, worst=worst)
+
+
+def control(found: Measured) -> Finding:
+    """An attack that fails on what is unprotected proves nothing."""
+    test = f"{found.attack}, control"
+    if found.auc.value >= 0.99:
+        return Finding.checked(test, True, f"succeeds on {found.sees}: AUC {found.auc.value:.4f}", **found.facts())
+    return Finding.missing(
+        test,
+        f"the attack is broken, for it must reach AUC 0.99 on {found.sees} and reaches {found.auc.value:.4f}: what it "
+        "says of the releases means nothing",
+        **found.facts(),
+    )
+
+
+def said(found: Measured) -> str:
+    """One line: what was reached, beside what can be."""
+    auc, *tprs = found.most
+    parts = [f"AUC {found.auc} of at most {auc:.3f}"]
+    for at, tpr, most in zip(SHOWN, found.tprs, tprs, strict=True):
+        if tpr is not None:
+            parts.append(f"TPR at {at:.1%} FPR {tpr} of at most {most:.3f}")
+    return "; ".join(parts)
+
+
+def own_releases(subject: Subject, targets: Interactions) -> Found:
+    """The run's own sealed releases as one sample.
+
+    Members and people who never took part give an AUC. Its trials share one noise, so that no interval is given. The
+    verdict is by another statistic of the same projections, whose law is exact under the claim: the noise's energy in
+    the space that the targets' contributions span. The less there is, the further apart the attacker's scores.
+    """
+    test = f"{ATTACK}, own releases"
+    if not subject.whole:
+        lost = "some device did not take part, and no file says which: the sums are not known"
+        return Found(findings=[Finding.missing(test, lost)])
+    found = Found()
+    if subject.data.others.n_users:
+        found.rows.append(
+            measured(
+                ATTACK,
+                View.RELEASE.value,
+                knows=KNOWS,
+                sample="the run's own releases, one sample",
+                inside=own(subject, presence(subject, targets)).inside.ravel(),
+                outside=own(subject, presence(subject, subject.data.others)).outside.ravel(),
+                mu=subject.mu,
+                independent=False,
+            )
+        )
+    if subject.mu is None:
+        return found
+    energy, directions, apart = 0.0, 0, np.zeros(min(targets.n_users, DIRECTIONS))
+    for sealed in subject.releases:
+        total, sigma = subject.total(sealed), sealed.plan.sigma
+        sent = subject.sent(sealed, targets.users(slice(0, DIRECTIONS)))
+        part, rank = energy_in_span(sent, (sealed.noisy.steps[: len(total)] - total) / sigma)
+        energy, directions, apart = energy + part, directions + rank, apart + sent.norms2() / sigma**2
+    if not directions:
+        found.findings.append(Finding.missing(test, "no target sends anything"))
+        return found
+    ratio, delta = float(np.sqrt(energy / directions)), subject.terms.noise_delta
+    line = f"along {directions:,} directions of users' contributions the noise is {ratio:.3f} of the charged one"
+    figures = {"directions": directions, "energy": energy, "noise_ratio": ratio}
+    found.findings.append(Finding.counted(test, float(chi2.cdf(energy, directions)), line, **figures))
+    mu = float(np.sqrt(apart.max() / (energy / chi2.ppf(0.05, directions))))
+    name, claimed = f"{test}: energy along {directions:,} directions", epsilon_of(mu=subject.mu, delta=delta)
+    found.bounds.append(Bound(Rung.L2, name, mu, epsilon_of(mu=mu, delta=delta), claimed))
+    return found
+
+
+def energy_in_span(sent: Spread, noise: npt.NDArray[np.float64]) -> tuple[float, int]:
+    """Squared length of the noise's projection onto the span of the users' vectors, and the span's dimension.
+
+    For noise of unit variance it has the chi-square law with as many degrees of freedom, whatever the vectors are, as
+    long as they were fixed before the noise.
+    """
+    used, place = np.unique(sent.coords, return_inverse=True)
+    vectors = np.zeros((sent.users, len(used)))
+    vectors[sent.owners(), place] = sent.values
+    lengths = np.linalg.norm(vectors, axis=1)
+    vectors = vectors[lengths > 0] / lengths[lengths > 0, None]
+    if not len(vectors):
+        return 0.0, 0
+    basis, scale, _ = np.linalg.svd(vectors.T, full_matrices=False)
+    kept = basis[:, scale > 1e-6 * scale[0]]
+    return float(np.square(kept.T @ noise[used]).sum()), kept.shape[1]

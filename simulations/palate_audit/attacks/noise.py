@@ -1,0 +1,79 @@
+"""Noise: the run's mechanism, drawn again with fresh secure randomness, by the functions that a release goes through.
+
+An attacker who knows all other users subtracts them. What is left of a release is what one user sent, and the noise.
+So a game on one user needs the noise alone, on the coordinates that the user touches: coordinates are independent. It
+is asked of `add_shares` and `noised`, for a cohort of the run's size whose contributions are all zero.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import numpy as np
+
+from palate_common.mechanism.randomness import SecureSource
+from palate_common.mechanism.update import ClippedUpdate, DenseSteps, Int64
+from palate_common.rounds.plan import DpMode, Noise, RoundPlan
+from palate_common.rounds.shares import add_shares
+from palate_server.rounds.aggregation import Aggregate, Participation
+from palate_server.rounds.noise import NoisyAggregate, noised
+
+
+class View(StrEnum):
+    """Who attacks, and so what they see of one user's contribution."""
+
+    CLEAR = "clipped update (server, central)"
+    SHARE = "noised share (server, no masks)"
+    """With dp local, all that a device sends, and what its claim is about."""
+    RELEASE = "releases (anybody)"
+
+
+TOLD = {View.RELEASE: "releases", View.SHARE: "a device's message"}
+"""What is judged, in the name of a finding."""
+
+
+def released(clipped: ClippedUpdate, plan: RoundPlan) -> NoisyAggregate:
+    """The noised sum of a cohort's contributions, as a run of this plan releases it; noise is fresh whatever it says.
+
+    Args:
+        clipped: one contribution a device.
+        plan: of the round.
+    """
+    plan, users = plan.model_copy(update={"noise": Noise.SECURE}), len(clipped.accepted)
+    total = add_shares(clipped, plan, SecureSource()).steps if plan.noised_by_devices else clipped.total()
+    return noised(Aggregate(total, Participation(users, 0, 0, 0)), plan)
+
+
+def fresh_noise(view: View, plan: RoundPlan, users: int, size: int) -> Int64:
+    """Noise on `size` coordinates, int64 [size], as this view has it beside one user's contribution.
+
+    Args:
+        view: whose.
+        plan: of the round.
+        users: devices in the cohort.
+        size: how many coordinates.
+    """
+    if view is View.CLEAR or plan.dp is DpMode.OFF:
+        return np.zeros(size, np.int64)
+    nothing = DenseSteps(np.zeros((1, size), np.int64))
+    if view is View.SHARE:
+        alone = ClippedUpdate((nothing,), np.ones(1, np.bool_), plan.grid)
+        return add_shares(alone, plan, SecureSource()).steps[:size]
+    return released(ClippedUpdate((nothing,), np.ones(users, np.bool_), plan.grid), plan).steps[:size]
+
+
+def sigma_of(view: View, noisy: NoisyAggregate) -> float:
+    """Standard deviation of that noise as the attacker knows it, steps; the grid where there is none."""
+    if noisy.plan.dp is DpMode.OFF:
+        return float(noisy.plan.grid)
+    return float(noisy.plan.share_sigma) if view is View.SHARE else float(noisy.sigma)
+
+
+def views_of(plan: RoundPlan) -> tuple[View, ...]:
+    """The views that there are: a share is only there where devices add noise."""
+    return tuple(view for view in View if view is not View.SHARE or plan.noised_by_devices)
+
+
+def claimed(view: View, plan: RoundPlan) -> bool:
+    """Whether the run's claim is against this view: against the releases, and with dp local against all that leaves."""
+    return view is View.RELEASE or (view is View.SHARE and plan.dp is DpMode.LOCAL)

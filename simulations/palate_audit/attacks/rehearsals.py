@@ -1,0 +1,106 @@
+"""Rehearsals: the run learned again, with fresh noise, some targets' events in and the others' emptied.
+
+The same terms, rounds, noise and cohort as the run: contributions are clipped, noised and post-processed by the
+functions of the path, with secure randomness, in memory. Nothing of it is charged, and nothing may be released.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_audit.attacks.contributions import clipped_of
+from palate_audit.attacks.noise import released
+from palate_audit.attacks.subject import Subject
+from palate_common.models.model import GlobalModel
+from palate_common.rounds.plan import DpMode, RoundPlan
+from palate_server.rounds.replay import Replay
+from palate_server.rounds.terms import RunTerms
+
+Bits = npt.NDArray[np.bool_]
+MOST_TARGETS = 0.25
+"""Half of the targets are emptied at a time: more of them, and a rehearsal would be of another population."""
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """Models, and who was in them.
+
+    Attributes:
+        targets: rows of the training users whose membership varies.
+        bits: bool [runs, targets]; fair coins, one a run and target.
+        models: one a run.
+        protected: whether with the run's noise, or with dp off.
+    """
+
+    targets: npt.NDArray[np.int64]
+    bits: Bits
+    models: tuple[GlobalModel, ...]
+    protected: bool
+
+
+def choose_targets(subject: Subject, wanted: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Rows of the targets, rising."""
+    count = max(1, min(wanted, int(MOST_TARGETS * subject.users)))
+    return np.sort(rng.permutation(subject.users)[:count])
+
+
+def rehearse_runs(
+    subject: Subject,
+    targets: npt.NDArray[np.int64],
+    *,
+    runs: int,
+    protected: bool,
+    rng: np.random.Generator,
+    notify: Callable[[], None] = lambda: None,
+) -> Rehearsed:
+    """Learn `runs` times.
+
+    Args:
+        subject: whose terms and data.
+        targets: rows of the training users whose events are in, or emptied, by a fair coin.
+        runs: how many.
+        protected: with the run's noise; else as `--dp off` learns.
+        rng: of the coins alone; noise is from the secure source.
+        notify: called after each.
+    """
+    bits = rng.random((runs, len(targets))) < 0.5
+    models = list[GlobalModel]()
+    for run in range(runs):
+        there = np.ones(subject.users, np.bool_)
+        there[targets] = bits[run]
+        models.append(learn(subject, there, protected=protected))
+        notify()
+    return Rehearsed(targets, bits, tuple(models), protected)
+
+
+def learn(subject: Subject, there: Bits, *, protected: bool) -> GlobalModel:
+    """The run once more; whose events are not `there`, bool [n_users], takes part and sends zero."""
+    terms = subject.terms if protected else unprotected(subject.terms)
+    train = subject.data.train.only(there)
+    replay = Replay(terms, subject.inputs)
+    rounds = len(subject.releases) if protected else len(replay.algorithm.shares)
+    for round_ in range(rounds):
+        plan = plan_of(subject, terms, round_)
+        plan = plan.model_copy(update={"layout": replay.algorithm.layout(replay.model.state, round_)})
+        replay.apply(released(clipped_of(replay.algorithm, replay.model.state, plan, train), plan))
+    return replay.model
+
+
+def plan_of(subject: Subject, terms: RunTerms, round_: int) -> RoundPlan:
+    """The plan of a round: the sealed one, or the same without noise."""
+    plan = subject.releases[min(round_, len(subject.releases) - 1)].plan
+    if terms.dp is not DpMode.OFF:
+        return plan
+    return plan.model_copy(
+        update={"round": round_, "dp": DpMode.OFF, "sigma": 0, "mu2": 0.0, "cohort": None, "facts": terms.facts}
+    )
+
+
+def unprotected(terms: RunTerms) -> RunTerms:
+    """The same run with dp off: its sizes follow from there being no noise."""
+    facts = terms.facts.model_copy(update={"mu": None})
+    return terms.model_copy(update={"dp": DpMode.OFF, "epsilon": None, "cohort": None, "facts": facts})

@@ -1,0 +1,179 @@
+"""Section: every attack on one run folder, judged together.
+
+Path("runs/one") -> load_subject -> attacks -> Section of findings, bounds, tables and ROC curves
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from palate_audit.attacks import attribute, interaction, membership, shadow, substitution
+from palate_audit.attacks.measured import HEADER, Found, Measured
+from palate_audit.attacks.rehearsals import choose_targets, rehearse_runs
+from palate_audit.attacks.subject import Subject, load_subject
+from palate_audit.evidence.evidence import Finding, Section, judge
+from palate_common.errors import InputError
+
+ATTACKS = ("interaction", "membership", "model", "attribute", "substitution")
+"""What can be chosen: `model` is LiRA on the released model, by rehearsals."""
+USERS, REPEATS = 200, 20
+ASSUMPTIONS = (
+    "Unit: user; adjacency: zero-out. The ceiling bounds attacks that tell a user's events from none, by whoever sees "
+    "all releases and knows all other users. Between two histories of which neither is empty it is that of 2 mu.",
+    "Games with fresh noise play the run's own releases again: its public states, plans, sigma and cohort, and the "
+    "production functions for contributions, clip and noise. Each trial has a draw of its own, so that Clopper-Pearson "
+    "intervals hold.",
+    "The run's own releases are one sample: its trials share one noise. Their verdict is by the energy of that noise "
+    "along users' contributions, which has a chi-square law under the claim.",
+    "Rehearsals learn the run again with fresh noise, half of the targets in. Targets of a rehearsal share its noise: "
+    "intervals are over rehearsals, the verdict is by guesses of independent bits.",
+    "An alarm needs counts whose confidence bounds are above the ceiling, at the family-wise alpha. An attack that "
+    "stays below shows no more than that: a better one may come.",
+    "Against the server, central and distributed without masks claim nothing: their rows show what masks are for. With "
+    "local, what each device sends is under the same ceiling as the releases.",
+)
+
+Notify = Callable[[str], None]
+
+
+def _silent(_: str) -> None:
+    """Tell nobody."""
+
+
+def audit_attacks(
+    path: Path,
+    *,
+    attacks: Collection[str] = ATTACKS,
+    users: int = USERS,
+    repeats: int = REPEATS,
+    seed: int = 0,
+    notify: Notify = _silent,
+) -> Section:
+    """Attack a run folder, which is only read.
+
+    Args:
+        path: of a finished run.
+        attacks: which of `ATTACKS`.
+        users: target users.
+        repeats: games with fresh noise a target, and rehearsals.
+        seed: of the choice of targets, items and coins; noise is always fresh.
+        notify: told what is going on.
+
+    Raises:
+        InputError: no finished run, its data is not there, or a number out of range.
+        IntegrityError: its files are not as they were signed.
+    """
+    unknown = [name for name in attacks if name not in ATTACKS]
+    if unknown or not attacks:
+        raise InputError(f"`--attack` must be among {', '.join(ATTACKS)}, got {', '.join(unknown) or 'none'}")
+    for name, value, least in (("users", users, 10), ("repeats", repeats, 4), ("seed", seed, 0)):
+        if value < least:
+            raise InputError(f"`--{name}` must be at least {least}, got {value}")
+    subject, found = load_subject(path), Found()
+    if not subject.data.train.nnz:
+        raise InputError("the attacks need a user with an interaction, got none")
+    rng = np.random.default_rng([seed, 11])
+    rows = np.sort(rng.permutation(subject.users)[:users])
+    if "interaction" in attacks:
+        notify("interaction membership")
+        pairs = interaction.draw_pairs(subject.data.train.users(rows), subject.data.train, rng)
+        if pairs.inside.any():
+            found.add(interaction.attack(subject, pairs, repeats=repeats))
+    if "membership" in attacks:
+        notify("user membership")
+        targets = subject.data.train.users(rows)
+        groups = {name: tuple(labels[row] for row in rows) for name, labels in subject.data.groups.items()}
+        segments = membership.Segments.of(targets, groups)
+        found.add(membership.attack(subject, targets, segments, repeats=repeats))
+    if "model" in attacks or "attribute" in attacks:
+        _on_models(subject, attacks, found, users=users, repeats=repeats, rng=rng, notify=notify)
+    if "substitution" in attacks:
+        found.findings += substitution.attack(subject, subject.data.train.user(int(rows[0])))
+    return _section(subject, found, users=len(rows), repeats=repeats)
+
+
+def _on_models(
+    subject: Subject,
+    attacks: Collection[str],
+    found: Found,
+    *,
+    users: int,
+    repeats: int,
+    rng: np.random.Generator,
+    notify: Notify,
+) -> None:
+    """What needs rehearsals: LiRA on the model, and attribute inference from it."""
+    targets = choose_targets(subject, users, rng)
+    histories = subject.data.train.users(targets)
+    halves = shadow.Halves.of(histories, rng)
+    guessed = list[attribute.Guessed]()
+    study = attribute.study(subject, targets, halves, rng) if "attribute" in attacks else None
+    if study is not None:
+        notify("attribute inference")
+        made, findings = attribute.attack(subject, study, repeats=max(1, repeats // 10))
+        guessed += made
+        found.findings += findings
+    elif "attribute" in attacks:
+        found.findings.append(
+            Finding.missing(attribute.ATTACK, "items have no genres here, and too few users are held out to group them")
+        )
+    # The control sees everything: a few runs are enough, and each costs more than one with the run's own sizes.
+    plans = [(True, repeats)] if subject.mu is not None else []
+    for protected, runs in [*plans, (False, max(6, repeats // 3))]:
+        notify(f"{runs} rehearsals {'with the run’s noise' if protected else 'with dp off'}")
+        rehearsed = rehearse_runs(subject, targets, runs=runs, protected=protected, rng=rng)
+        if "model" in attacks:
+            found.add(shadow.attack(subject, rehearsed, halves))
+        if study is not None:
+            guessed.append(attribute.attack_models(subject, study, rehearsed))
+    if guessed:
+        names = len(study.asked.names) if study else 0
+        found.tables.append(
+            {
+                "title": f"{attribute.ATTACK}: a user's favourite of {names} groups of items, in the half not known",
+                "header": list(attribute.HEADER),
+                "rows": [each.cells() for each in guessed],
+            }
+        )
+
+
+def _section(subject: Subject, found: Found, *, users: int, repeats: int) -> Section:
+    """Judged, with tables and curves."""
+    from palate_audit.evidence.series import roc
+
+    terms, claim = subject.terms, "nothing is claimed (dp off)"
+    if subject.mu is not None:
+        claim = f"epsilon {subject.epsilon:.4g}, delta {terms.delta:g}, mu {subject.mu:.4g}; unit: user, zero-out"
+    masks = "" if terms.cohort is None else f", masks {'on' if terms.cohort.masks else 'off'}"
+    sizes = f"{subject.users:,} users, {len(subject.releases)} releases, dp {terms.dp.value}{masks}"
+    return Section(
+        "attacks",
+        f"{subject.path.resolve().name}: {sizes}; {claim}",
+        judge(found.findings),
+        tuple(found.bounds),
+        (*ASSUMPTIONS, f"Raw data from {subject.data.found}; {users} target users, {repeats} repeats."),
+        {
+            "facts": {"target users": users, "repeats": repeats},
+            "tables": [*_by_attack(found.rows), *found.tables],
+            "intervals": found.intervals,
+            "roc": [roc(f"{row.attack}: {row.sees}", *row.curve, mu=row.mu) for row in found.rows if row.drawn],
+            "measured": [row.facts() for row in found.rows],
+        },
+    )
+
+
+def _by_attack(rows: Sequence[Measured]) -> list[dict[str, Any]]:
+    """A table for each attack."""
+    names = dict.fromkeys(row.attack for row in rows)
+    return [
+        {
+            "title": f"{name}; knows {next(row.knows for row in reversed(rows) if row.attack == name)}",
+            "header": list(HEADER),
+            "rows": [row.cells() for row in rows if row.attack == name],
+        }
+        for name in names
+    ]

@@ -1,0 +1,182 @@
+"""A, claims: whether canaries can be told apart better than the claim allows, and what that bounds epsilon by.
+
+Thresholds are fixed before anything is measured: a canary is called present if its score is above the middle between
+present and absent, and, for rung L0, which lives in the tails, above 1.5 deviations more. In one run the surest 1 %
+and 10 % of the canaries are guessed, and all of them. Where there are several thresholds, each has its part of alpha.
+
+L0 assumes independent canaries, which orthogonal ones under independent noise are. L1 assumes in addition that the
+trade-off curve is a Gaussian one, L2 that scores are Gaussian.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from palate_audit.evidence.evidence import Bound, Finding, Rung
+from palate_audit.harness.canaries import Bools, Floats
+from palate_audit.harness.claim import Claim
+from palate_audit.harness.trials import Presence, Trial, Trials
+from palate_audit.statistics.counting import (
+    LEAST_P,
+    Errors,
+    epsilon_one_run,
+    epsilon_raw,
+    epsilon_trade_off,
+    gaussian_trade_off,
+    mu_counted,
+    mu_one_run,
+    one_run_p,
+    refuted,
+)
+from palate_audit.statistics.sampling import Sampled
+from palate_audit.statistics.scored import Shift, known_null, two_samples
+from palate_common.mechanism.accounting import epsilon_of
+
+ALPHA = 0.05
+"""Of each bound alone."""
+GUESSED = (0.01, 0.1, 1.0)
+"""Parts of the canaries that are guessed about in one run."""
+TAIL = 1.5
+LEAST = 20
+"""Fewer canaries on a side, and no bound is made."""
+
+
+def thresholds(claim: Claim) -> tuple[float, float]:
+    """The middle, and one in the tail; scores of a sampled mechanism are logarithms of likelihood ratios."""
+    return (0.0, TAIL) if claim.sampling < 1 else (0.5, 0.5 + TAIL / claim.strength)
+
+
+def claim_tests(trials: Trials) -> list[Finding]:
+    """The claim tests of all rungs, as p-values."""
+    claim, (inside, outside) = trials.claim, trials.pooled()
+    if min(len(inside), len(outside)) < LEAST:
+        return [Finding.missing("A claims", f"at least {LEAST} canaries in, and as many out, are needed")]
+    counts = [errors(inside, outside, threshold) for threshold in thresholds(claim)]
+    curve = claim_curve(claim)
+    found = [
+        _least("A L0 counts against epsilon and delta", counts, epsilon_trade_off(claim.epsilon, claim.delta)),
+        _least("A L1 counts against the claimed curve", counts, curve),
+    ]
+    if halves := trials.of(Presence.HALF):
+        found.append(_one_run_test(halves[0], claim))
+    if claim.mu is not None:
+        found += [
+            Finding.counted(f"A L2 scores, {name}", max(LEAST_P, shift.p_value(claim.mu)), _said(shift, claim.mu))
+            for name, shift in _shifts(trials)
+        ]
+    return found
+
+
+def claim_curve(claim: Claim) -> Callable[[float], float]:
+    """The trade-off curve that a claim amounts to."""
+    if claim.mu is not None:
+        return gaussian_trade_off(claim.mu)
+    return Sampled.of(claim).trade_off
+
+
+def lower_bounds(trials: Trials) -> list[Bound]:
+    """Every rung's lower bound on epsilon, each at 95 % by itself."""
+    claim, (inside, outside) = trials.claim, trials.pooled()
+    if min(len(inside), len(outside)) < LEAST:
+        return []
+    counts = [errors(inside, outside, threshold) for threshold in thresholds(claim)]
+    raw = max(epsilon_raw(each, delta=claim.delta, alpha=ALPHA / len(counts)) for each in counts)
+    runs = f"{len(trials.runs)} run{'s' if len(trials.runs) > 1 else ''}"
+    found = [Bound(Rung.L0, f"counts, {runs}", None, raw, claim.epsilon)]
+    if claim.mu is None:
+        sampled = Sampled.of(claim).lower(counts[0], alpha=ALPHA)
+        return [*found, Bound(Rung.L1, f"counts, {runs}, sampled", None, sampled, claim.epsilon)]
+    found.append(_of_mu(Rung.L1, f"counts, {runs}", mu_counted(counts[0], alpha=ALPHA), claim))
+    if halves := trials.of(Presence.HALF):
+        found += _one_run_bounds(halves[0], claim)
+    return found + [_of_mu(Rung.L2, name, shift.lower(ALPHA), claim) for name, shift in _shifts(trials)]
+
+
+def errors(inside: Floats, outside: Floats, threshold: float) -> Errors:
+    """What a threshold gets wrong."""
+    misses, false = int((inside <= threshold).sum()), int((outside > threshold).sum())
+    return Errors(misses, len(inside), false, len(outside))
+
+
+@dataclass(frozen=True)
+class Guesses:
+    """The surest guesses of one run, and how many were right."""
+
+    canaries: int
+    guesses: int
+    correct: int
+
+
+def surest(scores: Floats, inside: Bools, part: float) -> Guesses:
+    """Call the highest scores present and as many of the lowest absent."""
+    each = max(1, round(part * len(scores) / 2))
+    each = min(each, len(scores) // 2)
+    order = np.argsort(scores, kind="stable")
+    right = int(inside[order[-each:]].sum()) + int((~inside[order[:each]]).sum())
+    return Guesses(len(scores), 2 * each, right)
+
+
+def _shifts(trials: Trials) -> list[tuple[str, Shift]]:
+    """L2 statistics: of the first run with half of the canaries, and of the first with all."""
+    halves, full = trials.of(Presence.HALF), trials.of(Presence.ALL)
+    found = []
+    if halves:
+        run = halves[0]
+        found.append(("two samples, one run", two_samples(run.scores[run.inside], run.scores[~run.inside])))
+    if full:
+        found.append(("known null, one run", known_null(full[0].scores)))
+    return found
+
+
+def _one_run_test(run: Trial, claim: Claim) -> Finding:
+    """Steinke et al.'s test at the claimed pair, on the first run with half of the canaries."""
+    looks = []
+    for part in GUESSED:
+        each = surest(run.scores, run.inside, part)
+        p_value = one_run_p(
+            canaries=each.canaries,
+            guesses=each.guesses,
+            correct=each.correct,
+            epsilon=claim.epsilon,
+            delta=claim.delta,
+        )
+        looks.append((p_value, f"{each.correct:,} of the surest {each.guesses:,} guesses were right"))
+    p_value, said = min(looks)
+    return Finding.counted("A L0 guesses in one run", min(1.0, p_value * len(looks)), said)
+
+
+def _one_run_bounds(run: Trial, claim: Claim) -> list[Bound]:
+    """L0 and L1 from one run's guesses."""
+    alpha = ALPHA / len(GUESSED)
+    picks = [surest(run.scores, run.inside, part) for part in GUESSED]
+    raw = max(
+        epsilon_one_run(canaries=p.canaries, guesses=p.guesses, correct=p.correct, delta=claim.delta, alpha=alpha)
+        for p in picks
+    )
+    mu = max(mu_one_run(canaries=p.canaries, guesses=p.guesses, correct=p.correct, alpha=alpha) for p in picks)
+    return [
+        Bound(Rung.L0, "guesses, one run", None, raw, claim.epsilon),
+        _of_mu(Rung.L1, "guesses, one run", mu, claim),
+    ]
+
+
+def _least(test: str, counts: list[Errors], curve: Callable[[float], float]) -> Finding:
+    """The claim test without assumptions at each threshold."""
+    looks = [(refuted(each, curve), each) for each in counts]
+    p_value, each = min(looks, key=lambda look: look[0])
+    said = (
+        f"missed {each.misses:,} of {each.inside:,} present, called {each.false:,} of {each.outside:,} absent present"
+    )
+    return Finding.counted(test, min(1.0, p_value * len(looks)), said)
+
+
+def _of_mu(rung: Rung, name: str, mu: float, claim: Claim) -> Bound:
+    """A bound on mu as one on epsilon."""
+    return Bound(rung, name, mu, epsilon_of(mu=mu, delta=claim.delta), claim.epsilon)
+
+
+def _said(shift: Shift, mu: float) -> str:
+    return f"scores lie {shift.estimate:.4f} deviations apart, {mu:.4f} claimed"

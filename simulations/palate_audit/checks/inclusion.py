@@ -1,0 +1,150 @@
+"""F: who is there is in the sum once, whoever they are; who is not there isn't.
+
+Every user puts the same amount on a coordinate of its own, and the noise is that of a world in which nobody does
+anything. The difference then spells out how often each is in the sum. Answers are lost, delivered twice, and come from
+nodes of one device and of a thousand.
+
+**Assumes:** a seeded source goes through the code that a secure one goes through.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from palate_audit.checks.answers import answers
+from palate_audit.evidence.evidence import Finding
+from palate_audit.harness.probe_algorithm import PLAIN, WEIGHTS, Gesture
+from palate_audit.harness.watched_run import Setting, Stage, crowd
+from palate_common.errors import PalateError
+from palate_common.mechanism.update import Int64
+from palate_common.rounds.plan import DpMode
+from palate_common.rounds.wire import REFUSED
+
+TEST = "F inclusion"
+SHARE = 0.9
+"""Of the clip norm, that each user contributes."""
+USERS, CROWD = 16, 1000
+
+
+@dataclass(frozen=True)
+class Attendance:
+    """Who answers, and whose answer comes twice, by node."""
+
+    setting: Setting
+    users: int = USERS
+    absent: tuple[int, ...] = ()
+    repeated: tuple[int, ...] = ()
+
+
+_ALL = Setting(rounds=3)
+_OWN = Setting(rounds=2, users_per_node=1)
+_SHARED = Setting(rounds=2, dp=DpMode.DISTRIBUTED, users_per_node=1, lost=4)
+CASES = {
+    "central": Attendance(_ALL),
+    "central, a node lost": Attendance(_ALL, absent=(2,)),
+    "central, answers twice": Attendance(_OWN, repeated=(0, 3, 7, 15)),
+    "distributed": Attendance(_SHARED),
+    "distributed, devices lost and answers twice": Attendance(_SHARED, absent=(4, 9), repeated=(0, 3)),
+    "local, devices lost and answers twice": Attendance(
+        Setting(rounds=2, dp=DpMode.LOCAL, users_per_node=1), absent=(4, 9), repeated=(0, 3)
+    ),
+    "masks": Attendance(Setting(dp=DpMode.DISTRIBUTED, users_per_node=1, masks=True, lost=4)),
+    "masks, devices lost": Attendance(
+        Setting(dp=DpMode.DISTRIBUTED, users_per_node=1, masks=True, lost=4), absent=(4, 9, 11)
+    ),
+    "a thousand on one node": Attendance(Setting(users_per_node=CROWD), users=CROWD),
+    "a thousand on one node, distributed": Attendance(
+        Setting(dp=DpMode.DISTRIBUTED, users_per_node=CROWD), users=CROWD
+    ),
+}
+FIRST = (
+    "central",
+    "central, answers twice",
+    "distributed, devices lost and answers twice",
+    "local, devices lost and answers twice",
+    "a thousand on one node",
+)
+"""Those of the quick battery."""
+
+
+def inclusion(*, quick: bool = False) -> list[Finding]:
+    """How often each user is in each release, in every case; and what becomes of forged answers."""
+    return [*(_found(name, case) for name, case in CASES.items() if not quick or name in FIRST), *answers()]
+
+
+def _found(name: str, case: Attendance) -> Finding:
+    """One case: the releases, the count that is shown, and what the devices have on record."""
+    test, setting = f"{TEST}: {name}", case.setting
+    try:
+        everybody, some, idle = (_played(case, acting) for acting in (range(case.users), range(0, case.users, 2), ()))
+    except (PalateError, KeyError) as error:
+        return Finding.checked(test, False, f"the run must end, got: {error}")
+    present = [user for user in range(case.users) if user // setting.users_per_node not in case.absent]
+    asked = [user for user in present if user < USERS]
+    for world, acting in ((everybody, present), (some, [user for user in present if user % 2 == 0])):
+        for round_ in range(setting.rounds):
+            wrong = _miscounted(world["releases"][round_] - idle["releases"][round_], acting, setting)
+            if wrong:
+                said = f"round {round_}, {len(acting)} of {len(present)} users have events: {wrong}"
+                return Finding.checked(test, False, said)
+    for world in (everybody, some, idle):
+        if world["again"]:
+            said = f"a device must answer an attempt once, {len(world['again'])} nodes have answered it anew"
+            return Finding.checked(test, False, said)
+        if world["users"] != [len(present)] * setting.rounds:
+            said = f"{len(present)} users are there, {world['users']} are said to be in the sums"
+            return Finding.checked(test, False, said)
+        if world["receipts"] != {(user, round_, 0): 1 for user in asked for round_ in range(setting.rounds)}:
+            return Finding.checked(test, False, "each device must have each attempt on record once")
+    return Finding.checked(test, True, f"each of {len(present)} users once in each of {setting.rounds} releases")
+
+
+def _miscounted(sums: Int64, acting: Collection[int], setting: Setting) -> str:
+    """What of a noiseless sum is not one equal share for each user that has events; empty if all is."""
+    counts = np.bincount([user % PLAIN for user in acting], minlength=len(sums))
+    most, least = int(SHARE * setting.grid), int(SHARE * setting.grid) - 2
+    first = int(np.argmax(counts > 0))
+    one = sums[first] / counts[first]
+    if not least <= one <= most:
+        return f"a user's share is {one:.1f} steps in the sum, {most} went in"
+    wrong = np.flatnonzero(sums != one * counts)
+    if len(wrong):
+        times = sums[wrong[0]] / one
+        return f"coordinate {wrong[0]} holds {times:.3f} shares, {counts[wrong[0]]} put one there"
+    return ""
+
+
+def _played(case: Attendance, acting: Collection[int]) -> dict[str, Any]:
+    """A world in which some users have events."""
+    amount = SHARE * case.setting.clip_norm / WEIGHTS["plain"]
+    script = [Gesture(plain=amount * np.eye(PLAIN)[place]) for place in range(PLAIN)]
+    # More users, more events: user u has its gesture and u % 3 idle ones.
+    script += [Gesture(), Gesture()]
+    items = [[user % PLAIN, *range(PLAIN, PLAIN + user % 3)] if user in acting else [] for user in range(case.users)]
+    with Stage(case.setting, crowd(items, n_items=len(script)), script) as stage:
+        stage.play(absent=case.absent, repeated=case.repeated)
+        return {
+            "releases": [stage.sealed(round_) for round_ in range(case.setting.rounds)],
+            "again": _again(stage, range(-(-case.users // case.setting.users_per_node))),
+            "users": [release.participation.users for release in stage.releases],
+            "receipts": Counter(
+                (user, receipt.round, receipt.attempt)
+                for user in range(min(case.users, USERS))
+                for receipt in stage.devices.receipts(user)
+            ),
+        }
+
+
+def _again(stage: Stage, nodes: range) -> list[int]:
+    """Which nodes make another answer when they are asked a second time: it would be a second release of theirs."""
+    plan, model = stage.seen.asked
+    latest = stage.releases[-1].plan
+    if stage.setting.masks:
+        return []  # the masked attempt's own tests ask twice
+    answered = [node for node in nodes if (latest.round, latest.attempt, node) in stage.seen.replies]
+    return [node for node in answered if stage.host.answer(node, plan, model) != REFUSED]

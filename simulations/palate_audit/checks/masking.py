@@ -1,0 +1,245 @@
+"""S: under masks nobody sees anything but one sum of enough devices, whatever a server says and however often.
+
+The real devices meet a server that lies, colludes, restores copies and asks twice (`palate_audit.secagg.attacks`). What
+they send is looked at by itself: a masked vector must be uniform at every coordinate, keys must be bound to attempt,
+toss, role and both ends, and secrets must be new in each attempt. Rules on sizes are worked out anew.
+
+**Assumes:** X25519, Ed25519, HKDF-SHA256 and AES-256; attacks that nobody has thought of were not tried.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterator
+from functools import partial
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from palate_audit.checks.sizes import graphs, noise_shares
+from palate_audit.evidence.evidence import Finding
+from palate_audit.secagg.adversary import Adversary
+from palate_audit.secagg.attacks import ATTACKS, small_rings
+from palate_audit.secagg.cohort import MaskedCohort
+from palate_audit.secagg.fuzz import fuzz
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.secagg.attempt import MaskedDevice
+from palate_client.secagg.channels import Letters
+from palate_common.errors import PalateError
+from palate_common.secagg.agreement import KeyPair
+from palate_common.secagg.messages import SIGNATURE, Step, read
+from palate_common.secagg.packing import unpack
+
+TEST = "S masking"
+SIZE, BITS = 4096, 24
+CHANCE = 3
+"""Coordinates that may agree by chance: of 4096 with 24 bits, four do so once in 10^15."""
+
+Vectors = np.ndarray[tuple[int, int], np.dtype[np.int64]]
+
+
+def masking(*, quick: bool = False) -> list[Finding]:
+    """Attacks, what a masked vector shows, freshness, bound keys, sizes, exact sums, broken records."""
+    found = list(_attacks())
+    for name, make in (
+        ("masked vectors", _shown),
+        ("fresh secrets", _fresh),
+        ("bound keys", _bound),
+        ("one answer after a restore", _restored),
+        ("shares of noise", noise_shares),
+        ("graphs", graphs),
+        ("sums", _sums),
+        *(() if quick else (("broken records", _fuzzed),)),
+    ):
+        try:
+            wrong = next(make(), "")
+        except PalateError as error:
+            wrong = f"an honest attempt must end, got: {error}"
+        found.append(Finding.checked(f"{TEST}: {name}", not wrong, wrong or "as it must be"))
+    return found
+
+
+def _attacks() -> Iterator[Finding]:
+    """Each attack, in the shape in which it wins against a device without the check that stops it."""
+    for attack in ATTACKS:
+        test = f"{TEST}: {attack.name.replace('_', ' ')}"
+        try:
+            with small_rings():
+                won = attack.run()
+        except PalateError as error:
+            yield Finding.checked(test, False, f"an attack must be played to its end, got: {error}")
+            continue
+        yield Finding.checked(test, not won, "a lying server has somebody's vector" if won else "refused")
+
+
+class _Watched(MaskedCohort):
+    """A cohort whose masked vectors are kept as they travel."""
+
+    def masked(self) -> Vectors:
+        """One attempt up to the masked vectors, int64 [n, size], modulo 2^bits."""
+        server = self.begin()
+        while server.step < Step.INPUT:
+            self.exchange(server, {})
+        found = []
+        for device in server.asked:
+            answer = self.devices[device].answer(Step.INPUT, server.request(device))
+            body = read(answer, step=Step.INPUT, device=device, context=self.terms.context, answer=True)[1]
+            found.append(unpack(bytes(body)[:-SIGNATURE], self.terms.size, self.terms.bits).astype(np.int64))
+        return np.stack(found)
+
+
+def _sparse() -> Vectors:
+    """Vectors that are zero almost everywhere, and two that are zero."""
+    vectors = np.zeros((5, SIZE), np.int64)
+    for device in range(3):
+        vectors[device, device * 7 : device * 7 + 5] = 1000 + device
+    return vectors
+
+
+def _agree(one: Vectors, other: Vectors) -> int:
+    """At how many coordinates two residues are the same."""
+    return int(np.count_nonzero((one - other) % 2**BITS == 0))
+
+
+def _shown() -> Iterator[str]:
+    """A masked vector, two, and all of them, before anybody has opened anything."""
+    from scipy.stats import chi2  # type: ignore[import-untyped]  # ships no types
+
+    vectors = _sparse()
+    masked = _Watched(5, n_min=4, size=SIZE, bits=BITS, vectors=vectors).masked()
+    for device in range(5):
+        if (count := _agree(masked[device], vectors[device])) > CHANCE:
+            yield f"{count} of {SIZE} coordinates of a vector are not masked"
+        counts = np.bincount(masked[device] >> (BITS - 8), minlength=256)
+        surprise = float(chi2.sf(((counts - SIZE / 256) ** 2).sum() / (SIZE / 256), 255))
+        if surprise < 1e-9:
+            yield f"a masked vector is not uniform, by a chance of {surprise:.1e}"
+    for size in (2, 3, 4, 5):
+        for some in combinations(range(5), size):
+            chosen = list(some)
+            if (count := _agree(masked[chosen].sum(axis=0), vectors[chosen].sum(axis=0))) > CHANCE:
+                yield f"the sum of {size} devices shows at {count} of {SIZE} coordinates before anything is opened"
+            difference = masked[chosen[0]] - masked[chosen[1]], vectors[chosen[0]] - vectors[chosen[1]]
+            if (count := _agree(*difference)) > CHANCE:
+                yield f"two devices share a mask at {count} of {SIZE} coordinates"
+
+
+def _fresh() -> Iterator[str]:
+    """Two attempts of the same devices with the same vectors have nothing in common."""
+    world = _Watched(5, n_min=4, size=SIZE, bits=BITS, vectors=_sparse())
+    adverts, masked = [], []
+    for _ in range(2):
+        masked.append(world.masked())
+        adverts.append(_adverts(world))
+    for device in range(5):
+        if (count := _agree(masked[0][device], masked[1][device])) > CHANCE:
+            yield f"two attempts of one device have the same mask at {count} of {SIZE} coordinates"
+    for what in ("share key", "mask key", "self mask"):
+        shown = [advert[what] for attempt in adverts for advert in attempt]
+        if len(set(shown)) < len(shown):
+            yield f"a {what} was used for two attempts, or by two devices"
+
+
+def _adverts(world: MaskedCohort) -> list[dict[str, bytes]]:
+    """What the devices of another attempt advertise."""
+    server = world.begin()
+    while server.step < Step.SHARE:
+        world.exchange(server, {})
+    found: list[dict[str, bytes]] = []
+    for device in world.devices:
+        own = device._state.advert  # type: ignore[union-attr]  # every device has advertised
+        found.append({"share key": own.share_key, "mask key": own.mask_key, "self mask": own.self_digest})
+    return found
+
+
+def _bound() -> Iterator[str]:
+    """What two devices derive changes with everything it is for, and both derive the same."""
+    own, other = KeyPair.generate(), KeyPair.generate()
+    places: dict[str, tuple[bytes, int, str, int, int]] = {
+        "nothing": (bytes(32), 1, "mask", 0, 2),
+        "the attempt": (bytes([1]) * 32, 1, "mask", 0, 2),
+        "the toss": (bytes(32), 1, "mask", 1, 2),
+        "the role": (bytes(32), 1, "share", 0, 2),
+        "one's own id": (bytes(32), 3, "mask", 0, 2),
+        "the other's id": (bytes(32), 1, "mask", 0, 3),
+    }
+    keys: dict[bytes, str] = {}
+    for what, (context, me, role, toss, them) in places.items():
+        key = Letters(context, me).key(role, toss, own, them, other.public)
+        if key in keys:
+            yield f"a key for two devices doesn't change with {what}"
+        if Letters(context, them).key(role, toss, other, me, own.public) != key:
+            yield "two devices derive different keys"
+        keys[key] = what
+
+
+class _Durable(MaskedCohort):
+    """Devices whose latch is their own ledger's, as in production."""
+
+    def __init__(self, n: int, ledger: DeviceLedger, **terms: Any) -> None:
+        self._ledger, self._attempt = ledger, 0
+        super().__init__(n, **terms)
+
+    def begin(self, invited: Collection[int] | None = None) -> Any:
+        """A new attempt, under a number of its own."""
+        self._attempt += 1
+        return super().begin(invited)
+
+    def device(self, i: int, latch: Any = None) -> MaskedDevice:
+        """A device that holds on to what it has signed."""
+        place: dict[str, Any] = {"device": i, "run": "audit", "round_": 0, "attempt": self._attempt}
+        return super().device(i, partial(self._ledger.latch, **place))
+
+
+def _restored() -> Iterator[str]:
+    """A device is restored from a copy, at each step at which it signs, and asked about another list."""
+    with DeviceLedger(":memory:", durable=False) as ledger:
+        world = _Durable(8, ledger, n_min=6)
+        evil = Adversary(world)
+        copies = [copy.copy(device) for device in world.devices]
+        for device in range(8):
+            evil.mask(device, evil.all_but())
+        _, world.devices = world.devices, copies
+        for device in range(7):
+            before = len(evil.refusals)
+            evil.mask(device, evil.all_but(7))
+            if len(evil.refusals) == before:
+                yield "a restored device has masked with another list of sharers: two views of U1"
+        evil = Adversary(world)
+        for device in range(8):
+            evil.mask(device, evil.all_but())
+        copies = [copy.copy(device) for device in world.devices]
+        for device in range(8):
+            evil.agree(device, evil.all_but())
+        for device in range(1, 8):
+            before = len(evil.refusals)
+            evil.agree(device, evil.all_but(0), machine=copies[device])
+            if len(evil.refusals) == before:
+                yield "a restored device has signed a second list of survivors"
+
+
+def _sums() -> Iterator[str]:
+    """Exact sums of just the survivors, whenever others are lost, and none below the floor."""
+    for step in (None, *list(Step)[1:]):
+        world = MaskedCohort(9, n_min=7, size=64)
+        lost = {} if step is None else {step: (2, 6)}
+        server = world.run(lost)
+        gone = (2, 6) if step is not None and step <= Step.INPUT else ()
+        expected = [device for device in range(9) if device not in gone]
+        if list(server.survivors) != expected or not np.array_equal(server.total, world.sum_of(expected)):
+            when = step and step.name.lower()
+            yield f"the sum must be that of its survivors, got another when two are lost at {when}"
+        if step is None or step > Step.INPUT:
+            continue  # who is lost later is in the sum
+        try:
+            world.run({step: (1, 2, 6)})
+        except PalateError:
+            continue
+        yield f"6 of 9 devices are below the floor of 7, and were opened (lost at {step.name.lower()})"
+
+
+def _fuzzed() -> Iterator[str]:
+    """Broken records are refused, by both sides, and change nothing."""
+    fuzz(150, seed=3)
+    yield from ()

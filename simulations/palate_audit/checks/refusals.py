@@ -1,0 +1,179 @@
+"""G, refusals: a device holds a plan against its own rules, and answers none that breaks one.
+
+One plan of the production path, which devices with the loosest rules answer. Then, one at a time, a rule that this plan
+breaks by the least there is: the device must send the constant refusal, and have nothing on record. So a device that
+forgets a rule, or reads it the wrong way round, shows.
+
+**Assumes:** the device runs this code: no server can see that it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from palate_audit.evidence.evidence import Finding
+from palate_audit.harness.probe_algorithm import PLAIN, Gesture
+from palate_audit.harness.watched_run import POPULATION, Setting, Stage, crowd
+from palate_client.floors import Floors
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.rounds.contribution import Contributor
+from palate_common.errors import PalateError
+from palate_common.mechanism.cohort import CohortTerms
+from palate_common.records.merkle import Checkpoint
+from palate_common.records.signing import SigningKey
+from palate_common.rounds.plan import Charge, DpMode, RoundPlan, SignedPlan, sign_plan
+from palate_common.rounds.wire import REFUSED
+
+TEST = "G refusals"
+SETTINGS = {
+    "central": Setting(users_per_node=1),
+    "distributed": Setting(users_per_node=1, dp=DpMode.DISTRIBUTED, lost=1, c_max=2),
+    "local": Setting(users_per_node=1, dp=DpMode.LOCAL),
+}
+USERS = 6
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """What one device has that its siblings don't, and so must refuse.
+
+    Attributes:
+        floors: its floors.
+        ledger: its own ledger, with what it has done before.
+        late: whether its clock is past the plan's end.
+        public_key: the key that it has pinned; None for the right one.
+        catalogue: the one it has its items from.
+        plan: the plan's bytes; None for the honest ones.
+        model: the model's bytes; None for the right ones.
+    """
+
+    floors: Floors
+    ledger: Callable[[], DeviceLedger] = field(default=lambda: DeviceLedger(":memory:", durable=False))
+    late: bool = False
+    public_key: str | None = None
+    catalogue: str | None = None
+    plan: bytes | None = None
+    model: bytes | None = None
+
+
+def refusals() -> list[Finding]:
+    """Every rule, in every mode."""
+    return [_found(name, setting) for name, setting in SETTINGS.items()]
+
+
+def _found(name: str, setting: Setting) -> Finding:
+    """The first rule that a device doesn't keep, if any."""
+    test = f"{TEST}: {name}"
+    script = [Gesture(plain=np.eye(PLAIN)[place]) for place in range(PLAIN)]
+    histories = crowd([[user] for user in range(USERS)], n_items=PLAIN)
+    try:
+        with Stage(setting, histories, script) as stage:
+            stage.play()
+            asked, model = stage.seen.asked
+            signed = SignedPlan.model_validate_json(asked)
+            answered = Floors(allow_seeded=True, allow_central=True, allow_unmasked=True).for_few()
+            if not _answers(stage, _Rule(answered), signed.plan):
+                return Finding.checked(test, False, "a device must answer a plan that breaks none of its rules")
+            rules = {what: rule for what, rule in _rules(stage, signed, model, answered)}
+            for what, rule in rules.items():
+                if _answers(stage, rule, signed.plan):
+                    return Finding.checked(test, False, f"a device takes part, or charges itself, although {what}")
+    except PalateError as error:
+        return Finding.checked(test, False, f"the round must end, got: {error}")
+    return Finding.checked(test, True, f"{len(rules)} rules, each refuses a plan that breaks it by the least there is")
+
+
+def _answers(stage: Stage, rule: _Rule, plan: RoundPlan) -> bool:
+    """Whether a device answers, or has the attempt on record in spite of its refusal."""
+    asked, model = stage.seen.asked
+    with rule.ledger() as ledger:
+        before = len(ledger.receipts(0))
+        device = Contributor(
+            stage.histories.users(np.arange(1)),
+            [0],
+            ledger,
+            rule.public_key or stage.key.public,
+            rule.floors,
+            clock=lambda: float(plan.expires + rule.late),
+            catalogue=rule.catalogue,
+        )
+        answer = device.answer(rule.plan or asked, rule.model or model)
+        return answer != REFUSED or len(ledger.receipts(0)) > before
+
+
+def _above(cohort: CohortTerms) -> float:
+    """The least share of a cohort, in thousandths of a device, that is more than a plan counts as corrupt."""
+    return (cohort.c_max + 1e-3) / cohort.n_max
+
+
+def _rules(stage: Stage, signed: SignedPlan, model: bytes, loose: Floors) -> Iterator[tuple[str, _Rule]]:
+    """Each rule, by what is wrong with the plan."""
+    plan, charge = signed.plan, signed.charge
+    least = [
+        ("its noise is below the floor", replace(loose, min_sigma=plan.sigma + 1)),
+        ("it costs more than an attempt may", replace(loose, max_mu2=float(np.nextafter(plan.mu2, 0.0)))),
+        ("its cohort may be smaller than the floor", replace(loose, min_cohort=plan.cohort_floor + 1)),
+        ("it is of another population", replace(loose, population="another")),
+        ("its noise is seeded", replace(loose, allow_seeded=False)),
+    ]
+    if plan.dp is DpMode.LOCAL:
+        least.append(("it leaves all of the noise to each device", replace(loose, allow_local=False)))
+    elif plan.cohort is None:
+        least.append(("it trusts the server with the noise", replace(loose, allow_central=False)))
+    else:
+        least += [
+            ("it shares the noise among devices", replace(loose, allow_distributed=False)),
+            ("it has no masks", replace(loose, allow_unmasked=False)),
+            ("it counts on too few that are honest", replace(loose, min_honest=plan.cohort.shares + 1)),
+            ("it counts too few as corrupt", replace(loose, min_corrupt=plan.cohort.c_max + 1)),
+            ("it counts too small a share as corrupt", replace(loose, min_corrupt_share=_above(plan.cohort))),
+            ("alone it costs too much", replace(loose, max_alone_mu2=float(np.nextafter(plan.mu2_alone, 0.0)))),
+        ]
+    for what, floors in least:
+        yield what, _Rule(floors)
+    yield "it has expired", _Rule(loose, late=True)
+    yield "another key signed it", _Rule(loose, public_key=SigningKey.generate().public)
+    yield "it is about another catalogue", _Rule(loose, catalogue="0" * 64)
+    yield "the model is another", _Rule(loose, model=model + b" ")
+    yield "its attempt was answered before", _Rule(loose, lambda: _used(plan, round_=plan.round))
+    yield "a later attempt was answered", _Rule(loose, lambda: _used(plan, round_=plan.round + 1))
+    yield "the device has taken part as often as it may", _Rule(loose, lambda: _used(plan, run="before", most=1))
+    yield "the device has spent what it may", _Rule(loose, lambda: _used(plan, run="before", limit=2 * plan.mu2 * 0.99))
+    if charge is not None:
+        size = charge.checkpoint.size
+        yield "its ledger is shorter than one seen before", _Rule(loose, lambda: _has_seen(size + 1))
+        yield "its ledger is another than one seen before", _Rule(loose, lambda: _has_seen(size))
+        yield from ((what, _Rule(loose, plan=made)) for what, made in _resigned(stage, plan, charge))
+
+
+def _resigned(stage: Stage, plan: RoundPlan, charge: Charge) -> Iterator[tuple[str, bytes]]:
+    """Plans of the right key that lie about their charge."""
+    more = plan.model_copy(update={"sigma": plan.sigma - 1})
+    yield "it asks for less noise than was charged", sign_plan(more, charge, stage.key).to_bytes()
+    yield "it has no charge", sign_plan(plan, None, stage.key).to_bytes()
+    for name, value in (("plan_hash", "0" * 64), ("mu2", plan.mu2 / 2)):
+        other = charge.model_copy(update={"entry": {**charge.entry, name: value}})
+        yield f"what was charged has another {name}", sign_plan(plan, other, stage.key).to_bytes()
+    root = charge.model_copy(update={"checkpoint": Checkpoint(charge.checkpoint.size, "0" * 64)})
+    yield "its charge is not in the log", sign_plan(plan, root, stage.key).to_bytes()
+
+
+def _used(
+    plan: RoundPlan, *, round_: int = 0, run: str | None = None, most: int | None = None, limit: float | None = None
+) -> DeviceLedger:
+    """A device that has taken part once."""
+    ledger = DeviceLedger(":memory:", durable=False, max_participations=most, limit_mu2=limit)
+    ledger.charge(
+        plan.hash, run=run or plan.run, round_=round_, attempt=plan.attempt, mu2=plan.mu2, n_bytes=1, devices=[0]
+    )
+    return ledger
+
+
+def _has_seen(size: int) -> DeviceLedger:
+    """A device that was shown another ledger of the population."""
+    ledger = DeviceLedger(":memory:", durable=False)
+    ledger.see(POPULATION, Checkpoint(size, "ab" * 32))
+    return ledger

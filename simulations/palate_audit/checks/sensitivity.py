@@ -1,0 +1,202 @@
+"""D: how far one user moves a release, with the noise the same in both worlds, exactly.
+
+Two runs of the production path differ in one user's events, which are there in one and emptied in the other. Seeded
+noise is the same in both, so their releases differ by that user's integers alone: no statistics, and a bound of `grid`
+steps that nothing may exceed by a single one. The user tries everything a number can be.
+
+**Assumes:** a seeded source goes through the code that a secure one goes through.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from palate_audit.checks.events import one_event
+from palate_audit.evidence.evidence import Finding
+from palate_audit.harness.probe_algorithm import COLUMNS, PLAIN, ROWS, SQUARE, WEIGHTS, Gesture
+from palate_audit.harness.watched_run import Setting, Stage, crowd
+from palate_common.errors import PalateError
+from palate_common.mechanism.update import Int64
+from palate_common.rounds.plan import DpMode
+
+TEST = "D sensitivity"
+USERS, SUBJECT = 12, 5
+SETTINGS = {
+    "central, a node of four": Setting(),
+    "distributed, a node of four": Setting(dp=DpMode.DISTRIBUTED),
+}
+"""With every probe."""
+CROWD = 1000
+OTHERS = {
+    "central, a later round": Setting(rounds=3),
+    "distributed, a device a node": Setting(dp=DpMode.DISTRIBUTED, users_per_node=1),
+    "central, a device a node": Setting(users_per_node=1),
+    "local, a device a node": Setting(dp=DpMode.LOCAL, users_per_node=1),
+    "distributed, masks": Setting(dp=DpMode.DISTRIBUTED, users_per_node=1, masks=True),
+    "central, a thousand on one node": Setting(users_per_node=CROWD),
+    "distributed, a thousand on one node": Setting(dp=DpMode.DISTRIBUTED, users_per_node=CROWD),
+}
+QUICK = (
+    "against the others",
+    "each block at its bound",
+    "NaN beside huge",
+    "huge: 1e30",
+    "huge: 1e30, everywhere",
+    "7 equal coordinates at the bound",
+    "thirty events",
+    "2^32 steps",
+)
+FIRST = (
+    "central, a later round",
+    "distributed, a device a node",
+    "local, a device a node",
+    "distributed, a thousand on one node",
+)
+"""Of the other settings, those of the quick battery."""
+
+
+def sensitivity(*, quick: bool = False) -> list[Finding]:
+    """Every probe in every setting: the largest move, and which probe made it."""
+    probes = {name: probe for name, probe in all_probes(Setting()).items() if not quick or name in QUICK}
+    # The settings differ in who adds the noise and in how many share a node, not in what a user's numbers go through.
+    few = {name: probe for name, probe in all_probes(Setting()).items() if name in QUICK}
+    found = [_worst(name, setting, probes, n_users=USERS) for name, setting in SETTINGS.items()]
+    return [*found, one_event()] + [
+        _worst(name, setting, few, n_users=max(USERS, setting.users_per_node))
+        for name, setting in OTHERS.items()
+        if not quick or name in FIRST
+    ]
+
+
+def _worst(name: str, setting: Setting, probes: dict[str, list[Gesture]], *, n_users: int) -> Finding:
+    """The probe that moves a release furthest."""
+    test = f"{TEST}: {name}"
+    base = _releases(setting, [], n_users=n_users)
+    if isinstance(base, str):
+        return Finding.checked(test, False, f"the round must end when a user has no events, got: {base}")
+    worst, by = 0, "no probe"
+    for probe, gestures in probes.items():
+        found = _releases(setting, gestures, n_users=n_users)
+        if isinstance(found, str):
+            return Finding.checked(test, False, f"one user's events must not end a round, got with `{probe}`: {found}")
+        for with_, without in zip(found, base, strict=True):
+            square = sum(int(step) ** 2 for step in (with_ - without).tolist())
+            if square > worst:
+                worst, by = square, probe
+    said = f"one user moves the sum by at most {math.sqrt(worst):.2f} steps ({by}), {setting.grid} are charged"
+    return Finding.checked(test, worst <= setting.grid**2, said, probes=len(probes), squared=str(worst), probe=by)
+
+
+def _releases(setting: Setting, gestures: list[Gesture], *, n_users: int) -> list[Int64] | str:
+    """The releases of a world in which the subject makes some gestures, or why there are none."""
+    script = [*others(setting), *gestures]
+    acts = [[user % 3] for user in range(n_users)]
+    acts[SUBJECT] = list(range(3, len(script)))
+    try:
+        with Stage(setting, crowd(acts, n_items=max(len(script), 4)), script) as stage:
+            stage.play()
+            return [stage.sealed(round_) for round_ in range(setting.rounds)]
+    except PalateError as error:
+        return str(error)
+    except KeyError as error:
+        return f"no release {error}"
+
+
+def others(setting: Setting) -> list[Gesture]:
+    """What everybody else does: one pushes against the probes, one is far above the clip, one is ordinary."""
+    rng = np.random.default_rng(1)
+    against = np.zeros(PLAIN)
+    against[0] = -50 * setting.clip_norm
+    return [
+        Gesture(plain=against),
+        Gesture(plain=rng.normal(size=PLAIN) * 100, rows=rng.normal(size=ROWS), column=rng.normal(size=COLUMNS)),
+        Gesture(plain=rng.normal(size=PLAIN) / 100, square=rng.normal(size=(SQUARE, SQUARE)) / 100),
+    ]
+
+
+def all_probes(setting: Setting) -> dict[str, list[Gesture]]:
+    """What the subject tries, by name; each is one or more gestures at once."""
+    return {name: list(gestures) for part in (_bounds, _huge, _broken, _wraps) for name, gestures in part(setting)}
+
+
+def _at(
+    values: np.ndarray[tuple[int], np.dtype[np.float64]], norm: float, block: str = "plain"
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """A vector of a weighted norm."""
+    return values * (norm / WEIGHTS[block] / float(np.linalg.norm(values)))
+
+
+def _bounds(setting: Setting) -> Iterator[tuple[str, list[Gesture]]]:
+    """Contributions at, just below and just above the clip, in every shape."""
+    c, ones, rng = setting.clip_norm, np.ones, np.random.default_rng(2)
+    table = Gesture(rows=_at(ones(ROWS), c, "table"), column=np.eye(COLUMNS)[0])
+    square = Gesture(square=_at(ones(SQUARE**2), c, "square").reshape(SQUARE, SQUARE))
+    yield "one coordinate at the bound", [Gesture(plain=_at(ones(1), c))]
+    yield "against the others", [Gesture(plain=_at(ones(1), 1e6 * c))]
+    yield "just above the bound", [Gesture(plain=_at(ones(1), c * (1 + 1e-12)))]
+    yield "all coordinates at the bound", [Gesture(plain=_at(ones(PLAIN), c))]
+    yield "the table at its bound", [table]
+    yield "the square at its bound", [square]
+    yield "each block at its bound", [Gesture(plain=_at(ones(PLAIN), c)), table, square]
+    yield "each block above its bound", [Gesture(plain=_at(ones(PLAIN), 9 * c)), table, table, square, square]
+    yield "tiny", [Gesture(plain=np.full(PLAIN, 5e-324), rows=np.full(ROWS, 1e-300), column=ones(COLUMNS))]
+    yield "thirty events", [Gesture(plain=_at(ones(PLAIN), c / 30)) for _ in range(30)]
+    yield "thirty opposite events", [Gesture(plain=_at(ones(PLAIN), c) * (-1) ** k) for k in range(30)]
+    for m in (2, 3, 5, 7, 11, 13, 17, 19, 23):
+        yield f"{m} equal coordinates at the bound", [Gesture(plain=_at(ones(m), c))]
+    for k in range(12):
+        drawn = [rng.normal(size=size) for size in (PLAIN, ROWS, COLUMNS, SQUARE**2)]
+        part = c / 3**0.5
+        mix = [Gesture(plain=_at(drawn[0], part)), Gesture(square=_at(drawn[3], part, "square").reshape(3, 3))]
+        outer = Gesture(rows=_at(drawn[1], part, "table"), column=drawn[2] / np.linalg.norm(drawn[2]))
+        yield f"direction {k} at the bound", [*mix, outer]
+
+
+def _huge(setting: Setting) -> Iterator[tuple[str, list[Gesture]]]:
+    """Far above the clip, up to where squares are no floats."""
+    for power in (3, 9, 30, 100, 153, 155, 200, 300, 308):
+        yield f"huge: 1e{power}", [Gesture(plain=np.array([10.0**power]))]
+        yield (
+            f"huge: 1e{power}, everywhere",
+            [Gesture(plain=np.full(PLAIN, -(10.0**power)), rows=np.full(ROWS, 10.0**power), column=np.ones(COLUMNS))],
+        )
+    yield "huge rows, tiny columns", [Gesture(rows=np.full(ROWS, 1e200), column=np.full(COLUMNS, 1e-200))]
+    yield "tiny rows, huge columns", [Gesture(rows=np.full(ROWS, 1e-200), column=np.full(COLUMNS, 1e200))]
+    yield "huge rows, no columns", [Gesture(rows=np.full(ROWS, 1e308))]
+    yield "the square, huge", [Gesture(square=np.full((SQUARE, SQUARE), 1e12))]
+
+
+def _broken(setting: Setting) -> Iterator[tuple[str, list[Gesture]]]:
+    """What is no number, no table, or no contribution at all, alone and beside what would do harm."""
+    for name, value in (("NaN", np.nan), ("infinite", np.inf), ("minus infinite", -np.inf)):
+        one = np.zeros(PLAIN)
+        one[1] = value
+        big = one.copy()
+        big[0] = 1e9
+        yield name, [Gesture(plain=one)]
+        yield f"{name} beside huge", [Gesture(plain=big)]
+        yield f"{name} everywhere", [Gesture(plain=np.full(PLAIN, value), square=np.full((SQUARE, SQUARE), value))]
+        yield f"{name} in the rows", [Gesture(rows=np.array([1e9, value]), column=np.ones(COLUMNS))]
+        yield f"{name} in the columns", [Gesture(rows=np.ones(ROWS) * 1e9, column=np.array([1.0, value, 0.0, 0.0]))]
+        yield (
+            f"{name} in the square, the rest huge",
+            [Gesture(plain=np.full(PLAIN, 1e9), square=np.full((SQUARE, SQUARE), value))],
+        )
+    share = setting.clip_norm / WEIGHTS["table"] / 10
+    column = np.eye(COLUMNS)[0]
+    yield "one row a hundred times", [Gesture(rows=np.full(100, share), column=column, at=(3,) * 100)]
+    yield "rows in another order", [Gesture(rows=np.full(2, share), column=column, at=(3, 1))]
+    yield "a row outside", [Gesture(rows=np.full(1, share), column=column, at=(ROWS,))]
+    yield "a row below zero", [Gesture(rows=np.full(1, share), column=column, at=(-1,))]
+    yield "an algorithm that fails", [Gesture(fails=True)]
+
+
+def _wraps(setting: Setting) -> Iterator[tuple[str, list[Gesture]]]:
+    """Numbers of steps whose squares are zero modulo a power of two."""
+    step = setting.clip_norm / setting.grid / WEIGHTS["plain"]
+    for power in (15, 16, 17, 24, 31, 32, 33, 48, 52, 53, 62, 63, 64):
+        yield f"2^{power} steps", [Gesture(plain=np.array([2.0**power * step]))]
+        yield f"2^{power} steps, four times", [Gesture(plain=np.full(4, 2.0**power * step))]

@@ -1,0 +1,277 @@
+"""E surveys: what a device says to a survey depends on what the survey asks and on consent, and on nothing else.
+
+Real devices, with their encrypted stores, lead lives that differ in all that a survey could be curious about: what was
+done with which item, when in the day, what was sent on which channel, what was held back and why. Where two lives agree
+in what is asked, the clipped answers must be the same, step by step. Whatever the life, all that leaves beside the
+numbers, and all that the server keeps beside the sealed sum, must be the same; no text of the device's may be in it;
+and the figures must follow from the sealed sum alone. Reasons of deliveries stay where they are.
+
+**Assumes:** timing is not protected, and was left out, as were hashes of noised numbers.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from palate_audit.checks.side_outputs import difference, outside, plain
+from palate_audit.evidence.evidence import Finding
+from palate_audit.harness.watched_run import release_key
+from palate_client.consent import Purpose
+from palate_client.delivery.channel import Channel
+from palate_client.delivery.message import Message
+from palate_client.delivery.messenger import Messenger
+from palate_client.device import Device, open_device
+from palate_client.events import Event
+from palate_client.floors import Floors
+from palate_client.service import Service
+from palate_common.algorithms import PublicFacts
+from palate_common.errors import PalateError
+from palate_common.mechanism.accounting import mu_of
+from palate_common.models.model import catalogue_hash
+from palate_common.rounds.plan import DpMode, SignedPlan
+from palate_common.rounds.wire import REFUSED, decode
+from palate_common.survey import SURVEYING, Survey
+from palate_server.ledger.ledger import Ledger
+from palate_server.rounds.coordinator import Coordinator
+from palate_server.rounds.lock import RunLock
+from palate_server.rounds.registry import Registry
+from palate_server.rounds.terms import RunTerms
+from palate_server.surveys.analytics import figures
+
+TEST = "E surveys"
+MONDAY = 1_795_392_000.0  # 2026-11-23 00:00 UTC
+HOUR, DAY = 3600.0, 86_400.0
+SURVEY = Survey(first_day="2026-11-23", channels=("email",), items=("asked",), experiments=("asked",))
+MARK = "marked-by-the-audit"
+"""In every text of every life."""
+POPULATION, DELTA, GRID = "audited", 1e-6, 2**16
+
+
+@dataclass
+class Clock:
+    """What the device's clock shows, and the server's."""
+
+    now: float = MONDAY
+
+    def __call__(self) -> float:
+        """Unix time."""
+        return self.now
+
+
+@dataclass
+class Life:
+    """A device while its user lives, and the clock that it goes by."""
+
+    device: Device
+    clock: Clock
+    sent: list[Message] = field(default_factory=list)
+
+    def messenger(self, *channels: str) -> Messenger:
+        """With consent to these channels, outside the control group."""
+        self.device.consent.grant("messaging")
+        made = self.device.messenger(
+            {name: self.sent.extend for name in ("email", "sms")},
+            channels=[
+                Channel(name="email", per_day=1, per_week=3, quiet=None),
+                Channel(name="sms", per_day=1, per_week=2),
+            ],
+            control=0.0,
+        )
+        for name in channels:
+            made.allow(name)
+        return made
+
+    def tell(self, messenger: Messenger, id: str, *, hour: float, expires: float | None = None) -> None:
+        """A message on the first day, at an hour of it."""
+        self.clock.now = MONDAY + hour * HOUR
+        messenger.deliver(Message(id, title=f"{MARK} {id}", body=MARK * 9, item=f"{MARK}-{id}", expires=expires))
+
+
+def _nothing(life: Life) -> None:
+    """Nobody did anything, and no message came."""
+
+
+def _one(life: Life) -> None:
+    """A visit, one e-mail, and others that the day's cap held back."""
+    life.clock.now = MONDAY + 9 * HOUR
+    life.device.track("view", f"{MARK}-one", value=30)
+    messenger = life.messenger("email")
+    life.tell(messenger, "first", hour=9, expires=MONDAY + 9.5 * HOUR)  # no time to wait for a better hour
+    for number in range(4):
+        life.tell(messenger, f"held-{number}", hour=10)
+
+
+def _same_to_the_survey(life: Life) -> None:
+    """The same to what is asked: other items, kinds, hours, texts, channels, reasons, tests."""
+    life.clock.now = MONDAY + 17 * HOUR
+    life.device.track_many([Event("play", f"{MARK}-{n}", value=200, props={"said": MARK}) for n in range(40)])
+    life.device.arm("not-asked")
+    messenger = life.messenger("email", "sms")
+    messenger.disallow("sms")
+    life.tell(messenger, "other", hour=18, expires=MONDAY + 18.5 * HOUR)
+    life.tell(messenger, "too-late", hour=19, expires=MONDAY + HOUR)
+    messenger.disallow("email")
+    life.tell(messenger, "nowhere", hour=20)
+    life.device.consent.revoke("messaging")
+    life.tell(messenger, "unwanted", hour=21)
+
+
+def _much(life: Life) -> None:
+    """A busy week, all of it: every day, watched items, reactions, verdicts, lists, an arm."""
+    life.device.arm("asked")
+    messenger = life.messenger("email")
+    for day in range(7):
+        life.clock.now = MONDAY + day * DAY + 12 * HOUR
+        life.device.track("rate", "asked", value=5)
+        life.device.track_many([Event("impression", f"{MARK}-{n}", props={"position": n}) for n in range(10)])
+        life.device.track("click", f"{MARK}-3")
+        messenger.deliver(Message(f"daily-{day}", title=MARK, expires=life.clock.now + HOUR))
+        messenger.reacted(f"daily-{day}", "clicked")
+
+
+LIVES: dict[str, Callable[[Life], None]] = {
+    "nothing": _nothing,
+    "one visit, one e-mail": _one,
+    "the same to the survey": _same_to_the_survey,
+    "a busy week": _much,
+}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What came of one life: the numbers that the device sent, all else that left or was kept, and all the bytes."""
+
+    numbers: bytes
+    beside: dict[str, Any]
+    wire: bytes
+    follows: bool
+
+
+def surveys() -> list[Finding]:
+    """Every life asked the same survey, with consent and without."""
+    try:
+        seen = {name: _asked(live) for name, live in LIVES.items()}
+        refused = {name: _refused(live) for name, live in LIVES.items()}
+    except PalateError as error:
+        return [Finding.checked(TEST, False, f"a survey must be answered whatever one user did, got: {error}")]
+    return [_unasked(seen), _beside(seen), _marks(seen), _consent(refused)]
+
+
+def _unasked(seen: dict[str, Seen]) -> Finding:
+    """Two lives that agree in what is asked."""
+    test, (one, other) = f"{TEST}: what is not asked", ("one visit, one e-mail", "the same to the survey")
+    if seen[one].numbers != seen[other].numbers:
+        return Finding.checked(test, False, f"answers tell `{one}` from `{other}`, which the survey doesn't ask")
+    if seen[one].numbers in (seen["nothing"].numbers, seen["a busy week"].numbers):
+        return Finding.checked(test, False, "answers must tell what is asked, got the same from other lives")
+    return Finding.checked(test, True, "items, hours, texts, other channels, reasons, other tests: the same answer")
+
+
+def _beside(seen: dict[str, Seen]) -> Finding:
+    """All that is no number, in every life; and figures of the sealed sum alone."""
+    test, base = f"{TEST}: beside the numbers", seen["nothing"].beside
+    for name, each in seen.items():
+        if not each.follows:
+            return Finding.checked(test, False, f"figures of `{name}` must follow from the sealed sum alone")
+        for where in base:
+            if each.beside[where] != base[where]:
+                said = f"{where} tell whether one user did `{name}`: {difference(base[where], each.beside[where])}"
+                return Finding.checked(test, False, said, act=name, where=where)
+    return Finding.checked(test, True, f"{len(base)} kinds of side output, the same in {len(seen)} lives")
+
+
+def _marks(seen: dict[str, Seen]) -> Finding:
+    """No text of a device's in what left it, or at the server."""
+    test = f"{TEST}: texts"
+    for name, each in seen.items():
+        if MARK.encode() in each.wire:
+            return Finding.checked(test, False, f"a text of the device's is in what left it, in `{name}`")
+    return Finding.checked(test, True, f"none in {sum(len(each.wire) for each in seen.values()):,} bytes")
+
+
+def _consent(refused: dict[str, bytes]) -> Finding:
+    """Without consent to surveys there is one answer, the constant refusal."""
+    test = f"{TEST}: without consent"
+    told = [name for name, answer in refused.items() if answer != REFUSED]
+    said = f"without consent a device must give the constant refusal, got another in `{told[0]}`" if told else ""
+    return Finding.checked(test, not told, said or f"the constant refusal in {len(refused)} lives")
+
+
+def _asked(live: Callable[[Life], None]) -> Seen:
+    """One life, asked."""
+    with _world(live, "store", "analytics") as (device, server, folder):
+        plan, model = server.open_attempt(), server.model.data
+        answer = device.contribute(plan, model)
+        release = server.close_attempt({0: answer})
+        with Ledger(folder / "ledger.db", population=POPULATION, read_only=True) as ledger:
+            entries = [plain(entry.body) for entry in ledger.entries()]
+        again = Coordinator(
+            server.terms, ledger=server.ledger, registry=server.registry, key=server.key, lock=server.lock
+        )
+        files = {str(path.relative_to(folder)): path.read_bytes() for path in _files(folder)}
+        beside = {
+            "answers": outside(answer),
+            "refusals": device.refusal,
+            "plans": plain(SignedPlan.model_validate_json(plan).plan.model_dump(mode="json")),
+            "ledger entries": entries,
+            "participation": vars(release.participation),
+            "files": {name: len(data) for name, data in files.items() if not name.startswith("ledger.db")},
+            "rounds": server.round,
+        }
+        numbers = decode(answer, grid=GRID).total.tobytes()
+        wire = b"".join((answer, *files.values(), repr(figures(release.model)).encode()))
+        return Seen(numbers, beside, wire, repr(figures(again.model)) == repr(figures(release.model)))
+
+
+def _refused(live: Callable[[Life], None]) -> bytes:
+    """The same life, where the user has not agreed to surveys."""
+    with _world(live, "store", "train") as (device, server, _):
+        return device.contribute(server.open_attempt(), server.model.data)
+
+
+@contextmanager
+def _world(live: Callable[[Life], None], *purposes: Purpose) -> Iterator[tuple[Device, Coordinator, Path]]:
+    """A device that has lived, and a server that has a survey for it."""
+    key, questions, clock = release_key(), SURVEY.questions(), Clock()
+    floors = Floors(allow_central=True, min_cohort=1)
+    service = Service(public_key=key.public, population=POPULATION, epsilon=50.0, floors=floors)
+    terms = RunTerms(
+        population=POPULATION,
+        run="week",
+        algorithm=SURVEYING,
+        settings=SURVEY.model_dump(mode="json"),
+        facts=PublicFacts(n_users=1, n_items=len(questions), mu=mu_of(epsilon=1.0, delta=DELTA)),
+        catalogue=catalogue_hash(questions),
+        dp=DpMode.CENTRAL,
+        epsilon=1.0,
+        delta=DELTA,
+        grid=GRID,
+    )
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="palate-")))
+        folder = home / "server"
+        folder.mkdir()
+        device = stack.enter_context(
+            open_device(home / "device", app="audit", key=bytes(range(32)), service=service, zone="UTC", clock=clock)
+        )
+        for purpose in purposes:
+            device.consent.grant(purpose)
+        live(Life(device, clock))
+        clock.now = MONDAY + 8 * DAY
+        lock = stack.enter_context(RunLock(folder))
+        ledger = stack.enter_context(Ledger(folder / "ledger.db", population=POPULATION))
+        yield (
+            device,
+            Coordinator(terms, ledger=ledger, registry=Registry(folder), key=key, lock=lock, clock=clock),
+            folder,
+        )
+
+
+def _files(folder: Path) -> list[Path]:
+    """What the server keeps."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,1 @@
+"""Evidence: what was found, and the document that it is written to."""

@@ -1,0 +1,122 @@
+"""Document: the sections of an audit as one JSON file, `audit.json`, to which each command of an audit adds its part.
+
+>>> section = Section("ledger", "runs/one", (Finding.checked("G chain", True, "12 entries"),))
+>>> read(write([section])) == (section,)
+True
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from palate_audit.evidence.evidence import Bound, Finding, Rung, Section, Verdict
+from palate_common.errors import InputError
+
+SCHEMA = 1
+ORDER = ("ledger", "mechanism", "mutants", "attacks", "card")
+"""The parts of an audit, as the report has them."""
+
+
+def as_json(section: Section) -> dict[str, Any]:
+    """A section as JSON values."""
+    return {
+        "name": section.name,
+        "subject": section.subject,
+        "verdict": worst(section).value,
+        "findings": [
+            {
+                "test": found.test,
+                "verdict": found.verdict.value,
+                "said": found.said,
+                "p_value": found.p_value,
+                "figures": dict(found.figures),
+            }
+            for found in section.findings
+        ],
+        "bounds": [
+            {
+                "rung": bound.rung.value,
+                "name": bound.name,
+                "mu": bound.mu,
+                "epsilon": bound.epsilon,
+                "claimed": bound.claimed,
+                "confidence": bound.confidence,
+            }
+            for bound in section.bounds
+        ],
+        "assumptions": list(section.assumptions),
+        "series": dict(section.series),
+    }
+
+
+def from_json(value: Mapping[str, Any]) -> Section:
+    """A section of `as_json`.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is none.
+    """
+    findings = [{**found, "verdict": Verdict(found["verdict"])} for found in value["findings"]]
+    bounds = [{**bound, "rung": Rung(bound["rung"])} for bound in value["bounds"]]
+    return Section(
+        name=value["name"],
+        subject=value["subject"],
+        findings=tuple(Finding(**found) for found in findings),
+        bounds=tuple(Bound(**bound) for bound in bounds),
+        assumptions=tuple(value["assumptions"]),
+        series=dict(value["series"]),
+    )
+
+
+def worst(section: Section) -> Verdict:
+    """An alarm if there is any, else what can't be checked, else a pass."""
+    found = {each.verdict for each in section.findings}
+    return next((v for v in (Verdict.ALARM, Verdict.UNCHECKABLE) if v in found), Verdict.PASS)
+
+
+def write(sections: Sequence[Section]) -> bytes:
+    """The file.
+
+    Raises:
+        InputError: a section holds what isn't JSON.
+    """
+    document = {
+        "palate": "audit",
+        "schema": SCHEMA,
+        "version": version("palate"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "sections": [as_json(section) for section in sections],
+    }
+    try:
+        return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    except (TypeError, ValueError) as error:
+        raise InputError(f"a section of an audit must be JSON values, got: {error}") from None
+
+
+def read(data: bytes) -> tuple[Section, ...]:
+    """The sections of a file.
+
+    Raises:
+        InputError: it is no audit.
+    """
+    try:
+        document = json.loads(data)
+        if document["palate"] != "audit" or document["schema"] != SCHEMA:
+            raise ValueError
+        return tuple(from_json(section) for section in document["sections"])
+    except (ValueError, KeyError, TypeError, AttributeError, InputError, RecursionError):
+        raise InputError("an audit must be the JSON that `palate audit` writes, got something else") from None
+
+
+def created(data: bytes) -> str:
+    """When a file that `read` takes was written, UTC."""
+    return str(json.loads(data).get("created", ""))
+
+
+def together(before: Sequence[Section], now: Sequence[Section]) -> tuple[Section, ...]:
+    """The parts of an audit, a new one in the place of an old one of its name."""
+    parts = {section.name: section for section in (*before, *now)}
+    return tuple(sorted(parts.values(), key=lambda part: ORDER.index(part.name) if part.name in ORDER else len(ORDER)))

@@ -1,0 +1,218 @@
+"""Carrier: an ordinary algorithm whose devices contribute what an auditor chose for them.
+
+It takes the place of `als` in a production round, so that everything around it is the real thing. The auditor's table
+of contributions is public and named in the plan by its hash. Secret is who takes part with it: a user whose history
+has item u brings row u of the table, and a user without events brings nothing, which is zero-out adjacency.
+
+    >>> table = Table(Contributions.of([[0.6, 0.8]]), (Part(name="x", size=2),))
+    >>> with carried(table) as settings:
+    ...     sorted(settings)
+    ['parts', 'shares', 'table']
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from palate_audit.harness.target import Contributions
+from palate_common.algorithms import PublicFacts, State, lent
+from palate_common.errors import InputError
+from palate_common.interactions import Interactions, segment_sum
+from palate_common.mechanism.update import Block, BlockSpec, DenseBlock, Layout, OuterBlock, Update
+
+RANK_ONE = 1e-9
+"""How far a contribution to a table may be from one row vector times the columns, beside its size."""
+
+
+class Part(BaseModel):
+    """One block of the layout.
+
+    With `dense` it travels as an array, else as rows times a vector of `width` numbers, as item tables do.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    size: int = Field(ge=1)
+    """Coordinates, rows times width."""
+    width: int = Field(default=1, ge=1)
+    weight: float = Field(default=1.0, gt=0, le=1)
+    dense: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one user's block."""
+        return (self.size,) if self.width == 1 or self.dense else (self.size // self.width, self.width)
+
+
+@dataclass(frozen=True)
+class Table:
+    """What each user would bring, and the blocks it is laid out in."""
+
+    rows: Contributions
+    parts: tuple[Part, ...]
+
+    def __post_init__(self) -> None:
+        if sum(part.size for part in self.parts) != self.rows.dimension or any(p.size % p.width for p in self.parts):
+            raise InputError(f"parts must be whole rows and sum to {self.rows.dimension} coordinates")
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of all of it."""
+        found = hashlib.sha256(repr((self.parts, self.rows.dimension)).encode())
+        for array in (self.rows.indptr, self.rows.indices, self.rows.values):
+            found.update(np.ascontiguousarray(array).data)
+        return found.hexdigest()
+
+
+_tables: dict[str, Table] = {}
+
+
+@contextmanager
+def carried(table: Table, *, shares: tuple[float, ...] = (1.0,)) -> Iterator[dict[str, Any]]:
+    """Lend the carrier to this process; the settings that a plan names it with."""
+    _tables[table.hash] = table
+    try:
+        with lent(Carrier):
+            parts = [part.model_dump(mode="json") for part in table.parts]
+            yield {"parts": parts, "shares": list(shares), "table": table.hash}
+    finally:
+        del _tables[table.hash]
+
+
+class CarrierSettings(BaseModel):
+    """What a plan says about the carrier."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    parts: tuple[Part, ...]
+    shares: tuple[float, ...]
+    """Of mu^2, one a release."""
+    table: str
+    """Hash of the auditor's table."""
+
+
+class Carrier:
+    """The algorithm: each device brings its row of the table, in every round."""
+
+    name = "audit-carrier"
+    Settings: type[BaseModel] = CarrierSettings
+
+    def __init__(self, settings: CarrierSettings, facts: PublicFacts) -> None:
+        self.settings, self.facts = settings, facts
+        if settings.table not in _tables:
+            raise InputError("`algorithm.table` must be one that this process audits with, got another")
+        self._table = _tables[settings.table]
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Each release's share of mu^2."""
+        return self.settings.shares
+
+    def start(self) -> State:
+        """Nothing is learned: the state counts releases."""
+        return {"releases": np.zeros(1, np.int64)}
+
+    def layout(self, state: State, round_: int) -> Layout:
+        """The table's blocks."""
+        return tuple(BlockSpec(name=p.name, shape=p.shape, weight=p.weight) for p in self.settings.parts)
+
+    def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
+        """The rows of those users that have an item, in the blocks' own units."""
+        rows = _rows_of(self._table.rows, histories)
+        ends = np.cumsum([part.size for part in self.settings.parts])
+        blocks = [_block(rows, part, int(end) - part.size) for part, end in zip(self.settings.parts, ends, strict=True)]
+        return Update(tuple(blocks), histories.n_users)
+
+    def release(
+        self, state: State, round_: int, sums: Mapping[str, npt.NDArray[np.float64]], noise: Mapping[str, float]
+    ) -> State:
+        """Count it; the audit reads the release itself."""
+        return {"releases": state["releases"] + 1}
+
+    def scores(self, state: State, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
+        """Nobody ranks with it."""
+        return np.zeros((histories.n_users, histories.n_items))
+
+
+def _rows_of(table: Contributions, histories: Interactions) -> Contributions:
+    """The table's rows of a batch of users; a user with several items would bring only the first."""
+    item = np.full(histories.n_users, -1, np.int64)
+    has = np.flatnonzero(histories.counts())
+    item[has] = histories.indices[histories.indptr[has]]
+    starts = np.where(item < 0, 0, table.indptr[item])
+    counts = np.where(item < 0, 0, table.indptr[item + 1] - starts)
+    indptr = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+    entries = np.arange(indptr[-1]) + np.repeat(starts - indptr[:-1], counts)
+    return Contributions(indptr, table.indices[entries], table.values[entries], table.dimension)
+
+
+def _block(rows: Contributions, part: Part, start: int) -> Block:
+    """One block of every user of a batch."""
+    inside = (rows.indices >= start) & (rows.indices < start + part.size)
+    owners, places = rows.owners()[inside], rows.indices[inside] - start
+    values = rows.values[inside] / part.weight
+    if part.dense:
+        dense = np.zeros((rows.n_users, part.size))
+        dense[owners, places] = values
+        return DenseBlock(dense)
+    if part.width == 1:
+        indptr = _ends(owners, rows.n_users)
+        return OuterBlock(indptr, places.astype(np.int32), values, np.ones((rows.n_users, 1)), part.size)
+    return _outer(owners, places, values, rows.n_users, part)
+
+
+def _outer(
+    owners: npt.NDArray[np.int64],
+    places: npt.NDArray[np.int64],
+    values: npt.NDArray[np.float64],
+    n_users: int,
+    part: Part,
+) -> OuterBlock:
+    """Factors of each user's rows: the vector is the first row's direction, as every row of a product shares it."""
+    row_keys = owners * (part.size // part.width) + places // part.width
+    keys, of_entry = np.unique(row_keys, return_inverse=True)
+    spelled = np.zeros((len(keys), part.width))
+    spelled[of_entry, places % part.width] = values
+    users, items = np.divmod(keys, part.size // part.width)
+    indptr = _ends(users, n_users)
+    has = np.flatnonzero(np.diff(indptr))
+    columns = np.zeros((n_users, part.width))
+    columns[has] = _directions(spelled[indptr[has]])
+    with np.errstate(over="ignore", invalid="ignore"):
+        factors = (spelled * columns[users]).sum(axis=1)
+        off = np.abs(spelled - factors[:, None] * columns[users])
+        size = np.sqrt(segment_sum(factors**2, indptr))[users]
+    if (off > RANK_ONE * np.maximum(size, 1.0)[:, None]).any():
+        raise InputError(f"a contribution to `{part.name}` must be rows of one direction a user")
+    return OuterBlock(indptr, items.astype(np.int32), factors, columns, part.size // part.width)
+
+
+def _directions(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Each row at length 1; one that has no length keeps its numbers, so that what isn't finite stays so."""
+    peak = np.abs(rows).max(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scaled = np.where(np.isfinite(peak) & (peak > 0), rows / peak, rows)
+        length = np.sqrt(np.square(scaled).sum(axis=1, keepdims=True))
+        return np.where(np.isfinite(length) & (length > 0), scaled / length, rows)
+
+
+def _ends(owners: npt.NDArray[np.int64], n_users: int) -> npt.NDArray[np.int64]:
+    """CSR ends of sorted owners."""
+    return np.concatenate(([0], np.cumsum(np.bincount(owners, minlength=n_users)))).astype(np.int64)
+
+
+def weights_for(sizes: tuple[int, ...]) -> tuple[float, ...]:
+    """Block weights whose squares are in the ratio 1 : 2 : 3 ... and sum to 1: unequal, so that a mix-up shows."""
+    whole = sum(range(1, len(sizes) + 1))
+    return tuple(math.sqrt((place + 1) / whole) for place in range(len(sizes)))

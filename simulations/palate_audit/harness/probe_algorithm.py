@@ -1,0 +1,143 @@
+"""Gestures: an algorithm whose devices contribute exactly what a probe says, so that the production path can be tested.
+
+A history's items name gestures, and a user contributes the sum of theirs, as raw numbers: whatever a learning
+algorithm could ever compute, and what none should. Everything after `contribute` is the path as it runs in production.
+
+    >>> from palate_common.algorithms import make_algorithm
+    >>> with performing([Gesture(plain=np.full(PLAIN, 1e30))]) as name:
+    ...     algorithm = make_algorithm(name, {"rounds": 2}, PublicFacts(n_users=1, n_items=1))
+    ...     one = Interactions.from_pairs([0], [0], n_users=1, n_items=1)
+    ...     float(algorithm.contribute(algorithm.start(), 0, one).blocks[0].values[0, 0])
+    1e+30
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from palate_common.algorithms import PublicFacts, State, lent
+from palate_common.interactions import Interactions
+from palate_common.mechanism.update import BlockSpec, DenseBlock, Layout, OuterBlock, Update
+
+Floats = npt.NDArray[np.float64]
+
+NAME = "audit-gestures"
+PLAIN, ROWS, COLUMNS, SQUARE = 24, 12, 4, 3
+WEIGHTS = {"plain": 0.6, "table": 0.64, "square": 0.48}
+"""Three blocks of both kinds; squares sum to 1."""
+
+
+@dataclass(frozen=True)
+class Gesture:
+    """One raw contribution, in the blocks' own units; what is left out is zero.
+
+    Attributes:
+        plain: float64 [width] or shorter.
+        rows: float64 [k], the factor a of the block a b'.
+        column: float64 [COLUMNS], the factor b.
+        square: float64 [SQUARE, SQUARE].
+        at: int [k], which rows; 0, 1, ... if None. Nothing forbids a row twice.
+        fails: whether the algorithm raises for whoever makes this gesture.
+    """
+
+    plain: Floats = field(default_factory=lambda: np.zeros(0))
+    rows: Floats = field(default_factory=lambda: np.zeros(0))
+    column: Floats = field(default_factory=lambda: np.zeros(COLUMNS))
+    square: Floats = field(default_factory=lambda: np.zeros((SQUARE, SQUARE)))
+    at: tuple[int, ...] | None = None
+    fails: bool = False
+
+
+_script: ContextVar[tuple[Gesture, ...]] = ContextVar("_script")
+
+
+@contextmanager
+def performing(script: Sequence[Gesture]) -> Iterator[str]:
+    """Register the algorithm, under the name that comes out, for as long as the context lasts."""
+    token = _script.set(tuple(script))
+    try:
+        with lent(Performance):
+            yield NAME
+    finally:
+        _script.reset(token)
+
+
+class GestureSettings(BaseModel):
+    """What a probe may choose."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rounds: int = Field(default=1, ge=1)
+    width: int = Field(default=PLAIN, ge=1)
+    """Coordinates of the block `plain`."""
+
+
+class Performance:
+    """Each user contributes the gestures that their history names; the model is the latest noised sum."""
+
+    name = NAME
+    Settings: type[BaseModel] = GestureSettings
+
+    def __init__(self, settings: GestureSettings, facts: PublicFacts) -> None:
+        self.settings, self.facts = settings, facts
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Equal rounds."""
+        return (1 / self.settings.rounds,) * self.settings.rounds
+
+    def start(self) -> State:
+        """Nothing was released."""
+        return {spec.name: np.zeros(spec.shape) for spec in self.layout({}, 0)}
+
+    def layout(self, state: State, round_: int) -> Layout:
+        """Three blocks, always."""
+        shapes = {"plain": (self.settings.width,), "table": (ROWS, COLUMNS), "square": (SQUARE, SQUARE)}
+        return tuple(BlockSpec(name=name, shape=shape, weight=WEIGHTS[name]) for name, shape in shapes.items())
+
+    def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
+        """The sum of each user's gestures."""
+        script, n = _script.get(), histories.n_users
+        plain, square = np.zeros((n, self.settings.width)), np.zeros((n, SQUARE, SQUARE))
+        columns, tables = np.zeros((n, COLUMNS)), [dict[int, float]() for _ in range(n)]
+        given: dict[int, Gesture] = {}
+        with np.errstate(over="ignore", invalid="ignore"):
+            for user, item in zip(histories.owners().tolist(), histories.indices.tolist(), strict=True):
+                gesture = script[item]
+                if gesture.fails:
+                    raise ArithmeticError(f"a gesture that fails, of user {user}")
+                plain[user, : len(gesture.plain)] += gesture.plain
+                square[user] += gesture.square
+                columns[user] += gesture.column
+                for row, value in enumerate(gesture.rows.tolist()):
+                    tables[user][row] = tables[user].get(row, 0.0) + value
+                if gesture.at is not None:
+                    given[user] = gesture
+        at: list[Sequence[int]] = [sorted(each) for each in tables]
+        rows = [[tables[user][row] for row in at[user]] for user in range(n)]
+        for user, gesture in given.items():
+            at[user], rows[user] = gesture.at or (), gesture.rows.tolist()
+        ends = np.cumsum([0, *(len(each) for each in at)], dtype=np.int64)
+        table = OuterBlock(ends, _joined(at, np.int32), _joined(rows, np.float64), columns, ROWS)
+        return Update((DenseBlock(plain), table, DenseBlock(square)), n)
+
+    def release(self, state: State, round_: int, sums: Mapping[str, Floats], noise: Mapping[str, float]) -> State:
+        """What came out."""
+        return dict(sums)
+
+    def scores(self, state: State, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
+        """Nothing is recommended."""
+        return np.zeros((histories.n_users, histories.n_items))
+
+
+def _joined(parts: Sequence[Sequence[float]], kind: Any) -> npt.NDArray[Any]:
+    """All users' entries in a row."""
+    return np.asarray([value for part in parts for value in part], kind)

@@ -1,0 +1,127 @@
+"""Trials: runs of a target with known canaries in them, which every counted test reads.
+
+    >>> from palate_audit.harness.production import Production
+    >>> trials = conduct(Production(users=16, counts=64, products=64), runs=(Presence.HALF, Presence.NONE), seed=3)
+    >>> [(trial.presence.value, int(trial.inside.sum()) in range(17)) for trial in trials.runs]
+    [('half', True), ('none', True)]
+
+Who takes part follows from the audit's seed, which the report prints. The mechanism's noise is its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from palate_audit.harness.canaries import Bools, Canaries, Floats, orthogonal
+from palate_audit.harness.claim import Claim
+from palate_audit.harness.target import Released, Target
+from palate_common.errors import InputError
+
+
+class Presence(StrEnum):
+    """Which canaries take part in a run."""
+
+    HALF = "half"
+    """Each by a fair coin: what a bound from one run needs."""
+    ALL = "all"
+    """Everybody: the known-null bound has twice the canaries."""
+    NONE = "none"
+    """Nobody: every user sends zero, and the release is noise."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run.
+
+    Attributes:
+        presence: who was to take part.
+        inside: bool [users], who did.
+        released: what came out.
+        scores: float64 [users], see `Canaries.scores`.
+        residuals: one a release, see `Canaries.residuals`.
+    """
+
+    presence: Presence
+    inside: Bools
+    released: Released
+    scores: Floats
+    residuals: tuple[Floats, ...]
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Runs of one target with the same canaries.
+
+    Attributes:
+        target: what was run.
+        canaries: whose traces are looked for.
+        runs: the runs.
+        seed: of the audit's own choices.
+    """
+
+    target: Target
+    canaries: Canaries
+    runs: tuple[Trial, ...]
+    seed: int
+
+    @property
+    def claim(self) -> Claim:
+        """What the target says about itself."""
+        return self.target.claim
+
+    def of(self, *presences: Presence) -> tuple[Trial, ...]:
+        """The runs of some presence."""
+        return tuple(run for run in self.runs if run.presence in presences)
+
+    @property
+    def quiet(self) -> tuple[Trial, ...]:
+        """The runs whose residuals are noise: all, or, where sampling hides who is in, those without canaries."""
+        return self.runs if self.claim.sampling == 1 else self.of(Presence.NONE)
+
+    def noises(self) -> Iterator[tuple[str, int, Floats]]:
+        """Every release's residual, with its name and its number in its run."""
+        for number, run in enumerate(self.quiet):
+            for round_, residual in enumerate(run.residuals):
+                yield f"run {number}, release {round_}", round_, residual
+
+    def pooled(self) -> tuple[Floats, Floats]:
+        """Scores of present and of absent canaries, over all runs."""
+        inside = [run.scores[run.inside] for run in self.runs]
+        outside = [run.scores[~run.inside] for run in self.runs]
+        return np.concatenate(inside), np.concatenate(outside)
+
+
+def conduct(target: Target, *, runs: Sequence[Presence], seed: int) -> Trials:
+    """Run a target, with its secret noise, once for each presence.
+
+    Raises:
+        InputError: the target releases something else than it claims to.
+    """
+    canaries = orthogonal(target.blocks, users=target.users, seed=seed)
+    rng = np.random.default_rng([seed, 0x494E])
+    done = []
+    for presence in runs:
+        coins = rng.random(canaries.users) < 0.5
+        inside = coins if presence is Presence.HALF else np.full(canaries.users, presence is Presence.ALL)
+        released = target.run(canaries.rows.only(inside))
+        check_released(released, target)
+        scores = canaries.scores(released, target.claim)
+        done.append(Trial(presence, inside, released, scores, canaries.residuals(inside, released, target.claim)))
+    return Trials(target, canaries, tuple(done), seed)
+
+
+def check_released(released: Released, target: Target) -> None:
+    """Refuse a release that isn't what the target describes.
+
+    Raises:
+        InputError: another number or size of vectors, or numbers that aren't finite.
+    """
+    sizes, expected = [len(vector) for vector in released.vectors], target.dimension + released.dummies
+    if sizes != [expected] * len(target.claim.releases):
+        raise InputError(f"{target.name} must release {len(target.claim.releases)} of {expected}, got {sizes}")
+    if not all(np.isfinite(vector).all() for vector in released.vectors):
+        raise InputError(f"{target.name} must release finite numbers, got others")

@@ -1,0 +1,35 @@
+"""Known bugs of private learning, each to be found by a named test of the battery, by what they are bugs of."""
+
+from palate_audit.mutants import (
+    accounting,
+    aggregation,
+    clipping,
+    draws,
+    ledger,
+    local,
+    noise,
+    randomness,
+    release,
+    secagg,
+    units,
+)
+from palate_audit.mutants.mutant import Mutant
+
+GROUPS: dict[str, tuple[Mutant, ...]] = {
+    "clipping": clipping.MUTANTS,
+    "units": units.MUTANTS,
+    "noise": noise.MUTANTS,
+    "draws": draws.MUTANTS,
+    "randomness": randomness.MUTANTS,
+    "accounting": accounting.MUTANTS,
+    "ledger": ledger.MUTANTS,
+    "aggregation": aggregation.MUTANTS,
+    "secagg": secagg.MUTANTS,
+    "release": release.MUTANTS,
+    "local": local.MUTANTS,
+}
+"""Every mutant, by group."""
+
+MUTANTS: tuple[Mutant, ...] = tuple(each for group in GROUPS.values() for each in group)
+
+__all__ = ["GROUPS", "MUTANTS", "Mutant"]

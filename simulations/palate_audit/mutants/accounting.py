@@ -1,0 +1,160 @@
+"""Mutants of the accounting: less is charged than was spent, or something else is said than was charged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from palate_audit.mutants.mutant import mutant
+from palate_common.mechanism.accounting import charged_mu2
+from palate_common.mechanism.cohort import CohortTerms
+from palate_common.rounds import plan as plans
+from palate_common.rounds.plan import Charge, RoundPlan
+from palate_server.ledger.extract import Extract
+from palate_server.rounds import budget as allowance
+from palate_server.rounds.coordinator import Coordinator
+from palate_sim.card import card
+
+
+@contextmanager
+def _charged(price: Callable[[float], float]) -> Iterator[None]:
+    """Server and devices agree on another price of a release."""
+
+    def instead(*, sensitivity: float, sigma: int) -> float:
+        return price(charged_mu2(sensitivity=sensitivity, sigma=sigma))
+
+    with mock.patch.object(allowance, "charged_mu2", instead), mock.patch.object(plans, "charged_mu2", instead):
+        yield
+
+
+@mutant(
+    "fixed cohort accounted as Poisson",
+    bug="a cohort that is always the same is charged as if each device came with probability 0.1, unseen",
+    seen="amplification claimed for whoever happens to be online",
+    test="G",
+)
+def fixed_as_poisson() -> Iterator[None]:
+    """mu^2 times q^2."""
+    with _charged(lambda mu2: mu2 * 0.01):
+        yield
+
+
+@mutant(
+    "shuffled epochs accounted as Poisson",
+    bug="users are dealt out over the rounds, each once, and charged as if drawn anew each time",
+    seen="DP-SGD on shuffled batches; Chua et al. (2024) show how much larger epsilon is",
+    test="G",
+)
+def shuffled_as_poisson() -> Iterator[None]:
+    """A tenth off, no more."""
+    with _charged(lambda mu2: mu2 * 0.9):
+        yield
+
+
+@mutant(
+    "ledger sigma differs from sampler sigma",
+    bug="the ledger says more noise than the plan asks for",
+    seen="two configuration keys for one number",
+    test="G",
+)
+def other_sigma() -> Iterator[None]:
+    """Ten per cent more, on paper."""
+    real = Coordinator._charge
+
+    def instead(self: Coordinator, plan: RoundPlan) -> Charge:
+        ledger, charge = self.ledger, self.ledger.charge
+
+        def told(**fields: Any) -> Any:
+            fields["facts"] = {**fields["facts"], "sigma": round(1.1 * plan.sigma)}
+            return charge(**fields)
+
+        with mock.patch.object(ledger, "charge", told):
+            return real(self, plan)
+
+    with mock.patch.object(Coordinator, "_charge", instead):
+        yield
+
+
+@mutant(
+    "c_max ignored",
+    bug="every survivor's share of the noise is counted on, as if none were the adversary's",
+    seen="sigma^2 / n in papers whose clients are all honest",
+    test="I",
+)
+def all_honest() -> Iterator[None]:
+    """n_min shares make the noise."""
+    with mock.patch.object(CohortTerms, "shares", property(lambda self: self.n_min)):
+        yield
+
+
+@mutant(
+    "dropout shrinks noise",
+    bug="shares are cut for all that are invited, and those who are lost take theirs along",
+    seen="distributed noise without a floor on survivors (Kairouz et al. 2021, section 4)",
+    test="I",
+)
+def dropped_noise() -> Iterator[None]:
+    """n_max shares make the noise."""
+    with mock.patch.object(CohortTerms, "shares", property(lambda self: self.n_max - self.c_max)):
+        yield
+
+
+@mutant(
+    "sigma_l rounded down",
+    bug="a device's share is rounded down to whole steps",
+    seen="integer division; with many devices and few steps a third of the variance is missing",
+    test="S",
+)
+def rounded_down() -> Iterator[None]:
+    """The floor of a root."""
+    import math
+
+    def floor(*, sigma: int, shares: int) -> int:
+        return max(2, math.isqrt(sigma**2 // shares))
+
+    with mock.patch.object(plans, "share_sigma", floor):
+        yield
+
+
+@mutant(
+    "adjacency mismatch, on paper",
+    bug="the card claims replace-one, and the charge is for zero-out: off by a factor of two",
+    seen="epsilons of two definitions in one table",
+    test="G",
+)
+def other_adjacency() -> Iterator[None]:
+    """A word on the card."""
+    real = card.card_payload
+
+    def instead(extract: Extract) -> dict[str, Any]:
+        return {**real(extract), "adjacency": "replace-one"}
+
+    with mock.patch.object(card, "card_payload", instead):
+        yield
+
+
+@mutant(
+    "tuning uncharged though claimed",
+    bug="the card leaves tuning out of its exclusions, and no charge pays for it",
+    seen="Papernot and Steinke (2022): choosing the best of many runs leaks, and is rarely counted",
+    test="G",
+)
+def tuning_claimed() -> Iterator[None]:
+    """One exclusion fewer."""
+    left = tuple(entry for entry in card.EXCLUSIONS if "hyper-parameter" not in entry[0])
+    with mock.patch.object(card, "EXCLUSIONS", left):
+        yield
+
+
+MUTANTS = (
+    fixed_as_poisson,
+    shuffled_as_poisson,
+    other_sigma,
+    all_honest,
+    dropped_noise,
+    rounded_down,
+    other_adjacency,
+    tuning_claimed,
+)

@@ -1,0 +1,135 @@
+"""Mutants of the sum: somebody is in it twice, or it is divided by what it should hide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from flwr.app import ConfigRecord, Message
+
+from palate_audit.mutants.mutant import mutant
+from palate_client.rounds import contribution
+from palate_common.mechanism.update import ClippedUpdate, Int64
+from palate_common.rounds.plan import RoundPlan
+from palate_common.rounds.wire import REFUSED
+from palate_server.flower import strategy
+from palate_server.rounds import coordinator
+from palate_server.rounds.aggregation import Aggregate, aggregate
+
+
+def _totals(change: Any) -> Any:
+    """A node's clipped sum is `change(sum, update)`."""
+    real = ClippedUpdate.total
+
+    def total(self: ClippedUpdate) -> Int64:
+        found: Int64 = change(real(self), self)
+        return found
+
+    return mock.patch.object(ClippedUpdate, "total", total)
+
+
+@mutant(
+    "duplicate user",
+    bug="the first user of a node is in its sum twice",
+    seen="a batch that is padded by repeating its first rows",
+    test="F",
+)
+def duplicate() -> Iterator[None]:
+    """Two times C."""
+    with _totals(lambda total, update: total + update.vector(0)):
+        yield
+
+
+@mutant(
+    "one user oversampled",
+    bug="the answer of one node is summed three times",
+    seen="sampling with replacement where each was to be taken once",
+    test="F",
+)
+def oversampled() -> Iterator[None]:
+    """Three times C."""
+
+    def instead(replies: Mapping[int, bytes], plan: RoundPlan) -> Aggregate:
+        found = aggregate(replies, plan)
+        good = [node for node, reply in replies.items() if reply != REFUSED]
+        again = aggregate({good[0]: replies[good[0]]}, plan) if good else found
+        return replace(found, total=found.total + 2 * again.total)
+
+    with mock.patch.object(coordinator, "aggregate", instead):
+        yield
+
+
+@mutant(
+    "delivery retry summed twice",
+    bug="an answer that is delivered again counts again",
+    seen="at-least-once delivery, and replies kept by message instead of by node",
+    test="F",
+)
+def retry_summed() -> Iterator[None]:
+    """Replies by their number."""
+
+    def instead(replies: Iterable[Message], asked: frozenset[int]) -> Mapping[int, bytes]:
+        found: dict[int, bytes] = {}
+        for reply in replies:
+            if not reply.has_error() and reply.metadata.src_node_id in asked:
+                record = reply.content.get("palate")
+                value = record.get("contribution") if isinstance(record, ConfigRecord) else None
+                found[len(found)] = value if isinstance(value, bytes) else b""
+        return found
+
+    with mock.patch.object(strategy, "answers", instead):
+        yield
+
+
+@mutant(
+    "division by the true count",
+    bug="a node divides its sum by how many of its users have events",
+    seen="a mean over those who contributed: with and without one user everybody's share is another",
+    test="F",
+)
+def true_count() -> Iterator[None]:
+    """A mean over the active."""
+
+    def change(total: Int64, update: ClippedUpdate) -> Int64:
+        users = len(update.accepted)
+        active = sum(bool(update.vector(user).any()) for user in range(users))
+        return total * users // max(active, 1)
+
+    with _totals(change):
+        yield
+
+
+@mutant(
+    "division by the data-set size",
+    bug="a node divides its sum by its number of events",
+    seen="a loss averaged over examples, not over users",
+    test="F",
+)
+def data_set_size() -> Iterator[None]:
+    """A mean over events."""
+    real = contribution.Contributor._trained
+
+    def instead(self: Any, plan: Any, model: Any, histories: Any) -> ClippedUpdate:
+        found = real(self, plan, model, histories)
+        return _Divided(found.steps, found.accepted, found.grid, max(histories.nnz / max(histories.n_users, 1), 1.0))
+
+    with mock.patch.object(contribution.Contributor, "_trained", instead):
+        yield
+
+
+class _Divided(ClippedUpdate):
+    """A sum over a number of events a user."""
+
+    def __init__(self, steps: Any, accepted: Any, grid: int, by: float) -> None:
+        super().__init__(steps, accepted, grid)
+        object.__setattr__(self, "by", by)
+
+    def total(self) -> Int64:
+        """The quotient."""
+        return np.trunc(super().total() / self.by).astype(np.int64)  # type: ignore[attr-defined, no-any-return]
+
+
+MUTANTS = (duplicate, oversampled, retry_summed, true_count, data_set_size)

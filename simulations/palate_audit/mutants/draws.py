@@ -1,0 +1,147 @@
+"""Mutants of the draws: noise that was there before, or of another law."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from palate_audit.mutants.mutant import mutant
+from palate_audit.mutants.noise import Draw, sampled
+from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
+from palate_common.mechanism.randomness import Source
+from palate_common.mechanism.update import Int64
+from palate_server.rounds import noise
+
+
+def _remembered(turn: Callable[[int], tuple[int, int]]) -> Draw:
+    """Draws that come back: call number -> (which of the kept ones, sign)."""
+    kept: dict[tuple[int, int], Any] = {}
+    calls: dict[int, int] = {}
+
+    def draw(n: int, sigma: int, source: Source) -> Int64:
+        calls[n] = calls.get(n, -1) + 1
+        which, sign = turn(calls[n])
+        if (n, which) not in kept:
+            kept[n, which] = sample_discrete_gaussian(n, sigma=sigma, source=source) / sigma
+        found: Int64 = np.rint(sign * kept[n, which] * sigma).astype(np.int64)
+        return found
+
+    return draw
+
+
+@mutant(
+    "noise reused",
+    bug="one noise vector serves every release",
+    seen="noise that is drawn when a strategy is made",
+    test="C",
+)
+def reused() -> Iterator[None]:
+    """Drawn once."""
+    with sampled(_remembered(lambda call: (0, 1))):
+        yield
+
+
+@mutant(
+    "antithetic noise",
+    bug="every second noise vector is the former one with the other sign",
+    seen="a variance reduction of the sum of two releases, which then has no noise",
+    test="C",
+)
+def antithetic() -> Iterator[None]:
+    """Plus, minus."""
+    with sampled(_remembered(lambda call: (call // 2, 1 - 2 * (call % 2)))):
+        yield
+
+
+@mutant(
+    "noise cycled",
+    bug="two noise vectors take turns",
+    seen="a pool of noise that was made beforehand",
+    test="C",
+)
+def cycled() -> Iterator[None]:
+    """Of two."""
+    with sampled(_remembered(lambda call: (call % 2, 1))):
+        yield
+
+
+@mutant(
+    "tiled noise",
+    bug="64 draws are repeated along the vector",
+    seen="a buffer of random words that is not refilled",
+    test="J",
+)
+def tiled() -> Iterator[None]:
+    """Period 64."""
+
+    def draw(n: int, sigma: int, source: Source) -> Int64:
+        return np.resize(sample_discrete_gaussian(min(n, 64), sigma=sigma, source=source), n)
+
+    with sampled(draw):
+        yield
+
+
+def _uniforms(n: int, source: Source) -> Any:
+    """Floats in (0, 1)."""
+    return (source.words(n).astype(np.float64) + 0.5) / 2.0**64
+
+
+@mutant(
+    "uniform noise",
+    bug="noise is uniform, of the charged variance",
+    seen="a dither taken for the noise",
+    test="B2",
+)
+def uniform() -> Iterator[None]:
+    """Bounded by 1.73 sigma."""
+
+    def draw(n: int, sigma: int, source: Source) -> Int64:
+        found: Int64 = np.rint((2 * _uniforms(n, source) - 1) * sigma * math.sqrt(3)).astype(np.int64)
+        return found
+
+    with sampled(draw):
+        yield
+
+
+@mutant(
+    "Laplace noise",
+    bug="noise is Laplace, of the charged variance",
+    seen="a mechanism for another norm behind the same interface",
+    test="B2",
+)
+def laplace() -> Iterator[None]:
+    """Heavy tails, a sharp peak."""
+
+    def draw(n: int, sigma: int, source: Source) -> Int64:
+        centred = 2 * _uniforms(n, source) - 1
+        size = -np.log(np.maximum(1 - np.abs(centred), 1e-300)) * sigma / math.sqrt(2)
+        found: Int64 = np.rint(np.copysign(size, centred)).astype(np.int64)
+        return found
+
+    with sampled(draw):
+        yield
+
+
+@mutant(
+    "float noise off the grid",
+    bug="a float Gaussian is added to the integers, and released with all its digits",
+    seen="Mironov (2012): the low bits of a float's noise tell the number under it",
+    test="H",
+)
+def off_grid() -> Iterator[None]:
+    """Digits behind the point."""
+
+    def draw(n: int, sigma: int, source: Source) -> Any:
+        radius, angle = np.sqrt(-2 * np.log(_uniforms(n, source))), 2 * np.pi * _uniforms(n, source)
+        return sigma * radius * np.cos(angle)
+
+    # The server's alone: what a device sends has no room for fractions.
+    with mock.patch.object(noise, "sample_discrete_gaussian", lambda n, *, sigma, source: draw(n, sigma, source)):
+        yield
+
+
+MUTANTS = (reused, antithetic, cycled, tiled, uniform, laplace, off_grid)

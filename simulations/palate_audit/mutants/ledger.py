@@ -1,0 +1,200 @@
+"""Mutants of the ledger: a release that was not charged, a charge that does not last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from palate_audit.mutants.mutant import mutant
+from palate_common.errors import BudgetError
+from palate_common.rounds import plan as plans
+from palate_common.rounds.plan import Charge, RoundPlan, SignedPlan
+from palate_server.ledger.history import ChargeEntry, Entry, History, entry_from
+from palate_server.ledger.ledger import Ledger
+from palate_server.rounds.coordinator import Coordinator
+from palate_server.rounds.registry import Registry
+
+
+@contextmanager
+def _uncharged(free: Callable[[RoundPlan], bool]) -> Iterator[None]:
+    """Some rounds show the devices an old charge, which they take for this round's; their releases aren't sealed."""
+    charge, seal = Coordinator._charge, Ledger.seal
+    shown: dict[int, Charge] = {}
+    skipped: set[tuple[int, int]] = set()
+
+    def old(self: Coordinator, plan: RoundPlan) -> Charge:
+        if not free(plan):
+            shown[id(self.ledger)] = charge(self, plan)
+            return shown[id(self.ledger)]
+        skipped.add((plan.round, plan.attempt))
+        checkpoint = self.ledger.checkpoint()
+        return Charge(entry={"kind": "charge", "seq": 0}, checkpoint=checkpoint, inclusion=(), consistency={})
+
+    def unsealed(self: Ledger, *, run: str, round_: int, attempt: int, release_hash: str) -> int:
+        if (round_, attempt) in skipped:
+            return 0
+        return seal(self, run=run, round_=round_, attempt=attempt, release_hash=release_hash)
+
+    with (
+        mock.patch.object(Coordinator, "_charge", old),
+        mock.patch.object(Ledger, "seal", unsealed),
+        mock.patch.object(plans, "_verify_charge"),
+        mock.patch.object(plans, "check_growth"),
+    ):
+        yield
+
+
+@mutant(
+    "uncharged round",
+    bug="every second round goes out under an old charge",
+    seen="an evaluation round, or a warm-up, that nobody thought of as a release",
+    test="G",
+)
+def uncharged_round() -> Iterator[None]:
+    """Rounds 1, 3, ..."""
+    with _uncharged(lambda plan: plan.round % 2 == 1):
+        yield
+
+
+@mutant(
+    "round 0 uncharged",
+    bug="the round that counts popularity is not charged",
+    seen="statistics before training are taken for preparation",
+    test="G",
+)
+def first_round_free() -> Iterator[None]:
+    """Charging starts with round 1."""
+    with _uncharged(lambda plan: plan.round == 0):
+        yield
+
+
+@mutant(
+    "retry released twice, charged once",
+    bug="an attempt stays open after its release, and is summed and noised again when answers come again",
+    seen="at-least-once delivery in front of a mechanism that is not idempotent",
+    test="G",
+)
+def released_twice() -> Iterator[None]:
+    """Two noised sums of one attempt: their mean has half the variance."""
+
+    def take(self: Coordinator) -> RoundPlan:
+        signed: SignedPlan | None = self._signed
+        if signed is None:
+            raise BudgetError("no attempt is open")
+        return signed.plan
+
+    def persist(self: Registry, noisy: Any) -> str:
+        path = self._release(noisy.plan.round, noisy.plan.attempt)
+        if path.exists():
+            path.rename(path.with_name(f"{path.stem}-first.safetensors"))
+        return real(self, noisy)
+
+    def seal(self: Ledger, **place: Any) -> int:
+        try:
+            return sealed(self, **place)
+        except BudgetError:
+            return 0
+
+    real, sealed = Registry.persist, Ledger.seal
+    with (
+        mock.patch.object(Coordinator, "_take_plan", take),
+        mock.patch.object(Registry, "persist", persist),
+        mock.patch.object(Ledger, "seal", seal),
+    ):
+        yield
+
+
+@mutant(
+    "ledger reset on restart",
+    bug="a server that starts makes its ledger anew",
+    seen="an accountant that lives in the trainer's memory and is not in its checkpoint",
+    test="G",
+)
+def reset_on_restart() -> Iterator[None]:
+    """The file is removed when it is opened for writing."""
+    real = Ledger.__init__
+
+    def instead(
+        self: Ledger, path: Path | str, *, population: str | None, read_only: bool = False, **unit: Any
+    ) -> None:
+        if not read_only:
+            Path(path).unlink(missing_ok=True)
+            for tail in ("-wal", "-shm"):
+                Path(f"{path}{tail}").unlink(missing_ok=True)
+        real(self, path, population=population, read_only=read_only, **unit)
+
+    with mock.patch.object(Ledger, "__init__", instead), mock.patch.object(Registry, "is_empty", return_value=True):
+        yield
+
+
+@mutant(
+    "charge in a rolled-back transaction",
+    bug="the charge is in memory and was never committed",
+    seen="an exception handler, or an outer transaction, that rolls back more than it knows",
+    test="G",
+)
+def rolled_back() -> Iterator[None]:
+    """From the first charge on, entries stay in memory."""
+    real, catch_up = Ledger._append, Ledger._catch_up
+    begun: set[int] = set()
+
+    def append(self: Ledger, connection: Any, **fields: Any) -> Entry:
+        if fields["kind"] == "charge":
+            begun.add(id(self._log))
+        if id(self._log) not in begun:
+            return real(self, connection, **fields)
+        entry = entry_from({"seq": self._log.size, **fields})
+        self._log.take(entry, entry.leaf())
+        return entry
+
+    def stay(self: Ledger, connection: Any) -> None:
+        if id(self._log) not in begun:
+            catch_up(self, connection)
+
+    with mock.patch.object(Ledger, "_append", append), mock.patch.object(Ledger, "_catch_up", stay):
+        yield
+
+
+@mutant(
+    "concurrent ledger writes",
+    bug="each writer checks the budget against its own charges only",
+    seen="read, check, write without a transaction around it",
+    test="G",
+)
+def own_charges_only() -> Iterator[None]:
+    """Two runs spend one budget twice."""
+    admit, charge = History._admit_charge, Ledger.charge
+    own: dict[int, Fraction] = {}
+
+    def admitted(self: History, entry: ChargeEntry, run: Any) -> None:
+        budget, self.budget = self.budget, None
+        try:
+            admit(self, entry if entry.run_limit is not None else entry.model_copy(update={"run_limit": 1e9}), run)
+        finally:
+            self.budget = budget
+
+    def charged(self: Ledger, **fields: Any) -> Any:
+        budget = self._log.history.budget
+        after = own.get(id(self), Fraction(0)) + Fraction(fields["mu2"])
+        if budget is not None and after > Fraction(budget.mu2):
+            raise BudgetError("the population's budget is spent")
+        found = charge(self, **fields)
+        own[id(self)] = after
+        return found
+
+    with mock.patch.object(History, "_admit_charge", admitted), mock.patch.object(Ledger, "charge", charged):
+        yield
+
+
+MUTANTS = (
+    uncharged_round,
+    first_round_free,
+    released_twice,
+    reset_on_restart,
+    rolled_back,
+    own_charges_only,
+)

@@ -1,0 +1,161 @@
+"""Mutants of what leaves beside the noised sum: raw numbers in a log, a header, a file, or the next plan."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from flwr.app import MetricRecord
+
+from palate_audit.mutants.mutant import mutant
+from palate_client.rounds import contribution
+from palate_common.mechanism import clipping
+from palate_common.mechanism.update import DUMMIES, BlockSpec, ClippedUpdate, Update
+from palate_common.rounds.plan import DpMode, RoundPlan
+from palate_common.rounds.wire import ContributionHeader
+from palate_server.flower.strategy import PalateStrategy
+from palate_server.rounds.aggregation import Aggregate
+from palate_server.rounds.coordinator import Coordinator, Release
+from palate_server.rounds.noise import NoisyAggregate
+
+logger = logging.getLogger("palate_client.rounds.contribution")
+
+
+def _released(also: Any) -> Any:
+    """`also(coordinator, plan, sum)` happens before a sum is noised."""
+    real = Coordinator._release
+
+    def instead(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> Release:
+        also(self, plan, summed)
+        return real(self, plan, summed)
+
+    return mock.patch.object(Coordinator, "_release", instead)
+
+
+@mutant(
+    "un-noised metric",
+    bug="the norm of the raw sum is among the metrics of a round",
+    seen="`evaluate` and `fit_metrics_aggregation_fn` next to a private `fit`",
+    test="E",
+)
+def metric() -> Iterator[None]:
+    """One number of the sum."""
+    norms: list[float] = []
+    real = PalateStrategy._told
+
+    def told(self: PalateStrategy, release: Release) -> MetricRecord:
+        record = real(self, release)
+        record["update_norm"] = norms[-1]
+        return record
+
+    keep = _released(lambda _, plan, summed: norms.append(float(np.linalg.norm(summed.total))))
+    with keep, mock.patch.object(PalateStrategy, "_told", told):
+        yield
+
+
+@mutant(
+    "un-noised clip fraction",
+    bug="a node says how many of its users were clipped",
+    seen="Flower's and TFF's adaptive clipping report it, noised or not",
+    test="E",
+)
+def clip_fraction() -> Iterator[None]:
+    """In the field for users whose own limits said no."""
+    counted: list[int] = []
+
+    def clip(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
+        squares = sum(s.weight**2 * clipping._square_norms(b) for s, b in zip(layout, update.blocks, strict=True))
+        counted.append(int((np.sqrt(np.asarray(squares, np.float64)) > clip_norm).sum()))
+        return clipping.clip(update, layout, clip_norm=clip_norm, grid=grid)
+
+    def header(**fields: Any) -> ContributionHeader:
+        return ContributionHeader(**{**fields, "rejected": fields["rejected"] + counted[-1]})
+
+    with mock.patch.object(contribution, "clip", clip), mock.patch.object(contribution, "ContributionHeader", header):
+        yield
+
+
+@mutant(
+    "un-noised norm log",
+    bug="a node writes the norms of its users to its log",
+    seen="`logger.debug` while training; logs are shipped",
+    test="E",
+)
+def norm_log() -> Iterator[None]:
+    """A line a batch."""
+
+    def clip(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
+        squares = sum(s.weight**2 * clipping._square_norms(b) for s, b in zip(layout, update.blocks, strict=True))
+        logger.debug("mean norm before the clip: %.4g", float(np.sqrt(np.asarray(squares, np.float64)).mean()))
+        return clipping.clip(update, layout, clip_norm=clip_norm, grid=grid)
+
+    with mock.patch.object(contribution, "clip", clip):
+        yield
+
+
+@mutant(
+    "adaptive clip from a raw quantile",
+    bug="the next round's clip norm follows the raw norm of this round's sum",
+    seen="Andrew et al. (2021) noise the quantile; copies of it don't",
+    test="E",
+)
+def raw_clip() -> Iterator[None]:
+    """A plan that knows."""
+
+    def adapt(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> None:
+        norm = float(np.linalg.norm(summed.total)) / plan.grid / max(summed.participation.users, 1)
+        self.terms = self.terms.model_copy(update={"clip_norm": plan.clip_norm * (0.5 + norm)})
+
+    with _released(adapt):
+        yield
+
+
+@mutant(
+    "head chosen from raw counts",
+    bug="the model, and what it chooses, is made from the raw sum; the noised one is stored",
+    seen="a vocabulary or a list of popular items taken from the data before any noise",
+    test="E",
+)
+def raw_model() -> Iterator[None]:
+    """What is sealed is not what is used."""
+    raw: list[Any] = []
+    real = Coordinator._release
+
+    def instead(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> Release:
+        replay, apply = self._replay, self._replay.apply
+
+        def applied(noisy: NoisyAggregate) -> Any:
+            steps = np.concatenate([summed.total, np.zeros(DUMMIES, np.int64)])
+            return apply(replace(noisy, steps=steps) if plan.dp is DpMode.CENTRAL else noisy)
+
+        raw.append(summed)
+        with mock.patch.object(replay, "apply", applied):
+            return real(self, plan, summed)
+
+    with mock.patch.object(Coordinator, "_release", instead):
+        yield
+
+
+@mutant(
+    "un-noised checkpoint",
+    bug="the raw sum is written to the run folder beside the noised one",
+    seen="a checkpoint for resuming that is taken before the noise",
+    test="E",
+)
+def checkpoint() -> Iterator[None]:
+    """A file more."""
+
+    def write(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> None:
+        folder = self.registry.folder / "checkpoints"
+        folder.mkdir(exist_ok=True)
+        np.save(folder / f"round-{plan.round}.npy", summed.total)
+
+    with _released(write):
+        yield
+
+
+MUTANTS = (metric, clip_fraction, norm_log, raw_clip, raw_model, checkpoint)

@@ -1,0 +1,163 @@
+"""Mutants of secure aggregation: a device that signs twice, keys that come again, masks with holes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+from palate_audit.mutants.mutant import mutant
+from palate_client.secagg import attempt as masked
+from palate_client.secagg import channels as masked_letters
+from palate_client.secagg import checks as masked_checks
+from palate_client.secagg.states import Advertised, Shared
+from palate_common.secagg import cohort
+from palate_common.secagg.masking import Masker
+from palate_common.secagg.packing import Residues
+from palate_common.secagg.sizes import GraphTerms, graph_terms
+from palate_common.secagg.transcript import ADVERT, advert_payload, pair_info, sign
+from palate_server.secagg import recovery
+
+Latch = Callable[[str, str], None]
+
+
+def _unlatched(step: str) -> Any:
+    """Nothing holds a device to what it has signed at a step."""
+    real = masked_checks.latched
+
+    def instead(latch: Latch, at: str, digest: str) -> None:
+        if at != step:
+            real(latch, at, digest)
+
+    return mock.patch.object(masked_checks, "latched", instead)
+
+
+@mutant(
+    "two signatures accepted",
+    bug="a device that was restored signs a second list of survivors",
+    seen="state that is kept in memory; one secret of a device opens by each list",
+    test="S",
+)
+def two_signatures() -> Iterator[None]:
+    """No latch before the signature."""
+    with _unlatched("consistency"):
+        yield
+
+
+@mutant(
+    "two U1 views accepted, one device",
+    bug="a device that was restored masks again, with another list of sharers",
+    seen="two masked vectors of one device differ by the masks of a few",
+    test="S",
+)
+def two_views() -> Iterator[None]:
+    """No latch before the input."""
+    with _unlatched("input"):
+        yield
+
+
+@mutant(
+    "two U1 views accepted, among devices",
+    bug="devices don't ask whether the others were shown the same list of sharers",
+    seen="SecAgg+ in its semi-honest form",
+    test="S",
+)
+def views_of_others() -> Iterator[None]:
+    """Nobody compares."""
+    with mock.patch.object(masked_checks, "same_sharers"):
+        yield
+
+
+@mutant(
+    "c_max ignored by the graph",
+    bug="thresholds are those of a cohort without corrupt devices",
+    seen="t = n / 2 + 1 whoever is in it",
+    test="S",
+)
+def honest_graph() -> Iterator[None]:
+    """A device's two secrets can both be opened."""
+
+    def shape(n: int, *, corrupt: int, dropped: int) -> GraphTerms:
+        return graph_terms(n, corrupt=0, dropped=dropped)
+
+    with mock.patch.object(cohort, "graph_terms", shape):
+        yield
+
+
+@mutant(
+    "attempt missing from the KDF",
+    bug="keys between two devices are derived without the attempt",
+    seen="fresh keys make it harmless, until one is kept for a retry: then two vectors share a mask",
+    test="S",
+)
+def no_attempt() -> Iterator[None]:
+    """The same info in every attempt."""
+
+    def info(role: str, context: bytes, toss: int, lower: Any, higher: Any) -> bytes:
+        return pair_info(role, bytes(32), toss, lower, higher)
+
+    with mock.patch.object(masked_letters, "pair_info", info), mock.patch.object(recovery, "pair_info", info):
+        yield
+
+
+@mutant(
+    "b reused",
+    bug="a device has one self mask for all its attempts",
+    seen="a secret that is drawn when the app starts",
+    test="S",
+)
+def one_self_mask() -> Iterator[None]:
+    """B is a hash of who one is."""
+    real = masked.MaskedDevice._advertise
+
+    def advertise(self: masked.MaskedDevice, state: Any, toss: int, body: bytes) -> tuple[Any, bytes]:
+        after, _ = real(self, state, toss, body)
+        if not isinstance(after, Advertised):
+            return after, _
+        secret = hashlib.sha256(self._identity.public.encode()).digest()
+        shown = after.advert
+        own = replace(shown, self_digest=hashlib.sha256(secret).digest(), signature=b"")
+        payload = advert_payload(self.terms.context, toss, after.root, self.id, own.body)
+        signed = replace(own, signature=sign(self._identity, ADVERT, payload))
+        return replace(after, self_mask=secret, advert=signed), signed.encode()
+
+    with mock.patch.object(masked.MaskedDevice, "_advertise", advertise):
+        yield
+
+
+@mutant(
+    "mask only on touched coordinates",
+    bug="coordinates that are zero are sent without masks",
+    seen="sparse secure aggregation that saves what it can",
+    test="S",
+)
+def touched_only() -> Iterator[None]:
+    """Zeros show."""
+    real = masked.MaskedDevice._mask
+
+    def mask(self: masked.MaskedDevice, state: Shared, keys: list[tuple[int, bytes]]) -> bytes:
+        apply = Masker.apply
+
+        def some(masker: Masker, total: Residues, **keys: Sequence[bytes]) -> None:
+            idle = total == 0
+            apply(masker, total, **keys)
+            total[idle] = 0
+
+        with mock.patch.object(Masker, "apply", some):
+            return real(self, state, keys)
+
+    with mock.patch.object(masked.MaskedDevice, "_mask", mask):
+        yield
+
+
+MUTANTS = (
+    two_signatures,
+    two_views,
+    views_of_others,
+    honest_graph,
+    no_attempt,
+    one_self_mask,
+    touched_only,
+)

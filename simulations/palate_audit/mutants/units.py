@@ -1,0 +1,116 @@
+"""Mutants behind the clip: rounding, scales, weights and defaults that lift a norm after it was cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_audit.mutants.clipping import Float64, clipped, clips, correct
+from palate_audit.mutants.mutant import mutant
+from palate_client.rounds import contribution
+from palate_common.mechanism import clipping
+from palate_common.mechanism.update import BlockSpec, ClippedUpdate, DenseBlock, DenseSteps, OuterBlock, Steps, Update
+
+
+@mutant(
+    "rounding after the clip",
+    bug="numbers are rounded to the nearest step after the clip, which can lift the norm above it",
+    seen="quantisation for the wire behind the clip; Kairouz et al. (2021) bound what it adds",
+    test="D",
+)
+def rounding_after() -> Iterator[None]:
+    """Half a step more in each coordinate."""
+
+    def nearest(block: DenseBlock | OuterBlock, scale: Float64, finite: npt.NDArray[np.bool_], grid: int) -> Steps:
+        if isinstance(block, DenseBlock):
+            flat = np.where(finite[:, None], clipping._flat(block.values), 0.0) * (scale * grid)[:, None]
+            return DenseSteps(np.rint(flat).astype(np.int64))
+        return quantise(block, scale, finite, grid)
+
+    quantise = clipping._quantise
+    with mock.patch.object(clipping, "_quantise", nearest), clips(clipped):
+        yield
+
+
+@mutant(
+    "block scale after the clip",
+    bug="blocks are clipped without their weights and scaled to their units afterwards",
+    seen="loss scaling or unit conversion behind the clip",
+    test="D",
+)
+def scale_after() -> Iterator[None]:
+    """A block of weight 0.48 goes out twice as long."""
+
+    def instead(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
+        squares = sum(clipping._square_norms(block) for block in update.blocks)
+        norms = np.sqrt(np.asarray(squares, np.float64))
+        return clipped(update, layout, clip_norm=clip_norm, grid=grid, norms=norms, after=lambda spec: 1 / spec.weight)
+
+    with clips(instead):
+        yield
+
+
+@mutant(
+    "grid step and clip unit mixed up",
+    bug="contributions are clipped in their own units and put on a grid of steps per unit, not per clip norm",
+    seen="right as long as the clip norm is 1, as in every test",
+    test="D",
+)
+def step_for_unit() -> Iterator[None]:
+    """Clip norm times too much."""
+    with clips(lambda *args, **kw: clipped(*args, **kw, scale=lambda norms, c: correct(norms, c) * c)):
+        yield
+
+
+@mutant(
+    "data-dependent weight",
+    bug="a contribution is weighted by its user's number of events, behind the clip",
+    seen="FedAvg weights clients by `num_examples`",
+    test="D",
+)
+def weighted_by_events() -> Iterator[None]:
+    """More events, more weight."""
+    real = contribution.Contributor._trained
+
+    def instead(self: Any, plan: Any, model: Any, histories: Any) -> ClippedUpdate:
+        found = real(self, plan, model, histories)
+        return replace(found, steps=tuple(_times(block, np.maximum(histories.counts(), 1)) for block in found.steps))
+
+    with mock.patch.object(contribution.Contributor, "_trained", instead):
+        yield
+
+
+def _times(steps: Steps, factor: npt.NDArray[np.int64]) -> Steps:
+    """Each user's integers, a whole number of times."""
+    if isinstance(steps, DenseSteps):
+        return DenseSteps(steps.values * factor[:, None])
+    return replace(steps, rows=steps.rows * np.repeat(factor, np.diff(steps.indptr)))
+
+
+@mutant(
+    "adjacency mismatch",
+    bug="who has no events sends a default in their place, so that emptying a history is a replacement",
+    seen="a sensitivity for zero-out behind a mechanism that replaces; off by a factor of two",
+    test="D",
+)
+def default_contribution() -> Iterator[None]:
+    """A device without events contributes a unit vector."""
+
+    def instead(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
+        found = clipping.clip(update, layout, clip_norm=clip_norm, grid=grid)
+        idle = np.array([not found.vector(user).any() for user in range(update.n_users)])
+        first = found.steps[0]
+        if isinstance(first, DenseSteps):
+            first = DenseSteps(np.where(idle[:, None] & (np.arange(first.values.shape[1]) == 0), grid, first.values))
+        return replace(found, steps=(first, *found.steps[1:]))
+
+    with clips(instead):
+        yield
+
+
+MUTANTS = (rounding_after, scale_after, step_for_unit, weighted_by_events, default_contribution)

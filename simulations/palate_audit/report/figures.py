@@ -1,0 +1,136 @@
+"""The figures of an audit: scores of canaries, delta(eps), who kills whom, attacks beside their ceiling.
+
+Place in the path: drawn from `Section.series`, whose shapes `palate_audit.evidence.series` names.
+
+    scores(section.series["scores"][0]).show()
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from statistics import NormalDist
+from typing import Any
+
+import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
+
+from palate_sim.plots.theme import ACCENT, COLOURS, INK, RED, elide, finish
+
+_LINES = (ACCENT, COLOURS["ease"], COLOURS["projected"], COLOURS["ials"], COLOURS["off"], COLOURS["item_knn"])
+LEAST_RATE = 1e-4
+"""Where the axes of an attack's curve begin."""
+
+
+def scores(bins: Mapping[str, Any]) -> go.Figure:
+    """How the scores of canaries fall, of those that took part and of those that did not."""
+    edges = bins["edges"]
+    middle = [(low + high) / 2 for low, high in pairwise(edges)]
+    figure = go.Figure()
+    for key, label, colour in (("out", "not in it", COLOURS["popularity"]), ("in", "in it", ACCENT)):
+        if bins[key] and any(bins[key]):
+            figure.add_bar(
+                x=middle, y=bins[key], name=label, width=edges[1] - edges[0], marker={"color": colour, "line_width": 0},
+                opacity=0.65, hovertemplate="%{x:.4g}: %{y}<extra></extra>",
+            )  # fmt: skip
+    figure.update_layout(barmode="overlay", showlegend=True)
+    figure.update_xaxes(title_text="score of a canary")
+    figure.update_yaxes(title_text="canaries")
+    return finish(figure, {}, 300)
+
+
+def delta_curves(curves: Mapping[str, Any]) -> go.Figure:
+    """Delta(eps): what is claimed, and lower bounds of what was measured."""
+    figure = go.Figure()
+    lines = {"claimed, at most": curves.get("claimed") or [], **(curves.get("measured") or {})}
+    for index, (name, points) in enumerate(lines.items()):
+        known = [(eps, delta) for eps, delta in points if delta > 0]
+        colour = RED if index == 0 else _LINES[(index - 1) % len(_LINES)]
+        figure.add_scatter(
+            x=[eps for eps, _ in known], y=[delta for _, delta in known], mode="lines", name=elide(name),
+            line={"color": colour, "width": 2.5, "dash": "dash" if index == 0 else "solid"},
+            hovertemplate="ε %{x:.3f}: δ %{y:.2e}<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(showlegend=True)
+    figure.update_xaxes(title_text="ε", rangemode="tozero")
+    figure.update_yaxes(type="log", title_text="δ", exponentformat="power", dtick=2)
+    return finish(figure, {}, 340)
+
+
+def kills(table: Mapping[str, Any]) -> go.Figure:
+    """Mutants by tests: which test caught which."""
+    tests, mutants = [str(test) for test in table["tests"]], table["mutants"]
+    place = {test: at for at, test in enumerate(tests)}
+    # Numbers and not names on the axes: two names may begin alike.
+    caught = [(place[t], row) for row, m in enumerate(mutants) for t in m["killed_by"] if t in place]
+    alive = [row for row, mutant in enumerate(mutants) if not mutant["killed_by"]]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[x for x, _ in caught], y=[y for _, y in caught], mode="markers",
+        text=[f"{elide(mutants[y]['name'])}: {elide(tests[x])}" for x, y in caught],
+        hovertemplate="%{text}<extra></extra>",
+        marker={"symbol": "square", "size": 11, "color": ACCENT},
+    )  # fmt: skip
+    figure.add_scatter(
+        x=[0] * len(alive), y=alive, mode="text", text=["survives"] * len(alive), textfont={"color": RED},
+        hoverinfo="skip",
+    )  # fmt: skip
+    figure.update_xaxes(
+        tickvals=list(place.values()), ticktext=[elide(test) for test in tests], range=[-0.7, len(tests) - 0.3],
+        side="top", tickangle=-40, showgrid=True,
+    )  # fmt: skip
+    figure.update_yaxes(
+        tickvals=list(range(len(mutants))), ticktext=[elide(mutant["name"]) for mutant in mutants],
+        range=[len(mutants) - 0.5, -0.5],
+    )  # fmt: skip
+    return finish(figure, {}, 150 + 20 * len(mutants))
+
+
+def rocs(curves: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """Attacks in log-log, each beside the most that its claim allows, and blind guessing."""
+    figure, normal = go.Figure(), NormalDist()
+    grid = [10 ** (-4 + step / 20) for step in range(81)]
+    figure.add_scatter(
+        x=grid, y=grid, mode="lines", name="blind guessing", line={"color": INK, "width": 1, "dash": "dot"},
+        hoverinfo="skip",
+    )  # fmt: skip
+    for mu in sorted({curve["mu"] for curve in curves if curve.get("mu") is not None}):
+        rates = [min(rate, 1 - 1e-12) for rate in grid]
+        figure.add_scatter(
+            x=grid, y=[normal.cdf(normal.inv_cdf(rate) + mu) for rate in rates], mode="lines",
+            name=f"ceiling, μ = {mu:.3g}", line={"color": RED, "width": 1.6, "dash": "dash"},
+            hovertemplate="at most %{y:.2%} at %{x:.2%}<extra></extra>",
+        )  # fmt: skip
+    for index, curve in enumerate(curves):
+        shown = [(x, y) for x, y in zip(curve["fpr"], curve["tpr"], strict=True) if x >= LEAST_RATE and y > 0]
+        figure.add_scatter(
+            x=[x for x, _ in shown], y=[y for _, y in shown], mode="lines", name=elide(curve["name"]),
+            line={"color": _LINES[index % len(_LINES)], "width": 2.2, "shape": "hv"},
+            hovertemplate="%{y:.2%} at %{x:.2%}<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(showlegend=True)
+    figure.update_xaxes(type="log", range=[-4, 0], title_text="false-positive rate", exponentformat="power", dtick=1)
+    figure.update_yaxes(type="log", range=[-4, 0.05], title_text="true-positive rate", exponentformat="power", dtick=1)
+    return finish(figure, {}, 420)
+
+
+def intervals(panel: Mapping[str, Any]) -> go.Figure:
+    """Figures with their intervals, beside a ceiling."""
+    rows = panel["rows"]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[row["value"] for row in rows], y=list(range(len(rows))), mode="markers",
+        marker={"size": 9, "color": ACCENT}, hovertemplate="%{x:.4g}<extra></extra>",
+        error_x={
+            "type": "data", "symmetric": False, "array": [row["high"] - row["value"] for row in rows],
+            "arrayminus": [row["value"] - row["low"] for row in rows], "thickness": 1.6,
+        },
+    )  # fmt: skip
+    if panel.get("ceiling") is not None:
+        figure.add_vline(
+            x=panel["ceiling"], line={"color": RED, "dash": "dash", "width": 1.4}, annotation_text="ceiling",
+            annotation_position="top", annotation_font_color=RED,
+        )  # fmt: skip
+    figure.update_xaxes(title_text=elide(panel["axis"]) if len(panel["axis"]) < 27 else panel["axis"], showgrid=True)
+    figure.update_yaxes(
+        tickvals=list(range(len(rows))), ticktext=[elide(row["name"]) for row in rows], range=[len(rows) - 0.5, -0.5],
+        showgrid=False,
+    )  # fmt: skip
+    return finish(figure, {}, 110 + 30 * len(rows))

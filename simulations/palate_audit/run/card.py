@@ -1,0 +1,188 @@
+"""The privacy card, checked: made again from the ledger extract byte for byte, its signature, its implied risk.
+
+Place in the path: reads a run folder and nothing else, and writes nothing.
+
+    section = audit_card(Path("runs/demo"))
+    section.series["card"]["epsilon"]
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+from palate_audit.evidence.evidence import Finding, Section
+from palate_common.errors import InputError, IntegrityError, PalateError
+from palate_common.records.canonical import canonical_json, digest, read_canonical
+from palate_server.ledger.extract import MOST_EXTRACT, verify_extract
+from palate_sim.card.card import card_payload, verify_card
+from palate_sim.run.run_folder import RunFolder
+
+ASSUMPTIONS = (
+    "The card says what the operator signed. That the stated code ran is the operator's word.",
+    "Ed25519 and SHA-256 are what they are held to be.",
+)
+_SIGNED = ("public_key", "signature")
+
+
+def audit_card(folder: Path, *, public_key: str | None = None) -> Section:
+    """Check the privacy card of a finished run.
+
+    Args:
+        folder: the run folder.
+        public_key: the operator's, from outside the folder, 64 hexadecimal digits; None takes the folder's word.
+
+    Raises:
+        InputError: the folder has no card or no ledger extract, or the key is none.
+    """
+    check_key(public_key)
+    data, extract = read_file(folder, "privacy_card.json"), read_file(folder, "ledger.json")
+    card, spelling = _read(data), Finding.checked("card spelling", True, f"canonical JSON, {len(data):,} bytes")
+    try:
+        read_canonical(data, most=MOST_EXTRACT)
+    except IntegrityError as error:
+        spelling = Finding.checked("card spelling", False, str(error))
+    key = public_key or str(card.get("public_key"))
+    findings = [
+        spelling,
+        _signature(card, key),
+        _regenerated(card, extract, key),
+        pinned(public_key, str(card.get("public_key"))),
+        _model(folder, card),
+        *_risks(card),
+        _witnessed(card),
+    ]
+    return Section(
+        "card", f"privacy card of {folder}", tuple(findings), (), ASSUMPTIONS, {"facts": _facts(card), "card": card}
+    )
+
+
+def _facts(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Which card."""
+    return {"run": str(card.get("run")), "created": str(card.get("created"))}
+
+
+def read_file(folder: Path, name: str) -> bytes:
+    """A file of a run folder.
+
+    Raises:
+        InputError: not a run folder, or the run is not finished.
+    """
+    if not folder.is_dir():
+        raise InputError(f"`DIR` must be a run folder, got {folder}")
+    try:
+        return (folder / name).read_bytes()
+    except FileNotFoundError:
+        begun = RunFolder(folder).run_file.exists()
+        what = "the folder of a finished run; finish it with --resume" if begun else "a run folder"
+        raise InputError(f"`DIR` must be {what}, got one without {name}: {folder}") from None
+    except OSError as error:
+        raise InputError(f"`DIR` must be readable, got {folder / name}: {error.strerror}") from None
+
+
+def check_key(public_key: str | None) -> None:
+    """Refuse what can't be a key.
+
+    Raises:
+        InputError: not 64 lower-case hexadecimal digits.
+    """
+    if public_key is not None and not re.fullmatch("[0-9a-f]{64}", public_key):
+        raise InputError(f"`--public-key` must be 64 hexadecimal digits, got {public_key!r:.80}")
+
+
+def pinned(public_key: str | None, named: str) -> Finding:
+    """Whether the key that signed is the one from outside."""
+    test = "signing key"
+    if public_key is None:
+        return Finding.missing(test, f"{named[:16]}… is what the folder itself names; give --public-key from outside")
+    return Finding.checked(test, public_key == named, f"{named[:16]}…, expected {public_key[:16]}…")
+
+
+def _read(data: bytes) -> dict[str, Any]:
+    """A card in whatever spelling."""
+    try:
+        card = json.loads(data)
+    except (ValueError, RecursionError):
+        card = None
+    if not isinstance(card, dict):
+        raise InputError("privacy_card.json must hold a JSON object, got something else")
+    return card
+
+
+def _signature(card: Mapping[str, Any], key: str) -> Finding:
+    """The signature over what the card says."""
+    try:
+        verify_card(card, public_key=key)
+    except PalateError as error:
+        return Finding.checked("card signature", False, str(error))
+    return Finding.checked("card signature", True, f"Ed25519 by {key[:16]}… over everything it says")
+
+
+def _regenerated(card: Mapping[str, Any], extract: bytes, key: str) -> Finding:
+    """The card made again from the extract."""
+    test = "card from the ledger"
+    try:
+        payload = card_payload(verify_extract(extract, key))
+    except (PalateError, KeyError, TypeError, ValueError) as error:
+        return Finding.checked(test, False, f"the ledger extract gives no card: {' '.join(str(error).split())}")
+    found = {name: value for name, value in card.items() if name not in _SIGNED}
+    made, said = canonical_json(payload), canonical_json(found)
+    if made == said:
+        return Finding.checked(test, True, f"made again byte for byte, SHA-256 {digest(made)[:16]}…")
+    if found.get("schema") != payload["schema"]:
+        reason = f"the card has schema {found.get('schema')}, this version of Palate makes {payload['schema']}"
+        return Finding.missing(test, f"{reason}: check it with the version that made it")
+    wrong = sorted(n for n in payload.keys() | found.keys() if payload.get(n) != found.get(n))
+    name = wrong[0] if wrong else "the spelling"
+    said_of = f"says {json.dumps(found.get(name), ensure_ascii=False)!s:.80}, the ledger {payload.get(name)!r:.80}"
+    return Finding.checked(test, False, f"{len(wrong)} entries differ from the ledger, first `{name}`: {said_of}")
+
+
+def _model(folder: Path, card: Mapping[str, Any]) -> Finding:
+    """The model that the card is about."""
+    path = folder / "model" / "model.safetensors"
+    try:
+        found = digest(path.read_bytes())
+    except OSError:
+        return Finding.missing("model of the card", "model/model.safetensors is not in the folder")
+    return Finding.checked("model of the card", found == card.get("model_hash"), f"SHA-256 {found[:16]}…")
+
+
+def _risks(card: Mapping[str, Any]) -> Iterator[Finding]:
+    """The implied risk, made again from mu by the formula, and by riskcal where that is installed."""
+    risk, mu = card.get("implied_risk"), card.get("mu")
+    if not isinstance(risk, Mapping) or not isinstance(mu, int | float):
+        return
+    normal = NormalDist()
+    own = {f"tpr_at_fpr_{rate:g}": normal.cdf(normal.inv_cdf(rate) + mu) for rate in (0.001, 0.01)}
+    own["advantage"] = 2 * normal.cdf(mu / 2) - 1
+    yield _agree("implied risk", risk, own, "trade-off curve of Gaussian DP at the card's mu")
+    try:
+        from riskcal.analysis import get_advantage_from_gdp, get_beta_from_gdp
+    except ImportError:
+        yield Finding.missing("implied risk by riskcal", "riskcal is not installed: pip install riskcal")
+        return
+    other = {f"tpr_at_fpr_{rate:g}": 1 - float(get_beta_from_gdp(mu=mu, alpha=rate)) for rate in (0.001, 0.01)}
+    other["advantage"] = float(get_advantage_from_gdp(mu=mu))
+    yield _agree("implied risk by riskcal", risk, other, "riskcal, from the card's mu")
+
+
+def _agree(test: str, said: Mapping[str, Any], found: Mapping[str, float], by: str) -> Finding:
+    """Whether the card claims no less risk than was found."""
+    holds = all(
+        isinstance(said.get(n), int | float) and math.isclose(said[n], v, rel_tol=1e-6) for n, v in found.items()
+    )
+    told = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in found.items())
+    return Finding.checked(test, holds, f"{told}; {by}", **found)
+
+
+def _witnessed(card: Mapping[str, Any]) -> Finding:
+    """What the card alone can't show."""
+    checkpoint = card.get("checkpoint")
+    size = checkpoint.get("size") if isinstance(checkpoint, Mapping) else None
+    return Finding.missing("rollback", f"rollback not checkable from a card: compare its checkpoint, size {size}")

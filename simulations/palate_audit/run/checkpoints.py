@@ -1,0 +1,162 @@
+"""Checkpoints: whether the log is what was written, against everything that vouches for one of its states.
+
+The operator's signature (extract, card, manifest), the devices of the folder, and, from outside, an expected head and
+the receipts of devices. Only what comes from outside the operator's hands says something about rollback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from palate_audit.evidence.evidence import Finding
+from palate_audit.run.card import pinned
+from palate_audit.run.hashes import Known, first_bad, first_uncleared, named, of_root
+from palate_audit.run.live import LiveLedger
+from palate_audit.run.receipts import Receipts
+from palate_audit.run.run_records import Books
+from palate_common.errors import PalateError
+from palate_common.models.manifest import MOST_SIGNED
+from palate_common.models.published import MANIFEST_TAG
+from palate_common.records.canonical import read_canonical
+from palate_common.records.merkle import Checkpoint, MerkleTree
+from palate_common.records.signing import verify
+from palate_server.ledger.extract import MOST_EXTRACT
+from palate_sim.card.card import verify_card
+
+NO_WITNESS = (
+    "rollback not checkable: nobody outside vouches for a state of this ledger; give --expect-head SIZE:ROOT or "
+    "--receipts FILE"
+)
+
+
+def checkpoints(
+    books: Books,
+    expect_head: Checkpoint | None,
+    inside: Sequence[Receipts],
+    outside: Sequence[Receipts],
+    public_key: str | None,
+) -> Iterator[Finding]:
+    """Every finding on chain, checkpoints and signatures.
+
+    Args:
+        books: the run's.
+        expect_head: a state of the ledger, from outside.
+        inside: what the devices of the run folder kept, in the operator's hands.
+        outside: what devices gave.
+        public_key: the operator's, from outside.
+    """
+    extract, live, leaves = books.extract, books.live, _leaves(books)
+    signed = [*(extract.known if extract is not None else ()), *_signed_checkpoints(books)]
+    if extract is not None:
+        yield from extract.findings
+        yield pinned(public_key, extract.public_key)
+    else:
+        yield Finding.missing("G extract signature", "the run is not finished: there is no ledger.json yet")
+    if live is None:
+        yield Finding.missing("G live ledger", "it wasn't given: --ledger PATH")
+    else:
+        yield _chain(live, signed)
+    if leaves is None:
+        yield Finding.missing("G checkpoints", "other runs' entries are not in the extract: --ledger PATH")
+    else:
+        yield _fits("G checkpoints", leaves, signed, "what the operator signed")
+        for found in inside:
+            yield _fits("G devices of the folder", leaves, found.known, f"what {found.source} has seen")
+    yield from _rollback(books, leaves, expect_head, outside, signed)
+
+
+def _chain(live: LiveLedger, signed: Sequence[Known]) -> Finding:
+    """Every row of the live ledger follows from the ones before it."""
+    if live.broken is not None:
+        last, reason = live.broken.last, live.broken.reason
+        # Where the rules tell, it may be an earlier entry, but none that somebody vouches for.
+        uncleared = first_uncleared(live.leaves, signed)
+        first = max(live.broken.first, uncleared if uncleared <= last else 0)
+        what = "is not what was written" if first == last else "can't follow the ones before it"
+        said = f"entry {last} {what}: {reason}"
+        return Finding.checked("G live ledger", False, said, first_bad=first, last_suspect=last)
+    said = f"{live.rows} entries replayed: chain, rules and root, by {live.path.name}"
+    return Finding.checked("G live ledger", True, said)
+
+
+def _leaves(books: Books) -> Sequence[bytes] | None:
+    """The log from its first entry, as far as it is known."""
+    if books.live is not None:
+        return books.live.leaves
+    return books.extract.leaves if books.extract is not None else None
+
+
+def _signed_checkpoints(books: Books) -> list[Known]:
+    """Checkpoints in the card and in the manifest, where their own parts say that the signatures fit."""
+    found, key = list[Known](), books.extract.public_key if books.extract else ""
+    try:
+        card = read_canonical((books.folder / "privacy_card.json").read_bytes(), most=MOST_EXTRACT)
+        verify_card(card, public_key=key)
+        found += of_root(int(card["checkpoint"]["size"]), str(card["checkpoint"]["root"]), by="the privacy card")
+    except (OSError, PalateError, KeyError, TypeError, AttributeError):
+        pass  # what is wrong with the card is said where the card is audited
+    try:
+        payload = (books.folder / "model" / "manifest.json").read_bytes()
+        verify(key, MANIFEST_TAG, payload, (books.folder / "model" / "signature").read_text("ascii"))
+        checkpoint = read_canonical(payload, most=MOST_SIGNED)["checkpoint"]
+        found += of_root(int(checkpoint["size"]), str(checkpoint["root"]), by="the model's manifest")
+    except (OSError, PalateError, KeyError, TypeError, UnicodeDecodeError):
+        pass
+    return found
+
+
+def _fits(test: str, leaves: Sequence[bytes], known: Sequence[Known], whose: str) -> Finding:
+    """Whether a log has the hashes that somebody vouches for."""
+    if not known:
+        return Finding.missing(test, f"there is nothing to compare with {whose}")
+    bad = first_bad(leaves, known)
+    if not bad:
+        sizes = sorted({node.end for node in known if node.start == 0})
+        return Finding.checked(test, True, f"{len(known)} hashes fit {whose}, up to size {sizes[-1]}")
+    gone = bad.start >= len(leaves)
+    what = f"the log ends before {named(bad)}: rolled back, against" if gone else f"{named(bad)} is not the one in"
+    return Finding.checked(test, False, f"{what} {whose}", first_bad=bad.start, last_suspect=bad[-1])
+
+
+def _rollback(
+    books: Books,
+    leaves: Sequence[bytes] | None,
+    expect_head: Checkpoint | None,
+    outside: Sequence[Receipts],
+    signed: Sequence[Known],
+) -> Iterator[Finding]:
+    """Against what somebody outside remembers; without anybody, the limit."""
+    if expect_head is None and not any(found.seen for found in outside):
+        yield Finding.missing("G rollback", NO_WITNESS)
+    if expect_head is not None:
+        yield _head(books, leaves, expect_head, signed, [node for found in outside for node in found.known])
+    for found in outside:
+        if leaves is None and found.seen:
+            yield Finding.missing("G rollback", f"{found.source} has seen other runs' entries: --ledger PATH")
+        elif found.seen and leaves is not None:
+            yield _fits("G rollback", leaves, found.known, f"what {found.source} has seen")
+
+
+def _head(
+    books: Books, leaves: Sequence[bytes] | None, head: Checkpoint, signed: Sequence[Known], seen: Sequence[Known]
+) -> Finding:
+    """The log against an expected head."""
+    test, extract = "G expected head", books.extract
+    if leaves is None and extract is not None and extract.size == head.size:
+        said = f"the extract ends at size {extract.size} with root {extract.root[:16]}…, expected {head.root[:16]}…"
+        return Finding.checked(test, extract.root == head.root, said)
+    if leaves is None or (books.live is None and len(leaves) < head.size):
+        return Finding.missing(test, f"the extract doesn't reach size {head.size} from the first entry: --ledger PATH")
+    expected = of_root(head.size, head.root, by="the expected head")
+    if not first_bad(leaves, expected):
+        return Finding.checked(test, True, f"at size {head.size} the log has the root that was expected")
+    bad = first_bad(leaves, [*seen, *expected])
+    # What the operator signed narrows it down, unless it contradicts the head: then the key itself told two stories.
+    closer = first_bad(leaves, [*signed, *seen, *expected])
+    bad = closer if set(closer) <= set(bad) else bad
+    if bad.start >= len(leaves):
+        said = f"the log has {len(leaves)} entries, {head.size} were expected: rolled back or cut before {named(bad)}"
+    else:
+        root = MerkleTree(leaves[: head.size]).root()[:16] if len(leaves) >= head.size else "of fewer entries"
+        said = f"at size {head.size} the root is {root}…, expected {head.root[:16]}…: {named(bad)} was changed"
+    return Finding.checked(test, False, said, first_bad=bad.start, last_suspect=bad[-1])

@@ -1,0 +1,272 @@
+"""Completeness: everything that was released is charged and sealed, and everything in the folder is accounted for.
+
+Reads a run folder beside its ledger entries; every file of `releases/` and `model/`, and every name beside them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from palate_audit.evidence.evidence import Finding
+from palate_audit.run.run_records import Books, Place
+from palate_common.algorithms import algorithm_class
+from palate_common.errors import InputError, IntegrityError, PalateError
+from palate_common.interactions import Interactions
+from palate_common.mechanism.update import released_size
+from palate_common.models import published
+from palate_common.models.model import GlobalModel
+from palate_common.records.canonical import digest
+from palate_common.rounds.plan import DpMode
+from palate_server.rounds.noise import NoisyAggregate
+from palate_server.rounds.registry import INPUTS, Registry
+from palate_server.rounds.replay import Replay
+from palate_sim.run.run_folder import DRAFT
+
+RELEASE = re.compile(r"round-(\d+)-attempt-(\d+)\.safetensors")
+OUTSIDE = frozenset({
+    "run.json", "key", "identities", "lock", "events.jsonl", "devices.db", "devices.db-wal", "devices.db-shm",
+    "ledger.json", "privacy_card.json", "result.json", "report.html", "recommendations.csv.gz", "split", "tensorboard",
+    "flower.log", "audit.html", "audit.json",
+})  # fmt: skip
+"""Files that are no release: keys and evidence, or experiment output, which the card excludes by name."""
+MODEL_FILES = frozenset({published.MANIFEST, published.SIGNATURE})
+PROBES = 64
+"""Made users whose scores compare two models that are not the same bytes."""
+
+
+def completeness(books: Books, *, public_key: str | None = None) -> Iterator[Finding]:
+    """Every finding on files; the operator's key, if it is known from outside, is the one that must have signed."""
+    yield _seals(books)
+    yield _files(books)
+    yield _plans(books)
+    yield from _model(books)
+    yield _published(books, public_key)
+    yield _inputs(books)
+    yield _names(books)
+
+
+def _seals(books: Books) -> Finding:
+    """Each sealed release has the hash that was sealed."""
+    test, missing = "G sealed releases", []
+    for place, seal in sorted(books.seals.items()):
+        path = _path(books.folder, place)
+        if not path.is_file():
+            missing.append(path.name)
+        elif digest(path.read_bytes()) != seal.release_hash:
+            return Finding.checked(
+                test, False, f"{path.name} is not what entry {seal.seq} sealed", first_bad=seal.seq, file=path.name
+            )
+    if missing:
+        return Finding.missing(test, f"{len(missing)} sealed and not in the folder, first {missing[0]}")
+    if not books.seals:
+        return Finding.missing(test, "nothing is sealed: " + _why_unsealed(books))
+    return Finding.checked(test, True, f"{len(books.seals)} files have the hashes that were sealed")
+
+
+def _why_unsealed(books: Books) -> str:
+    """Why a run has no seals."""
+    return "dp off releases exact sums, which no ledger bounds" if _is_off(books) else "no round was released"
+
+
+def _files(books: Books) -> Finding:
+    """Each file of `releases/` is a charged attempt's."""
+    test, places, found = "G charged releases", books.charges, 0
+    folder = books.folder / "releases"
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
+        if path.is_dir() or DRAFT.fullmatch(path.name):
+            continue
+        match = RELEASE.fullmatch(path.name)
+        if _is_off(books) and (match or path.suffix == ".opened"):
+            found += 1
+            continue
+        if match is None or path.parent != folder:
+            return Finding.checked(test, False, f"{path.relative_to(books.folder)} is no release of a charged attempt")
+        if (int(match[1]), int(match[2])) not in places:
+            return Finding.checked(test, False, f"{path.name} was never charged", file=path.name)
+        found += 1
+    if _is_off(books):
+        return Finding.missing(test, f"dp off: {found} files of exact sums, and nothing that bounds them")
+    void = sorted(place for place in places if place not in books.seals)
+    told = f"; {len(void)} charged and never sealed" if void else ""
+    return Finding.checked(test, True, f"{found} files, each of a charged attempt{told}")
+
+
+def _plans(books: Books) -> Finding:
+    """Each release carries the plan that was charged, with the noise that was charged."""
+    test, registry, checked = "G plans", Registry(books.folder), 0
+    for place, charge in sorted(books.charges.items()):
+        if not _path(books.folder, place).is_file():
+            continue
+        try:
+            release = registry.read(*place, None)
+        except PalateError as error:
+            return Finding.checked(test, False, str(error), first_bad=charge.seq)
+        wrong = _unlike(release, books, place)
+        if wrong:
+            said = f"entry {charge.seq}: the release of round {place[0]}, attempt {place[1]} has another {wrong}"
+            return Finding.checked(test, False, said, first_bad=charge.seq)
+        checked += 1
+    if not checked:
+        return Finding.missing(test, "no release of a charged attempt is in the folder")
+    return Finding.checked(test, True, f"{checked} releases carry the plans that were charged, noise and size included")
+
+
+def _unlike(release: NoisyAggregate, books: Books, place: Place) -> str | None:
+    """The first thing in which a release differs from its charge; None if nothing does."""
+    plan, charge = release.plan, books.charges[place]
+    facts, dimension = charge.facts, released_size(plan.layout)
+    compared: dict[str, tuple[Any, Any]] = {
+        "population": (plan.population, books.population),
+        "run": (plan.run, charge.run),
+        "round or attempt": ((plan.round, plan.attempt), place),
+        "plan": (plan.hash, charge.plan_hash),
+        "cost": (plan.mu2, charge.mu2),
+        "sensitivity": (plan.grid, facts.get("sensitivity")),
+        "sigma": (plan.sigma, facts.get("sigma")),
+        "dp mode": (plan.dp.value, facts.get("dp", plan.dp.value)),
+        "source of noise": (plan.noise.value, facts.get("noise", plan.noise.value)),
+        "number of shares": (plan.cohort.shares if plan.cohort else 1, facts.get("shares", 1)),
+        "dimension": (dimension, facts.get("dimension")),
+        "size": (release.steps.shape, (dimension,)),
+        "number of users than its floor allows": (release.users >= plan.least, True),
+    }
+    return next((what for what, (found, expected) in compared.items() if found != expected), None)
+
+
+def _model(books: Books) -> Iterator[Finding]:
+    """The published model is the one the run was closed with, and is made of the sealed releases alone."""
+    test, path = "G model hash", books.folder / "model" / published.MODEL
+    if books.closed is None:
+        yield Finding.missing(test, "the run is not closed: no model is final")
+        return
+    if not path.is_file():
+        yield Finding.missing(test, "model/model.safetensors is not in the folder")
+        return
+    data = path.read_bytes()
+    closed = books.closed.get("model_hash")
+    yield Finding.checked(
+        test, digest(data) == closed, f"SHA-256 {digest(data)[:16]}…, closed with {str(closed)[:16]}…"
+    )
+    yield _replayed(books, data)
+
+
+def _replayed(books: Books, data: bytes) -> Finding:
+    """The model made again from the releases."""
+    test, registry = "G model from releases", Registry(books.folder)
+    try:
+        replay = Replay(books.terms, registry.read_inputs(books.terms.inputs))
+    except PalateError as error:
+        return Finding.missing(test, str(error))
+    attempts = sorted(books.seals) if not _is_off(books) else sorted(_exact(books.folder))
+    try:
+        for round_, attempt in attempts:
+            if not _path(books.folder, (round_, attempt)).is_file():
+                return Finding.missing(test, f"the release of round {round_}, attempt {attempt} is not in the folder")
+            seal = books.seals.get((round_, attempt))
+            replay.read(registry, attempt, None if seal is None else seal.release_hash)
+        model = GlobalModel.from_bytes(data)
+    except PalateError as error:
+        return Finding.checked(test, False, str(error))
+    if replay.model.hash == model.hash:
+        return Finding.checked(
+            test, True, f"{replay.round} releases give it again, byte for byte: nothing else is in it"
+        )
+    gap = _apart(replay.model, model)
+    said = f"made again from {replay.round} releases, its scores differ by {gap:.2g} of their range"
+    return Finding.checked(
+        test, gap < 1e-3, f"{said}: {'rounding' if gap < 1e-3 else 'something else is in it'}", gap=gap
+    )
+
+
+def _apart(one: GlobalModel, other: GlobalModel) -> float:
+    """The largest difference of two models' scores for made users, over the range of scores."""
+    n_items, rng = one.header.facts.n_items, np.random.default_rng(0)
+    if other.header.facts.n_items != n_items:
+        return float("inf")
+    size = min(5, n_items)
+    items = np.concatenate([rng.choice(n_items, size, replace=False) for _ in range(PROBES)])
+    users = np.repeat(np.arange(PROBES), size)
+    made = Interactions.from_pairs(users, items, n_users=PROBES, n_items=n_items)
+    first, second = np.asarray(one.scores(made)), np.asarray(other.scores(made))
+    return float(np.abs(first - second).max() / max(float(np.ptp(first)), 1e-30))
+
+
+def _published(books: Books, public_key: str | None) -> Finding:
+    """The manifest is signed by the operator's key, or that of the extract, and names every file of `model/`."""
+    test, folder = "G published model", books.folder / "model"
+    if not folder.is_dir():
+        return Finding.missing(test, "there is no folder model")
+    manifest = books.read("model/manifest.json") or {}
+    key = public_key or (books.extract.public_key if books.extract else str(manifest.get("public_key")))
+    try:
+        found = published.read(folder, public_key=key)
+    except PalateError as error:
+        lacking = _lacking(books)
+        return Finding.missing(test, lacking) if lacking else Finding.checked(test, False, str(error))
+    named = set(found.manifest.files) | MODEL_FILES
+    strange = sorted(p.name for p in folder.iterdir() if p.name not in named and not DRAFT.fullmatch(p.name))
+    if strange:
+        return Finding.checked(test, False, f"model/{strange[0]} is published and no manifest names it")
+    if (found.manifest.model_extra or {}).get("run") != books.run:
+        return Finding.checked(test, False, "the manifest names another run")
+    return Finding.checked(test, True, f"{len(named)} files, each named by the manifest that {key[:16]}… signed")
+
+
+def _lacking(books: Books) -> str:
+    """Why the algorithm of the run's terms can't be loaded here, which says nothing against the run; "" if it can."""
+    try:
+        algorithm_class(books.terms.algorithm)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def _inputs(books: Books) -> Finding:
+    """The public arrays that the run started from are those of its terms."""
+    test, path = "G public inputs", books.folder / INPUTS
+    try:
+        named = books.terms.inputs
+        Registry(books.folder).read_inputs(named)
+    except IntegrityError as error:
+        return Finding.checked(test, False, str(error))
+    if named is None and path.exists():
+        return Finding.checked(test, False, f"{INPUTS} is there and the run's terms name none")
+    return Finding.checked(test, True, f"{INPUTS} has the hash of the terms" if named else "the run started from none")
+
+
+def _names(books: Books) -> Finding:
+    """Nothing else lies in the folder."""
+    known = OUTSIDE | {"releases", "model", INPUTS}
+    strange = sorted(p.name for p in books.folder.iterdir() if p.name not in known and not DRAFT.fullmatch(p.name))
+    if strange:
+        said = f"{len(strange)} that Palate doesn't write, first {strange[0]}: no charge or exclusion covers it"
+        return Finding.missing("G other files", said)
+    return Finding.checked("G other files", True, "every other file is evidence, or excluded on the card by name")
+
+
+def _exact(folder: Path) -> Iterator[Place]:
+    """With dp off: the attempts that left a sum, the first of each round."""
+    seen = set[int]()
+    matches = (RELEASE.fullmatch(path.name) for path in sorted((folder / "releases").glob("*")))
+    for place in sorted((int(match[1]), int(match[2])) for match in matches if match):
+        if place[0] not in seen:
+            seen.add(place[0])
+            yield place
+
+
+def _path(folder: Path, place: Place) -> Path:
+    """Where an attempt's release lies."""
+    return folder / "releases" / f"round-{place[0]}-attempt-{place[1]}.safetensors"
+
+
+def _is_off(books: Books) -> bool:
+    """Whether the run has no privacy at all."""
+    try:
+        return books.terms.dp is DpMode.OFF
+    except IntegrityError:
+        return False

@@ -1,0 +1,135 @@
+"""The signed extract of a run folder, read entry by entry, so that the first bad one is named.
+
+`palate_server.ledger.extract.verify_extract` refuses an extract at its first fault. An audit goes on: what a forger
+left right helps to find what is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from palate_audit.evidence.evidence import Finding
+from palate_audit.run.hashes import Known, of_inclusion
+from palate_common.errors import BudgetError, InputError, IntegrityError, PalateError
+from palate_common.records.canonical import canonical_json, read_canonical
+from palate_common.records.merkle import verify_inclusion
+from palate_common.records.signing import verify
+from palate_server.ledger.extract import EXTRACT_TAG, MOST_EXTRACT
+from palate_server.ledger.history import Entry, History, entry_from
+
+BY = "the signed extract"
+
+
+@dataclass(frozen=True)
+class RunExtract:
+    """What an extract says, and what is wrong with it.
+
+    Attributes:
+        population: whose ledger.
+        run: which run.
+        size: entries of the log when it was written.
+        root: its root.
+        entries: those of the run that could be read.
+        others: what it says of other runs: `other_runs`, `other_mu2`, `other_unprotected`.
+        public_key: whose signature it carries.
+        signed: whether that signature fits.
+        known: the hashes it vouches for, if signed.
+        findings: on its signature, proofs and rules.
+        first_bad: the first bad entry, as far as the extract alone tells; None if nothing is wrong.
+    """
+
+    population: str
+    run: str
+    size: int
+    root: str
+    entries: tuple[Entry, ...]
+    others: Mapping[str, Any]
+    public_key: str
+    signed: bool
+    known: tuple[Known, ...]
+    findings: tuple[Finding, ...]
+    first_bad: int | None
+
+    @property
+    def leaves(self) -> list[bytes] | None:
+        """All entries of the log, if the extract has them all: no other run was on the population."""
+        complete = len(self.entries) == self.size and all(entry.seq == at for at, entry in enumerate(self.entries))
+        return [entry.leaf() for entry in self.entries] if complete else None
+
+
+def read_extract(data: bytes) -> RunExtract:
+    """Read the bytes of `ledger.json`.
+
+    Raises:
+        InputError: it has no members of an extract, so that nothing can be said of it.
+    """
+    try:
+        envelope = json.loads(data)
+        payload = envelope["payload"]
+        items = [(dict(item["entry"]), [str(node) for node in item["proof"]]) for item in payload["entries"]]
+        about = str(payload["population"]), str(payload["run"]), int(payload["size"]), str(payload["root"])
+        others = {name: payload[name] for name in ("other_runs", "other_mu2", "other_unprotected")}
+        key = str(envelope["public_key"])
+        "".join((about[0], about[1], about[3], key)).encode()
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        raise InputError("ledger.json must be a ledger extract, got something else") from None
+    signature = _signature(data, envelope, key)
+    entries, proofs = _proofs(items, about[2], about[3])
+    rules = _rules(entries, about[0], about[1])
+    findings = (signature, proofs, rules)
+    bad = [found.figures["first_bad"] for found in findings if found.figures.get("first_bad") is not None]
+    signed = not signature.figures["wrong"]
+    known = list[Known]()
+    if signed:
+        for entry, proof in items:
+            if isinstance(entry.get("seq"), int) and 0 <= entry["seq"] < about[2]:
+                known += of_inclusion(canonical_json(entry), entry["seq"], about[2], about[3], proof, by=BY)
+    return RunExtract(*about, entries, others, key, signed, tuple(known), findings, min(bad, default=None))
+
+
+def _signature(data: bytes, envelope: Mapping[str, Any], key: str) -> Finding:
+    """Spelling and signature."""
+    test = "G extract signature"
+    try:
+        read_canonical(data, most=MOST_EXTRACT)
+        verify(key, EXTRACT_TAG, canonical_json(envelope["payload"]), str(envelope.get("signature")))
+    except PalateError as error:
+        return Finding.checked(test, False, str(error), wrong=True)
+    return Finding.checked(test, True, f"Ed25519 by {key[:16]}…", wrong=False)
+
+
+def _proofs(items: list[tuple[dict[str, Any], list[str]]], size: int, root: str) -> tuple[tuple[Entry, ...], Finding]:
+    """Every entry is well formed, in order, and in the log of the checkpoint."""
+    test, entries, wrong = "G inclusion proofs", list[Entry](), list[tuple[int | None, str]]()
+    for value, proof in items:
+        at = value.get("seq") if isinstance(value.get("seq"), int) else None
+        try:
+            entry = entry_from(value)
+            if entries and entry.seq <= entries[-1].seq:
+                raise IntegrityError(f"it stands after entry {entries[-1].seq}")
+            verify_inclusion(canonical_json(value), index=entry.seq, size=size, root=root, proof=proof)
+        except PalateError as error:
+            wrong.append((at, str(error)))
+            continue
+        entries.append(entry)
+    if wrong:
+        at, reason = min(wrong, key=lambda found: found[0] if found[0] is not None else -1)
+        return tuple(entries), Finding.checked(test, False, f"entry {at}: {reason}", first_bad=at)
+    said = f"{len(items)} entries are in the log of size {size}, root {root[:16]}…"
+    return tuple(entries), Finding.checked(test, True, said)
+
+
+def _rules(entries: tuple[Entry, ...], population: str, run: str) -> Finding:
+    """One entry may follow another: limits, attempts, seals."""
+    test, history = "G ledger rules", History()
+    for entry in entries:
+        try:
+            history.record(entry)
+        except (InputError, BudgetError) as error:
+            return Finding.checked(test, False, f"entry {entry.seq}: {error}", first_bad=entry.seq)
+    if history.population != population or history.runs() != (run,):
+        return Finding.checked(test, False, f"it must hold the run {run!r} of {population!r} alone, and does not")
+    return Finding.checked(test, True, "every entry may follow the one before it; no limit is exceeded")

@@ -1,0 +1,194 @@
+"""The ledger of a run, replayed and recomputed: what was charged, sealed and claimed, and what was changed since.
+
+Place in the path: reads a run folder, the live ledger, and what devices kept; opens no connection and writes nothing.
+
+    section = audit_ledger(Path("runs/demo"), expect_head=Checkpoint(11, "13e5..."))
+    [found.said for found in section.alarms]
+
+Edits show against hashes that somebody else remembers: the operator's own signature, a head given out of band, devices.
+Without those from outside, a ledger that was rolled back and written anew looks whole, and that is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from palate_audit.evidence.evidence import Finding, Section
+from palate_audit.run.accounts import accounts
+from palate_audit.run.card import check_key, read_file
+from palate_audit.run.checkpoints import checkpoints
+from palate_audit.run.completeness import completeness
+from palate_audit.run.extract import RunExtract, read_extract
+from palate_audit.run.hashes import named
+from palate_audit.run.live import LiveLedger, read_live
+from palate_audit.run.receipts import Receipts, participation, read_receipts, reconcile
+from palate_audit.run.run_records import Books
+from palate_common.errors import InputError, IntegrityError, PalateError
+from palate_common.records.merkle import Checkpoint
+from palate_server.ledger.history import Entry
+from palate_sim.run.run_folder import RunFolder
+
+ASSUMPTIONS = (
+    "Every release was charged before it was computed: a release that left no file, no charge and no receipt can't be "
+    "seen from files.",
+    "The stated code ran: this compares what was written down, and the mechanism's own tests are another part.",
+    "SHA-256 and Ed25519 are what they are held to be, and the operator's key has signed one story only: two show "
+    "against witnesses.",
+)
+
+
+def audit_ledger(
+    folder: Path,
+    *,
+    ledger: Path | None = None,
+    expect_head: Checkpoint | None = None,
+    receipts: Sequence[Path] = (),
+    public_key: str | None = None,
+) -> Section:
+    """Replay and recompute a run's ledger.
+
+    Args:
+        folder: the run folder.
+        ledger: the population's live ledger; None takes the one that `run.json` names, if it is there.
+        expect_head: size and root of the ledger, from a source outside the operator.
+        receipts: what devices kept.
+        public_key: the operator's, from outside the folder.
+
+    Raises:
+        InputError: not a run folder, a key that is none, or a file that isn't what it is given as.
+    """
+    check_key(public_key)
+    books = books_of(folder, ledger=ledger)
+    outside = [read_receipts(path, population=books.population) for path in receipts]
+    devices = folder / "devices.db"
+    inside, damaged = list[Receipts](), list[Finding]()
+    try:
+        inside += [read_receipts(devices, population=books.population)] if devices.is_file() else []
+    except InputError:
+        damaged.append(Finding.checked("G device ledger", False, "devices.db of the folder isn't a ledger of devices"))
+    findings = [
+        *checkpoints(books, expect_head, inside, outside, public_key),
+        *_guarded("G files", lambda: completeness(books, public_key=public_key)),
+        *_guarded("G accounts", lambda: accounts(books)),
+        *damaged,
+        *_devices(books, inside, outside),
+    ]
+    assumed = (*_qualifiers(books), *ASSUMPTIONS)
+    series = {"facts": {"run": books.run, "charges": len(books.charges), "releases": len(books.seals)}}
+    return Section("ledger", _subject(books), (*_worst_entry(findings, books), *findings), (), assumed, series)
+
+
+def books_of(folder: Path, *, ledger: Path | None = None) -> Books:
+    """The books of a run, from its folder and its live ledger.
+
+    Raises:
+        InputError: as `audit_ledger`.
+    """
+    extract = read_extract(read_file(folder, "ledger.json")) if (folder / "ledger.json").exists() else None
+    live = _live(folder, ledger)
+    if extract is None and live is None:
+        read_file(folder, "ledger.json")  # which says what the folder is, if it is no run's
+    return _books(folder, extract, live)
+
+
+def _live(folder: Path, ledger: Path | None) -> LiveLedger | None:
+    """The live ledger that was given, or that the run was started with."""
+    if ledger is not None:
+        return read_live(ledger)
+    try:
+        named_path = Path(str(RunFolder(folder).read()["ledger"]))
+    except InputError:
+        return None
+    return read_live(named_path) if named_path.is_file() else None
+
+
+def _books(folder: Path, extract: RunExtract | None, live: LiveLedger | None) -> Books:
+    """The run's books."""
+    if extract is not None:
+        return Books(folder, extract.run, extract.population, extract.entries, extract, live)
+    started = RunFolder(folder).read()["terms"]
+    run, population = str(started["run"]), str(started["population"])
+    whole: Sequence[Entry] = live.entries if live is not None else ()
+    own = [entry for entry in whole if getattr(entry, "run", run) == run]
+    return Books(folder, run, population, own, None, live)
+
+
+UNITS = {"user": "user (one installation)", "event": "event (one item of one installation)"}
+"""What a run protects, in words."""
+
+
+def _subject(books: Books) -> str:
+    """What was looked at, in a line."""
+    live = "no live ledger" if books.live is None else f"live ledger {books.live.path}"
+    return f"run {books.run} of {books.population!r} in {books.folder}; {live}"
+
+
+def _qualifiers(books: Books) -> Iterator[str]:
+    """What stands beside every epsilon of the section."""
+    with suppress(IntegrityError):
+        delta = books.terms.delta
+        yield f"Every ε here is for δ = {delta!r}, unit: {UNITS[books.terms.unit]}, adjacency: zero-out."
+
+
+def _guarded(test: str, findings: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """Findings of a part that a tampered ledger may make impossible: that is a finding, too."""
+    try:
+        yield from findings()
+    except (PalateError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+        yield Finding.checked(test, False, f"what the ledger holds can't be audited: {' '.join(str(error).split())}")
+
+
+def _devices(books: Books, inside: Sequence[Receipts], outside: Sequence[Receipts]) -> Iterator[Finding]:
+    """What devices took part in."""
+    for found in inside:
+        yield participation(books, found)
+        yield from reconcile(books, found, test="G device ledger")
+    if not inside:
+        yield Finding.missing("G participation cap", "the folder has no devices.db")
+    for found in outside:
+        yield from reconcile(books, found, test="G receipts")
+
+
+def first_bad_entry(findings: Sequence[Finding]) -> tuple[int, int] | None:
+    """First and last of the entries among which the first bad one is, by all findings; None if none is bad."""
+    bad = [found.figures for found in findings if found.figures.get("first_bad") is not None]
+    stretches = [(int(each["first_bad"]), int(each.get("last_suspect", each["first_bad"]))) for each in bad]
+    # Each says that there is a bad entry in it: the one that ends first, and of those the shortest.
+    return min(stretches, key=lambda stretch: (stretch[1], -stretch[0]), default=None)
+
+
+def _worst_entry(findings: Sequence[Finding], books: Books) -> Iterator[Finding]:
+    """The first bad entry of all findings, in words; nothing if there is none."""
+    stretch = first_bad_entry(findings)
+    if stretch is None:
+        return
+    at, last = stretch
+    known = {entry.seq: entry for entry in [*books.entries, *(books.live.entries if books.live else ())]}
+    what = ""
+    if at == last and at in known:
+        entry = known[at]
+        about = [f"{name} {getattr(entry, name)}" for name in ("run", "round", "attempt") if hasattr(entry, name)]
+        what = f", a {entry.kind}{' of ' if about else ''}{', '.join(about)}"
+    yield Finding.checked(
+        "first bad entry", False, f"{named(range(at, last + 1))}{what}", first_bad=at, last_suspect=last
+    )
+
+
+def parse_head(text: str) -> Checkpoint:
+    """SIZE:ROOT.
+
+    Raises:
+        InputError: it is none.
+    """
+    size, _, root = text.partition(":")
+    try:
+        number = int(size)
+        if number < 1 or len(bytes.fromhex(root)) != 32 or root != root.lower():
+            raise ValueError
+    except ValueError:
+        raise InputError(
+            f"`--expect-head` must be SIZE:ROOT, a number of entries and 64 hexadecimal digits, got {text!r:.120}"
+        ) from None
+    return Checkpoint(number, root)

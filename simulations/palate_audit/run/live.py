@@ -1,0 +1,127 @@
+"""The live ledger of a population, replayed from a snapshot as far as it is what was written.
+
+live = read_live(Path("readers.ledger.db"))
+live.leaves, live.broken
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from palate_audit.run.snapshot import snapshot
+from palate_common.errors import InputError, PalateError
+from palate_common.records.canonical import read_canonical
+from palate_common.records.database import Database
+from palate_common.records.entries import MOST_ENTRY
+from palate_common.records.merkle import MerkleTree
+from palate_server.ledger.history import Entry, History, entry_from
+from palate_server.ledger.ledger import KIND
+from palate_server.ledger.log import CHAIN_START, indexed
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Where a stored log is not what was written.
+
+    Attributes:
+        first: the first entry that may be at fault.
+        last: the entry at which it shows.
+        reason: what is wrong with that.
+    """
+
+    first: int
+    last: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class LiveLedger:
+    """What a ledger's file says.
+
+    Attributes:
+        path: the file.
+        leaves: its entries in order, up to the first that its chain of hashes doesn't bear out.
+        entries: the same, read, up to the first that the rules don't admit.
+        rows: how many it has in all.
+        broken: what is wrong with it; None if all is as written, or as somebody wrote it who can hash.
+    """
+
+    path: Path
+    leaves: tuple[bytes, ...]
+    entries: tuple[Entry, ...]
+    rows: int
+    broken: Broken | None
+
+
+def read_live(path: Path) -> LiveLedger:
+    """Read and replay a ledger's file; it stays as it is.
+
+    Raises:
+        InputError: no such file, or not a ledger.
+    """
+    if not path.is_file():
+        raise InputError(f"`--ledger` must be an existing file, got {path}")
+    with snapshot(path) as copy:
+        try:
+            with Database(copy, kind=KIND, schema=(), read_only=True) as database, database.transaction() as connection:
+                rows = connection.execute("SELECT * FROM entries ORDER BY seq").fetchall()
+                head = connection.execute("SELECT size, root FROM head").fetchall()
+        except InputError:
+            raise InputError(f"`--ledger` must be a ledger, got another file: {path}") from None
+        except PalateError as error:
+            reason = str(error).replace(str(copy), str(path))
+            return LiveLedger(path, (), (), 0, Broken(0, 0, reason))
+    leaves, chained = _chained(rows)
+    entries, ruled = _ruled(leaves)
+    broken = min((each for each in (chained, ruled) if each), key=lambda each: each.last, default=None)
+    return LiveLedger(path, tuple(leaves), tuple(entries), len(rows), broken or _head(head, leaves))
+
+
+def _chained(rows: Sequence[Sequence[Any]]) -> tuple[list[bytes], Broken | None]:
+    """The entries whose place, columns and chain hash fit, and the first that doesn't."""
+    leaves, chain = list[bytes](), CHAIN_START
+    for at, (seq, *columns, leaf, stored) in enumerate(rows):
+        if seq != at or not isinstance(leaf, bytes):
+            return leaves, Broken(at, at, f"the row is numbered {seq}" if seq != at else "it isn't bytes")
+        chain = hashlib.sha256(chain + leaf).digest()
+        if chain != stored:
+            return leaves, Broken(at, at, "its chain hash doesn't fit")
+        try:
+            fits = columns == indexed(entry_from(read_canonical(leaf, most=MOST_ENTRY)))
+        except PalateError:
+            fits = True  # somebody wrote it with its hash: the rules say what is wrong
+        if not fits:
+            return leaves, Broken(at, at, "its columns don't fit")
+        leaves.append(leaf)
+    return leaves, None
+
+
+def _ruled(leaves: Sequence[bytes]) -> tuple[list[Entry], Broken | None]:
+    """The entries that the rules admit, and the first that they don't: it, or one before it, was changed."""
+    history, entries = History(), list[Entry]()
+    for at, leaf in enumerate(leaves):
+        try:
+            entry = entry_from(read_canonical(leaf, most=MOST_ENTRY))
+            if entry.seq != at or entry.leaf() != leaf:
+                return entries, Broken(at, at, f"it says that it is entry {entry.seq}")
+            history.record(entry)
+        except PalateError as error:
+            return entries, Broken(0, at, str(error))
+        entries.append(entry)
+    return entries, None
+
+
+def _head(head: Sequence[Sequence[Any]], leaves: Sequence[bytes]) -> Broken | None:
+    """Whether the stored head is that of the stored entries."""
+    held, size = len(leaves), head[0][0] if len(head) == 1 else None
+    if size == held and head[0][1] == (MerkleTree(leaves).root() if held else ""):
+        return None
+    if isinstance(size, int) and size > held:
+        return Broken(held, held, f"it is missing: the head says that there were {size} entries")
+    if isinstance(size, int) and 0 <= size < held:
+        return Broken(size, size, f"it was added: the head says that there were {size} entries")
+    return Broken(0, held, "the head has the root of another log")

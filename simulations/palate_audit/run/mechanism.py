@@ -1,0 +1,172 @@
+"""Mechanism: the counted tests of a target, as one section of an audit.
+
+canaries -> runs of the target -> A B B2 C C2 H J K --+
+Palate's own path, watched     -> D E F G I K S       --+-> verdicts made together -> Section
+
+>>> from palate_audit.harness.production import Production
+>>> section = audit_mechanism(Production(users=64, counts=256, products=256, epsilon=8.0), seed=7, thorough=False)
+>>> section.name, len(section.alarms)
+('mechanism', 0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from palate_audit.checks.claims import claim_tests, lower_bounds, thresholds
+from palate_audit.checks.correlation import noise_correlation
+from palate_audit.checks.lattice import output_lattice
+from palate_audit.checks.noise import noise_variance
+from palate_audit.checks.repeats import repeated_numbers
+from palate_audit.checks.seeds import birthdays, plan_seed, seed_search
+from palate_audit.checks.shape import noise_shape
+from palate_audit.evidence.evidence import ALPHA, Bound, Finding, Section, judge
+from palate_audit.evidence.series import histogram
+from palate_audit.harness.messages import Messages
+from palate_audit.harness.production import Production
+from palate_audit.harness.target import Target
+from palate_audit.harness.trials import Presence, Trials, conduct
+from palate_audit.run.path import masks_change_nothing, same_sources
+from palate_audit.run.structure import ASSUMPTIONS as OF_THE_PATH
+from palate_audit.run.structure import structural
+from palate_common.mechanism.accounting import delta_of
+
+Test = Callable[[Trials], list[Finding]]
+
+COUNTED: tuple[Test, ...] = (
+    claim_tests,
+    noise_variance,
+    noise_shape,
+    noise_correlation,
+    output_lattice,
+    repeated_numbers,
+    seed_search,
+)
+"""Tests of the statistical part: they read the same runs, and run nothing themselves."""
+QUICK = (Presence.HALF, Presence.ALL, Presence.NONE)
+DEEP = (*QUICK, Presence.HALF, Presence.ALL, Presence.HALF, Presence.NONE, Presence.HALF)
+_EPSILONS = 120
+
+ASSUMPTIONS = (
+    "A, rungs L0: canaries are independent; they share no coordinate, and C and J look for noise that does.",
+    "A, rung L1: the trade-off curve is the claimed kind, Gaussian without hidden sampling.",
+    "A, rung L2: scores are Gaussian and independent with one variance: a parametric estimate. B2, C and J test this.",
+    "B: noise is Gaussian and independent, else its variance has another law than chi^2. B2, C and J test this.",
+    "B2, H remainders and repeats: numbers are independent. C and J test this.",
+    "C, C2, J: noise is symmetric and there is much of it, so that correlations are normal.",
+    "K: generators other than those listed, and seeds of more than 16 bits, are not tried.",
+    "All: the code that was run here is the code that runs elsewhere; only its hashes say so.",
+)
+
+
+def statistical(trials: Trials) -> list[Finding]:
+    """Every counted test that reads the runs; not judged."""
+    return [finding for test in COUNTED for finding in test(trials)]
+
+
+def audit_mechanism(
+    *targets: Target, seed: int, deep: bool = False, thorough: bool = True, run: Path | None = None
+) -> Section:
+    """Run a target and test what comes out.
+
+    Args:
+        targets: what is audited; of several, each finding and bound carries the name.
+        seed: of the audit's own choices: whose coordinates are whose, and who takes part.
+        deep: more runs, for smaller faults.
+        thorough: also the tests that run the target again: fresh releases, the plan's seed, masks; and, of Palate's
+            own round, those of its path.
+        run: a run folder, whose ledger names the sources it ran with.
+
+    Returns:
+        Findings judged together at a family-wise alpha of 1e-6, bounds at 95 % each.
+    """
+    # First: what can't be read must be known before anybody waits for it.
+    own = any(isinstance(target, (Production, Messages)) for target in targets)
+    path = [same_sources(run)] if own else []
+    findings: list[Finding] = []
+    bounds: list[Bound] = []
+    series: list[Mapping[str, Any]] = []
+    for target in targets:
+        trials = conduct(target, runs=DEEP if deep else QUICK, seed=seed)
+        found = statistical(trials) + (again(trials) if thorough else [])
+        low = lower_bounds(trials)
+        mark = f" [{target.name}]" if len(targets) > 1 else ""
+        findings += [replace(each, test=each.test + mark) for each in found]
+        bounds += [replace(each, name=each.name + mark) for each in low]
+        series.append(_series(trials, low))
+    findings += path
+    if own and thorough:
+        findings += structural(quick=not deep)
+    joined: dict[str, Any] = {**series[0], "scores": [each for one in series for each in one["scores"]]}
+    return Section(
+        name="mechanism",
+        subject=f"{'; '.join(map(_subject, targets))}; the audit's seed is {seed}",
+        findings=judge(findings),
+        bounds=tuple(bounds),
+        assumptions=ASSUMPTIONS + (OF_THE_PATH if thorough and own else ()),
+        series=joined,
+    )
+
+
+def _subject(target: Target) -> str:
+    """What is audited, and what it claims."""
+    claim = target.claim
+    said = f"epsilon {claim.epsilon:.4g} at delta {claim.delta:.3g} (unit {claim.unit}, adjacency {claim.adjacency})"
+    return f"{target.name}: {said}, {len(claim.releases)} release(s)"
+
+
+def again(trials: Trials) -> list[Finding]:
+    """Tests that run the target again; not judged."""
+    found = plan_seed(trials) + birthdays(trials)
+    target = trials.target
+    if isinstance(target, Production) and target.dp == "distributed" and not target.masks:
+        found.append(masks_change_nothing(target, seed=trials.seed))
+    return found
+
+
+def _series(trials: Trials, bounds: Sequence[Bound]) -> Mapping[str, Any]:
+    """What was claimed, what was run, and the numbers of the charts."""
+    claim, (inside, outside) = trials.claim, trials.pooled()
+    found: dict[str, Any] = {
+        "facts": {
+            "claimed_epsilon": claim.epsilon,
+            "delta": claim.delta,
+            "mu": claim.mu,
+            "unit": claim.unit,
+            "adjacency": claim.adjacency,
+            "sampling": claim.sampling,
+            "rounds": len(claim.releases),
+            "runs": len(trials.runs),
+            "canaries": trials.canaries.users,
+            "coordinates": trials.target.dimension,
+            "numbers": sum(len(residual) for _, _, residual in trials.noises()),
+            "thresholds": ", ".join(f"{each:.4g}" for each in thresholds(claim)),
+            "alpha": ALPHA,
+            "seed": trials.seed,
+        },
+        "scores": [histogram(f"{trials.target.name}, {len(trials.runs)} runs", inside, outside)],
+        "releases": [
+            {"sensitivity": each.sensitivity, "sigma": each.sigma, "spacing": each.spacing} for each in claim.releases
+        ],
+        "presence": [run.presence.value for run in trials.runs],
+    }
+    if claim.mu is not None:
+        found["delta_curve"] = _curve(claim.mu, claim.epsilon, bounds)
+    return found
+
+
+def _curve(mu: float, epsilon: float, bounds: Sequence[Bound]) -> Mapping[str, Any]:
+    """delta(eps) as claimed, and what each bound on mu leaves of it."""
+    epsilons = np.linspace(0.0, 1.5 * epsilon, _EPSILONS).tolist()
+    lines = {f"{bound.rung.value} {bound.name}": bound.mu for bound in bounds if bound.mu is not None}
+    return {
+        "claimed": [[each, delta_of(epsilon=each, mu=mu)] for each in epsilons],
+        "measured": {
+            name: [[each, delta_of(epsilon=each, mu=low)] for each in epsilons] for name, low in lines.items()
+        },
+    }

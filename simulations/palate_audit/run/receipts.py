@@ -1,0 +1,213 @@
+"""Receipts: what devices say they took part in, and what they saw of the ledger. Evidence from outside the operator.
+
+Read from a device's privacy report (`palate device report --json`), its export (`palate device export`), a ledger of
+devices (`devices.db`), or the `ledger.json` of another run on the population, which vouches for its own entries. What a
+device answered must be charged, at that cost.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from palate_audit.evidence.evidence import Finding
+from palate_audit.run.extract import read_extract
+from palate_audit.run.hashes import Known, of_consistency, of_inclusion, of_root
+from palate_audit.run.run_records import Books, Place
+from palate_audit.run.snapshot import snapshot
+from palate_client.ledger.device_ledger import DeviceLedger, Receipt
+from palate_common.errors import InputError, PalateError
+from palate_common.records.canonical import canonical_json
+from palate_common.records.growth import shown_by
+from palate_common.records.merkle import Checkpoint
+from palate_common.rounds.plan import SignedPlan
+
+SQLITE = b"SQLite format 3\x00"
+_FIELDS = tuple(each.name for each in fields(Receipt) if each.name != "trust")
+
+
+@dataclass(frozen=True)
+class Receipts:
+    """What devices say.
+
+    Attributes:
+        source: the file.
+        receipts: participations, each with the devices that say so.
+        seen: checkpoints of the population's ledger that they were shown.
+        known: hashes that follow from them, and from the signed plans they kept.
+    """
+
+    source: str
+    receipts: Sequence[tuple[Receipt, Sequence[int]]]
+    seen: Sequence[Checkpoint]
+    known: Sequence[Known]
+
+
+def read_receipts(path: Path, *, population: str) -> Receipts:
+    """Read a report, an export, a ledger of devices or another run's extract; the file stays as it is.
+
+    Args:
+        path: the file.
+        population: whose ledger.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(SQLITE))
+        if start == SQLITE:
+            return _from_ledger(path, population)
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"`--receipts` must be a readable file, got {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        text = ""
+    try:
+        return _from_json(text, str(path), population)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        raise InputError(
+            f"`--receipts` must be a device's report or export, a devices.db or a ledger.json, got another file: {path}"
+        ) from None
+
+
+def _from_ledger(path: Path, population: str) -> Receipts:
+    """A devices' ledger, from a snapshot."""
+    with snapshot(path) as copy:
+        try:
+            with DeviceLedger(copy, durable=False) as ledger:
+                charges = [(receipt, devices.tolist()) for receipt, devices in ledger.charges()]
+                seen, signed = ledger.seen_checkpoint(population), ledger.seen_payload(population)
+        except InputError:
+            raise InputError(f"`--receipts` must be a ledger of devices, got another database: {path}") from None
+    known = _of_checkpoint(seen, str(path)) if seen else []
+    return Receipts(str(path), charges, [seen] if seen else [], [*known, *_of_evidence(signed or b"", str(path))])
+
+
+def _from_json(text: str, source: str, population: str) -> Receipts:
+    """A report, which is one JSON object, or an export, which is one a line."""
+    try:
+        whole = json.loads(text)
+    except ValueError:
+        whole = None
+    if isinstance(whole, dict) and "payload" in whole:
+        return _from_extract(text, source, population)
+    if isinstance(whole, dict) and whole.get("palate") == "privacy report":
+        spending = whole["spending"] or {"population": None}
+        ours = spending["population"] == population
+        receipts, models = spending["receipts"] if ours else [], list(whole["models"])
+        if ours and (last := spending.get("seen")) is not None:
+            models.append({"population": population, "version": last["size"], "root": last["root"]})
+    else:
+        lines = [json.loads(line) for line in text.splitlines() if line]
+        if not lines or not all("type" in line for line in lines):
+            raise ValueError("no export")
+        receipts = [line for line in lines if line["type"] == "participation"]
+        models = [line for line in lines if line["type"] == "model"]
+    seen = [Checkpoint(int(m["version"]), str(m["root"])) for m in models if m["population"] == population]
+    if any(checkpoint.size < 1 for checkpoint in seen):
+        raise ValueError("no size of a ledger")
+    known = [node for checkpoint in seen for node in _of_checkpoint(checkpoint, source)]
+    return Receipts(source, [(_receipt(each), (0,)) for each in receipts], seen, known)
+
+
+def _from_extract(text: str, source: str, population: str) -> Receipts:
+    """Another run's extract, with the signature that it carries."""
+    extract = read_extract(text.encode())
+    if not extract.signed or extract.population != population:
+        raise InputError(
+            f"`--receipts` must be a signed extract of the ledger of {population!r}, got another: {source}"
+        )
+    return Receipts(source, [], [Checkpoint(extract.size, extract.root)], extract.known)
+
+
+def _receipt(value: Mapping[str, Any]) -> Receipt:
+    """One participation."""
+    return Receipt(**{name: value[name] for name in _FIELDS})
+
+
+def _of_checkpoint(checkpoint: Checkpoint, source: str) -> list[Known]:
+    """What a checkpoint that was seen stands for."""
+    return of_root(checkpoint.size, checkpoint.root, by=source)
+
+
+def _of_evidence(signed: bytes, source: str) -> list[Known]:
+    """What the signed plan or manifest that came with a checkpoint stands for: a charge, and older sizes of the log."""
+    shown = shown_by(signed)
+    if shown is None:
+        return []
+    size, root = shown.checkpoint.size, shown.checkpoint.root
+    found = [known for old, proof in shown.consistency.items() for known in of_consistency(old, size, proof, by=source)]
+    try:
+        charge = SignedPlan.model_validate_json(signed).charge
+    except ValueError:
+        return found
+    if charge is not None and isinstance(charge.entry.get("seq"), int):
+        leaf = canonical_json(charge.entry)
+        found += of_inclusion(leaf, charge.entry["seq"], size, root, charge.inclusion, by=source)
+    return found
+
+
+def reconcile(books: Books, found: Receipts, *, test: str) -> Iterator[Finding]:
+    """What devices took part in against what was charged."""
+    charged, every = dict(books.charges), {}
+    if books.live is not None:
+        every = {(e.run, e.round, e.attempt): e for e in books.live.entries if e.kind == "charge"}
+    elsewhere, matched, named = 0, 0, f"{test}, {Path(found.source).name}"
+    for receipt, _ in found.receipts:
+        place = (receipt.round, receipt.attempt)
+        entry = charged.get(place) if receipt.run == books.run else every.get((receipt.run, *place))
+        if entry is None and receipt.run != books.run and books.live is None:
+            elsewhere += 1
+            continue
+        if entry is None and receipt.mu2 == 0:
+            continue  # a plan with dp off is not charged, and says so
+        what = f"round {receipt.round}, attempt {receipt.attempt} of {receipt.run}"
+        if entry is None:
+            yield Finding.checked(named, False, f"devices took part in {what}, which the ledger doesn't have")
+            return
+        if (entry.plan_hash, entry.mu2) != (receipt.plan_hash, receipt.mu2):
+            said = f"entry {entry.seq}: devices answered another plan, or at another cost, in {what}"
+            yield Finding.checked(named, False, said, first_bad=entry.seq)
+            return
+        matched += 1
+    more = f"; {elsewhere} of other runs are not checkable without the live ledger" if elsewhere else ""
+    yield Finding.checked(named, True, f"{matched} participations are charged, with the same plan and cost{more}")
+
+
+def participation(books: Books, found: Receipts) -> Finding:
+    """No device takes part twice in an attempt, nor in more attempts than were charged; nobody else is in a sum."""
+    test, times = "G participation cap", dict[Place, list[Sequence[int]]]()
+    for receipt, devices in found.receipts:
+        if receipt.run == books.run:
+            times.setdefault((receipt.round, receipt.attempt), []).append(devices)
+    if not times:
+        return Finding.missing(test, "no device has a receipt of this run")
+    most = 0
+    for place, groups in sorted(times.items()):
+        ids, counts = np.unique(np.concatenate([np.asarray(group, np.int64) for group in groups]), return_counts=True)
+        if (counts > 1).any():
+            said = f"device {int(ids[counts > 1][0])} took part twice in round {place[0]}, attempt {place[1]}"
+            return Finding.checked(test, False, said)
+        most = max(most, len(ids))
+        users = _users(books, place)
+        if users is not None and users > len(ids):
+            said = f"round {place[0]}, attempt {place[1]} sums {users} users, and {len(ids)} devices took part"
+            return Finding.checked(test, False, said)
+    said = f"at most once an attempt in {len(times)} attempts, {most} devices at most, no sum has more"
+    return Finding.checked(test, True, said)
+
+
+def _users(books: Books, place: Place) -> int | None:
+    """How many are in a release's sum; None if there is no release."""
+    from palate_server.rounds.registry import Registry
+
+    try:
+        return Registry(books.folder).read(*place, None).users
+    except PalateError:
+        return None

@@ -1,0 +1,70 @@
+"""Structure: the tests of Palate's own path that look at what happens, not at what is drawn: D, E, F, G, I, K and S.
+
+Each runs the production path on a small stage of its own (`palate_audit.harness.watched_run`). They belong to no claim
+of a target: what they check holds for every one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from palate_audit.checks.idle_rounds import idle_rounds
+from palate_audit.checks.inclusion import inclusion
+from palate_audit.checks.keystreams import keystreams
+from palate_audit.checks.ledger_replay import ledger_replay
+from palate_audit.checks.masking import masking
+from palate_audit.checks.sensitivity import sensitivity
+from palate_audit.checks.side_outputs import side_outputs
+from palate_audit.checks.surveys import surveys
+from palate_audit.evidence.evidence import Finding
+
+
+class Run(Protocol):
+    """One test of the structure."""
+
+    def __call__(self, *, quick: bool = False) -> list[Finding]:
+        """Its findings, not judged; `quick` leaves out what seldom finds what the rest doesn't."""
+
+
+@dataclass(frozen=True)
+class Structural:
+    """A test, the letter that its findings begin with, and what a pass assumes."""
+
+    letter: str
+    run: Run
+    assumes: str
+
+
+def _outputs(*, quick: bool = False) -> list[Finding]:
+    """What leaves beside the noised numbers, of training and of surveys."""
+    return side_outputs(quick=quick) + surveys()
+
+
+STRUCTURE: tuple[Structural, ...] = (
+    Structural("D", sensitivity, "a seeded source goes through the code that a secure one goes through."),
+    Structural("E", _outputs, "timing is not protected, and not compared; neither are hashes of noised numbers."),
+    Structural("F", inclusion, "a seeded source goes through the code that a secure one goes through."),
+    Structural(
+        "G", ledger_replay, "nobody restores an older copy of the ledger; the disk keeps what it says is synced."
+    ),
+    Structural("I", idle_rounds, "thousands of discrete numbers have the tails of Gaussian ones."),
+    Structural("K", keystreams, "the operating system's random source."),
+    Structural("S", masking, "X25519, Ed25519, HKDF-SHA256, AES-256; attacks that nobody thought of were not tried."),
+)
+
+ASSUMPTIONS = tuple(f"{test.letter}: {test.assumes}" for test in STRUCTURE)
+
+
+def structural(*, quick: bool = False, letters: Iterable[str] | None = None) -> list[Finding]:
+    """Findings of every test, or of some; not judged.
+
+    Args:
+        quick: seconds instead of a minute.
+        letters: of the tests to make; None for all.
+    """
+    chosen = None if letters is None else set(letters)
+    return [
+        finding for test in STRUCTURE if chosen is None or test.letter in chosen for finding in test.run(quick=quick)
+    ]

@@ -1,0 +1,1 @@
+"""Secure aggregation under attack, and what it costs."""

@@ -1,0 +1,235 @@
+"""A lying server with colluding devices, for attacks on a masked attempt.
+
+It holds the server's key and everything its colluders hold, sends each honest device what it likes, keeps every share
+it is given, and opens what those shares open. The devices are the real machines; what they refuse, it doesn't get.
+
+Members and devices have the same numbers here: everybody takes part.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+
+import numpy as np
+
+from palate_audit.secagg.cohort import MaskedCohort
+from palate_client.secagg.attempt import MaskedDevice
+from palate_common.errors import PalateError
+from palate_common.mechanism.update import Int64
+from palate_common.secagg.agreement import KeyPair, agree
+from palate_common.secagg.masking import Masker
+from palate_common.secagg.messages import (
+    BOX,
+    SHARE,
+    SIGNATURE,
+    Advert,
+    Flags,
+    Header,
+    InputRequest,
+    Step,
+    UnmaskRequest,
+    is_complaint,
+    pack_flags,
+    read,
+    split_pieces,
+    write,
+)
+from palate_common.secagg.packing import residue_type, unpack
+from palate_common.secagg.shamir import combine
+from palate_common.secagg.transcript import (
+    CONSISTENCY,
+    INPUT,
+    MEMBERS,
+    consistency_payload,
+    members_payload,
+    pair_info,
+    sign,
+)
+from palate_server.secagg.attempt import Unmasking
+from palate_server.secagg.recovery import _centred, mask_key_fits, self_mask_fits
+
+
+class Adversary:
+    """The server, and the devices it has bought.
+
+    Args:
+        world: the cohort it attacks; an attempt is begun and played honestly up to the shares.
+        colluders: devices that tell it everything and sign anything.
+
+    Attributes:
+        refusals: why honest devices did not answer.
+    """
+
+    def __init__(self, world: MaskedCohort, colluders: Collection[int] = ()) -> None:
+        self.world, self.colluders = world, frozenset(colluders)
+        self.server = world.begin()
+        while self.server.step < Step.INPUT:
+            world.exchange(self.server, {})
+        self.read_stage(self.server)
+        self._pairs: dict[int, KeyPair] = {i: world.devices[i]._state.mask_pair for i in self.colluders}  # type: ignore[union-attr]
+        self.refusals: list[str] = []
+        self._inputs: dict[int, bytes] = {}
+        self._sharers: dict[int, bytes] = {}
+        self._masked_with: dict[int, set[int]] = {}
+        self._views: dict[int, tuple[Flags, Flags]] = {}
+        self._signatures: dict[int, bytes] = {}
+        self._shares: dict[tuple[str, int], dict[int, bytes]] = defaultdict(dict)
+        self._u1: dict[int, Flags] = {}
+
+    def with_colluders(self, colluders: Collection[int]) -> Adversary:
+        """The same attempt with devices bought once the ring is known: independent luck at its worst."""
+        self.colluders = frozenset(colluders)
+        self._pairs = {i: self.world.devices[i]._state.mask_pair for i in self.colluders}  # type: ignore[union-attr]
+        return self
+
+    def read_stage(self, server: Unmasking) -> None:
+        """Take over from an honest server that awaits inputs."""
+        stage = server._stage
+        self.held, self.boxes = stage._held, stage._boxes  # type: ignore[union-attr]  # the stage before inputs
+        self.cohort = self.held.cohort
+        self.n = len(self.cohort)
+
+    def flags(self, members: Iterable[int]) -> Flags:
+        """A list of members."""
+        flags = np.zeros(self.n, np.bool_)
+        flags[list(members)] = True
+        return flags
+
+    def all_but(self, *members: int) -> Flags:
+        """Everybody else."""
+        return ~self.flags(members)
+
+    def ask(self, device: int, step: Step, body: bytes, *, machine: MaskedDevice | None = None) -> bytes | None:
+        """Send a request of its own making; the body of the answer, or None if the device refuses."""
+        context = self.world.terms.context
+        request = write(Header(step, self.held.toss, device, context), body, answer=False)
+        try:
+            answer = (machine or self.world.devices[device]).answer(step, request)
+        except PalateError as error:
+            self.refusals.append(str(error))
+            return None
+        if is_complaint(answer):
+            self.refusals.append("complains of a box")
+            return None
+        return read(answer, step=step, device=device, context=context, answer=True)[1]
+
+    def mask(self, device: int, u1: Flags, *, withheld: Collection[int] = ()) -> None:
+        """Ask for a masked vector under any list, the boxes of some senders replaced by zeros."""
+        around, slots = self.held.neighbours[device], self.cohort.slots(device)
+        boxes = [
+            bytes(BOX) if sender in withheld else self.boxes[sender, slot].tobytes()
+            for sender, slot in zip(around.tolist(), slots.tolist(), strict=True)
+            if u1[sender]
+        ]
+        signature = sign(self.world.server, MEMBERS, members_payload(self.cohort.binding, pack_flags(u1)))
+        body = self.ask(device, Step.INPUT, InputRequest(u1, signature, tuple(boxes)).encode())
+        if body is not None:
+            self._inputs[device], self._sharers[device], self._u1[device] = body[:-SIGNATURE], body[-SIGNATURE:], u1
+            self._masked_with[device] = {other for other in around.tolist() if u1[other] and other not in withheld}
+        if device in self.colluders:
+            self._loot(device)
+
+    def _loot(self, device: int) -> None:
+        """All shares that a colluder holds."""
+        for slot, both in self.world.devices[device]._state.shares.items():  # type: ignore[union-attr]
+            owner = int(self.held.neighbours[device, slot])
+            self._shares["self", owner][device] = both[:SHARE]
+            self._shares["mask", owner][device] = both[SHARE:]
+
+    def agree(self, device: int, survivors: Flags, *, machine: MaskedDevice | None = None) -> None:
+        """Ask for a signature on any list of survivors."""
+        body = self.ask(device, Step.CONSISTENCY, pack_flags(survivors), machine=machine)
+        if body is not None:
+            self._signatures[device], self._views[device] = body, (self._u1[device], survivors)
+
+    def open(self, device: int, *, dead_too: bool = False, machine: MaskedDevice | None = None) -> None:
+        """Ask for shares, with every signature on the device's own view; colluders sign whatever is needed."""
+        if device not in self._views or device in self.colluders:
+            return
+        u1, survivors = self._views[device]
+        payload = consistency_payload(self.cohort.binding, pack_flags(u1), pack_flags(survivors))
+        around = self.held.neighbours[device].tolist()
+        signatures = {}
+        for other in range(self.n):
+            if other in self.colluders:
+                signatures[other] = sign(self.world.identities[other], CONSISTENCY, payload)
+            elif other in self._views and all(map(np.array_equal, self._views[other], (u1, survivors))):
+                signatures[other] = self._signatures[other]
+        chosen = [other for other in signatures if survivors[other] or dead_too]
+        request = UnmaskRequest(
+            self.flags(chosen),
+            tuple(signatures[other] for other in chosen),
+            tuple(self._sharer(other, u1) for other in around if survivors[other] and other not in chosen),
+        )
+        body = self.ask(device, Step.UNMASK, request.encode(), machine=machine)
+        if body is None:
+            return
+        owners = [other for other in around if other in self._masked_with[device]]
+        for owner, share in zip(owners, split_pieces("shares", body, SHARE, len(owners)), strict=True):
+            self._shares["self" if survivors[owner] else "mask", owner][device] = share
+
+    def _sharer(self, device: int, u1: Flags) -> bytes:
+        """A device's signature on U1: the one it has given, a colluder's on any."""
+        if device in self.colluders:
+            payload = members_payload(self.cohort.binding, pack_flags(u1))
+            return sign(self.world.identities[device], INPUT, payload)
+        return self._sharers.get(device, bytes(SIGNATURE))
+
+    def secret(self, kind: str, owner: int) -> bytes | None:
+        """What the shares gathered so far open, or None."""
+        if owner in self.colluders:
+            return self._pairs[owner].private_bytes() if kind == "mask" else None
+        around = self.held.neighbours[owner].tolist()
+        found = self._shares[kind, owner]
+        points = [slot for slot, holder in enumerate(around) if holder in found][: self.cohort.threshold]
+        if len(points) < self.cohort.threshold:
+            return None
+        rows = np.stack([np.frombuffer(found[around[slot]], np.uint8) for slot in points])
+        secret = combine([slot + 1 for slot in points], rows, total=self.cohort.degree)
+        advert: Advert = self.held.adverts[owner]
+        own = kind == "self"
+        fits = self_mask_fits(secret, advert) if own else mask_key_fits(KeyPair.from_private(secret), advert)
+        return secret if fits else None
+
+    def recover(self, group: Collection[int]) -> Int64 | None:
+        """The sum of some devices' vectors, with every mask off, or None where a mask's key isn't known."""
+        terms = self.world.terms
+        total = np.zeros(terms.size, residue_type(terms.bits))
+        masker = Masker(terms.size, terms.bits)
+        for device in group:
+            self_mask = self.secret("self", device)
+            if device not in self._inputs or self_mask is None:
+                return None
+            total += unpack(self._inputs[device], terms.size, terms.bits)
+            masker.subtract(total, self_mask)
+            for other in self._masked_with[device]:
+                if other in group and device in self._masked_with[other]:
+                    continue
+                key = self._pair_mask(device, other)
+                if key is None:
+                    return None
+                (masker.subtract if device < other else masker.add)(total, key)
+        return _centred(total, terms.bits)
+
+    def _pair_mask(self, one: int, other: int) -> bytes | None:
+        """The key of a pair, from whichever mask key is open."""
+        for owner, peer in ((one, other), (other, one)):
+            secret = self.secret("mask", owner)
+            if secret is not None:
+                ends = [(at, self.held.adverts[at].mask_key) for at in sorted((one, other))]
+                info = pair_info("mask", self.world.terms.context, self.held.toss, *ends)
+                return agree(KeyPair.from_private(secret), self.held.adverts[peer].mask_key, info=info)[:32]
+        return None
+
+    def wins(self, group: Collection[int]) -> bool:
+        """Whether it has the exact sum of these devices' vectors."""
+        found = self.recover(group)
+        return found is not None and np.array_equal(found, self.world.sum_of(group))
+
+    def ring(self) -> list[int]:
+        """The members in ring order."""
+        around = [0]
+        while len(around) < self.n:
+            around.append(int(self.held.neighbours[around[-1], self.cohort.degree // 2]))
+        return around

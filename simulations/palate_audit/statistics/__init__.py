@@ -1,0 +1,1 @@
+"""Statistics: what counts and scores of canaries say about epsilon."""

@@ -1,0 +1,123 @@
+"""Hidden sampling: claims that count on nobody knowing who took part in a step.
+
+The trade-off curve of a Poisson sampled Gaussian isn't a Gaussian one, so no mu says it. Its curve comes from the
+privacy loss distribution instead, and the bound is the one for the smallest noise whose curve the counts don't refute.
+
+    >>> curve = Sampled(noise_multiplier=1.0, sampling=0.01, releases=100, delta=1e-6)
+    >>> 0.8 < curve.trade_off(0.1) < 0.9
+    True
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_audit.harness.claim import Claim
+from palate_audit.statistics.counting import Errors, refuted
+from palate_common.errors import InputError
+
+FINE, COARSE = 1e-3, 4e-3
+"""Widths of the grid of privacy losses: for a claim, and for each step of a search. They are rounded so that a curve
+lies below the true one, and a bound's epsilon is not above it."""
+LEAST_NOISE = 0.05
+"""Noise multipliers below have privacy losses that fill the memory."""
+SEARCHED = 8.0
+"""How many times more, or less, noise than claimed a bound looks at."""
+_EPSILONS = np.concatenate((np.arange(0.0, 4.0, 0.01), np.arange(4.0, 40.0, 0.25)))
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Gaussian steps in which each unit takes part with some probability, which nobody sees.
+
+    Attributes:
+        noise_multiplier: noise over sensitivity, the same in each step.
+        sampling: the probability.
+        releases: steps.
+        delta: at which epsilon is said.
+        interval: width of the grid of privacy losses.
+        rounded_up: whether losses are rounded up, for a claim and its curve; down for the epsilon of a bound.
+    """
+
+    noise_multiplier: float
+    sampling: float
+    releases: int
+    delta: float
+    interval: float = FINE
+    rounded_up: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.noise_multiplier >= LEAST_NOISE:
+            raise InputError(f"`noise_multiplier` must be at least {LEAST_NOISE} here, got {self.noise_multiplier:g}")
+
+    @classmethod
+    def of(cls, claim: Claim) -> Sampled:
+        """What a claim amounts to.
+
+        Raises:
+            InputError: its releases differ.
+        """
+        first = claim.releases[0]
+        if any(release.mu != first.mu for release in claim.releases):
+            raise InputError("a claim with hidden sampling must have equal releases")
+        return cls(1 / first.mu, claim.sampling, len(claim.releases), claim.delta)
+
+    @cached_property
+    def _losses(self) -> tuple[Any, Any]:
+        """Privacy losses when a unit is removed, and when it is added, composed."""
+        from dp_accounting.pld import privacy_loss_distribution as pld  # type: ignore[import-untyped] # ships no types
+
+        both = pld.from_gaussian_mechanism(
+            self.noise_multiplier,
+            value_discretization_interval=self.interval,
+            sampling_prob=self.sampling,
+            pessimistic_estimate=self.rounded_up,
+            use_connect_dots=self.rounded_up,
+        ).self_compose(self.releases)
+        # dp-accounting keeps the two directions apart, and only their maximum public.
+        return both._pmf_remove, both._pmf_add
+
+    @cached_property
+    def _lines(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """delta(eps) of both directions."""
+        remove, add = self._losses
+        return (
+            np.asarray(remove.get_delta_for_epsilon(_EPSILONS), np.float64),
+            np.asarray(add.get_delta_for_epsilon(_EPSILONS), np.float64),
+        )
+
+    @property
+    def epsilon(self) -> float:
+        """At `delta`: the larger of both directions."""
+        return float(max(each.get_epsilon_for_delta(self.delta) for each in self._losses))
+
+    def trade_off(self, false: float) -> float:
+        """The least miss rate at a false alarm rate: the upper hull of both directions' lines."""
+        remove, add = self._lines
+        above = 1 - remove - np.exp(_EPSILONS) * false
+        across = np.exp(-_EPSILONS) * (1 - add - false)
+        return float(max(0.0, above.max(), across.max()))
+
+    def lower(self, errors: Errors, *, alpha: float) -> float:
+        """L1: epsilon of the largest noise, other facts as claimed, that the counts refute at level alpha.
+
+        Less noise gives a lower curve, so that what refutes one noise refutes every larger one.
+        """
+        coarse = replace(self, interval=COARSE)
+        low, high = max(LEAST_NOISE, self.noise_multiplier / SEARCHED), self.noise_multiplier * SEARCHED
+        if not coarse._refuted(high, errors, alpha):
+            return 0.0
+        if coarse._refuted(low, errors, alpha):
+            high = low
+        while high > 1.002 * low:
+            middle = float(np.sqrt(low * high))
+            low, high = (low, middle) if coarse._refuted(middle, errors, alpha) else (middle, high)
+        return replace(self, noise_multiplier=high, rounded_up=False).epsilon
+
+    def _refuted(self, noise_multiplier: float, errors: Errors, alpha: float) -> bool:
+        return refuted(errors, replace(self, noise_multiplier=noise_multiplier).trade_off) <= alpha

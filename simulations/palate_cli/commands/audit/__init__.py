@@ -1,0 +1,25 @@
+"""`palate audit`: evidence about a run folder, the deployed mechanism, or somebody else's; one module a command.
+
+A command makes sections (`palate_audit.evidence.evidence`) and ends with `outcome.conclude`. It is registered here by
+a line of its own.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from palate_cli.commands.audit import attacks, card, ledger, mechanism, mutants
+
+app = typer.Typer(help="Evidence about a run, a mechanism or an attack: what exceeds the claim.", no_args_is_help=True)
+
+
+@app.callback()
+def _audit() -> None:
+    """Evidence about a run, a mechanism or an attack: what exceeds the claim."""
+
+
+app.command("card")(card.card)
+app.command("ledger")(ledger.ledger)
+app.command("attacks")(attacks.attacks)
+app.command("mechanism")(mechanism.mechanism)
+app.command("mutants")(mutants.mutants)

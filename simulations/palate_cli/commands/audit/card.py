@@ -1,0 +1,85 @@
+"""`palate audit card DIR`: the privacy card of a run, checked and shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from palate_cli.commands.audit.outcome import Json, Out, check_out, conclude
+from palate_common.errors import InputError
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a finished run.")]
+PublicKey = Annotated[
+    str | None,
+    typer.Option("--public-key", metavar="HEX", help="The operator's key, from outside the folder."),
+]
+
+
+def card(
+    folder: Folder,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            "--record", metavar="FILE", help="First enter this audit.json in the ledger, and sign a new card."
+        ),
+    ] = None,
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            "--ledger", metavar="PATH", help="With --record: the population's ledger. Default: the run's own."
+        ),
+    ] = None,
+    public_key: PublicKey = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Check a run's privacy card against its ledger extract, and show it."""
+    from palate_audit.run.card import audit_card
+
+    check_out(out)
+    if record is not None:
+        _record(folder, record, ledger)
+    elif ledger is not None:
+        raise InputError("`--ledger` must be given with --record: a card is checked against the folder's own extract")
+    section = audit_card(folder, public_key=public_key)
+    if not as_json:
+        try:
+            _show(section.series["card"])
+        except (TypeError, ValueError, AttributeError, KeyError, OverflowError):
+            # Somebody has put a list where a number belongs: what the audit found says so, and is shown.
+            typer.echo("the card can't be shown: it isn't one that Palate writes")
+    conclude([section], out=out, as_json=as_json)
+
+
+def _record(folder: Path, audit: Path, ledger: Path | None) -> None:
+    """Put an audit on record."""
+    from palate_audit.run import record
+
+    try:
+        data = audit.read_bytes()
+    except OSError as error:
+        raise InputError(f"`--record` must be a readable file, got {audit}: {error.strerror}") from None
+    record.record(folder, data, ledger=ledger)
+
+
+def _show(found: Mapping[str, Any]) -> None:
+    """The card as the report has it."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from palate_sim.progress.wording import clean
+    from palate_sim.report.card import card_groups, exclusions
+
+    console = Console()
+    if found.get("stamp"):
+        console.print(f"[bold red]{escape(clean(found['stamp']))}[/]")
+    console.print(escape(clean(found.get("guarantee", ""))), highlight=False)
+    for title, rows in [*card_groups(found), ("Not charged, and why", exclusions(found))]:
+        table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False)
+        for row in rows:
+            table.add_row(*(escape(clean(cell)) for cell in row))
+        console.print(table)

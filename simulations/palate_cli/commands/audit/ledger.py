@@ -1,0 +1,44 @@
+"""`palate audit ledger DIR`: the ledger of a run, replayed and recomputed, offline and without writing anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palate_cli.commands.audit.card import Folder, PublicKey
+from palate_cli.commands.audit.outcome import Json, Out, check_out, conclude
+
+
+def ledger(
+    folder: Folder,
+    live: Annotated[
+        Path | None,
+        typer.Option(
+            "--ledger", metavar="PATH", help="The population's ledger. Default: the one the run was made with."
+        ),
+    ] = None,
+    expect_head: Annotated[
+        str | None,
+        typer.Option("--expect-head", metavar="SIZE:ROOT", help="A state of the ledger that you know from elsewhere."),
+    ] = None,
+    receipts: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--receipts",
+            metavar="FILE",
+            help="A device's report or export, a devices.db, or another run's ledger.json; repeatable.",
+        ),
+    ] = None,
+    public_key: PublicKey = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Replay a run's ledger, recompute its claim, and account for every artefact. Reads only."""
+    from palate_audit.run.ledger import audit_ledger, parse_head
+
+    check_out(out)
+    head = None if expect_head is None else parse_head(expect_head)
+    section = audit_ledger(folder, ledger=live, expect_head=head, receipts=receipts or (), public_key=public_key)
+    conclude([section], out=out, as_json=as_json)

@@ -1,0 +1,80 @@
+"""`palate audit mechanism`: the production round, or somebody else's mechanism, driven with canaries."""
+
+from __future__ import annotations
+
+import secrets
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palate_cli.commands.audit.outcome import Json, Out, check_out, conclude
+from palate_common.errors import InputError
+
+Mode = Annotated[
+    str | None,
+    typer.Option("--dp", metavar="MODE", help="Whose round: distributed (default), central, both of these, or local."),
+]
+Target = Annotated[
+    str | None,
+    typer.Option("--target", metavar="PKG.MOD:FACTORY", help="Somebody else's mechanism: what the factory makes."),
+]
+Epsilon = Annotated[
+    float | None,
+    typer.Option(metavar="E", help="Of the audited run: user-level, zero-out adjacency. Default 5."),
+]
+Delta = Annotated[float | None, typer.Option(metavar="D", help="Default 1e-6.")]
+Deep = Annotated[bool, typer.Option("--deep", help="More runs, for smaller faults.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(metavar="S", help="Of the audit's own choices, never of the noise. Default: a fresh one, printed."),
+]
+Run = Annotated[
+    Path | None, typer.Option("--run", metavar="DIR", help="A run, whose sources must be those that are audited.")
+]
+MODES = ("distributed", "central", "local")
+BOTH = MODES[:2]
+MOST = 100.0
+
+
+def mechanism(
+    dp: Mode = None,
+    target: Target = None,
+    epsilon: Epsilon = None,
+    delta: Delta = None,
+    deep: Deep = False,
+    seed: Seed = None,
+    run: Run = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Drive a mechanism with canaries, and test what it releases."""
+    from palate_audit.harness.messages import Messages
+    from palate_audit.harness.production import Production
+    from palate_audit.harness.target import Target as Audited
+    from palate_audit.harness.target import load_target
+    from palate_audit.run.mechanism import audit_mechanism
+    from palate_common.mechanism.accounting import check_delta, check_epsilon
+
+    check_out(out)
+    if seed is not None and not 0 <= seed < 2**63:
+        raise InputError(f"`--seed` must be a whole number from 0, got {seed}")
+    chosen = secrets.randbelow(2**31) if seed is None else seed
+    targets: list[Audited] = []
+    if target is not None:
+        if (dp, epsilon, delta, run) != (None, None, None, None):
+            raise InputError("`--target` comes with its own claim: leave out --dp, --epsilon, --delta and --run")
+        targets.append(load_target(target))
+    else:
+        if dp not in (None, "both", *MODES):
+            raise InputError(f"`--dp` must be {', '.join(MODES)} or both, got {dp!r}")
+        modes = BOTH if dp == "both" else (dp or MODES[0],)
+        asked = check_epsilon(5.0 if epsilon is None else epsilon), check_delta(1e-6 if delta is None else delta)
+        if asked[0] > MOST:
+            raise InputError(f"`--epsilon` must be at most {MOST:g}, got {asked[0]:g}: that is no privacy to test")
+        for mode in modes:
+            make = Messages if mode == "local" else partial(Production, dp=mode)
+            targets.append(make(epsilon=asked[0], delta=asked[1]))
+    section = audit_mechanism(*targets, seed=chosen, deep=deep, run=run)
+    conclude([section], out=out, as_json=as_json)

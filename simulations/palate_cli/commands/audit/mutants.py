@@ -1,0 +1,41 @@
+"""`palate audit mutants`: proof that the audit would have caught a broken mechanism."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from palate_cli.commands.audit.outcome import Json, Out, check_out, conclude
+from palate_common.errors import InputError
+
+Only = Annotated[
+    list[str] | None, typer.Option("--only", metavar="NAME", help="This mutant; may be given again. Default: all.")
+]
+Clean = Annotated[int | None, typer.Option(metavar="N", help="Runs of the code as it is. Default 3.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Make only the test that each mutant names.")]
+Workers = Annotated[int | None, typer.Option(metavar="N", help="Processes. Default: one a processor.")]
+
+
+def mutants(
+    only: Only = None,
+    clean: Clean = None,
+    quick: Quick = False,
+    workers: Workers = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Put known bugs into the production path, one after another, and see which test finds each."""
+    from palate_audit.mutants.mutation_testing import CLEAN, Outcome, audit_mutants
+
+    check_out(out)
+    runs = CLEAN if clean is None else clean
+    if runs < 0 or (workers is not None and workers < 1):
+        raise InputError(f"`--clean` must be from 0 and `--workers` from 1, got {clean} and {workers}")
+
+    def told(outcome: Outcome) -> None:
+        found = ", ".join(outcome.killed_by) or "no test"
+        typer.echo(f"{outcome.name}: {found}", err=True)
+
+    section = audit_mutants(only or (), clean=runs, quick=quick, workers=workers, told=told)
+    conclude([section], out=out, as_json=as_json)

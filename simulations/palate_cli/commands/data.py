@@ -1,0 +1,50 @@
+"""`palate data`: the named sets, and what is in a log."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Named data sets, and what is in a log.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_() -> None:
+    """Name the sets that Palate knows."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from palate_sim.data import list_datasets
+
+    rows = [(dataset.name, dataset.about, dataset.source) for dataset in list_datasets()]
+    console = Console()
+    if not console.is_terminal:
+        typer.echo("\n".join("\t".join(row) for row in rows))
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in ("name", "what", "from"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+@app.command()
+def get(name: Annotated[str, typer.Argument(help="A name of `palate data list`.")]) -> None:
+    """Download a set, with its checksum, or say where it already is."""
+    from palate_sim.data import get as fetch
+
+    path = fetch(name)
+    typer.echo(f"{name}: {path or 'comes with an installed package'}")
+
+
+@app.command()
+def describe(log: Annotated[str, typer.Argument(metavar="NAME|PATH", help="A named set or a log.")]) -> None:
+    """Print the figures of a log as JSON: sizes, kinds, times, repairs, terms of use."""
+    from palate_sim.data import describe as figures
+    from palate_sim.data import load
+
+    typer.echo(json.dumps(figures(load(log)), indent=2, ensure_ascii=False))

@@ -1,0 +1,278 @@
+"""`palate device`: a device's store from a shell, for trying things out and for scripts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from palate_client.consent import Purpose
+from palate_client.device import Device, open_device
+from palate_client.events import Kind
+from palate_client.floors import Floors
+from palate_client.recommend.recommender import Recommendation
+from palate_client.service import Service
+from palate_client.store.vault import new_key
+from palate_common.errors import InputError, RefusedError
+from palate_common.records.files import create_durably, write_durably
+
+app = typer.Typer(help="A device's encrypted store: what the SDK does, from a shell.", no_args_is_help=True)
+
+Store = Annotated[Path, typer.Option("--store", metavar="FOLDER", help="The store's folder.")]
+Key = Annotated[Path, typer.Option("--key", metavar="FILE", help="A file with the store's key, for its owner alone.")]
+App = Annotated[str, typer.Option("--app", help="The app's name, which is part of the store.")]
+PublicKey = Annotated[str, typer.Option(metavar="HEX", help="The release key of the service.")]
+Population = Annotated[str, typer.Option(help="The population of the service.")]
+Preset = Annotated[str, typer.Option(help="What events count: movies, music, news, ratings, shop or plain.")]
+
+
+def _device(store: Path, key: Path, app: str, service: Service | None = None, preset: str = "plain") -> Device:
+    """The device, under the key that the file holds."""
+    try:
+        secret = key.read_bytes()
+        mode = key.stat().st_mode
+    except OSError as error:
+        raise InputError(
+            f"`--key` must be a file that `palate device open` made, got {key}: {error.strerror}"
+        ) from None
+    if mode & 0o077:
+        raise InputError(f"`--key` must be readable by its owner alone, got mode {mode & 0o777:o}: chmod 600 {key}")
+    return open_device(store, app=app, key=secret, service=service, preset=preset)
+
+
+@app.command("open")
+def open_(store: Store, key: Key, app: App = "palate") -> None:
+    """Make a store, and its key if there is none, or look whether they fit."""
+    if not key.exists():
+        create_durably(key, new_key(), mode=0o600)
+    with _device(store, key, app) as device:
+        agreed = [purpose for purpose, granted in device.privacy_report().consents.items() if granted]
+        count = sum(1 for _ in device.store.events())
+    typer.echo(f"{count} event(s); consent to {', '.join(agreed) or 'nothing'}")
+
+
+@app.command()
+def consent(
+    decision: Annotated[str, typer.Argument(help="grant or revoke.")],
+    purpose: Annotated[str, typer.Argument(help="store, train, analytics or messaging.")],
+    store: Store,
+    key: Key,
+    app: App = "palate",
+    version: Annotated[str, typer.Option(help="Of the text that the user was shown.")] = "1",
+) -> None:
+    """Write down a decision of the user's."""
+    if decision not in ("grant", "revoke"):
+        raise InputError(f"`decision` must be grant or revoke, got {decision!r:.80}")
+    with _device(store, key, app) as device:
+        decide = device.consent.grant if decision == "grant" else device.consent.revoke
+        made = decide(cast(Purpose, purpose), version=version)
+    typer.echo(f"{purpose}: {'granted' if made.granted else 'revoked'}{'; ' if made.remains else ''}{made.remains}")
+
+
+@app.command()
+def track(
+    kind: Annotated[str, typer.Argument(help="view, like, purchase, ...")],
+    item: Annotated[str, typer.Argument(help="The item's id.")],
+    store: Store,
+    key: Key,
+    app: App = "palate",
+    value: Annotated[float | None, typer.Option(help="Seconds, a verdict or a number, as the kind has it.")] = None,
+) -> None:
+    """Store one event."""
+    with _device(store, key, app) as device:
+        typer.echo(device.track(cast(Kind, kind), item, value=value).value)
+
+
+@app.command("update-model")
+def update_model(
+    folder: Annotated[Path, typer.Argument(help="The files that the operator published.")],
+    store: Store,
+    key: Key,
+    public_key: PublicKey,
+    population: Population,
+    app: App = "palate",
+    missing: Annotated[bool, typer.Option(help="Only list what else has to be downloaded into it.")] = False,
+) -> None:
+    """Take a published model into use, if it verifies."""
+    with _device(store, key, app, Service(public_key=public_key, population=population)) as device:
+        if missing:
+            for name in device.files_to_download(folder):
+                typer.echo(name)
+            return
+        changed, found = device.update_model(folder), device.model()
+    if found is not None:
+        typer.echo(f"version {found.version}, {len(found.items)} items; {'now' if changed else 'already'} in use")
+
+
+@app.command()
+def recommend(
+    store: Store,
+    key: Key,
+    public_key: PublicKey,
+    population: Population,
+    app: App = "palate",
+    preset: Preset = "plain",
+    count: Annotated[int, typer.Option("--count", metavar="N", min=1, help="How many.")] = 10,
+    domain: Annotated[str | None, typer.Option(help="Only items of this domain.")] = None,
+    explore: Annotated[float | None, typer.Option(help="Share of the list that explores, 0 to 1.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines, and for `feedback`.")] = False,
+) -> None:
+    """Print what to show to the user, best first."""
+    with _device(store, key, app, Service(public_key=public_key, population=population), preset) as device:
+        shown = device.recommend(count, domain=domain, explore=explore)
+    if as_json:
+        typer.echo(json.dumps([asdict(each) for each in shown], ensure_ascii=False, indent=1))
+        return
+    for each in shown:
+        typer.echo(f"{each.position + 1}. {each.item} ({each.reason})")
+
+
+@app.command()
+def explain(
+    item: Annotated[str, typer.Argument(help="The item's id.")],
+    store: Store,
+    key: Key,
+    public_key: PublicKey,
+    population: Population,
+    app: App = "palate",
+    preset: Preset = "plain",
+    domain: Annotated[str | None, typer.Option(help="As it was recommended with.")] = None,
+) -> None:
+    """Print what each item of the user's history adds to an item's score."""
+    with _device(store, key, app, Service(public_key=public_key, population=population), preset) as device:
+        told = device.explain(item, domain=domain)
+    typer.echo(told.text)
+    for each in told.contributions:
+        typer.echo(f"{each.score:+.6f} {each.item} ({each.kind}{f' in {each.domain}' if each.domain else ''})")
+    if told.domain is not None:
+        typer.echo(f"{told.elsewhere:+.6f} of it from other domains than {told.domain}")
+    typer.echo(f"{told.rest:+.6f} the rest; the score is {told.score:.6f}")
+
+
+@app.command()
+def feedback(
+    shown: Annotated[Path, typer.Argument(help="What `recommend --json` printed.")],
+    store: Store,
+    key: Key,
+    outcomes: Annotated[list[str] | None, typer.Argument(metavar="[ITEM=KIND]...", help="What the user did.")] = None,
+    app: App = "palate",
+    preset: Preset = "plain",
+) -> None:
+    """Tell the device what became of a list: what was seen, and what the user did with it."""
+    did = dict(_outcome(text) for text in outcomes or ())
+    with _device(store, key, app, preset=preset) as device:
+        told = device.feedback(_shown(shown), did)
+    typer.echo(f"stored {sum(map(bool, told))} of {len(told)} event(s)")
+
+
+@app.command()
+def contribute(
+    plan: Annotated[Path, typer.Argument(help="The signed plan, as the server sent it.")],
+    model: Annotated[Path, typer.Argument(help="The model file that the plan names.")],
+    answer: Annotated[Path, typer.Argument(help="Where the bytes for the server are written.")],
+    store: Store,
+    key: Key,
+    public_key: PublicKey,
+    population: Population,
+    app: App = "palate",
+    preset: Preset = "plain",
+    epsilon: Annotated[float, typer.Option(help="The most this installation ever spends; zero-out adjacency.")] = 8.0,
+    delta: Annotated[float, typer.Option(help="At which it is counted.")] = 1e-6,
+    allow_central: Annotated[bool, typer.Option(help="Trust this server with the noise (dp central).")] = False,
+) -> None:
+    """Take part in a round: charge the device's ledger, then write the bytes for the server."""
+    service = Service(
+        public_key=public_key,
+        population=population,
+        epsilon=epsilon,
+        delta=delta,
+        floors=Floors(allow_central=allow_central),
+    )
+    asked = [_bytes(path, name) for path, name in ((plan, "plan"), (model, "model"))]
+    with _device(store, key, app, service, preset) as device:
+        made = device.contribute(*asked)
+        refusal = device.refusal
+    try:
+        write_durably(answer, made)
+    except OSError as error:
+        raise InputError(f"`answer` must be a file that can be written, got {answer}: {error.strerror}") from None
+    if refusal:
+        raise RefusedError(f"the round was refused, and the server learns no reason: {refusal}")
+    typer.echo(f"{len(made):,} bytes for the server: {answer}")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="Lines of JSON.")], store: Store, key: Key, app: App = "palate"
+) -> None:
+    """Store the events of a file."""
+    with _device(store, key, app) as device:
+        found = device.import_jsonl(file)
+    typer.echo(f"stored {found.stored}, there before {found.duplicates}, without consent {found.not_stored}")
+    for problem in found.problems:
+        typer.echo(f"line {problem.line}: {problem.reason}")
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="Where to.")], store: Store, key: Key, app: App = "palate"
+) -> None:
+    """Write all of the user's data to a file, as lines of JSON."""
+    with _device(store, key, app) as device:
+        typer.echo(f"{device.export(file)} lines: {file}")
+
+
+@app.command()
+def report(
+    store: Store,
+    key: Key,
+    app: App = "palate",
+    public_key: Annotated[str | None, typer.Option(metavar="HEX", help="The release key of the service.")] = None,
+    population: Annotated[str | None, typer.Option(help="The population of the service.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Print the privacy report; what was spent is in it if the service is named."""
+    if (public_key is None) != (population is None):
+        raise InputError("`--public-key` and `--population` must be given together, got one of them")
+    service = None
+    if public_key is not None and population is not None:
+        service = Service(public_key=public_key, population=population)
+    with _device(store, key, app, service) as device:
+        found = device.privacy_report()
+    shown: Any = json.dumps(found.as_dict(), indent=1, ensure_ascii=False) if as_json else found
+    typer.echo(str(shown))
+
+
+@app.command()
+def erase(store: Store, key: Key, app: App = "palate") -> None:
+    """Destroy the store's own key, and its files. The file of --key stays yours to remove."""
+    with _device(store, key, app) as device:
+        device.erase()
+    typer.echo("erased")
+
+
+def _outcome(text: str) -> tuple[str, Kind]:
+    """Item and kind."""
+    item, equals, kind = text.rpartition("=")
+    if not equals:
+        raise InputError(f"an outcome must be ITEM=KIND, got {text!r:.80}")
+    return item, cast(Kind, kind)
+
+
+def _shown(path: Path) -> list[Recommendation]:
+    """A list as `recommend --json` printed it."""
+    try:
+        return [Recommendation(**fields) for fields in json.loads(_bytes(path, "shown"))]
+    except (ValueError, TypeError):
+        raise InputError(f"`shown` must be what `palate device recommend --json` printed, got {path}") from None
+
+
+def _bytes(path: Path, name: str) -> bytes:
+    """A file's bytes."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"`{name}` must be a readable file, got {path}: {error.strerror}") from None

@@ -1,0 +1,148 @@
+"""`palate device enroll | sync | fleet`: a device, or hundreds of them, at a real server."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palate_cli.commands.device import App, Key, Store
+from palate_cli.commands.device import _device as open_store
+from palate_client.floors import Floors
+from palate_client.online.enrolment import enrolment_of
+from palate_client.online.retry import Ended
+from palate_client.service import Service
+from palate_common.enrolment import Invitation
+from palate_common.errors import InputError
+from palate_sim.studies.device_fleet import FleetPlan, run_fleet, summary
+
+ACCEPTABLE = ("central", "seeded", "unmasked", "off", "few")
+FAILED: frozenset[Ended] = frozenset({"unreachable", "rejected", "failed", "not enrolled", "busy"})
+
+Accept = Annotated[
+    str,
+    typer.Option(metavar="NAMES", help="Of central, seeded, unmasked, off, few: what an app would refuse."),
+]
+Epsilon = Annotated[float, typer.Option(help="The most that a device ever spends.")]
+Seconds = Annotated[float, typer.Option(help="The longest that a device is online.")]
+Poll = Annotated[float, typer.Option("--poll", help="Seconds between two looks for messages, at first.")]
+
+
+def floors_of(accept: str) -> Floors:
+    """Floors that are loosened by name."""
+    names = {name.strip() for name in accept.split(",") if name.strip()}
+    for name in sorted(names - {*ACCEPTABLE}):
+        raise InputError(f"`--accept` must be of {', '.join(ACCEPTABLE)}, got {name!r:.80}")
+    floors = Floors(
+        allow_central="central" in names,
+        allow_seeded="seeded" in names,
+        allow_unmasked="unmasked" in names,
+        allow_off="off" in names,
+    )
+    return floors.for_few() if "few" in names else floors
+
+
+def read_invitations(file: Path) -> list[Invitation]:
+    """Invitations, one a line."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the invitations must be in a file that can be read, got {file}: {error}") from None
+    return [Invitation.from_json(line) for line in lines if line.strip()]
+
+
+def enroll(
+    invitation: Annotated[Path, typer.Argument(help="A file with the invitation that `palate serve enroll` printed.")],
+    store: Store,
+    key: Key,
+    app: App = "palate",
+) -> None:
+    """Become a device of a population. The user must have agreed to train."""
+    found = read_invitations(invitation)
+    if len(found) != 1:
+        raise InputError(f"`invitation` must be a file with one invitation, got {len(found)}: {invitation}")
+    service = Service(public_key=found[0].public_key, population=found[0].population)
+    with open_store(store, key, app, service) as device:
+        enrolled = device.enroll(found[0])
+    typer.echo(f"enrolled as device {enrolled.device} of {enrolled.population} at {enrolled.server}:{enrolled.port}")
+
+
+def sync(
+    store: Store,
+    key: Key,
+    app: App = "palate",
+    seconds: Seconds = 600.0,
+    epsilon: Epsilon = 8.0,
+    accept: Accept = "",
+    poll: Poll = 2.0,
+) -> None:
+    """Be online for a while: take the newest model, and take part in the server's rounds."""
+    floors = floors_of(accept)
+    with open_store(store, key, app) as device:
+        enrolment = enrolment_of(device.store)
+        if enrolment is None:
+            raise InputError("this device must be enrolled first: palate device enroll")
+        device.service = Service(
+            public_key=enrolment.public_key, population=enrolment.population, epsilon=epsilon, floors=floors
+        )
+        syncing = device.sync_in_background(seconds=seconds, poll_seconds=poll)
+        try:
+            result = syncing.wait()
+        except KeyboardInterrupt:
+            syncing.stop()
+            result = syncing.wait()
+    if result is None:
+        return
+    reason = f" ({result.reason})" if result.reason else ""
+    typer.echo(f"{result.ended}{reason}: took part in {result.rounds} round(s), refused {result.refused} message(s)")
+    newer = "a newer model is in use" if result.model else "no newer model"
+    typer.echo(f"{newer}; {result.sent:,} bytes out, {result.received:,} in; {result.seconds:.1f} s")
+    if result.next is not None:
+        typer.echo(f"the server wants to see it again in {result.next:g} s")
+    if result.ended in FAILED:
+        raise typer.Exit(1)
+
+
+def fleet(
+    devices: Annotated[int, typer.Argument(metavar="N", help="How many devices.")],
+    tokens: Annotated[Path, typer.Option(metavar="FILE", help="Invitations, one a line, at least N.")],
+    stores: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Keep the stores here, for another time.", show_default=False)
+    ] = None,
+    seconds: Seconds = 600.0,
+    epsilon: Epsilon = 8.0,
+    accept: Accept = "",
+    poll: Poll = 2.0,
+    events: Annotated[int, typer.Option(min=0, help="Items of the catalogue that each device has liked.")] = 10,
+    spread: Annotated[float, typer.Option(min=0, help="Seconds over which the devices come.")] = 0.0,
+    vanish: Annotated[float, typer.Option(min=0, max=1, help="Share that is gone in the middle of a round.")] = 0.0,
+    slow: Annotated[float, typer.Option(min=0, help="Seconds that each device is late with everything.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of events and accidents.")] = 0,
+) -> None:
+    """Run N real devices in this process, each with a store, keys and sockets of its own, and say how they fared."""
+    invitations = read_invitations(tokens)
+    if not 1 <= devices <= len(invitations):
+        raise InputError(f"N must be 1 to the {len(invitations)} invitations of {tokens}, got {devices}")
+    floors = floors_of(accept)
+    with tempfile.TemporaryDirectory(prefix="palate-fleet-") as temporary:
+        plan = FleetPlan(
+            folder=stores or Path(temporary),
+            floors=floors,
+            epsilon=epsilon,
+            seconds=seconds,
+            poll_seconds=poll,
+            events=events,
+            spread=spread,
+            vanish=vanish,
+            slow=slow,
+            seed=seed,
+        )
+        members = run_fleet(plan, invitations[:devices])
+    rows = summary(members)
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        typer.echo(f"{name:<{width}}  {value}")
+    if not any(member.result is not None for member in members):
+        raise typer.Exit(1)

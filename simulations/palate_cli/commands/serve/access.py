@@ -1,0 +1,94 @@
+"""`palate serve enroll`, `revoke` and `pardon`: who may take part."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palate_cli.commands.serve.folder import Folder
+from palate_common.enrolment import Invitation
+from palate_common.errors import InputError, PalateError
+from palate_common.records.files import create_durably
+
+
+def enroll(
+    folder: Folder,
+    count: Annotated[int, typer.Option(help="How many invitations.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to, one a line (mode 0600); printed when left out.")
+    ] = None,
+) -> None:
+    """Make invitations: each lets one installation enrol, once, until it expires."""
+    from palate_server.folder.enrolments import Enrolments
+    from palate_server.folder.server_folder import Site
+    from palate_server.service.gateway import trust_anchor
+
+    if count < 1:
+        raise InputError(f"`--count` must be at least 1, got {count}")
+    if out is not None and out.exists():
+        raise InputError(f"`--out` must be a new file, got {out}")
+    site = Site.at(folder)
+    config, anchor, key = site.config, trust_anchor(site), site.key().public
+    lines = []
+    with Enrolments(site.enrolment_file) as register:
+        for _ in range(count):
+            token = register.invite(now=time.time(), hours=config.enrolment.token_hours)
+            made = Invitation(
+                server=config.name,
+                port=config.gateway.port,
+                ca=anchor,
+                public_key=key,
+                population=config.population,
+                token=token,
+            )
+            lines.append(made.to_json())
+    if out is None:
+        typer.echo("\n".join(lines))
+    else:
+        create_durably(out, "".join(f"{line}\n" for line in lines).encode(), mode=0o600)
+        typer.echo(f"{count} invitation(s), valid for {config.enrolment.token_hours:g} h: {out}")
+
+
+def revoke(
+    folder: Folder,
+    device: Annotated[int, typer.Argument(help="The device's number.")],
+) -> None:
+    """End a device's part for ever: its node loses access, and no attempt asks it again."""
+    from palate_server.flower.superlink_state import LinkControl
+    from palate_server.folder.enrolments import Enrolments
+    from palate_server.folder.server_folder import Site
+
+    site = Site.at(folder)
+    with Enrolments(site.enrolment_file) as register:
+        found = register.revoke(device, now=time.time())
+    try:
+        if found.node is not None:
+            LinkControl(site).unregister(found.node)
+        typer.echo(f"device {device} is revoked")
+    except PalateError:
+        typer.echo(f"device {device} is revoked; its node loses access when the server starts")
+
+
+def pardon(
+    folder: Folder,
+    device: Annotated[
+        int | None, typer.Argument(help="The device's number; all of them are listed when left out.")
+    ] = None,
+) -> None:
+    """Say who is left out for having cost an attempt, and who has a dispute, or forget what is held against one."""
+    from palate_server.folder.enrolments import Enrolments
+    from palate_server.folder.server_folder import Site
+
+    with Enrolments(Site.at(folder).enrolment_file) as register:
+        if device is not None:
+            register.pardon(device)
+            typer.echo(f"device {device} is pardoned")
+            return
+        named = [str(each.number) for each in register.devices() if each.named]
+        disputes = sorted(register.disputes())
+    typer.echo(f"named: {', '.join(named)}" if named else "nobody is named")
+    if disputes:
+        typer.echo(f"open disputes: {', '.join(f'{low} and {high}' for low, high in disputes)}")

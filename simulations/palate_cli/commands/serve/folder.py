@@ -1,0 +1,137 @@
+"""`palate serve init` and `status`: the server folder."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from palate_common.errors import InputError
+from palate_common.models.catalogue import read_lines
+
+if TYPE_CHECKING:
+    from palate_server.operation.outlook import Outlook
+    from palate_server.service.status import Status
+
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder.")]
+
+
+def init(
+    folder: Folder,
+    population: Annotated[str, typer.Option(help="Whose server it is; devices are built for one population.")],
+    items: Annotated[Path, typer.Option(metavar="FILE", help="The catalogue: item ids, one a line, public.")],
+    features: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Public item features: CSV with item_id and numeric columns.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="The host name that devices connect to.")] = "localhost",
+    port: Annotated[int, typer.Option(help="The gateway's; the three after it are for the loopback interface.")] = 8443,
+    cohort: Annotated[int, typer.Option(help="Most devices in an attempt.")] = 100,
+    epsilon: Annotated[float, typer.Option(help="Of one run; unit: user, adjacency: zero-out.")] = 2.0,
+    period_epsilon: Annotated[float, typer.Option(help="Of the runs that begin in one period.")] = 4.0,
+    lifetime_epsilon: Annotated[float, typer.Option(help="Of the population, for ever; it can only be lowered.")] = 8.0,
+) -> None:
+    """Make a server folder: configuration, keys, ledger, register, certificates, and a first model without releases."""
+    from palate_client.floors import Floors
+    from palate_server.rounds.cohort import choose_cohort
+    from palate_server.service.setup import make_site, template
+
+    try:
+        listed = read_lines(items.read_bytes())
+    except OSError as error:
+        raise InputError(f"`--items` must be a readable file, got {items}: {error.strerror}") from None
+    except ValueError:
+        raise InputError(f"`--items` must be UTF-8 lines, each ended, got {items}") from None
+    if not listed:
+        raise InputError(f"`--items` must name at least one item, got an empty file: {items}")
+    if features is not None and not features.is_file():
+        raise InputError(f"`--features` must be a CSV file with item_id and numeric columns, got {features}")
+    matrix = None
+    if features is not None:
+        from palate_sim.features.features import item_features  # needs pandas, which a server doesn't
+
+        matrix = item_features(None, listed, str(features), "--features")
+    config = template(
+        population=population,
+        name=name,
+        epsilon=epsilon,
+        lifetime=lifetime_epsilon,
+        period=period_epsilon,
+        size=cohort,
+        port=port,
+        featured=matrix is not None,
+    )
+    site = make_site(folder, config, listed, matrix)
+    key = site.key().public
+    typer.echo(f"server folder: {folder}\npopulation: {population} · {len(listed):,} items\nrelease key: {key}")
+    typer.echo("the release key is what apps pin; its secret half is in the folder's file `key`: back it up, offline")
+    privacy = site.config.privacy
+    bounds = choose_cohort(n_users=cohort, corrupt=privacy.corrupt, dropout=privacy.dropout, directory=None)
+    if bounds.shares < Floors.min_honest:
+        typer.echo(
+            f"attempts of {cohort} devices count on {bounds.shares} honest ones: a device whose app doesn't say "
+            f"`palate.Floors().for_few()` wants {Floors.min_honest}, and refuses"
+        )
+
+
+def status(
+    folder: Folder,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Print where a server stands, whether it runs or not."""
+    from palate_server.folder.events import Events
+    from palate_server.folder.server_folder import Site
+    from palate_server.operation.outlook import read_outlook, since
+    from palate_server.service.metrics import asked
+    from palate_server.service.status import read_status
+
+    site = Site.at(folder)
+    found, outlook, health = read_status(site), read_outlook(site, now=time.time()), asked(site)
+    began = since(Events(site.events).all())
+    parts = {part: {"good": good, "since": began.get(part, began.get(""))} for part, good in health.items()}
+    if as_json:
+        told = {**found.as_dict(), **outlook.as_dict(), "parts": parts}
+        typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
+        return
+    typer.echo("\n".join([*_standing(found, outlook), *_running(parts, outlook), *_kept(found)]))
+
+
+def _standing(found: Status, outlook: Outlook) -> Iterator[str]:
+    """Who, what was spent, and what comes next."""
+    period, due = outlook.period, outlook.next_run
+    yield f"population {found.population} · {' · '.join(f'{n:,} {state}' for state, n in found.devices.items())}"
+    yield f"release key: {found.release_key}"
+    yield (
+        f"ε {found.epsilon_spent:.3f} of {found.epsilon_lifetime:g} spent for ever, {period['epsilon']:.3f} of "
+        f"{period['epsilon_limit']:g} in the period until {period['until']} (δ = {found.delta:g}, unit: user, "
+        "adjacency: zero-out, accountant: palate closed form)"
+    )
+    yield (
+        f"in μ², which adds up as ε doesn't: {found.mu2_spent:.4g} of {found.mu2_lifetime:.4g} for ever, "
+        f"{period['mu2']:.4g} of {period['mu2_limit']:.4g} in the period"
+    )
+    yield f"now: {outlook.now} · one more run could have ε {due['epsilon']:.3f}"
+    yield f"next run: {due['at'] or 'not by itself'} ({due['why']})"
+
+
+def _running(parts: Mapping[str, Mapping[str, Any]], outlook: Outlook) -> Iterator[str]:
+    """What runs, and what was wrong last."""
+    if not parts:
+        yield "parts: nobody answers on the metrics port: `palate serve run` isn't running, or is starting"
+    for part, each in parts.items():
+        yield f"{part}: {'good' if each['good'] else 'NOT GOOD'}, since {each['since'] or 'long ago'}"
+    if (trouble := outlook.trouble) is not None:
+        over = "; a round was released since" if trouble["over"] else ""
+        yield f"latest trouble: {trouble['at']} {trouble['event']}{over}: {trouble['reason']}\n  {trouble['do']}"
+
+
+def _kept(found: Status) -> Iterator[str]:
+    """What the ledger and the disk hold."""
+    yield f"ledger: {found.ledger['size']} entries, root {found.ledger['root']}, {found.epochs} restorations"
+    yield f"attempts: {found.attempts} charged, {found.releases} released"
+    yield from (f"run {run}: {state}" for run, state in found.runs.items())
+    for model in found.models:
+        yield f"model version {model['version']}: {model['releases']} releases, run {model['run'] or 'none'}"

@@ -1,0 +1,18 @@
+"""The commands of `palate serve`, each in a module of its own."""
+
+from __future__ import annotations
+
+import typer
+
+from palate_cli.commands.serve import access, copies, folder, running
+
+app = typer.Typer(help="A server that devices take part in: rounds, models, budgets.", no_args_is_help=True)
+app.command("init")(folder.init)
+app.command("run")(running.run)
+app.command("status")(folder.status)
+app.command("enroll")(access.enroll)
+app.command("revoke")(access.revoke)
+app.command("pardon")(access.pardon)
+app.command("release")(running.release)
+app.command("backup")(copies.backup)
+app.command("restore")(copies.restore)

@@ -1,0 +1,175 @@
+"""`palate simulate`: a federated run on a log, with its privacy and its baselines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from palate_common.errors import InputError
+from palate_sim.config import load_config, parse_setting, preset_names
+
+if TYPE_CHECKING:
+    from palate_sim.run.experiment import Started
+    from palate_sim.run.result import Result
+
+DATA_SUFFIXES = (".csv", ".gz", ".tsv", ".parquet", ".inter", ".dat", ".data", ".txt")
+
+
+def simulate(
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[PRESET|CONFIG.toml|LOG]",
+            help="A preset (movies, shop, news, music), a configuration, or the log of interactions. "
+            "Default: MovieLens small, which comes with palate[demo-data].",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|PATH", help="The log, where the argument is a preset or a configuration."),
+    ] = None,
+    epsilon: Annotated[
+        float | None,
+        typer.Option(metavar="E", help="Of the whole run: user-level, zero-out adjacency. Default 5."),
+    ] = None,
+    delta: Annotated[
+        float | None, typer.Option(metavar="D", help="Default min(1e-5, 1/(10 N)) for N training users.")
+    ] = None,
+    dp: Annotated[
+        str | None,
+        typer.Option(
+            metavar="distributed|local|central|off",
+            help="Who adds the noise: devices together, each alone, the server, nobody.",
+        ),
+    ] = None,
+    masks: Annotated[
+        str | None,
+        typer.Option(metavar="on|off", help="With distributed: secure aggregation, or in the clear."),
+    ] = None,
+    noise: Annotated[
+        str | None,
+        typer.Option(metavar="secure|seeded", help="secure (default), or repeatable by --seed: not for release."),
+    ] = None,
+    algorithm: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What learns: als (default), popularity, or an installed one.")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What is held out: strong (default: users), leave-last-out, temporal, random, ...",
+        ),
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(metavar="T", help="Releases, popularity included. Default: by the budget.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="S", help="Of the split, ties and public randomness; never of secure noise.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run folder, new or empty. Default runs/NAME-TIME.")
+    ] = None,
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="The population's ledger: all its runs add up there. Default: beside the run folder.",
+        ),
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(metavar="local|flower", help="In this process (default), or Flower's Ray engine.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out that was cut off.")] = False,
+    save_recommendations: Annotated[
+        bool, typer.Option("--save-recommendations", help="Write the recommended lists and the split as CSV.")
+    ] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any configuration key; repeatable. See `palate config`."),
+    ] = None,
+) -> None:
+    """Train a federated recommender on a log, privately, and show its quality beside the baselines."""
+    from rich.console import Console
+
+    from palate_sim.progress import print_result
+    from palate_sim.run import experiment
+    from palate_sim.run.result import Result
+    from palate_sim.run.run_folder import RunFolder
+
+    given = {
+        "privacy.epsilon": epsilon,
+        "privacy.delta": delta,
+        "privacy.dp": dp,
+        "privacy.masks": masks,
+        "privacy.noise": noise,
+        "algorithm.name": algorithm,
+        "algorithm.settings.rounds": rounds,
+        "split.name": split,
+        "seed": seed,
+        "engine.name": engine,
+        "evaluation.save_recommendations": save_recommendations or None,
+    }
+    overrides = chosen(given, settings or ())
+    if not resume:
+        base, log = sort_out(what, data)
+        started = experiment.start(load_config(base, overrides), source=log, out=out, ledger=ledger)
+        result = _finish(started)
+    elif out is None or overrides or (what, data, ledger) != (None, None, None):
+        raise InputError("`--resume` takes --out DIR and nothing else: the run folder holds its configuration")
+    else:
+        result = Result.read(out) if RunFolder(out).finished else _finish(experiment.reopen(out))
+    print_result(Console(), result.summary, report=result.report)
+
+
+def _finish(started: Started) -> Result:
+    """Run to the end, with progress on stderr; Ctrl-C says how to go on."""
+    from palate_sim.progress import Progress
+
+    try:
+        with Progress(started.folder.events) as progress:
+            return started.run(progress)
+    except KeyboardInterrupt:
+        typer.echo(f"palate: interrupted; go on with: palate simulate --resume --out {started.folder.path}", err=True)
+        raise typer.Exit(130) from None
+
+
+def chosen(given: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """The configuration keys that options and `--set` choose.
+
+    Raises:
+        InputError: not key=value, or not a finite number.
+    """
+    overrides = {key: value for key, value in given.items() if value is not None}
+    overrides |= dict(parse_setting(text) for text in settings)
+    for key, value in overrides.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"`{key}` must be a finite number, got {value}")
+    return overrides
+
+
+def sort_out(what: str | None, data: str | None) -> tuple[str | None, str | None]:
+    """The preset or configuration, and the log, from the argument and --data.
+
+    Raises:
+        InputError: the argument is none of these, or names a second log.
+    """
+    from palate_sim.data import is_local, list_datasets
+
+    if data == "":
+        raise InputError("`--data` must be a name or a path, got nothing")
+    if what is None or what in preset_names() or what.endswith(".toml"):
+        return what, data
+    named = what in {dataset.name for dataset in list_datasets()}
+    if not (named or what.lower().endswith(DATA_SUFFIXES) or (what and is_local(what))):
+        known = ", ".join(preset_names())
+        raise InputError(
+            f"the argument must be a preset ({known}), a .toml file, a log or a name of `palate data list`, "
+            f"got {what!r:.80}"
+        )
+    if data is not None:
+        raise InputError(f"the log must be given once, got {what!r} and --data {data!r}")
+    return None, what

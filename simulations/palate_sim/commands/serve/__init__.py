@@ -1,5 +1,0 @@
-"""`palate serve`: a server for months, from a shell."""
-
-from palate_sim.commands.serve.group import app
-
-__all__ = ["app"]

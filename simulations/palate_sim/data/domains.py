@@ -1,0 +1,106 @@
+"""Domains: several catalogues in one log, such as the films, the news and the music of one service.
+
+Part of the readers. A user is the same person in all of them; an item belongs to one.
+
+    >>> import pandas as pd
+    >>> from palate_sim.data import read_log
+    >>> films = read_log(pd.DataFrame({"user": ["ann", "bob"], "item": ["f1", "f2"]}))
+    >>> songs = read_log(pd.DataFrame({"user": ["ann"], "item": ["s1"]}))
+    >>> both = joined({"films": films, "songs": songs})
+    >>> both.frame["user_id"].tolist(), domains_of(both.items, ("f1", "f2", "s1"))
+    (['ann', 'ann', 'bob'], ('films', 'films', 'songs'))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from palate_common.errors import InputError
+from palate_sim.data.columns import show
+from palate_sim.data.ids import canonical_ids
+from palate_sim.data.log import Log
+
+DOMAIN = "domain"
+"""The column of an item table that says which catalogue an item belongs to."""
+OTHER = "other"
+"""The domain of an item that has none, where others have one."""
+
+
+def domain_table(ids: pd.Series, domains: pd.Series) -> pd.DataFrame:
+    """The domain of each item of a log, one row an id.
+
+    Raises:
+        InputError: an item of two domains.
+    """
+    named = domains.fillna("").astype("str").str.strip().to_numpy()
+    codes, names = canonical_ids(ids, "item_id", {})
+    pairs = pd.DataFrame({"item_id": codes, DOMAIN: named})[(codes >= 0) & (named != "")].drop_duplicates()
+    twice = pairs[pairs["item_id"].duplicated(keep=False)]
+    if len(twice):
+        item = twice["item_id"].iloc[0]
+        found = ", ".join(map(show, sorted(twice[twice["item_id"] == item][DOMAIN])))
+        raise InputError(f"`domain` must be one for each item, got {found} for {show(names[item])}")
+    table: pd.DataFrame = pairs.assign(item_id=pd.Series([*names, ""], dtype="str").take(pairs["item_id"]).to_numpy())
+    return table
+
+
+def with_domains(items: pd.DataFrame | None, domains: pd.DataFrame | None) -> pd.DataFrame | None:
+    """Item features with the domains that the log itself names, which come before those of a file beside it."""
+    if items is None or domains is None:
+        return domains if items is None else items
+    both: pd.DataFrame = domains.merge(items.drop(columns=DOMAIN, errors="ignore"), on="item_id", how="outer")
+    return both
+
+
+def joined(logs: Mapping[str, Log]) -> Log:
+    """One log of several, each of them a domain.
+
+    Args:
+        logs: domain -> its log. The same user id is the same user; an item id must be in one log only.
+
+    Raises:
+        InputError: no logs, a domain without a name or over several lines, or an item in two of them.
+    """
+    if not logs:
+        raise InputError("`data.domains` must name a log for each domain, got none")
+    items, owner = [], dict[str, str]()
+    for domain, log in logs.items():
+        if not domain.strip() or "\n" in domain or "\r" in domain:
+            raise InputError(f"`data.domains` must have names on one line, got {show(domain)}")
+        ids = pd.Series(log.frame["item_id"].unique(), dtype="str")
+        both = next((item for item in ids if item in owner), None)
+        if both is not None:
+            raise InputError(
+                f"`data.domains` must have an item in one domain only, got {show(both)} in {show(owner[both])} and "
+                f"{show(domain)}: write the domain into the ids, as the app does on devices"
+            )
+        owner |= dict.fromkeys(ids, domain)
+        table = pd.DataFrame({"item_id": ids, DOMAIN: domain})
+        known = log.items
+        items.append(table if known is None else table.merge(known.drop(columns=DOMAIN, errors="ignore"), how="left"))
+    frame = pd.concat([log.frame for log in logs.values()], ignore_index=True)
+    groups = [log.users for log in logs.values() if log.users is not None]
+    repairs: dict[str, int] = {}
+    for log in logs.values():
+        repairs |= {name: repairs.get(name, 0) + count for name, count in log.repairs.items()}
+    single = int((frame["user_id"].value_counts() == 1).sum())
+    repairs |= {"single_event_users": single} if single or "single_event_users" in repairs else {}
+    return Log(
+        frame.sort_values(["user_id", "timestamp"], kind="stable", ignore_index=True),
+        pd.concat(items, ignore_index=True),
+        pd.concat(groups, ignore_index=True).drop_duplicates("user_id") if groups else None,
+        repairs,
+        " + ".join(logs),
+        "; ".join(dict.fromkeys(log.terms for log in logs.values() if log.terms)),
+    )
+
+
+def domains_of(table: pd.DataFrame | None, items: Sequence[str]) -> tuple[str, ...] | None:
+    """The domain of each item, in order; None where the table names none."""
+    if table is None or DOMAIN not in table:
+        return None
+    known = table.drop_duplicates("item_id").set_index("item_id")[DOMAIN].reindex(list(items)).fillna("").astype(str)
+    found = tuple(domain.strip() or OTHER for domain in known)
+    return None if set(found) == {OTHER} else found

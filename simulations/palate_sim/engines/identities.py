@@ -1,0 +1,71 @@
+"""Identities: the keys of simulated devices that mask for each other, and the directory that all of them pin.
+
+A run with masks makes them once; the file lies in the run folder, readable by its owner alone, for `--resume`.
+
+    >>> identities = Identities.generate(3)
+    >>> identities.of(2).key.public == identities.directory.identities[2]
+    True
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from palate_client.rounds.contribution import Identity
+from palate_common.errors import InputError
+from palate_common.records.files import create_durably
+from palate_common.records.signing import SigningKey
+from palate_common.secagg.directory import Directory
+
+KEY = 32
+
+
+class Identities:
+    """One Ed25519 key a device.
+
+    Args:
+        keys: the private keys, 32 bytes each, by device.
+    """
+
+    def __init__(self, keys: bytes) -> None:
+        self._keys = keys
+
+    @classmethod
+    def generate(cls, devices: int) -> Identities:
+        """Fresh ones from the operating system."""
+        return cls(os.urandom(KEY * devices))
+
+    @classmethod
+    def load(cls, path: Path) -> Identities:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: missing, or no whole number of keys.
+        """
+        try:
+            keys = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"`identities` must be a readable file, got {path}: {error.strerror}") from None
+        if not keys or len(keys) % KEY:
+            raise InputError(f"`identities` must hold keys of {KEY} bytes, got {len(keys)} bytes in {path}")
+        return cls(keys)
+
+    def save(self, path: Path) -> None:
+        """Write them, mode 0600; an existing file is not overwritten."""
+        create_durably(path, self._keys, mode=0o600)
+
+    @cached_property
+    def directory(self) -> Directory:
+        """Everybody's public keys."""
+        return Directory(tuple(self._key(device).public for device in range(len(self._keys) // KEY)))
+
+    def of(self, device: int) -> Identity:
+        """One device's key, beside the directory."""
+        return Identity(self._key(device), self.directory)
+
+    def _key(self, device: int) -> SigningKey:
+        return SigningKey(Ed25519PrivateKey.from_private_bytes(self._keys[device * KEY :][:KEY]))

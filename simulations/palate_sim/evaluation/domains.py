@@ -1,0 +1,121 @@
+"""Domains in evaluation: how good a model is in each of several catalogues, and to users who are new in one.
+
+In a domain, its items alone are ranked, and held-out items of others aren't asked for. What is given of a user is given
+from everywhere, as a device has it, and the model sees it as a device does (`palate_common.domains`). Oracle metrics:
+simulation only, never released.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_common.domains import FEW, focused
+from palate_common.interactions import Floats, Interactions
+from palate_sim.config import SimulationConfig
+from palate_sim.evaluation.evaluation import Scorer
+from palate_sim.evaluation.judging import judge_prepared, summary
+from palate_sim.preparation.preparation import Prepared
+from palate_sim.preparation.splits import Heldout
+
+NEW = FEW
+"""Somebody with at most so many events in a domain is new there."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One domain of a prepared run.
+
+    Attributes:
+        name: its name.
+        has: which items are its, bool [n_items].
+        asked: the test users with their held-out items in this domain.
+        new: of the test users with a held-out item here, in their order: whether they are new, bool.
+    """
+
+    name: str
+    has: npt.NDArray[np.bool_]
+    asked: Heldout
+    new: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Focused:
+    """A scorer that is told histories as one domain's recommendations see them."""
+
+    scorer: Scorer
+    within: npt.NDArray[np.bool_]
+
+    def scores(self, foldin: Interactions) -> Floats:
+        """The scorer's."""
+        return self.scorer.scores(focused(foldin, self.within))
+
+
+def domains(prepared: Prepared) -> list[Domain]:
+    """The domains of a run in alphabetical order, without those that nobody is asked in; [] where there is only one."""
+    names = sorted(set(prepared.domains or ()))
+    if len(names) < 2:
+        return []
+    of, found = np.array(prepared.domains), []
+    for name in names:
+        has = of == name
+        test = asked_within(prepared.split.test, has)
+        asked = test.target.counts() > 0
+        if not asked.any():
+            continue
+        found.append(Domain(name, has, test, events_within(test.foldin, has)[asked] <= NEW))
+    return found
+
+
+def asked_within(heldout: Heldout, has: npt.NDArray[np.bool_]) -> Heldout:
+    """The same users, asked for items of one domain alone; what is given stays."""
+    return replace(heldout, target=heldout.target.entries(has[heldout.target.indices]))
+
+
+def events_within(histories: Interactions, has: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """How many items of a domain each user has, int64 [n_users]."""
+    return histories.entries(has[histories.indices]).counts()
+
+
+def by_domain(
+    scorers: Mapping[str, Scorer], prepared: Prepared, config: SimulationConfig, metric: str
+) -> dict[str, dict[str, Any]]:
+    """What result.json says of each domain; {} where there is only one.
+
+    Args:
+        scorers: models by name.
+        prepared: the run's data.
+        config: the run's configuration.
+        metric: the headline, for those who are new.
+
+    Returns:
+        Domain -> `items`, `events` of training users, `users` that were asked, `new_users` among them, `models`:
+        name -> metric -> mean and 95 % interval, and `new`: name -> the headline's mean over new users, None without
+        any.
+    """
+    found = {}
+    for domain in domains(prepared):
+        evaluations = {
+            name: judge_prepared(
+                Focused(scorer, domain.has) if name == "palate" else scorer, prepared, config, domain.asked, domain.has
+            )
+            for name, scorer in scorers.items()
+        }
+        found[domain.name] = {
+            "items": int(domain.has.sum()),
+            "events": int(domain.has[prepared.split.train.indices].sum()),
+            "users": len(domain.new),
+            "new_users": int(domain.new.sum()),
+            "models": {name: summary(e, config.seed) for name, e in evaluations.items()},
+            "new": {name: mean_of(e.values[metric], domain.new) for name, e in evaluations.items()},
+        }
+    return found
+
+
+def mean_of(values: npt.NDArray[np.float64], of: npt.NDArray[np.bool_]) -> float | None:
+    """The mean over some users; None without any."""
+    return float(values[of].mean()) if of.any() else None

@@ -1,0 +1,153 @@
+"""Periods: a log cut by time, for releases that follow each other.
+
+Release m is trained on what happened before its cut, and judged on what users do for the first time in the span after
+it. Each cut is made on the log before anything else, so that weights, users and catalogue know nothing of the future.
+
+    >>> import pandas as pd
+    >>> from palate_sim.config import load_config
+    >>> from palate_sim.data import read_log
+    >>> rows = [(f"u{n % 5}", f"i{n % 7}", 86_400 * n) for n in range(31)]
+    >>> log = read_log(pd.DataFrame(rows, columns=["user", "item", "timestamp"]))
+    >>> [(p.number, p.train.nnz) for p in periods(log, load_config(None, {"releases.count": 2}))]
+    [(1, 10), (2, 20)]
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_common.errors import InputError
+from palate_common.interactions import Floats, Interactions
+from palate_sim.config import SimulationConfig
+from palate_sim.data.log import Log
+from palate_sim.data.positives import Pairs
+from palate_sim.evaluation.evaluation import Scorer
+from palate_sim.preparation.preparation import weighed
+from palate_sim.preparation.splits import Heldout
+
+
+@dataclass(frozen=True)
+class Period:
+    """One release's training data, and what it is judged on.
+
+    Attributes:
+        number: of the release, from 1.
+        until: its cut, seconds since 1970; training events lie before it.
+        train: every user with an event so far, over the catalogue so far.
+        items: the catalogue so far, sorted.
+        known: the catalogue after the next span, sorted: what is ranked. What `items` lacks can't be recommended.
+        heldout: users with a new item in the next span, over `known`; those without an earlier event have no fold-in.
+    """
+
+    number: int
+    until: float
+    train: Interactions
+    items: tuple[str, ...]
+    known: tuple[str, ...]
+    heldout: Heldout
+
+    def for_test(self) -> Period:
+        """The same, judged on the test users alone."""
+        rows = np.flatnonzero([not is_validation(user) for user in self.heldout.users])
+        foldin, target = self.heldout.foldin.users(rows), self.heldout.target.users(rows)
+        users = tuple(self.heldout.users[row] for row in rows)
+        return replace(self, heldout=Heldout(foldin, target, users, {}))
+
+    def widened(self, scorer: Scorer, items: Sequence[str]) -> Widened:
+        """A scorer of a catalogue so far, this one's or an earlier one's, over what is ranked here."""
+        return Widened(scorer, rows_of(items, self.known), len(self.known))
+
+
+@dataclass(frozen=True)
+class Widened:
+    """A scorer over a larger catalogue, whose further items it never recommends."""
+
+    scorer: Scorer
+    rows: npt.NDArray[np.int64]
+    n_items: int
+
+    def scores(self, foldin: Interactions) -> Floats:
+        """The scorer's, with minus infinity for items it doesn't know."""
+        own = self.scorer.scores(foldin.columns(self.rows))
+        scores = np.full((foldin.n_users, self.n_items), -np.inf)
+        scores[:, self.rows] = own
+        return scores
+
+
+def rows_of(items: Sequence[str], catalogue: Sequence[str]) -> npt.NDArray[np.int64]:
+    """The place of each item in a catalogue, int64.
+
+    Raises:
+        InputError: the catalogue lacks one.
+    """
+    place = {item: row for row, item in enumerate(catalogue)}
+    missing = [item for item in items if item not in place]
+    if missing:
+        raise InputError(
+            f"a later catalogue must have every earlier item, and lacks {len(missing)}: {missing[0]!r:.80}"
+        )
+    return np.array([place[item] for item in items], np.int64)
+
+
+def periods(log: Log, config: SimulationConfig) -> Iterator[Period]:
+    """Cut a log into `releases.count` + 1 spans of equal length.
+
+    Raises:
+        InputError: times are missing, or a span leaves nothing to train on or to judge.
+    """
+    times = log.frame["timestamp"].to_numpy(np.float64)
+    log, times = replace(log, frame=log.frame[~np.isnan(times)]), times[~np.isnan(times)]
+    if not len(times) or times.min() == times.max():
+        raise InputError("`palate releases` needs a log whose events have times, got none that differ")
+    count = config.releases.count
+    edges = np.linspace(times.min(), times.max(), count + 2)
+    edges[-1] = np.inf
+    before = _until(log, edges[1], config)
+    for number in range(1, count + 1):
+        after = _until(log, edges[number + 1], config)
+        train = _interactions(before, before.users, before.items)
+        yield Period(number, float(edges[number]), train, before.items, after.items, _judged(before, after))
+        before = after
+
+
+def is_validation(user: str) -> bool:
+    """Whether settings may be chosen on this user: half of them, by a hash of the id."""
+    return zlib.crc32(user.encode()) % 2 == 0
+
+
+def _until(log: Log, end: float, config: SimulationConfig) -> Pairs:
+    """The positives of what happened before a time."""
+    frame = log.frame[log.frame["timestamp"] < end]
+    if frame.empty:
+        raise InputError("each span of `palate releases` must have events to train on, got none: use fewer releases")
+    return weighed(replace(log, frame=frame.reset_index(drop=True)), config)
+
+
+def _judged(before: Pairs, after: Pairs) -> Heldout:
+    """Of each user with new items: what they had before, and the new ones."""
+    known = after.items
+    old, new = _interactions(before, after.users, known), _interactions(after, after.users, known)
+    fresh = ~np.isin(_keys(new), _keys(old))
+    target = Interactions.from_pairs(
+        new.owners()[fresh], new.indices[fresh], new.weights[fresh], n_users=new.n_users, n_items=new.n_items
+    )
+    rows = np.flatnonzero(target.counts())
+    if not len(rows):
+        raise InputError("each span of `palate releases` must have new items of a user, got none: use fewer releases")
+    return Heldout(old.users(rows), target.users(rows), tuple(after.users[row] for row in rows), {})
+
+
+def _keys(batch: Interactions) -> npt.NDArray[np.int64]:
+    """One number a pair."""
+    return batch.owners().astype(np.int64) * batch.n_items + batch.indices
+
+
+def _interactions(pairs: Pairs, users: Sequence[str], items: Sequence[str]) -> Interactions:
+    """Pairs as a batch over these users and items."""
+    user_rows, item_rows = rows_of(pairs.users, users)[pairs.user_rows], rows_of(pairs.items, items)[pairs.item_rows]
+    return Interactions.from_pairs(user_rows, item_rows, pairs.weights, n_users=len(users), n_items=len(items))

@@ -1,0 +1,94 @@
+"""Rehearsal: the same learning as a run, in memory, with repeatable noise and no ledger. Nothing of it may be released.
+
+For what surrounds a run: noised popularity at the same budget, quality against eps, and what more users would buy.
+Contribution, clipping, grid and noise are the very functions of the path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from palate_common.algorithms import PublicFacts, State, make_algorithm, next_state
+from palate_common.algorithms.als.warm import signal_of
+from palate_common.interactions import Interactions
+from palate_common.mechanism.accounting import mu_of, sigma_for
+from palate_common.mechanism.clipping import clip
+from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
+from palate_common.mechanism.randomness import SeededSource
+from palate_common.mechanism.update import block_sums, block_units, layout_size
+from palate_common.models.model import GlobalModel, ModelHeader
+from palate_common.records.canonical import canonical_json
+from palate_sim.features.features import features_width
+
+GRID = 2**20
+COARSE = 2**14
+"""With `local`, where the noise of a sum is far above its steps, and must stay below the sampler's largest."""
+AT_ONCE = 256
+"""Users whose contributions are held in memory at once."""
+
+
+def rehearse(
+    train: Interactions,
+    *,
+    algorithm: str,
+    settings: Mapping[str, Any],
+    epsilon: float | None,
+    delta: float,
+    population: int = 1,
+    local: bool = False,
+    seed: int = 0,
+    inputs: State | None = None,
+) -> GlobalModel:
+    """Train in memory.
+
+    Args:
+        train: the training users' interactions.
+        algorithm: an installed algorithm.
+        settings: its settings.
+        epsilon: of the whole run, user-level, zero-out; None without noise.
+        delta: its delta.
+        population: project to this many times the users: every sum is multiplied, the noise stays, or, with `local`,
+            grows as the root of the users does. The assumption is that the others behave like these.
+        local: whether each user adds noise of their own, as with dp local.
+        seed: of public randomness and of the noise.
+        inputs: public arrays to start from, such as item features or what a former release handed over.
+    """
+    mu = None if epsilon is None else mu_of(epsilon=epsilon, delta=delta)
+    facts = PublicFacts(
+        n_users=train.n_users * population,
+        n_items=train.n_items,
+        n_features=features_width(inputs),
+        mu=mu,
+        seed=seed,
+        former_signal=signal_of(inputs),
+        local=local,
+    )
+    grid = COARSE if local else GRID
+    learner = make_algorithm(algorithm, settings, facts)
+    state = learner.start()
+    for round_, share in enumerate(learner.shares):
+        layout = learner.layout(state, round_)
+        steps, sigma = np.zeros(layout_size(layout), np.int64), 0
+        for first in range(0, train.n_users, AT_ONCE):  # whole numbers: the sum of sums is the sum
+            raw = learner.contribute(state, round_, train.users(slice(first, first + AT_ONCE)))
+            steps += clip(raw, layout, clip_norm=1.0, grid=grid).total() * population
+        if mu is not None:
+            sigma = sigma_for(mu_r=mu * math.sqrt(share), sensitivity=grid)
+            if local:  # the sum of one draw a user has the law of one draw, up to what no number can show
+                sigma = round(sigma * math.sqrt(facts.n_users))
+            # The same for every algorithm: what is compared at one seed has the same noise wherever its shape allows.
+            scope = canonical_json([seed, round_])
+            source = SeededSource(hashlib.sha256(b"palate/rehearsal/1" + scope).digest())
+            steps = steps + sample_discrete_gaussian(layout_size(layout), sigma=sigma, source=source)
+        sums = block_sums(steps, layout, 1.0 / grid)
+        noises = {name: sigma * unit for name, unit in block_units(layout, 1.0 / grid).items()}
+        state = next_state(learner, state, round_, sums, noises, inputs or {})
+    header = ModelHeader(
+        algorithm=algorithm, settings=dict(settings), facts=facts, releases=len(learner.shares), catalogue=""
+    )
+    return GlobalModel(header, state)

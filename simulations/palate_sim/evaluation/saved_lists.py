@@ -1,0 +1,244 @@
+"""Ranking runs: what an evaluation found, user by user, and its lists on disk for any other tool to judge again.
+
+After the evaluator, before the report. `save_split` and `Evaluation.save_recommendations` write plain CSV, atomically
+and with the same bytes for the same content.
+
+    >>> import numpy as np
+    >>> lists = np.array([[2, 0], [1, -1]], np.int32)
+    >>> run = Evaluation(users=("ann", "bob"), rows=np.arange(2), values={"hr@2": np.array([1.0, 0.0])}, totals={},
+    ...     activity=np.array([1, 5]), groups={"city": ("rome", "oslo")}, top=lists, top_scores=lists / 2, left_out=0)
+    >>> run.mean("hr@2"), run.by_group("hr@2")["city"][0]
+    (0.5, Segment(label='oslo', users=1, mean=0.0, low=None, high=None))
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_common.errors import InputError
+from palate_common.interactions import Floats, Interactions, Ints
+
+if TYPE_CHECKING:
+    from palate_sim.preparation.splits import Split
+
+BOOTSTRAP_BLOCK = 1 << 21  # draws held in memory at once, 16 MiB
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One metric over some of the users; `low` and `high` bound its mean at 95 % when they were asked for."""
+
+    label: str
+    users: int
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The judged lists of n users.
+
+    Attributes:
+        users: ids of the users who have a held-out item.
+        rows: int64 [n], their rows in the held-out set.
+        values: user metrics by name, float64 [n] each.
+        totals: list metrics by name.
+        activity: int64 [n], length of each user's fold-in.
+        groups: a label per user, by grouping; empty when the data has none.
+        top: int32 [n, k], items in rank order, -1 where a list ends early.
+        top_scores: [n, k], the scores the scorer gave them.
+        left_out: users without a held-out item.
+    """
+
+    users: tuple[str, ...]
+    rows: Ints
+    values: Mapping[str, npt.NDArray[np.float64]] = field(repr=False)
+    totals: Mapping[str, float]
+    activity: Ints = field(repr=False)
+    groups: Mapping[str, tuple[str, ...]] = field(repr=False)
+    top: npt.NDArray[np.int32] = field(repr=False)
+    top_scores: Floats = field(repr=False)
+    left_out: int
+
+    def mean(self, name: str) -> float:
+        """A metric over all users.
+
+        Raises:
+            InputError: there is no such metric.
+        """
+        return self.totals[name] if name in self.totals else float(self._values(name).mean())
+
+    def table(self) -> dict[str, float]:
+        """Every metric over all users, by name."""
+        return {name: self.mean(name) for name in (*self.values, *self.totals)}
+
+    def interval(self, name: str, rng: np.random.Generator, *, resamples: int = 1000) -> tuple[float, float]:
+        """The 95 % percentile bootstrap interval of a user metric's mean, over users.
+
+        Raises:
+            InputError: there is no such user metric; the list metrics have no mean over users.
+        """
+        return bootstrap(self._values(name), rng, resamples=resamples)
+
+    def by_decile(self, name: str, rng: np.random.Generator | None = None) -> tuple[Segment, ...]:
+        """A user metric by decile of fold-in length, least active first; with `rng`, with intervals.
+
+        Users of equal length are never parted, so that short histories may give fewer than ten segments. Labels are
+        the shortest and the longest length, "5-8".
+        """
+        edges = np.unique(np.quantile(self.activity, np.arange(1, 10) / 10, method="inverted_cdf"))
+        bins = np.searchsorted(edges, self.activity, side="left")
+        parts = [bins == one for one in np.unique(bins)]
+        labels = [f"{self.activity[part].min()}-{self.activity[part].max()}" for part in parts]
+        return self._segments(name, labels, parts, rng)
+
+    def by_group(self, name: str, rng: np.random.Generator | None = None) -> dict[str, tuple[Segment, ...]]:
+        """A user metric by each label of each grouping; with `rng`, with intervals; {} when the data has no groups."""
+        found = {}
+        for group, labels in self.groups.items():
+            kinds, of = np.unique(np.array(labels, np.str_), return_inverse=True)
+            found[group] = self._segments(name, kinds.tolist(), [of == one for one in range(len(kinds))], rng)
+        return found
+
+    def save_recommendations(self, path: str | Path, items: Sequence[str], users: Sequence[str] | None = None) -> None:
+        """Write every list to a gzipped CSV: user_id, item_id, rank from 1, score.
+
+        Scores are the scorer's in float32, except that each is lowered until it is below the one before it: sorting by
+        score gives the ranks back in any tool.
+
+        Args:
+            path: the file; it is replaced in one step.
+            items: item ids in catalogue order.
+            users: ids of all users of the held-out set, in its order; the evaluated users' own ids when left out.
+
+        Raises:
+            InputError: an id is missing.
+        """
+        names = self.users if users is None else [users[row] for row in self.rows if row < len(users)]
+        if len(names) != len(self.users) or self.top.max(initial=-1) >= len(items):
+            raise InputError("`items` and `users` must name every item and user that was ranked")
+        owner, place = np.nonzero(self.top >= 0)
+        listed = zip(
+            (names[row] for row in owner),
+            (items[item] for item in self.top[owner, place]),
+            (place + 1).tolist(),
+            strictly_decreasing(self.top_scores)[owner, place].astype(str),
+            strict=True,
+        )
+        _write_csv(Path(path), ("user_id", "item_id", "rank", "score"), listed)
+
+    def _values(self, name: str) -> npt.NDArray[np.float64]:
+        """A user metric's values."""
+        if name not in self.values:
+            raise InputError(f"`name` must be one of {', '.join(self.values)}, got {name}")
+        return self.values[name]
+
+    def _segments(
+        self, name: str, labels: list[str], parts: list[npt.NDArray[np.bool_]], rng: np.random.Generator | None
+    ) -> tuple[Segment, ...]:
+        """One segment for each part of the users."""
+        segments = []
+        for label, part in zip(labels, parts, strict=True):
+            own = self._values(name)[part]
+            low, high = bootstrap(own, rng) if rng is not None else (None, None)
+            segments.append(Segment(label, len(own), float(own.mean()), low, high))
+        return tuple(segments)
+
+
+def bootstrap(
+    values: npt.NDArray[np.float64], rng: np.random.Generator, *, resamples: int = 1000, level: float = 0.95
+) -> tuple[float, float]:
+    """The percentile bootstrap interval of a mean.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
+
+    Args:
+        values: float64 [n], one value a user.
+        rng: draws the resamples.
+        resamples: how many times n users are drawn with replacement.
+        level: probability between the two bounds.
+
+    Raises:
+        InputError: there are no values, or a number is out of range.
+    """
+    if not len(values) or resamples < 1 or not 0 < level < 1:
+        raise InputError(
+            f"`values` must not be empty, `resamples` positive and `level` in (0, 1), got {len(values)} values, "
+            f"{resamples} and {level}"
+        )
+    rows = max(1, BOOTSTRAP_BLOCK // len(values))
+    means = [
+        values[rng.integers(len(values), size=(min(rows, resamples - start), len(values)))].mean(axis=1)
+        for start in range(0, resamples, rows)
+    ]
+    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def strictly_decreasing(scores: Floats) -> npt.NDArray[np.float32]:
+    """Scores in rank order [n, k], each lowered as little as needed to be below the one before it, float32 [n, k].
+
+    Float32, because trec_eval and its descendants compare in that precision.
+    """
+    out = np.clip(scores, -1e37, 1e37).astype(np.float32)
+    for place in range(1, out.shape[1]):
+        before = out[:, place - 1]
+        step = np.maximum(np.spacing(np.abs(before)), np.float32(1e-30))  # no subnormal steps: some tools flush them
+        out[:, place] = np.minimum(out[:, place], before - step)
+    return out
+
+
+def save_split(folder: str | Path, split: Split) -> None:
+    """Write a split's `train.csv.gz`, and its test users' `foldin.csv.gz` and `test.csv.gz`, into `folder`.
+
+    Columns user_id, item_id, and weight where any weight in the file isn't 1.
+
+    Args:
+        folder: made when missing; each file is replaced in one step.
+        split: what the run trained and was judged on.
+    """
+    test = split.test
+    parts = (
+        ("train", split.train, split.train_users),
+        ("foldin", test.foldin, test.users),
+        ("test", test.target, test.users),
+    )
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, part, users in parts:
+        weighted = bool((part.weights != 1).any())
+        columns = ("user_id", "item_id", "weight") if weighted else ("user_id", "item_id")
+        _write_csv(Path(folder) / f"{name}.csv.gz", columns, _pairs(part, users, split.items, weighted=weighted))
+
+
+def _pairs(part: Interactions, users: Sequence[str], items: Sequence[str], *, weighted: bool) -> Iterator[Any]:
+    """The rows of a split's file."""
+    owners = (users[row] for row in part.owners().tolist())
+    names = (items[item] for item in part.indices.tolist())
+    return zip(owners, names, part.weights.astype(str), strict=True) if weighted else zip(owners, names, strict=True)
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Any]) -> None:
+    """Write a gzipped CSV beside its place and move it there."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with (
+            partial.open("wb") as raw,
+            gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0) as packed,
+            io.TextIOWrapper(packed, encoding="utf-8", newline="") as text,
+        ):
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(header)
+            writer.writerows(rows)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Features: public facts about items as numbers."""

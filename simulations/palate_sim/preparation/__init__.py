@@ -1,0 +1,1 @@
+"""Preparation: from a log to a split into training and held-out users."""

@@ -1,0 +1,1 @@
+"""Published private recommenders, beside which Palate's own is judged."""

@@ -1,0 +1,277 @@
+"""Outcome: what a trained run leaves in its folder, in an order that a crash can't turn into a false claim.
+
+publish model -> close the run in the ledger -> ledger.json -> privacy_card.json -> judge -> report -> result.json
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from palate_common.mechanism.accounting import GaussianEvent, epsilon_pld
+from palate_common.models.catalogue import Catalogue
+from palate_common.records.signing import SigningKey
+from palate_common.rounds.plan import DpMode, Noise
+from palate_server.ledger.extract import verify_extract
+from palate_server.ledger.ledger import Ledger
+from palate_server.rounds.lock import RunLock
+from palate_server.rounds.registry import Registry
+from palate_server.rounds.replay import Replay
+from palate_server.rounds.terms import RunTerms
+from palate_sim.card.card import card_payload, sign_card
+from palate_sim.config import SimulationConfig
+from palate_sim.engines import Outcome
+from palate_sim.evaluation.domains import by_domain
+from palate_sim.evaluation.evaluation import Scorer
+from palate_sim.evaluation.judging import (
+    Notify,
+    by_decile,
+    by_group,
+    headline,
+    judge_baselines,
+    judge_prepared,
+    project,
+    summary,
+)
+from palate_sim.evaluation.on_device import OnDevice, weighs_sources
+from palate_sim.evaluation.saved_lists import Evaluation, save_split
+from palate_sim.preparation.preparation import Prepared, describe_split
+from palate_sim.run.clock import Clock
+from palate_sim.run.result import Result
+from palate_sim.run.run_folder import RunFolder
+from palate_sim.run.warm_start import model_folder
+
+PLD_INTERVAL, PLD_FINE, PLD_MOST = 1e-4, 20.0, 100.0
+"""The second accountant's step up to an epsilon of 20 (user-level, zero-out), then in proportion up to 100."""
+LARGE_EPSILON = 20.0
+"""From here on (user-level, zero-out) a run is told that it promises next to nothing."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run whose rounds are over.
+
+    Attributes:
+        terms: what it promised.
+        outcome: model and cost, from the engine.
+        curve: one point a release.
+        rounds: rounds planned.
+    """
+
+    terms: RunTerms
+    outcome: Outcome
+    curve: list[dict[str, Any]]
+    rounds: int
+
+    @property
+    def private(self) -> bool:
+        """Whether noise was added."""
+        return self.terms.dp is not DpMode.OFF
+
+
+def write_outcome(
+    folder: RunFolder,
+    config: SimulationConfig,
+    prepared: Prepared,
+    trained: Trained,
+    ledger: Ledger,
+    notify: Notify,
+    clock: Clock,
+) -> Result:
+    """Publish the model, close the ledger, judge, and write every file of the run folder."""
+    from palate_sim.report import write_report
+
+    with RunLock(folder.path):
+        folder.tidy()
+        key = SigningKey.load(folder.key_file)
+        card = _publish(folder, config, prepared, trained, ledger, key)
+        result = _judged(folder, config, prepared, trained, card, notify)
+        result |= clock.facts(trained.outcome)
+        folder.write("privacy_card.json", sign_card(card, key))
+        signed = json.loads((folder.path / "privacy_card.json").read_bytes())
+        write_report(result, signed, folder.path)
+        if config.evaluation.tensorboard:
+            from palate_sim.progress.tensorboard import export
+
+            export(result, folder.path / "tensorboard")
+        folder.write("result.json", json.dumps(result, indent=1, allow_nan=False).encode())
+    notify({"event": "done", "seconds": result["seconds"]["wall"], "report": str(folder.path / "report.html")})
+    return Result(folder.path, result, signed)
+
+
+def _publish(
+    folder: RunFolder,
+    config: SimulationConfig,
+    prepared: Prepared,
+    trained: Trained,
+    ledger: Ledger,
+    key: SigningKey,
+) -> dict[str, Any]:
+    """The signed model, the closed run with its extract, and the card's payload."""
+    terms, model = trained.terms, trained.outcome.model
+    facts: dict[str, Any] = {
+        "run": terms.run,
+        "dp": terms.dp.value,
+        "noise": terms.noise.value,
+    }
+    facts |= {"for_release": trained.private and terms.noise is Noise.SECURE}
+    Registry(folder.path).publish(
+        model,
+        Catalogue(prepared.split.items, prepared.domains),
+        facts,
+        key,
+        population=terms.population,
+        shown=ledger.shown(),
+        formers=() if config.warm_start is None else (model_folder(Path(config.warm_start)),),
+    )
+    if not any(entry.kind == "close" for entry in ledger.entries(terms.run)):
+        closing = {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "model_hash": model.hash,
+            "rounds": trained.rounds,
+            "releases": model.header.releases,
+            "second_accountant": _second_accountant(ledger, terms),
+        }
+        ledger.close_run(terms.run, closing)
+    extract = ledger.extract(terms.run, key)
+    folder.write("ledger.json", extract)
+    return card_payload(verify_extract(extract, key.public))
+
+
+def pld_interval(epsilon: float) -> float:
+    """The grid on which the second accountant composes: five times coarser from 1 on, which moves it by 1e-6 of it."""
+    return PLD_INTERVAL * (1.0 if epsilon < 1 else 5.0 * max(1.0, epsilon / PLD_FINE))
+
+
+def _second_accountant(ledger: Ledger, terms: RunTerms) -> dict[str, Any] | None:
+    """The same releases composed as privacy loss distributions, or why that can't be done; None with dp off."""
+    charges = [entry for entry in ledger.entries(terms.run) if entry.kind == "charge"]
+    if not charges:
+        return None
+    from importlib.metadata import version
+
+    facts: dict[str, Any] = {"name": "dp-accounting PLD", "version": version("dp-accounting"), "epsilon": None}
+    if any(charge.attempt for charge in charges):
+        return facts | {"reason": "a void attempt changed the schedule, and this one needs a schedule fixed beforehand"}
+    if (terms.epsilon or 0.0) > PLD_MOST:
+        return facts | {"reason": f"it needs too fine a grid for an epsilon above {PLD_MOST:g}"}
+    events = [
+        GaussianEvent(sensitivity=c.facts["sensitivity"], sigma=c.facts["sigma"], dimension=c.facts["dimension"])
+        for c in charges
+    ]
+    interval = pld_interval(float(terms.epsilon or 0.0))
+    multipliers = [event.noise_multiplier for event in events]
+    sampling = [(c.facts.get("inclusion", 1.0), c.facts.get("steps", 1)) for c in charges]
+    epsilon = epsilon_pld(noise_multipliers=multipliers, delta=terms.noise_delta, interval=interval, sampling=sampling)
+    if not math.isfinite(epsilon):
+        return facts | {"reason": f"it can't resolve so small a delta as {terms.delta:g}"}
+    return facts | {"epsilon": epsilon}
+
+
+def _judged(
+    folder: RunFolder,
+    config: SimulationConfig,
+    prepared: Prepared,
+    trained: Trained,
+    card: Mapping[str, Any],
+    notify: Notify,
+) -> dict[str, Any]:
+    """Everything that result.json says about quality and privacy."""
+    terms, split, ks = trained.terms, prepared.split, config.evaluation.ks
+    metric = headline(split, ks)
+    own = judge_prepared(trained.outcome.model, prepared, config)
+    notify({"event": "evaluated", metric: own.mean(metric)})
+    scorers: dict[str, Scorer] | None = None if prepared.domains is None else {"palate": trained.outcome.model}
+    evaluations, left_out = judge_baselines(
+        config, prepared, epsilon=terms.epsilon, delta=terms.delta, notify=notify, keep=scorers
+    )
+    if weighs_sources(trained.outcome.model):
+        evaluations["palate_fused"] = judge_prepared(OnDevice(trained.outcome.model), prepared, config)
+    projection, rehearsed = None, config.warm_start is None and terms.unit == "user"
+    if terms.epsilon is not None and config.evaluation.projection and rehearsed:
+        projection = project(config, prepared, epsilon=terms.epsilon, delta=terms.delta, metric=metric)
+    if config.evaluation.save_recommendations:
+        own.save_recommendations(folder.path / "recommendations.csv.gz", split.items, split.test.users)
+        save_split(folder.path / "split", split)
+    result = {
+        "schema": 1,
+        "run": terms.run,
+        "name": prepared.name,
+        "terms_of_use": prepared.terms,
+        "created": card["created"],
+        "config": config.model_dump(mode="json"),
+        "metric": metric,
+        "users": split.train.n_users,
+        "items": split.train.n_items,
+        "interactions": split.train.nnz,
+        "rounds": trained.outcome.model.header.releases,
+        "builds_on": card["builds_on"],
+        "population_epsilon": card["population"]["spent_epsilon"],
+        "epsilon": card["epsilon"],
+        "epsilon_requested": terms.epsilon,
+        "delta": terms.delta,
+        "dp": terms.dp.value,
+        "noise": terms.noise.value,
+        "masks": None if terms.cohort is None else ("on" if terms.cohort.masks else "off"),
+        "unit": terms.unit,
+        "adjacency": "zero-out",
+        "accountant": card["accountant"]["name"],
+        "metrics": summary(own, config.seed),
+        "baselines": {name: summary(e, config.seed) for name, e in evaluations.items()},
+        "by_decile": by_decile({"palate": own, **evaluations}, metric),
+        "by_group": by_group(own, metric, config.seed),
+        "by_domain": by_domain(scorers or {}, prepared, config, metric),
+        "activity": [{"history": part.label, "users": part.users} for part in own.by_decile(metric)],
+        "curve": trained.curve,
+        "projection": projection,
+        "bytes_per_client": _payload(trained),
+        "repairs": dict(prepared.repairs),
+        "preparation": dict(prepared.dropped),
+        "split": describe_split(split),
+        "left_out": own.left_out,
+    }
+    omitted = [f"The baseline {name} was left out: {reason}." for name, reason in left_out.items()]
+    return result | {"warnings": [*_warnings(result, trained, own, evaluations), *omitted]}
+
+
+def _payload(trained: Trained) -> dict[str, int]:
+    """Bytes a device sends and receives over the whole run: packed integers, and the model of each round."""
+    # Each round starts from the model before it; the last one is received to be used.
+    down = len(Replay(trained.terms).model.data) + sum(int(point["model_bytes"]) for point in trained.curve)
+    return {"up": sum(int(point["upload_bytes"]) for point in trained.curve), "down": down}
+
+
+def _warnings(
+    result: Mapping[str, Any], trained: Trained, own: Evaluation, evaluations: Mapping[str, Evaluation]
+) -> list[str]:
+    """What a person must not miss."""
+    said, metric = [], result["metric"]
+    if trained.outcome.model.header.releases < trained.rounds:
+        said.append(
+            f"Only {result['rounds']} of {trained.rounds} rounds were released: attempts that were cut off stay "
+            "charged, and what was left of the budget bought no further round."
+        )
+    if trained.private and trained.rounds == 1 and trained.terms.algorithm == "als":
+        said.append("With so few users this epsilon buys noised popularity only; more users buy more.")
+    if trained.terms.delta * result["users"] > 1:
+        said.append(
+            f"delta {trained.terms.delta:g} is above 1 in {result['users']:,} users: it would allow one user's whole "
+            "history to be published. The default is far below."
+        )
+    if (trained.terms.epsilon or 0.0) > LARGE_EPSILON:
+        said.append(
+            f"epsilon {trained.terms.epsilon:g} (user-level, zero-out) promises next to nothing: e^epsilon bounds how "
+            "much likelier one user's history may make any outcome."
+        )
+    popularity = evaluations.get("popularity")
+    if popularity is not None and own.mean(metric) < 0.9 * popularity.mean(metric):
+        said.append(
+            f"{metric} is below 0.9 times true popularity: with this many users, epsilon {result['epsilon_requested']} "
+            "costs more than it gives."
+        )
+    return said

@@ -1,0 +1,232 @@
+"""DeviceFleet: many real devices in one process, each with its own store, keys and sockets, for load tests.
+
+    invitations -> (open, consent, enrol, model, events, sync) x N, a thread each -> Members
+
+They are `palate.Device`s like an app's, at a real server. What a load test adds is that some vanish in the middle of a
+round, and some are slow.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Barrier, BrokenBarrierError
+
+from palate_client.device import Device, open_device
+from palate_client.events import Event
+from palate_client.floors import Floors
+from palate_client.online import downloads
+from palate_client.online.https import Https
+from palate_client.online.policy import Policy
+from palate_client.online.sync import SyncResult
+from palate_client.service import Service
+from palate_client.store.journal import Journal
+from palate_client.store.vault import new_key
+from palate_common.enrolment import Invitation
+from palate_common.errors import InputError, PalateError, UnreachableError
+from palate_common.records.files import create_durably
+
+APP = "fleet"
+_ENROL_TRIES, _ENROL_PAUSE = 8, 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetPlan:
+    """What the devices of a fleet do.
+
+    Attributes:
+        folder: where the stores are; those of an earlier fleet are used again.
+        floors: what the devices insist on.
+        epsilon: the most that each ever spends.
+        seconds: the longest that each is online.
+        poll_seconds: the shortest time between two looks for messages.
+        events: how many items of the catalogue each device has liked, drawn from `seed`.
+        histories: device number -> items, in the place of drawn ones.
+        spread: seconds over which they come.
+        together: nobody comes before all are ready.
+        vanish: the share that is gone in the middle of a round, without a word.
+        slow: seconds that each is late with everything it does.
+        seed: of what is drawn.
+    """
+
+    folder: Path
+    floors: Floors = field(default_factory=Floors)
+    epsilon: float = 8.0
+    seconds: float = 600.0
+    poll_seconds: float = 2.0
+    events: int = 10
+    histories: Mapping[int, Sequence[str]] | None = None
+    spread: float = 0.0
+    together: bool = False
+    vanish: float = 0.0
+    slow: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Member:
+    """What became of one device.
+
+    Attributes:
+        result: of its sync; None: it didn't come so far.
+        error: why not.
+        prepare_seconds: for its store, its enrolment and its model.
+        vanished: whether it was meant to vanish.
+    """
+
+    result: SyncResult | None
+    error: str
+    prepare_seconds: float
+    vanished: bool
+
+
+def run_fleet(plan: FleetPlan, invitations: Sequence[Invitation]) -> list[Member]:
+    """Run a device for each invitation, and wait until all are done.
+
+    Raises:
+        InputError: there is no invitation, or the folder can't be used.
+    """
+    if not invitations:
+        raise InputError("a fleet must have at least one invitation, got none")
+    try:
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        key = plan.folder / "key"
+        if not key.exists():
+            create_durably(key, new_key(), mode=0o600)
+        secret = key.read_bytes()
+    except OSError as error:
+        raise InputError(f"`--stores` must be a folder that can be written, got {plan.folder}: {error}") from None
+    ready = Barrier(len(invitations) if plan.together else 1)
+    with ThreadPoolExecutor(len(invitations), thread_name_prefix="device") as threads:
+        runs = [threads.submit(_member, plan, number, each, secret, ready) for number, each in enumerate(invitations)]
+        return [run.result() for run in runs]
+
+
+def _member(plan: FleetPlan, number: int, invitation: Invitation, key: bytes, ready: Barrier) -> Member:
+    """One device, from its store to the end of its sync."""
+    rng = random.Random(plan.seed * 1_000_003 + number)  # noqa: S311 # a test's events and accidents
+    vanishes = rng.random() < plan.vanish
+    begun = time.monotonic()
+    service = Service(
+        public_key=invitation.public_key, population=invitation.population, epsilon=plan.epsilon, floors=plan.floors
+    )
+    try:
+        with open_device(plan.folder / f"device-{number}", app=APP, key=key, service=service) as device:
+            try:
+                _prepare(device, plan, invitation, rng)
+            except BaseException:
+                ready.abort()  # the others needn't wait
+                raise
+            prepared = time.monotonic() - begun
+            with suppress(BrokenBarrierError):
+                ready.wait()
+            time.sleep(rng.uniform(0.0, plan.spread) if plan.spread else 0.0)
+            policy = _policy(device, plan, after=rng.randint(1, 5) if vanishes else None)
+            result = device.sync(seconds=plan.seconds, poll_seconds=plan.poll_seconds, policy=policy)
+        return Member(result, "", prepared, vanishes)
+    except (PalateError, OSError) as error:
+        return Member(None, " ".join(str(error).split()), time.monotonic() - begun, vanishes)
+
+
+def _prepare(device: Device, plan: FleetPlan, invitation: Invitation, rng: random.Random) -> None:
+    """Consent, enrolment, model and events, where they aren't there from an earlier fleet."""
+    device.consent.grant("store")
+    device.consent.grant("train")
+    if device.enrolment is None:
+        _patiently(lambda: device.enroll(invitation), rng)
+    if device.model() is None:  # a newer one is the sync's to take, or to leave where it isn't newer
+        _patiently(lambda: fetch_model(device), rng)
+    if any(True for _ in device.store.events()):
+        return
+    enrolled, model = device.enrolment, device.model()
+    if plan.histories is not None and enrolled is not None:
+        items = list(plan.histories.get(enrolled.device, ()))
+    else:
+        items = [] if model is None else rng.sample(model.items, min(plan.events, len(model.items)))
+    device.track_many([Event("like", item) for item in items])
+
+
+def fetch_model(device: Device, *, seconds: float = 120.0) -> bool:
+    """Take the server's newest model into use, outside of a sync; whether there was a newer one.
+
+    Raises:
+        UnreachableError: it can't be had.
+    """
+    enrolment, service = device.enrolment, device.service
+    if enrolment is None or service is None:
+        return False
+    with Https(enrolment.address, until=time.monotonic() + seconds) as https:
+        manifest = downloads.latest(https)
+        if manifest is None:
+            return False
+        key, most = service.public_key, service.most_bytes
+        found = downloads.model(https, manifest, public_key=key, most=most, again=lambda call: call(), have={})
+    return device._take(lambda _: found)
+
+
+def _patiently(call: Callable[[], object], rng: random.Random) -> None:
+    """Try some times: hundreds of devices at once meet a server's limits."""
+    for tried in range(_ENROL_TRIES):
+        try:
+            call()
+            return
+        except UnreachableError:
+            if tried == _ENROL_TRIES - 1:
+                raise
+            time.sleep(_ENROL_PAUSE * 2**tried * rng.uniform(0.5, 1.0))
+
+
+def _policy(device: Device, plan: FleetPlan, *, after: int | None) -> Policy:
+    """Slow devices sleep where a policy is asked for; who vanishes does so when it has made its n-th message."""
+
+    def stays() -> bool:
+        """Whether it hasn't made that many."""
+        with Journal(device.store.file) as journal:
+            return len(journal.sent()) < (after or 0)
+
+    def late() -> bool:
+        """Take some time."""
+        time.sleep(plan.slow)
+        return True
+
+    return Policy(unmetered=None if after is None else stays, idle=late if plan.slow else None)
+
+
+def summary(members: Sequence[Member]) -> list[tuple[str, str]]:
+    """What became of a fleet, as lines of a table."""
+    results = [member.result for member in members if member.result is not None]
+    ended = Counter(result.ended for result in results)
+    failed = Counter(member.error for member in members if member.error)
+    rows = [
+        ("devices", f"{len(members)}"),
+        ("took part", f"{sum(result.rounds > 0 for result in results)}"),
+        ("contributions", f"{sum(result.rounds for result in results)}"),
+        ("refused messages", f"{sum(result.refused for result in results)}"),
+        ("vanished on purpose", f"{sum(member.vanished for member in members)}"),
+        ("failed before they were online", f"{sum(failed.values())}"),
+        *((f"  {reason[:90]}", f"{count}") for reason, count in failed.most_common(3)),
+        *((f"ended: {how}", f"{count}") for how, count in sorted(ended.items())),
+        ("seconds to be ready", _spread([member.prepare_seconds for member in members])),
+    ]
+    if results:
+        rows += [
+            ("seconds online", _spread([result.seconds for result in results])),
+            ("exchanges a device", _spread([float(result.exchanges) for result in results])),
+            ("requests a device", _spread([float(result.requests) for result in results])),
+            ("bytes out a device", _spread([float(result.sent) for result in results])),
+            ("bytes in a device", _spread([float(result.received) for result in results])),
+        ]
+    return rows
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Median, 95th percentile and largest."""
+    ordered = sorted(values)
+    at = [ordered[min(len(ordered) - 1, int(share * len(ordered)))] for share in (0.5, 0.95)]
+    return f"median {at[0]:,.4g}, 95 % {at[1]:,.4g}, most {ordered[-1]:,.4g}"

@@ -1,0 +1,191 @@
+"""Frontier: quality against eps on one's own data, and against a projected number of users.
+
+Rehearsals, not runs: nothing is charged and nothing may be released. Each seed is another split and other noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
+
+from palate_common.errors import InputError
+from palate_common.mechanism.accounting import ACCOUNTANT, check_epsilon, default_delta
+from palate_common.rounds.plan import DpMode
+from palate_sim.config import SimulationConfig
+from palate_sim.data import Source
+from palate_sim.evaluation.evaluation import Scorer
+from palate_sim.evaluation.fitting import fit_baselines
+from palate_sim.evaluation.judging import Notify, headline, judge_prepared
+from palate_sim.evaluation.rehearsal import rehearse
+from palate_sim.preparation.preparation import Prepared, prepare
+
+REFERENCES = ("popularity", "ease")
+ASSUMPTION = "projected users: as many times these users, behaving alike; every sum grows, the noise stays"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds with its 95 % interval by Student's t; no interval from one seed."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Estimate:
+        """From one value a seed."""
+        mean = float(np.mean(values))
+        if len(values) < 2:
+            return cls(mean, None, None)
+        margin = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
+        return cls(mean, mean - margin, mean + margin)
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Measured quality.
+
+    Attributes:
+        name: of the data.
+        metric: what was measured, on test users.
+        users: training users.
+        delta: of every epsilon.
+        epsilons: ascending.
+        seeds: which splits and noises.
+        curves: multiple of the users -> one estimate an epsilon.
+        noised_popularity: one estimate an epsilon, all of the budget on popularity.
+        references: popularity, EASE, and "off": the same algorithm without noise.
+    """
+
+    name: str
+    metric: str
+    users: int
+    delta: float
+    epsilons: tuple[float, ...]
+    seeds: tuple[int, ...]
+    curves: Mapping[int, tuple[Estimate, ...]]
+    noised_popularity: tuple[Estimate, ...]
+    references: Mapping[str, Estimate]
+
+    def facts(self) -> dict[str, Any]:
+        """Everything as JSON, in the words of the plots."""
+        means = {factor: [e.mean for e in curve] for factor, curve in self.curves.items()}
+        return {
+            "name": self.name,
+            "metric": self.metric,
+            "users": self.users,
+            "delta": self.delta,
+            "privacy": f"δ = {self.delta:g}, unit: user, adjacency: zero-out, accountant: {ACCOUNTANT}",
+            "assumption": ASSUMPTION,
+            "seeds": list(self.seeds),
+            "epsilons": list(self.epsilons),
+            "quality": means[1],
+            "projected": {str(factor): values for factor, values in means.items() if factor != 1},
+            "noised popularity": [e.mean for e in self.noised_popularity],
+            **{name: e.mean for name, e in self.references.items()},
+            "intervals": {
+                **{f"{factor} x users": [[e.low, e.high] for e in curve] for factor, curve in self.curves.items()},
+                "noised popularity": [[e.low, e.high] for e in self.noised_popularity],
+                **{name: [e.low, e.high] for name, e in self.references.items()},
+            },
+        }
+
+
+def measure(
+    config: SimulationConfig,
+    *,
+    epsilons: Iterable[float],
+    seeds: int,
+    factors: Iterable[int],
+    source: Source | None = None,
+    notify: Notify,
+) -> Frontier:
+    """Rehearse every epsilon, multiple of the users and seed, with the references beside.
+
+    Args:
+        config: data, split and algorithm; its epsilon is not used.
+        epsilons: user-level, zero-out, of a whole run.
+        seeds: how many splits and noises, from the configuration's seed upwards.
+        factors: multiples of the users; 1 is always measured.
+        source: a log in the place of the configured one.
+        notify: called with progress events.
+
+    Raises:
+        InputError: bad data, or a number out of range.
+    """
+    wanted = tuple(sorted({check_epsilon(epsilon) for epsilon in epsilons}))
+    multiples = tuple(sorted({1, *factors}))
+    if not wanted or seeds < 1 or multiples[0] < 1:
+        raise InputError(
+            f"a frontier needs an epsilon, a seed and multiples from 1, got {wanted}, {seeds}, {multiples}"
+        )
+    chosen = tuple(range(config.seed, config.seed + seeds))
+    found: dict[tuple[str, float], list[float]] = {}
+    for seed in chosen:
+        prepared = prepare(config.model_copy(update={"seed": seed}), source)
+        for key, value in _measured(config, prepared, wanted, multiples, seed):
+            found.setdefault(key, []).append(value)
+            notify({"event": "measured", "seed": seed, "what": key[0], "epsilon": key[1], "value": value})
+    estimates = {key: Estimate.of(values) for key, values in found.items()}
+    return Frontier(
+        name=prepared.name,
+        metric=headline(prepared.split, config.evaluation.ks),
+        users=prepared.split.train.n_users,
+        delta=_delta(config, prepared),
+        epsilons=wanted,
+        seeds=chosen,
+        curves={factor: tuple(estimates[str(factor), epsilon] for epsilon in wanted) for factor in multiples},
+        noised_popularity=tuple(estimates["noised popularity", epsilon] for epsilon in wanted),
+        references={name: estimates[name, 0.0] for name in (*REFERENCES, "off") if (name, 0.0) in estimates},
+    )
+
+
+def _measured(
+    config: SimulationConfig, prepared: Prepared, epsilons: Sequence[float], factors: Sequence[int], seed: int
+) -> Iterable[tuple[tuple[str, float], float]]:
+    """What is measured (a multiple of the users, or a reference's name), at which epsilon, and its quality."""
+    split, delta = prepared.split, _delta(config, prepared)
+    metric = headline(split, config.evaluation.ks)
+
+    seeded = config.model_copy(update={"seed": seed})
+
+    def quality(scorer: Scorer) -> float:
+        return judge_prepared(scorer, prepared, seeded).mean(metric)
+
+    def rehearsed(algorithm: str, settings: Mapping[str, Any], epsilon: float | None, population: int = 1) -> float:
+        return quality(
+            rehearse(
+                split.train,
+                algorithm=algorithm,
+                settings=settings,
+                epsilon=epsilon,
+                delta=delta,
+                population=population,
+                local=config.privacy.dp is DpMode.LOCAL,
+                seed=seed,
+                inputs=prepared.inputs,
+            )
+        )
+
+    own = config.algorithm
+    for name in REFERENCES:
+        try:
+            yield (name, 0.0), quality(fit_baselines([name], split, seed=seed)[name])
+        except InputError:  # EASE has a limit on items
+            continue
+    yield ("off", 0.0), rehearsed(own.name, own.settings, None)
+    for epsilon in epsilons:
+        yield ("noised popularity", epsilon), rehearsed("popularity", {}, epsilon)
+        for factor in factors:
+            yield (str(factor), epsilon), rehearsed(own.name, own.settings, epsilon, factor)
+
+
+def _delta(config: SimulationConfig, prepared: Prepared) -> float:
+    """The configured delta, or the default for these users."""
+    given = config.privacy.delta
+    return default_delta(n_users=prepared.split.train.n_users) if given is None else given
