@@ -1,4 +1,4 @@
-"""Entry point of the command `palate`, also `python -m palate_sim`."""
+"""Entry point of the command `palate`, also `python -m palate_cli`."""
 
 from __future__ import annotations
 

@@ -29,6 +29,18 @@ from palate_cli.commands import (
 )
 from palate_common.errors import PalateError
 
+EXTRAS = {
+    "dp_accounting": "server",
+    "flwr": "server",
+    "opacus": "audit",
+    "prv_accountant": "audit",
+    "ray": "ray",
+    "riskcal": "audit",
+    "sklearn": "text",
+    "torch": "torch",
+}
+"""The extra that brings a package; what isn't here comes with `simulations`."""
+
 # Help is plain text here, in which typer would still escape its brackets for rich: \[required].
 typer.core.HAS_RICH = False
 
@@ -95,7 +107,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:  # as with `palate[server]`, which has what `palate serve` needs
         if (error.name or "").startswith("palate"):
             raise
-        return _say(f"this needs {error.name}: pip install 'palate[simulations]'", 2)
+        return _say(missing(error), 2)
     except BrokenPipeError:
         # What is left in the buffer has no reader: it must not fail again when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -103,6 +115,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _say(f"the system refused: {error.strerror or error}: {error.filename}", 1)
     return code if isinstance(code, int) else 0
+
+
+def missing(error: ModuleNotFoundError) -> str:
+    """What to install for a module that isn't there."""
+    extra = EXTRAS.get((error.name or "").partition(".")[0], "simulations")
+    return f"this needs {error.name}: pip install 'palate[{extra}]'"
 
 
 def _say(message: str, code: int) -> int:

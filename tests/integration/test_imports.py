@@ -54,8 +54,8 @@ def test_the_device_core_loads_nothing_heavy() -> None:
 
 
 def test_a_server_needs_nothing_of_the_simulations(tmp_path: Path) -> None:
-    """As in the image, which installs `palate[server]`: it makes its folder, and signs cards. A process of its own: a
-    module that is loaded needs nothing any more."""
+    """As in the image, which installs `palate[server]`: it makes its folder, signs cards, audits ledgers. A process of
+    its own: a module that is loaded needs nothing any more."""
     (tmp_path / "items").write_text("a\nb\n")
     absent = ("pandas", "pyarrow", "implicit", "plotly", "jinja2", "sklearn", "torch", "ray")
     code = f"""
@@ -64,11 +64,13 @@ sys.modules.update(dict.fromkeys({absent}))
 import palate_sim.card.card, palate_cli.commands.serve.running
 from palate_cli.cli import run
 init = ["serve", "init", "site", "--population", "p", "--items", "items"]
-sys.exit(run([*init, "--features", "items"]) << 4 | run(["simulate"]) << 2 | run(init))
+audit = run(["audit", "ledger", "none"])
+sys.exit(run([*init, "--features", "items"]) << 6 | run(["simulate"]) << 4 | audit << 2 | run(init))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.stderr == 2 * "palate: this needs pandas: pip install 'palate[simulations]'\n"
-    assert done.returncode == 0b101000, "the two that need them say so, and the third does without"
+    needed = 2 * "palate: this needs pandas: pip install 'palate[simulations]'\n"
+    assert done.stderr == "palate: `DIR` must be a run folder, got none\n" + needed
+    assert done.returncode == 0b10101000, "the two that need them say so, and the others do without"
 
 
 def test_flower_is_imported_in_one_place_a_side() -> None:

@@ -32,6 +32,8 @@ ACCOUNTANT = "palate closed form"
 ACCOUNTANT_VERSION = "1"
 CENTRAL_SIGMA_FLOOR = 64
 """Smallest sigma, in grid steps, that a central release may have."""
+PLD_INTERVAL, PLD_FINE, PLD_MOST = 1e-4, 20.0, 100.0
+"""The second accountant's step up to an epsilon of 20 (user-level, zero-out), then in proportion up to 100."""
 
 _MAX_MU = 1e4
 # Beyond these a square is no float.
@@ -256,6 +258,11 @@ def epsilon_pld(
         noised = GaussianDpEvent(multiplier)
         accountant.compose(noised if inclusion == 1 else PoissonSampledDpEvent(inclusion, noised), times)
     return float(accountant.get_epsilon(delta))
+
+
+def pld_interval(epsilon: float) -> float:
+    """The grid on which `epsilon_pld` composes: five times coarser from 1 on, which moves it by 1e-6 of it."""
+    return PLD_INTERVAL * (1.0 if epsilon < 1 else 5.0 * max(1.0, epsilon / PLD_FINE))
 
 
 def default_delta(*, n_users: int) -> float:

@@ -17,12 +17,20 @@ import numpy as np
 
 from palate_audit.evidence.evidence import Finding
 from palate_audit.run.run_records import Books
-from palate_common.mechanism.accounting import CENTRAL_SIGMA_FLOOR, delta_of, epsilon_of, epsilon_pld, total_mu2
+from palate_common.mechanism.accounting import (
+    CENTRAL_SIGMA_FLOOR,
+    PLD_INTERVAL,
+    PLD_MOST,
+    delta_of,
+    epsilon_of,
+    epsilon_pld,
+    pld_interval,
+    total_mu2,
+)
 from palate_common.mechanism.cohort import shares_slack
 from palate_common.mechanism.sampled_gaussian import TAIL
 from palate_common.rounds.plan import DpMode, Noise
 from palate_server.ledger.history import ChargeEntry, Entry, OpenEntry, PopulationEntry, RestoredEntry
-from palate_sim.run.outcome import PLD_INTERVAL, PLD_MOST, pld_interval
 
 Sums = Mapping[tuple[float, float], int]
 """How many noised sums there were with a noise multiplier and an inclusion."""

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from palate_common.mechanism.accounting import GaussianEvent, epsilon_pld
+from palate_common.mechanism.accounting import PLD_MOST, GaussianEvent, epsilon_pld, pld_interval
 from palate_common.models.catalogue import Catalogue
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import DpMode, Noise
@@ -46,8 +46,6 @@ from palate_sim.run.result import Result
 from palate_sim.run.run_folder import RunFolder
 from palate_sim.run.warm_start import model_folder
 
-PLD_INTERVAL, PLD_FINE, PLD_MOST = 1e-4, 20.0, 100.0
-"""The second accountant's step up to an epsilon of 20 (user-level, zero-out), then in proportion up to 100."""
 LARGE_EPSILON = 20.0
 """From here on (user-level, zero-out) a run is told that it promises next to nothing."""
 
@@ -141,11 +139,6 @@ def _publish(
     extract = ledger.extract(terms.run, key)
     folder.write("ledger.json", extract)
     return card_payload(verify_extract(extract, key.public))
-
-
-def pld_interval(epsilon: float) -> float:
-    """The grid on which the second accountant composes: five times coarser from 1 on, which moves it by 1e-6 of it."""
-    return PLD_INTERVAL * (1.0 if epsilon < 1 else 5.0 * max(1.0, epsilon / PLD_FINE))
 
 
 def _second_accountant(ledger: Ledger, terms: RunTerms) -> dict[str, Any] | None:
