@@ -131,7 +131,7 @@ def demo_command(root: Path) -> str:
 @contextmanager
 def started(step: Step, folder: Path) -> Iterator[None]:
     """A `palate` command in a process of its own, from its last shown line on."""
-    words = [sys.executable, "-m", "palate_sim", *shlex.split(step.command.removesuffix(" &"))[1:]]
+    words = [sys.executable, "-m", "palate_cli", *shlex.split(step.command.removesuffix(" &"))[1:]]
     log = folder / ".background.log"
     with log.open("wb") as output, subprocess.Popen(words, cwd=folder, stdout=output, stderr=output) as process:
         try:

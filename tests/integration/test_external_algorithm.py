@@ -109,7 +109,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def simulate(installed: Path, log: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "palate_sim", "simulate", str(log), "--out", str(out), "--algorithm", NAME]
+    command = [sys.executable, "-m", "palate_cli", "simulate", str(log), "--out", str(out), "--algorithm", NAME]
     command += ["--set", "evaluation.baselines=none", "--set", "evaluation.projection=none", *options]
     paths = os.pathsep.join([str(installed), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}

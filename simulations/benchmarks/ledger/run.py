@@ -69,7 +69,7 @@ def cost(data: Path, seeds: int) -> Part:
 def _seconds(words: list[str]) -> float:
     """CPU of a command that must find nothing."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-m", "palate_sim", *words], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "palate_cli", *words], check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
 

@@ -92,7 +92,7 @@ class World:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "palate_sim", "serve", "run", str(self.site.folder)]
+        command = [sys.executable, "-m", "palate_cli", "serve", "run", str(self.site.folder)]
         with (self.site.logs / "command.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         self.wait(lambda: self.health().get("enrolment", False))

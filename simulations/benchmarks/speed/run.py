@@ -65,7 +65,7 @@ def command_once(data: Path, seed: int) -> dict[str, Any]:
     """Run the command in a process of its own: CPU seconds of its whole tree, wall seconds, memory, what it says."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        call = [sys.executable, "-m", "palate_sim", "simulate", "--data", str(data / "ml-1m"), "--seed", str(seed)]
+        call = [sys.executable, "-m", "palate_cli", "simulate", "--data", str(data / "ml-1m"), "--seed", str(seed)]
         begun = time.perf_counter()
         process = subprocess.Popen([*call, "--out", str(out), *ARGUMENTS], stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
