@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from palate_common.algorithms import PublicFacts, State
+from palate_common.algorithms import Algorithm, PublicFacts, State, add_adapter
 from palate_common.algorithms.head import HEAD, WEIGHT, choose_head, head_size, split_budget, with_tail
 from palate_common.algorithms.parts.adaptive_clip import CLIP_NORM, AdaptiveClip
 from palate_common.algorithms.parts.server_steps import adam_step, momentum_step
@@ -41,7 +41,7 @@ SCORED_AT_ONCE = 2**21
 """Scores of all users that are computed at once, about."""
 
 
-class ModuleAlgorithm:
+class ModuleAlgorithm(Algorithm):
     """Noised counts, then noised steps on a module's parameters.
 
     State, all of it public: `counts` [n_items]; `head` and `weight` [h] (see `choose_head`); `module.NAME`, each
@@ -255,6 +255,7 @@ def federated(module: type[Recommender], name: str) -> type[ModuleAlgorithm]:
 
 _FEDERATED: dict[tuple[type[Recommender], str], type[ModuleAlgorithm]] = {}
 """One class for each module and name."""
+add_adapter(Recommender, federated)
 
 
 def _centred(features: Float64, popularity: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

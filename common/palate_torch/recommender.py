@@ -14,16 +14,13 @@ Source: Singhal et al., Federated Reconstruction (NeurIPS 2021), for a private s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from palate_torch.settings import ModuleSettings
-
-if TYPE_CHECKING:
-    from palate_torch.algorithm import ModuleAlgorithm
 
 User = dict[str, Tensor]
 """One user's private tensors, by name. They never leave the device."""
@@ -91,13 +88,6 @@ class Recommender(torch.nn.Module):
         """
         wrong = events.weights * softplus(-scores) + (1 - events.own) * softplus(scores)
         return (wrong * events.counted).sum()
-
-    @classmethod
-    def as_algorithm(cls, name: str) -> type[ModuleAlgorithm]:
-        """The class as a learning algorithm of that name; the registry asks for it."""
-        from palate_torch.algorithm import federated
-
-        return federated(cls, name)
 
 
 def mean_of_own(rows: Tensor, events: Events) -> Tensor:

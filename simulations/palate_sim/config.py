@@ -21,7 +21,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic_core import PydanticCustomError
 
 from palate_common.algorithms import admit, algorithm_class
-from palate_common.algorithms.registry import unit_of
 from palate_common.errors import InputError
 from palate_common.rounds.plan import DpMode, Noise
 from palate_common.weighting import weighting_settings
@@ -293,7 +292,7 @@ def _check_masks(config: SimulationConfig) -> None:
 def _check_unit(config: SimulationConfig) -> None:
     """Refuse a unit that the mode or the algorithm doesn't have."""
     privacy, chosen = config.privacy, config.algorithm.name
-    made = unit_of(algorithm_class(chosen))
+    made = algorithm_class(chosen).unit
     if privacy.unit == "event" and privacy.dp is not DpMode.LOCAL:
         raise InputError(f"`privacy.unit` event needs `privacy.dp` local, got {privacy.dp}")
     if privacy.unit != made:

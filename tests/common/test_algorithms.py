@@ -17,6 +17,7 @@ from palate_common.algorithms import (
     make_algorithm,
 )
 from palate_common.algorithms import registry as algorithm_registry
+from palate_common.algorithms.popularity import Popularity, PopularitySettings
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
@@ -163,7 +164,14 @@ POPULARITY = "palate_common.algorithms.popularity"
     [
         pytest.param(("palate_gone:Gone",), "is registered but can't be loaded: No module", id="no such module"),
         pytest.param((f"{POPULARITY}:Gone",), "is registered but can't be loaded: .*Gone", id="no such class"),
-        pytest.param(("types:SimpleNamespace",), "is registered but is no algorithm: .*has no name", id="no algorithm"),
+        pytest.param(
+            ("types:SimpleNamespace",),
+            "is registered but is no algorithm: .*Namespace must derive from palate_common.algorithms.Algorithm",
+            id="no algorithm",
+        ),
+        pytest.param(
+            ("palate_common.algorithms:Algorithm",), "is .* no algorithm: .*:Algorithm has no name", id="no name"
+        ),
         pytest.param(
             (f"{POPULARITY}:Popularity", f"{POPULARITY}:Popular"), "must be registered once, got .* and .*", id="two"
         ),
@@ -181,6 +189,21 @@ def test_one_package_found_twice_on_the_path_is_still_one(monkeypatch: pytest.Mo
     register(monkeypatch, "same", *[f"{POPULARITY}:Popularity"] * 2)
     assert algorithm_class("same").name == "popularity"
     assert algorithm_names() == ("same",)
+
+
+def test_what_an_algorithm_does_not_define_it_cannot_do() -> None:
+    class Bare(Popularity):
+        factors = Algorithm.factors
+
+    bare = Bare(PopularitySettings(), PublicFacts(n_users=1, n_items=60))
+    state = bare.start()
+    assert (bare.unit, bare.steps(0), bare.public_inputs, bare.training_only) == ("user", 1, (), ())
+    assert (bare.feature_sources, bare.factors(state), bare.expected_ratings(state, HISTORIES)) == ((), None, None)
+    assert bare.new_item_scores(state, HISTORIES, np.ones((2, 3))) is None
+    assert not bare.hands_over()
+    with pytest.raises(InputError, match="must be one that can go on from a release, got popularity"):
+        bare.hand_over(state, np.arange(60), 60)
+    assert algorithm_class("als").hands_over()
 
 
 def test_an_algorithm_that_is_lent_is_found_until_it_is_given_back() -> None:
@@ -203,6 +226,7 @@ def test_an_algorithm_that_is_lent_is_found_until_it_is_given_back() -> None:
         pytest.param("own_raising:X", "names a place but can't be loaded: RuntimeError: no luck", id="raises"),
         pytest.param("own_gone:X", "names a place but can't be loaded: No module named 'own_gone'", id="no module"),
         pytest.param("own_empty:X", "names a place but can't be loaded: .*has no attribute 'X'", id="no class"),
+        pytest.param("own_half:X", "names a place but is no algorithm: own_half:X has no contribute", id="no member"),
         pytest.param(":X", "must be a name or package.module:Class, got ':X'", id="no package"),
         pytest.param("own_empty:", "must be a name or package.module:Class, got 'own_empty:'", id="no name"),
     ],
@@ -214,6 +238,7 @@ def test_a_place_that_is_no_algorithm_is_said_in_one_line(
         "own_torn": "x = (",
         "own_raising": "raise RuntimeError('no\\n luck')",
         "own_empty": "",
+        "own_half": f"from {POPULARITY} import *\nX = type('X', (Algorithm,), {{'name': 'x', 'Settings': None}})",
     }.items():
         (tmp_path / f"{module}.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)

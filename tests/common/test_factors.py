@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_common.algorithms import algorithm_class, algorithm_names
-from palate_common.algorithms.parts.factors import factors_of
+from palate_common.algorithms import Algorithm, algorithm_class, algorithm_names
 from palate_common.interactions import Interactions
 from palate_common.models.model import GlobalModel
 
@@ -28,7 +27,7 @@ CASES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_products_are_the_scores(trained: Trained, tastes: Interactions, case: str) -> None:
     model = trained(**CASES[case])
-    factors = factors_of(model.algorithm, model.state)
+    factors = model.algorithm.factors(model.state)
     assert factors is not None
     scores = model.scores(tastes)
     np.testing.assert_allclose(factors.users(tastes) @ factors.items().T, scores, rtol=1e-5, atol=1e-6 * scores.max())
@@ -39,7 +38,7 @@ def test_products_are_the_scores(trained: Trained, tastes: Interactions, case: s
 @pytest.mark.parametrize("case", CASES)
 def test_the_events_sum_to_the_user(trained: Trained, tastes: Interactions, case: str) -> None:
     model = trained(**CASES[case])
-    factors = factors_of(model.algorithm, model.state)
+    factors = model.algorithm.factors(model.state)
     assert factors is not None
     popularity = factors.parts["popularity"]
     for user in range(6):
@@ -56,6 +55,6 @@ def test_the_events_sum_to_the_user(trained: Trained, tastes: Interactions, case
 
 def test_others_have_none(trained: Trained) -> None:
     names = set(algorithm_names()) - {"event-mf"}  # which learns by noised steps alone
-    assert {name for name in names if hasattr(algorithm_class(name), "factors")} == {"als", "popularity"}
+    assert {name for name in names if algorithm_class(name).factors is not Algorithm.factors} == {"als", "popularity"}
     other = trained(algorithm="dp-fedavg")
-    assert factors_of(other.algorithm, other.state) is None
+    assert other.algorithm.factors(other.state) is None

@@ -1,6 +1,6 @@
 """Scoring: what a model says to one user of a device, whether or not its scores are products of vectors.
 
-`ByFactors` holds the item vectors of a model that has them (see `palate_common.algorithms.parts.factors`) and searches
+`ByFactors` holds the item vectors of a model that has them (see `palate_common.algorithms.base`) and searches
 them exactly. `ByScores` asks the algorithm for all scores. Both score by the algorithm's own code on a batch of one:
 with every part at its own weight, and nothing that the user wants less of, the scores are those of
 `GlobalModel.scores`.
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_client.recommend.ranking import Ranking
-from palate_common.algorithms.parts.factors import Factors, factors_of
+from palate_common.algorithms import Factors
 from palate_common.interactions import Interactions, Ints
 from palate_common.models.model import GlobalModel
 from palate_common.score_sources import COLLABORATIVE, POPULARITY, family_of
@@ -84,7 +84,7 @@ class Scorer(Protocol):
 
 def scorer_of(model: GlobalModel) -> Scorer:
     """The scorer for a model."""
-    factors = factors_of(model.algorithm, model.state)
+    factors = model.algorithm.factors(model.state)
     return ByScores(model) if factors is None else ByFactors(factors)
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from palate_client.ledger.trust import Trust
 from palate_client.rounds.admission import check_floors
 from palate_client.rounds.training import train
 from palate_client.secagg.attempt import MaskedDevice
-from palate_common.algorithms.registry import unit_of
+from palate_common.algorithms import EventAlgorithm
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
@@ -32,7 +32,7 @@ from palate_common.mechanism.update import ClippedUpdate, Int64, layout_size, re
 from palate_common.models.model import GlobalModel
 from palate_common.records.canonical import digest
 from palate_common.records.signing import SigningKey
-from palate_common.rounds.event_steps import EventAlgorithm, event_steps
+from palate_common.rounds.event_steps import event_steps
 from palate_common.rounds.masked_attempt import attempt_terms
 from palate_common.rounds.plan import RoundPlan, SignedPlan, open_plan
 from palate_common.rounds.shares import NoisyShare, add_shares, share_source
@@ -157,9 +157,9 @@ class Contributor:
 
     def _noised(self, plan: RoundPlan, model: GlobalModel, histories: Interactions, source: Source) -> NoisyShare:
         """What leaves where devices add the noise: contributions under it, or the last of their noised steps."""
-        if plan.events is None:
-            return add_shares(self._clipped(plan, model, histories), plan, source)
-        return event_steps(cast(EventAlgorithm, model.algorithm), model.state, plan, histories, source)
+        if isinstance(model.algorithm, EventAlgorithm):
+            return event_steps(model.algorithm, model.state, plan, histories, source)
+        return add_shares(self._clipped(plan, model, histories), plan, source)
 
     def join(self, signed_plan: bytes, model_bytes: bytes, identity: Identity) -> MaskedDevice:
         """Take part in one attempt under masks: the device's machine for the exchanges that follow.
@@ -222,7 +222,7 @@ class Contributor:
         header = model.header
         if (header.algorithm, header.settings, header.facts) != (plan.algorithm, plan.settings, plan.facts):
             raise IntegrityError("the model must have the algorithm, settings and facts that the plan names")
-        if unit_of(model.algorithm) != ("user" if plan.events is None else "event"):
+        if model.algorithm.unit != ("user" if plan.events is None else "event"):
             raise RefusedError("the algorithm must be one of the plan's unit, got another")
         if self.catalogue not in (None, header.catalogue):
             raise RefusedError("the catalogue must be the one this device has its items from, got another")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.algorithms.base import PublicFacts, State
+from palate_common.algorithms.base import Algorithm, PublicFacts, State
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import BlockSpec, DenseBlock, Layout, Update
@@ -23,7 +23,7 @@ NAME = SURVEYING
 TOTALS, NOISE = "totals", "noise"
 
 
-class Analytics:
+class Analytics(Algorithm):
     """The sums of devices' answers to a survey.
 
     Guarantees:

@@ -1,4 +1,4 @@
-"""The seam between Palate and a learning algorithm.
+"""The seam between Palate and a learning algorithm: whoever adds one reads this file and nothing else.
 
 An algorithm says what a device contributes and what the server makes of the noised sum. It never sees clipping,
 noise, accounting, signing or transport: whatever `contribute` returns is clipped to norm 1 and charged.
@@ -7,22 +7,25 @@ noise, accounting, signing or transport: whatever `contribute` returns is clippe
     noised sums  --release (server, post-processing)-------> next public state
     public state --scores (device, private history)--------> one score an item
 
-To add one: write a class with these members, and name it under the entry point group `palate.algorithms`. A class
-with a class method `as_algorithm(name)`, which returns such a class, may be named there too: torch modules have it.
+To add one: derive from `Algorithm`, define the abstract members, and name the class under the entry point group
+`palate.algorithms`. Every other member has a default, which says that the algorithm can't do that; define those that
+yours can. An algorithm whose privacy unit is one event derives from `EventAlgorithm`.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.update import Layout, Update
+from palate_common.mechanism.update import Float64, Layout, Update
 
 State = dict[str, npt.NDArray[Any]]
 """Named public arrays: all that an algorithm knows between rounds, and what a model file holds."""
@@ -59,37 +62,75 @@ class PublicFacts(BaseModel):
         return self.mu * (math.sqrt(self.n_users) if self.local else self.n_users)
 
 
-class Algorithm(Protocol):
-    """One way to learn from noised sums.
+class Factors(Protocol):
+    """A public state whose scores are products of a user's vector and items' vectors.
 
-    A class carries `name` and `Settings` (a pydantic model whose unknown keys are refused), and is made by
-    `cls(settings, facts)`. One that can use public inputs, such as item features, names them in a class attribute
-    `public_inputs: tuple[str, ...]`, and finds those that a run has in the state that `release` is given. They stay on
-    the server, unless `release` puts what a device needs of them into the state, under another name. Arrays of the
-    state that `contribute` needs and `scores` doesn't are named in `training_only: tuple[str, ...]`, and are left out
-    of what devices download to rank by. One that can go on from a former release of its own has a method
-    `hand_over(state, rows, n_items)`, which makes such inputs of a final state; `rows` are its items' places among
-    `n_items` later ones. One that learns ratings has a method `expected_ratings(state, histories)`: float64
-    [n_users, n_items] in the log's own units, or None where its settings learn none. One whose unit is a single event
-    has `unit = "event"`, and in the place of `contribute` the members that `palate_common.rounds.event_steps` asks for.
+    A device can then search a large catalogue without scoring all of it, and explain a score exactly. Both ways give
+    the same numbers:
+
+        scores(state, histories)  ==  factors(state).users(histories) @ factors(state).items().T
+
+    The columns come in parts, by what they know (see `palate_common.score_sources`). A device can weigh a part, and
+    the product stays a product.
     """
 
-    name: str
-    Settings: type[BaseModel]
+    @property
+    def parts(self) -> Mapping[str, slice]:
+        """Which columns know what; they cover all k columns, in order."""
 
+    @property
+    def trust(self) -> Float64:
+        """How far each column is trusted after ten events, float64 [k]: by this two items' vectors are compared."""
+
+    def items(self) -> npt.NDArray[np.float32]:
+        """The items' vectors, float32 [n_items, k]."""
+
+    def users(self, histories: Interactions) -> Float64:
+        """The users' vectors, float64 [n_users, k]. Private: they stay on the device."""
+
+    def events(self, history: Interactions) -> Float64:
+        """What each interaction of one user adds to their vector, float64 [nnz, k]. Private as well.
+
+        Their sum is the user's vector, apart from what a user has without any event that counts.
+        """
+
+
+class Algorithm(ABC):
+    """One way to learn from noised sums."""
+
+    name: ClassVar[str]
+    """What a plan and a model file call it."""
+    Settings: ClassVar[type[BaseModel]]
+    """A pydantic model of its settings, which refuses unknown keys."""
+    unit: ClassVar[Literal["user", "event"]] = "user"
+    """Whose contribution is clipped and charged: a user's, or one event's; see `EventAlgorithm`."""
+    public_inputs: ClassVar[tuple[str, ...]] = ()
+    """Public arrays that it can use, such as `features`. `release` finds those that a run has in the state it is given.
+
+    They stay on the server, unless `release` puts what a device needs of them into the state, under another name. A run
+    refuses features that the algorithm doesn't name.
+    """
+    training_only: ClassVar[tuple[str, ...]] = ()
+    """Arrays of the state that `contribute` needs and `scores` doesn't: what devices download to rank by lacks them."""
+
+    @abstractmethod
     def __init__(self, settings: Any, facts: PublicFacts) -> None:
         """Bind validated `Settings` to the public facts."""
 
     @property
+    @abstractmethod
     def shares(self) -> tuple[float, ...]:
         """Each release's share of mu^2, in order; positive, sum 1. Their number is the number of rounds."""
 
+    @abstractmethod
     def start(self) -> State:
         """The public state before round 0."""
 
+    @abstractmethod
     def layout(self, state: State, round_: int) -> Layout:
         """The blocks of round `round_`'s contribution; squared weights sum to 1."""
 
+    @abstractmethod
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
         """On the device: one raw contribution a user. Anything above norm 1 is clipped away.
 
@@ -97,6 +138,7 @@ class Algorithm(Protocol):
         bounds what a user sends, not what they do to what others send. A user without events contributes too.
         """
 
+    @abstractmethod
     def release(
         self,
         state: State,
@@ -113,5 +155,97 @@ class Algorithm(Protocol):
             noise: standard deviation of the noise in each coordinate of that block, 0 without DP.
         """
 
+    @abstractmethod
     def scores(self, state: State, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
         """On the device: float [n_users, n_items], higher is better, finite; seen items are not masked."""
+
+    def steps(self, round_: int) -> int:
+        """Noised sums that a round charges for: one, unless the unit is an event."""
+        return 1
+
+    def factors(self, state: State) -> Factors | None:
+        """On the device: the vectors that the scores are products of. None: a device scores item by item."""
+        return None
+
+    @property
+    def feature_sources(self) -> tuple[str, ...]:
+        """Names of the sources of public features that scores keep apart. With two or more, a device weighs them."""
+        return ()
+
+    def new_item_scores(
+        self, state: State, histories: Interactions, features: npt.NDArray[np.floating[Any]]
+    ) -> npt.NDArray[np.floating[Any]] | None:
+        """Scores of items that no training user had, float [n_users, n_new]. None: it has none, and `scores` stay.
+
+        Args:
+            state: of a run with features.
+            histories: over the run's catalogue.
+            features: of the new items, made like the catalogue's, float [n_new, m].
+        """
+        return None
+
+    def expected_ratings(self, state: State, histories: Interactions) -> Float64 | None:
+        """What each user would rate each item, float64 [n_users, n_items], in the log's units. None: it learns none."""
+        return None
+
+    def hand_over(self, state: State, rows: npt.NDArray[np.int64], n_items: int) -> State:
+        """Public inputs for a later run of the same algorithm, which goes on from this one's final state.
+
+        Args:
+            state: after the last release.
+            rows: the place of each item among the later ones.
+            n_items: how many later ones there are.
+
+        Raises:
+            InputError: no run can go on from this state; by default from none.
+        """
+        raise InputError(f"the algorithm must be one that can go on from a release, got {self.name}")
+
+    @classmethod
+    def hands_over(cls) -> bool:
+        """Whether it defines `hand_over`."""
+        return cls.hand_over is not Algorithm.hand_over
+
+
+class EventAlgorithm(Algorithm):
+    """An algorithm whose privacy unit is one event: noised steps on each device stand in the place of `contribute`.
+
+    A round is `steps(round_)` noised sums over the events that secret coins choose, each event with probability
+    `inclusion`. All but the last move the user's own vector, which stays on the device; the last one is sent. See
+    `palate_common.rounds.event_steps`, which clips each event's gradient by itself and noises each sum.
+    """
+
+    unit = "event"
+
+    def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
+        """A user contributes nothing.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(f"`{self.name}` learns by noised steps on devices: it needs `privacy.unit` event and dp local")
+
+    @property
+    @abstractmethod
+    def inclusion(self) -> float:
+        """With which probability an event takes part in a step; a constant of the settings."""
+
+    @abstractmethod
+    def steps(self, round_: int) -> int:
+        """Noised sums of a round, the one that is sent included."""
+
+    @abstractmethod
+    def user_start(self, state: State, n_users: int) -> Float64:
+        """Public vectors to start from, float64 [n_users, d]."""
+
+    @abstractmethod
+    def user_gradients(self, state: State, users: Float64, events: Interactions) -> Float64:
+        """One gradient an event, of that event, the state and noised vectors alone: float64 [nnz, d]."""
+
+    @abstractmethod
+    def user_step(self, users: Float64, sums: Float64) -> Float64:
+        """Vectors after a step, from noised sums in units of the clip norm."""
+
+    @abstractmethod
+    def item_gradients(self, state: State, round_: int, users: Float64, events: Interactions) -> Update:
+        """One row of the update an event, in the plan's layout."""

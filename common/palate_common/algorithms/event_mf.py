@@ -29,7 +29,7 @@ from pydantic import Field
 
 from palate_common.algorithms.als.algorithm import FEATURES, Als
 from palate_common.algorithms.als.sizes import AlsSettings
-from palate_common.algorithms.base import PublicFacts, State
+from palate_common.algorithms.base import EventAlgorithm, PublicFacts, State
 from palate_common.algorithms.parts.taste import TINY
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.errors import InputError
@@ -53,12 +53,11 @@ class EventMfSettings(AlsSettings):
     """A public guess, for rates and sizes: nobody's history changes it."""
 
 
-class EventMf(Als):
+class EventMf(EventAlgorithm, Als):
     """Noised counts of events, then noised gradient steps on devices. State: that of `als`."""
 
     name = "event-mf"
-    unit = "event"
-    public_inputs: tuple[str, ...] = (FEATURES,)
+    public_inputs = (FEATURES,)
     Settings = EventMfSettings
     settings: EventMfSettings
 
@@ -78,14 +77,6 @@ class EventMf(Als):
     def steps(self, round_: int) -> int:
         """Noised sums of a round, the one that is sent included."""
         return 1 if round_ == 0 else self.settings.user_steps + 1
-
-    def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
-        """There is no contribution of a user.
-
-        Raises:
-            InputError: always.
-        """
-        raise InputError("`event-mf` learns by noised steps on devices: it needs `privacy.unit` event and dp local")
 
     def user_start(self, state: State, n_users: int) -> Float64:
         """Every user's vector before the first step: zeros, float64 [n_users, d]."""

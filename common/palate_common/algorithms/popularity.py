@@ -6,16 +6,17 @@ A user sends weight 1/sqrt(k) on each of their k items: norm exactly 1, and nobo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from palate_common.algorithms.base import PublicFacts, State
-from palate_common.algorithms.parts.factors import Factors, Ranked
+from palate_common.algorithms.base import Algorithm, Factors, PublicFacts, State
 from palate_common.interactions import Interactions, segment_sum
 from palate_common.mechanism.update import BlockSpec, Float64, Layout, OuterBlock, Update
+from palate_common.score_sources import POPULARITY
 
 COUNTS = "counts"
 
@@ -51,13 +52,46 @@ def user_weights(strength: Float64, *, exponent: float, n_items: int) -> Float64
     return weights
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """The same score of an item for everybody.
+
+    Attributes:
+        scores: float [n_items].
+    """
+
+    scores: npt.NDArray[np.floating]
+
+    @property
+    def parts(self) -> Mapping[str, slice]:
+        """Popularity alone."""
+        return {POPULARITY: slice(0, 1)}
+
+    @property
+    def trust(self) -> Float64:
+        """In full."""
+        return np.ones(1)
+
+    def items(self) -> npt.NDArray[np.float32]:
+        """The scores as a column."""
+        return self.scores.astype(np.float32)[:, None]
+
+    def users(self, histories: Interactions) -> Float64:
+        """1 for everybody."""
+        return np.ones((histories.n_users, 1))
+
+    def events(self, history: Interactions) -> Float64:
+        """No event adds anything."""
+        return np.zeros((history.nnz, 1))
+
+
 class PopularitySettings(BaseModel):
     """No settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Popularity:
+class Popularity(Algorithm):
     """Noised item popularity, recommended to everybody alike."""
 
     name = "popularity"

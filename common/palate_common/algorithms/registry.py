@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -18,16 +18,9 @@ from palate_common.errors import InputError
 GROUP = "palate.algorithms"
 COUNTING = "palate.counting"
 """What goes through the same door and ranks nothing: surveys."""
-_MEMBERS = ("name", "Settings", "shares", "start", "layout", "contribute", "release", "scores")
-
-
-def unit_of(algorithm: Any) -> str:
-    """Whose contribution an algorithm, or its class, is made for: a user's, or one event's by noised steps."""
-    return str(getattr(algorithm, "unit", "user"))
-
-
 _lent: dict[str, type[Algorithm]] = {}
 _admitted: set[str] = set()
+_adapters: dict[type, Callable[[Any, str], type[Algorithm]]] = {}
 
 
 @contextmanager
@@ -45,6 +38,11 @@ def lent(algorithm: type[Algorithm]) -> Iterator[None]:
         yield
     finally:
         del _lent[name]
+
+
+def add_adapter(kind: type, make: Callable[[Any, str], type[Algorithm]]) -> None:
+    """Let classes that derive from `kind` be registered too: `make(cls, name)` gives the algorithm of such a class."""
+    _adapters[kind] = make
 
 
 def admit(target: str) -> None:
@@ -97,14 +95,24 @@ def algorithm_class(name: str) -> type[Algorithm]:
         kind = "" if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: "
         reason = " ".join(f"{kind}{error}".split())
         raise InputError(f"`algorithm` {name!r} {where} can't be loaded: {reason}") from None
-    if hasattr(loaded, "as_algorithm"):
-        loaded = loaded.as_algorithm(name)
-    elif hasattr(loaded, "named_parameters"):
+    for base, make in _adapters.items():
+        if isinstance(loaded, type) and issubclass(loaded, base):
+            loaded = make(loaded, name)
+    if hasattr(loaded, "named_parameters"):
         raise InputError(f"`algorithm` {name!r} is a torch module: it must derive from palate_torch.Recommender")
-    missing = [member for member in _MEMBERS if not hasattr(loaded, member)]
-    if missing:
-        raise InputError(f"`algorithm` {name!r} {where} is no algorithm: {point.value} has no {missing[0]}")
+    wrong = _wrong(loaded)
+    if wrong:
+        raise InputError(f"`algorithm` {name!r} {where} is no algorithm: {point.value} {wrong}")
     return loaded
+
+
+def _wrong(loaded: Any) -> str:
+    """What keeps it from being an algorithm; empty if nothing does."""
+    if not (isinstance(loaded, type) and issubclass(loaded, Algorithm)):
+        return "must derive from palate_common.algorithms.Algorithm"
+    missing = [name for name in ("name", "Settings") if not hasattr(loaded, name)]
+    missing += sorted(loaded.__abstractmethods__)
+    return f"has no {missing[0]}" if missing else ""
 
 
 def make_algorithm(name: str, settings: Mapping[str, Any], facts: PublicFacts) -> Algorithm:
@@ -133,6 +141,6 @@ def next_state(
     inputs: State,
 ) -> State:
     """The public state after a release; what `inputs` the algorithm names, it sees, and the state does not keep."""
-    seen = {name: inputs[name] for name in getattr(algorithm, "public_inputs", ()) if name in inputs}
+    seen = {name: inputs[name] for name in algorithm.public_inputs if name in inputs}
     released = algorithm.release(state | seen, round_, sums, noise)
     return {name: array for name, array in released.items() if name not in seen}

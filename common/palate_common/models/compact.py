@@ -40,9 +40,8 @@ def deflated(plain: bytes) -> bytes:
 def compact_unpacked(model: GlobalModel) -> bytes:
     """The same before it is deflated: what deltas lead to."""
     tensors: State = {}
-    left_out = getattr(model.algorithm, "training_only", ())
     for name, array in sorted(model.state.items()):
-        if name in left_out:
+        if name in model.algorithm.training_only:
             continue
         if array.ndim in (1, 2) and array.dtype == np.float32 and array.size:
             tensors[name], tensors[name + SCALE] = _rounded(array)

@@ -62,8 +62,7 @@ class GlobalModel:
 
     def expected_ratings(self, histories: Interactions) -> npt.NDArray[np.float64] | None:
         """What each user would rate each item, or None where the algorithm learned no ratings."""
-        expected = getattr(self.algorithm, "expected_ratings", None)
-        return None if expected is None else expected(self.state, histories)
+        return self.algorithm.expected_ratings(self.state, histories)
 
     @cached_property
     def data(self) -> bytes:

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.algorithms.base import State
+from palate_common.algorithms.base import EventAlgorithm, State
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions, segment_sum
 from palate_common.mechanism.clipping import clip
@@ -28,22 +27,6 @@ from palate_common.mechanism.randomness import Source
 from palate_common.mechanism.update import BlockSpec, ClippedUpdate, DenseBlock, DenseSteps, Float64, Int64, Update
 from palate_common.rounds.plan import RoundPlan
 from palate_common.rounds.shares import NoisyShare, with_noise
-
-
-class EventAlgorithm(Protocol):
-    """What an algorithm needs to be for event steps; see `palate_common.algorithms.event_mf`."""
-
-    def user_start(self, state: State, n_users: int) -> Float64:
-        """Public vectors to start from, float64 [n_users, d]."""
-
-    def user_gradients(self, state: State, users: Float64, events: Interactions) -> Float64:
-        """One gradient an event, of that event, the state and noised vectors alone: float64 [nnz, d]."""
-
-    def user_step(self, users: Float64, sums: Float64) -> Float64:
-        """Vectors after a step, from noised sums in units of the clip norm."""
-
-    def item_gradients(self, state: State, round_: int, users: Float64, events: Interactions) -> Update:
-        """One row of the update an event, in the plan's layout."""
 
 
 def event_steps(

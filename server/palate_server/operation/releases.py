@@ -171,15 +171,15 @@ def warm_inputs(site: Site) -> tuple[State, dict[str, Any]]:
     former = latest(site)
     if former is None or former.model.header.releases == 0 or not site.config.training.warm_start:
         return {}, {}
-    hand_over = getattr(former.model.algorithm, "hand_over", None)
-    if hand_over is None or former.model.header.algorithm != site.config.training.algorithm:
+    algorithm = former.model.algorithm
+    if not algorithm.hands_over() or former.model.header.algorithm != site.config.training.algorithm:
         return {}, {}
     place = {item: row for row, item in enumerate(site.catalogue.items)}
     if missing := [item for item in former.items if item not in place]:
         raise InputError(f"`items` must keep every item of the latest model, and lacks {missing[0]!r:.80}")
     rows = np.array([place[item] for item in former.items], np.int64)
     try:
-        inputs: State = hand_over(former.model.state, rows, len(place))
+        inputs = algorithm.hand_over(former.model.state, rows, len(place))
     except PalateError:
         return {}, {}  # it holds nothing that could be handed over
     about = {"run": former.manifest.model_dump().get("run"), "model_hash": former.model.hash}

@@ -100,7 +100,7 @@ def make_terms(
     width = 0 if features is None else features.shape[1]
     facts = public_facts(config, n_items=n_items, n_features=width, former_signal=signal_of(inputs))
     algorithm = make_algorithm(config.training.algorithm, config.training.settings, facts)
-    if width and FEATURES not in getattr(algorithm, "public_inputs", ()):
+    if width and FEATURES not in algorithm.public_inputs:
         raise InputError(f"`training.features` must be empty: {config.training.algorithm} has no use for features")
     shares = algorithm.shares
     mus = [(facts.mu or 0.0) * math.sqrt(share) for share in shares]

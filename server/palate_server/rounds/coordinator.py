@@ -16,7 +16,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from palate_common.algorithms.registry import unit_of
 from palate_common.errors import InputError, IntegrityError
 from palate_common.mechanism.update import released_size
 from palate_common.models.model import GlobalModel
@@ -96,10 +95,9 @@ class Coordinator:
         self.algorithm = self._replay.algorithm
         self.shares = self.algorithm.shares
         self.rounds = len(self.shares)
-        if unit_of(self.algorithm) != terms.unit:
+        if self.algorithm.unit != terms.unit:
             raise InputError(f"`algorithm` must be one whose unit is the run's, {terms.unit}, got {terms.algorithm}")
-        steps = getattr(self.algorithm, "steps", lambda round_: 1)
-        self._allowance = Allowance(terms, self.shares, lambda: self.spent, steps)
+        self._allowance = Allowance(terms, self.shares, lambda: self.spent, self.algorithm.steps)
         self._resume()
 
     @property

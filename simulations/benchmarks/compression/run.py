@@ -15,7 +15,6 @@ from benchmarks.measure import DELTA, METRIC, ML_1M, RETAIL, DataSet, epsilon_la
 from benchmarks.sheet import Part, Table, cell, main
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.algorithms.als.algorithm import Als
-from palate_common.algorithms.parts.factors import factors_of
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import mu_of
 from palate_common.mechanism.clipping import clip
@@ -128,7 +127,7 @@ def synthetic(seed: int) -> tuple[Interactions, Interactions, Interactions]:
 
 def recall(model: GlobalModel, shown: Interactions, hidden: Interactions) -> float:
     """recall_capped@20 over the whole catalogue without what was shown, mean over users with something hidden."""
-    factors = factors_of(model.algorithm, model.state)
+    factors = model.algorithm.factors(model.state)
     if factors is None:
         return float("nan")
     table, users, found = factors.items(), factors.users(shown), []

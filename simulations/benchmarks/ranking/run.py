@@ -25,7 +25,6 @@ from palate_client.recommend.ranking import Ranking
 from palate_client.recommend.recommender import Recommender
 from palate_client.recommend.scoring import ByFactors
 from palate_common.algorithms import PublicFacts
-from palate_common.algorithms.parts.factors import factors_of
 from palate_common.interactions import Interactions
 from palate_common.models.model import GlobalModel, ModelHeader
 from palate_sim.evaluation.rehearsal import rehearse
@@ -116,7 +115,7 @@ def speed(_: Path, __: int) -> Part:
 
 def _search(model: GlobalModel, log: Interactions) -> dict[str, Any]:
     """Times of a bare product, of one with argpartition, and of the search, and the search's recall."""
-    factors = factors_of(model.algorithm, model.state)
+    factors = model.algorithm.factors(model.state)
     if factors is None:
         raise TypeError("als has factors")
     table, parts = factors.items(), factors.parts

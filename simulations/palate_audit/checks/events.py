@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from palate_audit.evidence.evidence import Finding
 from palate_client.rounds import contribution
-from palate_common.algorithms import PublicFacts, State
+from palate_common.algorithms import EventAlgorithm, PublicFacts, State
 from palate_common.algorithms.event_mf import EventMf, EventMfSettings
 from palate_common.interactions import Interactions
 from palate_common.mechanism.randomness import SecureSource, SeededSource, Source
@@ -31,32 +29,17 @@ IDLE = 4000
 """Devices without events, whose user steps are noise alone."""
 
 
-@dataclass
-class _Held:
-    """The algorithm with its users' vectors given: what a step was told is kept, and the next one gets `users`."""
+class _Held(EventMf):
+    """The algorithm with its users' vectors given: what a step was told is kept, and the next one gets `given`."""
 
-    inner: EventMf
-    users: Float64
-
-    def __post_init__(self) -> None:
-        self.told: list[Float64] = []
-
-    def user_start(self, state: State, n_users: int) -> Float64:
-        """As it is."""
-        return self.inner.user_start(state, n_users)
-
-    def user_gradients(self, state: State, users: Float64, events: Interactions) -> Float64:
-        """As it is."""
-        return self.inner.user_gradients(state, users, events)
+    def __init__(self, real: EventMf, given: Float64) -> None:
+        super().__init__(real.settings, real.facts)
+        self.given, self.told = given, list[Float64]()
 
     def user_step(self, users: Float64, sums: Float64) -> Float64:
-        """What was held."""
+        """What was given."""
         self.told.append(sums)
-        return np.broadcast_to(self.users, users.shape).copy()
-
-    def item_gradients(self, state: State, round_: int, users: Float64, events: Interactions) -> Any:
-        """As it is."""
-        return self.inner.item_gradients(state, round_, users, events)
+        return np.broadcast_to(self.given, users.shape).copy()
 
 
 @lru_cache(maxsize=4)
@@ -77,7 +60,7 @@ def _made(inclusion: float = 1.0, steps: int = 3) -> tuple[EventMf, State, Round
     return algorithm, state, plan
 
 
-def _steps(algorithm: Any, state: State, plan: RoundPlan, histories: Interactions, source: Source) -> Int64:
+def _steps(algorithm: EventAlgorithm, state: State, plan: RoundPlan, histories: Interactions, source: Source) -> Int64:
     """A node's message, by the function that the path uses."""
     found: Int64 = vars(contribution)["event_steps"](algorithm, state, plan, histories, source).steps
     return found

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from palate_audit.harness.target import Contributions
-from palate_common.algorithms import PublicFacts, State, lent
+from palate_common.algorithms import Algorithm, PublicFacts, State, lent
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions, segment_sum
 from palate_common.mechanism.update import Block, BlockSpec, DenseBlock, Layout, OuterBlock, Update
@@ -102,11 +102,11 @@ class CarrierSettings(BaseModel):
     """Hash of the auditor's table."""
 
 
-class Carrier:
+class Carrier(Algorithm):
     """The algorithm: each device brings its row of the table, in every round."""
 
     name = "audit-carrier"
-    Settings: type[BaseModel] = CarrierSettings
+    Settings = CarrierSettings
 
     def __init__(self, settings: CarrierSettings, facts: PublicFacts) -> None:
         self.settings, self.facts = settings, facts

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from palate_common.algorithms import PublicFacts, State, lent
+from palate_common.algorithms import Algorithm, PublicFacts, State, lent
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import BlockSpec, DenseBlock, Layout, OuterBlock, Update
 
@@ -80,11 +80,11 @@ class GestureSettings(BaseModel):
     """Coordinates of the block `plain`."""
 
 
-class Performance:
+class Performance(Algorithm):
     """Each user contributes the gestures that their history names; the model is the latest noised sum."""
 
     name = NAME
-    Settings: type[BaseModel] = GestureSettings
+    Settings = GestureSettings
 
     def __init__(self, settings: GestureSettings, facts: PublicFacts) -> None:
         self.settings, self.facts = settings, facts

@@ -96,9 +96,9 @@ class NewItems:
     def scores(self, foldin: Interactions) -> Floats:
         """The model's scores, with those of new items from their features if its algorithm can."""
         scores = np.array(self.model.scores(foldin))
-        by_features = getattr(self.model.algorithm, "new_item_scores", None)
-        if by_features is not None and "new_items" in self.model.state:
-            scores[:, self.new] = by_features(self.model.state, foldin, self.features[self.new])
+        if "new_items" in self.model.state:
+            found = self.model.algorithm.new_item_scores(self.model.state, foldin, self.features[self.new])
+            scores[:, self.new] = scores[:, self.new] if found is None else found
         return scores
 
 

@@ -44,4 +44,4 @@ class OnDevice:
 
 def weighs_sources(model: GlobalModel) -> bool:
     """Whether devices fuse: the model names several sources of public features."""
-    return len(getattr(model.algorithm, "feature_sources", ())) > 1
+    return len(model.algorithm.feature_sources) > 1

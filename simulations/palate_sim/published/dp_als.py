@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from palate_common.algorithms.base import PublicFacts, State
+from palate_common.algorithms.base import Algorithm, PublicFacts, State
 from palate_common.algorithms.head import HEAD, WEIGHT, choose_head, head_size, signal, split_budget, with_tail
 from palate_common.algorithms.parts.reconstruction import matrices, outer_svec, rebuild, symmetric_size
 from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update
@@ -61,7 +61,7 @@ class DpAlsSettings(BaseModel):
     """More ridge, in spectral norms of the noise of an item's Gramian: what it needs to be invertible, and far more."""
 
 
-class DpAls:
+class DpAls(Algorithm):
     """Noised popularity, then alternating ridge regressions on noised statistics.
 
     State, all of it public: `counts` [n_items]; `head` and `weight` [h] (see `choose_head`); `table` [h, d].

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from palate_common.algorithms.base import PublicFacts, State
+from palate_common.algorithms.base import Algorithm, PublicFacts, State
 from palate_common.algorithms.head import HEAD, WEIGHT, choose_head, head_size, with_tail
 from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update
 from palate_common.interactions import Interactions, segment_sum
@@ -51,7 +51,7 @@ class DpEaseSettings(BaseModel):
     """More lambda, in spectral norms of the noise."""
 
 
-class DpEase:
+class DpEase(Algorithm):
     """Noised popularity, then one noised Gram matrix.
 
     State, all of it public: `counts` [n_items]; `head` and `weight` [h] (see `choose_head`); `map` [h, h], row i holds

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from palate_common.algorithms.base import PublicFacts, State
+from palate_common.algorithms.base import Algorithm, PublicFacts, State
 from palate_common.algorithms.head import HEAD, WEIGHT, choose_head, head_size, signal, split_budget, with_tail
 from palate_common.algorithms.parts.reconstruction import rebuild
 from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update
@@ -62,7 +62,7 @@ class DpFedAvgSettings(BaseModel):
     """The ridge of a user's vector, relative to the mean diagonal of a0 V'V."""
 
 
-class DpFedAvg:
+class DpFedAvg(Algorithm):
     """Noised popularity, then noised gradient steps on an item table.
 
     State, all of it public: `counts` [n_items]; `head` and `weight` [h] (see `choose_head`); `table` [h, d]; `momentum`

@@ -79,8 +79,11 @@ def make_terms(
     )
     learner = make_algorithm(config.algorithm.name, config.algorithm.settings, facts)
     # Where the unit is one event, a round's noised steps share what it may cost.
-    steps = getattr(learner, "steps", lambda round_: 1)
-    mus = [(facts.mu or 0.0) * math.sqrt(share / steps(n)) for n, share in enumerate(learner.shares)] if private else []
+    mus = (
+        [(facts.mu or 0.0) * math.sqrt(share / learner.steps(n)) for n, share in enumerate(learner.shares)]
+        if private
+        else []
+    )
     grid = spendable_grid(cohort, mus, grid=privacy.grid, epsilon=epsilon, local=facts.local)
     if privacy.cohort_floor > facts.n_users:
         raise InputError(

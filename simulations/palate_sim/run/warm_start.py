@@ -78,11 +78,9 @@ def handed_over(model: GlobalModel, former_items: Sequence[str], items: Sequence
     Raises:
         InputError: the algorithm can't go on from a release, or `items` lacks a former one.
     """
-    hand_over = getattr(model.algorithm, "hand_over", None)
-    if hand_over is None:
+    if not model.algorithm.hands_over():
         raise InputError(f"the algorithm must be one that can go on from a release, got {model.header.algorithm}")
-    found: State = hand_over(model.state, rows_of(former_items, items), len(items))
-    return found
+    return model.algorithm.hand_over(model.state, rows_of(former_items, items), len(items))
 
 
 def model_folder(path: Path) -> Path:

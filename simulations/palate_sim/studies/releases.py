@@ -276,7 +276,7 @@ def _check(config: SimulationConfig, seeds: int) -> None:
     """Refuse what can't be measured, before the log is read."""
     if seeds < 1:
         raise InputError(f"`--seeds` must be at least 1, got {seeds}")
-    if not hasattr(algorithm_class(config.algorithm.name), "hand_over"):
+    if not algorithm_class(config.algorithm.name).hands_over():
         raise InputError(
             f"`algorithm` must be one that can go on from a release, such as als, got {config.algorithm.name!r}"
         )

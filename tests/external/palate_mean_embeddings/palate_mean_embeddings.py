@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from palate_common.algorithms import PublicFacts, State
+from palate_common.algorithms import Algorithm, PublicFacts, State
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import BlockSpec, DenseBlock, Layout, OuterBlock, Update
 
@@ -24,7 +24,7 @@ class Settings(BaseModel):
     embedding_size: int = Field(default=8, ge=1)
 
 
-class MeanEmbeddings:
+class MeanEmbeddings(Algorithm):
     """One release of counts and of mean embeddings."""
 
     name = "mean_embeddings"

@@ -21,7 +21,7 @@ by a noised product is one step of it); Krichene et al. 2023 (adaptive item weig
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,10 +33,9 @@ from palate_common.algorithms.als.sizes import AlsPlan, AlsSettings
 from palate_common.algorithms.als.sketch import Sketch
 from palate_common.algorithms.als.vote import CHOICES, ballot, elected, hide, voters
 from palate_common.algorithms.als.warm import FORMER_COUNTS, FORMER_PRODUCTS
-from palate_common.algorithms.base import PublicFacts, State
-from palate_common.algorithms.parts.factors import Factors, Ranked
+from palate_common.algorithms.base import Algorithm, Factors, PublicFacts, State
 from palate_common.algorithms.parts.taste import TINY, centred, directions, relative_popularity, scaled_table
-from palate_common.algorithms.popularity import COUNTS, popularity_block, popularity_layout
+from palate_common.algorithms.popularity import COUNTS, Ranked, popularity_block, popularity_layout
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions, row_squares, segment_sum
 from palate_common.mechanism.update import Block, BlockSpec, DenseBlock, Float64, Layout, OuterBlock, Update
@@ -47,7 +46,7 @@ FEATURES = "features"
 VOTE = "vote"
 
 
-class Als:
+class Als(Algorithm):
     """Noised popularity, then alternating steps on a centred table.
 
     State, all of it public: `counts` [n_items], noised; `floor` [1], what a count is raised to at least; `head` [h],
@@ -62,7 +61,7 @@ class Als:
 
     name = "als"
     Settings = AlsSettings
-    public_inputs: tuple[str, ...] = (FEATURES, *warm.FORMER)
+    public_inputs: ClassVar[tuple[str, ...]] = (FEATURES, *warm.FORMER)
     training_only = ("table",)
 
     def __init__(self, settings: AlsSettings, facts: PublicFacts) -> None:

@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from palate_common.algorithms.als.compression import Sizes
 from palate_common.algorithms.als.sketch import Sketch
-from palate_common.algorithms.base import PublicFacts, State
+from palate_common.algorithms.base import Algorithm, PublicFacts, State
 from palate_common.algorithms.head import HEAD, WEIGHT, choose_head, head_size, split_budget, with_tail
 from palate_common.algorithms.parts.adaptive_clip import CLIP_NORM, AdaptiveClip
 from palate_common.algorithms.parts.reconstruction import TINY, matrices, outer_svec, symmetric_size
@@ -54,7 +54,7 @@ DEVIATION = 0.5  # about how far a user's ratings spread, on [-1, 1]
 FEWEST = 4  # later rounds that a compressed run makes do with; ratings under noise have two anyway
 
 
-class Sgd:
+class Sgd(Algorithm):
     """Noised counts, then noised steps on the item side.
 
     State, all of it public: `counts` [n_items]; `head` and `weight` [h] (see `choose_head`); `bias` [n_items], sigma of
