@@ -226,7 +226,7 @@ def test_an_algorithm_that_is_lent_is_found_until_it_is_given_back() -> None:
         pytest.param("own_raising:X", "names a place but can't be loaded: RuntimeError: no luck", id="raises"),
         pytest.param("own_gone:X", "names a place but can't be loaded: No module named 'own_gone'", id="no module"),
         pytest.param("own_empty:X", "names a place but can't be loaded: .*has no attribute 'X'", id="no class"),
-        pytest.param("own_half:X", "names a place but is no algorithm: own_half:X has no contribute", id="no member"),
+        pytest.param("own_half:X", "names a place but is no algorithm: own_half:X has no __init__", id="no member"),
         pytest.param(":X", "must be a name or package.module:Class, got ':X'", id="no package"),
         pytest.param("own_empty:", "must be a name or package.module:Class, got 'own_empty:'", id="no name"),
     ],
