@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from palate_common.errors import InputError
-from palate_common.mechanism import sampled_gaussian
+from palate_common.mechanism import accounting
 from palate_common.mechanism.accounting import (
+    TAIL,
     GaussianEvent,
     account,
     charged_mu2,
@@ -20,9 +21,10 @@ from palate_common.mechanism.accounting import (
     epsilon_of,
     epsilon_pld,
     mu_of,
+    noise_for,
+    sampled_mu2,
     split_budget,
 )
-from palate_common.mechanism.sampled_gaussian import TAIL, noise_for, sampled_mu2
 
 pytestmark = pytest.mark.slow
 
@@ -80,6 +82,13 @@ def test_prv_accountants_agree_with_dp_accounting_and_lie_below_the_charge() -> 
     assert pld < charged < 2 * pld
 
 
+def test_secret_coins() -> None:
+    """Who sees them sees a whole release of an event that takes part, and that costs more than is charged."""
+    for multiplier, inclusion in ((2.0, 0.5), (1.5, 0.1)):
+        charged = TAIL + delta_of(epsilon=1.0, mu=mu_for(multiplier, inclusion, 1))
+        assert delta_of(epsilon=1.0, mu=1 / multiplier) > charged
+
+
 def test_sampled_at_most_whole() -> None:
     for multiplier, inclusion, steps in CASES:
         sigma = round(multiplier * GRID)
@@ -117,7 +126,7 @@ def test_releases_with_steps_are_accounted_like_others() -> None:
 
 def test_numpy_is_all_that_a_device_needs() -> None:
     code = (
-        "import sys; from palate_common.mechanism.sampled_gaussian import sampled_mu2 as m;"
+        "import sys; from palate_common.mechanism.accounting import sampled_mu2 as m;"
         "m(sensitivity=1024, sigma=4096, inclusion=0.5, steps=2); print(*sys.modules)"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
@@ -138,6 +147,6 @@ def test_sampled_in_bounded_time(
     sensitivity: int, sigma: int, inclusion: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A device that allows single events works the cost out, whatever a plan says: what takes long isn't begun."""
-    monkeypatch.setattr(sampled_gaussian, "_power", lambda *_: pytest.fail("counted"))
+    monkeypatch.setattr(accounting, "_power", lambda *_: pytest.fail("counted"))
     terms = {"sensitivity": sensitivity, "sigma": sigma, "steps": 64}
     assert sampled_mu2(inclusion=inclusion, **terms) == sampled_mu2(inclusion=1.0, **terms)

@@ -7,7 +7,7 @@
     Sampling(inclusion=0.5, steps=2)
 
 Each step's sum goes through the clip and the sampler that everything else goes through. What one step leaves behind,
-the next may use: it is noised, and steps are accounted as adaptive (`palate_common.mechanism.sampled_gaussian`).
+the next may use: it is noised, and steps are accounted as adaptive (`palate_common.mechanism.accounting`).
 """
 
 from __future__ import annotations

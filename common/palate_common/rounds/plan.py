@@ -15,10 +15,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from palate_common.algorithms import PublicFacts
 from palate_common.errors import InputError, IntegrityError
-from palate_common.mechanism.accounting import CENTRAL_SIGMA_FLOOR, charged_mu2
+from palate_common.mechanism.accounting import (
+    CENTRAL_SIGMA_FLOOR,
+    LEAST_INCLUSION,
+    MAX_STEPS,
+    charged_mu2,
+    sampled_mu2,
+)
 from palate_common.mechanism.clipping import CLIP_NORMS, MAX_GRID
 from palate_common.mechanism.cohort import CohortTerms, modulus_bits, share_sigma
-from palate_common.mechanism.sampled_gaussian import LEAST_INCLUSION, MAX_STEPS, sampled_mu2
 from palate_common.mechanism.update import Layout
 from palate_common.records.canonical import canonical_json, digest, read_canonical
 from palate_common.records.entries import ChargeEntry, entry_from

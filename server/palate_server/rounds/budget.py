@@ -10,10 +10,9 @@ import math
 from collections.abc import Callable, Sequence
 
 from palate_common.errors import BudgetError, InputError
-from palate_common.mechanism.accounting import charged_mu2, sigma_for
+from palate_common.mechanism.accounting import charged_mu2, noise_for, sigma_for
 from palate_common.mechanism.cohort import MAX_ATTEMPTS
 from palate_common.mechanism.discrete_gaussian import MAX_SIGMA
-from palate_common.mechanism.sampled_gaussian import noise_for
 from palate_common.rounds.plan import DpMode, Sampling, attempt_mu2
 from palate_server.ledger.history import ChargeEntry
 from palate_server.rounds.terms import RunTerms

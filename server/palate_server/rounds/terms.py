@@ -7,10 +7,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from palate_common.algorithms import PublicFacts
-from palate_common.mechanism.accounting import epsilon_of
+from palate_common.mechanism.accounting import LEAST_INCLUSION, epsilon_of
 from palate_common.mechanism.clipping import CLIP_NORMS, MAX_GRID
 from palate_common.mechanism.cohort import RESERVED_DELTA, CohortTerms
-from palate_common.mechanism.sampled_gaussian import LEAST_INCLUSION
 from palate_common.rounds.plan import MAX_USERS, DpMode, Noise
 
 

@@ -21,6 +21,7 @@ from palate_common.mechanism.accounting import (
     CENTRAL_SIGMA_FLOOR,
     PLD_INTERVAL,
     PLD_MOST,
+    TAIL,
     delta_of,
     epsilon_of,
     epsilon_pld,
@@ -28,7 +29,6 @@ from palate_common.mechanism.accounting import (
     total_mu2,
 )
 from palate_common.mechanism.cohort import shares_slack
-from palate_common.mechanism.sampled_gaussian import TAIL
 from palate_common.rounds.plan import DpMode, Noise
 from palate_server.ledger.history import ChargeEntry, Entry, OpenEntry, PopulationEntry, RestoredEntry
 
