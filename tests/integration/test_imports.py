@@ -1,4 +1,4 @@
-"""Who imports whom: the layers, the light device core, and complete `__all__`s."""
+"""Who imports whom: the layers, no circle, the light device core, and complete `__all__`s."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ import importlib
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
@@ -23,6 +28,98 @@ PACKAGES = {
     "palate_cli": ROOT / "simulations",
 }
 HEAVY = ("flwr", "torch", "scipy", "pandas", "sklearn", "implicit", "plotly", "rich", "typer", "dp_accounting", "ray")
+
+CIRCLES = [{"palate_client.device", "palate_client.online.joining", "palate_client.online.sync"}]
+"""Those that are left to mend; whoever does takes the line away."""
+LAZY = {
+    "palate_cli": "a command loads what it runs when it runs: help and completion answer at once",
+    "palate_client": "an app that opens a store in order to track waits for no rounds, messages and rankings",
+    "palate_common.records.file_lock": "a system has either fcntl or msvcrt",
+}
+"""Package or module -> why its functions import what would be light enough for the top of the module."""
+
+
+class Import(NamedTuple):
+    """One imported name."""
+
+    target: str
+    """A module of Palate, or whatever else is imported, by its full name."""
+    late: bool
+    """Whether it stands inside a function."""
+    typing: bool
+    """Whether it is for type checkers alone."""
+
+
+@cache
+def product() -> dict[str, tuple[Import, ...]]:
+    """Every module of the product, and what it imports anywhere."""
+    files = {
+        ".".join(part for part in file.relative_to(root).with_suffix("").parts if part != "__init__"): file
+        for name, root in PACKAGES.items()
+        for file in sorted((root / name).rglob("*.py"))
+    }
+
+    def found(node: ast.AST, *, late: bool, typing: bool) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from (Import(alias.name, late, typing) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert not child.level, "imports are absolute"
+                for alias in child.names:
+                    whole = f"{child.module}.{alias.name}"
+                    yield Import(whole if whole in files else child.module or "", late, typing)
+            else:
+                function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+                checking = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+                yield from found(child, late=late or function, typing=typing or checking)
+
+    return {name: tuple(found(ast.parse(file.read_text()), late=False, typing=False)) for name, file in files.items()}
+
+
+@cache
+def loaded(name: str) -> frozenset[str]:
+    """All that importing a module imports, packages above it and itself included, without any call."""
+    modules, seen, left = product(), set[str](), [name]
+    while left:
+        each = left.pop()
+        if each not in seen:
+            seen.add(each)
+            if each in modules:
+                left += [".".join(each.split(".")[:-1])] if "." in each else []
+                left += [found.target for found in modules[each] if not found.late and not found.typing]
+    return frozenset(seen)
+
+
+def third_party(names: frozenset[str]) -> set[str]:
+    """The packages among them that are neither Palate's nor Python's."""
+    return {name.split(".")[0] for name in names} - set(PACKAGES) - set(sys.stdlib_module_names)
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """At the top, inside a function or for type checkers alone: what can't be read from the bottom up is a circle."""
+    modules = product()
+    place = {name: number for number, name in enumerate(modules)}
+    pairs = [(place[name], place[found.target]) for name in modules for found in modules[name] if found.target in place]
+    assert not [name for name in modules if any(found.target == name for found in modules[name])]
+    rows, columns = zip(*pairs, strict=True)
+    graph = coo_array(([1] * len(pairs), (rows, columns)), shape=(len(modules), len(modules)))
+    _, component = connected_components(graph.tocsr(), connection="strong")
+    together: dict[int, set[str]] = {}
+    for name in modules:
+        together.setdefault(int(component[place[name]]), set()).add(name)
+    assert [each for each in together.values() if len(each) > 1] == CIRCLES
+
+
+def test_a_function_imports_only_what_its_module_does_without() -> None:
+    """A package that isn't loaded otherwise, unless `LAZY` has a reason; it hides nothing, and no circle."""
+    needed = set()
+    for name, imports in product().items():
+        for found in imports:
+            if found.late and not third_party(loaded(found.target)) - third_party(loaded(name)):
+                reasons = [part for part in LAZY if name == part or name.startswith(f"{part}.")]
+                assert reasons, f"{name} may import {found.target} at its top"
+                needed |= set(reasons)
+    assert needed == set(LAZY)
 
 
 def modules(*packages: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import t  # type: ignore[import-untyped]  # scipy ships no types
 
 from palate_audit.attacks.ceiling import SHOWN, most_auc, most_tpr, most_tpr_by_riskcal
 from palate_audit.attacks.rates import Area, Floats, Rate, curve
@@ -32,8 +33,6 @@ class Estimate:
     @classmethod
     def over_runs(cls, values: Sequence[float]) -> Estimate:
         """A mean over independent runs, with Student's interval."""
-        from scipy.stats import t  # type: ignore[import-untyped]  # scipy ships no types
-
         found = np.asarray(values, np.float64)
         mean = float(found.mean())
         if len(found) < 2:

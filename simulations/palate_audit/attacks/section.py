@@ -16,6 +16,7 @@ from palate_audit.attacks.measured import HEADER, Found, Measured
 from palate_audit.attacks.rehearsals import choose_targets, rehearse_runs
 from palate_audit.attacks.subject import Subject, load_subject
 from palate_audit.evidence.evidence import Finding, Section, judge
+from palate_audit.evidence.series import roc
 from palate_common.errors import InputError
 
 ATTACKS = ("interaction", "membership", "model", "attribute", "substitution")
@@ -143,8 +144,6 @@ def _on_models(
 
 def _section(subject: Subject, found: Found, *, users: int, repeats: int) -> Section:
     """Judged, with tables and curves."""
-    from palate_audit.evidence.series import roc
-
     terms, claim = subject.terms, "nothing is claimed (dp off)"
     if subject.mu is not None:
         claim = f"epsilon {subject.epsilon:.4g}, delta {terms.delta:g}, mu {subject.mu:.4g}; unit: user, zero-out"

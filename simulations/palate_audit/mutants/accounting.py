@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -109,7 +110,6 @@ def dropped_noise() -> Iterator[None]:
 )
 def rounded_down() -> Iterator[None]:
     """The floor of a root."""
-    import math
 
     def floor(*, sigma: int, shares: int) -> int:
         return max(2, math.isqrt(sigma**2 // shares))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 
 from palate_audit.evidence.evidence import Finding, Section, Verdict, judge
@@ -121,8 +122,6 @@ def find(name: str) -> Mutant:
     Raises:
         InputError: there is none, with the nearest names.
     """
-    from difflib import get_close_matches
-
     for mutant in MUTANTS:
         if mutant.name.casefold() == name.casefold():
             return mutant

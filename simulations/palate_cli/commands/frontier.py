@@ -12,6 +12,8 @@ from rich.table import Table
 
 from palate_cli.commands.simulate import sort_out
 from palate_common.errors import InputError
+from palate_common.mechanism.accounting import ACCOUNTANT
+from palate_common.records.files import write_durably
 from palate_sim.config import load_config, parse_setting
 
 
@@ -88,8 +90,6 @@ def _cell(mean: float, interval: Sequence[float | None]) -> str:
 
 def _write(out: Path, facts: Mapping[str, Any]) -> None:
     """The figures as JSON, the picture as SVG, and an interactive page that loads nothing."""
-    from palate_common.mechanism.accounting import ACCOUNTANT
-    from palate_common.records.files import write_durably
     from palate_sim.plots import frontier as figure
     from palate_sim.plots import svg_frontier
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from palate_cli.commands.simulate import chosen, sort_out
 from palate_common.errors import InputError
+from palate_common.records.files import write_durably
 from palate_sim.config import load_config
 
 
@@ -87,7 +88,6 @@ def _table(facts: Mapping[str, Any]) -> Table:
 
 def _write(out: Path, facts: Mapping[str, Any]) -> None:
     """The figures as JSON, and an interactive page that loads nothing."""
-    from palate_common.records.files import write_durably
     from palate_sim.plots import releases as figure
 
     try:

@@ -12,6 +12,7 @@ import typer
 
 from palate_cli.commands.serve.folder import Folder
 from palate_common.errors import InputError
+from palate_common.mechanism.accounting import mu_of
 
 if TYPE_CHECKING:
     from palate_common.survey import Survey
@@ -92,7 +93,6 @@ def result(
 
 def _price(site: Site, *, spent: float) -> dict[str, Any]:
     """What a survey costs, and how many more the lifetime budget has room for."""
-    from palate_common.mechanism.accounting import mu_of
     from palate_server.operation.terms import noise_delta
     from palate_server.surveys.analytics import cost
 
@@ -111,7 +111,6 @@ def _price(site: Site, *, spent: float) -> dict[str, Any]:
 
 def _blocks(site: Site, survey: Survey) -> list[dict[str, Any]]:
     """Each block's share, the noise of one of its totals, and the smallest group that is told."""
-    from palate_common.mechanism.accounting import mu_of
     from palate_server.operation.terms import noise_delta
     from palate_server.surveys.analytics import LEAST
 

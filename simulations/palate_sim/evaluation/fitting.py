@@ -14,6 +14,8 @@ import numpy as np
 
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
+from palate_sim.baselines.device_only import DeviceOnly, catalogue_features
+from palate_sim.baselines.popularity import Popularity
 from palate_sim.evaluation.evaluation import Scorer, evaluate
 
 if TYPE_CHECKING:
@@ -45,8 +47,6 @@ class _Context:
 
 def _popularity(context: _Context, settings: Mapping[str, Any]) -> Baseline:
     """Imports and fits popularity."""
-    from palate_sim.baselines.popularity import Popularity
-
     return Popularity.fit(context.train, **settings)
 
 
@@ -73,8 +73,6 @@ def _ials(context: _Context, settings: Mapping[str, Any]) -> Baseline:
 
 def _device_only(context: _Context, settings: Mapping[str, Any]) -> Baseline:
     """Builds features, if the catalogue has any, and fits device-only."""
-    from palate_sim.baselines.device_only import DeviceOnly, catalogue_features
-
     features = None if context.items is None else catalogue_features(context.items, context.ids)
     return DeviceOnly.fit(context.train, features=features, **settings)
 

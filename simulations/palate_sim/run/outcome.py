@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -146,8 +147,6 @@ def _second_accountant(ledger: Ledger, terms: RunTerms) -> dict[str, Any] | None
     charges = [entry for entry in ledger.entries(terms.run) if entry.kind == "charge"]
     if not charges:
         return None
-    from importlib.metadata import version
-
     facts: dict[str, Any] = {"name": "dp-accounting PLD", "version": version("dp-accounting"), "epsilon": None}
     if any(charge.attempt for charge in charges):
         return facts | {"reason": "a void attempt changed the schedule, and this one needs a schedule fixed beforehand"}

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from palate_cli.commands.audit.card import Folder
 from palate_cli.commands.audit.outcome import Json, Out, check_out, conclude
@@ -48,10 +51,6 @@ def attacks(
 
 def _show(measured: Sequence[Mapping[str, Any]]) -> None:
     """What each attack reached, beside the most that it can; the report has the rest."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     table = Table(box=None, pad_edge=False)
     for name in ("attack", "sees", "AUC", "at most", "TPR at 1 %", "at most"):
         table.add_column(name, justify="left" if name in ("attack", "sees") else "right", overflow="fold")

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from palate_cli.commands.audit.outcome import Json, Out, check_out, conclude
 from palate_common.errors import InputError
+from palate_sim.progress.wording import clean
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a finished run.")]
 PublicKey = Annotated[
@@ -67,11 +71,6 @@ def _record(folder: Path, audit: Path, ledger: Path | None) -> None:
 
 def _show(found: Mapping[str, Any]) -> None:
     """The card as the report has it."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from palate_sim.progress.wording import clean
     from palate_sim.report.card import card_groups, exclusions
 
     console = Console()
