@@ -17,6 +17,7 @@ from benchmarks.durability.victims import BOUND, SHOWN
 from benchmarks.durability.world import FIRST, KEPT, LINES, MODELS, World
 from palate_client import schema
 from palate_client.blending import MEMORY, Blend
+from palate_client.portability import BATCH
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def erased(scene: Scene) -> list[str]:
 def imported(scene: Scene) -> list[str]:
     """Whole batches, and the file read again completes them."""
     count, wrong = len(scene.ids) - KEPT, []
-    if (scene.said and count != LINES) or count % 1000:
+    if (scene.said and count != LINES) or count % BATCH:
         wrong.append(f"whole batches must be there, got {count} events and {scene.said}")
     scene.device.import_jsonl(scene.world.home / "lines.jsonl")
     again = sorted(id for id in scene.ids if not id.startswith("kept-"))
