@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +79,15 @@ def _entry(benchmark: str) -> str:
 
 
 def _benchmark(benchmark: str) -> str:
-    """A section of the page."""
+    """A section of the page; a note that several tables have is said once."""
     name, question, text = method(benchmark)
     folder = f"../simulations/benchmarks/{benchmark}"
     lines = [f"## {name}\n\n*{question[0].upper()}{question[1:]}.*\n", f"{text}\n"]
+    notes = set[str]()
     for record, tables in recorded(benchmark):
-        lines += [table.markdown() for table in tables]
+        for table in tables:
+            lines.append((replace(table, note="") if table.note in notes else table).markdown())
+            notes.add(table.note)
         lines.append(f"<sub>{_how(record['measured'])}</sub>\n")
     return "\n".join([*lines, f"Commands and what to read in it: [{benchmark}]({folder}).\n"])
 

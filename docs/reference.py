@@ -62,7 +62,7 @@ def _commands(group: click.Group, name: str, level: int) -> Iterator[str]:
             yield from _options("option", own)
             also = [f"`{param.opts[0]}`" for param in command.params if _option(param) in shared]
             if also:
-                yield f"And {', '.join(also)}.\n"
+                yield f"Also {', '.join(also)}.\n"
 
 
 def _shared(group: click.Group) -> list[Option]:

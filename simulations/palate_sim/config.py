@@ -74,7 +74,7 @@ class PositivesConfig(_Section):
     combine: Literal["max", "sum"] = "max"
     """How a user's events for one item make one weight."""
     cap: float = Field(default=1e6, gt=0, le=1e9)
-    """Largest weight of a pair."""
+    """Largest weight of a pair, at most 1e9."""
     half_life_days: float | None = Field(default=None, gt=0)
     """An event loses half its weight for each of these, up to its user's latest event."""
 
