@@ -1,68 +1,130 @@
-"""The README's measured tables, copied from the results of the benchmarks.
+"""The README's measured tables and the page of measurements, made from the records of the benchmarks.
 
     python docs/measured.py
 
-Reads `simulations/benchmarks/*/results.json` and writes what stands between the marks in README.md. No figure is typed
-by hand: `tests/docs/test_measured.py` compares the two.
+Reads `simulations/benchmarks/*/figures.jsonl`, has each script make its tables of them, and writes what stands between
+the marks in README.md and docs/benchmarks.md. No figure is typed by hand: `tests/docs/test_measured.py` compares.
 """
 
 from __future__ import annotations
 
-import json
+import importlib
+import os
 import re
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
+README, PAGE = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"
 BENCHMARKS = ROOT / "simulations" / "benchmarks"
 BEGIN, END = "<!-- measured: written by docs/measured.py -->", "<!-- end of measured -->"
 SHOWN = (("quality", "main"), ("quality", "sets"))
+"""What the README shows."""
+TOPICS = {
+    "Quality": ("quality", "frontier", "feasibility", "published", "tournament", "presets", "protocols"),
+    "New items, new users, several sources": ("coldstart", "domains", "fusion", "ranking", "download", "compression"),
+    "Releases and learning": ("releases", "sgd", "pfl", "engines", "speed"),
+    "Privacy": ("attacks", "audit", "ledger"),
+    "Devices and servers": ("sdk", "durability", "doors", "secagg", "serve", "fleet", "loyalty"),
+}
+"""In which order the page has the benchmarks."""
 BAR = re.compile(r" \(bar [^)]*\)")
 """What the project asked of itself; it stays with the benchmark."""
+LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+
+sys.path.insert(0, str(ROOT / "simulations"))  # before Opacus' package of the same name
+from benchmarks.sheet import Sheet, Table  # noqa: E402 - the path is what finds it
 
 
 def section() -> str:
-    """What stands between the marks."""
-    return "\n".join(_parts()).strip()
+    """What stands between the marks of the README."""
+    return "\n".join(_shown()).strip()
 
 
-def _parts() -> Iterator[str]:
-    """The tables of each part that was measured, and how it was measured."""
+def page() -> str:
+    """What stands between the marks of the page of measurements."""
+    contents = [line for topic, names in TOPICS.items() for line in (f"\n**{topic}**\n", *map(_entry, names))]
+    return "\n".join([*contents, "", *(_benchmark(name) for names in TOPICS.values() for name in names)]).strip()
+
+
+def recorded(benchmark: str) -> Iterator[tuple[Mapping[str, Any], Sequence[Table]]]:
+    """Each record of a benchmark, and the tables that its script makes of it."""
+    records = Sheet(BENCHMARKS / benchmark).parts
+    if records:
+        parts = importlib.import_module(f"benchmarks.{benchmark}.run").PARTS
+        for name, record in records.items():
+            yield record, parts[name].tables(record["figures"])
+
+
+def method(benchmark: str) -> tuple[str, str, str]:
+    """Name and question of a benchmark, and what its README says before the first command."""
+    text = (BENCHMARKS / benchmark / "README.md").read_text(encoding="utf-8")
+    title, _, rest = text.removeprefix("# ").partition("\n")
+    name, _, question = title.partition(": ")
+    return name, question, LINK.sub(lambda found: _from_docs(benchmark, found[1]), rest.partition("```")[0]).strip()
+
+
+def _from_docs(benchmark: str, target: str) -> str:
+    """A link of a benchmark's README as the page has it."""
+    return "](" + os.path.relpath((BENCHMARKS / benchmark / target).resolve(), PAGE.parent)
+
+
+def _entry(benchmark: str) -> str:
+    """A line of the contents."""
+    name, question, _ = method(benchmark)
+    return f"- [{name}](#{name.lower().replace(' ', '-')}): {question}"
+
+
+def _benchmark(benchmark: str) -> str:
+    """A section of the page; a note that several tables have is said once."""
+    name, question, text = method(benchmark)
+    folder = f"../simulations/benchmarks/{benchmark}"
+    lines = [f"## {name}\n\n*{question[0].upper()}{question[1:]}.*\n", f"{text}\n"]
+    notes = set[str]()
+    for record, tables in recorded(benchmark):
+        for table in tables:
+            lines.append((replace(table, note="") if table.note in notes else table).markdown())
+            notes.add(table.note)
+        lines.append(f"<sub>{_how(record['measured'])}</sub>\n")
+    return "\n".join([*lines, f"Commands and what to read in it: [{benchmark}]({folder}).\n"])
+
+
+def _shown() -> Iterator[str]:
+    """The tables of each part of the README, and how it was measured."""
     for benchmark, part in SHOWN:
-        file = BENCHMARKS / benchmark / "results.json"
-        found = json.loads(file.read_text(encoding="utf-8")).get(part) if file.exists() else None
-        if found is None:
-            continue
-        for table in found["tables"]:
-            yield from _table(table)
-        yield f"<sub>{_how(benchmark, part, found['measured'])}</sub>\n"
+        for record, tables in recorded(benchmark):
+            if record["part"] == part:
+                for table in tables:
+                    yield from _table(table)
+                yield f"<sub>{_how(record['measured'])}</sub>\n"
 
 
-def _table(table: Mapping[str, Any]) -> Iterator[str]:
+def _table(table: Table) -> Iterator[str]:
     """One table, without its bars: neither their column nor those within cells."""
-    kept = [place for place, name in enumerate(table["header"]) if name != "bar"]
-    yield f"**{table['title']}**\n"
-    for cells in (table["header"], ["---"] * len(table["header"]), *table["rows"]):
+    kept = [place for place, name in enumerate(table.header) if name != "bar"]
+    yield f"**{table.title}**\n"
+    for cells in (table.header, ["---"] * len(table.header), *table.rows):
         yield BAR.sub("", "| " + " | ".join(str(cells[place]) for place in kept) + " |")
-    yield f"\n{table['note']}\n" if table["note"] else ""
+    yield f"\n{table.note}\n" if table.note else ""
 
 
-def _how(benchmark: str, part: str, measured: Mapping[str, Any]) -> str:
+def _how(measured: Mapping[str, Any]) -> str:
     """Command, seeds, protocol, hardware and date in one line."""
-    command = f"PYTHONPATH=simulations python simulations/benchmarks/{benchmark}/run.py --parts {part}"
-    known = {key: value for key, value in measured.items() if key not in ("command", "date", "hardware")}
-    facts = [f"`{command}`", *(f"{key} {value}" for key, value in known.items())]
-    return "; ".join([*facts, measured["hardware"], measured["date"]]) + "."
+    first, last = ("command",), ("hardware", "date")
+    facts = [f"{key} {value}" for key, value in measured.items() if key not in (*first, *last)]
+    return "; ".join([f"`{measured['command']}`", *facts, *(measured[key] for key in last if key in measured)]) + "."
 
 
 def main() -> None:
-    """Write the section into the README."""
-    page = README.read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    README.write_text(f"{before}{BEGIN}\n\n{section()}\n\n{END}{after}", encoding="utf-8")
+    """Write both."""
+    for file, text in ((README, section()), (PAGE, page())):
+        whole = file.read_text(encoding="utf-8")
+        before, _, rest = whole.partition(BEGIN)
+        _, _, after = rest.partition(END)
+        file.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Sheet: what a benchmark leaves behind: results.json with every figure, results.md with the tables made of them.
+"""Sheet: what a benchmark leaves behind: figures.jsonl, one record a line, and nothing else.
 
-A benchmark has parts, and each can be run again by itself: the others stay as they were. The tables also replace what
-stands between the two result marks of the folder's README.md.
+A benchmark has parts. A part measures figures and makes tables of them, and of nothing else: whoever has the record has
+the tables, and `docs/measured.py` writes them into the page of measurements. Each part can be run again by itself; the
+others stay as they were.
 
     sheet = Sheet(Path("quality"))
-    sheet.record("main", figures=[...], tables=[Table("Quality", ("eps", "recall"), [(1, 0.28)])], command="run.py")
+    sheet.record("main", {"recall": [0.28, 0.29]}, facts={"seeds": "0 to 1"})
     sheet.write(order=("main",))
 """
 
@@ -14,10 +15,9 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,9 @@ import numpy as np
 
 from palate_common.errors import InputError, PalateError
 
-BEGIN, END = "<!-- results: written by run.py -->", "<!-- end of results -->"
+RECORDS = "figures.jsonl"
+DIGITS = 9
+"""Significant digits that a figure keeps."""
 DATA_VARIABLE = "PALATE_BENCH_DATA"
 
 
@@ -46,74 +48,75 @@ class Table:
     rows: Sequence[Sequence[str]]
     note: str = ""
 
-    def markdown(self) -> str:
-        """The table as GitHub markdown."""
+    def markdown(self, level: int = 3) -> str:
+        """The table as GitHub markdown, under a heading of that level."""
         lines = [self.header, ["---"] * len(self.header), *self.rows]
         text = "\n".join("| " + " | ".join(map(str, cells)) + " |" for cells in lines)
-        return f"### {self.title}\n\n{text}\n" + (f"\n{self.note}\n" if self.note else "")
+        return f"{'#' * level} {self.title}\n\n{text}\n" + (f"\n{self.note}\n" if self.note else "")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a benchmark.
+
+    Attributes:
+        measure: from the data folder and the number of seeds, the figures, as JSON can hold them; None: nothing to run.
+        tables: from recorded figures, the tables.
+    """
+
+    measure: Callable[[Path, int], Any]
+    tables: Callable[[Any], Sequence[Table]]
 
 
 @dataclass
 class Sheet:
-    """The results of one benchmark, in its folder.
+    """The records of one benchmark, in its folder.
 
     Attributes:
-        folder: where results.json, results.md and README.md lie.
-        parts: part -> figures, tables, and how they were measured.
+        folder: where figures.jsonl lies.
+        parts: part -> its record: how it was measured, and its figures.
     """
 
     folder: Path
     parts: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        earlier = self.folder / "results.json"
+        earlier = self.folder / RECORDS
         if earlier.exists():
-            self.parts = json.loads(earlier.read_text(encoding="utf-8"))
+            records = map(json.loads, earlier.read_text(encoding="utf-8").splitlines())
+            self.parts = {record["part"]: record for record in records}
 
-    def record(self, part: str, *, figures: Any, tables: Sequence[Table], facts: Mapping[str, Any]) -> None:
-        """Put one part's results in the place of its earlier ones, and print its tables."""
+    def record(self, part: str, figures: Any, *, facts: Mapping[str, Any]) -> None:
+        """Put one part's record in the place of its earlier one."""
         measured = {
             "date": f"{datetime.now(UTC):%Y-%m-%d}",
             "hardware": hardware(),
             "python": platform.python_version(),
         }
-        tables_ = [asdict(table) for table in tables]
-        self.parts[part] = {"measured": {**measured, **facts}, "tables": tables_, "figures": figures}
-        for table in tables:
-            sys.stdout.write(table.markdown() + "\n")
+        self.parts[part] = {"part": part, "measured": {**measured, **facts}, "figures": plain(figures)}
 
     def write(self, order: Sequence[str]) -> None:
-        """Write results.json and results.md, and the tables into README.md if it has the marks."""
+        """Write figures.jsonl."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.parts = {part: self.parts[part] for part in order if part in self.parts}
-        text = json.dumps(self.parts, indent=1, allow_nan=False, default=float)
-        (self.folder / "results.json").write_text(text + "\n", encoding="utf-8")
-        tables = "\n".join(_section(part) for part in self.parts.values())
-        (self.folder / "results.md").write_text(tables, encoding="utf-8")
-        readme = self.folder / "README.md"
-        page = readme.read_text(encoding="utf-8") if readme.exists() else ""
-        if BEGIN in page and END in page:
-            before, after = page.split(BEGIN)[0], page.split(END)[1]
-            readme.write_text(f"{before}{BEGIN}\n\n{tables}\n{END}{after}", encoding="utf-8")
+        lines = [
+            json.dumps(each, allow_nan=False, ensure_ascii=False, separators=(",", ":")) for each in self.parts.values()
+        ]
+        (self.folder / RECORDS).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def _section(part: Mapping[str, Any]) -> str:
-    """One part's tables, and a line on how they were measured."""
-    tables = "\n".join(Table(**table).markdown() for table in part["tables"])
-    measured = "; ".join(f"{key} {value}" for key, value in part["measured"].items())
-    return f"{tables}\n*Measured: {measured}.*\n"
+def plain(figures: Any) -> Any:
+    """Figures as a record holds them: what JSON has, and numbers of nine significant digits."""
+    return _rounded(json.loads(json.dumps(figures, allow_nan=False, default=float)))
 
 
-def commit() -> str:
-    """The commit that was measured, or "unknown" outside a repository."""
-    done = subprocess.run(
-        ["git", "rev-parse", "--short=10", "HEAD"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip() or "unknown"
+def _rounded(figures: Any) -> Any:
+    """The same, with every float rounded."""
+    if isinstance(figures, float):
+        return float(f"{figures:.{DIGITS}g}")
+    if isinstance(figures, dict):
+        return {name: _rounded(each) for name, each in figures.items()}
+    return [_rounded(each) for each in figures] if isinstance(figures, list) else figures
 
 
 def hardware() -> str:
@@ -132,7 +135,7 @@ def arguments(about: str, parts: Sequence[str], folder: Path, *, seeds: int) -> 
     parser = argparse.ArgumentParser(description=about)
     home = os.environ.get(DATA_VARIABLE)
     parser.add_argument("--data", type=Path, default=home, help=f"folder of the sets; default ${DATA_VARIABLE}")
-    parser.add_argument("--out", type=Path, default=folder, help="where results are written")
+    parser.add_argument("--out", type=Path, default=folder, help="where the records are written")
     parser.add_argument("--seeds", type=int, default=seeds, help="how many, from 0")
     parser.add_argument("--parts", default=",".join(parts), help="which parts, by comma")
     return parser
@@ -166,25 +169,21 @@ def cell(values: Sequence[float], digits: int = 4) -> str:
     return f"{mean:.{digits}f} ± {error:.{digits}f}"
 
 
-Part = tuple[Any, Sequence[Table]]
-"""What measuring one part gives: its figures and its tables."""
-
-
 def main(
     about: str | None,
-    parts: Mapping[str, Callable[[Path, int], Part]],
+    parts: Mapping[str, Part],
     folder: Path,
     *,
     seeds: int,
     needs_data: bool = True,
     **facts: str,
 ) -> None:
-    """The command line of a benchmark: measure the parts asked for, and write the sheet after each.
+    """The command line of a benchmark: measure the parts asked for, record each, and print its tables.
 
     Args:
         about: the script's docstring.
-        parts: by name, what measures a part from the data folder and the number of seeds.
-        folder: where results go unless the command says otherwise.
+        parts: by name.
+        folder: where the records go unless the command says otherwise.
         seeds: how many by default.
         needs_data: whether there must be a data folder; a part that needs none is given the current one.
         facts: what else is said of how it was measured.
@@ -193,10 +192,20 @@ def main(
     try:
         data = data_folder(options.data) if needs_data else Path()
         sheet = Sheet(options.out)
-        for part in chosen_parts(options.parts, tuple(parts)):
-            figures, tables = parts[part](data, options.seeds)
-            measured = {"seeds": f"0 to {options.seeds - 1}", **facts}
-            sheet.record(part, figures=figures, tables=tables, facts=measured)
+        for name in chosen_parts(options.parts, tuple(parts)):
+            figures = parts[name].measure(data, options.seeds)
+            if figures is None:
+                continue
+            command = f"{command_of(folder.name)} --parts {name} --seeds {options.seeds}"
+            measured = {"command": command, "seeds": f"0 to {options.seeds - 1}", **facts}
+            sheet.record(name, figures, facts=measured)
             sheet.write(tuple(parts))
+            for table in parts[name].tables(sheet.parts[name]["figures"]):
+                sys.stdout.write(table.markdown() + "\n")
     except PalateError as error:
         sys.exit(f"benchmark: {error}")
+
+
+def command_of(benchmark: str) -> str:
+    """The call of a benchmark's script."""
+    return f"PYTHONPATH=simulations python simulations/benchmarks/{benchmark}/run.py"

@@ -50,14 +50,17 @@ class DataConfig(_Section):
     path: str | None = None
     """A file or folder, used in the place of `name`."""
     domains: dict[str, str] = Field(default_factory=dict)
-    """Several logs in the place of one, each with the items of one domain: domain -> a registered name or a path."""
+    """Several logs in the place of one, each with the items of one domain: domain -> a registered name or a path. The
+    same user id is the same user; an item must be in one of them only."""
     columns: dict[str, str | int] = Field(default_factory=dict)
     """Palate's column -> the log's, where detection needs help: a name, a position from 0 in a file without a header,
     or "" to leave the column out."""
     weights: dict[str, float] | None = None
-    """Weight by kind of event; "*" for the others. None: every interaction weighs 1."""
+    """Weight by kind of event, compared without case; "*" for the others, which are left out without it. None: every
+    interaction weighs 1."""
     value_weights: dict[float, float] | None = None
-    """Weight by value, as steps: the largest step not above the value counts."""
+    """Weight by value, as steps: the largest step not above the value counts. Below the smallest, an event is left
+    out."""
     kind_values: dict[str, dict[float, float]] = Field(default_factory=dict)
     """Such steps by kind of event, for events of that kind in the place of `value_weights`."""
 
@@ -66,11 +69,11 @@ class PositivesConfig(_Section):
     """What counts as a positive. Default: every interaction."""
 
     threshold: float | None = None
-    """Least value that counts."""
+    """Least value that counts; rows without a value fall below it."""
     combine: Literal["max", "sum"] = "max"
     """How a user's events for one item make one weight."""
     cap: float = Field(default=1e6, gt=0, le=1e9)
-    """Largest weight of a pair."""
+    """Largest weight of a pair, at most 1e9."""
     half_life_days: float | None = Field(default=None, gt=0)
     """An event loses half its weight for each of these, up to its user's latest event."""
 
@@ -79,10 +82,12 @@ class FeaturesConfig(_Section):
     """Public facts about items as a prior that costs no privacy."""
 
     source: str = "auto"
-    """auto (genres and decades where the data has them), text (words of titles too), minilm, none, or a file."""
+    """auto: genres and decades, where the data has them; text: words of titles too; minilm: titles and genres as
+    sentences too; genres, titles, sentences: each of the three alone; none; or a file of one's own. See
+    docs/configuration.md#features-of-ones-own."""
     sources: dict[str, str] = Field(default_factory=dict)
     """Several sources in the place of one, each of which devices weigh by itself: a name of your own -> genres, titles,
-    sentences, or a file."""
+    sentences, or a file. See docs/algorithm.md#several-sources-fused-on-the-device."""
 
     @field_validator("sources")
     @classmethod
@@ -97,7 +102,7 @@ class FeaturesConfig(_Section):
 
 
 class FiltersConfig(_Section):
-    """Experiment preparation; listed on the card as not covered by the guarantee."""
+    """Experiment preparation. It looks at all raw data: the card lists it as not covered by the guarantee."""
 
     user_core: int = Field(default=0, ge=0)
     """Least distinct items of a user."""
@@ -109,7 +114,8 @@ class SplitConfig(_Section):
     """How users or events are held out."""
 
     name: str = "strong"
-    """strong, leave-last-out, temporal, random, loo-heldout-excluded, user-cold-1, -3 or -10, or item-cold."""
+    """strong, leave-last-out, temporal, random, loo-heldout-excluded, user-cold-1, -3 or -10, or item-cold: see
+    docs/configuration.md#splits."""
 
 
 class PrivacyConfig(_Section):
@@ -138,7 +144,7 @@ class PrivacyConfig(_Section):
     dropout: float = Field(default=0.0, ge=0, lt=0.5)
     """With distributed: share of the devices that may be lost in an attempt before it aborts."""
     grid: int | None = Field(default=None, ge=2**8, le=2**26)
-    """Grid steps per clip norm. None: 2^20, or what fits the cohort's sum into 32 bits."""
+    """Grid steps per clip norm. None: 2^20, or with distributed what fits the cohort's sum into 32 bits."""
     cohort_floor: int = Field(default=1, ge=1)
     """Fewer contributions than this, and a round releases nothing."""
 
@@ -147,25 +153,27 @@ class AlgorithmConfig(_Section):
     """What learns."""
 
     name: str = "als"
-    """An installed algorithm, or `package.module:Class`: an algorithm or a torch module of one's own."""
+    """An installed algorithm, see docs/algorithm.md, or `package.module:Class`: an algorithm or a torch module of one's
+    own, which is not installed under a name."""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """Its own settings; see its `Settings`."""
+    """Its own settings, for example `--set algorithm.settings.rounds=3`."""
 
 
 class EngineConfig(_Section):
     """What carries the messages."""
 
     name: Literal["local", "flower"] = "local"
-    """In-process Grid, or Flower's Ray simulation engine."""
+    """local: a Flower grid in this process. flower: Flower's SuperLink with its Ray simulation; needs palate[ray] and
+    Linux."""
     users_per_node: int | None = Field(default=None, ge=1)
     """Simulated installations a node hosts; each is clipped by itself. None: 2048, or 1 with masks, where each is a
     party of its own."""
     absent: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the simulated devices that are invited and never answer."""
+    """Share of the simulated devices that are invited and never answer; which ones follows from the seed."""
 
 
 class EvaluationConfig(_Section):
-    """What is measured. Oracle metrics: simulation only, not covered by the guarantee."""
+    """What is measured. These are oracle metrics: they look at raw histories, which only a simulation can."""
 
     ks: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(10, 20), min_length=1)
     """Lengths of the judged lists."""
@@ -176,7 +184,7 @@ class EvaluationConfig(_Section):
     save_recommendations: bool = False
     """Write recommendations.csv.gz and split/."""
     tensorboard: bool = False
-    """Write TensorBoard events too."""
+    """Write TensorBoard events too; needs the package tensorboard."""
 
     @field_validator("ks", "baselines", "projection", mode="before")
     @classmethod
@@ -210,7 +218,8 @@ class SimulationConfig(_Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     releases: ReleasesConfig = ReleasesConfig()
     warm_start: str | None = Field(default=None, min_length=1)
-    """A former release of the same population to start from: its run folder, or its model folder."""
+    """A former release of the same population to start from: its run folder, or its model folder. See
+    docs/algorithm.md#warm-start."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the split, public randomness, ties and bootstrap; never of a release's noise."""
 

@@ -1,8 +1,9 @@
-"""The README's figures are those of the benchmarks."""
+"""The README's figures and the page of measurements are those of the benchmarks."""
 
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,17 +19,37 @@ def measured() -> Any:
     return module
 
 
+def between(measured: Any, page: Any) -> str:
+    """What stands between the marks."""
+    return page.text.partition(measured.BEGIN)[2].partition(measured.END)[0]
+
+
 def test_readme_shows_what_was_measured(measured: Any, pages: dict[str, Any]) -> None:
     """If this fails, run docs/measured.py."""
-    text = pages["README.md"].text
-    shown = text.partition(measured.BEGIN)[2].partition(measured.END)[0]
-    assert shown == f"\n\n{measured.section()}\n\n"
+    assert between(measured, pages["README.md"]) == f"\n\n{measured.section()}\n\n"
 
 
-def test_every_benchmark_is_listed(root: Any, pages: dict[str, Any]) -> None:
-    folders = {file.parent.name for file in (root / "simulations" / "benchmarks").glob("*/results.md")}
-    text = pages["docs/benchmarks.md"].text
-    assert not [name for name in folders if text.count(f"| [`simulations/benchmarks/{name}`]") != 1], "once each"
+def test_the_page_of_measurements_shows_all_that_was_measured(measured: Any, pages: dict[str, Any]) -> None:
+    """If this fails, run docs/measured.py."""
+    assert between(measured, pages["docs/benchmarks.md"]) == f"\n\n{measured.page()}\n\n"
+
+
+def test_every_benchmark_is_on_the_page_once_and_leads_there(measured: Any, root: Any) -> None:
+    folders = sorted(file.parent.name for file in (root / "simulations" / "benchmarks").glob("*/README.md"))
+    assert sorted(name for names in measured.TOPICS.values() for name in names) == folders
+    for name in folders:
+        anchor = measured.method(name)[0].lower().replace(" ", "-")
+        readme = (root / "simulations" / "benchmarks" / name / "README.md").read_text(encoding="utf-8")
+        assert f"benchmarks.md#{anchor})" in readme or not measured.Sheet(measured.BENCHMARKS / name).parts
+
+
+def test_the_page_has_each_record_and_no_bar_is_hidden(measured: Any, root: Any) -> None:
+    """What a record says of how it was measured stands below its tables."""
+    page = measured.page()
+    for file in (root / "simulations" / "benchmarks").glob("*/figures.jsonl"):
+        for record, tables in measured.recorded(file.parent.name):
+            assert f"`{record['measured']['command']}`" in page
+            assert all(table.note in page and replace(table, note="").markdown() in page for table in tables)
 
 
 def test_every_command_of_a_benchmark_finds_palates_own(root: Any) -> None:
@@ -36,6 +57,6 @@ def test_every_command_of_a_benchmark_finds_palates_own(root: Any) -> None:
     files = [root / "README.md", *root.glob("docs/**/*.md"), root / "docs" / "measured.py"]
     files += [*root.glob("simulations/benchmarks/*/README.md"), *root.glob("simulations/benchmarks/*/*.py")]
     lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
-    calls = [line for line in lines if "python simulations/benchmarks/" in line and not line.startswith("*Measured:")]
+    calls = [line for line in lines if "python simulations/benchmarks/" in line]
     assert len(calls) > 50
     assert not [line for line in calls if "PYTHONPATH=simulations " not in line]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from collections.abc import Iterator
@@ -58,40 +59,36 @@ def leaves(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, An
             yield prefix + name, default
 
 
-def documented_settings(page: Any, text: str) -> dict[str, str]:
-    """Key -> default, from the tables with those columns."""
-    found: dict[str, str] = {}
-    inside = False
-    for row in page.rows(text):
-        if row[0] in ("key", "split", "baseline", "preset"):
-            inside = row[:2] == ["key", "default"]
-        elif inside:
-            found[names(row[0])[0]] = row[1].strip("`")
-    return found
+@pytest.mark.parametrize("name", ["cli.md", "configuration.md", "operations.md"])
+def test_a_reference_is_what_the_code_makes(name: str, reference: Any, pages: dict[str, Any]) -> None:
+    """If this fails, run docs/reference.py."""
+    text = pages[f"docs/{name}"].text
+    shown = text.partition(reference.BEGIN)[2].partition(reference.END)[0]
+    assert shown == f"\n\n{reference.PAGES[name]()}\n\n"
 
 
-def shown(default: Any) -> str:
-    """A default as the page writes it."""
-    if default is None:
-        return "none"
-    if isinstance(default, float):
-        return repr(default)
-    return json.dumps(default)
+def test_every_setting_and_every_option_is_there_and_says_what_it_means(reference: Any, pages: dict[str, Any]) -> None:
+    """The tables are made: this looks whether they are whole."""
+    settings = {key for key, _ in leaves(SimulationConfig)}
+    rows = {names(row[0])[0]: row for row in pages["docs/configuration.md"].rows(reference.settings()) if names(row[0])}
+    assert settings <= set(rows)
+    assert {name for each in ("als", "sgd", "event-mf") for name, _ in leaves(algorithm_class(each).Settings)} <= set(
+        rows
+    )
+    assert {name for name, _ in leaves(ModuleSettings)} <= set(rows)
+    served = {
+        names(row[0])[0]: row for row in pages["docs/operations.md"].rows(reference.server_settings()) if names(row[0])
+    }
+    assert {key for key, _ in leaves(ServerConfig)} == set(served)
+    assert not [key for key, row in {**rows, **served}.items() if not row[-1]]
 
 
-def test_every_setting_is_documented(pages: dict[str, Any]) -> None:
-    page = pages["docs/configuration.md"]
-    settings = {key: shown(default) for key, default in leaves(SimulationConfig)}
-    found = documented_settings(page, page.text)
-    assert {key: value for key, value in found.items() if "." in key or key in ("seed", "warm_start")} == settings
-
-
-def test_every_setting_of_a_server_is_documented(pages: dict[str, Any]) -> None:
-    page = pages["docs/operations.md"]
-    settings = {key: shown(default) for key, default in leaves(ServerConfig) if key != "population"}
-    found = documented_settings(page, page.section("Configuration"))
-    assert found.pop("population") == ""
-    assert found == settings
+@pytest.fixture(scope="module")
+def reference() -> Any:
+    spec = importlib.util.spec_from_file_location("reference", Path(__file__).parents[2] / "docs" / "reference.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_metrics_of_a_server_are_documented(pages: dict[str, Any], tmp_path: Path) -> None:
@@ -105,27 +102,6 @@ def test_metrics_of_a_server_are_documented(pages: dict[str, Any], tmp_path: Pat
         if name.startswith("palate_")
     }
     assert families == listed
-
-
-@pytest.mark.parametrize("name", ["als", "sgd"])
-def test_settings_of_the_main_algorithms_are_documented(name: str, pages: dict[str, Any]) -> None:
-    page = pages["docs/configuration.md"]
-    settings = {key: shown(default) for key, default in leaves(algorithm_class(name).Settings)}
-    assert documented_settings(page, page.section(f"Settings of `{name}`")) == settings
-
-
-def test_settings_of_torch_modules_are_documented(pages: dict[str, Any]) -> None:
-    page = pages["docs/configuration.md"]
-    settings = {key: shown(default) for key, default in leaves(ModuleSettings)}
-    assert documented_settings(page, page.section("Settings of torch modules")) == settings
-
-
-def test_what_event_mf_has_beside_als_is_documented(pages: dict[str, Any]) -> None:
-    page, als = pages["docs/configuration.md"], dict(leaves(algorithm_class("als").Settings))
-    found = dict(leaves(algorithm_class("event-mf").Settings))
-    own = {key: shown(default) for key, default in found.items() if key not in als}
-    assert documented_settings(page, page.section("Settings of `event-mf`")) == own
-    assert {key for key in als if found[key] != als[key]} == {"rounds", "vote_share"}
 
 
 def test_every_algorithm_of_palate_is_named(pages: dict[str, Any]) -> None:
@@ -160,17 +136,19 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_option_is_documented(name: str, pages: dict[str, Any]) -> None:
+def test_every_command_and_option_is_documented(name: str, pages: dict[str, Any]) -> None:
     page, command = pages["docs/cli.md"], COMMANDS[name]
-    options = {name for param in command.params if param.param_type_name == "option" for name in param.opts}
     section = re.split(r"^### `", page.section(f"`{name}`"), flags=re.MULTILINE)[0]
     first = [names(row[0]) for row in page.rows(section) if row[0].startswith("`--")]
-    assert {text.split()[0] for cell in first for text in cell} == options | {"--help"}
+    own = {text.split()[0] for cell in first for text in cell} | set(re.findall(r"`(--[\w-]+)`", section))
+    assert {option for param in command.params if param.param_type_name == "option" for option in param.opts} <= own
+    assert all(param.help for param in command.params), "every option says what it means"
+    assert command.help
 
 
 def test_exit_codes(pages: dict[str, Any]) -> None:
     page = pages["docs/cli.md"]
-    codes = {row[0] for row in page.rows(page.section("Command line")) if row[0].isdigit()}
+    codes = {row[0] for row in page.rows(page.text) if row[0].isdigit()}
     raised = {str(each.exit_code) for each in vars(errors).values() if isinstance(each, type)}
     assert codes == raised | {"0", "130"}
 

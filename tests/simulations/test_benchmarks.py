@@ -1,4 +1,4 @@
-"""The benchmark scripts: each runs on tiny made logs and leaves its tables and every figure they are made of.
+"""The benchmark scripts: each runs on tiny made logs and leaves every figure that its tables are made of.
 
 One of them runs here, for what they share, and the others in `make soak`: they are no part of what is installed.
 """
@@ -46,6 +46,12 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+def records(folder: Path) -> dict[str, Any]:
+    """Part -> its record."""
+    lines = (folder / "figures.jsonl").read_text(encoding="utf-8").splitlines()
+    return {each["part"]: each for each in map(json.loads, lines)}
+
+
 def bench(name: str, out: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run one script."""
     call = [sys.executable, str(FOLDER / name / "run.py"), "--out", str(out), *options]
@@ -75,13 +81,14 @@ def bench(name: str, out: Path, *options: str, **environment: str) -> subprocess
 def test_a_script_leaves_tables_and_figures(name: str, part: str, logs: Path, tmp_path: Path) -> None:
     done = bench(name, tmp_path, "--data", str(logs), "--seeds", "1", "--parts", part)
     assert done.returncode == 0, done.stderr
-    results = json.loads((tmp_path / "results.json").read_text())
-    assert list(results) == [part]
-    assert results[part]["figures"]
-    table = (tmp_path / "results.md").read_text()
-    assert table.startswith("### ")
-    assert not re.search(r"\bnan\b", table)
-    assert str(logs) not in table + json.dumps(results)
+    assert [file.name for file in tmp_path.iterdir()] == ["figures.jsonl"]
+    found = records(tmp_path)
+    assert list(found) == [part]
+    assert found[part]["figures"]
+    assert found[part]["measured"]["command"].endswith(f"{name}/run.py --parts {part} --seeds 1")
+    assert done.stdout.startswith("### ")
+    assert not re.search(r"\bnan\b", done.stdout)
+    assert str(logs) not in done.stdout + json.dumps(found)
 
 
 @pytest.mark.soak
@@ -98,9 +105,8 @@ def test_a_script_that_needs_titles_and_genres(name: str, part: str, folder: str
     assert re.search(r"\Abenchmark: [^\n]*genres[^\n]*\n\Z", refused.stderr)
     done = bench(name, tmp_path / "out", "--data", str(home), "--seeds", "1", "--parts", part)
     assert done.returncode == 0, done.stderr
-    results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert "NaN" not in json.dumps(results)
-    assert len(results[part]["tables"]) == 2
+    assert part in records(tmp_path / "out")
+    assert done.stdout.count("### ") == 2
 
 
 @pytest.mark.soak
@@ -112,10 +118,43 @@ def test_the_comparison_is_skipped_without_the_other_environment(logs: Path, tmp
 
 
 @pytest.fixture
-def tournament(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The names of the tournament's script."""
+def scripts(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that the scripts import each other from."""
     monkeypatch.syspath_prepend(str(FOLDER.parent))
-    return runpy.run_path(str(FOLDER / "tournament" / "run.py"))
+    return FOLDER
+
+
+@pytest.fixture
+def tournament(scripts: Path) -> dict[str, Any]:
+    """The names of the tournament's script."""
+    return runpy.run_path(str(scripts / "tournament" / "run.py"))
+
+
+def test_a_record_keeps_nine_digits_and_what_json_has(scripts: Path, tmp_path: Path) -> None:
+    sheet = runpy.run_path(str(scripts / "sheet.py"))
+    made = sheet["Sheet"](tmp_path)
+    made.record("b", {"share": np.float64(2 / 3), 5.0: (1, None, True, "x")}, facts={"seeds": "0 to 1"})
+    made.record("a", [12345678901], facts={})
+    made.write(("a", "b"))
+    found = records(tmp_path)
+    assert list(found) == ["a", "b"]
+    assert found["a"]["figures"] == [12345678901]
+    assert found["b"]["figures"] == {"share": 0.666666667, "5.0": [1, None, True, "x"]}
+    assert {"date", "hardware", "python", "seeds"} == set(found["b"]["measured"])
+    again = sheet["Sheet"](tmp_path)
+    again.record("a", [2], facts={})
+    again.write(("a", "b"))
+    assert records(tmp_path)["b"] == found["b"]
+
+
+def test_every_record_is_of_a_part_and_no_part_is_recorded_twice(scripts: Path) -> None:
+    files = sorted(FOLDER.glob("*/figures.jsonl"))
+    assert len(files) > 25
+    for file in files:
+        lines = file.read_text(encoding="utf-8").splitlines()
+        parts = runpy.run_path(str(file.with_name("run.py")))["PARTS"]
+        assert [json.loads(line)["part"] for line in lines] == [part for part in parts if part in records(file.parent)]
+        assert all({"date", "command"} <= set(each["measured"]) for each in records(file.parent).values())
 
 
 @pytest.mark.parametrize(
@@ -132,7 +171,7 @@ def test_a_tournament_is_lost_only_to_what_is_better_by_more_than_chance(
 
 def test_no_entrant_beat_the_defaults_on_the_sets_together(tournament: dict[str, Any]) -> None:
     """What the repository shows: a setting that wins on one set alone is no better default."""
-    parts = json.loads((FOLDER / "tournament" / "results.json").read_text())
+    parts = records(FOLDER / "tournament")
     assert list(parts) == list(tournament["PARTS"])
     on_each = [part["figures"]["recall_capped@20"] for part in parts.values()]
     together = {
@@ -147,7 +186,7 @@ def test_no_entrant_beat_the_defaults_on_the_sets_together(tournament: dict[str,
 def test_killed_devices_keep_their_promises(tmp_path: Path) -> None:
     done = bench("durability", tmp_path, "--parts", "kills,kills-beside", "--seeds", "20")
     assert done.returncode == 0, done.stderr
-    results = json.loads((tmp_path / "results.json").read_text())
+    results = records(tmp_path)
     figures = results["kills"]["figures"]
     assert figures["kills"] == dict.fromkeys(("track", "feedback", "update_model", "contribute", "erase"), 4)
     assert figures["acknowledged"]["track"] > 100
@@ -159,7 +198,7 @@ def test_killed_devices_keep_their_promises(tmp_path: Path) -> None:
 def test_secure_aggregation_beside_its_floor(tmp_path: Path) -> None:
     done = bench("secagg", tmp_path, "--parts", "small")
     assert done.returncode == 0, done.stderr
-    [cost] = json.loads((tmp_path / "results.json").read_text())["small"]["figures"]
+    [cost] = records(tmp_path)["small"]["figures"]
     assert cost["exact"]
     assert cost["survivors"] == 54
     assert cost["upload"] > cost["packed"]
@@ -171,7 +210,7 @@ def test_secure_aggregation_beside_its_floor(tmp_path: Path) -> None:
 def test_explanations_hold(tmp_path: Path) -> None:
     done = bench("ranking", tmp_path, "--data", str(tmp_path), "--parts", "explain,memory")
     assert done.returncode == 0, done.stderr
-    results = json.loads((tmp_path / "results.json").read_text())
+    results = records(tmp_path)
     for figure in results["explain"]["figures"]:
         assert figure["largest_error"] < 1e-6
         assert figure["lower"] > 0.95
@@ -188,15 +227,15 @@ def test_a_script_without_data_says_so_in_one_line(name: str, tmp_path: Path) ->
     assert re.fullmatch(r"benchmark: `--data`.*\n", done.stderr)
 
 
-def test_committed_results_name_no_machine() -> None:
-    texts = [path.read_text() for path in FOLDER.glob("*/results.*")] + [p.read_text() for p in FOLDER.glob("*/*.md")]
+def test_committed_records_name_no_machine() -> None:
+    texts = [path.read_text() for kind in ("*/figures.jsonl", "*/*.md") for path in FOLDER.glob(kind)]
     assert texts
     assert not [text for text in texts if re.search(r"(?<![\w.])/(work|tmp|home|root|Users)/", text)]
 
 
 def test_the_bars_of_durability_and_downloads_are_met_by_what_was_measured() -> None:
     """What the repository shows, by its own figures."""
-    durability = json.loads((FOLDER / "durability" / "results.json").read_text())
+    durability = records(FOLDER / "durability")
     five = durability["kills"]["figures"]
     assert five["kills"] == dict.fromkeys(("track", "feedback", "update_model", "contribute", "erase"), 60)
     assert min(five["midway"].values()) > 40
@@ -205,7 +244,7 @@ def test_the_bars_of_durability_and_downloads_are_met_by_what_was_measured() -> 
     assert power["cuts"]["wrong"] == []
     assert sum(power["cuts"]["judged"].values()) >= 1000
     assert all(found["wrong"] for name, found in power.items() if name.startswith("control"))
-    copies = json.loads((FOLDER / "download" / "results.json").read_text())["int8"]["figures"]
+    copies = records(FOLDER / "download")["int8"]["figures"]
     for set_, epsilon in {(each["set"], each["epsilon"]) for each in copies}:
         own = [each for each in copies if (each["set"], each["epsilon"]) == (set_, epsilon)]
         assert len(own) >= 10
@@ -216,7 +255,7 @@ def test_the_bars_of_durability_and_downloads_are_met_by_what_was_measured() -> 
 
 def test_the_defaults_for_ratings_are_those_that_validation_chose_and_the_bars_are_met() -> None:
     """What the repository shows, by its own figures."""
-    parts = json.loads((FOLDER / "sgd" / "results.json").read_text())
+    parts = records(FOLDER / "sgd")
     for case, mu in (("no DP", None), ("eps 5", 1.2), ("eps 5, features", 1.2)):
         facts = PublicFacts(n_users=10_000, n_items=5_000, mu=mu)
         plain, chosen = (
@@ -235,9 +274,10 @@ def test_the_defaults_for_ratings_are_those_that_validation_chose_and_the_bars_a
 
 
 def test_compressed_runs_send_as_few_numbers_as_was_asked() -> None:
-    parts = json.loads((FOLDER / "compression" / "results.json").read_text())
+    parts = records(FOLDER / "compression")
     assert list(parts) == ["als", "sgd", "million"]
     for part in parts.values():
-        plain = {(e.get("set"), e.get("epsilon")): e["numbers"] for e in part["figures"] if e["factor"] == 1}
-        for each in part["figures"]:
+        runs = part["figures"]["runs"] if part["part"] == "million" else part["figures"]
+        plain = {(e.get("set"), e.get("epsilon")): e["numbers"] for e in runs if e["factor"] == 1}
+        for each in runs:
             assert plain[each.get("set"), each.get("epsilon")] >= each["factor"] * (each["numbers"] - 1)

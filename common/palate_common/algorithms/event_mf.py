@@ -44,7 +44,8 @@ class EventMfSettings(AlsSettings):
     vote_share: float | None = Field(default=0.0, ge=0, le=0)
     """There is none: a ballot is a user's, and not an event's."""
     inclusion: float = Field(default=1.0, ge=0.001, le=1)
-    """q: the probability with which an event takes part in a step."""
+    """q: the probability with which an event takes part in a step; below 1 a secret coin of the device decides, and it
+    is accounted for."""
     user_steps: int = Field(default=1, ge=1, le=32)
     """Noised steps on the user's vector before the item step, in every round but the first."""
     user_rate: float = Field(default=1.0, gt=0)

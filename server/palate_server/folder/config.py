@@ -25,7 +25,7 @@ NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class PrivacySettings(_Section):
@@ -36,18 +36,22 @@ class PrivacySettings(_Section):
     noise: Noise = Noise.SECURE
     """"seeded" is for tests: release builds of the SDK refuse it."""
     epsilon: float = Field(default=2.0, gt=0, le=1e6)
-    """Of one run, popularity included."""
+    """Of one run, popularity included; unit: user, adjacency: zero-out."""
     delta: float = Field(default=1e-6, gt=0, lt=1)
+    """At which every epsilon here is counted."""
     lifetime_epsilon: float = Field(default=8.0, gt=0, le=1e6)
     """Of the population, over all runs for ever; it can only be lowered."""
     period_epsilon: float = Field(default=4.0, gt=0, le=1e6)
     """Of the runs that begin in one period."""
     period_days: int = Field(default=90, ge=1)
+    """Length of a period."""
     corrupt: float = Field(default=0.1, ge=0, lt=0.5)
     """Share of a cohort that may work for the server; at least one always may."""
     dropout: float = Field(default=0.1, ge=0, lt=0.5)
-    """Share of a cohort that may be lost, at least one device: how many more are invited than are needed."""
+    """Share of a cohort that may be lost, at least one device: how many more are invited than are needed;
+    above 0 with masks."""
     clip_norm: float = Field(default=1.0, ge=CLIP_NORMS[0], le=CLIP_NORMS[1])
+    """The L2 norm that a user's contribution is clipped to."""
     grid: int | None = Field(default=None, ge=2**8, le=2**26)
     """Grid steps per clip norm; left out: what fits the cohort's sum into 32 bits."""
 
@@ -56,11 +60,12 @@ class TrainingSettings(_Section):
     """What learns, and how often."""
 
     algorithm: str = "als"
+    """What learns."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """The algorithm's own."""
     features: str = Field(default="", pattern=r"^([A-Za-z0-9_-][A-Za-z0-9_.-]*)?$")
-    """Public item features: a NumPy file in the server folder, numbers [items, features], a row for each line of
-    `items`. Empty: none."""
+    """Public item features, which cost no privacy: a NumPy file in the server folder, numbers [items, features], a row
+    for each line of `items`. Empty: none."""
     every_hours: float = Field(default=720.0, ge=0)
     """From the end of one run to the start of the next."""
     warm_start: bool = True
@@ -73,7 +78,8 @@ class SurveySettings(_Section):
     """What devices whose users agree to `analytics` are asked, about each week that is over."""
 
     weekly: bool = False
-    """Whether there is a survey a week; each is charged to the population's ledger, as training is."""
+    """Whether there is a survey a week, see docs/loyalty.md#asking-them; each is charged to the population's ledger, as
+    training is."""
     epsilon: float = Field(default=1.0, gt=0, le=1e6)
     """Of one; unit: user (one installation), adjacency: zero-out, at `privacy.delta`."""
     channels: list[str] = Field(default_factory=list)
@@ -115,20 +121,24 @@ class CohortSettings(_Section):
     """Who takes part in an attempt, and how long it is waited for."""
 
     size: int = Field(default=100, ge=2)
-    """Most devices in an attempt; the privacy terms say how many of them must remain."""
+    """Most devices in an attempt; the privacy terms say how many of them must remain. With fewer than 25, or a
+    `privacy.corrupt` below 0.1, devices refuse unless their app says `for_few`: docs/sdk.md#models."""
     wait_seconds: float = Field(default=1800.0, gt=0)
     """How long a cohort may take to gather before those who came are sent home."""
     exchange_seconds: float = Field(default=60.0, gt=0)
     """How long the answers to one exchange are waited for."""
     attempts: int = Field(default=3, ge=1)
-    """Charged attempts at a round in a row, before a pause; each costs what is left of the run's budget."""
+    """Charged attempts in a row without a release, before there is one a day; each costs what is left of the run's
+    budget."""
     pause_seconds: float = Field(default=3600.0, ge=0)
-    """After a cohort that did not gather, or attempts that failed: when everybody is asked to come back."""
+    """After a cohort that did not gather, or a charge that released nothing, when it doubles: how long everybody is
+    sent home."""
     participations: int = Field(default=100, ge=1)
     """Most attempts that a device is invited to in a period."""
     strikes: int = Field(default=2, ge=1)
     """Malformed answers after which a device is quarantined."""
     quarantine_days: float = Field(default=30.0, gt=0)
+    """For how long."""
     plan_seconds: int = Field(default=3600, ge=1)
     """How long a plan may be answered."""
 
@@ -150,7 +160,7 @@ class ReleaseSettings(_Section):
     rounds: int = Field(default=1, ge=1)
     """Gate: the fewest released rounds."""
     signal: float = Field(default=0.0, ge=0)
-    """Gate: the least signal that the released values show (see docs/operations.md)."""
+    """Gate: the least signal that the released values show, see docs/operations.md#models."""
     keep: int = Field(default=5, ge=1)
     """Published models that stay on the disk."""
 
@@ -159,9 +169,13 @@ class GatewaySettings(_Section):
     """What listens where. Everything but the gateway's own port is on the loopback interface."""
 
     listen: str = "0.0.0.0"  # noqa: S104 - the gateway is what faces the network
+    """Where the gateway listens."""
     port: int = Field(default=8443, ge=1, le=65535)
+    """Its port."""
     superlink_port: int = Field(default=8444, ge=1, le=65535)
+    """On the loopback interface, as the next two are."""
     enrolment_port: int = Field(default=8445, ge=1, le=65535)
+    """Of enrolment."""
     metrics_port: int = Field(default=8446, ge=1, le=65535)
     """`/metrics`, `/health` and `/ready`."""
     requests_per_second: int = Field(default=50, ge=1)
@@ -171,8 +185,10 @@ class GatewaySettings(_Section):
     body_mib: int = Field(default=16, ge=1)
     """Largest request; it is held in memory until it is whole, `connections` of them at most for one address."""
     certificate: str = ""
-    """PEM chain for `name`; empty: the folder's own authority issues it, and invitations carry that."""
+    """PEM chain for `name`, its authority last; empty: the folder's own authority issues it, and invitations carry
+    that."""
     certificate_key: str = ""
+    """Its key."""
 
 
 class BackupSettings(_Section):

@@ -5,20 +5,25 @@ PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/atta
 
 from __future__ import annotations
 
+import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import DELTA, ML_1M, ML_SMALL, DataSet, epsilon_label, privacy
 from benchmarks.sheet import Part, Table, main
 from palate_audit.attacks import ATTACKS, audit_attacks
+from palate_audit.attacks.measured import HEADER, Estimate
 from palate_audit.evidence.evidence import Section
 from palate_sim.config import load_config
 from palate_sim.run.experiment import start
 
 EPSILONS = (1.0, 5.0, None)
+NUMBER = re.compile(r"\d\.\d{3}")
+ESTIMATE = re.compile(r"\d\.\d{3}( \(\d\.\d{3} – \d\.\d{3}\))?")
 NOTE = (
     "In brackets 95 %: Clopper-Pearson for rates and DeLong for AUC where trials are independent, Student's over "
     "rehearsals, none for one sample. `at most`: the trade-off curve of the card's mu; for interactions, where neither "
@@ -49,47 +54,78 @@ def attacked(set_: DataSet, data: Path, *, epsilon: float | None, seed: int, sca
         return audit_attacks(out, attacks=scale.attacks[epsilon], users=scale.users, repeats=scale.repeats, seed=seed)
 
 
-def measure(set_: DataSet, scale: Scale, data: Path, seeds: int) -> Part:
+def measure(set_: DataSet, scale: Scale, data: Path, seeds: int) -> Any:
     """Every eps and seed of one set."""
-    figures = [
-        _figures(attacked(set_, data, epsilon=epsilon, seed=seed, scale=scale), epsilon, seed)
+    return [
+        figures_of(attacked(set_, data, epsilon=epsilon, seed=seed, scale=scale), epsilon, seed)
         for epsilon in EPSILONS
         for seed in range(seeds)
     ]
-    return figures, tables_of(set_, figures)
 
 
-def tables_of(set_: DataSet, figures: Sequence[dict[str, Any]]) -> list[Table]:
-    """The first seed's tables; the figures have all."""
-    first = [figure for figure in figures if figure["seed"] == 0]
-    alarms = [
-        f"{epsilon_label(f['epsilon'])}: {test}" for f in first for test, said, *_ in f["findings"] if said == "alarm"
-    ]
-    titles = dict.fromkeys(table["title"] for figure in first for table in figure["tables"])
-    made = []
-    for title in titles:
-        same = [(figure, table) for figure in first for table in figure["tables"] if table["title"] == title]
-        rows = [[epsilon_label(figure["epsilon"]), *row] for figure, table in same for row in table["rows"]]
-        made.append(Table(f"{set_.label}: {title}", ("eps", *same[0][1]["header"]), rows))
-    note = f"Alarms: {', '.join(alarms) or 'none'}. {NOTE}"
-    return [*made[:-1], replace(made[-1], note=note)]
-
-
-def _figures(section: Section, epsilon: float | None, seed: int) -> dict[str, Any]:
-    """One audit, as results.json has it."""
+def figures_of(section: Section, epsilon: float | None, seed: int) -> dict[str, Any]:
+    """One audit, as its record has it."""
+    rows = section.series["measured"]
+    drawn = {each["attack"] for each in rows}
+    further = [each for each in section.series["tables"] if each["title"].partition("; knows ")[0] not in drawn]
     return {
         "epsilon": epsilon,
         "seed": seed,
-        "measured": section.series["measured"],
-        "tables": section.series["tables"],
+        "measured": rows,
+        "further": [
+            {"of": each["title"], "shown": each["header"], "values": [[*map(value_of, row)] for row in each["rows"]]}
+            for each in further
+        ],
         "bounds": [[b.rung.value, b.name, b.epsilon, b.claimed] for b in section.bounds],
         "findings": [[f.test, f.verdict.value, f.p_value, f.said] for f in section.findings],
     }
 
 
+def value_of(cell: str) -> Any:
+    """The numbers of a cell that an audit says: one, or one with its interval; any other text as it is."""
+    return [float(number) for number in NUMBER.findall(cell)] if ESTIMATE.fullmatch(cell) else cell
+
+
+def shown(value: Any) -> str:
+    """The same as a cell, or an estimate of the figures."""
+    if isinstance(value, str):
+        return value
+    return str(Estimate(*value)) if value is not None else "too few"
+
+
+def tables_of(set_: DataSet, figures: Any) -> list[Table]:
+    """The first seed's tables; the figures have all."""
+    first = [figure for figure in figures if figure["seed"] == 0]
+    alarms = [
+        f"{epsilon_label(f['epsilon'])}: {test}" for f in first for test, said, *_ in f["findings"] if said == "alarm"
+    ]
+    rows: dict[str, tuple[Sequence[str], list[Any]]] = {}
+    for figure in first:
+        for title, header, cells in _rows(figure):
+            rows.setdefault(title, (header, []))[1].append((epsilon_label(figure["epsilon"]), *cells))
+    made = [Table(f"{set_.label}: {title}", ("eps", *header), of) for title, (header, of) in rows.items()]
+    note = f"Alarms: {', '.join(alarms) or 'none'}. {NOTE}"
+    return [*made[:-1], replace(made[-1], note=note)]
+
+
+def _rows(figure: Any) -> Iterator[tuple[str, Sequence[str], list[str]]]:
+    """Every row of an audit, with its table's title and columns."""
+    for name in dict.fromkeys(each["attack"] for each in figure["measured"]):
+        own = [each for each in figure["measured"] if each["attack"] == name]
+        for each in own:
+            most = [f"{value:.3f}" for value in (each["ceiling"] or {}).values()] or ["none claimed"] * 3
+            values = [shown(each[key]) for key in ("auc", "tpr_at_fpr_0.001", "tpr_at_fpr_0.01")]
+            pairs = [cell for pair in zip(values, most, strict=True) for cell in pair]
+            cells = [each["sees"], each["sample"], f"{each['in']:,} / {each['out']:,}", *pairs]
+            yield f"{name}; knows {own[-1]['knows']}", HEADER, cells
+    for each in figure["further"]:
+        for values in each["values"]:
+            yield each["of"], each["shown"], [*map(shown, values)]
+
+
 PARTS = {
-    "small": lambda data, seeds: measure(ML_SMALL, SMALL, data, seeds),
-    "ml-1m": lambda data, seeds: measure(ML_1M, LARGE, data, seeds),
+    name: Part(partial(measure, set_, scale), partial(tables_of, set_))
+    for name, set_, scale in (("small", ML_SMALL, SMALL), ("ml-1m", ML_1M, LARGE))
 }
 
 if __name__ == "__main__":

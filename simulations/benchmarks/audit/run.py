@@ -1,13 +1,13 @@
 """The audit of a mechanism: how tight its bounds are, how often they are wrong, what it finds, and what it costs.
 
 PYTHONPATH=simulations python simulations/benchmarks/audit/run.py \\
-    [--parts tight,messages,covered,clean,deficit,cost,foreign] [--seeds 20]
+    [--parts tight,messages,covered,clean,deficit,cost,foreign,mutants] [--seeds 20]
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -18,6 +18,7 @@ from unittest import mock
 import numpy as np
 from scipy import stats
 
+from benchmarks.audit.mutants import mutants, mutants_tables
 from benchmarks.sheet import Part, Table, main
 from palate_audit.checks.claims import lower_bounds
 from palate_audit.evidence.evidence import Verdict, judge
@@ -48,7 +49,7 @@ FOREIGN = (
 )
 
 
-def tight(_: Path, seeds: int) -> Part:
+def tight(_: Path, seeds: int) -> Any:
     """Each rung's bound over the claimed epsilon."""
     figures = []
     for dp in MODES:
@@ -62,6 +63,12 @@ def tight(_: Path, seeds: int) -> Part:
                     ratios.setdefault(f"{bound.rung.value} {bound.name}", []).append(bound.ratio)
                 seconds.append(time.process_time() - begun)
             figures.append({"dp": dp, "epsilon": epsilon, "ratios": ratios, "cpu_seconds": seconds})
+    return figures
+
+
+def tight_tables(figures: Any) -> list[Table]:
+    """One row a mode and epsilon."""
+    seeds = len(figures[0]["cpu_seconds"])
     names = list(figures[0]["ratios"])
     rows = [
         (each["dp"], f"{each['epsilon']:g}", *_medians(each["ratios"], names), f"{max(each['cpu_seconds']):.1f}")
@@ -72,10 +79,10 @@ def tight(_: Path, seeds: int) -> Part:
         "unit user, adjacency zero-out; 65,536 canaries, 524,288 coordinates, 3 releases a run; `distributed` with "
         "masks off. Two runs: one with all canaries for the known null, one with half. CPU seconds: the dearest seed."
     )
-    return figures, [Table("Lower bound / claimed epsilon", ("--dp", "epsilon", *names, "CPU s"), rows, note)]
+    return [Table("Lower bound / claimed epsilon", ("--dp", "epsilon", *names, "CPU s"), rows, note)]
 
 
-def messages(_: Path, seeds: int) -> Part:
+def messages(_: Path, seeds: int) -> Any:
     """What each device sends with dp local: every counted test, and the bounds over the claimed epsilon."""
     figures = []
     for epsilon in (1.0, 8.0):
@@ -89,6 +96,12 @@ def messages(_: Path, seeds: int) -> Part:
                 ratios.setdefault(f"{bound.rung.value} {bound.name}", []).append(bound.ratio)
         spent = (time.process_time() - begun) / seeds
         figures.append({"epsilon": epsilon, "ratios": ratios, "alarms": alarms, "cpu_seconds": spent})
+    return figures
+
+
+def messages_tables(figures: Any) -> list[Table]:
+    """One row an epsilon."""
+    seeds = len(next(iter(figures[0]["ratios"].values())))
     names = list(figures[0]["ratios"])
     rows = [
         (
@@ -104,7 +117,7 @@ def messages(_: Path, seeds: int) -> Part:
         f"unit user, adjacency zero-out; {Messages().users:,} canaries, each a device and a node, 3 runs of 3 releases."
     )
     header = ("epsilon", *names, "alarms", "CPU s an audit")
-    return figures, [Table("Dp local: what a device sends, lower bound / claimed epsilon", header, rows, note)]
+    return [Table("Dp local: what a device sends, lower bound / claimed epsilon", header, rows, note)]
 
 
 def _medians(ratios: Mapping[str, Sequence[float]], names: Sequence[str]) -> list[str]:
@@ -126,9 +139,9 @@ class Ideal:
         return Released((sums + self._rng.normal(0.0, self.claim.releases[0].sigma, self.dimension),))
 
 
-def covered(_: Path, seeds: int) -> Part:
+def covered(_: Path, seeds: int) -> Any:
     """How often a bound lies above the truth."""
-    figures, rows = [], []
+    figures = []
     for epsilon in (1.0, 4.0, 13.0):
         mu = mu_of(epsilon=epsilon, delta=DELTA)
         truth, above = epsilon_of(mu=mu, delta=DELTA), {}
@@ -140,12 +153,20 @@ def covered(_: Path, seeds: int) -> Part:
         for name, count in above.items():
             least = stats.binomtest(count, COVERED, 0.05, alternative="greater").pvalue
             figures.append({"epsilon": epsilon, "bound": name, "above": int(count), "p": float(least)})
-            rows.append((f"{epsilon:g}", name, f"{count} of {COVERED:,}", f"{least:.2g}"))
+    return figures
+
+
+def covered_tables(figures: Any) -> list[Table]:
+    """One row an epsilon and bound."""
+    rows = [
+        (f"{each['epsilon']:g}", each["bound"], f"{each['above']} of {COVERED:,}", f"{each['p']:.2g}")
+        for each in figures
+    ]
     note = (
         f"Seeds 0 to {COVERED - 1} of a Gaussian mechanism with 4,096 canaries that is exactly as claimed. Stated: at "
         "most 5 %. p: of as many or more, were it 5 %; rungs L0 and the guesses of L1 are far from tight, hence 0."
     )
-    return figures, [Table("Bounds above the truth", ("epsilon", "bound", "above", "p"), rows, note)]
+    return [Table("Bounds above the truth", ("epsilon", "bound", "above", "p"), rows, note)]
 
 
 def one_clean(seed: int) -> tuple[dict[str, float], int, float]:
@@ -157,28 +178,49 @@ def one_clean(seed: int) -> tuple[dict[str, float], int, float]:
     return values, sum(each.verdict is Verdict.ALARM for each in found), time.process_time() - begun
 
 
-def clean(_: Path, seeds: int) -> Part:
+def clean(_: Path, seeds: int) -> Any:
     """The statistical part on the production round, as it is."""
     with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
         done = list(pool.map(one_clean, range(CLEAN), chunksize=10))
-    alarms, seconds = sum(each for _, each, _ in done), [each for _, _, each in done]
     tests: dict[str, list[float]] = {}
     for values, _, _ in done:
         for name, value in values.items():
             tests.setdefault(name, []).append(value)
+    seconds = [each for _, _, each in done]
+    return {
+        "alarms": sum(each for _, each, _ in done),
+        "runs": CLEAN,
+        "cpu_seconds": {"median": float(np.median(seconds)), "most": max(seconds)},
+        "p_values": {name: {**summary(found), "percentiles": percentiles(found)} for name, found in tests.items()},
+    }
+
+
+def summary(found: Sequence[float]) -> dict[str, float]:
+    """What the table says of a test's p-values."""
+    values = np.array(found)
+    return {"least": float(values.min())} | {f"<= {part:g}": float(np.mean(values <= part)) for part in (0.01, 0.1)}
+
+
+def percentiles(found: Sequence[float]) -> list[float]:
+    """The 1 % to 99 % points, of three digits: clean p-values lie on a straight line."""
+    return [float(f"{point:.3g}") for point in np.percentile(found, range(1, 100))]
+
+
+def clean_tables(figures: Any) -> list[Table]:
+    """One row a test."""
     rows = [
-        (name, f"{min(found):.1e}", *(f"{np.mean(np.array(found) <= part):.2%}" for part in (0.01, 0.1)))
-        for name, found in tests.items()
+        (name, f"{found['least']:.1e}", *(f"{found[part]:.2%}" for part in ("<= 0.01", "<= 0.1")))
+        for name, found in figures["p_values"].items()
     ]
-    users, size = SMALL["users"], SMALL["counts"] + SMALL["products"]
+    users, size, seconds = SMALL["users"], SMALL["counts"] + SMALL["products"], figures["cpu_seconds"]
     note = (
-        f"{alarms} alarms in {CLEAN:,} clean runs (family-wise alpha 1e-6 each), seeds 0 to {CLEAN - 1}, half of them "
-        f"`central` and half `distributed --masks off`, epsilon 1 to 13; {users:,} canaries, {size:,} coordinates, 3 "
-        f"runs of 3 releases. CPU seconds a run: median {np.median(seconds):.2f}, most {max(seconds):.2f}: the first "
-        "of each process also makes the tables of seeds."
+        f"{figures['alarms']} alarms in {figures['runs']:,} clean runs (family-wise alpha 1e-6 each), seeds 0 to "
+        f"{figures['runs'] - 1}, half of them `central` and half `distributed --masks off`, epsilon 1 to 13; "
+        f"{users:,} canaries, {size:,} coordinates, 3 runs of 3 releases. CPU seconds a run: median "
+        f"{seconds['median']:.2f}, most {seconds['most']:.2f}: the first of each process also makes the tables of "
+        "seeds."
     )
-    figures = {"alarms": alarms, "runs": CLEAN, "cpu_seconds": seconds, "p_values": tests}
-    return figures, [Table("p-values of clean runs", ("test", "least", "p <= 0.01", "p <= 0.1"), rows, note)]
+    return [Table("p-values of clean runs", ("test", "least", "p <= 0.01", "p <= 0.1"), rows, note)]
 
 
 @contextmanager
@@ -196,9 +238,9 @@ def quieter(factor: float) -> Iterator[None]:
         yield
 
 
-def deficit(_: Path, seeds: int) -> Part:
+def deficit(_: Path, seeds: int) -> Any:
     """Noise that is a little too small."""
-    figures, rows = [], []
+    figures = []
     for dp in MODES:
         for factor in DEFICITS:
             for deep in (False, True):
@@ -212,36 +254,57 @@ def deficit(_: Path, seeds: int) -> Part:
                         )
                     found = judge(statistical(trials))
                     values.append([each.test for each in found if each.verdict.value == "alarm"])
-                caught = sum(bool(each) for each in values)
                 numbers = sum(len(each) for _, _, each in trials.noises())
-                by = sorted({test for each in values for test in each})
                 figures.append({"dp": dp, "factor": factor, "deep": deep, "alarms": values, "numbers": numbers})
-                mode = "deep" if deep else "quick"
-                rows.append((dp, f"{factor:g}", mode, f"{numbers:,}", f"{caught} of {len(values)}", ", ".join(by)))
+    return figures
+
+
+def deficit_tables(figures: Any) -> list[Table]:
+    """One row a mode, deficit and battery."""
+    rows = []
+    for each in figures:
+        caught = sum(bool(tests) for tests in each["alarms"])
+        by = sorted({test for tests in each["alarms"] for test in tests})
+        found = f"{caught} of {len(each['alarms'])}"
+        mode = "deep" if each["deep"] else "quick"
+        rows.append((each["dp"], f"{each['factor']:g}", mode, f"{each['numbers']:,}", found, ", ".join(by)))
     note = "Standard deviation of every draw, over what was charged. Family-wise alpha 1e-6."
     header = ("--dp", "noise", "battery", "numbers", "found", "by")
-    return figures, [Table("Noise that is too small", header, rows, note)]
+    return [Table("Noise that is too small", header, rows, note)]
 
 
-def cost(_: Path, seeds: int) -> Part:
+def cost(_: Path, seeds: int) -> Any:
     """The whole battery."""
-    figures, rows = [], []
+    figures = []
     for dp in MODES:
         for deep in (False, True):
             begun, begun_cpu = time.perf_counter(), time.process_time()
             section = audit_mechanism(Production(dp=dp), seed=0, deep=deep)
             wall, cpu = time.perf_counter() - begun, time.process_time() - begun_cpu
-            figures.append({"dp": dp, "deep": deep, "cpu": cpu, "wall": wall, "alarms": len(section.alarms)})
-            rows.append(
-                (dp, "deep" if deep else "quick", f"{cpu:.1f}", str(len(section.findings)), str(len(section.alarms)))
-            )
+            said = {"findings": len(section.findings), "alarms": len(section.alarms)}
+            figures.append({"dp": dp, "deep": deep, "cpu": cpu, "wall": wall, **said})
+    return figures
+
+
+def cost_tables(figures: Any) -> list[Table]:
+    """One row a mode and battery."""
+    rows = [
+        (
+            each["dp"],
+            "deep" if each["deep"] else "quick",
+            f"{each['cpu']:.1f}",
+            str(each["findings"]),
+            str(each["alarms"]),
+        )
+        for each in figures
+    ]
     note = "CPU seconds of one process, one thread; the tables of 16-bit seeds are made once, for the first audit."
-    return figures, [Table("Cost of the battery", ("--dp", "battery", "CPU s", "findings", "alarms"), rows, note)]
+    return [Table("Cost of the battery", ("--dp", "battery", "CPU s", "findings", "alarms"), rows, note)]
 
 
-def foreign(_: Path, seeds: int) -> Part:
+def foreign(_: Path, seeds: int) -> Any:
     """Other people's mechanisms, as they come."""
-    figures, rows = [], []
+    figures = []
     for spec in FOREIGN:
         target = load_target(f"palate_audit.targets.{spec}")
         ratios: dict[str, list[float]] = {}
@@ -253,16 +316,24 @@ def foreign(_: Path, seeds: int) -> Part:
                 ratios.setdefault(f"{bound.rung.value} {bound.name}", []).append(bound.epsilon)
         claimed = target.claim.epsilon
         figures.append({"target": spec, "name": target.name, "claimed": claimed, "bounds": ratios, "alarms": alarms})
-        best = {
-            rung: max((float(np.median(v)) for name, v in ratios.items() if name.startswith(rung)), default=None)
+    return figures
+
+
+def foreign_tables(figures: Any) -> list[Table]:
+    """One row a mechanism."""
+    rows = []
+    for each in figures:
+        alarms = each["alarms"]
+        best = [
+            max((float(np.median(v)) for name, v in each["bounds"].items() if name.startswith(rung)), default=None)
             for rung in ("L0", "L1", "L2")
-        }
-        found = sorted({test.split(",")[0] for each in alarms for test in each})
+        ]
+        found = sorted({test.split(",")[0] for tests in alarms for test in tests})
         said = (
             f"{', '.join(found)}, in {sum(map(bool, alarms))} of {len(alarms)}" if found else f"none in {len(alarms)}"
         )
-        numbers = ("-" if best[rung] is None else f"{best[rung]:.2f}" for rung in best)
-        rows.append((target.name, f"{claimed:.2f}", *numbers, said))
+        numbers = ("-" if bound is None else f"{bound:.2f}" for bound in best)
+        rows.append((each["name"], f"{each['claimed']:.2f}", *numbers, said))
     note = (
         "Epsilon that we derive at least at 95 %, median over seeds of the rung's largest bound, against the one that "
         "noise multiplier 1 stands for at delta 1e-6. 500 clients and 2,000 coordinates (Flower; adaptive 8,000), "
@@ -271,17 +342,18 @@ def foreign(_: Path, seeds: int) -> Part:
         "one seed, no L2. None claims a grid, so that H is not checkable. Reproduction: the targets of docs/audit.md."
     )
     header = ("mechanism, version, option", "claimed", "L0", "L1", "L2", "alarms")
-    return figures, [Table("Other people's mechanisms", header, rows, note)]
+    return [Table("Other people's mechanisms", header, rows, note)]
 
 
-PARTS: dict[str, Callable[[Path, int], Part]] = {
-    "tight": tight,
-    "messages": messages,
-    "covered": covered,
-    "clean": clean,
-    "deficit": deficit,
-    "cost": cost,
-    "foreign": foreign,
+PARTS = {
+    "tight": Part(tight, tight_tables),
+    "messages": Part(messages, messages_tables),
+    "covered": Part(covered, covered_tables),
+    "clean": Part(clean, clean_tables),
+    "deficit": Part(deficit, deficit_tables),
+    "cost": Part(cost, cost_tables),
+    "foreign": Part(foreign, foreign_tables),
+    "mutants": Part(mutants, mutants_tables),
 }
 
 

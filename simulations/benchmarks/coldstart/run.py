@@ -6,9 +6,10 @@ PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/cold
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -65,9 +66,9 @@ def category_popularity(catalogue: pd.DataFrame, items: Sequence[str], train: In
     return Fixed(kinds @ ((seen @ kinds) / np.maximum((seen > 0) @ kinds, 1)))
 
 
-def new_items(data: Path, seeds: int) -> Part:
+def new_items(data: Path, seeds: int) -> Any:
     """ML-1M, 10 % of the items in nobody's training data, ranked among themselves for test users."""
-    values, figures = defaultdict(list), []
+    figures = []
     for seed in range(seeds):
         prepared = prepared_of(ML_1M, data, seed, **{"split.name": "item-cold"})
         if not prepared.inputs or prepared.catalogue is None:
@@ -83,15 +84,19 @@ def new_items(data: Path, seeds: int) -> Part:
             models[name] = NewItems(model, new, facts)
         found = {name: quality(model, split.test, split, seed) for name, model in models.items()}
         figures.append({"seed": seed, "new_items": int(new.sum()), **found})
-        for name, value in found.items():
-            values[name].append(value)
+    return figures
+
+
+def new_items_tables(figures: Any) -> list[Table]:
+    """Every model, and what Palate is of its rivals."""
+    order = ("Palate", "Palate, shuffled features", "category popularity", "device_only", "random order")
+    values = {name: [each[name] for each in figures] for name in order}
     means = {name: mean_error(each)[0] for name, each in values.items()}
     rivals = (("Palate, shuffled features", CONTROL_BAR), ("category popularity", 1.0))
     said = {name: f"{means['Palate'] / means[name]:.2f} x; bar {factor:g} x: " for name, factor in rivals}
     for name, factor in rivals:
         said[name] += "met" if means["Palate"] >= factor * means[name] else "MISSED"
     labels = {"device_only": "device only: the user's own genres"}
-    order = ("Palate", "Palate, shuffled features", "category popularity", "device_only", "random order")
     table = Table(
         "New items, MovieLens 1M",
         ("model", METRIC, "Palate is"),
@@ -100,7 +105,7 @@ def new_items(data: Path, seeds: int) -> Part:
         "users, whose other items are given. Features: genres and decades. Shuffled: every item has another item's. "
         "Category popularity, from genres and decades, and device only are without noise.",
     )
-    return figures, [table]
+    return [table]
 
 
 def linear_map(train: Interactions, events: int, seed: int, *, ridge: float = 100.0, draws: int = 4) -> Linear:
@@ -155,18 +160,26 @@ def curve(set_: DataSet, data: Path, seed: int) -> tuple[int, dict[str, dict[str
     return len(rows), found
 
 
-def new_users(data: Path, seeds: int) -> Part:
+def new_users(data: Path, seeds: int) -> Any:
     """Quality after a user's first events against the same user's whole history, everything else equal."""
-    figures, tables, longest = [], [], str(max(EVENTS))
-    labels = {"ease": "EASE, no privacy", "ials": "iALS, no privacy"}
-    labels["linear"] = f"linear map fitted for {longest} events, no privacy"
+    figures = []
     for set_ in SETS:
-        values, users = defaultdict(list), []
         for seed in range(seeds):
             n_users, found = curve(set_, data, seed)
-            users.append(n_users)
-            figures.append({"set": set_.label, "seed": seed, "test_users": n_users, **found})
-            for name, by_events in found.items():
+            figures.append({"set": set_.label, "seed": seed, "test_users": n_users, "found": found})
+    return figures
+
+
+def new_users_tables(figures: Any) -> list[Table]:
+    """A table a set."""
+    tables, longest = [], str(max(EVENTS))
+    labels = {"ease": "EASE, no privacy", "ials": "iALS, no privacy"}
+    labels["linear"] = f"linear map fitted for {longest} events, no privacy"
+    for set_ in dict.fromkeys(each["set"] for each in figures):
+        own = [each for each in figures if each["set"] == set_]
+        values, users = defaultdict(list), [each["test_users"] for each in own]
+        for each in own:
+            for name, by_events in each["found"].items():
                 for events, value in by_events.items():
                     values[name, events].append(value)
         rows = []
@@ -179,7 +192,7 @@ def new_users(data: Path, seeds: int) -> Part:
         reached = share(values["Palate", longest], values["Palate", "all"])
         verdict = "met" if reached >= USER_BAR else "MISSED"
         table = Table(
-            f"New users, {set_.label}: {METRIC}",
+            f"New users, {set_}: {METRIC}",
             (
                 "model",
                 *(f"after {n} event{'s' * (n > 1)}" for n in EVENTS),
@@ -194,7 +207,7 @@ def new_users(data: Path, seeds: int) -> Part:
             "among the same items: what is not given is not ranked. Only the history differs.",
         )
         tables.append(table)
-    return figures, tables
+    return tables
 
 
 def share(values: Sequence[float], whole: Sequence[float]) -> float:
@@ -202,7 +215,7 @@ def share(values: Sequence[float], whole: Sequence[float]) -> float:
     return mean_error(values)[0] / mean_error(whole)[0]
 
 
-PARTS: dict[str, Callable[[Path, int], Part]] = {"items": new_items, "users": new_users}
+PARTS = {"items": Part(new_items, new_items_tables), "users": Part(new_users, new_users_tables)}
 
 
 if __name__ == "__main__":

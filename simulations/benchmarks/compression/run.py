@@ -6,6 +6,7 @@ PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/comp
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from palate_common.models.model import GlobalModel
 from palate_common.rounds.wire import packed_bytes
 from palate_sim.evaluation.rehearsal import GRID
 
-FACTORS = (1, 8, 32)
+FACTORS, PLANNED = (1, 8, 32), (100_000, 1_000_000)
 MILLION, USERS, TASTES, HELD = 1_000_000, 20_000, 64, 300
 WIDTH = 96
 """d of a table without noise: what a dense table would take, for comparison."""
@@ -49,27 +50,31 @@ def update_seconds(model: GlobalModel, histories: Interactions) -> float:
     return (time.process_time() - begun) / len(users)
 
 
-def sets(algorithm: str) -> Any:
+def sets(algorithm: str) -> Part:
     """Quality on test users by factor, with noise and without."""
 
-    def measure(data: Path, seeds: int) -> Part:
-        figures, rows = list[dict[str, Any]](), []
+    def measure(data: Path, seeds: int) -> Any:
+        figures = list[dict[str, Any]]()
         for set_ in (ML_1M, RETAIL):
             splits = [split_of(set_, data, seed) for seed in range(seeds)]
             for epsilon in (5.0, None):
                 for factor in FACTORS:
-                    found = [_one(algorithm, set_, splits[seed], epsilon, factor, seed) for seed in range(seeds)]
-                    figures += found
-                    plain = next(e for e in figures if (e["set"], e["epsilon"]) == (set_.label, epsilon))
-                    rows.append(_row(set_.label, found, plain))
+                    figures += [_one(algorithm, set_, splits[seed], epsilon, factor, seed) for seed in range(seeds)]
+        return figures
+
+    def tables(figures: Any) -> list[Table]:
+        grouped = defaultdict[tuple[str, float | None, int], list[dict[str, Any]]](list)
+        for each in figures:
+            grouped[each["set"], each["epsilon"], each["factor"]].append(each)
+        rows = [_row(of, grouped[set_, epsilon, FACTORS[0]][0]) for (set_, epsilon, _), of in grouped.items()]
         note = (
             f"Test users; {METRIC}; rehearsals without item features; user-level, zero-out, delta {DELTA:g}. "
             "Numbers and bytes (packed integers of the grid 2^20) over the whole run. CPU: one device's updates."
         )
         header = ("log", "eps", "asked", "numbers", "KiB", "fewer", METRIC, "CPU ms")
-        return figures, [Table(f"`{algorithm}`: fewer numbers a device", header, rows, note)]
+        return [Table(f"`{algorithm}`: fewer numbers a device", header, rows, note)]
 
-    return measure
+    return Part(measure, tables)
 
 
 def _one(algorithm: str, set_: DataSet, split: Any, epsilon: float | None, factor: int, seed: int) -> dict[str, Any]:
@@ -81,11 +86,11 @@ def _one(algorithm: str, set_: DataSet, split: Any, epsilon: float | None, facto
     return facts | {METRIC: quality(model, split.test, split, seed), "cpu_s": update_seconds(model, split.train)}
 
 
-def _row(label: str, found: list[dict[str, Any]], plain: dict[str, Any]) -> tuple[str, ...]:
+def _row(found: list[dict[str, Any]], plain: dict[str, Any]) -> tuple[str, ...]:
     """One line of the table."""
     first = found[0]
     return (
-        label,
+        first["set"],
         epsilon_label(first["epsilon"]),
         f"{first['factor']} x",
         f"{first['numbers']:,}",
@@ -140,12 +145,11 @@ def recall(model: GlobalModel, shown: Interactions, hidden: Interactions) -> flo
     return float(np.mean(found))
 
 
-def million(data: Path, seeds: int) -> Part:
+def million(data: Path, seeds: int) -> Any:
     """Runs on a million synthetic items, whole, with the plan's arithmetic beside them."""
     train, shown, hidden = synthetic(0)
-    figures, rows = list[dict[str, Any]](), []
+    figures = list[dict[str, Any]]()
     for factor in FACTORS:
-        found = list[dict[str, Any]]()
         for seed in range(seeds):
             settings = {"compression": factor} if factor > 1 else {}
             begun = time.process_time()
@@ -155,19 +159,29 @@ def million(data: Path, seeds: int) -> Part:
             facts: dict[str, Any] = {"factor": factor, "seed": seed, "numbers": numbers, "bytes": size}
             facts["rehearsal_cpu_s"] = spent
             facts |= {METRIC: recall(model, shown, hidden), "cpu_s": update_seconds(model, train)}
-            found.append(facts | {"plan": _plan(USERS, factor)})
-        figures += found
-        rows.append((*_plan_row(USERS, factor), cell([e[METRIC] for e in found]), f"{1000 * found[0]['cpu_s']:.1f}"))
+            figures.append(facts | {"plan": _plan(USERS, factor)})
     floor = rehearsed(train, epsilon=5.0, seed=0, settings={"rounds": 1})
+    planned = [
+        {"users": users, "factor": factor, "plan": _plan(users, factor)} for users in PLANNED for factor in FACTORS
+    ]
+    return {"runs": figures, "popularity": recall(floor, shown, hidden), "plans": planned}
+
+
+def million_tables(figures: Any) -> list[Table]:
+    """The runs, and the plans for more users."""
+    rows = []
+    for factor in dict.fromkeys(each["factor"] for each in figures["runs"]):
+        found = [each for each in figures["runs"] if each["factor"] == factor]
+        rows.append((*_plan_row(found[0]), cell([e[METRIC] for e in found]), f"{1000 * found[0]['cpu_s']:.1f}"))
     note = (
         f"`als`, eps 5 (delta {DELTA:g}, unit user, adjacency zero-out), {USERS:,} training and {HELD} held-out users, "
-        f"made as `synthetic` says; popularity alone: {recall(floor, shown, hidden):.4f}. A dense "
+        f"made as `synthetic` says; popularity alone: {figures['popularity']:.4f}. A dense "
         f"table of {WIDTH} columns: {MILLION * WIDTH:,} numbers a round. CPU: one device's updates over the run."
     )
     header = ("asked", "round 0", "later rounds", "rows x columns", "numbers", "MiB", METRIC, "CPU ms")
-    planned = [(f"{users:,}", *_plan_row(users, factor)) for users in (100_000, 1_000_000) for factor in FACTORS]
+    planned = [(f"{each['users']:,}", *_plan_row(each)) for each in figures["plans"]]
     plans = Table("The plan for 1,000,000 items at eps 5", ("users", *header[:-2]), planned, "By arithmetic alone.")
-    return figures, [Table("1,000,000 synthetic items", header, rows, note), plans]
+    return [Table("1,000,000 synthetic items", header, rows, note), plans]
 
 
 def _plan(users: int, factor: int) -> dict[str, int]:
@@ -180,15 +194,15 @@ def _plan(users: int, factor: int) -> dict[str, int]:
     return sizes | {"numbers": numbers, "bytes": packed_bytes(numbers, GRID)}
 
 
-def _plan_row(users: int, factor: int) -> tuple[str, ...]:
+def _plan_row(figure: dict[str, Any]) -> tuple[str, ...]:
     """The same as cells."""
-    plan = _plan(users, factor)
+    plan = figure["plan"]
     shape = f"{plan['rows']:,} x {plan['width']}"
     size = f"{plan['bytes'] / 2**20:.2f}"
-    return f"{factor} x", f"{plan['counts']:,}", str(plan["rounds"]), shape, f"{plan['numbers']:,}", size
+    return f"{figure['factor']} x", f"{plan['counts']:,}", str(plan["rounds"]), shape, f"{plan['numbers']:,}", size
 
 
-PARTS = {"als": sets("als"), "sgd": sets("sgd"), "million": million}
+PARTS = {"als": sets("als"), "sgd": sets("sgd"), "million": Part(million, million_tables)}
 
 if __name__ == "__main__":
     main(__doc__, PARTS, Path(__file__).parent, seeds=3)

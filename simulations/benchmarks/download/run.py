@@ -50,13 +50,17 @@ MOST = 2**30
 Trained = tuple[GlobalModel, tuple[str, ...]]
 
 
-def int8(data: Path, seeds: int) -> Part:
+def int8(data: Path, seeds: int) -> Any:
     """Each model, and what a device makes of its int8 copy, on the same test users."""
-    figures, rows = [], []
-    for set_ in SETS:
+    return [_int8(set_, data, epsilon, seed) for set_ in SETS for epsilon in EPSILONS for seed in range(seeds)]
+
+
+def int8_tables(figures: Any) -> list[Table]:
+    """One row a set and eps."""
+    rows = []
+    for set_ in dict.fromkeys(each["set"] for each in figures):
         for epsilon in EPSILONS:
-            found = [_int8(set_, data, epsilon, seed) for seed in range(seeds)]
-            figures += found
+            found = [each for each in figures if (each["set"], each["epsilon"]) == (set_, epsilon)]
             ratio = min(each["whole"] / each["compact"] for each in found)
             losses = {
                 metric: mean_error([1 - each["int8"][metric] / each["float"][metric] for each in found])
@@ -65,7 +69,7 @@ def int8(data: Path, seeds: int) -> Part:
             met = ratio >= SMALLER_BAR and all(mean <= LOSS_BAR for mean, _ in losses.values())
             rows.append(
                 (
-                    set_.label,
+                    set_,
                     epsilon_label(epsilon),
                     f"{found[0]['whole']:,}",
                     f"{found[0]['compact']:,}",
@@ -75,7 +79,6 @@ def int8(data: Path, seeds: int) -> Part:
                     "met" if met else "MISSED",
                 )
             )
-            sys.stderr.write(f"{set_.label}, eps {epsilon_label(epsilon)}: {ratio:.2f} x\n")
     header = (
         "log", "eps", "model, bytes", "int8, bytes", "times smaller, least", METRIC,
         f"loss of {METRIC}, %", f"loss of {SECOND}, %", f">= {SMALLER_BAR} x, <= {100 * LOSS_BAR} %",
@@ -84,7 +87,7 @@ def int8(data: Path, seeds: int) -> Part:
         f"Rehearsals of `als` with its defaults, delta {DELTA:g}, unit: user, adjacency: zero-out; the same test users "
         "with both models. A loss below 0 is a gain. Mean ± standard error of paired seeds; bytes of seed 0."
     )
-    return figures, [Table("int8 in the place of float32", header, rows, note)]
+    return [Table("int8 in the place of float32", header, rows, note)]
 
 
 def _int8(set_: DataSet, data: Path, epsilon: float | None, seed: int) -> dict[str, Any]:
@@ -102,7 +105,7 @@ def _int8(set_: DataSet, data: Path, epsilon: float | None, seed: int) -> dict[s
     return facts | values
 
 
-def deltas(data: Path, seeds: int) -> Part:
+def deltas(data: Path, seeds: int) -> Any:
     """Releases of a population that grows, and of one that stays: the delta beside the whole."""
     figures: list[dict[str, Any]] = []
     for count in COUNTS:
@@ -115,6 +118,11 @@ def deltas(data: Path, seeds: int) -> Part:
             figures += _between(f"{label}, twice, eps 5 each", seed, [*_twice(data, population, seed)])
     for seed in range(seeds):
         figures += _between(f"{ML_1M.label}, twice, no privacy", seed, [*_twice(data, 1, seed, epsilon=None)])
+    return figures
+
+
+def deltas_tables(figures: Any) -> list[Table]:
+    """One row a series."""
     rows = []
     for what in dict.fromkeys(each["what"] for each in figures):
         own = [each for each in figures if each["what"] == what]
@@ -140,7 +148,7 @@ def deltas(data: Path, seeds: int) -> Part:
         f"{DELTA:g}, unit: user, adjacency: zero-out. Every delta was applied, and made the int8 model bit for bit. "
         "A share above 1 is not published: devices fetch the whole."
     )
-    return figures, [Table("Deltas", header, rows, note)]
+    return [Table("Deltas", header, rows, note)]
 
 
 def _between(what: str, seed: int, models: Sequence[Trained]) -> list[dict[str, Any]]:
@@ -195,7 +203,7 @@ def _twice(data: Path, population: int, seed: int, epsilon: float | None = 5.0) 
     yield rehearsed(train, epsilon=epsilon, seed=seed + 1000, population=population, inputs=given), items
 
 
-PARTS = {"int8": int8, "deltas": deltas}
+PARTS = {"int8": Part(int8, int8_tables), "deltas": Part(deltas, deltas_tables)}
 
 
 if __name__ == "__main__":

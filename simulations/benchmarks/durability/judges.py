@@ -15,6 +15,7 @@ import numpy as np
 import palate
 from benchmarks.durability.victims import BOUND, SHOWN
 from benchmarks.durability.world import FIRST, KEPT, LINES, MODELS, World
+from palate_client.portability import BATCH
 from palate_client.recommend.blending import MEMORY, Blend
 from palate_client.store import schema
 
@@ -145,7 +146,7 @@ def erased(scene: Scene) -> list[str]:
 def imported(scene: Scene) -> list[str]:
     """Whole batches, and the file read again completes them."""
     count, wrong = len(scene.ids) - KEPT, []
-    if (scene.said and count != LINES) or count % 1000:
+    if (scene.said and count != LINES) or count % BATCH:
         wrong.append(f"whole batches must be there, got {count} events and {scene.said}")
     scene.device.import_jsonl(scene.world.home / "lines.jsonl")
     again = sorted(id for id in scene.ids if not id.startswith("kept-"))

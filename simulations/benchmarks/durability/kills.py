@@ -52,7 +52,7 @@ class Judgement:
     wrong: list[str] = field(default_factory=list)
 
     def as_figures(self) -> dict[str, Any]:
-        """For results.json."""
+        """For the record."""
         counters = {"kills": self.kills, "midway": self.midway, "acknowledged": self.acknowledged}
         return {**{name: dict(counter) for name, counter in counters.items()}, "wrong": self.wrong}
 

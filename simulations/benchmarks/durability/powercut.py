@@ -48,7 +48,7 @@ class Cuts:
     lost: int = 0
 
     def as_figures(self) -> dict[str, Any]:
-        """For results.json."""
+        """For the record."""
         return {"judged": dict(self.judged), "wrong": self.wrong, "lost": self.lost}
 
 

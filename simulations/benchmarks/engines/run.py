@@ -1,6 +1,8 @@
 """Engines: what a client update costs through Flower's Ray engine with one user a node, and through the local engine.
 
-PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/engines/run.py --users 200,1000,0
+PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/engines/run.py [--seeds RUNS]
+
+Every run has seed 1; `--seeds` is how many of the local engine are made, of which the median is taken.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,10 @@ from typing import Any
 from flwr.app import Context
 
 from benchmarks.measure import DELTA, ML_1M, split_of
-from benchmarks.sheet import Sheet, Table, arguments, chosen_parts, data_folder
+from benchmarks.sheet import Part, Table, main
 from palate_client.floors import Floors
 from palate_client.flower import Host, node_app
 from palate_common.algorithms import PublicFacts
-from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import mu_of
 from palate_common.models.model import catalogue_hash
@@ -37,7 +37,8 @@ from palate_sim.preparation.splits import Split
 
 EPSILON, ROUNDS, MESSAGES = 5.0, 4, 5000
 BAR = 300.0
-PARTS = ("update", "message")
+USERS = (200, 1000, 0)
+"""Cohorts; 0 is every training user."""
 CASES = (("local", 2048), ("local", 1), ("flower", 2048), ("flower", 1))
 NAMES = {"local": "Palate local", "flower": "Flower Ray"}
 
@@ -65,40 +66,45 @@ def measured(engine: str, users_per_node: int, split: Split, histories: Interact
         return (run_local if engine == "local" else run_flower)(job, histories)
 
 
-def update_part(split: Split, sizes: Sequence[int], repeats: int) -> tuple[list[dict[str, Any]], list[Table]]:
+def update(data: Path, repeats: int) -> Any:
     """CPU seconds of all processes a client update, from the first plan to the last release."""
-    figures: list[dict[str, Any]] = []
-    rows: list[tuple[str, ...]] = []
-    ratios: list[tuple[str, ...]] = []
-    for size in sizes:
+    split, figures = split_of(ML_1M, data, 0), []
+    for size in USERS:
         histories = split.train.users(slice(0, size or split.train.n_users))
         measured("local", 2048, split, histories)  # what is imported and allocated once
-        rates = {}
-        hashes = set()
+        hashes, cohort = set(), []
         for engine, users_per_node in CASES:
             runs = [
                 measured(engine, users_per_node, split, histories) for _ in range(repeats if engine == "local" else 1)
             ]
             best = sorted(runs, key=lambda run: run.cpu_seconds)[len(runs) // 2]
             hashes |= {run.model.hash for run in runs}
-            rates[engine, users_per_node] = rate = best.updates / best.cpu_seconds
             seconds = {key: value for key, value in asdict(best).items() if key.endswith("seconds")}
-            figures.append(
-                {"engine": engine, "users": histories.n_users, "users_per_node": users_per_node, "rate": rate,
-                 "updates": best.updates, **seconds}
+            cohort.append(
+                {"engine": engine, "users": histories.n_users, "users_per_node": users_per_node, "runs": len(runs),
+                 "rate": best.updates / best.cpu_seconds, "updates": best.updates, **seconds}
             )  # fmt: skip
-            rows.append(
-                (NAMES[engine], f"{histories.n_users:,}", f"{users_per_node:,}", f"{best.updates:,}",
-                 f"{best.cpu_seconds:.3f}", f"{rate:,.0f}", f"{best.wall_seconds:.2f}",
-                 f"{best.startup_cpu_seconds:.2f}", f"{best.startup_wall_seconds:.2f}")
-            )  # fmt: skip
-            sys.stderr.write(f"{rows[-1]}\n")
-        ratio = rates["local", 2048] / rates["flower", 1]
-        ratios.append(
-            (f"{histories.n_users:,}", f"{ratio:,.0f} x", f">= {BAR:.0f} x", "yes" if len(hashes) == 1 else "NO")
-        )
+            sys.stderr.write(f"{cohort[-1]}\n")
+        figures += [{**each, "same": len(hashes) == 1} for each in cohort]
+    return figures
+
+
+def update_tables(figures: Any) -> list[Table]:
+    """The ratios, one row a cohort, and every engine."""
+    rows = [
+        (NAMES[each["engine"]], f"{each['users']:,}", f"{each['users_per_node']:,}", f"{each['updates']:,}",
+         f"{each['cpu_seconds']:.3f}", f"{each['rate']:,.0f}", f"{each['wall_seconds']:.2f}",
+         f"{each['startup_cpu_seconds']:.2f}", f"{each['startup_wall_seconds']:.2f}")
+        for each in figures
+    ]  # fmt: skip
+    ratios = []
+    for users in dict.fromkeys(each["users"] for each in figures):
+        cohort = {(each["engine"], each["users_per_node"]): each for each in figures if each["users"] == users}
+        ratio = cohort["local", 2048]["rate"] / cohort["flower", 1]["rate"]
+        same = all(each["same"] for each in cohort.values())
+        ratios.append((f"{users:,}", f"{ratio:,.0f} x", f">= {BAR:.0f} x", "yes" if same else "NO"))
     header = ("engine", "users", "users a node", "updates", "CPU-s", "updates / CPU-s", "wall s")
-    return figures, [
+    return [
         Table(
             "Local engine against Flower's Ray engine with one user a node",
             ("users", "updates per CPU-second", "bar", "same model, bit for bit"),
@@ -109,12 +115,12 @@ def update_part(split: Split, sizes: Sequence[int], repeats: int) -> tuple[list[
             (*header, "start-up CPU-s", "start-up wall s"),
             rows,
             "CPU-s: all processes, from the first plan to the last release; start-up comes before the first plan and "
-            f"is not in it. Local with 2,048 users a node: the median of {repeats} runs.",
+            f"is not in it. Local with 2,048 users a node: the median of {figures[0]['runs']} runs.",
         ),
     ]
 
 
-def message_part() -> tuple[list[dict[str, Any]], list[Table]]:
+def message(_: Path, __: int) -> Any:
     """What a message and its answer cost in the in-process grid, without any work on the device."""
 
     class Idle(Host):
@@ -139,43 +145,18 @@ def message_part() -> tuple[list[dict[str, Any]], list[Table]]:
     messages = strategy.configure_train(1, None, None, grid)  # type: ignore[arg-type] # neither is used
     found = answers(grid.send_and_receive(messages), frozenset(grid.get_node_ids()))
     each = (time.process_time() - begun) / len(found) * 1e6
-    row = (f"{len(found):,}", f"{each:.0f}")
-    return [{"messages": len(found), "microseconds": each}], [
-        Table("A message and its answer in the local grid", ("messages", "CPU microseconds each"), [row])
-    ]
+    return [{"messages": len(found), "microseconds": each}]
 
 
-def main() -> int:
-    """Measure, and write results.json and results.md."""
-    parser = arguments(__doc__ or "", PARTS, Path(__file__).parent, seeds=1)
-    parser.add_argument("--users", default="200,1000,0", help="cohorts by comma; 0 is every training user")
-    parser.add_argument("--repeats", type=int, default=5, help="runs of the local engine")
-    chosen = parser.parse_args()
-    try:
-        parts = chosen_parts(chosen.parts, PARTS)
-        sheet = Sheet(chosen.out)
-        command = f"engines/run.py --users {chosen.users}"
-        facts = {
-            "command": command,
-            "set": ML_1M.label,
-            "seed": 1,
-            "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS"),
-        }
-        if "update" in parts:
-            split = split_of(ML_1M, data_folder(chosen.data), 0)
-            sizes = [int(size) for size in chosen.users.split(",")]
-            figures, tables = update_part(split, sizes, chosen.repeats)
-            sheet.record("update", figures=figures, tables=tables, facts=facts)
-        if "message" in parts:
-            figures, tables = message_part()
-            sheet.record("message", figures=figures, tables=tables, facts={"command": command})
-        sheet.write(order=PARTS)
-    except PalateError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    return 0
+def message_tables(figures: Any) -> list[Table]:
+    """One row."""
+    rows = [(f"{each['messages']:,}", f"{each['microseconds']:.0f}") for each in figures]
+    return [Table("A message and its answer in the local grid", ("messages", "CPU microseconds each"), rows)]
+
+
+PARTS = {"update": Part(update, update_tables), "message": Part(message, message_tables)}
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    sys.exit(main())
+    threads = os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    main(__doc__, PARTS, Path(__file__).parent, seeds=5, set=ML_1M.label, OPENBLAS_NUM_THREADS=threads)

@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serve.run import PARTS
+from benchmarks.serve.run import PROCESSES
 from benchmarks.serve.world import ITEMS, World
-from benchmarks.sheet import Table, main
+from benchmarks.sheet import Part, Table, main
 from palate_audit.harness.round import run_rounds
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
@@ -104,17 +104,17 @@ def simulated(world: World, tastes: dict[int, list[str]]) -> list[str]:
     return [release.model.hash for release in releases]
 
 
-def rounds(_: Path, __: int) -> tuple[Any, list[Table]]:
+def rounds(_: Path, __: int) -> Any:
     """100 devices."""
     return measured(DEVICES)
 
 
-def thirty(_: Path, __: int) -> tuple[Any, list[Table]]:
+def thirty(_: Path, __: int) -> Any:
     """30 devices, for a machine that has little time."""
     return measured(FEW)
 
 
-def measured(count: int) -> tuple[Any, list[Table]]:
+def measured(count: int) -> Any:
     """Some devices, masked, three rounds; the model against the simulation's; what it costs the server."""
     tastes = histories(count)
     with tempfile.TemporaryDirectory() as home:
@@ -141,43 +141,47 @@ def measured(count: int) -> tuple[Any, list[Table]]:
     results = [each["result"] for each in found if each["result"]]
     attempts = len(done) + aborted
     exchanges = [(result["exchanges"] - 1) / attempts for result in results]
-    used = {part: after.get(part, 0.0) - before.get(part, 0.0) for part in PARTS}
+    used = {part: after.get(part, 0.0) - before.get(part, 0.0) for part in PROCESSES}
     total = sum(result["exchanges"] - 1 for result in results)
-    users = [event["users"] for event in done]
-    whole, same = users == [count] * ROUNDS, bool(models) and models[-1] == last
-    per = 1000 * sum(used.values()) / max(1, total)
-    figures = {
-        "users": users,
+    return {
+        "devices": count,
+        "users": [event["users"] for event in done],
         "aborted": aborted,
-        "same": same,
+        "same": bool(models) and models[-1] == last,
         "exchanges": exchanges,
+        "requests": statistics.fmean(result["requests"] for result in results) / attempts,
+        "sent": statistics.fmean(result["sent"] for result in results) / attempts,
         "cpu": used,
-        "ms": per,
+        "ms": 1000 * sum(used.values()) / max(1, total),
         "wall": wall,
     }
+
+
+def rounds_tables(figures: Any) -> list[Table]:
+    """What was found of whole rounds."""
+    users, same, most, count = figures["users"], figures["same"], max(figures["exchanges"]), figures["devices"]
+    whole = users == [count] * ROUNDS
     rows = [
-        ("rounds released, devices in each", f"{len(done)}: {users}", "met" if whole else "MISSED"),
-        ("attempts that were aborted, and tried again", f"{aborted}", ""),
+        ("rounds released, devices in each", f"{len(users)}: {users}", "met" if whole else "MISSED"),
+        ("attempts that were aborted, and tried again", f"{figures['aborted']}", ""),
         ("model equals the simulation's", "yes, bit by bit" if same else "no", "met" if same else "MISSED"),
         (
             "exchanges a device and attempt, most",
-            f"{max(exchanges):.2f}",
-            f"<= {EXCHANGES_BAR}: {'met' if max(exchanges) <= EXCHANGES_BAR else 'MISSED'}",
+            f"{most:.2f}",
+            f"<= {EXCHANGES_BAR}: {'met' if most <= EXCHANGES_BAR else 'MISSED'}",
         ),
-        ("requests a device and attempt", f"{statistics.fmean(r['requests'] for r in results) / attempts:.1f}", ""),
-        ("bytes out a device and attempt", f"{statistics.fmean(r['sent'] for r in results) / attempts:,.0f}", ""),
-        ("server's CPU, ms an exchange, polls included", f"{per:.1f}", ""),
-        ("seconds, all rounds", f"{wall:.0f}", ""),
+        ("requests a device and attempt", f"{figures['requests']:.1f}", ""),
+        ("bytes out a device and attempt", f"{figures['sent']:,.0f}", ""),
+        ("server's CPU, ms an exchange, polls included", f"{figures['ms']:.1f}", ""),
+        ("seconds, all rounds", f"{figures['wall']:.0f}", ""),
     ]
     note = f"Looks for messages every {POLL:g} to {4 * POLL:g} s. " + ", ".join(
-        f"{part} {seconds:.1f} CPU-s" for part, seconds in used.items()
+        f"{part} {seconds:.1f} CPU-s" for part, seconds in figures["cpu"].items()
     )
-    return figures, [
-        Table(f"{count} embedded devices, distributed, {ROUNDS} rounds", ("what", "found", "bar"), rows, note)
-    ]
+    return [Table(f"{count} embedded devices, distributed, {ROUNDS} rounds", ("what", "found", "bar"), rows, note)]
 
 
-def killed(_: Path, __: int) -> tuple[Any, list[Table]]:
+def killed(_: Path, __: int) -> Any:
     """30 % of the devices are killed in the middle of a round; the others go on."""
     gone, rng = round(COHORT * KILLED), random.Random(9)  # noqa: S311 - a moment
     tastes = histories(COHORT)
@@ -202,24 +206,28 @@ def killed(_: Path, __: int) -> tuple[Any, list[Table]]:
             for members in (stay, leave):
                 members.process.kill()
                 members.process.wait()
+    return {"devices": COHORT, "gone": gone, "events": events, "killed after": moment, "seconds": seconds,
+            "begun": begun, "bound": 6 * 20.0 + 20.0}  # fmt: skip
+
+
+def killed_tables(figures: Any) -> list[Table]:
+    """How the attempt ended."""
+    events, gone, moment = figures["events"], figures["gone"], figures["killed after"]
+    seconds, bound = figures["seconds"], figures["bound"]
     first = events[0] if events else {"event": "nothing"}
-    bound = 6 * 20.0 + 20.0
-    figures = {"events": events, "killed after": moment, "seconds": seconds, "begun": begun, "bound": bound}
     rows = [
         (
-            f"{gone} of {COHORT} killed {moment:.1f} s into the attempt",
+            f"{gone} of {figures['devices']} killed {moment:.1f} s into the attempt",
             f"{first['event']}, {first.get('users', '')}",
             f"{seconds:.0f} s",
             f"by {bound:.0f} s: {'met' if events and seconds <= bound else 'MISSED'}",
         )
     ]
     header = ("what", "the attempt ended with", "after the kill", "completes or aborts by its deadline")
-    return figures, [
-        Table("Devices that are killed in the middle of a round", header, rows, "SIGKILL of their process.")
-    ]
+    return [Table("Devices that are killed in the middle of a round", header, rows, "SIGKILL of their process.")]
 
 
-def slow(_: Path, __: int) -> tuple[Any, list[Table]]:
+def slow(_: Path, __: int) -> Any:
     """A quarter of the devices takes three seconds more for everything."""
     late, tastes = COHORT // 4, histories(COHORT)
     with tempfile.TemporaryDirectory() as home:
@@ -235,17 +243,25 @@ def slow(_: Path, __: int) -> tuple[Any, list[Table]]:
             for members in (quick, behind):
                 members.process.kill()
                 members.process.wait()
-    users = [event.get("users") for event in events if event["event"] == "round"]
-    rows = [(f"{late} of {COHORT} devices, 3 s each time", str(users), f"{seconds:.0f} s")]
+    return {"devices": COHORT, "late": late, "events": events, "seconds": seconds}
+
+
+def slow_tables(figures: Any) -> list[Table]:
+    """Who was in each round."""
+    users = [event.get("users") for event in figures["events"] if event["event"] == "round"]
+    slow = f"{figures['late']} of {figures['devices']} devices, 3 s each time"
+    rows = [(slow, str(users), f"{figures['seconds']:.0f} s")]
     header = ("slow", "devices in each round", "seconds")
-    return {"events": events, "seconds": seconds}, [Table("Slow devices", header, rows)]
+    return [Table("Slow devices", header, rows)]
+
+
+PARTS = {
+    "rounds": Part(rounds, rounds_tables),
+    "thirty": Part(thirty, rounds_tables),
+    "killed": Part(killed, killed_tables),
+    "slow": Part(slow, slow_tables),
+}
 
 
 if __name__ == "__main__":
-    main(
-        __doc__,
-        {"rounds": rounds, "thirty": thirty, "killed": killed, "slow": slow},
-        Path(__file__).parent,
-        seeds=1,
-        needs_data=False,
-    )
+    main(__doc__, PARTS, Path(__file__).parent, seeds=1, needs_data=False)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,16 +63,15 @@ class Alone:
         return found
 
 
-def fusion(set_: DataSet) -> Callable[[Path, int], Part]:
+def fusion(set_: DataSet) -> Part:
     """One set, with privacy and without: sources, model and devices."""
 
-    def part(data: Path, seeds: int) -> Part:
-        figures = [
+    def measured(data: Path, seeds: int) -> Any:
+        return [
             figure(set_, prepared_of(set_, data, seed), epsilon, seed) for seed in range(seeds) for epsilon in EPSILONS
         ]
-        return figures, [_table(figures, set_.label, metric) for metric in (METRIC, SECOND)]
 
-    return part
+    return Part(measured, lambda figures: [_table(figures, set_.label, metric) for metric in (METRIC, SECOND)])
 
 
 def figure(set_: DataSet, prepared: Prepared, epsilon: float | None, seed: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,24 +47,31 @@ def population(set_: DataSet, data: Path, seed: int) -> Iterator[Path]:
         yield root
 
 
-def cost(data: Path, seeds: int) -> Part:
+def cost(data: Path, seeds: int) -> Any:
     """CPU-seconds of the two commands as processes of their own."""
-    figures, rows = [], []
+    figures = []
     for set_ in (ML_SMALL, ML_1M):
-        seconds: dict[str, list[float]] = {"ledger": [], "card": []}
         for seed in range(seeds):
             with population(set_, data, seed) as root:
-                for command, values in seconds.items():
-                    values.append(_seconds(["audit", command, str(root / "second")]))
-                    figures.append({"set": set_.label, "seed": seed, "command": command, "cpu_seconds": values[-1]})
-        rows += [
-            (set_.label, f"`palate audit {command}`", cell(values, 2), "met" if max(values) < BAR else "MISSED")
-            for command, values in seconds.items()
-        ]
+                for command in ("ledger", "card"):
+                    spent = _seconds(["audit", command, str(root / "second")])
+                    figures.append({"set": set_.label, "seed": seed, "command": command, "cpu_seconds": spent})
+    return figures
+
+
+def cost_tables(figures: Any) -> list[Table]:
+    """One row a set and command."""
+    seconds = defaultdict[tuple[str, str], list[float]](list)
+    for each in figures:
+        seconds[each["set"], each["command"]].append(each["cpu_seconds"])
+    rows = [
+        (set_, f"`palate audit {command}`", cell(values, 2), "met" if max(values) < BAR else "MISSED")
+        for (set_, command), values in seconds.items()
+    ]
     title = f"CPU-seconds of an audit of a run folder (bar {BAR:g})"
     note = "Processes of their own, start of Python included: replay, every release hashed, the model made again, "
     note += "closed form and dp-accounting, and prv-accountant where it is installed."
-    return figures, [Table(title, ("log", "command", "CPU s", "bar"), rows, note)]
+    return [Table(title, ("log", "command", "CPU s", "bar"), rows, note)]
 
 
 def _seconds(words: list[str]) -> float:
@@ -110,7 +118,7 @@ CHANGES: dict[str, Callable[[Bodies, int], Bodies]] = {
 WITNESSES = ("the run's own extract", "an expected head", "devices' receipts", "the extracts of both runs")
 
 
-def detection(data: Path, seeds: int) -> Part:
+def detection(data: Path, seeds: int) -> Any:
     """Every entry of a ledger with two runs changed in every way, all hashes right; found and named, by witness."""
     counts: dict[tuple[str, str], list[int]] = {(c, w): [0, 0, 0, 0] for c in CHANGES for w in WITNESSES}
     for seed in range(seeds):
@@ -123,13 +131,17 @@ def detection(data: Path, seeds: int) -> Part:
                     for witness in WITNESSES:
                         _count(counts[change, witness], _found(root, witness, head), at)
             _rewrite(root / "bench.ledger.db", bodies)
-    rows = [
-        (change, witness, *(f"{number} of {tried}" for number in (found, exact, within)))
-        for (change, witness), (tried, found, exact, within) in counts.items()
-    ]
-    figures = [
+    return [
         {"change": c, "witness": w, "tried": n[0], "found": n[1], "exact": n[2], "within": n[3]}
         for (c, w), n in counts.items()
+    ]
+
+
+def detection_tables(figures: Any) -> list[Table]:
+    """One row a change and witness."""
+    rows = [
+        (each["change"], each["witness"], *(f"{each[n]} of {each['tried']}" for n in ("found", "exact", "within")))
+        for each in figures
     ]
     header = ("change", "what remembers", "found", "named exactly", "among those named")
     note = (
@@ -138,7 +150,7 @@ def detection(data: Path, seeds: int) -> Part:
         "the devices saw the log up to that run's last charge, and can't know of what came after. Without any of them: "
         "0 found, and “rollback not checkable” is printed."
     )
-    return figures, [Table("Which change is found", header, rows, note)]
+    return [Table("Which change is found", header, rows, note)]
 
 
 def _count(counts: list[int], named: tuple[int, int] | None, at: int) -> None:
@@ -188,13 +200,8 @@ def _rewrite(path: Path, bodies: Bodies) -> None:
     connection.close()
 
 
+PARTS = {"cost": Part(cost, cost_tables), "detection": Part(detection, detection_tables)}
+
+
 if __name__ == "__main__":
-    command = "PYTHONPATH=simulations python simulations/benchmarks/ledger/run.py"
-    main(
-        __doc__,
-        {"cost": cost, "detection": detection},
-        Path(__file__).parent,
-        seeds=3,
-        command=f"`{command}`",
-        protocol=PROTOCOL,
-    )
+    main(__doc__, PARTS, Path(__file__).parent, seeds=3, protocol=PROTOCOL)

@@ -6,7 +6,6 @@ PYTHONPATH=simulations python simulations/benchmarks/loyalty/run.py [--parts rul
 from __future__ import annotations
 
 import logging
-import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.loyalty.ideal import ideal
-from benchmarks.sheet import Table, main
+from benchmarks.sheet import Part, Table, main
 from benchmarks.worlds.bandit import TYPICAL, Reached, capped, first_week, responses
 from benchmarks.worlds.deliveries import live, violations
 from benchmarks.worlds.surveys import MONDAY, Asked, World, experiment_answers, truth
@@ -43,7 +42,7 @@ def lived(seeds: range) -> tuple[int, Counter[str]]:
     return handed, broken
 
 
-def rules(_: Path, lives: int) -> tuple[Any, list[Table]]:
+def rules(_: Path, lives: int) -> Any:
     """Random lives, and what no rule allows in them."""
     handed, broken = 0, Counter[str]()
     with ProcessPoolExecutor() as workers:
@@ -51,7 +50,12 @@ def rules(_: Path, lives: int) -> tuple[Any, list[Table]]:
         for more, wrong in workers.map(lived, parts):
             handed += more
             broken.update(wrong)
-    found = {"lives": lives, "handed": handed, "violations": dict(broken)}
+    return {"lives": lives, "handed": handed, "violations": dict(broken)}
+
+
+def rules_tables(figures: Any) -> list[Table]:
+    """All lives in a row."""
+    lives, handed, broken = figures["lives"], figures["handed"], figures["violations"]
     row = (f"{lives:,}", f"{handed:,}", str(sum(broken.values())), "0: " + ("MISSED" if broken else "met"))
     note = (
         "A life: 40 things that happen, such as messages, waiting, travel between ten time zones, summer time, clocks "
@@ -59,30 +63,36 @@ def rules(_: Path, lives: int) -> tuple[Any, list[Table]]:
         "reached a channel: consent, control group, quiet hours, caps by day and week where the user was, and where "
         "they are."
     )
-    return found, [
-        Table("Rules", ("random lives", "messages that reached a channel", "violations", "bar"), [row], note)
-    ]
+    return [Table("Rules", ("random lives", "messages that reached a channel", "violations", "bar"), [row], note)]
 
 
-def choice(_: Path, seeds: int) -> tuple[Any, list[Table]]:
+def choice(_: Path, seeds: int) -> Any:
     """What of the best channel's response is reached, by how much users differ and where a choice starts."""
-    found, rows, held = [], [], []
+    found = []
     for spread in SPREADS:
         known = _asked(spread)
         for start, expected in (("nothing", None), ("a survey", known)):
             users = {"deliveries": DELIVERIES, "spread": spread, "expected": expected}
             reached = responses(users=USERS, seed=JUDGED, **users)
-            rows.append((f"{spread:g}", start, *_shares(reached), _met(reached.response(LAST))))
             within, broken = capped(users=CAPPED, seed=JUDGED, **users)
-            share, bar = within.response(WEEKS_LAST), "0: " + ("MISSED" if broken else "met")
-            held.append((f"{spread:g}", start, f"{within.rates.size:,}", f"{share:.3f}", str(len(broken)), bar))
-            found.append(
-                {"spread": spread, "start": start, "expected": expected, "capped": share, "broken": len(broken),
-                 **_figures(reached)}
-            )  # fmt: skip
+            held = {"capped": within.response(WEEKS_LAST), "broken": len(broken), "deliveries": within.rates.size}
+            found.append({"spread": spread, "start": start, "expected": expected, **held, **_figures(reached)})
         best = ideal(users=USERS, deliveries=DELIVERIES, seed=JUDGED, spread=spread)
         found.append({"spread": spread, "start": "ideal", **_figures(best)})
-        rows.append((f"{spread:g}", "the law, and 45 deliveries to find out", *_shares(best), ""))
+    return found
+
+
+def choice_tables(figures: Any) -> list[Table]:
+    """What is reached, with caps and without."""
+    rows, held = [], []
+    for each in figures:
+        spread, start = f"{each['spread']:g}", each["start"]
+        if start == "ideal":
+            rows.append((spread, "the law, and 45 deliveries to find out", *_shares(each), ""))
+            continue
+        rows.append((spread, start, *_shares(each), _met(each["shares"]["46 to 50"])))
+        bar = "0: " + ("MISSED" if each["broken"] else "met")
+        held.append((spread, start, f"{each['deliveries']:,}", f"{each['capped']:.3f}", str(each["broken"]), bar))
     note = (
         f"{USERS:,} simulated users each, 5 channels and 6 parts of the day; a user's rates are those of a typical one "
         "(chat 25 %, notification 20 %, digest 15 %, e-mail 12 %, SMS 10 %), moved on the logit scale by normal "
@@ -97,7 +107,7 @@ def choice(_: Path, seeds: int) -> tuple[Any, list[Table]]:
         "hours. Response in deliveries 29 to 49, three weeks, over that of the best channels that the caps leave."
     )
     capped_header = ("users differ by", "starts from", "deliveries", "response", "rules broken", "bar")
-    return found, [
+    return [
         Table("Choosing a channel", header, rows, note),
         Table("Choosing within caps", capped_header, held, capped_note),
     ]
@@ -111,18 +121,23 @@ def _asked(spread: float) -> dict[str, float]:
     return {each.of: each.value for each in released if each.name == "ctr" and each.value}
 
 
-def _shares(reached: Reached) -> tuple[str, ...]:
+def _shares(figure: Any) -> tuple[str, ...]:
     """The cells of what was reached."""
-    parts = (reached.response(slice(5)), reached.response(slice(None)), reached.response(LAST))
-    return *(f"{each:.3f}" for each in parts), f"{reached.own_response(LAST):.3f}"
+    return tuple(f"{share:.3f}" for share in figure["shares"].values())
 
 
 def _figures(reached: Reached) -> dict[str, Any]:
-    """The same as numbers, for every delivery."""
+    """What was reached, of the table's parts and of every delivery."""
     each = range(DELIVERIES)
     return {
-        "response": [reached.response(slice(n, n + 1)) for n in each],
-        "own_response": [reached.own_response(slice(n, n + 1)) for n in each],
+        "shares": {
+            "first 5": reached.response(slice(5)),
+            "mean of 50": reached.response(slice(None)),
+            "46 to 50": reached.response(LAST),
+            "each user alone, 46 to 50": reached.own_response(LAST),
+        },
+        "response": [round(reached.response(slice(n, n + 1)), 4) for n in each],
+        "own_response": [round(reached.own_response(slice(n, n + 1)), 4) for n in each],
     }
 
 
@@ -131,10 +146,10 @@ def _met(share: float) -> str:
     return f">= 0.9: {'met' if share >= 0.9 else 'MISSED'}"
 
 
-def surveys(_: Path, seeds: int) -> tuple[Any, list[Table]]:
+def surveys(_: Path, seeds: int) -> Any:
     """Coverage of the intervals, and the error of DAU."""
     given = World(devices=5000).answers()
-    found, rows = [], []
+    found = []
     for dp in ("central", "distributed"):
         asked = Asked(dp=dp)
         true = {(each.name, each.of): each.value for each in figures(truth(given, asked))}
@@ -151,26 +166,36 @@ def surveys(_: Path, seeds: int) -> tuple[Any, list[Table]]:
         for name in COVERED:
             share = inside[name] / told[name] if told[name] else float("nan")
             found.append({"dp": dp, "figure": name, "told": told[name], "coverage": share})
-            barred = "93 to 97 %: " + ("met" if 0.93 <= share <= 0.97 else "MISSED")
-            rows.append((dp, name, f"{told[name]:,}", f"{share:.1%}", barred if name in COVERED[:3] else ""))
-        error = float(np.mean(errors))
-        found.append({"dp": dp, "figure": "dau error", "mean": error})
-        rows.append(
-            (dp, "dau, mean relative error", "", f"{error:.2%}", f"< 3 %: {'met' if error < 0.03 else 'MISSED'}")
-        )
+        found.append({"dp": dp, "figure": "dau error", "mean": float(np.mean(errors))})
+    return found
+
+
+def surveys_tables(figures: Any) -> list[Table]:
+    """One row a figure of the surveys."""
+    rows = []
+    for each in figures:
+        dp, name = each["dp"], each["figure"]
+        if name == "dau error":
+            error = each["mean"]
+            said = f"< 3 %: {'met' if error < 0.03 else 'MISSED'}"
+            rows.append((dp, "dau, mean relative error", "", f"{error:.2%}", said))
+            continue
+        share = each["coverage"]
+        barred = "93 to 97 %: " + ("met" if 0.93 <= share <= 0.97 else "MISSED")
+        rows.append((dp, name, f"{each['told']:,}", f"{share:.1%}", barred if name in COVERED[:3] else ""))
     note = (
         f"5,000 simulated devices, {WEEKS:,} surveys through the production round with secure noise, eps 1 a week "
         f"({PROMISE}); a year of such weeks composes to eps 9.1. The truth is the capped statistic over the "
         "devices that answered. Figures whose group is too small are suppressed and not counted."
     )
-    return found, [Table("Error bars", ("dp", "figure", "intervals", "that hold the truth", "bar"), rows, note)]
+    return [Table("Error bars", ("dp", "figure", "intervals", "that hold the truth", "bar"), rows, note)]
 
 
-def tests(_: Path, seeds: int) -> tuple[Any, list[Table]]:
+def tests(_: Path, seeds: int) -> Any:
     """A/B tests: how often nothing is called something, and how often something is found."""
     survey = Survey(first_day=MONDAY, experiments=("new-model",), shares={"experiment:new-model": 0.5})
     asked = Asked(survey=survey)
-    found, rows = [], []
+    found = []
     for lift, trials in ((0.0, NULLS), (0.02, 200), (0.03, 200), (0.05, 200), (0.08, 200)):
         rng = np.random.default_rng([int(lift * 1000), 1])
         called = 0
@@ -178,8 +203,15 @@ def tests(_: Path, seeds: int) -> tuple[Any, list[Table]]:
             model = asked.release(experiment_answers(rng, survey, devices=5000, lift=lift))
             compared = comparisons(model)["new-model"]
             called += compared is not None and compared.different
-        share = called / trials
-        found.append({"lift": lift, "trials": trials, "called": share})
+        found.append({"lift": lift, "trials": trials, "called": called / trials})
+    return found
+
+
+def tests_tables(figures: Any) -> list[Table]:
+    """One row a true difference."""
+    rows = []
+    for each in figures:
+        lift, trials, share = each["lift"], each["trials"], each["called"]
         bar = ""
         if not lift:  # within what chance allows of a true 5 % in so many trials, three standard errors
             bar = "<= 5 %, +- 3 standard errors: " + (
@@ -192,9 +224,16 @@ def tests(_: Path, seeds: int) -> tuple[Any, list[Table]]:
         "the budget for this block."
     )
     header = ("true difference", "tests", "called different", "bar")
-    return found, [Table("A/B tests", header, rows, note)]
+    return [Table("A/B tests", header, rows, note)]
+
+
+PARTS = {
+    "rules": Part(rules, rules_tables),
+    "choice": Part(choice, choice_tables),
+    "surveys": Part(surveys, surveys_tables),
+    "tests": Part(tests, tests_tables),
+}
 
 
 if __name__ == "__main__":
-    parts = {"rules": rules, "choice": choice, "surveys": surveys, "tests": tests}
-    main(__doc__, parts, Path(__file__).parent, seeds=LIVES, needs_data=False, command=" ".join(sys.argv))
+    main(__doc__, PARTS, Path(__file__).parent, seeds=LIVES, needs_data=False)

@@ -8,7 +8,7 @@ are never looked at. Rehearsals.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from benchmarks.measure import (
     quality,
     rehearsed,
 )
-from benchmarks.sheet import Table, main, mean_error
+from benchmarks.sheet import Part, Table, main, mean_error
 from palate_common.errors import PalateError
 from palate_sim.config import build_config, preset_settings
 from palate_sim.preparation.preparation import Prepared, prepare
@@ -106,7 +106,7 @@ def compare(plain: Mapping[str, Any], weighted: Mapping[str, Any], set_: DataSet
     return [{"epsilon": epsilon, **values} for epsilon, values in found.items()]
 
 
-def row_of(label: str, set_: DataSet, figure: Mapping[str, Any]) -> tuple[str, ...]:
+def row_of(label: str, figure: Mapping[str, Any]) -> tuple[str, ...]:
     """One line: both means, and the mean paired difference."""
     gain = np.subtract(figure["weighted"], figure["plain"])
     mean, error = mean_error(gain)
@@ -114,33 +114,41 @@ def row_of(label: str, set_: DataSet, figure: Mapping[str, Any]) -> tuple[str, .
     means = (f"{np.mean(figure[name]):.4f}" for name in ("plain", "weighted"))
     if not gain.any():
         verdict = "the same: no weights"
-    return (label, set_.label, epsilon_label(figure["epsilon"]), *means, f"{mean:+.4f} ± {error:.4f}", verdict)
+    return (label, figure["set"], epsilon_label(figure["epsilon"]), *means, f"{mean:+.4f} ± {error:.4f}", verdict)
 
 
 HEADER = ("weights", "log", "eps", "unweighted", "weighted", "paired difference", "verdict")
 
 
-def shipped(data: Path, seeds: int) -> tuple[Any, list[Table]]:
+def shipped(data: Path, seeds: int) -> Any:
     """The presets as they are."""
-    figures, rows = [], []
+    figures = []
     for preset, sets in TRIED_ON.items():
         tree = preset_settings(preset)
-        if not sets:
-            rows.append((preset, "no real log at hand", "", "", "", "", "untested"))
         for set_ in sets:
             for figure in compare(without_weights(tree), tree, set_, data, seeds):
                 figures.append({"preset": preset, "set": set_.label, **figure})
-                rows.append(row_of(preset, set_, figure))
+    return figures
+
+
+def shipped_tables(figures: Any) -> list[Table]:
+    """One row a preset, set and eps."""
+    rows = []
+    for preset in TRIED_ON:
+        own = [each for each in figures if each["preset"] == preset]
+        rows += [row_of(preset, each) for each in own]
+        if not own:
+            rows.append((preset, "no real log at hand", "", "", "", "", "untested"))
     note = (
-        f"{METRIC} on validation users, {seeds} paired seeds, each with its own split and noise; ± is the standard "
-        "error of the paired difference; better or worse means beyond two of them."
+        f"{METRIC} on validation users, {len(figures[0]['plain'])} paired seeds, each with its own split and noise; "
+        "± is the standard error of the paired difference; better or worse means beyond two of them."
     )
-    return figures, [Table("The presets as they are", HEADER, rows, note)]
+    return [Table("The presets as they are", HEADER, rows, note)]
 
 
-def candidates(data: Path, seeds: int) -> tuple[Any, list[Table]]:
+def candidates(data: Path, seeds: int) -> Any:
     """Other weights that were tried."""
-    figures, rows = [], []
+    figures = []
     for candidate in CANDIDATES:
         set_, label = candidate.set_, candidate.label
         preset = next(name for name, sets in TRIED_ON.items() if set_ in sets)
@@ -151,11 +159,16 @@ def candidates(data: Path, seeds: int) -> tuple[Any, list[Table]]:
         tree = {section: {**plain.get(section, {}), **weights.get(section, {})} for section in {*plain, *weights}}
         for figure in compare(plain, tree, set_, data, seeds):
             figures.append({"candidate": label, "set": set_.label, **figure})
-            rows.append(row_of(label, set_, figure))
-    return figures, [Table("Other weights that were tried", HEADER, rows, "As above.")]
+    return figures
 
 
-PARTS: dict[str, Callable[[Path, int], tuple[Any, list[Table]]]] = {"presets": shipped, "tried": candidates}
+def candidates_tables(figures: Any) -> list[Table]:
+    """One row a candidate, set and eps."""
+    rows = [row_of(each["candidate"], each) for each in figures]
+    return [Table("Other weights that were tried", HEADER, rows, "As above.")]
+
+
+PARTS = {"presets": Part(shipped, shipped_tables), "tried": Part(candidates, candidates_tables)}
 
 
 if __name__ == "__main__":

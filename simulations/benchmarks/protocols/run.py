@@ -6,9 +6,10 @@ PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/prot
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -84,13 +85,16 @@ def measured(set_: DataSet, data: Path, seed: int) -> dict[str, Found]:
     return found
 
 
-def both(set_: DataSet, most: int, data: Path, seeds: int) -> Part:
+def both(set_: DataSet, most: int, data: Path, seeds: int) -> Any:
     """One log, at most so many seeds."""
-    figures, values = [], defaultdict(list)
-    for seed in range(min(seeds, most)):
-        found = measured(set_, data, seed)
-        figures.append({"set": set_.label, "seed": seed, **found})
-        for name, metrics in found.items():
+    return [{"seed": seed, "found": measured(set_, data, seed)} for seed in range(min(seeds, most))]
+
+
+def both_tables(set_: DataSet, figures: Any) -> list[Table]:
+    """One row a model."""
+    values = defaultdict(list)
+    for each in figures:
+        for name, metrics in each["found"].items():
             for metric, value in metrics.items():
                 values[name, metric].append(value)
     shown = [metric for metrics in METRICS.values() for metric in metrics]
@@ -99,16 +103,16 @@ def both(set_: DataSet, most: int, data: Path, seeds: int) -> Part:
         f"{set_.label}: one cut, two protocols",
         ("model", *(f"{metric.split('[')[0]}, {'99 sampled' if '[' in metric else 'all items'}" for metric in shown)),
         [(name, *(cell(values[name, metric]) for metric in shown)) for name in names],
-        f"Seeds 0 to {min(seeds, most) - 1}. Each user's last item is asked, and the one before chooses the round and "
+        f"Seeds 0 to {len(figures) - 1}. Each user's last item is asked, and the one before chooses the round and "
         "the settings of iALS and EASE. 99 sampled: beside the asked item 99 that the user has nowhere, drawn once a "
         "seed. All items: every item that is not the user's training part.",
     )
-    return figures, [table]
+    return [table]
 
 
-PARTS: dict[str, Callable[[Path, int], Part]] = {
-    "ml-100k": partial(both, ML_100K, 3),
-    "ml-1m": partial(both, ML_1M, 1),
+PARTS = {
+    name: Part(partial(both, set_, most), partial(both_tables, set_))
+    for name, set_, most in (("ml-100k", ML_100K, 3), ("ml-1m", ML_1M, 1))
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,16 +53,13 @@ def numbers_sent(model: GlobalModel) -> tuple[int, int]:
     return len(sizes), sum(sizes)
 
 
-def comparison(data: Path, seeds: int) -> Part:
+def comparison(data: Path, seeds: int) -> Any:
     """ML-1M at every eps, test users."""
     figures: list[dict[str, Any]] = []
-    values: defaultdict[tuple[str, float | None], list[float]] = defaultdict(list)
-    sent: dict[tuple[str, float | None], tuple[int, int]] = {}
     for seed in range(seeds):
         split = split_of(ML_1M, data, seed)
         for name, scorer in fit_baselines(["popularity", "ease"], split, seed=seed, items=None).items():
             found = quality(scorer, split.test, split, seed)
-            values[name, None].append(found)
             figures.append({"seed": seed, "model": name, "epsilon": None, METRIC: found})
         for epsilon in EPSILONS:
             for algorithm in ALGORITHMS:
@@ -72,13 +69,23 @@ def comparison(data: Path, seeds: int) -> Part:
                 model = trained(split, algorithm, epsilon, seed)
                 seconds = time.process_time() - begun
                 found = quality(model, split.test, split, seed)
-                sent[algorithm, epsilon] = numbers_sent(model)
-                values[algorithm, epsilon].append(found)
                 figures.append(
                     {"seed": seed, "model": algorithm, "epsilon": epsilon, METRIC: found, "cpu_s": round(seconds, 2)}
-                    | dict(zip(("releases", "numbers"), sent[algorithm, epsilon], strict=True))
+                    | dict(zip(("releases", "numbers"), numbers_sent(model), strict=True))
                 )
                 sys.stderr.write(f"seed {seed} {algorithm} {epsilon_label(epsilon)} {found:.4f} {seconds:.1f} s\n")
+    return figures
+
+
+def comparison_tables(figures: Any) -> list[Table]:
+    """One row an algorithm."""
+    values: defaultdict[tuple[str, float | None], list[float]] = defaultdict(list)
+    sent: dict[tuple[str, float | None], tuple[int, int]] = {}
+    for each in figures:
+        key = each["model"], each["epsilon"]
+        values[key].append(each[METRIC])
+        if "releases" in each:
+            sent[key] = each["releases"], each["numbers"]
     rows = []
     for algorithm in ALGORITHMS:
         chosen = [values[algorithm, e] for e in EPSILONS]
@@ -95,22 +102,28 @@ def comparison(data: Path, seeds: int) -> Part:
         "Mean ± standard error over seeds; a seed has its own split, public randomness and noise. Rehearsals: the "
         "path's own contribution, clipping, grid and noise, without a ledger. No public features.",
     )
-    return figures, [table]
+    return [table]
 
 
-def statistics(data: Path, seeds: int) -> Part:
+def statistics(data: Path, seeds: int) -> Any:
     """What DP-ALS makes of the items' Gramians, on the validation users it was chosen with."""
-    figures, rows = [], []
+    figures = []
     split = split_of(ML_1M, data, 0)
     heldout = split.test if split.validation is None else split.validation
     for label, settings in STATISTICS:
-        cells = []
         for epsilon in (1.0, 5.0):
             models = [trained(split, "dp-als", epsilon, seed, **settings) for seed in range(seeds)]
             found = [quality(model, heldout, split, 0) for model in models]
-            figures.append({"settings": dict(settings), "epsilon": epsilon, METRIC: found})
-            cells.append(cell(found))
-        rows.append((label, *cells))
+            figures.append({"label": label, "settings": dict(settings), "epsilon": epsilon, METRIC: found})
+    return figures
+
+
+def statistics_tables(figures: Any) -> list[Table]:
+    """One row a setting."""
+    cells: defaultdict[str, list[str]] = defaultdict(list)
+    for each in figures:
+        cells[each["label"]].append(cell(each[METRIC]))
+    rows = [(label, *row) for label, row in cells.items()]
     table = Table(
         f"DP-ALS: how much of a contribution goes to the items' Gramians, {METRIC} on validation users",
         ("dp-als", "eps 1", "eps 5"),
@@ -118,10 +131,10 @@ def statistics(data: Path, seeds: int) -> Part:
         "One split, mean ± standard error over seeds of table and noise. The ridge is in spectral norms of the noise "
         "of one item's Gramian.",
     )
-    return figures, [table]
+    return [table]
 
 
-PARTS: dict[str, Callable[[Path, int], Part]] = {"comparison": comparison, "statistics": statistics}
+PARTS = {"comparison": Part(comparison, comparison_tables), "statistics": Part(statistics, statistics_tables)}
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/qual
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +52,9 @@ PROJECTED = ((ML_1M, (0.5, 1.0, 2.0, 5.0, 10.0)), (ML_SMALL, (1.0, 5.0)))
 PROTOCOL = f"split strong, delta {DELTA:g}, unit user, adjacency zero-out"
 
 
-def main_bars(data: Path, seeds: int) -> Part:
+def main_bars(data: Path, seeds: int) -> Any:
     """ML-1M at every eps, real runs only, with and without item features, with the baselines of the same splits."""
-    figures, values = [], defaultdict(list)
+    figures = []
     for seed in range(seeds):
         for epsilon in EPSILONS:
             beside = ("popularity", "ease", "ials") if epsilon is None else ("noised_popularity", "content_only")
@@ -64,9 +64,15 @@ def main_bars(data: Path, seeds: int) -> Part:
             for name, metrics in named.items():
                 found = {metric: metrics[metric]["mean"] for metric in (METRIC, SECOND)}
                 figures.append({"seed": seed, "epsilon": epsilon, "model": name, "noise": result["noise"], **found})
-                for metric in (METRIC, SECOND):
-                    values[name, epsilon, metric].append(found[metric])
-    rows = []
+    return figures
+
+
+def main_tables(figures: Any) -> list[Table]:
+    """One row an eps; beside it, the baselines without privacy."""
+    values, rows = defaultdict(list), []
+    for each in figures:
+        for metric in (METRIC, SECOND):
+            values[each["model"], each["epsilon"], metric].append(each[metric])
     for epsilon in EPSILONS:
         cells = [
             f"{cell(values[name, epsilon, METRIC])}{verdict(values[name, epsilon, METRIC], bars.get(epsilon))}"
@@ -99,7 +105,7 @@ def main_bars(data: Path, seeds: int) -> Part:
         [(label, *(cell(values[name, None, metric]) for metric in (METRIC, SECOND))) for name, label in names.items()],
         "EASE and iALS with their defaults, as `palate simulate` prints them.",
     )
-    return figures, [table, beside_table]
+    return [table, beside_table]
 
 
 def verdict(values: list[float], bar: float | None) -> str:
@@ -109,29 +115,36 @@ def verdict(values: list[float], bar: float | None) -> str:
     return f" (bar {bar:g}: {'met' if mean_error(values)[0] >= bar else 'MISSED'})"
 
 
-def other_sets(data: Path, seeds: int) -> Part:
+def other_sets(data: Path, seeds: int) -> Any:
     """The other logs at eps 5, real runs, paired with popularity on the same splits."""
-    figures, rows = [], []
-    for set_, bar, against in OTHERS:
+    figures = []
+    for set_, _, _ in OTHERS:
         beside = ("popularity", "noised_popularity", "ials") + (() if set_ is JOURNEY else ("ease",))
-        values, train = defaultdict(list), (0, 0)
         for seed in range(seeds):
             result = real_run(set_, data, epsilon=5.0, seed=seed, baselines=beside)
             off = real_run(set_, data, epsilon=None, seed=seed)
             named = {"palate": result["metrics"], **result["baselines"], "off": off["metrics"]}
             found = {name: metrics[METRIC]["mean"] for name, metrics in named.items()}
-            figures.append({"set": set_.label, "seed": seed, "epsilon": 5.0, **found})
-            train = result["users"], result["items"]
-            for name, value in found.items():
-                values[name].append(value)
+            sizes = {"users": result["users"], "items": result["items"]}
+            figures.append({"set": set_.label, "seed": seed, "epsilon": 5.0, **sizes, **found})
+    return figures
+
+
+def other_tables(figures: Any) -> list[Table]:
+    """One row a set."""
+    rows, models = [], ("popularity", "noised_popularity", "palate", "off", "ease", "ials")
+    for set_, bar, against in OTHERS:
+        own = [each for each in figures if each["set"] == set_.label]
+        if not own:
+            continue
+        values = {name: [each[name] for each in own] for name in models if name in own[0]}
         means = {name: mean_error(each)[0] for name, each in values.items()}
         ratio, floor = means["palate"] / means[against], against.replace("_", " ")
         verdict = "" if bar is None else f"{bar:g} x {floor}: {'met' if ratio >= bar else 'MISSED'}"
         each = [own / base for own, base in zip(values["palate"], values[against], strict=True)]
-        models = ("popularity", "noised_popularity", "palate", "off", "ease", "ials")
         rows.append(
             (
-                f"{set_.label}, {train[0]:,} x {train[1]:,}",
+                f"{set_.label}, {own[-1]['users']:,} x {own[-1]['items']:,}",
                 *(cell(values[name]) for name in models[:3]),
                 f"{ratio:.2f} x {floor} ({min(each):.2f} to {max(each):.2f})",
                 verdict,
@@ -146,18 +159,17 @@ def other_sets(data: Path, seeds: int) -> Part:
         "split. 5-core, except MovieLens small. EASE and iALS with their defaults, without privacy; EASE inverts at "
         "most 20,000 items.",
     )
-    return figures, [table]
+    return [table]
 
 
-def no_harm(data: Path, seeds: int) -> Part:
+def no_harm(data: Path, seeds: int) -> Any:
     """Few users: the private model over noised popularity at the same budget. Rehearsals."""
-    figures, rows, ratios = [], [], []
+    figures = []
     for set_, sizes in HARM_SIZES:
         sets = [prepared_of(set_, data, seed) for seed in range(seeds)]
         for size in sizes:
             if size > min(prepared.split.train.n_users for prepared in sets):
                 continue
-            cells = []
             for epsilon in HARM_EPSILONS:
                 found: dict[str, list[float]] = {"als": [], "popularity": []}
                 for seed, prepared in enumerate(sets):
@@ -166,23 +178,29 @@ def no_harm(data: Path, seeds: int) -> Part:
                     for algorithm, into in found.items():
                         model = rehearsed(train, epsilon=epsilon, seed=seed, algorithm=algorithm, inputs=inputs)
                         into.append(quality(model, split.test, split, seed))
-                ratio = float(np.mean(found["als"]) / np.mean(found["popularity"]))
-                ratios.append(ratio)
-                cells.append(f"{ratio:.3f}")
-                figures.append({"set": set_.label, "users": size, "epsilon": epsilon, "ratio": ratio, **found})
-            rows.append((set_.label, f"{size:,}", *cells))
+                figures.append({"set": set_.label, "users": size, "epsilon": epsilon, **found})
+    return figures
+
+
+def harm_tables(figures: Any) -> list[Table]:
+    """One row a set and size."""
+    cells: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for each in figures:
+        cells[each["set"], each["users"]].append(float(np.mean(each["als"]) / np.mean(each["popularity"])))
+    ratios = [ratio for row in cells.values() for ratio in row]
+    rows = [(set_, f"{users:,}", *(f"{ratio:.3f}" for ratio in row)) for (set_, users), row in cells.items()]
     note = (
         f"Mean {np.mean(ratios):.3f}, minimum {min(ratios):.3f} of {len(ratios)} settings. Rehearsals (the path's own "
         "functions, seeded noise, no ledger), training users drawn at random, paired seeds; the test users stay. A "
         "ratio of means. Below mu x users = 350 no collaborative round is run."
     )
     header = ("log", "training users", *(f"eps {epsilon:g}" for epsilon in HARM_EPSILONS))
-    return figures, [Table("Do no harm: Palate over noised popularity at the same eps", header, rows, note)]
+    return [Table("Do no harm: Palate over noised popularity at the same eps", header, rows, note)]
 
 
-def useless_features(data: Path, seeds: int) -> Part:
+def useless_features(data: Path, seeds: int) -> Any:
     """The control of the vote: features of the wrong items, beside the right ones and none. Rehearsals."""
-    figures, rows = [], []
+    figures = []
     for set_, epsilons in CONTROL_CASES:
         sets = [prepared_of(set_, data, seed) for seed in range(seeds)]
         for epsilon in epsilons:
@@ -201,8 +219,16 @@ def useless_features(data: Path, seeds: int) -> Part:
                     model = rehearsed(split.train, epsilon=epsilon, seed=seed, inputs=inputs, settings=settings)
                     found[name].append(quality(model, split.test, split, seed))
             figures.append({"set": set_.label, "epsilon": epsilon, **found})
-            ratio = float(np.mean(found["shuffled"]) / np.mean(found["none"]))
-            rows.append((set_.label, f"{epsilon:g}", *(cell(values) for values in found.values()), f"{ratio:.3f}"))
+    return figures
+
+
+def useless_tables(figures: Any) -> list[Table]:
+    """One row a set and eps."""
+    rows = []
+    for each in figures:
+        found = [each[name] for name in ("own", "none", "shuffled", "shuffled, no vote")]
+        ratio = float(np.mean(each["shuffled"]) / np.mean(each["none"]))
+        rows.append((each["set"], f"{each['epsilon']:g}", *map(cell, found), f"{ratio:.3f}"))
     table = Table(
         f"Useless features: {METRIC} with features of the wrong items",
         ("log", "eps", "own features", "no features", "shuffled", "shuffled, no vote", "shuffled over none"),
@@ -210,10 +236,10 @@ def useless_features(data: Path, seeds: int) -> Part:
         "Rehearsals, paired seeds. Shuffled: each item has another item's features, drawn anew for each seed. No vote: "
         "`content_weight` 1 and `vote_share` 0.",
     )
-    return figures, [table]
+    return [table]
 
 
-def modes(data: Path, seeds: int) -> Part:
+def modes(data: Path, seeds: int) -> Any:
     """Who adds the noise: the server, or the devices, with and without room for corrupt and lost ones. Real runs."""
     bear: dict[str, Any] = {"privacy.dp": "distributed", "privacy.corrupt": 0.1, "privacy.dropout": 0.1}
     cases: dict[str, dict[str, Any]] = {
@@ -223,17 +249,25 @@ def modes(data: Path, seeds: int) -> Part:
         # A little fewer than 10 %, because who is lost is drawn device by device.
         "distributed, 10 % may be corrupt and 10 % lost, 9 % are": {**bear, "engine.absent": 0.09},
     }
-    figures, rows = [], []
+    figures = []
     for set_, epsilon in MODES:
         values = {
             name: [real_run(set_, data, epsilon=epsilon, seed=seed, more=keys) for seed in range(seeds)]
             for name, keys in cases.items()
         }
         found = {name: [run["metrics"][METRIC]["mean"] for run in runs] for name, runs in values.items()}
-        figures.append({"set": set_.label, "epsilon": epsilon, **found})
-        for name, quality_ in found.items():
-            ratio = float(np.mean(quality_) / np.mean(found["central"]))
-            rows.append((f"{set_.label}, eps {epsilon:g}", name, cell(quality_), f"{ratio:.3f}"))
+        figures.append({"set": set_.label, "epsilon": epsilon, METRIC: found})
+    return figures
+
+
+def modes_tables(figures: Any) -> list[Table]:
+    """One row a mode."""
+    rows = []
+    for each in figures:
+        found = each[METRIC]
+        for name, values in found.items():
+            ratio = float(np.mean(values) / np.mean(found["central"]))
+            rows.append((f"{each['set']}, eps {each['epsilon']:g}", name, cell(values), f"{ratio:.3f}"))
     table = Table(
         f"Who adds the noise: {METRIC}",
         ("log", "mode", METRIC, "over central"),
@@ -241,10 +275,10 @@ def modes(data: Path, seeds: int) -> Part:
         "Real runs, engine local, secure noise, masks off (masks change no number). Bar: within 1 % of central "
         "where one device may be corrupt and none is lost.",
     )
-    return figures, [table]
+    return [table]
 
 
-def local(data: Path, seeds: int) -> Part:
+def local(data: Path, seeds: int) -> Any:
     """Devices that trust nobody, at one eps: the user as the unit, and single events. Real runs, paired seeds."""
     events = {"privacy.dp": "local", "privacy.unit": "event", "algorithm.name": "event-mf"}
     cases: dict[str, dict[str, Any]] = {
@@ -253,7 +287,7 @@ def local(data: Path, seeds: int) -> Part:
         "local, unit user": {"privacy.dp": "local"},
         "distributed, unit user": {"privacy.dp": "distributed"},
     }
-    figures, rows = [], []
+    figures = []
     for set_ in LOCAL_SETS:
         found, second, claimed = defaultdict(list), defaultdict(list), defaultdict(list)
         sizes, rounds = (0, 0), dict[str, int]()
@@ -274,12 +308,20 @@ def local(data: Path, seeds: int) -> Part:
         sizes_of = {"users": sizes[0], "items": sizes[1], "rounds": rounds, "accounts": dict(claimed)}
         quality_of = {METRIC: dict(found), SECOND: dict(second)}
         figures.append({"set": set_.label, "epsilon": LOCAL_EPSILON, **sizes_of, **quality_of})
+    return figures
+
+
+def local_tables(figures: Any) -> list[Table]:
+    """One row a set and mode."""
+    rows = []
+    for each in figures:
+        found, where = each[METRIC], f"{each['set']}, {each['users']:,} x {each['items']:,}"
         for name, values in found.items():
             ratio = float(np.mean(values) / np.mean(found["popularity, no privacy"]))
-            first, other = claimed[name][0] if name in claimed else ("", "")
+            first, other = each["accounts"].get(name, [("", "")])[0]
             two = f"{first:.3f}, {other:.3f}" if isinstance(other, float) else ""
-            where = f"{set_.label}, {sizes[0]:,} x {sizes[1]:,}"
-            rows.append((where, name, str(rounds.get(name, "")), two, cell(values), cell(second[name]), f"{ratio:.2f}"))
+            rounds = str(each["rounds"].get(name, ""))
+            rows.append((where, name, rounds, two, cell(values), cell(each[SECOND][name]), f"{ratio:.2f}"))
     table = Table(
         f"Devices that trust nobody: {METRIC} at eps {LOCAL_EPSILON:g}",
         ("log", "mode", "rounds", "eps: claimed, PLD", METRIC, SECOND, "over popularity"),
@@ -288,7 +330,7 @@ def local(data: Path, seeds: int) -> Part:
         f"{DELTA:g}. An epsilon for single events promises much less than the same for users. PLD: dp-accounting's "
         "second opinion on the same releases.",
     )
-    return figures, [table]
+    return [table]
 
 
 def projected(sets: Sequence[Prepared], epsilon: float | None, factor: int) -> list[float]:
@@ -301,39 +343,50 @@ def projected(sets: Sequence[Prepared], epsilon: float | None, factor: int) -> l
     return found
 
 
-def projection(data: Path, seeds: int) -> Part:
+def projection(data: Path, seeds: int) -> Any:
     """Quality at one eps with more users, everybody else behaving like these. Rehearsals."""
-    figures, rows = [], []
+    figures = []
     for set_, epsilons in PROJECTED:
         sets = [prepared_of(set_, data, seed) for seed in range(seeds)]
-        off = projected(sets, None, 1)
-        figures.append({"set": set_.label, "epsilon": None, "factor": 1, "quality": off})
+        shown = {"set": set_.label, "users": sets[0].split.train.n_users}
+        figures.append({**shown, "epsilon": None, "factor": 1, "quality": projected(sets, None, 1)})
         for epsilon in epsilons:
-            cells = []
             for factor in FACTORS:
                 found = projected(sets, epsilon, factor)
-                figures.append({"set": set_.label, "epsilon": epsilon, "factor": factor, "quality": found})
-                share = float(np.mean(found) / np.mean(off))
-                cells.append(f"{cell(found)} ({share:.0%} of off)")
-            users = sets[0].split.train.n_users
-            rows.append((f"{set_.label}, {users:,} users", f"{epsilon:g}", *cells, cell(off)))
+                figures.append({**shown, "epsilon": epsilon, "factor": factor, "quality": found})
+    return figures
+
+
+def projection_tables(figures: Any) -> list[Table]:
+    """One row a set and eps."""
+    off = {each["set"]: each["quality"] for each in figures if each["epsilon"] is None}
+    cells: dict[tuple[str, int, float], list[str]] = defaultdict(list)
+    for each in figures:
+        if each["epsilon"] is not None:
+            share = float(np.mean(each["quality"]) / np.mean(off[each["set"]]))
+            row = cells[each["set"], each["users"], each["epsilon"]]
+            row.append(f"{cell(each['quality'])} ({share:.0%} of off)")
+    rows = [
+        (f"{set_}, {users:,} users", f"{epsilon:g}", *row, cell(off[set_]))
+        for (set_, users, epsilon), row in cells.items()
+    ]
     table = Table(
         f"What users buy: {METRIC} projected to more users",
         ("log", "eps", *(f"{factor} x the users" for factor in FACTORS), "off"),
         rows,
         "Rehearsals. The sums are multiplied and the noise stays: assumes that the others behave like these users.",
     )
-    return figures, [table]
+    return [table]
 
 
-PARTS: dict[str, Callable[[Path, int], Part]] = {
-    "main": main_bars,
-    "sets": other_sets,
-    "harm": no_harm,
-    "useless": useless_features,
-    "projection": projection,
-    "modes": modes,
-    "local": local,
+PARTS = {
+    "main": Part(main_bars, main_tables),
+    "sets": Part(other_sets, other_tables),
+    "harm": Part(no_harm, harm_tables),
+    "useless": Part(useless_features, useless_tables),
+    "projection": Part(projection, projection_tables),
+    "modes": Part(modes, modes_tables),
+    "local": Part(local, local_tables),
 }
 
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
 from benchmarks.measure import DESKDROP, JOURNEY, ML_1M, ML_SMALL, RETAIL, TWEETINGS, prepared_of, rehearsed
-from benchmarks.sheet import Part, Table, cell, mean_error
+from benchmarks.sheet import Table, cell, mean_error
 from palate_client.events import KINDS
 from palate_client.recommend.discovery import DISCOVERY
 from palate_client.recommend.interests import Look
@@ -24,6 +25,7 @@ EPSILON, N, LOSS_BAR = 5.0, 10, 0.05
 STEPS = (0.2, 0.4, 0.6, 0.8, 1.0)
 FINER: dict[str, tuple[float, ...]] = {"explore": (0.25, 0.5), "diversity": (0.25, 0.5), "debias": (0.25, 0.5, 1.0)}
 OFF = {"discovery": 0.0}
+MEASURED = ("ndcg@10", "shown", "distance", "distance by the log")
 
 
 @dataclass
@@ -48,11 +50,10 @@ class Held:
         return Look(self.history, likes, nothing, nothing, nothing)
 
 
-def knobs(data: Path, seeds: int) -> Part:
+def knobs(data: Path, seeds: int) -> Any:
     """Quality against coverage, novelty and diversity along the knob, and along each finer option alone; test users."""
-    figures, tables, rows = [], [], []
+    figures = []
     for set_ in (ML_SMALL, JOURNEY, ML_1M, TWEETINGS, RETAIL, DESKDROP):
-        found: dict[str, list[dict[str, float]]] = {}
         for seed in range(seeds):
             prepared = prepared_of(set_, data, seed)
             split = prepared.split
@@ -63,10 +64,20 @@ def knobs(data: Path, seeds: int) -> Part:
             for label, chosen in settings.items():
                 ranker = Recommender(model, split.items, held, rng=np.random.default_rng(seed))
                 figure = _quality(ranker, held, split, chosen)
-                found.setdefault(label, []).append(figure)
                 figures.append({"set": set_.label, "seed": seed, "setting": label, **figure})
-        rows.append(_knob_row(set_.label, found))
-        tables.append(_knob_table(set_.label, found))
+    return figures
+
+
+def knobs_tables(figures: Any) -> list[Table]:
+    """Every set in a row, and a table a set."""
+    tables, rows = [], []
+    for set_ in dict.fromkeys(each["set"] for each in figures):
+        found: dict[str, list[dict[str, float]]] = {}
+        for each in figures:
+            if each["set"] == set_:
+                found.setdefault(each["setting"], []).append(each)
+        rows.append(_knob_row(set_, found))
+        tables.append(_knob_table(set_, found))
     header = (
         "set",
         "items shown, 0 to 1",
@@ -81,7 +92,7 @@ def knobs(data: Path, seeds: int) -> Part:
         f"higher at each of the steps 0, {', '.join(f'{at:g}' for at in STEPS)}, by both distances, and "
         f"if the default, {DISCOVERY:g}, costs at most {LOSS_BAR:.0%} of NDCG@{N}. Details are in the tables below."
     )
-    return figures, [Table("The knob `discovery`", header, rows, note), *tables]
+    return [Table("The knob `discovery`", header, rows, note), *tables]
 
 
 def _quality(ranker: Recommender, held: Held, split: Split, chosen: Mapping[str, float]) -> dict[str, float]:
@@ -114,7 +125,7 @@ def _distance(vectors: npt.NDArray[np.float64]) -> float:
 def _knob_row(label: str, found: Mapping[str, list[dict[str, float]]]) -> tuple[str, ...]:
     """Whether everything rises along the knob, and what the default costs."""
     steps = [found[f"discovery {at:g}"] for at in (0.0, *STEPS)]
-    means = {name: [float(np.mean([f[name] for f in step])) for step in steps] for name in steps[0][0]}
+    means = {name: [float(np.mean([f[name] for f in step])) for step in steps] for name in MEASURED}
     loss = 1 - float(np.mean([f["ndcg@10"] for f in found[f"discovery {DISCOVERY:g}"]])) / means["ndcg@10"][0]
     shown, distance = means["shown"], means["distance"]
     rises = [all(b > a for a, b in pairwise(means[name])) for name in ("shown", "distance", "distance by the log")]

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 import palate
 from benchmarks.measure import ML_SMALL, prepared_of, rehearsed
-from benchmarks.ranking.knobs import EPSILON, OFF, Held, N, knobs, met
+from benchmarks.ranking.knobs import EPSILON, OFF, Held, N, knobs, knobs_tables, met
 from benchmarks.sheet import Part, Table, main
 from palate_client.recommend.ranking import Ranking
 from palate_client.recommend.recommender import Recommender
@@ -87,18 +87,22 @@ def _with_state(model: GlobalModel, state: dict[str, Any], n_items: int) -> Glob
     return GlobalModel(header, {name: array for name, array in state.items() if name != "table"})
 
 
-def speed(_: Path, __: int) -> Part:
+def speed(_: Path, __: int) -> Any:
     """The search and the whole call against numpy's product, CPU time, in one process."""
     log = synthetic(10_000, 5000)
     settings = {"embedding_size": SIZE - 1, "rounds": 4}
     base = rehearse(log, algorithm="als", settings=settings, epsilon=EPSILON, delta=1e-5, seed=0)
-    figures, rows = [], []
+    figures = []
     for label, make in (("trained, tiled", tiled), ("Gaussian", gaussian)):
         for n_items in (100_000, 1_000_000):
             model = make(base, n_items)
-            figure = {"table": label, "items": n_items, **_search(model, log), **_call(model)}
-            figures.append(figure)
-            rows += _speed_rows(figure)
+            figures.append({"table": label, "items": n_items, **_search(model, log), **_call(model)})
+    return figures
+
+
+def speed_tables(figures: Any) -> list[Table]:
+    """Seven rows a table of items."""
+    rows = [row for figure in figures for row in _speed_rows(figure)]
     note = (
         f"CPU milliseconds of one thread, {QUERIES} queries; {SIZE} numbers an item, float32. The search finds the "
         f"{N} best of all items; queries are the vectors of users of the log. `recommend` is the whole call of a "
@@ -110,7 +114,7 @@ def speed(_: Path, __: int) -> Part:
         "asked for, each number changed by 10 % (normal). Gaussian: all items alike in length, so that no bound helps. "
         "Bars compare 95 % points with each other."
     )
-    return figures, [Table("Speed", ("items", "what", "median", "95 %", "of numpy's", "bar"), rows, note)]
+    return [Table("Speed", ("items", "what", "median", "95 %", "of numpy's", "bar"), rows, note)]
 
 
 def _search(model: GlobalModel, log: Interactions) -> dict[str, Any]:
@@ -215,7 +219,7 @@ with palate.open(sys.argv[1], app="bench", key=bytes(range(32))) as device:
 """
 
 
-def memory(_: Path, __: int) -> Part:
+def memory(_: Path, __: int) -> Any:
     """The largest memory of a process that recommends from 10,000 items."""
     log = synthetic(2000, 5000)
     settings = {"embedding_size": SIZE - 1, "rounds": 4}
@@ -227,15 +231,20 @@ def memory(_: Path, __: int) -> Part:
             call = [sys.executable, "-c", MEMORY, f"{home}/store", f"{home}/model"]
             done = subprocess.run(call, capture_output=True, text=True, check=True)
             figures.append({"table": label, "mebibytes": float(done.stdout)})
+    return figures
+
+
+def memory_tables(figures: Any) -> list[Table]:
+    """One row a table of items."""
     rows = [
         (each["table"], f"{each['mebibytes']:.0f}", f"< {MEMORY_BAR:g}: {met(each['mebibytes'] < MEMORY_BAR)}")
         for each in figures
     ]
     note = f"Peak resident memory, Python and all libraries included; 10,000 items x {SIZE}, import to `similar_items`."
-    return figures, [Table("Memory", ("table", "MiB", "bar"), rows, note)]
+    return [Table("Memory", ("table", "MiB", "bar"), rows, note)]
 
 
-def explain(_: Path, __: int) -> Part:
+def explain(_: Path, __: int) -> Any:
     """1,000 recommendations on MovieLens small: do contributions add up, and does the top one matter?"""
     prepared = prepared_of(ML_SMALL, Path(), 0)
     split, figures = prepared.split, []
@@ -255,6 +264,11 @@ def explain(_: Path, __: int) -> Part:
             lower += ranker.explain(shown.item, **OFF).score < told.score
             cases += 1
         figures.append({"model": label, "cases": cases, "largest_error": off, "lower": lower / cases})
+    return figures
+
+
+def explain_tables(figures: Any) -> list[Table]:
+    """One row a model."""
     rows = [
         (
             each["model"],
@@ -269,12 +283,15 @@ def explain(_: Path, __: int) -> Part:
         "turn, each time the next of their list. Error: of the sum of contributions and rest, and of the score against "
         "the algorithm's own (relative). Lower: the score without the top event, folded in anew, is lower."
     )
-    return figures, [
-        Table("Explanations", ("model", "cases", "largest error", "lower without the top event"), rows, note)
-    ]
+    return [Table("Explanations", ("model", "cases", "largest error", "lower without the top event"), rows, note)]
 
 
-PARTS: dict[str, Callable[[Path, int], Part]] = {"speed": speed, "memory": memory, "explain": explain, "knobs": knobs}
+PARTS = {
+    "speed": Part(speed, speed_tables),
+    "memory": Part(memory, memory_tables),
+    "explain": Part(explain, explain_tables),
+    "knobs": Part(knobs, knobs_tables),
+}
 
 if __name__ == "__main__":
     main(__doc__, PARTS, Path(__file__).parent, seeds=3)

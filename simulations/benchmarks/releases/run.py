@@ -78,14 +78,12 @@ def _gain(values: Mapping[str, Any], name: str, row: int) -> str:
     return f"{mean:+.4f} ± {error:.4f}"
 
 
-def part(set_: DataSet, models: Sequence[str] = MODELS) -> Any:
-    """What measures one log."""
-
-    def measure_part(data: Path, seeds: int) -> Part:
-        facts = measured(set_, data, seeds, models)
-        return facts, tables(set_.label, facts)
-
-    return measure_part
+def part(set_: DataSet, models: Sequence[str] = MODELS) -> Part:
+    """One log."""
+    return Part(
+        lambda data, seeds: measured(set_, data, seeds, models),
+        lambda facts: tables(set_.label, facts),
+    )
 
 
 PARTS = {"retail": part(RETAIL), "journey": part(JOURNEY, MODELS[:4]), "journey-beside": part(JOURNEY, MODELS[4:])}

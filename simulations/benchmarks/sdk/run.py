@@ -21,7 +21,7 @@ import palate
 from benchmarks.sdk.frames import frame_rows, framed, kept_rows
 from benchmarks.sdk.frames import kept as kept_
 from benchmarks.sdk.rounds import EVENTS, ITEMS, WIDTH, as_rows, measured
-from benchmarks.sheet import Table, main
+from benchmarks.sheet import Part, Table, main
 from palate_common.errors import PalateError
 
 KEY = bytes(range(32))
@@ -43,7 +43,7 @@ print(loaded - begun, time.process_time() - begun, sum(name in sys.modules for n
 """
 
 
-def start(_: Path, repetitions: int) -> tuple[Any, list[Table]]:
+def start(_: Path, repetitions: int) -> Any:
     """Import and open, a new store and one of 100,000 events, each in a process of its own."""
     figures = []
     with tempfile.TemporaryDirectory() as home:
@@ -57,6 +57,11 @@ def start(_: Path, repetitions: int) -> tuple[Any, list[Table]]:
                 done = subprocess.run(call, capture_output=True, text=True, check=True)
                 loaded, ready, heavy = map(float, done.stdout.split())
                 figures.append({"store": store.partition("-")[0], "import": loaded, "ready": ready, "heavy": heavy})
+    return figures
+
+
+def start_tables(figures: Any) -> list[Table]:
+    """One row a store."""
     rows = []
     for store, label in (("new", "a new store"), ("full", "a store of 100,000 events")):
         chosen = [figure for figure in figures if figure["store"] == store]
@@ -67,10 +72,10 @@ def start(_: Path, repetitions: int) -> tuple[Any, list[Table]]:
         rows.append((label, *cells, f"< {START_BAR}: {'met' if met else 'MISSED'}"))
     note = "CPU-seconds above bare Python; to the first acknowledged event. torch, flwr and scipy are not loaded."
     header = ("opening", "import, median", "import to first event, median", "max", "bar")
-    return figures, [Table("From `import palate` to the first event", header, rows, note)]
+    return [Table("From `import palate` to the first event", header, rows, note)]
 
 
-def speed(_: Path, repetitions: int) -> tuple[Any, list[Table]]:
+def speed(_: Path, repetitions: int) -> Any:
     """Events one by one and in batches, and how long the slowest of a hundred takes."""
     figures = []
     for _number in range(min(repetitions, REPETITIONS)):
@@ -89,6 +94,11 @@ def speed(_: Path, repetitions: int) -> tuple[Any, list[Table]]:
             device.flush()
             flush = 1000 * (time.perf_counter() - before)
         figures.append({"one": one, "batch": many, "track": times, "flush_ms": flush})
+    return figures
+
+
+def speed_tables(figures: Any) -> list[Table]:
+    """Rates, and how long one call takes."""
     rows = []
     for key, label, bar in (
         ("one", "`track`, one by one", ONE_BAR),
@@ -114,10 +124,10 @@ def speed(_: Path, repetitions: int) -> tuple[Any, list[Table]]:
         "it does; the slowest of the undisturbed move 1,000 pages of the WAL to the main file. "
         "`track`: each event is committed to the encrypted WAL before it returns. Making the `Event` objects counts."
     )
-    return figures, [Table("Tracking", ("what", "min", "median", "max", "bar"), rows, note)]
+    return [Table("Tracking", ("what", "min", "median", "max", "bar"), rows, note)]
 
 
-def interests(_: Path, repetitions: int) -> tuple[Any, list[Table]]:
+def interests(_: Path, repetitions: int) -> Any:
     """From the file to a user's CSR row, at once and after one more event."""
     figures = []
     catalogue = [f"item-{n}" for n in range(10_000)]
@@ -134,18 +144,27 @@ def interests(_: Path, repetitions: int) -> tuple[Any, list[Table]]:
                 begun = time.process_time()
                 found.interactions()
                 figures.append({"events": count, "whole": whole, "next": time.process_time() - begun})
+    return figures
+
+
+def interests_tables(figures: Any) -> list[Table]:
+    """One row a number of events."""
     rows = []
     for count in (1_000, 10_000, 100_000):
         chosen = [figure for figure in figures if figure["events"] == count]
         cells = [f"{1000 * float(np.median([figure[key] for figure in chosen])):.1f}" for key in ("whole", "next")]
         rows.append((f"{count:,}", *cells))
     note = "CPU milliseconds, median; a catalogue of 10,000 items, weights of the preset shop."
-    return figures, [Table("Interests", ("events", "all of them", "after one more event"), rows, note)]
+    return [Table("Interests", ("events", "all of them", "after one more event"), rows, note)]
 
 
-def frames(_: Path, __: int) -> tuple[Any, list[Table]]:
+def frames(_: Path, __: int) -> Any:
     """`track` in a loop of 60 Hz beside other work."""
-    figures = framed()
+    return framed()
+
+
+def frames_tables(figures: Any) -> list[Table]:
+    """One row a kind of work."""
     note = (
         "Milliseconds of one `track` in the main thread, 60 times a second, by the wall's clock, while another thread "
         "does the work again and again; 100,000 events are kept. Late: above 16 ms. The machine is shared: the loop "
@@ -153,17 +172,21 @@ def frames(_: Path, __: int) -> tuple[Any, list[Table]]:
         "nobody else meanwhile."
     )
     header = ("beside", "median", "99 %", "slowest", "late", "late, of the undisturbed", "times done", "bar")
-    return figures, [Table("A loop of 60 Hz", header, frame_rows(figures), note)]
+    return [Table("A loop of 60 Hz", header, frame_rows(figures), note)]
 
 
-def kept(_: Path, __: int) -> tuple[Any, list[Table]]:
+def kept(_: Path, __: int) -> Any:
     """What is asked of a store of 100,000 events."""
-    figures = kept_()
+    return kept_()
+
+
+def kept_tables(figures: Any) -> list[Table]:
+    """What is asked of each store."""
     note = (
         "CPU milliseconds, median of 50 calls taken in turn; 100,000 events on 5,000 items of 100,000, 64 numbers an "
         "item; `recommend` as it is by default. The processor is shared: compare figures of one preset with each other."
     )
-    return figures, [Table("100,000 events kept", ("preset", "what", "ms", "bar"), kept_rows(figures), note)]
+    return [Table("100,000 events kept", ("preset", "what", "ms", "bar"), kept_rows(figures), note)]
 
 
 def _device(home: str) -> palate.Device:
@@ -206,25 +229,29 @@ def _cells(values: list[float], digits: int) -> tuple[str, ...]:
     return tuple(f"{value:,.{digits}f}" for value in (min(values), float(np.median(values)), max(values)))
 
 
-def rounds(_: Path, repetitions: int) -> tuple[Any, list[Table]]:
+def rounds(_: Path, repetitions: int) -> Any:
     """A device in a round at 10,000 items and 64 dimensions."""
-    figures = measured(min(repetitions, REPETITIONS))
+    return measured(min(repetitions, REPETITIONS))
+
+
+def rounds_tables(figures: Any) -> list[Table]:
+    """One row a step."""
     sizes = figures[0]
     note = (
         f"CPU milliseconds; {ITEMS:,} items, d = {WIDTH}, all items in the table, {EVENTS} events; the second round of "
         f"a real run. It sends {sizes['sent_bytes']:,.0f} bytes. The plan's model file has "
         f"{sizes['model_bytes']:,.0f} bytes. What devices download to rank by is in the benchmark `download`."
     )
-    return figures, [Table("A round", ("what", "min", "median", "max", "bar"), as_rows(figures, STEP_BAR), note)]
+    return [Table("A round", ("what", "min", "median", "max", "bar"), as_rows(figures, STEP_BAR), note)]
 
 
-PARTS: dict[str, Callable[[Path, int], tuple[Any, list[Table]]]] = {
-    "start": start,
-    "speed": speed,
-    "interests": interests,
-    "frames": frames,
-    "kept": kept,
-    "rounds": rounds,
+PARTS = {
+    "start": Part(start, start_tables),
+    "speed": Part(speed, speed_tables),
+    "interests": Part(interests, interests_tables),
+    "frames": Part(frames, frames_tables),
+    "kept": Part(kept, kept_tables),
+    "rounds": Part(rounds, rounds_tables),
 }
 
 

@@ -7,7 +7,6 @@ PYTHONPATH=simulations python simulations/benchmarks/secagg/run.py \\
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,16 +37,16 @@ LARGE = Scale(devices=1000, coordinates=1_000_000, corrupt=100, dropped=100)
 BESIDE = Scale(devices=50, coordinates=100_000, corrupt=5, dropped=5)
 
 
-def attempts(scale: Scale, *, bars: bool, upload: float | None = None) -> Callable[[Path, int], Part]:
-    """A part: one attempt a seed, with the ratios' bars or without."""
+def attempts(scale: Scale, *, bars: bool, upload: float | None = None) -> Part:
+    """One attempt a seed, with the ratios' bars or without."""
 
-    def part(_: Path, seeds: int) -> Part:
+    def measured(_: Path, seeds: int) -> Any:
         costs = [measure(scale, seed=seed) for seed in range(seeds)]
         if not all(cost.exact for cost in costs):
             raise PalateError("the sum of the survivors must be exact, got another")
-        return [figures(cost) for cost in costs], tables(costs, RATIO if bars else None, upload)
+        return [figures(cost) for cost in costs]
 
-    return part
+    return Part(measured, lambda costs: tables(costs, RATIO if bars else None, upload))
 
 
 def figures(cost: Cost) -> dict[str, Any]:
@@ -56,37 +55,42 @@ def figures(cost: Cost) -> dict[str, Any]:
     return asdict(cost) | {"graph": graph}
 
 
-def tables(costs: list[Cost], ratio: float | None, upload: float | None) -> list[Table]:
+def tables(costs: Any, ratio: float | None, upload: float | None) -> list[Table]:
     """Totals of each attempt, and the steps of the first."""
     first = costs[0]
-    scale, graph = first.scale, first.graph
+    scale, graph = first["scale"], first["graph"]
     rows = []
-    for name, of in (("server", lambda cost: cost.server), ("a device", lambda cost: cost.device)):
+    for name, side in (("server", "server"), ("a device", "device")):
         for cost in costs:
-            side = of(cost)
+            taken, floor = (sum(cost[side][what].values()) for what in ("taken", "floor"))
             rows.append(
-                (name, f"{side.seconds * 1e3:,.1f}", f"{side.floor_seconds * 1e3:,.1f}", f"{side.ratio:.2f}",
-                 judged(side.ratio, ratio))
+                (name, f"{taken * 1e3:,.1f}", f"{floor * 1e3:,.1f}", f"{taken / floor:.2f}",
+                 judged(taken / floor, ratio))
             )  # fmt: skip
-    sent = first.upload / first.packed
+    sent = first["upload"] / first["packed"]
     rows += [
-        ("upload a device, bytes", f"{first.upload:,.0f}", f"{first.packed:,}", f"{sent:.4f}", judged(sent, upload)),
-        ("noise share a device, beside", f"{first.noise_seconds * 1e3:,.1f}", "", "", ""),
+        (
+            "upload a device, bytes",
+            f"{first['upload']:,.0f}",
+            f"{first['packed']:,}",
+            f"{sent:.4f}",
+            judged(sent, upload),
+        ),
+        ("noise share a device, beside", f"{first['noise_seconds'] * 1e3:,.1f}", "", "", ""),
     ]
-    shape = "complete graph" if graph.complete else "ring"
+    shape = "complete graph" if graph["complete"] else "ring"
     note = (
-        f"CPU milliseconds. {shape}, k = {graph.neighbours}, t = {graph.threshold}, "
-        f"{scale.corrupt} corrupt are borne, {scale.dropped} are lost after their shares; {first.bits} bits a "
-        f"coordinate; sum of {first.survivors} survivors exact; peak memory {first.peak_mib:,.0f} MiB, all devices "
-        f"included. The floor: keystreams of all masks, X25519 and Ed25519 alone, of the same number, in the same run; "
-        f"of the upload, the packed vector. A device: mean of {first.timed}."
+        f"CPU milliseconds. {shape}, k = {graph['neighbours']}, t = {graph['threshold']}, "
+        f"{scale['corrupt']} corrupt are borne, {scale['dropped']} are lost after their shares; {first['bits']} bits a "
+        f"coordinate; sum of {first['survivors']} survivors exact; peak memory {first['peak_mib']:,.0f} MiB, all "
+        "devices included. The floor: keystreams of all masks, X25519 and Ed25519 alone, of the same number, in the "
+        f"same run; of the upload, the packed vector. A device: mean of {first['timed']}."
     )
-    title = f"{scale.devices:,} devices, {scale.coordinates:,} coordinates"
+    title = f"{scale['devices']:,} devices, {scale['coordinates']:,} coordinates"
+    sides = [values for side in ("server", "device") for values in (first[side]["taken"], first[side]["floor"])]
     steps = [
-        (step.lower(), *(f"{1e3 * values.get(step, 0):,.2f}" for side in (first.server, first.device)
-                         for values in (side.taken, side.floor)))
-        for step in first.server.taken
-    ]  # fmt: skip
+        (step.lower(), *(f"{1e3 * values.get(step, 0):,.2f}" for values in sides)) for step in first["server"]["taken"]
+    ]
     return [
         Table(title, ("what", "taken", "floor", "ratio", "bar"), rows, note),
         Table(f"{title}: steps", ("step", "server", "its floor", "a device", "its floor"), steps, "CPU milliseconds."),
@@ -98,12 +102,12 @@ def judged(value: float, bar: float | None) -> str:
     return "" if bar is None else f"<= {bar:g}: {'met' if value <= bar else 'MISSED'}"
 
 
-def flower(_: Path, seeds: int) -> Part:
+def flower(_: Path, seeds: int) -> Any:
     """Flower's SecAgg+ and Palate's, the same cohort, vectors of the same length, the same devices lost."""
     from benchmarks.secagg.flower import measure_flower
 
     logging.getLogger("flwr").setLevel(logging.ERROR)
-    found, rows = [], []
+    found = []
     for seed in range(seeds):
         lost = np.random.default_rng(seed).permutation(BESIDE.devices)[: BESIDE.dropped].tolist()
         cost = measure(BESIDE, seed=seed)
@@ -118,33 +122,43 @@ def flower(_: Path, seeds: int) -> Part:
             raise PalateError(f"both sums must be right, got exact {cost.exact} and an error of {other.error}")
         factor = other.server_seconds / cost.server.seconds
         found.append({"palate": figures(cost), "flower": asdict(other), "factor": factor})
-        for name, ours, theirs, bar in (
-            ("server", cost.server.seconds, other.server_seconds, FLOWER),
-            ("a device", cost.device.seconds, other.device_seconds, None),
-        ):
+    return found
+
+
+def flower_tables(found: Any) -> list[Table]:
+    """Server and device of each attempt."""
+    rows = []
+    for each in found:
+        for name, side, bar in (("server", "server", FLOWER), ("a device", "device", None)):
+            ours, theirs = sum(each["palate"][side]["taken"].values()), each["flower"][f"{side}_seconds"]
             verdict = "" if bar is None else f">= {bar:g} x: {'met' if theirs / ours >= bar else 'MISSED'}"
             rows.append((name, f"{ours * 1e3:,.1f}", f"{theirs * 1e3:,.1f}", f"{theirs / ours:,.0f} x", verdict))
+    threshold = found[-1]["palate"]["graph"]["threshold"]
     note = (
-        f"CPU milliseconds; {BESIDE.devices} devices, complete graph, threshold {cost.graph.threshold}, "
+        f"CPU milliseconds; {BESIDE.devices} devices, complete graph, threshold {threshold}, "
         f"{BESIDE.dropped} lost after their shares, {BESIDE.coordinates:,} coordinates. Flower 1.42: "
         "SecAggPlusWorkflow and secaggplus_mod as they are, messages handed over as objects, so that nothing is "
         "serialised; its devices sign nothing and check no signatures. Most of its server's time goes into combining "
         "shares, in Python threads that are counted."
     )
-    return found, [Table("Beside Flower's SecAgg+", ("CPU of", "Palate", "Flower", "factor", "bar"), rows, note)]
+    return [Table("Beside Flower's SecAgg+", ("CPU of", "Palate", "Flower", "factor", "bar"), rows, note)]
 
 
-def dropouts(_: Path, seeds: int) -> Part:
+def dropouts(_: Path, seeds: int) -> Any:
     """Attempts with losses at every step."""
-    found = outcomes(ATTEMPTS, seed=1)
+    return outcomes(ATTEMPTS, seed=1)
+
+
+def dropouts_tables(found: Any) -> list[Table]:
+    """One row a share of lost devices."""
     rows = [(band, str(exact), str(ended)) for band, (exact, ended) in sorted(found.items())]
     note = f"{ATTEMPTS} attempts of 8 to 30 devices, seed 1, a quarter of them rings. Wrong sums: 0."
-    return found, [Table("Losses at every step", ("of the devices are lost", "exact sum", "ended without"), rows, note)]
+    return [Table("Losses at every step", ("of the devices are lost", "exact sum", "ended without"), rows, note)]
 
 
-def hostile(_: Path, seeds: int) -> Part:
+def hostile(_: Path, seeds: int) -> Any:
     """One hostile device in cohorts of several sizes."""
-    found, rows = [], []
+    found = []
     for devices, plans in HOSTILE_PLANS.items():
         dropped = max(1, devices // 10)
         for plan in plans:
@@ -153,29 +167,39 @@ def hostile(_: Path, seeds: int) -> Part:
             if life.lost > 1 or life.named - {HOSTILE} or (life.lost and not life.named):
                 raise PalateError(f"one attempt at most may be lost, and its device named, got {life} of {plan}")
             found.append({"devices": devices, "plan": plan, "lost": life.lost, "named": len(life.named)})
-            rows.append((str(devices), plan, str(life.lost), "yes" if life.named else "no"))
+    return found
+
+
+def hostile_tables(found: Any) -> list[Table]:
+    """One row a size and plan."""
+    rows = [(str(each["devices"]), each["plan"], str(each["lost"]), "yes" if each["named"] else "no") for each in found]
     note = "Two attempts with one device that does this; 10 % corrupt are borne, 10 % may be lost. Sums exact."
-    return found, [Table("One hostile device", ("devices", "it", "attempts lost", "named"), rows, note)]
+    return [Table("One hostile device", ("devices", "it", "attempts lost", "named"), rows, note)]
 
 
-def broken(_: Path, seeds: int) -> Part:
+def broken(_: Path, seeds: int) -> Any:
     """Broken records."""
     report = fuzz(RECORDS, seed=1)
-    rows = [(name, f"{count:,}") for name, count in sorted(report.by_step.items())]
-    note = f"{report.refused:,} of {report.tried:,} broken records refused by name, seed 1."
     if report.refused != report.tried:
         raise PalateError(f"every broken record must be refused, got {report.refused} of {report.tried}")
-    return asdict(report), [Table("Broken records", ("to", "records"), rows, note)]
+    return asdict(report)
 
 
-PARTS: dict[str, Callable[[Path, int], Part]] = {
+def broken_tables(figures: Any) -> list[Table]:
+    """One row a step."""
+    rows = [(name, f"{count:,}") for name, count in sorted(figures["by_step"].items())]
+    note = f"{figures['refused']:,} of {figures['tried']:,} broken records refused by name, seed 1."
+    return [Table("Broken records", ("to", "records"), rows, note)]
+
+
+PARTS = {
     "small": attempts(SMALL, bars=False),
     "vector": attempts(VECTOR, bars=True),
     "large": attempts(LARGE, bars=True, upload=UPLOAD),
-    "flower": flower,
-    "dropouts": dropouts,
-    "hostile": hostile,
-    "fuzz": broken,
+    "flower": Part(flower, flower_tables),
+    "dropouts": Part(dropouts, dropouts_tables),
+    "hostile": Part(hostile, hostile_tables),
+    "fuzz": Part(broken, broken_tables),
 }
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.serve.restoring import lost_and_restored
 from benchmarks.serve.world import World
-from benchmarks.sheet import Table, main
+from benchmarks.sheet import Part, Table, main
 from palate_common.enrolment import new_node_key
 from palate_common.errors import PalateError
 from palate_server.flower.superlink_state import LinkControl
@@ -32,11 +32,12 @@ COHORT, ROUNDS = 8, 2
 REQUESTS = 6
 """Of a device, for one message: pull, one object of it, push, three objects of the answer."""
 ENROLLED, PRESENT, WATCHED = 1000, 50, 40.0
+PAUSES = (24 * 3600.0, 600.0)
 GARBAGE = 10_000
-PARTS = ("SuperLink", "ServerApp", "gateway", "SuperExec", "supervisor")
+PROCESSES = ("SuperLink", "ServerApp", "gateway", "SuperExec", "supervisor")
 
 
-def cost(_: Path, __: int) -> tuple[Any, list[Table]]:
+def cost(_: Path, __: int) -> Any:
     """CPU of each process over some masked rounds, divided by the messages that devices answered."""
     with tempfile.TemporaryDirectory() as home:
         settings = f"{{rounds = {ROUNDS}}}"
@@ -63,18 +64,26 @@ def cost(_: Path, __: int) -> tuple[Any, list[Table]]:
     polls = counted["requests"] - REQUESTS * exchanges
     used = _used(before, after)
     total = 1000 * (sum(used.values()) - look * polls) / exchanges
-    figures = {"rounds": len(rounds), "aborted": aborted, "totals": counted, "cpu": used, "look": look, "ms": total}
-    rows = [(part, f"{used[part]:.2f}", f"{1000 * used[part] / exchanges:.1f}") for part in PARTS]
+    rounds_ = {"devices": COHORT, "rounds": len(rounds), "aborted": aborted}
+    return {**rounds_, "totals": counted, "cpu": used, "look": look, "ms": total}
+
+
+def cost_tables(figures: Any) -> list[Table]:
+    """One row a process, then what is left of them for an exchange."""
+    used, look, total, exchanges = figures["cpu"], figures["look"], figures["ms"], figures["totals"]["exchanges"]
+    polls = figures["totals"]["requests"] - REQUESTS * exchanges
+    rows = [(part, f"{used[part]:.2f}", f"{1000 * used[part] / exchanges:.1f}") for part in PROCESSES]
     rows.append((f"- {polls} looks for messages, {1000 * look:.1f} ms each", f"-{look * polls:.2f}", ""))
     verdict = f"{total:.1f} (<= {EXCHANGE_BAR:g}: {'met' if total <= EXCHANGE_BAR else 'MISSED'})"
     rows.append(("an exchange", f"{sum(used.values()) - look * polls:.2f}", verdict))
     note = (
-        f"{COHORT} devices, {len(rounds)} masked rounds released and {aborted} aborted, {exchanges} messages answered: "
+        f"{figures['devices']} devices, {figures['rounds']} masked rounds released and {figures['aborted']} aborted, "
+        f"{exchanges} messages answered: "
         f"5 a device and attempt (bar: {EXCHANGES_BAR}). An exchange is {REQUESTS} requests of a device, and "
         "those of the ServerApp."
     )
     header = ("process", "CPU-seconds", "ms an exchange")
-    return figures, [Table("Server CPU per message exchange", header, rows, note)]
+    return [Table("Server CPU per message exchange", header, rows, note)]
 
 
 def _totals(fleet: Any) -> dict[str, int]:
@@ -85,10 +94,10 @@ def _totals(fleet: Any) -> dict[str, int]:
 
 
 def _used(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
-    return {part: after.get(part, 0.0) - before.get(part, 0.0) for part in PARTS}
+    return {part: after.get(part, 0.0) - before.get(part, 0.0) for part in PROCESSES}
 
 
-def idle(_: Path, __: int) -> tuple[Any, list[Table]]:
+def idle(_: Path, __: int) -> Any:
     """A server without anything to do and with 1,000 enrolled devices; then 50 of them come, and are sent home."""
     with tempfile.TemporaryDirectory() as home:
         world = World(Path(home), size=COHORT, every_hours=720.0)
@@ -108,17 +117,22 @@ def idle(_: Path, __: int) -> tuple[Any, list[Table]]:
     visit = (present["spent"] - away["spent"]) / present["visits"]
     alone = 100 * away["spent"] / WATCHED
     figures = {"away": away, "present": present, "visit": visit, "percent": alone}
+    return figures | {f"percent, every {p:g} s": alone + 100 * visit * PRESENT / p for p in PAUSES}
+
+
+def idle_tables(figures: Any) -> list[Table]:
+    """Nobody, and some that come more or less often."""
+    away, present, visit, alone = (figures[name] for name in ("away", "present", "visit", "percent"))
     rows = [("nobody comes", f"{alone:.2f} %", _parts(away), _idle(alone))]
-    for pause in (24 * 3600.0, 600.0):
-        share = alone + 100 * visit * PRESENT / pause
-        figures[f"percent, every {pause:g} s"] = share
+    for pause in PAUSES:
+        share = figures[f"percent, every {pause:g} s"]
         every = "once a day, as they are asked to" if pause > 3600.0 else "every ten minutes"
         rows.append((f"{PRESENT} come {every}", f"{share:.2f} %", "", _idle(share)))
     note = (
         f"{ENROLLED} enrolled; {WATCHED:g} s without anybody, then {WATCHED:g} s in which {present['visits']} came at "
         f"once, were told when to come back, and left: {1000 * visit:.0f} CPU-ms a visit ({_parts(present)})."
     )
-    return figures, [Table("An idle server", ("while", "of one core", "CPU-seconds", "bar"), rows, note)]
+    return [Table("An idle server", ("while", "of one core", "CPU-seconds", "bar"), rows, note)]
 
 
 def _idle(share: float) -> str:
@@ -129,7 +143,7 @@ def _parts(figure: dict[str, Any]) -> str:
     return ", ".join(f"{part} {seconds:.2f}" for part, seconds in figure["cpu"].items())
 
 
-def kills(_: Path, repetitions: int) -> tuple[Any, list[Table]]:
+def kills(_: Path, repetitions: int) -> Any:
     """SIGKILL of each part at random moments of running rounds: what must hold afterwards, and how soon it goes on."""
     rng, figures = random.Random(11), []  # noqa: S311 - moments
     with tempfile.TemporaryDirectory() as home:
@@ -143,6 +157,11 @@ def kills(_: Path, repetitions: int) -> tuple[Any, list[Table]]:
                         figures.append(_kill(world, part, number, rng.uniform(0.0, 12.0)))
         finally:
             world.stop()
+    return figures
+
+
+def kills_tables(figures: Any) -> list[Table]:
+    """One row a process."""
     rows = []
     for part in ("ServerApp", "SuperLink", "gateway"):
         mine = [figure for figure in figures if figure["part"] == part]
@@ -157,13 +176,17 @@ def kills(_: Path, repetitions: int) -> tuple[Any, list[Table]]:
         "in the ledger (the witness is), and the latest model verifies. Seconds: from the kill to the next release."
     )
     header = ("killed", "times", "sound", "seconds to the next round, worst", "bar: 10 moments, all sound")
-    return figures, [Table("SIGKILL at random moments", header, rows, note)]
+    return [Table("SIGKILL at random moments", header, rows, note)]
 
 
-def restore(_: Path, __: int) -> tuple[Any, list[Table]]:
+def restore(_: Path, __: int) -> Any:
     """Backup, wipe, restore, under devices that go on; and a restore from an older witness, which is a fork."""
     with tempfile.TemporaryDirectory() as home:
-        found = lost_and_restored(Path(home))
+        return lost_and_restored(Path(home))
+
+
+def restore_tables(found: Any) -> list[Table]:
+    """What is the same again, and what is refused."""
     spent = found["spent"]
     rows = [
         ("models", "the same", _met(found["same_models"])),
@@ -173,14 +196,14 @@ def restore(_: Path, __: int) -> tuple[Any, list[Table]]:
         ("next round after a restore that has not", f"{found['seconds_again']:.0f} s", "met"),
     ]
     note = f"SIGKILL of everything, then the folder is removed. {found['said'][0].upper()}{found['said'][1:]}."
-    return found, [Table("Backup, wipe, restore", ("what", "found", "bar"), rows, note)]
+    return [Table("Backup, wipe, restore", ("what", "found", "bar"), rows, note)]
 
 
 def _met(good: bool) -> str:
     return "met" if good else "MISSED"
 
 
-def outside(_: Path, __: int) -> tuple[Any, list[Table]]:
+def outside(_: Path, __: int) -> Any:
     """10,000 garbage requests from outside, each on a connection of its own, while devices finish a run."""
     with tempfile.TemporaryDirectory() as home:
         world = World(Path(home), size=12, settings="{rounds = 2}", dropout=0.17, every_hours=720.0)
@@ -197,9 +220,15 @@ def outside(_: Path, __: int) -> tuple[Any, list[Table]]:
         finally:
             over.set()
             world.stop()
-    figures = {**sent, "rounds": rounds, "restarts": restarted}
+    return {**sent, "rounds": rounds, "restarts": restarted}
+
+
+def outside_tables(figures: Any) -> list[Table]:
+    """All of them in a row."""
+    rounds, restarted = figures["rounds"], figures["restarts"]
     met = rounds == 2 and not restarted
-    rows = [(f"{sum(sent.values()):,}", str(sent["answered"]), str(rounds), str(restarted), "met" if met else "MISSED")]
+    sent = f"{figures['answered'] + figures['cut']:,}"
+    rows = [(sent, str(figures["answered"]), str(rounds), str(restarted), "met" if met else "MISSED")]
     header = (
         "garbage requests",
         "answered with an error",
@@ -208,10 +237,10 @@ def outside(_: Path, __: int) -> tuple[Any, list[Table]]:
         "bar: devices finish",
     )
     note = "The others were cut off. Path tricks, hosts, sizes and slowness: tests/integration/serve/test_gateway.py."
-    return figures, [Table("10,000 garbage requests", header, rows, note)]
+    return [Table("10,000 garbage requests", header, rows, note)]
 
 
-def soak(_: Path, repetitions: int) -> tuple[Any, list[Table]]:
+def soak(_: Path, repetitions: int) -> Any:
     """Rounds and rounds with devices that come and go: memory, open files and the database over time."""
     figures = []
     for dp, wanted in (("central", 30 * repetitions), ("distributed", 6 * repetitions)):
@@ -227,6 +256,11 @@ def soak(_: Path, repetitions: int) -> tuple[Any, list[Table]]:
                         figures.append({"dp": dp, "done": done, "memory": world.memory(), "database": size})
             finally:
                 world.stop()
+    return figures
+
+
+def soak_tables(figures: Any) -> list[Table]:
+    """One row a moment."""
     rows = [
         (
             figure["dp"],
@@ -247,7 +281,7 @@ def soak(_: Path, repetitions: int) -> tuple[Any, list[Table]]:
         "open files",
         "database, KiB",
     )
-    return figures, [Table("Soak", header, rows, "12 devices, of which a fifth stays away each time; cohorts of 10.")]
+    return [Table("Soak", header, rows, "12 devices, of which a fifth stays away each time; cohorts of 10.")]
 
 
 def _enrol_silent(world: World, count: int) -> None:
@@ -344,6 +378,15 @@ def _flood(world: World, sent: dict[str, int], over: threading.Event) -> None:
             sent["cut"] += 1
 
 
+PARTS = {
+    "cost": Part(cost, cost_tables),
+    "idle": Part(idle, idle_tables),
+    "kills": Part(kills, kills_tables),
+    "restore": Part(restore, restore_tables),
+    "outside": Part(outside, outside_tables),
+    "soak": Part(soak, soak_tables),
+}
+
+
 if __name__ == "__main__":
-    parts = {"cost": cost, "idle": idle, "kills": kills, "restore": restore, "outside": outside, "soak": soak}
-    main(__doc__, parts, Path(__file__).parent, seeds=10, needs_data=False)
+    main(__doc__, PARTS, Path(__file__).parent, seeds=10, needs_data=False)

@@ -111,9 +111,8 @@ def speeds(train: Interactions, seed: int) -> dict[str, tuple[float, float, floa
     return found
 
 
-def judged(set_: DataSet, data: Path, seeds: int) -> tuple[Any, list[Table]]:
+def judged_tables(set_: DataSet, found: Any) -> list[Table]:
     """The table of one set."""
-    found = qualities(set_, data, seeds)
     columns = [epsilon_label(epsilon) for epsilon in EPSILONS]
     rows = [
         (label, *(cell(cells[column]) if column in cells else "not run" for column in columns))
@@ -124,23 +123,27 @@ def judged(set_: DataSet, data: Path, seeds: int) -> tuple[Any, list[Table]]:
         "`sgd` with momentum has in closed form. Not run: modules that would learn thousands of items without noise, "
         "and the clip without noise."
     )
-    return found, [Table(f"Torch modules, {set_.label}", ("algorithm", "eps 5", "no DP"), rows, note)]
+    return [Table(f"Torch modules, {set_.label}", ("algorithm", "eps 5", "no DP"), rows, note)]
 
 
-def run_deskdrop(data: Path, seeds: int) -> tuple[Any, list[Table]]:
+def run_deskdrop(data: Path, seeds: int) -> Any:
     """Quality on DeskDrop, which has no features."""
-    return judged(DESKDROP, data, seeds)
+    return qualities(DESKDROP, data, seeds)
 
 
-def run_ml_1m(data: Path, seeds: int) -> tuple[Any, list[Table]]:
+def run_ml_1m(data: Path, seeds: int) -> Any:
     """Quality on MovieLens 1M, with genres and decades."""
-    return judged(ML_1M, data, seeds)
+    return qualities(ML_1M, data, seeds)
 
 
-def run_updates(data: Path, seeds: int) -> tuple[Any, list[Table]]:
+def run_updates(data: Path, seeds: int) -> Any:
     """What updates and rankings cost a device."""
     train = prepared_of(ML_1M, data, 0).split.train
-    figures = [speeds(train, seed) for seed in range(seeds)]
+    return [speeds(train, seed) for seed in range(seeds)]
+
+
+def updates_tables(figures: Any) -> list[Table]:
+    """One row a learner."""
     rows = [
         (label, *(cell([each[label][place] for each in figures], digits) for place, digits in enumerate((0, 2, 2))))
         for label in figures[0]
@@ -150,4 +153,4 @@ def run_updates(data: Path, seeds: int) -> tuple[Any, list[Table]]:
         "thread. `sgd` and `torch-mf` have every head item as a negative, the others one sampled one for each own."
     )
     header = ("algorithm", "updates per CPU-s", "one alone, CPU-ms", "one ranking, CPU-ms")
-    return figures, [Table("Client updates of torch modules", header, rows, note)]
+    return [Table("Client updates of torch modules", header, rows, note)]

@@ -5,22 +5,21 @@ PALATE_BENCH_DATA=PATH PFL_PYTHON=PATH/bin/python PYTHONPATH=simulations python 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import METRIC, ML_1M, epsilon_label, prepared_of, quality, rehearsed
-from benchmarks.sgd.modules import run_deskdrop, run_ml_1m, run_updates
-from benchmarks.sgd.tune import cuts, rmse, tuned, validation_cut
-from benchmarks.sheet import Sheet, Table, arguments, cell, chosen_parts, data_folder
+from benchmarks.measure import DESKDROP, METRIC, ML_1M, epsilon_label, prepared_of, quality, rehearsed
+from benchmarks.sgd.modules import judged_tables, run_deskdrop, run_ml_1m, run_updates, updates_tables
+from benchmarks.sgd.tune import cuts, rmse, tuned, tuned_tables, validation_cut
+from benchmarks.sheet import Part, Table, cell, main
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.errors import InputError, PalateError
 from palate_common.interactions import Interactions
@@ -33,7 +32,6 @@ from palate_sim.config import load_config
 from palate_sim.data import load
 from palate_sim.preparation.preparation import weighed
 
-PARTS = ("speed", "tune", "ratings", "quality", "torch-deskdrop", "torch-ml-1m", "torch-updates")
 FOLDS = 10
 COHORT, ROUNDS, WIDTH, GRID, DELTA = 200, 20, 32, 2**20, 1e-5
 WORK_A = {
@@ -84,16 +82,23 @@ def pfl_work_a(python: Path, train: Interactions, seed: int) -> float:
         return float(done.stdout.strip().splitlines()[-1])
 
 
-def run_speed(data: Path, seeds: int, python: Path | None) -> tuple[Any, list[Table]]:
+def run_speed(data: Path, seeds: int) -> Any:
     """Both systems on all 6,040 users."""
     log = load(data / "ml-1m")
     pairs = weighed(log, load_config())
     train = Interactions.from_pairs(
         pairs.user_rows, pairs.item_rows, n_users=len(pairs.users), n_items=len(pairs.items)
     )
-    updates = COHORT * ROUNDS
+    if PYTHON is not None and not PYTHON.exists():
+        raise InputError(f"PFL_PYTHON must be an interpreter, got {PYTHON}")
     ours = [work_a(train, seed) for seed in range(seeds)]
-    theirs = [] if python is None else [pfl_work_a(python, train, seed) for seed in range(seeds)]
+    theirs = [] if PYTHON is None else [pfl_work_a(PYTHON, train, seed) for seed in range(seeds)]
+    return {"items": train.n_items, "palate": ours, "pfl": theirs}
+
+
+def speed_tables(figures: Any) -> list[Table]:
+    """Palate, with more and more of its work, and pfl-research."""
+    updates, ours, theirs = COHORT * ROUNDS, figures["palate"], figures["pfl"]
     rows = [
         ("Palate, devices: contribute, exact clip, sum", cell([updates / each["devices"] for each in ours], 0)),
         ("Palate, with the server's step", cell([updates / (each["devices"] + each["server"]) for each in ours], 0)),
@@ -102,14 +107,14 @@ def run_speed(data: Path, seeds: int, python: Path | None) -> tuple[Any, list[Ta
     if theirs:
         rows.append(("pfl-research 0.6, noise included", cell([updates / each for each in theirs], 0)))
     note = (
-        f"{COHORT} clients a round, {ROUNDS} rounds; {train.n_items:,} x {WIDTH} items; a client has its positives "
+        f"{COHORT} clients a round, {ROUNDS} rounds; {figures['items']:,} x {WIDTH} items; a client has its positives "
         "and as many sampled negatives, the mean of its item vectors as its own, and takes one full-batch step on "
         "cross-entropy. Palate's has an item bias too."
     )
-    return {"palate": ours, "pfl": theirs}, [Table("Client updates per CPU-second", ("system", "updates"), rows, note)]
+    return [Table("Client updates per CPU-second", ("system", "updates"), rows, note)]
 
 
-def run_ratings(data: Path, seeds: int) -> tuple[Any, list[Table]]:
+def run_ratings(data: Path, seeds: int) -> Any:
     """RMSE on MovieLens 100K, five folds, and MovieLens 1M, 90-10."""
     hundred = cuts(load(data / "ml-100k"), 5, 0)
     log = load(data / "ml-1m")
@@ -121,25 +126,28 @@ def run_ratings(data: Path, seeds: int) -> tuple[Any, list[Table]]:
         "1M, 90-10, eps 5": (million, 5.0, False),
         "1M, 90-10, eps 5, with genres and decades": (million, 5.0, True),
     }
-    figures = {
+    return {
         name: [rmse(cut, epsilon=epsilon, features=features) for cut in parts]
         for name, (parts, epsilon, features) in cases.items()
     }
+
+
+def ratings_tables(figures: Any) -> list[Table]:
+    """One row a case."""
     rows = [(name, cell(values)) for name, values in figures.items()]
     note = f"Rehearsals: seeded noise, no ledger; user-level, zero-out, delta {DELTA:g}. Over all held-out ratings."
-    return figures, [Table("RMSE of `sgd`, MovieLens", ("data", "RMSE"), rows, note)]
+    return [Table("RMSE of `sgd`, MovieLens", ("data", "RMSE"), rows, note)]
 
 
-def run_tune(data: Path, seeds: int) -> tuple[Any, list[Table]]:
+def run_tune(data: Path, seeds: int) -> Any:
     """The settings for ratings, chosen where nothing is tested."""
     return tuned(validation_cut(load(data / "ml-1m"), FOLDS, seeds))
 
 
-def run_quality(data: Path, seeds: int) -> tuple[Any, list[Table]]:
+def run_quality(data: Path, seeds: int) -> Any:
     """recall_capped@20 on the strong split's test users, beside `als`."""
-    figures, rows = {}, []
+    figures = {}
     for name in ("sgd", "als"):
-        cells = [f"`{name}`"]
         for epsilon in (5.0, None):
             found = []
             for seed in range(seeds):
@@ -147,43 +155,27 @@ def run_quality(data: Path, seeds: int) -> tuple[Any, list[Table]]:
                 model = rehearsed(split.train, epsilon=epsilon, seed=seed, algorithm=name)
                 found.append(quality(model, split.test, split, seed))
             figures[f"{name} {epsilon_label(epsilon)}"] = found
-            cells.append(cell(found))
-        rows.append(tuple(cells))
+    return figures
+
+
+def quality_tables(figures: Any) -> list[Table]:
+    """One row an algorithm."""
+    rows = [(f"`{name}`", *(cell(figures[f"{name} {eps}"]) for eps in ("5", "off"))) for name in ("sgd", "als")]
     note = f"Test users; {METRIC}; rehearsals without item features; user-level, zero-out, delta {DELTA:g}."
-    return figures, [Table("Implicit feedback, MovieLens 1M", ("algorithm", "eps 5", "no DP"), rows, note)]
+    return [Table("Implicit feedback, MovieLens 1M", ("algorithm", "eps 5", "no DP"), rows, note)]
 
 
-MEASURES = {
-    "tune": run_tune,
-    "ratings": run_ratings,
-    "quality": run_quality,
-    "torch-deskdrop": run_deskdrop,
-    "torch-ml-1m": run_ml_1m,
-    "torch-updates": run_updates,
+PYTHON = Path(os.environ["PFL_PYTHON"]) if os.environ.get("PFL_PYTHON") else None
+PARTS = {
+    "speed": Part(run_speed, speed_tables),
+    "tune": Part(run_tune, tuned_tables),
+    "ratings": Part(run_ratings, ratings_tables),
+    "quality": Part(run_quality, quality_tables),
+    "torch-deskdrop": Part(run_deskdrop, partial(judged_tables, DESKDROP)),
+    "torch-ml-1m": Part(run_ml_1m, partial(judged_tables, ML_1M)),
+    "torch-updates": Part(run_updates, updates_tables),
 }
 
 
-def run(options: argparse.Namespace) -> None:
-    """The parts that were asked for."""
-    data, sheet = data_folder(options.data), Sheet(options.out)
-    if options.pfl_python is not None and not options.pfl_python.exists():
-        raise InputError(f"`--pfl-python` must be an interpreter, got {options.pfl_python}")
-    for part in chosen_parts(options.parts, PARTS):
-        if part == "speed":
-            figures, tables = run_speed(data, options.seeds, options.pfl_python)
-        else:
-            figures, tables = MEASURES[part](data, options.seeds)
-        sheet.record(part, figures=figures, tables=tables, facts={"seeds": f"0 to {options.seeds - 1}"})
-        sheet.write(PARTS)
-
-
 if __name__ == "__main__":
-    parser = arguments(__doc__ or "", PARTS, Path(__file__).parent, seeds=2)
-    home = os.environ.get("PFL_PYTHON")
-    parser.add_argument(
-        "--pfl-python", type=Path, default=home, help="interpreter with pfl and torch; default $PFL_PYTHON"
-    )
-    try:
-        run(parser.parse_args())
-    except PalateError as error:
-        sys.exit(f"benchmark: {error}")
+    main(__doc__, PARTS, Path(__file__).parent, seeds=2)

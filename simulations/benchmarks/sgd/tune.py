@@ -188,20 +188,30 @@ class Search:
         sys.stdout.flush()
 
 
-def tuned(cut: Cut) -> tuple[Any, list[Table]]:
+def tuned(cut: Cut) -> Any:
     """The search, and what it chose."""
     search = Search(cut)
     search.run()
     errors = {case: search.error(case) for case in EPSILONS}
+    found = {case: search.settings(case) for case in EPSILONS}
+    return {"chosen": found, "rmse": errors, "trace": search.trace}
+
+
+def tuned_tables(figures: Any) -> list[Table]:
+    """One row a choice."""
     rows = [
-        (f"`{choice.name}`", "; ".join(choice.cases), ", ".join(f"{v:g}" for v in sorted(choice.values)), f"{value:g}")
-        for choice, value in search.chosen.items()
+        (
+            f"`{choice.name}`",
+            "; ".join(choice.cases),
+            ", ".join(f"{value:g}" for value in sorted(choice.values)),
+            f"{figures['chosen'][choice.cases[0]][choice.name]:g}",
+        )
+        for choice in CHOICES
     ]
     note = (
         "Validation RMSE with them: "
-        + "; ".join(f"{case} {error:.4f}" for case, error in errors.items())
+        + "; ".join(f"{case} {error:.4f}" for case, error in figures["rmse"].items())
         + ". Chosen on MovieLens 1M without any rating that is tested on."
     )
-    found = {case: search.settings(case) for case in EPSILONS}
     header = ("setting", "cases that share it", "tried", "chosen")
-    return {"chosen": found, "rmse": errors, "trace": search.trace}, [Table("Settings for ratings", header, rows, note)]
+    return [Table("Settings for ratings", header, rows, note)]

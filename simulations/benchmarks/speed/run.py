@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import ML_1M, real_run
-from benchmarks.sheet import Table, main
+from benchmarks.sheet import Part, Table, main
 from palate_common.errors import PalateError
 
 ARGUMENTS = (
@@ -84,9 +84,14 @@ def command_once(data: Path, seed: int) -> dict[str, Any]:
     }
 
 
-def whole_command(data: Path, repetitions: int) -> tuple[Any, list[Table]]:
+def whole_command(data: Path, repetitions: int) -> Any:
     """The bars on CPU seconds, memory and updates per CPU-second."""
-    figures = [command_once(data, seed) for seed in range(repetitions)]
+    return [command_once(data, seed) for seed in range(repetitions)]
+
+
+def command_tables(figures: Any) -> list[Table]:
+    """One row a cost."""
+    repetitions = len(figures)
     kinds = (
         ("CPU-seconds, whole command, all processes", "cpu", 2, f"< {CPU_BAR:g}", lambda v: max(v) < CPU_BAR),
         ("wall seconds (the machine is shared)", "wall", 2, "", None),
@@ -105,7 +110,7 @@ def whole_command(data: Path, repetitions: int) -> tuple[Any, list[Table]]:
         "worst repetition."
     )
     header = ("what", "min", "median", "max", "bar")
-    return figures, [Table("Whole command, MovieLens 1M, eps 5", header, rows, note)]
+    return [Table("Whole command, MovieLens 1M, eps 5", header, rows, note)]
 
 
 def _rate_met(values: list[float]) -> bool:
@@ -145,7 +150,7 @@ class Stopwatch:
         return lambda: setattr(owner, name, original)
 
 
-def by_step(data: Path, repetitions: int) -> tuple[Any, list[Table]]:
+def by_step(data: Path, repetitions: int) -> Any:
     """Where the time between first plan and last release goes."""
     figures = []
     for seed in range(repetitions):
@@ -157,18 +162,23 @@ def by_step(data: Path, repetitions: int) -> tuple[Any, list[Table]]:
             for restore in undo:
                 restore()
         figures.append({"train_cpu": result["seconds"]["train_cpu"], **watch.seconds})
+    return figures
+
+
+def steps_tables(figures: Any) -> list[Table]:
+    """One row a step."""
     medians = {step: float(np.median([figure[step] for figure in figures])) for step in STEPS}
     whole = float(np.median([figure["train_cpu"] for figure in figures]))
     rows = [(step, f"{1000 * spent:.1f}", f"{spent / whole:.0%}") for step, spent in medians.items()]
     rest = whole - sum(medians.values())
     rows += [("everything else", f"{1000 * rest:.1f}", f"{rest / whole:.0%}"), ("sum", f"{1000 * whole:.1f}", "100%")]
     note = (
-        f"CPU milliseconds of all 4 releases together, median of {repetitions} runs; each step without those it calls."
+        f"CPU milliseconds of all 4 releases together, median of {len(figures)} runs; each step without those it calls."
     )
-    return figures, [Table("Between first plan and last release, by step", ("step", "ms", "share"), rows, note)]
+    return [Table("Between first plan and last release, by step", ("step", "ms", "share"), rows, note)]
 
 
-PARTS: dict[str, Callable[[Path, int], tuple[Any, list[Table]]]] = {"command": whole_command, "steps": by_step}
+PARTS = {"command": Part(whole_command, command_tables), "steps": Part(by_step, steps_tables)}
 
 
 if __name__ == "__main__":

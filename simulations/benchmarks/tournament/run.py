@@ -8,7 +8,6 @@ differences, and by half a percent. A better default would have to do so on the 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -99,27 +98,32 @@ def judged(entrant: Entrant, prepared: Prepared, *, epsilon: float, seed: int) -
     return quality(model, split.validation, split, seed)
 
 
-def tournament(set_: DataSet, data: Path, seeds: int) -> Part:
+def tournament(set_: DataSet, data: Path, seeds: int) -> Any:
     """Everybody on one set, at the same splits and noise keys."""
     found: Figures = {entrant.name: [] for entrant in ENTRANTS}
     for seed in range(seeds):
         prepared = prepared_of(set_, data, seed)
         for entrant in ENTRANTS:
             found[entrant.name].append([judged(entrant, prepared, epsilon=epsilon, seed=seed) for epsilon in EPSILONS])
+    return {"epsilons": EPSILONS, METRIC: found}
+
+
+def tournament_tables(set_: DataSet, figures: Any) -> list[Table]:
+    """Everybody, best first."""
+    found: Figures = figures[METRIC]
     relative = {name: differences(found, name) for name in found}
     rows = [
         (name, *(cell([own[case] for own in found[name]]) for case in range(len(EPSILONS))), f"{np.mean(each):+.2%}")
         for name, each in sorted(relative.items(), key=lambda item: -float(np.mean(item[1])))
     ]
     said = verdict(relative)
-    sys.stdout.write(f"{set_.label}: {said}\n")
     table = Table(
         f"{set_.label}: {METRIC} of validation users",
         ("entrant", *(f"eps {epsilon:g}" for epsilon in EPSILONS), "to the defaults, mean"),
         rows,
         f"{said} Rehearsals, paired seeds, best first. What isn't named has its default.",
     )
-    return {"epsilons": EPSILONS, METRIC: found}, [table]
+    return [table]
 
 
 def differences(found: Figures, name: str) -> list[float]:
@@ -138,7 +142,10 @@ def verdict(relative: Mapping[str, Sequence[float]]) -> str:
     return f"Better than the defaults: {', '.join(better)}." if better else "Nothing is better than the defaults."
 
 
-PARTS = {"ml-1m": partial(tournament, ML_1M), "movietweetings": partial(tournament, TWEETINGS)}
+PARTS = {
+    name: Part(partial(tournament, set_), partial(tournament_tables, set_))
+    for name, set_ in (("ml-1m", ML_1M), ("movietweetings", TWEETINGS))
+}
 
 
 if __name__ == "__main__":

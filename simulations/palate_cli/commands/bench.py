@@ -21,14 +21,18 @@ def _bench() -> None:
 
 @app.command("secagg")
 def secagg(
-    devices: Annotated[int, typer.Option(metavar="N", help="Devices that take part.")] = 100,
+    devices: Annotated[
+        int, typer.Option(metavar="N", help="Devices that take part; above 250 they form a ring.")
+    ] = 100,
     coordinates: Annotated[int, typer.Option(metavar="D", help="Coordinates of the released vector.")] = 10_000,
     dropped: Annotated[float, typer.Option(metavar="F", help="Share of devices lost after their shares.")] = 0.1,
     corrupt: Annotated[float, typer.Option(metavar="F", help="Share that may be the adversary's.")] = 0.1,
     noise_multiplier: Annotated[float, typer.Option(metavar="Z", help="Of the release; it decides the bits.")] = 4.0,
-    seed: Annotated[int, typer.Option(metavar="S", help="Of the vectors and of who is lost.")] = 1,
+    seed: Annotated[
+        int, typer.Option(metavar="S", help="Of the vectors and of who is lost; keys and masks are always fresh.")
+    ] = 1,
 ) -> None:
-    """Run one attempt of secure aggregation and time it."""
+    """Run one attempt of secure aggregation and time it, beside the bare cryptography it prescribes. Writes nothing."""
     for name, value in (("dropped", dropped), ("corrupt", corrupt)):
         if not 0 <= value < 1:
             raise InputError(f"`--{name}` must be at least 0 and below 1, got {value}")

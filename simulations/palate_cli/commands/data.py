@@ -34,7 +34,7 @@ def list_() -> None:
 
 @app.command()
 def get(name: Annotated[str, typer.Argument(help="A name of `palate data list`.")]) -> None:
-    """Download a set, with its checksum, or say where it already is."""
+    """Download a set, or say where it already is. It must match its checksum, or the first download."""
     from palate_sim.data import get as fetch
 
     path = fetch(name)

@@ -94,9 +94,11 @@ def update_model(
     public_key: PublicKey,
     population: Population,
     app: App = "palate",
-    missing: Annotated[bool, typer.Option(help="Only list what else has to be downloaded into it.")] = False,
+    missing: Annotated[
+        bool, typer.Option(help="Only list what else has to be downloaded; the folder has manifest.json and signature.")
+    ] = False,
 ) -> None:
-    """Take a published model into use, if it verifies."""
+    """Take a published model into use, if it verifies; one that is refused changes nothing (exit code 1)."""
     with _device(store, key, app, Service(public_key=public_key, population=population)) as device:
         if missing:
             for name in device.files_to_download(folder):
@@ -183,7 +185,10 @@ def contribute(
     delta: Annotated[float, typer.Option(help="At which it is counted.")] = 1e-6,
     allow_central: Annotated[bool, typer.Option(help="Trust this server with the noise (dp central).")] = False,
 ) -> None:
-    """Take part in a round: charge the device's ledger, then write the bytes for the server."""
+    """Take part in a round: charge the device's ledger, then write the bytes for the server.
+
+    A refusal writes the constant refusal, says why, and ends with exit code 1.
+    """
     service = Service(
         public_key=public_key,
         population=population,

@@ -23,7 +23,9 @@ FAILED: frozenset[Ended] = frozenset({"unreachable", "rejected", "failed", "not 
 
 Accept = Annotated[
     str,
-    typer.Option(metavar="NAMES", help="Of central, seeded, unmasked, off, few: what an app would refuse."),
+    typer.Option(
+        metavar="NAMES", help="Of central, seeded, unmasked, off, few, with commas: what an app would refuse."
+    ),
 ]
 Epsilon = Annotated[float, typer.Option(help="The most that a device ever spends.")]
 Seconds = Annotated[float, typer.Option(help="The longest that a device is online.")]
@@ -78,7 +80,10 @@ def sync(
     accept: Accept = "",
     poll: Poll = 2.0,
 ) -> None:
-    """Be online for a while: take the newest model, and take part in the server's rounds."""
+    """Be online for a while: take the newest model, and take part in the server's rounds. Ctrl-C ends it cleanly.
+
+    The exit code is 1 if the server couldn't be reached or turned the device away.
+    """
     floors = floors_of(accept)
     with open_store(store, key, app) as device:
         enrolment = enrolment_of(device.store)
@@ -109,7 +114,12 @@ def fleet(
     devices: Annotated[int, typer.Argument(metavar="N", help="How many devices.")],
     tokens: Annotated[Path, typer.Option(metavar="FILE", help="Invitations, one a line, at least N.")],
     stores: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Keep the stores here, for another time.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Keep the stores here: another fleet goes on with the same devices.",
+            show_default=False,
+        ),
     ] = None,
     seconds: Seconds = 600.0,
     epsilon: Epsilon = 8.0,

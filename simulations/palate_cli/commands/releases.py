@@ -28,7 +28,9 @@ def releases(
         float | None,
         typer.Option(metavar="E", help="Of all releases together: user-level, zero-out adjacency. Default 5."),
     ] = None,
-    delta: Annotated[float | None, typer.Option(metavar="D", help="Default min(1e-5, 1/(10 N)).")] = None,
+    delta: Annotated[
+        float | None, typer.Option(metavar="D", help="Default min(1e-5, 1/(10 N)), for the users of the last release.")
+    ] = None,
     division: Annotated[
         str | None, typer.Option(metavar="NAME", help="Of mu^2: equal (default), decreasing or increasing.")
     ] = None,

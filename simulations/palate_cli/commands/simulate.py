@@ -43,12 +43,14 @@ def simulate(
         str | None,
         typer.Option(
             metavar="distributed|local|central|off",
-            help="Who adds the noise: devices together, each alone, the server, nobody.",
+            help="Who adds the noise: devices together (default), each alone, the server, nobody.",
         ),
     ] = None,
     masks: Annotated[
         str | None,
-        typer.Option(metavar="on|off", help="With distributed: secure aggregation, or in the clear."),
+        typer.Option(
+            metavar="on|off", help="With distributed: secure aggregation, or the same sum in the clear (default)."
+        ),
     ] = None,
     noise: Annotated[
         str | None,
@@ -83,7 +85,9 @@ def simulate(
     engine: Annotated[
         str | None, typer.Option(metavar="local|flower", help="In this process (default), or Flower's Ray engine.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out that was cut off.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out that was cut off; takes no other option.")
+    ] = False,
     save_recommendations: Annotated[
         bool, typer.Option("--save-recommendations", help="Write the recommended lists and the split as CSV.")
     ] = False,

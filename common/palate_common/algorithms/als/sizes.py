@@ -30,12 +30,12 @@ SOURCES = "feature_sources"
 class AlsSettings(BaseModel):
     """Settings; what is None follows from the public facts (see `AlsPlan`)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     rounds: int | None = Field(default=None, ge=1, le=64)
     """Releases in all, popularity (round 0) included."""
     embedding_size: int | None = Field(default=None, ge=1, le=4096)
-    """d, taste directions."""
+    """d, the number of taste directions."""
     head_items: int | None = Field(default=None, ge=1)
     """Most popular items that take part in rounds 1 and later."""
     popularity_share: float | None = Field(default=None, gt=0, lt=1)
@@ -49,17 +49,18 @@ class AlsSettings(BaseModel):
     feature_sources: dict[str, int] | None = None
     """Public features of several sources: name -> width, their columns in alphabetical order; None: there is one."""
     contribution_exponent: float = Field(default=-0.15, ge=-2, le=2)
-    """w_uj ~ popularity^e: which of their items a user's norm is spent on."""
+    """Which of their items a user's norm is spent on: weight proportional to popularity to this power."""
     fold_exponent: float = Field(default=-0.3, ge=-2, le=2)
-    """An item's weight in a user's history ~ popularity^e."""
+    """An item's weight in a user's history: popularity to this power."""
     score_exponent: float = Field(default=0.1, ge=-2, le=2)
     """Popularity's part in the ranking."""
     whitening: float = Field(default=-0.3, ge=-1, le=0)
-    """The next table's directions are scaled by singular value^this."""
+    """The next table's directions are scaled by their singular value to this power."""
     former_discount: float = Field(default=0.5, gt=0, le=1)
     """How much of its evidence a former table keeps when a run starts from it."""
     compression: float = Field(default=1.0, ge=1, le=1024)
-    """How many times fewer numbers a device sends over the run than the other settings would have it send."""
+    """How many times fewer numbers a device sends over the run than the other settings would have it send; see
+    docs/algorithm.md#compression."""
 
 
 class AlsPlan:

@@ -10,7 +10,10 @@ import typer
 
 from palate_cli.commands.audit import attacks, card, ledger, mechanism, mutants
 
-app = typer.Typer(help="Evidence about a run, a mechanism or an attack: what exceeds the claim.", no_args_is_help=True)
+app = typer.Typer(
+    help="Evidence about a run, a mechanism or an attack: exit code 4 where it exceeds the claim (docs/audit.md).",
+    no_args_is_help=True,
+)
 
 
 @app.callback()

@@ -27,7 +27,9 @@ def card(
     record: Annotated[
         Path | None,
         typer.Option(
-            "--record", metavar="FILE", help="First enter this audit.json in the ledger, and sign a new card."
+            "--record",
+            metavar="FILE",
+            help="First enter this audit.json in the ledger, and sign a new card; needs the run's key.",
         ),
     ] = None,
     ledger: Annotated[

@@ -12,7 +12,10 @@ from palate_common.errors import InputError
 Only = Annotated[
     list[str] | None, typer.Option("--only", metavar="NAME", help="This mutant; may be given again. Default: all.")
 ]
-Clean = Annotated[int | None, typer.Option(metavar="N", help="Runs of the code as it is. Default 3.")]
+Clean = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Runs of the code as it is, none of which may raise an alarm. Default 3."),
+]
 Quick = Annotated[bool, typer.Option("--quick", help="Make only the test that each mutant names.")]
 Workers = Annotated[int | None, typer.Option(metavar="N", help="Processes. Default: one a processor.")]
 

@@ -28,7 +28,9 @@ def restore(
     folder: Folder,
     witness: Annotated[
         list[Path] | None,
-        typer.Option(help="A witness folder, or a signed plan: the highest spend that anybody has seen. Repeatable."),
+        typer.Option(
+            help="A witness folder, a signed plan or published models: the highest spend that was seen. Repeatable."
+        ),
     ] = None,
     without_witness: Annotated[
         bool, typer.Option(help="There is none: the whole lifetime budget counts as spent.")

@@ -81,7 +81,7 @@ def status(
     folder: Folder,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
-    """Print where a server stands, whether it runs or not."""
+    """Print where a server stands, whether it runs or not: who is enrolled, what was spent, what is due."""
     from palate_server.folder.events import Events
     from palate_server.folder.server_folder import Site
     from palate_server.operation.outlook import read_outlook, since

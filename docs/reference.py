@@ -1,0 +1,193 @@
+"""The reference pages, made from the code: commands and options, settings of a run, of algorithms and of a server.
+
+    python docs/reference.py
+
+Writes what stands between the marks of cli.md, configuration.md and operations.md: from the help of the commands, and
+from the fields of the settings with their docstrings. `tests/docs/test_reference.py` compares.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from pathlib import Path
+from types import UnionType
+from typing import Literal, Union, cast, get_args, get_origin
+
+import click
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from palate_cli.cli import app
+from palate_common.algorithms import algorithm_class
+from palate_server.folder.config import ServerConfig
+from palate_sim.config import SimulationConfig
+from palate_torch import ModuleSettings
+
+DOCS = Path(__file__).parent
+BEGIN, END = "<!-- reference: written by docs/reference.py -->", "<!-- end of reference -->"
+SHARED = 3
+"""An option that so many commands of a group have alike is said once, with the group."""
+PLACE = re.compile(r"docs/([a-z-]+)\.md(#[a-z-]+)?")
+
+Option = tuple[str, str]
+"""How an option or argument is written, and what it means."""
+
+
+def commands() -> str:
+    """What stands between the marks of cli.md."""
+    return "\n".join(_commands(cast(click.Group, typer.main.get_command(app)), "palate", 2)).strip()
+
+
+def _commands(group: click.Group, name: str, level: int) -> Iterator[str]:
+    """A section for each command of a group."""
+    for each, command in group.commands.items():
+        full = f"{name} {each}"
+        yield f"{'#' * level} `{full}`\n"
+        if isinstance(command, click.Group):
+            shared = _shared(command)
+            yield f"{_text(command.help)}\n"
+            if shared:
+                yield from _options(f"of several `{full}` commands", shared)
+            yield from _commands(command, full, level + 1)
+        else:
+            usage = " ".join(command.collect_usage_pieces(click.Context(command)))
+            yield f"    {full} {usage}\n\n{_text(command.help)}\n"
+            shared = _shared(group) if level > 2 else []
+            own = [option for option in map(_option, command.params) if option not in shared]
+            yield from _options("option", own)
+            also = [f"`{param.opts[0]}`" for param in command.params if _option(param) in shared]
+            if also:
+                yield f"Also {', '.join(also)}.\n"
+
+
+def _shared(group: click.Group) -> list[Option]:
+    """Options that several commands of a group have alike."""
+    found = Counter(_option(param) for command in group.commands.values() for param in command.params)
+    return [option for option, count in found.items() if count >= SHARED and option[0].startswith("`--")]
+
+
+def _options(title: str, options: Iterable[Option]) -> Iterator[str]:
+    """A table, if there are any."""
+    rows = [f"| {written} | {meaning} |" for written, meaning in options]
+    if rows:
+        yield "\n".join((f"| {title} | meaning |", "|---|---|", *rows)) + "\n"
+
+
+def _option(param: click.Parameter) -> Option:
+    """An option or an argument."""
+    text, named = str(getattr(param, "help", None) or ""), isinstance(param, click.Option)
+    said = [_text(text)]
+    if named and not getattr(param, "is_flag", False) and param.default not in (None, "") and "efault" not in text:
+        default = f"{param.default:g}" if isinstance(param.default, float) else param.default
+        said.append(f"Default {default}.")
+    if named and param.required:
+        said.append("Required.")
+    metavar = param.metavar or ("" if getattr(param, "is_flag", False) else (param.name or "").upper())
+    written = f"{param.opts[0]} {metavar}".strip() if named else metavar
+    return f"`{written}`".replace("|", r"\|"), " ".join(said).replace("|", r"\|")
+
+
+def settings() -> str:
+    """What stands between the marks of configuration.md."""
+    single, lines = [], []
+    for name, info in SimulationConfig.model_fields.items():
+        section = _section(info)
+        if section is None:
+            single.append(_setting(name, info))
+        else:
+            lines += [f"## `{name}`\n", f"{_text(section.__doc__)}\n", _table(section, f"{name}.")]
+    lines += ["## Keys without a section\n", "\n".join((*HEADER, *single)) + "\n"]
+    als, event = algorithm_class("als").Settings, algorithm_class("event-mf").Settings
+    other = [
+        n
+        for n, f in event.model_fields.items()
+        if n in als.model_fields and _default(f) != _default(als.model_fields[n])
+    ]
+    beside = ", ".join(f"`{name}` = {_default(event.model_fields[name])}" for name in other)
+    lines += ["## Settings of `als`\n", _table(als)]
+    lines += ["## Settings of `event-mf`\n", f"Those of [`als`](#settings-of-als), with {beside}, and:\n"]
+    lines += [_table(event, leave_out=als.model_fields)]
+    lines += ["## Settings of `sgd`\n", _table(algorithm_class("sgd").Settings)]
+    lines += ["## Settings of torch modules\n", f"{_text(ModuleSettings.__doc__)}\n", _table(ModuleSettings)]
+    return "\n".join(lines).strip()
+
+
+def server_settings() -> str:
+    """What stands between the marks of operations.md."""
+    return _table(ServerConfig).strip()
+
+
+HEADER = ("| key | default | meaning |", "|---|---|---|")
+
+
+def _table(model: type[BaseModel], prefix: str = "", leave_out: Iterable[str] = ()) -> str:
+    """A row for each key, those of sections within it too."""
+    return "\n".join((*HEADER, *_rows(model, prefix, leave_out))) + "\n"
+
+
+def _rows(model: type[BaseModel], prefix: str, leave_out: Iterable[str] = ()) -> Iterator[str]:
+    """Rows of `_table`."""
+    for name, info in model.model_fields.items():
+        section = _section(info)
+        if section is not None:
+            yield from _rows(section, f"{prefix}{name}.")
+        elif name not in leave_out:
+            yield _setting(prefix + name, info)
+
+
+def _section(info: FieldInfo) -> type[BaseModel] | None:
+    """The keys of a section; None for a key."""
+    kind = info.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _setting(key: str, info: FieldInfo) -> str:
+    """A row."""
+    default = "" if info.is_required() else f"`{_default(info)}`"
+    default = "none" if default == "`null`" else default
+    cells = (f"`{key}`", default, _text(info.description) + _choices(info))
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def _default(info: FieldInfo) -> str:
+    """A default as TOML has it, nearly."""
+    return json.dumps(info.get_default(call_default_factory=True))
+
+
+def _choices(info: FieldInfo) -> str:
+    """What a key may be, where it is one of some."""
+    kinds = get_args(info.annotation) if get_origin(info.annotation) in (Union, UnionType) else (info.annotation,)
+    found: list[str] = []
+    for kind in kinds:
+        if get_origin(kind) is Literal:
+            found += [f"`{value}`" for value in get_args(kind)]
+        elif isinstance(kind, type) and issubclass(kind, Enum):
+            found += [f"`{value.value}`" for value in kind]
+    return f" One of {', '.join(found)}." if found else ""
+
+
+def _text(text: str | None) -> str:
+    """Plain text as a line of a page, with links where it names one."""
+    line = " ".join((text or "").split())
+    return PLACE.sub(lambda place: f"[{place[1]}]({place[1]}.md{place[2] or ''})", line)
+
+
+PAGES = {"cli.md": commands, "configuration.md": settings, "operations.md": server_settings}
+
+
+def main() -> None:
+    """Write the pages."""
+    for name, made in PAGES.items():
+        file = DOCS / name
+        before, _, rest = file.read_text(encoding="utf-8").partition(BEGIN)
+        _, _, after = rest.partition(END)
+        file.write_text(f"{before}{BEGIN}\n\n{made()}\n\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
