@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -190,16 +190,30 @@ def host_from_config(context: Context) -> Host:
     """
     config = context.run_config
     try:
-        return _open_host(*(str(config[key]) for key in (HISTORIES, DEVICES, PUBLIC_KEY, FLOORS)), int(config[SIZE]))
+        histories, devices, public_key, floors = (str(config[key]) for key in (HISTORIES, DEVICES, PUBLIC_KEY, FLOORS))
+        return _open_host(histories, devices, public_key, floors, int(config[SIZE]))
     except KeyError as error:
         raise InputError(f"the run-config must name {error}, got {sorted(config)}") from None
 
 
-@lru_cache(maxsize=1)
+def close_host() -> None:
+    """Close the ledger of the host that this process has opened, if it has; the next message opens it again."""
+    with _opening:
+        while _opened:
+            _, host = _opened.popitem()
+            host.ledger.close()
+
+
 def _open_host(histories: str, devices: str, public_key: str, floors: str, users_per_node: int) -> Host:
-    """Map the histories, open the ledger, read the floors."""
-    source = Shards(load_histories(Path(histories)), users_per_node)
-    return Host(source, DeviceLedger(devices, durable=False), public_key, _floors(floors))
+    """Map the histories, read the floors, open the ledger; the host of another run is closed."""
+    key = (histories, devices, public_key, floors, users_per_node)
+    with _opening:
+        if key not in _opened:
+            source, insisted = Shards(load_histories(Path(histories)), users_per_node), _floors(floors)
+            host = Host(source, DeviceLedger(devices, durable=False), public_key, insisted)
+            close_host()
+            _opened[key] = host
+        return _opened[key]
 
 
 def _floors(text: str) -> Floors:
@@ -228,5 +242,9 @@ def load_histories(folder: Path) -> Interactions:
     except (OSError, ValueError) as error:
         raise InputError(f"`{HISTORIES}` must be a folder of histories, got {folder}: {error}") from None
 
+
+_opening = threading.RLock()
+_opened: dict[tuple[str, str, str, str, int], Host] = {}
+"""One at most."""
 
 app = node_app(host_from_config)

@@ -103,6 +103,25 @@ class Interactions:
         renumbered = position[self.indices]
         return Interactions(self.indptr, renumbered, self.weights, len(keep)).entries(renumbered >= 0)
 
+    def joined(self, items: Ints, weights: Floats) -> Interactions:
+        """The batch of one with some more interactions, in the time that these few take to find their places.
+
+        Args:
+            items: item rows in any order; one that is there already, or is named twice, keeps its largest weight.
+            weights: of each, positive and finite in float32.
+
+        Raises:
+            InputError: see `from_pairs`.
+        """
+        more = Interactions.from_pairs(np.zeros(len(items), int), items, weights, n_users=1, n_items=self.n_items)
+        places = np.searchsorted(self.indices, more.indices)
+        known = np.isin(more.indices, self.indices[places[places < self.nnz]])
+        merged, at = self.weights.copy(), places[known]
+        merged[at] = np.maximum(merged[at], more.weights[known])
+        indices = np.insert(self.indices, places[~known], more.indices[~known])
+        merged = np.insert(merged, places[~known], more.weights[~known])
+        return Interactions(np.array([0, len(indices)]), indices, merged, self.n_items)
+
     def matmul(self, table: Floats, entries: Floats | None = None) -> Floats:
         """The sum over each user's items of `entries[i] * table[item]`.
 

@@ -109,8 +109,8 @@ class Weighting:
         """
         if self.half_life_days is None:
             return np.ones(len(times))
-        age = np.where(np.isnan(times), 0.0, latest - np.where(np.isnan(times), 0.0, times))
-        decayed: Factors = np.maximum(0.5 ** (age / (self.half_life_days * DAY)), SMALLEST)
+        decayed: Factors = np.maximum(0.5 ** ((latest - times) / (self.half_life_days * DAY)), SMALLEST)
+        decayed[np.isnan(times)] = 1.0
         return decayed
 
     def combined(self, factors: Factors, starts: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:

@@ -6,7 +6,7 @@ import contextlib
 import random
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import palate
 from palate import Device, Event, Limits, Weighting
 from palate_client.events import KINDS, VALUES
+from palate_client.recommend.evidence import CODES, EVENT, NOTHING, Weighed
 from palate_client.recommend.interests import Interests
 from palate_client.rounds.training import train
 from palate_common.algorithms import PublicFacts, make_algorithm
@@ -122,8 +123,38 @@ def test_what_grew_event_by_event_is_what_is_made_anew(seed: int, preset: str) -
             clock.now += rng.choice([0, 1, 60, 3 * DAY, -50])
             grown, anew = interests.look(), mine.interests(CATALOGUE[:8]).look()
             assert same(grown.interactions, anew.interactions)
-            for name in ("kinds", "unwanted", "dismissed", "resting"):
+            for name in ("unwanted", "dismissed", "resting"):
                 assert np.array_equal(getattr(grown, name), getattr(anew, name)), name
+            for each in fields(Weighed):
+                one, other = (getattr(look.weighed, each.name) for look in (grown, anew))
+                assert np.array_equal(one, other), each.name
+
+
+@given(seed=st.integers(0, 10_000), preset=st.sampled_from(weighting_names()))
+@settings(max_examples=20, deadline=None)
+def test_few_items_kinds_are_those_of_all(seed: int, preset: str) -> None:
+    """Of each item the first of the events that count most; whichever items are kept, and whichever are asked for."""
+    rng, weighting = np.random.default_rng(seed), weighting_of(preset)
+    events = np.zeros(60, EVENT)
+    events["row"], events["code"] = rng.integers(9, size=60), rng.integers(len(KINDS), size=60)
+    events["time"] = rng.choice([0.0, 86_400.0, np.nan], 60)
+    events["value"] = np.where(
+        np.isin(events["code"], [CODES[kind] for kind in VALUES]), rng.integers(1, 99, 60), np.nan
+    )
+    positives = NOTHING.grown(events, weighting, reset=-1).positives
+    weighed = positives.weighed(weighting, None)
+    factors = positives.weights * positives.bursts
+    if weighting.half_life_days is not None:
+        factors = factors * weighting.decay(positives.times, np.nanmax(positives.times, initial=0.0))
+    whole = []
+    for row in np.unique(positives.rows):
+        own = np.flatnonzero(positives.rows == row)
+        whole.append(positives.codes[own[np.argmax(factors[own])]])
+    assert weighed.kinds(np.arange(len(weighed.rows))).tolist() == whole
+    kept = rng.random(len(weighed.rows)) < 0.6
+    some = weighed.only(kept)
+    asked = rng.integers(max(len(some.rows), 1), size=7)[: 7 * bool(kept.any())]
+    assert some.kinds(asked).tolist() == np.array(whole)[kept][asked].tolist()
 
 
 def test_one_more_event_is_one_more_row_that_is_read(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,18 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from palate_client import flower as node
 from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, app, host_from_config, load_histories, node_app
-from palate_common.errors import InputError
+from palate_common.errors import InputError, PalateError
 from palate_common.interactions import Interactions
 from palate_common.rounds.wire import REFUSED
 from palate_sim.engines.grid import identify
 
 
 @pytest.fixture(autouse=True)
-def fresh() -> None:
+def fresh() -> Iterator[None]:
     """No host of another test."""
     identify()
-    node._open_host.cache_clear()
+    yield
+    node.close_host()
 
 
 def context_for(partition: int, config: dict[str, Any] | None = None) -> Context:
@@ -85,13 +87,27 @@ def test_an_attempt_is_answered_once(make_run: Any, tmp_path: Path) -> None:
     plan, model = coordinator.open_attempt(), coordinator.model.data
     config = config_for(run, tmp_path)
     assert asked(app, context_for(0, config), plan=plan, model=model) != REFUSED
-    node._open_host.cache_clear()  # a restarted process remembers, because the ledger is a file
+    node.close_host()  # a restarted process remembers, because the ledger is a file
     assert asked(app, context_for(0, config), plan=plan, model=model) == REFUSED
 
 
 def test_one_process_opens_its_host_once(make_run: Any, tmp_path: Path) -> None:
     config = config_for(make_run(), tmp_path)
     assert host_from_config(context_for(0, config)) is host_from_config(context_for(2, dict(config)))
+
+
+def test_the_host_of_another_run_closes_the_former_ones_ledger(make_run: Any, tmp_path: Path) -> None:
+    run = make_run()
+    config = config_for(run, tmp_path)
+    first = host_from_config(context_for(0, config))
+    with pytest.raises(InputError, match="floors"):  # what doesn't fit leaves it open
+        host_from_config(context_for(0, config | {"floors": "[]"}))
+    assert host_from_config(context_for(0, config)) is first
+    second = host_from_config(context_for(0, config | {"devices": str(tmp_path / "others.db")}))
+    assert second is not first
+    with pytest.raises(PalateError, match="closed"):
+        first.ledger.spent(0)
+    assert second.ledger.spent(0) == 0.0
 
 
 @pytest.mark.parametrize("record", [{}, {"plan": b"x"}, {"plan": "text", "model": 3}, {"plan": b"", "model": b""}])

@@ -53,6 +53,30 @@ def test_the_events_sum_to_the_user(trained: Trained, tastes: Interactions, case
         np.testing.assert_allclose(np.delete(rest, popularity), 0.0, atol=1e-12)
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_a_user_and_an_event_have_the_same_bits_alone_and_among_others(
+    trained: Trained, tastes: Interactions, case: str
+) -> None:
+    """A device looks rows up once that a simulation of many users shares between them."""
+    model = trained(**CASES[case])
+    factors = model.algorithm.factors(model.state)
+    assert factors is not None
+    together = factors.users(tastes)
+    for user in range(12):
+        assert np.array_equal(factors.users(tastes.user(user))[0], together[user])
+    lonely = np.repeat(np.arange(tastes.n_users), tastes.counts() > 0)
+    firsts = Interactions.from_pairs(
+        np.arange(len(lonely)), tastes.indices[tastes.indptr[lonely]], tastes.weights[tastes.indptr[lonely]],
+        n_users=len(lonely), n_items=tastes.n_items,
+    )  # fmt: skip
+    users = factors.users(firsts)
+    for place in range(12):
+        event, shown = factors.events(firsts.user(place))[0], factors.parts["popularity"]
+        counts = event[shown] != 0  # without a level an event adds none, and the user has 1
+        assert np.array_equal(event[shown], np.where(counts, users[place][shown], 0.0))
+        assert np.array_equal(np.delete(event, shown), np.delete(users[place], shown))
+
+
 def test_others_have_none(trained: Trained) -> None:
     names = set(algorithm_names()) - {"event-mf"}  # which learns by noised steps alone
     assert {name for name in names if algorithm_class(name).factors is not Algorithm.factors} == {"als", "popularity"}

@@ -56,6 +56,24 @@ def test_a_users_row_has_the_same_bits_in_every_batch(
             assert np.array_equal(alone[0], together[result][user])
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 30), st.integers(0, 9))
+def test_a_batch_of_one_that_is_joined_by_more_is_the_batch_of_all_pairs(seed: int, n_items: int, count: int) -> None:
+    """Also where an item is there already, or comes twice."""
+    rng, known = np.random.default_rng(seed), made(seed, 1, n_items)
+    items, weights = rng.integers(n_items, size=count), rng.uniform(0.1, 9, count)
+    pairs = np.concatenate([known.indices, items]), np.concatenate([known.weights, weights])
+    whole = Interactions.from_pairs(np.zeros(len(pairs[0]), int), *pairs, n_users=1, n_items=n_items)
+    joined = known.joined(items, weights)
+    assert same(joined, whole)
+    for name in ("indptr", "indices", "weights"):
+        assert getattr(joined, name).dtype == getattr(whole, name).dtype
+    with pytest.raises(InputError):
+        known.joined(np.array([n_items]), np.ones(1))
+    with pytest.raises(InputError):
+        known.joined(np.array([0]), np.zeros(1))
+
+
 @pytest.mark.parametrize("length", [1, 7, 8, 9, 127, 128, 129, 4097, 100_003])
 def test_a_segments_sum_has_the_same_bits_wherever_it_lies(length: int) -> None:
     rng = np.random.default_rng(length)

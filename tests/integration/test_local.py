@@ -104,7 +104,8 @@ def test_a_node_of_many_devices_has_the_noise_of_all_of_them(run: Any) -> None:
     total = decode_local(node.answer(plan, model), asked).total[layout_size(asked.layout) :].astype(np.float64)
     deviation = math.sqrt(N_USERS) * asked.sigma
     assert total.std() / deviation == pytest.approx(1.0, abs=5.4 / math.sqrt(2 * DUMMIES))
-    one = run.nodes(users_per_node=1, ledger=DeviceLedger(":memory:", durable=False))[0].answer(plan, model)
+    with DeviceLedger(":memory:", durable=False) as ledger:
+        one = run.nodes(users_per_node=1, ledger=ledger)[0].answer(plan, model)
     # What a device is told that it sends is what it sends: words without a header.
     assert vector_bytes(asked) == (layout_size(asked.layout) + DUMMIES) * 4
     assert len(one) - vector_bytes(asked) == int.from_bytes(one[:4], "big") + 4

@@ -113,6 +113,7 @@ def test_a_plan_of_one_unit_with_an_algorithm_of_the_other_is_refused_before_any
 
 def test_a_ledger_counts_one_unit(events: Any, tmp_path: Path) -> None:
     run = events()
+    run.ledger.close()
     run.ledger = Ledger(":memory:", population="readers")
     with pytest.raises(InputError, match="the run's unit must be its ledger's, user, got event"):
         run.coordinator()

@@ -86,27 +86,65 @@ class Positives:
             bursts,
         )
 
-    def weighed(
-        self, weighting: Weighting, now: float | None
-    ) -> tuple[Rows, npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Rows of the items, their weights, and the kinds of event that count most, as places in `KINDS`.
+    def weighed(self, weighting: Weighting, now: float | None) -> Weighed:
+        """What they weigh, item by item.
 
         Args:
             weighting: what an event counts.
             now: what is later is now; None: nobody knows what time it is.
         """
-        if not len(self.rows):
-            return self.rows, np.zeros(0, np.float32), self.codes
-        times = self.times if now is None else np.minimum(self.times, now)
-        factors, latest = self.weights, np.fmax.reduce(times)
-        if not np.isnan(latest):
-            factors = factors * weighting.decay(times, latest)
+        factors = self.weights
+        if weighting.half_life_days is not None and len(factors):
+            times = self.times if now is None else np.minimum(self.times, now)
+            latest = np.fmax.reduce(times)
+            if not np.isnan(latest):
+                factors = factors * weighting.decay(times, latest)
         factors = factors * self.bursts
-        starts = np.flatnonzero(np.concatenate(([True], self.rows[1:] != self.rows[:-1])))
-        largest = np.repeat(np.maximum.reduceat(factors, starts), np.diff(starts, append=len(factors)))
-        first = np.flatnonzero(factors == largest)
-        most = first[np.searchsorted(first, starts)]
-        return self.rows[starts], weighting.combined(factors, starts), self.codes[most]
+        starts = np.flatnonzero(np.concatenate(([True], self.rows[1:] != self.rows[:-1]))[: len(factors)])
+        ends = np.append(starts[1:], len(factors))[: len(starts)]
+        return Weighed(self.rows[starts], weighting.combined(factors, starts), starts, ends, factors, self.codes)
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """What events that count weigh, item by item.
+
+    Attributes:
+        rows: int32 [n_items]; of the items, rising.
+        weights: float32 [n_items], positive.
+        starts: int64 [n_items]; where the events of each item begin.
+        ends: int64 [n_items]; where they end.
+        factors: float64 [n]; what each event counts.
+        codes: int64 [n]; the kind of each, as its place in `KINDS`.
+    """
+
+    rows: Rows
+    weights: npt.NDArray[np.float32]
+    starts: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+    factors: Numbers
+    codes: npt.NDArray[np.int64]
+
+    def only(self, kept: npt.NDArray[np.bool_]) -> Weighed:
+        """The items that are kept, bool [n_items]."""
+        parts = self.rows[kept], self.weights[kept], self.starts[kept], self.ends[kept]
+        return Weighed(*parts, self.factors, self.codes)
+
+    def kinds(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """What the user did with some of the items: the kind of event that counts most, of equals the first.
+
+        Args:
+            places: of the items in `rows`, in any order; few are asked for at a time.
+        """
+        if not len(places):
+            return np.zeros(0, np.int64)
+        counts = (self.ends - self.starts)[places]
+        begins = np.cumsum(counts) - counts
+        events = np.arange(counts.sum()) + np.repeat(self.starts[places] - begins, counts)
+        factors = self.factors[events]
+        first = np.flatnonzero(factors == np.repeat(np.maximum.reduceat(factors, begins), counts))
+        kinds: npt.NDArray[np.int64] = self.codes[events[first[np.searchsorted(first, begins)]]]
+        return kinds
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_common.interactions import Interactions
+from palate_common.weighting import LARGEST, SMALLEST
 
 IMAGINED = 2
 """Events that never happened."""
@@ -51,10 +52,15 @@ class Crowd:
             rng: what chance is drawn from.
             among: rows that events are imagined on, one at least, such as those of a domain; None: all.
         """
-        weights = np.concatenate([known.weights * rng.exponential(size=known.nnz), rng.exponential(size=IMAGINED)])
-        items = np.concatenate([known.indices, self.draw(IMAGINED, rng, among)])
-        weights = np.maximum(weights, np.finfo(np.float32).tiny)
-        return Interactions.from_pairs(np.zeros(len(items), int), items, weights, n_users=1, n_items=known.n_items)
+        weights = _single(known.weights * rng.exponential(size=known.nnz))
+        imagined = _single(rng.exponential(size=IMAGINED))
+        drawn = Interactions(known.indptr, known.indices, weights, known.n_items)
+        return drawn.joined(self.draw(IMAGINED, rng, among), imagined)
+
+
+def _single(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """Weights in single precision, positive and finite."""
+    return np.clip(weights, SMALLEST, LARGEST).astype(np.float32)
 
 
 def slots(share: float, n: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from palate_client.recommend.evidence import CODES, EVENT, NOTHING, Evidence
+from palate_client.recommend.evidence import CODES, EVENT, NOTHING, Evidence, Weighed
 from palate_client.store.forking import Quiet
 from palate_client.store.reading import Mark, since
 from palate_client.store.store import SET_CLOCK, EventStore
@@ -41,14 +41,14 @@ class Look:
 
     Attributes:
         interactions: a batch of one: what counts for the taste, weighted and decayed.
-        kinds: int64 [nnz]; what the user did with each item of it, the event that counts most, as a place in `KINDS`.
+        weighed: what that was made of, in the same order; it says what the user did with an item of it.
         unwanted: int32, sorted; rows of items that were turned down and not come back to since.
         dismissed: int32, sorted; those that also say something of the taste: dismissed last, since it was last reset.
         resting: int32, sorted; rows of items that were shown again and again, and left alone.
     """
 
     interactions: Interactions
-    kinds: npt.NDArray[np.int64]
+    weighed: Weighed
     unwanted: npt.NDArray[np.int32]
     dismissed: npt.NDArray[np.int32]
     resting: npt.NDArray[np.int32]
@@ -115,9 +115,9 @@ class Interests:
 
     def _made(self, evidence: Evidence, now: float) -> Look:
         """What evidence says at a moment."""
-        rows, weights, kinds = evidence.positives.weighed(self.weighting, now if now >= SET_CLOCK else None)
-        interactions = Interactions(np.array([0, len(rows)]), rows, weights, self.n_items)
-        return Look(interactions, kinds, evidence.unwanted, evidence.dismissed, evidence.resting())
+        weighed = evidence.positives.weighed(self.weighting, now if now >= SET_CLOCK else None)
+        interactions = Interactions(np.array([0, len(weighed.rows)]), weighed.rows, weighed.weights, self.n_items)
+        return Look(interactions, weighed, evidence.unwanted, evidence.dismissed, evidence.resting())
 
     def _read(self, page: Sequence[tuple[Any, ...]]) -> npt.NDArray[np.void]:
         """Those of a page's events whose item is in the catalogue."""

@@ -20,6 +20,7 @@ from palate_client.events import KINDS, Kind
 from palate_client.recommend.blending import EXPLORATION, Blend, exploration_of, weights_of
 from palate_client.recommend.discovery import NEW, mix_of
 from palate_client.recommend.diversity import diverse
+from palate_client.recommend.evidence import NOTHING
 from palate_client.recommend.explanation import TOLD, WHY, Contribution, Explanation, in_words, largest
 from palate_client.recommend.exploration import Crowd, slots
 from palate_client.recommend.fusion import fused_weights
@@ -117,7 +118,7 @@ class Recommender:
         self._taste: Taste | None = None
         self._look: Look | None = None
         self._made_of: tuple[float, str | None, dict[str, tuple[float, float]]] = (0.0, None, {})
-        self._did = np.zeros(0, np.int64)
+        self._weighed = NOTHING.positives.weighed(interests.weighting, None)
         _recommenders.add(self)
 
     def recommend(
@@ -257,7 +258,7 @@ class Recommender:
             if self._fuse:
                 self._fused = fused_weights(self._scorer, history)
             self._taste = self._scorer.taste(history, look.dismissed, _weights(counts, debias, self._fused))
-            self._did = np.append(look.kinds[kept], np.full(len(look.dismissed), KINDS.index(TURNED_DOWN)))
+            self._weighed = look.weighed.only(kept)
             self._look, self._made_of = look, made_of
         return self._taste, look, counts
 
@@ -297,17 +298,19 @@ class Recommender:
 
     def _contributions(self, taste: Taste, rows: Rows, most: int | None = None) -> list[tuple[Contribution, ...]]:
         """What each event adds to each item's score, largest first; the first so many."""
-        own, contributions = np.append(taste.history.indices, taste.less), []
-        for added in self._scorer.contributions(taste, rows).T:
-            places = largest(added, most)
-            kinds, items = self._did[places].tolist(), own[places].tolist()
-            contributions.append(
-                tuple(
-                    Contribution(self._items[item], KINDS[kind], more, self._selection.domain(item))
-                    for item, kind, more in zip(items, kinds, added[places].tolist(), strict=True)
-                )
+        own, added = np.append(taste.history.indices, taste.less), self._scorer.contributions(taste, rows).T
+        places = [largest(each, most) for each in added]
+        told = np.concatenate(places)
+        liked, codes = told < len(self._weighed.rows), np.full(len(told), KINDS.index(TURNED_DOWN))
+        codes[liked] = self._weighed.kinds(told[liked])
+        kinds = iter(codes.tolist())
+        return [
+            tuple(
+                Contribution(self._items[item], KINDS[next(kinds)], more, self._selection.domain(item))
+                for item, more in zip(own[some].tolist(), each[some].tolist(), strict=True)
             )
-        return contributions
+            for some, each in zip(places, added, strict=True)
+        ]
 
 
 def _weights(counts: Mapping[str, tuple[float, float]], debias: float, fused: Mapping[str, float]) -> dict[str, float]:

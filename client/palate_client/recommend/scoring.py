@@ -112,14 +112,17 @@ class ByFactors:
         )
         vector, taken = self._factors.users(history)[0], np.zeros((0, len(columns)))
         if len(less):
-            taken = -LESS * self._factors.events(_with(history, less))[np.isin(_with(history, less).indices, less)]
+            together = history.joined(less, np.ones(len(less)))
+            taken = -LESS * self._factors.events(together)[np.isin(together.indices, less)]
             if POPULARITY in self._factors.parts:
                 taken[:, self._factors.parts[POPULARITY]] = 0.0
             vector = vector + taken.sum(axis=0)
 
         def adds() -> Vector:
-            added: Vector = np.concatenate([self._factors.events(history), taken]) * columns
-            return added
+            added = self._factors.events(history)
+            if len(taken):
+                added = np.concatenate([added, taken])
+            return added if (columns == 1).all() else added * columns  # x * 1 is x, and these are many numbers
 
         return Taste(history, less, vector * columns, adds)
 
@@ -230,10 +233,3 @@ class ByScores:
         n = max(len(rows), 1)
         histories = Interactions.from_pairs(np.arange(len(rows)), rows, n_users=n, n_items=self._n)
         return np.array(self._model.scores(histories), np.float64)
-
-
-def _with(history: Interactions, rows: npt.NDArray[np.int32]) -> Interactions:
-    """A batch of one with further items, at weight 1."""
-    items = np.concatenate([history.indices, rows])
-    weights = np.concatenate([history.weights, np.ones(len(rows), np.float32)])
-    return Interactions.from_pairs(np.zeros(len(items), int), items, weights, n_users=1, n_items=history.n_items)

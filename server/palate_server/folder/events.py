@@ -8,13 +8,23 @@ No line names a device, a node, a key or an address: a log of who took part when
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from palate_common.records.closing import Closing
+
 MOST = 2**26
 """Bytes after which the file is put aside; one former file is kept."""
+EVERY = 60.0
+"""Seconds between two lines of a tally."""
+REASONS, OTHER = 16, "other"
+"""So many reasons a line names, and what it calls all further ones."""
 
 
 class Events:
@@ -38,6 +48,57 @@ class Events:
     def all(self) -> list[dict[str, Any]]:
         """Every line of the present file."""
         return list(Tail(self.file).news())
+
+
+class Tally(Closing):
+    """Events of one kind that anybody can cause, as often as they like: a line a minute at most says how many.
+
+        {"event": "enrolment refused", "count": 41, "reasons": {"an unknown token": 40, "no request": 1}, ...}
+
+    The first is told at once; what follows within a minute is told together, at its end or when this is closed. The
+    lines add up to all of them.
+
+    **Guarantees:** whoever causes them can't fill the log, so that what else it says stays readable: a line has at most
+    `REASONS` reasons and `OTHER`, and there is one in `EVERY` seconds, beside the one at the end.
+
+    Args:
+        events: where it is told.
+        event: what they are called.
+        clock: seconds, that only grow.
+    """
+
+    def __init__(self, events: Events, event: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._events, self._event, self._clock = events, event, clock
+        self._lock = threading.Lock()
+        self._reasons: dict[str, int] = {}
+        self._told = -math.inf
+
+    def add(self, reason: str) -> None:
+        """Count one."""
+        with self._lock:
+            if reason not in self._reasons and len(self._reasons) >= REASONS:
+                reason = OTHER
+            self._reasons[reason] = self._reasons.get(reason, 0) + 1
+        self.tell()
+
+    def tell(self) -> None:
+        """Write what there is to tell, if the last line is a minute old."""
+        with self._lock:
+            if self._reasons and self._clock() - self._told >= EVERY:
+                self._write()
+
+    def close(self) -> None:
+        """Write what there is to tell, whenever the last line was; closing twice is fine."""
+        with self._lock:
+            if self._reasons:
+                self._write()
+
+    def _write(self) -> None:
+        """One line. On a full disk what was counted is kept, and tried again in a minute."""
+        self._told = self._clock()
+        with suppress(OSError):
+            self._events.tell(self._event, count=sum(self._reasons.values()), reasons=self._reasons)
+            self._reasons = {}
 
 
 class Tail:

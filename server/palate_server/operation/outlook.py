@@ -112,6 +112,7 @@ def latest_trouble(events: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None
         kind = event["event"]
         if kind in TROUBLES:
             reason = next((event[key] for key in ("words", "reason", "error", "part") if key in event), "")
+            reason = reason or "; ".join(event.get("reasons", ()))
             found = {"at": _told(event), "event": kind, "reason": reason, "do": TROUBLES[kind], "over": False}
         elif kind == "round" and found is not None:
             found["over"] = True

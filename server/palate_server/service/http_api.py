@@ -27,8 +27,9 @@ from starlette.routing import Route
 from palate_common.enrolment import ENROL_PATH, MOST_REQUEST, Enrolled, EnrolRequest, read_request, token_hash
 from palate_common.errors import IntegrityError, PalateError, RefusedError
 from palate_common.records.canonical import canonical_json
+from palate_common.records.closing import Closing
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.events import Events
+from palate_server.folder.events import Events, Tally
 from palate_server.folder.server_folder import Site
 
 REFUSAL = {"error": "the enrolment is refused"}
@@ -41,11 +42,12 @@ MANY = 10
 """How many times as many tokens are let in a minute as the gateway lets requests of one address through."""
 
 
-class Enrolling:
+class Enrolling(Closing):
     """Enrols devices: register first, then the SuperLink, so that a crash in between is mended by asking again.
 
     **Guarantees:** whoever has no token of this server keeps nobody out, however much they send; whoever has one takes
-    one place in a minute with it. The gateway bounds what one address sends.
+    one place in a minute with it. The gateway bounds what one address sends. Whatever is refused or fails writes a line
+    a minute to the events: nobody can push out of them what else happened.
 
     Args:
         site: the server folder.
@@ -58,6 +60,8 @@ class Enrolling:
     ) -> None:
         self._site, self._register_node, self._clock = site, register_node, clock
         self._events = Events(site.events)
+        self._refusals = Tally(self._events, "enrolment refused", clock)
+        self._failures = Tally(self._events, "enrolment failed", clock)
         self._lock = threading.Lock()
         self._places: dict[str, float] = {}
 
@@ -82,8 +86,18 @@ class Enrolling:
         except RefusedError as error:
             return self._refused(403, str(error))
         except PalateError as error:  # which isn't the request's fault: it is worth another try
-            self._events.tell("enrolment failed", reason=str(error))
+            self._failures.add(str(error))
             return 503, canonical_json(REFUSAL)
+
+    def tell(self) -> None:
+        """Write how many were refused or failed, where that is due; to be called again and again."""
+        self._refusals.tell()
+        self._failures.tell()
+
+    def close(self) -> None:
+        """Write what of that is left to tell; closing twice is fine."""
+        self._refusals.close()
+        self._failures.close()
 
     def _enrol(self, register: Enrolments, request: EnrolRequest) -> tuple[int, bytes]:
         """The answer to a request with a token of ours."""
@@ -97,7 +111,7 @@ class Enrolling:
 
     def _refused(self, status: int, reason: str) -> tuple[int, bytes]:
         """One answer for the device; the reason, which names nobody, for the operator."""
-        self._events.tell("enrolment refused", reason=reason)
+        self._refusals.add(reason)
         return status, canonical_json(REFUSAL)
 
     def _has_place(self, token: str) -> bool:

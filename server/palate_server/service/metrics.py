@@ -100,7 +100,7 @@ class Metrics:
             case "opened" | "closed" | "published" | "held" | "no cohort" | "refused" as what:
                 self._runs.labels(what).inc()
             case "enrolled" | "enrolment refused" | "enrolment failed" as what:
-                self._enrolments.labels(what.removeprefix("enrolment ")).inc()
+                self._enrolments.labels(what.removeprefix("enrolment ")).inc(event.get("count", 1))
 
     def _tell_voids(self, count: int) -> None:
         """So many charged attempts in a row have released nothing."""

@@ -93,6 +93,7 @@ class Supervisor(Closing):
                 )
             )
         self._metrics = Metrics(site, self.parts)
+        self._enrolling = Enrolling(site, self._link.register)
         self._listeners = self._make_listeners()
         self._submitted = -STARTING
         self._ledger_stamp: tuple[int, int] | None = None
@@ -118,6 +119,7 @@ class Supervisor(Closing):
             while not self._stopping.wait(LOOK):
                 self._keep()
                 self._keep_serverapp()
+                self._enrolling.tell()
                 self._metrics.follow()
                 self._publish()
         finally:
@@ -148,12 +150,13 @@ class Supervisor(Closing):
             child.stop()
         for listener in self._listeners.values():
             listener.stop()
+        self._enrolling.close()
         self._await_serverapps_end()
         self._lock.close()
 
     def _make_listeners(self) -> dict[str, Listener]:
         gateway = self.site.config.gateway
-        front = application(self.site, Enrolling(self.site, self._link.register), stand_in=self.dev)
+        front = application(self.site, self._enrolling, stand_in=self.dev)
         return {
             "metrics": Listener(self._metrics.application(), host="127.0.0.1", port=gateway.metrics_port),
             "front": Listener(

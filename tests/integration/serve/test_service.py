@@ -9,9 +9,11 @@ import time
 from contextlib import closing
 from typing import Any
 
+import httpx
 import pytest
 
 from palate_cli.cli import run
+from palate_common.enrolment import ENROL_PATH
 from palate_common.errors import RefusedError
 from palate_common.models import published
 from palate_common.rounds.plan import SignedPlan
@@ -112,3 +114,14 @@ def test_the_superlink_keeps_a_connection_for_longer_than_the_gateway_leaves_one
             answer.read()
             assert answer.status == 200
             connection.auto_open = 0
+
+
+def test_what_was_refused_is_told_before_the_service_stops(server: Any) -> None:
+    """The last of this file: it stops the server."""
+    before = sum(event["count"] for event in server.events("enrolment refused"))
+    url = f"https://localhost:{server.site.config.gateway.port}{ENROL_PATH}"
+    with httpx.Client(verify=server.tls, trust_env=False) as client:
+        assert [client.post(url, content=b"x").status_code for _ in range(20)] == 20 * [400]
+    server.stop()
+    assert sum(event["count"] for event in server.events("enrolment refused")) >= before + 20
+    assert server.events("stopped")

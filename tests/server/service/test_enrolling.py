@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 
 from palate_common.enrolment import EnrolRequest, make_request, new_node_key, new_token
+from palate_common.errors import PalateError
 from palate_common.records.signing import SigningKey
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.events import Events
+from palate_server.folder.events import OTHER, REASONS, Events, Tally
 from palate_server.folder.server_folder import Site
+from palate_server.operation.outlook import latest_trouble
 from palate_server.service.http_api import MANY, REFUSAL, Enrolling
+from palate_server.service.metrics import Metrics
 from palate_server.service.setup import make_site
 
 CONFIG = """
@@ -52,8 +57,19 @@ def request(token: str) -> EnrolRequest:
     return make_request(token, new_node_key().public, SigningKey.generate())
 
 
-def reasons(site: Site) -> list[str]:
-    return [event["reason"] for event in Events(site.events).all() if event["event"] == "enrolment refused"]
+def told(site: Site, event: str = "enrolment refused") -> list[dict[str, Any]]:
+    return [each for each in Events(site.events).all() if each["event"] == event]
+
+
+def counted(site: Site) -> dict[str, float]:
+    """The requests that a server counts which starts now."""
+    metrics = Metrics(site, lambda: {})
+    metrics.follow()
+    lines = generate_latest(metrics.registry).decode().splitlines()
+    found = [
+        line.removeprefix('palate_enrolments_total{outcome="') for line in lines if "palate_enrolments_total{" in line
+    ]
+    return {outcome: float(value) for outcome, value in (line.split('"} ') for line in found)}
 
 
 def test_without_a_token_nobody_keeps_others_out(site: Site, invited: Callable[[], EnrolRequest]) -> None:
@@ -93,7 +109,8 @@ def test_the_operator_reads_why_an_enrolment_was_refused_and_not_whose(
     with Enrolments(site.enrolment_file) as register:
         register.revoke(0, now=0.0)
     enrolling.answer(first.to_bytes())
-    assert reasons(site) == [
+    enrolling.close()
+    assert [reason for event in told(site) for reason in event["reasons"]] == [
         "a token must be valid and not spent, got one that has expired",
         "a device's keys must be its own, got one that another has",
         "a token must be valid and not spent, got one that another device has spent",
@@ -107,3 +124,83 @@ def test_the_operator_reads_why_an_enrolment_was_refused_and_not_whose(
         for secret in (each.token, each.identity, each.proof, each.node_key.splitlines()[1]):
             assert secret not in said
     assert "203.0.113.7" not in said
+
+
+def test_a_flood_of_refusals_writes_a_line_a_minute_and_each_of_them_is_counted(site: Site) -> None:
+    """Whoever is refused as often as they like doesn't push out of the log what else happened."""
+    now = [0.0]
+    enrolling, unknown = Enrolling(site, lambda key: 7, clock=lambda: now[0]), request(new_token()).to_bytes()
+    Events(site.events).tell("round")
+    for _ in range(300):
+        enrolling.answer(b"x")
+        enrolling.tell()
+    enrolling.answer(unknown)
+    assert [event["count"] for event in told(site)] == [1], "the first is told at once"
+    now[0] = 59.9
+    enrolling.tell()
+    assert len(told(site)) == 1
+    now[0] = 60.0
+    enrolling.tell()
+    assert told(site)[1]["reasons"] == {"no request": 299, "an unknown token": 1}
+    for _ in range(40):
+        now[0] += 3.0
+        enrolling.answer(unknown)
+    assert len(told(site)) == 4
+    assert [each["event"] for each in Events(site.events).all()] == ["round"] + 4 * ["enrolment refused"]
+
+
+def test_what_was_refused_since_the_last_line_is_told_when_the_service_stops(site: Site) -> None:
+    """And the metric of the server that starts then counts it."""
+    for started in (1, 2):
+        enrolling = Enrolling(site, lambda key: 7)
+        for _ in range(5):
+            enrolling.answer(b"x")
+        enrolling.close()
+        enrolling.close()
+        assert [event["count"] for event in told(site)] == started * [1, 4]
+        assert counted(site) == {"refused": 5.0 * started}
+
+
+def test_lines_of_former_versions_are_counted_one_by_one(site: Site) -> None:
+    Events(site.events).tell("enrolment refused", reason="no request")
+    Events(site.events).tell("enrolment refused", count=3, reasons={"no request": 3})
+    Events(site.events).tell("enrolled")
+    assert counted(site) == {"refused": 4.0, "enrolled": 1.0}
+
+
+def test_a_failure_is_told_like_a_refusal_and_says_why(site: Site, invited: Callable[[], EnrolRequest]) -> None:
+    def broken(key: str) -> int:
+        raise PalateError("the SuperLink must answer")
+
+    enrolling, wanted = Enrolling(site, broken), invited().to_bytes()
+    for _ in range(9):
+        assert enrolling.answer(wanted)[0] == 503
+    assert [event["count"] for event in told(site, "enrolment failed")] == [1]
+    trouble = latest_trouble(Events(site.events).all())
+    assert trouble is not None
+    assert (trouble["event"], trouble["reason"]) == ("enrolment failed", "the SuperLink must answer")
+    enrolling.close()
+    assert counted(site) == {"failed": 9.0}
+
+
+def test_a_line_names_a_few_reasons_and_counts_all(tmp_path: Path) -> None:
+    events = Events(tmp_path / "events.jsonl")
+    with Tally(events, "refused", clock=lambda: 0.0) as tally:
+        for number in range(100):
+            tally.add(f"reason {number}")
+    first, rest = events.all()
+    assert (first["count"], rest["count"], len(rest["reasons"])) == (1, 99, REASONS + 1)
+    assert rest["reasons"][OTHER] == 99 - REASONS
+
+
+def test_where_the_disk_is_full_what_was_counted_is_told_later(tmp_path: Path) -> None:
+    now, events = [0.0], Events(tmp_path / "logs" / "events.jsonl")  # whose folder isn't there: the write fails
+    tally = Tally(events, "refused", clock=lambda: now[0])
+    for _ in range(3):
+        tally.add("a reason")
+    events.file.parent.mkdir()
+    tally.tell()
+    assert events.all() == []
+    now[0] = 60.0
+    tally.tell()
+    assert [event["count"] for event in events.all()] == [3]

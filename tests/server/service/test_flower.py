@@ -69,7 +69,11 @@ def database(tmp_path: Path) -> Path:
     from flwr.superlink.federation import NoOpFederationManager
 
     path = tmp_path / "superlink.db"
-    LinkStateFactory(str(path), NoOpFederationManager(), ObjectStoreFactory(str(path))).state()
+    objects = ObjectStoreFactory(str(path))
+    for made in (LinkStateFactory(str(path), NoOpFederationManager(), objects).state(), objects.store()):
+        assert isinstance(made, sql_mixin.SqlMixin)
+        assert made._engine is not None
+        made._engine.dispose()  # Flower has no way to close what it opened
     return path
 
 

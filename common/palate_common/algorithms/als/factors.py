@@ -19,7 +19,7 @@ from palate_common.algorithms.als.content import content_trust
 from palate_common.algorithms.base import State
 from palate_common.algorithms.parts.taste import TINY, chance_direction, folded, relative_popularity, taste_weights
 from palate_common.algorithms.popularity import COUNTS
-from palate_common.interactions import Interactions
+from palate_common.interactions import Interactions, segment_sum
 from palate_common.mechanism.update import Float64
 from palate_common.score_sources import COLLABORATIVE, CONTENT, POPULARITY, source_of
 
@@ -104,14 +104,27 @@ class AlsFactors:
     def users(self, histories: Interactions) -> Float64:
         """Level, taste and content taste: float64 [n_users, k]."""
         seen = self._seen(histories)
-        return self._vectors(histories, seen, histories.counts(), seen.counts())
+        level = np.where(seen.counts()[:, None] > 0, folded(seen, self._along), 1.0)
+        columns = [level]
+        if self._head is not None:
+            taste = self._along_directions("basis", seen, self._state["weight"])
+            columns.append(taste * self._taste_weights(seen.counts()))
+        if CONTENT in self._state:
+            content = self._along_directions(CONTENT, histories, self.popularity)
+            columns.append(content * content_trust(histories.counts()))
+        return np.concatenate(columns, axis=1)
 
     def events(self, history: Interactions) -> Float64:
         """What each interaction of one user adds to their vector: float64 [nnz, k]."""
-        each = Interactions(np.arange(history.nnz + 1), history.indices, history.weights, history.n_items)
-        seen = self._seen(each)
-        vectors = self._vectors(each, seen, np.array([history.nnz]), np.array([seen.nnz]))
-        vectors[seen.counts() == 0, 0] = 0.0
+        seen, vectors = self._seen(history), np.zeros((history.nnz, list(self.parts.values())[-1].stop))
+        shown = slice(None) if seen.nnz == history.nnz else self._places[history.indices] >= 0
+        vectors[shown, 0] = self._along[seen.indices, 0] * seen.weights
+        if self._head is not None:
+            taste = self._each("basis", seen, self._state["weight"])
+            vectors[shown, self.parts[COLLABORATIVE]] = taste * self._taste_weights(np.array([seen.nnz]))
+        if CONTENT in self._state:
+            content = self._each(CONTENT, history, self.popularity)
+            vectors[:, self.content] = content * content_trust(np.array([history.nnz]))
         return vectors
 
     def scores(self, histories: Interactions) -> Float64:
@@ -198,22 +211,6 @@ class AlsFactors:
         places = self._places[histories.indices]
         return Interactions(histories.indptr, places, histories.weights, len(self._head)).entries(places >= 0)
 
-    def _vectors(
-        self, histories: Interactions, seen: Interactions, counts: npt.NDArray[np.int64], known: npt.NDArray[np.int64]
-    ) -> Float64:
-        """The users' vectors, trusting their directions as after so many items, `known` of them in the head.
-
-        Both numbers are one a user, or one for all.
-        """
-        level = np.where(seen.counts()[:, None] > 0, folded(seen, self._along), 1.0)
-        columns = [level]
-        if self._head is not None:
-            taste = self._along_directions("basis", seen, self._state["weight"])
-            columns.append(taste * self._taste_weights(known))
-        if CONTENT in self._state:
-            columns.append(self._along_directions("content", histories, self.popularity) * content_trust(counts))
-        return np.concatenate(columns, axis=1)
-
     def _taste_weights(self, counts: npt.NDArray[np.int64]) -> Float64:
         """How far the released directions are trusted after so many items, [n_users, d]."""
         strength, accuracy = self._state["strength"].astype(np.float64), self._state["accuracy"].astype(np.float64)
@@ -221,8 +218,20 @@ class AlsFactors:
 
     def _along_directions(self, name: str, histories: Interactions, weight: npt.NDArray[np.floating]) -> Float64:
         """How far the histories move along some directions, weighing an item by weight^fold."""
-        # A device's few events need few rows of a large table.
+        # A device's few events need few rows of a large table; and each of them once, where there is one user.
+        if histories.n_users == 1:
+            return segment_sum(self._each(name, histories, weight), histories.indptr)
         used, places = np.unique(histories.indices, return_inverse=True)
         few = Interactions(histories.indptr, places.astype(np.int32), histories.weights, len(used))
-        rows = (weight[used].astype(np.float64) ** self._fold)[:, None] * self._state[name][used].astype(np.float64)
-        return folded(few, rows)
+        return folded(few, self._rows(name, used, weight))
+
+    def _each(self, name: str, history: Interactions, weight: npt.NDArray[np.floating]) -> Float64:
+        """How far each event moves along them, float64 [nnz, width]."""
+        rows = self._rows(name, history.indices, weight)
+        rows *= history.weights[:, None]
+        return rows
+
+    def _rows(self, name: str, items: npt.NDArray[np.int32], weight: npt.NDArray[np.floating]) -> Float64:
+        """The directions of some items, by weight^fold, float64 [len(items), width]."""
+        rows: Float64 = (weight[items].astype(np.float64) ** self._fold)[:, None] * self._state[name][items]
+        return rows
