@@ -22,8 +22,8 @@ import numpy.typing as npt
 import torch
 
 from palate_common.algorithms import Algorithm, PublicFacts, State, add_adapter
-from palate_common.algorithms.head import HEAD, WEIGHT, choose_head, head_size, split_budget, with_tail
 from palate_common.algorithms.parts.adaptive_clip import CLIP_NORM, AdaptiveClip
+from palate_common.algorithms.parts.head import HEAD, WEIGHT, choose_head, head_size, split_budget, with_tail
 from palate_common.algorithms.parts.server_steps import adam_step, momentum_step
 from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update, user_weights
 from palate_common.interactions import Interactions, row_squares, segment_sum

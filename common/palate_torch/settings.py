@@ -8,7 +8,6 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from palate_common.algorithms import PublicFacts
-from palate_common.algorithms.head import signal
 
 
 class ModuleSettings(BaseModel):
@@ -60,7 +59,7 @@ def later_rounds(settings: ModuleSettings, facts: PublicFacts) -> int:
         return settings.rounds - 1
     if facts.mu is None:
         return 48
-    return int(np.clip(np.round(0.02 * signal(facts) ** 0.7), 2, 24))
+    return int(np.clip(np.round(0.02 * facts.signal**0.7), 2, 24))
 
 
 def server_rates(settings: ModuleSettings, facts: PublicFacts) -> tuple[float, float]:

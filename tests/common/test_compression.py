@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from palate_common.algorithms import PublicFacts, make_algorithm
-from palate_common.algorithms.als.compression import Sizes
+from palate_common.algorithms.parts.compression import Sizes
 from palate_common.errors import InputError
 from palate_common.mechanism.update import layout_size
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from palate_common.algorithms.als.sketch import Sketch
 from palate_common.algorithms.parts.hashing import below, mixed
+from palate_common.algorithms.parts.sketch import Sketch
 from palate_common.mechanism.update import OuterBlock
 
 

@@ -1,5 +1,9 @@
 """Terms of the graph: how many neighbours a member needs, how many open a secret, how many of all it asks about.
 
+Both sides work them out from the size of the cohort; nothing is sent. Why these numbers are enough is proved in
+`docs/secure-aggregation.md`, under "Why the graph protects". The tails are those of the hypergeometric law, summed in
+doubles: no scipy on the device.
+
     >>> terms = graph_terms(1000, corrupt=100, dropped=100)
     >>> terms.neighbours, terms.threshold, terms.window_corrupt
     (118, 85, 24)
@@ -7,49 +11,6 @@
     (72, 46)
     >>> graph_terms(100, corrupt=10, dropped=20).threshold
     55
-
-Both sides work them out from the size of the cohort; nothing is sent. Write k for the neighbours, t for the threshold,
-c for the corrupt among a member's neighbours, and call k/2 positions in a row of the ring a window.
-
-**Why nobody's two secrets open** (self-mask and mask key). An honest neighbour gives one share: of the one or of the
-other. Both would take t - c honest neighbours each, out of k - c. So 2t > k + c is enough, for every member. Without
-a ring, c is at most `corrupt` and nothing is left to chance.
-
-**Why no arc of the ring can be cut off.** Take members whose sum is to be opened apart from the rest, and the last of
-them before a window without any of them. Its self-mask takes t shares, at most k/2 of them from the other side, so
-t - k/2 from that window. With t >= k/2 + c_w + 2 one of those is from an honest member, unless more than c_w of the
-window are corrupt. That honest member was in the same U1, its mask is in the sum, and its mask key stays closed by the
-rule above: it took part in unmasking, so t of its neighbours can't have called it lost. Where all hold one survivor
-set, a window without honest survivors needs more than c_w corrupt too, or too many lost, which each device refuses.
-An arc has two ends, with disjoint windows. How many of a random set are corrupt in two disjoint windows is negatively
-associated (Joag-Dev and Proschan, Annals of Statistics 1983), so with p the chance of one bad window the chance of two
-is at most (np)^2 / 2.
-
-Assumed, and for the messages to ensure: corruption and losses are independent of the ring, and a share of a member's
-self-mask is only given by a member that saw it sign the same U1. A server that shows two U1s otherwise opens single
-members' vectors, without anybody corrupt, where k/2 >= 3 c_w + 4.
-
-**Why one list counts.** Neighbours alone don't see a server that leads stretches of the ring to different lists (U1
-and survivors): each has n_min survivors, but all that are lost in one or the other may be more than n - n_min, and
-their sum holds less noise than was charged for. So a ring's device is shown all signatures on its own list, draws m of
-the other n - 1 members, tells nobody which, tries once, and opens nothing unless q of them have signed.
-
-Honest devices sign once. Let A be the list that most of them end up with. Another list has at most half of the honest,
-so with the corrupt and without the device itself at most (n + c)/2 - 1 of n - 1. The draw comes after the signatures
-and is never shown, so whatever the server has done before, a device that holds another list passes with chance at most
-p, the hypergeometric tail; and any s such devices all pass with at most p^s. Let an opened secret be one to which no
-holder of A gave a share: t - c honest neighbours that hold other lists have passed, which has chance at most
-C(k - c, t - c) p^(t - c). That grows with c while p < 1/2; with c < 2t - k, as above, it is at most
-C(2x + 1, x + 1) p^(x + 1), x = k - t. q is the smallest that keeps this, over all owners and tosses, inside what the
-failure bound has left. So to each opened secret an honest holder of A gave a share: self-masks are opened of A's
-survivors that masked with A's U1, mask keys of A's lost, and nobody else's. The sum is that of A, which an honest
-device has checked for n_min. (In the arcs above, all hold one list in effect.) m grows until no device with `dropped`
-lost refuses by bad luck, inside what the abort bound has left. In a complete graph t neighbours are most of the cohort
-already.
-
-The ring is drawn again at most 2^10 times: 10 bits of the failure bound.
-
-The tails are those of the hypergeometric law, summed in doubles: no scipy on the device.
 """
 
 from __future__ import annotations

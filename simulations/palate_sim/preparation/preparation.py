@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 
 from palate_common.algorithms import State, algorithm_class
-from palate_common.algorithms.als.algorithm import FEATURES
-from palate_common.algorithms.als.sizes import SOURCES
+from palate_common.algorithms.als.algorithm import FEATURES, SOURCES
 from palate_common.errors import InputError
 from palate_common.records.canonical import canonical_json, digest
 from palate_sim.config import SimulationConfig

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from palate_common.algorithms.base import Algorithm, PublicFacts, State
-from palate_common.algorithms.head import HEAD, WEIGHT, choose_head, head_size, signal, split_budget, with_tail
+from palate_common.algorithms.parts.head import HEAD, WEIGHT, choose_head, head_size, split_budget, with_tail
 from palate_common.algorithms.parts.reconstruction import matrices, outer_svec, rebuild, symmetric_size
 from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update
 from palate_common.interactions import Interactions, row_squares, segment_sum
@@ -74,7 +74,7 @@ class DpAls(Algorithm):
         self.settings = settings
         self.facts = facts
         self.head_items = head_size(facts, 1.2, settings.head_items)
-        size = 48 if facts.mu is None else int(np.clip(4 * np.round(0.06 * np.sqrt(signal(facts))), 4, 48))
+        size = 48 if facts.mu is None else int(np.clip(4 * np.round(0.06 * np.sqrt(facts.signal)), 4, 48))
         self.size = min(settings.embedding_size or size, self.head_items)
         self.unobserved_weight = settings.unobserved_weight or (0.4 if facts.mu is None else 4.0)
 

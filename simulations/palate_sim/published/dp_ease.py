@@ -25,7 +25,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from palate_common.algorithms.base import Algorithm, PublicFacts, State
-from palate_common.algorithms.head import HEAD, WEIGHT, choose_head, head_size, with_tail
+from palate_common.algorithms.parts.head import HEAD, WEIGHT, choose_head, head_size, with_tail
 from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update
 from palate_common.interactions import Interactions, segment_sum
 from palate_common.mechanism.update import BlockSpec, Float64, Layout, OuterBlock, Update

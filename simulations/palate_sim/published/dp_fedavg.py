@@ -26,7 +26,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from palate_common.algorithms.base import Algorithm, PublicFacts, State
-from palate_common.algorithms.head import HEAD, WEIGHT, choose_head, head_size, signal, split_budget, with_tail
+from palate_common.algorithms.parts.head import HEAD, WEIGHT, choose_head, head_size, split_budget, with_tail
 from palate_common.algorithms.parts.reconstruction import rebuild
 from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update
 from palate_common.interactions import Interactions
@@ -80,7 +80,7 @@ class DpFedAvg(Algorithm):
         self.server_rate = settings.server_rate or (100.0 if facts.mu is None else 30.0)
         self.size = min(settings.embedding_size, self.head_items)
         # The noise of a sum over T equal rounds grows with T; the way a table can go in T clipped steps does too.
-        later = 24 if facts.mu is None else int(np.clip(np.round(0.04 * signal(facts) ** 0.7), 2, 24))
+        later = 24 if facts.mu is None else int(np.clip(np.round(0.04 * facts.signal**0.7), 2, 24))
         self.later = later if settings.rounds is None else settings.rounds - 1
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.algorithms.parts.taste import TINY, centred, chance_direction, signed
+from palate_common.algorithms.als.taste import TINY, centred, chance_direction, signed
 from palate_common.mechanism.update import Float64
 
 CONTENT_POWER = 0.6

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_common.algorithms.als.content import content_trust
+from palate_common.algorithms.als.taste import TINY, chance_direction, folded, relative_popularity, taste_weights
 from palate_common.algorithms.base import State
-from palate_common.algorithms.parts.taste import TINY, chance_direction, folded, relative_popularity, taste_weights
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.interactions import Interactions, segment_sum
 from palate_common.mechanism.update import Float64

@@ -3,7 +3,7 @@
 An algorithm that learns a table sends counts of all items, then some rounds of a table of `rows` x `width`. Asked for
 1/c of that, it sends
 
-- counts as a sketch (`palate_common.algorithms.als.sketch`) where they would take more than half of what is left,
+- counts as a sketch (`palate_common.algorithms.parts.sketch`) where they would take more than half of what is left,
 - a table of fewer rows, those of the most popular items, and fewer columns, in few rounds.
 
     >>> plain = Sizes(counts=1_000_000, rounds=4, rows=4_500, width=96)

@@ -20,16 +20,11 @@ HEAD, WEIGHT = "head", "weight"
 TINY = 1e-12
 
 
-def signal(facts: PublicFacts) -> float:
-    """How far a count that all users share stands above the noise of a sum; inf without noise."""
-    return facts.signal
-
-
 def head_size(facts: PublicFacts, factor: float, chosen: int | None) -> int:
     """Head items: as chosen, or `factor` signal^0.75, at least 50; never more than there are."""
     if chosen is not None or facts.mu is None:
         return min(chosen or facts.n_items, facts.n_items)
-    return min(max(int(factor * signal(facts) ** 0.75), 50), facts.n_items)
+    return min(max(int(factor * facts.signal**0.75), 50), facts.n_items)
 
 
 def split_budget(first: float, later: int) -> tuple[float, ...]:
