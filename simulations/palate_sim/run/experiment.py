@@ -19,7 +19,7 @@ from palate_common.algorithms import State, make_algorithm
 from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import ACCOUNTANT
-from palate_common.rounds.plan import DpMode, Noise
+from palate_common.rounds.plan import Noise
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.lock import RunLock
 from palate_server.rounds.registry import Registry, pack_inputs
@@ -37,7 +37,7 @@ from palate_sim.run.clock import Clock
 from palate_sim.run.outcome import Trained, write_outcome
 from palate_sim.run.result import Result
 from palate_sim.run.run_folder import RunFolder, check_new, create, default_folder
-from palate_sim.run.terms import NAME, all_inputs, make_terms
+from palate_sim.run.terms import NAME, all_inputs, simulated_terms
 from palate_sim.run.warm_start import former_release
 
 USERS_PER_NODE = 2048
@@ -121,7 +121,7 @@ def start(
     check_ledger(ledger_path, path, given=ledger is not None)
     former = former_release(config, population=population, items=prepared.split.items, ledger=ledger_path)
     run = path.resolve().name
-    terms = make_terms(config, prepared, population=population, run=run, former=former, directory=directory)
+    terms = simulated_terms(config, prepared, population=population, run=run, former=former, directory=directory)
     check_budget(ledger_path, config, terms)
     facts = {
         "config": config.model_dump(mode="json"),
@@ -231,8 +231,8 @@ def _run(started: Started, notify: Notify) -> Result:
         identities=folder.identities_file.resolve() if config.privacy.masks == "on" else None,
         floors=Floors(
             allow_seeded=terms.noise is Noise.SEEDED,
-            allow_off=terms.dp is DpMode.OFF,
-            allow_central=terms.dp is DpMode.CENTRAL,
+            allow_off=not terms.mode.private,
+            allow_central=terms.mode.trusts_server,
             allow_events=terms.unit == "event",
             allow_unmasked=terms.cohort is not None and not terms.cohort.masks,
             population=terms.population,
