@@ -26,6 +26,7 @@ from palate_common.records.canonical import canonical_json
 from palate_common.records.growth import shown_by
 from palate_common.records.merkle import Checkpoint
 from palate_common.rounds.plan import SignedPlan
+from palate_server.rounds.registry import Registry
 
 SQLITE = b"SQLite format 3\x00"
 _FIELDS = tuple(each.name for each in fields(Receipt) if each.name != "trust")
@@ -205,8 +206,6 @@ def participation(books: Books, found: Receipts) -> Finding:
 
 def _users(books: Books, place: Place) -> int | None:
     """How many are in a release's sum; None if there is no release."""
-    from palate_server.rounds.registry import Registry
-
     try:
         return Registry(books.folder).read(*place, None).users
     except PalateError:
