@@ -18,6 +18,7 @@ from palate_client.rounds import contribution, participation
 from palate_client.rounds.contribution import Contributor
 from palate_client.store.journal import Journal
 from palate_common.algorithms import PublicFacts
+from palate_common.algorithms.popularity import Popularity
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.interactions import Interactions
 from palate_common.models import published
@@ -302,13 +303,13 @@ def test_the_charge_is_on_the_disk_before_anything_is_computed(pair: Pair, monke
         (contribution, "check_floors"),
         (DeviceLedger, "charge"),
         (participation.OwnHistory, "users"),
-        (contribution, "train"),
+        (Popularity, "contribute"),
         (contribution, "clip"),
         (Journal, "record"),
     ):
         watch(owner, name)
     assert device.contribute(*pair.run.first()) != REFUSED
-    assert order == ["open_plan", "check_floors", "charge", "users", "train", "clip", "record"]
+    assert order == ["open_plan", "check_floors", "charge", "users", "contribute", "clip", "record"]
 
 
 def test_what_cannot_be_noted_does_not_leave(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
