@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 import palate
+from palate_client.ledger import own_ledger
 from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.rounds import contribution, participation
 from palate_client.rounds.contribution import Contributor
 from palate_client.store.journal import Journal
@@ -107,7 +109,7 @@ def test_a_model_is_taken_into_use_and_is_there_after_a_restart(pair: Pair) -> N
 def test_a_model_in_use_is_none_to_refuse_whatever_a_plan_has_shown_since(pair: Pair) -> None:
     device = pair.device()
     assert device.update_model(pair.publish())
-    with device._shared[1].ledger() as ledger:
+    with OwnLedger(device.store, device.service) as ledger:
         ledger.see("readers", Checkpoint(99, "ab" * 32))  # as an earlier version kept it: without proofs
     assert not device.update_model(pair.folder)
     assert device.privacy_report().refusals == ()
@@ -440,7 +442,7 @@ def test_nothing_is_computed_of_a_charge_that_the_store_does_not_know_of(
     def full(*_: Any) -> None:
         raise PalateError("the disk is full")
 
-    monkeypatch.setattr(participation, "know_charges", full)
+    monkeypatch.setattr(own_ledger, "know_charges", full)
     monkeypatch.setattr(participation.OwnHistory, "users", lambda *_: pytest.fail("read the user's history"))
     assert device.contribute(*pair.run.first()) == REFUSED
     assert device.refusal == "the disk is full"
