@@ -33,7 +33,6 @@ from palate_client.device import Device
 from palate_client.device import open_device as open
 from palate_client.events import Event, Tracked
 from palate_client.floors import Floors
-from palate_client.online.joining import Syncing
 from palate_client.online.policy import Policy
 from palate_client.portability import ImportReport, Problem
 from palate_client.recommend.interests import Interests
@@ -59,12 +58,13 @@ if TYPE_CHECKING:
     from palate_client.ledger.device_ledger import Receipt
     from palate_client.loyalty import Loyalty
     from palate_client.online.enrolment import Enrolment
+    from palate_client.online.online import Syncing
     from palate_client.online.sync import SyncResult
     from palate_client.recommend.explanation import Contribution, Explanation
     from palate_client.recommend.recommender import Recommendation, Similar
     from palate_client.recommend.tuning import Tuning
-    from palate_client.report import PrivacyReport, Spending
     from palate_client.rounds.participation import Masked
+    from palate_client.rounds.report import PrivacyReport, Spending
     from palate_client.store.journal import Contact, Edition, Refusal, Sent
     from palate_common.enrolment import Invitation
     from palate_common.models.model import GlobalModel
@@ -84,15 +84,16 @@ _LATER = {
     "Invitation": "palate_common.enrolment",
     "Loyalty": "palate_client.loyalty",
     "Masked": "palate_client.rounds.participation",
-    "PrivacyReport": "palate_client.report",
+    "PrivacyReport": "palate_client.rounds.report",
     "Published": "palate_common.models.published",
     "Receipt": "palate_client.ledger.device_ledger",
     "Recommendation": "palate_client.recommend.recommender",
     "Refusal": "palate_client.store.journal",
     "Sent": "palate_client.store.journal",
     "Similar": "palate_client.recommend.recommender",
-    "Spending": "palate_client.report",
+    "Spending": "palate_client.rounds.report",
     "SyncResult": "palate_client.online.sync",
+    "Syncing": "palate_client.online.online",
     "Tuning": "palate_client.recommend.tuning",
 }
 """Type -> where it is, imported when it is first asked for."""

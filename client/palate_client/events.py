@@ -172,6 +172,12 @@ def seconds(time: float | datetime) -> float:
     return float(time)
 
 
+def check_items(name: str, ids: object) -> None:
+    """Refuse one id in the place of several: its letters would be taken for ids."""
+    if ids is not None and (isinstance(ids, str | bytes) or not isinstance(ids, Iterable)):
+        raise InputError(f"`{name}` must be item ids, such as a list of them, got {ids!r:.80}")
+
+
 def _plain(event: Event) -> dict[str, Any]:
     """The event's content without its id."""
     values = (event.kind, event.item, event.time, event.value, event.source)

@@ -1,6 +1,6 @@
 """Models: the global model this device uses, verified, never an older one, and whole at any moment.
 
-wanted -> the app downloads it -> folder
+files_to_download -> the app downloads them -> folder
 folder, files in use -> published.read (signature, sizes, hashes, deltas, content) -> rollback -> the ledger that it
 shows, against the last one seen -> Journal (one transaction)
 """
@@ -8,14 +8,16 @@ shows, against the last one seen -> Journal (one transaction)
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from palate_client.ledger.device_ledger import DeviceLedger
-from palate_client.service import Service
-from palate_client.store.journal import Edition, Journal
+from palate_client.ledger.own_ledger import OwnLedger
+from palate_client.service import Service, required
+from palate_client.store.journal import Edition, Journal, note_refusal, reason_of
 from palate_client.store.store import EventStore
-from palate_common.errors import IntegrityError, RefusedError
+from palate_common.errors import IntegrityError, PalateError, RefusedError, UnreachableError
 from palate_common.models import published
 from palate_common.models.manifest import MANIFEST, MOST_SIGNED, SIGNATURE, evidence_of, read_file
 from palate_common.models.published import Published
@@ -29,34 +31,42 @@ class Models:
 
     Args:
         store: whose device it is.
-        service: whose models are accepted.
+        service: whose models are accepted; None: nobody's, and there is none.
+
+    Attributes:
+        taken: SHA-256 of the manifest that was taken into use here last; empty: none yet. What was made from a model is
+            of another one as soon as this has changed.
     """
 
-    def __init__(self, store: EventStore, service: Service) -> None:
+    def __init__(self, store: EventStore, service: Service | None) -> None:
+        self.taken = ""
         self._store, self._service = store, service
         self._read: tuple[str, Published] | None = None
 
-    def wanted(self, folder: Path) -> tuple[str, ...]:
-        """What to download into a folder that has manifest and signature, the least of it.
-
-        Raises:
-            IntegrityError: they don't verify.
-        """
+    def files_to_download(self, folder: Path) -> tuple[str, ...]:
+        """As `Device.files_to_download`."""
+        key = required(self._service).public_key
         signed = {name: read_file(folder / name, most=MOST_SIGNED) for name in (MANIFEST, SIGNATURE)}
-        return published.wanted(signed, public_key=self._service.public_key, have=self.in_use())
+        return published.wanted(signed, public_key=key, have=self.in_use())
 
-    def read(self, folder: Path) -> Published:
-        """A published model, verified; what the folder lacks comes from the model in use.
+    def update(self, folder: Path) -> bool:
+        """As `Device.update_model`; what the folder lacks comes from the model in use."""
+        key, most = required(self._service).public_key, required(self._service).most_bytes
+        with self.noting_refusals():
+            return self.take(published.read(folder, public_key=key, most=most, small=True, have=self.in_use()))
 
-        Raises:
-            IntegrityError: it doesn't verify.
-        """
-        service = self._service
-        return published.read(
-            folder, public_key=service.public_key, most=service.most_bytes, small=True, have=self.in_use()
-        )
+    @contextmanager
+    def noting_refusals(self) -> Iterator[None]:
+        """Note for the user what is wrong with a model that is read and taken inside; a server's silence is nothing."""
+        try:
+            yield
+        except UnreachableError:
+            raise
+        except PalateError as error:
+            note_refusal(self._store, "model", reason_of(error))
+            raise
 
-    def take(self, found: Published, ledger: DeviceLedger) -> bool:
+    def take(self, found: Published) -> bool:
         """Take a verified model into use; False if it is already.
 
         Raises:
@@ -64,7 +74,12 @@ class Models:
             IntegrityError: its ledger is not the one that was seen last, by a plan or a model, grown; nor what that
                 one has proved to have grown from, where a plan has shown a later state already.
         """
-        service = self._service
+        service = required(self._service)
+        with OwnLedger(self._store, service) as ledger:
+            return self._take(found, service, ledger)
+
+    def _take(self, found: Published, service: Service, ledger: DeviceLedger) -> bool:
+        """Check it against what this device has seen, then put it in the place of the one in use."""
         manifest, checkpoint = found.manifest, found.manifest.checkpoint
         if manifest.population != service.population:
             raise RefusedError(f"a model must be of {service.population!r}, got one of {manifest.population!r}")
@@ -72,7 +87,7 @@ class Models:
         with Journal(self._store.file) as journal:
             if signed in [each.manifest for each in journal.editions()[-1:]]:  # whatever a plan has shown since
                 return False
-        self.see(ledger)
+        self.see(service, ledger)
         seen, kept = ledger.seen_checkpoint(service.population), ledger.seen_payload(service.population)
         evidence = evidence_of(found.files)
         spent, before = spend_shown(evidence), spend_shown(kept)
@@ -90,24 +105,29 @@ class Models:
         with Journal(self._store.file) as journal:
             adopted = journal.adopt(edition, found.files)
         self._read = (signed, found)
+        if adopted:
+            self.taken = signed
         return adopted
 
-    def see(self, ledger: DeviceLedger) -> None:
+    def see(self, service: Service, ledger: DeviceLedger) -> None:
         """Count the model in use as seen: it isn't yet in a store of before that models were."""
         with Journal(self._store.file) as journal:
-            latest = [each for each in journal.editions() if each.population == self._service.population][-1:]
-            seen = ledger.seen_checkpoint(self._service.population)
+            latest = [each for each in journal.editions() if each.population == service.population][-1:]
+            seen = ledger.seen_checkpoint(service.population)
             if latest and (seen is None or seen.size < latest[0].version):
                 stored = journal.files()
                 evidence = b"" if stored is None or stored[0] != latest[0] else evidence_of(stored[1])
                 ledger.see(latest[0].population, Checkpoint(latest[0].version, latest[0].root), evidence)
 
     def current(self) -> Published | None:
-        """The model in use; None before the first.
+        """The model in use; None before the first, and without a service.
 
         Raises:
             IntegrityError: what was stored is not what was taken into use.
         """
+        service = self._service
+        if service is None:
+            return None
         with Journal(self._store.file) as journal:
             latest = journal.editions()[-1:]
             if not latest:
@@ -118,7 +138,7 @@ class Models:
         if stored is None:
             return None
         edition, files = stored
-        read = published.unpack(files, public_key=self._service.public_key, most=self._service.most_bytes)
+        read = published.unpack(files, public_key=service.public_key, most=service.most_bytes)
         self._read = (edition.manifest, read)
         return read
 

@@ -91,3 +91,14 @@ class Service:
             "noised shares leave without masks": self.floors.allow_unmasked,
         }
         return tuple(how for how, loose in said.items() if loose)
+
+
+def required(service: Service | None) -> Service:
+    """The service, where nothing can be done without one.
+
+    Raises:
+        InputError: the app has none.
+    """
+    if service is None:
+        raise InputError("`service` must be given to `palate.open`: models and rounds come from one")
+    return service

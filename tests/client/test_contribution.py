@@ -7,6 +7,8 @@ import pytest
 
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds import contribution
+from palate_common.algorithms import State
+from palate_common.algorithms.popularity import Popularity
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import OuterBlock, Update
@@ -58,13 +60,14 @@ def test_nothing_is_computed_from_behaviour_before_the_plan_is_verified_and_char
 
         monkeypatch.setattr(target, name, watched)
 
-    for name in ("open_plan", "check_floors", "train", "clip", "encode"):
+    for name in ("open_plan", "check_floors", "clip", "encode"):
         watch(contribution, name)
+    watch(Popularity, "contribute")
     watch(DeviceLedger, "charge")
     plan, model = run.first()
     node = run.nodes()[0]
     assert node.answer(plan, model) != REFUSED
-    assert order == ["open_plan", "check_floors", "charge", "train", "clip", "encode"]
+    assert order == ["open_plan", "check_floors", "charge", "contribute", "clip", "encode"]
     order.clear()
     assert node.answer(plan[:-2], model) == REFUSED
     assert order == ["open_plan"]
@@ -74,7 +77,7 @@ def test_a_charge_that_fails_stops_everything(run: Any, monkeypatch: pytest.Monk
     plan, model = run.first()
     node = run.nodes()[0]
     run.devices.close()
-    monkeypatch.setattr(contribution, "train", lambda *_: pytest.fail("trained without a charge"))
+    monkeypatch.setattr(Popularity, "contribute", lambda *_: pytest.fail("trained without a charge"))
     assert node.answer(plan, model) == REFUSED
 
 
@@ -104,25 +107,25 @@ def test_how_many_answer_does_not_depend_on_what_anybody_did(
     spoiled = run.nodes(users_per_node=40, ledger=(others := DeviceLedger(":memory:")))[0]
     alone = run.nodes(users_per_node=1, ledger=(own := DeviceLedger(":memory:")))[7]
     got = decode(clean.answer(plan, model), grid=2**14)
-    train = contribution.train
+    contribute = Popularity.contribute
 
-    def broken(model: GlobalModel, round_: int, histories: Interactions) -> Update:
-        update = train(model, round_, histories)
+    def broken(self: Popularity, state: State, round_: int, histories: Interactions) -> Update:
+        update = contribute(self, state, round_, histories)
         (block,) = update.blocks
         assert isinstance(block, OuterBlock)
         block.columns[7 if histories.n_users > 1 else 0] = odd
         return update
 
-    monkeypatch.setattr(contribution, "train", broken)
+    monkeypatch.setattr(Popularity, "contribute", broken)
     with others, own:
         worse = decode(spoiled.answer(plan, model), grid=2**14)
         single = decode(alone.answer(plan, model), grid=2**14)
     assert worse.header == got.header
     assert (single.header.users, single.header.rejected) == (1, 0)
     assert not single.total.any()
-    monkeypatch.setattr(contribution, "train", train)
-    opened = SignedPlan.model_validate_json(plan).plan
-    update = train(GlobalModel.from_bytes(model), 0, run.histories.user(7))
+    monkeypatch.setattr(Popularity, "contribute", contribute)
+    opened, served = SignedPlan.model_validate_json(plan).plan, GlobalModel.from_bytes(model)
+    update = served.algorithm.contribute(served.state, 0, run.histories.user(7))
     removed = clip(update, opened.layout, clip_norm=1.0, grid=2**14).total()
     assert (got.total - worse.total).tolist() == removed.tolist()
 
@@ -137,7 +140,8 @@ def test_a_device_at_its_own_limit_sits_out_and_the_others_go_on(run: Any) -> No
         assert len(devices.receipts(1)) == 1
         rest = np.setdiff1d(np.arange(40), [1, 2, 39])
         expected = run.nodes(users_per_node=40)[0]
-        update = contribution.train(GlobalModel.from_bytes(model), 0, run.histories.users(rest))
+        served = GlobalModel.from_bytes(model)
+        update = served.algorithm.contribute(served.state, 0, run.histories.users(rest))
         opened = SignedPlan.model_validate_json(plan).plan
         assert got.total.tolist() == clip(update, opened.layout, clip_norm=1.0, grid=2**14).total().tolist()
         assert expected.answer(plan, model) != REFUSED

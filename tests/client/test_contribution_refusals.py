@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from palate_client.floors import Floors
-from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Contributor, check_floors
-from palate_common.algorithms import PublicFacts
+from palate_common.algorithms import PublicFacts, State
+from palate_common.algorithms.popularity import Popularity
 from palate_common.errors import InputError, IntegrityError, RefusedError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.cohort import CohortTerms
@@ -179,12 +179,12 @@ def test_one_device_a_row_or_none_at_all(run: Any) -> None:
 
 def test_an_algorithm_that_contributes_twice_a_user_is_refused(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, model = run.first()
-    train = contribution.train
+    contribute = Popularity.contribute
 
-    def twice(model: GlobalModel, round_: int, histories: Interactions) -> Update:
-        return train(model, round_, histories.users(np.repeat(np.arange(histories.n_users), 2)))
+    def twice(self: Popularity, state: State, round_: int, histories: Interactions) -> Update:
+        return contribute(self, state, round_, histories.users(np.repeat(np.arange(histories.n_users), 2)))
 
-    monkeypatch.setattr(contribution, "train", twice)
+    monkeypatch.setattr(Popularity, "contribute", twice)
     node = run.nodes()[0]
     with pytest.raises(InputError, match="must contribute once a user, 16, got 32"):
         node.contribute(plan, model)

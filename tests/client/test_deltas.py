@@ -120,7 +120,7 @@ def test_a_device_without_a_model_or_with_a_damaged_one_asks_for_the_whole(
     device.update_model(releases["two"])
     with Journal(device.store.file) as journal, journal._database.transaction(write=True) as connection:
         connection.execute("UPDATE files SET data = x'00' WHERE name = ?", (published.COMPACT,))
-    device._shared[0]._read = None
+    device.models._read = None
     assert published.COMPACT in fetch(device, releases["three"], tmp_path / "download")
     assert device.update_model(tmp_path / "download")
     found = device.model()

@@ -24,7 +24,7 @@ KEY = bytes(range(32))
 HEAVY = ("flwr", "torch", "scipy", "pandas", "pydantic", "keyring", "httpx", "socket", "ssl", "asyncio")
 HEAVY += (
     "palate_client.recommend.recommender",
-    "palate_client.report",
+    "palate_client.rounds.report",
     "palate_client.online.sync",
     "palate_common.models.model",
 )

@@ -118,7 +118,7 @@ def test_a_device_fuses_where_the_model_has_several_sources(device, model: Globa
         shown = device.recommend(20, discovery=0.0)
         rows = [items.index(each.item) for each in shown]
         np.testing.assert_allclose([each.score for each in shown], expected[fused][rows], rtol=1e-4)
-    assert isinstance(device._recommender(), Recommender)
+    assert isinstance(device.recommendations.recommender(), Recommender)
     assert {each.source.partition(":")[0] for each in shown} <= {"popularity", "collaborative", "content"}
     device.feedback(shown, {shown[0].item: "click"})  # the sources of content are one arm of the blend
 

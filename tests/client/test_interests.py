@@ -20,7 +20,6 @@ from palate import Device, Event, Limits, Weighting
 from palate_client.events import KINDS, VALUES
 from palate_client.recommend.evidence import CODES, EVENT, NOTHING, Weighed
 from palate_client.recommend.interests import Interests
-from palate_client.rounds.training import train
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
@@ -179,7 +178,7 @@ def test_training_takes_it_as_it_is(device: Device) -> None:
     state = make_algorithm("popularity", {}, facts).start()
     header = ModelHeader(algorithm="popularity", settings={}, facts=facts, releases=0, catalogue="c" * 64)
     model = GlobalModel(header, state)
-    update = train(model, 0, device.interests(CATALOGUE).interactions())
+    update = model.algorithm.contribute(model.state, 0, device.interests(CATALOGUE).interactions())
     assert update.n_users == 1
 
 

@@ -159,7 +159,7 @@ def test_the_figures_follow_each_event_and_read_nothing_twice(
         (device, other)[number % 2].track(kind, f"i{number}", time=clock.now - number * 0.4 * DAY, props=props)
         assert device.loyalty() == open_device().loyalty()
     read = list[int]()
-    monkeypatch.setattr(device._activity, "_read", lambda page: (read.append(len(page)), past_of([]))[1])
+    monkeypatch.setattr(device._activity, "_read", lambda amount, page: (read.append(len(page)), past_of([]))[1])
     device.loyalty()
     other.track("view", "one more")
     device.loyalty()

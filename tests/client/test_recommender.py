@@ -201,7 +201,7 @@ def test_diversity_and_debiasing_do_what_they_say(device: Device, trained: Train
 
     def likeness(diversity: float) -> float:
         rows = [ITEMS.index(each.item) for each in device.recommend(10, explore=0.0, diversity=diversity)]
-        vectors = device._recommender()._scorer.likeness(np.array(rows))
+        vectors = device.recommendations.recommender()._scorer.likeness(np.array(rows))
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return float((vectors @ vectors.T).mean())
 
@@ -214,7 +214,7 @@ def test_diversity_and_debiasing_do_what_they_say(device: Device, trained: Train
 def test_one_knob_moves_all_three(device: Device, trained: Trained, tastes: Interactions, case: str) -> None:
     ready(device, trained(**CASES[case]))
     lived(device, tastes.user(7))
-    scorer = device._recommender()._scorer
+    scorer = device.recommendations.recommender()._scorer
 
     def measures(discovery: float) -> tuple[float, float]:
         shown, alike = set(), []
@@ -272,13 +272,13 @@ def test_the_taste_stays_in_the_process(device: Device, trained: Trained, tastes
     ready(device, trained())
     lived(device, tastes.user(7))
     device.recommend()
-    ranker = device._recommender()
+    ranker = device.recommendations.recommender()
     for leave in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match=r"\Aa recommender holds its user's taste, which stays in this process\Z"):
             leave(ranker)
     assert "0." not in repr(ranker._taste).partition("vector")[2]
     device.erase()
-    assert device._ranker is None
+    assert device.recommendations._used is None
 
 
 def test_mistakes_are_told_in_one_line(device: Device, trained: Trained) -> None:
@@ -351,7 +351,7 @@ def test_similar_items_and_reach_stay_within_a_domain(device: Device, trained: T
     assert len(device.similar_items("i03", 60, domain="films")) == 29
     with pytest.raises(InputError, match=r"\A`domain` must be one that items have, got 'news'\Z"):
         device.similar_items("i03", domain="news")
-    ranker, first = device._recommender(), device.recommend(1, domain="songs", **PLAIN)[0].item
+    ranker, first = device.recommendations.recommender(), device.recommend(1, domain="songs", **PLAIN)[0].item
     assert first not in {each.item for each in device.recommend(3, **PLAIN)}
     assert ranker.fits(first, 0.05)  # the first of 30 songs, not among the first 3 of all
     assert not ranker.fits(device.recommend(30, domain="songs", **PLAIN)[-1].item, 0.05)
@@ -369,7 +369,7 @@ def test_what_each_event_adds_is_worked_out_once_an_event(
     device: Device, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ready(device, trained())
-    factors, calls = device._recommender()._scorer._factors, list[int]()
+    factors, calls = device.recommendations.recommender()._scorer._factors, list[int]()
     real = factors.events
     monkeypatch.setattr(type(factors), "events", lambda self, history: (calls.append(history.nnz), real(history))[1])
     for item in ("i03", "i05"):

@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 
 import palate
+from palate_client.ledger import own_ledger
 from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.rounds import contribution, participation
 from palate_client.rounds.contribution import Contributor
 from palate_client.store.journal import Journal
 from palate_common.algorithms import PublicFacts
+from palate_common.algorithms.popularity import Popularity
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.interactions import Interactions
 from palate_common.models import published
@@ -106,7 +109,7 @@ def test_a_model_is_taken_into_use_and_is_there_after_a_restart(pair: Pair) -> N
 def test_a_model_in_use_is_none_to_refuse_whatever_a_plan_has_shown_since(pair: Pair) -> None:
     device = pair.device()
     assert device.update_model(pair.publish())
-    with device._shared[1].ledger() as ledger:
+    with OwnLedger(device.store, device.service) as ledger:
         ledger.see("readers", Checkpoint(99, "ab" * 32))  # as an earlier version kept it: without proofs
     assert not device.update_model(pair.folder)
     assert device.privacy_report().refusals == ()
@@ -302,13 +305,13 @@ def test_the_charge_is_on_the_disk_before_anything_is_computed(pair: Pair, monke
         (contribution, "check_floors"),
         (DeviceLedger, "charge"),
         (participation.OwnHistory, "users"),
-        (contribution, "train"),
+        (Popularity, "contribute"),
         (contribution, "clip"),
         (Journal, "record"),
     ):
         watch(owner, name)
     assert device.contribute(*pair.run.first()) != REFUSED
-    assert order == ["open_plan", "check_floors", "charge", "users", "train", "clip", "record"]
+    assert order == ["open_plan", "check_floors", "charge", "users", "contribute", "clip", "record"]
 
 
 def test_what_cannot_be_noted_does_not_leave(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -439,7 +442,7 @@ def test_nothing_is_computed_of_a_charge_that_the_store_does_not_know_of(
     def full(*_: Any) -> None:
         raise PalateError("the disk is full")
 
-    monkeypatch.setattr(participation, "know_charges", full)
+    monkeypatch.setattr(own_ledger, "know_charges", full)
     monkeypatch.setattr(participation.OwnHistory, "users", lambda *_: pytest.fail("read the user's history"))
     assert device.contribute(*pair.run.first()) == REFUSED
     assert device.refusal == "the disk is full"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import palate
+from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.ledger.trust import Trust
 from palate_common.rounds.plan import SignedPlan
 
@@ -20,8 +21,9 @@ def charged(open_device: OpenDevice) -> Callable[..., palate.Device]:
     """A device whose ledger has charges of these."""
 
     def make(*trusts: Trust | None) -> palate.Device:
-        device = open_device(service=palate.Service(public_key="ab" * 32, population="readers"))
-        with device._shared[1].ledger() as ledger:
+        service = palate.Service(public_key="ab" * 32, population="readers")
+        device = open_device(service=service)
+        with OwnLedger(device.store, service) as ledger:
             for round_, trust in enumerate(trusts):
                 place: dict[str, Any] = {"run": "a", "round_": round_, "attempt": 0, "devices": [0]}
                 assert ledger.charge("cd" * 32, **place, mu2=0.04, n_bytes=1, trust=trust).all()

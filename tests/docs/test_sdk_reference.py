@@ -19,7 +19,7 @@ from palate_client.recommend.blending import SOURCES
 from palate_client.recommend.discovery import DEBIAS, DISCOVERY, DIVERSITY, EXPLORE, NEW
 from palate_client.recommend.evidence import BURST, RESTED_DAYS, TIRED
 from palate_client.recommend.recommender import Recommendation
-from palate_client.report import PrivacyReport
+from palate_client.rounds.report import PrivacyReport
 from palate_common.models import published
 from palate_common.records.growth import SPENT
 from palate_common.weighting import weighting_names

@@ -29,8 +29,6 @@ PACKAGES = {
 }
 HEAVY = ("flwr", "torch", "scipy", "pandas", "sklearn", "implicit", "plotly", "rich", "typer", "dp_accounting", "ray")
 
-CIRCLES = [{"palate_client.device", "palate_client.online.joining", "palate_client.online.sync"}]
-"""Those that are left to mend; whoever does takes the line away."""
 LAZY = {
     "palate_cli": "a command loads what it runs when it runs: help and completion answer at once",
     "palate_client": "an app that opens a store in order to track waits for no rounds, messages and rankings",
@@ -107,7 +105,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     together: dict[int, set[str]] = {}
     for name in modules:
         together.setdefault(int(component[place[name]]), set()).add(name)
-    assert [each for each in together.values() if len(each) > 1] == CIRCLES
+    assert [each for each in together.values() if len(each) > 1] == []
 
 
 def test_a_function_imports_only_what_its_module_does_without() -> None:

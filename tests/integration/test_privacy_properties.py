@@ -10,7 +10,6 @@ import pytest
 
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
-from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import Algorithm, PublicFacts, State, algorithm_names, make_algorithm
 from palate_common.errors import RefusedError
@@ -90,17 +89,18 @@ def test_a_history_that_an_algorithm_cannot_work_on_costs_its_user_alone(
     run = make_run(**ALS)
     plan, model = run.first()
     fail_on = int(run.histories.user(1).indices[0])
-    honest = contribution.train
+    kind = type(GlobalModel.from_bytes(model).algorithm)
+    honest = kind.contribute
 
-    def touchy(given: GlobalModel, round_: int, histories: Interactions) -> Update:
+    def touchy(self: Any, state: State, round_: int, histories: Interactions) -> Update:
         if any(histories.user(row).indices.tolist() == [fail_on] for row in range(histories.n_users)):
             raise ZeroDivisionError("a history of one item")
-        return honest(given, round_, histories)
+        return honest(self, state, round_, histories)
 
     ledgers = [DeviceLedger(":memory:", durable=False) for _ in range(2)]
     neighbours = (run.histories, without(run.histories, 1))
     found = []
-    monkeypatch.setattr(contribution, "train", touchy)
+    monkeypatch.setattr(kind, "contribute", touchy)
     for ledger, histories in zip(ledgers, neighbours, strict=True):
         with ledger:
             found.append(Contributor(histories, range(40), ledger, run.key.public, run.floors).answer(plan, model))
@@ -152,7 +152,7 @@ def test_an_algorithm_that_fails_whatever_anybody_did_is_still_a_refusal(
     def broken(*_: Any) -> Update:
         raise RefusedError("always")
 
-    monkeypatch.setattr(contribution, "train", broken)
+    monkeypatch.setattr(type(GlobalModel.from_bytes(model).algorithm), "contribute", broken)
     (node, *_) = run.nodes()
     assert (node.answer(plan, model), node.refusal) == (REFUSED, "always")
 

@@ -85,6 +85,7 @@ def on_home(device: palate.Device, model: palate.GlobalModel, items: list[str]) 
     assert_type(device.less_of("book-8"), palate.Tracked)
     assert_type(device.like_to_start(["book-7"]), list[palate.Tracked])
     device.reset_taste()
+    device.forget_model()
     return [f"{each.item}: {each.reason}" for each in shown]
 
 
@@ -226,6 +227,14 @@ def on_price_drop(device: palate.Device, address: str) -> str:
     assert_type(device.arm("letters"), Literal["a", "b"])
     assert_type(device.loyalty(), palate.Loyalty)
     return ", ".join(messenger.allowed())
+
+
+def by_parts(device: palate.Device) -> palate.Published | None:
+    assert_type(device.recommendations.tuning(), palate.Tuning)
+    assert_type(device.messages.arm("letters"), Literal["a", "b"])
+    assert_type(device.rounds.refusal, str)
+    assert_type(device.online.enrolment, palate.Enrolment | None)
+    return device.models.current()
 
 
 def all_purposes(device: palate.Device, purposes: Iterable[palate.Purpose]) -> list[bool]:

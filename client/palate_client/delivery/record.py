@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from palate_client.delivery.calendar import Moment
 from palate_client.delivery.choice import Trial
@@ -248,6 +248,11 @@ def record_of(store: StoreFile) -> Iterator[Record]:
         database = Database(path, kind=_KIND, schema=SCHEMA, driver=driver)
     with database, database.transaction(write=True) as connection:
         yield Record(connection)
+
+
+def arm_of(coin: float) -> Literal["a", "b"]:
+    """The arm of an experiment that a coin from 0 to 1 stands for."""
+    return "a" if coin < 0.5 else "b"
 
 
 def _liked(reactions: str) -> bool | None:

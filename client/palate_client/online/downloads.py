@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 from palate_client.online.https import Https, RejectedError
+from palate_client.online.retry import Over
 from palate_common.errors import IntegrityError, UnreachableError
 from palate_common.models import published
 from palate_common.models.manifest import MOST_SIGNED
@@ -48,7 +49,11 @@ def latest(https: Https) -> str | None:
     return manifest
 
 
-@dataclass(frozen=True)
+Again = Callable[[Callable[[], bytes]], bytes | Over]
+"""How often a file is asked for, such as `Deadline.retry`."""
+
+
+@dataclass
 class Remote:
     """The files of one published model on the server.
 
@@ -58,13 +63,15 @@ class Remote:
         again: how often a file is asked for.
         names: what is to be had there; of the rest the device has the same.
         signed: manifest and signature, once they are here.
+        over: what ended it before a file was there; None: nothing did.
     """
 
     https: Https
     manifest: str
-    again: Callable[[Callable[[], bytes]], bytes]
+    again: Again
     names: frozenset[str] = frozenset()
     signed: Mapping[str, bytes] = field(default_factory=dict)
+    over: Over | None = None
 
     @property
     def place(self) -> str:
@@ -76,11 +83,18 @@ class Remote:
         return name in self.names
 
     def get(self, name: str, *, most: int, exactly: int | None = None) -> bytes:
-        """A file's bytes."""
+        """A file's bytes.
+
+        Raises:
+            UnreachableError: it can't be had; where it could be later, `over` says what ended it.
+        """
         if name in self.signed:
             return self.signed[name]
         path = f"/models/{self.manifest}/{name}"
         data = self.again(partial(_file, self.https, path, most if exactly is None else exactly))
+        if isinstance(data, Over):
+            self.over = data
+            raise UnreachableError(f"{path} must come in time, got none: {data.ended}")
         if name == published.MANIFEST and digest(data) != self.manifest:
             raise IntegrityError("the manifest must be the one that was asked for, got another")
         return data
@@ -92,9 +106,9 @@ def model(
     *,
     public_key: str,
     most: int,
-    again: Callable[[Callable[[], bytes]], bytes],
+    again: Again,
     have: Mapping[str, bytes],
-) -> Published:
+) -> Published | Over:
     """A published model, verified. Nothing is fetched before the manifest's signature, nor more than it says.
 
     Where the server has a delta from the model in use, that is fetched; where it doesn't fit, the whole.
@@ -107,16 +121,23 @@ def model(
         again: how often a file is asked for.
         have: the files in use; what is the same there isn't fetched.
 
+    Returns:
+        The model, or what ended it before all of it was there.
+
     Raises:
-        UnreachableError: a file can't be had.
+        UnreachableError: the server said no to a file.
         IntegrityError: it doesn't verify.
     """
     remote = Remote(https, manifest, again)
-    signed = {name: remote.get(name, most=MOST_SIGNED) for name in (published.MANIFEST, published.SIGNATURE)}
-    least = published.wanted(signed, public_key=public_key, have=have)
-    names = frozenset({*least, published.COMPACT, published.MODEL})
-    source = replace(remote, names=names, signed=signed)
-    return published.collect(source, public_key=public_key, most=most, small=True, have=have)
+    try:
+        signed = {name: remote.get(name, most=MOST_SIGNED) for name in (published.MANIFEST, published.SIGNATURE)}
+        least = published.wanted(signed, public_key=public_key, have=have)
+        remote.names, remote.signed = frozenset({*least, published.COMPACT, published.MODEL}), signed
+        return published.collect(remote, public_key=public_key, most=most, small=True, have=have)
+    except UnreachableError:
+        if remote.over is not None:
+            return remote.over
+        raise
 
 
 def directory(https: Https, name: str, *, most: int) -> bytes:

@@ -1,4 +1,4 @@
-"""FleetMessages: a message of Flower's as bytes, and back.
+"""Flower messages: a message of Flower's as bytes, and back.
 
     ConfigRecord (values)  <-  RecordDict (its name and SHA-256)  <-  Message (metadata)
 

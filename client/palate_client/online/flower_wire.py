@@ -1,4 +1,4 @@
-"""Fleet: Flower's side of a device, without Flower. Its calls are known here, its messages in `fleet_messages`.
+"""Fleet: Flower's side of a device, without Flower. Its calls stand here, its messages in `flower_messages`.
 
     pull -> Asked -> (the device answers) -> push
 

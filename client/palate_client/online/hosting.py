@@ -1,7 +1,8 @@
 """Hosting: one app's device as what a server's messages reach, see `palate_client.rounds.dispatch`.
 
-The same `Device.contribute` and `Device.join` that an app can call by hand. What is wrong with a plan is refused there,
-written down there, and never told to the server.
+    answered -> OwnHost -> Rounds.contribute, Rounds.join
+
+What is wrong with a plan is refused there, written down there, and never told to the server.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from palate_client.online.https import StoppedError
-from palate_client.online.retry import OverError
-from palate_client.rounds.participation import Masked, note_refusal, reason_of
-from palate_client.sharing import Sharing
+from palate_client.online.retry import Over
+from palate_client.rounds.participation import Masked, Rounds
+from palate_client.store.journal import note_refusal, reason_of
+from palate_client.store.store import EventStore
 from palate_common.errors import RefusedError
 from palate_common.records.closing import Closing
 from palate_common.rounds.plan import read_plan
@@ -26,18 +27,23 @@ class OwnHost(Closing):
     """A node with one installation: this app's.
 
     Args:
-        device: the app's device.
+        store: of the app's device.
+        rounds: what it does when it is asked to take part.
         number: of the installation, by its enrolment.
-        directory_of: fetches the directory of a hash.
+        directory_of: fetches the directory of a hash; an `Over` where the sync ends before it is there.
 
     Attributes:
+        over: what ended the sync before a message could be answered; None: nothing did.
         rounds: attempts that it took part in.
         refused: messages that it refused.
     """
 
-    def __init__(self, device: Sharing, number: int, directory_of: Callable[[str], Directory]) -> None:
+    def __init__(
+        self, store: EventStore, rounds: Rounds, number: int, directory_of: Callable[[str], Directory | Over]
+    ) -> None:
         self.rounds = self.refused = 0
-        self._device, self._number, self._directory_of = device, number, directory_of
+        self.over: Over | None = None
+        self._store, self._rounds, self._number, self._directory_of = store, rounds, number, directory_of
         self._machine: Masked | None = None
         self._plan = b""
 
@@ -53,21 +59,25 @@ class OwnHost(Closing):
 
     def answer(self, node: int, plan: bytes, model: bytes) -> bytes:
         """A contribution's bytes, or the constant refusal."""
-        return self._counted(self._device.contribute(plan, model, number=self._number), begins=True)
+        return self._counted(self._rounds.contribute(plan, model, self._number), begins=True)
 
     def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
-        """Take part in a masked attempt. The same plan again reaches the same machine."""
+        """Take part in a masked attempt. The same plan again reaches the same machine.
+
+        Where the sync ends meanwhile, `over` says so, and what comes back is not to be sent.
+        """
         begins = self._machine is None or self._plan != plan
         if begins:
             self.close()
             try:
                 directory = self._directory_of(_directory_hash(plan))
-            except (OverError, StoppedError):
-                raise
             except Exception as error:
-                note_refusal(self._device.store, "plan", reason_of(error))
+                note_refusal(self._store, "plan", reason_of(error))
                 return self._counted(REFUSED)
-            self._machine, self._plan = self._device.join(plan, model, directory, number=self._number), plan
+            if isinstance(directory, Over):
+                self.over = directory
+                return REFUSED
+            self._machine, self._plan = self._rounds.join(plan, model, directory, self._number), plan
         return self._counted(self._next(request), begins=begins)
 
     def go_on(self, node: int, request: bytes) -> bytes:
@@ -80,7 +90,7 @@ class OwnHost(Closing):
             return REFUSED
         answer = self._machine.answer(request)
         if answer == REFUSED:
-            note_refusal(self._device.store, "request", self._machine.refusal)
+            note_refusal(self._store, "request", self._machine.refusal)
         return answer
 
     def _counted(self, answer: bytes, *, begins: bool = False) -> bytes:

@@ -1,7 +1,11 @@
-"""Patience: how long a device waits for its server, how it tries again, and what makes it leave.
+"""Deadline: how long a device waits for its server, how it tries again, and what makes it leave.
 
-Pauses double from one second to thirty, each cut by a random share, so that a thousand devices whose server restarts
-don't come back at the same moment.
+    deadline.over()       an `Over` where the app, the user, the policy or the clock end the sync here
+    deadline.pause(2.0)   an `Over` where the app asks to stop meanwhile
+    deadline.retry(call)  what `call` gave, or an `Over`, such as of a server that can't be reached for too long
+
+Whoever gets an `Over` leaves. Pauses double from one second to thirty, each cut by a random share, so that a thousand
+devices whose server restarts don't come back at the same moment.
 """
 
 from __future__ import annotations
@@ -11,14 +15,15 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Literal, TypeVar
 
 from palate_client.online.flower_wire import LEAVE_SECONDS
-from palate_client.online.https import RejectedError
+from palate_client.online.https import RejectedError, StoppedError
 from palate_client.online.policy import Policy
-from palate_client.rounds.participation import reason_of
-from palate_common.errors import UnreachableError
+from palate_client.store.journal import reason_of
+from palate_common.errors import InputError, UnreachableError
 
 Ended = Literal[
     "come back", "model", "time", "stopped", "policy", "no consent", "spent", "not enrolled", "busy", "unreachable",
@@ -39,8 +44,9 @@ _FINAL = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
 _Got = TypeVar("_Got")
 
 
-class OverError(Exception):
-    """The sync ends here. Never leaves this package.
+@dataclass(frozen=True)
+class Over:
+    """A sync ends here.
 
     Attributes:
         ended: how.
@@ -49,19 +55,23 @@ class OverError(Exception):
         quiet: whether even a farewell is too much.
     """
 
-    def __init__(self, ended: Ended, reason: str = "", *, next_: float | None = None, quiet: bool = False) -> None:
-        super().__init__(ended)
-        self.ended, self.reason, self.next, self.quiet = ended, reason, next_, quiet
+    ended: Ended
+    reason: str = ""
+    next: float | None = None
+    quiet: bool = False
 
 
-class Patience:
-    """The patience of one sync.
+class Deadline:
+    """When one sync ends, whatever the server does.
 
     Args:
         seconds: the most it takes.
-        stop: says whether the app asks to end, or an event.
+        stop: says whether the app asks to end, or an event; None: it never does.
         policy: what must hold all the while.
         consents: whether the user agrees, now.
+
+    Raises:
+        InputError: `stop` is neither.
 
     Attributes:
         until: when it must be over, on the monotonic clock.
@@ -70,6 +80,8 @@ class Patience:
     """
 
     def __init__(self, *, seconds: float, stop: Stop | None, policy: Policy, consents: Callable[[], bool]) -> None:
+        if stop is not None and not isinstance(stop, threading.Event) and not callable(stop):
+            raise InputError(f"`stop` must be a function or a threading.Event, got {stop!r:.80}")
         self.until = time.monotonic() + seconds
         self.end = self.until - min(LEAVE_SECONDS, seconds / 4)
         self._event = stop if isinstance(stop, threading.Event) else None
@@ -78,31 +90,23 @@ class Patience:
         self._random = random.SystemRandom()
         self._heard = time.monotonic()
 
-    def look(self) -> None:
-        """End here if the app, the user, the policy or the clock say so.
-
-        Raises:
-            OverError: one of them does.
-        """
+    def over(self) -> Over | None:
+        """Whether the app, the user, the policy or the clock end it here; None: nobody does."""
         if self.stopped():
-            raise OverError("stopped")
+            return Over("stopped")
         if not self._consents():
-            raise OverError("no consent", "the user has not agreed to take part in training", quiet=True)
+            return Over("no consent", "the user has not agreed to take part in training", quiet=True)
         if forbids := self._policy.forbids():
-            raise OverError("policy", forbids, quiet=forbids.startswith("unmetered"))
-        if time.monotonic() >= self.end:
-            raise OverError("time")
+            return Over("policy", forbids, quiet=forbids.startswith("unmetered"))
+        return Over("time") if time.monotonic() >= self.end else None
 
-    def pause(self, seconds: float, *, at_least: float = 0.8, at_most: float = 1.2) -> None:
-        """Wait about as long, but not longer than there is time.
+    def pause(self, seconds: float, *, at_least: float = 0.8, at_most: float = 1.2) -> Over | None:
+        """Wait about as long, but not longer than there is time; an `Over` where the app asks to stop.
 
         Args:
             seconds: how long.
             at_least: a random share of it, from this
             at_most: to this.
-
-        Raises:
-            OverError: the app asked to stop.
         """
         until = min(time.monotonic() + seconds * self._random.uniform(at_least, at_most), self.end)
         while (left := until - time.monotonic()) > 0:
@@ -111,32 +115,37 @@ class Patience:
             elif not self.stopped():
                 time.sleep(min(left, _LOOK_SECONDS))
             if self.stopped():
-                raise OverError("stopped")
+                return Over("stopped")
+        return None
 
-    def again(self, call: Callable[[], _Got]) -> _Got:
+    def retry(self, call: Callable[[], _Got]) -> _Got | Over:
         """Call until it succeeds: a server that restarts is waited for, with growing pauses and jitter.
+
+        Returns:
+            What the call gave; an `Over` where the server can't be reached for too long, or something else ends it.
 
         Raises:
             RejectedError: the server said no, and will again.
-            OverError: it can't be reached for too long, or there is another reason to end.
         """
         delay, begun = BACKOFF_SECONDS[0], time.monotonic()
         while True:
             try:
                 got = call()
+            except StoppedError:
+                return Over("stopped")
             except UnreachableError as error:
                 logger.debug("to be tried again: %s", error)
                 status, now = error.status if isinstance(error, RejectedError) else None, time.monotonic()
                 if status in _FINAL or (status == HTTPStatus.PRECONDITION_FAILED and now - begun > ONLINE_SECONDS):
                     raise
                 if now - self._heard > GIVE_UP_SECONDS or now + delay > self.end:
-                    raise OverError("unreachable", reason_of(error)) from None
+                    return Over("unreachable", reason_of(error))
             else:
                 self._heard = time.monotonic()
                 return got
-            self.pause(delay, at_least=0.5, at_most=1.0)
+            if over := self.pause(delay, at_least=0.5, at_most=1.0) or self.over():
+                return over
             delay = min(delay * 2, BACKOFF_SECONDS[1])
-            self.look()
 
 
 def _never() -> bool:

@@ -2,8 +2,8 @@
 
     EventStore -> Interests -> Interactions (a batch of one) -> user vector
 
-The weights come from the same `Weighting` that a simulation uses on a log, and the result is what
-`palate_client.rounds.training` takes: a device and a simulated user with the same events get the same numbers.
+The weights come from the same `Weighting` that a simulation uses on a log, and the result is what `Contributor` takes:
+a device and a simulated user with the same events get the same numbers.
 
 Odd data counts less. Of more than 60 positives tracked in one minute each counts 60/n; a time after now is now; one
 from a clock that was never set is unknown, and an event of unknown time keeps its weight.

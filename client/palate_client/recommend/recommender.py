@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from palate_client.events import KINDS, Kind
+from palate_client.events import KINDS, Kind, check_items
 from palate_client.recommend.blending import EXPLORATION, Blend, exploration_of, weights_of
 from palate_client.recommend.discovery import NEW, mix_of
 from palate_client.recommend.diversity import diverse
@@ -157,6 +157,8 @@ class Recommender:
             PalateError: the store can't be read.
         """
         _check_count(n)
+        check_items("filter_items", filter_items)
+        check_items("items", items)
         mix = mix_of(discovery, explore=explore, diversity=diversity, debias=debias)
         with self._lock:
             allowed = self._selection.allowed(items, domain)

@@ -21,7 +21,6 @@ from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.trust import Trust
 from palate_client.rounds.admission import check_floors
-from palate_client.rounds.training import train
 from palate_client.secagg.attempt import MaskedDevice
 from palate_common.algorithms import EventAlgorithm
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
@@ -263,8 +262,8 @@ class Contributor:
         return True
 
     def _trained(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate:
-        """A batch's contributions, clipped."""
-        update = train(model, plan.round, histories)
+        """A batch's raw contributions, clipped: the one place where behaviour becomes an update."""
+        update = model.algorithm.contribute(model.state, plan.round, histories)
         if update.n_users != histories.n_users:
             raise InputError(f"an algorithm must contribute once a user, {histories.n_users}, got {update.n_users}")
         return clip(update, plan.layout, clip_norm=plan.clip_norm, grid=plan.grid)

@@ -1,4 +1,4 @@
-"""Answering: what each message of a server asks, and what goes back, whoever carries it.
+"""Dispatch: which call answers a message of a server, whoever carries it, and what goes back.
 
     kind "train"         plan, model            -> contribution
     kind "train"         plan, model, request   -> answer       the first exchange of a masked attempt

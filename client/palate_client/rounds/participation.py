@@ -1,4 +1,4 @@
-"""Participation: this device's part in training, from a signed plan to bytes that may leave.
+"""Rounds: this device's part in a server's rounds, from a signed plan to bytes that may leave. `Device.rounds`.
 
     consent -> limits -> Contributor (verify, floors, charge, train, clip) -> Journal -> bytes, or the constant refusal
 
@@ -8,9 +8,9 @@ behaviour, and before it is noted in the journal nothing leaves. Why something w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -19,21 +19,21 @@ import numpy.typing as npt
 
 from palate_client.consent import Consent, Purpose
 from palate_client.delivery.calendar import Calendar
-from palate_client.ledger.anchor import check_charges, check_file, know_charges, known_charges
-from palate_client.ledger.device_ids import Ids
-from palate_client.ledger.device_ledger import DeviceLedger
-from palate_client.ledger.trust import Trust
+from palate_client.ledger.own_ledger import ONE, OwnLedger
+from palate_client.ledger.trust import alone, conditions
 from palate_client.models import Models
 from palate_client.recommend.interests import Interests
 from palate_client.rounds.contribution import Contributor, Histories, Identity
+from palate_client.rounds.report import Spending
 from palate_client.rounds.survey_answers import OwnAnswers, survey_of
 from palate_client.secagg.attempt import MaskedDevice
-from palate_client.service import Service
-from palate_client.store.journal import EVENTS, Journal, Refusal, Sent
+from palate_client.service import Service, required
+from palate_client.store.journal import EVENTS, Journal, Sent, note_refusal, reason_of
 from palate_client.store.store import EventStore
 from palate_common.algorithms.analytics import NAME as ANALYTICS
-from palate_common.errors import PalateError, RefusedError
+from palate_common.errors import RefusedError
 from palate_common.interactions import Interactions
+from palate_common.mechanism.accounting import total_mu2
 from palate_common.models.model import catalogue_hash
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import RoundPlan, SignedPlan, read_plan
@@ -43,59 +43,6 @@ from palate_common.secagg.messages import step_of
 from palate_common.weighting import Weighting
 
 _SAID = {"train": "training", "analytics": "surveys"}
-_ONE = 0
-"""This installation's number in its own ledger."""
-
-
-class OwnLedger(DeviceLedger):
-    """The encrypted ledger of one installation: whatever number a server gives it, it is charged as the same one.
-
-    Args:
-        store: whose ledger it is.
-        service: the user's limits.
-
-    Raises:
-        IntegrityError: it is damaged, or lacks charges that the store knows of.
-    """
-
-    def __init__(self, store: EventStore, service: Service) -> None:
-        self._store, known = store, known_charges(store)
-        with store.file.beside("ledger") as (path, driver):
-            check_file(path, known)
-            super().__init__(
-                path,
-                limit_mu2=service.limit_mu2,
-                max_participations=service.participations,
-                driver=replace(driver, noun="the ledger"),
-            )
-        try:
-            check_charges(self.size(), known)
-        except BaseException:
-            self.close()
-            raise
-
-    def charge(
-        self,
-        plan_hash: str,
-        *,
-        run: str,
-        round_: int,
-        attempt: int,
-        mu2: float,
-        n_bytes: int,
-        devices: Sequence[int] | range | Ids,
-        trust: Trust | None = None,
-    ) -> npt.NDArray[np.bool_]:
-        """As `DeviceLedger.charge`, for this installation; the store knows of the charge when this returns."""
-        charged = super().charge(
-            plan_hash, run=run, round_=round_, attempt=attempt, mu2=mu2, n_bytes=n_bytes, devices=[_ONE], trust=trust
-        )
-        know_charges(self._store, self.size())
-        return charged
-
-    def latch(self, step: str, digest: str, *, device: int, run: str, round_: int, attempt: int) -> None:
-        """As `DeviceLedger.latch`, for this installation."""
-        super().latch(step, digest, device=_ONE, run=run, round_=round_, attempt=attempt)
 
 
 @dataclass(frozen=True)
@@ -154,111 +101,130 @@ class Masked:
         self._ledger.close()
 
 
-class Participation:
-    """What a device does when it is asked to take part.
+@dataclass
+class Rounds:
+    """What a device does when it is asked to take part, and what it has spent by that.
 
-    Args:
+    Attributes:
         store: the user's events, and the files beside them.
-        service: who may ask, and the user's limits.
+        consent: what the user agreed to.
+        service: who may ask, and the user's limits; None: nobody.
         models: the model in use, which gives the catalogue.
         weighting: what an event counts.
         calendar: the user's, for surveys.
-
-    Attributes:
         refusal: why the last plan was refused, for the user; empty if it was answered.
     """
 
-    def __init__(
-        self, store: EventStore, service: Service, models: Models, weighting: Weighting, calendar: Calendar
-    ) -> None:
-        self.refusal = ""
-        self._store, self._service, self._models = store, service, models
-        self._weighting, self._calendar = weighting, calendar
-
-    def ledger(self) -> OwnLedger:
-        """This installation's ledger, opened; close it."""
-        return OwnLedger(self._store, self._service)
+    store: EventStore
+    consent: Consent
+    service: Service | None
+    models: Models
+    weighting: Weighting
+    calendar: Calendar
+    refusal: str = field(default="", init=False)
 
     def identity(self) -> SigningKey:
         """This installation's own key among devices that mask for each other; made once, kept encrypted."""
-        with Journal(self._store.file) as journal:
+        with Journal(self.store.file) as journal:
             return SigningKey.from_pem(journal.secret("identity", SigningKey.generate().to_pem()))
 
-    def contribute(self, plan: bytes, model: bytes, number: int = _ONE) -> bytes:
-        """A contribution's bytes, or the constant refusal.
+    def contribute(self, plan: bytes, model: bytes, number: int = ONE) -> bytes:
+        """As `Device.contribute`: a contribution's bytes, or the constant refusal.
 
         Guarantees:
             Nothing is looked at without consent to `train`, or to `analytics` for a survey, nothing computed from
             behaviour before the charge is on the disk, and nothing returned before it is in the journal.
             Whatever goes wrong, the answer is the same one constant.
         """
+        service = required(self.service)
         with self._refusing():
-            self._check_size(plan, model)
+            _check_size(service, plan, model)
             asked = read_plan(plan)
-            with self.ledger() as ledger:
-                answer = self._contributor(ledger, number, asked).contribute(plan, model)
+            with OwnLedger(self.store, service) as ledger:
+                answer = self._contributor(service, ledger, number, asked).contribute(plan, model)
                 self._note(asked.plan, "contribution", answer)
                 return answer
         return REFUSED
 
     def join(self, plan: bytes, model: bytes, directory: Directory, place: int | None = None) -> Masked | None:
-        """This device's machine for a masked attempt, charged; None where it refuses."""
+        """As `Device.join`: this device's machine for a masked attempt, charged; None where it refuses."""
+        service = required(self.service)
         with self._refusing(), ExitStack() as stack:
-            self._check_size(plan, model)
+            _check_size(service, plan, model)
             asked, identity = read_plan(plan), Identity(self.identity(), directory)
             if identity.key.public not in directory.identities:
                 raise RefusedError("the directory must name this device, got one without it")
-            ledger = stack.enter_context(self.ledger())
+            ledger = stack.enter_context(OwnLedger(self.store, service))
             number = directory.identities.index(identity.key.public)
             if place not in (None, number):
                 raise RefusedError(f"the directory must have this device at {place}, got it at {number}")
-            machine = self._contributor(ledger, number, asked).join(plan, model, identity)
+            machine = self._contributor(service, ledger, number, asked).join(plan, model, identity)
             stack.pop_all()  # the machine's latch needs the ledger until the attempt is over
             return Masked(machine, ledger, partial(self._note, asked.plan), partial(self._check_consent, asked.plan))
         return None
 
-    def _check_size(self, plan: bytes, model: bytes) -> None:
-        """What is too large isn't read."""
-        for name, data in (("plan", plan), ("model", model)):
-            if len(data) > self._service.most_bytes:
-                raise RefusedError(f"a {name} must be at most {self._service.most_bytes} bytes, got {len(data)}")
+    def at_limit(self) -> bool:
+        """Whether the user's limits are reached, so that this device may not take part any more."""
+        service = required(self.service)
+        with OwnLedger(self.store, service) as ledger:
+            rounds, spent = len(ledger.receipts(ONE)), ledger.spent(ONE)
+        return rounds >= service.participations or spent >= service.limit_mu2
 
-    def _contributor(self, ledger: OwnLedger, number: int, asked: SignedPlan) -> Contributor:
+    def spending(self) -> Spending:
+        """What this installation spent, by its own ledger.
+
+        Raises:
+            IntegrityError: the ledger is damaged, or lacks charges that the store knows of.
+        """
+        service = required(self.service)
+        with OwnLedger(self.store, service) as ledger:
+            receipts, spent = tuple(ledger.receipts(ONE)), ledger.spent(ONE)
+            seen = ledger.seen_checkpoint(service.population)
+        trusts = [receipt.trust for receipt in receipts]
+        costs = alone(trusts)
+        return Spending(
+            population=service.population,
+            epsilon=None if any(receipt.mu2 == 0 for receipt in receipts) else service.epsilon_of(spent),
+            conditions=conditions(trusts),
+            epsilon_alone=None if costs is None else service.epsilon_of(total_mu2(costs)),
+            limit=service.epsilon,
+            delta=service.delta,
+            mu2=spent,
+            participations=len(receipts),
+            participation_limit=service.participations,
+            receipts=receipts,
+            seen=seen,
+        )
+
+    def _contributor(self, service: Service, ledger: OwnLedger, number: int, asked: SignedPlan) -> Contributor:
         """The very code that simulations run, on this user's history, or on their answers to a survey."""
         self._check_consent(asked.plan)
         histories, catalogue = self._histories(asked.plan)
-        self._models.see(ledger)
-        return Contributor(
-            histories,
-            [number],
-            ledger,
-            self._service.public_key,
-            self._service.floors,
-            self._store.clock,
-            catalogue=catalogue,
-        )
+        self.models.see(service, ledger)
+        key, floors, clock = service.public_key, service.floors, self.store.clock
+        return Contributor(histories, [number], ledger, key, floors, clock, catalogue=catalogue)
 
     def _histories(self, plan: RoundPlan) -> tuple[Histories, str]:
         """What is contributed from, read when the plan is charged, and the hash of the catalogue it is about."""
         if plan.algorithm == ANALYTICS:
             survey = survey_of(plan)
-            return OwnAnswers(self._store, survey, self._calendar), catalogue_hash(survey.questions())
-        current = self._models.current()
+            return OwnAnswers(self.store, survey, self.calendar), catalogue_hash(survey.questions())
+        current = self.models.current()
         if current is None:
             raise RefusedError("this device has no model yet, so that it doesn't know the catalogue")
-        return OwnHistory(Interests(self._store, current.items, self._weighting)), current.catalogue.hash
+        return OwnHistory(Interests(self.store, current.items, self.weighting)), current.catalogue.hash
 
     def _check_consent(self, plan: RoundPlan) -> None:
         """Refuse what the user doesn't agree to, now."""
         purpose: Purpose = "analytics" if plan.algorithm == ANALYTICS else "train"
-        if not Consent(self._store).get(purpose):
+        if not self.consent.get(purpose):
             raise RefusedError(f"the user has not agreed, or no longer agrees, to take part in {_SAID[purpose]}")
 
     def _note(self, plan: RoundPlan, what: str, data: bytes) -> None:
         """Write down what is about to leave."""
         dp = plan.dp.value if plan.events is None else EVENTS
-        sent = Sent(what, dp, plan.run, plan.round, plan.attempt, len(data), self._store.clock())
-        with Journal(self._store.file) as journal:
+        sent = Sent(what, dp, plan.run, plan.round, plan.attempt, len(data), self.store.clock())
+        with Journal(self.store.file) as journal:
             journal.record(sent)
 
     @contextmanager
@@ -269,15 +235,11 @@ class Participation:
             yield
         except Exception as error:
             self.refusal = reason_of(error)
-            note_refusal(self._store, "plan", self.refusal)
+            note_refusal(self.store, "plan", self.refusal)
 
 
-def reason_of(error: Exception) -> str:
-    """Why something was refused, in one line."""
-    return " ".join(str(error).split()) if isinstance(error, PalateError) else f"it failed: {error!r:.200}"
-
-
-def note_refusal(store: EventStore, what: str, reason: str) -> None:
-    """Remember a refusal; that it can't be written is no reason to do what was refused."""
-    with suppress(PalateError, OSError), Journal(store.file) as journal:
-        journal.refuse(Refusal(what, reason, store.clock()))
+def _check_size(service: Service, plan: bytes, model: bytes) -> None:
+    """What is too large isn't read."""
+    for name, data in (("plan", plan), ("model", model)):
+        if len(data) > service.most_bytes:
+            raise RefusedError(f"a {name} must be at most {service.most_bytes} bytes, got {len(data)}")

@@ -1,4 +1,4 @@
-"""Answers: what this device says to a survey, from its own events and messages. The analytics' part of the path.
+"""Survey answers: what this device says to a survey, from its own events and messages.
 
     EventStore, Record -> Answers (a batch of one) -> the same clip, noise and door as training
 
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from palate_client.delivery.calendar import Calendar
-from palate_client.delivery.record import GOOD, Delivery, record_of
+from palate_client.delivery.record import GOOD, Delivery, arm_of, record_of
 from palate_client.delivery.rules import Reason
 from palate_client.events import Event, Kind
 from palate_client.loyalty import DAY
@@ -148,11 +148,6 @@ class OwnAnswers:
                 arms={name: arm_of(coins[f"arm:{name}"]) for name in self.survey.experiments if f"arm:{name}" in coins},
                 first=first,
             )
-
-
-def arm_of(coin: float) -> str:
-    """The arm of an experiment that a coin from 0 to 1 stands for."""
-    return "a" if coin < 0.5 else "b"
 
 
 def as_interactions(given: Sequence[Mapping[str, float]], survey: Survey) -> Interactions:

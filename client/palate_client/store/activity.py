@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -67,31 +68,34 @@ class Activity:
 
     Args:
         store: the user's events.
-        amount: the property of a purchase that holds its money.
     """
 
-    def __init__(self, store: EventStore, amount: str = "amount") -> None:
-        self.amount = amount
+    def __init__(self, store: EventStore) -> None:
         self._store = store
-        self._known = Mark(), NOTHING
+        self._known = "amount", Mark(), NOTHING
 
-    def past(self) -> Past:
+    def past(self, amount: str | None = None) -> Past:
         """All that the user did, as of now.
+
+        Args:
+            amount: the property of a purchase that holds its money; None: the one that was asked for last.
 
         Raises:
             PalateError: the store can't be read.
         """
-        mark, past = self._known
-        mark, anew, pages = since(self._store, mark, COLUMNS, self._read)
+        known, mark, past = self._known
+        if amount not in (None, known):
+            known, mark, past = amount, Mark(), NOTHING
+        mark, anew, pages = since(self._store, mark, COLUMNS, partial(self._read, known))
         if anew or pages:
             past = (NOTHING if anew else past).grown(pages)
-        self._known = mark, past
+        self._known = known, mark, past
         return past
 
-    def _read(self, page: list[tuple[Any, ...]]) -> Past:
+    def _read(self, amount: str, page: list[tuple[Any, ...]]) -> Past:
         """What a page's events of known time say."""
         return past_of(
-            (time, kind, value, None if props is None else _money(json.loads(props).get(self.amount)))
+            (time, kind, value, None if props is None else _money(json.loads(props).get(amount)))
             for _, time, kind, value, props in page
             if time is not None
         )

@@ -8,10 +8,12 @@ other, and a version that was seen is never forgotten.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
+from palate_client.store.store import EventStore
 from palate_client.store.store_file import StoreFile
-from palate_common.errors import RefusedError
+from palate_common.errors import PalateError, RefusedError
 from palate_common.records.closing import Closing
 from palate_common.records.database import Database
 
@@ -236,3 +238,14 @@ class Journal(Closing):
             connection.execute("INSERT OR IGNORE INTO secrets VALUES (?, ?)", (name, made))
             (value,) = connection.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()
         return bytes(value)
+
+
+def reason_of(error: Exception) -> str:
+    """Why something was refused, in one line."""
+    return " ".join(str(error).split()) if isinstance(error, PalateError) else f"it failed: {error!r:.200}"
+
+
+def note_refusal(store: EventStore, what: str, reason: str) -> None:
+    """Remember a refusal; that it can't be written is no reason to do what was refused."""
+    with suppress(PalateError, OSError), Journal(store.file) as journal:
+        journal.refuse(Refusal(what, reason, store.clock()))

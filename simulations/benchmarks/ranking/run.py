@@ -148,7 +148,7 @@ def _call(model: GlobalModel) -> dict[str, Any]:
         device.use_model(model, items, rng=rng)
         device.like_to_start([items[row] for row in rng.choice(5000, 40, replace=False)])
         device.recommend(N)
-        scorer = device._recommender()._scorer
+        scorer = device.recommendations.recommender()._scorer
         if not isinstance(scorer, ByFactors):
             raise TypeError("als has factors")
         table = scorer._ranking._table

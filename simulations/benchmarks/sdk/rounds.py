@@ -12,7 +12,6 @@ import numpy as np
 import palate
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
-from palate_client.rounds.training import train
 from palate_common.algorithms import PublicFacts
 from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
@@ -72,7 +71,8 @@ def _once(folder: Path, seed: int) -> dict[str, float]:
         opened = SignedPlan.model_validate_json(plan).plan
         parsed, own = GlobalModel.from_bytes(model), device.interests(items).interactions()
         begun = time.process_time()
-        clip(train(parsed, opened.round, own), opened.layout, clip_norm=opened.clip_norm, grid=opened.grid).total()
+        raw = parsed.algorithm.contribute(parsed.state, opened.round, own)
+        clip(raw, opened.layout, clip_norm=opened.clip_norm, grid=opened.grid).total()
         figures["step"] = 1000 * (time.process_time() - begun)
         begun = time.process_time()
         answer = device.contribute(plan, model)

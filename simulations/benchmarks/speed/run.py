@@ -48,7 +48,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     ),
     "device: its own ledger": ("palate_client.ledger.device_ledger:DeviceLedger.charge",),
     "device: read the model": ("palate_client.rounds.contribution:Contributor._model",),
-    "device: learn (projection, normalise)": ("palate_client.rounds.contribution:train",),
+    "device: learn (projection, normalise)": ("palate_client.rounds.contribution:Contributor._trained",),
     "device: clip and quantise": ("palate_client.rounds.contribution:clip",),
     "device: sum of the shard's users (integer product)": ("palate_common.mechanism.update:ClippedUpdate.total",),
     "device: exact discrete Gaussian share of the noise": ("palate_client.rounds.contribution:add_shares",),

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 import palate
-from palate_client.online import https
-from palate_client.online import retry as patience
+from palate_client.online import https, retry
 from palate_client.online.https import Address, Https
 from palate_common.enrolment import Invitation
 from palate_common.errors import InputError, RefusedError, UnreachableError
@@ -151,7 +150,7 @@ def test_an_enrolment_whose_answer_was_lost_is_asked_for_again(fleet: Any) -> No
 
 
 def test_a_node_key_that_was_revoked_is_told_so(fleet: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "ONLINE_SECONDS", 1.0)
+    monkeypatch.setattr(retry, "ONLINE_SECONDS", 1.0)
     mine = fleet(1)
     mine.deployment.revoke(mine.devices[0].enrolment.key.public)
     result = mine.devices[0].sync(seconds=20)
@@ -162,7 +161,7 @@ def test_a_node_key_that_was_revoked_is_told_so(fleet: Any, monkeypatch: pytest.
 def test_a_server_that_is_away_or_another_one_is_not_waited_for_for_ever(
     fleet: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(patience, "GIVE_UP_SECONDS", 2.0)
+    monkeypatch.setattr(retry, "GIVE_UP_SECONDS", 2.0)
     mine = fleet(1)
     device = mine.devices[0]
     mine.deployment.gateway.trouble = lambda path, phase, who: "cut"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import palate
-from palate_client.online import retry as patience
+from palate_client.online import retry
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.rounds.wire import REFUSED
 from palate_server.rounds.terms import RunTerms
@@ -73,7 +73,7 @@ def test_lost_answers_and_errors_change_nothing(
     fleet: Any, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Requests are lost on the way there and on the way back, also those that carry an answer: it is counted once."""
-    monkeypatch.setattr(patience, "BACKOFF_SECONDS", (0.05, 0.5))
+    monkeypatch.setattr(retry, "BACKOFF_SECONDS", (0.05, 0.5))
     mine, lost, guard = fleet(N), {}, threading.Lock()
 
     def trouble(path: str, phase: str, who: str) -> int | str | None:

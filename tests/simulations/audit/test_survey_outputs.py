@@ -71,7 +71,7 @@ def sizes_tell(patch: pytest.MonkeyPatch) -> None:
 
 def nobody_asked(patch: pytest.MonkeyPatch) -> None:
     """Consent to surveys is not looked at."""
-    patch.setattr(participation.Participation, "_check_consent", lambda self, plan: None)
+    patch.setattr(participation.Rounds, "_check_consent", lambda self, plan: None)
 
 
 def texts_leave(patch: pytest.MonkeyPatch) -> None:

@@ -7,14 +7,18 @@ device.privacy_report().as_dict()
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from palate_client.consent import Decision
+from palate_client.consent import PURPOSES, Consent, Decision
 from palate_client.ledger.device_ledger import Receipt
-from palate_client.store.journal import EVENTS, Contact, Edition, Refusal, Sent
+from palate_client.service import Service
+from palate_client.store.journal import EVENTS, Contact, Edition, Journal, Refusal, Sent
+from palate_client.store.store import EventStore
+from palate_common.errors import IntegrityError
 from palate_common.mechanism.accounting import ACCOUNTANT, ACCOUNTANT_VERSION
 from palate_common.records.merkle import Checkpoint
 
@@ -89,6 +93,36 @@ class PrivacyReport:
     models: tuple[Edition, ...]
     contacts: tuple[Contact, ...]
 
+    @classmethod
+    def of(
+        cls,
+        app: str,
+        store: EventStore,
+        consent: Consent,
+        service: Service | None,
+        spending: Callable[[], Spending | None],
+    ) -> PrivacyReport:
+        """The report of now, see `Device.privacy_report`; `spending` asks the ledger."""
+        spent, problem = None, ""
+        try:
+            spent = spending()
+        except IntegrityError as error:
+            problem = str(error)
+        with Journal(store.file) as journal:
+            return cls(
+                app=app,
+                time=store.clock(),
+                spending=spent,
+                problem=problem,
+                simulated=() if service is None else service.loosened,
+                sent=journal.sent(),
+                refusals=journal.refusals(),
+                consents={purpose: consent.get(purpose) for purpose in PURPOSES},
+                decisions=consent.history(),
+                models=journal.editions(),
+                contacts=journal.contacts(),
+            )
+
     @property
     def unit(self) -> str:
         """What the spending is about: the weaker unit, as soon as something has left that protects only that."""
@@ -115,6 +149,22 @@ class PrivacyReport:
             "models": [asdict(each) for each in self.models],
             "contacts": [asdict(each) for each in self.contacts],
         }
+
+    def export_lines(self) -> Iterator[str]:
+        """What of it is the user's data, as lines of JSON for the export."""
+        if self.problem:
+            yield json.dumps({"type": "problem", "reason": self.problem}, ensure_ascii=False)
+        participations = () if self.spending is None else self.spending.receipts
+        parts: dict[str, tuple[Sent | Refusal | Edition | Contact | Receipt, ...]] = {
+            "sent": self.sent,
+            "refusal": self.refusals,
+            "model": self.models,
+            "contact": self.contacts,
+            "participation": participations,
+        }
+        for kind, entries in parts.items():
+            for entry in entries:
+                yield json.dumps({"type": kind, **asdict(entry)}, ensure_ascii=False)
 
     def __str__(self) -> str:
         """The report for a person."""

@@ -1,0 +1,75 @@
+"""OwnLedger: the encrypted ledger of one installation, beside its store, bounded by its user's limits.
+
+    Rounds, Models -> OwnLedger -> DeviceLedger
+
+The store remembers how many charges there were: a ledger that lost some is damaged, not empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_client.ledger.anchor import check_charges, check_file, know_charges, known_charges
+from palate_client.ledger.device_ids import Ids
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.ledger.trust import Trust
+from palate_client.service import Service
+from palate_client.store.store import EventStore
+
+ONE = 0
+"""This installation's number in its own ledger."""
+
+
+class OwnLedger(DeviceLedger):
+    """The encrypted ledger of one installation: whatever number a server gives it, it is charged as the same one.
+
+    Args:
+        store: whose ledger it is.
+        service: the user's limits.
+
+    Raises:
+        IntegrityError: it is damaged, or lacks charges that the store knows of.
+    """
+
+    def __init__(self, store: EventStore, service: Service) -> None:
+        self._store, known = store, known_charges(store)
+        with store.file.beside("ledger") as (path, driver):
+            check_file(path, known)
+            super().__init__(
+                path,
+                limit_mu2=service.limit_mu2,
+                max_participations=service.participations,
+                driver=replace(driver, noun="the ledger"),
+            )
+        try:
+            check_charges(self.size(), known)
+        except BaseException:
+            self.close()
+            raise
+
+    def charge(
+        self,
+        plan_hash: str,
+        *,
+        run: str,
+        round_: int,
+        attempt: int,
+        mu2: float,
+        n_bytes: int,
+        devices: Sequence[int] | range | Ids,
+        trust: Trust | None = None,
+    ) -> npt.NDArray[np.bool_]:
+        """As `DeviceLedger.charge`, for this installation; the store knows of the charge when this returns."""
+        charged = super().charge(
+            plan_hash, run=run, round_=round_, attempt=attempt, mu2=mu2, n_bytes=n_bytes, devices=[ONE], trust=trust
+        )
+        know_charges(self._store, self.size())
+        return charged
+
+    def latch(self, step: str, digest: str, *, device: int, run: str, round_: int, attempt: int) -> None:
+        """As `DeviceLedger.latch`, for this installation."""
+        super().latch(step, digest, device=ONE, run=run, round_=round_, attempt=attempt)

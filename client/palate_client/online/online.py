@@ -1,0 +1,125 @@
+"""Online: how a device enrols at its server and is online with it, now and then. `Device.online`.
+
+Invitation -> enroll -> Enrolment
+SyncOptions -> Session -> SyncResult, in the app's thread or in one of its own
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from palate_client.consent import Consent, agreed
+from palate_client.models import Models
+from palate_client.online.enrolment import Enrolment, enroll, enrolment_of
+from palate_client.online.https import Address
+from palate_client.online.policy import Policy
+from palate_client.online.retry import Deadline, Stop
+from palate_client.online.sync import Session, SyncOptions, SyncResult
+from palate_client.rounds.participation import Rounds
+from palate_client.service import Service
+from palate_client.store.store import EventStore
+from palate_common.enrolment import Invitation
+from palate_common.errors import InputError, RefusedError
+
+
+class Syncing:
+    """A sync in a thread of its own. The thread is a daemon: it never holds up the host's exit.
+
+    Attributes:
+        result: what became of it; None: it isn't over.
+    """
+
+    def __init__(self, run: Callable[[threading.Event], SyncResult]) -> None:
+        self.result: SyncResult | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(run,), name="palate-sync", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask it to end; returns at once."""
+        self._stop.set()
+
+    def wait(self, seconds: float | None = None) -> SyncResult | None:
+        """Wait until it is over; None: it isn't yet.
+
+        Args:
+            seconds: the most that is waited; None: as long as it takes, which is bounded.
+        """
+        self._thread.join(seconds)
+        return self.result
+
+    def _run(self, run: Callable[[threading.Event], SyncResult]) -> None:
+        """The thread."""
+        self.result = run(self._stop)
+
+
+@dataclass(frozen=True)
+class Online:
+    """A device and its server.
+
+    Attributes:
+        store: the encrypted events, and what lies beside them.
+        consent: what the user agreed to.
+        service: the server that the app trusts; None: none.
+        models: the model in use.
+        rounds: what answers a plan.
+    """
+
+    store: EventStore
+    consent: Consent
+    service: Service | None
+    models: Models
+    rounds: Rounds
+
+    def enroll(self, invitation: Invitation | str) -> Enrolment:
+        """As `Device.enroll`."""
+        invited = self._trusted(invitation)
+        if not agreed(self.consent):
+            raise RefusedError("the user has not agreed to take part in training")
+        return enroll(self.store, invited, self.rounds.identity())
+
+    @property
+    def enrolment(self) -> Enrolment | None:
+        """As `Device.enrolment`."""
+        return enrolment_of(self.store)
+
+    def sync(self, options: SyncOptions, *, stop: Stop | None = None) -> SyncResult:
+        """As `Device.sync`."""
+        return self._prepared(options)(stop)
+
+    def sync_in_background(self, options: SyncOptions) -> Syncing:
+        """As `Device.sync_in_background`."""
+        return Syncing(self._prepared(options))
+
+    def _prepared(self, options: SyncOptions) -> Callable[[Stop | None], SyncResult]:
+        """A sync that these options ask for: a mistake in them is told before it begins."""
+        server = None
+        if options.invitation is not None:
+            invited = self._trusted(options.invitation)
+            server = Address(invited.server, invited.port, invited.ca)
+
+        def run(stop: Stop | None) -> SyncResult:
+            deadline = Deadline(
+                seconds=options.seconds,
+                stop=stop,
+                policy=options.policy or Policy(),
+                consents=lambda: options.models_only or agreed(self.consent),
+            )
+            session = Session(self.store, self.service, self.models, self.rounds, deadline, options.poll_seconds)
+            return session.run(partial(session.fetch, server) if options.models_only else session.take_part)
+
+        return run
+
+    def _trusted(self, invitation: Invitation | str) -> Invitation:
+        """An invitation of the service's."""
+        invited = invitation if isinstance(invitation, Invitation) else Invitation.from_json(invitation)
+        if self.service is None:
+            raise InputError("`service` must be given to `palate.open`: an invitation alone is no reason for trust")
+        for name in ("public_key", "population"):
+            expected, got = getattr(self.service, name), getattr(invited, name)
+            if expected != got:
+                raise InputError(f"the invitation's {name} must be the service's, {expected:.16}, got {got:.16}")
+        return invited

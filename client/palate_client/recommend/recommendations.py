@@ -1,0 +1,160 @@
+"""Recommendations: what a device shows its user, and what the user does about it. `Device.recommendations`.
+
+    Models -> Recommender -> shown -> feedback -> Tracker, Blend -> the next list
+
+A recommender belongs to one model. When the app gives another one, or a newer one was published and taken into use, the
+next list is made by that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+
+import numpy as np
+
+from palate_client.events import Event, Kind, Tracked
+from palate_client.loyalty import visits_of
+from palate_client.models import Models
+from palate_client.recommend.blending import EXPLORATION, Blend, Outcome
+from palate_client.recommend.interests import Interests
+from palate_client.recommend.recommender import Recommendation, Recommender
+from palate_client.recommend.tuning import Tuning, tuning
+from palate_client.store.activity import Activity
+from palate_client.store.store import EventStore
+from palate_client.store.tracker import Tracker
+from palate_common.campaign import Campaign
+from palate_common.errors import InputError, PalateError
+from palate_common.models.model import GlobalModel
+from palate_common.weighting import Weighting
+
+HOUR, YEAR = 3600.0, 365 * 86_400.0
+
+
+class Recommendations:
+    """Recommendations from the device's events, and the user's say in them.
+
+    Args:
+        store: the encrypted events.
+        weighting: what an event counts.
+        models: the published model in use.
+        activity: when the user did something.
+        tracker: takes the events of a feedback.
+    """
+
+    def __init__(
+        self, store: EventStore, weighting: Weighting, models: Models, activity: Activity, tracker: Tracker
+    ) -> None:
+        self._store, self._weighting, self._models = store, weighting, models
+        self._activity, self._tracker = activity, tracker
+        self._used: tuple[str, Recommender] | None = None
+        self._visits: tuple[float, list[float]] | None = None
+
+    def use_model(
+        self,
+        model: GlobalModel,
+        items: Sequence[str],
+        *,
+        domains: Sequence[str] | None = None,
+        fuse: bool | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        """As `Device.use_model`."""
+        taken, interests = self._models.taken, Interests(self._store, items, self._weighting)
+        blend = Blend(self._store)
+        self._used = taken, Recommender(model, items, interests, domains=domains, blend=blend, fuse=fuse, rng=rng)
+
+    def forget_model(self) -> None:
+        """Let go of the model, and of what it made of the user's events."""
+        self._used = None
+
+    def recommender(self) -> Recommender:
+        """What ranks: by the model that was given, or by the published one, where that was taken into use later.
+
+        Raises:
+            InputError: there is no model.
+        """
+        used, taken = self._used, self._models.taken  # before `current`: what is taken meanwhile is seen next time
+        if used is not None and used[0] == taken:
+            return used[1]
+        published = self._models.current()
+        if published is None:
+            raise InputError(
+                "a device must have a model to recommend by, got none: `update_model` or `use_model` first"
+            )
+        interests, blend = Interests(self._store, published.items, self._weighting), Blend(self._store)
+        made = Recommender(published.model, published.items, interests, domains=published.domains, blend=blend)
+        self._used = taken, made
+        return made
+
+    def tuning(self) -> Tuning:
+        """As `Device.tuning`."""
+        now, blend = self._store.clock(), Blend(self._store)
+        counts, lately = blend.counts(), blend.lately()
+        visits = self._visits
+        if visits is None or not 0 <= now - visits[0] < HOUR:
+            active = self._activity.past().active
+            year = active[np.searchsorted(active, now - YEAR) :]
+            self._visits = visits = now, visits_of(np.minimum(year, now))[0].tolist()
+        known = [count for source, count in counts.items() if source != EXPLORATION]
+        usual = sum(shown for shown, _ in known), sum(liked for _, liked in known)
+        return tuning(visits[1], usual, lately, now=now)
+
+    def feedback(
+        self, shown: Sequence[Recommendation], outcomes: Mapping[str, Kind | Event] | None = None
+    ) -> list[Tracked]:
+        """As `Device.feedback`."""
+        _check_shown(shown)
+        did = {item: Event(did, item) if isinstance(did, str) else did for item, did in _pairs(outcomes)}
+        there = {each.item for each in shown}
+        for item, event in did.items():
+            if item not in there or event.item != item or event.kind == "impression":
+                raise InputError(
+                    f"`outcomes` must be what the user did with items of `shown`, got {event.kind} {item!r:.80}"
+                )
+        seen = [
+            Event("impression", each.item, props={"position": each.position, "source": each.source}) for each in shown
+        ]
+        tracked = self._tracker.add([*seen, *did.values()])
+        counted = [
+            Outcome(each.source, each.position, liked=each.item in did and self._counts(did[each.item]))
+            for each, stored in zip(shown, tracked[: len(shown)], strict=True)
+            if stored
+        ]
+        if counted:
+            with suppress(PalateError, OSError):  # the machine's failures never raise, and the events are kept
+                Blend(self._store).add(counted)
+        return tracked
+
+    def fits(self, campaign: Campaign) -> bool:
+        """Whether a campaign's item is in the top share of the catalogue for this user; without a model it isn't."""
+        try:
+            return self.recommender().fits(campaign.item, campaign.reach)
+        except InputError:
+            return False
+
+    def _counts(self, event: Event) -> bool:
+        """Whether an event is a positive."""
+        value, kinds = np.array([np.nan if event.value is None else event.value]), [event.kind]
+        weight = self._weighting.of_kinds(kinds) * self._weighting.of_values(value, np.zeros(1, int), kinds)
+        return bool(weight[0] > 0)
+
+
+def _check_shown(shown: object) -> None:
+    """Refuse what `recommend` didn't give, such as ids."""
+    if isinstance(shown, str) or not isinstance(shown, Sequence):
+        raise InputError(f"`shown` must be a list of recommendations, as `recommend` gave it, got {shown!r:.80}")
+    for each in shown:
+        if not isinstance(each, Recommendation):
+            raise InputError(f"`shown` must be recommendations, as `recommend` gave them, got {each!r:.80}")
+
+
+def _pairs(outcomes: Mapping[str, Kind | Event] | None) -> Iterable[tuple[str, Kind | Event]]:
+    """Each item with what was done."""
+    if outcomes is not None and not isinstance(outcomes, Mapping):
+        raise InputError(f"`outcomes` must say of each item what was done, got {outcomes!r:.80}")
+    pairs = (outcomes or {}).items()
+    for _, did in pairs:
+        if not isinstance(did, str | Event):
+            raise InputError(f"an outcome must be a kind of event or an `Event`, got {did!r:.80}")
+    return pairs

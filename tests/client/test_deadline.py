@@ -1,0 +1,78 @@
+"""Deadline: each reason to end is a value, and what can't be reached is tried again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from palate_client.online import retry
+from palate_client.online.https import RejectedError, StoppedError
+from palate_client.online.policy import Policy
+from palate_client.online.retry import Deadline, Over
+from palate_common.errors import InputError, UnreachableError
+
+
+def deadline(**changes: Any) -> Deadline:
+    return Deadline(**{"seconds": 60.0, "stop": None, "policy": Policy(), "consents": lambda: True, **changes})
+
+
+def failing(*errors: Exception) -> Callable[[], str]:
+    """A call that fails with each of these first."""
+    left = list(errors)
+
+    def call() -> str:
+        if left:
+            raise left.pop(0)
+        return "heard"
+
+    return call
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "BACKOFF_SECONDS", (0.001, 0.01))
+
+
+def test_each_reason_to_end_is_a_value() -> None:
+    event = threading.Event()
+    event.set()
+    assert deadline().over() is None
+    assert deadline(stop=event).over() == deadline(stop=lambda: True).over() == Over("stopped")
+    assert deadline(consents=lambda: False).over() == Over(
+        "no consent", "the user has not agreed to take part in training", quiet=True
+    )
+    assert deadline(policy=Policy(idle=lambda: False)).over() == Over("policy", "idle")
+    assert deadline(policy=Policy(unmetered=lambda: False)).over() == Over("policy", "unmetered", quiet=True)
+    assert deadline(seconds=1e-9).over() == Over("time")
+    with pytest.raises(InputError, match=r"\A`stop` must be a function or a threading.Event, got 3\Z"):
+        deadline(stop=3)
+
+
+def test_a_pause_is_as_long_as_there_is_time_or_until_the_app_asks_to_stop() -> None:
+    assert deadline().pause(0.001) is None
+    assert deadline(seconds=1e-3).pause(1000.0) is None
+    event = threading.Event()
+    threading.Timer(0.05, event.set).start()
+    assert deadline(stop=event).pause(30.0) == Over("stopped")
+
+
+def test_what_cannot_be_reached_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    away = UnreachableError("nobody there")
+    assert deadline().retry(failing()) == "heard"
+    assert deadline().retry(failing(away, RejectedError("it", 503), away)) == "heard"
+    assert deadline().retry(failing(StoppedError())) == Over("stopped")
+    for status in (401, 403, 404):
+        with pytest.raises(RejectedError, match=str(status)):
+            deadline().retry(failing(RejectedError("it", status)))
+    monkeypatch.setattr(retry, "GIVE_UP_SECONDS", -1.0)
+    assert deadline().retry(failing(away)) == Over("unreachable", "nobody there")
+
+
+def test_a_reason_to_end_ends_the_trying() -> None:
+    agrees = iter([False])
+    found = deadline(consents=lambda: next(agrees)).retry(failing(UnreachableError("nobody there")))
+    assert isinstance(found, Over)
+    assert found.ended == "no consent"
