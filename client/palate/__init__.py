@@ -13,13 +13,18 @@ At a desk, on a log:
     result = palate.simulate("my.csv", epsilon=5)
     result.metrics["recall_capped@20"], result.card["epsilon"]
 
-What `simulate` needs, and the types of what a device returns, are imported when they are asked for: `import palate`
-itself stays as light as the device core.
+Of any mechanism, whether its claim holds:
+
+    palate.audit(mechanism, epsilon=3, delta=1e-6).verdict
+
+What `simulate` and `audit` need, and the types of what a device returns, are imported when they are asked for:
+`import palate` itself stays as light as the device core.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from palate.auditing import audit
 from palate.sample import Sample, sample
 from palate.simulation import simulate
 from palate_client.consent import Consent, Decision, Purpose
@@ -153,6 +158,7 @@ __all__ = [
     "Weighting",
     "WrongKeyError",
     "apprise_sender",
+    "audit",
     "erase",
     "new_key",
     "open",

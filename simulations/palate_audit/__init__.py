@@ -1,9 +1,55 @@
 """The audit: evidence about a run folder, about the deployed mechanism, or about somebody else's.
 
+    result = palate_audit.audit(mechanism, epsilon=3.0, delta=1e-6)
+    result.verdict, result.epsilon, result.findings
+
+What it does, by part:
+
     ledger     what was charged, sealed and claimed, replayed and recomputed
-    mechanism  a battery of tests that drives the production round with canaries
+    mechanism  a battery of tests that drives a mechanism with canaries, by default the production round
     mutants    the same battery against code that was broken on purpose
     attacks    what an attacker gets out of updates and releases, beside the claimed ceiling
 
-Every part returns `Section`s of `Finding`s and `Bound`s (`palate_audit.evidence.evidence`); one report shows them.
+Every part returns `Section`s of `Finding`s and `Bound`s; one report shows them. `__all__` is what is public; `audit`
+and its result load the heavy libraries, and are imported when they are asked for.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from palate_audit.evidence.evidence import Bound, Finding, Rung, Section, Verdict
+from palate_audit.harness.claim import Claim, ReleaseClaim
+from palate_audit.harness.target import Contributions, Released, Target
+
+if TYPE_CHECKING:
+    from palate_audit.auditing import AuditResult, audit
+
+_LATER = ("AuditResult", "audit")
+
+__all__ = [
+    "AuditResult",
+    "Bound",
+    "Claim",
+    "Contributions",
+    "Finding",
+    "ReleaseClaim",
+    "Released",
+    "Rung",
+    "Section",
+    "Target",
+    "Verdict",
+    "audit",
+]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """What is imported when it is asked for."""
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(import_module("palate_audit.auditing"), name)
+        return found
+
+    def __dir__() -> list[str]:
+        """What an editor offers."""
+        return sorted({*globals(), *_LATER})

@@ -21,6 +21,7 @@ from palate_audit.harness.claim import Claim
 from palate_audit.harness.trials import Presence, Trial, Trials
 from palate_audit.statistics.counting import (
     LEAST_P,
+    MOST_MU,
     Errors,
     epsilon_one_run,
     epsilon_raw,
@@ -174,7 +175,8 @@ def _least(test: str, counts: list[Errors], curve: Callable[[float], float]) -> 
 
 
 def _of_mu(rung: Rung, name: str, mu: float, claim: Claim) -> Bound:
-    """A bound on mu as one on epsilon."""
+    """A bound on mu as one on epsilon; without any noise it has no end, and is cut."""
+    mu = min(mu, MOST_MU)
     return Bound(rung, name, mu, epsilon_of(mu=mu, delta=claim.delta), claim.epsilon)
 
 

@@ -10,13 +10,18 @@ as claimed, 0 if not, plus noise.
     np.True_
 
 They are sent twice as long as the clip allows: a mechanism that clips as it says leaves 1.
+
+Where a mechanism takes other data, or releases something else than a sum of it, the auditor brings canaries of their
+own, and says how a release tells of each (`OwnCanaries`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -34,9 +39,34 @@ Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 
+Score = Callable[[npt.NDArray[Any], Floats], npt.ArrayLike]
+"""(what was released, canaries [users, dimension]) -> [users]: the higher, the likelier each took part."""
+
+
+class Canaries(Protocol):
+    """Users whose traces are looked for."""
+
+    @property
+    def users(self) -> int:
+        """How many."""
+
+    @property
+    def rows(self) -> Contributions:
+        """What they send, all of them."""
+
+    def scores(self, released: Released, claim: Claim) -> Floats:
+        """Each canary's score over all releases, float64 [users]."""
+
+    def residuals(self, inside: Bools, released: Released, claim: Claim) -> tuple[Floats, ...]:
+        """Each release without the canaries that the claim allows, in units of the charged noise."""
+
+    def touched(self, inside: Bools, size: int) -> tuple[Bools, Bools]:
+        """Coordinates of canaries that take part, and of those that don't, bool [size] each."""
+
+
 @dataclass(frozen=True)
-class Canaries:
-    """Orthogonal users.
+class OrthogonalCanaries:
+    """Canaries that share no coordinate.
 
     Attributes:
         places: int64 [users, width], the coordinates of each, rising.
@@ -64,8 +94,13 @@ class Canaries:
         """Each canary's score over all releases, float64 [users]; releases weigh by the mu^2 that they claim.
 
         Under the claim its standard deviation is 1 / `claim.strength`, and no other weighting tells more. With hidden
-        sampling it is the logarithm of the likelihood ratio, present over absent.
+        sampling it is the logarithm of the likelihood ratio, present over absent. Where nothing is claimed of releases,
+        there is one, and it has no unit.
         """
+        if not claim.releases:
+            [vector] = released.vectors
+            along: Floats = (vector[self.places] * self.signs).sum(axis=1)
+            return along
         total = np.zeros(self.users)
         for vector, release in zip(released.vectors, claim.releases, strict=True):
             along = (vector[self.places] * self.signs).sum(axis=1) / math.sqrt(self.places.shape[1])
@@ -95,7 +130,53 @@ class Canaries:
         return present, absent
 
 
-def orthogonal(blocks: Sequence[int], *, users: int, seed: int) -> Canaries:
+@dataclass(frozen=True)
+class OwnCanaries:
+    """Canaries that the auditor has chosen, for a claim that says nothing of releases.
+
+    Attributes:
+        vectors: float64 [users, dimension], what each sends.
+        score: how a release tells of each; None: how far it goes along each.
+    """
+
+    vectors: Floats
+    score: Score | None = None
+
+    @property
+    def users(self) -> int:
+        """How many."""
+        return len(self.vectors)
+
+    @cached_property
+    def rows(self) -> Contributions:
+        """What they send, all of them."""
+        return Contributions.of(self.vectors)
+
+    def scores(self, released: Released, claim: Claim) -> Floats:
+        """What `score` says of the one release.
+
+        Raises:
+            InputError: no finite number a canary.
+        """
+        [vector] = released.vectors
+        found = np.asarray(self.vectors @ vector.ravel() if self.score is None else self.score(vector, self.vectors))
+        if found.shape != (self.users,) or not np.isfinite(found).all():
+            raise InputError(f"`score` must give {self.users} finite numbers, one a canary, got shape {found.shape}")
+        return found.astype(np.float64)
+
+    def residuals(self, inside: Bools, released: Released, claim: Claim) -> tuple[Floats, ...]:
+        """None: nothing is known of the noise."""
+        return ()
+
+    def touched(self, inside: Bools, size: int) -> tuple[Bools, Bools]:
+        """Coordinates of canaries that take part, and of those that don't, bool [size] each."""
+        used = np.zeros((2, size), np.bool_)
+        for place, kept in enumerate((inside, ~inside)):
+            used[place, self.rows.only(kept).indices] = True
+        return used[0], used[1]
+
+
+def orthogonal(blocks: Sequence[int], *, users: int, seed: int) -> OrthogonalCanaries:
     """Canaries in all blocks that have room for them.
 
     Args:
@@ -117,4 +198,4 @@ def orthogonal(blocks: Sequence[int], *, users: int, seed: int) -> Canaries:
     if not places:
         raise InputError(f"a target must have a block of {users} coordinates for as many canaries, got {tuple(blocks)}")
     mine = np.concatenate(places, axis=1).astype(np.int64)
-    return Canaries(mine, rng.choice(np.array([-1.0, 1.0]), mine.shape), start)
+    return OrthogonalCanaries(mine, rng.choice(np.array([-1.0, 1.0]), mine.shape), start)

@@ -53,9 +53,9 @@ class Claim:
     Attributes:
         epsilon: at `delta`.
         delta: of the pair.
-        releases: one fact sheet a release, in order.
-        mu: Gaussian differential privacy parameter of the run, as it was charged; None where the claim isn't Gaussian,
-            as with hidden sampling.
+        releases: one fact sheet a release, in order; empty where nothing is claimed but epsilon and delta.
+        mu: Gaussian differential privacy parameter of the run, as it was charged; None where the claim isn't Gaussian:
+            with hidden sampling, and where it is epsilon and delta alone.
         unit: whose data is protected.
         adjacency: between which data sets.
         sampling: probability with which a unit takes part in a release, hidden from whoever sees it; 1 without.
@@ -71,10 +71,17 @@ class Claim:
 
     def __post_init__(self) -> None:
         check_delta(self.delta)
-        if not self.releases or not self.epsilon > 0 or not 0 < self.sampling <= 1:
-            raise InputError("a claim must have a release, an epsilon above 0 and a sampling rate in (0, 1]")
-        if (self.mu is None) != (self.sampling < 1):
-            raise InputError("`mu` of a claim must be given without hidden sampling, and only then")
+        if not 0 < self.epsilon < math.inf or not 0 < self.sampling <= 1:
+            raise InputError("a claim must have an epsilon above 0 and a sampling rate in (0, 1]")
+        if (self.mu is None) != (self.sampling < 1 or not self.releases):
+            raise InputError("`mu` of a claim must be given with releases and without hidden sampling, and only then")
+        if not self.releases and self.sampling < 1:
+            raise InputError("a claim with hidden sampling must have a release")
+
+    @classmethod
+    def pair(cls, *, epsilon: float, delta: float) -> Self:
+        """Epsilon and delta, and nothing about how they are kept."""
+        return cls(epsilon=epsilon, delta=delta, releases=(), mu=None)
 
     @classmethod
     def gaussian(

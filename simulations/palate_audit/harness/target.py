@@ -24,7 +24,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -99,6 +99,7 @@ class Released:
     dummies: int = 0
 
 
+@runtime_checkable
 class Target(Protocol):
     """A mechanism under audit. Plain attributes will do where properties stand here."""
 
@@ -161,19 +162,17 @@ def load_target(spec: str) -> Target:
         raise InputError(f"`--target` must name a factory that can be imported, got {spec!r}: {error}") from None
     if not callable(factory):
         raise InputError(f"`--target` must name a function or class without required arguments, got {spec!r}")
-    target: Target = factory()
-    check_target(target, spec)
-    return target
+    return check_target(factory(), spec)
 
 
-def check_target(target: Target, named: str) -> None:
-    """Refuse what lacks a member of the protocol, or says sizes that don't fit each other.
+def check_target(target: object, named: str) -> Target:
+    """The target, if it has the members of the protocol and sizes that fit each other.
 
     Raises:
         InputError: naming what is wrong.
     """
-    missing = [member for member in MEMBERS if not hasattr(target, member)]
-    if missing:
+    if not isinstance(target, Target):
+        missing = [member for member in MEMBERS if not hasattr(target, member)]
         raise InputError(f"a target must have {', '.join(MEMBERS)}; {named} has no `{missing[0]}`")
     if not isinstance(target.claim, Claim):
         raise InputError(
@@ -184,3 +183,4 @@ def check_target(target: Target, named: str) -> None:
             f"`blocks` of {named} must be positive and sum to its `dimension` of {target.dimension}, and `users` be 2 "
             f"at least, got {target.blocks} and {target.users}"
         )
+    return target

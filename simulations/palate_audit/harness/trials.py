@@ -40,7 +40,7 @@ class Trial:
     Attributes:
         presence: who was to take part.
         inside: bool [users], who did.
-        released: what came out.
+        released: what came out; nothing is kept where the claim says nothing of releases.
         scores: float64 [users], see `Canaries.scores`.
         residuals: one a release, see `Canaries.residuals`.
     """
@@ -95,13 +95,19 @@ class Trials:
         return np.concatenate(inside), np.concatenate(outside)
 
 
-def conduct(target: Target, *, runs: Sequence[Presence], seed: int) -> Trials:
+def conduct(target: Target, *, runs: Sequence[Presence], seed: int, canaries: Canaries | None = None) -> Trials:
     """Run a target, with its secret noise, once for each presence.
+
+    Args:
+        target: what is run.
+        runs: who takes part in each.
+        seed: of the coins, and of the canaries.
+        canaries: the auditor's own; None: orthogonal ones in the target's blocks.
 
     Raises:
         InputError: the target releases something else than it claims to.
     """
-    canaries = orthogonal(target.blocks, users=target.users, seed=seed)
+    canaries = canaries or orthogonal(target.blocks, users=target.users, seed=seed)
     rng = np.random.default_rng([seed, 0x494E])
     done = []
     for presence in runs:
@@ -110,7 +116,11 @@ def conduct(target: Target, *, runs: Sequence[Presence], seed: int) -> Trials:
         released = target.run(canaries.rows.only(inside))
         check_released(released, target)
         scores = canaries.scores(released, target.claim)
-        done.append(Trial(presence, inside, released, scores, canaries.residuals(inside, released, target.claim)))
+        if target.claim.releases:
+            residuals = canaries.residuals(inside, released, target.claim)
+            done.append(Trial(presence, inside, released, scores, residuals))
+        else:  # runs are thousands, and scores are all that a test reads
+            done.append(Trial(presence, inside, Released(()), scores, ()))
     return Trials(target, canaries, tuple(done), seed)
 
 
@@ -121,7 +131,7 @@ def check_released(released: Released, target: Target) -> None:
         InputError: another number or size of vectors, or numbers that aren't finite.
     """
     sizes, expected = [len(vector) for vector in released.vectors], target.dimension + released.dummies
-    if sizes != [expected] * len(target.claim.releases):
+    if target.claim.releases and sizes != [expected] * len(target.claim.releases):
         raise InputError(f"{target.name} must release {len(target.claim.releases)} of {expected}, got {sizes}")
     if not all(np.isfinite(vector).all() for vector in released.vectors):
         raise InputError(f"{target.name} must release finite numbers, got others")

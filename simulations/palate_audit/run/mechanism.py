@@ -22,11 +22,13 @@ from palate_audit.checks.claims import claim_tests, lower_bounds, thresholds
 from palate_audit.checks.correlation import noise_correlation
 from palate_audit.checks.lattice import output_lattice
 from palate_audit.checks.noise import noise_variance
+from palate_audit.checks.pair import pair_bounds, pair_tests
 from palate_audit.checks.repeats import repeated_numbers
 from palate_audit.checks.seeds import birthdays, plan_seed, seed_search
 from palate_audit.checks.shape import noise_shape
 from palate_audit.evidence.evidence import ALPHA, Bound, Finding, Section, judge
 from palate_audit.evidence.series import histogram
+from palate_audit.harness.canaries import Canaries
 from palate_audit.harness.messages import Messages
 from palate_audit.harness.production import Production
 from palate_audit.harness.target import Target
@@ -48,8 +50,12 @@ COUNTED: tuple[Test, ...] = (
     seed_search,
 )
 """Tests of the statistical part: they read the same runs, and run nothing themselves."""
+OF_PAIRS: tuple[Test, ...] = (pair_tests,)
+"""The same where nothing is claimed but epsilon and delta."""
 QUICK = (Presence.HALF, Presence.ALL, Presence.NONE)
 DEEP = (*QUICK, Presence.HALF, Presence.ALL, Presence.HALF, Presence.NONE, Presence.HALF)
+PAIRS = 2**14
+"""Runs of a mechanism of which nothing is known: half of the noise shows where epsilon is from 1 to 5."""
 _EPSILONS = 120
 
 ASSUMPTIONS = (
@@ -63,14 +69,25 @@ ASSUMPTIONS = (
     "All: the code that was run here is the code that runs elsewhere; only its hashes say so.",
 )
 
+OF_COUNTS = (
+    "A: canaries are independent. Those of one run are tested; where they know of each other, one a run is counted.",
+    ASSUMPTIONS[-1],
+)
+
 
 def statistical(trials: Trials) -> list[Finding]:
     """Every counted test that reads the runs; not judged."""
-    return [finding for test in COUNTED for finding in test(trials)]
+    return [finding for test in (COUNTED if trials.claim.releases else OF_PAIRS) for finding in test(trials)]
 
 
 def audit_mechanism(
-    *targets: Target, seed: int, deep: bool = False, thorough: bool = True, run: Path | None = None
+    *targets: Target,
+    seed: int,
+    deep: bool = False,
+    thorough: bool = True,
+    run: Path | None = None,
+    pairs: int = PAIRS,
+    canaries: Canaries | None = None,
 ) -> Section:
     """Run a target and test what comes out.
 
@@ -81,6 +98,8 @@ def audit_mechanism(
         thorough: also the tests that run the target again: fresh releases, the plan's seed, masks; and, of Palate's
             own round, those of its path.
         run: a run folder, whose ledger names the sources it ran with.
+        pairs: runs of a target that claims nothing but epsilon and delta.
+        canaries: the auditor's own; None: orthogonal ones.
 
     Returns:
         Findings judged together at a family-wise alpha of 1e-6, bounds at 95 % each.
@@ -92,9 +111,11 @@ def audit_mechanism(
     bounds: list[Bound] = []
     series: list[Mapping[str, Any]] = []
     for target in targets:
-        trials = conduct(target, runs=DEEP if deep else QUICK, seed=seed)
-        found = statistical(trials) + (again(trials) if thorough else [])
-        low = lower_bounds(trials)
+        gaussian = bool(target.claim.releases)
+        presences = (DEEP if deep else QUICK) if gaussian else (Presence.HALF,) * pairs
+        trials = conduct(target, runs=presences, seed=seed, canaries=canaries)
+        found = statistical(trials) + (again(trials) if thorough and gaussian else [])
+        low = lower_bounds(trials) if gaussian else pair_bounds(trials)
         mark = f" [{target.name}]" if len(targets) > 1 else ""
         findings += [replace(each, test=each.test + mark) for each in found]
         bounds += [replace(each, name=each.name + mark) for each in low]
@@ -108,7 +129,8 @@ def audit_mechanism(
         subject=f"{'; '.join(map(_subject, targets))}; the audit's seed is {seed}",
         findings=judge(findings),
         bounds=tuple(bounds),
-        assumptions=ASSUMPTIONS + (OF_THE_PATH if thorough and own else ()),
+        assumptions=(ASSUMPTIONS if any(target.claim.releases for target in targets) else OF_COUNTS)
+        + (OF_THE_PATH if thorough and own else ()),
         series=joined,
     )
 
@@ -117,7 +139,7 @@ def _subject(target: Target) -> str:
     """What is audited, and what it claims."""
     claim = target.claim
     said = f"epsilon {claim.epsilon:.4g} at delta {claim.delta:.3g} (unit {claim.unit}, adjacency {claim.adjacency})"
-    return f"{target.name}: {said}, {len(claim.releases)} release(s)"
+    return f"{target.name}: {said}" + (f", {len(claim.releases)} release(s)" if claim.releases else "")
 
 
 def again(trials: Trials) -> list[Finding]:
@@ -145,7 +167,7 @@ def _series(trials: Trials, bounds: Sequence[Bound]) -> Mapping[str, Any]:
             "canaries": trials.canaries.users,
             "coordinates": trials.target.dimension,
             "numbers": sum(len(residual) for _, _, residual in trials.noises()),
-            "thresholds": ", ".join(f"{each:.4g}" for each in thresholds(claim)),
+            "thresholds": ", ".join(f"{each:.4g}" for each in thresholds(claim)) if claim.releases else "held out",
             "alpha": ALPHA,
             "seed": trials.seed,
         },

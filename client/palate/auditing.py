@@ -1,0 +1,63 @@
+"""`palate.audit`: evidence against a claim of privacy, from Python or a notebook."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import TYPE_CHECKING
+
+from palate_common.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from palate_audit.auditing import AuditResult
+    from palate_audit.harness.canaries import Score
+    from palate_audit.harness.target import Target
+    from palate_audit.targets.function import Mechanism
+
+
+def audit(
+    target: Mechanism | Target | str | PathLike[str] | None = None,
+    *,
+    epsilon: float | None = None,
+    delta: float | None = None,
+    clip_norm: float | None = None,
+    noise_multiplier: float | None = None,
+    dimension: int | None = None,
+    canaries: npt.ArrayLike | None = None,
+    score: Score | None = None,
+    runs: int | None = None,
+    seed: int | None = None,
+) -> AuditResult:
+    """Look for evidence against a claim of privacy: unit: user, adjacency: zero-out.
+
+    Args:
+        target: a function `mechanism(data, rng)` of an array [users, dimension] that returns the array it would
+            publish; an object with the members of `palate_audit.Target`; the folder of a finished run; "palate" or
+            None: the round that Palate's own runs go through.
+        epsilon: what is claimed for one user; of Palate's round 5 by default.
+        delta: of the pair; of Palate's round 1e-6 by default.
+        clip_norm: of a function: the largest norm a row counts with; 1 by default.
+        noise_multiplier: of a function that returns the sum of clipped rows plus Gaussian noise: the noise's standard
+            deviation over `clip_norm`. Far smaller faults are found with it.
+        dimension: of a function: numbers of a row.
+        canaries: of a function: rows of your own, [users, dimension].
+        score: of a function: `score(released, canaries)`, a number a canary.
+        runs: of a function: how often it runs.
+        seed: of the audit's choices and of `rng`; by default a fresh one.
+
+    Returns:
+        `verdict`, `epsilon` (a lower bound), `findings`, `bounds`, and `report(path)`.
+
+    Raises:
+        InputError: what was given doesn't go together, or the extra is missing.
+    """
+    # The device core must not load what an audit needs.
+    try:
+        from palate_audit import auditing
+    except ModuleNotFoundError as error:
+        raise InputError(f"`palate.audit` needs {error.name}: pip install 'palate[simulations]'") from None
+    return auditing.audit(
+        target, epsilon=epsilon, delta=delta, clip_norm=clip_norm, noise_multiplier=noise_multiplier,
+        dimension=dimension, canaries=canaries, score=score, runs=runs, seed=seed,
+    )  # fmt: skip

@@ -1,0 +1,320 @@
+"""Auditing: one function that audits whatever it is given, and its result.
+
+function -> Function ---+
+Target -----------------+-> audit_mechanism ----+
+"palate" -> Production -+                       +-> AuditResult
+run folder -> audit_ledger, audit_card ---------+
+
+>>> def ours(data, rng):
+...     rows = data / np.maximum(np.linalg.norm(data, axis=1, keepdims=True), 1.0)
+...     return rows.sum(axis=0) + rng.normal(0.0, 2.0, data.shape[1])
+>>> audit(ours, epsilon=2.5, delta=1e-6, runs=512, seed=1).verdict.value
+'pass'
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Set
+from dataclasses import dataclass, replace
+from html import escape
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_audit.checks.pair import LEAST
+from palate_audit.evidence.evidence import Bound, Finding, Section, Verdict
+from palate_audit.harness.canaries import Floats, OwnCanaries, Score, orthogonal
+from palate_audit.harness.claim import Claim
+from palate_audit.harness.production import Production
+from palate_audit.harness.target import Target, check_target
+from palate_audit.report.page import render
+from palate_audit.run.card import audit_card
+from palate_audit.run.ledger import audit_ledger
+from palate_audit.run.mechanism import PAIRS, audit_mechanism
+from palate_audit.targets.function import Function, Mechanism
+from palate_common.errors import InputError
+from palate_common.mechanism.accounting import check_delta, check_epsilon
+from palate_common.records.files import write_durably
+
+EPSILON, DELTA = 5.0, 1e-6
+"""Of Palate's own round, where nothing else is asked for."""
+MOST = 100.0
+"""Epsilons above are no privacy to test."""
+CANARIES, DIMENSION = 128, 128
+"""Canaries of each run of a function of which nothing is known, and numbers of a row."""
+KNOWN_CANARIES, KNOWN_DIMENSION = 1024, 8192
+"""The same of a function whose noise is known: it runs three times."""
+ROUNDED = 1e-3
+"""An epsilon may be stated with three digits."""
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """What an audit found.
+
+    Attributes:
+        sections: the parts of the audit; a run folder has two, its ledger and its card.
+        seed: of the audit's own choices; the same seed makes the same choices. None for a run folder.
+    """
+
+    sections: tuple[Section, ...]
+    seed: int | None
+
+    @property
+    def verdict(self) -> Verdict:
+        """ALARM: evidence exceeds the claim. PASS: nothing that was checked does. UNCHECKABLE: nothing was checked."""
+        found = {each.verdict for each in self.findings}
+        return next((each for each in (Verdict.ALARM, Verdict.PASS) if each in found), Verdict.UNCHECKABLE)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What each test found."""
+        return tuple(found for section in self.sections for found in section.findings)
+
+    @property
+    def alarms(self) -> tuple[Finding, ...]:
+        """Findings whose evidence exceeds the claim."""
+        return tuple(found for section in self.sections for found in section.alarms)
+
+    @property
+    def unchecked(self) -> tuple[Finding, ...]:
+        """What could not be checked, and what it lacks."""
+        return tuple(found for found in self.findings if found.verdict is Verdict.UNCHECKABLE)
+
+    @property
+    def bounds(self) -> tuple[Bound, ...]:
+        """Every lower bound on epsilon, each right with its own confidence."""
+        return tuple(bound for section in self.sections for bound in section.bounds)
+
+    @property
+    def bound(self) -> Bound | None:
+        """The bound that assumes the least: of counts alone (rung L0). None where no canaries ran."""
+        return next(iter(self.bounds), None)
+
+    @property
+    def epsilon(self) -> float | None:
+        """The epsilon of `bound`: it is at least so large, with probability `bound.confidence`."""
+        return None if self.bound is None else self.bound.epsilon
+
+    def report(self, path: str | PathLike[str]) -> Path:
+        """Write the whole audit as one HTML page that loads nothing.
+
+        Args:
+            path: the file; its folder is made.
+
+        Raises:
+            InputError: it can't be written.
+        """
+        page = Path(path)
+        try:
+            page.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(page, render(self.sections).encode())
+        except OSError as error:
+            raise InputError(f"`path` must be a file that can be written, got {page}: {error.strerror}") from None
+        return page
+
+    def __repr__(self) -> str:
+        lines = [f"audit: {self._headline()}", *(f"  {section.subject}" for section in self.sections)]
+        if self.bound is not None:
+            lines.append(f"  {self._said_of(self.bound)}")
+        lines += [f"  ALARM {found.test}: {found.said}" for found in self.alarms]
+        return "\n".join([*lines, *(f"  not checkable: {found.test}: {found.said}" for found in self.unchecked)])
+
+    def _repr_html_(self) -> str:
+        """The findings as a table, for a notebook."""
+        subjects = "<br>".join(escape(section.subject) for section in self.sections)
+        bound = "" if self.bound is None else f"<p>{escape(self._said_of(self.bound))}</p>"
+        rows = "".join(
+            f"<tr><td>{escape(found.verdict.value)}</td><td>{escape(found.test)}</td><td>{escape(found.said)}</td></tr>"
+            for found in (*self.alarms, *(found for found in self.findings if found.verdict is not Verdict.ALARM))
+        )
+        return f"<b>{escape(self._headline())}</b><p>{subjects}</p>{bound}<table>{rows}</table>"
+
+    def _headline(self) -> str:
+        """The verdict and how many findings have it."""
+        alarms, unchecked = len(self.alarms), len(self.unchecked)
+        passed = len(self.findings) - alarms - unchecked
+        return f"{self.verdict.value} ({passed} passed, {alarms} alarms, {unchecked} not checkable)"
+
+    @staticmethod
+    def _said_of(bound: Bound) -> str:
+        return (
+            f"epsilon is at least {bound.epsilon:.3g} with {bound.confidence:.0%} confidence, {bound.claimed:.3g} is "
+            f"claimed ({bound.rung.value}: {bound.name})"
+        )
+
+
+def audit(
+    target: Mechanism | Target | str | PathLike[str] | None = None,
+    *,
+    epsilon: float | None = None,
+    delta: float | None = None,
+    clip_norm: float | None = None,
+    noise_multiplier: float | None = None,
+    dimension: int | None = None,
+    canaries: npt.ArrayLike | None = None,
+    score: Score | None = None,
+    runs: int | None = None,
+    seed: int | None = None,
+) -> AuditResult:
+    """Look for evidence against a claim of privacy.
+
+    Args:
+        target: one of
+            a function `mechanism(data, rng)`, or `mechanism(data)`: data is float64 [users, dimension], one row a user,
+            and a user who doesn't take part has a row of zeros; it returns the array that it would publish, with noise
+            of its own or of `rng`, a numpy generator;
+            an object with the members of `palate_audit.Target`, which brings its own claim;
+            the folder of a finished run: its ledger and its card are checked;
+            "palate" or None: the round that Palate's runs go through, `dp="distributed"`.
+        epsilon: what is claimed for one user (unit: user, adjacency: zero-out); of Palate's round 5 by default.
+        delta: of the pair; of Palate's round 1e-6 by default.
+        clip_norm: of a function: the largest norm a row counts with, 1 by default. Canaries are twice as long.
+        noise_multiplier: of a function that returns the sum of clipped rows plus Gaussian noise: the noise's standard
+            deviation over `clip_norm`. The whole battery then looks at the noise, and far smaller faults are found;
+            epsilon may be left out.
+        dimension: of a function: numbers of a row.
+        canaries: of a function: rows of your own, [users, dimension]; by default orthogonal ones.
+        score: of a function: `score(released, canaries)` gives a number a canary, the higher the likelier it took part;
+            by default how far the release goes along each.
+        runs: of a function: how often it runs; not with `noise_multiplier`, which needs three.
+        seed: of the audit's choices and of `rng`; by default a fresh one, which the result has.
+
+    Returns:
+        Verdict, findings and bounds.
+
+    Raises:
+        InputError: what was given doesn't go together, or isn't what it must be.
+
+    Guarantees:
+        A mechanism that keeps its claim raises an alarm once in a million audits.
+
+    Assumes:
+        Independent canaries, for a function of which epsilon and delta are all that is claimed; the assumptions that
+        each section names, for the others.
+    """
+    asked = {
+        "epsilon": epsilon, "delta": delta, "clip_norm": clip_norm, "noise_multiplier": noise_multiplier,
+        "dimension": dimension, "canaries": canaries, "score": score, "runs": runs,
+    }  # fmt: skip
+    given = {name for name, value in asked.items() if value is not None}
+    if seed is not None and not (isinstance(seed, int) and 0 <= seed < 2**63):
+        raise InputError(f"`seed` must be a whole number from 0, got {seed!r}")
+    chosen = secrets.randbelow(2**31) if seed is None else seed
+    if target is None or (isinstance(target, str) and target == "palate"):
+        _only(given, {"epsilon", "delta"}, "Palate's own round")
+        own = Production(
+            dp="distributed",
+            epsilon=_epsilon(EPSILON if epsilon is None else epsilon),
+            delta=check_delta(DELTA if delta is None else delta),
+        )
+        return AuditResult((audit_mechanism(own, seed=chosen),), chosen)
+    if isinstance(target, str | PathLike):
+        _only(given | ({"seed"} if seed is not None else set()), set(), "a run folder")
+        folder = Path(target)
+        if not folder.is_dir():
+            raise InputError(
+                f'`target` must be a function, a Target, a run folder or "palate", got {str(target)!r:.80}'
+            )
+        return AuditResult((audit_ledger(folder), audit_card(folder)), None)
+    if isinstance(target, type):
+        raise InputError(f"`target` must be a function or an object, got the class {target.__name__}: call it first")
+    if hasattr(target, "run"):
+        _only(given, set(), "a Target, which brings its own claim")
+        return AuditResult((audit_mechanism(check_target(target, type(target).__name__), seed=chosen),), chosen)
+    if not callable(target):
+        raise InputError(f'`target` must be a function, a Target, a run folder or "palate", got {target!r:.80}')
+    if delta is None:
+        raise InputError("`delta` must be given with a function: it says what is claimed, together with epsilon")
+    clip = _positive("clip_norm", 1.0 if clip_norm is None else clip_norm)
+    if noise_multiplier is not None:
+        if refused := given & {"canaries", "score", "runs"}:
+            raise InputError(f"`{min(refused)}` must be left out with `noise_multiplier`: the battery brings its own")
+        noise = _positive("noise_multiplier", noise_multiplier)
+        return AuditResult((_known(target, epsilon, delta, clip, noise, dimension, chosen),), chosen)
+    if epsilon is None:
+        raise InputError("`epsilon` must be given with a function, or `noise_multiplier`, from which it follows")
+    claim = Claim.pair(epsilon=_epsilon(epsilon), delta=check_delta(delta))
+    often = PAIRS if runs is None else _whole("runs", runs, least=LEAST)
+    vectors = None
+    if canaries is not None:
+        if refused := given & {"clip_norm", "dimension"}:
+            raise InputError(f"`{min(refused)}` must be left out with `canaries`, whose lengths are their own")
+        vectors, clip = _vectors(canaries), 1.0
+    size = _whole("dimension", DIMENSION if dimension is None else dimension, least=2)
+    users = min(CANARIES, size)
+    if vectors is None and score is not None:
+        vectors = orthogonal((size,), users=users, seed=chosen).rows.dense() * clip
+        clip = 1.0
+    if vectors is not None:
+        users, size = vectors.shape
+    function = Function(target, claim, size, users, clip, score is None, chosen)
+    own_canaries = None if vectors is None else OwnCanaries(vectors, score)
+    return AuditResult((audit_mechanism(function, seed=chosen, pairs=often, canaries=own_canaries),), chosen)
+
+
+def _known(
+    mechanism: Mechanism,
+    epsilon: float | None,
+    delta: float,
+    clip_norm: float,
+    noise_multiplier: float,
+    dimension: int | None,
+    seed: int,
+) -> Section:
+    """The battery on a function that says what its noise is, and whether its epsilon is what that costs."""
+    claim = Claim.gaussian(sensitivity=clip_norm, sigmas=(noise_multiplier * clip_norm,), delta=delta)
+    size = KNOWN_DIMENSION if dimension is None else _whole("dimension", dimension, least=2)
+    users = min(KNOWN_CANARIES, size)
+    section = audit_mechanism(Function(mechanism, claim, size, users, clip_norm, seed=seed), seed=seed)
+    if epsilon is None:
+        return section
+    said = f"noise of {noise_multiplier:g} clip norms costs epsilon {claim.epsilon:.4g}, {epsilon:g} is claimed"
+    stated = Finding.checked("epsilon of the noise", _epsilon(epsilon) >= claim.epsilon * (1 - ROUNDED), said)
+    return replace(section, findings=(stated, *section.findings))
+
+
+def _only(given: Set[str], allowed: Set[str], what: str) -> None:
+    """Refuse what doesn't go with a target.
+
+    Raises:
+        InputError: naming it.
+    """
+    if refused := given - allowed:
+        raise InputError(f"`{min(refused)}` must be left out with {what}")
+
+
+def _epsilon(epsilon: float) -> float:
+    """An epsilon that is some privacy."""
+    if check_epsilon(epsilon) > MOST:
+        raise InputError(f"`epsilon` must be at most {MOST:g}, got {epsilon:g}: that is no privacy to test")
+    return epsilon
+
+
+def _positive(name: str, value: float) -> float:
+    """A positive finite number."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise InputError(f"`{name}` must be a positive number, got {value!r:.80}")
+    return float(value)
+
+
+def _whole(name: str, value: int, *, least: int) -> int:
+    """A whole number."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InputError(f"`{name}` must be a whole number from {least}, got {value!r:.80}")
+    return value
+
+
+def _vectors(canaries: npt.ArrayLike) -> Floats:
+    """Canaries as an array of rows, none of them empty: who brings nothing can't be told from who isn't there."""
+    try:
+        found = np.asarray(canaries, np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"`canaries` must be an array of numbers, got {type(canaries).__name__}") from None
+    if found.ndim != 2 or len(found) < 1 or not np.isfinite(found).all() or not found.any(axis=1).all():
+        raise InputError(f"`canaries` must be finite rows, [users, dimension], none of zeros, got shape {found.shape}")
+    return found

@@ -1,0 +1,106 @@
+"""Function: a plain function of an array and a generator, behind the audit's protocol.
+
+    >>> def noisy(data, rng):
+    ...     rows = data / np.maximum(np.linalg.norm(data, axis=1, keepdims=True), 1.0)
+    ...     return rows.sum(axis=0) + rng.normal(0.0, 2.0, data.shape[1])
+    >>> target = Function(noisy, Claim.pair(epsilon=3.0, delta=1e-6), dimension=16, users=16, seed=1)
+    >>> [len(vector) for vector in target.run(Contributions.empty(16, 16)).vectors]
+    [16]
+
+What is known of it decides what is claimed: epsilon and delta alone, or, if it says that it sums clipped rows and adds
+Gaussian noise, that noise, which the whole battery then looks at.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_audit.harness.claim import Claim
+from palate_audit.harness.target import Contributions, Released
+from palate_common.errors import InputError
+
+Mechanism = Callable[..., npt.ArrayLike]
+"""(data float64 [users, dimension], rng) -> what it would publish. The second argument may be left out."""
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function as a target.
+
+    Attributes:
+        mechanism: called with the rows of all users, and a generator for its noise.
+        claim: what it says about itself.
+        dimension: numbers of a row.
+        users: rows of each call; who doesn't take part has a row of zeros.
+        clip_norm: the norm that rows are clipped to; contributions come in this unit.
+        sized: whether a release has `dimension` numbers.
+        seed: of the generator that it is given.
+    """
+
+    mechanism: Mechanism
+    claim: Claim
+    dimension: int
+    users: int
+    clip_norm: float = 1.0
+    sized: bool = True
+    seed: int = 0
+    repeatable: bool = field(default=False, init=False)
+
+    @property
+    def name(self) -> str:
+        """The function's."""
+        return getattr(self.mechanism, "__name__", type(self.mechanism).__name__)
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """One."""
+        return (self.dimension,)
+
+    def run(self, contributions: Contributions, *, seed: int | None = None) -> Released:
+        """One call.
+
+        Raises:
+            InputError: it gives something else than an array of numbers, or as many as a row has.
+        """
+        data = contributions.dense() * self.clip_norm
+        returned = self.mechanism(data, self._rng) if self._takes_rng else self.mechanism(data)
+        try:
+            vector = np.atleast_1d(np.asarray(returned, np.float64))
+        except (TypeError, ValueError):
+            raise InputError(f"`{self.name}` must return an array of numbers, got {type(returned).__name__}") from None
+        if self.sized and vector.size != self.dimension:
+            raise InputError(
+                f"`{self.name}` must return {self.dimension} numbers as a row has, or `score` say what a release tells "
+                f"of a canary; got {vector.size}"
+            )
+        return Released((vector.ravel() if self.sized else vector,))
+
+    @cached_property
+    def _rng(self) -> np.random.Generator:
+        """One for all calls: noise is never the same twice unless the mechanism makes it so."""
+        return np.random.default_rng([self.seed, 0x46554E])
+
+    @cached_property
+    def _takes_rng(self) -> bool:
+        """Whether it has a second argument.
+
+        Raises:
+            InputError: it takes neither one nor two.
+        """
+        try:
+            signature = inspect.signature(self.mechanism)
+        except (TypeError, ValueError):
+            return False
+        for given in (2, 1):
+            try:
+                signature.bind(*range(given))
+            except TypeError:
+                continue
+            return given == 2
+        raise InputError(f"`{self.name}` must take (data, rng) or (data), got {signature}")
