@@ -65,7 +65,7 @@ def test_expected_ratings_lie_on_the_scale_and_others_expect_none(bench: Any) ->
     settings = {"loss": "ratings", "lowest": 1, "highest": 5} | SMALL
     algorithm = make_algorithm("sgd", settings, PublicFacts(n_users=60, n_items=40))
     state = bench.states(algorithm, train)[-1]
-    expected = algorithm.expected_ratings(state, train)  # type: ignore[attr-defined]
+    expected = algorithm.expected_ratings(state, train)
     assert expected.min() >= 1
     assert expected.max() <= 5
     implicit, state, train = bench.trained("sgd", LOSSES["implicit"])
@@ -213,7 +213,7 @@ def test_vectors_start_from_the_public_features_where_there_are_any() -> None:
     table = algorithm.release({"features": features}, 0, sums, dict.fromkeys(sums, 0.0))["table"]
     for column in range(3):
         assert abs(np.corrcoef(table[:, column], features[:, column])[0, 1]) > 0.999
-    assert "features" in algorithm_class("sgd").public_inputs  # type: ignore[attr-defined]
+    assert "features" in algorithm_class("sgd").public_inputs
 
 
 def test_a_scale_upside_down_is_refused() -> None:

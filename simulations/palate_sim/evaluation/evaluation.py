@@ -23,7 +23,7 @@ the split withholds, is masked that way.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,15 @@ class Scorer(Protocol):
 
     def scores(self, foldin: Interactions) -> Floats:
         """Score every item for every user: [n_users, n_items], higher is better; fold-in items need no masking."""
+        ...
+
+
+@runtime_checkable
+class ExpectsRatings(Protocol):
+    """A scorer that can also say how a user would rate items."""
+
+    def expected_ratings(self, foldin: Interactions) -> Floats | None:
+        """What each user would rate each item, [n_users, n_items]; None where it learned no ratings."""
         ...
 
 
@@ -168,18 +177,17 @@ def rating_errors(scorer: Scorer, heldout: Heldout, *, batch: int = 512) -> dict
     """RMSE and MAE of a scorer's expected ratings on the held-out ratings; {} of one that expects none.
 
     Args:
-        scorer: what to judge; with a method `expected_ratings(foldin)`, [n_users, n_items] or None.
+        scorer: what to judge.
         heldout: fold-in and target of the test users, whose weights are ratings.
         batch: users at once; fewer where the catalogue is large.
     """
-    expects = getattr(scorer, "expected_ratings", None)
-    if expects is None:
+    if not isinstance(scorer, ExpectsRatings):
         return {}
     errors = []
     batch = max(1, min(batch, BLOCK_ENTRIES // heldout.target.n_items))
     for start in range(0, heldout.target.n_users, batch):
         part = slice(start, start + batch)
-        expected, target = expects(heldout.foldin.users(part)), heldout.target.users(part)
+        expected, target = scorer.expected_ratings(heldout.foldin.users(part)), heldout.target.users(part)
         if expected is None:
             return {}
         errors.append(expected[target.owners(), target.indices] - target.weights)
