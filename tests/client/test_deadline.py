@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 
-from palate_client.online import retry
+import palate
+from palate_client.online import downloads, retry
+from palate_client.online.hosting import OwnHost
 from palate_client.online.https import RejectedError, StoppedError
 from palate_client.online.policy import Policy
 from palate_client.online.retry import Deadline, Over
-from palate_common.errors import InputError, UnreachableError
+from palate_common.errors import InputError, IntegrityError, UnreachableError
+from palate_common.mechanism.cohort import CohortTerms
+from palate_common.rounds.wire import REFUSED
+from palate_common.secagg.directory import Directory
 
 
 def deadline(**changes: Any) -> Deadline:
@@ -76,3 +81,30 @@ def test_a_reason_to_end_ends_the_trying() -> None:
     found = deadline(consents=lambda: next(agrees)).retry(failing(UnreachableError("nobody there")))
     assert isinstance(found, Over)
     assert found.ended == "no consent"
+
+
+def test_what_ends_a_download_takes_the_place_of_the_model() -> None:
+    late: Any = {"public_key": "ab" * 32, "most": 100, "again": lambda call: Over("time"), "have": {}}
+    assert downloads.model(None, "cd" * 32, **late) == Over("time")  # type: ignore[arg-type] # nothing is asked for
+
+
+def test_a_sync_that_ends_while_a_directory_is_fetched_answers_nothing(
+    make_run: Callable[..., Any], open_device: Callable[..., palate.Device]
+) -> None:
+    cohort = CohortTerms(n_max=40, n_min=40, c_max=1, masks=True, directory="ab" * 32, max_tosses=4)
+    run = make_run(dp="distributed", cohort=cohort, epsilon=5.01)
+    plan, model = run.first()
+    device = open_device(service=palate.Service(public_key=run.key.public, population="readers"))
+
+    def forged(name: str) -> Directory:
+        raise IntegrityError(f"got another than {name}")
+
+    with OwnHost(device.store, device.rounds, 0, lambda name: Over("time")) as host:
+        assert host.join(0, plan, model, b"advertise") == REFUSED
+        assert (host.over, host.refused) == (Over("time"), 0)
+    assert device.privacy_report().refusals == ()
+    with OwnHost(device.store, device.rounds, 0, forged) as host:
+        assert host.join(0, plan, model, b"advertise") == REFUSED
+        assert (host.over, host.refused) == (None, 1)
+    (refusal,) = device.privacy_report().refusals
+    assert refusal.reason == f"got another than {'ab' * 32}"
