@@ -9,6 +9,8 @@ need = $(eval missing := $(shell .ci/need $(PYTHON) $(1)))$(if $(missing),$(erro
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -q
 export OPENBLAS_NUM_THREADS ?= 1
 export OMP_NUM_THREADS ?= 1
+# What was compiled once is kept: the tests start hundreds of interpreters.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test check needs lint types contracts tests bench soak lock clean
 

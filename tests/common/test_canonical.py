@@ -74,6 +74,10 @@ def test_a_value_nested_too_deeply_is_refused() -> None:
         value = value.pop()  # type: ignore[assignment]  # lists all the way down
     with pytest.raises(IntegrityError, match="canonical JSON"):
         read_canonical(b"[" * (MOST_LEVELS + 1) + b"]" * (MOST_LEVELS + 1), most=1000)
+    circle: dict[str, object] = {}
+    circle["itself"] = [circle]
+    with pytest.raises(InputError, match="nested"):
+        canonical_json(circle)
     deepest = read_canonical(b"[" * MOST_LEVELS + b"]" * MOST_LEVELS, most=1000)
     assert canonical_json(deepest) == b"[" * MOST_LEVELS + b"]" * MOST_LEVELS
     with pytest.raises(IntegrityError):
