@@ -43,6 +43,7 @@ bench: $(VENV)/.dev ## needs PALATE_BENCH_DATA: a folder with ml-1m, online-reta
 
 soak: needs $(VENV)/.dev ## the long tests, then 300 central and 60 distributed rounds with devices that come and go
 	$(PYTEST) -m soak
+	$(PYTEST) -m "hypothesis and not soak" --hypothesis-profile thorough
 	PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/serve/run.py --parts soak --seeds 10
 
 lock: $(VENV)/.dev ## renews the locked versions and their hashes

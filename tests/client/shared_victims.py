@@ -1,7 +1,7 @@
 """Devices in processes of their own that are killed: what they acknowledged goes to the output, one line each.
 
-On each line "TASK FOLDER JOB" of its input it forks such a process, which says "open PID", and says "dead" once that has
-ended; the number is free for others after one more line.
+On each line "TASK FOLDER JOB" of its input it forks such a process, which says "open PID", and says "dead" once that
+has ended; the number is free for others after one more line.
 `update` takes one model after another into use; `contribute` answers one plan after another.
 """
 

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from palate_common import canonical
@@ -111,7 +111,6 @@ def test_other_spellings_are_refused(data: bytes) -> None:
         read_canonical(data, most=2**20)
 
 
-@settings(derandomize=True, deadline=None, max_examples=300)
 @given(_VALUES)
 def test_reading_gives_the_value_back(value: object) -> None:
     data = canonical_json(value)
@@ -119,7 +118,6 @@ def test_reading_gives_the_value_back(value: object) -> None:
     assert json.loads(data) == value
 
 
-@settings(derandomize=True, deadline=None, max_examples=200)
 @given(st.dictionaries(st.text(), _SCALARS, max_size=6), st.randoms(use_true_random=False))
 def test_insertion_order_does_not_matter(value: dict[str, object], random: object) -> None:
     keys = list(value)
