@@ -9,6 +9,8 @@ need = $(eval missing := $(shell .ci/need $(PYTHON) $(1)))$(if $(missing),$(erro
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -q
 export OPENBLAS_NUM_THREADS ?= 1
 export OMP_NUM_THREADS ?= 1
+# What was compiled once is kept: the tests start hundreds of interpreters.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test check needs lint types contracts tests bench soak lock clean
 
@@ -41,6 +43,7 @@ bench: $(VENV)/.dev ## needs PALATE_BENCH_DATA: a folder with ml-1m, online-reta
 
 soak: needs $(VENV)/.dev ## the long tests, then 300 central and 60 distributed rounds with devices that come and go
 	$(PYTEST) -m soak
+	$(PYTEST) -m "hypothesis and not soak" --hypothesis-profile thorough
 	PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/serve/run.py --parts soak --seeds 10
 
 lock: $(VENV)/.dev ## renews the locked versions and their hashes

@@ -41,8 +41,12 @@ EPSILON, DELTA = 5.0, 1e-5
 MU = mu_of(epsilon=EPSILON, delta=DELTA)
 
 
-# No deadline: how long an example takes is the machine's affair. Half of the usual examples: each run draws others.
-settings.register_profile("palate", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+# No deadline: how long an example takes is the machine's affair. Some tens of examples, and others in each run; in
+# `make soak` ten times as many.
+for profile, examples in (("palate", 40), ("thorough", 400)):
+    settings.register_profile(
+        profile, deadline=None, max_examples=examples, suppress_health_check=[HealthCheck.too_slow]
+    )
 settings.load_profile("palate")
 
 LONG = ("docs", "simulations/audit", "integration", "simulations", "server/service")

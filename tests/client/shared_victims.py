@@ -1,13 +1,14 @@
-"""A device in a process of its own that is killed: what it acknowledged goes to its output, one line each.
+"""Devices in processes of their own that are killed: what they acknowledged goes to the output, one line each.
 
-    python shared_victims.py TASK FOLDER JOB
-
+On each line "TASK FOLDER JOB" of its input it forks such a process, which says "open PID", and says "dead" once that
+has ended; the number is free for others after one more line.
 `update` takes one model after another into use; `contribute` answers one plan after another.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def main(task: str, folder: str, job: str) -> None:
         public_key=parts["public_key"], population="readers", epsilon=1000, participations=10**6, floors=floors
     )
     device = palate.open(folder, app="shelf", key=KEY, service=service)
-    print("open", flush=True)
+    print(f"open {os.getpid()}", flush=True)
     if task == "update":
         for model in parts["models"]:
             device.update_model(model)
@@ -37,4 +38,12 @@ def main(task: str, folder: str, job: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            main(*line.split())
+            os._exit(0)
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        print("dead", flush=True)
+        sys.stdin.readline()
+        os.waitpid(child, 0)

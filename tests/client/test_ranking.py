@@ -28,7 +28,6 @@ def table(n: int, rng: np.random.Generator, *, decay: float) -> npt.NDArray[np.f
     among=st.sampled_from([None, 0.01, 0.5]),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=100, deadline=None)
 def test_the_top_is_that_of_the_whole_product(
     n: int, k: int, decay: float, hidden: float, among: float | None, seed: int
 ) -> None:

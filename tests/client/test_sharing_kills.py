@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +37,39 @@ def service_of(run: Any) -> palate.Service:
     )
 
 
-def killed(task: str, folder: Path, job: Path, rng: np.random.Generator) -> list[str]:
+@pytest.fixture(scope="module")
+def victims() -> Iterator[subprocess.Popen[str]]:
+    """Forks a process for each task; see shared_victims.py."""
+    with subprocess.Popen(
+        [sys.executable, str(VICTIM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        yield server
+        assert server.stdin is not None
+        server.stdin.close()
+        assert server.wait(timeout=30) == 0
+
+
+def killed(victims: subprocess.Popen[str], task: str, folder: Path, job: Path, rng: np.random.Generator) -> list[str]:
     """What a victim acknowledged before it was killed, at a random moment after a random number of acknowledgements."""
-    victim = subprocess.Popen([sys.executable, str(VICTIM), task, str(folder), str(job)], stdout=subprocess.PIPE)
-    assert victim.stdout is not None
-    assert victim.stdout.readline() == b"open\n"
-    said = [victim.stdout.readline() for _ in range(int(rng.integers(0, 8)))]
-    time.sleep(float(rng.uniform(0, 0.03)))
-    victim.send_signal(signal.SIGKILL)
-    said += victim.stdout.readlines()
-    victim.stdout.close()
-    victim.wait()
-    return [line.decode().strip() for line in said if line]
+    assert victims.stdin is not None
+    assert victims.stdout is not None
+    victims.stdin.write(f"{task} {folder} {job}\n")
+    victims.stdin.flush()
+    pid, said, left = 0, list[str](), int(rng.integers(0, 8))
+    for line in victims.stdout:
+        word, _, number = line.strip().partition(" ")
+        if word == "dead":
+            break
+        if word == "open":
+            pid = int(number)
+        else:
+            said.append(line.strip())
+        if len(said) == left:
+            time.sleep(float(rng.uniform(0, 0.03)))
+            os.kill(pid, signal.SIGKILL)
+    victims.stdin.write("\n")
+    victims.stdin.flush()
+    return said
 
 
 @pytest.fixture
@@ -68,7 +90,9 @@ def start(make_run: Callable[..., Any], folder: Path) -> Any:
 
 
 @pytest.mark.slow
-def test_an_update_that_is_killed_leaves_the_old_model_or_the_new_one(start: Any, folder: Path, tmp_path: Path) -> None:
+def test_an_update_that_is_killed_leaves_the_old_model_or_the_new_one(
+    victims: subprocess.Popen[str], start: Any, folder: Path, tmp_path: Path
+) -> None:
     run, rng = start, np.random.default_rng(0)
     header = run.coordinator().model.header
     names, log = [], MerkleTree(bytes(2) for _ in range(MODELS))
@@ -82,7 +106,7 @@ def test_an_update_that_is_killed_leaves_the_old_model_or_the_new_one(start: Any
     for _ in range(KILLS):
         job = tmp_path / "job.json"
         job.write_text(json.dumps({"public_key": run.key.public, "models": names[last:]}))
-        said = killed("update", folder, job, rng)
+        said = killed(victims, "update", folder, job, rng)
         acknowledged = int(said[-1]) if said else last
         midway += acknowledged < MODELS
         with palate.open(folder, app="shelf", key=KEY, service=service_of(run)) as device:
@@ -100,7 +124,9 @@ def test_an_update_that_is_killed_leaves_the_old_model_or_the_new_one(start: Any
 
 
 @pytest.mark.slow
-def test_nothing_leaves_that_was_not_charged_and_noted(start: Any, folder: Path, tmp_path: Path) -> None:
+def test_nothing_leaves_that_was_not_charged_and_noted(
+    victims: subprocess.Popen[str], start: Any, folder: Path, tmp_path: Path
+) -> None:
     run, rng = start, np.random.default_rng(1)
     coordinator = run.coordinator()
     plan, model = coordinator.open_attempt(), coordinator.model.data
@@ -122,7 +148,7 @@ def test_nothing_leaves_that_was_not_charged_and_noted(start: Any, folder: Path,
         job = tmp_path / "job.json"
         parts = {"public_key": run.key.public, "model": str(tmp_path / "start.safetensors"), "plans": plans[done:]}
         job.write_text(json.dumps(parts))
-        for line in killed("contribute", folder, job, rng):
+        for line in killed(victims, "contribute", folder, job, rng):
             answer = json.loads(line)
             assert answer["refusal"] == "" or "above every earlier one" in answer["refusal"], answer
             if not answer["refusal"]:

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2, norm
 
@@ -258,7 +258,6 @@ def test_coins_have_their_probability(seed):
     fraction=st.floats(0, 1, exclude_max=True),
     laps=st.integers(0, discrete_gaussian._PATIENCE),
 )
-@settings(max_examples=300, deadline=None)
 def test_the_exponent_is_exact_and_never_overflows(sigma, fraction, laps):
     offset = min(int(fraction * sigma), sigma - 1)
     for x in {0, offset, sigma - 1}:
@@ -285,7 +284,6 @@ def test_always_ends(sigma, word):
 
 
 @given(sigma=st.integers(1, MAX_SIGMA), word=st.integers(0, TOP))
-@settings(max_examples=100, deadline=None)
 def test_always_ends_whatever_the_word(sigma, word):
     with contextlib.suppress(PalateError):
         sample_discrete_gaussian(10, sigma=sigma, source=Stuck(word))

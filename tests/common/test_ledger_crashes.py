@@ -131,7 +131,7 @@ def test_a_ledger_survives_kill_9_at_every_statement_and_at_any_time(tmp_path: P
                     os.kill(int(values[0]), signal.SIGKILL)
                 if word != "pid":
                     reported.append([word, *values])
-            if (path.exists() and number % 4 == 0) or number == len(by_statement + by_time) - 1:
+            if (path.exists() and number % 12 == 0) or number == len(by_statement + by_time) - 1:
                 check_everything_reported_is_there(path, reported)
         server.stdin.close()
     assert outcomes == {"9", "0"}  # killed, and for the last statement numbers not reached

@@ -3,7 +3,7 @@ import hashlib
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from palate_common.errors import InputError, IntegrityError
@@ -182,7 +182,6 @@ def test_hashes_from_outside_are_checked(bad: object) -> None:
         verify_consistency(old_size=1, old_root=bad, new_size=1, new_root=good, proof=())  # type: ignore[arg-type]  # from a wire
 
 
-@settings(derandomize=True, deadline=None, max_examples=100)
 @given(st.lists(st.binary(max_size=5), min_size=1, max_size=300), st.data())
 def test_proofs_between_any_sizes_hold(leaves: list[bytes], data: st.DataObject) -> None:
     tree = MerkleTree(leaves)
@@ -196,7 +195,6 @@ def test_proofs_between_any_sizes_hold(leaves: list[bytes], data: st.DataObject)
     assert tree.root(new) == definition(leaves[:new]).hex()
 
 
-@settings(derandomize=True, deadline=None, max_examples=200)
 @given(st.lists(st.binary(max_size=3), min_size=2, max_size=60), st.data())
 def test_forks_are_found(leaves: list[bytes], data: st.DataObject) -> None:
     old = data.draw(st.integers(1, len(leaves) - 1))

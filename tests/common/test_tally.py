@@ -3,7 +3,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from palate_client.ledger import totals as module
@@ -48,7 +48,6 @@ def test_round_and_attempt_are_ordered() -> None:
     assert tally.reached(rows, "a", 2, 5)
 
 
-@settings(derandomize=True, deadline=None, max_examples=300)
 @given(
     st.lists(st.sampled_from([0.1, 0.25, 1 / 3, 1e-9, 0.7, 1e-17]), min_size=1, max_size=60),
     st.sampled_from([0.5, 1.0, 1 / 3, 2 / 3, 0.1, 3.0]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from palate_server.secagg.disputes import Conduct, apart, judged
@@ -39,7 +39,6 @@ def test_one_dishonest_device_is_named_by_what_it_costs(conduct: Conduct, lost: 
     st.integers(1, 4),
     st.lists(st.sets(st.tuples(st.integers(0, 3), st.integers(0, 30), st.booleans()), max_size=12), max_size=12),
 )
-@settings(max_examples=200, deadline=None)
 def test_c_max_dishonest_devices_never_name_an_honest_one_in_released_attempts(
     most: int, attempts: list[set[tuple[int, int, bool]]]
 ) -> None:

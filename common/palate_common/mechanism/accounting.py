@@ -167,7 +167,12 @@ def epsilon_of(*, mu: float, delta: float) -> float:
     **Guarantees:** epsilon rounded up: `delta_of` at the returned eps is at most delta.
     **Guarantees:** epsilon monotone: a mu larger by a part in 10^9 never gives a smaller eps.
     """
-    mu, delta = _real("mu", mu, below=_MAX_MU, zero=True), check_delta(delta)
+    return _epsilon(_real("mu", mu, below=_MAX_MU, zero=True), check_delta(delta))
+
+
+@lru_cache(maxsize=1024)  # a run asks for the same few, and each is a hundred integrals
+def _epsilon(mu: float, delta: float) -> float:
+    """`epsilon_of`, of numbers that are in range."""
     if _delta(0.0, mu) * _DELTA_MARGIN <= delta:
         return 0.0
     # delta <= Phi(mu/2 - eps/mu) <= e^(-(eps/mu - mu/2)^2 / 2) / 2, so that this eps is enough.
@@ -186,7 +191,12 @@ def mu_of(*, epsilon: float, delta: float) -> float:
     **Guarantees:** mu rounded down: `epsilon_of` at the returned mu is at most eps.
     **Guarantees:** mu leaves room: an account of releases whose mu^2 add up to its square says at most eps.
     """
-    epsilon, delta = check_epsilon(epsilon), check_delta(delta)
+    return _mu(check_epsilon(epsilon), check_delta(delta))
+
+
+@lru_cache(maxsize=1024)
+def _mu(epsilon: float, delta: float) -> float:
+    """`mu_of`, of numbers that are in range."""
     low, high = 0.0, _MAX_MU
     while low < (middle := (low + high) / 2) < high:
         if _delta(epsilon, middle) * _DELTA_MARGIN <= delta:
@@ -195,7 +205,7 @@ def mu_of(*, epsilon: float, delta: float) -> float:
             high = middle
     # Room for the last digits, in which the two bisections and a sum of charges may disagree.
     low *= 1 - 1e-11
-    while epsilon_of(mu=low, delta=delta) > epsilon:
+    while _epsilon(low, delta) > epsilon:
         low *= 1 - 1e-11
     return low
 
@@ -380,8 +390,8 @@ def _delta(epsilon: float, mu: float) -> float:
 def _excess(t: float, mu: float) -> float:
     """That integral, for t > -1; with mu infinite it is Mills' ratio. Positive terms only: nothing cancels."""
     scale = 1 / (1 + max(t, 0.0))
-    scaled = ((s * scale, w * scale) for s, w in _NODES)
-    return math.fsum(w * math.exp(-s * (t + s / 2)) * -math.expm1(-mu * s) for s, w in scaled)
+    exp, expm1 = math.exp, math.expm1
+    return math.fsum([w * scale * exp(-(u := s * scale) * (t + u / 2)) * -expm1(-mu * u) for s, w in _NODES])
 
 
 def round_up(exact: Fraction) -> float:

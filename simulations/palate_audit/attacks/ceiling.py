@@ -18,8 +18,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from scipy.stats import binom  # type: ignore[import-untyped]  # scipy ships no types
@@ -60,14 +62,25 @@ def most_auc(*, mu: float) -> float:
 
 def most_tpr_by_riskcal(fpr: float, *, mu: float) -> float | None:
     """The same from a privacy loss distribution, by riskcal (Kulynych, Gomez et al. 2024); None where not installed."""
-    if find_spec("riskcal") is None:
-        return None
+    return None if find_spec("riskcal") is None else _by_riskcal(fpr, mu)
+
+
+@lru_cache(maxsize=1024)  # each attack and each of its views asks for the same few
+def _by_riskcal(fpr: float, mu: float) -> float:
+    """`most_tpr_by_riskcal`, where it is installed."""
+    from riskcal.analysis import get_beta_from_pld
+
+    return 1 - float(get_beta_from_pld(_losses(mu), alpha=fpr))
+
+
+@lru_cache(maxsize=2)  # hundreds of thousands of numbers
+def _losses(mu: float) -> Any:
+    """The privacy loss distribution of mu, to be read."""
     from dp_accounting.pld.privacy_loss_distribution import (  # type: ignore[import-untyped]  # ships no types
         from_gaussian_mechanism,
     )
-    from riskcal.analysis import get_beta_from_pld
 
-    return 1 - float(get_beta_from_pld(from_gaussian_mechanism(1 / mu), alpha=fpr))
+    return from_gaussian_mechanism(1 / mu)
 
 
 def excess_p_value(counts: Counts, *, mu: float) -> float:

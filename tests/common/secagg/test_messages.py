@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from palate_common.errors import IntegrityError
@@ -119,7 +119,6 @@ def test_pieces_are_whole() -> None:
             split_pieces("boxes", body, 2, count)
 
 
-@settings(max_examples=1000, deadline=None)
 @given(st.binary(max_size=500), st.integers(1, 40), st.booleans())
 def test_other_bytes_are_refused_or_have_this_spelling(body: bytes, n: int, committed: bool) -> None:
     for decode in (

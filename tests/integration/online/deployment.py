@@ -72,6 +72,8 @@ def certificates(folder: Path) -> None:
         (folder / f"{name}.key").write_bytes(secret)
 
 
+KEPT = 2.0
+"""Seconds for which an idle connection to the SuperLink is used again; it would close one after five."""
 Trouble = Callable[[str, str, str], int | str | None]
 
 
@@ -134,6 +136,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server: Gateway
+    upstream: http.client.HTTPSConnection | None = None
+    asked = 0.0
 
     def setup(self) -> None:
         self.request.settimeout(30)
@@ -175,19 +179,32 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def _forward(self, body: bytes) -> tuple[int, bytes]:
-        """Ask the SuperLink."""
-        connection = http.client.HTTPSConnection(
-            "localhost", self.server.upstream, context=self.server.client_context, timeout=30
-        )
+        """Ask the SuperLink, over a connection of the device's own that hasn't been idle for long."""
+        if time.monotonic() - self.asked > KEPT:
+            self._hang_up()
+        if self.upstream is None:
+            self.upstream = http.client.HTTPSConnection(
+                "localhost", self.server.upstream, context=self.server.client_context, timeout=30
+            )
         kept = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
         try:
-            connection.request("POST", self.path, body, kept)
-            response = connection.getresponse()
-            return response.status, response.read()
-        except OSError:
+            self.upstream.request("POST", self.path, body, kept)
+            response = self.upstream.getresponse()
+            answer = response.status, response.read()
+            self.asked = time.monotonic()
+            return answer
+        except (OSError, http.client.HTTPException):
+            self._hang_up()
             return 502, b""
-        finally:
-            connection.close()
+
+    def finish(self) -> None:
+        super().finish()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self.upstream is not None:
+            self.upstream.close()
+            self.upstream = None
 
 
 @dataclass

@@ -19,8 +19,8 @@ from palate_common.mechanism.cohort import CohortTerms
 from palate_common.rounds.wire import REFUSED
 from palate_server.rounds.terms import RunTerms
 
-N = 6
-ALS = {"algorithm": "als", "settings": {"rounds": 3, "popularity_only_below": 0, "embedding_size": 4}}
+N, MASKING = 4, 6
+ALS = {"algorithm": "als", "settings": {"rounds": 2, "popularity_only_below": 0, "embedding_size": 4}}
 
 
 def distributed(n: int, *, directory: str | None = None) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def test_rounds_are_the_simulations(fleet: Any, pool: ThreadPoolExecutor, terms:
     assert [(each.ended, each.next, each.refused) for each in found] == [("come back", 90.0, 0)] * N, found
     assert [each.model for each in found] == [True] * N
     rounds = len(outcome["releases"])
-    assert {each.rounds for each in found} == {rounds} == {3 if terms else 1}
+    assert {each.rounds for each in found} == {rounds} == {2 if terms else 1}
     assert {each.exchanges for each in found} == {rounds + 1}
     assert [release["users"] for release in outcome["releases"]] == [N] * rounds
     assert [release["model"] for release in outcome["releases"]] == mine.simulated()
@@ -53,19 +53,19 @@ def test_rounds_are_the_simulations(fleet: Any, pool: ThreadPoolExecutor, terms:
 @pytest.mark.soak  # the service's own test has masks over sockets, too
 def test_masked_rounds_are_the_simulations(fleet: Any, pool: ThreadPoolExecutor) -> None:
     """Secure aggregation over real sockets: the sum is the one of shares that nobody masks."""
-    mine = fleet(N, publish=False)
+    mine = fleet(MASKING, publish=False)
     directory = mine.directory()
-    mine.run.terms = RunTerms.model_validate({**dict(mine.run.terms), **distributed(N, directory=directory.hash)})
+    mine.run.terms = RunTerms.model_validate({**dict(mine.run.terms), **distributed(MASKING, directory=directory.hash)})
     mine.publish()
     results = mine.sync(pool)
     outcome = mine.order(directory=mine.deployment.folder / "public" / "directory" / directory.hash)()
     assert "error" not in outcome, outcome
     found = [each.result() for each in results]
-    assert {(each.ended, each.refused, each.rounds) for each in found} == {("come back", 0, 3)}, found
-    assert max(each.exchanges for each in found) <= 1 + 3 * 6 + 1  # roll call, three attempts, farewell
+    assert {(each.ended, each.refused, each.rounds) for each in found} == {("come back", 0, 2)}, found
+    assert max(each.exchanges for each in found) <= 1 + 2 * 6 + 1  # roll call, two attempts, farewell
     fetched = [path for path in mine.deployment.gateway.seen if path.startswith("/directory/")]
-    assert fetched == [f"/directory/{directory.hash}"] * N  # once, and then it is kept
-    clear = CohortTerms(n_max=N, n_min=N, c_max=1, masks=False, directory=None, max_tosses=4)
+    assert fetched == [f"/directory/{directory.hash}"] * MASKING  # once, and then it is kept
+    clear = CohortTerms(n_max=MASKING, n_min=MASKING, c_max=1, masks=False, directory=None, max_tosses=4)
     assert [release["model"] for release in outcome["releases"]] == mine.simulated(cohort=clear)
 
 
@@ -113,7 +113,7 @@ def test_a_superlink_that_is_killed_and_comes_back_finds_its_devices(fleet: Any,
 
 
 def test_devices_that_fall_silent_cost_the_round_no_more_than_themselves(fleet: Any, pool: ThreadPoolExecutor) -> None:
-    """Two of six vanish when they have the plan; the round is released at its deadline, with the others."""
+    """Two of four vanish when they have the plan; the round is released at its deadline, with the others."""
     mine, gone, guard = fleet(N), set(), threading.Lock()
 
     def trouble(path: str, phase: str, who: str) -> int | str | None:

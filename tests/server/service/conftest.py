@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -202,16 +205,52 @@ def clock(make_service: Maker, monkeypatch: pytest.MonkeyPatch) -> Clock:
 def make_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Maker]:
     """Makes services; nobody waits in their operations."""
     monkeypatch.setattr("palate_server.operation.operation.time.sleep", lambda seconds: None)
-    monkeypatch.setattr("palate_server.operation.operation.run_round", _begun)
+    with services(tmp_path) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def make_shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Maker]:
+    """Makes services of a module, to be copied."""
+    with services(tmp_path_factory.mktemp("shared")) as make:
+        yield make
+
+
+@contextmanager
+def services(folder: Path) -> Iterator[Maker]:
+    """Makes services in a folder; their rounds begin with what `Devices.before` has to do."""
     made: list[Service] = []
 
     def make(name: str = "site", *, count: int = 8, matrix: Any = None, extra: str = "", **changes: Any) -> Service:
-        site = make_site(tmp_path / name, CONFIG.format(**{**DEFAULTS, **changes}) + extra, ITEMS, matrix)
-        folder = tmp_path / f"{name}-devices"
-        folder.mkdir()
-        made.append(Service(site, Devices(site, folder, count)))
+        site = make_site(folder / name, CONFIG.format(**{**DEFAULTS, **changes}) + extra, ITEMS, matrix)
+        place = folder / f"{name}-devices"
+        place.mkdir()
+        made.append(Service(site, Devices(site, place, count)))
         return made[-1]
 
-    yield make
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("palate_server.operation.operation.run_round", _begun)
+        yield make
     for service in made:
         service.devices.ledger.close()
+
+
+@pytest.fixture
+def copy_of(tmp_path: Path) -> Iterator[Callable[[Service], Service]]:
+    """Copies a service with its devices, as they are, to be changed; a folder that is lost stays lost."""
+    with ExitStack() as stack:
+
+        def copied(service: Service) -> Service:
+            site, devices = Site(tmp_path / service.site.folder.name), copy(service.devices)
+            if service.site.folder.exists():
+                shutil.copytree(service.site.folder, site.folder)
+            service.devices.ledger.close()  # all of it is in its file
+            devices.site, devices.folder = site, tmp_path / service.devices.folder.name
+            shutil.copytree(service.devices.folder, devices.folder)
+            devices.ledger = DeviceLedger(devices.folder / "devices.db", durable=False)
+            stack.callback(devices.ledger.close)
+            for name in ("away", "silent", "heard", "home", "cohorts"):
+                setattr(devices, name, copy(getattr(devices, name)))
+            return Service(site, devices, service.purged)
+
+        yield copied

@@ -37,18 +37,29 @@ def published_run(service: Any) -> None:
     publish(service.site, run, lambda extract: b"card")
 
 
-@pytest.fixture
-def lost(make_service: Maker, tmp_path: Path) -> Any:
-    """A service whose machine is lost after a second run; there is a backup from before that, and the witness."""
-    service = make_service(every_hours=0.0, dropout=0.13)
-    published_run(service)
-    service.archive, service.witness = tmp_path / "backup.tar", tmp_path / "witness"
-    service.backed_up = write_backup(service.site, service.archive)
-    service.models = listed(service.site)
-    service.operate()
+@pytest.fixture(scope="module")
+def shared(make_shared_service: Maker, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    service, folder = make_shared_service(every_hours=0.0, dropout=0.13), tmp_path_factory.mktemp("kept")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("palate_server.operation.operation.time.sleep", lambda seconds: None)
+        published_run(service)
+        service.archive, service.witness = folder / "backup.tar", folder / "witness"
+        service.backed_up = write_backup(service.site, service.archive)
+        service.models = listed(service.site)
+        service.operate()
     service.before = read_status(service.site)
     shutil.copytree(service.site.witness, service.witness)
     shutil.rmtree(service.site.folder)
+    return service
+
+
+@pytest.fixture
+def lost(make_service: Maker, copy_of: Callable[[Any], Any], shared: Any, tmp_path: Path) -> Any:
+    """A service whose machine is lost after a second run; there is a backup from before that, and the witness."""
+    service = copy_of(shared)
+    service.archive = shutil.copy(shared.archive, tmp_path / "backup.tar")
+    service.witness = shutil.copytree(shared.witness, tmp_path / "witness")
+    service.backed_up, service.models, service.before = shared.backed_up, shared.models, shared.before
     return service
 
 

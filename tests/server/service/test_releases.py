@@ -29,11 +29,19 @@ def runs(service: Any) -> list[str]:
     return [event["run"] for event in service.events("closed")]
 
 
-@pytest.fixture
-def service(make_service: Maker) -> Any:
-    found = make_service(every_hours=0.0, epsilon=1.0)
-    found.operate(2)
+@pytest.fixture(scope="module")
+def shared(make_shared_service: Maker) -> Any:
+    found = make_shared_service(every_hours=0.0, epsilon=1.0)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("palate_server.operation.operation.time.sleep", lambda seconds: None)
+        found.operate(2)
     return found
+
+
+@pytest.fixture
+def service(make_service: Maker, copy_of: Callable[[Any], Any], shared: Any) -> Any:
+    """A copy of a service that has closed two runs."""
+    return copy_of(shared)
 
 
 def reconfigured(service: Any, section: str) -> Site:

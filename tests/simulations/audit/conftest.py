@@ -167,10 +167,10 @@ def bench(made: Path, tmp_path: Path) -> Bench:
 def run_of(tmp_path: Path) -> Callable[..., Path]:
     """`run_of(name=..., **config)`: the folder of a finished run of its own, on few users."""
 
-    def run(*, name: str = "run", **config: Any) -> Path:
+    def run(*, name: str = "run", users: int = 60, **config: Any) -> Path:
         parts = {key: {**KEYS.get(key, {}), **value} for key, value in config.items() if isinstance(value, dict)}
         made = build_config({**KEYS, **config, **parts})
-        start(made, source=frame(users=60, items=24), out=tmp_path / name, ledger=tmp_path / "ledger.db").run()
+        start(made, source=frame(users=users, items=24), out=tmp_path / name, ledger=tmp_path / "ledger.db").run()
         return tmp_path / name
 
     return run

@@ -32,9 +32,9 @@ NORMAL = NormalDist()
 
 
 @pytest.mark.parametrize("mu", [0.3, 1.2, 3.0])
-@pytest.mark.parametrize("fpr", SHOWN)
-def test_the_ceiling_is_riskcals(mu: float, fpr: float) -> None:
-    assert most_tpr_by_riskcal(fpr, mu=mu) == pytest.approx(most_tpr(fpr, mu=mu), rel=2e-3)
+def test_the_ceiling_is_riskcals(mu: float) -> None:
+    for fpr in SHOWN:
+        assert most_tpr_by_riskcal(fpr, mu=mu) == pytest.approx(most_tpr(fpr, mu=mu), rel=2e-3)
 
 
 def test_the_ceiling_is_what_the_best_test_of_a_gaussian_reaches() -> None:
