@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from numbers import Integral, Real
 
 from palate_common.cohort import shares_slack
@@ -133,7 +134,12 @@ def epsilon_of(*, mu: float, delta: float) -> float:
     **Guarantees:** epsilon rounded up: `delta_of` at the returned eps is at most delta.
     **Guarantees:** epsilon monotone: a mu larger by a part in 10^9 never gives a smaller eps.
     """
-    mu, delta = _real("mu", mu, below=_MAX_MU, zero=True), check_delta(delta)
+    return _epsilon(_real("mu", mu, below=_MAX_MU, zero=True), check_delta(delta))
+
+
+@lru_cache(maxsize=1024)
+def _epsilon(mu: float, delta: float) -> float:
+    """`epsilon_of`, by bisection: dear enough to be kept, for a run asks for the same few again and again."""
     if _delta(0.0, mu) * _DELTA_MARGIN <= delta:
         return 0.0
     # delta <= Phi(mu/2 - eps/mu) <= e^(-(eps/mu - mu/2)^2 / 2) / 2, so that this eps is enough.
@@ -152,7 +158,12 @@ def mu_of(*, epsilon: float, delta: float) -> float:
     **Guarantees:** mu rounded down: `epsilon_of` at the returned mu is at most eps.
     **Guarantees:** mu leaves room: an account of releases whose mu^2 add up to its square says at most eps.
     """
-    epsilon, delta = check_epsilon(epsilon), check_delta(delta)
+    return _mu(check_epsilon(epsilon), check_delta(delta))
+
+
+@lru_cache(maxsize=1024)
+def _mu(epsilon: float, delta: float) -> float:
+    """`mu_of`, by bisection, kept as `_epsilon` is."""
     low, high = 0.0, _MAX_MU
     while low < (middle := (low + high) / 2) < high:
         if _delta(epsilon, middle) * _DELTA_MARGIN <= delta:
@@ -238,6 +249,17 @@ def epsilon_pld(
         interval: width of the grid of privacy losses. The error falls with its square and grows with the releases.
         sampling: for each multiplier, with which secret probability the unit takes part, and in how many sums.
     """
+    delta = check_delta(delta)
+    terms = [(1.0, 1)] * len(noise_multipliers) if sampling is None else sampling
+    equal = Counter[tuple[float, float]]()
+    for z, (inclusion, steps) in zip(noise_multipliers, terms, strict=True):
+        equal[_real("noise_multipliers", z, below=_MOST), inclusion] += steps
+    return _composed_losses(tuple(equal.items()), delta, _real("interval", interval, below=1.0))
+
+
+@lru_cache(maxsize=256)
+def _composed_losses(releases: tuple[tuple[tuple[float, float], int], ...], delta: float, interval: float) -> float:
+    """`epsilon_pld` of ((multiplier, inclusion), times) each, kept as `_epsilon` is: an audit asks what its run did."""
     from dp_accounting import (  # type: ignore[import-untyped]  # ships no types
         GaussianDpEvent,
         NeighboringRelation,
@@ -245,14 +267,9 @@ def epsilon_pld(
     )
     from dp_accounting.pld import PLDAccountant  # type: ignore[import-untyped]  # ships no types
 
-    delta = check_delta(delta)
-    terms = [(1.0, 1)] * len(noise_multipliers) if sampling is None else sampling
-    equal = Counter[tuple[float, float]]()
-    for z, (inclusion, steps) in zip(noise_multipliers, terms, strict=True):
-        equal[_real("noise_multipliers", z, below=_MOST), inclusion] += steps
     # Zero-out: one record is replaced by the empty one.
-    accountant = PLDAccountant(NeighboringRelation.REPLACE_SPECIAL, _real("interval", interval, below=1.0))
-    for (multiplier, inclusion), times in equal.items():
+    accountant = PLDAccountant(NeighboringRelation.REPLACE_SPECIAL, interval)
+    for (multiplier, inclusion), times in releases:
         noised = GaussianDpEvent(multiplier)
         accountant.compose(noised if inclusion == 1 else PoissonSampledDpEvent(inclusion, noised), times)
     return float(accountant.get_epsilon(delta))

@@ -10,14 +10,16 @@ Nothing in Palate knows of this: the functions are wrapped here.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -177,12 +179,25 @@ def perform(job: dict[str, Any]) -> int:
     return 0
 
 
+def warm_up() -> bool:
+    """One whole run here, so that what a process loads and makes once isn't loaded and made in every child."""
+    with tempfile.TemporaryDirectory() as made, redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as said:
+        rows = [f"u{user},i{item}" for user in range(N_USERS) for item in range(user % 5, N_ITEMS, 5)]
+        (Path(made) / "log.csv").write_text("\n".join(["user_id,item_id", *rows]) + "\n")
+        settings = ["evaluation.baselines=none", "evaluation.projection=none"]
+        options = [word for setting in settings for word in ("--set", setting)]
+        if command_line(["simulate", f"{made}/log.csv", "--out", f"{made}/run", "--rounds", "3", *options]) != 0:
+            raise RuntimeError(said.getvalue())
+    return True
+
+
 def serve() -> None:
     """Fork a child for each job, with its output in `folder`.log, and tell how it ended."""
-    for name in ("engines.local", "experiment", "report", "datasets.readers", "commands.simulate"):
-        import_module(f"palate_sim.{name}")  # now, and not in every child
+    warm = False
     for line in sys.stdin:
         job = json.loads(line)
+        if job.get("argv") and not warm:
+            warm = warm_up()
         child = os.fork()
         if child == 0:
             log = os.open(f"{job['folder']}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
