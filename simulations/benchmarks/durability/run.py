@@ -6,12 +6,14 @@ PYTHONPATH=simulations python simulations/benchmarks/durability/run.py [--parts 
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.durability.kills import BESIDE, FIVE, Judgement, judge
-from benchmarks.durability.powercut import cut, without_flushes, without_syncs
+from benchmarks.durability.powercut import cut, lived, without_flushes, without_syncs
+from benchmarks.durability.world import made
 from benchmarks.sheet import Part, Table, main
 from palate_common.errors import PalateError
 
@@ -55,14 +57,16 @@ def _killed(count: int, tasks: tuple[str, ...], title: str) -> Part:
 
 def power(_: Path, count: int) -> Part:
     """The power is cut at random moments; then it is cut for devices that keep no promise, which must be noticed."""
-    found = cut(CUTS_A_KILL * count)
+    with tempfile.TemporaryDirectory() as name:
+        life = lived(made(Path(name).resolve()))
+        found = cut(life, CUTS_A_KILL * count)
+        controls = {"control: no file is synced": without_syncs, "control: `flush` syncs nothing": without_flushes}
+        spoiled = {name: cut(life, count, spoil=spoil) for name, spoil in controls.items()}
     if found.wrong:
         raise PalateError(f"a device must keep its promises when the power is cut, got {found.wrong[0]}")
     rows = [(doing, f"{n:,}", "0") for doing, n in found.judged.items()]
-    controls = {"control: no file is synced": without_syncs, "control: `flush` syncs nothing": without_flushes}
     figures = {"cuts": found.as_figures()}
-    for name, spoil in controls.items():
-        noticed = cut(count, spoil=spoil)
+    for name, noticed in spoiled.items():
         if not noticed.wrong:
             raise PalateError(f"a judge must notice broken promises, got none: {name}")
         rows.append((name, f"{count:,}", f"{len(noticed.wrong):,}"))
