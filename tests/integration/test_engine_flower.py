@@ -114,11 +114,16 @@ def test_an_interrupt_leaves_no_superlink_and_no_scratch_folder(make_run: Any, t
     """As Ctrl-C does it; who hears what of a signal is in test_engine_guard.py, and with Ray running below."""
     run = make_run(**ALS)
     job = job_for(run, tmp_path / "flower")
-    with pytest.raises(KeyboardInterrupt), launch.launched(job, run.histories) as engine:
-        assert engine.link.ready()
-        assert len(engine_processes(tmp_path)) >= 2  # the guard and the SuperLink
-        assert list(tmp_path.glob("*/.engine-*"))
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with launch.launched(job, run.histories) as engine:
+            assert engine.link.ready()
+            assert len(engine_processes(tmp_path)) >= 2  # the guard and the SuperLink
+            assert list(tmp_path.glob("*/.engine-*"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
 
 
 @pytest.mark.soak
