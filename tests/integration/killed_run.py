@@ -179,25 +179,36 @@ def perform(job: dict[str, Any]) -> int:
     return 0
 
 
-def warm_up() -> bool:
-    """One whole run here, so that what a process loads and makes once isn't loaded and made in every child."""
-    with tempfile.TemporaryDirectory() as made, redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as said:
-        rows = [f"u{user},i{item}" for user in range(N_USERS) for item in range(user % 5, N_ITEMS, 5)]
-        (Path(made) / "log.csv").write_text("\n".join(["user_id,item_id", *rows]) + "\n")
-        settings = ["evaluation.baselines=none", "evaluation.projection=none"]
-        options = [word for setting in settings for word in ("--set", setting)]
-        if command_line(["simulate", f"{made}/log.csv", "--out", f"{made}/run", "--rounds", "3", *options]) != 0:
+def warm_up(*, command: bool) -> None:
+    """One run to its end here, so that what a process loads and makes once isn't loaded and made in every child."""
+    with tempfile.TemporaryDirectory() as made:
+        if command:
+            command_here(Path(made))
+        else:
+            settings = {"rounds": 3, "popularity_only_below": 0}
+            whole_run(Path(made), algorithm="als", settings=settings, dp="central")
+
+
+def command_here(folder: Path) -> None:
+    """The command line on a small log in this process."""
+    rows = [f"u{user},i{item}" for user in range(N_USERS) for item in range(user % 5, N_ITEMS, 5)]
+    (folder / "log.csv").write_text("\n".join(["user_id,item_id", *rows]) + "\n")
+    words = ["simulate", str(folder / "log.csv"), "--out", str(folder / "run"), "--rounds", "3"]
+    for setting in ("evaluation.baselines=none", "evaluation.projection=none"):
+        words += ["--set", setting]
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as said:
+        if command_line(words) != 0:
             raise RuntimeError(said.getvalue())
-    return True
 
 
 def serve() -> None:
     """Fork a child for each job, with its output in `folder`.log, and tell how it ended."""
-    warm = False
+    warm = set[bool]()
     for line in sys.stdin:
         job = json.loads(line)
-        if job.get("argv") and not warm:
-            warm = warm_up()
+        if ("argv" in job) not in warm:
+            warm_up(command="argv" in job)
+            warm.add("argv" in job)
         child = os.fork()
         if child == 0:
             log = os.open(f"{job['folder']}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
