@@ -6,12 +6,14 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import version
 from typing import Annotated
 
 import click
 import typer
 import typer.core
+import typer.main
 
 from palate_cli.commands import (
     audit,
@@ -84,13 +86,19 @@ def _palate(
     """A federated recommender whose privacy can be checked."""
 
 
+@cache
+def _command() -> click.Command:
+    """All commands, put together once a process."""
+    return typer.main.get_command(app)
+
+
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; its exit code. Errors made on purpose become one line on stderr."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that has no letter for epsilon must not end a finished run with a traceback.
         sys.stdout.reconfigure(errors="replace")
     try:
-        code = app(args=arguments, prog_name="palate", standalone_mode=False)
+        code = _command()(args=arguments, prog_name="palate", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Abort:
         return _say("interrupted", 130)

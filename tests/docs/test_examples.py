@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import runpy
 import subprocess
 import sys
 from typing import Any
@@ -30,14 +32,17 @@ def test_the_sample_app_tells_its_story(output: str) -> None:
     assert output.count(" bytes left this device") == 4
 
 
-def test_a_user_who_says_no_is_recommended_to_and_sends_nothing(root: Any) -> None:
-    done = subprocess.run(
-        [sys.executable, str(root / PLACE), "--ask"], input="n\nn\n", capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("537 took part; 7 bytes left this device") == 4
-    assert "You agreed to: nothing" in done.stdout
-    assert "Left this device: 0 message(s)" in done.stdout
+def test_a_user_who_says_no_is_recommended_to_and_sends_nothing(
+    root: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend((root / PLACE).parent)
+    monkeypatch.setattr(sys, "argv", [PLACE, "--ask"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\nn\n"))
+    runpy.run_path(str(root / PLACE), run_name="__main__")
+    told = capsys.readouterr().out
+    assert told.count("537 took part; 7 bytes left this device") == 4
+    assert "You agreed to: nothing" in told
+    assert "Left this device: 0 message(s)" in told
 
 
 def test_the_app_needs_the_facade_and_its_operator_alone(root: Any) -> None:

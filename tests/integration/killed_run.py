@@ -10,14 +10,16 @@ Nothing in Palate knows of this: the functions are wrapped here.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -175,12 +177,36 @@ def perform(job: dict[str, Any]) -> int:
     return 0
 
 
+def warm_up(*, command: bool) -> None:
+    """One run to its end here, so that what a process loads and makes once isn't loaded and made in every child."""
+    with tempfile.TemporaryDirectory() as made:
+        if command:
+            command_here(Path(made))
+        else:
+            settings = {"rounds": 3, "popularity_only_below": 0}
+            whole_run(Path(made), algorithm="als", settings=settings, dp="central")
+
+
+def command_here(folder: Path) -> None:
+    """The command line on a small log in this process."""
+    rows = [f"u{user},i{item}" for user in range(N_USERS) for item in range(user % 5, N_ITEMS, 5)]
+    (folder / "log.csv").write_text("\n".join(["user_id,item_id", *rows]) + "\n")
+    words = ["simulate", str(folder / "log.csv"), "--out", str(folder / "run"), "--rounds", "3"]
+    for setting in ("evaluation.baselines=none", "evaluation.projection=none"):
+        words += ["--set", setting]
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as said:
+        if command_line(words) != 0:
+            raise RuntimeError(said.getvalue())
+
+
 def serve() -> None:
     """Fork a child for each job, with its output in `folder`.log, and tell how it ended."""
-    for name in ("engines.local", "experiment", "report", "datasets.readers", "commands.simulate"):
-        import_module(f"palate_sim.{name}")  # now, and not in every child
+    warm = set[bool]()
     for line in sys.stdin:
         job = json.loads(line)
+        if ("argv" in job) not in warm:
+            warm_up(command="argv" in job)
+            warm.add("argv" in job)
         child = os.fork()
         if child == 0:
             log = os.open(f"{job['folder']}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)

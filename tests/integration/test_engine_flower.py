@@ -1,6 +1,6 @@
 """Flower's Ray engine for real: the local engine's model, its errors, and nothing left running.
 
-Each start of the engine takes some ten seconds on two cores; there are four here.
+Each start of Ray takes some ten seconds on two cores: one does for what is quick, and three more are for `make soak`.
 """
 
 from __future__ import annotations
@@ -110,7 +110,24 @@ def test_a_serverapp_that_fails_fails_the_engine_with_its_own_error(make_run: An
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.soak)])
+def test_an_interrupt_leaves_no_superlink_and_no_scratch_folder(make_run: Any, tmp_path: Path) -> None:
+    """As Ctrl-C does it; who hears what of a signal is in test_engine_guard.py, and with Ray running below."""
+    run = make_run(**ALS)
+    job = job_for(run, tmp_path / "flower")
+
+    def interrupted() -> None:
+        with launch.launched(job, run.histories) as engine:
+            assert engine.link.ready()
+            assert len(engine_processes(tmp_path)) >= 2  # the guard and the SuperLink
+            assert list(tmp_path.glob("*/.engine-*"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_nothing_is_left_running_when_the_command_is_ended(
     make_run: Any, tmp_path: Path, hears_control_c: Any, number: int
 ) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from palate_cli.cli import run
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import algorithm_names, make_algorithm, registry
 from palate_common.errors import InputError
@@ -67,27 +66,27 @@ def test_it_trains_under_dp_one_user_at_a_time_or_together(make_run: MakeRun, tm
     assert NAME in algorithm_names()
     models = set()
     for users_per_node in (1, 13, 40):
-        run = make_run(algorithm=NAME, settings={"embedding_size": 4})
-        run.folder = tmp_path / str(users_per_node)
-        run.folder.mkdir()
+        made = make_run(algorithm=NAME, settings={"embedding_size": 4})
+        made.folder = tmp_path / str(users_per_node)
+        made.folder.mkdir()
         with DeviceLedger(":memory:", durable=False) as devices:
-            coordinator = run.coordinator()
+            coordinator = made.coordinator()
             releases: list[Any] = []
             run_rounds(
                 coordinator,
-                InProcess(run.nodes(users_per_node=users_per_node, ledger=devices)),
+                InProcess(made.nodes(users_per_node=users_per_node, ledger=devices)),
                 on_release=releases.append,
             )
         (release,) = releases
         assert release.participation.users == 40
         assert (release.plan.algorithm, release.plan.sigma > 0) == (NAME, True)
-        assert 0 < coordinator.spent <= run.terms.facts.mu**2
+        assert 0 < coordinator.spent <= made.terms.facts.mu**2
         assert [spec.name for spec in release.plan.layout] == ["counts", "products"]
         models.add(coordinator.model.data)
-        run.publish(coordinator)
-        model = published.read(run.folder / "model", public_key=run.key.public).model
-        assert np.isfinite(model.scores(run.histories)).all()
-        assert run.coordinator().model.hash == model.hash
+        made.publish(coordinator)
+        model = published.read(made.folder / "model", public_key=made.key.public).model
+        assert np.isfinite(model.scores(made.histories)).all()
+        assert made.coordinator().model.hash == model.hash
     assert len(models) == 1
 
 
@@ -113,20 +112,15 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def simulate(installed: Path, log: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "palate_cli", "simulate", str(log), "--out", str(out), "--algorithm", NAME]
-    command += ["--set", "evaluation.baselines=none", "--set", "evaluation.projection=none", *options]
-    paths = os.pathsep.join([str(installed), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+def simulate(log: Path, out: Path, *options: str) -> int:
+    words = ["simulate", str(log), "--out", str(out), "--algorithm", NAME]
+    return run([*words, "--set", "evaluation.baselines=none", "--set", "evaluation.projection=none", *options])
 
 
-def test_the_command_line_runs_it_and_gives_it_a_card(
-    external: None, installed: Path, log: Path, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("external")
+def test_the_command_line_runs_it_and_gives_it_a_card(log: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    done = simulate(installed, log, out, "--epsilon", "3", "--set", "algorithm.settings.embedding_size=4")
-    assert done.returncode == 0, done.stderr
+    assert simulate(log, out, "--epsilon", "3", "--set", "algorithm.settings.embedding_size=4") == 0
     public_key = SigningKey.load(out / "key").public
     card = json.loads((out / "privacy_card.json").read_bytes())
     verify_card(card, public_key=public_key)
@@ -143,10 +137,11 @@ def test_the_command_line_runs_it_and_gives_it_a_card(
     assert model.hash == card["model_hash"]
 
 
-def test_without_the_package_the_command_line_names_what_there_is(log: Path, tmp_path: Path) -> None:
-    done = simulate(tmp_path, log, tmp_path / "run")
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert "mean_embeddings" in done.stderr
-    assert "popularity" in done.stderr
+def test_without_the_package_the_command_line_names_what_there_is(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert simulate(log, tmp_path / "run") == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "mean_embeddings" in said
+    assert "popularity" in said
     assert not (tmp_path / "run").exists()

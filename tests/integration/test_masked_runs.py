@@ -18,6 +18,7 @@ from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Identity
 from palate_common.errors import InputError, IntegrityError, RefusedError
+from palate_common.interactions import Interactions
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.update import released_size
 from palate_common.records.merkle import Checkpoint
@@ -40,7 +41,19 @@ from palate_sim.engines.local import run_local
 
 ROUNDS = 2
 ALS = {"algorithm": "als", "settings": {"rounds": ROUNDS, "popularity_only_below": 0, "embedding_size": 4}}
-DEVICES = 40
+DEVICES = 24
+FEWER = DEVICES - 4
+
+
+def made_histories() -> Interactions:
+    """Of no items up to eight, popular ones first."""
+    rng, odds = np.random.default_rng(7), 1 / np.arange(1, 31)
+    items = [rng.choice(30, device % 9, replace=False, p=odds / odds.sum()) for device in range(DEVICES)]
+    owners = np.repeat(np.arange(DEVICES), [len(each) for each in items])
+    return Interactions.from_pairs(owners, np.concatenate(items), n_users=DEVICES, n_items=30)
+
+
+HISTORIES = made_histories()
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +67,7 @@ def distributed(identities: Identities | None = None, *, n_min: int = DEVICES, c
     cohort = CohortTerms(
         n_max=DEVICES, n_min=n_min, c_max=c_max, masks=identities is not None, directory=directory, max_tosses=4
     )
-    return {**ALS, "dp": "distributed", "cohort": cohort, "epsilon": 5.01}
+    return {**ALS, "dp": "distributed", "cohort": cohort, "epsilon": 5.01, "histories": HISTORIES}
 
 
 class Lossy(LocalGrid):
@@ -131,20 +144,20 @@ def test_fewer_numbers_are_summed_under_masks_as_in_the_clear(
 
 def test_the_lost_are_in_no_sum(make_run: Callable[..., Any], identities: Identities, tmp_path: Path) -> None:
     """Whoever is lost before the input, at whichever step, is not in the sum; the others' exact noised sum is."""
-    lost = {3: Step.ADVERTISE, 7: Step.SHARE, 31: Step.INPUT}
-    terms = {"n_min": 36, "c_max": 2}
+    lost = {3: Step.ADVERTISE, 7: Step.SHARE, 19: Step.INPUT}
+    terms = {"n_min": FEWER, "c_max": 2}
     releases, _ = masked(make_run(**distributed(identities, **terms)), identities, lost)
     kept = [device for device in range(DEVICES) if device not in lost]
     again = clear(make_run, tmp_path / "clear", kept, **distributed(**terms))
     assert [r.model.data for r in releases] == [r.model.data for r in again]
-    assert [(r.participation.users, r.participation.refused_nodes) for r in releases] == [(37, 3)] * ROUNDS
+    assert [(r.participation.users, r.participation.refused_nodes) for r in releases] == [(DEVICES - 3, 3)] * ROUNDS
 
 
 def test_the_lost_after_the_input_are_in_the_sum(
     make_run: Callable[..., Any], identities: Identities, tmp_path: Path
 ) -> None:
     lost = {3: Step.CONSISTENCY, 7: Step.UNMASK}
-    terms = {"n_min": 36, "c_max": 2}
+    terms = {"n_min": FEWER, "c_max": 2}
     releases, _ = masked(make_run(**distributed(identities, **terms)), identities, lost)
     again = clear(make_run, tmp_path / "clear", **distributed(**terms))
     assert [r.model.data for r in releases] == [r.model.data for r in again]
@@ -154,9 +167,9 @@ def test_the_lost_after_the_input_are_in_the_sum(
 def test_too_many_lost_release_nothing_and_stay_charged(
     make_run: Callable[..., Any], identities: Identities, step: Step
 ) -> None:
-    run = make_run(**distributed(identities, n_min=38, c_max=2))
+    run = make_run(**distributed(identities, n_min=DEVICES - 2, c_max=2))
     with pytest.raises(IntegrityError):
-        masked(run, identities, {device: step for device in range(20)})
+        masked(run, identities, {device: step for device in range(DEVICES // 2)})
     assert run.kinds() == ["open", "charge"]
     assert not list(run.folder.glob("releases/*"))
 
@@ -164,9 +177,9 @@ def test_too_many_lost_release_nothing_and_stay_charged(
 def test_an_aborted_attempt_is_tried_again_with_fresh_everything(
     make_run: Callable[..., Any], identities: Identities
 ) -> None:
-    run = make_run(**distributed(identities, n_min=38, c_max=2))
+    run = make_run(**distributed(identities, n_min=DEVICES - 2, c_max=2))
     with pytest.raises(IntegrityError):
-        masked(run, identities, {device: Step.UNMASK for device in range(20)})
+        masked(run, identities, {device: Step.UNMASK for device in range(DEVICES // 2)})
     releases, _ = masked(run, identities)
     assert [(r.plan.round, r.plan.attempt) for r in releases] == [(0, 1), (1, 0)]
     assert run.kinds() == ["open", "charge", *["charge", "seal"] * ROUNDS]
@@ -245,11 +258,11 @@ def test_what_is_asked_in_the_clear_is_refused_by_a_real_device(make_run: Callab
 
 
 def test_a_device_counts_the_honest(make_run: Callable[..., Any]) -> None:
-    run = make_run(**distributed(), noise="secure", floors=Floors(allow_unmasked=True, min_honest=40))
+    run = make_run(**distributed(), noise="secure", floors=Floors(allow_unmasked=True, min_honest=DEVICES))
     plan, model = run.first()
     (node, *_) = run.nodes(users_per_node=1)
     assert node.answer(plan, model) == REFUSED
-    assert "honest survivors, got 39" in node.refusal
+    assert f"honest survivors, got {DEVICES - 1}" in node.refusal
 
 
 def test_masks_want_one_installation_a_node_and_an_identity_of_the_directory(
@@ -349,14 +362,14 @@ def test_the_local_engine_runs_masks(make_run: Callable[..., Any], identities: I
 
 def test_a_pooled_node_has_the_noise_of_all_its_devices(make_run: Callable[..., Any], tmp_path: Path) -> None:
     """With many devices a node the variance is theirs together; the release's own figure says so."""
-    run = make_run(floors=Floors(allow_seeded=True, allow_unmasked=True).for_few(), **distributed(n_min=36, c_max=4))
+    run = make_run(floors=Floors(allow_seeded=True, allow_unmasked=True).for_few(), **distributed(n_min=FEWER, c_max=4))
     coordinator = run.coordinator()
     run.one_round(coordinator)
     (path,) = run.folder.glob("releases/*.safetensors")
     noisy = run.registry.read(0, 0, run.ledger.entries(run.terms.run)[-1].release_hash)
     assert path.exists()
     assert noisy.users == DEVICES
-    assert noisy.sigma**2 == pytest.approx(DEVICES / 32 * noisy.plan.sigma**2, rel=1e-3)
+    assert noisy.sigma**2 == pytest.approx(DEVICES / (FEWER - 4) * noisy.plan.sigma**2, rel=1e-3)
     dummies = noisy.steps[-64:].astype(float) / noisy.sigma
     assert 25 < np.square(dummies).sum() < 120  # chi^2 with 64 degrees: alpha below 1e-5
     assert NEXT == "train.masked"
@@ -377,11 +390,11 @@ def test_a_server_that_asks_for_no_noise_gets_nothing_of_a_device_that_masks(
 def test_a_server_that_names_too_few_corrupt_devices_is_refused(
     make_run: Callable[..., Any], identities: Identities
 ) -> None:
-    """With 38 devices of its own and c_max 1, two honest shares would be 2 of the 39 that the charge counts on."""
-    floors = Floors(allow_seeded=True, min_corrupt=38)
+    """With all but two devices its own and c_max 1, two honest shares would be 2 of the many the charge counts on."""
+    floors = Floors(allow_seeded=True, min_corrupt=DEVICES - 2)
     run = make_run(**distributed(identities), floors=floors)
     (node, *_) = run.nodes(users_per_node=1)
-    with pytest.raises(RefusedError, match="count >= 38 of the cohort as corrupt, got 1"):
+    with pytest.raises(RefusedError, match=f"count >= {DEVICES - 2} of the cohort as corrupt, got 1"):
         node.join(*run.first(), identities.of(0))
     assert not run.devices.receipts(0)
 
@@ -412,7 +425,7 @@ class Blank(Lossy):
 
 def test_a_reply_without_an_answer_is_malformed(make_run: Callable[..., Any], identities: Identities) -> None:
     """An honest device refuses with the constant; whoever sends nothing at all is counted towards the quarantine."""
-    run = make_run(**distributed(identities, n_min=36, c_max=3))
+    run = make_run(**distributed(identities, n_min=FEWER, c_max=3))
     host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, identity_of=identities.of)
     grid = Blank(node_app(lambda _: host), nodes=DEVICES, lost={})
     coordinator = run.coordinator()
@@ -445,7 +458,7 @@ def test_attempts_that_cannot_be_masked_are_not_charged(
 
 
 def test_terms_are_those_of_the_plan(make_run: Callable[..., Any], identities: Identities) -> None:
-    run = make_run(**distributed(identities, n_min=36, c_max=3))
+    run = make_run(**distributed(identities, n_min=FEWER, c_max=3))
     signed = SignedPlan.model_validate_json(run.first()[0])
     made, cohort = attempt_terms(signed), run.terms.cohort
     assert signed.plan.cohort == cohort
@@ -464,27 +477,29 @@ def test_who_claims_a_device_first_is_not_pushed_out() -> None:
 
 def test_a_release_below_n_min_is_none(make_run: Callable[..., Any]) -> None:
     """In the clear, too: the floor is the cohort's, whatever `cohort_floor` says."""
-    run = make_run(floors=Floors(allow_seeded=True, allow_unmasked=True).for_few(), **distributed(n_min=38, c_max=2))
+    run = make_run(
+        floors=Floors(allow_seeded=True, allow_unmasked=True).for_few(), **distributed(n_min=DEVICES - 2, c_max=2)
+    )
     coordinator = run.coordinator()
     plan, model = coordinator.open_attempt(), coordinator.model.data
-    answers = {n: node.answer(plan, model) for n, node in enumerate(run.nodes(users_per_node=1)[:37])}
-    with pytest.raises(IntegrityError, match="at least 38 installations, got 37"):
+    answers = {n: node.answer(plan, model) for n, node in enumerate(run.nodes(users_per_node=1)[: DEVICES - 3])}
+    with pytest.raises(IntegrityError, match=f"at least {DEVICES - 2} installations, got {DEVICES - 3}"):
         coordinator.close_attempt(answers)
     assert run.kinds() == ["open", "charge"]
 
 
 def test_the_charge_says_whose_noise_it_is(make_run: Callable[..., Any]) -> None:
-    run = make_run(**distributed(n_min=36, c_max=3))
+    run = make_run(**distributed(n_min=FEWER, c_max=3))
     signed = SignedPlan.model_validate_json(run.first()[0])
     facts = signed.charge.entry["facts"]
-    assert (facts["shares"], facts["share_sigma"]) == (33, signed.plan.share_sigma)
+    assert (facts["shares"], facts["share_sigma"]) == (FEWER - 3, signed.plan.share_sigma)
 
 
 def test_the_devices_noise_is_all_there_is(make_run: Callable[..., Any]) -> None:
     plan = SignedPlan.model_validate_json(make_run(**distributed()).first()[0]).plan
     total = np.arange(released_size(plan.layout), dtype=np.int64)
     assert np.array_equal(noised(Aggregate(total, Participation(DEVICES, 0, 0, 0)), plan).steps, total)
-    with pytest.raises(IntegrityError, match="at most 40"):
+    with pytest.raises(IntegrityError, match=f"at most {DEVICES}"):
         noised(Aggregate(total, Participation(DEVICES + 1, 0, 0, 0)), plan)
 
 

@@ -51,7 +51,8 @@ def imported(folder: Path) -> Iterator[str]:
 def test_what_is_imported_is_declared(package: str) -> None:
     ours = {Path(each).name for each in EXTRAS} | set(sys.stdlib_module_names)
     names = set(imported(ROOT / package)) - ours
-    carriers = {name: {each.lower().replace("_", "-") for each in packages_distributions()[name]} for name in names}
+    brought = packages_distributions()
+    carriers = {name: {each.lower().replace("_", "-") for each in brought[name]} for name in names}
     known = declared(*EXTRAS[package])
     missing = {name for name, dists in carriers.items() if not known & {PARTS.get(each, each) for each in dists}}
     assert missing == set()

@@ -136,9 +136,14 @@ def test_an_arm_is_tossed_once_and_kept(tmp_path: Path) -> None:
         device.arm("New Model")
 
 
+@pytest.fixture(scope="module")
+def given() -> Interactions:
+    """What eight hundred devices say."""
+    return World(devices=800, seed=2).answers()
+
+
 @pytest.mark.parametrize("dp", ["central", "distributed"])
-def test_intervals_hold_the_truth(dp: str) -> None:
-    given = World(devices=800, seed=2).answers()
+def test_intervals_hold_the_truth(dp: str, given: Interactions) -> None:
     asked = Asked(epsilon=4.0, dp=dp)
     true = {(each.name, each.of): each.value for each in figures(truth(given, asked))}
     inside = told = 0

@@ -160,10 +160,11 @@ def test_a_tape_has_every_byte_of_the_files(parts: Any, tmp_path: Path) -> None:
     assert sum(map(len, kept.values())) > 50_000
 
 
-def test_a_cut_is_survived_and_devices_that_do_not_sync_are_found_out(parts: Any) -> None:
+def test_a_cut_is_survived_and_devices_that_do_not_sync_are_found_out(parts: Any, world: Any) -> None:
     powercut = parts["powercut"]
-    found = powercut.cut(42, seed=1)
+    life = powercut.lived(world)
+    found = powercut.cut(life, 42, seed=1)
     assert found.wrong == []
     assert set(found.judged) == set(powercut.DOING.values())
-    assert powercut.cut(14, spoil=powercut.without_syncs).wrong
-    assert any("had been flushed" in each for each in powercut.cut(35, spoil=powercut.without_flushes).wrong)
+    assert powercut.cut(life, 14, spoil=powercut.without_syncs).wrong
+    assert any("had been flushed" in each for each in powercut.cut(life, 35, spoil=powercut.without_flushes).wrong)

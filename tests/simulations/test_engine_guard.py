@@ -47,7 +47,7 @@ def until(true: Callable[[], object], seconds: float = WAIT) -> bool:
     while not true():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.02)
+        time.sleep(0.05)
     return True
 
 
@@ -100,9 +100,14 @@ def started(mark: str, folder: Path, *command: str) -> subprocess.Popen[bytes]:
     )
 
 
+def waiting(there: Path) -> tuple[str, ...]:
+    """A command that says that it is there: a look at a file costs nothing, one at all processes does."""
+    return ("sh", "-c", f"echo > '{there}'; exec sleep 600")
+
+
 def test_a_closed_pipe_is_a_clean_end(mark: str, tmp_path: Path) -> None:
-    with started(mark, tmp_path / "scratch", "sleep", "600") as guard:
-        assert until(lambda: descendants(guard.pid))
+    with started(mark, tmp_path / "scratch", *waiting(tmp_path / "there")) as guard:
+        assert until((tmp_path / "there").exists)
         assert guard.stdin is not None
         guard.stdin.close()
         assert guard.wait(WAIT) == 0
@@ -114,8 +119,8 @@ def test_the_guard_ends_with_its_first_process_and_says_so(mark: str, tmp_path: 
 
 
 def test_sigterm_to_the_guard_ends_the_family(mark: str, tmp_path: Path) -> None:
-    with started(mark, tmp_path / "scratch", "sleep", "600") as guard:
-        assert until(lambda: descendants(guard.pid))
+    with started(mark, tmp_path / "scratch", *waiting(tmp_path / "there")) as guard:
+        assert until((tmp_path / "there").exists)
         guard.terminate()
         assert guard.wait(WAIT) == 1
     assert marked(mark) == []
@@ -123,8 +128,8 @@ def test_sigterm_to_the_guard_ends_the_family(mark: str, tmp_path: Path) -> None
 
 def test_somebody_elses_processes_are_left_alone(mark: str, tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "600"], env=os.environ | {MARK: f"{mark}-other"}) as other:
-        with started(mark, tmp_path / "scratch", "sleep", "600") as guard:
-            assert until(lambda: descendants(guard.pid))
+        with started(mark, tmp_path / "scratch", *waiting(tmp_path / "there")) as guard:
+            assert until((tmp_path / "there").exists)
             assert guard.stdin is not None
             guard.stdin.close()
         assert other.poll() is None

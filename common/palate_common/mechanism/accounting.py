@@ -330,6 +330,17 @@ def epsilon_pld(
         interval: width of the grid of privacy losses. The error falls with its square and grows with the releases.
         sampling: for each multiplier, with which secret probability the unit takes part, and in how many sums.
     """
+    delta = check_delta(delta)
+    terms = [(1.0, 1)] * len(noise_multipliers) if sampling is None else sampling
+    equal = Counter[tuple[float, float]]()
+    for z, (inclusion, steps) in zip(noise_multipliers, terms, strict=True):
+        equal[_real("noise_multipliers", z, below=_MOST), inclusion] += steps
+    return _composed_losses(tuple(equal.items()), delta, _real("interval", interval, below=1.0))
+
+
+@lru_cache(maxsize=256)
+def _composed_losses(releases: tuple[tuple[tuple[float, float], int], ...], delta: float, interval: float) -> float:
+    """`epsilon_pld` of ((multiplier, inclusion), times) each, kept as `_epsilon` is: an audit asks what its run did."""
     from dp_accounting import (  # type: ignore[import-untyped]  # ships no types
         GaussianDpEvent,
         NeighboringRelation,
@@ -337,14 +348,9 @@ def epsilon_pld(
     )
     from dp_accounting.pld import PLDAccountant  # type: ignore[import-untyped]  # ships no types
 
-    delta = check_delta(delta)
-    terms = [(1.0, 1)] * len(noise_multipliers) if sampling is None else sampling
-    equal = Counter[tuple[float, float]]()
-    for z, (inclusion, steps) in zip(noise_multipliers, terms, strict=True):
-        equal[_real("noise_multipliers", z, below=_MOST), inclusion] += steps
     # Zero-out: one record is replaced by the empty one.
-    accountant = PLDAccountant(NeighboringRelation.REPLACE_SPECIAL, _real("interval", interval, below=1.0))
-    for (multiplier, inclusion), times in equal.items():
+    accountant = PLDAccountant(NeighboringRelation.REPLACE_SPECIAL, interval)
+    for (multiplier, inclusion), times in releases:
         noised = GaussianDpEvent(multiplier)
         accountant.compose(noised if inclusion == 1 else PoissonSampledDpEvent(inclusion, noised), times)
     return float(accountant.get_epsilon(delta))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ import palate
 from benchmarks.durability.disk import disk_after
 from benchmarks.durability.tape import Mark, Step, Sync, Tape, recorded
 from benchmarks.durability.victims import opened
-from benchmarks.durability.world import World, made
+from benchmarks.durability.world import World
 
 DOING = {
     "event": "track",
@@ -52,36 +51,60 @@ class Cuts:
         return {"judged": dict(self.judged), "wrong": self.wrong, "lost": self.lost}
 
 
-def cut(count: int, *, seed: int = 0, spoil: Callable[[Sequence[Step]], Sequence[Step]] | None = None) -> Cuts:
+@dataclass(frozen=True)
+class Life:
+    """A recorded life.
+
+    Attributes:
+        world: what the device met; its store lies in the world's home.
+        steps: what it asked of the disk.
+    """
+
+    world: World
+    steps: Sequence[Step]
+
+    @property
+    def store(self) -> Path:
+        """Where the device lived."""
+        return self.world.home / "store"
+
+
+def lived(world: World) -> Life:
+    """Live a device's life, and record it."""
+    with recorded() as tape:
+        life = Life(world, tape.steps)
+        live(world, life.store, tape)
+    return life
+
+
+def cut(
+    life: Life, count: int, *, seed: int = 0, spoil: Callable[[Sequence[Step]], Sequence[Step]] | None = None
+) -> Cuts:
     """Open so many disks after a cut, one kind of work after the other.
 
     Args:
+        life: whose.
         count: how many.
         seed: of the moments, and of what the disk kept.
         spoil: makes another life of the recorded one, such as one that never syncs: what the judge must not accept.
     """
     rng, cuts = random.Random(seed), Cuts()  # noqa: S311 # when the power goes is no secret
-    with tempfile.TemporaryDirectory() as name:
-        home = Path(name).resolve()
-        world = made(home)
-        with recorded() as tape:
-            live(world, home / "store", tape)
-        steps = tape.steps if spoil is None else spoil(tape.steps)
-        places = _places(steps)
-        for number in range(count):
-            doing = [*places][number % len(places)]
-            at = rng.choice(places[doing])
-            disk = disk_after(steps[:at])
-            shutil.rmtree(home / "store", ignore_errors=True)
-            for path, data in disk.after_a_cut(rng).items():
-                Path(path).parent.mkdir(mode=0o700, exist_ok=True)
-                Path(path).write_bytes(data)
-            cuts.judged[doing] += 1
-            try:
-                found = _judge(world, home / "store", disk.marks, _following(steps, at), cuts)
-            except palate.PalateError as error:
-                found = [f"it can't be opened: {str(error).replace(str(home), '')}"]
-            cuts.wrong += [f"{doing}: {each}" for each in found]
+    steps = life.steps if spoil is None else spoil(life.steps)
+    places = _places(steps)
+    for number in range(count):
+        doing = [*places][number % len(places)]
+        at = rng.choice(places[doing])
+        disk = disk_after(steps[:at])
+        shutil.rmtree(life.store, ignore_errors=True)
+        for path, data in disk.after_a_cut(rng).items():
+            Path(path).parent.mkdir(mode=0o700, exist_ok=True)
+            Path(path).write_bytes(data)
+        cuts.judged[doing] += 1
+        try:
+            found = _judge(life.world, life.store, disk.marks, _following(steps, at), cuts)
+        except palate.PalateError as error:
+            found = [f"it can't be opened: {str(error).replace(str(life.world.home), '')}"]
+        cuts.wrong += [f"{doing}: {each}" for each in found]
     return cuts
 
 

@@ -6,12 +6,14 @@ PYTHONPATH=simulations python simulations/benchmarks/durability/run.py [--parts 
 
 from __future__ import annotations
 
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.durability.kills import BESIDE, FIVE, Judgement, judge
-from benchmarks.durability.powercut import cut, without_flushes, without_syncs
+from benchmarks.durability.powercut import cut, lived, without_flushes, without_syncs
+from benchmarks.durability.world import made
 from benchmarks.sheet import Part, Table, main
 from palate_common.errors import PalateError
 
@@ -63,13 +65,15 @@ def killed_tables(title: str, figures: Any) -> list[Table]:
 
 def power(_: Path, count: int) -> Any:
     """The power is cut at random moments; then it is cut for devices that keep no promise, which must be noticed."""
-    found = cut(CUTS_A_KILL * count)
+    with tempfile.TemporaryDirectory() as name:
+        life = lived(made(Path(name).resolve()))
+        found = cut(life, CUTS_A_KILL * count)
+        controls = {"control: no file is synced": without_syncs, "control: `flush` syncs nothing": without_flushes}
+        spoiled = {name: cut(life, count, spoil=spoil) for name, spoil in controls.items()}
     if found.wrong:
         raise PalateError(f"a device must keep its promises when the power is cut, got {found.wrong[0]}")
-    controls = {"control: no file is synced": without_syncs, "control: `flush` syncs nothing": without_flushes}
     figures = {"cuts": found.as_figures()}
-    for name, spoil in controls.items():
-        noticed = cut(count, spoil=spoil)
+    for name, noticed in spoiled.items():
         if not noticed.wrong:
             raise PalateError(f"a judge must notice broken promises, got none: {name}")
         said = noticed.as_figures()

@@ -10,6 +10,7 @@ text is a grey that is readable on both, so that a figure needs no theme (the re
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from html import escape
 from itertools import pairwise
 from typing import Any
@@ -35,6 +36,7 @@ _MORE = ("#6c7ae0", "#b0563f", "#4f8f9e")
 LONGEST = 26  # letters of a name from data that a figure has room for
 
 
+@cache
 def template() -> go.layout.Template:
     """The one look of every figure: transparent ground, thin lines, no box, no bar of buttons."""
     axis = {

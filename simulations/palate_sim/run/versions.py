@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
+import sys
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
@@ -19,10 +21,18 @@ def versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    installed = sorted({f"{d.metadata['Name']}=={d.version}" for d in distributions()})
-    found["environment"] = hashlib.sha256("\n".join(installed).encode()).hexdigest()
+    told = [each for place in sys.path if Path(place).is_dir() for each in Path(place).glob("*.*-info")]
+    found["environment"] = _environment(tuple((str(each), each.stat().st_mtime_ns) for each in told))
     commit = _commit()
     return found | ({"commit": commit} if commit else {})
+
+
+@lru_cache(maxsize=1)
+def _environment(_told: tuple[tuple[str, int], ...]) -> str:
+    """The hash, worked out again where what packages tell of themselves has come, gone or changed."""
+    read = (each.metadata for each in distributions())
+    installed = sorted({f"{each['Name']}=={each['Version']}" for each in read})
+    return hashlib.sha256("\n".join(installed).encode()).hexdigest()
 
 
 def _commit() -> str | None:

@@ -55,8 +55,11 @@ def csv_of(rows: Any, header: str = "user,item,rating,timestamp") -> str:
 def palate() -> Callable[..., Done]:
     """`palate("simulate", "log.csv", cwd=folder)`: a command line, as in a shell in that folder."""
 
-    def call(*argv: object, cwd: Path, **environment: str) -> Done:
-        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    def call(*argv: object, cwd: Path, encoding: str = "utf-8", **environment: str) -> Done:
+        out, err = (
+            io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=errors, write_through=True)
+            for errors in ("strict", "backslashreplace")  # as Python's own are
+        )
         with pytest.MonkeyPatch.context() as shell:
             shell.chdir(cwd)
             for name, value in {"COLUMNS": "120", **environment}.items():

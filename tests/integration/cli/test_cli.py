@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -157,21 +156,18 @@ def test_a_reader_that_leaves_is_no_error_of_ours(folder: Path) -> None:
     assert done.stderr == ""
 
 
-def test_a_terminal_without_greek_letters_gets_a_table(folder: Path, quick: Any) -> None:
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
-    done = subprocess.run(
-        [PALATE, "simulate", "log.csv", "--out", "run", *quick], cwd=folder, env=environment, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "unit: user" in done.stdout
+def test_a_terminal_without_greek_letters_gets_a_table(folder: Path, quick: Any, palate: Any) -> None:
+    done = palate("simulate", "log.csv", "--out", "run", *quick, cwd=folder, encoding="ascii")
+    assert done.code == 0, done.err
+    assert "Traceback" not in done.err
+    assert "unit: user" in done.out
+    assert "?" in done.out, "what stands for the letters that it lacks"
 
 
 def test_what_the_system_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    def full(**_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device", "/runs/x/result.json")
 
-    monkeypatch.setattr(palate_cli.cli, "app", full)
+    monkeypatch.setattr(palate_cli.cli, "_command", lambda: full)
     assert palate_cli.cli.run([]) == 1
     assert capsys.readouterr().err == "palate: the system refused: No space left on device: /runs/x/result.json\n"
