@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from palate_audit.harness.round import run_round
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
@@ -32,7 +31,9 @@ from palate_server.rounds import replay
 from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.lock import RunLock
 from palate_server.rounds.registry import Registry
+from palate_server.rounds.run import run_round
 from palate_server.rounds.terms import RunTerms
+from palate_sim.engines.in_process import InProcess
 from palate_sim.evaluation.rehearsal import rehearse
 
 EPSILON, DELTA = 5.0, 1e-5
@@ -144,7 +145,7 @@ class Run:
         return [entry.kind for entry in self.ledger.entries(self.terms.run)]
 
     def one_round(self, coordinator: Coordinator, nodes: Sequence[Contributor] | None = None) -> Release:
-        return run_round(coordinator, self.nodes() if nodes is None else nodes)
+        return run_round(coordinator, InProcess(self.nodes() if nodes is None else nodes))
 
     def first(self) -> tuple[bytes, bytes]:
         """The first attempt's plan, and the model it starts from."""

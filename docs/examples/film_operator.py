@@ -18,10 +18,7 @@ from palate_common.models.catalogue import Catalogue
 from palate_common.records.closing import Closing
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import MAX_USERS
-from palate_server.ledger.ledger import Ledger
-from palate_server.rounds.coordinator import Coordinator
-from palate_server.rounds.lock import RunLock
-from palate_server.rounds.registry import Registry
+from palate_server.rounds.run import open_run
 from palate_server.rounds.terms import RunTerms
 from palate_sim.config import load_config
 from palate_sim.preparation.preparation import prepare
@@ -47,8 +44,6 @@ class Operator(Closing):
         self.site, self._key = folder / "model", SigningKey.generate()
         self.public_key = self._key.public
         self._open = ExitStack()
-        self._ledger = self._open.enter_context(Ledger(folder / "ledger.db", population=POPULATION))
-        self._registry = Registry(folder)
         terms = RunTerms(
             population=POPULATION,
             per_node=MAX_USERS,  # here one node answers for all the simulated users
@@ -64,8 +59,8 @@ class Operator(Closing):
             dp="central",  # the server sees each contribution, and adds the noise: only masks take that away
             cohort_floor=100,
         )
-        lock = self._open.enter_context(RunLock(folder))
-        self._run = Coordinator(terms, ledger=self._ledger, registry=self._registry, key=self._key, lock=lock)
+        run = open_run(terms, folder, ledger=folder / "ledger.db", key=self._key)
+        self._run = self._open.enter_context(run)
         devices = self._open.enter_context(DeviceLedger(":memory:"))
         self._others = Contributor(others, range(others.n_users), devices, self.public_key, Floors(allow_central=True))
         self._publish()
@@ -92,5 +87,5 @@ class Operator(Closing):
 
     def _publish(self) -> None:
         """The model as it is now, with deltas from the one before."""
-        place = {"population": POPULATION, "shown": self._ledger.shown()}
-        self._registry.publish(self._run.model, self._catalogue, {"run": "first run"}, self._key, **place)
+        place = {"population": POPULATION, "shown": self._run.ledger.shown()}
+        self._run.registry.publish(self._run.model, self._catalogue, {"run": "first run"}, self._key, **place)

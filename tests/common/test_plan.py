@@ -1,43 +1,22 @@
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
+import plans
 import pytest
 
-from palate_common.algorithms import PublicFacts
 from palate_common.errors import InputError, IntegrityError
 from palate_common.mechanism.accounting import charged_mu2
-from palate_common.mechanism.update import BlockSpec
 from palate_common.records.canonical import canonical_json
 from palate_common.records.merkle import MerkleTree
 from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import PLAN_TAG, Charge, DpMode, Noise, RoundPlan, SignedPlan, open_plan, sign_plan
+from palate_common.rounds.plan import PLAN_TAG, Charge, DpMode, RoundPlan, SignedPlan, open_plan, sign_plan
 from palate_server.ledger.ledger import Checkpoint, Ledger
 
 GRID, SIGMA = 2**14, 2**15
-
-
-def make_plan(**changes: Any) -> RoundPlan:
-    fields: dict[str, Any] = {
-        "population": "readers",
-        "run": "run-1",
-        "round": 0,
-        "attempt": 0,
-        "model_hash": "cd" * 32,
-        "algorithm": "popularity",
-        "settings": {"exponent": 0.5},
-        "facts": PublicFacts(n_users=100, n_items=3, mu=1.0),
-        "layout": (BlockSpec(name="counts", shape=(3,), weight=1.0),),
-        "clip_norm": 1.0,
-        "grid": GRID,
-        "sigma": SIGMA,
-        "dp": DpMode.CENTRAL,
-        "noise": Noise.SECURE,
-        "cohort_floor": 1,
-        "mu2": charged_mu2(sensitivity=GRID, sigma=SIGMA),
-        "expires": 2_000_000_000,
-    }
-    return RoundPlan.model_validate({**fields, **changes})
+COST = charged_mu2(sensitivity=GRID, sigma=SIGMA)
+make_plan = partial(plans.make_plan, settings={"exponent": 0.5}, grid=GRID, sigma=SIGMA, mu2=COST)
 
 
 @pytest.fixture

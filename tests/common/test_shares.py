@@ -6,46 +6,29 @@ import math
 from typing import Any
 
 import numpy as np
+import plans
 import pytest
 from pydantic import ValidationError
 from scipy.stats import chi2
 
 from palate_common.algorithms import PublicFacts
 from palate_common.errors import InputError
-from palate_common.mechanism.accounting import charged_mu2
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.randomness import SeededSource
-from palate_common.mechanism.update import DUMMIES, BlockSpec, ClippedUpdate, DenseBlock, Update
-from palate_common.rounds.plan import DpMode, Noise, RoundPlan
+from palate_common.mechanism.update import DUMMIES, ClippedUpdate, DenseBlock, Update
+from palate_common.rounds.plan import Noise, RoundPlan
 from palate_common.rounds.shares import add_shares, share_source, squares
 
 FALSE_ALARM = 1e-7
 GRID, SIGMA = 2**10, 2**12
 
+COHORT = CohortTerms(n_max=100, n_min=90, c_max=10, masks=False)
+
 
 def make_plan(size: int = 5, **changes: Any) -> RoundPlan:
-    fields: dict[str, Any] = {
-        "population": "readers",
-        "run": "run-1",
-        "round": 0,
-        "attempt": 0,
-        "model_hash": "cd" * 32,
-        "algorithm": "popularity",
-        "settings": {},
-        "facts": PublicFacts(n_users=100, n_items=size, mu=1.0),
-        "layout": (BlockSpec(name="counts", shape=(size,), weight=1.0),),
-        "clip_norm": 1.0,
-        "grid": GRID,
-        "sigma": SIGMA,
-        "dp": DpMode.DISTRIBUTED,
-        "noise": Noise.SEEDED,
-        "cohort_floor": 1,
-        "cohort": CohortTerms(n_max=100, n_min=90, c_max=10, masks=False),
-        "mu2": charged_mu2(sensitivity=GRID, sigma=SIGMA),
-        "expires": 2_000_000_000,
-    }
-    return RoundPlan.model_validate({**fields, **changes})
+    fields = {"dp": "distributed", "noise": "seeded", "cohort": COHORT, "grid": GRID, "sigma": SIGMA}
+    return plans.make_plan(size, **{**fields, **changes})
 
 
 def contributions(users: int, size: int = 5) -> ClippedUpdate:

@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 
-from palate_audit.harness.round import run_rounds
 from palate_cli.cli import run as command_line
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
@@ -40,11 +39,11 @@ from palate_common.rounds import wire
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.log import Log
 from palate_server.rounds import coordinator
-from palate_server.rounds.coordinator import Coordinator
-from palate_server.rounds.lock import RunLock
 from palate_server.rounds.registry import Registry
 from palate_server.rounds.replay import Replay
+from palate_server.rounds.run import open_run, run_rounds
 from palate_server.rounds.terms import RunTerms
+from palate_sim.engines.in_process import InProcess
 from palate_sim.run.run_folder import RunFolder
 
 N_USERS, N_ITEMS, PER_NODE = 60, 25, 16
@@ -144,21 +143,19 @@ def whole_run(folder: Path, *, algorithm: str, settings: dict[str, Any], dp: str
         SigningKey.generate().save(key_file)
     key, floors = SigningKey.load(key_file), Floors(allow_off=off, allow_central=not off)
     with (
-        RunLock(folder) as lock,
-        Ledger(folder / "ledger.db", population="readers") as ledger,
+        open_run(terms, folder, ledger=folder / "ledger.db", key=key) as server,
         DeviceLedger(folder / "devices.db", durable=False) as devices,
     ):
-        server = Coordinator(terms, ledger=ledger, registry=Registry(folder), key=key, lock=lock)
         shards = [range(first, min(first + PER_NODE, N_USERS)) for first in range(0, N_USERS, PER_NODE)]
         nodes = [
             Contributor(batch.users(slice(shard.start, shard.stop)), shard, devices, key.public, floors)
             for shard in shards
         ]
-        run_rounds(server, nodes)
-        place = {"population": terms.population, "shown": ledger.shown()}
-        Registry(folder).publish(server.model, Catalogue(tuple(items)), {"run": terms.run}, key, **place)
-        if not any(entry.kind == "close" for entry in ledger.entries(terms.run)):
-            ledger.close_run(terms.run, {"model_hash": server.model.hash})
+        run_rounds(server, InProcess(nodes))
+        place = {"population": terms.population, "shown": server.ledger.shown()}
+        server.registry.publish(server.model, Catalogue(tuple(items)), {"run": terms.run}, key, **place)
+        if not any(entry.kind == "close" for entry in server.ledger.entries(terms.run)):
+            server.ledger.close_run(terms.run, {"model_hash": server.model.hash})
 
 
 def perform(job: dict[str, Any]) -> int:
@@ -180,8 +177,9 @@ def perform(job: dict[str, Any]) -> int:
 
 def serve() -> None:
     """Fork a child for each job, with its output in `folder`.log, and tell how it ended."""
-    for name in ("engines.local", "experiment", "report", "datasets.readers", "commands.simulate"):
+    for name in ("engines.local", "run.experiment", "report.page", "data.readers"):
         import_module(f"palate_sim.{name}")  # now, and not in every child
+    import_module("palate_cli.commands.simulate")
     for line in sys.stdin:
         job = json.loads(line)
         child = os.fork()

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 import palate
-from palate_audit.harness.round import run_rounds
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Identity
@@ -19,9 +18,11 @@ from palate_common.records.signing import SigningKey
 from palate_common.rounds.wire import REFUSED
 from palate_common.secagg.directory import Directory
 from palate_common.secagg.messages import Step
-from palate_server.flower.strategy import PalateStrategy
+from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Release
+from palate_server.rounds.run import run_rounds
 from palate_sim.engines.grid import LocalGrid
+from palate_sim.engines.in_process import InProcess
 
 DEVICES, OURS = 40, 5
 FLOORS = palate.Floors(allow_seeded=True).for_few()
@@ -94,8 +95,8 @@ def test_a_device_masks_as_a_simulated_one_does(
         object.__setattr__(host, "app", device)
         object.__setattr__(host, "directory", directory)
         releases: list[Release] = []
-        strategy = PalateStrategy(coordinator, on_release=releases.append, directory=directory)
-        strategy.start(LocalGrid(node_app(lambda _: host), nodes=DEVICES))
+        transport = GridTransport(LocalGrid(node_app(lambda _: host), nodes=DEVICES), ttl=run.terms.plan_seconds)
+        run_rounds(coordinator, transport, directory=directory, on_release=releases.append)
         report = device.privacy_report()
         assert (report.spending.participations, len(run.devices.receipts(OURS))) == (3, 0)  # type: ignore[union-attr]
         assert [sent.what for sent in report.sent[:5]] == [step.name.lower() for step in list(Step)[1:]]
@@ -117,5 +118,6 @@ def test_a_device_masks_as_a_simulated_one_does(
     clear.folder.mkdir()
     again: list[Release] = []
     with DeviceLedger(":memory:", durable=False) as ledger:
-        run_rounds(clear.coordinator(), clear.nodes(users_per_node=1, ledger=ledger), again.append)
+        nodes = clear.nodes(users_per_node=1, ledger=ledger)
+        run_rounds(clear.coordinator(), InProcess(nodes), on_release=again.append)
     assert [r.model.data for r in releases] == [r.model.data for r in again]

@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_audit.harness.round import run_rounds
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import algorithm_names, make_algorithm, registry
 from palate_common.errors import InputError
 from palate_common.models import published
 from palate_common.records.signing import SigningKey
 from palate_server.ledger.ledger import verify_extract
+from palate_server.rounds.run import run_rounds
 from palate_sim.card.card import verify_card
+from palate_sim.engines.in_process import InProcess
 
 SOURCE = Path(__file__).parents[1] / "external" / "palate_mean_embeddings"
 NAME = "mean_embeddings"
@@ -72,7 +73,11 @@ def test_it_trains_under_dp_one_user_at_a_time_or_together(make_run: MakeRun, tm
         with DeviceLedger(":memory:", durable=False) as devices:
             coordinator = run.coordinator()
             releases: list[Any] = []
-            run_rounds(coordinator, run.nodes(users_per_node=users_per_node, ledger=devices), releases.append)
+            run_rounds(
+                coordinator,
+                InProcess(run.nodes(users_per_node=users_per_node, ledger=devices)),
+                on_release=releases.append,
+            )
         (release,) = releases
         assert release.participation.users == 40
         assert (release.plan.algorithm, release.plan.sigma > 0) == (NAME, True)
@@ -109,7 +114,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def simulate(installed: Path, log: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "palate_sim", "simulate", str(log), "--out", str(out), "--algorithm", NAME]
+    command = [sys.executable, "-m", "palate_cli", "simulate", str(log), "--out", str(out), "--algorithm", NAME]
     command += ["--set", "evaluation.baselines=none", "--set", "evaluation.projection=none", *options]
     paths = os.pathsep.join([str(installed), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}

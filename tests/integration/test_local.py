@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_audit.harness.round import run_round
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds import contribution
@@ -22,6 +21,8 @@ from palate_common.mechanism.update import DUMMIES, DenseSteps, Update, layout_s
 from palate_common.rounds.plan import DpMode, RoundPlan, SignedPlan
 from palate_common.rounds.shares import add_shares, share_source
 from palate_common.rounds.wire import REFUSED, decode_local, vector_bytes
+from palate_server.rounds.run import run_round
+from palate_sim.engines.in_process import InProcess
 
 MakeRun = Callable[..., Any]
 MU = 1.0
@@ -242,7 +243,7 @@ def test_more_rounds_are_charged_to_every_device_like_the_ledger(run: Any, set_s
     coordinator = run.coordinator()
     nodes = run.nodes(users_per_node=7)
     for _ in range(2):
-        run_round(coordinator, nodes)
+        run_round(coordinator, InProcess(nodes))
     assert coordinator.finished
     assert run.devices.spent(4) == pytest.approx(coordinator.spent, rel=1e-12)
     assert coordinator.spent <= MU**2

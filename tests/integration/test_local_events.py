@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_audit.harness.round import run_rounds
 from palate_cli.cli import run as palate
 from palate_client.floors import Floors
 from palate_common.algorithms import PublicFacts
@@ -17,7 +16,9 @@ from palate_common.errors import InputError, IntegrityError, RefusedError
 from palate_common.mechanism.cohort import RESERVED_DELTA
 from palate_common.rounds.plan import SignedPlan
 from palate_server.ledger.ledger import Ledger
+from palate_server.rounds.run import run_rounds
 from palate_sim.config import build_config
+from palate_sim.engines.in_process import InProcess
 
 MakeRun = Callable[..., Any]
 LOOSE = {"allow_seeded": True, "allow_events": True}
@@ -43,7 +44,7 @@ def test_a_run_charges_all_steps_of_all_rounds_to_both_ledgers(events: Any, incl
     run = events(inclusion)
     coordinator = run.coordinator()
     releases: list[Any] = []
-    run_rounds(coordinator, run.nodes(users_per_node=5), releases.append)
+    run_rounds(coordinator, InProcess(run.nodes(users_per_node=5)), on_release=releases.append)
     assert [each.plan.events.steps for each in releases] == [1, 3, 3]
     assert {each.plan.events.inclusion for each in releases} == {inclusion}
     charges = [entry for entry in run.ledger.entries() if entry.kind == "charge"]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
 from pydantic import ValidationError
 
-from palate_audit.harness.round import run_rounds
 from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
@@ -25,14 +25,16 @@ from palate_common.rounds.masked_attempt import attempt_terms
 from palate_common.rounds.plan import SignedPlan
 from palate_common.rounds.shares import NoisyShare
 from palate_common.rounds.wire import REFUSED, ContributionHeader, decode_share, encode_share
+from palate_common.secagg.directory import Directory
 from palate_common.secagg.messages import Step
-from palate_server.flower.exchanges import NEXT, roll_call, run_masked
-from palate_server.flower.strategy import PalateStrategy
+from palate_server.flower.transport import NEXT, GridTransport, roll_call
 from palate_server.rounds.aggregation import Aggregate, Participation
-from palate_server.rounds.coordinator import Release
+from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.noise import noised
+from palate_server.rounds.run import run_round, run_rounds
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.identities import Identities
+from palate_sim.engines.in_process import InProcess
 from palate_sim.engines.job import Job
 from palate_sim.engines.local import run_local
 
@@ -73,13 +75,17 @@ class Lossy(LocalGrid):
         return reply
 
 
+def play(coordinator: Coordinator, grid: Grid, directory: Directory | None = None, **options: Any) -> None:
+    """Every round over a grid."""
+    run_rounds(coordinator, GridTransport(grid, ttl=coordinator.terms.plan_seconds), directory=directory, **options)
+
+
 def masked(run: Any, identities: Identities, lost: dict[int, Step] | None = None) -> tuple[list[Release], Lossy]:
     """Every round of a run under masks."""
     host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, identity_of=identities.of)
     grid = Lossy(node_app(lambda _: host), nodes=run.histories.n_users, lost=lost or {})
     releases: list[Release] = []
-    strategy = PalateStrategy(run.coordinator(), on_release=releases.append, directory=identities.directory)
-    strategy.start(grid)
+    play(run.coordinator(), grid, identities.directory, on_release=releases.append)
     return releases, grid
 
 
@@ -94,7 +100,7 @@ def clear(
     with DeviceLedger(":memory:", durable=False) as ledger:
         nodes = run.nodes(users_per_node=1, ledger=ledger)
         releases: list[Release] = []
-        run_rounds(run.coordinator(), [nodes[device] for device in kept], releases.append)
+        run_rounds(run.coordinator(), InProcess([nodes[device] for device in kept]), on_release=releases.append)
     return releases
 
 
@@ -292,16 +298,23 @@ def test_a_machine_of_another_attempt_closes_nothing(make_run: Callable[..., Any
         coordinator.unmasking(identities.directory, invited=range(DEVICES))
 
 
-def test_a_strategy_wants_a_directory_with_masks_and_only_then(
+def test_a_round_wants_a_directory_with_masks_and_only_then(
     make_run: Callable[..., Any], identities: Identities, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="directory"):
-        PalateStrategy(make_run(**distributed(identities)).coordinator())
-    central = make_run()
+    masks, central = make_run(**distributed(identities)), make_run()
+    with pytest.raises(InputError, match=r"directory.*nothing is charged"):
+        play(masks.coordinator(), nobody())
+    assert masks.kinds() == ["open"]
     central.folder = tmp_path / "central"
     central.folder.mkdir()
-    with pytest.raises(InputError, match="directory"):
-        PalateStrategy(central.coordinator(), directory=identities.directory)
+    with pytest.raises(InputError, match=r"directory.*nothing is charged"):
+        play(central.coordinator(), nobody(), identities.directory)
+    assert central.kinds() == ["open"]
+
+
+def nobody() -> LocalGrid:
+    """A grid that a round has no reason to use."""
+    return Lossy(ClientApp(), nodes=1, lost={})
 
 
 def test_too_few_devices_cost_nothing(make_run: Callable[..., Any], identities: Identities) -> None:
@@ -309,7 +322,7 @@ def test_too_few_devices_cost_nothing(make_run: Callable[..., Any], identities: 
     host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, identity_of=identities.of)
     grid = LocalGrid(node_app(lambda _: host), nodes=DEVICES - 1)
     with pytest.raises(IntegrityError, match="nothing is charged"):
-        PalateStrategy(run.coordinator(), directory=identities.directory).start(grid)
+        play(run.coordinator(), grid, identities.directory)
     assert run.kinds() == ["open"]
 
 
@@ -403,33 +416,32 @@ def test_a_reply_without_an_answer_is_malformed(make_run: Callable[..., Any], id
     host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, identity_of=identities.of)
     grid = Blank(node_app(lambda _: host), nodes=DEVICES, lost={})
     coordinator = run.coordinator()
-    PalateStrategy(coordinator, directory=identities.directory).start(grid, num_rounds=1)
+    play(coordinator, grid, identities.directory, most=1)
     assert coordinator.conduct.offenders == {3}
 
 
 def test_another_runs_identities_cost_nothing(make_run: Callable[..., Any], identities: Identities) -> None:
     run = make_run(**distributed(identities))
     with pytest.raises(InputError, match="the run was started with"):
-        PalateStrategy(run.coordinator(), directory=Identities.generate(DEVICES).directory)
+        play(run.coordinator(), nobody(), Identities.generate(DEVICES).directory)
     assert run.kinds() == ["open"]
 
 
 def test_attempts_that_cannot_be_masked_are_not_charged(
     make_run: Callable[..., Any], identities: Identities, tmp_path: Path
 ) -> None:
-    run = make_run(**distributed(identities))
-    larger, grid = Identities.generate(DEVICES + 1).directory, Lossy(ClientApp(), nodes=1, lost={})
-    settings: dict[str, Any] = {"grid": grid, "ttl": 1.0, "timeout": 1.0}
-    nodes = {device: device + 1 for device in range(DEVICES + 1)}
-    with pytest.raises(IntegrityError, match="40 to 40 devices, got 41"):
-        run_masked(run.coordinator(), larger, nodes=nodes, **settings)
-    assert run.kinds() == ["open"]
-    central = make_run()
-    central.folder = tmp_path / "central"
-    central.folder.mkdir()
-    with pytest.raises(InputError, match="run with masks"):
-        run_masked(central.coordinator(), identities.directory, nodes=nodes, **settings)
-    assert central.kinds() == ["open"]
+    larger = Identities.generate(DEVICES + 1)
+    for n_max, invited in ((DEVICES, DEVICES + 1), (DEVICES + 1, DEVICES - 1)):
+        terms = distributed(larger)
+        terms["cohort"] = terms["cohort"].model_copy(update={"n_max": n_max})
+        run = make_run(**terms)
+        run.folder = tmp_path / f"most-{n_max}"
+        run.folder.mkdir()
+        nodes = {device: device + 1 for device in range(invited)}
+        transport = GridTransport(nobody(), ttl=1.0, cohort=nodes)
+        with pytest.raises(IntegrityError, match=rf"40 to {n_max} devices, got {invited}: nothing is charged"):
+            run_round(run.coordinator(), transport, directory=larger.directory)
+        assert run.kinds() == ["open"]
 
 
 def test_terms_are_those_of_the_plan(make_run: Callable[..., Any], identities: Identities) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
-from palate_audit.harness.round import run_round, run_rounds
 from palate_cli.cli import run
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
@@ -21,8 +20,10 @@ from palate_common.errors import InputError
 from palate_common.models import published
 from palate_common.models.model import GlobalModel, ModelHeader
 from palate_common.records.signing import SigningKey
+from palate_server.rounds.run import run_round, run_rounds
 from palate_sim.config import load_config
 from palate_sim.engines.grid import identify
+from palate_sim.engines.in_process import InProcess
 
 MakeRun = Callable[..., Any]
 NAME = "torch-two-tower"
@@ -61,7 +62,11 @@ def test_it_trains_under_dp_one_user_at_a_time_or_together(make_run: MakeRun, tm
         with DeviceLedger(":memory:", durable=False) as devices:
             coordinator = made.coordinator()
             releases: list[Any] = []
-            run_rounds(coordinator, made.nodes(users_per_node=users_per_node, ledger=devices), releases.append)
+            run_rounds(
+                coordinator,
+                InProcess(made.nodes(users_per_node=users_per_node, ledger=devices)),
+                on_release=releases.append,
+            )
         assert [spec.name for spec in releases[-1].plan.layout] == ["rows", "within"]
         assert all(release.participation.users == 40 and release.plan.sigma > 0 for release in releases)
         assert 0 < coordinator.spent <= made.terms.facts.mu**2
@@ -77,7 +82,7 @@ def test_flowers_client_app_answers_as_the_simulation_does(make_run: MakeRun, tm
     made = make_run(algorithm=NAME, settings=SETTINGS)
     coordinator = made.coordinator()
     with DeviceLedger(":memory:", durable=False) as devices:
-        run_round(coordinator, made.nodes(16, ledger=devices))
+        run_round(coordinator, InProcess(made.nodes(16, ledger=devices)))
     plan, model = coordinator.open_attempt(), coordinator.model.data
     with DeviceLedger(":memory:", durable=False) as devices:
         expected = [contributor.answer(plan, model) for contributor in made.nodes(16, ledger=devices)]

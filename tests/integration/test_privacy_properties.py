@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Message, RecordDict
 
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
@@ -21,10 +20,9 @@ from palate_common.mechanism.update import BlockSpec, DenseBlock, DenseSteps, Ou
 from palate_common.models.model import GlobalModel
 from palate_common.rounds.plan import RoundPlan, SignedPlan
 from palate_common.rounds.wire import REFUSED, decode
-from palate_server.flower.strategy import answers
 from palate_server.rounds.aggregation import Aggregate, Participation
 from palate_server.rounds.noise import noised
-from palate_sim.engines.grid import identify
+from palate_server.rounds.run import first_answers
 
 MakeRun = Callable[..., Any]
 SHAPES = ((40_000,), (200, 200), (40_000,))
@@ -209,10 +207,7 @@ def test_the_norm_check_is_exact_for_the_largest_integers() -> None:
 
 def test_the_first_answer_of_a_node_is_the_one_that_counts() -> None:
     """A node that is sent a message again can't replace what it said, nor be summed twice."""
-    identify()
-    message = Message(RecordDict(), 7, "train")
-    replies = [Message(RecordDict({"palate": ConfigRecord({"contribution": text})}), reply_to=message) for text in SAID]
-    assert answers(replies, frozenset({7})) == {7: SAID[0]}
+    assert first_answers((7, text) for text in SAID) == {7: SAID[0]}
 
 
 def test_a_device_answers_its_own_population_alone(make_run: MakeRun) -> None:

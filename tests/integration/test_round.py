@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_audit.harness.round import run_round, run_rounds
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.interactions import Interactions
@@ -18,6 +17,8 @@ from palate_common.models.model import GlobalModel
 from palate_common.rounds.plan import SignedPlan
 from palate_common.rounds.wire import Contribution, decode
 from palate_server.rounds.coordinator import Release
+from palate_server.rounds.run import run_round, run_rounds
+from palate_sim.engines.in_process import InProcess
 
 MakeRun = Callable[..., Any]
 ALS = {"algorithm": "als", "settings": {"rounds": 4, "popularity_only_below": 0, "embedding_size": 6}}
@@ -74,7 +75,7 @@ def test_one_user_at_a_time_and_batches_of_every_size_contribute_the_same_bits_t
             nodes: list[Any] = [Recorder(node) for node in run.nodes(users_per_node=users_per_node, ledger=devices)]
             coordinator = run.coordinator()
             releases: list[Release] = []
-            run_rounds(coordinator, nodes, releases.append)
+            run_rounds(coordinator, InProcess(nodes), on_release=releases.append)
         models.append(b"".join(release.model.data for release in releases))
         found = contributions(nodes)
         if users_per_node == 1:
@@ -102,7 +103,7 @@ def test_without_one_users_events_the_sums_move_by_the_bound_at_most_and_nothing
     run = make_run(histories=histories, **terms)
     coordinator = run.coordinator()
     nodes: list[Any] = [Recorder(node) for node in run.nodes(users_per_node=60)]
-    run_rounds(coordinator, nodes)
+    run_rounds(coordinator, InProcess(nodes))
     for user in (0, 1, 2, 3, 30, 59):
         emptied = histories.owners() != user
         kept = np.concatenate(([0], np.cumsum(emptied)))[histories.indptr]
@@ -122,7 +123,7 @@ def test_nothing_but_bytes_passes_between_the_parties(make_run: MakeRun, terms: 
     run = make_run(**terms)
     nodes: list[Any] = [Recorder(node) for node in run.nodes()]
     coordinator = run.coordinator()
-    run_rounds(coordinator, nodes)
+    run_rounds(coordinator, InProcess(nodes))
     for node in nodes:
         assert len(node.seen) == coordinator.rounds
         assert {type(part) for message in node.seen for part in message} == {bytes}
@@ -139,7 +140,7 @@ def test_the_order_of_nodes_does_not_matter(make_run: MakeRun, tmp_path: Path) -
         run.folder.mkdir()
         with DeviceLedger(":memory:", durable=False) as devices:
             coordinator = run.coordinator()
-            run_rounds(coordinator, run.nodes(ledger=devices)[::step])
+            run_rounds(coordinator, InProcess(run.nodes(ledger=devices)[::step]))
         hashes.add(coordinator.model.hash)
     assert len(hashes) == 1
 
@@ -148,11 +149,11 @@ def test_each_release_is_told_once_and_the_model_is_published(make_run: MakeRun)
     run = make_run(**ALS)
     coordinator = run.coordinator()
     told: list[Any] = []
-    run_rounds(coordinator, run.nodes(), told.append)
+    run_rounds(coordinator, InProcess(run.nodes()), on_release=told.append)
     assert [release.plan.round for release in told] == [0, 1, 2, 3]
     assert all(release.participation.users == 40 for release in told)
     assert coordinator.finished
-    run_rounds(coordinator, run.nodes(), told.append)
+    run_rounds(coordinator, InProcess(run.nodes()), on_release=told.append)
     assert len(told) == 4
     run.publish(coordinator)
     found = published.read(run.folder / "model", public_key=run.key.public)
@@ -173,7 +174,7 @@ def test_noise_is_what_hides_a_user_and_a_crowd_is_what_is_heard(make_run: MakeR
         np.repeat(np.arange(n_users), sizes), items.ravel(), n_users=n_users, n_items=n_items
     )
     run = make_run(histories=crowd, noise="secure")
-    release = run_round(run.coordinator(), run.nodes(users_per_node=5000))
+    release = run_round(run.coordinator(), InProcess(run.nodes(users_per_node=5000)))
     counts = release.model.state["counts"]
     assert np.argsort(-counts)[:5].tolist() == [0, 1, 2, 3, 4]
     exact = np.bincount(crowd.indices, minlength=n_items) / np.sqrt(3)

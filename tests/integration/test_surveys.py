@@ -19,8 +19,7 @@ from palate_common.rounds.wire import REFUSED, decode
 from palate_common.survey import Survey
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.coordinator import Coordinator
-from palate_server.rounds.lock import RunLock
-from palate_server.rounds.registry import Registry
+from palate_server.rounds.run import open_run
 from palate_server.surveys.analytics import DEFINITIONS, comparisons, cost, figures
 
 NOW = 1_795_824_000.0  # 2026-11-28 00:00 UTC
@@ -58,12 +57,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
     key = SigningKey.generate()
     folder = tmp_path / "server"
     folder.mkdir()
-    with RunLock(folder) as lock, Ledger(folder / "ledger.db", population="survey") as ledger:
-        terms = ASKED.terms(3, run="week-48")
-        coordinator = Coordinator(
-            terms, ledger=ledger, registry=Registry(folder), key=key, lock=lock, clock=lambda: NOW
-        )
-        yield Server(coordinator, ledger, key, tmp_path)
+    terms = ASKED.terms(3, run="week-48")
+    with open_run(terms, folder, ledger=folder / "ledger.db", key=key, clock=lambda: NOW) as coordinator:
+        yield Server(coordinator, coordinator.ledger, key, tmp_path)
 
 
 def test_devices_answer_a_survey_and_the_operator_gets_figures(server: Server) -> None:

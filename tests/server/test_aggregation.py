@@ -1,45 +1,24 @@
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
+import plans
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate_common.algorithms import PublicFacts
-from palate_common.mechanism.accounting import charged_mu2
 from palate_common.mechanism.clipping import MAX_GRID
-from palate_common.mechanism.update import BlockSpec, released_size
+from palate_common.mechanism.update import released_size
 from palate_common.records.canonical import canonical_json
-from palate_common.rounds.plan import MAX_USERS, DpMode, Noise, RoundPlan
+from palate_common.rounds.plan import MAX_USERS, DpMode, RoundPlan
 from palate_common.rounds.wire import REFUSED, dtype_for, share_dtype
 from palate_server.rounds.aggregation import Participation, aggregate
 
 SIGMA = 2**27
 
-
-def make_plan(grid: int = 2**14, dp: DpMode = DpMode.CENTRAL, per_node: int = MAX_USERS) -> RoundPlan:
-    return RoundPlan(
-        population="readers",
-        run="run-1",
-        round=2,
-        attempt=1,
-        model_hash="cd" * 32,
-        algorithm="popularity",
-        settings={},
-        facts=PublicFacts(n_users=9, n_items=3, mu=1.0),
-        layout=(BlockSpec(name="counts", shape=(3,), weight=1.0),),
-        clip_norm=1.0,
-        grid=grid,
-        sigma=SIGMA,
-        dp=dp,
-        per_node=per_node,
-        noise=Noise.SECURE,
-        cohort_floor=1,
-        mu2=charged_mu2(sensitivity=grid, sigma=SIGMA),
-        expires=2_000_000_000,
-    )
+make_plan = partial(plans.make_plan, round=2, attempt=1, sigma=SIGMA, per_node=MAX_USERS)
 
 
 PLAN = make_plan()
@@ -125,7 +104,7 @@ def test_no_bytes_of_a_node_can_stop_a_round(data: bytes) -> None:
 
 def test_claimed_users_cannot_make_the_sum_overflow() -> None:
     """Each node claims as many users as it may and sends the largest sum that they allow."""
-    plan = make_plan(MAX_GRID)
+    plan = make_plan(grid=MAX_GRID)
     most = MAX_USERS * MAX_GRID
     replies = {node: reply([most, 0, 0], plan, users=MAX_USERS) for node in range(1100)}
     found = aggregate(replies, plan)

@@ -1,13 +1,14 @@
 import ast
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import plans
 import pytest
 
 from palate_common.algorithms import PublicFacts
 from palate_common.errors import IntegrityError
-from palate_common.mechanism.accounting import charged_mu2
 from palate_common.mechanism.randomness import SecureSource, SeededSource
 from palate_common.mechanism.update import DUMMIES, BlockSpec
 from palate_common.rounds.plan import RoundPlan
@@ -16,29 +17,8 @@ from palate_server.rounds.noise import noised, source_for
 
 PACKAGES = Path(__file__).parents[2]
 GRID, SIGMA = 2**14, 2**16
-
-
-def make_plan(size: int = 3, **changes: Any) -> RoundPlan:
-    fields: dict[str, Any] = {
-        "population": "readers",
-        "run": "run-1",
-        "round": 0,
-        "attempt": 0,
-        "model_hash": "cd" * 32,
-        "algorithm": "popularity",
-        "settings": {},
-        "facts": PublicFacts(n_users=9, n_items=3, mu=1.0, seed=4),
-        "layout": (BlockSpec(name="x", shape=(size,), weight=1.0),),
-        "clip_norm": 1.0,
-        "grid": GRID,
-        "sigma": SIGMA,
-        "dp": "central",
-        "noise": "seeded",
-        "cohort_floor": 1,
-        "mu2": charged_mu2(sensitivity=GRID, sigma=SIGMA),
-        "expires": 2_000_000_000,
-    }
-    return RoundPlan.model_validate({**fields, **changes})
+FACTS = PublicFacts(n_users=9, n_items=3, mu=1.0, seed=4)
+make_plan = partial(plans.make_plan, facts=FACTS, noise="seeded", grid=GRID, sigma=SIGMA)
 
 
 def summed(total: list[int] | np.ndarray[Any, Any], users: int = 5) -> Aggregate:
@@ -105,7 +85,7 @@ def test_too_small_a_cohort_releases_nothing() -> None:
 def test_off_adds_nothing() -> None:
     noisy = noised(summed([1, -2, 3]), make_plan(dp="off", sigma=0, mu2=0.0))
     assert noisy.steps.tolist() == [1, -2, 3] + [0] * DUMMIES
-    assert noisy.noise() == {"x": 0.0}
+    assert noisy.noise() == {"counts": 0.0}
 
 
 def test_privacy_without_noise_is_refused() -> None:

@@ -1,14 +1,15 @@
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import plans
 import pytest
 import safetensors.numpy
 
 from palate_common.algorithms import PublicFacts
 from palate_common.errors import IntegrityError
-from palate_common.mechanism.accounting import charged_mu2
-from palate_common.mechanism.update import DUMMIES, BlockSpec
+from palate_common.mechanism.update import DUMMIES
 from palate_common.models import published
 from palate_common.models.catalogue import Catalogue
 from palate_common.models.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
@@ -16,7 +17,6 @@ from palate_common.records.canonical import digest
 from palate_common.records.growth import Shown
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import RoundPlan
 from palate_server.rounds import registry as registry_module
 from palate_server.rounds.aggregation import Aggregate, Participation
 from palate_server.rounds.noise import NoisyAggregate, noised
@@ -27,28 +27,7 @@ AT = Shown(checkpoint=Checkpoint(3, "ab" * 32))
 ITEMS = ("one", "zwei, 2", "trois\r", " vier\u2028", "")
 FACTS = PublicFacts(n_users=9, n_items=len(ITEMS), mu=1.0)
 
-
-def make_plan(**changes: Any) -> RoundPlan:
-    fields: dict[str, Any] = {
-        "population": "readers",
-        "run": "run-1",
-        "round": 1,
-        "attempt": 2,
-        "model_hash": "cd" * 32,
-        "algorithm": "popularity",
-        "settings": {},
-        "facts": FACTS,
-        "layout": (BlockSpec(name="counts", shape=(5,), weight=1.0),),
-        "clip_norm": 1.0,
-        "grid": 2**14,
-        "sigma": 2**16,
-        "dp": "central",
-        "noise": "seeded",
-        "cohort_floor": 1,
-        "mu2": charged_mu2(sensitivity=2**14, sigma=2**16),
-        "expires": 2_000_000_000,
-    }
-    return RoundPlan.model_validate({**fields, **changes})
+make_plan = partial(plans.make_plan, size=5, round=1, attempt=2, facts=FACTS, noise="seeded")
 
 
 def make_noisy(**changes: Any) -> NoisyAggregate:

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_audit.harness.round import run_rounds
 from palate_client.floors import Floors
 from palate_common.errors import BudgetError, InputError, IntegrityError, LockedError
 from palate_common.records.signing import SigningKey
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.lock import RunLock
+from palate_server.rounds.run import run_rounds
 from palate_sim.engines import Job
+from palate_sim.engines.in_process import InProcess
 from palate_sim.engines.local import run_local
 
 ALS = {"algorithm": "als", "settings": {"popularity_only_below": 0.0}}
@@ -42,7 +43,7 @@ def job_for(run: Any, folder: Path, **changes: Any) -> Job:
 @pytest.mark.parametrize("users_per_node", [1, 7, 2048])
 def test_the_model_is_the_plain_loops(make_run: Any, tmp_path: Path, terms: Any, users_per_node: int) -> None:
     run = make_run(**terms)
-    run_rounds(coordinator := run.coordinator(), run.nodes())
+    run_rounds(coordinator := run.coordinator(), InProcess(run.nodes()))
     outcome = run_local(job_for(run, tmp_path / "engine", users_per_node=users_per_node), run.histories)
     assert outcome.model.data == coordinator.model.data
     assert outcome.updates == run.histories.n_users * coordinator.rounds

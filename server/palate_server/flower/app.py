@@ -1,6 +1,6 @@
 """The ServerApp: a run's coordinator behind a Flower SuperLink.
 
-    flwr run -> SuperLink -> main -> opened -> PalateStrategy.start
+    flwr run -> SuperLink -> main -> open_job -> run_rounds -> GridTransport -> nodes
 
 Flower loads `palate_server.flower.app:app` from the INSTALLED package, never from the app bundle it is sent. The
 run-config key `job` names a file with a `ServerJob`. What happens is told line by line in the job's progress file,
@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +28,9 @@ from palate_common.errors import PalateError
 from palate_common.models.model import GlobalModel
 from palate_common.records.files import write_durably
 from palate_common.records.signing import SigningKey
-from palate_server.flower.strategy import PalateStrategy
-from palate_server.ledger.ledger import Ledger
+from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Coordinator, Release
-from palate_server.rounds.lock import RunLock
-from palate_server.rounds.registry import Registry
+from palate_server.rounds.run import open_run, run_rounds
 from palate_server.rounds.terms import RunTerms
 
 app = ServerApp()
@@ -60,17 +57,9 @@ class ServerJob(BaseModel):
     """How long to wait for them."""
 
 
-@contextmanager
-def opened(job: ServerJob) -> Iterator[Coordinator]:
-    """The run's coordinator, with the run folder locked and the ledger open for as long as the context lasts.
-
-    Raises:
-        LockedError: somebody else owns the run folder.
-        InputError: key, ledger or terms don't fit.
-    """
-    with RunLock(job.folder) as lock, Ledger(job.ledger, population=job.terms.population) as ledger:
-        key, registry = SigningKey.load(job.key), Registry(job.folder)
-        yield Coordinator(job.terms, ledger=ledger, registry=registry, key=key, lock=lock)
+def open_job(job: ServerJob) -> AbstractContextManager[Coordinator]:
+    """A job's run, as `open_run` gives it."""
+    return open_run(job.terms, job.folder, ledger=job.ledger, key=SigningKey.load(job.key))
 
 
 @app.main()
@@ -80,10 +69,11 @@ def main(grid: Grid, context: Context) -> None:
     progress = Progress(file.parent)
     try:
         job = ServerJob.model_validate_json(file.read_bytes())
-        with opened(job) as coordinator:
+        with open_job(job) as coordinator:
             await_nodes(grid, job.nodes, seconds=job.online_seconds)
             progress.tell("training")
-            PalateStrategy(coordinator, on_release=progress.release).start(grid)
+            transport = GridTransport(grid, ttl=job.terms.plan_seconds)
+            run_rounds(coordinator, transport, on_release=progress.release)
             final = progress.model(coordinator.model)
     except Exception as error:
         text = str(error) if isinstance(error, PalateError) else repr(error)

@@ -1,6 +1,6 @@
 """The ServerApp of a deployment: Flower's grid as the messenger of a site's `Operation`.
 
-    SuperExec -> main -> Operation.serve -> PalateStrategy -> PromptGrid -> SuperLink -> devices
+    SuperExec -> main -> Operation.serve -> run_round -> GridTransport -> PromptGrid -> SuperLink -> devices
 
 Flower loads it from the INSTALLED package; the run-config key `folder` names the server folder. It runs until it is
 ended, and starts again where the ledger says it stopped.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Mapping, Set
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,15 +19,12 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.logger import update_console_handler
 
 from palate_common.errors import LockedError, PalateError
-from palate_common.secagg.directory import Directory
-from palate_server.flower.exchanges import RECORD
 from palate_server.flower.grid import PromptGrid
-from palate_server.flower.strategy import PalateStrategy
 from palate_server.flower.superlink_state import check_version, purge
+from palate_server.flower.transport import RECORD, GridTransport
 from palate_server.folder.events import Events
 from palate_server.folder.server_folder import Site, owner_only
 from palate_server.operation.operation import Operation
-from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.lock import RunLock
 
 app = ServerApp()
@@ -60,20 +57,10 @@ class GridMessenger:
         """The nodes that are there."""
         return list(self._grid.get_node_ids())
 
-    def attempt(
-        self,
-        coordinator: Coordinator,
-        directory: Directory | None,
-        cohort: Mapping[int, int],
-        on_release: Callable[[Release], None],
-        *,
-        timeout: float,
-    ) -> None:
-        """One attempt with a cohort, device -> node."""
-        masked = directory if coordinator.terms.cohort is not None and coordinator.terms.cohort.masks else None
+    def transport(self, cohort: Mapping[int, int], *, ttl: float, timeout: float) -> GridTransport:
+        """Carries an attempt's messages to a cohort, device -> node."""
         self._grid.heard.clear()
-        strategy = PalateStrategy(coordinator, on_release=on_release, directory=masked, invite=lambda _: cohort)
-        strategy.start(self._grid, num_rounds=1, timeout=timeout)
+        return GridTransport(self._grid, ttl=ttl, timeout=timeout, cohort=cohort)
 
     def send_home(self, nodes: Mapping[int, int]) -> None:
         """Tell each node in how many seconds to come back. What they answer means nothing, and isn't waited for."""

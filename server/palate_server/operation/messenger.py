@@ -1,16 +1,15 @@
-"""Messenger: who carries an attempt's messages between a site and its devices; Flower's grid in `app`, or a test's."""
+"""Messenger: how a site reaches its devices; over Flower's grid in `service_app`, or a test's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Mapping, Set
 from typing import Protocol
 
-from palate_common.secagg.directory import Directory
-from palate_server.rounds.coordinator import Coordinator, Release
+from palate_server.rounds.run import Transport
 
 
 class Messenger(Protocol):
-    """Who carries an attempt's messages: Flower's grid, or a test's."""
+    """How a site reaches its devices."""
 
     @property
     def heard(self) -> Set[int]:
@@ -19,16 +18,14 @@ class Messenger(Protocol):
     def online(self) -> list[int]:
         """The nodes that are there."""
 
-    def attempt(
-        self,
-        coordinator: Coordinator,
-        directory: Directory | None,
-        cohort: Mapping[int, int],
-        on_release: Callable[[Release], None],
-        *,
-        timeout: float,
-    ) -> None:
-        """One attempt with a cohort, device -> node."""
+    def transport(self, cohort: Mapping[int, int], *, ttl: float, timeout: float) -> Transport:
+        """Carries one attempt's messages to a cohort, device -> node.
+
+        Args:
+            cohort: whom it asks.
+            ttl: seconds that a message may be answered.
+            timeout: seconds that an exchange is waited for.
+        """
 
     def send_home(self, nodes: Mapping[int, int]) -> None:
         """Tell each node in how many seconds to come back."""

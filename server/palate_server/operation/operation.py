@@ -9,8 +9,8 @@ killed at any moment: what an attempt needs to be sound is in coordinator and le
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from palate_common.errors import BudgetError, IntegrityError, LockedError, PalateError
@@ -28,14 +28,13 @@ from palate_server.operation.dismissals import SOONEST, Dismissals
 from palate_server.operation.gathering import Appointment, TooFewError
 from palate_server.operation.messenger import Messenger
 from palate_server.operation.restraint import restraint_of
-from palate_server.operation.schedule import directory_of, just_closed, next_run, open_run, terms_of
+from palate_server.operation.schedule import directory_of, just_closed, next_run, terms_of, unfinished_run
 from palate_server.operation.strikes import strike
 from palate_server.operation.surveys import Surveys
 from palate_server.operation.terms import check_budgets, period_of
 from palate_server.rounds.cohort import least_of
 from palate_server.rounds.coordinator import Coordinator, Release
-from palate_server.rounds.lock import RunLock
-from palate_server.rounds.registry import Registry
+from palate_server.rounds.run import open_run, run_round
 from palate_server.secagg.disputes import Conduct, apart
 
 GATHERING, IDLE = 1.0, 5.0
@@ -91,7 +90,7 @@ class Operation:
         """Tell what a former process has lost; a run of its that can't pay for another attempt is over."""
         if (charge := self._restraint.lost(ledger.entries())) is not None:
             self.events.tell("lost", run=charge.run, round=charge.round, attempt=charge.attempt)
-        if (run := open_run(ledger)) is not None:
+        if (run := unfinished_run(ledger)) is not None:
             with self._opened(ledger, run) as coordinator:
                 if coordinator.over:
                     self._close(ledger, coordinator)
@@ -100,7 +99,7 @@ class Operation:
         """When there is something to do again, Unix seconds."""
         entries, cohort = ledger.entries(), self.config.cohort
         planned = 0.0
-        if open_run(ledger) is None:
+        if unfinished_run(ledger) is None:
             planned = next_run(ledger, every_hours=self.config.training.every_hours, pause=cohort.pause_seconds)
             planned = min(planned, self._surveys.next(ledger, now=time.time()))
         return max(self._not_before, self._restraint.until(entries), planned)
@@ -125,7 +124,7 @@ class Operation:
 
     def _step(self, ledger: Ledger) -> None:
         """Open a run, or go on with one, with a cohort."""
-        run, least = open_run(ledger), self._bounds()
+        run, least = unfinished_run(ledger), self._bounds()
         try:
             survey = self._surveys.due(ledger, now=time.time()) if run is None else None
             if run is None and survey is None:
@@ -159,19 +158,10 @@ class Operation:
                 cohort = self._awaited(least=coordinator.terms.cohort_floor, within=within)
             self._close(ledger, coordinator)
 
-    @contextmanager
-    def _opened(self, ledger: Ledger, run: str) -> Iterator[Coordinator]:
+    def _opened(self, ledger: Ledger, run: str) -> AbstractContextManager[Coordinator]:
         """A run, owned."""
-        terms, folder = terms_of(ledger, run), self.site.run(run)
-        with RunLock(folder) as lock:
-            yield Coordinator(
-                terms,
-                ledger=ledger,
-                registry=Registry(folder),
-                key=self.site.key(),
-                lock=lock,
-                on_charge=self._witness.write,
-            )
+        folder, key, witness = self.site.run(run), self.site.key(), self._witness.write
+        return open_run(terms_of(ledger, run), folder, ledger=ledger, key=key, on_charge=witness)
 
     def _close(self, ledger: Ledger, coordinator: Coordinator) -> None:
         """End a run."""
@@ -198,16 +188,16 @@ class Operation:
         self._witness.check()
         begun, spent = time.monotonic(), coordinator.spent
         facts: dict[str, Any] = {"run": coordinator.terms.run, "round": coordinator.round, "invited": len(cohort)}
-        released: list[Release] = []
+        released: Release | None = None
         failed: PalateError | OSError | None = None
         lost = False
         coordinator.conduct = Conduct()  # the former attempt's was held against its devices then
         self._register.invited(list(cohort), period=period_of(self.config, time.time()))
         try:
             with self._restraint.attempt(coordinator.ledger.checkpoint().size):
-                self._messenger.attempt(
-                    coordinator, directory, cohort, released.append, timeout=self.config.cohort.exchange_seconds
-                )
+                ttl, timeout = coordinator.terms.plan_seconds, self.config.cohort.exchange_seconds
+                transport = self._messenger.transport(cohort, ttl=ttl, timeout=timeout)
+                released = run_round(coordinator, transport, directory=directory)
         except (BudgetError, LockedError):
             raise
         except (PalateError, OSError) as error:
@@ -224,14 +214,14 @@ class Operation:
                 self._purge()
         self._pass_over(cohort)
         facts |= {"seconds": round(time.monotonic() - begun, 3), "charged": coordinator.spent > spent}
-        if not released:
+        if released is None:
             self.events.tell("aborted", **facts)
             if isinstance(failed, WitnessError):
                 raise failed
             return False
-        found = released[0].participation
+        found = released.participation
         self.events.tell(
-            "round", **facts, attempt=released[0].plan.attempt, users=found.users, refused=found.refused_nodes,
+            "round", **facts, attempt=released.plan.attempt, users=found.users, refused=found.refused_nodes,
             malformed=found.malformed_nodes,
         )  # fmt: skip
         return True

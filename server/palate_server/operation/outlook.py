@@ -20,7 +20,7 @@ from palate_server.folder.events import Events
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.restraint import restraint_of, voids
-from palate_server.operation.schedule import next_run, open_run
+from palate_server.operation.schedule import next_run, unfinished_run
 from palate_server.operation.terms import Budget, budgets_of, noise_delta
 
 TROUBLES = {
@@ -168,7 +168,7 @@ def _next(
     ]
     if "no cohort" in told:
         waits.append((_at(events[told["no cohort"]]) + config.cohort.pause_seconds, "too few devices came"))
-    if open_run(ledger) is None:
+    if unfinished_run(ledger) is None:
         every, after = config.training.every_hours, config.cohort.pause_seconds
         waits.append((next_run(ledger, every_hours=every, pause=after), "`training.every_hours` after the last"))
         cost = mu_of(epsilon=config.privacy.epsilon, delta=noise_delta(config.privacy.dp, config.privacy.delta)) ** 2

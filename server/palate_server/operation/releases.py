@@ -33,7 +33,7 @@ from palate_common.survey import SURVEYING
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.extract import Extract, verify_extract
 from palate_server.ledger.ledger import Ledger
-from palate_server.operation.terms import make_terms
+from palate_server.operation.terms import next_terms
 from palate_server.rounds.registry import Registry
 from palate_server.rounds.replay import Replay, model_header
 from palate_server.rounds.terms import RunTerms
@@ -123,7 +123,7 @@ def publish(site: Site, run: str, card: CardMaker) -> Published:
 def publish_start(site: Site) -> Published:
     """Publish the model before any release, from which devices learn the catalogue."""
     catalogue = site.catalogue
-    terms = make_terms(
+    terms = next_terms(
         site.config.model_copy(update={"privacy": site.config.privacy.model_copy(update={"dp": DpMode.CENTRAL})}),
         catalogue=catalogue.hash,
         n_items=len(catalogue.items),

@@ -15,7 +15,7 @@ from palate_server.ledger.ledger import Ledger
 from palate_server.operation.releases import warm_inputs
 from palate_server.operation.survey_results import result_of, write_result
 from palate_server.operation.surveys import as_run
-from palate_server.operation.terms import make_terms
+from palate_server.operation.terms import next_terms
 from palate_server.rounds.coordinator import Coordinator
 from palate_server.rounds.registry import Registry, pack_inputs
 from palate_server.rounds.terms import RunTerms
@@ -29,7 +29,7 @@ def begin(site: Site, ledger: Ledger, register: Enrolments, survey: Survey | Non
         inputs = {**inputs, **site.public_inputs}
     else:
         config, catalogue, inputs, about = as_run(config, survey), Catalogue(survey.questions()), {}, {}
-    terms = make_terms(
+    terms = next_terms(
         config,
         catalogue=catalogue.hash,
         n_items=len(catalogue.items),

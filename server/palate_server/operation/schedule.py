@@ -13,7 +13,7 @@ from palate_server.operation.surveys import surveys_of
 from palate_server.rounds.terms import RunTerms
 
 
-def open_run(ledger: Ledger) -> str | None:
+def unfinished_run(ledger: Ledger) -> str | None:
     """The run that was cut off, if any; what a restored ledger has closed can't go on."""
     found = list[str]()
     for entry in ledger.entries():

@@ -1,4 +1,4 @@
-"""Promise: the terms of a run, from the operator's configuration and public facts alone.
+"""The terms of a site's next run, from the operator's configuration and public facts alone, and what may be spent.
 
 No filter, size or choice is taken from what devices did: the cohort's size stands for the number of users, and the
 catalogue is the operator's.
@@ -14,21 +14,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from palate_common.algorithms import PublicFacts, State, make_algorithm
+from palate_common.algorithms import State, make_algorithm
 from palate_common.algorithms.als.algorithm import FEATURES
-from palate_common.algorithms.als.warm import signal_of
 from palate_common.errors import BudgetError, InputError
 from palate_common.mechanism.accounting import mu_of
 from palate_common.mechanism.cohort import MAX_ATTEMPTS, RESERVED_DELTA
-from palate_common.records.canonical import digest
 from palate_common.rounds.plan import DpMode
 from palate_common.secagg.directory import Directory
 from palate_server.folder.config import ServerConfig
 from palate_server.ledger.history import ChargeEntry, Entry, RestoredEntry, reserves
 from palate_server.ledger.ledger import Ledger
-from palate_server.rounds.cohort import choose_cohort, spendable_grid
-from palate_server.rounds.registry import pack_inputs
-from palate_server.rounds.terms import RunTerms
+from palate_server.rounds.cohort import choose_cohort
+from palate_server.rounds.terms import RunTerms, make_terms
 
 DAY = 86400.0
 
@@ -50,21 +47,7 @@ def period_of(config: ServerConfig, now: float) -> int:
     return int(now // (config.privacy.period_days * DAY))
 
 
-def public_facts(config: ServerConfig, *, n_items: int, n_features: int, former_signal: float = 0.0) -> PublicFacts:
-    """What an algorithm may know of the population."""
-    privacy = config.privacy
-    return PublicFacts(
-        n_users=config.cohort.size,
-        n_items=n_items,
-        n_features=n_features,
-        former_signal=former_signal,
-        mu=mu_of(epsilon=privacy.epsilon, delta=noise_delta(privacy.dp, privacy.delta)),
-        seed=config.training.seed,
-        local=privacy.dp is DpMode.LOCAL,
-    )
-
-
-def make_terms(
+def next_terms(
     config: ServerConfig,
     *,
     catalogue: str,
@@ -95,34 +78,32 @@ def make_terms(
         raise InputError("a run with masks must have enrolled devices, got none: see `palate serve enroll`")
     names = directory.hash if distributed and directory is not None else None
     bounds = choose_cohort(n_users=size, corrupt=privacy.corrupt, dropout=privacy.dropout, directory=names)
-    cohort = bounds if distributed else None
-    features = inputs.get(FEATURES)
-    width = 0 if features is None else features.shape[1]
-    facts = public_facts(config, n_items=n_items, n_features=width, former_signal=signal_of(inputs))
-    algorithm = make_algorithm(config.training.algorithm, config.training.settings, facts)
-    if width and FEATURES not in getattr(algorithm, "public_inputs", ()):
-        raise InputError(f"`training.features` must be empty: {config.training.algorithm} has no use for features")
-    shares = algorithm.shares
-    mus = [(facts.mu or 0.0) * math.sqrt(share) for share in shares]
-    return RunTerms(
+    terms = make_terms(
         population=config.population,
         run=f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
         algorithm=config.training.algorithm,
         settings=config.training.settings,
-        facts=facts,
+        n_users=size,
+        n_items=n_items,
         catalogue=catalogue,
-        inputs=digest(pack_inputs(inputs)) if inputs else None,
+        inputs=inputs,
+        seed=config.training.seed,
         dp=privacy.dp,
         noise=privacy.noise,
         epsilon=privacy.epsilon,
         delta=privacy.delta,
-        clip_norm=privacy.clip_norm,
-        grid=spendable_grid(cohort, mus, grid=privacy.grid, epsilon=privacy.epsilon, local=facts.local),
+        cohort=bounds if distributed else None,
         cohort_floor=bounds.n_min,
-        cohort=cohort,
+        per_node=1,
+        clip_norm=privacy.clip_norm,
+        grid=privacy.grid,
         plan_seconds=config.cohort.plan_seconds,
         about={**about, "deployed": True, "period": period_of(config, now)},
     )
+    algorithm = make_algorithm(terms.algorithm, terms.settings, terms.facts)
+    if terms.facts.n_features and FEATURES not in getattr(algorithm, "public_inputs", ()):
+        raise InputError(f"`training.features` must be empty: {config.training.algorithm} has no use for features")
+    return terms
 
 
 def check_config(config: ServerConfig, *, n_items: int, inputs: State) -> None:
@@ -132,7 +113,7 @@ def check_config(config: ServerConfig, *, n_items: int, inputs: State) -> None:
         InputError: its cohort, epsilon, algorithm, features or delta don't fit each other.
     """
     nobody = Directory(("00" * 32,))
-    make_terms(config, catalogue="", n_items=n_items, directory=nobody, inputs=inputs, about={}, now=0.0)
+    next_terms(config, catalogue="", n_items=n_items, directory=nobody, inputs=inputs, about={}, now=0.0)
 
 
 @dataclass(frozen=True)

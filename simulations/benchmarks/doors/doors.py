@@ -47,9 +47,7 @@ from palate_server.flower.superlink import early_head
 from palate_server.ledger.extract import verify_extract
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.aggregation import aggregate
-from palate_server.rounds.coordinator import Coordinator
-from palate_server.rounds.lock import RunLock
-from palate_server.rounds.registry import Registry
+from palate_server.rounds.run import open_run
 from palate_server.rounds.terms import RunTerms
 
 MOST = 2**26
@@ -148,9 +146,7 @@ def _answers(stack: ExitStack, home: Path, key: SigningKey) -> Iterator[Door]:
             catalogue=Catalogue(ITEMS).hash, noise="seeded", grid=2**14,
             cohort={"n_max": 2, "n_min": 2, "c_max": 1, "masks": False} if dp == "distributed" else None,
         )  # fmt: skip
-        lock = stack.enter_context(RunLock(folder))
-        ledger = stack.enter_context(Ledger(folder / "ledger.db", population="readers"))
-        coordinator = Coordinator(terms, ledger=ledger, registry=Registry(folder), key=key, lock=lock)
+        coordinator = stack.enter_context(open_run(terms, folder, ledger=folder / "ledger.db", key=key))
         plan = coordinator.open_attempt()
         floors = Floors(allow_central=True, allow_seeded=True, allow_unmasked=True).for_few()
         devices = stack.enter_context(DeviceLedger(":memory:", durable=False))

@@ -22,9 +22,7 @@ from palate_common.records.merkle import MerkleTree
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import Charge, RoundPlan, SignedPlan, sign_plan
 from palate_server.ledger.ledger import Ledger
-from palate_server.rounds.coordinator import Coordinator
-from palate_server.rounds.lock import RunLock
-from palate_server.rounds.registry import Registry
+from palate_server.rounds.run import open_run
 from palate_server.rounds.terms import RunTerms
 
 ITEMS, MODELS, PLANS = 2_000, 60, 40
@@ -88,14 +86,14 @@ def made(home: Path) -> World:
     )
     key, folder = SigningKey.generate(), home / "operator"
     folder.mkdir()
-    with RunLock(folder) as lock, Ledger(folder / "ledger.db", population="readers") as ledger:
+    with Ledger(folder / "ledger.db", population="readers") as ledger:
         while (size := ledger.checkpoint().size) < FIRST + MODELS:  # models are older than every plan, in one ledger
             ledger.open_run(f"earlier-{size}", {})
         log = MerkleTree(entry.leaf() for entry in ledger.entries())
-        coordinator = Coordinator(terms, ledger=ledger, registry=Registry(folder), key=key, lock=lock)
-        model = coordinator.model
+        with open_run(terms, folder, ledger=ledger, key=key) as coordinator:
+            model, plan = coordinator.model, coordinator.open_attempt()
         (home / "start.safetensors").write_bytes(model.data)
-        hashes = _plans(home / "plans", coordinator.open_attempt(), ledger, key)
+        hashes = _plans(home / "plans", plan, ledger, key)
     first = _models(home, model, items, key, log)
     world = World(home, key.public, hashes)
     with opened(world.store, key.public) as device:

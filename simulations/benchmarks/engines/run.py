@@ -27,7 +27,8 @@ from palate_common.mechanism.accounting import mu_of
 from palate_common.models.model import catalogue_hash
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.wire import REFUSED
-from palate_server.flower.strategy import PalateStrategy, answers
+from palate_server.flower.transport import GridTransport
+from palate_server.rounds.run import Request, first_answers
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines import Job, Outcome
 from palate_sim.engines.flower import run_flower
@@ -124,20 +125,12 @@ def message_part() -> tuple[list[dict[str, Any]], list[Table]]:
     def host(context: Context) -> Host:
         return idle
 
-    class Coordinator:
-        def __init__(self) -> None:
-            self.terms = type("Terms", (), {"plan_seconds": 60})
-            self.model = type("Model", (), {"data": bytes(500_000)})
-
-        def open_attempt(self) -> bytes:
-            return bytes(3000)
-
     idle: Host = Idle(None, None, "")  # type: ignore[arg-type] # nothing of it is used
     grid = LocalGrid(node_app(host), nodes=MESSAGES)
-    strategy = PalateStrategy(Coordinator())  # type: ignore[arg-type] # hands out bytes
+    transport = GridTransport(grid, ttl=60.0)
     begun = time.process_time()
-    messages = strategy.configure_train(1, None, None, grid)  # type: ignore[arg-type] # neither is used
-    found = answers(grid.send_and_receive(messages), frozenset(grid.get_node_ids()))
+    request = Request(transport.invite(masked=False), {"plan": bytes(3000), "model": bytes(500_000)})
+    found = first_answers(transport.exchange(request))
     each = (time.process_time() - begun) / len(found) * 1e6
     row = (f"{len(found):,}", f"{each:.0f}")
     return [{"messages": len(found), "microseconds": each}], [

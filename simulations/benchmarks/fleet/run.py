@@ -18,16 +18,14 @@ from typing import Any
 from benchmarks.serve.run import PARTS
 from benchmarks.serve.world import ITEMS, World
 from benchmarks.sheet import Table, main
-from palate_audit.harness.round import run_rounds
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.interactions import Interactions
-from palate_server.ledger.ledger import Ledger
-from palate_server.rounds.coordinator import Coordinator, Release
-from palate_server.rounds.lock import RunLock
-from palate_server.rounds.registry import Registry
+from palate_server.rounds.coordinator import Release
+from palate_server.rounds.run import open_run, run_rounds
 from palate_server.rounds.terms import RunTerms
+from palate_sim.engines.in_process import InProcess
 
 DEVICES, FEW, ROUNDS, EXCHANGES_BAR = 100, 30, 3, 6
 COHORT, KILLED = 40, 0.3
@@ -91,16 +89,14 @@ def simulated(world: World, tastes: dict[int, list[str]]) -> list[str]:
     releases: list[Release] = []
     with (
         tempfile.TemporaryDirectory() as home,
-        RunLock(Path(home)) as lock,
-        Ledger(":memory:", population=terms.population) as ledger,
+        open_run(terms, Path(home), ledger=":memory:", key=key) as coordinator,
         DeviceLedger(":memory:", durable=False) as devices,
     ):
-        coordinator = Coordinator(terms, ledger=ledger, registry=Registry(Path(home)), key=key, lock=lock)
         nodes = [
             Contributor(batch.users(slice(device, device + 1)), [device], devices, key.public, floors)
             for device in sorted(tastes)
         ]
-        run_rounds(coordinator, nodes, releases.append)
+        run_rounds(coordinator, InProcess(nodes), on_release=releases.append)
     return [release.model.hash for release in releases]
 
 

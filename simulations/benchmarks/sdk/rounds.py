@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 import palate
-from palate_audit.harness.round import run_round
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_client.rounds.training import train
@@ -23,11 +22,9 @@ from palate_common.models.catalogue import Catalogue
 from palate_common.models.model import GlobalModel
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import SignedPlan
-from palate_server.ledger.ledger import Ledger
-from palate_server.rounds.coordinator import Coordinator
-from palate_server.rounds.lock import RunLock
-from palate_server.rounds.registry import Registry
+from palate_server.rounds.run import open_run, run_round
 from palate_server.rounds.terms import RunTerms
+from palate_sim.engines.in_process import InProcess
 
 ITEMS, WIDTH, EVENTS, OTHERS = 10_000, 64, 100, 2_000
 EPSILON, DELTA = 5.0, 1e-5
@@ -56,15 +53,13 @@ def _once(folder: Path, seed: int) -> dict[str, float]:
     floors = palate.Floors(allow_central=True)
     service = palate.Service(public_key=key.public, population="readers", epsilon=20.0, floors=floors)
     with (
-        RunLock(folder) as lock,
-        Ledger(folder / "ledger.db", population="readers") as ledger,
+        open_run(terms, folder, ledger=folder / "ledger.db", key=key) as coordinator,
         DeviceLedger(":memory:") as devices,
         palate.open(folder / "store", app="bench", key=bytes(range(32)), service=service) as device,
     ):
-        registry = Registry(folder)
-        coordinator = Coordinator(terms, ledger=ledger, registry=registry, key=key, lock=lock)
-        run_round(coordinator, [Contributor(others, range(OTHERS), devices, key.public, floors)])
-        registry.publish(coordinator.model, Catalogue(items), {}, key, population="readers", shown=ledger.shown())
+        run_round(coordinator, InProcess([Contributor(others, range(OTHERS), devices, key.public, floors)]))
+        place: dict[str, Any] = {"population": "readers", "shown": coordinator.ledger.shown()}
+        coordinator.registry.publish(coordinator.model, Catalogue(items), {}, key, **place)
         for purpose in ("store", "train"):
             device.consent.grant(purpose)
         chosen = rng.choice(ITEMS, EVENTS, replace=False)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from palate_audit.harness.round import run_round
 from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.message import Message
 from palate_client.delivery.record import Delivery
@@ -34,11 +33,9 @@ from palate_common.models.model import GlobalModel, catalogue_hash
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import DpMode
 from palate_common.survey import Survey
-from palate_server.ledger.ledger import Ledger
-from palate_server.rounds.coordinator import Coordinator
-from palate_server.rounds.lock import RunLock
-from palate_server.rounds.registry import Registry
+from palate_server.rounds.run import open_run, run_round
 from palate_server.rounds.terms import RunTerms
+from palate_sim.engines.in_process import InProcess
 
 MONDAY = "2026-11-23"
 ITEMS = tuple(f"item-{n}" for n in range(8))
@@ -132,16 +129,14 @@ class Asked:
             for number in range(n):
                 folder = Path(name) / str(number)
                 folder.mkdir()
+                terms = self.terms(given.n_users, run=f"week-{number}")
                 with (
-                    RunLock(folder) as lock,
-                    Ledger(":memory:", population="survey") as ledger,
+                    open_run(terms, folder, ledger=":memory:", key=key) as server,
                     DeviceLedger(":memory:", durable=False) as devices,
                 ):
-                    terms = self.terms(given.n_users, run=f"week-{number}")
-                    server = Coordinator(terms, ledger=ledger, registry=Registry(folder), key=key, lock=lock)
                     floors = Floors(allow_central=True, allow_unmasked=True).for_few()
                     node = Contributor(given, range(given.n_users), devices, key.public, floors)
-                    made.append(run_round(server, [node]).model)
+                    made.append(run_round(server, InProcess([node])).model)
         return made
 
     def terms(self, n_users: int, *, run: str) -> RunTerms:

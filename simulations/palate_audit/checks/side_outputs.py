@@ -179,7 +179,6 @@ def _collected(stage: Stage, said: Sequence[str], beyond: list[str]) -> Seen:
         "answers": {f"{place}": [outside(answer) for answer in got] for place, got in stage.seen.replies.items()},
         "plans": [plain(plan.plan.model_dump(mode="json")) for plan in plans],
         "charges": [_charge(plan) for plan in plans],
-        "metrics": stage.metrics,
         "participation": [vars(release.participation) for release in stage.releases],
         "log lines": [_scrubbed(line.replace(str(stage.folder), "")) for line in said],
         "ledger entries": [plain(entry.body) for entry in stage.ledger.entries()],

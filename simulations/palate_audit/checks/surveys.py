@@ -38,8 +38,7 @@ from palate_common.rounds.wire import REFUSED, decode
 from palate_common.survey import SURVEYING, Survey
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.coordinator import Coordinator
-from palate_server.rounds.lock import RunLock
-from palate_server.rounds.registry import Registry
+from palate_server.rounds.run import open_run
 from palate_server.rounds.terms import RunTerms
 from palate_server.surveys.analytics import figures
 
@@ -263,13 +262,8 @@ def _world(live: Callable[[Life], None], *purposes: Purpose) -> Iterator[tuple[D
             device.consent.grant(purpose)
         live(Life(device, clock))
         clock.now = MONDAY + 8 * DAY
-        lock = stack.enter_context(RunLock(folder))
-        ledger = stack.enter_context(Ledger(folder / "ledger.db", population=POPULATION))
-        yield (
-            device,
-            Coordinator(terms, ledger=ledger, registry=Registry(folder), key=key, lock=lock, clock=clock),
-            folder,
-        )
+        run = open_run(terms, folder, ledger=folder / "ledger.db", key=key, clock=clock)
+        yield device, stack.enter_context(run), folder
 
 
 def _files(folder: Path) -> list[Path]:

@@ -22,8 +22,9 @@ from palate_common.mechanism.update import DUMMIES
 from palate_common.rounds.plan import RoundPlan, SignedPlan
 from palate_common.rounds.shares import NoisyShare
 from palate_common.rounds.wire import ContributionHeader, encode_share
-from palate_server.flower.strategy import PalateStrategy
+from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Coordinator, Release
+from palate_server.rounds.run import run_rounds
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.identities import Identities
 
@@ -124,7 +125,8 @@ class Nodes:
             self.plans.append(release.plan)
             on_release(release)
 
-        PalateStrategy(self._coordinator, on_release=told, directory=identities.directory).start(grid)
+        transport = GridTransport(grid, ttl=self._coordinator.terms.plan_seconds)
+        run_rounds(self._coordinator, transport, directory=identities.directory, on_release=told)
 
     def seen(self, plan: bytes, node: int, answer: bytes) -> None:
         """Keep what an attempt was about."""

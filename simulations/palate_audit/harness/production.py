@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +26,6 @@ import numpy as np
 from palate_audit.harness.canary_algorithm import Carrier, Part, Table, carried, weights_for
 from palate_audit.harness.claim import Claim, ReleaseClaim
 from palate_audit.harness.nodes import Nodes, members
-from palate_audit.harness.round import run_rounds
 from palate_audit.harness.target import Contributions, Released, Vector
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import PublicFacts
@@ -37,13 +35,12 @@ from palate_common.mechanism.cohort import RESERVED_DELTA, CohortTerms, share_si
 from palate_common.mechanism.update import DUMMIES
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import MAX_USERS, DpMode, Noise, RoundPlan
-from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.cohort import FINE
 from palate_server.rounds.coordinator import Coordinator, Release
-from palate_server.rounds.lock import RunLock
-from palate_server.rounds.registry import Registry
+from palate_server.rounds.run import open_run, run_rounds
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.identities import Identities
+from palate_sim.engines.in_process import InProcess
 
 SHARES = (0.2, 0.3, 0.5)
 """Of mu^2: unequal, so that a round with another's noise shows."""
@@ -213,7 +210,8 @@ class Production:
             DeviceLedger(":memory:", durable=False) as devices,
         ):
             terms = self._terms(settings, seed, None if identities is None else identities.directory.hash)
-            with _opened(Path(folder), terms) as coordinator:
+            ledger = Path(folder) / "ledger.db"
+            with open_run(terms, Path(folder), ledger=ledger, key=SigningKey.generate()) as coordinator:
                 nodes = Nodes(
                     coordinator,
                     members(contributions),
@@ -224,7 +222,7 @@ class Production:
                 )
                 releases: list[Release] = []
                 if identities is None:
-                    run_rounds(coordinator, nodes.make(missing), releases.append)
+                    run_rounds(coordinator, InProcess(nodes.make(missing)), on_release=releases.append)
                 else:
                     nodes.run_masked(identities, releases.append)
                 return _collected(coordinator, releases, nodes)
@@ -270,14 +268,6 @@ class Production:
             cohort=self._cohort_of(directory),
             per_node=MAX_USERS if directory is None else 1,
         )
-
-
-@contextmanager
-def _opened(folder: Path, terms: RunTerms) -> Iterator[Coordinator]:
-    """A coordinator over files, as a run's own."""
-    key = SigningKey.generate()
-    with RunLock(folder) as lock, Ledger(folder / "ledger.db", population=terms.population) as ledger:
-        yield Coordinator(terms, ledger=ledger, registry=Registry(folder), key=key, lock=lock)
 
 
 def _collected(coordinator: Coordinator, releases: Sequence[Release], nodes: Nodes) -> ProductionRun:

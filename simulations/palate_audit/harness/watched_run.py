@@ -1,6 +1,6 @@
 """Stage: a small run of the production path in a temporary folder, watched at every place where something leaves.
 
-    Coordinator -> PalateStrategy -> grid that watches -> ClientApp -> Host -> Contributor -> ... -> sealed release
+    Coordinator -> run_rounds -> grid that watches -> ClientApp -> Host -> Contributor -> ... -> sealed release
 
 The parts are those of the engine `local`. What a test may choose is who is there, what they do, which messages are lost
 or come twice, and when the server restarts. `Seen` is everything that came out beside the noised numbers.
@@ -43,11 +43,9 @@ from palate_common.models.model import catalogue_hash
 from palate_common.records.closing import Closing
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import DpMode, Noise
-from palate_server.flower.strategy import PalateStrategy
-from palate_server.ledger.ledger import Ledger
-from palate_server.rounds.coordinator import Coordinator, Release
-from palate_server.rounds.lock import RunLock
-from palate_server.rounds.registry import Registry
+from palate_server.flower.transport import GridTransport
+from palate_server.rounds.coordinator import Release
+from palate_server.rounds.run import open_run, run_rounds
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.identities import Identities
 
@@ -130,7 +128,6 @@ class Stage(Closing):
     Attributes:
         coordinator: the server's side; a new one after `restart`.
         releases: what came out, in order.
-        metrics: what the strategy tells Flower of each attempt.
         seen: what the grid carried.
     """
 
@@ -165,7 +162,6 @@ class Stage(Closing):
             self.grid = WatchedGrid(node_app(lambda _: self.host), nodes=nodes)
             self.seen = self.grid.seen
             self.releases: list[Release] = []
-            self.metrics: list[dict[str, Any]] = []
             self._server = ExitStack()
             self._open()
         except BaseException:
@@ -199,9 +195,9 @@ class Stage(Closing):
             PalateError: what the path raises.
         """
         self.grid.absent, self.grid.repeated = frozenset(absent), frozenset(repeated)
-        strategy = PalateStrategy(self.coordinator, on_release=self.releases.append, directory=self.directory)
-        result = strategy.start(self.grid, num_rounds=rounds)
-        self.metrics += [dict(record) for record in result.train_metrics_clientapp.values()]
+        transport = GridTransport(self.grid, ttl=self.terms.plan_seconds)
+        told, directory = self.releases.append, self.directory
+        run_rounds(self.coordinator, transport, directory=directory, on_release=told, most=rounds)
 
     def files(self) -> dict[str, bytes]:
         """Every file of the run folder, by its name in it."""
@@ -213,10 +209,10 @@ class Stage(Closing):
         return steps_of(self.files()[f"releases/round-{round_}-attempt-{attempt}.safetensors"])
 
     def _open(self) -> None:
-        run = self.folder / "run"
-        lock = self._server.enter_context(RunLock(run))
-        self.ledger = self._server.enter_context(Ledger(self.ledger_file, population=POPULATION))
-        self.coordinator = Coordinator(self.terms, ledger=self.ledger, registry=Registry(run), key=self.key, lock=lock)
+        self.coordinator = self._server.enter_context(
+            open_run(self.terms, self.folder / "run", ledger=self.ledger_file, key=self.key)
+        )
+        self.ledger = self.coordinator.ledger
 
     def __enter__(self) -> Self:
         return self

@@ -8,15 +8,13 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from flwr.app import ConfigRecord, Message
 
 from palate_audit.mutants.mutant import mutant
 from palate_client.rounds import contribution
 from palate_common.mechanism.update import ClippedUpdate, Int64
 from palate_common.rounds.plan import RoundPlan
 from palate_common.rounds.wire import REFUSED
-from palate_server.flower import strategy
-from palate_server.rounds import coordinator
+from palate_server.rounds import coordinator, run
 from palate_server.rounds.aggregation import Aggregate, aggregate
 
 
@@ -71,16 +69,10 @@ def oversampled() -> Iterator[None]:
 def retry_summed() -> Iterator[None]:
     """Replies by their number."""
 
-    def instead(replies: Iterable[Message], asked: frozenset[int]) -> Mapping[int, bytes]:
-        found: dict[int, bytes] = {}
-        for reply in replies:
-            if not reply.has_error() and reply.metadata.src_node_id in asked:
-                record = reply.content.get("palate")
-                value = record.get("contribution") if isinstance(record, ConfigRecord) else None
-                found[len(found)] = value if isinstance(value, bytes) else b""
-        return found
+    def instead(answers: Iterable[tuple[int, bytes]]) -> dict[int, bytes]:
+        return dict(enumerate(answer for _, answer in answers))
 
-    with mock.patch.object(strategy, "answers", instead):
+    with mock.patch.object(run, "first_answers", instead):
         yield
 
 

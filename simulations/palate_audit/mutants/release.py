@@ -9,7 +9,6 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from flwr.app import MetricRecord
 
 from palate_audit.mutants.mutant import mutant
 from palate_client.rounds import contribution
@@ -17,7 +16,6 @@ from palate_common.mechanism import clipping
 from palate_common.mechanism.update import DUMMIES, BlockSpec, ClippedUpdate, Update
 from palate_common.rounds.plan import DpMode, RoundPlan
 from palate_common.rounds.wire import ContributionHeader
-from palate_server.flower.strategy import PalateStrategy
 from palate_server.rounds.aggregation import Aggregate
 from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.noise import NoisyAggregate
@@ -38,22 +36,17 @@ def _released(also: Any) -> Any:
 
 @mutant(
     "un-noised metric",
-    bug="the norm of the raw sum is among the metrics of a round",
+    bug="the norm of the raw sum is told with the counts of a round",
     seen="`evaluate` and `fit_metrics_aggregation_fn` next to a private `fit`",
     test="E",
 )
 def metric() -> Iterator[None]:
     """One number of the sum."""
-    norms: list[float] = []
-    real = PalateStrategy._told
 
-    def told(self: PalateStrategy, release: Release) -> MetricRecord:
-        record = real(self, release)
-        record["update_norm"] = norms[-1]
-        return record
+    def told(_: Coordinator, plan: RoundPlan, summed: Aggregate) -> None:
+        object.__setattr__(summed.participation, "update_norm", float(np.linalg.norm(summed.total)))
 
-    keep = _released(lambda _, plan, summed: norms.append(float(np.linalg.norm(summed.total))))
-    with keep, mock.patch.object(PalateStrategy, "_told", told):
+    with _released(told):
         yield
 
 

@@ -1,4 +1,4 @@
-"""Engines: who carries the messages of a simulated run. Both run the same ServerApp strategy and the same ClientApp.
+"""Engines: who carries the messages of a simulated run. Both run the same rounds on the server and the same ClientApp.
 
 - `local`: in this process, the default (`palate_sim.engines.local.run_local`).
 - `flower`: Flower's own SuperLink and Ray workers (`palate_sim.engines.flower.run_flower`).

@@ -1,6 +1,6 @@
 """LocalGrid: a Flower Grid inside this process, where a message costs some fifty microseconds.
 
-    Strategy --push_messages--> ClientApp(copy of the message, the node's context) --pull_messages--> Strategy
+    Transport --push_messages--> ClientApp(copy of the message, the node's context) --pull_messages--> Transport
 
 No SuperLink, no threads, no other process: a round's nodes answer one after the other when their replies are pulled.
 Every touch of Flower's internals that the local engine needs is in this module.

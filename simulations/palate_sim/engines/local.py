@@ -1,4 +1,4 @@
-"""The engine `local`: the ServerApp's strategy and the ClientApp in this process, over a `LocalGrid`.
+"""The engine `local`: the server's rounds and the ClientApp in this process, over a `LocalGrid`.
 
 outcome = run_local(job, histories, on_release=lambda release: print(release.plan.round))
 """
@@ -12,9 +12,9 @@ from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.interactions import Interactions
 from palate_common.records.signing import SigningKey
-from palate_server.flower.app import ServerJob, opened
-from palate_server.flower.strategy import PalateStrategy
+from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Release
+from palate_server.rounds.run import open_run, run_rounds
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.identities import Identities
 from palate_sim.engines.job import Job, OnRelease, Outcome
@@ -35,17 +35,21 @@ def run_local(job: Job, histories: Interactions, on_release: OnRelease | None = 
         InputError: key, ledger or terms don't fit.
     """
     begun, begun_cpu = time.perf_counter(), time.process_time()
-    server = ServerJob(folder=job.folder, terms=job.terms, ledger=job.ledger, key=job.key)
+    key = SigningKey.load(job.key)
     identities = None if job.identities is None else Identities.load(job.identities)
-    with opened(server) as coordinator, DeviceLedger(job.devices, durable=False) as devices:
-        shards, public = Shards(histories, job.users_per_node), SigningKey.load(job.key).public
-        host = Host(shards, devices, public, job.floors, identity_of=identities.of if identities else None)
+    with (
+        open_run(job.terms, job.folder, ledger=job.ledger, key=key) as coordinator,
+        DeviceLedger(job.devices, durable=False) as devices,
+    ):
+        shards = Shards(histories, job.users_per_node)
+        host = Host(shards, devices, key.public, job.floors, identity_of=identities.of if identities else None)
         grid = LocalGrid(node_app(lambda _: host), nodes=job.nodes(histories.n_users))
         meter = _Meter(on_release)
         startup_cpu, startup = time.process_time() - begun_cpu, time.perf_counter() - begun
         meter.resume()
         directory = None if identities is None else identities.directory
-        PalateStrategy(coordinator, on_release=meter, directory=directory).start(grid)
+        transport = GridTransport(grid, ttl=job.terms.plan_seconds)
+        run_rounds(coordinator, transport, directory=directory, on_release=meter)
         model = coordinator.model
     return Outcome(model, meter.updates, meter.cpu_seconds, meter.wall_seconds, startup_cpu, startup)
 

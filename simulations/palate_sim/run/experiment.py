@@ -37,7 +37,7 @@ from palate_sim.run.clock import Clock
 from palate_sim.run.outcome import Trained, write_outcome
 from palate_sim.run.result import Result
 from palate_sim.run.run_folder import RunFolder, check_new, create, default_folder
-from palate_sim.run.terms import NAME, all_inputs, make_terms
+from palate_sim.run.terms import NAME, all_inputs, simulated_terms
 from palate_sim.run.warm_start import former_release
 
 USERS_PER_NODE = 2048
@@ -121,7 +121,7 @@ def start(
     check_ledger(ledger_path, path, given=ledger is not None)
     former = former_release(config, population=population, items=prepared.split.items, ledger=ledger_path)
     run = path.resolve().name
-    terms = make_terms(config, prepared, population=population, run=run, former=former, directory=directory)
+    terms = simulated_terms(config, prepared, population=population, run=run, former=former, directory=directory)
     check_budget(ledger_path, config, terms)
     facts = {
         "config": config.model_dump(mode="json"),

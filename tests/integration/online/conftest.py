@@ -15,16 +15,17 @@ from typing import Any
 import pytest
 
 import palate
-from palate_audit.harness.round import run_rounds
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.online.sync import SyncResult
 from palate_common.interactions import Interactions
 from palate_common.models.catalogue import Catalogue
 from palate_common.records.canonical import digest
 from palate_common.secagg.directory import Directory
-from palate_server.flower.app import ServerJob, opened
+from palate_server.flower.app import ServerJob, open_job
 from palate_server.ledger.ledger import Ledger
+from palate_server.rounds.run import run_rounds
 from palate_server.rounds.terms import RunTerms
+from palate_sim.engines.in_process import InProcess
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests have no packages
 from deployment import Deployment, no_trouble
@@ -74,7 +75,7 @@ class Fleet:
         self.job = ServerJob(
             folder=folder, terms=self.run.terms, ledger=self.folder / "ledger.db", key=self.folder / "key"
         )
-        with opened(self.job) as coordinator, Ledger(self.job.ledger, population="readers") as ledger:
+        with open_job(self.job) as coordinator, Ledger(self.job.ledger, population="readers") as ledger:
             place: dict[str, Any] = {"population": "readers", "shown": ledger.shown()}
             catalogue = Catalogue(self.run.items)
             coordinator.registry.publish(coordinator.model, catalogue, {}, self.run.key, **place)
@@ -106,7 +107,7 @@ class Fleet:
         releases: list[Any] = []
         with DeviceLedger(":memory:", durable=False) as ledger:
             nodes = run.nodes(users_per_node=1, ledger=ledger, floors=FLOORS)
-            run_rounds(run.coordinator(), nodes, releases.append)
+            run_rounds(run.coordinator(), InProcess(nodes), on_release=releases.append)
         return [release.model.hash for release in releases]
 
     def sync(self, pool: ThreadPoolExecutor, **changes: Any) -> list[Future[SyncResult]]:

@@ -1,4 +1,4 @@
-"""The ServerApp of these tests: the project's strategy over the real SuperLink, one job after the other.
+"""The ServerApp of these tests: the project's rounds over the real SuperLink, one job after the other.
 
 SuperExec starts it once. A test leaves `job-N.json` in its folder, and finds `done-N.json` there.
 """
@@ -15,10 +15,11 @@ from flwr.serverapp import Grid, ServerApp
 
 from palate_common.records.files import write_durably
 from palate_common.secagg.directory import Directory
-from palate_server.flower.app import ServerJob, opened
+from palate_server.flower.app import ServerJob, open_job
 from palate_server.flower.grid import PromptGrid
-from palate_server.flower.strategy import PalateStrategy
+from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Release
+from palate_server.rounds.run import run_rounds
 
 app = ServerApp()
 LOOK = 0.1
@@ -59,9 +60,9 @@ def serve(grid: Grid, request: dict[str, Any]) -> dict[str, Any]:
     if request["job"] is not None:
         job = ServerJob.model_validate(request["job"])
         directory = None if request["directory"] is None else Directory.load(request["directory"])
-        with opened(job) as coordinator:
-            strategy = PalateStrategy(coordinator, on_release=told, directory=directory)
-            strategy.start(grid, num_rounds=request["rounds"], timeout=request["timeout"])
+        with open_job(job) as coordinator:
+            transport = GridTransport(grid, ttl=job.terms.plan_seconds, timeout=request["timeout"])
+            run_rounds(coordinator, transport, directory=directory, on_release=told, most=request["rounds"])
             model = coordinator.model.hash
     else:
         model = None

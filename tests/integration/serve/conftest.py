@@ -72,7 +72,7 @@ class Server:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "palate_sim", "serve", "run", str(self.site.folder)]
+        command = [sys.executable, "-m", "palate_cli", "serve", "run", str(self.site.folder)]
         with (self.site.logs / "command.log").open("ab") as log:
             self.process = subprocess.Popen([*command, *(["--dev"] if self.dev else [])], stdout=log, stderr=log)
         self.wait(self.serving, seconds=120.0)

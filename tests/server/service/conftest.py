@@ -15,12 +15,13 @@ from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.interactions import Interactions
 from palate_common.secagg.directory import Directory
-from palate_server.flower.strategy import PalateStrategy
+from palate_server.flower.transport import GridTransport
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import Events
 from palate_server.folder.server_folder import Site
 from palate_server.operation.operation import Operation
 from palate_server.rounds.coordinator import Coordinator, Release
+from palate_server.rounds.run import run_round
 from palate_server.service.setup import make_site
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.identities import Identities
@@ -87,15 +88,11 @@ class Devices:
     def online(self) -> list[int]:
         return [device + 1 for device in range(self.count) if device not in self.away]
 
-    def attempt(
-        self,
-        coordinator: Coordinator,
-        directory: Directory | None,
-        cohort: Mapping[int, int],
-        on_release: Callable[[Release], None],
-        *,
-        timeout: float,
-    ) -> None:
+    def transport(self, cohort: Mapping[int, int], *, ttl: float, timeout: float) -> _Transport:
+        return _Transport(self, cohort, {"ttl": ttl, "timeout": timeout})
+
+    def _begin(self, coordinator: Coordinator, cohort: Mapping[int, int]) -> LocalGrid:
+        """What comes before an attempt; then the grid of its devices, as they are now."""
         self.before(coordinator)
         self.cohorts.append(cohort)
         host = _Spoiling(
@@ -109,11 +106,26 @@ class Devices:
         self.heard = set()
         grid = _Silent(node_app(lambda _: host), nodes=self.count)
         grid.devices = self
-        strategy = PalateStrategy(coordinator, on_release=on_release, directory=directory, invite=lambda _: cohort)
-        strategy.start(grid, num_rounds=1, timeout=timeout)
+        return grid
 
     def send_home(self, nodes: Mapping[int, int]) -> None:
         self.home |= nodes
+
+
+@dataclass
+class _Transport:
+    """Whose messages are to be carried, once the round has begun."""
+
+    devices: Devices
+    cohort: Mapping[int, int]
+    options: dict[str, float]
+
+
+def _begun(coordinator: Coordinator, transport: _Transport, *, directory: Directory | None) -> Release:
+    """The round, and what comes before it."""
+    grid = transport.devices._begin(coordinator, transport.cohort)
+    carrying = GridTransport(grid, cohort=transport.cohort, **transport.options)
+    return run_round(coordinator, carrying, directory=directory)
 
 
 class _Silent(LocalGrid):
@@ -190,6 +202,7 @@ def clock(make_service: Maker, monkeypatch: pytest.MonkeyPatch) -> Clock:
 def make_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Maker]:
     """Makes services; nobody waits in their operations."""
     monkeypatch.setattr("palate_server.operation.operation.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("palate_server.operation.operation.run_round", _begun)
     made: list[Service] = []
 
     def make(name: str = "site", *, count: int = 8, matrix: Any = None, extra: str = "", **changes: Any) -> Service:

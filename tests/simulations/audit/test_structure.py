@@ -84,7 +84,7 @@ def test_a_stage_loses_answers_restarts_and_goes_on() -> None:
         stage.restart()
         stage.play()
         assert [(each.plan.round, each.plan.attempt) for each in stage.releases] == [(0, 1), (1, 0)]
-        assert [each["users"] for each in stage.metrics] == [4, 4]
+        assert [each.participation.users for each in stage.releases] == [4, 4]
         assert len(stage.seen.replies[0, 1, 0]) == 1
         assert sorted(stage.files()) == [
             "lock",

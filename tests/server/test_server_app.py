@@ -11,7 +11,6 @@ import pytest
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from palate_audit.harness.round import run_rounds
 from palate_client.flower import Host, Shards, node_app
 from palate_common.errors import IntegrityError, LockedError, PalateError
 from palate_common.models.model import GlobalModel
@@ -19,7 +18,9 @@ from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import RoundPlan
 from palate_server.flower.app import ServerJob, app, await_nodes
 from palate_server.rounds.lock import RunLock
+from palate_server.rounds.run import run_rounds
 from palate_sim.engines.grid import LocalGrid
+from palate_sim.engines.in_process import InProcess
 
 ALS = {"algorithm": "als", "settings": {"popularity_only_below": 0.0}}
 
@@ -46,7 +47,7 @@ def told(folder: Path) -> list[dict[str, Any]]:
 
 def test_it_tells_each_release_and_leaves_its_model(make_run: Any, tmp_path: Path) -> None:
     run = make_run(**ALS)
-    run_rounds(expected := run.coordinator(), run.nodes())
+    run_rounds(expected := run.coordinator(), InProcess(run.nodes()))
     again = make_run(**ALS)
     again.key, again.folder = run.key, tmp_path / "again"
     again.folder.mkdir()

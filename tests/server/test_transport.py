@@ -1,4 +1,4 @@
-"""PalateStrategy over a scripted grid: who counts, what travels, and when it stops."""
+"""Rounds over a scripted grid: who counts, what travels, and when it stops."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
 
-from palate_audit.harness.round import run_rounds
 from palate_common.errors import BudgetError, InputError, IntegrityError
 from palate_common.rounds.wire import REFUSED
-from palate_server.flower.strategy import PalateStrategy, answers
+from palate_server.flower.transport import GridTransport
+from palate_server.rounds.run import Request, run_rounds
 from palate_sim.engines.grid import identify
+from palate_sim.engines.in_process import InProcess
 
 Reply = Callable[[Message], Iterable[Message]]
 
@@ -78,30 +78,30 @@ def with_node(number: int, answer: Callable[[Message, list[Message]], list[Messa
     return reply
 
 
-def test_it_is_a_flower_strategy_and_gives_the_model_of_the_plain_loop(make_run: Any, tmp_path: Any) -> None:
+def play(coordinator: Any, grid: Grid, **options: Any) -> None:
+    run_rounds(coordinator, GridTransport(grid, ttl=coordinator.terms.plan_seconds), **options)
+
+
+def test_a_grid_gives_the_model_of_the_plain_loop(make_run: Any, tmp_path: Any) -> None:
     plain = make_run(algorithm="als", settings={"popularity_only_below": 0.0})
-    run_rounds(expected := plain.coordinator(), plain.nodes())
+    run_rounds(expected := plain.coordinator(), InProcess(plain.nodes()))
     run = make_run(algorithm="als", settings={"popularity_only_below": 0.0})
     run.folder = tmp_path / "second"
     run.folder.mkdir()
     releases: list[Any] = []
-    strategy = PalateStrategy(coordinator := run.coordinator(), on_release=releases.append)
-    result = strategy.start(grid := ScriptedGrid((1, 2, 3), honest(run.nodes())))
-    assert isinstance(strategy, Strategy)
+    coordinator, grid = run.coordinator(), ScriptedGrid((1, 2, 3), honest(run.nodes()))
+    play(coordinator, grid, on_release=releases.append)
     assert coordinator.finished
     assert coordinator.model.data == expected.model.data
     assert [release.plan.round for release in releases] == list(range(coordinator.rounds))
-    assert result.train_metrics_clientapp[1] == MetricRecord(
-        {"users": 40, "rejected": 0, "refused_nodes": 0, "malformed_nodes": 0}
-    )
-    assert set(result.arrays) == set(coordinator.model.state)
+    assert vars(releases[0].participation) == {"users": 40, "rejected": 0, "refused_nodes": 0, "malformed_nodes": 0}
     assert grid.timeouts == [3600.0] * coordinator.rounds
 
 
 def test_a_message_carries_the_plan_and_the_model_as_one_record_of_bytes(make_run: Any) -> None:
     run = make_run()
     model = (coordinator := run.coordinator()).model.data
-    PalateStrategy(coordinator).start(grid := ScriptedGrid((1, 2, 3), honest(run.nodes())))
+    play(coordinator, grid := ScriptedGrid((1, 2, 3), honest(run.nodes())))
     for message in grid.sent:
         assert message.metadata.message_type == "train"
         assert list(message.content) == ["palate"]
@@ -129,8 +129,8 @@ def test_a_message_carries_the_plan_and_the_model_as_one_record_of_bytes(make_ru
 def test_a_bad_node_costs_itself_alone(make_run: Any, answer: Any, counts: tuple[int, int]) -> None:
     run = make_run()
     releases: list[Any] = []
-    strategy = PalateStrategy(coordinator := run.coordinator(), on_release=releases.append)
-    strategy.start(ScriptedGrid((1, 2, 3), with_node(2, answer, honest(run.nodes()))))
+    grid = ScriptedGrid((1, 2, 3), with_node(2, answer, honest(run.nodes())))
+    play(coordinator := run.coordinator(), grid, on_release=releases.append)
     assert coordinator.finished
     (release,) = releases
     assert release.participation.users == 24
@@ -141,65 +141,49 @@ def test_a_second_reply_of_a_node_counts_once(make_run: Any) -> None:
     run = make_run()
     releases: list[Any] = []
     twice = with_node(2, lambda message, good: good * 2, honest(run.nodes()))
-    PalateStrategy(run.coordinator(), on_release=releases.append).start(ScriptedGrid((1, 2, 3), twice))
+    play(run.coordinator(), ScriptedGrid((1, 2, 3), twice), on_release=releases.append)
     assert releases[0].participation.users == 40
 
 
 def test_a_reply_of_a_node_that_was_not_asked_does_not_count() -> None:
-    identify()
-    message = Message(RecordDict(), 7, "train")
-    assert answers([said(message, b"x")], frozenset({7})) == {7: b"x"}
-    assert answers([said(message, b"x")], frozenset({8})) == {}
+    """A grid that hands on what a stranger says, in the place of what node 2 would."""
+
+    def strange(message: Message) -> list[Message]:
+        asked = message.metadata.dst_node_id
+        stranger = message if asked != 2 else Message(RecordDict(), 8, "train")
+        return [said(stranger, b"x")]
+
+    transport = GridTransport(ScriptedGrid((1, 2), strange), ttl=60.0)
+    request = Request(transport.invite(masked=False), {"plan": b"plan", "model": b"model"})
+    assert list(transport.exchange(request)) == [(1, b"x")]
 
 
 def test_without_nodes_nothing_is_charged(make_run: Any) -> None:
     run = make_run()
     with pytest.raises(InputError, match="nothing is charged"):
-        PalateStrategy(run.coordinator()).start(ScriptedGrid((), honest(run.nodes())))
+        play(run.coordinator(), ScriptedGrid((), honest(run.nodes())))
     assert run.ledger.spent() == 0
 
 
 def test_too_few_answers_release_nothing_and_the_run_goes_on_when_it_is_started_again(make_run: Any) -> None:
     run = make_run()
-    strategy = PalateStrategy(coordinator := run.coordinator())
+    coordinator = run.coordinator()
     with pytest.raises(IntegrityError, match="stays charged"):
-        strategy.start(ScriptedGrid((1, 2, 3), lambda message: []))
+        play(coordinator, ScriptedGrid((1, 2, 3), lambda message: []))
     assert coordinator.round == 0
     spent = run.ledger.spent()
     assert spent > 0
     with pytest.raises(BudgetError, match="used up"):  # popularity has one round: its whole budget is gone
-        strategy.start(ScriptedGrid((1, 2, 3), honest(run.nodes())))
+        play(coordinator, ScriptedGrid((1, 2, 3), honest(run.nodes())))
     assert run.ledger.spent() == spent
 
 
 def test_a_run_is_resumed_where_it_stopped(make_run: Any) -> None:
     run = make_run(algorithm="als", settings={"popularity_only_below": 0.0})
-    PalateStrategy(first := run.coordinator()).start(ScriptedGrid((1, 2, 3), honest(run.nodes())), num_rounds=1)
+    play(first := run.coordinator(), ScriptedGrid((1, 2, 3), honest(run.nodes())), most=1)
     assert (first.round, first.finished) == (1, False)
-    PalateStrategy(second := run.coordinator()).start(grid := ScriptedGrid((1, 2, 3), honest(run.nodes())))
+    play(second := run.coordinator(), grid := ScriptedGrid((1, 2, 3), honest(run.nodes())))
     assert second.finished
     assert len(grid.sent) == 3 * (second.rounds - 1)
-    PalateStrategy(run.coordinator()).start(grid := ScriptedGrid((1, 2, 3), honest(run.nodes())))
+    play(run.coordinator(), grid := ScriptedGrid((1, 2, 3), honest(run.nodes())))
     assert grid.sent == []
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"initial_arrays": ArrayRecord()},
-        {"train_config": ConfigRecord()},
-        {"evaluate_config": ConfigRecord()},
-        {"evaluate_fn": lambda number, arrays: None},
-    ],
-)
-def test_what_flower_would_send_beside_the_plan_is_refused(make_run: Any, given: dict[str, Any]) -> None:
-    run = make_run()
-    with pytest.raises(InputError, match="must be left out"):
-        PalateStrategy(run.coordinator()).start(ScriptedGrid((1, 2, 3), honest(run.nodes())), **given)
-
-
-def test_nothing_is_measured_on_devices_outside_the_ledger(make_run: Any) -> None:
-    strategy = PalateStrategy(make_run().coordinator())
-    grid = ScriptedGrid((1,), lambda message: [])
-    assert list(strategy.configure_evaluate(1, ArrayRecord(), ConfigRecord(), grid)) == []
-    assert strategy.aggregate_evaluate(1, []) is None

@@ -1,0 +1,95 @@
+"""GridTransport: a Flower grid carries the messages of a run's attempts.
+
+    run_round --Request--> one message a node, of one record of bytes -> ClientApp -> one record of bytes --> run_round
+
+The plan is the only instruction that a device takes: no arrays, no configuration, no evaluation go with it. Messages
+are made as they are sent, and answers handed on as they come, so that no more than one masked vector is in memory where
+the grid delivers one at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+
+from palate_server.rounds.run import Request
+
+RECORD = "palate"
+"""Name of the one record a message carries."""
+FIRST, NEXT = MessageType.TRAIN, "train.masked"
+"""Message types: the plan, with masks together with its first request, and every later request."""
+
+
+class GridTransport:
+    """A `Transport` over a Flower grid.
+
+    Args:
+        grid: Flower's.
+        ttl: seconds that a message may be answered: as long as a plan is valid.
+        timeout: seconds that an exchange is waited for; `ttl` when left out.
+        cohort: the node of each device that is asked; everybody online when left out.
+    """
+
+    def __init__(
+        self, grid: Grid, *, ttl: float, timeout: float | None = None, cohort: Mapping[int, int] | None = None
+    ) -> None:
+        self._grid, self._ttl, self._timeout = grid, float(ttl), float(ttl if timeout is None else timeout)
+        self._given, self._nodes, self._attempts = cohort, dict[int, int](), 0
+
+    def invite(self, *, masked: bool) -> Collection[int]:
+        """The nodes that are there; with masks the devices that have answered the roll call, before the first attempt.
+
+        A node of a given cohort is asked whether it is still online or not.
+        """
+        self._attempts += 1
+        if not masked:
+            nodes = self._grid.get_node_ids() if self._given is None else self._given.values()
+            self._nodes = {node: node for node in nodes}
+        elif self._given is not None:
+            self._nodes = dict(self._given)
+        elif not self._nodes:
+            self._nodes = roll_call(self._grid, ttl=self._ttl, timeout=self._timeout)
+        return list(self._nodes)
+
+    def exchange(self, request: Request) -> Iterator[tuple[int, bytes]]:
+        """Send a request and yield the answers; what isn't the bytes it should be becomes bytes that fail every check.
+
+        Errors say nothing, and who wasn't asked isn't heard.
+        """
+        asked = {self._nodes[party]: party for party in request.to}
+        name = "contribution" if request.own is None else "answer"
+        for reply in self._grid.send_and_receive(self._messages(request), timeout=self._timeout):
+            party = asked.get(reply.metadata.src_node_id)
+            if party is not None and not reply.has_error():
+                answer = value_of(reply, name)
+                yield party, answer if isinstance(answer, bytes) else b""
+
+    def _messages(self, request: Request) -> Iterator[Message]:
+        """A message to each that is asked."""
+        kind, group = (FIRST if request.shared else NEXT), str(self._attempts if request.own is None else request.step)
+        # Without masks one shared record: a grid that sends bytes then hashes it once, and one in this process copies.
+        content = RecordDict({RECORD: ConfigRecord({**request.shared})})
+        for party in request.to:
+            if request.own is not None:
+                content = RecordDict({RECORD: ConfigRecord({**request.shared, "request": request.own(party)})})
+            yield Message(content, self._nodes[party], kind, ttl=self._ttl, group_id=group)
+
+
+def roll_call(grid: Grid, *, ttl: float, timeout: float) -> dict[int, int]:
+    """The node of each device that answers. Who claims a device that isn't its own gets nowhere: devices sign."""
+    asked = RecordDict({RECORD: ConfigRecord({"who": True})})
+    queries = (Message(asked, node, MessageType.QUERY, ttl=ttl) for node in grid.get_node_ids())
+    found: dict[int, int] = {}
+    for reply in grid.send_and_receive(queries, timeout=timeout):
+        device = None if reply.has_error() else value_of(reply, "device")
+        if isinstance(device, int) and not isinstance(device, bool):
+            found.setdefault(device, reply.metadata.src_node_id)
+    return found
+
+
+def value_of(reply: Message, name: str) -> object:
+    """One value of the one record of a reply."""
+    record = reply.content.get(RECORD)
+    return record.get(name) if isinstance(record, ConfigRecord) else None

@@ -1,0 +1,179 @@
+"""Run: a coordinator with all that it needs, and the path of a round, from plan to model, in one function.
+
+    server: price -> charge -> sign plan                                  Coordinator.open_attempt
+    device: verify -> charge -> train -> clip -> noise -> encode or mask  Transport.exchange
+    server: check -> sum -> noise -> persist -> seal -> next model        Coordinator.close_attempt, close_masked
+
+Every engine and every deployment runs these functions. They differ in who carries the bytes: a `Transport`.
+
+    with open_run(terms, folder, ledger=ledger, key=key) as coordinator:
+        run_rounds(coordinator, transport, on_release=print)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from palate_common.errors import InputError, IntegrityError
+from palate_common.records.signing import SigningKey
+from palate_common.secagg.directory import Directory
+from palate_server.ledger.ledger import Ledger
+from palate_server.rounds.coordinator import Coordinator, Release
+from palate_server.rounds.lock import RunLock
+from palate_server.rounds.registry import Registry
+from palate_server.rounds.terms import RunTerms
+
+
+@contextmanager
+def open_run(
+    terms: RunTerms,
+    folder: Path,
+    *,
+    ledger: Ledger | Path | str,
+    key: SigningKey,
+    clock: Callable[[], float] = time.time,
+    on_charge: Callable[[bytes], None] | None = None,
+) -> Iterator[Coordinator]:
+    """Open or resume a run; its folder stays locked for as long as the context lasts.
+
+    Args:
+        terms: what the run promises.
+        folder: the run folder, which exists.
+        ledger: the population's; a file is opened, and closed with the run.
+        key: the release key.
+        clock: Unix time in seconds.
+        on_charge: as `Coordinator` takes it.
+
+    Raises:
+        LockedError: somebody else owns the run folder.
+        InputError, IntegrityError: as `Coordinator` and `Ledger`.
+    """
+    with ExitStack() as stack:
+        lock = stack.enter_context(RunLock(folder))
+        if not isinstance(ledger, Ledger):
+            ledger = stack.enter_context(Ledger(ledger, population=terms.population, unit=terms.unit))
+        registry = Registry(folder)
+        yield Coordinator(terms, ledger=ledger, registry=registry, key=key, lock=lock, clock=clock, on_charge=on_charge)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One exchange of an attempt: what goes to whom.
+
+    Attributes:
+        to: who is asked.
+        shared: what everybody gets: the signed `plan` and the `model`, in the first exchange.
+        own: with masks, what one device gets beside it, made when it is sent; None in the clear.
+        step: with masks, the number of the step.
+    """
+
+    to: Collection[int]
+    shared: Mapping[str, bytes]
+    own: Callable[[int], bytes] | None = None
+    step: int = 0
+
+
+class Transport(Protocol):
+    """Who carries the messages of attempts: a Flower grid, or a loop over the nodes of this process."""
+
+    def invite(self, *, masked: bool) -> Collection[int]:
+        """Whom the next attempt may ask: nodes, or, with masks, devices by their place in the directory."""
+
+    def exchange(self, request: Request) -> Iterable[tuple[int, bytes]]:
+        """Send a request, and give who answered with what, as it comes; who wasn't asked isn't heard."""
+
+
+def run_round(coordinator: Coordinator, transport: Transport, *, directory: Directory | None = None) -> Release:
+    """One attempt at the coordinator's next round, from the plan to the model.
+
+    Args:
+        coordinator: the server's side of the run.
+        transport: who carries the messages.
+        directory: the devices' identities, for a run with masks.
+
+    Returns:
+        What the attempt made public.
+
+    Raises:
+        BudgetError: the budget doesn't allow it; nothing is charged.
+        InputError: nobody is there, or a directory other than the run's; nothing is charged.
+        IntegrityError: too few devices or too many, which costs nothing. Or too few answers, or a secret that can't be
+            opened: nothing is released, and it stays charged.
+        LockedError: this process no longer owns the run.
+    """
+    _check_directory(coordinator.terms, directory)
+    invited = transport.invite(masked=directory is not None)
+    if directory is None:
+        if not invited:
+            raise InputError("at least one node must be online, got none: nothing is charged")
+        asked = {"plan": coordinator.open_attempt(), "model": coordinator.model.data}
+        return coordinator.close_attempt(first_answers(transport.exchange(Request(invited, asked))))
+    devices = _cohort(coordinator.terms, directory, invited)
+    asked = {"plan": coordinator.open_attempt(), "model": coordinator.model.data}
+    attempt = coordinator.unmasking(directory, invited=devices)
+    while not attempt.finished:
+        for device, answer in transport.exchange(Request(attempt.asked, asked, attempt.request, int(attempt.step))):
+            attempt.receive(device, answer)
+        attempt.close()
+        asked = {}
+    return coordinator.close_masked(attempt)
+
+
+def run_rounds(
+    coordinator: Coordinator,
+    transport: Transport,
+    *,
+    directory: Directory | None = None,
+    on_release: Callable[[Release], None] | None = None,
+    most: int | None = None,
+) -> None:
+    """Every round that is left of a run, or the next `most` of them.
+
+    Args:
+        coordinator: the server's side of the run.
+        transport: who carries the messages.
+        directory: the devices' identities, for a run with masks.
+        on_release: called with each release, after it is sealed.
+        most: stop after so many attempts; None leaves it to the coordinator, which looks at released values only.
+
+    Raises:
+        IntegrityError: too few contributions. Paying for another attempt is a person's decision: start again.
+        BudgetError, InputError, LockedError: as `run_round`.
+    """
+    attempts = 0
+    while not coordinator.finished and attempts != most:
+        attempts += 1
+        release = run_round(coordinator, transport, directory=directory)
+        if on_release is not None:
+            on_release(release)
+
+
+def first_answers(answers: Iterable[tuple[int, bytes]]) -> dict[int, bytes]:
+    """Each node's first answer: one that is delivered again doesn't count again."""
+    found: dict[int, bytes] = {}
+    for node, answer in answers:
+        found.setdefault(node, answer)
+    return found
+
+
+def _check_directory(terms: RunTerms, directory: Directory | None) -> None:
+    """Masks need the identities that the run was started with, and nothing else has any."""
+    masks = terms.cohort is not None and terms.cohort.masks
+    if masks != (directory is not None):
+        raise InputError("`directory` must be given for a run with masks, and only then: nothing is charged")
+    if terms.cohort is not None and directory is not None and directory.hash != terms.cohort.directory:
+        raise InputError("`directory` must be the one that the run was started with, got another: nothing is charged")
+
+
+def _cohort(terms: RunTerms, directory: Directory, invited: Collection[int]) -> list[int]:
+    """The devices of a masked attempt, as many as the terms allow."""
+    devices = [device for device in invited if 0 <= device < len(directory.identities)]
+    if terms.cohort is None or not terms.cohort.n_min <= len(devices) <= terms.cohort.n_max:
+        bounds = "a cohort of" if terms.cohort is None else f"{terms.cohort.n_min} to {terms.cohort.n_max}"
+        raise IntegrityError(f"a masked attempt needs {bounds} devices, got {len(devices)}: nothing is charged")
+    return devices

@@ -1,0 +1,38 @@
+"""Plans for tests: whole, and of any mode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from palate_common.algorithms import PublicFacts
+from palate_common.mechanism.accounting import charged_mu2
+from palate_common.mechanism.update import BlockSpec
+from palate_common.rounds.plan import RoundPlan
+
+GRID, SIGMA = 2**14, 2**16
+
+
+def make_plan(size: int = 3, **changes: Any) -> RoundPlan:
+    """A plan with dp central, over `size` counts, whose cost is what its noise costs."""
+    fields: dict[str, Any] = {
+        "population": "readers",
+        "run": "run-1",
+        "round": 0,
+        "attempt": 0,
+        "model_hash": "cd" * 32,
+        "algorithm": "popularity",
+        "settings": {},
+        "facts": PublicFacts(n_users=100, n_items=size, mu=1.0),
+        "layout": (BlockSpec(name="counts", shape=(size,), weight=1.0),),
+        "clip_norm": 1.0,
+        "grid": GRID,
+        "sigma": SIGMA,
+        "dp": "central",
+        "noise": "secure",
+        "cohort_floor": 1,
+        "expires": 2_000_000_000,
+        **changes,
+    }
+    if "mu2" not in fields:
+        fields["mu2"] = charged_mu2(sensitivity=fields["grid"], sigma=fields["sigma"] or SIGMA)
+    return RoundPlan.model_validate(fields)
