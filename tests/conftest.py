@@ -25,7 +25,8 @@ from palate_common.mechanism.accounting import mu_of
 from palate_common.models.catalogue import Catalogue
 from palate_common.models.model import GlobalModel, catalogue_hash
 from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import MAX_USERS, Charge, DpMode, RoundPlan, SignedPlan, sign_plan
+from palate_common.rounds.plan import MAX_USERS, Charge, RoundPlan, SignedPlan, sign_plan
+from palate_common.rounds.privacy_mode import DpMode
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds import replay
 from palate_server.rounds.coordinator import Coordinator, Release

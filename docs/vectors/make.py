@@ -31,7 +31,8 @@ from palate_common.records.canonical import canonical_json, digest
 from palate_common.records.growth import Shown
 from palate_common.records.merkle import Checkpoint, MerkleTree
 from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import PLAN_TAG, Charge, DpMode, Noise, RoundPlan, SignedPlan, sign_plan
+from palate_common.rounds.plan import PLAN_TAG, Charge, Noise, RoundPlan, SignedPlan, sign_plan
+from palate_common.rounds.privacy_mode import DpMode
 from palate_common.rounds.wire import REFUSED, ContributionHeader, dtype_for, encode
 from palate_common.secagg.agreement import KeyPair, agree, seal
 from palate_common.secagg.directory import Directory

@@ -23,7 +23,8 @@ from pydantic_core import PydanticCustomError
 from palate_common.algorithms import admit, algorithm_class
 from palate_common.algorithms.registry import unit_of
 from palate_common.errors import InputError
-from palate_common.rounds.plan import DpMode, Noise
+from palate_common.rounds.plan import Noise
+from palate_common.rounds.privacy_mode import DpMode, PrivacyMode, mode_of
 from palate_common.weighting import weighting_settings
 
 SETTINGS = "algorithm.settings."
@@ -142,6 +143,11 @@ class PrivacyConfig(_Section):
     """Grid steps per clip norm. None: 2^20, or what fits the cohort's sum into 32 bits."""
     cohort_floor: int = Field(default=1, ge=1)
     """Fewer contributions than this, and a round releases nothing."""
+
+    @property
+    def mode(self) -> PrivacyMode:
+        """What follows from who adds the noise."""
+        return mode_of(self.dp)
 
 
 class AlgorithmConfig(_Section):
@@ -280,7 +286,7 @@ def _check_masks(config: SimulationConfig) -> None:
     privacy, engine = config.privacy, config.engine
     if privacy.masks == "off":
         return
-    if privacy.dp is not DpMode.DISTRIBUTED:
+    if not privacy.mode.cohort:
         raise InputError(f"`privacy.masks` on needs `privacy.dp` distributed, got {privacy.dp}")
     if engine.name != "local":
         raise InputError(
@@ -294,7 +300,7 @@ def _check_unit(config: SimulationConfig) -> None:
     """Refuse a unit that the mode or the algorithm doesn't have."""
     privacy, chosen = config.privacy, config.algorithm.name
     made = unit_of(algorithm_class(chosen))
-    if privacy.unit == "event" and privacy.dp is not DpMode.LOCAL:
+    if privacy.unit == "event" and not privacy.mode.alone:
         raise InputError(f"`privacy.unit` event needs `privacy.dp` local, got {privacy.dp}")
     if privacy.unit != made:
         which = "such as event-mf" if privacy.unit == "event" else "such as als"

@@ -16,7 +16,8 @@ from palate_common.interactions import Interactions, row_squares
 from palate_common.mechanism.randomness import SecureSource, SeededSource
 from palate_common.mechanism.update import BlockSpec, OuterBlock, Update, layout_size
 from palate_common.rounds.event_steps import event_steps, sampled
-from palate_common.rounds.plan import DpMode, Noise, RoundPlan, Sampling, attempt_mu2
+from palate_common.rounds.plan import Noise, RoundPlan, Sampling, attempt_mu2
+from palate_common.rounds.privacy_mode import DpMode
 
 ITEMS, SIZE, GRID, SIGMA = 30, 5, 2**14, 2**15
 

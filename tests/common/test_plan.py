@@ -11,7 +11,8 @@ from palate_common.mechanism.accounting import charged_mu2
 from palate_common.records.canonical import canonical_json
 from palate_common.records.merkle import MerkleTree
 from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import PLAN_TAG, Charge, DpMode, RoundPlan, SignedPlan, open_plan, sign_plan
+from palate_common.rounds.plan import PLAN_TAG, Charge, RoundPlan, SignedPlan, open_plan, sign_plan
+from palate_common.rounds.privacy_mode import DpMode
 from palate_server.ledger.ledger import Checkpoint, Ledger
 
 GRID, SIGMA = 2**14, 2**15

@@ -18,7 +18,8 @@ from palate_common.errors import IntegrityError, RefusedError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import DUMMIES, DenseSteps, Update, layout_size
-from palate_common.rounds.plan import DpMode, RoundPlan, SignedPlan
+from palate_common.rounds.plan import RoundPlan, SignedPlan
+from palate_common.rounds.privacy_mode import DpMode
 from palate_common.rounds.shares import add_shares, share_source
 from palate_common.rounds.wire import REFUSED, decode_local, vector_bytes
 from palate_server.rounds.run import run_round
@@ -262,5 +263,5 @@ def test_the_signal_is_that_of_the_noise_in_a_sum() -> None:
 def test_the_modes_that_devices_noise(run: Any) -> None:
     _, _, asked = opened(run)
     assert asked.dp is DpMode.LOCAL
-    assert asked.noised_by_devices
+    assert asked.mode.noised_by_devices
     assert asked.bits(1) < asked.bits(1000)

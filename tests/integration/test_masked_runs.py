@@ -270,7 +270,7 @@ def test_masks_want_one_installation_a_node_and_an_identity_of_the_directory(
     single.join(plan, model, identities.of(1))
     (receipt,) = run.devices.receipts(1)
     plan_ = SignedPlan.model_validate_json(plan).plan
-    assert receipt.n_bytes == -(-released_size(plan_.layout) * plan_.modulus_bits // 8)
+    assert receipt.n_bytes == -(-released_size(plan_.layout) * plan_.bits(1) // 8)
 
 
 @pytest.mark.parametrize("change", ["run", "round", "attempt", "model_hash", "sigma"])
@@ -450,7 +450,7 @@ def test_terms_are_those_of_the_plan(make_run: Callable[..., Any], identities: I
     made, cohort = attempt_terms(signed), run.terms.cohort
     assert signed.plan.cohort == cohort
     found = (made.n_max, made.n_min, made.c_max, made.max_tosses, made.directory, made.bits)
-    expected = (cohort.n_max, cohort.n_min, cohort.c_max, cohort.max_tosses, cohort.directory, signed.plan.modulus_bits)
+    expected = (cohort.n_max, cohort.n_min, cohort.c_max, cohort.max_tosses, cohort.directory, signed.plan.bits(1))
     assert found == expected
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from palate_common.mechanism.clipping import MAX_GRID
 from palate_common.mechanism.update import released_size
 from palate_common.records.canonical import canonical_json
-from palate_common.rounds.plan import MAX_USERS, DpMode, RoundPlan
+from palate_common.rounds.plan import MAX_USERS, RoundPlan
+from palate_common.rounds.privacy_mode import DpMode
 from palate_common.rounds.wire import REFUSED, dtype_for, share_dtype
 from palate_server.rounds.aggregation import Participation, aggregate
 

@@ -11,7 +11,8 @@ import math
 
 from palate_client.floors import Floors
 from palate_common.errors import RefusedError
-from palate_common.rounds.plan import DpMode, Noise, RoundPlan
+from palate_common.rounds.plan import Noise, RoundPlan
+from palate_common.rounds.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, OFF, PrivacyMode
 
 
 def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
@@ -20,17 +21,15 @@ def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
     Raises:
         RefusedError: naming the floor.
     """
+    allowed, reason = _allowed(plan.mode, floors)
     stranger = floors.population not in (None, plan.population)
     refusals = [
         (stranger, f"this device is of the population {floors.population!r}, got {plan.population!r}"),
         (now > plan.expires, "the plan has expired"),
-        (plan.dp is DpMode.OFF and not floors.allow_off, "this device takes no part without privacy"),
-        (plan.dp is DpMode.CENTRAL and not floors.allow_central, "this device sends nothing without noise of its own"),
-        (plan.dp is DpMode.LOCAL and not floors.allow_local, "this device doesn't add all of the noise by itself"),
-        (plan.dp is DpMode.DISTRIBUTED and not floors.allow_distributed, "this device trusts no other with its noise"),
+        (not allowed, reason),
         (plan.events is not None and not floors.allow_events, "this device protects its user, not single events"),
         (plan.noise is Noise.SEEDED and not floors.allow_seeded, "this device accepts no seeded noise"),
-        (plan.dp is not DpMode.OFF and plan.sigma < floors.min_sigma, f"`sigma` must be >= {floors.min_sigma} steps"),
+        (plan.mode.private and plan.sigma < floors.min_sigma, f"`sigma` must be >= {floors.min_sigma} steps"),
         (plan.mu2 > floors.max_mu2, f"one attempt may cost mu^2 <= {floors.max_mu2}, got {plan.mu2}"),
         (plan.cohort_floor < floors.min_cohort, f"`cohort_floor` must be >= {floors.min_cohort}"),
         (
@@ -55,3 +54,13 @@ def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
     for refused, reason in refusals:
         if refused:
             raise RefusedError(reason)
+
+
+def _allowed(mode: PrivacyMode, floors: Floors) -> tuple[bool, str]:
+    """Whether this device takes part in a mode, and why it may not; a mode that isn't here ends as an error."""
+    return {
+        OFF: (floors.allow_off, "this device takes no part without privacy"),
+        CENTRAL: (floors.allow_central, "this device sends nothing without noise of its own"),
+        LOCAL: (floors.allow_local, "this device doesn't add all of the noise by itself"),
+        DISTRIBUTED: (floors.allow_distributed, "this device trusts no other with its noise"),
+    }[mode]

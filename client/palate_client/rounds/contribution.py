@@ -140,7 +140,7 @@ class Contributor:
         joined = self._charged(signed, signed_plan)
         histories = self.histories.users(slice(None) if joined.all() else np.flatnonzero(joined))
         devices = [device for device, joins in zip(self.devices, joined, strict=True) if joins]
-        shared = plan.noised_by_devices
+        shared = plan.mode.noised_by_devices
         answer = ContributionHeader(
             run=plan.run,
             round=plan.round,

@@ -41,7 +41,7 @@ def attempt_terms(signed: SignedPlan) -> AttemptTerms:
     return AttemptTerms(
         context=hashlib.sha256(canonical_json(facts)).digest(),
         size=released_size(plan.layout),
-        bits=plan.modulus_bits,
+        bits=plan.bits(1),
         n_max=plan.cohort.n_max,
         n_min=plan.cohort.n_min,
         c_max=plan.cohort.c_max,

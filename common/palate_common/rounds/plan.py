@@ -17,7 +17,7 @@ from palate_common.algorithms import PublicFacts
 from palate_common.errors import InputError, IntegrityError
 from palate_common.mechanism.accounting import CENTRAL_SIGMA_FLOOR, charged_mu2
 from palate_common.mechanism.clipping import CLIP_NORMS, MAX_GRID
-from palate_common.mechanism.cohort import CohortTerms, modulus_bits, share_sigma
+from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.sampled_gaussian import LEAST_INCLUSION, MAX_STEPS, sampled_mu2
 from palate_common.mechanism.update import Layout
 from palate_common.records.canonical import canonical_json, digest, read_canonical
@@ -25,25 +25,13 @@ from palate_common.records.entries import ChargeEntry, entry_from
 from palate_common.records.growth import Shown, check_growth, spend_shown
 from palate_common.records.merkle import Checkpoint, verify_inclusion
 from palate_common.records.signing import SigningKey, verify
+from palate_common.rounds.privacy_mode import DpMode, PrivacyMode, mode_of
 
 PLAN_TAG = "palate/plan/1"
 MOST_PLAN = 2**20
 """Bytes of the largest signed plan that is read."""
 MAX_USERS = 2**26
 """Installations that one answer may sum: with `MAX_GRID`, no coordinate leaves the exact range of float64."""
-
-
-class DpMode(StrEnum):
-    """Who adds the noise."""
-
-    DISTRIBUTED = "distributed"
-    """Each device a share, before anything leaves it: with masks the server sees one noised sum."""
-    LOCAL = "local"
-    """Each device all of its own, before anything leaves it: it trusts neither the server nor other devices."""
-    CENTRAL = "central"
-    """The server, after the sum: it sees each clipped update."""
-    OFF = "off"
-    """Nobody: research only, stamped on every artefact."""
 
 
 class Noise(StrEnum):
@@ -107,16 +95,13 @@ class RoundPlan(_Frozen):
         names = {spec.name for spec in self.layout}
         if not names or len(names) < len(self.layout):
             raise ValueError("a layout has at least one block, and each has a name of its own")
-        if (self.dp is DpMode.DISTRIBUTED) != (self.cohort is not None):
-            raise ValueError("a cohort is given with dp distributed, and only then")
-        if self.events is not None and self.dp is not DpMode.LOCAL:
-            raise ValueError("the unit may be one event with dp local only")
+        self.mode.check(self.cohort, self.events)
         return self
 
     @property
-    def noised_by_devices(self) -> bool:
-        """Whether each device adds noise before anything leaves it: a share of it, or all."""
-        return self.dp in (DpMode.DISTRIBUTED, DpMode.LOCAL)
+    def mode(self) -> PrivacyMode:
+        """What follows from who adds the noise."""
+        return mode_of(self.dp)
 
     @property
     def share_sigma(self) -> int:
@@ -125,7 +110,9 @@ class RoundPlan(_Frozen):
         Raises:
             InputError: another dp mode.
         """
-        return self.sigma if self.dp is DpMode.LOCAL else share_sigma(sigma=self.sigma, shares=self._cohort.shares)
+        if not self.mode.noised_by_devices:
+            raise InputError(f"only where devices add the noise has a plan shares of it, got dp {self.dp}")
+        return self.mode.device_sigma(sigma=self.sigma, cohort=self.cohort)
 
     @property
     def mu2_alone(self) -> float:
@@ -133,32 +120,22 @@ class RoundPlan(_Frozen):
 
         Infinite where that is none, or less than the accounting has a rule for.
         """
-        if self.dp is DpMode.LOCAL:
+        if self.mode.alone:
             return self.mu2
-        share = self.share_sigma if self.cohort is not None else 0
+        share = self.mode.device_sigma(sigma=self.sigma, cohort=self.cohort)
         return charged_mu2(sensitivity=self.grid, sigma=share) if share >= CENTRAL_SIGMA_FLOOR else math.inf
 
-    @property
-    def modulus_bits(self) -> int:
-        """With `distributed`: bits in which a coordinate of the sum can't wrap."""
-        return modulus_bits(n_max=self._cohort.n_max, grid=self.grid, share=self.share_sigma)
-
     def bits(self, users: int) -> int:
-        """Where devices add the noise: bits in which no coordinate of a noised sum over `users` of them can wrap."""
-        if self.dp is DpMode.LOCAL:
-            return modulus_bits(n_max=users, grid=self.grid, share=self.sigma)
-        return self.modulus_bits
+        """Where devices add the noise: bits in which no coordinate of a noised sum over `users` of them can wrap.
+
+        With a cohort they are those of its largest sum, whatever `users` is.
+        """
+        return self.mode.bits(users, grid=self.grid, sigma=self.sigma, cohort=self.cohort)
 
     @property
     def least(self) -> int:
         """Contributions without which nothing is released."""
         return self.cohort_floor if self.cohort is None else max(self.cohort_floor, self.cohort.n_min)
-
-    @property
-    def _cohort(self) -> CohortTerms:
-        if self.cohort is None:
-            raise InputError(f"only a plan with dp distributed has shares of noise, got dp {self.dp}")
-        return self.cohort
 
     @property
     def hash(self) -> str:
@@ -242,8 +219,9 @@ def open_plan(
     verify(public_key, PLAN_TAG, _payload(plan, charge), signed.signature)
     accept(plan)
     _verify_cost(plan)
-    if (plan.dp is DpMode.OFF) != (charge is None):
-        raise IntegrityError(f"a plan with dp {plan.dp} must {'not ' if plan.dp is DpMode.OFF else ''}carry a charge")
+    private = plan.mode.private
+    if private != (charge is not None):
+        raise IntegrityError(f"a plan with dp {plan.dp} must {'' if private else 'not '}carry a charge")
     if charge is not None:
         _verify_charge(plan, charge)
         seen = last_seen(plan.population)
@@ -253,7 +231,7 @@ def open_plan(
 
 def _verify_cost(plan: RoundPlan) -> None:
     """The cost is what grid and noise amount to: a device's limits mean nothing if it takes the plan's word for it."""
-    private = plan.dp is not DpMode.OFF
+    private = plan.mode.private
     if private != (plan.sigma > 0) or (not private and plan.mu2 > 0):
         raise IntegrityError(f"a plan with dp {plan.dp} must have noise and a cost with privacy, and only then")
     owed = attempt_mu2(plan.grid, plan.sigma, plan.events) if private else 0.0

@@ -64,7 +64,7 @@ def add_shares(clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> Noisy
 
 def with_noise(total: Int64, users: int, plan: RoundPlan, source: Source) -> NoisyShare:
     """The same for a sum that is made already: `total`, int64 [layout size], of so many devices."""
-    if not plan.noised_by_devices or users < 1:
+    if not plan.mode.noised_by_devices or users < 1:
         raise InputError(f"devices add noise with dp distributed or local, one or more, got {plan.dp} and {users}")
     steps = np.concatenate([total, np.zeros(DUMMIES, np.int64)])
     for root in squares(users):

@@ -71,7 +71,7 @@ def packed_bytes(coordinates: int, grid: int) -> int:
 
 def vector_bytes(plan: RoundPlan) -> int:
     """What one installation's numbers take as they travel: packed under masks, whole words otherwise."""
-    if not plan.noised_by_devices:
+    if not plan.mode.noised_by_devices:
         return layout_size(plan.layout) * dtype_for(1, plan.grid).itemsize
     size, bits = released_size(plan.layout), plan.bits(1)
     masked = plan.cohort is not None and plan.cohort.masks

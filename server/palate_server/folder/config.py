@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from palate_common.errors import InputError
 from palate_common.mechanism.clipping import CLIP_NORMS
-from palate_common.rounds.plan import DpMode, Noise
+from palate_common.rounds.plan import Noise
+from palate_common.rounds.privacy_mode import DpMode, PrivacyMode, mode_of
 from palate_common.survey import Survey
 from palate_server.ledger.history import one_line
 
@@ -50,6 +51,11 @@ class PrivacySettings(_Section):
     clip_norm: float = Field(default=1.0, ge=CLIP_NORMS[0], le=CLIP_NORMS[1])
     grid: int | None = Field(default=None, ge=2**8, le=2**26)
     """Grid steps per clip norm; left out: what fits the cohort's sum into 32 bits."""
+
+    @property
+    def mode(self) -> PrivacyMode:
+        """What follows from who adds the noise."""
+        return mode_of(self.dp)
 
 
 class TrainingSettings(_Section):
@@ -205,9 +211,9 @@ class ServerConfig(_Section):
     def _can_be_run(self) -> Self:
         if not NAME.fullmatch(self.name):
             raise ValueError(f"name must be a host name in lower case, got {self.name!r:.80}")
-        if self.privacy.dp is DpMode.OFF:
+        if not self.privacy.mode.private:
             raise ValueError('privacy.dp must be "distributed" or "central": a deployment has no run without privacy')
-        if self.privacy.dp is DpMode.DISTRIBUTED and self.privacy.dropout == 0:
+        if self.privacy.mode.cohort and self.privacy.dropout == 0:
             raise ValueError(
                 "privacy.dropout must be above 0 with masks: one device that leaves would end every attempt"
             )

@@ -61,7 +61,7 @@ __all__ = [
 
 
 DISTRIBUTED = "distributed"
-"""What the facts of a charge call shared noise, see `palate_common.rounds.plan.DpMode`."""
+"""What the facts of a charge call shared noise, see `palate_common.rounds.privacy_mode`."""
 
 
 @dataclass

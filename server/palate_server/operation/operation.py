@@ -14,7 +14,6 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from palate_common.errors import BudgetError, IntegrityError, LockedError, PalateError
-from palate_common.rounds.plan import DpMode
 from palate_common.secagg.directory import Directory
 from palate_common.survey import Survey
 from palate_server.folder.enrolments import Enrolments
@@ -247,7 +246,7 @@ class Operation:
             TooFewError: some came, and too few.
         """
         size = self.config.cohort.size
-        if self.config.privacy.dp is DpMode.DISTRIBUTED and len(self._absences.present(self._eligible(within))) > least:
+        if self.config.privacy.mode.cohort and len(self._absences.present(self._eligible(within))) > least:
             least += 1  # so that no single device can end the attempt
         appointment = Appointment(size=size, least=least, seconds=self.config.cohort.wait_seconds)
         while True:

@@ -28,7 +28,8 @@ from palate_common.models.published import Published
 from palate_common.records.canonical import canonical_json, digest
 from palate_common.records.files import write_durably
 from palate_common.records.growth import SPENT, Shown
-from palate_common.rounds.plan import DpMode, Noise
+from palate_common.rounds.plan import Noise
+from palate_common.rounds.privacy_mode import DpMode
 from palate_common.survey import SURVEYING
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.extract import Extract, verify_extract
@@ -116,7 +117,7 @@ def publish(site: Site, run: str, card: CardMaker) -> Published:
         checkpoint = ledger.publish(run, found.model.hash)
         terms = found.terms
         facts: dict[str, Any] = {"run": run, "dp": terms.dp.value, "noise": terms.noise.value, "card": digest(data)}
-        facts |= {"for_release": terms.dp is not DpMode.OFF and terms.noise is Noise.SECURE, SPENT: ledger.spent()}
+        facts |= {"for_release": terms.mode.private and terms.noise is Noise.SECURE, SPENT: ledger.spent()}
         return _write(site, found.model, facts, ledger.shown(checkpoint.size), {CARD: data})
 
 

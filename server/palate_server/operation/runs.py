@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 from palate_common.models.catalogue import Catalogue
 from palate_common.records.files import make_folder, write_durably
-from palate_common.rounds.plan import DpMode
 from palate_common.survey import SURVEYING, Survey
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
@@ -41,7 +40,7 @@ def begin(site: Site, ledger: Ledger, register: Enrolments, survey: Survey | Non
     make_folder(folder)
     if inputs:
         Registry(folder).write_inputs(pack_inputs(inputs))
-    if config.privacy.dp is DpMode.DISTRIBUTED and directory is not None:
+    if terms.cohort is not None and directory is not None:
         write_durably(site.directories / directory.hash, directory.to_json())
     ledger.open_run(terms.run, terms.model_dump(mode="json"))
     return terms

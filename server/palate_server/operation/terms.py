@@ -18,8 +18,8 @@ from palate_common.algorithms import State, make_algorithm
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.errors import BudgetError, InputError
 from palate_common.mechanism.accounting import mu_of
-from palate_common.mechanism.cohort import MAX_ATTEMPTS, RESERVED_DELTA
-from palate_common.rounds.plan import DpMode
+from palate_common.mechanism.cohort import MAX_ATTEMPTS
+from palate_common.rounds.privacy_mode import DpMode, mode_of
 from palate_common.secagg.directory import Directory
 from palate_server.folder.config import ServerConfig
 from palate_server.ledger.history import ChargeEntry, Entry, RestoredEntry, reserves
@@ -36,10 +36,10 @@ def noise_delta(dp: DpMode, delta: float) -> float:
     Raises:
         InputError: nothing is left.
     """
-    left = delta - (RESERVED_DELTA if dp is DpMode.DISTRIBUTED else 0.0)
-    if left <= 0:
-        raise InputError(f"`privacy.delta` must be above {RESERVED_DELTA:.2g} with dp distributed, got {delta:g}")
-    return left
+    reserved = mode_of(dp).reserved_delta()
+    if delta <= reserved:
+        raise InputError(f"`privacy.delta` must be above {reserved:.2g} with dp {dp}, got {delta:g}")
+    return delta - reserved
 
 
 def period_of(config: ServerConfig, now: float) -> int:
@@ -73,7 +73,7 @@ def next_terms(
     """
     now = time.time() if now is None else now
     privacy, size = config.privacy, config.cohort.size
-    distributed = privacy.dp is DpMode.DISTRIBUTED
+    distributed = privacy.mode.cohort
     if distributed and directory is None:
         raise InputError("a run with masks must have enrolled devices, got none: see `palate serve enroll`")
     names = directory.hash if distributed and directory is not None else None
@@ -208,4 +208,4 @@ def check_budgets(config: ServerConfig, ledger: Ledger, *, now: float) -> None:
 
 def _exhausted(config: ServerConfig, ledger: Ledger) -> bool:
     """Whether the population has had all attempts that a part of delta is kept for, and a run would need more."""
-    return config.privacy.dp is DpMode.DISTRIBUTED and sum(map(reserves, ledger.entries())) >= MAX_ATTEMPTS
+    return config.privacy.mode.cohort and sum(map(reserves, ledger.entries())) >= MAX_ATTEMPTS

@@ -11,7 +11,7 @@ import numpy as np
 from palate_common.errors import InputError, IntegrityError
 from palate_common.mechanism.cohort import TAIL
 from palate_common.mechanism.update import Int64, layout_size, released_size
-from palate_common.rounds.plan import DpMode, RoundPlan
+from palate_common.rounds.plan import RoundPlan
 from palate_common.rounds.wire import (
     REFUSED,
     Contribution,
@@ -64,7 +64,7 @@ def aggregate(replies: Mapping[int, bytes], plan: RoundPlan) -> Aggregate:
         plan: the plan that was answered.
     """
     expected: dict[str, Any] = {"run": plan.run, "round": plan.round, "attempt": plan.attempt, "plan_hash": plan.hash}
-    expected["size"] = released_size(plan.layout) if plan.noised_by_devices else layout_size(plan.layout)
+    expected["size"] = released_size(plan.layout) if plan.mode.noised_by_devices else layout_size(plan.layout)
     total = np.zeros(expected["size"], np.int64)
     users = rejected = refused = 0
     suspects = set[int]()
@@ -112,14 +112,14 @@ def _check_attempt(header: ContributionHeader, expected: Mapping[str, Any], per_
 
 def _read(reply: bytes, plan: RoundPlan) -> Contribution:
     """A node's answer, by who adds the noise."""
-    if plan.dp is DpMode.LOCAL:
+    if plan.mode.alone:
         return decode_local(reply, plan)
-    if plan.dp is DpMode.DISTRIBUTED:
-        return decode_share(reply, bits=plan.modulus_bits)
+    if plan.mode.cohort:
+        return decode_share(reply, bits=plan.bits(1))
     return decode(reply, grid=plan.grid)
 
 
 def _check_room(users: int, plan: RoundPlan) -> None:
     """Refuse a contribution with which a coordinate of the sum could leave int64, noise included."""
-    if users * plan.grid > 2**62 or (plan.dp is DpMode.LOCAL and users * TAIL * plan.sigma > 2**62):
+    if users * plan.grid > 2**62 or (plan.mode.alone and users * TAIL * plan.sigma > 2**62):
         raise IntegrityError(f"a sum over {users} installations must stay below 2^62 steps")

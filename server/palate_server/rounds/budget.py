@@ -14,7 +14,7 @@ from palate_common.mechanism.accounting import charged_mu2, sigma_for
 from palate_common.mechanism.cohort import MAX_ATTEMPTS
 from palate_common.mechanism.discrete_gaussian import MAX_SIGMA
 from palate_common.mechanism.sampled_gaussian import noise_for
-from palate_common.rounds.plan import DpMode, Sampling, attempt_mu2
+from palate_common.rounds.plan import Sampling, attempt_mu2
 from palate_server.ledger.history import ChargeEntry
 from palate_server.rounds.terms import RunTerms
 
@@ -40,10 +40,10 @@ class Allowance:
     ) -> None:
         if not math.isclose(sum(shares), 1.0, abs_tol=1e-9) or min(shares) <= 0:
             raise InputError(f"an algorithm's shares must be positive and sum to 1, got {shares}")
-        if terms.reserves and len(shares) > MAX_ATTEMPTS:
+        if terms.mode.reserved_delta(terms.events) and len(shares) > MAX_ATTEMPTS:
             raise InputError(f"a run with dp {terms.dp} must have at most {MAX_ATTEMPTS} rounds, got {len(shares)}")
         self._terms, self._shares, self._spent, self._steps = terms, shares, spent, steps
-        if terms.dp is not DpMode.OFF:
+        if terms.mode.private:
             sigma_for(mu_r=math.sqrt(self.budget * min(shares)), sensitivity=terms.grid)  # or it can't be run
 
     @property
@@ -53,7 +53,7 @@ class Allowance:
 
     def affords(self, round_: int) -> bool:
         """Whether the next attempt's mu^2 is worth it, and its noise fits the grid."""
-        if self._terms.dp is DpMode.OFF:
+        if not self._terms.mode.private:
             return True
         mu2 = self._mu2(round_)
         return mu2 >= WORTHWHILE * self._planned(round_) and mu2 * (MAX_SIGMA - 1) ** 2 > self._terms.grid**2

@@ -22,7 +22,7 @@ from palate_common.mechanism.update import released_size
 from palate_common.models.model import GlobalModel
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.masked_attempt import attempt_terms
-from palate_common.rounds.plan import Charge, DpMode, RoundPlan, SignedPlan, sign_plan
+from palate_common.rounds.plan import Charge, RoundPlan, SignedPlan, sign_plan
 from palate_common.secagg.directory import Directory
 from palate_server.ledger.history import one_line
 from palate_server.ledger.ledger import Ledger
@@ -147,7 +147,7 @@ class Coordinator:
         if sum(entry.kind == "seal" and entry.run == self.terms.run for entry in entries) > self.round:
             raise IntegrityError(f"round {self.round} was released by somebody else: resume the run")
         charges = [entry for entry in entries if entry.kind == "charge"]
-        private = self.terms.dp is not DpMode.OFF
+        private = self.terms.mode.private
         sigma, mu2, attempt = (
             self._allowance.price(self.round, charges)
             if private
@@ -246,7 +246,7 @@ class Coordinator:
         noisy = noised(summed, plan)
         self.lock.check()
         release_hash = self.registry.persist(noisy)
-        if plan.dp is not DpMode.OFF:
+        if plan.mode.private:
             self.ledger.seal(run=plan.run, round_=plan.round, attempt=plan.attempt, release_hash=release_hash)
         self._replay.apply(noisy)
         return Release(plan, summed.participation, self.model)
@@ -294,7 +294,7 @@ class Coordinator:
         for entry in entries:
             if entry.kind == "seal":
                 self._replay.read(self.registry, entry.attempt, entry.release_hash)
-        if self.terms.dp is DpMode.OFF:
+        if not self.terms.mode.private:
             while self.round < self.rounds and (noisy := self.registry.read_unledgered(self.round)) is not None:
                 self._replay.apply(noisy)
         closed = any(entry.kind == "close" for entry in entries)

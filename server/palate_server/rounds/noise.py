@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
 from palate_common.mechanism.randomness import SecureSource, SeededSource, Source
 from palate_common.mechanism.update import DUMMIES, Int64, block_sums, block_units, layout_size
 from palate_common.records.canonical import canonical_json
-from palate_common.rounds.plan import DpMode, Noise, RoundPlan
+from palate_common.rounds.plan import Noise, RoundPlan
 from palate_server.rounds.aggregation import Aggregate
 
 
@@ -44,8 +43,7 @@ class NoisyAggregate:
 
         With dp local, each device's noise is the charged one, and the sum has that of all of them.
         """
-        summed = self.plan.noised_by_devices
-        return math.sqrt(self.users) * self.plan.share_sigma if summed else self.plan.sigma
+        return self.plan.mode.released_sigma(self.users, sigma=self.plan.sigma, cohort=self.plan.cohort)
 
     def noise(self) -> Mapping[str, float]:
         """Standard deviation of the noise in each block's own units."""
@@ -82,14 +80,14 @@ def noised(aggregate: Aggregate, plan: RoundPlan) -> NoisyAggregate:
             f"the cohort must have at least {plan.least} installations, got {users}: nothing is released, and "
             "the attempt stays charged"
         )
-    if plan.dp is not DpMode.OFF and plan.sigma <= 0:
+    if plan.mode.private and plan.sigma <= 0:
         raise IntegrityError(f"`sigma` must be positive with dp {plan.dp}, got {plan.sigma}")
     if plan.cohort is not None and users > plan.cohort.n_max:
         raise IntegrityError(f"the cohort must have at most {plan.cohort.n_max} installations, got {users}")
-    if plan.noised_by_devices:
+    if plan.mode.noised_by_devices:
         return NoisyAggregate(aggregate.total, users, plan)
     total = np.concatenate([aggregate.total, np.zeros(DUMMIES, np.int64)])
-    if plan.dp is DpMode.OFF:
+    if not plan.mode.private:
         return NoisyAggregate(total, users, plan)
     noise = sample_discrete_gaussian(len(total), sigma=plan.sigma, source=source_for(plan))
     return NoisyAggregate(total + noise, users, plan)

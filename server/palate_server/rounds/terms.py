@@ -18,10 +18,11 @@ from palate_common.algorithms.als.warm import signal_of
 from palate_common.errors import InputError
 from palate_common.mechanism.accounting import epsilon_of, mu_of
 from palate_common.mechanism.clipping import CLIP_NORMS, MAX_GRID
-from palate_common.mechanism.cohort import RESERVED_DELTA, CohortTerms
+from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.sampled_gaussian import LEAST_INCLUSION
 from palate_common.records.canonical import digest
-from palate_common.rounds.plan import MAX_USERS, DpMode, Noise
+from palate_common.rounds.plan import MAX_USERS, Noise
+from palate_common.rounds.privacy_mode import DpMode, PrivacyMode, mode_of
 from palate_server.rounds.cohort import spendable_grid
 from palate_server.rounds.registry import pack_inputs
 
@@ -64,12 +65,12 @@ class RunTerms(BaseModel):
     @property
     def noise_delta(self) -> float:
         """What of delta is left to the noise: the rest is for the graph of `distributed`, or the tail of sampling."""
-        return self.delta - (RESERVED_DELTA if self.reserves else 0.0)
+        return self.delta - self.mode.reserved_delta(self.events)
 
     @property
-    def reserves(self) -> bool:
-        """Whether a part of delta is kept for every attempt: for the graph of masks, or the tail of sampled steps."""
-        return self.cohort is not None or (self.events is not None and self.events < 1)
+    def mode(self) -> PrivacyMode:
+        """What follows from who adds the noise."""
+        return mode_of(self.dp)
 
     @property
     def unit(self) -> str:
@@ -78,14 +79,11 @@ class RunTerms(BaseModel):
 
     @model_validator(mode="after")
     def _budget_fits_mode(self) -> RunTerms:
-        if (self.dp is DpMode.OFF) != (self.epsilon is None) or (self.epsilon is None) != (self.facts.mu is None):
+        if not self.mode.private == (self.epsilon is not None) == (self.facts.mu is not None):
             raise ValueError("epsilon and mu are given with privacy, and only then")
-        if (self.dp is DpMode.DISTRIBUTED) != (self.cohort is not None):
-            raise ValueError("a cohort is given with dp distributed, and only then")
-        if (self.dp is DpMode.LOCAL) != self.facts.local:
+        self.mode.check(self.cohort, self.events)
+        if self.mode.alone != self.facts.local:
             raise ValueError("the public facts must say local with dp local, and only then")
-        if self.events is not None and self.dp is not DpMode.LOCAL:
-            raise ValueError("the unit may be one event with dp local only")
         if self.noise_delta <= 0:
             raise ValueError(f"delta must be above {self.delta - self.noise_delta:.2g}, which dp {self.dp} needs")
         if self.epsilon is not None and self.facts.mu is not None:
@@ -147,7 +145,8 @@ def make_terms(
     Raises:
         InputError: delta has nothing left for the noise, or the budget needs more noise than the grid holds.
     """
-    reserved = RESERVED_DELTA if cohort is not None or events not in (None, 1.0) else 0.0
+    mode = mode_of(dp)
+    reserved = mode.reserved_delta(events)
     if delta <= reserved:
         raise InputError(f"`privacy.delta` must be above {reserved:.2g} with dp {dp}, got {delta:g}")
     features = inputs.get(FEATURES)
@@ -158,7 +157,7 @@ def make_terms(
         former_signal=signal_of(inputs),
         mu=None if epsilon is None else mu_of(epsilon=epsilon, delta=delta - reserved),
         seed=seed,
-        local=dp is DpMode.LOCAL,
+        local=mode.alone,
     )
     learner = make_algorithm(algorithm, settings, facts)
     # Where the unit is one event, a round's noised steps share what it may cost.

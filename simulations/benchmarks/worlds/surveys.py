@@ -31,7 +31,7 @@ from palate_common.mechanism.accounting import mu_of
 from palate_common.mechanism.cohort import RESERVED_DELTA, CohortTerms
 from palate_common.models.model import GlobalModel, catalogue_hash
 from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import DpMode
+from palate_common.rounds.privacy_mode import DpMode
 from palate_common.survey import Survey
 from palate_server.rounds.run import open_run, run_round
 from palate_server.rounds.terms import RunTerms

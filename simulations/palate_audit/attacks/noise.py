@@ -13,7 +13,7 @@ import numpy as np
 
 from palate_common.mechanism.randomness import SecureSource
 from palate_common.mechanism.update import ClippedUpdate, DenseSteps, Int64
-from palate_common.rounds.plan import DpMode, Noise, RoundPlan
+from palate_common.rounds.plan import Noise, RoundPlan
 from palate_common.rounds.shares import add_shares
 from palate_server.rounds.aggregation import Aggregate, Participation
 from palate_server.rounds.noise import NoisyAggregate, noised
@@ -40,7 +40,7 @@ def released(clipped: ClippedUpdate, plan: RoundPlan) -> NoisyAggregate:
         plan: of the round.
     """
     plan, users = plan.model_copy(update={"noise": Noise.SECURE}), len(clipped.accepted)
-    total = add_shares(clipped, plan, SecureSource()).steps if plan.noised_by_devices else clipped.total()
+    total = add_shares(clipped, plan, SecureSource()).steps if plan.mode.noised_by_devices else clipped.total()
     return noised(Aggregate(total, Participation(users, 0, 0, 0)), plan)
 
 
@@ -53,7 +53,7 @@ def fresh_noise(view: View, plan: RoundPlan, users: int, size: int) -> Int64:
         users: devices in the cohort.
         size: how many coordinates.
     """
-    if view is View.CLEAR or plan.dp is DpMode.OFF:
+    if view is View.CLEAR or not plan.mode.private:
         return np.zeros(size, np.int64)
     nothing = DenseSteps(np.zeros((1, size), np.int64))
     if view is View.SHARE:
@@ -64,16 +64,16 @@ def fresh_noise(view: View, plan: RoundPlan, users: int, size: int) -> Int64:
 
 def sigma_of(view: View, noisy: NoisyAggregate) -> float:
     """Standard deviation of that noise as the attacker knows it, steps; the grid where there is none."""
-    if noisy.plan.dp is DpMode.OFF:
+    if not noisy.plan.mode.private:
         return float(noisy.plan.grid)
     return float(noisy.plan.share_sigma) if view is View.SHARE else float(noisy.sigma)
 
 
 def views_of(plan: RoundPlan) -> tuple[View, ...]:
     """The views that there are: a share is only there where devices add noise."""
-    return tuple(view for view in View if view is not View.SHARE or plan.noised_by_devices)
+    return tuple(view for view in View if view is not View.SHARE or plan.mode.noised_by_devices)
 
 
 def claimed(view: View, plan: RoundPlan) -> bool:
     """Whether the run's claim is against this view: against the releases, and with dp local against all that leaves."""
-    return view is View.RELEASE or (view is View.SHARE and plan.dp is DpMode.LOCAL)
+    return view is View.RELEASE or (view is View.SHARE and plan.mode.alone)

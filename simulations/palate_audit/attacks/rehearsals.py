@@ -16,7 +16,8 @@ from palate_audit.attacks.contributions import clipped_of
 from palate_audit.attacks.noise import released
 from palate_audit.attacks.subject import Subject
 from palate_common.models.model import GlobalModel
-from palate_common.rounds.plan import DpMode, RoundPlan
+from palate_common.rounds.plan import RoundPlan
+from palate_common.rounds.privacy_mode import OFF
 from palate_server.rounds.replay import Replay
 from palate_server.rounds.terms import RunTerms
 
@@ -93,14 +94,14 @@ def learn(subject: Subject, there: Bits, *, protected: bool) -> GlobalModel:
 def plan_of(subject: Subject, terms: RunTerms, round_: int) -> RoundPlan:
     """The plan of a round: the sealed one, or the same without noise."""
     plan = subject.releases[min(round_, len(subject.releases) - 1)].plan
-    if terms.dp is not DpMode.OFF:
+    if terms.mode.private:
         return plan
     return plan.model_copy(
-        update={"round": round_, "dp": DpMode.OFF, "sigma": 0, "mu2": 0.0, "cohort": None, "facts": terms.facts}
+        update={"round": round_, "dp": OFF.name, "sigma": 0, "mu2": 0.0, "cohort": None, "facts": terms.facts}
     )
 
 
 def unprotected(terms: RunTerms) -> RunTerms:
     """The same run with dp off: its sizes follow from there being no noise."""
     facts = terms.facts.model_copy(update={"mu": None})
-    return terms.model_copy(update={"dp": DpMode.OFF, "epsilon": None, "cohort": None, "facts": facts})
+    return terms.model_copy(update={"dp": OFF.name, "epsilon": None, "cohort": None, "facts": facts})

@@ -21,7 +21,7 @@ from palate_common.errors import InputError, IntegrityError
 from palate_common.interactions import Interactions
 from palate_common.models import published
 from palate_common.models.model import GlobalModel
-from palate_common.rounds.plan import DpMode, RoundPlan
+from palate_common.rounds.plan import RoundPlan
 from palate_server.ledger.extract import verify_extract
 from palate_server.rounds.noise import NoisyAggregate
 from palate_server.rounds.registry import Registry
@@ -134,7 +134,7 @@ def load_subject(path: Path) -> Subject:
     registry = Registry(path)
     inputs = registry.read_inputs(terms.inputs)
     replay, releases = Replay(terms, inputs), list[Sealed]()
-    if terms.dp is DpMode.OFF:
+    if not terms.mode.private:
         while replay.round < len(replay.algorithm.shares):
             noisy = registry.read_unledgered(replay.round)
             if noisy is None:
@@ -148,7 +148,7 @@ def load_subject(path: Path) -> Subject:
     if not releases:
         raise InputError(f"`DIR` must be a run with a release at least, got {path}")
     data = _data(path, begun, config, terms, shown.items)
-    private = terms.dp is not DpMode.OFF
+    private = terms.mode.private
     mu, epsilon = (card["mu"], card["epsilon"]) if private else (None, None)
     return Subject(path, terms, mu, epsilon, tuple(releases), replay.algorithm, replay.model, inputs, data)
 

@@ -21,7 +21,7 @@ from palate_client.rounds.contribution import Contributor
 from palate_common.interactions import Interactions
 from palate_common.models.model import GlobalModel
 from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import Charge, DpMode, Noise, RoundPlan, sign_plan
+from palate_common.rounds.plan import Charge, Noise, RoundPlan, sign_plan
 from palate_common.rounds.wire import REFUSED
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.replay import model_header
@@ -43,7 +43,7 @@ class Server:
 
     def charged(self, plan: RoundPlan) -> Charge | None:
         """A charge for this plan, with its proofs; None with dp off."""
-        if plan.dp is DpMode.OFF:
+        if not plan.mode.private:
             return None
         if plan.run not in {entry.run for entry in self.ledger.entries() if entry.kind == "open"}:
             self.ledger.open_run(plan.run, {})
@@ -88,7 +88,7 @@ def attack(subject: Subject, target: Interactions) -> list[Finding]:
         # Each offer is an attempt of its own: that a device answers no attempt twice must not be what stops it.
         offers = {HONEST: (server.signed(plans[0], server.charged(plans[0])), model)}
         offers["another model beside the plan"] = server.signed(plans[1], server.charged(plans[1])), other
-        if sealed.plan.dp is not DpMode.OFF:
+        if sealed.plan.mode.private:
             offers["a plan that names it, charged for another"] = (
                 server.signed(named[2], server.charged(plans[2])), other,
             )  # fmt: skip
@@ -109,8 +109,8 @@ def _answers(
             ledger=devices,
             public_key=public_key,
             floors=Floors(
-                allow_off=subject.terms.dp is DpMode.OFF,
-                allow_central=subject.terms.dp is DpMode.CENTRAL,
+                allow_off=not subject.terms.mode.private,
+                allow_central=subject.terms.mode.trusts_server,
                 allow_unmasked=True,
                 population=subject.terms.population,
             ).for_few(),

@@ -21,14 +21,15 @@ from palate_audit.harness.watched_run import Setting, Stage, crowd
 from palate_common.errors import PalateError
 from palate_common.mechanism.update import Int64
 from palate_common.records.canonical import canonical_json
-from palate_common.rounds.plan import DpMode, RoundPlan, SignedPlan
+from palate_common.rounds.plan import RoundPlan, SignedPlan
+from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL, PrivacyMode
 
 TEST = "F answers"
 USERS, LIAR = 6, 2
 SETTINGS = {
     "central": Setting(rounds=2, users_per_node=1),
-    "distributed": Setting(rounds=2, users_per_node=1, dp=DpMode.DISTRIBUTED, lost=2),
-    "local": Setting(rounds=2, users_per_node=1, dp=DpMode.LOCAL),
+    "distributed": Setting(rounds=2, users_per_node=1, mode=DISTRIBUTED, lost=2),
+    "local": Setting(rounds=2, users_per_node=1, mode=LOCAL),
 }
 
 Forge = Callable[[RoundPlan, bytes, bytes], bytes]
@@ -42,7 +43,7 @@ def answers() -> list[Finding]:
 
 def _found(name: str, setting: Setting) -> Finding:
     """The first answer that gets through, if any."""
-    test, forged = f"{TEST}: {name}", dict(_forged(setting.dp))
+    test, forged = f"{TEST}: {name}", dict(_forged(setting.mode))
     try:
         without, _ = _closed(setting, None)
         for what, forge in forged.items():
@@ -70,7 +71,7 @@ def _closed(setting: Setting, forge: Forge | None) -> tuple[Int64, tuple[int, in
         return stage.sealed(1), (taken.users, taken.malformed_nodes)
 
 
-def _forged(dp: DpMode) -> Iterator[tuple[str, Forge]]:
+def _forged(mode: PrivacyMode) -> Iterator[tuple[str, Forge]]:
     """Each by what is wrong with it."""
     yield "of the attempt before", lambda plan, honest, before: before
     for name, value in (("run", "another"), ("round", 7), ("attempt", 7), ("plan_hash", "0" * 64), ("version", 2)):
@@ -83,18 +84,18 @@ def _forged(dp: DpMode) -> Iterator[tuple[str, Forge]]:
     yield "cut off", lambda plan, honest, before: honest[:-1]
     yield "empty", lambda plan, honest, before: b""
     yield "no record", lambda plan, honest, before: b"\xff" * len(honest)
-    if dp is DpMode.CENTRAL:
+    if mode.trusts_server:
         yield "one step above the clip norm", lambda plan, honest, before: _numbers(honest, first=plan.grid + 1)
         yield (
             "at the clip norm everywhere",
             lambda plan, honest, before: _numbers(honest, rest=plan.grid, first=plan.grid),
         )
         yield "as large as numbers go", lambda plan, honest, before: _numbers(honest, first=-(2**31))
-    elif dp is DpMode.LOCAL:
+    elif mode.alone:
         yield "longer than clip and noise", lambda plan, honest, before: _numbers(honest, first=2**31 - 1)
         yield "without a clip", lambda plan, honest, before: _numbers(honest, first=20 * (plan.grid + plan.sigma))
     else:
-        yield "beyond the modulus", lambda plan, honest, before: _numbers(honest, first=2 ** (plan.modulus_bits - 1))
+        yield "beyond the modulus", lambda plan, honest, before: _numbers(honest, first=2 ** (plan.bits(1) - 1))
 
 
 def _header(answer: bytes) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from palate_common.algorithms.event_mf import EventMf, EventMfSettings
 from palate_common.interactions import Interactions
 from palate_common.mechanism.randomness import SecureSource, SeededSource, Source
 from palate_common.mechanism.update import Float64, Int64, layout_size
-from palate_common.rounds.plan import DpMode, Noise, RoundPlan, Sampling, attempt_mu2
+from palate_common.rounds.plan import Noise, RoundPlan, Sampling, attempt_mu2
+from palate_common.rounds.privacy_mode import LOCAL
 
 ITEMS, USERS, EVENTS, SIZE = 40, 24, 9, 4
 GRID, SIGMA = 2**14, 2**15
@@ -71,7 +72,7 @@ def _made(inclusion: float = 1.0, steps: int = 3) -> tuple[EventMf, State, Round
     plan = RoundPlan(
         population="audited", run="events", round=1, attempt=0, model_hash="0" * 64, algorithm=algorithm.name,
         settings=settings.model_dump(), facts=facts, layout=algorithm.layout(state, 1), clip_norm=1.0, grid=GRID,
-        sigma=SIGMA, dp=DpMode.LOCAL, noise=Noise.SECURE, cohort_floor=1, events=events,
+        sigma=SIGMA, dp=LOCAL.name, noise=Noise.SECURE, cohort_floor=1, events=events,
         mu2=attempt_mu2(GRID, SIGMA, events), expires=2**31,
     )  # fmt: skip
     return algorithm, state, plan

@@ -24,16 +24,17 @@ from palate_audit.harness.probe_algorithm import Gesture
 from palate_audit.harness.watched_run import Setting, Stage, crowd
 from palate_common.errors import PalateError
 from palate_common.mechanism.update import Int64
-from palate_common.rounds.plan import DpMode, Noise, RoundPlan
+from palate_common.rounds.plan import Noise, RoundPlan
+from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 from palate_common.rounds.wire import decode_share
 
 TEST = "I idle rounds"
 WIDTH, USERS = 12_000, 14
 _CENTRAL = Setting(noise=Noise.SECURE, width=WIDTH, rounds=2)
-_SHARED = Setting(noise=Noise.SECURE, width=WIDTH, rounds=2, dp=DpMode.DISTRIBUTED, users_per_node=1, lost=4, c_max=4)
-_NODES = Setting(noise=Noise.SECURE, width=WIDTH, dp=DpMode.DISTRIBUTED, users_per_node=7, c_max=4)
-_LOCAL = Setting(noise=Noise.SECURE, width=WIDTH, rounds=2, dp=DpMode.LOCAL, users_per_node=1)
-_MASKS = Setting(noise=Noise.SECURE, width=WIDTH, dp=DpMode.DISTRIBUTED, users_per_node=1, lost=4, c_max=1, masks=True)
+_SHARED = Setting(noise=Noise.SECURE, width=WIDTH, rounds=2, mode=DISTRIBUTED, users_per_node=1, lost=4, c_max=4)
+_NODES = Setting(noise=Noise.SECURE, width=WIDTH, mode=DISTRIBUTED, users_per_node=7, c_max=4)
+_LOCAL = Setting(noise=Noise.SECURE, width=WIDTH, rounds=2, mode=LOCAL, users_per_node=1)
+_MASKS = Setting(noise=Noise.SECURE, width=WIDTH, mode=DISTRIBUTED, users_per_node=1, lost=4, c_max=1, masks=True)
 CASES: Mapping[str, tuple[Setting, tuple[int, ...]]] = {
     "central": (_CENTRAL, ()),
     "central, nodes lost": (_CENTRAL, (1, 2, 3)),
@@ -77,7 +78,7 @@ def _measured(name: str, setting: Setting, absent: tuple[int, ...], acts: bool) 
         replies = dict(stage.seen.replies)
     for plan, release, count in zip(plans, releases, users, strict=True):
         yield _enough(f"{name}, release of round {plan.round}", release, _charged(plan, count), touched)
-    if plans[-1].noised_by_devices and not setting.masks:
+    if plans[-1].mode.noised_by_devices and not setting.masks:
         plan = plans[-1]
         sent = [
             decode_share(answers[0], bits=plan.bits(setting.users_per_node))
@@ -96,7 +97,7 @@ def _measured(name: str, setting: Setting, absent: tuple[int, ...], acts: bool) 
 def _charged(plan: RoundPlan, users: int) -> float:
     """Variance that the noise of so many devices owes: in steps squared, worked out from what was charged."""
     if plan.cohort is None:
-        return float(plan.sigma) ** 2 * (users if plan.dp is DpMode.LOCAL else 1)
+        return float(plan.sigma) ** 2 * (users if plan.mode.alone else 1)
     return float(plan.sigma) ** 2 * users / (plan.cohort.n_min - plan.cohort.c_max)
 
 

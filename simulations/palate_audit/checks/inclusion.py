@@ -22,7 +22,7 @@ from palate_audit.harness.probe_algorithm import PLAIN, WEIGHTS, Gesture
 from palate_audit.harness.watched_run import Setting, Stage, crowd
 from palate_common.errors import PalateError
 from palate_common.mechanism.update import Int64
-from palate_common.rounds.plan import DpMode
+from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 from palate_common.rounds.wire import REFUSED
 
 TEST = "F inclusion"
@@ -43,7 +43,7 @@ class Attendance:
 
 _ALL = Setting(rounds=3)
 _OWN = Setting(rounds=2, users_per_node=1)
-_SHARED = Setting(rounds=2, dp=DpMode.DISTRIBUTED, users_per_node=1, lost=4)
+_SHARED = Setting(rounds=2, mode=DISTRIBUTED, users_per_node=1, lost=4)
 CASES = {
     "central": Attendance(_ALL),
     "central, a node lost": Attendance(_ALL, absent=(2,)),
@@ -51,16 +51,14 @@ CASES = {
     "distributed": Attendance(_SHARED),
     "distributed, devices lost and answers twice": Attendance(_SHARED, absent=(4, 9), repeated=(0, 3)),
     "local, devices lost and answers twice": Attendance(
-        Setting(rounds=2, dp=DpMode.LOCAL, users_per_node=1), absent=(4, 9), repeated=(0, 3)
+        Setting(rounds=2, mode=LOCAL, users_per_node=1), absent=(4, 9), repeated=(0, 3)
     ),
-    "masks": Attendance(Setting(dp=DpMode.DISTRIBUTED, users_per_node=1, masks=True, lost=4)),
+    "masks": Attendance(Setting(mode=DISTRIBUTED, users_per_node=1, masks=True, lost=4)),
     "masks, devices lost": Attendance(
-        Setting(dp=DpMode.DISTRIBUTED, users_per_node=1, masks=True, lost=4), absent=(4, 9, 11)
+        Setting(mode=DISTRIBUTED, users_per_node=1, masks=True, lost=4), absent=(4, 9, 11)
     ),
     "a thousand on one node": Attendance(Setting(users_per_node=CROWD), users=CROWD),
-    "a thousand on one node, distributed": Attendance(
-        Setting(dp=DpMode.DISTRIBUTED, users_per_node=CROWD), users=CROWD
-    ),
+    "a thousand on one node, distributed": Attendance(Setting(mode=DISTRIBUTED, users_per_node=CROWD), users=CROWD),
 }
 FIRST = (
     "central",

@@ -23,7 +23,8 @@ from palate_audit.harness.watched_run import Setting, Stage, crowd
 from palate_client.rounds import contribution
 from palate_common.errors import PalateError
 from palate_common.mechanism.randomness import Source
-from palate_common.rounds.plan import DpMode, Noise, RoundPlan
+from palate_common.rounds.plan import Noise, RoundPlan
+from palate_common.rounds.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, PrivacyMode
 from palate_server.rounds import noise
 
 TEST = "K keystreams"
@@ -49,16 +50,16 @@ def keystreams(*, quick: bool = False) -> list[Finding]:
 
 def _sources() -> Mapping[str, Callable[[], Source]]:
     """How the path makes its source for one and the same plan."""
-    plans: dict[str, RoundPlan] = {}
-    for mode in (DpMode.CENTRAL, DpMode.DISTRIBUTED, DpMode.LOCAL):
-        with Stage(Setting(dp=mode, noise=Noise.SECURE), crowd([[0]] * 4, n_items=1), [Gesture()]) as stage:
+    plans: dict[PrivacyMode, RoundPlan] = {}
+    for mode in (CENTRAL, DISTRIBUTED, LOCAL):
+        with Stage(Setting(mode=mode, noise=Noise.SECURE), crowd([[0]] * 4, n_items=1), [Gesture()]) as stage:
             stage.play()
             plans[mode] = stage.seen.plans[0].plan
     # Looked up where the path looks them up.
     return {
-        "the server's": lambda: noise.source_for(plans[DpMode.CENTRAL]),
-        "a device's": lambda: vars(contribution)["share_source"](plans[DpMode.DISTRIBUTED], [3]),
-        "a device's, local": lambda: vars(contribution)["share_source"](plans[DpMode.LOCAL], [3]),
+        "the server's": lambda: noise.source_for(plans[CENTRAL]),
+        "a device's": lambda: vars(contribution)["share_source"](plans[DISTRIBUTED], [3]),
+        "a device's, local": lambda: vars(contribution)["share_source"](plans[LOCAL], [3]),
     }
 
 

@@ -21,14 +21,15 @@ from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import PLAIN, Gesture
 from palate_audit.harness.watched_run import Setting, Stage, crowd
 from palate_common.errors import IntegrityError, PalateError
-from palate_common.rounds.plan import DpMode, Noise, SignedPlan
+from palate_common.rounds.plan import Noise, SignedPlan
+from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 
 TEST = "G ledger replay"
 USERS = 12
 SETTINGS = {
     "central": Setting(rounds=3, noise=Noise.SECURE),
-    "distributed": Setting(rounds=3, noise=Noise.SECURE, dp=DpMode.DISTRIBUTED, users_per_node=1, lost=2, c_max=2),
-    "local": Setting(rounds=3, noise=Noise.SECURE, dp=DpMode.LOCAL, users_per_node=1),
+    "distributed": Setting(rounds=3, noise=Noise.SECURE, mode=DISTRIBUTED, users_per_node=1, lost=2, c_max=2),
+    "local": Setting(rounds=3, noise=Noise.SECURE, mode=LOCAL, users_per_node=1),
 }
 
 
@@ -95,7 +96,7 @@ def _replayed(name: str, setting: Setting) -> Iterator[Finding]:
 def _live(stage: Stage, account: _Account) -> None:
     """Abort, try again, restart, go on to the end."""
     nodes = -(-USERS // stage.setting.users_per_node)
-    if stage.setting.dp is DpMode.DISTRIBUTED:
+    if stage.setting.mode.cohort:
         _abort(stage, account, absent=range(nodes - 1))
     stage.play(rounds=1)
     _close_again(stage, account)
@@ -103,7 +104,7 @@ def _live(stage: Stage, account: _Account) -> None:
     # A plan that is opened and never closed: the process died.
     stage.coordinator.open_attempt()
     _restart(stage, account)
-    if stage.setting.dp is DpMode.DISTRIBUTED:
+    if stage.setting.mode.cohort:
         _abort(stage, account, absent=range(nodes - 1))
         _restart(stage, account)
     stage.play()

@@ -24,14 +24,15 @@ from palate_common.errors import PalateError
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import Charge, DpMode, RoundPlan, SignedPlan, sign_plan
+from palate_common.rounds.plan import Charge, RoundPlan, SignedPlan, sign_plan
+from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 from palate_common.rounds.wire import REFUSED
 
 TEST = "G refusals"
 SETTINGS = {
     "central": Setting(users_per_node=1),
-    "distributed": Setting(users_per_node=1, dp=DpMode.DISTRIBUTED, lost=1, c_max=2),
-    "local": Setting(users_per_node=1, dp=DpMode.LOCAL),
+    "distributed": Setting(users_per_node=1, mode=DISTRIBUTED, lost=1, c_max=2),
+    "local": Setting(users_per_node=1, mode=LOCAL),
 }
 USERS = 6
 
@@ -119,7 +120,7 @@ def _rules(stage: Stage, signed: SignedPlan, model: bytes, loose: Floors) -> Ite
         ("it is of another population", replace(loose, population="another")),
         ("its noise is seeded", replace(loose, allow_seeded=False)),
     ]
-    if plan.dp is DpMode.LOCAL:
+    if plan.mode.alone:
         least.append(("it leaves all of the noise to each device", replace(loose, allow_local=False)))
     elif plan.cohort is None:
         least.append(("it trusts the server with the noise", replace(loose, allow_central=False)))

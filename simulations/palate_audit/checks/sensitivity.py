@@ -20,24 +20,24 @@ from palate_audit.harness.probe_algorithm import COLUMNS, PLAIN, ROWS, SQUARE, W
 from palate_audit.harness.watched_run import Setting, Stage, crowd
 from palate_common.errors import PalateError
 from palate_common.mechanism.update import Int64
-from palate_common.rounds.plan import DpMode
+from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 
 TEST = "D sensitivity"
 USERS, SUBJECT = 12, 5
 SETTINGS = {
     "central, a node of four": Setting(),
-    "distributed, a node of four": Setting(dp=DpMode.DISTRIBUTED),
+    "distributed, a node of four": Setting(mode=DISTRIBUTED),
 }
 """With every probe."""
 CROWD = 1000
 OTHERS = {
     "central, a later round": Setting(rounds=3),
-    "distributed, a device a node": Setting(dp=DpMode.DISTRIBUTED, users_per_node=1),
+    "distributed, a device a node": Setting(mode=DISTRIBUTED, users_per_node=1),
     "central, a device a node": Setting(users_per_node=1),
-    "local, a device a node": Setting(dp=DpMode.LOCAL, users_per_node=1),
-    "distributed, masks": Setting(dp=DpMode.DISTRIBUTED, users_per_node=1, masks=True),
+    "local, a device a node": Setting(mode=LOCAL, users_per_node=1),
+    "distributed, masks": Setting(mode=DISTRIBUTED, users_per_node=1, masks=True),
     "central, a thousand on one node": Setting(users_per_node=CROWD),
-    "distributed, a thousand on one node": Setting(dp=DpMode.DISTRIBUTED, users_per_node=CROWD),
+    "distributed, a thousand on one node": Setting(mode=DISTRIBUTED, users_per_node=CROWD),
 }
 QUICK = (
     "against the others",

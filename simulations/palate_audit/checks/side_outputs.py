@@ -25,16 +25,17 @@ from palate_audit.harness.watched_run import Setting, Stage, crowd, steps_of
 from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
 from palate_common.models.model import read_metadata
-from palate_common.rounds.plan import DpMode, SignedPlan
+from palate_common.rounds.plan import SignedPlan
+from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 from palate_common.rounds.wire import REFUSED
 
 TEST = "E side outputs"
 USERS, SUBJECT = 12, 5
 SETTINGS = {
     "central, a node of four": Setting(rounds=2),
-    "distributed, a device a node": Setting(dp=DpMode.DISTRIBUTED, users_per_node=1, rounds=2),
-    "local": Setting(dp=DpMode.LOCAL, users_per_node=1, rounds=2),
-    "distributed, masks": Setting(dp=DpMode.DISTRIBUTED, users_per_node=1, rounds=2, masks=True),
+    "distributed, a device a node": Setting(mode=DISTRIBUTED, users_per_node=1, rounds=2),
+    "local": Setting(mode=LOCAL, users_per_node=1, rounds=2),
+    "distributed, masks": Setting(mode=DISTRIBUTED, users_per_node=1, rounds=2, masks=True),
 }
 ACTS = (
     "one coordinate at the bound",

@@ -12,7 +12,8 @@ from palate_audit.harness.probe_algorithm import PLAIN, Gesture
 from palate_audit.harness.watched_run import Setting, Stage, crowd
 from palate_common.errors import InputError
 from palate_common.mechanism.cohort import CohortTerms
-from palate_common.rounds.plan import DpMode, RoundPlan
+from palate_common.rounds.plan import RoundPlan
+from palate_common.rounds.privacy_mode import DISTRIBUTED
 from palate_common.secagg.cohort import Cohort
 from palate_common.secagg.transcript import AttemptTerms
 
@@ -22,7 +23,7 @@ COHORTS = ((12, 9, 2), (40, 30, 8), (100, 85, 10), (300, 270, 20), (600, 560, 30
 
 def noise_shares() -> Iterator[str]:
     """`n_min - c_max` shares are never less than what is charged; and no cohort wraps the modulus."""
-    with Stage(Setting(dp=DpMode.DISTRIBUTED), crowd([[0]] * 4, n_items=PLAIN), [Gesture()]) as stage:
+    with Stage(Setting(mode=DISTRIBUTED), crowd([[0]] * 4, n_items=PLAIN), [Gesture()]) as stage:
         stage.play()
         base = stage.seen.plans[0].plan
     for n_min in (3, 10, 97, 1000, 20_011):
@@ -35,8 +36,8 @@ def noise_shares() -> Iterator[str]:
                 if share**2 * counted < sigma**2:
                     yield f"{counted} shares of sigma {share} are less than sigma {sigma} together"
                 most = cohort.n_max * plan.grid + 12 * math.sqrt(cohort.n_max) * share
-                if most >= 2 ** (plan.modulus_bits - 1):
-                    yield f"a sum over {cohort.n_max} devices wraps {plan.modulus_bits} bits"
+                if most >= 2 ** (plan.bits(1) - 1):
+                    yield f"a sum over {cohort.n_max} devices wraps {plan.bits(1)} bits"
 
 
 def graphs() -> Iterator[str]:

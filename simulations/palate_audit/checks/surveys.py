@@ -33,7 +33,8 @@ from palate_common.algorithms import PublicFacts
 from palate_common.errors import PalateError
 from palate_common.mechanism.accounting import mu_of
 from palate_common.models.model import catalogue_hash
-from palate_common.rounds.plan import DpMode, SignedPlan
+from palate_common.rounds.plan import SignedPlan
+from palate_common.rounds.privacy_mode import CENTRAL
 from palate_common.rounds.wire import REFUSED, decode
 from palate_common.survey import SURVEYING, Survey
 from palate_server.ledger.ledger import Ledger
@@ -246,7 +247,7 @@ def _world(live: Callable[[Life], None], *purposes: Purpose) -> Iterator[tuple[D
         settings=SURVEY.model_dump(mode="json"),
         facts=PublicFacts(n_users=1, n_items=len(questions), mu=mu_of(epsilon=1.0, delta=DELTA)),
         catalogue=catalogue_hash(questions),
-        dp=DpMode.CENTRAL,
+        dp=CENTRAL.name,
         epsilon=1.0,
         delta=DELTA,
         grid=GRID,

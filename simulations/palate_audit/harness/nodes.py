@@ -50,7 +50,7 @@ class Corrupt:
             run=asked.run, round=asked.round, attempt=asked.attempt, plan_hash=asked.hash,
             users=self.users, rejected=0, size=size,
         )  # fmt: skip
-        return encode_share(header, NoisyShare(np.zeros(size, np.int64), self.users), bits=asked.modulus_bits)
+        return encode_share(header, NoisyShare(np.zeros(size, np.int64), self.users), bits=asked.bits(1))
 
 
 class Recorder:

@@ -31,10 +31,11 @@ from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import PublicFacts
 from palate_common.errors import InputError
 from palate_common.mechanism.accounting import GaussianEvent, account, charged_mu2, epsilon_of, mu_of, sigma_for
-from palate_common.mechanism.cohort import RESERVED_DELTA, CohortTerms, share_sigma
+from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.update import DUMMIES
 from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import MAX_USERS, DpMode, Noise, RoundPlan
+from palate_common.rounds.plan import MAX_USERS, Noise, RoundPlan
+from palate_common.rounds.privacy_mode import PrivacyMode, mode_of
 from palate_server.rounds.cohort import FINE
 from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.run import open_run, run_rounds
@@ -106,13 +107,18 @@ class Production:
     def __post_init__(self) -> None:
         if self.dp not in ("central", "distributed", "local"):
             raise InputError(f"`dp` of an audit must be central, distributed or local, got {self.dp!r}")
-        if self.masks and self.dp != "distributed":
+        if self.masks and not self.mode.cohort:
             raise InputError("masks come with dp distributed only")
+
+    @property
+    def mode(self) -> PrivacyMode:
+        """What follows from who adds the noise."""
+        return mode_of(self.dp)
 
     @property
     def name(self) -> str:
         """What is audited."""
-        masks = f", masks {'on' if self.masks else 'off'}" if self.dp == "distributed" else ""
+        masks = f", masks {'on' if self.masks else 'off'}" if self.mode.cohort else ""
         return f"Palate's round, --dp {self.dp}{masks}"
 
     @property
@@ -142,7 +148,7 @@ class Production:
     @property
     def corrupt(self) -> int:
         """Devices that take part without noise."""
-        return 0 if self.masks or self.dp != "distributed" else math.ceil(self.corrupt_share * self.users)
+        return 0 if self.masks or not self.mode.cohort else math.ceil(self.corrupt_share * self.users)
 
     @cached_property
     def claim(self) -> Claim:
@@ -151,16 +157,16 @@ class Production:
         for round_, mu in enumerate(self._mus):
             sigma = sigma_for(mu_r=float(np.nextafter(mu, 0.0)), sensitivity=grid)
             shares = 1 if self._cohort is None else self._cohort.shares
-            draws = self.users if self.dp != "central" else 1
-            stated = draws**0.5 * (sigma if shares == 1 else share_sigma(sigma=sigma, shares=shares))
-            charged = stated if self.dp == "local" else float(sigma)
+            devices = self.users**0.5 * self.mode.device_sigma(sigma=sigma, cohort=self._cohort)
+            stated = devices if self.mode.noised_by_devices else float(sigma)
+            charged = stated if self.mode.alone else float(sigma)
             releases.append(ReleaseClaim(sensitivity=float(grid), sigma=charged, spacing=1.0, stated=float(stated)))
             size = self.dimension + DUMMIES
             events.append(GaussianEvent(sensitivity=grid, sigma=sigma, dimension=size, round=round_, shares=shares))
         mu2 = sum(charged_mu2(sensitivity=event.sensitivity, sigma=event.sigma) for event in events)
         epsilon = account(events, delta=self.delta - self._reserved).epsilon
         mu = float(mu2**0.5)
-        if self.dp == "local":  # each device's loss; the sum of all of them tells less of one
+        if self.mode.alone:  # each device's loss; the sum of all of them tells less of one
             mu /= self.users**0.5
             epsilon = epsilon_of(mu=mu, delta=self.delta)
         return Claim(epsilon=epsilon, delta=self.delta - self._reserved, releases=tuple(releases), mu=mu)
@@ -235,7 +241,7 @@ class Production:
 
     @property
     def _reserved(self) -> float:
-        return RESERVED_DELTA if self.dp == "distributed" else 0.0
+        return self.mode.reserved_delta()
 
     @cached_property
     def _cohort(self) -> CohortTerms | None:
@@ -243,7 +249,7 @@ class Production:
 
     def _cohort_of(self, directory: str | None) -> CohortTerms | None:
         """With `distributed`: everybody must be there, and the corrupt ones come on top of the canaries."""
-        if self.dp != "distributed":
+        if not self.mode.cohort:
             return None
         everybody, corrupt = self.users + self.corrupt, max(1, self.corrupt)
         return CohortTerms(
@@ -258,9 +264,9 @@ class Production:
             run="audit",
             algorithm=Carrier.name,
             settings=settings,
-            facts=PublicFacts(n_users=self.users, n_items=self.users, mu=mu, seed=seed or 0, local=self.dp == "local"),
+            facts=PublicFacts(n_users=self.users, n_items=self.users, mu=mu, seed=seed or 0, local=self.mode.alone),
             catalogue=settings["table"],
-            dp=DpMode(self.dp),
+            dp=self.mode.name,
             noise=Noise.SECURE if seed is None else Noise.SEEDED,
             epsilon=self.epsilon,
             delta=self.delta,

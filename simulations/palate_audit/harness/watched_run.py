@@ -37,12 +37,13 @@ from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import PublicFacts
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import mu_of
-from palate_common.mechanism.cohort import RESERVED_DELTA, CohortTerms
+from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.update import Int64
 from palate_common.models.model import catalogue_hash
 from palate_common.records.closing import Closing
 from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import DpMode, Noise
+from palate_common.rounds.plan import Noise
+from palate_common.rounds.privacy_mode import CENTRAL, PrivacyMode
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.run import open_run, run_rounds
@@ -58,7 +59,7 @@ class Setting:
     """What is run.
 
     Attributes:
-        dp: who adds the noise.
+        mode: who adds the noise.
         noise: seeded noise is the same in two worlds with one seed, so that their difference has none.
         users_per_node: devices a node hosts.
         rounds: releases of the run.
@@ -74,7 +75,7 @@ class Setting:
         settings: of that algorithm.
     """
 
-    dp: DpMode = DpMode.CENTRAL
+    mode: PrivacyMode = CENTRAL
     noise: Noise = Noise.SEEDED
     users_per_node: int = 4
     rounds: int = 1
@@ -91,22 +92,21 @@ class Setting:
 
     def terms(self, name: str, *, n_users: int, n_items: int, directory: str | None) -> RunTerms:
         """The terms of a run on so many users."""
-        cohort, delta = None, DELTA
-        if self.dp is DpMode.DISTRIBUTED:
+        cohort, delta = None, DELTA - self.mode.reserved_delta()
+        if self.mode.cohort:
             least = n_users - self.lost
             cohort = CohortTerms(
                 n_max=n_users, n_min=least, c_max=self.c_max, masks=self.masks, directory=directory, max_tosses=4
             )
-            delta -= RESERVED_DELTA
         mu = mu_of(epsilon=self.epsilon, delta=delta)
         return RunTerms(
             population=POPULATION,
             run="run",
             algorithm=name,
             settings=self.settings if self.algorithm else {"rounds": self.rounds, "width": self.width},
-            facts=PublicFacts(n_users=n_users, n_items=n_items, mu=mu, seed=self.seed, local=self.dp is DpMode.LOCAL),
+            facts=PublicFacts(n_users=n_users, n_items=n_items, mu=mu, seed=self.seed, local=self.mode.alone),
             catalogue=catalogue_hash([f"item-{row}" for row in range(n_items)]),
-            dp=self.dp,
+            dp=self.mode.name,
             noise=self.noise,
             epsilon=self.epsilon,
             delta=DELTA,
@@ -147,7 +147,7 @@ class Stage(Closing):
             self.devices = self._stack.enter_context(DeviceLedger(self.folder / "devices.db", durable=False))
             floors = Floors(
                 allow_seeded=setting.noise is Noise.SEEDED,
-                allow_central=setting.dp is DpMode.CENTRAL,
+                allow_central=setting.mode.trusts_server,
                 allow_unmasked=not setting.masks,
                 population=POPULATION,
             ).for_few()

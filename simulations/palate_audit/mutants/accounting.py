@@ -11,6 +11,7 @@ from palate_audit.mutants.mutant import mutant
 from palate_common.mechanism.accounting import charged_mu2
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.rounds import plan as plans
+from palate_common.rounds import privacy_mode
 from palate_common.rounds.plan import Charge, RoundPlan
 from palate_server.ledger.extract import Extract
 from palate_server.rounds import budget as allowance
@@ -114,7 +115,7 @@ def rounded_down() -> Iterator[None]:
     def floor(*, sigma: int, shares: int) -> int:
         return max(2, math.isqrt(sigma**2 // shares))
 
-    with mock.patch.object(plans, "share_sigma", floor):
+    with mock.patch.object(privacy_mode, "share_sigma", floor):
         yield
 
 

@@ -21,7 +21,7 @@ from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
 from palate_common.mechanism.randomness import SecureSource, SeededSource, Source
 from palate_common.mechanism.update import DUMMIES, ClippedUpdate, Int64
 from palate_common.rounds import event_steps, shares
-from palate_common.rounds.plan import DpMode, RoundPlan, SignedPlan
+from palate_common.rounds.plan import RoundPlan, SignedPlan
 from palate_common.rounds.shares import NoisyShare
 from palate_server.rounds import coordinator, noise
 from palate_server.rounds.aggregation import Aggregate
@@ -40,7 +40,7 @@ def cut_by_the_cohort() -> Iterator[None]:
     """The noise of distributed, in the clear."""
 
     def cut(plan: RoundPlan) -> int:
-        if plan.dp is not DpMode.LOCAL:
+        if not plan.mode.alone:
             return int(_share_sigma.fget(plan))  # type: ignore[attr-defined]  # a property has it
         return max(1, round(plan.sigma / math.sqrt(plan.facts.n_users)))
 
@@ -58,14 +58,14 @@ def after_the_sum() -> Iterator[None]:
     """Nothing shows in the release."""
 
     def bare(clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> NoisyShare:
-        if plan.dp is not DpMode.LOCAL:
+        if not plan.mode.alone:
             return shares.add_shares(clipped, plan, source)
         steps = np.concatenate([clipped.total(), np.zeros(DUMMIES, np.int64)])
         return NoisyShare(steps, len(clipped.accepted))
 
     def late(summed: Aggregate, plan: RoundPlan) -> NoisyAggregate:
         found = noise.noised(summed, plan)
-        if plan.dp is not DpMode.LOCAL:
+        if not plan.mode.alone:
             return found
         sigma = math.isqrt(found.users * plan.sigma**2)
         return replace(

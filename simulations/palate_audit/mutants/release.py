@@ -14,7 +14,7 @@ from palate_audit.mutants.mutant import mutant
 from palate_client.rounds import contribution
 from palate_common.mechanism import clipping
 from palate_common.mechanism.update import DUMMIES, BlockSpec, ClippedUpdate, Update
-from palate_common.rounds.plan import DpMode, RoundPlan
+from palate_common.rounds.plan import RoundPlan
 from palate_common.rounds.wire import ContributionHeader
 from palate_server.rounds.aggregation import Aggregate
 from palate_server.rounds.coordinator import Coordinator, Release
@@ -123,7 +123,7 @@ def raw_model() -> Iterator[None]:
 
         def applied(noisy: NoisyAggregate) -> Any:
             steps = np.concatenate([summed.total, np.zeros(DUMMIES, np.int64)])
-            return apply(replace(noisy, steps=steps) if plan.dp is DpMode.CENTRAL else noisy)
+            return apply(replace(noisy, steps=steps) if plan.mode.trusts_server else noisy)
 
         raw.append(summed)
         with mock.patch.object(replay, "apply", applied):

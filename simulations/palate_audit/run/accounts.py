@@ -20,7 +20,7 @@ from palate_audit.run.run_records import Books
 from palate_common.mechanism.accounting import CENTRAL_SIGMA_FLOOR, delta_of, epsilon_of, epsilon_pld, total_mu2
 from palate_common.mechanism.cohort import shares_slack
 from palate_common.mechanism.sampled_gaussian import TAIL
-from palate_common.rounds.plan import DpMode, Noise
+from palate_common.rounds.plan import Noise
 from palate_server.ledger.history import ChargeEntry, Entry, OpenEntry, PopulationEntry, RestoredEntry
 from palate_sim.run.outcome import PLD_INTERVAL, PLD_MOST, pld_interval
 
@@ -33,7 +33,7 @@ SLACK = 1e-3
 def accounts(books: Books) -> Iterator[Finding]:
     """Every finding on costs."""
     yield _adjacency(books)
-    if books.terms.dp is DpMode.OFF:
+    if not books.terms.mode.private:
         yield Finding.missing("G epsilon", "the run was made with dp off: it claims nothing")
         return
     if books.terms.noise is Noise.SEEDED:

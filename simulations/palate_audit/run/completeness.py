@@ -21,7 +21,6 @@ from palate_common.mechanism.update import released_size
 from palate_common.models import published
 from palate_common.models.model import GlobalModel
 from palate_common.records.canonical import digest
-from palate_common.rounds.plan import DpMode
 from palate_server.rounds.noise import NoisyAggregate
 from palate_server.rounds.registry import INPUTS, Registry
 from palate_server.rounds.replay import Replay
@@ -267,6 +266,6 @@ def _path(folder: Path, place: Place) -> Path:
 def _is_off(books: Books) -> bool:
     """Whether the run has no privacy at all."""
     try:
-        return books.terms.dp is DpMode.OFF
+        return not books.terms.mode.private
     except IntegrityError:
         return False

@@ -124,7 +124,7 @@ def again(trials: Trials) -> list[Finding]:
     """Tests that run the target again; not judged."""
     found = plan_seed(trials) + birthdays(trials)
     target = trials.target
-    if isinstance(target, Production) and target.dp == "distributed" and not target.masks:
+    if isinstance(target, Production) and target.mode.cohort and not target.masks:
         found.append(masks_change_nothing(target, seed=trials.seed))
     return found
 

@@ -22,7 +22,8 @@ from palate_common.mechanism.accounting import (
 )
 from palate_common.records.canonical import canonical_json
 from palate_common.records.signing import SigningKey, verify
-from palate_common.rounds.plan import DpMode, Noise
+from palate_common.rounds.plan import Noise
+from palate_common.rounds.privacy_mode import PrivacyMode
 from palate_server.ledger.extract import Extract
 from palate_server.rounds.terms import RunTerms
 from palate_sim.card.guarantee import adversary, collusion_threshold, guarantee, mechanism, stamp
@@ -84,7 +85,7 @@ def card_payload(extract: Extract) -> dict[str, Any]:
     charges = [entry.body for entry in entries["charge"]]
     sealed = {(entry.body["round"], entry.body["attempt"]) for entry in entries["seal"]}
     budgets = [entry.body for entry in extract.entries if entry.kind == "budget"]
-    private = terms.dp is not DpMode.OFF
+    private = terms.mode.private
     epsilon, mu = _claim(terms, charges, complete=len(charges) == len(sealed) == closed["rounds"])
     about, lifetime = terms.about, total_mu2([extract.spent, extract.other_mu2])
     return {
@@ -127,7 +128,7 @@ def card_payload(extract: Extract) -> dict[str, Any]:
         "accountant": {"name": ACCOUNTANT, "version": ACCOUNTANT_VERSION},
         "second_accountant": closed.get("second_accountant"),
         "implied_risk": _risk(mu) if private else None,
-        "releases": [_release(charge, sealed, terms.dp) for charge in charges],
+        "releases": [_release(charge, sealed, terms.mode) for charge in charges],
         "exclusions": _exclusions(terms, extract) + about.get("exclusions", []),
         "population": {
             "name": extract.population,
@@ -236,9 +237,9 @@ def _event(charge: Mapping[str, Any]) -> GaussianEvent:
     return event
 
 
-def _release(charge: Mapping[str, Any], sealed: set[tuple[int, int]], dp: DpMode) -> dict[str, Any]:
+def _release(charge: Mapping[str, Any], sealed: set[tuple[int, int]], mode: PrivacyMode) -> dict[str, Any]:
     """One charged attempt, as the card lists it; with dp local, sigma is that of each device."""
-    made = "sum of clipped contributions, each noised" if dp is DpMode.LOCAL else "noised sum of clipped contributions"
+    made = "sum of clipped contributions, each noised" if mode.alone else "noised sum of clipped contributions"
     facts, place = charge["facts"], (charge["round"], charge["attempt"])
     return {
         "round": place[0],

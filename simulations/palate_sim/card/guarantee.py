@@ -9,7 +9,7 @@ import math
 from fractions import Fraction
 
 from palate_common.mechanism.accounting import ACCOUNTANT, epsilon_of
-from palate_common.rounds.plan import DpMode, Noise
+from palate_common.rounds.plan import Noise
 from palate_server.rounds.terms import RunTerms
 
 GUARANTEE = (
@@ -65,7 +65,7 @@ NO_GUARANTEE = "None. The run was made with dp off: no noise was added, and the 
 
 def guarantee(terms: RunTerms, *, epsilon: float, mu: float, together: float) -> str:
     """The guarantee, in words; `together` is the mu^2 of all runs on the population."""
-    if terms.dp is DpMode.OFF:
+    if not terms.mode.private:
         return NO_GUARANTEE
     if terms.events is not None:
         words = EVENTS.format(
@@ -91,7 +91,7 @@ def guarantee(terms: RunTerms, *, epsilon: float, mu: float, together: float) ->
 
 def stamp(terms: RunTerms) -> str | None:
     """What must be said before anything else."""
-    if terms.dp is DpMode.OFF:
+    if not terms.mode.private:
         return "NO PRIVACY: dp off"
     if terms.noise is Noise.SEEDED:
         return "NOT FOR RELEASE: seeded noise"
@@ -100,9 +100,9 @@ def stamp(terms: RunTerms) -> str | None:
 
 def adversary(terms: RunTerms) -> str:
     """Against whom it holds."""
-    if terms.dp is DpMode.OFF or terms.noise is Noise.SEEDED:
+    if not terms.mode.private or terms.noise is Noise.SEEDED:
         return "none"
-    if terms.dp is DpMode.LOCAL:
+    if terms.mode.alone:
         return "anyone, the server and all other devices included: sees what each device sent, knows every other user"
     whom = "anyone, the server included" if _masked(terms) else "anyone but the server"
     return f"{whom}: sees every release, knows every other user"
@@ -110,17 +110,17 @@ def adversary(terms: RunTerms) -> str:
 
 def collusion_threshold(terms: RunTerms) -> int | None:
     """How many of the surviving devices may be the server's; None where it isn't guarded against at all."""
-    if terms.dp is DpMode.LOCAL and terms.noise is Noise.SECURE:
+    if terms.mode.alone and terms.noise is Noise.SECURE:
         return terms.facts.n_users - 1  # all but the one that is protected
     return terms.cohort.c_max if terms.cohort is not None and _masked(terms) else None
 
 
 def mechanism(terms: RunTerms) -> str:
     """The noise, and who added it."""
-    if terms.dp is DpMode.OFF:
+    if not terms.mode.private:
         return "none"
     noise = "discrete Gaussian on the integer grid, exact sampler"
-    if terms.dp is DpMode.LOCAL:
+    if terms.mode.alone:
         return f"{noise}, all of it by each device"
     return noise if terms.cohort is None else f"{noise}, a share from each device"
 
@@ -131,7 +131,7 @@ def _masked(terms: RunTerms) -> bool:
 
 def _server(terms: RunTerms) -> str:
     """What it is worth against the server."""
-    if terms.dp is DpMode.LOCAL:
+    if terms.mode.alone:
         return LOCAL
     if terms.cohort is None:
         return CENTRAL

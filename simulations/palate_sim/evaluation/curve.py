@@ -10,7 +10,7 @@ from typing import Any
 
 from palate_common.mechanism.accounting import epsilon_of, total_mu2
 from palate_common.mechanism.update import layout_size, released_size
-from palate_common.rounds.plan import DpMode, RoundPlan
+from palate_common.rounds.plan import RoundPlan
 from palate_common.rounds.wire import packed_bytes
 from palate_server.ledger.history import ChargeEntry
 from palate_server.ledger.ledger import Ledger
@@ -50,7 +50,7 @@ class LearningCurve:
         point = {
             "round": plan.round,
             "attempt": plan.attempt,
-            "epsilon": None if plan.dp is DpMode.OFF else self._spent(plan),
+            "epsilon": self._spent(plan) if plan.mode.private else None,
             metric: validation_quality(release.model, self._prepared, self._config, metric),
             "loss": None if split.validation is None else percentile_rank(release.model, split.validation),
             "users": release.participation.users,
@@ -71,7 +71,7 @@ class LearningCurve:
 
 def upload_bytes(plan: RoundPlan) -> int:
     """What one installation sends of its contribution, as packed integers."""
-    if plan.noised_by_devices:
+    if plan.mode.noised_by_devices:
         return -(-released_size(plan.layout) * plan.bits(1) // 8)
     return packed_bytes(layout_size(plan.layout), plan.grid)
 

@@ -13,7 +13,6 @@ from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.errors import InputError
 from palate_common.interactions import Floats, Interactions
 from palate_common.models.model import GlobalModel
-from palate_common.rounds.plan import DpMode
 from palate_sim.config import SimulationConfig
 from palate_sim.evaluation.evaluation import Scorer, evaluate, evaluate_sampled, rating_errors
 from palate_sim.evaluation.fitting import fit_baselines
@@ -174,7 +173,7 @@ def judge_baselines(
                     settings=settings,
                     epsilon=epsilon,
                     delta=delta,
-                    local=config.privacy.dp is DpMode.LOCAL,
+                    local=config.privacy.mode.alone,
                     seed=config.seed,
                     inputs=prepared.inputs,
                 )
@@ -205,7 +204,7 @@ def project(
             epsilon=epsilon,
             delta=delta,
             population=factor,
-            local=config.privacy.dp is DpMode.LOCAL,
+            local=config.privacy.mode.alone,
             seed=config.seed,
             inputs=prepared.inputs,
         )

@@ -50,7 +50,7 @@ def check_budget(path: Path, config: SimulationConfig, terms: RunTerms) -> None:
             budget, spent = _budget(ledger), ledger.spent()
             attempts = sum(map(reserves, ledger.entries()))
     rounds = len(make_algorithm(terms.algorithm, terms.settings, terms.facts).shares)
-    if terms.reserves and attempts and attempts + rounds > MAX_ATTEMPTS:
+    if terms.mode.reserved_delta(terms.events) > 0 and attempts and attempts + rounds > MAX_ATTEMPTS:
         raise BudgetError(
             f"the population {terms.population!r} has had {attempts} of the {MAX_ATTEMPTS} attempts that a part of "
             f"delta is kept for, and this run needs {rounds}: give what isn't released a ledger of its own (`--ledger`)"

@@ -19,7 +19,7 @@ from palate_common.algorithms import State, make_algorithm
 from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import ACCOUNTANT
-from palate_common.rounds.plan import DpMode, Noise
+from palate_common.rounds.plan import Noise
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.lock import RunLock
 from palate_server.rounds.registry import Registry, pack_inputs
@@ -231,8 +231,8 @@ def _run(started: Started, notify: Notify) -> Result:
         identities=folder.identities_file.resolve() if config.privacy.masks == "on" else None,
         floors=Floors(
             allow_seeded=terms.noise is Noise.SEEDED,
-            allow_off=terms.dp is DpMode.OFF,
-            allow_central=terms.dp is DpMode.CENTRAL,
+            allow_off=not terms.mode.private,
+            allow_central=terms.mode.trusts_server,
             allow_events=terms.unit == "event",
             allow_unmasked=terms.cohort is not None and not terms.cohort.masks,
             population=terms.population,

@@ -16,7 +16,7 @@ from typing import Any
 from palate_common.mechanism.accounting import GaussianEvent, epsilon_pld
 from palate_common.models.catalogue import Catalogue
 from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import DpMode, Noise
+from palate_common.rounds.plan import Noise
 from palate_server.ledger.extract import verify_extract
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.lock import RunLock
@@ -71,7 +71,7 @@ class Trained:
     @property
     def private(self) -> bool:
         """Whether noise was added."""
-        return self.terms.dp is not DpMode.OFF
+        return self.terms.mode.private
 
 
 def write_outcome(

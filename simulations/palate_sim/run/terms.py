@@ -9,7 +9,7 @@ from palate_common.algorithms import State, algorithm_class
 from palate_common.errors import InputError
 from palate_common.mechanism.accounting import check_delta, check_epsilon, default_delta
 from palate_common.models.model import catalogue_hash
-from palate_common.rounds.plan import MAX_USERS, DpMode
+from palate_common.rounds.plan import MAX_USERS
 from palate_server.rounds.cohort import choose_cohort
 from palate_server.rounds.terms import RunTerms, make_terms
 from palate_sim.config import SimulationConfig
@@ -47,7 +47,7 @@ def simulated_terms(
     """What the run promises, from its configuration, its data and `former`; `directory` is the devices', for masks."""
     privacy, split = config.privacy, prepared.split
     n_users, cohort = split.train.n_users, None
-    if privacy.dp is DpMode.DISTRIBUTED:
+    if privacy.mode.cohort:
         bounds = {"corrupt": privacy.corrupt, "dropout": privacy.dropout}
         cohort = choose_cohort(n_users=n_users, **bounds, directory=directory)
     if privacy.cohort_floor > n_users:
@@ -66,7 +66,7 @@ def simulated_terms(
         seed=config.seed,
         dp=privacy.dp,
         noise=privacy.noise,
-        epsilon=None if privacy.dp is DpMode.OFF else check_epsilon(privacy.epsilon),
+        epsilon=check_epsilon(privacy.epsilon) if privacy.mode.private else None,
         delta=check_delta(default_delta(n_users=n_users) if privacy.delta is None else privacy.delta),
         cohort=cohort,
         cohort_floor=privacy.cohort_floor,

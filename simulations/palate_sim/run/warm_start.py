@@ -16,7 +16,7 @@ from palate_common.algorithms import State
 from palate_common.errors import InputError, IntegrityError
 from palate_common.models import published
 from palate_common.models.model import GlobalModel
-from palate_common.rounds.plan import DpMode, Noise
+from palate_common.rounds.plan import Noise
 from palate_server.ledger.ledger import Ledger
 from palate_sim.config import SimulationConfig
 from palate_sim.evaluation.periods import rows_of
@@ -56,7 +56,7 @@ def former_release(
     run, own = str(manifest.get("run")), config.algorithm.name
     if (whose := manifest.get("population")) != population:
         raise InputError(f"`warm_start` must be a release of the population {population!r}, got one of {whose!r}")
-    if config.privacy.dp is DpMode.OFF or (config.privacy.noise is Noise.SECURE and not manifest.get("for_release")):
+    if not config.privacy.mode.private or (config.privacy.noise is Noise.SECURE and not manifest.get("for_release")):
         raise InputError(
             f"`warm_start` needs privacy in both runs, as strict in the former one, got dp {config.privacy.dp.value} "
             f"after dp {manifest.get('dp')} with {manifest.get('noise')} noise"

@@ -15,7 +15,6 @@ from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 
 from palate_common.errors import InputError
 from palate_common.mechanism.accounting import ACCOUNTANT, check_epsilon, default_delta
-from palate_common.rounds.plan import DpMode
 from palate_sim.config import SimulationConfig
 from palate_sim.data import Source
 from palate_sim.evaluation.evaluation import Scorer
@@ -166,7 +165,7 @@ def _measured(
                 epsilon=epsilon,
                 delta=delta,
                 population=population,
-                local=config.privacy.dp is DpMode.LOCAL,
+                local=config.privacy.mode.alone,
                 seed=seed,
                 inputs=prepared.inputs,
             )

@@ -20,7 +20,8 @@ from palate_audit.mutants.mutation_testing import find
 from palate_audit.run.structure import STRUCTURE, Structural, structural
 from palate_common.errors import IntegrityError
 from palate_common.mechanism.update import Int64
-from palate_common.rounds.plan import DpMode, Noise
+from palate_common.rounds.plan import Noise
+from palate_common.rounds.privacy_mode import DISTRIBUTED
 
 
 @pytest.mark.parametrize("test", STRUCTURE, ids=lambda test: test.letter)
@@ -32,7 +33,7 @@ def test_clean_code_passes_the_quick_battery(test: Structural) -> None:
     json.dumps([dict(each.figures) for each in found], allow_nan=False)
 
 
-@pytest.mark.parametrize("module", ["gestures", "stage", "mutants.mutant"])
+@pytest.mark.parametrize("module", ["harness.probe_algorithm", "harness.watched_run", "mutants.mutant"])
 def test_examples_run(module: str) -> None:
     outcome = doctest.testmod(importlib.import_module(f"palate_audit.{module}"))
     assert outcome.attempted > 0
@@ -76,7 +77,7 @@ def test_rows_may_be_given_twice_and_then_count_as_nothing() -> None:
 
 
 def test_a_stage_loses_answers_restarts_and_goes_on() -> None:
-    setting = Setting(dp=DpMode.DISTRIBUTED, users_per_node=1, rounds=2, noise=Noise.SECURE)
+    setting = Setting(mode=DISTRIBUTED, users_per_node=1, rounds=2, noise=Noise.SECURE)
     with one_user(setting, Gesture(plain=np.ones(2))) as stage:
         with pytest.raises(IntegrityError):
             stage.play(rounds=1, absent=[3])

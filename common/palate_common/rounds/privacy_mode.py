@@ -1,0 +1,133 @@
+"""PrivacyMode: one object a mode says who adds the noise, what leaves a device, and what a release holds.
+
+| mode | who adds the noise | leaves a device | a release holds | unit |
+|---|---|---|---|---|
+| distributed | each device of a cohort a share | its share, under masks or in simulations not | all shares | a user |
+| local | each device all of its own | a noised contribution | the noise of each device | a user, or one event |
+| central | the server, once for the sum | a clipped contribution | one draw | a user |
+| off | nobody: research only | a clipped contribution | the sum itself | none |
+
+A plan and a run's terms carry the mode's name, `DpMode`. Nobody else asks for the name: `mode_of` gives
+the object.
+
+    >>> mode_of("local").noised_by_devices, mode_of("central").device_sigma(sigma=640, cohort=None)
+    (True, 0)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from palate_common.errors import InputError
+from palate_common.mechanism.cohort import RESERVED_DELTA, CohortTerms, modulus_bits, share_sigma
+
+
+class DpMode(StrEnum):
+    """Who adds the noise: the mode's name, as it travels."""
+
+    DISTRIBUTED = "distributed"
+    """Each device a share, before anything leaves it: with masks the server sees one noised sum."""
+    LOCAL = "local"
+    """Each device all of its own, before anything leaves it: it trusts neither the server nor other devices."""
+    CENTRAL = "central"
+    """The server, after the sum: it sees each clipped update."""
+    OFF = "off"
+    """Nobody: research only, stamped on every artefact."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacyMode:
+    """What follows from who adds the noise.
+
+    Attributes:
+        name: as a plan carries it.
+        private: whether there is noise at all: what is released is charged, sealed, and has a budget.
+        noised_by_devices: whether each device adds noise before anything leaves it; else it is the server's part.
+        cohort: whether the devices of a cohort add the noise together, a share each. Plans name the cohort.
+    """
+
+    name: DpMode
+    private: bool = True
+    noised_by_devices: bool = False
+    cohort: bool = False
+
+    @property
+    def alone(self) -> bool:
+        """Whether each device adds all of the noise by itself: it needs nobody, and the unit may be one event."""
+        return self.noised_by_devices and not self.cohort
+
+    @property
+    def trusts_server(self) -> bool:
+        """Whether what leaves a device is its clipped contribution, and the noise is somebody else's to add."""
+        return self.private and not self.noised_by_devices
+
+    def check(self, cohort: CohortTerms | None, events: object) -> None:
+        """Refuse a plan or terms with a cohort that the mode hasn't, or a unit that it doesn't protect.
+
+        Raises:
+            ValueError: which of the two.
+        """
+        if self.cohort != (cohort is not None):
+            raise ValueError("a cohort is given with dp distributed, and only then")
+        if events is not None and not self.alone:
+            raise ValueError("the unit may be one event with dp local only")
+
+    def device_sigma(self, *, sigma: int, cohort: CohortTerms | None) -> int:
+        """Standard deviation of the noise that one device adds, in steps; 0 where it adds none.
+
+        Args:
+            sigma: what is charged: of each device's noise where it adds all of it, else of the sum's.
+            cohort: who shares it.
+
+        Raises:
+            InputError: it is shared, and nobody says among whom.
+        """
+        if not self.cohort:
+            return sigma if self.alone else 0
+        if cohort is None:
+            raise InputError(f"with dp {self.name} the devices of a cohort share the noise, got no cohort")
+        return share_sigma(sigma=sigma, shares=cohort.shares)
+
+    def released_sigma(self, users: int, *, sigma: int, cohort: CohortTerms | None) -> float:
+        """Standard deviation of the noise that a sum over `users` devices is released with, in steps."""
+        if self.noised_by_devices:
+            return math.sqrt(users) * self.device_sigma(sigma=sigma, cohort=cohort)
+        return sigma if self.private else 0
+
+    def bits(self, users: int, *, grid: int, sigma: int, cohort: CohortTerms | None) -> int:
+        """Where devices add the noise: bits in which no coordinate of a noised sum over `users` of them can wrap.
+
+        A cohort's are those of its largest sum, which is computed modulo 2^bits.
+        """
+        share = self.device_sigma(sigma=sigma, cohort=cohort)
+        return modulus_bits(n_max=users if cohort is None else cohort.n_max, grid=grid, share=share)
+
+    def reserved_delta(self, inclusion: float | None = None) -> float:
+        """What of delta isn't the noise's: kept for the graphs of masks, or for the tail of sampled steps.
+
+        Args:
+            inclusion: where the unit is one event, the probability with which it takes part in a step.
+        """
+        return RESERVED_DELTA if self.cohort or inclusion not in (None, 1.0) else 0.0
+
+
+DISTRIBUTED = PrivacyMode(name=DpMode.DISTRIBUTED, noised_by_devices=True, cohort=True)
+LOCAL = PrivacyMode(name=DpMode.LOCAL, noised_by_devices=True)
+CENTRAL = PrivacyMode(name=DpMode.CENTRAL)
+OFF = PrivacyMode(name=DpMode.OFF, private=False)
+
+MODES = {mode.name: mode for mode in (DISTRIBUTED, LOCAL, CENTRAL, OFF)}
+
+
+def mode_of(name: str) -> PrivacyMode:
+    """The mode of this name.
+
+    Raises:
+        InputError: there is none: whoever doesn't know a mode doesn't take part in it.
+    """
+    try:
+        return MODES[DpMode(name)]
+    except (ValueError, KeyError):
+        raise InputError(f"`dp` must be {', '.join(MODES)}, got {name!r:.80}") from None
