@@ -201,13 +201,7 @@ def command_here(folder: Path) -> None:
 
 def serve() -> None:
     """Fork a child for each job, with its output in `folder`.log, and tell how it ended."""
-<<<<<<< ours
     warm = set[bool]()
-=======
-    for name in ("engines.local", "run.experiment", "report.page", "data.readers"):
-        import_module(f"palate_sim.{name}")  # now, and not in every child
-    import_module("palate_cli.commands.simulate")
->>>>>>> theirs
     for line in sys.stdin:
         job = json.loads(line)
         if ("argv" in job) not in warm:

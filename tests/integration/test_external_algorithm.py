@@ -112,18 +112,9 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-<<<<<<< ours
 def simulate(log: Path, out: Path, *options: str) -> int:
     words = ["simulate", str(log), "--out", str(out), "--algorithm", NAME]
     return run([*words, "--set", "evaluation.baselines=none", "--set", "evaluation.projection=none", *options])
-=======
-def simulate(installed: Path, log: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "palate_cli", "simulate", str(log), "--out", str(out), "--algorithm", NAME]
-    command += ["--set", "evaluation.baselines=none", "--set", "evaluation.projection=none", *options]
-    paths = os.pathsep.join([str(installed), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
->>>>>>> theirs
 
 
 @pytest.mark.usefixtures("external")

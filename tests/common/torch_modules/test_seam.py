@@ -141,7 +141,7 @@ def test_a_user_sends_the_same_bits_alone_and_among_others(name: str, settings: 
     algorithm, state, train = started(name, **settings)
     layout = algorithm.layout(state, 1)
     together = clip(algorithm.contribute(state, 1, train), layout, clip_norm=1.0, grid=2**26)
-    for user in range(train.n_users):
+    for user in (0, 1, *range(2, train.n_users, 3)):  # who has nothing, who has one event, and some of the others
         alone = clip(algorithm.contribute(state, 1, train.user(user)), layout, clip_norm=1.0, grid=2**26)
         assert np.array_equal(alone.vector(0), together.vector(user))
 
