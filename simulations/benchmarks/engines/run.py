@@ -132,7 +132,7 @@ def message(_: Path, __: int) -> Any:
 
     class Coordinator:
         def __init__(self) -> None:
-            self.terms = type("Terms", (), {"plan_seconds": 60})
+            self.terms = type("Terms", (), {"plan_seconds": 60, "cohort": None})
             self.model = type("Model", (), {"data": bytes(500_000)})
 
         def open_attempt(self) -> bytes:
