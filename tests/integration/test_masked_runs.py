@@ -452,7 +452,7 @@ def test_attempts_that_cannot_be_masked_are_not_charged(
         run.folder.mkdir()
         nodes = {device: device + 1 for device in range(invited)}
         transport = GridTransport(nobody(), ttl=1.0, cohort=nodes)
-        with pytest.raises(IntegrityError, match=rf"40 to {n_max} devices, got {invited}: nothing is charged"):
+        with pytest.raises(IntegrityError, match=rf"{DEVICES} to {n_max} devices, got {invited}: nothing is charged"):
             run_round(run.coordinator(), transport, directory=larger.directory)
         assert run.kinds() == ["open"]
 

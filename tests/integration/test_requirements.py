@@ -22,7 +22,9 @@ EXTRAS = {
     "client/palate_client": ("server", "keyring", "delivery"),  # Flower's adapter
     "client/palate": (),
     "server/palate_server": ("server",),
-    "simulations/palate_sim": ("simulations", "text", "torch", "audit"),
+    "simulations/palate_sim": ("simulations", "text", "torch"),
+    "simulations/palate_audit": ("simulations", "torch", "audit"),
+    "simulations/palate_cli": ("server",),
 }
 PARTS = {"pydantic-core": "pydantic"}
 """Distributions that another one pins exactly."""

@@ -165,10 +165,10 @@ def test_the_package_exports_what_it_says() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        *(f"datasets.{name}" for name in ["columns", "download", "features", "ids", "log", "positives", "readers"]),
-        *(f"datasets.{name}" for name in ["registry", "repair", "tables", "times"]),
-        "filters",
-        "splits",
+        *(f"data.{name}" for name in ["columns", "download", "features", "ids", "log", "positives", "readers"]),
+        *(f"data.{name}" for name in ["registry", "repair", "tables", "times"]),
+        "preparation.filters",
+        "preparation.splits",
     ],
 )
 def test_the_examples_of_the_docstrings_run(module: str) -> None:

@@ -27,9 +27,9 @@ from palate_sim.run.result import Result
 
 SLOW = (
     "import sys, time\n"
-    "from palate_sim import outcome\n"
+    "from palate_sim.run import outcome\n"
     "from palate_cli.cli import run\n"
-    "outcome.judge = lambda *a, **k: time.sleep(60)\n"
+    "outcome.judge_prepared = lambda *a, **k: time.sleep(60)\n"
     "sys.exit(run(sys.argv[1:]))\n"
 )
 
