@@ -17,7 +17,7 @@ import numpy as np
 
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import PLAIN, Gesture
-from palate_audit.harness.watched_run import Setting, Stage, crowd
+from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_common.errors import PalateError
 from palate_common.mechanism.update import Int64
 from palate_common.records.canonical import canonical_json
@@ -57,7 +57,7 @@ def _found(name: str, setting: Setting) -> Finding:
 def _closed(setting: Setting, forge: Forge | None) -> tuple[Int64, tuple[int, int]]:
     """The second release, and how many are in it, and how many answers were none; without the liar if None."""
     script = [Gesture(plain=np.eye(PLAIN)[place]) for place in range(PLAIN)]
-    with Stage(setting, crowd([[user] for user in range(USERS)], n_items=PLAIN), script) as stage:
+    with probe_run(setting, crowd([[user] for user in range(USERS)], n_items=PLAIN), script) as stage:
         stage.play(rounds=1)
         before = stage.seen.replies[0, 0, LIAR][0] or b""
         asked = stage.coordinator.open_attempt()

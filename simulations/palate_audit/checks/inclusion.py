@@ -19,7 +19,8 @@ import numpy as np
 from palate_audit.checks.answers import answers
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import PLAIN, WEIGHTS, Gesture
-from palate_audit.harness.watched_run import Setting, Stage, crowd
+from palate_audit.harness.probe_run import Setting, crowd, probe_run
+from palate_audit.harness.watched_run import WatchedRun
 from palate_common.errors import PalateError
 from palate_common.mechanism.update import Int64
 from palate_common.rounds.plan import DpMode
@@ -126,7 +127,7 @@ def _played(case: Attendance, acting: Collection[int]) -> dict[str, Any]:
     # More users, more events: user u has its gesture and u % 3 idle ones.
     script += [Gesture(), Gesture()]
     items = [[user % PLAIN, *range(PLAIN, PLAIN + user % 3)] if user in acting else [] for user in range(case.users)]
-    with Stage(case.setting, crowd(items, n_items=len(script)), script) as stage:
+    with probe_run(case.setting, crowd(items, n_items=len(script)), script) as stage:
         stage.play(absent=case.absent, repeated=case.repeated)
         return {
             "releases": [stage.sealed(round_) for round_ in range(case.setting.rounds)],
@@ -140,11 +141,11 @@ def _played(case: Attendance, acting: Collection[int]) -> dict[str, Any]:
         }
 
 
-def _again(stage: Stage, nodes: range) -> list[int]:
+def _again(stage: WatchedRun, nodes: range) -> list[int]:
     """Which nodes make another answer when they are asked a second time: it would be a second release of theirs."""
     plan, model = stage.seen.asked
     latest = stage.releases[-1].plan
-    if stage.setting.masks:
+    if stage.directory is not None:
         return []  # the masked attempt's own tests ask twice
     answered = [node for node in nodes if (latest.round, latest.attempt, node) in stage.seen.replies]
     return [node for node in answered if stage.host.answer(node, plan, model) != REFUSED]

@@ -19,7 +19,7 @@ import numpy as np
 from palate_audit.checks.events import coins
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import Gesture
-from palate_audit.harness.watched_run import Setting, Stage, crowd
+from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_client.rounds import contribution
 from palate_common.errors import PalateError
 from palate_common.mechanism.randomness import Source
@@ -51,7 +51,7 @@ def _sources() -> Mapping[str, Callable[[], Source]]:
     """How the path makes its source for one and the same plan."""
     plans: dict[str, RoundPlan] = {}
     for mode in (DpMode.CENTRAL, DpMode.DISTRIBUTED, DpMode.LOCAL):
-        with Stage(Setting(dp=mode, noise=Noise.SECURE), crowd([[0]] * 4, n_items=1), [Gesture()]) as stage:
+        with probe_run(Setting(dp=mode, noise=Noise.SECURE), crowd([[0]] * 4, n_items=1), [Gesture()]) as stage:
             stage.play()
             plans[mode] = stage.seen.plans[0].plan
     # Looked up where the path looks them up.

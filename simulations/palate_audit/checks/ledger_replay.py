@@ -19,7 +19,8 @@ from palate_audit.checks.refusals import refusals
 from palate_audit.checks.writers import two_writers
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import PLAIN, Gesture
-from palate_audit.harness.watched_run import Setting, Stage, crowd
+from palate_audit.harness.probe_run import Setting, crowd, probe_run
+from palate_audit.harness.watched_run import WatchedRun
 from palate_common.errors import IntegrityError, PalateError
 from palate_common.rounds.plan import DpMode, Noise, SignedPlan
 
@@ -60,7 +61,7 @@ def _replayed(name: str, setting: Setting) -> Iterator[Finding]:
     """One run, and the findings on it; whatever ends it, the rest is looked at too."""
     script = [Gesture()] * PLAIN
     account = _Account()
-    with Stage(setting, crowd([[user % PLAIN] for user in range(USERS)], n_items=PLAIN), script) as stage:
+    with probe_run(setting, crowd([[user % PLAIN] for user in range(USERS)], n_items=PLAIN), script) as stage:
         stage.grid.before = lambda signed: _look(stage.ledger_file, signed, account)
         ended = ""
         try:
@@ -92,10 +93,10 @@ def _replayed(name: str, setting: Setting) -> Iterator[Finding]:
             yield Finding.checked(f"{TEST}: {test}, {name}", not wrong, wrong or right)
 
 
-def _live(stage: Stage, account: _Account) -> None:
+def _live(stage: WatchedRun, account: _Account) -> None:
     """Abort, try again, restart, go on to the end."""
-    nodes = -(-USERS // stage.setting.users_per_node)
-    if stage.setting.dp is DpMode.DISTRIBUTED:
+    nodes = -(-USERS // stage.users_per_node)
+    if stage.terms.dp is DpMode.DISTRIBUTED:
         _abort(stage, account, absent=range(nodes - 1))
     stage.play(rounds=1)
     _close_again(stage, account)
@@ -103,7 +104,7 @@ def _live(stage: Stage, account: _Account) -> None:
     # A plan that is opened and never closed: the process died.
     stage.coordinator.open_attempt()
     _restart(stage, account)
-    if stage.setting.dp is DpMode.DISTRIBUTED:
+    if stage.terms.dp is DpMode.DISTRIBUTED:
         _abort(stage, account, absent=range(nodes - 1))
         _restart(stage, account)
     stage.play()
@@ -112,7 +113,7 @@ def _live(stage: Stage, account: _Account) -> None:
     stage.ledger.close_run(stage.terms.run, closed)
 
 
-def _abort(stage: Stage, account: _Account, *, absent: range) -> None:
+def _abort(stage: WatchedRun, account: _Account, *, absent: range) -> None:
     """An attempt with too few devices: charged, and nothing else."""
     before, files = stage.ledger.spent(), set(stage.files())
     model = stage.coordinator.model.hash
@@ -129,7 +130,7 @@ def _abort(stage: Stage, account: _Account, *, absent: range) -> None:
         account.aborted.append("an aborted attempt must not change the model")
 
 
-def _close_again(stage: Stage, account: _Account) -> None:
+def _close_again(stage: WatchedRun, account: _Account) -> None:
     """The same answers once more, to the attempt that was closed."""
     plan = stage.seen.plans[-1].plan
     replies = {
@@ -147,7 +148,7 @@ def _close_again(stage: Stage, account: _Account) -> None:
         account.again.append(f"round {plan.round} was released a second time")
 
 
-def _restart(stage: Stage, account: _Account) -> None:
+def _restart(stage: WatchedRun, account: _Account) -> None:
     """The server starts again; its ledger must begin with what it held."""
     before, spent = read_rows(stage.ledger_file), stage.ledger.spent()
     checkpoint = stage.ledger.checkpoint()

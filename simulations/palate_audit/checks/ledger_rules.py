@@ -14,7 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from palate_audit.harness.watched_run import Stage
+from palate_audit.harness.watched_run import WatchedRun
 from palate_common.mechanism.accounting import epsilon_of
 from palate_common.mechanism.update import released_size
 from palate_common.models.model import read_metadata
@@ -100,7 +100,7 @@ def seals(rows: Rows, files: dict[str, bytes]) -> Iterator[str]:
         yield f"one release a round, in order, must be sealed, got rounds {rounds}"
 
 
-def sums(rows: Rows, stage: Stage) -> Iterator[str]:
+def sums(rows: Rows, stage: WatchedRun) -> Iterator[str]:
     """Exact sums, and the run within its budget."""
     exact = sum((Fraction(row["mu2"]) for row in rows if row["kind"] == "charge"), Fraction(0))
     if Fraction(stage.ledger.spent()) < exact or Fraction(stage.coordinator.spent) < exact:
@@ -109,7 +109,7 @@ def sums(rows: Rows, stage: Stage) -> Iterator[str]:
         yield f"a run of mu^2 {(stage.terms.facts.mu or 0) ** 2} has spent {float(exact)}"
 
 
-def claims(rows: Rows, stage: Stage) -> Iterator[str]:
+def claims(rows: Rows, stage: WatchedRun) -> Iterator[str]:
     """What is said of the run beside the numbers, in ledger and card."""
     first = rows[0]
     if (first.get("unit"), first.get("adjacency")) != ("user", "zero-out"):

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 
 from palate_audit.harness.probe_algorithm import PLAIN, Gesture
-from palate_audit.harness.watched_run import Setting, Stage, crowd
+from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_common.errors import InputError
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.rounds.plan import DpMode, RoundPlan
@@ -22,7 +22,7 @@ COHORTS = ((12, 9, 2), (40, 30, 8), (100, 85, 10), (300, 270, 20), (600, 560, 30
 
 def noise_shares() -> Iterator[str]:
     """`n_min - c_max` shares are never less than what is charged; and no cohort wraps the modulus."""
-    with Stage(Setting(dp=DpMode.DISTRIBUTED), crowd([[0]] * 4, n_items=PLAIN), [Gesture()]) as stage:
+    with probe_run(Setting(dp=DpMode.DISTRIBUTED), crowd([[0]] * 4, n_items=PLAIN), [Gesture()]) as stage:
         stage.play()
         base = stage.seen.plans[0].plan
     for n_min in (3, 10, 97, 1000, 20_011):

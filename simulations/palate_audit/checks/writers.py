@@ -9,7 +9,7 @@ from pathlib import Path
 
 from palate_audit.checks.ledger_rules import read_rows
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import POPULATION
+from palate_audit.harness.probe_run import POPULATION
 from palate_common.errors import BudgetError, PalateError
 from palate_server.ledger.ledger import Ledger
 

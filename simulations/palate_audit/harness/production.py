@@ -14,34 +14,25 @@ take part, and leave their noise out: what is released then has the noise that w
 from __future__ import annotations
 
 import math
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from palate_audit.harness.canary_algorithm import Carrier, Part, Table, carried, weights_for
+from palate_audit.harness.canary_algorithm import Carrier, Part, Table, carried, members, weights_for
 from palate_audit.harness.claim import Claim, ReleaseClaim
-from palate_audit.harness.nodes import Nodes, members
-from palate_audit.harness.round import run_rounds
 from palate_audit.harness.target import Contributions, Released, Vector
-from palate_client.ledger.device_ledger import DeviceLedger
+from palate_audit.harness.watched_run import WatchedRun
 from palate_common.algorithms import PublicFacts
 from palate_common.errors import InputError
 from palate_common.mechanism.accounting import GaussianEvent, account, charged_mu2, epsilon_of, mu_of, sigma_for
 from palate_common.mechanism.cohort import RESERVED_DELTA, CohortTerms, share_sigma
 from palate_common.mechanism.update import DUMMIES
-from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import MAX_USERS, DpMode, Noise, RoundPlan
-from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.cohort import FINE
-from palate_server.rounds.coordinator import Coordinator, Release
-from palate_server.rounds.lock import RunLock
-from palate_server.rounds.registry import Registry
+from palate_server.rounds.coordinator import Release
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.identities import Identities
 
@@ -186,7 +177,7 @@ class Production:
         contributions: Contributions,
         *,
         seed: int | None = None,
-        missing: Sequence[int] = (),
+        absent: Collection[int] = (),
         keep_answers: bool = False,
     ) -> ProductionRun:
         """One run, with everything it leaves behind.
@@ -194,7 +185,7 @@ class Production:
         Args:
             contributions: one a user; norms above 1 are clipped.
             seed: of seeded noise; None: the secure noise of a release.
-            missing: users that don't take part, with masks off.
+            absent: nodes whose answers are lost, with masks off.
             keep_answers: whether to keep what each node sent.
 
         Raises:
@@ -209,25 +200,18 @@ class Production:
         identities = Identities.generate(self.users) if self.masks else None
         with (
             carried(Table(contributions, self.parts), shares=self.shares) as settings,
-            tempfile.TemporaryDirectory(prefix="palate-audit-") as folder,
-            DeviceLedger(":memory:", durable=False) as devices,
+            WatchedRun(
+                self._terms(settings, seed, None if identities is None else identities.directory.hash),
+                members(contributions),
+                users_per_node=1 if self.masks else self.users_per_node or max(1, self.users // 4),
+                identities=identities,
+                corrupt=self.corrupt,
+                keep=keep_answers,
+                strict=True,
+            ) as run,
         ):
-            terms = self._terms(settings, seed, None if identities is None else identities.directory.hash)
-            with _opened(Path(folder), terms) as coordinator:
-                nodes = Nodes(
-                    coordinator,
-                    members(contributions),
-                    devices,
-                    corrupt=self.corrupt,
-                    users_per_node=self.users_per_node,
-                    keep=keep_answers,
-                )
-                releases: list[Release] = []
-                if identities is None:
-                    run_rounds(coordinator, nodes.make(missing), releases.append)
-                else:
-                    nodes.run_masked(identities, releases.append)
-                return _collected(coordinator, releases, nodes)
+            run.play(absent=absent)
+            return _collected(run)
 
     @property
     def _mus(self) -> tuple[float, ...]:
@@ -272,25 +256,23 @@ class Production:
         )
 
 
-@contextmanager
-def _opened(folder: Path, terms: RunTerms) -> Iterator[Coordinator]:
-    """A coordinator over files, as a run's own."""
-    key = SigningKey.generate()
-    with RunLock(folder) as lock, Ledger(folder / "ledger.db", population=terms.population) as ledger:
-        yield Coordinator(terms, ledger=ledger, registry=Registry(folder), key=key, lock=lock)
-
-
-def _collected(coordinator: Coordinator, releases: Sequence[Release], nodes: Nodes) -> ProductionRun:
+def _collected(run: WatchedRun) -> ProductionRun:
     """What the run left: its sealed files, read back against the ledger."""
-    registry, entries = coordinator.registry, coordinator.ledger.entries()
+    registry, entries = run.coordinator.registry, run.ledger.entries()
     seals = [entry for entry in entries if entry.kind == "seal"]
     vectors = tuple(registry.read(entry.round, entry.attempt, entry.release_hash).steps for entry in seals)
-    files = {path.name: path.read_bytes() for path in sorted((registry.folder / "releases").iterdir())}
     return ProductionRun(
         Released(vectors, DUMMIES),
-        tuple(nodes.plans),
+        tuple(signed.plan for signed in run.seen.plans),
         tuple(entry.body for entry in entries),
-        tuple(releases),
-        files,
-        tuple(nodes.answers),
+        tuple(run.releases),
+        {path.name: path.read_bytes() for path in sorted((registry.folder / "releases").iterdir())},
+        tuple(_answers(run, signed.plan) for signed in run.seen.plans),
     )
+
+
+def _answers(run: WatchedRun, plan: RoundPlan) -> Mapping[int, bytes]:
+    """What each node has sent to one plan."""
+    of_plan = (plan.round, plan.attempt)
+    found = ((node, replies[0]) for (*place, node), replies in run.seen.replies.items() if tuple(place) == of_plan)
+    return {node: answer for node, answer in found if answer is not None}

@@ -1,6 +1,6 @@
 """Structure: the tests of Palate's own path that look at what happens, not at what is drawn: D, E, F, G, I, K and S.
 
-Each runs the production path on a small stage of its own (`palate_audit.harness.watched_run`). They belong to no claim
+Each runs the production path on small runs of its own (`palate_audit.harness.probe_run`). They belong to no claim
 of a target: what they check holds for every one.
 """
 
