@@ -12,9 +12,9 @@ from typing import Protocol
 
 from palate_audit.checks.idle_rounds import idle_rounds
 from palate_audit.checks.inclusion import inclusion
-from palate_audit.checks.keystreams import keystreams
 from palate_audit.checks.ledger_replay import ledger_replay
 from palate_audit.checks.masking import masking
+from palate_audit.checks.seeds import keystreams
 from palate_audit.checks.sensitivity import sensitivity
 from palate_audit.checks.side_outputs import side_outputs
 from palate_audit.checks.surveys import surveys

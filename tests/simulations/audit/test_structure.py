@@ -9,7 +9,7 @@ import json
 import numpy as np
 import pytest
 
-from palate_audit.checks.repeats import _pairs, repeated_numbers
+from palate_audit.checks.noise import _pairs, repeated_numbers
 from palate_audit.checks.sensitivity import FIRST, OTHERS, QUICK, all_probes
 from palate_audit.evidence.evidence import Verdict, judge
 from palate_audit.harness.probe_algorithm import COLUMNS, PLAIN, ROWS, Gesture
