@@ -14,6 +14,7 @@ from palate_client.store.store import EventStore
 from palate_common.errors import InputError
 
 Purpose = Literal["store", "train", "analytics", "messaging"]
+"""What a person may grant."""
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
 REMAINS: Mapping[Purpose, str] = {

@@ -24,7 +24,8 @@ from palate_audit.harness.target import Contributions, Released, Target
 if TYPE_CHECKING:
     from palate_audit.auditing import AuditResult, audit
 
-_LATER = ("AuditResult", "audit")
+_LATER = {"AuditResult": "palate_audit.auditing", "audit": "palate_audit.auditing"}
+"""Name -> where it is."""
 
 __all__ = [
     "AuditResult",
@@ -47,7 +48,7 @@ if not TYPE_CHECKING:
         """What is imported when it is asked for."""
         if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = globals()[name] = getattr(import_module("palate_audit.auditing"), name)
+        found = globals()[name] = getattr(import_module(_LATER[name]), name)
         return found
 
     def __dir__() -> list[str]:

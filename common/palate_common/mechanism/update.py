@@ -48,6 +48,7 @@ class BlockSpec(BaseModel):
 
 
 Layout = tuple[BlockSpec, ...]
+"""The blocks of an update, in order."""
 
 
 def layout_size(layout: Sequence[BlockSpec]) -> int:

@@ -21,7 +21,7 @@ import numpy as np
 from palate_audit.checks.events import every_step
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import Gesture
-from palate_audit.harness.watched_run import Setting, Stage, crowd
+from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_common.errors import PalateError
 from palate_common.mechanism.update import Int64
 from palate_common.rounds.plan import Noise, RoundPlan
@@ -70,7 +70,7 @@ def _measured(name: str, setting: Setting, absent: tuple[int, ...], acts: bool) 
     # Spread so thin that it is lost in the noise: what is measured are the coordinates, not the contribution.
     script = [Gesture(plain=touched.astype(np.float64) * (setting.clip_norm / math.sqrt(WIDTH)))]
     histories = crowd([[0] if acts and user == 0 else [] for user in range(USERS)], n_items=1)
-    with Stage(setting, histories, script) as stage:
+    with probe_run(setting, histories, script) as stage:
         stage.play(absent=absent)
         releases = [stage.sealed(round_) for round_ in range(setting.rounds)]
         plans = [release.plan for release in stage.releases]

@@ -2,27 +2,40 @@
 
 While the run goes on, a reader of its own looks into the ledger's file each time a plan reaches a node: what isn't
 there yet was not charged. Afterwards every charge is worked out again from the plan that was answered, every file is
-matched with its seal, and what was there before each restart must still be there. Two writers share one ledger.
+matched with its seal, and what was there before each restart must still be there. Each rule yields what breaks it, in
+a line. Costs are exact fractions, by the formula and not by Palate's accounting: a discrete Gaussian of `sigma` steps
+on a sum of sensitivity `grid` costs mu^2 = grid^2 / (sigma^2 - 4). Two writers share one ledger, in turn and at once.
 
 **Assumes:** nobody restores an older copy of the file; a disk keeps what it reports as synced.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import sqlite3
+import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from palate_audit.checks.ledger_rules import claims, costs, facts, read_rows, seals, sums
 from palate_audit.checks.refusals import refusals
-from palate_audit.checks.writers import two_writers
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import PLAIN, Gesture
-from palate_audit.harness.watched_run import Setting, Stage, crowd
-from palate_common.errors import IntegrityError, PalateError
+from palate_audit.harness.probe_run import POPULATION, Setting, crowd, probe_run
+from palate_audit.harness.watched_run import WatchedRun
+from palate_common.errors import BudgetError, IntegrityError, PalateError
+from palate_common.mechanism.accounting import epsilon_of
+from palate_common.mechanism.update import released_size
+from palate_common.models.model import read_metadata
 from palate_common.rounds.plan import Noise, SignedPlan
 from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
+from palate_server.ledger.extract import verify_extract
+from palate_server.ledger.ledger import Ledger
+from palate_sim.card import card as cards
 
 TEST = "G ledger replay"
 USERS = 12
@@ -61,7 +74,7 @@ def _replayed(name: str, setting: Setting) -> Iterator[Finding]:
     """One run, and the findings on it; whatever ends it, the rest is looked at too."""
     script = [Gesture()] * PLAIN
     account = _Account()
-    with Stage(setting, crowd([[user % PLAIN] for user in range(USERS)], n_items=PLAIN), script) as stage:
+    with probe_run(setting, crowd([[user % PLAIN] for user in range(USERS)], n_items=PLAIN), script) as stage:
         stage.grid.before = lambda signed: _look(stage.ledger_file, signed, account)
         ended = ""
         try:
@@ -93,10 +106,10 @@ def _replayed(name: str, setting: Setting) -> Iterator[Finding]:
             yield Finding.checked(f"{TEST}: {test}, {name}", not wrong, wrong or right)
 
 
-def _live(stage: Stage, account: _Account) -> None:
+def _live(stage: WatchedRun, account: _Account) -> None:
     """Abort, try again, restart, go on to the end."""
-    nodes = -(-USERS // stage.setting.users_per_node)
-    if stage.setting.mode.cohort:
+    nodes = -(-USERS // stage.users_per_node)
+    if stage.terms.mode.cohort:
         _abort(stage, account, absent=range(nodes - 1))
     stage.play(rounds=1)
     _close_again(stage, account)
@@ -104,7 +117,7 @@ def _live(stage: Stage, account: _Account) -> None:
     # A plan that is opened and never closed: the process died.
     stage.coordinator.open_attempt()
     _restart(stage, account)
-    if stage.setting.mode.cohort:
+    if stage.terms.mode.cohort:
         _abort(stage, account, absent=range(nodes - 1))
         _restart(stage, account)
     stage.play()
@@ -113,7 +126,7 @@ def _live(stage: Stage, account: _Account) -> None:
     stage.ledger.close_run(stage.terms.run, closed)
 
 
-def _abort(stage: Stage, account: _Account, *, absent: range) -> None:
+def _abort(stage: WatchedRun, account: _Account, *, absent: range) -> None:
     """An attempt with too few devices: charged, and nothing else."""
     before, files = stage.ledger.spent(), set(stage.files())
     model = stage.coordinator.model.hash
@@ -130,7 +143,7 @@ def _abort(stage: Stage, account: _Account, *, absent: range) -> None:
         account.aborted.append("an aborted attempt must not change the model")
 
 
-def _close_again(stage: Stage, account: _Account) -> None:
+def _close_again(stage: WatchedRun, account: _Account) -> None:
     """The same answers once more, to the attempt that was closed."""
     plan = stage.seen.plans[-1].plan
     replies = {
@@ -148,7 +161,7 @@ def _close_again(stage: Stage, account: _Account) -> None:
         account.again.append(f"round {plan.round} was released a second time")
 
 
-def _restart(stage: Stage, account: _Account) -> None:
+def _restart(stage: WatchedRun, account: _Account) -> None:
     """The server starts again; its ledger must begin with what it held."""
     before, spent = read_rows(stage.ledger_file), stage.ledger.spent()
     checkpoint = stage.ledger.checkpoint()
@@ -168,3 +181,167 @@ def _look(file: Path, signed: SignedPlan, account: _Account) -> None:
     if len(charges) != 1:
         said = f"attempt {plan.attempt} of round {plan.round} reached a node with {len(charges)} charges on disk"
         account.uncharged.append(said)
+
+
+MUST_EXCLUDE = ("hyper-parameter choices", "participation", "other ledgers", "validation and test", "baselines")
+"""What a card names as not covered while no charge pays for it."""
+
+Rows = list[dict[str, Any]]
+"""A ledger's entries."""
+
+
+def read_rows(file: Path) -> Rows:
+    """The ledger's entries, read by SQLite and JSON alone."""
+    try:
+        connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            return [json.loads(leaf) for (leaf,) in connection.execute("SELECT leaf FROM entries ORDER BY seq")]
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        return []
+
+
+def of_kind(rows: Rows, kind: str) -> dict[tuple[int, int], dict[str, Any]]:
+    """Entries of a kind by round and attempt."""
+    return {(row["round"], row["attempt"]): row for row in rows if row["kind"] == kind}
+
+
+def costs(rows: Rows, plans: list[SignedPlan]) -> Iterator[str]:
+    """mu^2 = sensitivity^2 / (sigma^2 - 4), everybody in every round; worked out here, from the plan."""
+    charges = of_kind(rows, "charge")
+    for signed in plans:
+        plan = signed.plan
+        owed = Fraction(plan.grid) ** 2 / (Fraction(plan.sigma) ** 2 - 4)
+        charge = charges.get((plan.round, plan.attempt))
+        place = f"attempt {plan.attempt} of round {plan.round}"
+        if charge is None:
+            yield f"{place} was answered and has no charge"
+        elif Fraction(charge["mu2"]) < owed:
+            yield f"{place} costs mu^2 {float(owed):.6g}, {charge['mu2']:.6g} was charged"
+    if len({(signed.plan.round, signed.plan.attempt) for signed in plans}) != len(plans):
+        yield "two plans share an attempt, and so a charge"
+
+
+def facts(rows: Rows, plans: list[SignedPlan]) -> Iterator[str]:
+    """The ledger's account of each mechanism is the one that ran."""
+    charges = of_kind(rows, "charge")
+    for signed in plans:
+        plan = signed.plan
+        facts = charges.get((plan.round, plan.attempt), {}).get("facts", {})
+        expected: dict[str, Any] = {"sensitivity": plan.grid, "sigma": plan.sigma, "dp": plan.dp.value}
+        expected |= {"dimension": released_size(plan.layout), "noise": plan.noise.value}
+        if plan.cohort is not None:
+            counted = plan.cohort.n_min - plan.cohort.c_max
+            expected["shares"] = counted
+            if facts.get("share_sigma", 0) ** 2 * counted < plan.sigma**2:
+                yield f"{counted} shares of {facts.get('share_sigma')} steps are less than {plan.sigma} steps together"
+        for name, value in expected.items():
+            if facts.get(name) != value:
+                yield f"`{name}` of round {plan.round} is {value} in the plan and {facts.get(name)} in the ledger"
+
+
+def seals(rows: Rows, files: dict[str, bytes]) -> Iterator[str]:
+    """One file a seal, one seal a charge, and the file is the one that was sealed."""
+    charges, seals = of_kind(rows, "charge"), [row for row in rows if row["kind"] == "seal"]
+    released = {name: data for name, data in files.items() if name.endswith(".safetensors")}
+    named = {f"releases/round-{row['round']}-attempt-{row['attempt']}.safetensors": row for row in seals}
+    for name in released.keys() ^ named.keys():
+        yield f"{name} is {'sealed and not there' if name in named else 'there and not sealed'}"
+    for name in released.keys() & named.keys():
+        row, plan = named[name], read_metadata(released[name])["plan"]
+        if hashlib.sha256(released[name]).hexdigest() != row["release_hash"]:
+            yield f"{name} is not what was sealed"
+        if (row["round"], row["attempt"]) not in charges:
+            yield f"{name} was never charged"
+        elif (plan["round"], plan["attempt"]) != (row["round"], row["attempt"]):
+            yield f"{name} is of another attempt"
+    rounds = [row["round"] for row in seals]
+    if rounds != list(range(len(rounds))):
+        yield f"one release a round, in order, must be sealed, got rounds {rounds}"
+
+
+def sums(rows: Rows, stage: WatchedRun) -> Iterator[str]:
+    """Exact sums, and the run within its budget."""
+    exact = sum((Fraction(row["mu2"]) for row in rows if row["kind"] == "charge"), Fraction(0))
+    if Fraction(stage.ledger.spent()) < exact or Fraction(stage.coordinator.spent) < exact:
+        yield f"mu^2 of {float(exact)} was charged, {stage.ledger.spent()} is said to be spent"
+    if exact > Fraction(stage.terms.facts.mu or 0) ** 2:
+        yield f"a run of mu^2 {(stage.terms.facts.mu or 0) ** 2} has spent {float(exact)}"
+
+
+def claims(rows: Rows, stage: WatchedRun) -> Iterator[str]:
+    """What is said of the run beside the numbers, in ledger and card."""
+    first = rows[0]
+    if (first.get("unit"), first.get("adjacency")) != ("user", "zero-out"):
+        yield f"the ledger must count users under zero-out, got {first.get('unit')} under {first.get('adjacency')}"
+    extract = stage.ledger.extract(stage.terms.run, stage.key)
+    card = cards.card_payload(verify_extract(extract, public_key=stage.key.public))
+    if not card["unit"].startswith("user") or card["adjacency"] != "zero-out":
+        yield f"the card must speak of users under zero-out, got {card['unit']} under {card['adjacency']}"
+    exact = sum((Fraction(row["mu2"]) for row in rows if row["kind"] == "charge"), Fraction(0))
+    owed = epsilon_of(mu=float(exact) ** 0.5 * (1 - 1e-12), delta=stage.terms.delta)
+    if card["epsilon"] is None or card["epsilon"] < owed:
+        yield f"the charges are worth epsilon {owed:.6g}, the card says {card['epsilon']}"
+    if card["sampling"]["rule"] != "full participation":
+        yield f"everybody takes part in every round, the card says {card['sampling']['rule']}"
+    said = " ".join(entry["what"] for entry in card["exclusions"])
+    for what in MUST_EXCLUDE:
+        if what not in said:
+            yield f"the card must exclude `{what}`, which no charge pays for"
+
+
+TWO_WRITERS = "G two writers"
+
+Spend = Callable[[str, Ledger, range], None]
+
+
+def two_writers(*, threads: bool) -> Finding:
+    """Two handles on one ledger spend a budget that holds so many charges, and no more."""
+    test = f"{TWO_WRITERS}: {'at once' if threads else 'in turn'}"
+    cost, room = 0.25, 5
+    admitted: list[tuple[str, int]] = []
+    broken: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "shared.ledger.db"
+        with Ledger(file, population=POPULATION) as one, Ledger(file, population=POPULATION) as two:
+            one.set_budget(mu2=cost * room, epsilon=5.0, delta=1e-5)
+            for run, ledger in (("one", one), ("two", two)):
+                ledger.open_run(run, {})
+
+            def spend(run: str, ledger: Ledger, rounds: range) -> None:
+                for round_ in rounds:
+                    try:
+                        place = {"run": run, "round_": round_, "attempt": 0, "plan_hash": "ab" * 32}
+                        ledger.charge(**place, mu2=cost, facts={}, run_limit=None)  # type: ignore[arg-type]
+                        admitted.append((run, round_))
+                    except BudgetError:
+                        pass
+                    except PalateError as error:
+                        broken.append(str(error))
+
+            _side_by_side(spend, one, two) if threads else _in_turn(spend, one, two)
+        rows = read_rows(file)
+    charges = [(row["run"], row["round"]) for row in rows if row["kind"] == "charge"]
+    if broken:
+        return Finding.checked(test, False, f"two writers must wait for each other, got: {broken[0]}")
+    if sorted(charges) != sorted(admitted):
+        return Finding.checked(test, False, f"{len(admitted)} charges were admitted, {len(charges)} are on the disk")
+    said = f"a budget of {room} charges admitted {len(charges)} of two writers"
+    return Finding.checked(test, len(charges) == room, said)
+
+
+def _in_turn(spend: Spend, one: Ledger, two: Ledger) -> None:
+    """One after the other."""
+    for round_ in range(6):
+        spend("one", one, range(round_, round_ + 1))
+        spend("two", two, range(round_, round_ + 1))
+
+
+def _side_by_side(spend: Spend, one: Ledger, two: Ledger) -> None:
+    """Two threads."""
+    both = [threading.Thread(target=spend, args=(run, of, range(6))) for run, of in (("one", one), ("two", two))]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()

@@ -1,8 +1,9 @@
 """S: under masks nobody sees anything but one sum of enough devices, whatever a server says and however often.
 
-The real devices meet a server that lies, colludes, restores copies and asks twice (`palate_audit.secagg.attacks`). What
-they send is looked at by itself: a masked vector must be uniform at every coordinate, keys must be bound to attempt,
-toss, role and both ends, and secrets must be new in each attempt. Rules on sizes are worked out anew.
+The real devices meet a server that lies, colludes, restores copies and asks twice (`palate_audit.secagg.attacks`).
+What they send is looked at by itself: a masked vector must be uniform at every coordinate, keys must be bound to
+attempt, toss, role and both ends, and secrets must be new in each attempt. Rules on sizes are worked out anew, from
+those of `palate_common.mechanism.cohort` and `palate_common.secagg.sizes`; the tails are scipy's.
 
 **Assumes:** X25519, Ed25519, HKDF-SHA256 and AES-256; attacks that nobody has thought of were not tried.
 """
@@ -10,15 +11,18 @@ toss, role and both ends, and secrets must be new in each attempt. Rules on size
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Collection, Iterator
 from functools import partial
 from itertools import combinations
 from typing import Any
 
 import numpy as np
+from scipy.stats import chi2, hypergeom  # type: ignore[import-untyped]  # scipy ships no types
 
-from palate_audit.checks.sizes import graphs, noise_shares
 from palate_audit.evidence.evidence import Finding
+from palate_audit.harness.probe_algorithm import PLAIN, Gesture
+from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.secagg.adversary import Adversary
 from palate_audit.secagg.attacks import ATTACKS, small_rings
 from palate_audit.secagg.cohort import MaskedCohort
@@ -26,10 +30,15 @@ from palate_audit.secagg.fuzz import fuzz
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.secagg.attempt import MaskedDevice
 from palate_client.secagg.channels import Letters
-from palate_common.errors import PalateError
+from palate_common.errors import InputError, PalateError
+from palate_common.mechanism.cohort import CohortTerms
+from palate_common.rounds.plan import RoundPlan
+from palate_common.rounds.privacy_mode import DISTRIBUTED
 from palate_common.secagg.agreement import KeyPair
+from palate_common.secagg.cohort import Cohort
 from palate_common.secagg.messages import SIGNATURE, Step, read
 from palate_common.secagg.packing import unpack
+from palate_common.secagg.transcript import AttemptTerms
 
 TEST = "S masking"
 SIZE, BITS = 4096, 24
@@ -104,8 +113,6 @@ def _agree(one: Vectors, other: Vectors) -> int:
 
 def _shown() -> Iterator[str]:
     """A masked vector, two, and all of them, before anybody has opened anything."""
-    from scipy.stats import chi2  # type: ignore[import-untyped]  # ships no types
-
     vectors = _sparse()
     masked = _Watched(5, n_min=4, size=SIZE, bits=BITS, vectors=vectors).masked()
     for device in range(5):
@@ -243,3 +250,51 @@ def _fuzzed() -> Iterator[str]:
     """Broken records are refused, by both sides, and change nothing."""
     fuzz(150, seed=3)
     yield from ()
+
+
+COHORTS = ((12, 9, 2), (40, 30, 8), (100, 85, 10), (300, 270, 20), (600, 560, 30))
+"""Devices, fewest survivors, corrupt: complete graphs and rings."""
+
+
+def noise_shares() -> Iterator[str]:
+    """`n_min - c_max` shares are never less than what is charged; and no cohort wraps the modulus."""
+    with probe_run(Setting(mode=DISTRIBUTED), crowd([[0]] * 4, n_items=PLAIN), [Gesture()]) as stage:
+        stage.play()
+        base = stage.seen.plans[0].plan
+    for n_min in (3, 10, 97, 1000, 20_011):
+        for c_max in (1, n_min // 10 + 1, n_min // 2):
+            cohort = CohortTerms(n_max=n_min + 7, n_min=n_min, c_max=c_max, masks=False)
+            for sigma in (64, 100, 1001, 16_385, 1_000_003):
+                fields = {name: getattr(base, name) for name in RoundPlan.model_fields}
+                plan = RoundPlan.model_validate({**fields, "cohort": cohort, "sigma": sigma})
+                counted, share = n_min - c_max, plan.share_sigma
+                if share**2 * counted < sigma**2:
+                    yield f"{counted} shares of sigma {share} are less than sigma {sigma} together"
+                most = cohort.n_max * plan.grid + 12 * math.sqrt(cohort.n_max) * share
+                if most >= 2 ** (plan.bits(1) - 1):
+                    yield f"a sum over {cohort.n_max} devices wraps {plan.bits(1)} bits"
+
+
+def graphs() -> Iterator[str]:
+    """Threshold and windows of each graph, against tails of the hypergeometric law that are not Palate's."""
+    for n, n_min, corrupt in COHORTS:
+        terms = AttemptTerms(
+            context=bytes(32), size=1, bits=20, n_max=n, n_min=n_min, c_max=corrupt, directory="ab" * 32
+        )
+        try:
+            cohort = Cohort(terms, toss=0, ids=range(n), root=bytes(32), nonces=[bytes(32)] * n)
+        except InputError as error:
+            yield f"{n} devices with {corrupt} corrupt must have a graph, got: {error}"
+            continue
+        k, t = cohort.degree, cohort.threshold
+        if k == n - 1:
+            if 2 * t <= k + corrupt:
+                yield f"{corrupt} corrupt of {n} can open both secrets of a device, with a threshold of {t} of {k}"
+            continue
+        # Each of these is far above what the graph may fail by: 2^-40 over all members and 2^10 tosses.
+        near = int(hypergeom.isf(2.0**-30 / n, n - 1, corrupt, k))
+        window = int(hypergeom.isf(2.0**-15 / n, n, corrupt, k // 2))
+        if 2 * t <= k + near:
+            yield f"{near} corrupt neighbours, as luck may have it, can open both secrets: the threshold is {t} of {k}"
+        if t < k // 2 + window + 2:
+            yield f"{window} corrupt in a window, as luck may have it, can cut the ring with a threshold of {t} of {k}"

@@ -1,21 +1,37 @@
-"""B, noise: whether every part of a release has at least the noise that was charged.
+"""B, B2 and H: whether every part of a release has the noise that was charged, of its law and on its grid.
 
-Assumes Gaussian, independent noise, which B2, C and J test: then the sum of squares over the charged variance is
+B assumes Gaussian, independent noise, which B2, C and J test: then the sum of squares over the charged variance is
 chi^2 distributed with a degree of freedom a coordinate. Parts are the blocks, the dummies that no user can touch, the
-coordinates of canaries that took part, of those that did not and of nobody, and 64 stretches of the vector. Each single
-coordinate is looked at over all releases, too: one that never has noise is lost in any sum over its neighbours.
+coordinates of canaries that took part, of those that did not and of nobody, and 64 stretches of the vector. Each
+single coordinate is looked at over all releases, too: one that never has noise is lost in any sum over its
+neighbours.
+
+B2, shape, assumes independent numbers, which C and J test. Four looks at residuals divided by their own deviation:
+skewness and kurtosis about the mean, brought to a normal scale (D'Agostino 1970; Anscombe and Glynn 1983), as their
+own tails are far heavier; how many lie beyond 4 deviations, where noise with a cut tail has none; and a histogram of
+64 bins that a Gaussian fills equally. Numbers on a grid are spread evenly over their step before they are binned.
+
+H, lattice, is exact in its first look and assumes nothing: noise in floating point leaves low bits that tell of what
+it was added to (Mironov 2012), so one number off the grid is an alarm. The second assumes noise of 16 steps or more,
+whose remainders modulo a small number are then uniform: chi^2 over them finds noise that was rounded more coarsely.
+
+H, repeats: a discrete Gaussian of sigma steps gives two draws the same value with probability 1 / (2 sigma sqrt(pi)).
+Noise of few random bits, or on a coarser grid that no remainder shows, repeats itself more often. It looks at
+releases without canaries, where every number is noise, and assumes independent numbers: then equal pairs are a normal
+number of known variance.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
-from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
+from scipy import special, stats  # type: ignore[import-untyped]  # scipy ships no types
 
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.canaries import Bools
-from palate_audit.harness.trials import Trial, Trials
+from palate_audit.harness.canaries import Bools, Floats
+from palate_audit.harness.trials import Presence, Trial, Trials
 
 STRETCHES = 64
 LEAST = 16
@@ -118,3 +134,140 @@ def _ends(size: int) -> Iterator[tuple[int, int]]:
     """The stretches of a vector."""
     edges = np.linspace(0, size, STRETCHES + 1).astype(int)
     yield from zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
+
+
+BINS = 64
+FAR = 4.0
+LEAST_OF_SHAPE = 1000
+"""Fewer numbers, and the approximations don't hold at p-values of one in a billion."""
+MOMENTS = 10_000
+"""The same for skewness and kurtosis: of 1,000 numbers they are beyond 5 deviations 20 times as often as they say."""
+
+
+def noise_shape(trials: Trials) -> list[Finding]:
+    """Skewness, kurtosis, tails and histogram, each at its least likely release."""
+    rng = np.random.default_rng([trials.seed, 0x4232])
+    looks: dict[str, list[tuple[float, int, float]]] = {"skewness": [], "kurtosis": [], "tails": [], "histogram": []}
+    for round_, release in enumerate(trials.claim.releases):
+        numbers = np.concatenate([_standard(run.residuals[round_]) for run in trials.quiet])
+        if len(numbers) < LEAST_OF_SHAPE:
+            return [Finding.missing("B2 noise shape", f"at least {LEAST_OF_SHAPE} numbers a release are needed")]
+        dither = 0.0 if release.spacing is None else release.spacing / release.sigma
+        if len(numbers) >= MOMENTS:
+            looks["skewness"].append((float(stats.skewtest(numbers).pvalue), round_, float(stats.skew(numbers))))
+            looks["kurtosis"].append(
+                (float(stats.kurtosistest(numbers).pvalue), round_, float(stats.kurtosis(numbers)))
+            )
+        looks["tails"].append((*_tails(numbers, round_),))
+        looks["histogram"].append((*_histogram(numbers + dither * (rng.random(len(numbers)) - 0.5), round_),))
+    words = {
+        "skewness": "skewness {:.4f} where 0 is expected",
+        "kurtosis": "excess kurtosis {:.4f} where 0 is expected",
+        "tails": "{:.3f} of the expected numbers lie beyond 4 deviations",
+        "histogram": "chi^2 is {:.3f} of its expectation over 64 equally likely bins",
+    }
+    found = []
+    for name, values in looks.items():
+        if not values:
+            found.append(Finding.missing(f"B2 {name}", f"at least {MOMENTS:,} numbers a release are needed"))
+            continue
+        p_value, round_, value = min(values)
+        said = f"release {round_}: {words[name].format(value)}"
+        found.append(Finding.counted(f"B2 {name}", min(1.0, p_value * len(values)), said, value=value))
+    return found
+
+
+def _standard(residual: Floats) -> Floats:
+    """Divided by its own deviation; its mean is known to be 0."""
+    deviation = math.sqrt(float(np.mean(residual**2)))
+    return residual / deviation if deviation > 0 else residual
+
+
+def _tails(numbers: Floats, round_: int) -> tuple[float, int, float]:
+    """Two-sided p-value of how many numbers lie far out."""
+    rate, count = 2 * float(stats.norm.sf(FAR)), int((np.abs(numbers) > FAR).sum())
+    few, many = stats.binom.cdf(count, len(numbers), rate), stats.binom.sf(count - 1, len(numbers), rate)
+    return min(1.0, 2 * float(min(few, many))), round_, count / (rate * len(numbers))
+
+
+def _histogram(numbers: Floats, round_: int) -> tuple[float, int, float]:
+    """Pearson's chi^2 over equally likely bins."""
+    bins = np.minimum((special.ndtr(numbers) * BINS).astype(np.int64), BINS - 1)
+    counts = np.bincount(bins, minlength=BINS)
+    expected = len(numbers) / BINS
+    statistic = float(((counts - expected) ** 2).sum() / expected)
+    # The deviation was estimated, which only takes freedom away.
+    return float(stats.chi2.sf(statistic, BINS - 1)), round_, statistic / (BINS - 1)
+
+
+MODULI = (2, 3, 4, 5, 7, 10, 16)
+FINE = 16.0
+"""Noise of fewer steps doesn't fill remainders evenly."""
+
+
+def output_lattice(trials: Trials) -> list[Finding]:
+    """Off the grid, and on a coarser one."""
+    if any(release.spacing is None for release in trials.claim.releases):
+        return [Finding.missing("H output lattice", "the mechanism claims no grid: its noise is in floating point")]
+    off, looks, skipped = 0, [], False
+    for round_, release in enumerate(trials.claim.releases):
+        spacing = release.spacing or 1.0
+        skipped |= release.sigma / spacing < FINE
+        for run in trials.runs:
+            steps = run.released.vectors[round_] / spacing
+            whole = np.rint(steps)
+            off += int((steps != whole).sum())
+            if release.sigma / spacing >= FINE:
+                looks += [_remainders(whole.astype(np.int64), modulus, round_) for modulus in MODULI]
+    found = [
+        Finding.checked("H output on the grid", off == 0, f"{off:,} released numbers are off the claimed grid", off=off)
+    ]
+    if skipped or not looks:
+        return [*found, Finding.missing("H remainders", f"noise of at least {FINE:g} steps is needed")]
+    p_value, said = min(looks)
+    return [*found, Finding.counted("H remainders", min(1.0, p_value * len(looks)), said)]
+
+
+def _remainders(steps: np.ndarray[tuple[int], np.dtype[np.int64]], modulus: int, round_: int) -> tuple[float, str]:
+    """Pearson's chi^2 of the remainders."""
+    counts = np.bincount(steps % modulus, minlength=modulus)
+    expected = len(steps) / modulus
+    statistic = float(((counts - expected) ** 2).sum() / expected)
+    said = f"release {round_} modulo {modulus}: chi^2 is {statistic / (modulus - 1):.3f} of its expectation"
+    return float(stats.chi2.sf(statistic, modulus - 1)), said
+
+
+REPEATED = "H repeated numbers"
+LEAST_PAIRS = 100.0
+"""With fewer equal pairs to be expected, their number is no normal one, and no finding is made."""
+
+
+def repeated_numbers(trials: Trials) -> list[Finding]:
+    """Too many equal numbers in a release of noise alone; nothing where too few are to be expected."""
+    looks: list[tuple[float, str]] = []
+    for run in trials.of(Presence.NONE):
+        for round_, (vector, claim) in enumerate(zip(run.released.vectors, trials.claim.releases, strict=True)):
+            if claim.spacing is None:
+                continue
+            expected, variance = _pairs(len(vector), claim.sigma / claim.spacing)
+            if expected >= LEAST_PAIRS:
+                _, counts = np.unique(vector, return_counts=True)
+                found = float((counts * (counts - 1.0)).sum()) / 2
+                p_value = float(stats.norm.sf((found - expected) / math.sqrt(variance)))
+                looks.append((p_value, f"release {round_}: {found:,.0f} equal pairs, {expected:,.0f} expected"))
+    if not looks:
+        return []
+    p_value, said = min(looks)
+    return [Finding.counted(REPEATED, min(1.0, p_value * len(looks)), said)]
+
+
+def _pairs(n: int, sigma: float) -> tuple[float, float]:
+    """Expected number of equal pairs among `n` draws, and its variance.
+
+    With p the chance of a value, sums over values are integrals of powers of a Gaussian density: of p^2 it is
+    1 / (2 sigma sqrt(pi)), of p^3 it is 1 / (2 pi sqrt(3) sigma^2). The variance of the number of pairs is
+    C(n, 2) P2 (1 - P2) + 6 C(n, 3) (P3 - P2^2).
+    """
+    two, three = 1 / (2 * sigma * math.sqrt(math.pi)), 1 / (2 * math.pi * math.sqrt(3) * sigma**2)
+    pairs, triples = n * (n - 1) / 2, n * (n - 1) * (n - 2) / 6
+    return pairs * two, pairs * two * (1 - two) + 6 * triples * (three - two**2)

@@ -16,7 +16,8 @@ import numpy as np
 
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import PLAIN, Gesture
-from palate_audit.harness.watched_run import POPULATION, Setting, Stage, crowd
+from palate_audit.harness.probe_run import POPULATION, Setting, crowd, probe_run
+from palate_audit.harness.watched_run import WatchedRun
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
@@ -71,7 +72,7 @@ def _found(name: str, setting: Setting) -> Finding:
     script = [Gesture(plain=np.eye(PLAIN)[place]) for place in range(PLAIN)]
     histories = crowd([[user] for user in range(USERS)], n_items=PLAIN)
     try:
-        with Stage(setting, histories, script) as stage:
+        with probe_run(setting, histories, script) as stage:
             stage.play()
             asked, model = stage.seen.asked
             signed = SignedPlan.model_validate_json(asked)
@@ -87,7 +88,7 @@ def _found(name: str, setting: Setting) -> Finding:
     return Finding.checked(test, True, f"{len(rules)} rules, each refuses a plan that breaks it by the least there is")
 
 
-def _answers(stage: Stage, rule: _Rule, plan: RoundPlan) -> bool:
+def _answers(stage: WatchedRun, rule: _Rule, plan: RoundPlan) -> bool:
     """Whether a device answers, or has the attempt on record in spite of its refusal."""
     asked, model = stage.seen.asked
     with rule.ledger() as ledger:
@@ -110,7 +111,7 @@ def _above(cohort: CohortTerms) -> float:
     return (cohort.c_max + 1e-3) / cohort.n_max
 
 
-def _rules(stage: Stage, signed: SignedPlan, model: bytes, loose: Floors) -> Iterator[tuple[str, _Rule]]:
+def _rules(stage: WatchedRun, signed: SignedPlan, model: bytes, loose: Floors) -> Iterator[tuple[str, _Rule]]:
     """Each rule, by what is wrong with the plan."""
     plan, charge = signed.plan, signed.charge
     least = [
@@ -150,7 +151,7 @@ def _rules(stage: Stage, signed: SignedPlan, model: bytes, loose: Floors) -> Ite
         yield from ((what, _Rule(loose, plan=made)) for what, made in _resigned(stage, plan, charge))
 
 
-def _resigned(stage: Stage, plan: RoundPlan, charge: Charge) -> Iterator[tuple[str, bytes]]:
+def _resigned(stage: WatchedRun, plan: RoundPlan, charge: Charge) -> Iterator[tuple[str, bytes]]:
     """Plans of the right key that lie about their charge."""
     more = plan.model_copy(update={"sigma": plan.sigma - 1})
     yield "it asks for less noise than was charged", sign_plan(more, charge, stage.key).to_bytes()

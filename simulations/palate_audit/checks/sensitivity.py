@@ -17,7 +17,7 @@ import numpy as np
 from palate_audit.checks.events import one_event
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import COLUMNS, PLAIN, ROWS, SQUARE, WEIGHTS, Gesture
-from palate_audit.harness.watched_run import Setting, Stage, crowd
+from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_common.errors import PalateError
 from palate_common.mechanism.update import Int64
 from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
@@ -96,7 +96,7 @@ def _releases(setting: Setting, gestures: list[Gesture], *, n_users: int) -> lis
     acts = [[user % 3] for user in range(n_users)]
     acts[SUBJECT] = list(range(3, len(script)))
     try:
-        with Stage(setting, crowd(acts, n_items=max(len(script), 4)), script) as stage:
+        with probe_run(setting, crowd(acts, n_items=max(len(script), 4)), script) as stage:
             stage.play()
             return [stage.sealed(round_) for round_ in range(setting.rounds)]
     except PalateError as error:

@@ -21,7 +21,8 @@ import numpy as np
 
 from palate_audit.checks.sensitivity import all_probes, others
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import Setting, Stage, crowd, steps_of
+from palate_audit.harness.probe_run import Setting, crowd, probe_run
+from palate_audit.harness.watched_run import WatchedRun, steps_of
 from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
 from palate_common.models.model import read_metadata
@@ -121,7 +122,7 @@ def _learned(setting: Setting, events: int) -> Seen | str:
 def _observed(setting: Setting, histories: Interactions, script: Sequence[Any]) -> Seen | str:
     """One run, and everything that came out of it."""
     try:
-        with _heard() as said, Stage(setting, histories, script) as stage:
+        with _heard() as said, probe_run(setting, histories, script) as stage:
             beyond = []
             while not stage.coordinator.finished:
                 stage.play(rounds=1)
@@ -153,7 +154,7 @@ def _heard() -> Iterator[list[str]]:
             each.setLevel(level)
 
 
-def _beyond(stage: Stage) -> list[str]:
+def _beyond(stage: WatchedRun) -> list[str]:
     """What the server holds after a release that its sealed bytes don't give."""
     live = stage.coordinator
     stage.restart()
@@ -172,7 +173,7 @@ def _beyond(stage: Stage) -> list[str]:
     return found
 
 
-def _collected(stage: Stage, said: Sequence[str], beyond: list[str]) -> Seen:
+def _collected(stage: WatchedRun, said: Sequence[str], beyond: list[str]) -> Seen:
     """Everything, without what noise and the clock make different."""
     plans, users = stage.seen.plans, range(stage.histories.n_users)
     return {

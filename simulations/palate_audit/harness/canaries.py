@@ -6,8 +6,8 @@ as claimed, 0 if not, plus noise.
 
     >>> canaries = orthogonal((64, 64), users=16, seed=1)
     >>> rows = canaries.rows.dense()
-    >>> (rows @ rows.T == 4.0 * np.eye(16)).all()
-    np.True_
+    >>> np.allclose(rows @ rows.T, 4.0 * np.eye(16))
+    True
 
 They are sent twice as long as the clip allows: a mechanism that clips as it says leaves 1.
 

@@ -145,6 +145,13 @@ class Carrier(Algorithm):
         return np.zeros((histories.n_users, histories.n_items))
 
 
+def members(contributions: Contributions) -> Interactions:
+    """Histories of who takes part: user u has item u if its row isn't empty, and else no events."""
+    has = np.diff(contributions.indptr) > 0
+    n_users = contributions.n_users
+    return Interactions.from_pairs(np.flatnonzero(has), np.flatnonzero(has), n_users=n_users, n_items=n_users)
+
+
 def _rows_of(table: Contributions, histories: Interactions) -> Contributions:
     """The table's rows of a batch of users; a user with several items would bring only the first."""
     item = np.full(histories.n_users, -1, np.int64)

@@ -2,7 +2,7 @@
 
     >>> claim = Claim.gaussian(sensitivity=1.0, sigmas=(2.0, 2.0), delta=1e-6)
     >>> round(claim.mu, 4), round(claim.epsilon, 2)
-    (0.7071, 3.12)
+    (0.7071, 3.31)
 
 Everything the audit compares with comes from here, so it holds public facts only: sensitivity and noise of each
 release, what they cost together, and for whom.

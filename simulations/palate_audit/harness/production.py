@@ -14,34 +14,28 @@ take part, and leave their noise out: what is released then has the noise that w
 from __future__ import annotations
 
 import math
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from palate_audit.harness.canary_algorithm import Carrier, Part, Table, carried, weights_for
+from palate_audit.harness.canary_algorithm import Carrier, Part, Table, carried, members, weights_for
 from palate_audit.harness.claim import Claim, ReleaseClaim
-from palate_audit.harness.nodes import Nodes, members
 from palate_audit.harness.target import Contributions, Released, Vector
-from palate_client.ledger.device_ledger import DeviceLedger
+from palate_audit.harness.watched_run import WatchedRun
 from palate_common.algorithms import PublicFacts
 from palate_common.errors import InputError
 from palate_common.mechanism.accounting import GaussianEvent, account, charged_mu2, epsilon_of, mu_of, sigma_for
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.update import DUMMIES
-from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import MAX_USERS, Noise, RoundPlan
 from palate_common.rounds.privacy_mode import PrivacyMode, mode_of
 from palate_server.rounds.cohort import FINE
-from palate_server.rounds.coordinator import Coordinator, Release
-from palate_server.rounds.run import open_run, run_rounds
+from palate_server.rounds.coordinator import Release
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.identities import Identities
-from palate_sim.engines.in_process import InProcess
 
 SHARES = (0.2, 0.3, 0.5)
 """Of mu^2: unequal, so that a round with another's noise shows."""
@@ -189,7 +183,7 @@ class Production:
         contributions: Contributions,
         *,
         seed: int | None = None,
-        missing: Sequence[int] = (),
+        absent: Collection[int] = (),
         keep_answers: bool = False,
     ) -> ProductionRun:
         """One run, with everything it leaves behind.
@@ -197,7 +191,7 @@ class Production:
         Args:
             contributions: one a user; norms above 1 are clipped.
             seed: of seeded noise; None: the secure noise of a release.
-            missing: users that don't take part, with masks off.
+            absent: nodes whose answers are lost, with masks off.
             keep_answers: whether to keep what each node sent.
 
         Raises:
@@ -212,26 +206,18 @@ class Production:
         identities = Identities.generate(self.users) if self.masks else None
         with (
             carried(Table(contributions, self.parts), shares=self.shares) as settings,
-            tempfile.TemporaryDirectory(prefix="palate-audit-") as folder,
-            DeviceLedger(":memory:", durable=False) as devices,
+            WatchedRun(
+                self._terms(settings, seed, None if identities is None else identities.directory.hash),
+                members(contributions),
+                users_per_node=1 if self.masks else self.users_per_node or max(1, self.users // 4),
+                identities=identities,
+                corrupt=self.corrupt,
+                keep=keep_answers,
+                strict=True,
+            ) as run,
         ):
-            terms = self._terms(settings, seed, None if identities is None else identities.directory.hash)
-            ledger = Path(folder) / "ledger.db"
-            with open_run(terms, Path(folder), ledger=ledger, key=SigningKey.generate()) as coordinator:
-                nodes = Nodes(
-                    coordinator,
-                    members(contributions),
-                    devices,
-                    corrupt=self.corrupt,
-                    users_per_node=self.users_per_node,
-                    keep=keep_answers,
-                )
-                releases: list[Release] = []
-                if identities is None:
-                    run_rounds(coordinator, InProcess(nodes.make(missing)), on_release=releases.append)
-                else:
-                    nodes.run_masked(identities, releases.append)
-                return _collected(coordinator, releases, nodes)
+            run.play(absent=absent)
+            return _collected(run)
 
     @property
     def _mus(self) -> tuple[float, ...]:
@@ -276,17 +262,23 @@ class Production:
         )
 
 
-def _collected(coordinator: Coordinator, releases: Sequence[Release], nodes: Nodes) -> ProductionRun:
+def _collected(run: WatchedRun) -> ProductionRun:
     """What the run left: its sealed files, read back against the ledger."""
-    registry, entries = coordinator.registry, coordinator.ledger.entries()
+    registry, entries = run.coordinator.registry, run.ledger.entries()
     seals = [entry for entry in entries if entry.kind == "seal"]
     vectors = tuple(registry.read(entry.round, entry.attempt, entry.release_hash).steps for entry in seals)
-    files = {path.name: path.read_bytes() for path in sorted((registry.folder / "releases").iterdir())}
     return ProductionRun(
         Released(vectors, DUMMIES),
-        tuple(nodes.plans),
+        tuple(signed.plan for signed in run.seen.plans),
         tuple(entry.body for entry in entries),
-        tuple(releases),
-        files,
-        tuple(nodes.answers),
+        tuple(run.releases),
+        {path.name: path.read_bytes() for path in sorted((registry.folder / "releases").iterdir())},
+        tuple(_answers(run, signed.plan) for signed in run.seen.plans),
     )
+
+
+def _answers(run: WatchedRun, plan: RoundPlan) -> Mapping[int, bytes]:
+    """What each node has sent to one plan."""
+    of_plan = (plan.round, plan.attempt)
+    found = ((node, replies[0]) for (*place, node), replies in run.seen.replies.items() if tuple(place) == of_plan)
+    return {node: answer for node, answer in found if answer is not None}

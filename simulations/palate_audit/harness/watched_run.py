@@ -1,129 +1,63 @@
-"""Stage: a small run of the production path in a temporary folder, watched at every place where something leaves.
+"""Watched run: the one way in which the audit drives the production path, watched where something leaves it.
 
     Coordinator -> run_rounds -> grid that watches -> ClientApp -> Host -> Contributor -> ... -> sealed release
 
-The parts are those of the engine `local`. What a test may choose is who is there, what they do, which messages are lost
-or come twice, and when the server restarts. `Seen` is everything that came out beside the noised numbers.
-
-    >>> import numpy as np
-    >>> from palate_common.interactions import Interactions
-    >>> from palate_audit.harness.probe_algorithm import Gesture
-    >>> everybody = Interactions.from_pairs([0, 1], [0, 0], n_users=2, n_items=1)
-    >>> with Stage(Setting(), everybody, [Gesture(plain=np.ones(3))]) as stage:
-    ...     stage.play()
-    ...     [(each.plan.round, each.participation.users) for each in stage.releases]
-    [(0, 2)]
+The parts are those of the engine `local`, in a temporary folder. Two things are made of it: `production` is a target
+with as many canaries as there is room for, and `probe_run` a small run in which a test chooses who is there, what they
+do, which messages are lost or come twice, and when the server restarts. What a run is, its terms say. `Seen` is
+everything that came out beside the noised numbers.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
-from collections.abc import Collection, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import safetensors.numpy
+from flwr.app import ConfigRecord, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
 
-from palate_audit.harness.probe_algorithm import Gesture, performing
-from palate_audit.harness.watched_grid import WatchedGrid
+from palate_client import flower
 from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
-from palate_common.algorithms import PublicFacts
+from palate_client.rounds.dispatch import RECORD
+from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import mu_of
-from palate_common.mechanism.cohort import CohortTerms
-from palate_common.mechanism.update import Int64
-from palate_common.models.model import catalogue_hash
+from palate_common.mechanism.update import DUMMIES, Int64
 from palate_common.records.closing import Closing
 from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import Noise
-from palate_common.rounds.privacy_mode import CENTRAL, PrivacyMode
+from palate_common.rounds.plan import Noise, SignedPlan
+from palate_common.rounds.shares import NoisyShare
+from palate_common.rounds.wire import REFUSED, ContributionHeader, encode_share
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.run import open_run, run_rounds
 from palate_server.rounds.terms import RunTerms
+from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.identities import Identities
 
-POPULATION = "audited"
-DELTA = 1e-5
 
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What is run.
-
-    Attributes:
-        mode: who adds the noise.
-        noise: seeded noise is the same in two worlds with one seed, so that their difference has none.
-        users_per_node: devices a node hosts.
-        rounds: releases of the run.
-        width: coordinates of the gestures' widest block.
-        clip_norm: not 1, so that steps and units can't be taken for each other.
-        grid: steps per clip norm.
-        epsilon: of the run.
-        lost: with distributed, how many devices an attempt bears to lose.
-        c_max: with distributed, how many may be the adversary's.
-        masks: with distributed, whether the sum is computed under masks.
-        seed: public, of seeded noise too.
-        algorithm: another one than the gestures, with its settings.
-        settings: of that algorithm.
-    """
-
-    mode: PrivacyMode = CENTRAL
-    noise: Noise = Noise.SEEDED
-    users_per_node: int = 4
-    rounds: int = 1
-    width: int = 24
-    clip_norm: float = 2.5
-    grid: int = 2**14
-    epsilon: float = 8.0
-    lost: int = 0
-    c_max: int = 1
-    masks: bool = False
-    seed: int = 11
-    algorithm: str | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    def terms(self, name: str, *, n_users: int, n_items: int, directory: str | None) -> RunTerms:
-        """The terms of a run on so many users."""
-        cohort, delta = None, DELTA - self.mode.reserved_delta()
-        if self.mode.cohort:
-            least = n_users - self.lost
-            cohort = CohortTerms(
-                n_max=n_users, n_min=least, c_max=self.c_max, masks=self.masks, directory=directory, max_tosses=4
-            )
-        mu = mu_of(epsilon=self.epsilon, delta=delta)
-        return RunTerms(
-            population=POPULATION,
-            run="run",
-            algorithm=name,
-            settings=self.settings if self.algorithm else {"rounds": self.rounds, "width": self.width},
-            facts=PublicFacts(n_users=n_users, n_items=n_items, mu=mu, seed=self.seed, local=self.mode.alone),
-            catalogue=catalogue_hash([f"item-{row}" for row in range(n_items)]),
-            dp=self.mode.name,
-            noise=self.noise,
-            epsilon=self.epsilon,
-            delta=DELTA,
-            clip_norm=self.clip_norm,
-            grid=self.grid,
-            cohort=cohort,
-            per_node=self.users_per_node,
-        )
-
-
-class Stage(Closing):
+class WatchedRun(Closing):
     """One run, ready to be played.
 
     Args:
-        setting: what is run.
-        histories: whose items are gestures, or, with another algorithm, items.
-        script: the gestures.
+        terms: what the server promises; the run's ledger opens with them.
+        histories: of the devices, one row each.
+        users_per_node: devices that a node hosts.
+        identities: of the devices, for a run under masks.
+        algorithm: held open as long as the run: lends the terms' algorithm to this process.
+        corrupt: devices beside these, on a node of their own, that leave their noise out.
+        keep: whether to keep what nodes answer; large runs don't.
+        strict: whether a device that refuses ends the run with its reason.
 
     Attributes:
         coordinator: the server's side; a new one after `restart`.
@@ -131,35 +65,45 @@ class Stage(Closing):
         seen: what the grid carried.
     """
 
-    def __init__(self, setting: Setting, histories: Interactions, script: Sequence[Gesture] = ()) -> None:
-        self.setting, self.histories = setting, histories
+    def __init__(
+        self,
+        terms: RunTerms,
+        histories: Interactions,
+        *,
+        users_per_node: int,
+        identities: Identities | None = None,
+        algorithm: AbstractContextManager[object] | None = None,
+        corrupt: int = 0,
+        keep: bool = True,
+        strict: bool = False,
+    ) -> None:
+        self.terms, self.histories, self.users_per_node = terms, histories, users_per_node
+        self.directory = None if identities is None else identities.directory
         self._stack = ExitStack()
         try:
             self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(dir=_memory(), prefix="palate-")))
-            name = setting.algorithm or self._stack.enter_context(performing(script))
+            if algorithm is not None:
+                self._stack.enter_context(algorithm)
             self.key = release_key()
-            identities = _identities(histories.n_users) if setting.masks else None
-            self.directory = None if identities is None else identities.directory
-            directory = None if self.directory is None else self.directory.hash
-            sizes = {"n_users": histories.n_users, "n_items": histories.n_items}
-            self.terms = setting.terms(name, **sizes, directory=directory)
             (self.folder / "run").mkdir()
             self.devices = self._stack.enter_context(DeviceLedger(self.folder / "devices.db", durable=False))
             floors = Floors(
-                allow_seeded=setting.noise is Noise.SEEDED,
-                allow_central=setting.mode.trusts_server,
-                allow_unmasked=not setting.masks,
-                population=POPULATION,
+                allow_seeded=terms.noise is Noise.SEEDED,
+                allow_central=terms.mode.trusts_server,
+                allow_unmasked=identities is None,
+                population=terms.population,
             ).for_few()
             self.host = Host(
-                Shards(histories, setting.users_per_node),
+                Shards(histories, users_per_node),
                 self.devices,
                 self.key.public,
                 floors,
                 identity_of=identities.of if identities else None,
             )
-            nodes = -(-histories.n_users // setting.users_per_node)
-            self.grid = WatchedGrid(node_app(lambda _: self.host), nodes=nodes)
+            nodes = -(-histories.n_users // users_per_node)
+            self.grid = WatchedGrid(node_app(lambda _: self.host), nodes=nodes, corrupt=corrupt, keep=keep)
+            if strict:
+                self._stack.enter_context(self.grid.strict())
             self.seen = self.grid.seen
             self.releases: list[Release] = []
             self._server = ExitStack()
@@ -218,11 +162,81 @@ class Stage(Closing):
         return self
 
 
-def crowd(acts: Sequence[Sequence[int]], *, n_items: int) -> Interactions:
-    """Histories from each user's items."""
-    sizes = [len(each) for each in acts]
-    items = [item for each in acts for item in each]
-    return Interactions.from_pairs(np.repeat(np.arange(len(acts)), sizes), items, n_users=len(acts), n_items=n_items)
+@dataclass
+class Seen:
+    """What the grid carried.
+
+    Attributes:
+        plans: each signed plan that a node was sent, once, in order.
+        asked: the latest plan and its model, as a node was sent them.
+        replies: every answer, by attempt and node: the bytes, or None for an error.
+    """
+
+    plans: list[SignedPlan] = field(default_factory=list)
+    asked: tuple[bytes, bytes] = (b"", b"")
+    replies: dict[tuple[int, int, int], list[bytes | None]] = field(default_factory=dict)
+
+
+class WatchedGrid(LocalGrid):
+    """A grid that keeps what it carries, loses some nodes' answers and delivers others' twice.
+
+    With `corrupt`, its last node is of so many devices that take part, say so honestly, and leave their noise out: they
+    know the plan's bytes only.
+    """
+
+    def __init__(self, client: ClientApp, *, nodes: int, corrupt: int = 0, keep: bool = True) -> None:
+        super().__init__(client, nodes=nodes + (corrupt > 0))
+        self.seen = Seen()
+        self._honest, self._corrupt, self._keep = nodes, corrupt, keep
+        self._reasons: _Reasons | None = None
+        self.absent: frozenset[int] = frozenset()
+        self.repeated: frozenset[int] = frozenset()
+        self.before: Callable[[SignedPlan], None] | None = None
+        self._place = (-1, -1)
+
+    @contextmanager
+    def strict(self) -> Iterator[None]:
+        """A device that refuses ends the run: its reason is in its own log, and nowhere else."""
+        logger, self._reasons = logging.getLogger(flower.__name__), _Reasons()
+        level = logger.level
+        logger.setLevel(logging.INFO)
+        logger.addHandler(self._reasons)
+        try:
+            yield
+        finally:
+            logger.removeHandler(self._reasons)
+            logger.setLevel(level)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """The replies; those of some nodes come twice."""
+        for reply in super().pull_messages(message_ids):
+            yield reply
+            if reply.metadata.src_node_id - 1 in self.repeated:
+                yield reply
+
+    def _deliver(self, message: Message) -> Message:
+        node = message.metadata.dst_node_id - 1
+        plan = _value(message, "plan")
+        if plan:
+            signed = SignedPlan.model_validate_json(plan)
+            self.seen.asked = (plan, _value(message, "model") or b"")
+            if not self.seen.plans or self.seen.plans[-1] != signed:
+                self.seen.plans.append(signed)
+            self._place = (signed.plan.round, signed.plan.attempt)
+            if self.before is not None:
+                self.before(signed)
+        if node in self.absent:
+            return Message(Error(3), reply_to=message)
+        if node >= self._honest:
+            share = ConfigRecord({"contribution": _nothing(plan or b"", self._corrupt)})
+            return Message(RecordDict({RECORD: share}), reply_to=message)
+        reply = super()._deliver(message)
+        answer = None if reply.has_error() else _value(reply, "contribution") or _value(reply, "answer")
+        if self._reasons is not None and answer == REFUSED:
+            raise PalateError(f"a device of the audit must answer, and {self._reasons.last}")
+        if self._keep:
+            self.seen.replies.setdefault((*self._place, node), []).append(answer)
+        return reply
 
 
 def steps_of(release: bytes) -> Int64:
@@ -233,17 +247,39 @@ def steps_of(release: bytes) -> Int64:
 
 @lru_cache(maxsize=1)
 def release_key() -> SigningKey:
-    """One key for all stages: making one takes longer than a round."""
+    """One key for all runs: making one takes longer than a round."""
     return SigningKey.generate()
-
-
-@lru_cache(maxsize=4)
-def _identities(devices: int) -> Identities:
-    """Identities of simulated devices."""
-    return Identities.generate(devices)
 
 
 def _memory() -> Path | None:
     """A folder in memory where the system offers one: nothing here has to outlive a power cut."""
     memory = Path("/dev/shm")  # noqa: S108, a folder of our own is made in it
     return memory if os.access(memory, os.W_OK) else None
+
+
+class _Reasons(logging.Handler):
+    """The latest thing that a device has told its log."""
+
+    last = "it says nothing"
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it."""
+        self.last = record.getMessage()
+
+
+def _nothing(plan: bytes, users: int) -> bytes:
+    """What corrupt devices answer: a share of nothing."""
+    asked = SignedPlan.model_validate_json(plan).plan
+    size = sum(spec.size for spec in asked.layout) + DUMMIES
+    header = ContributionHeader(
+        run=asked.run, round=asked.round, attempt=asked.attempt, plan_hash=asked.hash,
+        users=users, rejected=0, size=size,
+    )  # fmt: skip
+    return encode_share(header, NoisyShare(np.zeros(size, np.int64), users), bits=asked.bits(1))
+
+
+def _value(message: Message, name: str) -> bytes | None:
+    """A value of a message's one record."""
+    record = message.content.get(RECORD)
+    value = record.get(name) if isinstance(record, ConfigRecord) else None
+    return value if isinstance(value, bytes) else None

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from palate_audit.evidence.evidence import Finding
 from palate_audit.run.card import pinned
-from palate_audit.run.hashes import Known, first_bad, first_uncleared, named, of_root
+from palate_audit.run.extract import Known, first_bad, first_uncleared, named, of_root
 from palate_audit.run.live import LiveLedger
 from palate_audit.run.receipts import Receipts
 from palate_audit.run.run_records import Books

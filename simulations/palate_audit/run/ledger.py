@@ -20,8 +20,7 @@ from palate_audit.run.accounts import accounts
 from palate_audit.run.card import check_key, read_file
 from palate_audit.run.checkpoints import checkpoints
 from palate_audit.run.completeness import completeness
-from palate_audit.run.extract import RunExtract, read_extract
-from palate_audit.run.hashes import named
+from palate_audit.run.extract import RunExtract, named, read_extract
 from palate_audit.run.live import LiveLedger, read_live
 from palate_audit.run.receipts import Receipts, participation, read_receipts, reconcile
 from palate_audit.run.run_records import Books

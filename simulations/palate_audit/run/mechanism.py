@@ -20,12 +20,9 @@ import numpy as np
 
 from palate_audit.checks.claims import claim_tests, lower_bounds, thresholds
 from palate_audit.checks.correlation import noise_correlation
-from palate_audit.checks.lattice import output_lattice
-from palate_audit.checks.noise import noise_variance
+from palate_audit.checks.noise import noise_shape, noise_variance, output_lattice, repeated_numbers
 from palate_audit.checks.pair import pair_bounds, pair_tests
-from palate_audit.checks.repeats import repeated_numbers
 from palate_audit.checks.seeds import birthdays, plan_seed, seed_search
-from palate_audit.checks.shape import noise_shape
 from palate_audit.evidence.evidence import ALPHA, Bound, Finding, Section, judge
 from palate_audit.evidence.series import histogram
 from palate_audit.harness.canaries import Canaries

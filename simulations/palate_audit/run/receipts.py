@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 
 from palate_audit.evidence.evidence import Finding
-from palate_audit.run.extract import read_extract
-from palate_audit.run.hashes import Known, of_consistency, of_inclusion, of_root
+from palate_audit.run.extract import Known, of_consistency, of_inclusion, of_root, read_extract
+from palate_audit.run.live import snapshot
 from palate_audit.run.run_records import Books, Place
-from palate_audit.run.snapshot import snapshot
 from palate_client.ledger.device_ledger import DeviceLedger, Receipt
 from palate_common.errors import InputError, PalateError
 from palate_common.records.canonical import canonical_json

@@ -1,6 +1,6 @@
 """Structure: the tests of Palate's own path that look at what happens, not at what is drawn: D, E, F, G, I, K and S.
 
-Each runs the production path on a small stage of its own (`palate_audit.harness.watched_run`). They belong to no claim
+Each runs the production path on small runs of its own (`palate_audit.harness.probe_run`). They belong to no claim
 of a target: what they check holds for every one.
 """
 
@@ -12,9 +12,9 @@ from typing import Protocol
 
 from palate_audit.checks.idle_rounds import idle_rounds
 from palate_audit.checks.inclusion import inclusion
-from palate_audit.checks.keystreams import keystreams
 from palate_audit.checks.ledger_replay import ledger_replay
 from palate_audit.checks.masking import masking
+from palate_audit.checks.seeds import keystreams
 from palate_audit.checks.sensitivity import sensitivity
 from palate_audit.checks.side_outputs import side_outputs
 from palate_audit.checks.surveys import surveys

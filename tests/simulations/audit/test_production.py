@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_audit.harness.canary_algorithm import Part, Table, carried
-from palate_audit.harness.nodes import members
+from palate_audit.harness.canary_algorithm import Part, Table, carried, members
 from palate_audit.harness.production import Production
 from palate_audit.harness.target import Contributions
 from palate_common.algorithms import algorithm_names, make_algorithm
@@ -99,14 +98,14 @@ def test_a_broken_server_is_what_the_audit_sees(monkeypatch: pytest.MonkeyPatch)
 
 def test_who_is_missing_makes_the_cohort_too_small() -> None:
     with pytest.raises(IntegrityError, match="the cohort must have at least"):
-        Production(dp="distributed", **SMALL).evidence(rows(), missing=[3])
-    assert len(Production(**SMALL).evidence(rows(), missing=[3]).releases) == 3
+        Production(dp="distributed", **SMALL).evidence(rows(), absent=[3])
+    assert len(Production(**SMALL).evidence(rows(), absent=[3]).releases) == 3
 
 
 def test_a_device_that_refuses_ends_the_audit_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     target, wrong = Production(**SMALL), DenseBlock(np.zeros((4, 1)))
     monkeypatch.setattr("palate_audit.harness.canary_algorithm._block", lambda *_: wrong)
-    with pytest.raises(PalateError, match="refused: block `counts` must have shape"):
+    with pytest.raises(PalateError, match="node 0 refuses: block `counts` must have shape"):
         target.run(rows())
 
 

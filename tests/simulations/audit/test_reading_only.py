@@ -13,7 +13,7 @@ import pytest
 
 from palate_audit.evidence.evidence import Verdict
 from palate_audit.run.ledger import parse_head
-from palate_audit.run.snapshot import snapshot
+from palate_audit.run.live import snapshot
 from palate_common.errors import InputError
 from palate_server.ledger.ledger import Ledger
 

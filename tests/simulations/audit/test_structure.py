@@ -9,13 +9,14 @@ import json
 import numpy as np
 import pytest
 
-from palate_audit.checks.repeats import _pairs, repeated_numbers
+from palate_audit.checks.noise import _pairs, repeated_numbers
 from palate_audit.checks.sensitivity import FIRST, OTHERS, QUICK, all_probes
 from palate_audit.evidence.evidence import Verdict, judge
 from palate_audit.harness.probe_algorithm import COLUMNS, PLAIN, ROWS, Gesture
+from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.harness.production import Production
 from palate_audit.harness.trials import Presence, conduct
-from palate_audit.harness.watched_run import Setting, Stage, crowd
+from palate_audit.harness.watched_run import WatchedRun
 from palate_audit.mutants.mutation_testing import find
 from palate_audit.run.structure import STRUCTURE, Structural, structural
 from palate_common.errors import IntegrityError
@@ -33,7 +34,24 @@ def test_clean_code_passes_the_quick_battery(test: Structural) -> None:
     json.dumps([dict(each.figures) for each in found], allow_nan=False)
 
 
-@pytest.mark.parametrize("module", ["harness.probe_algorithm", "harness.watched_run", "mutants.mutant"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "auditing",
+        "evidence.evidence",
+        "harness.canaries",
+        "harness.canary_algorithm",
+        "harness.claim",
+        "harness.messages",
+        "harness.probe_algorithm",
+        "harness.probe_run",
+        "harness.production",
+        "harness.target",
+        "harness.trials",
+        "mutants.mutant",
+        "targets.function",
+    ],
+)
 def test_examples_run(module: str) -> None:
     outcome = doctest.testmod(importlib.import_module(f"palate_audit.{module}"))
     assert outcome.attempted > 0
@@ -49,9 +67,9 @@ def test_the_quick_battery_is_a_part_of_the_whole_one() -> None:
     assert set(FIRST) <= set(OTHERS)
 
 
-def one_user(setting: Setting, *gestures: Gesture, users: int = 4) -> Stage:
+def one_user(setting: Setting, *gestures: Gesture, users: int = 4) -> WatchedRun:
     acts = [list(range(len(gestures))) if user == 0 else [] for user in range(users)]
-    return Stage(setting, crowd(acts, n_items=max(1, len(gestures))), gestures)
+    return probe_run(setting, crowd(acts, n_items=max(1, len(gestures))), gestures)
 
 
 def released(setting: Setting, *gestures: Gesture) -> Int64:
