@@ -12,7 +12,7 @@ import pytest
 
 import palate
 from palate_client.models import Models
-from palate_client.recommend.recommender import Recommender
+from palate_client.recommend.recommender import ModelRecommender
 from palate_common.errors import InputError
 
 Open = Callable[..., palate.Device]
@@ -70,7 +70,7 @@ def test_a_model_that_is_taken_into_use_is_the_one_to_recommend_by(open_device: 
     assert found is not None
     device.use_model(found.model, found.items)
     own = device.recommendations.recommender()
-    assert isinstance(own, Recommender)
+    assert isinstance(own, ModelRecommender)
     assert own is not published
     assert device.recommendations.recommender() is own
     assert not device.update_model(sample.folder)  # it is in use already: the app's choice holds

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palate_client.ledger import totals as module
-from palate_client.ledger.totals import Tally
+from palate_client.ledger.totals import DeviceTotals
 
 
 def ids(*values: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -19,7 +19,7 @@ def test_the_docstring_runs() -> None:
 
 
 def test_new_ids_keep_what_the_old_ones_have() -> None:
-    tally = Tally(limit_mu2=1.0, max_participations=2)
+    tally = DeviceTotals(limit_mu2=1.0, max_participations=2)
     tally.add(tally.rows(ids(10, 20)), "a", 3, 1, 0.5)
     tally.add(tally.rows(ids(5, 20, 30)), "b", 0, 0, 0.5)
     rows = tally.rows(ids(1, 5, 10, 20, 30, 2**62))
@@ -30,14 +30,14 @@ def test_new_ids_keep_what_the_old_ones_have() -> None:
 
 
 def test_participations_are_counted_whatever_they_cost() -> None:
-    tally = Tally(limit_mu2=1.0, max_participations=2)
+    tally = DeviceTotals(limit_mu2=1.0, max_participations=2)
     for round_, devices in enumerate([ids(1), ids(1, 2)]):
         tally.add(tally.rows(devices), f"run-{round_}", 0, 0, 0.0)
     assert tally.affords(tally.rows(ids(1, 2, 3)), 0.0).tolist() == [False, True, True]
 
 
 def test_round_and_attempt_are_ordered() -> None:
-    tally = Tally(limit_mu2=1.0, max_participations=9)
+    tally = DeviceTotals(limit_mu2=1.0, max_participations=9)
     rows = tally.rows(ids(1))
     tally.add(rows, "a", 2, 2**31 - 1, 0.0)
     assert tally.reached(rows, "a", 2, 5)
@@ -53,7 +53,7 @@ def test_round_and_attempt_are_ordered() -> None:
     st.sampled_from([0.5, 1.0, 1 / 3, 2 / 3, 0.1, 3.0]),
 )
 def test_limits_are_kept_exactly(costs: list[float], limit: float) -> None:
-    tally = Tally(limit_mu2=limit, max_participations=10**6)
+    tally = DeviceTotals(limit_mu2=limit, max_participations=10**6)
     exact = Fraction(0)
     for attempt, cost in enumerate(costs):
         rows = tally.rows(ids(7))
@@ -67,7 +67,7 @@ def test_limits_are_kept_exactly(costs: list[float], limit: float) -> None:
 @pytest.mark.parametrize("parts", [3, 4, 10, 49, 64])
 def test_a_limit_can_be_spent_to_the_last_bit(parts: int) -> None:
     cost = 1.0 / parts
-    tally = Tally(limit_mu2=1.0, max_participations=10**6)
+    tally = DeviceTotals(limit_mu2=1.0, max_participations=10**6)
     for attempt in range(parts):
         rows = tally.rows(ids(0))
         assert tally.affords(rows, cost).tolist() == [(attempt + 1) * Fraction(cost) <= 1]

@@ -34,7 +34,7 @@ from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import mu_of
 from palate_common.models import published
-from palate_common.models.catalogue import Catalogue
+from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import catalogue_hash
 from palate_common.records.signing import SigningKey
 from palate_common.rounds import wire
@@ -155,7 +155,7 @@ def whole_run(folder: Path, *, algorithm: str, settings: dict[str, Any], dp: str
         ]
         run_rounds(server, InProcess(nodes))
         place = {"population": terms.population, "shown": server.ledger.shown()}
-        server.registry.publish(server.model, Catalogue(tuple(items)), {"run": terms.run}, key, **place)
+        server.registry.publish(server.model, ItemCatalogue(tuple(items)), {"run": terms.run}, key, **place)
         if not any(entry.kind == "close" for entry in server.ledger.entries(terms.run)):
             server.ledger.close_run(terms.run, {"model_hash": server.model.hash})
 

@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_client.ledger.device_ids import Ids, holds, pack, sorted_ids, unpack
-from palate_client.ledger.totals import Tally
+from palate_client.ledger.totals import DeviceTotals
 from palate_client.ledger.trust import Trust
 from palate_common.errors import InputError, RefusedError
 from palate_common.mechanism.accounting import total_mu2
@@ -108,7 +108,7 @@ class DeviceLedger(Closing):
             raise InputError(f"`limit_mu2` must be a number from 0, got {limit_mu2!r}")
         if max_participations is not None and max_participations < 0:
             raise InputError(f"`max_participations` must be from 0, got {max_participations!r}")
-        self._tally = Tally(
+        self._tally = DeviceTotals(
             limit_mu2=np.inf if limit_mu2 is None else limit_mu2,
             max_participations=2**62 if max_participations is None else max_participations,
         )

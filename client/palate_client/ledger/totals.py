@@ -1,6 +1,6 @@
 """What each device of a batch has spent, as arrays: the working memory of the device's ledger.
 
->>> tally = Tally(limit_mu2=0.5, max_participations=10)
+>>> tally = DeviceTotals(limit_mu2=0.5, max_participations=10)
 >>> rows = tally.rows(np.array([3, 7]))
 >>> tally.add(rows[:1], "run-1", 0, 0, 0.5)
 >>> tally.affords(rows, 0.25).tolist(), tally.reached(rows, "run-1", 0, 0)
@@ -15,7 +15,7 @@ import numpy.typing as npt
 Rows = npt.NDArray[np.intp]
 
 
-class Tally:
+class DeviceTotals:
     """Spent mu^2, number of participations and, for each run, the last (round, attempt) of every known device.
 
     Args:

@@ -54,7 +54,7 @@ Again = Callable[[Callable[[], bytes]], bytes | Over]
 
 
 @dataclass
-class Remote:
+class ModelDownload:
     """The files of one published model on the server.
 
     Attributes:
@@ -128,7 +128,7 @@ def model(
         UnreachableError: the server said no to a file.
         IntegrityError: it doesn't verify.
     """
-    remote = Remote(https, manifest, again)
+    remote = ModelDownload(https, manifest, again)
     try:
         signed = {name: remote.get(name, most=MOST_SIGNED) for name in (published.MANIFEST, published.SIGNATURE)}
         least = published.wanted(signed, public_key=public_key, have=have)

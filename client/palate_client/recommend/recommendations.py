@@ -16,9 +16,9 @@ import numpy as np
 from palate_client.events import Event, Kind, Tracked
 from palate_client.loyalty import visits_of
 from palate_client.models import Models
-from palate_client.recommend.blending import EXPLORATION, Blend, Outcome
+from palate_client.recommend.blending import EXPLORATION, Blend, RecommendationOutcome
 from palate_client.recommend.interests import Interests
-from palate_client.recommend.recommender import Recommendation, Recommender
+from palate_client.recommend.recommender import ModelRecommender, Recommendation
 from palate_client.recommend.tuning import Tuning, tuning
 from palate_client.store.activity import Activity
 from palate_client.store.store import EventStore
@@ -47,7 +47,7 @@ class Recommendations:
     ) -> None:
         self._store, self._weighting, self._models = store, weighting, models
         self._activity, self._tracker = activity, tracker
-        self._used: tuple[str, Recommender] | None = None
+        self._used: tuple[str, ModelRecommender] | None = None
         self._visits: tuple[float, list[float]] | None = None
 
     def use_model(
@@ -62,13 +62,13 @@ class Recommendations:
         """As `Device.use_model`."""
         taken, interests = self._models.taken, Interests(self._store, items, self._weighting)
         blend = Blend(self._store)
-        self._used = taken, Recommender(model, items, interests, domains=domains, blend=blend, fuse=fuse, rng=rng)
+        self._used = taken, ModelRecommender(model, items, interests, domains=domains, blend=blend, fuse=fuse, rng=rng)
 
     def forget_model(self) -> None:
         """Let go of the model, and of what it made of the user's events."""
         self._used = None
 
-    def recommender(self) -> Recommender:
+    def recommender(self) -> ModelRecommender:
         """What ranks: by the model that was given, or by the published one, where that was taken into use later.
 
         Raises:
@@ -83,7 +83,7 @@ class Recommendations:
                 "a device must have a model to recommend by, got none: `update_model` or `use_model` first"
             )
         interests, blend = Interests(self._store, published.items, self._weighting), Blend(self._store)
-        made = Recommender(published.model, published.items, interests, domains=published.domains, blend=blend)
+        made = ModelRecommender(published.model, published.items, interests, domains=published.domains, blend=blend)
         self._used = taken, made
         return made
 
@@ -117,7 +117,7 @@ class Recommendations:
         ]
         tracked = self._tracker.add([*seen, *did.values()])
         counted = [
-            Outcome(each.source, each.position, liked=each.item in did and self._counts(did[each.item]))
+            RecommendationOutcome(each.source, each.position, liked=each.item in did and self._counts(did[each.item]))
             for each, stored in zip(shown, tracked[: len(shown)], strict=True)
             if stored
         ]

@@ -66,7 +66,7 @@ def open_job(job: ServerJob) -> AbstractContextManager[Coordinator]:
 def main(grid: Grid, context: Context) -> None:
     """Run the rounds that are left, and tell how it goes in the folder of the job file."""
     file = Path(str(context.run_config["job"]))
-    progress = Progress(file.parent)
+    progress = ProgressFile(file.parent)
     try:
         job = ServerJob.model_validate_json(file.read_bytes())
         with open_job(job) as coordinator:
@@ -83,7 +83,7 @@ def main(grid: Grid, context: Context) -> None:
 
 
 @dataclass(frozen=True)
-class Progress:
+class ProgressFile:
     """What a ServerApp tells the process that waits for it.
 
     Attributes:

@@ -27,7 +27,7 @@ REASONS, OTHER = 16, "other"
 """So many reasons a line names, and what it calls all further ones."""
 
 
-class Events:
+class EventLog:
     """The log of a site.
 
     Args:
@@ -47,10 +47,10 @@ class Events:
 
     def all(self) -> list[dict[str, Any]]:
         """Every line of the present file."""
-        return list(Tail(self.file).news())
+        return list(EventFollower(self.file).news())
 
 
-class Tally(Closing):
+class EventTally(Closing):
     """Events of one kind that anybody can cause, as often as they like: a line a minute at most says how many.
 
         {"event": "enrolment refused", "count": 41, "reasons": {"an unknown token": 40, "no request": 1}, ...}
@@ -67,7 +67,7 @@ class Tally(Closing):
         clock: seconds, that only grow.
     """
 
-    def __init__(self, events: Events, event: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, events: EventLog, event: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._events, self._event, self._clock = events, event, clock
         self._lock = threading.Lock()
         self._reasons: dict[str, int] = {}
@@ -101,7 +101,7 @@ class Tally(Closing):
             self._reasons = {}
 
 
-class Tail:
+class EventFollower:
     """Reads on where it stopped, also after the file was put aside.
 
     Args:

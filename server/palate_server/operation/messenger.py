@@ -8,7 +8,7 @@ from typing import Protocol
 from palate_server.rounds.run import Transport
 
 
-class Messenger(Protocol):
+class MessageTransport(Protocol):
     """How a site reaches its devices."""
 
     @property

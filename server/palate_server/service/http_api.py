@@ -29,7 +29,7 @@ from palate_common.errors import IntegrityError, PalateError, RefusedError
 from palate_common.records.canonical import canonical_json
 from palate_common.records.closing import Closing
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.events import Events, Tally
+from palate_server.folder.events import EventLog, EventTally
 from palate_server.folder.server_folder import Site
 
 REFUSAL = {"error": "the enrolment is refused"}
@@ -59,9 +59,9 @@ class Enrolling(Closing):
         self, site: Site, register_node: Callable[[str], int], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._site, self._register_node, self._clock = site, register_node, clock
-        self._events = Events(site.events)
-        self._refusals = Tally(self._events, "enrolment refused", clock)
-        self._failures = Tally(self._events, "enrolment failed", clock)
+        self._events = EventLog(site.events)
+        self._refusals = EventTally(self._events, "enrolment refused", clock)
+        self._failures = EventTally(self._events, "enrolment failed", clock)
         self._lock = threading.Lock()
         self._places: dict[str, float] = {}
 

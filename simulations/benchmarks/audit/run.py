@@ -23,7 +23,7 @@ from benchmarks.sheet import Part, Table, main
 from palate_audit.checks.claims import lower_bounds
 from palate_audit.evidence.evidence import Verdict, judge
 from palate_audit.harness.claim import Claim
-from palate_audit.harness.messages import Messages
+from palate_audit.harness.messages import DeviceMessages
 from palate_audit.harness.production import Production
 from palate_audit.harness.target import Contributions, Released, load_target
 from palate_audit.harness.trials import Presence, conduct
@@ -86,7 +86,7 @@ def messages(_: Path, seeds: int) -> Any:
     """What each device sends with dp local: every counted test, and the bounds over the claimed epsilon."""
     figures = []
     for epsilon in (1.0, 8.0):
-        target = Messages(epsilon=epsilon, delta=DELTA)
+        target = DeviceMessages(epsilon=epsilon, delta=DELTA)
         ratios: dict[str, list[float]] = {}
         alarms, begun = list[str](), time.process_time()
         for seed in range(seeds):
@@ -114,7 +114,8 @@ def messages_tables(figures: Any) -> list[Table]:
     ]
     note = (
         f"Median over {seeds} seeds of lower bound / claimed epsilon, each bound at 95 % by itself, delta {DELTA:g}, "
-        f"unit user, adjacency zero-out; {Messages().users:,} canaries, each a device and a node, 3 runs of 3 releases."
+        f"unit user, adjacency zero-out; {DeviceMessages().users:,} canaries, each a device and a node, "
+        "3 runs of 3 releases."
     )
     header = ("epsilon", *names, "alarms", "CPU s an audit")
     return [Table("Dp local: what a device sends, lower bound / claimed epsilon", header, rows, note)]

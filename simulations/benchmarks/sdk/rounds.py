@@ -17,7 +17,7 @@ from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import mu_of
 from palate_common.mechanism.clipping import clip
-from palate_common.models.catalogue import Catalogue
+from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import SignedPlan
@@ -46,7 +46,7 @@ def _once(folder: Path, seed: int) -> dict[str, float]:
     facts = PublicFacts(n_users=OTHERS, n_items=ITEMS, mu=mu_of(epsilon=EPSILON, delta=DELTA))
     terms = RunTerms(
         population="readers", run="run-1", algorithm="als", settings=SETTINGS, facts=facts,
-        catalogue=Catalogue(items).hash, epsilon=EPSILON, delta=DELTA, per_node=OTHERS,
+        catalogue=ItemCatalogue(items).hash, epsilon=EPSILON, delta=DELTA, per_node=OTHERS,
     )  # fmt: skip
     key = SigningKey.generate()
     floors = palate.Floors(allow_central=True)
@@ -58,7 +58,7 @@ def _once(folder: Path, seed: int) -> dict[str, float]:
     ):
         run_round(coordinator, InProcess([Contributor(others, range(OTHERS), devices, key.public, floors)]))
         place: dict[str, Any] = {"population": "readers", "shown": coordinator.ledger.shown()}
-        coordinator.registry.publish(coordinator.model, Catalogue(items), {}, key, **place)
+        coordinator.registry.publish(coordinator.model, ItemCatalogue(items), {}, key, **place)
         for purpose in ("store", "train"):
             device.consent.grant(purpose)
         chosen = rng.choice(ITEMS, EVENTS, replace=False)

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.secagg.dropouts import outcomes
 from benchmarks.sheet import Part, Table, main
-from palate_audit.secagg.cost import Cost, Scale, measure
+from palate_audit.secagg.cost import MaskingCost, Scale, measure
 from palate_audit.secagg.fuzz import fuzz
 from palate_audit.secagg.hostile import HOSTILE, PLANS, POISON, live
 from palate_common.errors import PalateError
@@ -49,7 +49,7 @@ def attempts(scale: Scale, *, bars: bool, upload: float | None = None) -> Part:
     return Part(measured, lambda costs: tables(costs, RATIO if bars else None, upload))
 
 
-def figures(cost: Cost) -> dict[str, Any]:
+def figures(cost: MaskingCost) -> dict[str, Any]:
     """Every value of an attempt."""
     graph = asdict(cost.graph) | {name: str(getattr(cost.graph, name)) for name in ("failure", "abort")}
     return asdict(cost) | {"graph": graph}

@@ -37,7 +37,7 @@ Slots = np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Messages:
+class DeviceMessages:
     """All that devices send in a run with dp local, as a target.
 
     Attributes:

@@ -64,7 +64,7 @@ def performing(script: Sequence[Gesture]) -> Iterator[str]:
     """Register the algorithm, under the name that comes out, for as long as the context lasts."""
     token = _script.set(tuple(script))
     try:
-        with lent(Performance):
+        with lent(ProbeAlgorithm):
             yield NAME
     finally:
         _script.reset(token)
@@ -80,7 +80,7 @@ class GestureSettings(BaseModel):
     """Coordinates of the block `plain`."""
 
 
-class Performance(Algorithm):
+class ProbeAlgorithm(Algorithm):
     """Each user contributes the gestures that their history names; the model is the latest noised sum."""
 
     name = NAME

@@ -26,7 +26,7 @@ from palate_audit.checks.seeds import birthdays, plan_seed, seed_search
 from palate_audit.evidence.evidence import ALPHA, Bound, Finding, Section, judge
 from palate_audit.evidence.series import histogram
 from palate_audit.harness.canaries import Canaries
-from palate_audit.harness.messages import Messages
+from palate_audit.harness.messages import DeviceMessages
 from palate_audit.harness.production import Production
 from palate_audit.harness.target import Target
 from palate_audit.harness.trials import Presence, Trials, conduct
@@ -102,7 +102,7 @@ def audit_mechanism(
         Findings judged together at a family-wise alpha of 1e-6, bounds at 95 % each.
     """
     # First: what can't be read must be known before anybody waits for it.
-    own = any(isinstance(target, (Production, Messages)) for target in targets)
+    own = any(isinstance(target, (Production, DeviceMessages)) for target in targets)
     path = [same_sources(run)] if own else []
     findings: list[Finding] = []
     bounds: list[Bound] = []

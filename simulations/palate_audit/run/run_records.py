@@ -25,7 +25,7 @@ Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Books:
+class RunRecords:
     """One run.
 
     Attributes:

@@ -18,7 +18,7 @@ import palate
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.online.sync import SyncResult
 from palate_common.interactions import Interactions
-from palate_common.models.catalogue import Catalogue
+from palate_common.models.catalogue import ItemCatalogue
 from palate_common.records.canonical import digest
 from palate_common.secagg.directory import Directory
 from palate_server.flower.app import ServerJob, open_job
@@ -77,7 +77,7 @@ class Fleet:
         )
         with open_job(self.job) as coordinator, Ledger(self.job.ledger, population="readers") as ledger:
             place: dict[str, Any] = {"population": "readers", "shown": ledger.shown()}
-            catalogue = Catalogue(self.run.items)
+            catalogue = ItemCatalogue(self.run.items)
             coordinator.registry.publish(coordinator.model, catalogue, {}, self.run.key, **place)
         manifest = (folder / "model" / "manifest.json").read_bytes()
         public = self.deployment.folder / "public" / "models"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from palate_client.online.flower_messages import Delivery, Reply, record_dict
+from palate_client.online.flower_messages import Reply, ReplyUpload, record_dict
 from palate_client.online.flower_wire import Fleet
 from palate_client.online.https import Https, RejectedError
 from palate_common.enrolment import NodeKey
@@ -92,7 +92,7 @@ def test_objects_that_cannot_be_read_cost_the_round_no_more_than_their_answers(
     mine, liars, guard, true = fleet(N), dict[int, Lie](), threading.Lock(), Fleet.reply
     lies: list[Lie] = [no_record, no_message, no_parts, a_crowd]
 
-    def reply(self: Fleet, *args: Any) -> Delivery:
+    def reply(self: Fleet, *args: Any) -> ReplyUpload:
         made = true(self, *args)
         with guard:
             if len(liars) < len(lies):

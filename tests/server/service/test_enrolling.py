@@ -14,7 +14,7 @@ from palate_common.enrolment import EnrolRequest, make_request, new_node_key, ne
 from palate_common.errors import PalateError
 from palate_common.records.signing import SigningKey
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.events import OTHER, REASONS, Events, Tally
+from palate_server.folder.events import OTHER, REASONS, EventLog, EventTally
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import latest_trouble
 from palate_server.service.http_api import MANY, REFUSAL, Enrolling
@@ -58,7 +58,7 @@ def request(token: str) -> EnrolRequest:
 
 
 def told(site: Site, event: str = "enrolment refused") -> list[dict[str, Any]]:
-    return [each for each in Events(site.events).all() if each["event"] == event]
+    return [each for each in EventLog(site.events).all() if each["event"] == event]
 
 
 def counted(site: Site) -> dict[str, float]:
@@ -130,7 +130,7 @@ def test_a_flood_of_refusals_writes_a_line_a_minute_and_each_of_them_is_counted(
     """Whoever is refused as often as they like doesn't push out of the log what else happened."""
     now = [0.0]
     enrolling, unknown = Enrolling(site, lambda key: 7, clock=lambda: now[0]), request(new_token()).to_bytes()
-    Events(site.events).tell("round")
+    EventLog(site.events).tell("round")
     for _ in range(300):
         enrolling.answer(b"x")
         enrolling.tell()
@@ -146,7 +146,7 @@ def test_a_flood_of_refusals_writes_a_line_a_minute_and_each_of_them_is_counted(
         now[0] += 3.0
         enrolling.answer(unknown)
     assert len(told(site)) == 4
-    assert [each["event"] for each in Events(site.events).all()] == ["round"] + 4 * ["enrolment refused"]
+    assert [each["event"] for each in EventLog(site.events).all()] == ["round"] + 4 * ["enrolment refused"]
 
 
 def test_what_was_refused_since_the_last_line_is_told_when_the_service_stops(site: Site) -> None:
@@ -162,9 +162,9 @@ def test_what_was_refused_since_the_last_line_is_told_when_the_service_stops(sit
 
 
 def test_lines_of_former_versions_are_counted_one_by_one(site: Site) -> None:
-    Events(site.events).tell("enrolment refused", reason="no request")
-    Events(site.events).tell("enrolment refused", count=3, reasons={"no request": 3})
-    Events(site.events).tell("enrolled")
+    EventLog(site.events).tell("enrolment refused", reason="no request")
+    EventLog(site.events).tell("enrolment refused", count=3, reasons={"no request": 3})
+    EventLog(site.events).tell("enrolled")
     assert counted(site) == {"refused": 4.0, "enrolled": 1.0}
 
 
@@ -176,7 +176,7 @@ def test_a_failure_is_told_like_a_refusal_and_says_why(site: Site, invited: Call
     for _ in range(9):
         assert enrolling.answer(wanted)[0] == 503
     assert [event["count"] for event in told(site, "enrolment failed")] == [1]
-    trouble = latest_trouble(Events(site.events).all())
+    trouble = latest_trouble(EventLog(site.events).all())
     assert trouble is not None
     assert (trouble["event"], trouble["reason"]) == ("enrolment failed", "the SuperLink must answer")
     enrolling.close()
@@ -184,8 +184,8 @@ def test_a_failure_is_told_like_a_refusal_and_says_why(site: Site, invited: Call
 
 
 def test_a_line_names_a_few_reasons_and_counts_all(tmp_path: Path) -> None:
-    events = Events(tmp_path / "events.jsonl")
-    with Tally(events, "refused", clock=lambda: 0.0) as tally:
+    events = EventLog(tmp_path / "events.jsonl")
+    with EventTally(events, "refused", clock=lambda: 0.0) as tally:
         for number in range(100):
             tally.add(f"reason {number}")
     first, rest = events.all()
@@ -194,8 +194,8 @@ def test_a_line_names_a_few_reasons_and_counts_all(tmp_path: Path) -> None:
 
 
 def test_where_the_disk_is_full_what_was_counted_is_told_later(tmp_path: Path) -> None:
-    now, events = [0.0], Events(tmp_path / "logs" / "events.jsonl")  # whose folder isn't there: the write fails
-    tally = Tally(events, "refused", clock=lambda: now[0])
+    now, events = [0.0], EventLog(tmp_path / "logs" / "events.jsonl")  # whose folder isn't there: the write fails
+    tally = EventTally(events, "refused", clock=lambda: now[0])
     for _ in range(3):
         tally.add("a reason")
     events.file.parent.mkdir()

@@ -10,7 +10,7 @@ import pytest
 
 from palate_audit.evidence.evidence import Verdict, judge
 from palate_audit.harness.canaries import orthogonal
-from palate_audit.harness.messages import Messages
+from palate_audit.harness.messages import DeviceMessages
 from palate_audit.harness.target import Contributions, check_target
 from palate_audit.mutants import mutation_testing as kills
 from palate_audit.mutants.mutation_testing import find
@@ -19,7 +19,7 @@ from palate_audit.run.structure import structural
 from palate_cli.cli import run
 from palate_common.errors import InputError
 
-FEW = Messages(users=40, epsilon=8.0)
+FEW = DeviceMessages(users=40, epsilon=8.0)
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,7 @@ def test_the_claim_is_one_devices() -> None:
 
 
 def test_messages_pass_and_are_bounded_close_to_their_claim() -> None:
-    section = audit_mechanism(Messages(users=120, epsilon=8.0), seed=5, thorough=False)
+    section = audit_mechanism(DeviceMessages(users=120, epsilon=8.0), seed=5, thorough=False)
     assert section.alarms == ()
     best = max(bound.epsilon for bound in section.bounds)
     assert best > 0.6 * 8.0  # the sum's noise would bound it by less than 1
@@ -91,7 +91,9 @@ def test_noise_of_the_sums_scale_is_found(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_command_audits_local(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from palate_audit.harness import messages
 
-    monkeypatch.setattr(messages, "Messages", lambda epsilon, delta: Messages(users=40, epsilon=epsilon, delta=delta))
+    monkeypatch.setattr(
+        messages, "DeviceMessages", lambda epsilon, delta: DeviceMessages(users=40, epsilon=epsilon, delta=delta)
+    )
     monkeypatch.setattr("palate_audit.run.mechanism.structural", lambda **_: [])
     out = str(tmp_path / "audit")
     assert run(["audit", "mechanism", "--dp", "local", "--epsilon", "8", "--seed", "1", "--out", out]) == 0

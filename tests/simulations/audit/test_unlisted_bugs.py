@@ -11,7 +11,7 @@ import pytest
 from palate_audit.evidence.evidence import Verdict, judge
 from palate_audit.run.structure import structural
 from palate_client.ledger.device_ledger import DeviceLedger
-from palate_client.ledger.totals import Tally
+from palate_client.ledger.totals import DeviceTotals
 from palate_client.rounds import contribution
 from palate_common.mechanism import randomness
 from palate_common.models.model import GlobalModel
@@ -21,7 +21,7 @@ from palate_server.rounds import aggregation
 SQUARES, KEYSTREAM = shares.squares, randomness._Keystream
 
 
-def unchecked(data: bytes, *, grid: int) -> wire.Contribution:
+def unchecked(data: bytes, *, grid: int) -> wire.DecodedContribution:
     header, payload = wire.split(data)
     return wire._read(header, payload, wire.dtype_for(header.users, grid))
 
@@ -36,8 +36,8 @@ BUGS = [
     ("F", "the server takes a node's word for its norm", aggregation, "decode", unchecked),
     ("F", "the server sums answers to other attempts", aggregation, "_check_attempt", lambda *_: None),
     ("G", "devices have no floors", contribution, "check_floors", lambda *_, **__: None),
-    ("G", "devices have no limits", Tally, "affords", lambda self, rows, mu2: np.ones(len(rows), np.bool_)),
-    ("G", "devices answer twice", Tally, "reached", lambda *_: False),
+    ("G", "devices have no limits", DeviceTotals, "affords", lambda self, rows, mu2: np.ones(len(rows), np.bool_)),
+    ("G", "devices answer twice", DeviceTotals, "reached", lambda *_: False),
     ("G", "devices take another ledger for the one they know", DeviceLedger, "seen_checkpoint", lambda *_: None),
     ("G", "devices train on whatever model comes", contribution.Contributor, "_model", any_model),
 ]

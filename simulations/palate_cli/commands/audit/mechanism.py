@@ -50,7 +50,7 @@ def mechanism(
     as_json: Json = False,
 ) -> None:
     """Drive a mechanism with canaries, and test what it releases."""
-    from palate_audit.harness.messages import Messages
+    from palate_audit.harness.messages import DeviceMessages
     from palate_audit.harness.production import Production
     from palate_audit.harness.target import Target as Audited
     from palate_audit.harness.target import load_target
@@ -74,7 +74,7 @@ def mechanism(
         if asked[0] > MOST:
             raise InputError(f"`--epsilon` must be at most {MOST:g}, got {asked[0]:g}: that is no privacy to test")
         for mode in modes:
-            make = Messages if mode == "local" else partial(Production, dp=mode)
+            make = DeviceMessages if mode == "local" else partial(Production, dp=mode)
             targets.append(make(epsilon=asked[0], delta=asked[1]))
     section = audit_mechanism(*targets, seed=chosen, deep=deep, run=run)
     conclude([section], out=out, as_json=as_json)
