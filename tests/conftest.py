@@ -23,10 +23,10 @@ from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.algorithms.popularity import Popularity, PopularitySettings
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import mu_of
-from palate_common.models.catalogue import Catalogue
+from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel, catalogue_hash
 from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import MAX_USERS, Charge, DpMode, RoundPlan, SignedPlan, sign_plan
+from palate_common.rounds.plan import MAX_USERS, ChargeProof, DpMode, RoundPlan, SignedPlan, sign_plan
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds import replay
 from palate_server.rounds.coordinator import Coordinator, Release
@@ -136,7 +136,7 @@ class Run:
     def publish(self, coordinator: Coordinator) -> Path:
         """Publish the run's model as it is now; where it lies."""
         place: dict[str, Any] = {"population": self.terms.population, "shown": self.ledger.shown()}
-        self.registry.publish(coordinator.model, Catalogue(self.items), {"run": self.terms.run}, self.key, **place)
+        self.registry.publish(coordinator.model, ItemCatalogue(self.items), {"run": self.terms.run}, self.key, **place)
         return self.registry.folder / "model"
 
     def kinds(self) -> list[str]:
@@ -162,7 +162,7 @@ class Run:
         place = {"run": plan.run, "round_": plan.round, "attempt": plan.attempt}
         charged = self.ledger.charge(**place, plan_hash=plan.hash, mu2=plan.mu2, facts={}, run_limit=1e9)
         size = charged.checkpoint.size
-        charge = Charge(
+        charge = ChargeProof(
             entry=charged.entry.body,
             checkpoint=charged.checkpoint,
             inclusion=self.ledger.inclusion_proof(charged.seq, size),

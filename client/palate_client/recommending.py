@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from palate_client.recommend.explanation import Explanation
-    from palate_client.recommend.recommender import Recommendation, Recommender, Similar
+    from palate_client.recommend.recommender import ModelRecommender, Recommendation, Similar
     from palate_client.recommend.tuning import Tuning
     from palate_client.store.activity import Activity, Past
     from palate_common.campaign import Campaign
@@ -44,7 +44,7 @@ class Recommending(ABC):
 
     store: EventStore
     weighting: Weighting
-    _ranker: Recommender | None = None
+    _ranker: ModelRecommender | None = None
     _activity: Activity | None = None
     _visits: tuple[float, list[float]] | None = None
 
@@ -72,10 +72,10 @@ class Recommending(ABC):
         """
         from palate_client.recommend.blending import Blend
         from palate_client.recommend.interests import Interests
-        from palate_client.recommend.recommender import Recommender
+        from palate_client.recommend.recommender import ModelRecommender
 
         interests, blend = Interests(self.store, items, self.weighting), Blend(self.store)
-        self._ranker = Recommender(model, items, interests, domains=domains, blend=blend, fuse=fuse, rng=rng)
+        self._ranker = ModelRecommender(model, items, interests, domains=domains, blend=blend, fuse=fuse, rng=rng)
 
     def forget_model(self) -> None:
         """Let go of the model, and of what it made of the user's events."""
@@ -95,7 +95,7 @@ class Recommending(ABC):
         debias: float | None = None,
         tuned: bool = True,
     ) -> list[Recommendation]:
-        """What to show, best first; see `Recommender.recommend`.
+        """What to show, best first; see `ModelRecommender.recommend`.
 
         With `tuned`, loyalty tunes how far the list explores (`tuning`), unless `explore` is given.
         """
@@ -139,11 +139,11 @@ class Recommending(ABC):
     def explain(
         self, item: str, *, domain: str | None = None, discovery: float | None = None, debias: float | None = None
     ) -> Explanation:
-        """What each of the user's events adds to the item's score; see `Recommender.explain`."""
+        """What each of the user's events adds to the item's score; see `ModelRecommender.explain`."""
         return self._recommender().explain(item, domain=domain, discovery=discovery, debias=debias)
 
     def similar_items(self, item: str, n: int = 10, *, domain: str | None = None) -> list[Similar]:
-        """Items like this one, most alike first; see `Recommender.similar_items`."""
+        """Items like this one, most alike first; see `ModelRecommender.similar_items`."""
         return self._recommender().similar_items(item, n, domain=domain)
 
     def feedback(
@@ -163,7 +163,7 @@ class Recommending(ABC):
         Raises:
             InputError: an outcome of an item that was not shown, or of an impression's kind.
         """
-        from palate_client.recommend.blending import Blend, Outcome
+        from palate_client.recommend.blending import Blend, RecommendationOutcome
 
         _check_shown(shown)
         did = {item: Event(did, item) if isinstance(did, str) else did for item, did in _pairs(outcomes)}
@@ -178,7 +178,7 @@ class Recommending(ABC):
         ]
         tracked = self._add([*seen, *did.values()])
         counted = [
-            Outcome(each.source, each.position, liked=each.item in did and self._counts(did[each.item]))
+            RecommendationOutcome(each.source, each.position, liked=each.item in did and self._counts(did[each.item]))
             for each, stored in zip(shown, tracked[: len(shown)], strict=True)
             if stored
         ]
@@ -237,7 +237,7 @@ class Recommending(ABC):
             self._activity = Activity(self.store) if amount is None else Activity(self.store, amount)
         return self._activity.past()
 
-    def _recommender(self) -> Recommender:
+    def _recommender(self) -> ModelRecommender:
         """What ranks: by the model that was given, or else by the published one in use."""
         if self._ranker is None and (published := self.model()) is not None:
             self.use_model(published.model, published.items, domains=published.domains)

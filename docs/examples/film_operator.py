@@ -14,7 +14,7 @@ from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import PublicFacts
 from palate_common.mechanism.accounting import mu_of
-from palate_common.models.catalogue import Catalogue
+from palate_common.models.catalogue import ItemCatalogue
 from palate_common.records.closing import Closing
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import MAX_USERS
@@ -40,7 +40,7 @@ class Operator(Closing):
 
     def __init__(self, folder: Path) -> None:
         prepared = prepare(load_config(), "movielens-small")
-        others, self._catalogue = prepared.split.train, Catalogue(prepared.split.items)
+        others, self._catalogue = prepared.split.train, ItemCatalogue(prepared.split.items)
         shown = prepared.catalogue
         self.titles = {} if shown is None else dict(zip(shown["item_id"], shown["title"], strict=True))
         folder.mkdir()

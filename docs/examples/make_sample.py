@@ -16,7 +16,7 @@ import numpy as np
 from palate.sample import FOLDER, POPULATION
 from palate_common.interactions import Interactions
 from palate_common.models import published
-from palate_common.models.catalogue import Catalogue
+from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel
 from palate_common.records.files import write_durably
 from palate_common.records.signing import SigningKey
@@ -40,9 +40,9 @@ def readers() -> Interactions:
     return Interactions.from_pairs(users, items, n_users=READERS, n_items=BOOKS)
 
 
-def model() -> tuple[GlobalModel, Catalogue]:
+def model() -> tuple[GlobalModel, ItemCatalogue]:
     """What these readers amount to."""
-    catalogue = Catalogue(tuple(f"book-{number}" for number in range(1, BOOKS + 1)))
+    catalogue = ItemCatalogue(tuple(f"book-{number}" for number in range(1, BOOKS + 1)))
     made = rehearse(readers(), algorithm="als", settings={}, epsilon=None, delta=1e-6)
     return replace(made, header=made.header.model_copy(update={"catalogue": catalogue.hash})), catalogue
 

@@ -31,7 +31,7 @@ from palate_common.records.canonical import canonical_json, digest
 from palate_common.records.growth import Shown
 from palate_common.records.merkle import Checkpoint, MerkleTree
 from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import PLAN_TAG, Charge, DpMode, Noise, RoundPlan, SignedPlan, sign_plan
+from palate_common.rounds.plan import PLAN_TAG, ChargeProof, DpMode, Noise, RoundPlan, SignedPlan, sign_plan
 from palate_common.rounds.wire import REFUSED, ContributionHeader, dtype_for, encode
 from palate_common.secagg.agreement import KeyPair, agree, seal
 from palate_common.secagg.directory import Directory
@@ -194,7 +194,7 @@ def plan() -> dict[str, Any]:
         entry = entry_from({"seq": log.size, **fields})
         log.take(entry, entry.leaf())
     charged, seen = log.size - 1, Checkpoint(2, log.tree.root(2))
-    charge = Charge(
+    charge = ChargeProof(
         entry=log.entries()[charged].body,
         checkpoint=log.tree.checkpoint(),
         inclusion=log.tree.inclusion_proof(charged, log.size),

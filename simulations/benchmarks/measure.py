@@ -18,7 +18,7 @@ from palate_common.algorithms import State
 from palate_common.interactions import Interactions
 from palate_common.models.model import GlobalModel
 from palate_sim.config import load_config
-from palate_sim.evaluation.evaluation import Scorer
+from palate_sim.evaluation.evaluation import CatalogueScorer
 from palate_sim.evaluation.judging import judge
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.preparation.preparation import Prepared, prepare
@@ -130,7 +130,7 @@ def rehearsed(
     )
 
 
-def quality(scorer: Scorer, heldout: Heldout, split: Split, seed: int, metric: str = METRIC) -> float:
+def quality(scorer: CatalogueScorer, heldout: Heldout, split: Split, seed: int, metric: str = METRIC) -> float:
     """One metric on held-out users."""
     return judge(scorer, heldout, split, ks=(20,), seed=seed).mean(metric)
 

@@ -14,7 +14,7 @@ import palate
 from palate_client.store.journal import Journal
 from palate_common.errors import IntegrityError, RefusedError
 from palate_common.models import published
-from palate_common.models.catalogue import Catalogue
+from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel
 from palate_common.records.growth import Shown
 from palate_common.records.merkle import MerkleTree
@@ -30,13 +30,13 @@ LOG = MerkleTree([b"a", b"b", b"c"])
 def releases(trained: Callable[..., GlobalModel], tmp_path: Path) -> dict[str, Path]:
     """Three published models, each with deltas from those before it."""
     items, first = tuple(f"item-{row}" for row in range(60)), trained()
-    header = first.header.model_copy(update={"catalogue": Catalogue(items).hash})
+    header = first.header.model_copy(update={"catalogue": ItemCatalogue(items).hash})
     folders, former = {}, list[dict[str, bytes]]()
     for version, name in enumerate(FOLDERS, 1):
         turned = {key: -array if key in ("basis", "table") else array for key, array in first.state.items()}
         model = GlobalModel(header, turned if version % 2 else first.state)
         place: dict[str, Any] = {"population": "readers", "shown": Shown.of(LOG, version, since=range(1, version))}
-        files = published.pack(model, Catalogue(items), {}, KEY, formers=former, **place)
+        files = published.pack(model, ItemCatalogue(items), {}, KEY, formers=former, **place)
         published.write(tmp_path / name, files)
         folders[name], former = tmp_path / name, [files, *former]
     return folders

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palate import Device, Event, Tracked
-from palate_client.recommend.blending import MEMORY, SOURCES, Blend, Outcome, exploration_of, weights_of
+from palate_client.recommend.blending import MEMORY, SOURCES, Blend, RecommendationOutcome, exploration_of, weights_of
 from palate_client.recommend.exploration import Crowd, slots
 from palate_client.recommend.recommender import Recommendation
 from palate_common.errors import InputError
@@ -78,7 +78,7 @@ def test_what_is_not_stored_is_not_counted(open_device: Open) -> None:
     device = open_device(consent=False)
     shown = [Recommendation("i01", 1.0, "collaborative", "", 0)]
     assert device.feedback(shown, {"i01": "like"}) == [Tracked.NO_CONSENT] * 2
-    Blend(device.store).add([Outcome("content", 0, liked=True)])
+    Blend(device.store).add([RecommendationOutcome("content", 0, liked=True)])
     assert Blend(device.store).counts() == {}
     device.consent.grant("store")
     device.feedback(shown)
@@ -96,8 +96,8 @@ def test_a_source_that_is_liked_counts_more(open_device: Open, trained: Trained)
         return score["i21"] - score["i22"]  # a matter of taste, as both are about as popular
 
     before = weight()
-    Blend(device.store).add(Outcome("collaborative", 0, liked=True) for _ in range(60))
-    Blend(device.store).add(Outcome("popularity", 0, liked=False) for _ in range(60))
+    Blend(device.store).add(RecommendationOutcome("collaborative", 0, liked=True) for _ in range(60))
+    Blend(device.store).add(RecommendationOutcome("popularity", 0, liked=False) for _ in range(60))
     assert weight() > 1.2 * before
     assert open_device().store is not device.store
     assert Blend(open_device().store).counts() == {"collaborative": (60.0, 60.0), "popularity": (60.0, 0.0)}
@@ -109,7 +109,7 @@ def test_an_export_with_outcomes_and_a_reset_can_be_imported(open_device: Open, 
     device = open_device()
     device.track("like", "i01")
     device.reset_taste()
-    Blend(device.store).add([Outcome("content", 0, liked=True)])
+    Blend(device.store).add([RecommendationOutcome("content", 0, liked=True)])
     file = folder.parent / "mine.jsonl"
     device.export(file)
     assert '{"type": "reset", "events": 1}' in file.read_text()
@@ -119,7 +119,7 @@ def test_an_export_with_outcomes_and_a_reset_can_be_imported(open_device: Open, 
 
 def test_old_outcomes_fade(device: Device) -> None:
     blend = Blend(device.store)
-    blend.add(Outcome("content", 0, liked=place % 4 == 0) for place in range(int(MEMORY) + 8))
+    blend.add(RecommendationOutcome("content", 0, liked=place % 4 == 0) for place in range(int(MEMORY) + 8))
     shown, liked = blend.counts()["content"]
     assert (shown, liked) == ((MEMORY + 8) / 2, (MEMORY + 8) / 8)
 

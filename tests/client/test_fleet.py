@@ -172,9 +172,9 @@ def test_an_empty_reply_does_not_count_as_an_answer_that_was_heard() -> None:
     class Silent:
         calls = 0
 
-        def request(self, *_: Any, **__: Any) -> https.Reply:
+        def request(self, *_: Any, **__: Any) -> https.HttpResponse:
             self.calls += 1
-            return https.Reply(200, b"")
+            return https.HttpResponse(200, b"")
 
     server: Any = Silent()
     node = fleet.Fleet(server, new_node_key())

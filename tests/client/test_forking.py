@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import palate
-from palate_client.recommend.recommender import Recommender
-from palate_client.store.forking import Quiet
+from palate_client.recommend.recommender import ModelRecommender
+from palate_client.store.forking import ForkGuard
 
 ALARM = 20
 """Seconds until a child that waits for a thread it doesn't have is killed."""
@@ -26,14 +26,14 @@ def test_a_child_recommends_though_another_thread_was_recommending(
     device.update_model(palate.sample().folder)
     device.track("like", "book-7")
     device.recommend(3)
-    inside, real = threading.Event(), Recommender._current
+    inside, real = threading.Event(), ModelRecommender._current
 
-    def slow(self: Recommender, *args: Any) -> Any:
+    def slow(self: ModelRecommender, *args: Any) -> Any:
         inside.set()
         threading.Event().wait(0.2)
         return real(self, *args)
 
-    monkeypatch.setattr(Recommender, "_current", slow)
+    monkeypatch.setattr(ModelRecommender, "_current", slow)
     thread = threading.Thread(target=device.recommend)
     thread.start()
     assert inside.wait(10)
@@ -62,7 +62,7 @@ def test_each_of_two_forks_at_once_leaves_what_it_has_entered() -> None:
         time.sleep(0.001)  # whoever waits for the lock gets it now
 
     lock, thing = threading.RLock(), Thing()
-    quiet = Quiet(enter, leave)
+    quiet = ForkGuard(enter, leave)
     quiet.add(thing)
 
     def fork() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from palate_client.recommend import fusion
 from palate_client.recommend.fusion import LEAST, NOTHING, fused_weights
-from palate_client.recommend.recommender import Recommender
+from palate_client.recommend.recommender import ModelRecommender
 from palate_client.recommend.scoring import ByFactors, scorer_of
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.errors import InputError
@@ -118,7 +118,7 @@ def test_a_device_fuses_where_the_model_has_several_sources(device, model: Globa
         shown = device.recommend(20, discovery=0.0)
         rows = [items.index(each.item) for each in shown]
         np.testing.assert_allclose([each.score for each in shown], expected[fused][rows], rtol=1e-4)
-    assert isinstance(device._recommender(), Recommender)
+    assert isinstance(device._recommender(), ModelRecommender)
     assert {each.source.partition(":")[0] for each in shown} <= {"popularity", "collaborative", "content"}
     device.feedback(shown, {shown[0].item: "click"})  # the sources of content are one arm of the blend
 

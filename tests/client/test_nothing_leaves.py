@@ -25,7 +25,7 @@ import palate
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor, Identity
 from palate_common.mechanism.cohort import CohortTerms
-from palate_common.models.catalogue import Catalogue
+from palate_common.models.catalogue import ItemCatalogue
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.wire import REFUSED
 from palate_common.secagg.directory import Directory
@@ -273,7 +273,7 @@ def _terms(directory: str | None) -> dict[str, Any]:
     """Terms of a run under masks; who takes part is known once the device has its identity."""
     settings = {"rounds": 3, "popularity_only_below": 0, "embedding_size": 4}
     cohort = _cohort(directory or Directory((SigningKey.generate().public,)).hash)
-    catalogue = Catalogue(tuple(f"item-{row}" for row in range(30))).hash
+    catalogue = ItemCatalogue(tuple(f"item-{row}" for row in range(30))).hash
     return {
         "algorithm": "als", "settings": settings, "dp": "distributed", "cohort": cohort, "epsilon": 5.01,
         "catalogue": catalogue,

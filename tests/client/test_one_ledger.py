@@ -12,7 +12,7 @@ import pytest
 import palate
 from palate_common.errors import IntegrityError
 from palate_common.models import published
-from palate_common.models.catalogue import Catalogue
+from palate_common.models.catalogue import ItemCatalogue
 from palate_common.records.growth import SPENT, Shown
 from palate_common.rounds.plan import SignedPlan
 from palate_common.rounds.wire import REFUSED
@@ -34,7 +34,7 @@ class World:
         model = self.run.coordinator().model
         published.write(
             self.folder,
-            published.pack(model, Catalogue(self.run.items), {}, self.run.key, population="readers", shown=shown),
+            published.pack(model, ItemCatalogue(self.run.items), {}, self.run.key, population="readers", shown=shown),
         )
         return self.folder
 
@@ -116,7 +116,7 @@ def test_no_model_makes_a_device_forget_what_a_plan_has_shown_was_spent(world: W
 
     def model(facts: dict[str, float]) -> Path:
         run.ledger.set_budget(mu2=next(budgets), epsilon=80.0, delta=1e-5)
-        parts, place = (run.coordinator().model, Catalogue(run.items), facts, run.key), run.ledger.shown()
+        parts, place = (run.coordinator().model, ItemCatalogue(run.items), facts, run.key), run.ledger.shown()
         published.write(world.folder, published.pack(*parts, population="readers", shown=place))
         return world.folder
 

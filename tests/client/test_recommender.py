@@ -15,7 +15,7 @@ from palate_client.recommend import recommender
 from palate_client.recommend.discovery import DISCOVERY, Mix, mix_of
 from palate_client.recommend.explanation import largest
 from palate_client.recommend.exploration import Crowd
-from palate_client.recommend.recommender import Recommender
+from palate_client.recommend.recommender import ModelRecommender
 from palate_common.algorithms import algorithm_names
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
@@ -304,10 +304,10 @@ def test_another_catalogue_than_the_models_is_refused(device: Device, trained: T
 
     header = model.header.model_copy(update={"catalogue": catalogue_hash(ITEMS)})
     named = GlobalModel(header, model.state)
-    assert isinstance(Recommender(named, ITEMS, device.interests(ITEMS)), Recommender)
+    assert isinstance(ModelRecommender(named, ITEMS, device.interests(ITEMS)), ModelRecommender)
     turned = ITEMS[::-1]
     with pytest.raises(InputError, match=r"\A`items` must be the model's, in its order, got others\Z"):
-        Recommender(named, turned, device.interests(turned))
+        ModelRecommender(named, turned, device.interests(turned))
 
 
 HALVES = ["films" if n < 30 else "songs" for n in range(60)]

@@ -21,7 +21,7 @@ from palate_common.algorithms import PublicFacts
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.interactions import Interactions
 from palate_common.models import published
-from palate_common.models.catalogue import Catalogue
+from palate_common.models.catalogue import ItemCatalogue
 from palate_common.records.growth import Shown
 from palate_common.records.merkle import Checkpoint, MerkleTree
 from palate_common.records.signing import SigningKey
@@ -64,7 +64,7 @@ class Pair:
         run = self.run
         place = {"population": "readers", "shown": run.ledger.shown(), **changes}
         model = place.pop("model", None) or run.coordinator().model
-        catalogue = place.pop("catalogue", None) or Catalogue(run.items)
+        catalogue = place.pop("catalogue", None) or ItemCatalogue(run.items)
         key = place.pop("key", run.key)
         published.write(self.folder, published.pack(model, catalogue, {}, key, **place))
         return self.folder
@@ -142,7 +142,7 @@ def hostile(pair: Pair) -> dict[str, Callable[[], object]]:
         "older": lambda: pair.publish(shown=at(4)),
         "forked": lambda: pair.publish(shown=Shown(checkpoint=Checkpoint(5, "ff" * 32))),
         "another of the same version": lambda: pair.publish(
-            shown=at(5), catalogue=Catalogue(pair.run.items, domains=("x",) * 30)
+            shown=at(5), catalogue=ItemCatalogue(pair.run.items, domains=("x",) * 30)
         ),
         "another population": lambda: pair.publish(shown=at(9), population="viewers"),
         "ten gigabytes": truncate,
@@ -283,8 +283,8 @@ def test_a_device_without_a_model_or_with_another_catalogue_refuses(pair: Pair) 
     assert "no model yet" in device.refusal
     other = pair.run.coordinator().model
     items = tuple(f"other-{row}" for row in range(30))
-    header = other.header.model_copy(update={"catalogue": Catalogue(items).hash})
-    device.update_model(pair.publish(model=type(other)(header, other.state), catalogue=Catalogue(items)))
+    header = other.header.model_copy(update={"catalogue": ItemCatalogue(items).hash})
+    device.update_model(pair.publish(model=type(other)(header, other.state), catalogue=ItemCatalogue(items)))
     assert device.contribute(plan, model) == REFUSED
     assert "catalogue" in device.refusal
 

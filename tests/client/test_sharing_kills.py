@@ -16,7 +16,7 @@ import pytest
 
 import palate
 from palate_common.models import published
-from palate_common.models.catalogue import Catalogue
+from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel
 from palate_common.records.growth import Shown
 from palate_common.records.merkle import MerkleTree
@@ -75,7 +75,7 @@ def test_an_update_that_is_killed_leaves_the_old_model_or_the_new_one(start: Any
     for version in range(1, MODELS + 1):
         state = {"counts": np.full(30, version, np.float32)}
         place = {"population": "readers", "shown": Shown.of(log, version, since=range(1, version))}
-        files = published.pack(GlobalModel(header, state), Catalogue(run.items), {}, run.key, **place)
+        files = published.pack(GlobalModel(header, state), ItemCatalogue(run.items), {}, run.key, **place)
         published.write(tmp_path / f"{version:04}", files)
         names.append(str(tmp_path / f"{version:04}"))
     last, midway = 0, 0
@@ -106,7 +106,7 @@ def test_nothing_leaves_that_was_not_charged_and_noted(start: Any, folder: Path,
     plan, model = coordinator.open_attempt(), coordinator.model.data
     (tmp_path / "start.safetensors").write_bytes(model)
     published_at = {"population": "readers", "shown": run.ledger.shown()}
-    files = published.pack(coordinator.model, Catalogue(run.items), {}, run.key, **published_at)
+    files = published.pack(coordinator.model, ItemCatalogue(run.items), {}, run.key, **published_at)
     published.write(tmp_path / "model", files)
     with palate.open(folder, app="shelf", key=KEY, service=service_of(run)) as device:
         device.update_model(tmp_path / "model")

@@ -13,7 +13,7 @@ import pytest
 from palate_common.algorithms import PublicFacts
 from palate_common.errors import IntegrityError
 from palate_common.models import published
-from palate_common.models.catalogue import Catalogue
+from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel, ModelHeader
 from palate_common.records.canonical import canonical_json, digest, read_canonical
 from palate_common.records.growth import Shown
@@ -28,13 +28,15 @@ Files = dict[str, bytes]
 def model(seed: int, items: tuple[str, ...] = ITEMS) -> GlobalModel:
     """Counts that change a little from one seed to the next."""
     facts = PublicFacts(n_users=9, n_items=len(items), mu=1.0)
-    header = ModelHeader(algorithm="popularity", settings={}, facts=facts, releases=1, catalogue=Catalogue(items).hash)
+    header = ModelHeader(
+        algorithm="popularity", settings={}, facts=facts, releases=1, catalogue=ItemCatalogue(items).hash
+    )
     return GlobalModel(header, {"counts": np.float32(1000 - np.arange(len(items)) + seed % 2)})
 
 
 def packed(seed: int, *formers: Mapping[str, bytes], items: tuple[str, ...] = ITEMS) -> Files:
     place: dict[str, Any] = {"population": "readers", "shown": Shown(checkpoint=Checkpoint(3 + seed, f"{seed:064x}"))}
-    return published.pack(model(seed, items), Catalogue(items), {}, KEY, formers=formers, **place)
+    return published.pack(model(seed, items), ItemCatalogue(items), {}, KEY, formers=formers, **place)
 
 
 def signed_again(files: Files, **changes: Any) -> Files:
@@ -115,12 +117,12 @@ def test_the_same_model_under_a_new_manifest_costs_no_download(tmp_path: Path) -
 
 def test_a_delta_no_smaller_than_the_whole_is_not_published() -> None:
     strange = published.pack(
-        model(0), Catalogue(ITEMS), {}, KEY, population="readers", shown=Shown(checkpoint=Checkpoint(3, "ab" * 32)),
+        model(0), ItemCatalogue(ITEMS), {}, KEY, population="readers", shown=Shown(checkpoint=Checkpoint(3, "ab" * 32)),
         formers=[packed(0, items=("a", "b"))],
     )  # fmt: skip
     noise = GlobalModel(model(0).header, {"counts": np.random.default_rng(0).random(500).astype(np.float32)})
     place: dict[str, Any] = {"population": "readers", "shown": Shown(checkpoint=Checkpoint(4, "cd" * 32))}
-    other = published.pack(noise, Catalogue(ITEMS), {}, KEY, formers=[strange], **place)
+    other = published.pack(noise, ItemCatalogue(ITEMS), {}, KEY, formers=[strange], **place)
     for files in (strange, other):
         for name in (name for name in files if name.startswith("delta-")):
             assert len(files[name]) < len(files[published.COMPACT])

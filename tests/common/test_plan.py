@@ -11,7 +11,7 @@ from palate_common.mechanism.update import BlockSpec
 from palate_common.records.canonical import canonical_json
 from palate_common.records.merkle import MerkleTree
 from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import PLAN_TAG, Charge, DpMode, Noise, RoundPlan, SignedPlan, open_plan, sign_plan
+from palate_common.rounds.plan import PLAN_TAG, ChargeProof, DpMode, Noise, RoundPlan, SignedPlan, open_plan, sign_plan
 from palate_server.ledger.ledger import Checkpoint, Ledger
 
 GRID, SIGMA = 2**14, 2**15
@@ -47,7 +47,7 @@ def ledger() -> Iterator[Ledger]:
         yield opened
 
 
-def charge_for(ledger: Ledger, plan: RoundPlan, *, seen: int | None = None) -> Charge:
+def charge_for(ledger: Ledger, plan: RoundPlan, *, seen: int | None = None) -> ChargeProof:
     """What a coordinator attaches: the charge, its inclusion, and consistency with a size that devices saw."""
     charged = ledger.charge(
         run=plan.run,
@@ -59,7 +59,7 @@ def charge_for(ledger: Ledger, plan: RoundPlan, *, seen: int | None = None) -> C
         run_limit=100.0,
     )
     size = charged.checkpoint.size
-    return Charge(
+    return ChargeProof(
         entry=charged.entry.body,
         checkpoint=charged.checkpoint,
         inclusion=ledger.inclusion_proof(charged.seq, size),
@@ -203,7 +203,7 @@ def test_a_signature_on_another_kind_of_message_is_refused(ledger: Ledger) -> No
 def test_a_charge_that_is_not_in_the_log_is_refused_even_if_signed(ledger: Ledger, spoil: dict[str, Any]) -> None:
     plan = make_plan()
     charge = charge_for(ledger, plan)
-    if not set(spoil) <= set(Charge.model_fields):
+    if not set(spoil) <= set(ChargeProof.model_fields):
         entry = {**charge.entry, **spoil}
         spoil = {"entry": {name: value for name, value in entry.items() if value is not None}}
     with pytest.raises(IntegrityError):
@@ -289,7 +289,7 @@ def test_a_charge_that_no_ledger_admits_is_refused_though_it_is_in_the_log(chang
     entry |= {"mu2": plan.mu2, "run_limit": 1.0, "facts": {}}
     for changed, refused in ((entry, False), (entry | changes, True)):
         tree = MerkleTree([b"first", canonical_json(changed)])
-        charge = Charge(entry=changed, checkpoint=tree.checkpoint(), inclusion=tree.inclusion_proof(1, 2))
+        charge = ChargeProof(entry=changed, checkpoint=tree.checkpoint(), inclusion=tree.inclusion_proof(1, 2))
         data = sign_plan(plan, charge, KEY).to_bytes()
         if refused:
             with pytest.raises(IntegrityError, match="an entry of the ledger"):

@@ -14,7 +14,7 @@ from palate_common.algorithms import PublicFacts
 from palate_common.errors import InputError, IntegrityError
 from palate_common.interactions import Interactions
 from palate_common.models import manifest, published
-from palate_common.models.catalogue import Catalogue
+from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.compact import compact, expand
 from palate_common.models.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
 from palate_common.records.canonical import canonical_json, digest, read_canonical
@@ -36,8 +36,8 @@ def make_model(counts: float = 1.0, items: tuple[str, ...] = ITEMS, **changes: A
     return GlobalModel(header, {"counts": np.full(len(items), counts, np.float32)})
 
 
-def make_files(model: GlobalModel | None = None, catalogue: Catalogue | None = None) -> dict[str, bytes]:
-    full = Catalogue(ITEMS, DOMAINS, ("six",), FEATURES) if catalogue is None else catalogue
+def make_files(model: GlobalModel | None = None, catalogue: ItemCatalogue | None = None) -> dict[str, bytes]:
+    full = ItemCatalogue(ITEMS, DOMAINS, ("six",), FEATURES) if catalogue is None else catalogue
     return published.pack(model or make_model(), full, {"run": "run-1"}, KEY, population="readers", shown=AT)
 
 
@@ -87,7 +87,7 @@ def test_one_of_the_two_models_is_enough(folder: Path) -> None:
 
 
 def test_a_later_model_takes_the_place_of_an_earlier_one(folder: Path) -> None:
-    published.write(folder, make_files(make_model(2.0), Catalogue(ITEMS)))
+    published.write(folder, make_files(make_model(2.0), ItemCatalogue(ITEMS)))
     assert read(folder).model.hash == make_model(2.0).hash
     assert read(folder).domains is None
     assert not (folder / published.DOMAINS).exists()
@@ -153,7 +153,7 @@ def test_a_catalogue_that_is_not_the_models_is_refused_even_if_it_is_signed() ->
         with pytest.raises(IntegrityError):
             published.unpack(signed_again({**files, **changes}), public_key=KEY.public)
     with pytest.raises(IntegrityError, match="must be the catalogue"):
-        make_files(catalogue=Catalogue(ITEMS[:-1]))
+        make_files(catalogue=ItemCatalogue(ITEMS[:-1]))
 
 
 @pytest.mark.parametrize("payload", [b"[]", b"{}", b'{"model_hash":1}', b"not json", b"[" * 60_000])
@@ -268,17 +268,17 @@ def test_scales_that_are_none_are_refused(state: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Catalogue(("a", "b\nc")),
-        lambda: Catalogue(("a", "a")),
-        lambda: Catalogue(("a",), ("x", "y")),
-        lambda: Catalogue(("a",), ("x\n",)),
-        lambda: Catalogue(("a",), new_items=("b",)),
-        lambda: Catalogue(("a",), new_items=("a",), features=np.zeros((2, 1), np.float32)),
-        lambda: Catalogue(("a",), features=np.zeros((2, 1), np.float32)),
-        lambda: Catalogue(("a",), features=np.zeros(1, np.float32)),
+        lambda: ItemCatalogue(("a", "b\nc")),
+        lambda: ItemCatalogue(("a", "a")),
+        lambda: ItemCatalogue(("a",), ("x", "y")),
+        lambda: ItemCatalogue(("a",), ("x\n",)),
+        lambda: ItemCatalogue(("a",), new_items=("b",)),
+        lambda: ItemCatalogue(("a",), new_items=("a",), features=np.zeros((2, 1), np.float32)),
+        lambda: ItemCatalogue(("a",), features=np.zeros((2, 1), np.float32)),
+        lambda: ItemCatalogue(("a",), features=np.zeros(1, np.float32)),
     ],
 )
-def test_a_catalogue_that_does_not_fit_itself_is_refused(make: Callable[[], Catalogue]) -> None:
+def test_a_catalogue_that_does_not_fit_itself_is_refused(make: Callable[[], ItemCatalogue]) -> None:
     with pytest.raises(InputError):
         make()
 

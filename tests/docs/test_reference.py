@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from palate_cli.cli import app
 from palate_common import errors
 from palate_common.algorithms import algorithm_class
-from palate_common.rounds.plan import Charge, RoundPlan, SignedPlan
+from palate_common.rounds.plan import ChargeProof, RoundPlan, SignedPlan
 from palate_common.rounds.wire import ContributionHeader
 from palate_server.folder.config import ServerConfig
 from palate_server.ledger.history import (
@@ -241,7 +241,7 @@ def test_events(run_folder: Path, pages: dict[str, Any]) -> None:
 def test_wire_protocol_names_every_member(pages: dict[str, Any]) -> None:
     page = pages["docs/wire-protocol.md"]
     plan, log = page.section("The signed plan"), page.section("The log")
-    for model in (SignedPlan, RoundPlan, Charge):
+    for model in (SignedPlan, RoundPlan, ChargeProof):
         assert not [name for name in model.model_fields if f"`{name}`" not in plan]
     for entry in (PopulationEntry, OpenEntry, ChargeEntry, SealEntry, CloseEntry, PublishEntry, RestoredEntry):
         row = next(row for row in page.rows(log) if row[0] == f"`{entry.model_fields['kind'].default}`")

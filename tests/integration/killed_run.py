@@ -33,7 +33,7 @@ from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import mu_of
 from palate_common.models import published
-from palate_common.models.catalogue import Catalogue
+from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import catalogue_hash
 from palate_common.records.signing import SigningKey
 from palate_common.rounds import wire
@@ -156,7 +156,7 @@ def whole_run(folder: Path, *, algorithm: str, settings: dict[str, Any], dp: str
         ]
         run_rounds(server, nodes)
         place = {"population": terms.population, "shown": ledger.shown()}
-        Registry(folder).publish(server.model, Catalogue(tuple(items)), {"run": terms.run}, key, **place)
+        Registry(folder).publish(server.model, ItemCatalogue(tuple(items)), {"run": terms.run}, key, **place)
         if not any(entry.kind == "close" for entry in ledger.entries(terms.run)):
             ledger.close_run(terms.run, {"model_hash": server.model.hash})
 

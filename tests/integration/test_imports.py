@@ -85,6 +85,17 @@ def test_flower_is_imported_in_one_place_a_side() -> None:
                 assert place.parts[:2] in (("palate_client", "flower.py"), ("palate_server", "flower")), place
 
 
+def test_a_class_name_is_given_once() -> None:
+    """Over all packages: a name in a message, a log or a review means one class. Private ones are their module's."""
+    found: dict[str, list[str]] = {}
+    for package, root in PACKAGES.items():
+        for file in sorted((root / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    found.setdefault(node.name, []).append(f"{file.relative_to(ROOT)}:{node.lineno}")
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}
+
+
 def inits() -> list[str]:
     """Every package and subpackage."""
     files = [

@@ -28,7 +28,7 @@ from palate_common.rounds.wire import REFUSED, ContributionHeader, decode_share,
 from palate_common.secagg.messages import Step
 from palate_server.flower.exchanges import NEXT, roll_call, run_masked
 from palate_server.flower.strategy import PalateStrategy
-from palate_server.rounds.aggregation import Aggregate, Participation
+from palate_server.rounds.aggregation import Aggregate, ParticipationCounts
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.noise import noised
 from palate_sim.engines.grid import LocalGrid
@@ -471,9 +471,9 @@ def test_the_charge_says_whose_noise_it_is(make_run: Callable[..., Any]) -> None
 def test_the_devices_noise_is_all_there_is(make_run: Callable[..., Any]) -> None:
     plan = SignedPlan.model_validate_json(make_run(**distributed()).first()[0]).plan
     total = np.arange(released_size(plan.layout), dtype=np.int64)
-    assert np.array_equal(noised(Aggregate(total, Participation(DEVICES, 0, 0, 0)), plan).steps, total)
+    assert np.array_equal(noised(Aggregate(total, ParticipationCounts(DEVICES, 0, 0, 0)), plan).steps, total)
     with pytest.raises(IntegrityError, match="at most 40"):
-        noised(Aggregate(total, Participation(DEVICES + 1, 0, 0, 0)), plan)
+        noised(Aggregate(total, ParticipationCounts(DEVICES + 1, 0, 0, 0)), plan)
 
 
 def test_what_is_reserved_of_delta_is_not_the_noises(make_run: Callable[..., Any]) -> None:

@@ -22,7 +22,7 @@ from palate_common.models.model import GlobalModel
 from palate_common.rounds.plan import RoundPlan, SignedPlan
 from palate_common.rounds.wire import REFUSED, decode
 from palate_server.flower.strategy import answers
-from palate_server.rounds.aggregation import Aggregate, Participation
+from palate_server.rounds.aggregation import Aggregate, ParticipationCounts
 from palate_server.rounds.noise import noised
 from palate_sim.engines.grid import identify
 
@@ -192,7 +192,7 @@ def test_every_block_of_a_release_is_noised_as_charged() -> None:
         "facts": PublicFacts(n_users=1, n_items=1, mu=1.0), "layout": layout, "clip_norm": 1.0, "grid": 2**14,
         "sigma": 2**14, "dp": "central", "noise": "secure", "cohort_floor": 1, "mu2": 1.1, "expires": 1,
     })  # fmt: skip
-    released = noised(Aggregate(np.zeros(120_000, np.int64), Participation(1, 0, 0, 0)), plan)
+    released = noised(Aggregate(np.zeros(120_000, np.int64), ParticipationCounts(1, 0, 0, 0)), plan)
     for name, block in released.sums().items():
         assert abs(block.std() / released.noise()[name] - 1) < 0.03  # the standard error is 0.35 %
 

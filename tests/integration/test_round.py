@@ -16,7 +16,7 @@ from palate_common.interactions import Interactions
 from palate_common.models import published
 from palate_common.models.model import GlobalModel
 from palate_common.rounds.plan import SignedPlan
-from palate_common.rounds.wire import Contribution, decode
+from palate_common.rounds.wire import DecodedContribution, decode
 from palate_server.rounds.coordinator import Release
 
 MakeRun = Callable[..., Any]
@@ -37,7 +37,7 @@ class Recorder:
         return answer
 
 
-def contributions(nodes: Sequence[Recorder]) -> list[list[Contribution]]:
+def contributions(nodes: Sequence[Recorder]) -> list[list[DecodedContribution]]:
     """What each node sent in each round."""
     grid = SignedPlan.model_validate_json(nodes[0].seen[0][0]).plan.grid
     return [[decode(answer, grid=grid) for _, _, answer in node.seen] for node in nodes]
@@ -65,7 +65,7 @@ def test_one_user_at_a_time_and_batches_of_every_size_contribute_the_same_bits_t
     histories = weighted()
     models: list[bytes] = []
     sums: list[Any] = []
-    singles: list[list[Contribution]] = []
+    singles: list[list[DecodedContribution]] = []
     for users_per_node in (1, 7, 16, 59, 60):
         run = make_run(histories=histories, **terms)
         run.folder = tmp_path / str(users_per_node)

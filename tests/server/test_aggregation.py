@@ -14,7 +14,7 @@ from palate_common.mechanism.update import BlockSpec, released_size
 from palate_common.records.canonical import canonical_json
 from palate_common.rounds.plan import MAX_USERS, DpMode, Noise, RoundPlan
 from palate_common.rounds.wire import REFUSED, dtype_for, share_dtype
-from palate_server.rounds.aggregation import Participation, aggregate
+from palate_server.rounds.aggregation import ParticipationCounts, aggregate
 
 SIGMA = 2**27
 
@@ -59,14 +59,14 @@ def test_good_answers_are_summed_exactly() -> None:
     found = aggregate({4: reply([1, 2, 3]), 9: reply([-5, 0, 2**14], users=2, rejected=3)}, PLAN)
     assert found.total.tolist() == [-4, 2, 3 + 2**14]
     assert found.total.dtype == np.int64
-    assert found.participation == Participation(users=3, rejected=3, refused_nodes=0, malformed_nodes=0)
+    assert found.participation == ParticipationCounts(users=3, rejected=3, refused_nodes=0, malformed_nodes=0)
 
 
 def test_nobody_sums_to_zero() -> None:
     for replies in ({}, {1: REFUSED, 2: REFUSED}):
         found = aggregate(replies, PLAN)
         assert found.total.tolist() == [0, 0, 0]
-        assert found.participation == Participation(0, 0, len(replies), 0)
+        assert found.participation == ParticipationCounts(0, 0, len(replies), 0)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_nobody_sums_to_zero() -> None:
 def test_a_bad_answer_costs_its_node_not_the_round(bad: bytes) -> None:
     found = aggregate({1: reply([1, 2, 3]), 2: bad, 3: REFUSED, 4: reply([1, 0, 0])}, PLAN)
     assert found.total.tolist() == [2, 2, 3]
-    assert found.participation == Participation(users=2, rejected=0, refused_nodes=1, malformed_nodes=1)
+    assert found.participation == ParticipationCounts(users=2, rejected=0, refused_nodes=1, malformed_nodes=1)
 
 
 @pytest.mark.parametrize("dp", [DpMode.CENTRAL, DpMode.LOCAL])
@@ -112,7 +112,7 @@ def test_where_a_node_is_one_installation_none_speaks_for_another(dp: DpMode, cl
     honest_wide = dtype_for(1, plan.grid) if dp is DpMode.CENTRAL else share_dtype(plan.bits(1))
     found = aggregate({7: liar, 8: reply([1] + [0] * (size - 1), plan, dtype=honest_wide)}, plan)
     assert found.total.tolist() == [1] + [0] * (size - 1)
-    assert found.participation == Participation(users=1, rejected=0, refused_nodes=0, malformed_nodes=1)
+    assert found.participation == ParticipationCounts(users=1, rejected=0, refused_nodes=0, malformed_nodes=1)
     assert found.suspects == {7}
 
 

@@ -20,7 +20,7 @@ from palate_server.ledger import history
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds import coordinator as coordinator_module
 from palate_server.rounds import replay
-from palate_server.rounds.aggregation import Aggregate, Participation
+from palate_server.rounds.aggregation import Aggregate, ParticipationCounts
 from palate_server.rounds.coordinator import Coordinator
 from palate_server.rounds.lock import RunLock
 from palate_server.rounds.registry import Registry
@@ -41,7 +41,7 @@ def plan_of(signed: bytes) -> RoundPlan:
 
 
 def zero_sum(plan: RoundPlan) -> Aggregate:
-    return Aggregate(np.zeros(sum(spec.size for spec in plan.layout), np.int64), Participation(9, 0, 0, 0))
+    return Aggregate(np.zeros(sum(spec.size for spec in plan.layout), np.int64), ParticipationCounts(9, 0, 0, 0))
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

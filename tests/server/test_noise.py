@@ -11,7 +11,7 @@ from palate_common.mechanism.accounting import charged_mu2
 from palate_common.mechanism.randomness import SecureSource, SeededSource
 from palate_common.mechanism.update import DUMMIES, BlockSpec
 from palate_common.rounds.plan import RoundPlan
-from palate_server.rounds.aggregation import Aggregate, Participation
+from palate_server.rounds.aggregation import Aggregate, ParticipationCounts
 from palate_server.rounds.noise import noised, source_for
 
 PACKAGES = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ def make_plan(size: int = 3, **changes: Any) -> RoundPlan:
 
 
 def summed(total: list[int] | np.ndarray[Any, Any], users: int = 5) -> Aggregate:
-    return Aggregate(np.asarray(total, np.int64), Participation(users, 0, 0, 0))
+    return Aggregate(np.asarray(total, np.int64), ParticipationCounts(users, 0, 0, 0))
 
 
 def noise_of(plan: RoundPlan, size: int) -> np.ndarray[Any, np.dtype[np.int64]]:

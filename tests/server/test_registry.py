@@ -10,7 +10,7 @@ from palate_common.errors import IntegrityError
 from palate_common.mechanism.accounting import charged_mu2
 from palate_common.mechanism.update import DUMMIES, BlockSpec
 from palate_common.models import published
-from palate_common.models.catalogue import Catalogue
+from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
 from palate_common.records.canonical import digest
 from palate_common.records.growth import Shown
@@ -18,7 +18,7 @@ from palate_common.records.merkle import Checkpoint
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import RoundPlan
 from palate_server.rounds import registry as registry_module
-from palate_server.rounds.aggregation import Aggregate, Participation
+from palate_server.rounds.aggregation import Aggregate, ParticipationCounts
 from palate_server.rounds.noise import NoisyAggregate, noised
 from palate_server.rounds.registry import Registry
 
@@ -52,7 +52,7 @@ def make_plan(**changes: Any) -> RoundPlan:
 
 
 def make_noisy(**changes: Any) -> NoisyAggregate:
-    return noised(Aggregate(np.arange(5), Participation(9, 0, 0, 0)), make_plan(**changes))
+    return noised(Aggregate(np.arange(5), ParticipationCounts(9, 0, 0, 0)), make_plan(**changes))
 
 
 def make_model(counts: float = 1.0, items: tuple[str, ...] = ITEMS) -> GlobalModel:
@@ -146,7 +146,7 @@ def test_a_published_model_is_loaded_and_verified(registry: Registry, tmp_path: 
     model = make_model()
     for counts in (2.0, 1.0):
         facts = {"run": "run-1", "model_hash": "overridden"}
-        registry.publish(make_model(counts), Catalogue(ITEMS), facts, KEY, population="readers", shown=AT)
+        registry.publish(make_model(counts), ItemCatalogue(ITEMS), facts, KEY, population="readers", shown=AT)
     read = published.read(tmp_path / "model", public_key=KEY.public)
     assert read.items == ITEMS
     assert (read.model.hash, read.model.header) == (model.hash, model.header)
@@ -161,11 +161,11 @@ def test_a_model_is_published_with_deltas_from_those_that_devices_may_have(tmp_p
     def publish(folder: str, counts: float, **more: Any) -> list[str]:
         facts = PublicFacts(n_users=9, n_items=len(items), mu=1.0)
         header = ModelHeader(
-            algorithm="popularity", settings={}, facts=facts, releases=1, catalogue=Catalogue(items).hash
+            algorithm="popularity", settings={}, facts=facts, releases=1, catalogue=ItemCatalogue(items).hash
         )
         state = {"counts": np.float32(1000 - np.arange(400) + np.sin(np.arange(400) * counts))}
         (tmp_path / folder).mkdir(exist_ok=True)
-        Registry(tmp_path / folder).publish(GlobalModel(header, state), Catalogue(items), {}, KEY, **place, **more)
+        Registry(tmp_path / folder).publish(GlobalModel(header, state), ItemCatalogue(items), {}, KEY, **place, **more)
         return sorted(path.name for path in (tmp_path / folder / "model").glob("delta-*"))
 
     assert publish("first", 1.0) == []
@@ -179,5 +179,5 @@ def test_a_model_is_published_with_deltas_from_those_that_devices_may_have(tmp_p
 
 def test_another_catalogue_is_refused_before_anything_is_written(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match="must be the catalogue"):
-        registry.publish(make_model(), Catalogue(ITEMS[::-1]), {}, KEY, population="readers", shown=AT)
+        registry.publish(make_model(), ItemCatalogue(ITEMS[::-1]), {}, KEY, population="readers", shown=AT)
     assert not (tmp_path / "model").exists()

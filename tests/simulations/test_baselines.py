@@ -20,7 +20,7 @@ from palate_sim.baselines.device_only import DeviceOnly, catalogue_features
 from palate_sim.baselines.ease import Ease
 from palate_sim.baselines.ials import Ials
 from palate_sim.baselines.item_knn import ItemKnn
-from palate_sim.baselines.popularity import Popularity
+from palate_sim.baselines.popularity import PopularityBaseline
 from palate_sim.baselines.sparse import cooccurrence, matrix
 from palate_sim.evaluation.evaluation import evaluate
 from palate_sim.evaluation.fitting import BASELINES, GRIDS, fit_baselines
@@ -360,4 +360,4 @@ def test_the_examples_run():
     for module in [palate_sim.baselines, *modules]:
         assert doctest.testmod(module).attempted > 0
         assert doctest.testmod(module).failed == 0
-    assert Popularity.fit(Interactions.from_pairs([], [], n_users=0, n_items=1)).counts.tolist() == [0]
+    assert PopularityBaseline.fit(Interactions.from_pairs([], [], n_users=0, n_items=1)).counts.tolist() == [0]

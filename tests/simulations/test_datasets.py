@@ -12,11 +12,11 @@ import pytest
 
 import palate_sim.data as package
 from palate_common.errors import InputError
-from palate_sim.data import Log, describe, positives, read_log
+from palate_sim.data import InteractionLog, describe, positives, read_log
 from palate_sim.preparation.filters import k_core, min_support
 
 
-def log_of(rows: list[tuple[Any, ...]], columns: str = "user item") -> Log:
+def log_of(rows: list[tuple[Any, ...]], columns: str = "user item") -> InteractionLog:
     return read_log(pd.DataFrame(rows, columns=columns.split()))
 
 

@@ -7,7 +7,7 @@ import pytest
 from palate_cli.cli import run
 from palate_common.errors import InputError
 from palate_sim.config import load_config
-from palate_sim.studies.frontier import Estimate, measure
+from palate_sim.studies.frontier import SeedMean, measure
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +51,10 @@ def test_facts_are_json_and_state_the_privacy(frontier):
 
 
 def test_interval_is_students():
-    estimate = Estimate.of([1.0, 2.0, 3.0])
+    estimate = SeedMean.of([1.0, 2.0, 3.0])
     assert estimate.mean == 2.0
     assert estimate.high - 2.0 == pytest.approx(4.302652729911275 / 3**0.5, rel=1e-9)
-    assert Estimate.of([1.0]).low is None
+    assert SeedMean.of([1.0]).low is None
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate_common.errors import InputError
-from palate_sim.data import Log, read_log
+from palate_sim.data import InteractionLog, read_log
 
 ROWS = [("u1", "i1", 4.0, 100.0), ("u1", "i2", 3.5, 200.0), ("u2", "i1", 5.0, 300.0)]
 PLAIN = pd.DataFrame(ROWS, columns=["user_id", "item_id", "rating", "timestamp"])
@@ -40,7 +40,7 @@ def archive() -> bytes:
     return buffer.getvalue()
 
 
-def read(tmp_path: Path, content: bytes, name: str = "log.csv", **options: Any) -> Log:
+def read(tmp_path: Path, content: bytes, name: str = "log.csv", **options: Any) -> InteractionLog:
     (tmp_path / name).write_bytes(content)
     return read_log(tmp_path / name, **options)
 

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from palate_sim.data import Log, read_log
+from palate_sim.data import InteractionLog, read_log
 from palate_sim.data.repair import REPAIRS
 
 
-def read(tmp_path: Path, content: bytes) -> Log:
+def read(tmp_path: Path, content: bytes) -> InteractionLog:
     (tmp_path / "log.csv").write_bytes(content)
     return read_log(tmp_path / "log.csv")
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_sim.data import Log, positives, read_log
+from palate_sim.data import InteractionLog, positives, read_log
 from palate_sim.preparation.splits import BASES, SPLITS, Split, split
 
 Row = tuple[int, int, int | None]
@@ -21,11 +21,11 @@ STRONG = tuple(name for name in SPLITS if "strong" in (name, BASES.get(name)))
 TIMED = tuple(name for name in SPLITS if name not in STRONG)
 
 
-def log_of(rows: Sequence[Row]) -> Log:
+def log_of(rows: Sequence[Row]) -> InteractionLog:
     return read_log(pd.DataFrame(list(rows), columns=["user", "item", "timestamp"]).astype("object"))
 
 
-def dense_log(users: int = 40, seed: int = 0) -> Log:
+def dense_log(users: int = 40, seed: int = 0) -> InteractionLog:
     rng = np.random.default_rng(seed)
     rows = [
         (user, int(item), int(rng.integers(10_000)))
@@ -57,7 +57,7 @@ logs = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(log=logs, name=st.sampled_from(sorted(SPLITS)), seed=st.integers(0, 5))
-def test_nothing_leaks_and_nothing_is_lost(log: Log, name: str, seed: int) -> None:
+def test_nothing_leaks_and_nothing_is_lost(log: InteractionLog, name: str, seed: int) -> None:
     try:
         cut = split(log, name, seed=seed)
     except InputError:
@@ -93,7 +93,7 @@ def test_nothing_leaks_and_nothing_is_lost(log: Log, name: str, seed: int) -> No
 
 @settings(max_examples=60, deadline=None)
 @given(log=logs, name=st.sampled_from(sorted(SPLITS)), shuffle=st.randoms(use_true_random=False))
-def test_the_order_of_rows_does_not_matter(log: Log, name: str, shuffle: Any) -> None:
+def test_the_order_of_rows_does_not_matter(log: InteractionLog, name: str, shuffle: Any) -> None:
     rows = log.frame[["user_id", "item_id", "timestamp"]].values.tolist()
     shuffle.shuffle(rows)
     other = read_log(pd.DataFrame(rows, columns=["user", "item", "timestamp"]))
@@ -220,7 +220,7 @@ def test_weights_and_groups_go_along() -> None:
     )
     log = read_log(frame)
     users = pd.DataFrame({"user_id": [str(u) for u in range(29)], "gender": ["f", "m"] * 14 + ["f"]})
-    log = Log(log.frame, None, users, log.repairs)
+    log = InteractionLog(log.frame, None, users, log.repairs)
     cut = split(positives(log, weights={"buy": 2.5}), "strong", seed=0)
     assert set(cut.train.weights) == set(cut.test.target.weights) == {np.float32(2.5)}
     expected = dict(zip(users["user_id"], users["gender"], strict=True))

@@ -45,7 +45,7 @@ SURE = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class DeliveryTrial:
     """A delivery whose outcome is known.
 
     Attributes:
@@ -66,7 +66,7 @@ def part_of(hour: float) -> int:
 
 def choose_channel(
     channels: Sequence[str],
-    tried: Sequence[Trial],
+    tried: Sequence[DeliveryTrial],
     rng: np.random.Generator,
     *,
     expected: Mapping[str, float],
@@ -91,7 +91,7 @@ def choose_channel(
     return best[int(rng.integers(len(best)))]
 
 
-def choose_part(parts: Sequence[int], tried: Sequence[Trial], rng: np.random.Generator) -> int:
+def choose_part(parts: Sequence[int], tried: Sequence[DeliveryTrial], rng: np.random.Generator) -> int:
     """The part of the day with the best drawn rate; of equals the earlier one in `parts`."""
     first, last = SHARPNESS
     sharpness = first + (last - first) * min(len(tried) / SURE, 1.0)

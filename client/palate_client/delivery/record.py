@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from palate_client.delivery.calendar import Moment
-from palate_client.delivery.choice import Trial
+from palate_client.delivery.choice import DeliveryTrial
 from palate_client.delivery.message import Message
-from palate_client.delivery.rules import DAY, LONGEST_PACE, WAITING, Past, Reason
+from palate_client.delivery.rules import DAY, LONGEST_PACE, WAITING, CountedDelivery, Reason
 from palate_client.store.store import SET_CLOCK
 from palate_client.store.store_file import StoreFile
 from palate_common.records.database import Database
@@ -161,7 +161,7 @@ class Record:
             (KEPT, now - COUNTED),
         )
 
-    def past(self, channel: str) -> list[Past]:
+    def past(self, channel: str) -> list[CountedDelivery]:
         """The deliveries on a channel that count for its caps, in the order sent; those sent as one are one."""
         rows = self._rows(
             "SELECT sent, settled, day, week, hour, group_concat(coalesce(reaction, '')) FROM deliveries"
@@ -169,9 +169,9 @@ class Record:
             " ORDER BY max(settled), max(seq)",
             channel,
         )
-        return [Past(sent, settled, Moment(*shown), _liked(said)) for sent, settled, *shown, said in rows]
+        return [CountedDelivery(sent, settled, Moment(*shown), _liked(said)) for sent, settled, *shown, said in rows]
 
-    def tried(self, *, now: float) -> list[Trial]:
+    def tried(self, *, now: float) -> list[DeliveryTrial]:
         """Deliveries whose outcome is known, in the order sent."""
         marks = ", ".join("?" * len(_COUNTING))
         rows = self._rows(
@@ -180,7 +180,7 @@ class Record:
             *_COUNTING,
         )
         known = [row for row in reversed(rows) if row[2] is not None or row[3] < now - PATIENCE]
-        return [Trial(channel, hour, reaction in GOOD) for channel, hour, reaction, _ in known]
+        return [DeliveryTrial(channel, hour, reaction in GOOD) for channel, hour, reaction, _ in known]
 
     def allow(self, allowance: Allowance) -> None:
         """Keep a decision on a channel."""

@@ -56,7 +56,7 @@ WAITING = frozenset({Reason.BETTER_LATER, Reason.BUNDLED, Reason.QUIET, Reason.C
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class CountedDelivery:
     """A delivery that counts.
 
     Attributes:
@@ -85,7 +85,7 @@ class Hold:
     until: float
 
 
-def hold(channel: Channel, past: Sequence[Past], *, now: float, calendar: Calendar) -> Hold | None:
+def hold(channel: Channel, past: Sequence[CountedDelivery], *, now: float, calendar: Calendar) -> Hold | None:
     """What holds a message back on a channel now; None: nothing.
 
     Args:
@@ -114,7 +114,7 @@ def hold(channel: Channel, past: Sequence[Past], *, now: float, calendar: Calend
     return None
 
 
-def pace(past: Sequence[Past]) -> float:
+def pace(past: Sequence[CountedDelivery]) -> float:
     """Seconds between two messages on a channel: none, or a day, doubled for each that was dismissed in a row."""
     dismissed = 0
     for each in reversed(past):
@@ -132,7 +132,7 @@ class _Moments:
     weeks: frozenset[str]
 
 
-def _moments(past: Past, now: float, calendar: Calendar) -> _Moments:
+def _moments(past: CountedDelivery, now: float, calendar: Calendar) -> _Moments:
     """As it was seen then, and as it is seen from where the user is now, by both of its times."""
     seen = {past.moment}
     seen |= {calendar.moment(time) for time in (past.time, past.settled) if abs(now - time) < 9 * DAY}

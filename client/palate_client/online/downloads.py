@@ -49,7 +49,7 @@ def latest(https: Https) -> str | None:
 
 
 @dataclass(frozen=True)
-class Remote:
+class ModelDownload:
     """The files of one published model on the server.
 
     Attributes:
@@ -111,7 +111,7 @@ def model(
         UnreachableError: a file can't be had.
         IntegrityError: it doesn't verify.
     """
-    remote = Remote(https, manifest, again)
+    remote = ModelDownload(https, manifest, again)
     signed = {name: remote.get(name, most=MOST_SIGNED) for name in (published.MANIFEST, published.SIGNATURE)}
     least = published.wanted(signed, public_key=public_key, have=have)
     names = frozenset({*least, published.COMPACT, published.MODEL})

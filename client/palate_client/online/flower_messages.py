@@ -140,7 +140,7 @@ class Reply:
 
 
 @dataclass
-class Delivery:
+class ReplyUpload:
     """An answer on its way to the server.
 
     Attributes:
@@ -153,7 +153,7 @@ class Delivery:
     """
 
     reply: Reply
-    send: Callable[[Delivery], None]
+    send: Callable[[ReplyUpload], None]
     begun: bool = False
     session: str = ""
     missing: list[str] | None = None

@@ -27,7 +27,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
 
-from palate_client.online.flower_messages import Asked, Delivery, Notice, Record, Reply, record_dict, values
+from palate_client.online.flower_messages import Asked, Notice, Record, Reply, ReplyUpload, record_dict, values
 from palate_client.online.https import Https, RejectedError
 from palate_client.rounds.dispatch import Answer
 from palate_common.enrolment import NodeKey
@@ -150,12 +150,12 @@ class Fleet:
         # messages of an attempt, and the server may still be storing what it would delete. It purges after attempts.
         return Asked.of(notice.metadata, self._record(last_uint(notice.metadata, 1), notice.tree))
 
-    def reply(self, asked: Asked, answer: Answer | None) -> Delivery:
+    def reply(self, asked: Asked, answer: Answer | None) -> ReplyUpload:
         """An answer on its way. Its bytes are made here, once: what is sent again is the same."""
         made = Reply.of(asked, self.node, answer, elapsed=time.monotonic() - asked.pulled)
-        return Delivery(made, self.deliver)
+        return ReplyUpload(made, self.deliver)
 
-    def deliver(self, delivery: Delivery) -> None:
+    def deliver(self, delivery: ReplyUpload) -> None:
         """Send what is missing of an answer. Called again, it goes on; the server counts the answer once.
 
         A ServerApp may take the message before it has the objects. From then on the server no longer says which are

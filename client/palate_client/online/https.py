@@ -64,7 +64,7 @@ class Address:
 
 
 @dataclass(frozen=True)
-class Reply:
+class HttpResponse:
     """What came back.
 
     Attributes:
@@ -172,7 +172,7 @@ class Https(Closing):
         *,
         most: int,
         seconds: float | None = None,
-    ) -> Reply:
+    ) -> HttpResponse:
         """One request and its reply. Where a kept connection turns out to be gone, it is made on a new one.
 
         Args:
@@ -206,7 +206,7 @@ class Https(Closing):
             self.close()  # a reply that was read in part must not be the next one's
             raise
 
-    def _once(self, method: str, path: str, body: bytes, headers: Mapping[str, str], most: int) -> Reply:
+    def _once(self, method: str, path: str, body: bytes, headers: Mapping[str, str], most: int) -> HttpResponse:
         """Send and read."""
         self._left()
         self.requests += 1
@@ -225,7 +225,7 @@ class Https(Closing):
             raise http.client.HTTPException(f"a body that was cut off, {response.length} bytes before its end")
         response.close()
         self.received += len(data)
-        return Reply(response.status, bytes(data))
+        return HttpResponse(response.status, bytes(data))
 
     def _left(self) -> float:
         """Seconds that are left, more than none."""

@@ -33,7 +33,7 @@ LATELY = 60.0
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RecommendationOutcome:
     """What became of one recommendation.
 
     Attributes:
@@ -77,7 +77,7 @@ class Blend:
             kept = dict(connection.execute(query).fetchall())
         return kept.get("lately shown", 0.0), kept.get("lately liked", 0.0)
 
-    def add(self, outcomes: Iterable[Outcome]) -> None:
+    def add(self, outcomes: Iterable[RecommendationOutcome]) -> None:
         """Count outcomes, if the user agreed to `store`."""
         with self.store.transaction(write=True) as connection:
             if "store" not in self.store.granted:

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_client.recommend.evidence import CODES, EVENT, NOTHING, Evidence
-from palate_client.store.forking import Quiet
+from palate_client.store.forking import ForkGuard
 from palate_client.store.reading import Mark, since
 from palate_client.store.store import SET_CLOCK, EventStore
 from palate_common.errors import InputError
@@ -131,4 +131,4 @@ class Interests:
         return events[(events["row"] >= 0) & (events["code"] >= 0)]
 
 
-_interests: Quiet[Interests] = Quiet(lambda each: each._lock.acquire(), lambda each: each._lock.release())
+_interests: ForkGuard[Interests] = ForkGuard(lambda each: each._lock.acquire(), lambda each: each._lock.release())

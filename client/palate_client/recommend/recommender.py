@@ -26,7 +26,7 @@ from palate_client.recommend.fusion import fused_weights
 from palate_client.recommend.interests import Interests, Look
 from palate_client.recommend.scoring import Taste, scorer_of
 from palate_client.recommend.selection import Rows, Selection
-from palate_client.store.forking import Quiet
+from palate_client.store.forking import ForkGuard
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.domains import focused
 from palate_common.errors import InputError
@@ -73,7 +73,7 @@ class Similar:
     score: float
 
 
-class Recommender:
+class ModelRecommender:
     """Recommendations from a model and one user's interests.
 
     Args:
@@ -323,4 +323,6 @@ def _check_count(n: int) -> None:
         raise InputError(f"`n` must be a number of items from 1, got {n!r:.40}")
 
 
-_recommenders: Quiet[Recommender] = Quiet(lambda each: each._lock.acquire(), lambda each: each._lock.release())
+_recommenders: ForkGuard[ModelRecommender] = ForkGuard(
+    lambda each: each._lock.acquire(), lambda each: each._lock.release()
+)

@@ -20,7 +20,7 @@ import numpy as np
 
 from palate_client.secagg import checks as checks
 from palate_client.secagg.channels import Letters
-from palate_client.secagg.states import Advertised, Agreed, Done, Fresh, Masked, Shared, State
+from palate_client.secagg.states import Advertised, Agreed, Done, Fresh, MaskedSent, Shared, State
 from palate_common.errors import InputError, IntegrityError, RefusedError
 from palate_common.mechanism.update import Int64
 from palate_common.records.signing import SigningKey
@@ -146,7 +146,7 @@ class MaskedDevice:
                 return self._share(state, toss, body)
             case Step.INPUT, Shared() as state:
                 return self._input(state, toss, body)
-            case Step.CONSISTENCY, Masked() as state:
+            case Step.CONSISTENCY, MaskedSent() as state:
                 return self._agree(state, toss, body)
             case Step.UNMASK, Agreed() as state:
                 return self._unmask(state, toss, body)
@@ -259,7 +259,7 @@ class MaskedDevice:
         ]
         checks.latched(self._latch, "input", hashlib.sha256(cohort.binding + u1).hexdigest())
         masked = self._mask(state, keys) + sign(self._identity, INPUT, members_payload(cohort.binding, u1))
-        return Masked(toss, cohort, state.me, state.neighbours, request.u1, shares), masked
+        return MaskedSent(toss, cohort, state.me, state.neighbours, request.u1, shares), masked
 
     def _complaint(self, state: Shared, u1: bytes, slots: list[int]) -> bytes:
         """Whose boxes this device can't open, signed: a word about them, and nothing of this device."""
@@ -285,7 +285,7 @@ class MaskedDevice:
         Masker(self.terms.size, self.terms.bits).apply(total, added=added, subtracted=subtracted)
         return pack(total, self.terms.bits)
 
-    def _agree(self, state: Masked, toss: int, body: bytes) -> tuple[State, bytes]:
+    def _agree(self, state: MaskedSent, toss: int, body: bytes) -> tuple[State, bytes]:
         """Sign the one list of survivors whose sum may be opened."""
         cohort = state.cohort
         survivors = unpack_flags(body, len(cohort))

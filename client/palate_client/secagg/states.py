@@ -52,7 +52,7 @@ class Shared:
 
 
 @dataclass(frozen=True, repr=False)
-class Masked:
+class MaskedSent:
     """The masked vector is out; what is left are the neighbours' shares."""
 
     toss: int
@@ -67,7 +67,7 @@ class Masked:
 class Agreed:
     """One list of survivors is signed, and no other ever will be."""
 
-    masked: Masked
+    masked: MaskedSent
     toss: int
     survivors: Flags
 
@@ -79,4 +79,4 @@ class Done:
     toss: int
 
 
-State = Fresh | Advertised | Shared | Masked | Agreed | Done
+State = Fresh | Advertised | Shared | MaskedSent | Agreed | Done

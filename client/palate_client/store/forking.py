@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Quiet(Generic[T]):
+class ForkGuard(Generic[T]):
     """Things that a fork waits for.
 
     Args:

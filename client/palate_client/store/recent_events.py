@@ -9,7 +9,7 @@ from palate_client.store.retention import DAY, Limits
 
 
 @dataclass
-class Tail:
+class RecentEvents:
     """What a store knows of its newest events.
 
     Attributes:

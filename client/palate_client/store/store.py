@@ -25,7 +25,7 @@ from typing import Any
 from palate_client.events import FIELDS, Event, Tracked, kept_event
 from palate_client.store.folder import StoreFolder
 from palate_client.store.pace import Pace
-from palate_client.store.recent_events import Tail
+from palate_client.store.recent_events import RecentEvents
 from palate_client.store.retention import DAY, Limits, believed, drop_excess, drop_old
 from palate_client.store.store_file import StoreFile
 from palate_common.errors import ErasedError, PalateError
@@ -69,7 +69,7 @@ class EventStore(Closing):
         self.granted: frozenset[str] = frozenset()
         self.file = StoreFile(folder)
         self._seen: tuple[int, int] | None = None
-        self._tail: Tail | None = None
+        self._tail: RecentEvents | None = None
         self._generation = 0
         self._since_check = 0
         try:
@@ -198,7 +198,7 @@ class EventStore(Closing):
         self.file.erase()
 
     def _accept(
-        self, connection: sqlite3.Connection, tail: Tail, events: Sequence[Event], now: float, imported: bool
+        self, connection: sqlite3.Connection, tail: RecentEvents, events: Sequence[Event], now: float, imported: bool
     ) -> tuple[list[Tracked], list[tuple[Any, ...]]]:
         """What becomes of each event, and the rows of those that are stored."""
         outcomes, rows = list[Tracked](), list[tuple[Any, ...]]()
@@ -279,7 +279,7 @@ class EventStore(Closing):
                 self._tail.last = seq
         self._seen, self._generation = (self.file.openings, version), generation
 
-    def _read_tail(self, connection: sqlite3.Connection) -> Tail:
+    def _read_tail(self, connection: sqlite3.Connection) -> RecentEvents:
         """The tail as the file has it: the newest day's events, newest first."""
         query = "SELECT seq, kind, item, value, received, imported FROM events ORDER BY seq DESC LIMIT ?"
         newest, day = list[tuple[Any, ...]](), self.clock() - DAY
@@ -287,7 +287,7 @@ class EventStore(Closing):
             if row[4] < day and newest:
                 break
             newest.append(row)
-        tail = Tail(self.limits)
+        tail = RecentEvents(self.limits)
         for seq, kind, item, value, received, imported in reversed(newest):
             tail.add(kind, item, value, received, tracked=not imported)
             tail.last = seq

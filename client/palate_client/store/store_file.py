@@ -18,7 +18,7 @@ from pathlib import Path
 import sqlcipher3.dbapi2 as sqlcipher
 
 from palate_client.store.folder import StoreFolder
-from palate_client.store.forking import Quiet
+from palate_client.store.forking import ForkGuard
 from palate_client.store.pace import give_way
 from palate_client.store.schema import KIND, migrate
 from palate_common.errors import ClosedError, ErasedError, PalateError
@@ -282,4 +282,4 @@ def _leave(file: StoreFile) -> None:
     file.lock.release()
 
 
-_files: Quiet[StoreFile] = Quiet(_enter, _leave)
+_files: ForkGuard[StoreFile] = ForkGuard(_enter, _leave)

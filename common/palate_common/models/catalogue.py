@@ -19,7 +19,7 @@ from palate_common.models.model import catalogue_hash
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class ItemCatalogue:
     """Items, and what everybody may know of them.
 
     Attributes:

@@ -19,8 +19,8 @@ from palate_common.models.manifest import (
     MOST_BYTES,
     NEW_ITEMS,
     UNPACKED,
+    FileSource,
     Manifest,
-    Source,
     read_manifest,
     signed_file,
 )
@@ -67,7 +67,7 @@ def wanted(signed: Mapping[str, bytes], *, public_key: str, have: Mapping[str, b
 
 
 def from_delta(
-    source: Source, manifest: Manifest, have: Mapping[str, bytes], *, most: int, needed: bool
+    source: FileSource, manifest: Manifest, have: Mapping[str, bytes], *, most: int, needed: bool
 ) -> dict[str, bytes]:
     """The model that a delta makes of the one in use, under its name; nothing where there is no such delta.
 

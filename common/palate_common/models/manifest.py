@@ -95,7 +95,7 @@ def evidence_of(files: Mapping[str, bytes]) -> bytes:
     return canonical_json({"manifest": read_canonical(files[MANIFEST], most=MOST_SIGNED), "signature": signature})
 
 
-class Source(Protocol):
+class FileSource(Protocol):
     """Where the files of a published model are.
 
     Attributes:
@@ -141,7 +141,7 @@ class Folder:
         return read_file(self.path / name, most=most, exactly=exactly)
 
 
-def signed_file(source: Source, manifest: Manifest, name: str, *, most: int) -> bytes:
+def signed_file(source: FileSource, manifest: Manifest, name: str, *, most: int) -> bytes:
     """A file of the size that was signed, which must be bearable.
 
     Raises:

@@ -24,7 +24,7 @@ import safetensors.numpy
 
 from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.interactions import Interactions
-from palate_common.models.catalogue import Catalogue, lines, read_lines
+from palate_common.models.catalogue import ItemCatalogue, lines, read_lines
 from palate_common.models.compact import compact_unpacked, deflated, expand, expand_unpacked
 from palate_common.models.delta_search import make_delta
 from palate_common.models.download import delta_name, from_delta, unpacked, wanted
@@ -42,9 +42,9 @@ from palate_common.models.manifest import (
     SIGNATURE,
     UNPACKED,
     FileFacts,
+    FileSource,
     Folder,
     Manifest,
-    Source,
     read_manifest,
     signed_file,
 )
@@ -91,7 +91,7 @@ class Published:
     """
 
     model: GlobalModel
-    catalogue: Catalogue
+    catalogue: ItemCatalogue
     manifest: Manifest
     files: Mapping[str, bytes] = field(repr=False)
 
@@ -113,7 +113,7 @@ class Published:
 
 def pack(
     model: GlobalModel,
-    catalogue: Catalogue,
+    catalogue: ItemCatalogue,
     facts: Mapping[str, Any],
     key: SigningKey,
     *,
@@ -215,7 +215,7 @@ def read(
 
 
 def collect(
-    source: Source,
+    source: FileSource,
     *,
     public_key: str,
     most: int = MOST_BYTES,
@@ -281,7 +281,7 @@ def unpack(files: Mapping[str, bytes], *, public_key: str, most: int = MOST_BYTE
     return Published(model, catalogue, manifest, dict(files))
 
 
-def _catalogue(files: Mapping[str, bytes], items: int) -> Catalogue:
+def _catalogue(files: Mapping[str, bytes], items: int) -> ItemCatalogue:
     """The catalogue's files: as many lines as the manifest and the features have of them, before they are split."""
     features, rows = None, items
     if FEATURES in files:
@@ -293,7 +293,7 @@ def _catalogue(files: Mapping[str, bytes], items: int) -> Catalogue:
         if name in files and files[name].count(b"\n") != count:
             raise ValueError(f"{name} has another number of lines")
     domains = read_lines(files[DOMAINS]) if DOMAINS in files else None
-    return Catalogue(read_lines(files[ITEMS]), domains, read_lines(files.get(NEW_ITEMS, b"")), features)
+    return ItemCatalogue(read_lines(files[ITEMS]), domains, read_lines(files.get(NEW_ITEMS, b"")), features)
 
 
 def _model(files: Mapping[str, bytes], *, most: int) -> GlobalModel:

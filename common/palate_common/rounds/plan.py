@@ -166,7 +166,7 @@ class RoundPlan(_Frozen):
         return digest(canonical_json(self.model_dump(mode="json")))
 
 
-class Charge(Shown):
+class ChargeProof(Shown):
     """Proof that the ledger was charged for the plan before it was signed: in the state of the ledger that it shows."""
 
     entry: dict[str, Any]
@@ -179,7 +179,7 @@ class SignedPlan(_Frozen):
     """A plan, its charge, and the release key's signature over both."""
 
     plan: RoundPlan
-    charge: Charge | None
+    charge: ChargeProof | None
     """None with `off`: nothing is charged and nothing is protected."""
     signature: str
 
@@ -188,7 +188,7 @@ class SignedPlan(_Frozen):
         return canonical_json(self.model_dump(mode="json"))
 
 
-def sign_plan(plan: RoundPlan, charge: Charge | None, key: SigningKey) -> SignedPlan:
+def sign_plan(plan: RoundPlan, charge: ChargeProof | None, key: SigningKey) -> SignedPlan:
     """Sign a plan together with the proof of its charge."""
     return SignedPlan(plan=plan, charge=charge, signature=key.sign(PLAN_TAG, _payload(plan, charge)))
 
@@ -268,7 +268,7 @@ def attempt_mu2(grid: int, sigma: int, events: Sampling | None) -> float:
     return sampled_mu2(sensitivity=grid, sigma=sigma, inclusion=events.inclusion, steps=events.steps)
 
 
-def _verify_charge(plan: RoundPlan, charge: Charge) -> None:
+def _verify_charge(plan: RoundPlan, charge: ChargeProof) -> None:
     """The charge is for this very plan, is one that a ledger admits, and is in the log."""
     try:
         entry = entry_from(charge.entry)
@@ -284,7 +284,7 @@ def _verify_charge(plan: RoundPlan, charge: Charge) -> None:
     verify_inclusion(entry.leaf(), index=entry.seq, size=now.size, root=now.root, proof=charge.inclusion)
 
 
-def _payload(plan: RoundPlan, charge: Charge | None) -> bytes:
+def _payload(plan: RoundPlan, charge: ChargeProof | None) -> bytes:
     """The signed bytes."""
     parts: Mapping[str, Any] = {
         "plan": plan.model_dump(mode="json"),

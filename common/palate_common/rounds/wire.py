@@ -47,7 +47,7 @@ class ContributionHeader(BaseModel):
 
 
 @dataclass(frozen=True)
-class Contribution:
+class DecodedContribution:
     """A header, and the clipped sum it belongs to, int64 [size]."""
 
     header: ContributionHeader
@@ -94,7 +94,7 @@ def _record(header: ContributionHeader, numbers: Int64, dtype: np.dtype[np.int32
     return len(text).to_bytes(4, "big") + text + numbers.astype(dtype).tobytes()
 
 
-def decode(data: bytes, *, grid: int) -> Contribution:
+def decode(data: bytes, *, grid: int) -> DecodedContribution:
     """Read a contribution back and check that it can be a sum of `users` clipped vectors.
 
     Raises:
@@ -110,7 +110,7 @@ def decode(data: bytes, *, grid: int) -> Contribution:
     return contribution
 
 
-def decode_share(data: bytes, *, bits: int) -> Contribution:
+def decode_share(data: bytes, *, bits: int) -> DecodedContribution:
     """Read a noised sum back. Its norm says nothing: the noise is in it.
 
     Raises:
@@ -124,7 +124,7 @@ def decode_share(data: bytes, *, bits: int) -> Contribution:
     return contribution
 
 
-def decode_local(data: bytes, plan: RoundPlan) -> Contribution:
+def decode_local(data: bytes, plan: RoundPlan) -> DecodedContribution:
     """Read a sum back of which each device added all of its noise: no longer than clipped contributions and noise are.
 
     The length of a discrete Gaussian vector is bounded as that of a sub-Gaussian one: an honest answer is refused with
@@ -168,8 +168,8 @@ def split(data: bytes) -> tuple[ContributionHeader, memoryview]:
 
 def _read(
     header: ContributionHeader, payload: memoryview, dtype: np.dtype[np.int32] | np.dtype[np.int64]
-) -> Contribution:
+) -> DecodedContribution:
     """The numbers, as many as the header says."""
     if len(payload) != header.size * dtype.itemsize:
         raise IntegrityError(f"a contribution must hold {header.size} numbers of {dtype}, got {len(payload)} bytes")
-    return Contribution(header, np.frombuffer(payload, dtype).astype(np.int64))
+    return DecodedContribution(header, np.frombuffer(payload, dtype).astype(np.int64))

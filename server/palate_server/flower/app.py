@@ -77,7 +77,7 @@ def opened(job: ServerJob) -> Iterator[Coordinator]:
 def main(grid: Grid, context: Context) -> None:
     """Run the rounds that are left, and tell how it goes in the folder of the job file."""
     file = Path(str(context.run_config["job"]))
-    progress = Progress(file.parent)
+    progress = ProgressFile(file.parent)
     try:
         job = ServerJob.model_validate_json(file.read_bytes())
         with opened(job) as coordinator:
@@ -93,7 +93,7 @@ def main(grid: Grid, context: Context) -> None:
 
 
 @dataclass(frozen=True)
-class Progress:
+class ProgressFile:
     """What a ServerApp tells the process that waits for it.
 
     Attributes:

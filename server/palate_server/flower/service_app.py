@@ -24,7 +24,7 @@ from palate_server.flower.exchanges import RECORD
 from palate_server.flower.grid import PromptGrid
 from palate_server.flower.strategy import PalateStrategy
 from palate_server.flower.superlink_state import check_version, purge
-from palate_server.folder.events import Events
+from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site, owner_only
 from palate_server.operation.operation import Operation
 from palate_server.rounds.coordinator import Coordinator, Release
@@ -99,7 +99,7 @@ def main(grid: Grid, context: Context) -> None:
             Operation(site, GridMessenger(grid), lambda: purge(site.superlink_file)).serve()
     except Exception as error:
         text = str(error) if isinstance(error, PalateError) else type(error).__name__
-        Events(site.events).tell("failed", kind=type(error).__name__, error=text)
+        EventLog(site.events).tell("failed", kind=type(error).__name__, error=text)
         _log(site, error, text)
         raise
 

@@ -17,7 +17,7 @@ MOST = 2**26
 """Bytes after which the file is put aside; one former file is kept."""
 
 
-class Events:
+class EventLog:
     """The log of a site.
 
     Args:
@@ -37,10 +37,10 @@ class Events:
 
     def all(self) -> list[dict[str, Any]]:
         """Every line of the present file."""
-        return list(Tail(self.file).news())
+        return list(EventFollower(self.file).news())
 
 
-class Tail:
+class EventFollower:
     """Reads on where it stopped, also after the file was put aside.
 
     Args:

@@ -29,7 +29,7 @@ import numpy as np
 from palate_common.algorithms import State
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.errors import InputError
-from palate_common.models.catalogue import Catalogue, read_lines
+from palate_common.models.catalogue import ItemCatalogue, read_lines
 from palate_common.records.signing import SigningKey
 from palate_server.folder.config import ServerConfig, read_config
 from palate_server.ledger.ledger import Ledger
@@ -67,7 +67,7 @@ class Site:
         return read_config(self.config_file)
 
     @cached_property
-    def catalogue(self) -> Catalogue:
+    def catalogue(self) -> ItemCatalogue:
         """The items, in row order.
 
         Raises:
@@ -80,7 +80,7 @@ class Site:
             raise InputError(f"`items` must be a file of ids, one a line, each line ended, got {path}") from None
         if not items:
             raise InputError(f"`items` must name at least one item, got an empty file: {path}")
-        return Catalogue(items)
+        return ItemCatalogue(items)
 
     @cached_property
     def public_inputs(self) -> State:

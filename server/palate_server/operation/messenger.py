@@ -9,7 +9,7 @@ from palate_common.secagg.directory import Directory
 from palate_server.rounds.coordinator import Coordinator, Release
 
 
-class Messenger(Protocol):
+class MessageTransport(Protocol):
     """Who carries an attempt's messages: Flower's grid, or a test's."""
 
     @property

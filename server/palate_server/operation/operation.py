@@ -18,7 +18,7 @@ from palate_common.rounds.plan import DpMode
 from palate_common.secagg.directory import Directory
 from palate_common.survey import Survey
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.events import Events, reason_of
+from palate_server.folder.events import EventLog, reason_of
 from palate_server.folder.server_folder import Site
 from palate_server.folder.witness import Witness, WitnessError
 from palate_server.ledger.ledger import Ledger
@@ -26,7 +26,7 @@ from palate_server.operation import runs
 from palate_server.operation.absences import Absences
 from palate_server.operation.dismissals import SOONEST, Dismissals
 from palate_server.operation.gathering import Appointment, TooFewError
-from palate_server.operation.messenger import Messenger
+from palate_server.operation.messenger import MessageTransport
 from palate_server.operation.restraint import restraint_of
 from palate_server.operation.schedule import directory_of, just_closed, next_run, open_run, terms_of
 from palate_server.operation.strikes import strike
@@ -53,9 +53,9 @@ class Operation:
         purge: removes what the carrier still holds of an attempt's messages.
     """
 
-    def __init__(self, site: Site, messenger: Messenger, purge: Callable[[], object]) -> None:
+    def __init__(self, site: Site, messenger: MessageTransport, purge: Callable[[], object]) -> None:
         self.site, self.config = site, site.config
-        self.events = Events(site.events)
+        self.events = EventLog(site.events)
         self._messenger, self._purge = messenger, purge
         self._register = Enrolments(site.enrolment_file)
         self._surveys = Surveys(site.config, self.events)

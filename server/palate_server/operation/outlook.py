@@ -16,7 +16,7 @@ from typing import Any
 
 from palate_common.mechanism.accounting import epsilon_of, mu_of
 from palate_server.folder.config import ServerConfig
-from palate_server.folder.events import Events
+from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.restraint import restraint_of, voids
@@ -76,7 +76,7 @@ def read_outlook(site: Site, *, now: float) -> Outlook:
     with site.ledger(read_only=True) as ledger:
         entries = ledger.entries()
         lifetime, period = budgets_of(config, ledger, now=now)
-        events = Events(site.events).all()
+        events = EventLog(site.events).all()
         at, why = _next(site, ledger, (lifetime, period), events, now=now)
     return Outlook(
         now=local(now),

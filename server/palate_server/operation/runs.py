@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-from palate_common.models.catalogue import Catalogue
+from palate_common.models.catalogue import ItemCatalogue
 from palate_common.records.files import make_folder, write_durably
 from palate_common.rounds.plan import DpMode
 from palate_common.survey import SURVEYING, Survey
@@ -28,7 +28,7 @@ def begin(site: Site, ledger: Ledger, register: Enrolments, survey: Survey | Non
         inputs, about = warm_inputs(site)
         inputs = {**inputs, **site.public_inputs}
     else:
-        config, catalogue, inputs, about = as_run(config, survey), Catalogue(survey.questions()), {}, {}
+        config, catalogue, inputs, about = as_run(config, survey), ItemCatalogue(survey.questions()), {}, {}
     terms = make_terms(
         config,
         catalogue=catalogue.hash,

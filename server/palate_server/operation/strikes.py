@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from palate_server.folder.config import CohortSettings
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.events import Events
+from palate_server.folder.events import EventLog
 from palate_server.operation.terms import DAY
 from palate_server.rounds.coordinator import Coordinator
 from palate_server.secagg.disputes import Conduct, judged
@@ -23,7 +23,7 @@ def strike(
     *,
     lost: bool,
     register: Enrolments,
-    events: Events,
+    events: EventLog,
     settings: CohortSettings,
 ) -> None:
     """Hold the latest attempt's conduct against its devices. How many they were is told, and never which.

@@ -13,7 +13,7 @@ from palate_common.errors import BudgetError
 from palate_common.records.entries import Entry
 from palate_common.survey import SURVEYING, Survey
 from palate_server.folder.config import ServerConfig
-from palate_server.folder.events import Events
+from palate_server.folder.events import EventLog
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.looks import Looks
 from palate_server.operation.terms import check_budgets
@@ -31,7 +31,7 @@ class Surveys:
         events: where a survey that is not asked is told, once.
     """
 
-    def __init__(self, config: ServerConfig, events: Events) -> None:
+    def __init__(self, config: ServerConfig, events: EventLog) -> None:
         self._config, self._events = config, events
         self._refused: str | None = None
 

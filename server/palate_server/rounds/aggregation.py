@@ -14,8 +14,8 @@ from palate_common.mechanism.update import Int64, layout_size, released_size
 from palate_common.rounds.plan import DpMode, RoundPlan
 from palate_common.rounds.wire import (
     REFUSED,
-    Contribution,
     ContributionHeader,
+    DecodedContribution,
     decode,
     decode_local,
     decode_share,
@@ -25,7 +25,7 @@ from palate_server.secagg.attempt import Unmasking
 
 
 @dataclass(frozen=True)
-class Participation:
+class ParticipationCounts:
     """Who took part in an attempt. Participation is not protected: this may be shown.
 
     Attributes:
@@ -52,7 +52,7 @@ class Aggregate:
     """
 
     total: Int64
-    participation: Participation
+    participation: ParticipationCounts
     suspects: frozenset[int] = frozenset()
 
 
@@ -83,7 +83,7 @@ def aggregate(replies: Mapping[int, bytes], plan: RoundPlan) -> Aggregate:
         total += contribution.total
         users += header.users
         rejected += header.rejected
-    return Aggregate(total, Participation(users, rejected, refused, len(suspects)), frozenset(suspects))
+    return Aggregate(total, ParticipationCounts(users, rejected, refused, len(suspects)), frozenset(suspects))
 
 
 def recovered(attempt: Unmasking) -> Aggregate:
@@ -93,7 +93,9 @@ def recovered(attempt: Unmasking) -> Aggregate:
         IntegrityError: it ended without one.
     """
     total, survivors, dropped = attempt.total, attempt.survivors, attempt.dropped
-    return Aggregate(total, Participation(len(survivors), 0, attempt.invited - len(survivors), dropped["malformed"]))
+    return Aggregate(
+        total, ParticipationCounts(len(survivors), 0, attempt.invited - len(survivors), dropped["malformed"])
+    )
 
 
 def _check_attempt(header: ContributionHeader, expected: Mapping[str, Any], per_node: int) -> None:
@@ -110,7 +112,7 @@ def _check_attempt(header: ContributionHeader, expected: Mapping[str, Any], per_
         )
 
 
-def _read(reply: bytes, plan: RoundPlan) -> Contribution:
+def _read(reply: bytes, plan: RoundPlan) -> DecodedContribution:
     """A node's answer, by who adds the noise."""
     if plan.dp is DpMode.LOCAL:
         return decode_local(reply, plan)

@@ -22,7 +22,7 @@ WORTHWHILE = 0.05
 """A round is not tried again with less than this share of the mu^2 it was meant to have."""
 
 
-class Allowance:
+class BudgetSchedule:
     """A run's budget, divided among its rounds.
 
     Args:

@@ -22,12 +22,12 @@ from palate_common.mechanism.update import released_size
 from palate_common.models.model import GlobalModel
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.masked_attempt import attempt_terms
-from palate_common.rounds.plan import Charge, DpMode, RoundPlan, SignedPlan, sign_plan
+from palate_common.rounds.plan import ChargeProof, DpMode, RoundPlan, SignedPlan, sign_plan
 from palate_common.secagg.directory import Directory
 from palate_server.ledger.history import one_line
 from palate_server.ledger.ledger import Ledger
-from palate_server.rounds.aggregation import Aggregate, Participation, aggregate, recovered
-from palate_server.rounds.budget import Allowance
+from palate_server.rounds.aggregation import Aggregate, ParticipationCounts, aggregate, recovered
+from palate_server.rounds.budget import BudgetSchedule
 from palate_server.rounds.lock import RunLock
 from palate_server.rounds.noise import noised
 from palate_server.rounds.registry import Registry
@@ -48,7 +48,7 @@ class Release:
     """
 
     plan: RoundPlan
-    participation: Participation
+    participation: ParticipationCounts
     model: GlobalModel
 
 
@@ -99,7 +99,7 @@ class Coordinator:
         if unit_of(self.algorithm) != terms.unit:
             raise InputError(f"`algorithm` must be one whose unit is the run's, {terms.unit}, got {terms.algorithm}")
         steps = getattr(self.algorithm, "steps", lambda round_: 1)
-        self._allowance = Allowance(terms, self.shares, lambda: self.spent, steps)
+        self._allowance = BudgetSchedule(terms, self.shares, lambda: self.spent, steps)
         self._resume()
 
     @property
@@ -251,7 +251,7 @@ class Coordinator:
         self._replay.apply(noisy)
         return Release(plan, summed.participation, self.model)
 
-    def _charge(self, plan: RoundPlan) -> Charge:
+    def _charge(self, plan: RoundPlan) -> ChargeProof:
         """Charge the ledger, and prove it: inclusion of the charge, consistency with what devices have seen."""
         facts = {"mechanism": "discrete Gaussian", "sensitivity": plan.grid, "sigma": plan.sigma}
         facts |= {"dimension": released_size(plan.layout), "dp": plan.dp.value, "noise": plan.noise.value}
@@ -269,7 +269,7 @@ class Coordinator:
             run_limit=self._allowance.budget,
         )
         shown = self.ledger.shown(charged.checkpoint.size)
-        return Charge(
+        return ChargeProof(
             entry=charged.entry.body,
             inclusion=self.ledger.inclusion_proof(charged.seq, shown.checkpoint.size),
             checkpoint=shown.checkpoint,

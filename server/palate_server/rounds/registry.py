@@ -19,7 +19,7 @@ import safetensors.numpy
 from palate_common.algorithms import State
 from palate_common.errors import IntegrityError
 from palate_common.models import published
-from palate_common.models.catalogue import Catalogue
+from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import METADATA_KEY, GlobalModel, read_metadata
 from palate_common.records.canonical import canonical_json, digest
 from palate_common.records.files import make_folder, write_durably
@@ -124,7 +124,7 @@ class Registry:
     def publish(
         self,
         model: GlobalModel,
-        catalogue: Catalogue,
+        catalogue: ItemCatalogue,
         facts: Mapping[str, Any],
         key: SigningKey,
         *,

@@ -28,7 +28,7 @@ from palate_common.secagg.messages import Header, Step, is_complaint, read, writ
 from palate_common.secagg.transcript import AttemptTerms
 from palate_server.secagg.cohort import first_stage
 from palate_server.secagg.disputes import Conduct
-from palate_server.secagg.stage import Attempt, Result, Stage
+from palate_server.secagg.stage import Attempt, Stage, UnmaskedSum
 
 
 class Unmasking:
@@ -73,7 +73,7 @@ class Unmasking:
         """Who did what no honest device does, and who complained of whom."""
         self._stage: Stage | None = first_stage(Attempt(terms, directory, key, self.conduct), devices)
         self._answered: set[int] = set()
-        self._result: Result | None = None
+        self._result: UnmaskedSum | None = None
 
     @property
     def step(self) -> Step:
@@ -137,7 +137,7 @@ class Unmasking:
             self.conduct.silent |= stage.asked_set - self._answered
         self._answered = set()
         after = stage.close()
-        if isinstance(after, Result):
+        if isinstance(after, UnmaskedSum):
             self._result = after
         else:
             self._stage = after
@@ -159,7 +159,7 @@ class Unmasking:
         return self._stage
 
     @property
-    def _opened(self) -> Result:
+    def _opened(self) -> UnmaskedSum:
         if self._result is None:
             raise IntegrityError("a masked attempt must be finished before its total is read")
         return self._result

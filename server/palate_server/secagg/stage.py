@@ -34,7 +34,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Result:
+class UnmaskedSum:
     """The sum of the survivors' vectors, int64 [size], and who they are."""
 
     total: Int64
@@ -61,7 +61,7 @@ class Stage(Protocol):
         """Take in a complaint in the place of an answer; IntegrityError if it is none."""
         ...
 
-    def close(self) -> Stage | Result:
+    def close(self) -> Stage | UnmaskedSum:
         """What follows."""
         ...
 

@@ -34,7 +34,7 @@ from palate_common.secagg.transcript import (
     sign,
 )
 from palate_server.secagg.recovery import Bytes, open_sum
-from palate_server.secagg.stage import Asking, Attempt, Parcels, Result, Stage, member_of
+from palate_server.secagg.stage import Asking, Attempt, Parcels, Stage, UnmaskedSum, member_of
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class UnmaskStage(Asking):
             raise IntegrityError("each share must be the one that was dealt, got another")
         self._bodies[member] = shares
 
-    def close(self) -> Result:
+    def close(self) -> UnmaskedSum:
         """The sum, or nothing."""
         held = self._held
         opened = np.zeros(len(held.cohort), np.bool_)
@@ -209,4 +209,4 @@ class UnmaskStage(Asking):
         if liars:
             self.attempt.conduct.offenders.update(int(held.cohort.ids[member]) for member in liars)
             raise IntegrityError("each secret must be the advertised one, got another: its device has dealt bad shares")
-        return Result(total, tuple(held.ids(self._survivors)))
+        return UnmaskedSum(total, tuple(held.ids(self._survivors)))

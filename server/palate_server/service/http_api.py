@@ -28,7 +28,7 @@ from palate_common.enrolment import ENROL_PATH, MOST_REQUEST, Enrolled, EnrolReq
 from palate_common.errors import IntegrityError, PalateError, RefusedError
 from palate_common.records.canonical import canonical_json
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.events import Events
+from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 
 REFUSAL = {"error": "the enrolment is refused"}
@@ -57,7 +57,7 @@ class Enrolling:
         self, site: Site, register_node: Callable[[str], int], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._site, self._register_node, self._clock = site, register_node, clock
-        self._events = Events(site.events)
+        self._events = EventLog(site.events)
         self._lock = threading.Lock()
         self._places: dict[str, float] = {}
 

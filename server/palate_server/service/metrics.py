@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from palate_server.folder.events import Tail
+from palate_server.folder.events import EventFollower
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import could_have
 from palate_server.operation.terms import budgets_of
@@ -59,7 +59,7 @@ class Metrics:
         self._in_vain = 0
         self._enrolments = Counter("palate_enrolments", "Requests to enrol, by outcome.", ["outcome"], registry=own)
         self._restarts = Counter("palate_starts", "Starts of a part, the first included.", ["part"], registry=own)
-        self._tail = Tail(site.events)
+        self._tail = EventFollower(site.events)
         own.register(_State(site, parts))
 
     def started(self, part: str) -> None:

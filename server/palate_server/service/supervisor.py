@@ -30,7 +30,7 @@ from palate_server.flower.superlink_state import (
     superlink_command,
 )
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.events import Events
+from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.folder.witness import Witness
 from palate_server.operation.releases import CardMaker, publish
@@ -67,7 +67,7 @@ class Supervisor(Closing):
         check_version()
         self.site, self.dev = site, dev
         self.ready = threading.Event()
-        self._card, self._events, self._link = card, Events(site.events), LinkControl(site)
+        self._card, self._events, self._link = card, EventLog(site.events), LinkControl(site)
         self._stopping = threading.Event()
         self._lock = RunLock(site.folder)
         check_config(site.config, n_items=len(site.catalogue.items), inputs=site.public_inputs)

@@ -20,7 +20,7 @@ from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_sim.baselines.device_only import catalogue_features
-from palate_sim.evaluation.evaluation import Scorer
+from palate_sim.evaluation.evaluation import CatalogueScorer
 from palate_sim.evaluation.fitting import fit_baselines
 from palate_sim.evaluation.judging import NewItems
 from palate_sim.preparation.splits import Heldout
@@ -75,7 +75,7 @@ def new_items(data: Path, seeds: int) -> Part:
         split, new, features = prepared.split, prepared.split.candidates, prepared.inputs[FEATURES]
         rng = np.random.default_rng([seed, 7])
         shuffled = features[rng.permutation(len(features))]
-        models: dict[str, Scorer] = {"random order": Fixed(rng.random(len(split.items)))}
+        models: dict[str, CatalogueScorer] = {"random order": Fixed(rng.random(len(split.items)))}
         models["category popularity"] = category_popularity(prepared.catalogue, split.items, split.train)
         models |= fit_baselines(["device_only"], split, seed=seed, items=prepared.catalogue)
         for name, facts in (("Palate", features), ("Palate, shuffled features", shuffled)):
@@ -140,7 +140,7 @@ def curve(set_: DataSet, data: Path, seed: int) -> tuple[int, dict[str, dict[str
     rows = np.flatnonzero(split.test.foldin.counts() > longest)
     arms = {str(n): of_users(cut.test, rows) for n, cut in prepared.items()}
     arms["all"] = of_users(split.test, rows)
-    models: dict[str, Scorer] = {
+    models: dict[str, CatalogueScorer] = {
         "Palate": rehearsed(split.train, epsilon=EPSILON, seed=seed, inputs=full.inputs),
         "Palate, no privacy": rehearsed(split.train, epsilon=None, seed=seed, inputs=full.inputs),
         "noised popularity": rehearsed(split.train, epsilon=EPSILON, seed=seed, algorithm="popularity"),

@@ -21,7 +21,7 @@ from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_sim.evaluation.domains import NEW, Focused, asked_within, events_within, mean_of
-from palate_sim.evaluation.evaluation import Scorer, evaluate
+from palate_sim.evaluation.evaluation import CatalogueScorer, evaluate
 from palate_sim.evaluation.judging import Restricted
 from palate_sim.features.features import item_features
 from palate_sim.preparation.preparation import Prepared
@@ -39,7 +39,7 @@ PROTOCOL = f"eps 5 where private, delta {DELTA:g}, unit user, adjacency zero-out
 class Told:
     """A scorer that is told of one domain's events only."""
 
-    scorer: Scorer
+    scorer: CatalogueScorer
     within: Mask
 
     def scores(self, foldin: Interactions) -> Any:

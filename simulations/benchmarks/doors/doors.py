@@ -29,7 +29,7 @@ from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import mu_of
 from palate_common.models import published
-from palate_common.models.catalogue import Catalogue
+from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.compact import compact_unpacked, expand
 from palate_common.models.delta import apply_delta
 from palate_common.models.manifest import MANIFEST_TAG, read_manifest
@@ -145,7 +145,7 @@ def _answers(stack: ExitStack, home: Path, key: SigningKey) -> Iterator[Door]:
         terms = RunTerms(
             population="readers", run="run-1", algorithm="popularity", settings={}, delta=1e-6, epsilon=2.0, dp=dp,
             facts=PublicFacts(n_users=2, n_items=len(ITEMS), mu=mu, local=dp == "local"), per_node=MAX_USERS,
-            catalogue=Catalogue(ITEMS).hash, noise="seeded", grid=2**14,
+            catalogue=ItemCatalogue(ITEMS).hash, noise="seeded", grid=2**14,
             cohort={"n_max": 2, "n_min": 2, "c_max": 1, "masks": False} if dp == "distributed" else None,
         )  # fmt: skip
         lock = stack.enter_context(RunLock(folder))
@@ -236,10 +236,10 @@ def _models(key: SigningKey) -> Iterator[Door]:
     facts = PublicFacts(n_users=9, n_items=len(ITEMS), mu=None)
     header = {"algorithm": "popularity", "settings": {}, "facts": facts, "releases": 0}
     start = make_algorithm("popularity", {}, facts).start()
-    model = GlobalModel(ModelHeader.model_validate({**header, "catalogue": Catalogue(ITEMS).hash}), start)
+    model = GlobalModel(ModelHeader.model_validate({**header, "catalogue": ItemCatalogue(ITEMS).hash}), start)
     files = published.pack(
         model,
-        Catalogue(ITEMS),
+        ItemCatalogue(ITEMS),
         {},
         key,
         population="readers",

@@ -15,12 +15,12 @@ from benchmarks.durability.victims import opened
 from palate_common.algorithms import PublicFacts
 from palate_common.mechanism.accounting import mu_of
 from palate_common.models import published
-from palate_common.models.catalogue import Catalogue
+from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel
 from palate_common.records.growth import Shown
 from palate_common.records.merkle import MerkleTree
 from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import Charge, RoundPlan, SignedPlan, sign_plan
+from palate_common.rounds.plan import ChargeProof, RoundPlan, SignedPlan, sign_plan
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.coordinator import Coordinator
 from palate_server.rounds.lock import RunLock
@@ -80,7 +80,7 @@ def made(home: Path) -> World:
         algorithm="als",
         settings={},
         facts=facts,
-        catalogue=Catalogue(items).hash,
+        catalogue=ItemCatalogue(items).hash,
         epsilon=5.0,
         delta=1e-5,
         dp="central",
@@ -119,7 +119,7 @@ def _plans(folder: Path, first: bytes, ledger: Ledger, key: SigningKey) -> dict[
         earlier = ledger.checkpoint().size
         charged = ledger.charge(**place, plan_hash=each.hash, mu2=each.mu2, facts={}, run_limit=1e9)
         size = charged.checkpoint.size
-        charge = Charge(
+        charge = ChargeProof(
             entry=charged.entry.body,
             checkpoint=charged.checkpoint,
             inclusion=ledger.inclusion_proof(charged.seq, size),
@@ -136,7 +136,7 @@ def _models(home: Path, start: GlobalModel, items: tuple[str, ...], key: Signing
     former: dict[str, bytes] = {}
     for version in range(FIRST, FIRST + MODELS + 1):
         state = {"counts": np.full(ITEMS, version, np.float32), "floor": np.ones(1, np.float32)}
-        catalogue = Catalogue(items, domains=(f"shelf {version}",) * ITEMS)
+        catalogue = ItemCatalogue(items, domains=(f"shelf {version}",) * ITEMS)
         place: dict[str, Any] = {"population": "readers", "shown": Shown.of(log, version, since=range(1, version))}
         formers = [former] if former else []
         files = published.pack(GlobalModel(start.header, state), catalogue, {}, key, formers=formers, **place)

@@ -35,7 +35,7 @@ from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.errors import InputError
 from palate_common.interactions import Floats, Interactions
 from palate_common.models.model import GlobalModel
-from palate_sim.evaluation.evaluation import Scorer
+from palate_sim.evaluation.evaluation import CatalogueScorer
 from palate_sim.evaluation.judging import judge
 from palate_sim.evaluation.on_device import OnDevice
 from palate_sim.features.features import joined_features
@@ -87,7 +87,7 @@ def figure(set_: DataSet, prepared: Prepared, epsilon: float | None, seed: int) 
 
     model = trained({FEATURES: matrix}, {"feature_sources": widths})
     scorer, end = scorer_of(model), 0
-    arms: dict[str, Scorer] = {source: Alone(scorer, source) for source in scorer.sources}
+    arms: dict[str, CatalogueScorer] = {source: Alone(scorer, source) for source in scorer.sources}
     arms["no features"] = trained(None)
     for name, width in widths.items():
         arms[f"only {name}"] = trained({FEATURES: matrix[:, end : end + width]})

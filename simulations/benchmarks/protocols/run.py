@@ -16,7 +16,7 @@ from benchmarks.measure import DELTA, ML_1M, DataSet, prepared_of, rehearsed
 from benchmarks.protocols.private_scores import TrainerSettings, trained
 from benchmarks.sheet import Part, Table, cell, main
 from palate_common.interactions import Interactions
-from palate_sim.evaluation.evaluation import Scorer
+from palate_sim.evaluation.evaluation import CatalogueScorer
 from palate_sim.evaluation.fitting import fit_baselines
 from palate_sim.evaluation.judging import judge
 from palate_sim.preparation.splits import Split
@@ -33,7 +33,7 @@ PROTOCOL = f"Palate: eps {EPSILON:g}, delta {DELTA:g}, unit user, adjacency zero
 Found = dict[str, float]
 
 
-def judged(scorer: Scorer, split: Split, seed: int, validation: bool = False) -> Found:
+def judged(scorer: CatalogueScorer, split: Split, seed: int, validation: bool = False) -> Found:
     """Both metrics of a split's protocol."""
     heldout = split.validation if validation and split.validation is not None else split.test
     evaluation = judge(scorer, heldout, split, ks=(10,), seed=seed)
@@ -70,7 +70,7 @@ def measured(set_: DataSet, data: Path, seed: int) -> dict[str, Found]:
     splits = {SAMPLED: prepared_of(set_, data, seed, **{"split.name": SAMPLED}).split, FULL: prepared.split}
     train = prepared.split.train
     nobody = Interactions.from_pairs([], [], n_users=train.n_users, n_items=train.n_items)
-    models: dict[str, Scorer] = {
+    models: dict[str, CatalogueScorer] = {
         "popularity": fit_baselines(["popularity"], prepared.split, seed=seed)["popularity"],
         "iALS": fit_baselines(["ials"], prepared.split, seed=seed, tune=True)["ials"],
         "EASE": fit_baselines(["ease"], prepared.split, seed=seed, tune=True)["ease"],

@@ -16,7 +16,7 @@ from benchmarks.sheet import Part, Table, cell, mean_error
 from palate_client.events import KINDS
 from palate_client.recommend.discovery import DISCOVERY
 from palate_client.recommend.interests import Look
-from palate_client.recommend.recommender import Recommender
+from palate_client.recommend.recommender import ModelRecommender
 from palate_common.interactions import Interactions
 from palate_sim.preparation.splits import Split
 
@@ -61,7 +61,7 @@ def knobs(data: Path, seeds: int) -> Part:
             settings: dict[str, dict[str, float]] = {f"discovery {at:g}": {"discovery": at} for at in (0.0, *STEPS)}
             settings |= {f"{name} {at:g} alone": OFF | {name: at} for name, values in FINER.items() for at in values}
             for label, chosen in settings.items():
-                ranker = Recommender(model, split.items, held, rng=np.random.default_rng(seed))
+                ranker = ModelRecommender(model, split.items, held, rng=np.random.default_rng(seed))
                 figure = _quality(ranker, held, split, chosen)
                 found.setdefault(label, []).append(figure)
                 figures.append({"set": set_.label, "seed": seed, "setting": label, **figure})
@@ -84,7 +84,7 @@ def knobs(data: Path, seeds: int) -> Part:
     return figures, [Table("The knob `discovery`", header, rows, note), *tables]
 
 
-def _quality(ranker: Recommender, held: Held, split: Split, chosen: Mapping[str, float]) -> dict[str, float]:
+def _quality(ranker: ModelRecommender, held: Held, split: Split, chosen: Mapping[str, float]) -> dict[str, float]:
     """NDCG@10, what was shown, novelty, and the mean distances within a list, over all test users."""
     train, users = split.train, split.test
     popularity = np.bincount(train.indices, minlength=train.n_items) / train.n_users

@@ -22,7 +22,7 @@ from benchmarks.measure import ML_SMALL, prepared_of, rehearsed
 from benchmarks.ranking.knobs import EPSILON, OFF, Held, N, knobs, met
 from benchmarks.sheet import Part, Table, main
 from palate_client.recommend.ranking import Ranking
-from palate_client.recommend.recommender import Recommender
+from palate_client.recommend.recommender import ModelRecommender
 from palate_client.recommend.scoring import ByFactors
 from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.parts.factors import factors_of
@@ -243,7 +243,7 @@ def explain(_: Path, __: int) -> Part:
     for label, epsilon in (("eps 5", EPSILON), ("no noise", None)):
         model = rehearsed(split.train, epsilon=epsilon, seed=0, inputs=prepared.inputs)
         held = Held({item: row for row, item in enumerate(split.items)})
-        ranker = Recommender(model, split.items, held, rng=np.random.default_rng(0))
+        ranker = ModelRecommender(model, split.items, held, rng=np.random.default_rng(0))
         off, lower, cases = 0.0, 0, 0
         for place in range(CASES):
             held.history = split.test.foldin.user(place % split.test.foldin.n_users)

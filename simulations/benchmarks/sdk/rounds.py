@@ -19,7 +19,7 @@ from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import mu_of
 from palate_common.mechanism.clipping import clip
-from palate_common.models.catalogue import Catalogue
+from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import SignedPlan
@@ -50,7 +50,7 @@ def _once(folder: Path, seed: int) -> dict[str, float]:
     facts = PublicFacts(n_users=OTHERS, n_items=ITEMS, mu=mu_of(epsilon=EPSILON, delta=DELTA))
     terms = RunTerms(
         population="readers", run="run-1", algorithm="als", settings=SETTINGS, facts=facts,
-        catalogue=Catalogue(items).hash, epsilon=EPSILON, delta=DELTA, per_node=OTHERS,
+        catalogue=ItemCatalogue(items).hash, epsilon=EPSILON, delta=DELTA, per_node=OTHERS,
     )  # fmt: skip
     key = SigningKey.generate()
     floors = palate.Floors(allow_central=True)
@@ -64,7 +64,7 @@ def _once(folder: Path, seed: int) -> dict[str, float]:
         registry = Registry(folder)
         coordinator = Coordinator(terms, ledger=ledger, registry=registry, key=key, lock=lock)
         run_round(coordinator, [Contributor(others, range(OTHERS), devices, key.public, floors)])
-        registry.publish(coordinator.model, Catalogue(items), {}, key, population="readers", shown=ledger.shown())
+        registry.publish(coordinator.model, ItemCatalogue(items), {}, key, population="readers", shown=ledger.shown())
         for purpose in ("store", "train"):
             device.consent.grant(purpose)
         chosen = rng.choice(ITEMS, EVENTS, replace=False)

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.secagg.dropouts import outcomes
 from benchmarks.sheet import Part, Table, main
-from palate_audit.secagg.cost import Cost, Scale, measure
+from palate_audit.secagg.cost import MaskingCost, Scale, measure
 from palate_audit.secagg.fuzz import fuzz
 from palate_audit.secagg.hostile import HOSTILE, PLANS, POISON, live
 from palate_common.errors import PalateError
@@ -50,13 +50,13 @@ def attempts(scale: Scale, *, bars: bool, upload: float | None = None) -> Callab
     return part
 
 
-def figures(cost: Cost) -> dict[str, Any]:
+def figures(cost: MaskingCost) -> dict[str, Any]:
     """Every value of an attempt."""
     graph = asdict(cost.graph) | {name: str(getattr(cost.graph, name)) for name in ("failure", "abort")}
     return asdict(cost) | {"graph": graph}
 
 
-def tables(costs: list[Cost], ratio: float | None, upload: float | None) -> list[Table]:
+def tables(costs: list[MaskingCost], ratio: float | None, upload: float | None) -> list[Table]:
     """Totals of each attempt, and the steps of the first."""
     first = costs[0]
     scale, graph = first.scale, first.graph

@@ -19,7 +19,7 @@ import httpx
 from palate_common.enrolment import Invitation
 from palate_common.errors import PalateError
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.events import Events
+from palate_server.folder.events import EventLog
 from palate_server.service.gateway import trust_anchor
 from palate_server.service.setup import make_site
 from palate_sim.engines.processes import descendants, running
@@ -130,7 +130,7 @@ class World:
         return time.monotonic() - begun
 
     def events(self, *kinds: str) -> list[dict[str, Any]]:
-        return [event for event in Events(self.site.events).all() if event["event"] in kinds]
+        return [event for event in EventLog(self.site.events).all() if event["event"] in kinds]
 
     def pids(self) -> dict[str, list[int]]:
         """The server's processes, by part."""

@@ -22,7 +22,7 @@ from palate_common.algorithms import State
 from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
 from palate_sim.config import load_config
-from palate_sim.data.log import Log
+from palate_sim.data.log import InteractionLog
 from palate_sim.features.features import item_features
 from palate_sim.preparation.preparation import weighed
 
@@ -85,13 +85,13 @@ class Cut:
     features: State | None = None
 
 
-def cuts(log: Log, parts: int, seed: int) -> list[Cut]:
+def cuts(log: InteractionLog, parts: int, seed: int) -> list[Cut]:
     """Ratings in `parts` equal random parts, each of them the target once."""
     fold = _fold(log, parts, seed)
     return [_cut(log, fold != part, fold == part) for part in range(parts)]
 
 
-def validation_cut(log: Log, parts: int, seeds: int) -> Cut:
+def validation_cut(log: InteractionLog, parts: int, seeds: int) -> Cut:
     """What the search sees: nothing of part 0 of `cuts` with any of the seeds."""
     folds = [_fold(log, parts, seed) for seed in range(seeds)]
     free = np.logical_and.reduce([fold != 0 for fold in folds])
@@ -99,12 +99,12 @@ def validation_cut(log: Log, parts: int, seeds: int) -> Cut:
     return _cut(log, free & shown, free & ~shown)
 
 
-def _fold(log: Log, parts: int, seed: int) -> npt.NDArray[np.int64]:
+def _fold(log: InteractionLog, parts: int, seed: int) -> npt.NDArray[np.int64]:
     """Which part each rating is in."""
     return np.random.default_rng(seed).permutation(len(weighed(log, load_config("ratings")).weights)) % parts
 
 
-def _cut(log: Log, shown: npt.NDArray[np.bool_], hidden: npt.NDArray[np.bool_]) -> Cut:
+def _cut(log: InteractionLog, shown: npt.NDArray[np.bool_], hidden: npt.NDArray[np.bool_]) -> Cut:
     """The two parts, and the items' genres and decades if the log has any."""
     pairs = weighed(log, load_config("ratings"))
 

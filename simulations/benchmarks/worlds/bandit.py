@@ -22,7 +22,7 @@ import numpy.typing as npt
 from benchmarks.worlds.deliveries import START, Handed, Life, violations
 from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.channel import CHANNELS
-from palate_client.delivery.choice import PARTS, Trial, choose_channel, choose_part, part_of
+from palate_client.delivery.choice import PARTS, DeliveryTrial, choose_channel, choose_part, part_of
 from palate_client.delivery.message import Message
 from palate_client.delivery.messenger import Messenger
 from palate_client.delivery.record import SCHEMA, Record
@@ -80,7 +80,7 @@ class Reached:
 
     rates: Floats
     best: Floats
-    trials: Sequence[Sequence[Trial]]
+    trials: Sequence[Sequence[DeliveryTrial]]
 
     def response(self, deliveries: slice) -> float:
         """What users answer, as a share of what they would if each delivery had gone to their best channel."""
@@ -106,13 +106,13 @@ def responses(
     rng, channels = np.random.default_rng(seed), list(TYPICAL)
     rates, best, trials = np.zeros((users, deliveries)), np.zeros(users), []
     for number in range(users):
-        user, tried = User.drawn(rng, spread), list[Trial]()
+        user, tried = User.drawn(rng, spread), list[DeliveryTrial]()
         best[number] = user.rates.max()
         for delivery in range(deliveries):
             channel = choose_channel(channels, tried, rng, expected=expected or {})
             hour = choose_part(WAKING, tried, rng) * 24 / PARTS
             rates[number, delivery] = user.rates[channels.index(channel)]
-            tried.append(Trial(channel, hour, user.answers(rng, channel, hour)))
+            tried.append(DeliveryTrial(channel, hour, user.answers(rng, channel, hour)))
         trials.append(tried)
     return Reached(rates, best, trials)
 
@@ -160,9 +160,9 @@ def _best_of_a_week(user: User) -> float:
 
 def _lived(
     user: User, deliveries: int, rng: np.random.Generator, expected: Mapping[str, float]
-) -> tuple[Life, list[Trial]]:
+) -> tuple[Life, list[DeliveryTrial]]:
     """One user's days until so many messages were brought, and what became of each."""
-    life, tried = Life(rng=None, now=START, agreed=True, allowed=set(TYPICAL)), list[Trial]()  # type: ignore[arg-type]  # nothing is drawn from it
+    life, tried = Life(rng=None, now=START, agreed=True, allowed=set(TYPICAL)), list[DeliveryTrial]()  # type: ignore[arg-type]  # nothing is drawn from it
     connection = sqlite3.connect(":memory:", isolation_level=None)
     for statement in SCHEMA:
         connection.execute(statement)
@@ -176,7 +176,7 @@ def _lived(
             life.handed.append(Handed(CHANNELS[name], life.now, "UTC", False, True, len(messages)))
             hour = life.now % DAY / HOUR
             for message in messages:
-                tried.append(Trial(name, hour, user.answers(rng, name, hour)))
+                tried.append(DeliveryTrial(name, hour, user.answers(rng, name, hour)))
                 if tried[-1].answered:
                     answered.append(message.id)
 

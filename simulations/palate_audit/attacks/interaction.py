@@ -34,7 +34,7 @@ TRIES = 200
 
 
 @dataclass(frozen=True)
-class Pairs:
+class UserItemPairs:
     """Pairs of a user and an item, true ones first, then as many false ones.
 
     Attributes:
@@ -50,7 +50,7 @@ class Pairs:
     inside: npt.NDArray[np.bool_]
 
 
-def draw_pairs(targets: Interactions, train: Interactions, rng: np.random.Generator) -> Pairs:
+def draw_pairs(targets: Interactions, train: Interactions, rng: np.random.Generator) -> UserItemPairs:
     """One item that each target has, and one that they lack and others have: both follow the items' popularity."""
     users, items = list[int](), {True: list[int](), False: list[int]()}
     for user in range(targets.n_users):
@@ -77,10 +77,10 @@ def draw_pairs(targets: Interactions, train: Interactions, rng: np.random.Genera
         n_items=targets.n_items,
     )
     alone = Interactions.from_pairs(np.arange(n_pairs), asked, weights, n_users=n_pairs, n_items=targets.n_items)
-    return Pairs(having, lacking, alone, np.arange(n_pairs) < len(users))
+    return UserItemPairs(having, lacking, alone, np.arange(n_pairs) < len(users))
 
 
-def attack(subject: Subject, pairs: Pairs, *, repeats: int) -> Found:
+def attack(subject: Subject, pairs: UserItemPairs, *, repeats: int) -> Found:
     """Both attacks in every view, and on the run's own releases; findings are not judged yet.
 
     In a game with fresh noise every pair is played both ways, with the item and without it.
@@ -125,7 +125,7 @@ def attack(subject: Subject, pairs: Pairs, *, repeats: int) -> Found:
     return found
 
 
-def row_norms(subject: Subject, view: View, pairs: Pairs, *, repeats: int) -> tuple[Floats, Floats]:
+def row_norms(subject: Subject, view: View, pairs: UserItemPairs, *, repeats: int) -> tuple[Floats, Floats]:
     """How much lies in the item's rows: their norm, or with noise how far it is above what noise alone has.
 
     An item's rows are the coordinates that a history of this item alone touches.

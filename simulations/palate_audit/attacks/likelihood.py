@@ -28,7 +28,7 @@ LEVELS = (*SHOWN, 0.1)
 
 
 @dataclass(frozen=True)
-class Trials:
+class LikelihoodTrials:
     """Log-likelihood ratios of n targets in `repeats` games: `noise` [repeats, n] and `apart`, m, [n]."""
 
     noise: Floats
@@ -44,9 +44,9 @@ class Trials:
         """Scores where the second one is."""
         return self.noise - self.apart / 2
 
-    def of(self, targets: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Trials:
+    def of(self, targets: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> LikelihoodTrials:
         """Those of some targets."""
-        return Trials(self.noise[:, targets], self.apart[targets])
+        return LikelihoodTrials(self.noise[:, targets], self.apart[targets])
 
     def threshold(self, fpr: float) -> Floats:
         """What a score must exceed for this false-positive rate, by the known null N(-m/2, m): [n]."""
@@ -59,7 +59,7 @@ class Trials:
         return [np.tile(one, len(self.noise)) for one in each]
 
 
-def play(subject: Subject, view: View, differences: Sequence[Spread], *, repeats: int) -> Trials:
+def play(subject: Subject, view: View, differences: Sequence[Spread], *, repeats: int) -> LikelihoodTrials:
     """Games with fresh noise: every target in every repeat has its own draw, so that trials are independent.
 
     Args:
@@ -76,10 +76,10 @@ def play(subject: Subject, view: View, differences: Sequence[Spread], *, repeats
         for repeat in range(repeats):
             drawn = fresh_noise(view, sealed.plan, sealed.noisy.users, len(apart_by.values))
             noise[repeat] += apart_by.sums(drawn) / sigma2
-    return Trials(noise, apart)
+    return LikelihoodTrials(noise, apart)
 
 
-def own(subject: Subject, differences: Sequence[Spread]) -> Trials:
+def own(subject: Subject, differences: Sequence[Spread]) -> LikelihoodTrials:
     """The same on the run's own sealed releases: one sample, whose targets share its noise.
 
     Assumes:
@@ -91,7 +91,7 @@ def own(subject: Subject, differences: Sequence[Spread]) -> Trials:
         sigma2, total = sigma_of(View.RELEASE, sealed.noisy) ** 2, subject.total(sealed)
         apart += apart_by.norms2() / sigma2
         noise[0] += apart_by.dot(sealed.noisy.steps[: len(total)] - total) / sigma2
-    return Trials(noise, apart)
+    return LikelihoodTrials(noise, apart)
 
 
 def presence(subject: Subject, targets: Interactions) -> list[Spread]:
@@ -99,7 +99,7 @@ def presence(subject: Subject, targets: Interactions) -> list[Spread]:
     return [subject.sent(sealed, targets) for sealed in subject.releases]
 
 
-def counted(inside: Trials, outside: Trials) -> list[Counts]:
+def counted(inside: LikelihoodTrials, outside: LikelihoodTrials) -> list[Counts]:
     """Decisions at every threshold of `LEVELS`, and at "more likely than not"."""
     found = []
     for level in (*LEVELS, None):

@@ -14,7 +14,7 @@ from scipy.stats import chi2  # type: ignore[import-untyped]  # scipy ships no t
 
 from palate_audit.attacks.ceiling import SHOWN, excess_p_value, lower_bounds, most_auc, smallest
 from palate_audit.attacks.contributions import Spread
-from palate_audit.attacks.likelihood import Trials, counted, own, play, presence
+from palate_audit.attacks.likelihood import LikelihoodTrials, counted, own, play, presence
 from palate_audit.attacks.measured import HEADER, Found, Measured, measured
 from palate_audit.attacks.noise import TOLD, View, claimed, views_of
 from palate_audit.attacks.rates import Area
@@ -82,7 +82,7 @@ def attack(subject: Subject, targets: Interactions, segments: Segments, *, repea
     return found
 
 
-def _row(view: View, trials: Trials, mu: float | None) -> Measured:
+def _row(view: View, trials: LikelihoodTrials, mu: float | None) -> Measured:
     """Trials as a row."""
     return measured(
         ATTACK,
@@ -98,7 +98,7 @@ def _row(view: View, trials: Trials, mu: float | None) -> Measured:
     )
 
 
-def _judge(found: Found, subject: Subject, trials: Trials, mu: float) -> None:
+def _judge(found: Found, subject: Subject, trials: LikelihoodTrials, mu: float) -> None:
     """Whether the last row exceeds the ceiling, and the bounds on epsilon that follow from its counts."""
     decisions, delta = counted(trials, trials), subject.terms.noise_delta
     p_value = smallest([excess_p_value(counts, mu=mu) for counts in decisions])
@@ -108,7 +108,7 @@ def _judge(found: Found, subject: Subject, trials: Trials, mu: float) -> None:
     found.bounds += lower_bounds(decisions, name=f"{ATTACK}, fresh noise", delta=delta, claimed=claimed)
 
 
-def _by_segment(found: Found, trials: Trials, segments: Segments, mu: float | None) -> None:
+def _by_segment(found: Found, trials: LikelihoodTrials, segments: Segments, mu: float | None) -> None:
     """A table and a chart for each segmentation."""
     for name, labelled in segments.parts.items():
         rows = {label: _row(View.RELEASE, trials.of(part), mu) for label, part in labelled.items() if part.any()}
@@ -133,7 +133,7 @@ def _by_segment(found: Found, trials: Trials, segments: Segments, mu: float | No
         )
 
 
-def _worst_segment(trials: Trials, segments: Segments, mu: float) -> Finding:
+def _worst_segment(trials: LikelihoodTrials, segments: Segments, mu: float) -> Finding:
     """Whether any decile or group is above the ceiling: an average may hide one."""
     parts = {
         f"{name} {label}": trials.of(part)

@@ -15,7 +15,7 @@ from palate_common.mechanism.randomness import SecureSource
 from palate_common.mechanism.update import ClippedUpdate, DenseSteps, Int64
 from palate_common.rounds.plan import DpMode, Noise, RoundPlan
 from palate_common.rounds.shares import add_shares
-from palate_server.rounds.aggregation import Aggregate, Participation
+from palate_server.rounds.aggregation import Aggregate, ParticipationCounts
 from palate_server.rounds.noise import NoisyAggregate, noised
 
 
@@ -41,7 +41,7 @@ def released(clipped: ClippedUpdate, plan: RoundPlan) -> NoisyAggregate:
     """
     plan, users = plan.model_copy(update={"noise": Noise.SECURE}), len(clipped.accepted)
     total = add_shares(clipped, plan, SecureSource()).steps if plan.noised_by_devices else clipped.total()
-    return noised(Aggregate(total, Participation(users, 0, 0, 0)), plan)
+    return noised(Aggregate(total, ParticipationCounts(users, 0, 0, 0)), plan)
 
 
 def fresh_noise(view: View, plan: RoundPlan, users: int, size: int) -> Int64:

@@ -21,7 +21,7 @@ from palate_client.rounds.contribution import Contributor
 from palate_common.interactions import Interactions
 from palate_common.models.model import GlobalModel
 from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import Charge, DpMode, Noise, RoundPlan, sign_plan
+from palate_common.rounds.plan import ChargeProof, DpMode, Noise, RoundPlan, sign_plan
 from palate_common.rounds.wire import REFUSED
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.replay import model_header
@@ -41,7 +41,7 @@ class Server:
     key: SigningKey
     ledger: Ledger
 
-    def charged(self, plan: RoundPlan) -> Charge | None:
+    def charged(self, plan: RoundPlan) -> ChargeProof | None:
         """A charge for this plan, with its proofs; None with dp off."""
         if plan.dp is DpMode.OFF:
             return None
@@ -58,14 +58,14 @@ class Server:
             run_limit=10 * plan.mu2,
         )
         size = made.checkpoint.size
-        return Charge(
+        return ChargeProof(
             entry=made.entry.body,
             checkpoint=made.checkpoint,
             inclusion=self.ledger.inclusion_proof(made.seq, size),
             consistency={old: self.ledger.consistency_proof(old, size) for old in range(1, earlier + 1)},
         )
 
-    def signed(self, plan: RoundPlan, charge: Charge | None) -> bytes:
+    def signed(self, plan: RoundPlan, charge: ChargeProof | None) -> bytes:
         """The plan as it travels."""
         return sign_plan(plan, charge, self.key).to_bytes()
 

@@ -22,7 +22,7 @@ from palate_audit.harness.trials import Presence, Trial, Trials
 from palate_audit.statistics.counting import (
     LEAST_P,
     MOST_MU,
-    Errors,
+    ErrorCounts,
     epsilon_one_run,
     epsilon_raw,
     epsilon_trade_off,
@@ -96,10 +96,10 @@ def lower_bounds(trials: Trials) -> list[Bound]:
     return found + [_of_mu(Rung.L2, name, shift.lower(ALPHA), claim) for name, shift in _shifts(trials)]
 
 
-def errors(inside: Floats, outside: Floats, threshold: float) -> Errors:
+def errors(inside: Floats, outside: Floats, threshold: float) -> ErrorCounts:
     """What a threshold gets wrong."""
     misses, false = int((inside <= threshold).sum()), int((outside > threshold).sum())
-    return Errors(misses, len(inside), false, len(outside))
+    return ErrorCounts(misses, len(inside), false, len(outside))
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _one_run_bounds(run: Trial, claim: Claim) -> list[Bound]:
     ]
 
 
-def _least(test: str, counts: list[Errors], curve: Callable[[float], float]) -> Finding:
+def _least(test: str, counts: list[ErrorCounts], curve: Callable[[float], float]) -> Finding:
     """The claim test without assumptions at each threshold."""
     looks = [(refuted(each, curve), each) for each in counts]
     p_value, each = min(looks, key=lambda look: look[0])

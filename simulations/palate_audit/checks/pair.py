@@ -20,7 +20,7 @@ from palate_audit.evidence.evidence import ALPHA as ALARM
 from palate_audit.evidence.evidence import Bound, Finding, Rung
 from palate_audit.harness.canaries import Floats
 from palate_audit.harness.trials import Trials
-from palate_audit.statistics.counting import Errors, epsilon_raw, epsilon_trade_off, refuted
+from palate_audit.statistics.counting import ErrorCounts, epsilon_raw, epsilon_trade_off, refuted
 
 CHOOSING = 8
 """One run in so many chooses the rule."""
@@ -41,7 +41,7 @@ class Counted:
         p_independent: of the correlations between scores of one run, if there are none.
     """
 
-    errors: Errors
+    errors: ErrorCounts
     runs: int
     canaries: int
     p_independent: float
@@ -94,7 +94,7 @@ def _threshold(inside: Floats, outside: Floats, delta: float) -> float:
         # As the other runs would count it, and one more of each: a rule without errors has had luck.
         misses, false = ((each + 1) * (CHOOSING - 1) for each in (found.misses, found.false))
         sizes = ((found.inside + 1) * (CHOOSING - 1), (found.outside + 1) * (CHOOSING - 1))
-        return epsilon_raw(Errors(misses, sizes[0], false, sizes[1]), delta=delta, alpha=ALARM)
+        return epsilon_raw(ErrorCounts(misses, sizes[0], false, sizes[1]), delta=delta, alpha=ALARM)
 
     return float(max(looks.tolist(), key=bound))
 

@@ -25,7 +25,7 @@ from palate_common.errors import PalateError
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import Charge, DpMode, RoundPlan, SignedPlan, sign_plan
+from palate_common.rounds.plan import ChargeProof, DpMode, RoundPlan, SignedPlan, sign_plan
 from palate_common.rounds.wire import REFUSED
 
 TEST = "G refusals"
@@ -150,7 +150,7 @@ def _rules(stage: WatchedRun, signed: SignedPlan, model: bytes, loose: Floors) -
         yield from ((what, _Rule(loose, plan=made)) for what, made in _resigned(stage, plan, charge))
 
 
-def _resigned(stage: WatchedRun, plan: RoundPlan, charge: Charge) -> Iterator[tuple[str, bytes]]:
+def _resigned(stage: WatchedRun, plan: RoundPlan, charge: ChargeProof) -> Iterator[tuple[str, bytes]]:
     """Plans of the right key that lie about their charge."""
     more = plan.model_copy(update={"sigma": plan.sigma - 1})
     yield "it asks for less noise than was charged", sign_plan(more, charge, stage.key).to_bytes()

@@ -53,7 +53,7 @@ POPULATION, DELTA, GRID = "audited", 1e-6, 2**16
 
 
 @dataclass
-class Clock:
+class SurveyClock:
     """What the device's clock shows, and the server's."""
 
     now: float = MONDAY
@@ -64,11 +64,11 @@ class Clock:
 
 
 @dataclass
-class Life:
+class SurveyLife:
     """A device while its user lives, and the clock that it goes by."""
 
     device: Device
-    clock: Clock
+    clock: SurveyClock
     sent: list[Message] = field(default_factory=list)
 
     def messenger(self, *channels: str) -> Messenger:
@@ -92,11 +92,11 @@ class Life:
         messenger.deliver(Message(id, title=f"{MARK} {id}", body=MARK * 9, item=f"{MARK}-{id}", expires=expires))
 
 
-def _nothing(life: Life) -> None:
+def _nothing(life: SurveyLife) -> None:
     """Nobody did anything, and no message came."""
 
 
-def _one(life: Life) -> None:
+def _one(life: SurveyLife) -> None:
     """A visit, one e-mail, and others that the day's cap held back."""
     life.clock.now = MONDAY + 9 * HOUR
     life.device.track("view", f"{MARK}-one", value=30)
@@ -106,7 +106,7 @@ def _one(life: Life) -> None:
         life.tell(messenger, f"held-{number}", hour=10)
 
 
-def _same_to_the_survey(life: Life) -> None:
+def _same_to_the_survey(life: SurveyLife) -> None:
     """The same to what is asked: other items, kinds, hours, texts, channels, reasons, tests."""
     life.clock.now = MONDAY + 17 * HOUR
     life.device.track_many([Event("play", f"{MARK}-{n}", value=200, props={"said": MARK}) for n in range(40)])
@@ -121,7 +121,7 @@ def _same_to_the_survey(life: Life) -> None:
     life.tell(messenger, "unwanted", hour=21)
 
 
-def _much(life: Life) -> None:
+def _much(life: SurveyLife) -> None:
     """A busy week, all of it: every day, watched items, reactions, verdicts, lists, an arm."""
     life.device.arm("asked")
     messenger = life.messenger("email")
@@ -134,7 +134,7 @@ def _much(life: Life) -> None:
         messenger.reacted(f"daily-{day}", "clicked")
 
 
-LIVES: dict[str, Callable[[Life], None]] = {
+LIVES: dict[str, Callable[[SurveyLife], None]] = {
     "nothing": _nothing,
     "one visit, one e-mail": _one,
     "the same to the survey": _same_to_the_survey,
@@ -143,7 +143,7 @@ LIVES: dict[str, Callable[[Life], None]] = {
 
 
 @dataclass(frozen=True)
-class Seen:
+class SurveyTrace:
     """What came of one life: the numbers that the device sent, all else that left or was kept, and all the bytes."""
 
     numbers: bytes
@@ -162,7 +162,7 @@ def surveys() -> list[Finding]:
     return [_unasked(seen), _beside(seen), _marks(seen), _consent(refused)]
 
 
-def _unasked(seen: dict[str, Seen]) -> Finding:
+def _unasked(seen: dict[str, SurveyTrace]) -> Finding:
     """Two lives that agree in what is asked."""
     test, (one, other) = f"{TEST}: what is not asked", ("one visit, one e-mail", "the same to the survey")
     if seen[one].numbers != seen[other].numbers:
@@ -172,7 +172,7 @@ def _unasked(seen: dict[str, Seen]) -> Finding:
     return Finding.checked(test, True, "items, hours, texts, other channels, reasons, other tests: the same answer")
 
 
-def _beside(seen: dict[str, Seen]) -> Finding:
+def _beside(seen: dict[str, SurveyTrace]) -> Finding:
     """All that is no number, in every life; and figures of the sealed sum alone."""
     test, base = f"{TEST}: beside the numbers", seen["nothing"].beside
     for name, each in seen.items():
@@ -185,7 +185,7 @@ def _beside(seen: dict[str, Seen]) -> Finding:
     return Finding.checked(test, True, f"{len(base)} kinds of side output, the same in {len(seen)} lives")
 
 
-def _marks(seen: dict[str, Seen]) -> Finding:
+def _marks(seen: dict[str, SurveyTrace]) -> Finding:
     """No text of a device's in what left it, or at the server."""
     test = f"{TEST}: texts"
     for name, each in seen.items():
@@ -202,7 +202,7 @@ def _consent(refused: dict[str, bytes]) -> Finding:
     return Finding.checked(test, not told, said or f"the constant refusal in {len(refused)} lives")
 
 
-def _asked(live: Callable[[Life], None]) -> Seen:
+def _asked(live: Callable[[SurveyLife], None]) -> SurveyTrace:
     """One life, asked."""
     with _world(live, "store", "analytics") as (device, server, folder):
         plan, model = server.open_attempt(), server.model.data
@@ -225,19 +225,19 @@ def _asked(live: Callable[[Life], None]) -> Seen:
         }
         numbers = decode(answer, grid=GRID).total.tobytes()
         wire = b"".join((answer, *files.values(), repr(figures(release.model)).encode()))
-        return Seen(numbers, beside, wire, repr(figures(again.model)) == repr(figures(release.model)))
+        return SurveyTrace(numbers, beside, wire, repr(figures(again.model)) == repr(figures(release.model)))
 
 
-def _refused(live: Callable[[Life], None]) -> bytes:
+def _refused(live: Callable[[SurveyLife], None]) -> bytes:
     """The same life, where the user has not agreed to surveys."""
     with _world(live, "store", "train") as (device, server, _):
         return device.contribute(server.open_attempt(), server.model.data)
 
 
 @contextmanager
-def _world(live: Callable[[Life], None], *purposes: Purpose) -> Iterator[tuple[Device, Coordinator, Path]]:
+def _world(live: Callable[[SurveyLife], None], *purposes: Purpose) -> Iterator[tuple[Device, Coordinator, Path]]:
     """A device that has lived, and a server that has a survey for it."""
-    key, questions, clock = release_key(), SURVEY.questions(), Clock()
+    key, questions, clock = release_key(), SURVEY.questions(), SurveyClock()
     floors = Floors(allow_central=True, min_cohort=1)
     service = Service(public_key=key.public, population=POPULATION, epsilon=50.0, floors=floors)
     terms = RunTerms(
@@ -261,7 +261,7 @@ def _world(live: Callable[[Life], None], *purposes: Purpose) -> Iterator[tuple[D
         )
         for purpose in purposes:
             device.consent.grant(purpose)
-        live(Life(device, clock))
+        live(SurveyLife(device, clock))
         clock.now = MONDAY + 8 * DAY
         lock = stack.enter_context(RunLock(folder))
         ledger = stack.enter_context(Ledger(folder / "ledger.db", population=POPULATION))

@@ -1,4 +1,4 @@
-"""Carrier: an ordinary algorithm whose devices contribute what an auditor chose for them.
+"""Canary algorithm: an ordinary algorithm whose devices contribute what an auditor chose for them.
 
 It takes the place of `als` in a production round, so that everything around it is the real thing. The auditor's table
 of contributions is public and named in the plan by its hash. Secret is who takes part with it: a user whose history
@@ -56,7 +56,7 @@ class Part(BaseModel):
 
 
 @dataclass(frozen=True)
-class Table:
+class CanaryTable:
     """What each user would bring, and the blocks it is laid out in."""
 
     rows: Contributions
@@ -75,22 +75,22 @@ class Table:
         return found.hexdigest()
 
 
-_tables: dict[str, Table] = {}
+_tables: dict[str, CanaryTable] = {}
 
 
 @contextmanager
-def carried(table: Table, *, shares: tuple[float, ...] = (1.0,)) -> Iterator[dict[str, Any]]:
+def carried(table: CanaryTable, *, shares: tuple[float, ...] = (1.0,)) -> Iterator[dict[str, Any]]:
     """Lend the carrier to this process; the settings that a plan names it with."""
     _tables[table.hash] = table
     try:
-        with lent(Carrier):
+        with lent(CanaryAlgorithm):
             parts = [part.model_dump(mode="json") for part in table.parts]
             yield {"parts": parts, "shares": list(shares), "table": table.hash}
     finally:
         del _tables[table.hash]
 
 
-class CarrierSettings(BaseModel):
+class CanarySettings(BaseModel):
     """What a plan says about the carrier."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -102,13 +102,13 @@ class CarrierSettings(BaseModel):
     """Hash of the auditor's table."""
 
 
-class Carrier:
+class CanaryAlgorithm:
     """The algorithm: each device brings its row of the table, in every round."""
 
     name = "audit-carrier"
-    Settings: type[BaseModel] = CarrierSettings
+    Settings: type[BaseModel] = CanarySettings
 
-    def __init__(self, settings: CarrierSettings, facts: PublicFacts) -> None:
+    def __init__(self, settings: CanarySettings, facts: PublicFacts) -> None:
         self.settings, self.facts = settings, facts
         if settings.table not in _tables:
             raise InputError("`algorithm.table` must be one that this process audits with, got another")

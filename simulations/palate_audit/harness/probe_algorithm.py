@@ -1,4 +1,4 @@
-"""Gestures: an algorithm whose devices contribute exactly what a probe says, so that the production path can be tested.
+"""Probe algorithm: one whose devices contribute exactly what a probe says, so that the production path can be tested.
 
 A history's items name gestures, and a user contributes the sum of theirs, as raw numbers: whatever a learning
 algorithm could ever compute, and what none should. Everything after `contribute` is the path as it runs in production.
@@ -64,7 +64,7 @@ def performing(script: Sequence[Gesture]) -> Iterator[str]:
     """Register the algorithm, under the name that comes out, for as long as the context lasts."""
     token = _script.set(tuple(script))
     try:
-        with lent(Performance):
+        with lent(ProbeAlgorithm):
             yield NAME
     finally:
         _script.reset(token)
@@ -80,7 +80,7 @@ class GestureSettings(BaseModel):
     """Coordinates of the block `plain`."""
 
 
-class Performance:
+class ProbeAlgorithm:
     """Each user contributes the gestures that their history names; the model is the latest noised sum."""
 
     name = NAME

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from palate_audit.harness.canary_algorithm import Carrier, Part, Table, carried, members, weights_for
+from palate_audit.harness.canary_algorithm import CanaryAlgorithm, CanaryTable, Part, carried, members, weights_for
 from palate_audit.harness.claim import Claim, ReleaseClaim
 from palate_audit.harness.target import Contributions, Released, Vector
 from palate_audit.harness.watched_run import WatchedRun
@@ -199,7 +199,7 @@ class Production:
             )
         identities = Identities.generate(self.users) if self.masks else None
         with (
-            carried(Table(contributions, self.parts), shares=self.shares) as settings,
+            carried(CanaryTable(contributions, self.parts), shares=self.shares) as settings,
             WatchedRun(
                 self._terms(settings, seed, None if identities is None else identities.directory.hash),
                 members(contributions),
@@ -242,7 +242,7 @@ class Production:
         return RunTerms(
             population="audit",
             run="audit",
-            algorithm=Carrier.name,
+            algorithm=CanaryAlgorithm.name,
             settings=settings,
             facts=PublicFacts(n_users=self.users, n_items=self.users, mu=mu, seed=seed or 0, local=self.dp == "local"),
             catalogue=settings["table"],

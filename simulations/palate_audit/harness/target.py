@@ -137,7 +137,7 @@ class Target(Protocol):
         """
 
 
-class Fresh(Protocol):
+class FreshReleases(Protocol):
     """A target that can also show its noise many times over, cheaply: what a small seed can't bear."""
 
     def fresh(self, count: int) -> Iterator[Vector]:

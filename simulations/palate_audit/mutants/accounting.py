@@ -11,7 +11,7 @@ from palate_audit.mutants.mutant import mutant
 from palate_common.mechanism.accounting import charged_mu2
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.rounds import plan as plans
-from palate_common.rounds.plan import Charge, RoundPlan
+from palate_common.rounds.plan import ChargeProof, RoundPlan
 from palate_server.ledger.extract import Extract
 from palate_server.rounds import budget as allowance
 from palate_server.rounds.coordinator import Coordinator
@@ -63,7 +63,7 @@ def other_sigma() -> Iterator[None]:
     """Ten per cent more, on paper."""
     real = Coordinator._charge
 
-    def instead(self: Coordinator, plan: RoundPlan) -> Charge:
+    def instead(self: Coordinator, plan: RoundPlan) -> ChargeProof:
         ledger, charge = self.ledger, self.ledger.charge
 
         def told(**fields: Any) -> Any:

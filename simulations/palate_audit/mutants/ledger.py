@@ -12,7 +12,7 @@ from unittest import mock
 from palate_audit.mutants.mutant import mutant
 from palate_common.errors import BudgetError
 from palate_common.rounds import plan as plans
-from palate_common.rounds.plan import Charge, RoundPlan, SignedPlan
+from palate_common.rounds.plan import ChargeProof, RoundPlan, SignedPlan
 from palate_server.ledger.history import ChargeEntry, Entry, History, entry_from
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.coordinator import Coordinator
@@ -23,16 +23,16 @@ from palate_server.rounds.registry import Registry
 def _uncharged(free: Callable[[RoundPlan], bool]) -> Iterator[None]:
     """Some rounds show the devices an old charge, which they take for this round's; their releases aren't sealed."""
     charge, seal = Coordinator._charge, Ledger.seal
-    shown: dict[int, Charge] = {}
+    shown: dict[int, ChargeProof] = {}
     skipped: set[tuple[int, int]] = set()
 
-    def old(self: Coordinator, plan: RoundPlan) -> Charge:
+    def old(self: Coordinator, plan: RoundPlan) -> ChargeProof:
         if not free(plan):
             shown[id(self.ledger)] = charge(self, plan)
             return shown[id(self.ledger)]
         skipped.add((plan.round, plan.attempt))
         checkpoint = self.ledger.checkpoint()
-        return Charge(entry={"kind": "charge", "seq": 0}, checkpoint=checkpoint, inclusion=(), consistency={})
+        return ChargeProof(entry={"kind": "charge", "seq": 0}, checkpoint=checkpoint, inclusion=(), consistency={})
 
     def unsealed(self: Ledger, *, run: str, round_: int, attempt: int, release_hash: str) -> int:
         if (round_, attempt) in skipped:

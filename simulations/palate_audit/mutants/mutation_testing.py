@@ -41,7 +41,7 @@ CLEAN_NAME = "clean"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class MutantOutcome:
     """What the battery said of one mutant, or of clean code.
 
     Attributes:
@@ -65,7 +65,7 @@ def audit_mutants(
     clean: int = CLEAN,
     quick: bool = False,
     workers: int | None = None,
-    told: Callable[[Outcome], None] = lambda _: None,
+    told: Callable[[MutantOutcome], None] = lambda _: None,
 ) -> Section:
     """Run the battery on each mutant, and on clean code.
 
@@ -131,7 +131,7 @@ def find(name: str) -> Mutant:
     raise InputError(f"`--only` must name a mutant, got {name!r}{hint}")
 
 
-def outcome_of(name: str | None, *, quick: bool = False) -> Outcome:
+def outcome_of(name: str | None, *, quick: bool = False) -> MutantOutcome:
     """The battery on one mutant, or on clean code.
 
     Args:
@@ -146,11 +146,13 @@ def outcome_of(name: str | None, *, quick: bool = False) -> Outcome:
             more = _outcome(name, _battery(quick=False, letters=(mutant.test,)))
             found = [letter for letter in TESTS if letter in (*outcome.killed_by, *more.killed_by)]
             said, broken = {**outcome.said, **more.said}, outcome.broken or more.broken
-            outcome = Outcome(mutant.name, tuple(found), said, broken, thorough=True)
+            outcome = MutantOutcome(mutant.name, tuple(found), said, broken, thorough=True)
     return outcome
 
 
-def _all(test: Callable[[str | None], Outcome], jobs: Sequence[str | None], workers: int) -> Iterator[Outcome]:
+def _all(
+    test: Callable[[str | None], MutantOutcome], jobs: Sequence[str | None], workers: int
+) -> Iterator[MutantOutcome]:
     """Outcomes in the order of the jobs; each in a process that has nothing of another."""
     if workers == 1 or len(jobs) == 1:
         yield from map(test, jobs)
@@ -188,7 +190,7 @@ def _made(test: Callable[[], list[Finding]]) -> list[Finding] | str:
         return f"{type(error).__name__}: {error}"
 
 
-def _outcome(name: str | None, parts: Iterable[list[Finding] | str]) -> Outcome:
+def _outcome(name: str | None, parts: Iterable[list[Finding] | str]) -> MutantOutcome:
     """Verdicts, made together."""
     given = list(parts)
     broken = next((part for part in given if isinstance(part, str)), "")
@@ -198,10 +200,10 @@ def _outcome(name: str | None, parts: Iterable[list[Finding] | str]) -> Outcome:
         if finding.verdict is Verdict.ALARM:
             said.setdefault(finding.test.split()[0], f"{finding.test}: {finding.said}")
     letters = tuple(letter for letter in TESTS if letter in said)
-    return Outcome(name or CLEAN_NAME, letters, said, broken)
+    return MutantOutcome(name or CLEAN_NAME, letters, said, broken)
 
 
-def _verdict(mutant: Mutant, outcome: Outcome) -> Finding:
+def _verdict(mutant: Mutant, outcome: MutantOutcome) -> Finding:
     """Whether the test that must find a mutant did."""
     killed = mutant.test in outcome.killed_by
     others = [letter for letter in outcome.killed_by if letter != mutant.test]
@@ -214,7 +216,7 @@ def _verdict(mutant: Mutant, outcome: Outcome) -> Finding:
     return Finding.checked(f"mutant: {mutant.name}", killed, said, **figures)
 
 
-def _clean(number: int, outcome: Outcome) -> Finding:
+def _clean(number: int, outcome: MutantOutcome) -> Finding:
     """Whether clean code raises no alarm, and every test could be made."""
     wrong = next(iter(outcome.said.values()), "") or outcome.broken
     return Finding.checked(f"clean run {number}", not wrong, wrong or "no alarm")

@@ -49,7 +49,7 @@ _VERDICTS = {Verdict.PASS: "pass", Verdict.ALARM: "ALARM", Verdict.UNCHECKABLE: 
 
 
 @dataclass(frozen=True)
-class Part:
+class ReportPart:
     """A section as the template shows it."""
 
     name: str
@@ -109,7 +109,7 @@ def _headline(counts: Mapping[Verdict, int]) -> str:
     return "Nothing found that exceeds the claim."
 
 
-def _part(section: Section, charts: dict[str, Chart]) -> Part:
+def _part(section: Section, charts: dict[str, Chart]) -> ReportPart:
     """One section; its charts are added to all charts."""
     own = {f"{section.name}-{place}": chart for place, chart in _charts(section.series).items()}
     charts |= own
@@ -130,7 +130,7 @@ def _part(section: Section, charts: dict[str, Chart]) -> Part:
             "releases": cards.releases(card),
             "exclusions": cards.exclusions(card),
         }
-    return Part(
+    return ReportPart(
         name=section.name,
         title=_TITLES.get(section.name, section.name),
         subject=section.subject,

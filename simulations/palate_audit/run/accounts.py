@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from palate_audit.evidence.evidence import Finding
-from palate_audit.run.run_records import Books
+from palate_audit.run.run_records import RunRecords
 from palate_common.mechanism.accounting import CENTRAL_SIGMA_FLOOR, delta_of, epsilon_of, epsilon_pld, total_mu2
 from palate_common.mechanism.cohort import shares_slack
 from palate_common.mechanism.sampled_gaussian import TAIL
@@ -30,7 +30,7 @@ SLACK = 1e-3
 """What an upper bound of another accountant may lie above the claim, of the claim."""
 
 
-def accounts(books: Books) -> Iterator[Finding]:
+def accounts(books: RunRecords) -> Iterator[Finding]:
     """Every finding on costs."""
     yield _adjacency(books)
     if books.terms.dp is DpMode.OFF:
@@ -44,7 +44,7 @@ def accounts(books: Books) -> Iterator[Finding]:
     yield _population(books)
 
 
-def _adjacency(books: Books) -> Finding:
+def _adjacency(books: RunRecords) -> Finding:
     """Unit and adjacency are the same wherever they are said."""
     test = "G adjacency"
     first = [entry for entry in books.entries if isinstance(entry, PopulationEntry)]
@@ -60,7 +60,7 @@ def _adjacency(books: Books) -> Finding:
     return Finding.checked(test, True, f"{own}, zero-out, in {', '.join(said)}")
 
 
-def _costs(books: Books) -> Finding:
+def _costs(books: RunRecords) -> Finding:
     """Each charge is at least what its noise costs, computed in fractions."""
     test = "G charges"
     for charge in books.charges.values():
@@ -70,7 +70,7 @@ def _costs(books: Books) -> Finding:
     return Finding.checked(test, True, f"{len(books.charges)} charges cover sensitivity^2 / (sigma^2 - 4), exactly")
 
 
-def _underpaid(charge: ChargeEntry, books: Books) -> str | None:
+def _underpaid(charge: ChargeEntry, books: RunRecords) -> str | None:
     """Why a charge is less than its release costs; None if it isn't."""
     facts, terms = charge.facts, books.terms
     sensitivity, sigma, dimension = (facts.get(name) for name in ("sensitivity", "sigma", "dimension"))
@@ -97,7 +97,7 @@ def _underpaid(charge: ChargeEntry, books: Books) -> str | None:
     return None
 
 
-def _steps_underpaid(charge: ChargeEntry, books: Books) -> str | None:
+def _steps_underpaid(charge: ChargeEntry, books: RunRecords) -> str | None:
     """Why a charge is less than a device's sampled steps cost, by dp-accounting's curve; None if it isn't.
 
     What the steps reveal must be within TAIL and mu-GDP. The curve is an upper bound, with a grid of its own.
@@ -135,7 +135,7 @@ def sampled_deltas(multiplier: float, inclusion: float, steps: int, epsilons: It
     return [float(accountant.get_delta(epsilon)) for epsilon in epsilons]
 
 
-def _epsilon(books: Books) -> Iterator[Finding]:
+def _epsilon(books: RunRecords) -> Iterator[Finding]:
     """The claimed epsilon against three accountants."""
     card, result = books.read("privacy_card.json") or {}, books.read("result.json") or {}
     claimed, delta = card.get("epsilon"), books.terms.noise_delta
@@ -157,7 +157,7 @@ def _epsilon(books: Books) -> Iterator[Finding]:
     yield _opacus(sums, float(claimed), delta)
 
 
-def _closed_form(books: Books, claimed: float, delta: float) -> Finding:
+def _closed_form(books: RunRecords, claimed: float, delta: float) -> Finding:
     """Delta at the claimed epsilon, by scipy's normal distribution; Balle and Wang (2018), theorem 8."""
     from scipy.special import log_ndtr  # type: ignore[import-untyped]  # ships no types
 
@@ -230,7 +230,7 @@ def _opacus(sums: Sums, claimed: float, delta: float) -> Finding:
     return Finding.checked(test, found - 0.02 <= claimed, said, epsilon=found)
 
 
-def _claim_rule(books: Books) -> Finding:
+def _claim_rule(books: RunRecords) -> Finding:
     """After a void attempt or an early end the claim is the whole budget (Smith and Thakurta 2022)."""
     test, card = "G claim after void attempts", books.read("privacy_card.json") or {}
     void = len(books.charges) - len(books.seals)
@@ -244,7 +244,7 @@ def _claim_rule(books: Books) -> Finding:
     return Finding.checked(test, card["epsilon"] >= budget, said)
 
 
-def _population(books: Books) -> Finding:
+def _population(books: RunRecords) -> Finding:
     """Other runs on the population: the extract's words against the live ledger."""
     test, extract, live = "G other runs", books.extract, books.live
     if extract is None:

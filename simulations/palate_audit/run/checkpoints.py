@@ -13,7 +13,7 @@ from palate_audit.run.card import pinned
 from palate_audit.run.extract import Known, first_bad, first_uncleared, named, of_root
 from palate_audit.run.live import LiveLedger
 from palate_audit.run.receipts import Receipts
-from palate_audit.run.run_records import Books
+from palate_audit.run.run_records import RunRecords
 from palate_common.errors import PalateError
 from palate_common.models.manifest import MOST_SIGNED
 from palate_common.models.published import MANIFEST_TAG
@@ -30,7 +30,7 @@ NO_WITNESS = (
 
 
 def checkpoints(
-    books: Books,
+    books: RunRecords,
     expect_head: Checkpoint | None,
     inside: Sequence[Receipts],
     outside: Sequence[Receipts],
@@ -79,14 +79,14 @@ def _chain(live: LiveLedger, signed: Sequence[Known]) -> Finding:
     return Finding.checked("G live ledger", True, said)
 
 
-def _leaves(books: Books) -> Sequence[bytes] | None:
+def _leaves(books: RunRecords) -> Sequence[bytes] | None:
     """The log from its first entry, as far as it is known."""
     if books.live is not None:
         return books.live.leaves
     return books.extract.leaves if books.extract is not None else None
 
 
-def _signed_checkpoints(books: Books) -> list[Known]:
+def _signed_checkpoints(books: RunRecords) -> list[Known]:
     """Checkpoints in the card and in the manifest, where their own parts say that the signatures fit."""
     found, key = list[Known](), books.extract.public_key if books.extract else ""
     try:
@@ -119,7 +119,7 @@ def _fits(test: str, leaves: Sequence[bytes], known: Sequence[Known], whose: str
 
 
 def _rollback(
-    books: Books,
+    books: RunRecords,
     leaves: Sequence[bytes] | None,
     expect_head: Checkpoint | None,
     outside: Sequence[Receipts],
@@ -138,7 +138,7 @@ def _rollback(
 
 
 def _head(
-    books: Books, leaves: Sequence[bytes] | None, head: Checkpoint, signed: Sequence[Known], seen: Sequence[Known]
+    books: RunRecords, leaves: Sequence[bytes] | None, head: Checkpoint, signed: Sequence[Known], seen: Sequence[Known]
 ) -> Finding:
     """The log against an expected head."""
     test, extract = "G expected head", books.extract

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from palate_audit.evidence.evidence import Finding
-from palate_audit.run.run_records import Books, Place
+from palate_audit.run.run_records import Place, RunRecords
 from palate_common.algorithms import algorithm_class
 from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.interactions import Interactions
@@ -39,7 +39,7 @@ PROBES = 64
 """Made users whose scores compare two models that are not the same bytes."""
 
 
-def completeness(books: Books, *, public_key: str | None = None) -> Iterator[Finding]:
+def completeness(books: RunRecords, *, public_key: str | None = None) -> Iterator[Finding]:
     """Every finding on files; the operator's key, if it is known from outside, is the one that must have signed."""
     yield _seals(books)
     yield _files(books)
@@ -50,7 +50,7 @@ def completeness(books: Books, *, public_key: str | None = None) -> Iterator[Fin
     yield _names(books)
 
 
-def _seals(books: Books) -> Finding:
+def _seals(books: RunRecords) -> Finding:
     """Each sealed release has the hash that was sealed."""
     test, missing = "G sealed releases", []
     for place, seal in sorted(books.seals.items()):
@@ -68,12 +68,12 @@ def _seals(books: Books) -> Finding:
     return Finding.checked(test, True, f"{len(books.seals)} files have the hashes that were sealed")
 
 
-def _why_unsealed(books: Books) -> str:
+def _why_unsealed(books: RunRecords) -> str:
     """Why a run has no seals."""
     return "dp off releases exact sums, which no ledger bounds" if _is_off(books) else "no round was released"
 
 
-def _files(books: Books) -> Finding:
+def _files(books: RunRecords) -> Finding:
     """Each file of `releases/` is a charged attempt's."""
     test, places, found = "G charged releases", books.charges, 0
     folder = books.folder / "releases"
@@ -96,7 +96,7 @@ def _files(books: Books) -> Finding:
     return Finding.checked(test, True, f"{found} files, each of a charged attempt{told}")
 
 
-def _plans(books: Books) -> Finding:
+def _plans(books: RunRecords) -> Finding:
     """Each release carries the plan that was charged, with the noise that was charged."""
     test, registry, checked = "G plans", Registry(books.folder), 0
     for place, charge in sorted(books.charges.items()):
@@ -116,7 +116,7 @@ def _plans(books: Books) -> Finding:
     return Finding.checked(test, True, f"{checked} releases carry the plans that were charged, noise and size included")
 
 
-def _unlike(release: NoisyAggregate, books: Books, place: Place) -> str | None:
+def _unlike(release: NoisyAggregate, books: RunRecords, place: Place) -> str | None:
     """The first thing in which a release differs from its charge; None if nothing does."""
     plan, charge = release.plan, books.charges[place]
     facts, dimension = charge.facts, released_size(plan.layout)
@@ -138,7 +138,7 @@ def _unlike(release: NoisyAggregate, books: Books, place: Place) -> str | None:
     return next((what for what, (found, expected) in compared.items() if found != expected), None)
 
 
-def _model(books: Books) -> Iterator[Finding]:
+def _model(books: RunRecords) -> Iterator[Finding]:
     """The published model is the one the run was closed with, and is made of the sealed releases alone."""
     test, path = "G model hash", books.folder / "model" / published.MODEL
     if books.closed is None:
@@ -155,7 +155,7 @@ def _model(books: Books) -> Iterator[Finding]:
     yield _replayed(books, data)
 
 
-def _replayed(books: Books, data: bytes) -> Finding:
+def _replayed(books: RunRecords, data: bytes) -> Finding:
     """The model made again from the releases."""
     test, registry = "G model from releases", Registry(books.folder)
     try:
@@ -196,7 +196,7 @@ def _apart(one: GlobalModel, other: GlobalModel) -> float:
     return float(np.abs(first - second).max() / max(float(np.ptp(first)), 1e-30))
 
 
-def _published(books: Books, public_key: str | None) -> Finding:
+def _published(books: RunRecords, public_key: str | None) -> Finding:
     """The manifest is signed by the operator's key, or that of the extract, and names every file of `model/`."""
     test, folder = "G published model", books.folder / "model"
     if not folder.is_dir():
@@ -217,7 +217,7 @@ def _published(books: Books, public_key: str | None) -> Finding:
     return Finding.checked(test, True, f"{len(named)} files, each named by the manifest that {key[:16]}… signed")
 
 
-def _lacking(books: Books) -> str:
+def _lacking(books: RunRecords) -> str:
     """Why the algorithm of the run's terms can't be loaded here, which says nothing against the run; "" if it can."""
     try:
         algorithm_class(books.terms.algorithm)
@@ -226,7 +226,7 @@ def _lacking(books: Books) -> str:
     return ""
 
 
-def _inputs(books: Books) -> Finding:
+def _inputs(books: RunRecords) -> Finding:
     """The public arrays that the run started from are those of its terms."""
     test, path = "G public inputs", books.folder / INPUTS
     try:
@@ -239,7 +239,7 @@ def _inputs(books: Books) -> Finding:
     return Finding.checked(test, True, f"{INPUTS} has the hash of the terms" if named else "the run started from none")
 
 
-def _names(books: Books) -> Finding:
+def _names(books: RunRecords) -> Finding:
     """Nothing else lies in the folder."""
     known = OUTSIDE | {"releases", "model", INPUTS}
     strange = sorted(p.name for p in books.folder.iterdir() if p.name not in known and not DRAFT.fullmatch(p.name))
@@ -264,7 +264,7 @@ def _path(folder: Path, place: Place) -> Path:
     return folder / "releases" / f"round-{place[0]}-attempt-{place[1]}.safetensors"
 
 
-def _is_off(books: Books) -> bool:
+def _is_off(books: RunRecords) -> bool:
     """Whether the run has no privacy at all."""
     try:
         return books.terms.dp is DpMode.OFF

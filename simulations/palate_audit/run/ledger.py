@@ -23,7 +23,7 @@ from palate_audit.run.completeness import completeness
 from palate_audit.run.extract import RunExtract, named, read_extract
 from palate_audit.run.live import LiveLedger, read_live
 from palate_audit.run.receipts import Receipts, participation, read_receipts, reconcile
-from palate_audit.run.run_records import Books
+from palate_audit.run.run_records import RunRecords
 from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.records.merkle import Checkpoint
 from palate_server.ledger.history import Entry
@@ -79,7 +79,7 @@ def audit_ledger(
     return Section("ledger", _subject(books), (*_worst_entry(findings, books), *findings), (), assumed, series)
 
 
-def books_of(folder: Path, *, ledger: Path | None = None) -> Books:
+def books_of(folder: Path, *, ledger: Path | None = None) -> RunRecords:
     """The books of a run, from its folder and its live ledger.
 
     Raises:
@@ -103,28 +103,28 @@ def _live(folder: Path, ledger: Path | None) -> LiveLedger | None:
     return read_live(named_path) if named_path.is_file() else None
 
 
-def _books(folder: Path, extract: RunExtract | None, live: LiveLedger | None) -> Books:
+def _books(folder: Path, extract: RunExtract | None, live: LiveLedger | None) -> RunRecords:
     """The run's books."""
     if extract is not None:
-        return Books(folder, extract.run, extract.population, extract.entries, extract, live)
+        return RunRecords(folder, extract.run, extract.population, extract.entries, extract, live)
     started = RunFolder(folder).read()["terms"]
     run, population = str(started["run"]), str(started["population"])
     whole: Sequence[Entry] = live.entries if live is not None else ()
     own = [entry for entry in whole if getattr(entry, "run", run) == run]
-    return Books(folder, run, population, own, None, live)
+    return RunRecords(folder, run, population, own, None, live)
 
 
 UNITS = {"user": "user (one installation)", "event": "event (one item of one installation)"}
 """What a run protects, in words."""
 
 
-def _subject(books: Books) -> str:
+def _subject(books: RunRecords) -> str:
     """What was looked at, in a line."""
     live = "no live ledger" if books.live is None else f"live ledger {books.live.path}"
     return f"run {books.run} of {books.population!r} in {books.folder}; {live}"
 
 
-def _qualifiers(books: Books) -> Iterator[str]:
+def _qualifiers(books: RunRecords) -> Iterator[str]:
     """What stands beside every epsilon of the section."""
     with suppress(IntegrityError):
         delta = books.terms.delta
@@ -139,7 +139,7 @@ def _guarded(test: str, findings: Callable[[], Iterator[Finding]]) -> Iterator[F
         yield Finding.checked(test, False, f"what the ledger holds can't be audited: {' '.join(str(error).split())}")
 
 
-def _devices(books: Books, inside: Sequence[Receipts], outside: Sequence[Receipts]) -> Iterator[Finding]:
+def _devices(books: RunRecords, inside: Sequence[Receipts], outside: Sequence[Receipts]) -> Iterator[Finding]:
     """What devices took part in."""
     for found in inside:
         yield participation(books, found)
@@ -158,7 +158,7 @@ def first_bad_entry(findings: Sequence[Finding]) -> tuple[int, int] | None:
     return min(stretches, key=lambda stretch: (stretch[1], -stretch[0]), default=None)
 
 
-def _worst_entry(findings: Sequence[Finding], books: Books) -> Iterator[Finding]:
+def _worst_entry(findings: Sequence[Finding], books: RunRecords) -> Iterator[Finding]:
     """The first bad entry of all findings, in words; nothing if there is none."""
     stretch = first_bad_entry(findings)
     if stretch is None:

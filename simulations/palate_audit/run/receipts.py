@@ -18,7 +18,7 @@ import numpy as np
 from palate_audit.evidence.evidence import Finding
 from palate_audit.run.extract import Known, of_consistency, of_inclusion, of_root, read_extract
 from palate_audit.run.live import snapshot
-from palate_audit.run.run_records import Books, Place
+from palate_audit.run.run_records import Place, RunRecords
 from palate_client.ledger.device_ledger import DeviceLedger, Receipt
 from palate_common.errors import InputError, PalateError
 from palate_common.records.canonical import canonical_json
@@ -152,7 +152,7 @@ def _of_evidence(signed: bytes, source: str) -> list[Known]:
     return found
 
 
-def reconcile(books: Books, found: Receipts, *, test: str) -> Iterator[Finding]:
+def reconcile(books: RunRecords, found: Receipts, *, test: str) -> Iterator[Finding]:
     """What devices took part in against what was charged."""
     charged, every = dict(books.charges), {}
     if books.live is not None:
@@ -179,7 +179,7 @@ def reconcile(books: Books, found: Receipts, *, test: str) -> Iterator[Finding]:
     yield Finding.checked(named, True, f"{matched} participations are charged, with the same plan and cost{more}")
 
 
-def participation(books: Books, found: Receipts) -> Finding:
+def participation(books: RunRecords, found: Receipts) -> Finding:
     """No device takes part twice in an attempt, nor in more attempts than were charged; nobody else is in a sum."""
     test, times = "G participation cap", dict[Place, list[Sequence[int]]]()
     for receipt, devices in found.receipts:
@@ -202,7 +202,7 @@ def participation(books: Books, found: Receipts) -> Finding:
     return Finding.checked(test, True, said)
 
 
-def _users(books: Books, place: Place) -> int | None:
+def _users(books: RunRecords, place: Place) -> int | None:
     """How many are in a release's sum; None if there is no release."""
     from palate_server.rounds.registry import Registry
 

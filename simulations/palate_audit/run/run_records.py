@@ -1,6 +1,6 @@
-"""Books: what a run folder and its ledger say of one run, side by side, for the tests that compare them.
+"""Run records: what a run folder and its ledger say of one run, side by side, for the tests that compare them.
 
-books.charges[0].body["mu2"], books.sealed
+records.charges[0].body["mu2"], records.seals
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Books:
+class RunRecords:
     """One run.
 
     Attributes:

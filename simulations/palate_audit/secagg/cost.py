@@ -119,7 +119,7 @@ class Side:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
+class MaskingCost:
     """What one attempt has cost.
 
     Attributes:
@@ -275,7 +275,7 @@ class _Run:
         return Operations(signatures=int(step is Step.SHARE))  # on the list of who has shared
 
 
-def measure(scale: Scale, *, seed: int = 1) -> Cost:
+def measure(scale: Scale, *, seed: int = 1) -> MaskingCost:
     """Run one attempt and time it.
 
     Args:
@@ -295,7 +295,7 @@ def measure(scale: Scale, *, seed: int = 1) -> Cost:
     sample_discrete_gaussian(scale.size, sigma=scale.share_sigma, source=SecureSource())
     noise_seconds = time.thread_time() - began
     timed = len(run.sample)
-    return Cost(
+    return MaskingCost(
         scale=scale,
         graph=run.graph,
         bits=scale.bits,

@@ -29,7 +29,7 @@ TradeOff = Callable[[float], float]
 
 
 @dataclass(frozen=True)
-class Errors:
+class ErrorCounts:
     """What a fixed rule got wrong.
 
     Attributes:
@@ -57,7 +57,7 @@ def upper(successes: int, trials: int, *, alpha: float) -> float:
     return float(special.betainccinv(successes + 1, trials - successes, alpha))
 
 
-def epsilon_raw(errors: Errors, *, delta: float, alpha: float) -> float:
+def epsilon_raw(errors: ErrorCounts, *, delta: float, alpha: float) -> float:
     """L0, many canaries or runs: the eps that both rates refute (Kairouz, Oh and Viswanath 2015; Jagielski 2020).
 
     Guarantees:
@@ -67,7 +67,7 @@ def epsilon_raw(errors: Errors, *, delta: float, alpha: float) -> float:
     return max(0.0, _ratio(1 - misses - delta, false), _ratio(1 - false - delta, misses))
 
 
-def mu_counted(errors: Errors, *, alpha: float) -> float:
+def mu_counted(errors: ErrorCounts, *, alpha: float) -> float:
     """L1, many canaries or runs: Phi^-1(1 - FPR) - Phi^-1(FNR) at the upper bounds (Nasr et al. 2023)."""
     misses, false = errors.rates(alpha)
     if not 0 < misses < 1 or not 0 < false < 1:
@@ -86,7 +86,7 @@ def epsilon_trade_off(epsilon: float, delta: float) -> TradeOff:
     return lambda false: max(0.0, 1 - delta - grow * false, (1 - delta - false) / grow)
 
 
-def refuted(errors: Errors, trade_off: TradeOff) -> float:
+def refuted(errors: ErrorCounts, trade_off: TradeOff) -> float:
     """The claim test without assumptions: p-value of the counts if no test may beat the claimed trade-off curve.
 
     It is the smallest alpha at which the upper bounds of both rates lie below the curve.

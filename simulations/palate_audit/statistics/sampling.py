@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_audit.harness.claim import Claim
-from palate_audit.statistics.counting import Errors, refuted
+from palate_audit.statistics.counting import ErrorCounts, refuted
 from palate_common.errors import InputError
 
 FINE, COARSE = 1e-3, 4e-3
@@ -103,7 +103,7 @@ class Sampled:
         across = np.exp(-_EPSILONS) * (1 - add - false)
         return float(max(0.0, above.max(), across.max()))
 
-    def lower(self, errors: Errors, *, alpha: float) -> float:
+    def lower(self, errors: ErrorCounts, *, alpha: float) -> float:
         """L1: epsilon of the largest noise, other facts as claimed, that the counts refute at level alpha.
 
         Less noise gives a lower curve, so that what refutes one noise refutes every larger one.
@@ -119,5 +119,5 @@ class Sampled:
             low, high = (low, middle) if coarse._refuted(middle, errors, alpha) else (middle, high)
         return replace(self, noise_multiplier=high, rounded_up=False).epsilon
 
-    def _refuted(self, noise_multiplier: float, errors: Errors, alpha: float) -> bool:
+    def _refuted(self, noise_multiplier: float, errors: ErrorCounts, alpha: float) -> bool:
         return refuted(errors, replace(self, noise_multiplier=noise_multiplier).trade_off) <= alpha

@@ -9,7 +9,7 @@ import typer
 from palate_common.errors import InputError
 
 if TYPE_CHECKING:
-    from palate_audit.secagg.cost import Cost, Side
+    from palate_audit.secagg.cost import MaskingCost, Side
 
 app = typer.Typer(help="What Palate costs on this machine.", no_args_is_help=True)
 
@@ -47,7 +47,7 @@ def secagg(
         raise typer.Exit(1)
 
 
-def _print(cost: Cost) -> None:
+def _print(cost: MaskingCost) -> None:
     """Terms, steps, totals."""
     from rich.console import Console
     from rich.table import Table

@@ -17,7 +17,7 @@ from palate_common.interactions import Interactions
 
 
 @dataclass(frozen=True)
-class Popularity:
+class PopularityBaseline:
     """Ranks by true counts, without privacy. Weights aren't used.
 
     Attributes:
@@ -29,7 +29,7 @@ class Popularity:
     settings: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def fit(cls, train: Interactions) -> Popularity:
+    def fit(cls, train: Interactions) -> PopularityBaseline:
         """Count each item's users."""
         return cls(np.bincount(train.indices, minlength=train.n_items).astype(np.float64))
 

@@ -8,7 +8,7 @@
 
 from palate_sim.data.columns import ColumnMap
 from palate_sim.data.domains import domains_of, joined
-from palate_sim.data.log import Log, describe
+from palate_sim.data.log import InteractionLog, describe
 from palate_sim.data.positives import Pairs, positives
 from palate_sim.data.readers import Source, read_log
 from palate_sim.data.registry import Dataset, get, is_local, list_datasets, load
@@ -16,7 +16,7 @@ from palate_sim.data.registry import Dataset, get, is_local, list_datasets, load
 __all__ = [
     "ColumnMap",
     "Dataset",
-    "Log",
+    "InteractionLog",
     "Pairs",
     "Source",
     "describe",

@@ -20,7 +20,7 @@ import pandas as pd
 from palate_common.errors import InputError
 from palate_sim.data.columns import show
 from palate_sim.data.ids import canonical_ids
-from palate_sim.data.log import Log
+from palate_sim.data.log import InteractionLog
 
 DOMAIN = "domain"
 """The column of an item table that says which catalogue an item belongs to."""
@@ -54,7 +54,7 @@ def with_domains(items: pd.DataFrame | None, domains: pd.DataFrame | None) -> pd
     return both
 
 
-def joined(logs: Mapping[str, Log]) -> Log:
+def joined(logs: Mapping[str, InteractionLog]) -> InteractionLog:
     """One log of several, each of them a domain.
 
     Args:
@@ -87,7 +87,7 @@ def joined(logs: Mapping[str, Log]) -> Log:
         repairs |= {name: repairs.get(name, 0) + count for name, count in log.repairs.items()}
     single = int((frame["user_id"].value_counts() == 1).sum())
     repairs |= {"single_event_users": single} if single or "single_event_users" in repairs else {}
-    return Log(
+    return InteractionLog(
         frame.sort_values(["user_id", "timestamp"], kind="stable", ignore_index=True),
         pd.concat(items, ignore_index=True),
         pd.concat(groups, ignore_index=True).drop_duplicates("user_id") if groups else None,

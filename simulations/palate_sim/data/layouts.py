@@ -1,4 +1,4 @@
-"""Layouts: folders as publishers unpack them, to a `Log` with item features and user groups.
+"""Layouts: folders as publishers unpack them, to an `InteractionLog` with item features and user groups.
 
 Part of the registry: a folder is recognised by the names of its files, wherever it lies.
 
@@ -28,14 +28,14 @@ from palate_common.errors import InputError
 from palate_sim.data import features
 from palate_sim.data.columns import ColumnMap, show
 from palate_sim.data.domains import with_domains
-from palate_sim.data.log import Log
+from palate_sim.data.log import InteractionLog
 from palate_sim.data.readers import purchases_only, read_log
 
 BARE: dict[str, str | int | None] = {"user_id": 0, "item_id": 1, "value": 2, "timestamp": 3}
 PLAIN = ("interactions.csv.gz", "interactions.csv", "interactions.parquet", "interactions.tsv")
 
 
-def read_folder(folder: Path, *, columns: ColumnMap | None = None, name: str | None = None) -> Log:
+def read_folder(folder: Path, *, columns: ColumnMap | None = None, name: str | None = None) -> InteractionLog:
     """Read a folder of a known layout.
 
     Args:
@@ -59,23 +59,23 @@ def read_folder(folder: Path, *, columns: ColumnMap | None = None, name: str | N
     raise InputError(f"`data` must be a folder with one of {', '.join(_LAYOUTS)} or a .inter file, got {listed}")
 
 
-def _plain(log_file: str) -> Callable[[Path, str, ColumnMap | None], Log]:
+def _plain(log_file: str) -> Callable[[Path, str, ColumnMap | None], InteractionLog]:
     """A reader of `log_file` with whatever features lie beside it."""
 
-    def read(folder: Path, name: str, columns: ColumnMap | None) -> Log:
+    def read(folder: Path, name: str, columns: ColumnMap | None) -> InteractionLog:
         log = read_log(folder / log_file, columns=columns, name=name)
         return replace(log, items=with_domains(_items(folder), log.items), users=_users(folder))
 
     return read
 
 
-def _ratings_dat(folder: Path, name: str, columns: ColumnMap | None) -> Log:
+def _ratings_dat(folder: Path, name: str, columns: ColumnMap | None) -> InteractionLog:
     """MovieLens 1M and 10M, MovieTweetings: no header, "::" between fields."""
     log = read_log(folder / "ratings.dat", columns=BARE | dict(columns or {}), name=name)
     return replace(log, items=_items(folder), users=_users(folder))
 
 
-def _ml_100k(folder: Path, name: str, columns: ColumnMap | None) -> Log:
+def _ml_100k(folder: Path, name: str, columns: ColumnMap | None) -> InteractionLog:
     """MovieLens 100K: genres are flags in the last columns of u.item, named in u.genre."""
     log = read_log(folder / "u.data", columns=BARE | dict(columns or {}), name=name)
     items = users = None
@@ -91,7 +91,7 @@ def _ml_100k(folder: Path, name: str, columns: ColumnMap | None) -> Log:
     return replace(log, items=items, users=users)
 
 
-def _lastfm(folder: Path, name: str, columns: ColumnMap | None) -> Log:
+def _lastfm(folder: Path, name: str, columns: ColumnMap | None) -> InteractionLog:
     """Last.fm of HetRec 2011: how often a user played an artist; no times."""
     log = read_log(folder / "user_artists.dat", columns=columns, name=name)
     if not (folder / "artists.dat").is_file():
@@ -100,7 +100,7 @@ def _lastfm(folder: Path, name: str, columns: ColumnMap | None) -> Log:
     return replace(log, items=features.item_table(table[0], table[1], None))
 
 
-def _mind(folder: Path, name: str, columns: ColumnMap | None) -> Log:
+def _mind(folder: Path, name: str, columns: ColumnMap | None) -> InteractionLog:
     """MIND: the clicked ones of each impression at its time, and the history before without a time."""
     parts, news = sorted(folder.glob("*behaviors.tsv")), sorted(folder.glob("*news.tsv"))
     table = pd.concat([features.separated(part, "\t") for part in parts], ignore_index=True)
@@ -122,7 +122,7 @@ def _mind(folder: Path, name: str, columns: ColumnMap | None) -> Log:
     return replace(log, items=features.item_table(about[0], about[3], about[1] + "|" + about[2]))
 
 
-def _retail(folder: Path, name: str, columns: ColumnMap | None) -> Log:
+def _retail(folder: Path, name: str, columns: ColumnMap | None) -> InteractionLog:
     """Online Retail: one line a purchase; returns have a negative quantity."""
     chosen: ColumnMap = {"user_id": "CustomerID", "item_id": "StockCode"} | dict(columns or {})
     log = purchases_only(read_log(folder / "data.csv", columns=chosen, name=name))
@@ -160,12 +160,12 @@ def _users(folder: Path) -> pd.DataFrame | None:
     return None
 
 
-def _of(log: Log, key: str, table: pd.DataFrame | None) -> pd.DataFrame | None:
+def _of(log: InteractionLog, key: str, table: pd.DataFrame | None) -> pd.DataFrame | None:
     """A feature table for the ids of the log."""
     return None if table is None else features.matched(table, log.frame[key], key)
 
 
-_LAYOUTS: dict[str, Callable[[Path, str, ColumnMap | None], Log]] = {
+_LAYOUTS: dict[str, Callable[[Path, str, ColumnMap | None], InteractionLog]] = {
     **{log_file: _plain(log_file) for log_file in PLAIN},
     "u.data": _ml_100k,
     "ratings.dat": _ratings_dat,

@@ -1,6 +1,7 @@
 """Log: an interaction log after reading, the input of every experiment; and what to say about it.
 
-First stop of the data side: a reader makes a `Log`, filters may narrow it, `positives` weighs it, `split` cuts it.
+First stop of the data side: a reader makes an `InteractionLog`, filters may narrow it, `positives` weighs it, `split`
+cuts it.
 
     >>> import pandas as pd
     >>> from palate_sim.data import read_log
@@ -23,7 +24,7 @@ QUANTILES = {"min": 0.0, "25%": 0.25, "median": 0.5, "75%": 0.75, "max": 1.0}
 
 
 @dataclass(frozen=True)
-class Log:
+class InteractionLog:
     """One interaction log in canonical form.
 
     Attributes:
@@ -44,7 +45,7 @@ class Log:
     terms: str = ""
 
 
-def describe(log: Log) -> dict[str, Any]:
+def describe(log: InteractionLog) -> dict[str, Any]:
     """Figures about a log, ready for JSON: size, density, kinds, time span, activity of users, repairs, terms."""
     frame = log.frame
     per_user = frame["user_id"].value_counts()

@@ -1,8 +1,8 @@
 """Positives: which interactions count as a sign of liking, and how much.
 
-Third stop of the data side: a `Log` becomes one weighted pair a user and item. By default every interaction is a
-positive of weight 1. A threshold on the value, weights by kind of event, a table of weights by value and a half-life
-are configuration (a preset's `[positives]`, `[data.weights]`, `[data.value_weights]`).
+Third stop of the data side: an `InteractionLog` becomes one weighted pair a user and item. By default every
+interaction is a positive of weight 1. A threshold on the value, weights by kind of event, a table of weights by value
+and a half-life are configuration (a preset's `[positives]`, `[data.weights]`, `[data.value_weights]`).
 
     >>> import pandas as pd
     >>> from palate_sim.data import read_log
@@ -25,7 +25,7 @@ import pandas as pd
 from palate_common.errors import InputError
 from palate_common.weighting import Combine, Weighting
 from palate_sim.data.columns import show
-from palate_sim.data.log import Log
+from palate_sim.data.log import InteractionLog
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Pairs:
 
 
 def positives(
-    log: Log,
+    log: InteractionLog,
     *,
     threshold: float | None = None,
     weights: Mapping[str, float] | None = None,

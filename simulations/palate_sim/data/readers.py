@@ -1,7 +1,7 @@
-"""Readers: a file or a data frame to a `Log`, or one clear line that says why not.
+"""Readers: a file or a data frame to an `InteractionLog`, or one clear line that says why not.
 
-Where every experiment begins: bytes -> `tables` -> `columns` -> `repair` -> `Log`. Folders of known archives and named
-sets are the registry's business (`palate_sim.data.load`).
+Where every experiment begins: bytes -> `tables` -> `columns` -> `repair` -> `InteractionLog`. Folders of known
+archives and named sets are the registry's business (`palate_sim.data.load`).
 
     >>> import pandas as pd
     >>> log = read_log(pd.DataFrame({"userId": [1, 2.0, 2], "movieId": [10, 10, 11], "rating": [4, 5, 3]}))
@@ -20,14 +20,14 @@ import pandas as pd
 from palate_common.errors import InputError
 from palate_sim.data.columns import ColumnMap, find_columns, show
 from palate_sim.data.domains import DOMAIN, domain_table
-from palate_sim.data.log import Log
+from palate_sim.data.log import InteractionLog
 from palate_sim.data.repair import repair
 from palate_sim.data.tables import Table, read_table
 
 Source = str | PathLike[str] | pd.DataFrame
 
 
-def read_log(source: Source, *, columns: ColumnMap | None = None, name: str | None = None) -> Log:
+def read_log(source: Source, *, columns: ColumnMap | None = None, name: str | None = None) -> InteractionLog:
     """Read an interaction log.
 
     Args:
@@ -52,7 +52,7 @@ def read_log(source: Source, *, columns: ColumnMap | None = None, name: str | No
     return _log(read_table(path, columns), name or path.name.partition(".")[0] or show(str(path)))
 
 
-def purchases_only(log: Log) -> Log:
+def purchases_only(log: InteractionLog) -> InteractionLog:
     """The log without rows whose quantity is not positive: returns and coupons are no sign of liking.
 
     Raises:
@@ -80,8 +80,8 @@ def _from_frame(frame: pd.DataFrame, columns: ColumnMap | None) -> Table:
     return Table({field: frame.iloc[:, place].reset_index(drop=True) for field, place in places.items()}, {})
 
 
-def _log(table: Table, name: str) -> Log:
+def _log(table: Table, name: str) -> InteractionLog:
     """A repaired table as a log."""
     frame, repairs = repair({field: column for field, column in table.columns.items() if field != DOMAIN})
     items = domain_table(table.columns["item_id"], table.columns[DOMAIN]) if DOMAIN in table.columns else None
-    return Log(frame, items, None, table.repairs | repairs, name)
+    return InteractionLog(frame, items, None, table.repairs | repairs, name)

@@ -20,7 +20,7 @@ from palate_sim.data import shipped
 from palate_sim.data.columns import ColumnMap, show
 from palate_sim.data.download import Remote, Say, fetch, say_to_stderr
 from palate_sim.data.layouts import read_folder
-from palate_sim.data.log import Log
+from palate_sim.data.log import InteractionLog
 from palate_sim.data.readers import Source, read_log
 
 GROUPLENS = "GroupLens terms: research use, no redistribution, no commercial use without permission; cite the set"
@@ -47,7 +47,7 @@ class Dataset:
     terms: str
     homepage: str
     remotes: tuple[Remote, ...] = ()
-    shipped: Callable[[], Log] | None = None
+    shipped: Callable[[], InteractionLog] | None = None
 
     @property
     def source(self) -> str:
@@ -198,7 +198,7 @@ def is_local(source: str | PathLike[str]) -> bool:
         return False
 
 
-def load(source: Source, *, columns: ColumnMap | None = None, say: Say = say_to_stderr) -> Log:
+def load(source: Source, *, columns: ColumnMap | None = None, say: Say = say_to_stderr) -> InteractionLog:
     """Load a log by name or from anything local.
 
     Args:

@@ -14,11 +14,11 @@ import pandas as pd
 
 from palate_common.errors import InputError
 from palate_sim.data.features import item_table
-from palate_sim.data.log import Log
+from palate_sim.data.log import InteractionLog
 from palate_sim.data.readers import purchases_only, read_log
 
 
-def movielens_small() -> Log:
+def movielens_small() -> InteractionLog:
     """MovieLens ml-latest-small of 2016: 671 users, 9,066 films, 100,004 ratings, with titles, years and genres.
 
     Raises:
@@ -30,7 +30,7 @@ def movielens_small() -> Log:
     return replace(log, items=item_table(frame["movieId"], frame["title"].fillna("") + year, frame["genres"]))
 
 
-def complete_journey() -> Log:
+def complete_journey() -> InteractionLog:
     """The Complete Journey at product level: 2,469 households; value is the quantity; groups are age and income.
 
     Products have department and category as genres. Lines without a positive quantity (coupons, adjustments) are

@@ -19,7 +19,7 @@ from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
 from palate_common.models.model import GlobalModel
 from palate_common.rounds.plan import RoundPlan
-from palate_server.rounds.aggregation import Participation
+from palate_server.rounds.aggregation import ParticipationCounts
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.lock import RunLock
 from palate_sim.engines.bundle import CONNECTION
@@ -97,7 +97,7 @@ class _Watch:
                 self._started = self._latest = self._now()
             case "release":
                 self._latest = self._now()
-                participation = Participation(**event["aggregate"])
+                participation = ParticipationCounts(**event["aggregate"])
                 self._updates += participation.users
                 if self._on_release is not None:
                     plan = RoundPlan.model_validate(event["plan"])

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from palate_common.domains import FEW, focused
 from palate_common.interactions import Floats, Interactions
 from palate_sim.config import SimulationConfig
-from palate_sim.evaluation.evaluation import Scorer
+from palate_sim.evaluation.evaluation import CatalogueScorer
 from palate_sim.evaluation.judging import judge_prepared, summary
 from palate_sim.preparation.preparation import Prepared
 from palate_sim.preparation.splits import Heldout
@@ -47,7 +47,7 @@ class Domain:
 class Focused:
     """A scorer that is told histories as one domain's recommendations see them."""
 
-    scorer: Scorer
+    scorer: CatalogueScorer
     within: npt.NDArray[np.bool_]
 
     def scores(self, foldin: Interactions) -> Floats:
@@ -82,7 +82,7 @@ def events_within(histories: Interactions, has: npt.NDArray[np.bool_]) -> npt.ND
 
 
 def by_domain(
-    scorers: Mapping[str, Scorer], prepared: Prepared, config: SimulationConfig, metric: str
+    scorers: Mapping[str, CatalogueScorer], prepared: Prepared, config: SimulationConfig, metric: str
 ) -> dict[str, dict[str, Any]]:
     """What result.json says of each domain; {} where there is only one.
 

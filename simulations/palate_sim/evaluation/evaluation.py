@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 BLOCK_ENTRIES = 1 << 22  # scores ranked at once: at most 32 MiB an array
 
 
-class Scorer(Protocol):
+class CatalogueScorer(Protocol):
     """Anything that scores the catalogue for users it is shown the history of."""
 
     def scores(self, foldin: Interactions) -> Floats:
@@ -48,7 +48,7 @@ class Scorer(Protocol):
 
 
 def evaluate(
-    scorer: Scorer,
+    scorer: CatalogueScorer,
     heldout: Heldout,
     *,
     train: Interactions,
@@ -73,7 +73,7 @@ def evaluate(
 
 
 def evaluate_sampled(
-    scorer: Scorer,
+    scorer: CatalogueScorer,
     heldout: Heldout,
     *,
     train: Interactions,
@@ -106,7 +106,7 @@ def evaluate_sampled(
 
 
 def _evaluate(
-    scorer: Scorer,
+    scorer: CatalogueScorer,
     heldout: Heldout,
     train: Interactions,
     ks: Sequence[int],
@@ -164,7 +164,7 @@ def _evaluate(
     )
 
 
-def rating_errors(scorer: Scorer, heldout: Heldout, *, batch: int = 512) -> dict[str, float]:
+def rating_errors(scorer: CatalogueScorer, heldout: Heldout, *, batch: int = 512) -> dict[str, float]:
     """RMSE and MAE of a scorer's expected ratings on the held-out ratings; {} of one that expects none.
 
     Args:

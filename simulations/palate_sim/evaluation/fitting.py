@@ -14,7 +14,7 @@ import numpy as np
 
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_sim.evaluation.evaluation import Scorer, evaluate
+from palate_sim.evaluation.evaluation import CatalogueScorer, evaluate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CRITERION = "recall_capped@20"
 
 
-class Baseline(Scorer, Protocol):
+class Baseline(CatalogueScorer, Protocol):
     """A fitted baseline."""
 
     @property
@@ -45,9 +45,9 @@ class _Context:
 
 def _popularity(context: _Context, settings: Mapping[str, Any]) -> Baseline:
     """Imports and fits popularity."""
-    from palate_sim.baselines.popularity import Popularity
+    from palate_sim.baselines.popularity import PopularityBaseline
 
-    return Popularity.fit(context.train, **settings)
+    return PopularityBaseline.fit(context.train, **settings)
 
 
 def _item_knn(context: _Context, settings: Mapping[str, Any]) -> Baseline:

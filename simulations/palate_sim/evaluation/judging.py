@@ -15,7 +15,7 @@ from palate_common.interactions import Floats, Interactions
 from palate_common.models.model import GlobalModel
 from palate_common.rounds.plan import DpMode
 from palate_sim.config import SimulationConfig
-from palate_sim.evaluation.evaluation import Scorer, evaluate, evaluate_sampled, rating_errors
+from palate_sim.evaluation.evaluation import CatalogueScorer, evaluate, evaluate_sampled, rating_errors
 from palate_sim.evaluation.fitting import fit_baselines
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.evaluation.saved_lists import Evaluation
@@ -36,7 +36,7 @@ Notify = Callable[[Mapping[str, Any]], None]
 class Restricted:
     """A scorer that recommends some items only."""
 
-    scorer: Scorer
+    scorer: CatalogueScorer
     candidates: npt.NDArray[np.bool_]
 
     def scores(self, foldin: Interactions) -> Floats:
@@ -44,7 +44,7 @@ class Restricted:
         return np.where(self.candidates, self.scorer.scores(foldin), -np.inf)
 
 
-def judge(scorer: Scorer, heldout: Heldout, split: Split, *, ks: Sequence[int], seed: int) -> Evaluation:
+def judge(scorer: CatalogueScorer, heldout: Heldout, split: Split, *, ks: Sequence[int], seed: int) -> Evaluation:
     """Evaluate by the split's own protocol, and by rating error a scorer that expects ratings.
 
     The same seed breaks ties alike for every scorer.
@@ -62,7 +62,7 @@ def judge(scorer: Scorer, heldout: Heldout, split: Split, *, ks: Sequence[int], 
 
 
 def judge_prepared(
-    scorer: Scorer,
+    scorer: CatalogueScorer,
     prepared: Prepared,
     config: SimulationConfig,
     heldout: Heldout | None = None,
@@ -141,7 +141,7 @@ def judge_baselines(
     epsilon: float | None,
     delta: float,
     notify: Notify,
-    keep: dict[str, Scorer] | None = None,
+    keep: dict[str, CatalogueScorer] | None = None,
 ) -> tuple[dict[str, Evaluation], dict[str, str]]:
     """Fit and evaluate the configured baselines, noised popularity at the same budget among them.
 
@@ -160,7 +160,7 @@ def judge_baselines(
     evaluations: dict[str, Evaluation] = {}
     metric = headline(split, config.evaluation.ks)
     for name in config.evaluation.baselines:
-        scorer: Scorer
+        scorer: CatalogueScorer
         if (name == "noised_popularity" and epsilon is None) or (name == "content_only" and not prepared.inputs):
             continue
         if name in CONTROLS and config.privacy.unit != "user":
@@ -214,13 +214,15 @@ def project(
     return points
 
 
-def validation_quality(scorer: Scorer, prepared: Prepared, config: SimulationConfig, metric: str) -> float | None:
+def validation_quality(
+    scorer: CatalogueScorer, prepared: Prepared, config: SimulationConfig, metric: str
+) -> float | None:
     """The headline metric on the validation users, or None where the split has none."""
     heldout = prepared.split.validation
     return None if heldout is None else judge_prepared(scorer, prepared, config, heldout).mean(metric)
 
 
-def percentile_rank(scorer: Scorer, heldout: Heldout) -> float:
+def percentile_rank(scorer: CatalogueScorer, heldout: Heldout) -> float:
     """Where held-out items are ranked on average, 0 the top and 1 the end: a loss that needs no score scale.
 
     Expected percentile ranking, Hu, Koren and Volinsky (2008), equation 8.

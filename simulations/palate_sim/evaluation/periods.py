@@ -24,9 +24,9 @@ import numpy.typing as npt
 from palate_common.errors import InputError
 from palate_common.interactions import Floats, Interactions
 from palate_sim.config import SimulationConfig
-from palate_sim.data.log import Log
+from palate_sim.data.log import InteractionLog
 from palate_sim.data.positives import Pairs
-from palate_sim.evaluation.evaluation import Scorer
+from palate_sim.evaluation.evaluation import CatalogueScorer
 from palate_sim.preparation.preparation import weighed
 from palate_sim.preparation.splits import Heldout
 
@@ -58,7 +58,7 @@ class Period:
         users = tuple(self.heldout.users[row] for row in rows)
         return replace(self, heldout=Heldout(foldin, target, users, {}))
 
-    def widened(self, scorer: Scorer, items: Sequence[str]) -> Widened:
+    def widened(self, scorer: CatalogueScorer, items: Sequence[str]) -> Widened:
         """A scorer of a catalogue so far, this one's or an earlier one's, over what is ranked here."""
         return Widened(scorer, rows_of(items, self.known), len(self.known))
 
@@ -67,7 +67,7 @@ class Period:
 class Widened:
     """A scorer over a larger catalogue, whose further items it never recommends."""
 
-    scorer: Scorer
+    scorer: CatalogueScorer
     rows: npt.NDArray[np.int64]
     n_items: int
 
@@ -94,7 +94,7 @@ def rows_of(items: Sequence[str], catalogue: Sequence[str]) -> npt.NDArray[np.in
     return np.array([place[item] for item in items], np.int64)
 
 
-def periods(log: Log, config: SimulationConfig) -> Iterator[Period]:
+def periods(log: InteractionLog, config: SimulationConfig) -> Iterator[Period]:
     """Cut a log into `releases.count` + 1 spans of equal length.
 
     Raises:
@@ -120,7 +120,7 @@ def is_validation(user: str) -> bool:
     return zlib.crc32(user.encode()) % 2 == 0
 
 
-def _until(log: Log, end: float, config: SimulationConfig) -> Pairs:
+def _until(log: InteractionLog, end: float, config: SimulationConfig) -> Pairs:
     """The positives of what happened before a time."""
     frame = log.frame[log.frame["timestamp"] < end]
     if frame.empty:

@@ -20,10 +20,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from palate_common.errors import InputError
-from palate_sim.data.log import Log
+from palate_sim.data.log import InteractionLog
 
 
-def k_core(log: Log, user_core: int, item_core: int) -> tuple[Log, dict[str, int]]:
+def k_core(log: InteractionLog, user_core: int, item_core: int) -> tuple[InteractionLog, dict[str, int]]:
     """Keep the largest part in which every user has `user_core` distinct items and every item `item_core` users.
 
     Args:
@@ -50,7 +50,7 @@ def k_core(log: Log, user_core: int, item_core: int) -> tuple[Log, dict[str, int
     return _narrow(log, users, items, pair_users, pair_items, f"a {user_core}-{item_core} core")
 
 
-def min_support(log: Log, item_min_users: int) -> tuple[Log, dict[str, int]]:
+def min_support(log: InteractionLog, item_min_users: int) -> tuple[InteractionLog, dict[str, int]]:
     """Keep the items that `item_min_users` or more distinct users met, once: users may lose all they have.
 
     Returns:
@@ -70,7 +70,7 @@ def min_support(log: Log, item_min_users: int) -> tuple[Log, dict[str, int]]:
 Rows = npt.NDArray[np.int64]
 
 
-def _pairs(log: Log) -> tuple[Rows, Rows, Rows, Rows]:
+def _pairs(log: InteractionLog) -> tuple[Rows, Rows, Rows, Rows]:
     """The user and item number of each row, and of each distinct pair."""
     users, _ = pd.factorize(log.frame["user_id"])
     items, _ = pd.factorize(log.frame["item_id"])
@@ -80,8 +80,8 @@ def _pairs(log: Log) -> tuple[Rows, Rows, Rows, Rows]:
 
 
 def _narrow(
-    log: Log, users: Rows, items: Rows, kept_users: Rows, kept_items: Rows, wanted: str
-) -> tuple[Log, dict[str, int]]:
+    log: InteractionLog, users: Rows, items: Rows, kept_users: Rows, kept_items: Rows, wanted: str
+) -> tuple[InteractionLog, dict[str, int]]:
     """The log with only the pairs of kept users and kept items."""
     if not len(kept_users):
         raise InputError(f"`filters` must leave {wanted}, got none in a log of {users.max() + 1} users")

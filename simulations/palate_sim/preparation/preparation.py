@@ -17,7 +17,7 @@ from palate_common.errors import InputError
 from palate_common.records.canonical import canonical_json, digest
 from palate_sim.config import SimulationConfig
 from palate_sim.data import Source, domains_of, joined, load, positives
-from palate_sim.data.log import Log
+from palate_sim.data.log import InteractionLog
 from palate_sim.data.positives import Pairs
 from palate_sim.features.features import Matrix, item_features, joined_features
 from palate_sim.preparation.filters import k_core
@@ -119,7 +119,7 @@ def naming_sources(config: SimulationConfig, prepared: Prepared) -> SimulationCo
     return config.model_copy(update={"algorithm": chosen.model_copy(update={"settings": settings})})
 
 
-def read(config: SimulationConfig, source: Source | None = None) -> Log:
+def read(config: SimulationConfig, source: Source | None = None) -> InteractionLog:
     """The configured log, or the one that replaces it.
 
     Raises:
@@ -134,7 +134,7 @@ def read(config: SimulationConfig, source: Source | None = None) -> Log:
     return joined({domain: load(log, columns=columns or None) for domain, log in data.domains.items()})
 
 
-def weighed(log: Log, config: SimulationConfig) -> Pairs:
+def weighed(log: InteractionLog, config: SimulationConfig) -> Pairs:
     """The log's positives as configured.
 
     Raises:

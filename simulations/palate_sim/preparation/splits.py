@@ -32,7 +32,7 @@ import numpy.typing as npt
 
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_sim.data.log import Log
+from palate_sim.data.log import InteractionLog
 from palate_sim.data.positives import Pairs, positives
 
 Mask = npt.NDArray[np.bool_]
@@ -102,7 +102,7 @@ class _Cut:
     withheld: Mask | None = None
 
 
-def split(log: Log | Pairs, name: str, *, seed: int) -> Split:
+def split(log: InteractionLog | Pairs, name: str, *, seed: int) -> Split:
     """Cut a log for an experiment.
 
     Args:
@@ -120,7 +120,7 @@ def split(log: Log | Pairs, name: str, *, seed: int) -> Split:
         raise InputError(f"`split` must be one of {', '.join(SPLITS)}, got {name!r}")
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise InputError(f"`seed` must be a whole number from 0, got {seed!r}")
-    pairs = positives(log) if isinstance(log, Log) else log
+    pairs = positives(log) if isinstance(log, InteractionLog) else log
     base = BASES.get(name, name)
     cut = SPLITS[name](pairs, np.random.default_rng([seed, zlib.crc32(base.encode())]))
     skipped: dict[str, int] = {}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from palate_common.mechanism.accounting import GaussianEvent, epsilon_pld
-from palate_common.models.catalogue import Catalogue
+from palate_common.models.catalogue import ItemCatalogue
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import DpMode, Noise
 from palate_server.ledger.extract import verify_extract
@@ -27,7 +27,7 @@ from palate_sim.card.card import card_payload, sign_card
 from palate_sim.config import SimulationConfig
 from palate_sim.engines import Outcome
 from palate_sim.evaluation.domains import by_domain
-from palate_sim.evaluation.evaluation import Scorer
+from palate_sim.evaluation.evaluation import CatalogueScorer
 from palate_sim.evaluation.judging import (
     Notify,
     by_decile,
@@ -122,7 +122,7 @@ def _publish(
     facts |= {"for_release": trained.private and terms.noise is Noise.SECURE}
     Registry(folder.path).publish(
         model,
-        Catalogue(prepared.split.items, prepared.domains),
+        ItemCatalogue(prepared.split.items, prepared.domains),
         facts,
         key,
         population=terms.population,
@@ -186,7 +186,7 @@ def _judged(
     metric = headline(split, ks)
     own = judge_prepared(trained.outcome.model, prepared, config)
     notify({"event": "evaluated", metric: own.mean(metric)})
-    scorers: dict[str, Scorer] | None = None if prepared.domains is None else {"palate": trained.outcome.model}
+    scorers: dict[str, CatalogueScorer] | None = None if prepared.domains is None else {"palate": trained.outcome.model}
     evaluations, left_out = judge_baselines(
         config, prepared, epsilon=terms.epsilon, delta=terms.delta, notify=notify, keep=scorers
     )

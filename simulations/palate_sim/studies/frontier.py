@@ -18,7 +18,7 @@ from palate_common.mechanism.accounting import ACCOUNTANT, check_epsilon, defaul
 from palate_common.rounds.plan import DpMode
 from palate_sim.config import SimulationConfig
 from palate_sim.data import Source
-from palate_sim.evaluation.evaluation import Scorer
+from palate_sim.evaluation.evaluation import CatalogueScorer
 from palate_sim.evaluation.fitting import fit_baselines
 from palate_sim.evaluation.judging import Notify, headline, judge_prepared
 from palate_sim.evaluation.rehearsal import rehearse
@@ -29,7 +29,7 @@ ASSUMPTION = "projected users: as many times these users, behaving alike; every 
 
 
 @dataclass(frozen=True)
-class Estimate:
+class SeedMean:
     """A mean over seeds with its 95 % interval by Student's t; no interval from one seed."""
 
     mean: float
@@ -37,7 +37,7 @@ class Estimate:
     high: float | None
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Estimate:
+    def of(cls, values: Sequence[float]) -> SeedMean:
         """From one value a seed."""
         mean = float(np.mean(values))
         if len(values) < 2:
@@ -68,9 +68,9 @@ class Frontier:
     delta: float
     epsilons: tuple[float, ...]
     seeds: tuple[int, ...]
-    curves: Mapping[int, tuple[Estimate, ...]]
-    noised_popularity: tuple[Estimate, ...]
-    references: Mapping[str, Estimate]
+    curves: Mapping[int, tuple[SeedMean, ...]]
+    noised_popularity: tuple[SeedMean, ...]
+    references: Mapping[str, SeedMean]
 
     def facts(self) -> dict[str, Any]:
         """Everything as JSON, in the words of the plots."""
@@ -131,7 +131,7 @@ def measure(
         for key, value in _measured(config, prepared, wanted, multiples, seed):
             found.setdefault(key, []).append(value)
             notify({"event": "measured", "seed": seed, "what": key[0], "epsilon": key[1], "value": value})
-    estimates = {key: Estimate.of(values) for key, values in found.items()}
+    estimates = {key: SeedMean.of(values) for key, values in found.items()}
     return Frontier(
         name=prepared.name,
         metric=headline(prepared.split, config.evaluation.ks),
@@ -154,7 +154,7 @@ def _measured(
 
     seeded = config.model_copy(update={"seed": seed})
 
-    def quality(scorer: Scorer) -> float:
+    def quality(scorer: CatalogueScorer) -> float:
         return judge_prepared(scorer, prepared, seeded).mean(metric)
 
     def rehearsed(algorithm: str, settings: Mapping[str, Any], epsilon: float | None, population: int = 1) -> float:

@@ -22,7 +22,7 @@ from palate_common.mechanism.accounting import ACCOUNTANT, check_epsilon, defaul
 from palate_common.models.model import GlobalModel
 from palate_sim.config import SimulationConfig
 from palate_sim.data import Source
-from palate_sim.data.log import Log
+from palate_sim.data.log import InteractionLog
 from palate_sim.evaluation.evaluation import evaluate
 from palate_sim.evaluation.judging import Notify
 from palate_sim.evaluation.periods import Period, is_validation, periods
@@ -30,7 +30,7 @@ from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.features.features import item_features
 from palate_sim.preparation.preparation import read
 from palate_sim.run.warm_start import handed_over
-from palate_sim.studies.frontier import Estimate
+from palate_sim.studies.frontier import SeedMean
 
 RATIOS = {"equal": 1.0, "decreasing": 0.9, "increasing": 1 / 0.9}
 """mu^2 of a release by that of the one before."""
@@ -104,7 +104,7 @@ class Series:
     def _differences(self, name: str) -> list[list[float | None] | None]:
         """Warm start less a model, seed by seed: mean and 95 % interval for each release."""
         apart = np.asarray(self.values[OWN, "test"]) - np.asarray(self.values[name, "test"])
-        found = [Estimate.of([float(value) for value in column]) for column in apart.T]
+        found = [SeedMean.of([float(value) for value in column]) for column in apart.T]
         return [None if math.isnan(e.mean) else [e.mean, e.low, e.high] for e in found]
 
 
@@ -236,7 +236,7 @@ def _off(config: SimulationConfig, cuts: Sequence[Period], inputs: Sequence[Stat
     return found
 
 
-def _inputs(log: Log, cut: Period, config: SimulationConfig) -> State:
+def _inputs(log: InteractionLog, cut: Period, config: SimulationConfig) -> State:
     """Public features of the catalogue so far."""
     features = item_features(log.items, cut.items, config.features.source)
     return {} if features is None else {FEATURES: features}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.worlds.bandit import capped, responses
-from palate_client.delivery.choice import PARTS, SETTLED, Trial, choose_channel, choose_part, part_of, rate
+from palate_client.delivery.choice import PARTS, SETTLED, DeliveryTrial, choose_channel, choose_part, part_of, rate
 
 
 def test_the_parts_of_a_day() -> None:
@@ -18,14 +18,14 @@ def test_a_rate_is_its_prior_and_what_was_seen() -> None:
 
 
 def test_a_channel_that_is_answered_is_chosen() -> None:
-    tried = [Trial(channel, 9.0, channel == "chat") for channel in ("chat", "email", "sms") * 10]
+    tried = [DeliveryTrial(channel, 9.0, channel == "chat") for channel in ("chat", "email", "sms") * 10]
     rng = np.random.default_rng(0)
     chosen = [choose_channel(["chat", "email", "sms"], tried, rng, expected={}) for _ in range(100)]
     assert chosen.count("chat") > 90
 
 
 def test_a_part_of_the_day_that_is_answered_is_chosen() -> None:
-    tried = [Trial("chat", hour, hour == 18.0) for hour in (9.0, 18.0) * 10]
+    tried = [DeliveryTrial("chat", hour, hour == 18.0) for hour in (9.0, 18.0) * 10]
     rng = np.random.default_rng(0)
     assert [choose_part([2, 4], tried, rng) for _ in range(100)].count(4) > 90
 
@@ -37,8 +37,8 @@ def test_somebody_new_is_tried_on_everything() -> None:
 
 
 def test_a_user_who_changes_is_learned_anew() -> None:
-    before = [Trial("email", 9.0, True)] * 60 + [Trial("chat", 9.0, False)] * 5
-    after = [Trial("email", 9.0, False)] * 60 + [Trial("chat", 9.0, True)] * 10
+    before = [DeliveryTrial("email", 9.0, True)] * 60 + [DeliveryTrial("chat", 9.0, False)] * 5
+    after = [DeliveryTrial("email", 9.0, False)] * 60 + [DeliveryTrial("chat", 9.0, True)] * 10
     rng = np.random.default_rng(0)
     chosen = [choose_channel(["chat", "email"], before + after, rng, expected={}) for _ in range(100)]
     assert chosen.count("chat") > 90
@@ -46,16 +46,16 @@ def test_a_user_who_changes_is_learned_anew() -> None:
 
 def test_what_the_app_expects_is_where_a_choice_starts() -> None:
     rng = np.random.default_rng(0)
-    tried = [Trial("chat", 9.0, False)] * SETTLED
+    tried = [DeliveryTrial("chat", 9.0, False)] * SETTLED
     assert {choose_channel(["email", "sms"], tried, rng, expected={"sms": 0.3}) for _ in range(50)} == {"sms"}
     assert {choose_channel(["email", "sms"], tried, rng, expected={"sms": 0.2}) for _ in range(50)} == {"email"}
-    known = [Trial("sms", 9.0, False)] * 10 + [Trial("email", 9.0, True)] * 10
+    known = [DeliveryTrial("sms", 9.0, False)] * 10 + [DeliveryTrial("email", 9.0, True)] * 10
     assert {choose_channel(["email", "sms"], tried + known, rng, expected={"sms": 0.9}) for _ in range(50)} == {"email"}
 
 
 def test_what_is_little_known_is_tried_until_enough_is_known() -> None:
     """A channel with a lower mean is chosen for what it may teach, at first, and no more when all is settled."""
-    known = [Trial("email", 9.0, bool(n % 3)) for n in range(12)]
+    known = [DeliveryTrial("email", 9.0, bool(n % 3)) for n in range(12)]
     rng = np.random.default_rng(0)
     assert {choose_channel(["email", "sms"], known, rng, expected={}) for _ in range(50)} == {"sms"}
     assert {choose_channel(["email", "sms"], known * 4, rng, expected={}) for _ in range(50)} == {"email"}

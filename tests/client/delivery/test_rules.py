@@ -10,7 +10,7 @@ from benchmarks.worlds.deliveries import live, violations
 from palate_client.delivery import judge, rules
 from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.channel import Channel, Quiet
-from palate_client.delivery.rules import DAY, LONGEST_PACE, Past, Reason, hold, pace
+from palate_client.delivery.rules import DAY, LONGEST_PACE, CountedDelivery, Reason, hold, pace
 from palate_common.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -20,11 +20,11 @@ HERE = Calendar("UTC")
 DAILY = Channel(name="email", per_day=2, per_week=3, quiet=Quiet(22, 8))
 
 
-def sent(*times: float, liked: bool | None = None) -> list[Past]:
-    return [Past(time, time, HERE.moment(time), liked) for time in times]
+def sent(*times: float, liked: bool | None = None) -> list[CountedDelivery]:
+    return [CountedDelivery(time, time, HERE.moment(time), liked) for time in times]
 
 
-def reason(past: list[Past], now: float = NOON, calendar: Calendar = HERE) -> Reason | None:
+def reason(past: list[CountedDelivery], now: float = NOON, calendar: Calendar = HERE) -> Reason | None:
     held = hold(DAILY, past, now=now, calendar=calendar)
     return None if held is None else held.reason
 
@@ -53,7 +53,7 @@ def test_quiet_hours_end_where_they_say() -> None:
 
 def test_a_day_counts_where_it_was_and_where_the_user_is() -> None:
     samoa, kiribati = Calendar("Pacific/Pago_Pago"), Calendar("Pacific/Kiritimati")
-    two = [Past(NOON, NOON, kiribati.moment(NOON), None)] * 2
+    two = [CountedDelivery(NOON, NOON, kiribati.moment(NOON), None)] * 2
     later = NOON + 34 * 3600  # the same calendar day in Samoa as it was on Kiritimati
     assert kiribati.moment(NOON).day == samoa.moment(later).day
     assert reason(two, later, samoa) is Reason.CAP_DAY
@@ -89,7 +89,7 @@ def test_the_judge_finds_broken_rules(broken: str, monkeypatch: pytest.MonkeyPat
     else:
         seen = rules._moments
 
-        def only_now(past: Past, now: float, calendar: Calendar) -> rules._Moments:
+        def only_now(past: CountedDelivery, now: float, calendar: Calendar) -> rules._Moments:
             return seen(replace(past, moment=calendar.moment(past.settled)), now, calendar)
 
         monkeypatch.setattr(rules, "_moments", only_now)

@@ -19,7 +19,7 @@ from palate_audit.harness.round import run_rounds
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.online.sync import SyncResult
 from palate_common.interactions import Interactions
-from palate_common.models.catalogue import Catalogue
+from palate_common.models.catalogue import ItemCatalogue
 from palate_common.records.canonical import digest
 from palate_common.secagg.directory import Directory
 from palate_server.flower.app import ServerJob, opened
@@ -76,7 +76,7 @@ class Fleet:
         )
         with opened(self.job) as coordinator, Ledger(self.job.ledger, population="readers") as ledger:
             place: dict[str, Any] = {"population": "readers", "shown": ledger.shown()}
-            catalogue = Catalogue(self.run.items)
+            catalogue = ItemCatalogue(self.run.items)
             coordinator.registry.publish(coordinator.model, catalogue, {}, self.run.key, **place)
         manifest = (folder / "model" / "manifest.json").read_bytes()
         public = self.deployment.folder / "public" / "models"

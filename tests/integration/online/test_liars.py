@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from palate_client.online.flower_messages import Delivery, Reply, record_dict
+from palate_client.online.flower_messages import Reply, ReplyUpload, record_dict
 from palate_client.online.flower_wire import Fleet
 from palate_client.online.https import Https, RejectedError
 from palate_common.enrolment import NodeKey
@@ -91,7 +91,7 @@ def test_objects_that_cannot_be_read_cost_the_round_one_answer(
     """They would end Flower's own grid, and the ServerApp with it; here they are an answer that isn't one."""
     mine, liars, guard, true = fleet(N), set[int](), threading.Lock(), Fleet.reply
 
-    def reply(self: Fleet, *args: Any) -> Delivery:
+    def reply(self: Fleet, *args: Any) -> ReplyUpload:
         made = true(self, *args)
         with guard:
             liars.update([] if liars else [self.node])

@@ -22,7 +22,7 @@ from palate_client.online.sync import SyncResult
 from palate_client.service import Service
 from palate_common.enrolment import Invitation
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.events import Events
+from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.service.gateway import trust_anchor
 from palate_server.service.setup import make_site
@@ -132,7 +132,7 @@ class Server:
         return found
 
     def events(self, kind: str) -> list[dict[str, Any]]:
-        return [event for event in Events(self.site.events).all() if event["event"] == kind]
+        return [event for event in EventLog(self.site.events).all() if event["event"] == kind]
 
     @property
     def address(self) -> tuple[str, int]:

@@ -17,7 +17,7 @@ from palate_common.interactions import Interactions
 from palate_common.secagg.directory import Directory
 from palate_server.flower.strategy import PalateStrategy
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.events import Events
+from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.operation.operation import Operation
 from palate_server.rounds.coordinator import Coordinator, Release
@@ -158,7 +158,7 @@ class Service:
         self.purged += 1
 
     def events(self, kind: str) -> list[dict[str, Any]]:
-        return [event for event in Events(self.site.events).all() if event["event"] == kind]
+        return [event for event in EventLog(self.site.events).all() if event["event"] == kind]
 
 
 Maker = Callable[..., Service]

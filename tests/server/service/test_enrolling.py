@@ -11,7 +11,7 @@ import pytest
 from palate_common.enrolment import EnrolRequest, make_request, new_node_key, new_token
 from palate_common.records.signing import SigningKey
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.events import Events
+from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.service.http_api import MANY, REFUSAL, Enrolling
 from palate_server.service.setup import make_site
@@ -53,7 +53,7 @@ def request(token: str) -> EnrolRequest:
 
 
 def reasons(site: Site) -> list[str]:
-    return [event["reason"] for event in Events(site.events).all() if event["event"] == "enrolment refused"]
+    return [event["reason"] for event in EventLog(site.events).all() if event["event"] == "enrolment refused"]
 
 
 def test_without_a_token_nobody_keeps_others_out(site: Site, invited: Callable[[], EnrolRequest]) -> None:

@@ -11,7 +11,7 @@ from scipy import stats
 from palate_audit.statistics.counting import (
     LEAST_P,
     MOST_MU,
-    Errors,
+    ErrorCounts,
     epsilon_one_run,
     epsilon_raw,
     epsilon_trade_off,
@@ -51,7 +51,7 @@ ONE_RUN = [
 def test_raw_counts_give_what_two_other_implementations_give(
     misses: int, inside: int, false: int, outside: int, delta: float, alpha: float, epsilon: float
 ) -> None:
-    found = epsilon_raw(Errors(misses, inside, false, outside), delta=delta, alpha=alpha)
+    found = epsilon_raw(ErrorCounts(misses, inside, false, outside), delta=delta, alpha=alpha)
     assert found == pytest.approx(epsilon, abs=1e-12)
 
 
@@ -135,7 +135,7 @@ def test_refuted_is_a_p_value() -> None:
     false = stats.norm.sf(mu / 2)
     p_values = np.array(
         [
-            refuted(Errors(int(rng.binomial(n, false)), n, int(rng.binomial(n, false)), n), gaussian_trade_off(mu))
+            refuted(ErrorCounts(int(rng.binomial(n, false)), n, int(rng.binomial(n, false)), n), gaussian_trade_off(mu))
             for _ in range(1000)
         ]
     )
@@ -144,11 +144,11 @@ def test_refuted_is_a_p_value() -> None:
 
 
 def test_what_cannot_be_is_refuted_as_far_as_numbers_go() -> None:
-    sure = Errors(0, 10**5, 0, 10**5)
+    sure = ErrorCounts(0, 10**5, 0, 10**5)
     assert refuted(sure, gaussian_trade_off(0.5)) == LEAST_P
-    assert refuted(Errors(50, 100, 50, 100), gaussian_trade_off(0.5)) == 1.0
+    assert refuted(ErrorCounts(50, 100, 50, 100), gaussian_trade_off(0.5)) == 1.0
     assert mu_counted(sure, alpha=0.05) < MOST_MU
-    assert epsilon_raw(Errors(100, 100, 100, 100), delta=1e-6, alpha=0.05) == 0.0
+    assert epsilon_raw(ErrorCounts(100, 100, 100, 100), delta=1e-6, alpha=0.05) == 0.0
 
 
 @pytest.mark.parametrize("epsilon", [1.0, 13.0])

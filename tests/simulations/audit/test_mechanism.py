@@ -19,7 +19,7 @@ from palate_audit.harness.trials import Presence, conduct
 from palate_audit.run.mechanism import QUICK, audit_mechanism
 from palate_audit.run.path import SOURCES, masks_change_nothing, same_sources
 from palate_audit.run.structure import structural
-from palate_audit.statistics.counting import Errors
+from palate_audit.statistics.counting import ErrorCounts
 from palate_audit.statistics.sampling import Sampled
 from palate_cli.cli import run
 from palate_common.errors import InputError
@@ -202,7 +202,7 @@ def test_a_curve_of_hidden_sampling_is_the_accountants() -> None:
 
 def test_the_bound_under_hidden_sampling_is_the_noise_that_counts_refute() -> None:
     claim = Sampled(noise_multiplier=1.0, sampling=0.5, releases=2, delta=1e-6)
-    fits = [Errors(round(10**4 * claim.trade_off(0.2)), 10**4, 2000, 10**4), Errors(9000, 10**4, 1000, 10**4)]
+    fits = [ErrorCounts(round(10**4 * claim.trade_off(0.2)), 10**4, 2000, 10**4), ErrorCounts(9000, 10**4, 1000, 10**4)]
     near, blind = (claim.lower(each, alpha=0.05) for each in fits)
     assert 0.85 * claim.epsilon < near < claim.epsilon
     assert blind == 0.0

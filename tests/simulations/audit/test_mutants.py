@@ -15,7 +15,7 @@ from palate_audit.evidence.series import NAMES
 from palate_audit.mutants import GROUPS, MUTANTS, Mutant
 from palate_audit.mutants import mutation_testing as kills
 from palate_audit.mutants.mutant import mutant
-from palate_audit.mutants.mutation_testing import CLEAN_NAME, TESTS, Outcome, audit_mutants, find
+from palate_audit.mutants.mutation_testing import CLEAN_NAME, TESTS, MutantOutcome, audit_mutants, find
 from palate_audit.run.structure import STRUCTURE, structural
 from palate_cli.cli import run
 
@@ -111,11 +111,11 @@ def harmless() -> Iterator[None]:
     yield
 
 
-def outcome(name: str, *letters: str, broken: str = "") -> Outcome:
-    return Outcome(name, letters, {letter: f"{letter} sees it" for letter in letters}, broken)
+def outcome(name: str, *letters: str, broken: str = "") -> MutantOutcome:
+    return MutantOutcome(name, letters, {letter: f"{letter} sees it" for letter in letters}, broken)
 
 
-def made(monkeypatch: pytest.MonkeyPatch, outcomes: dict[str | None, Outcome]) -> None:
+def made(monkeypatch: pytest.MonkeyPatch, outcomes: dict[str | None, MutantOutcome]) -> None:
     """What the battery says, in the place of the battery."""
     monkeypatch.setattr(kills, "outcome_of", lambda name, *, quick: outcomes[name])
 
@@ -130,7 +130,7 @@ def test_the_section_says_what_killed_what(monkeypatch: pytest.MonkeyPatch) -> N
             "round 0 uncharged": outcome("round 0 uncharged", broken="KeyError: 1"),
         },
     )
-    told: list[Outcome] = []
+    told: list[MutantOutcome] = []
     section = audit_mutants(["no clip", "B reused", "round 0 uncharged"], clean=2, workers=1, told=told.append)
     assert [(each.test, each.verdict.value) for each in section.findings] == [
         ("mutant: no clip", "pass"),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_audit.harness.canary_algorithm import Part, Table, carried, members
+from palate_audit.harness.canary_algorithm import CanaryTable, Part, carried, members
 from palate_audit.harness.production import Production
 from palate_audit.harness.target import Contributions
 from palate_common.algorithms import algorithm_names, make_algorithm
@@ -110,7 +110,7 @@ def test_a_device_that_refuses_ends_the_audit_with_its_reason(monkeypatch: pytes
 
 
 def test_the_carrier_is_nowhere_outside_an_audit() -> None:
-    table = Table(rows(), Production(**SMALL).parts)
+    table = CanaryTable(rows(), Production(**SMALL).parts)
     with carried(table) as settings:
         assert "audit-carrier" not in algorithm_names()
         assert make_algorithm("audit-carrier", settings, None).shares == (1.0,)  # type: ignore[arg-type]
@@ -122,8 +122,8 @@ def test_the_carrier_is_nowhere_outside_an_audit() -> None:
 
 def test_a_table_of_rows_and_width_takes_one_direction_a_user() -> None:
     parts = (Part(name="x", size=8, width=4),)
-    one = Table(Contributions.of([[1.0, 2.0, 0.0, -1.0, 2.0, 4.0, 0.0, -2.0]]), parts)
-    two = Table(Contributions.of([[1.0, 2.0, 0.0, -1.0, 2.0, 4.0, 0.1, -2.0]]), parts)
+    one = CanaryTable(Contributions.of([[1.0, 2.0, 0.0, -1.0, 2.0, 4.0, 0.0, -2.0]]), parts)
+    two = CanaryTable(Contributions.of([[1.0, 2.0, 0.0, -1.0, 2.0, 4.0, 0.1, -2.0]]), parts)
     for table, fits in ((one, True), (two, False)):
         with carried(table) as settings:
             algorithm = make_algorithm("audit-carrier", settings, None)  # type: ignore[arg-type]

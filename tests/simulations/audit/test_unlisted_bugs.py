@@ -21,7 +21,7 @@ from palate_server.rounds import aggregation
 SQUARES, KEYSTREAM = shares.squares, randomness._Keystream
 
 
-def unchecked(data: bytes, *, grid: int) -> wire.Contribution:
+def unchecked(data: bytes, *, grid: int) -> wire.DecodedContribution:
     header, payload = wire.split(data)
     return wire._read(header, payload, wire.dtype_for(header.users, grid))
 

@@ -26,14 +26,14 @@ def mutants(
     as_json: Json = False,
 ) -> None:
     """Put known bugs into the production path, one after another, and see which test finds each."""
-    from palate_audit.mutants.mutation_testing import CLEAN, Outcome, audit_mutants
+    from palate_audit.mutants.mutation_testing import CLEAN, MutantOutcome, audit_mutants
 
     check_out(out)
     runs = CLEAN if clean is None else clean
     if runs < 0 or (workers is not None and workers < 1):
         raise InputError(f"`--clean` must be from 0 and `--workers` from 1, got {clean} and {workers}")
 
-    def told(outcome: Outcome) -> None:
+    def told(outcome: MutantOutcome) -> None:
         found = ", ".join(outcome.killed_by) or "no test"
         typer.echo(f"{outcome.name}: {found}", err=True)
 

@@ -82,7 +82,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Print where a server stands, whether it runs or not."""
-    from palate_server.folder.events import Events
+    from palate_server.folder.events import EventLog
     from palate_server.folder.server_folder import Site
     from palate_server.operation.outlook import read_outlook, since
     from palate_server.service.metrics import asked
@@ -90,7 +90,7 @@ def status(
 
     site = Site.at(folder)
     found, outlook, health = read_status(site), read_outlook(site, now=time.time()), asked(site)
-    began = since(Events(site.events).all())
+    began = since(EventLog(site.events).all())
     parts = {part: {"good": good, "since": began.get(part, began.get(""))} for part, good in health.items()}
     if as_json:
         told = {**found.as_dict(), **outlook.as_dict(), "parts": parts}

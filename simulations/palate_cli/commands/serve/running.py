@@ -42,7 +42,7 @@ def release(
     ] = None,
 ) -> None:
     """Publish a closed run's model, if its gates allow it; an older run's is a step back, under a higher version."""
-    from palate_server.folder.events import Events
+    from palate_server.folder.events import EventLog
     from palate_server.folder.server_folder import Site
     from palate_server.operation.releases import publish
     from palate_server.service.status import unpublished
@@ -54,7 +54,7 @@ def release(
         if run is None:
             raise InputError("`--run` must be given where no closed run waits to be published, got none")
     found = publish(site, run, _card_maker(site.key))
-    Events(site.events).tell("published", run=run, version=found.version)
+    EventLog(site.events).tell("published", run=run, version=found.version)
     typer.echo(f"published model version {found.version} of run {run}")
 
 
