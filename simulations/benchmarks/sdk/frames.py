@@ -127,7 +127,7 @@ def _calls(full: palate.Device, empty: palate.Device, items: list[str]) -> dict[
     taken: dict[str, list[float]] = {"full": [], "empty": [], "product": [], "similar": [], "loyalty": []}
     first = {"first": _cpu(lambda: full.recommend(10)), "loyalty, first": _cpu(full.loyalty)}
     empty.recommend(10)
-    scorer = full._recommender()._scorer
+    scorer = full.recommendations.recommender()._scorer
     if not isinstance(scorer, ByFactors):
         raise TypeError("als has factors")
     table = scorer._ranking._table
