@@ -1,6 +1,6 @@
 """Forking: nobody is inside of a thing while the process forks, so that a child finds it whole, and its lock free.
 
-    _files: Quiet[StoreFile] = Quiet(enter, leave)
+    _files: ForkGuard[StoreFile] = ForkGuard(enter, leave)
     _files.add(file)  # from now on each fork enters it before, and leaves it after, in parent and child
 
 What is registered by a module that is imported later is entered first, as its threads do.

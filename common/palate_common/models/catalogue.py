@@ -1,6 +1,6 @@
 """Catalogue: the items that a model is about, in the order of its rows, as operator and devices share them.
 
-    >>> Catalogue(("book-7", "film-3"), domains=("books", "films")).hash == Catalogue(("book-7", "film-3")).hash
+    >>> ItemCatalogue(("book-7", "film-3"), domains=("books", "films")).hash == ItemCatalogue(("book-7", "film-3")).hash
     True
 
 As files each is a list of lines: `items`, `domains`, `new-items`; features are a safetensors file. All of it is public.
