@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from palate_common.errors import InputError, IntegrityError
-from palate_common.mechanism.accounting import epsilon_of
+from palate_common.mechanism.accounting import epsilon_of, total_mu2
 from palate_common.records.canonical import canonical_json, read_canonical
 from palate_common.records.files import write_durably
 from palate_common.records.signing import verify
@@ -63,7 +63,7 @@ def result_of(site: Site, ledger: Ledger, week: str | None = None) -> dict[str, 
         "week": chosen,
         "run": runs[chosen],
         "population": site.config.population,
-        "cost": _cost(made.terms, spent=math.fsum(ledger.spent(run) for run in surveys_of(ledger.entries()))),
+        "cost": _cost(made.terms, spent=total_mu2(ledger.spent(run) for run in surveys_of(ledger.entries()))),
         "figures": [asdict(each) | {"definition": DEFINITIONS[each.name]} for each in figures(made.model)],
         "tests": {
             name: {"looks": list(survey.looks_of(name)), "found": None if compared is None else asdict(compared)}

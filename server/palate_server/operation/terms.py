@@ -17,7 +17,7 @@ from typing import Any
 from palate_common.algorithms import State, make_algorithm
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.errors import BudgetError, InputError
-from palate_common.mechanism.accounting import mu_of
+from palate_common.mechanism.accounting import mu_of, total_mu2
 from palate_common.mechanism.cohort import MAX_ATTEMPTS
 from palate_common.rounds.privacy_mode import DpMode, mode_of
 from palate_common.secagg.directory import Directory
@@ -165,8 +165,12 @@ def budgets_of(config: ServerConfig, ledger: Ledger, *, now: float) -> tuple[Bud
         Budget(
             "period",
             mu_of(epsilon=config.privacy.period_epsilon, delta=delta) ** 2,
-            math.fsum(entry.mu2 for entry in entries if entry.kind == "charge" and entry.run in runs)
-            + math.fsum(lost for at, lost in _lost(entries) if period_of(config, at) == period),
+            total_mu2(
+                [
+                    *(entry.mu2 for entry in entries if entry.kind == "charge" and entry.run in runs),
+                    *(lost for at, lost in _lost(entries) if period_of(config, at) == period),
+                ]
+            ),
             (period + 1) * config.privacy.period_days * DAY,
         ),
     )
