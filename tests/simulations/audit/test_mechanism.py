@@ -116,7 +116,7 @@ def test_bad_input_is_one_line_before_anything_runs(
 def test_masks_that_change_a_bit_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     from palate_sim.audit import path
 
-    target = Production(dp="distributed", **{**SMALL, "users": 64})
+    target = Production(dp="distributed", **SMALL)
     assert masks_change_nothing(target, seed=1).verdict is Verdict.PASS
     real = Production.run
 
