@@ -1,6 +1,6 @@
 """What a person sees in the terminal: a line per round while it runs, a table when it is done.
 
-Place in the path: beside it; the round loop emits event dicts, this package logs and shows them.
+The training loop emits event dicts; this package logs and shows them.
 
     with Progress(folder / "events.jsonl") as progress:
         run(config, on_event=progress)

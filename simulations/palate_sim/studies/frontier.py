@@ -1,6 +1,6 @@
 """Frontier: quality against eps on one's own data, and against a projected number of users.
 
-Rehearsals, not runs: nothing is charged and nothing may be released. Each seed is another split and other noise.
+Rehearsals, not runs: nothing is charged and nothing may be released. Each seed has its own split and noise.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def measure(
     source: Source | None = None,
     notify: Notify,
 ) -> Frontier:
-    """Rehearse every epsilon, multiple of the users and seed, with the references beside.
+    """Rehearse every epsilon, multiple of the users and seed, and measure the references.
 
     Args:
         config: data, split and algorithm; its epsilon is not used.
