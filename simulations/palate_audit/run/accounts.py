@@ -1,8 +1,8 @@
-"""Accounts: what the charges cost, counted again, by other formulas and other libraries than the run's.
+"""Accounts: the cost of the charges, recomputed by other formulas and other libraries than the run's.
 
-Unit: user, one installation, or one event where the run says so; adjacency: zero-out; full participation, but for the
-secret coins by which a device's own steps take events. An upper bound of another accountant can lie above the claim by
-its own error; a lower one can't without the claim being false.
+Unit: user, one installation, or one event where the run says so; adjacency: zero-out; full participation, except for
+the secret sampling of events in a device's own steps. Another accountant's upper bound may exceed the claim by that
+accountant's error; its lower bound may not, unless the claim is false.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from palate_common.rounds.plan import Noise
 from palate_server.ledger.history import ChargeEntry, Entry, OpenEntry, PopulationEntry, RestoredEntry
 
 Sums = Mapping[tuple[float, float], int]
-"""How many noised sums there were with a noise multiplier and an inclusion."""
+"""(noise multiplier, inclusion probability) -> number of such noised sums."""
 SLACK = 1e-3
-"""What an upper bound of another accountant may lie above the claim, of the claim."""
+"""How far another accountant's upper bound may exceed the claim, relative to the claim."""
 
 
 def accounts(books: RunRecords) -> Iterator[Finding]:
@@ -53,7 +53,7 @@ def accounts(books: RunRecords) -> Iterator[Finding]:
 
 
 def _adjacency(books: RunRecords) -> Finding:
-    """Unit and adjacency are the same wherever they are said."""
+    """Unit and adjacency are the same in all places."""
     test = "G adjacency"
     first = [entry for entry in books.entries if isinstance(entry, PopulationEntry)]
     said: dict[str, tuple[str, str]] = {"ledger": (first[0].unit, first[0].adjacency)} if first else {}
@@ -69,7 +69,7 @@ def _adjacency(books: RunRecords) -> Finding:
 
 
 def _costs(books: RunRecords) -> Finding:
-    """Each charge is at least what its noise costs, computed in fractions."""
+    """Each charge is at least the cost of its noise, computed in fractions."""
     test = "G charges"
     for charge in books.charges.values():
         reason = _underpaid(charge, books)
@@ -108,7 +108,7 @@ def _underpaid(charge: ChargeEntry, books: RunRecords) -> str | None:
 def _steps_underpaid(charge: ChargeEntry, books: RunRecords) -> str | None:
     """Why a charge is less than a device's sampled steps cost, by dp-accounting's curve; None if it isn't.
 
-    What the steps reveal must be within TAIL and mu-GDP. The curve is an upper bound, with a grid of its own.
+    The privacy loss of the steps must be within TAIL and mu-GDP. The curve is an upper bound, with its own grid.
     """
     inclusion, steps = charge.facts.get("inclusion"), charge.facts.get("steps")
     if not isinstance(inclusion, float) or inclusion != books.terms.events or type(steps) is not int or steps < 1:
@@ -125,7 +125,7 @@ def _steps_underpaid(charge: ChargeEntry, books: RunRecords) -> str | None:
 
 
 def _multiplier(charge: ChargeEntry) -> float:
-    """Noise over sensitivity of one sum, as the accounting counts a discrete one."""
+    """Noise over sensitivity of one sum, as the accounting treats a discrete Gaussian."""
     return math.sqrt(charge.facts["sigma"] ** 2 - 4) / float(charge.facts["sensitivity"])
 
 
@@ -144,7 +144,7 @@ def sampled_deltas(multiplier: float, inclusion: float, steps: int, epsilons: It
 
 
 def _epsilon(books: RunRecords) -> Iterator[Finding]:
-    """The claimed epsilon against three accountants."""
+    """Compare the claimed epsilon with three accountants."""
     card, result = books.read("privacy_card.json") or {}, books.read("result.json") or {}
     claimed, delta = card.get("epsilon"), books.terms.noise_delta
     if not isinstance(claimed, int | float) or not books.charges:
@@ -179,7 +179,7 @@ def _closed_form(books: RunRecords, claimed: float, delta: float) -> Finding:
     epsilon = claimed - slack
     found = math.exp(log_ndtr(mu / 2 - epsilon / mu)) - math.exp(epsilon + log_ndtr(-mu / 2 - epsilon / mu))
     said = f"mu {mu:.6g}: at the claimed ε {claimed:.6g}, δ is {found:.6g} of the {within:.6g} that is allowed"
-    # scipy's logarithms are good to some 14 digits; their difference loses those of e^-claimed.
+    # scipy's logarithms are accurate to about 14 digits; their difference loses those of e^-claimed.
     return Finding.checked("G epsilon, closed form", found <= within * (1 + 1e-6), said, mu=mu, delta=found)
 
 
@@ -224,7 +224,7 @@ def _prv(sums: Sums, claimed: float, delta: float) -> Finding:
 
 
 def _opacus(sums: Sums, claimed: float, delta: float) -> Finding:
-    """The same by Opacus: an upper bound with an error of 0.01, which is its own."""
+    """By Opacus: an upper bound with an error of 0.01 of its own."""
     test = "G epsilon, Opacus"
     try:
         from opacus.accountants import PRVAccountant
@@ -232,7 +232,7 @@ def _opacus(sums: Sums, claimed: float, delta: float) -> Finding:
         return Finding.missing(test, "Opacus is not installed: pip install palate[torch]")
     accountant = PRVAccountant()
     accountant.history = [(z, inclusion, times) for (z, inclusion), times in sums.items()]
-    with np.errstate(divide="ignore"):  # its formula for sampling takes log(0) where everybody takes part
+    with np.errstate(divide="ignore"):  # its sampling formula takes log(0) for full participation
         found = float(accountant.get_epsilon(delta=delta, eps_error=0.01))
     said = f"Opacus PRV: at most {found:.6g}, of which 0.01 is its error; claimed {claimed:.6g}"
     return Finding.checked(test, found - 0.02 <= claimed, said, epsilon=found)
@@ -253,7 +253,7 @@ def _claim_rule(books: RunRecords) -> Finding:
 
 
 def _population(books: RunRecords) -> Finding:
-    """Other runs on the population: the extract's words against the live ledger."""
+    """Other runs on the population: the extract's statement against the live ledger."""
     test, extract, live = "G other runs", books.extract, books.live
     if extract is None:
         return Finding.missing(test, "the run is not finished: it says nothing of other runs yet")
@@ -276,7 +276,7 @@ def _population(books: RunRecords) -> Finding:
 
 
 def _costs_in_order(entries: Iterable[Entry]) -> Iterator[Fraction]:
-    """What each charge costs, and what a restoration adds: charges that are lost, and were witnessed."""
+    """The cost of each charge, and the cost that a restoration adds: lost charges that were witnessed."""
     spent = Fraction(0)
     for entry in entries:
         cost = Fraction(0)

@@ -1,7 +1,7 @@
-"""Checkpoints: whether the log is what was written, against everything that vouches for one of its states.
+"""Checkpoints: whether the log is unchanged, compared with everything that vouches for one of its states.
 
-The operator's signature (extract, card, manifest), the devices of the folder, and, from outside, an expected head and
-the receipts of devices. Only what comes from outside the operator's hands says something about rollback.
+That is the operator's signature (extract, card, manifest), the devices of the folder, and, from outside, an expected
+head and receipts of devices. Only evidence from outside the operator's control can show a rollback.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def checkpoints(
 
     Args:
         books: the run's.
-        expect_head: a state of the ledger, from outside.
-        inside: what the devices of the run folder kept, in the operator's hands.
-        outside: what devices gave.
-        public_key: the operator's, from outside.
+        expect_head: a state of the ledger, from outside the operator.
+        inside: receipts of the devices in the run folder, which the operator controls.
+        outside: receipts that devices gave.
+        public_key: the operator's, from outside the folder.
     """
     extract, live, leaves = books.extract, books.live, _leaves(books)
     signed = [*(extract.known if extract is not None else ()), *_signed_checkpoints(books)]
@@ -66,10 +66,10 @@ def checkpoints(
 
 
 def _chain(live: LiveLedger, signed: Sequence[Known]) -> Finding:
-    """Every row of the live ledger follows from the ones before it."""
+    """Every row of the live ledger follows from the rows before it."""
     if live.broken is not None:
         last, reason = live.broken.last, live.broken.reason
-        # Where the rules tell, it may be an earlier entry, but none that somebody vouches for.
+        # Where the rules reveal it, an earlier entry may be changed, but none that a checkpoint covers.
         uncleared = first_uncleared(live.leaves, signed)
         first = max(live.broken.first, uncleared if uncleared <= last else 0)
         what = "is not what was written" if first == last else "can't follow the ones before it"
@@ -87,14 +87,14 @@ def _leaves(books: RunRecords) -> Sequence[bytes] | None:
 
 
 def _signed_checkpoints(books: RunRecords) -> list[Known]:
-    """Checkpoints in the card and in the manifest, where their own parts say that the signatures fit."""
+    """Checkpoints in the card and in the manifest, if their signatures are valid."""
     found, key = list[Known](), books.extract.public_key if books.extract else ""
     try:
         card = read_canonical((books.folder / "privacy_card.json").read_bytes(), most=MOST_EXTRACT)
         verify_card(card, public_key=key)
         found += of_root(int(card["checkpoint"]["size"]), str(card["checkpoint"]["root"]), by="the privacy card")
     except (OSError, PalateError, KeyError, TypeError, AttributeError):
-        pass  # what is wrong with the card is said where the card is audited
+        pass  # the audit of the card reports what is wrong with it
     try:
         payload = (books.folder / "model" / "manifest.json").read_bytes()
         verify(key, MANIFEST_TAG, payload, (books.folder / "model" / "signature").read_text("ascii"))
@@ -106,7 +106,7 @@ def _signed_checkpoints(books: RunRecords) -> list[Known]:
 
 
 def _fits(test: str, leaves: Sequence[bytes], known: Sequence[Known], whose: str) -> Finding:
-    """Whether a log has the hashes that somebody vouches for."""
+    """Whether a log matches the known hashes."""
     if not known:
         return Finding.missing(test, f"there is nothing to compare with {whose}")
     bad = first_bad(leaves, known)
@@ -125,7 +125,7 @@ def _rollback(
     outside: Sequence[Receipts],
     signed: Sequence[Known],
 ) -> Iterator[Finding]:
-    """Against what somebody outside remembers; without anybody, the limit."""
+    """Compare with what is remembered outside; without that, a finding says that a rollback can't be excluded."""
     if expect_head is None and not any(found.seen for found in outside):
         yield Finding.missing("G rollback", NO_WITNESS)
     if expect_head is not None:
@@ -140,7 +140,7 @@ def _rollback(
 def _head(
     books: RunRecords, leaves: Sequence[bytes] | None, head: Checkpoint, signed: Sequence[Known], seen: Sequence[Known]
 ) -> Finding:
-    """The log against an expected head."""
+    """Compare the log with an expected head."""
     test, extract = "G expected head", books.extract
     if leaves is None and extract is not None and extract.size == head.size:
         said = f"the extract ends at size {extract.size} with root {extract.root[:16]}…, expected {head.root[:16]}…"
@@ -151,7 +151,7 @@ def _head(
     if not first_bad(leaves, expected):
         return Finding.checked(test, True, f"at size {head.size} the log has the root that was expected")
     bad = first_bad(leaves, [*seen, *expected])
-    # What the operator signed narrows it down, unless it contradicts the head: then the key itself told two stories.
+    # The operator's signatures narrow it down, unless they contradict the head: then the key signed two histories.
     closer = first_bad(leaves, [*signed, *seen, *expected])
     bad = closer if set(closer) <= set(bad) else bad
     if bad.start >= len(leaves):

@@ -1,6 +1,6 @@
-"""Completeness: everything that was released is charged and sealed, and everything in the folder is accounted for.
+"""Completeness: every release is charged and sealed, and every file in the folder is accounted for.
 
-Reads a run folder beside its ledger entries; every file of `releases/` and `model/`, and every name beside them.
+It compares a run folder with its ledger entries: every file of `releases/` and `model/`, and every name beside them.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ OUTSIDE = frozenset({
     "ledger.json", "privacy_card.json", "result.json", "report.html", "recommendations.csv.gz", "split", "tensorboard",
     "flower.log", "audit.html", "audit.json",
 })  # fmt: skip
-"""Files that are no release: keys and evidence, or experiment output, which the card excludes by name."""
+"""Files that are no releases: keys and evidence, or experiment output, which the card excludes by name."""
 MODEL_FILES = frozenset({published.MANIFEST, published.SIGNATURE})
 PROBES = 64
-"""Made users whose scores compare two models that are not the same bytes."""
+"""Synthetic users whose scores compare two models that differ in their bytes."""
 
 
 def completeness(books: RunRecords, *, public_key: str | None = None) -> Iterator[Finding]:
-    """Every finding on files; the operator's key, if it is known from outside, is the one that must have signed."""
+    """Every finding on files; if the operator's key is known from outside, it must have signed."""
     yield _seals(books)
     yield _files(books)
     yield _plans(books)
@@ -50,7 +50,7 @@ def completeness(books: RunRecords, *, public_key: str | None = None) -> Iterato
 
 
 def _seals(books: RunRecords) -> Finding:
-    """Each sealed release has the hash that was sealed."""
+    """Each sealed release has the sealed hash."""
     test, missing = "G sealed releases", []
     for place, seal in sorted(books.seals.items()):
         path = _path(books.folder, place)
@@ -73,7 +73,7 @@ def _why_unsealed(books: RunRecords) -> str:
 
 
 def _files(books: RunRecords) -> Finding:
-    """Each file of `releases/` is a charged attempt's."""
+    """Each file of `releases/` belongs to a charged attempt."""
     test, places, found = "G charged releases", books.charges, 0
     folder = books.folder / "releases"
     for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
@@ -96,7 +96,7 @@ def _files(books: RunRecords) -> Finding:
 
 
 def _plans(books: RunRecords) -> Finding:
-    """Each release carries the plan that was charged, with the noise that was charged."""
+    """Each release contains the charged plan, with the charged noise."""
     test, registry, checked = "G plans", Registry(books.folder), 0
     for place, charge in sorted(books.charges.items()):
         if not _path(books.folder, place).is_file():
@@ -116,7 +116,7 @@ def _plans(books: RunRecords) -> Finding:
 
 
 def _unlike(release: NoisyAggregate, books: RunRecords, place: Place) -> str | None:
-    """The first thing in which a release differs from its charge; None if nothing does."""
+    """The first difference between a release and its charge; None if there is none."""
     plan, charge = release.plan, books.charges[place]
     facts, dimension = charge.facts, released_size(plan.layout)
     compared: dict[str, tuple[Any, Any]] = {
@@ -138,7 +138,7 @@ def _unlike(release: NoisyAggregate, books: RunRecords, place: Place) -> str | N
 
 
 def _model(books: RunRecords) -> Iterator[Finding]:
-    """The published model is the one the run was closed with, and is made of the sealed releases alone."""
+    """The published model is the one in the run's closing entry, and follows from the sealed releases alone."""
     test, path = "G model hash", books.folder / "model" / published.MODEL
     if books.closed is None:
         yield Finding.missing(test, "the run is not closed: no model is final")
@@ -155,7 +155,7 @@ def _model(books: RunRecords) -> Iterator[Finding]:
 
 
 def _replayed(books: RunRecords, data: bytes) -> Finding:
-    """The model made again from the releases."""
+    """Compare with the model recomputed from the releases."""
     test, registry = "G model from releases", Registry(books.folder)
     try:
         replay = Replay(books.terms, registry.read_inputs(books.terms.inputs))
@@ -183,7 +183,7 @@ def _replayed(books: RunRecords, data: bytes) -> Finding:
 
 
 def _apart(one: GlobalModel, other: GlobalModel) -> float:
-    """The largest difference of two models' scores for made users, over the range of scores."""
+    """The largest difference of two models' scores for synthetic users, relative to the range of scores."""
     n_items, rng = one.header.facts.n_items, np.random.default_rng(0)
     if other.header.facts.n_items != n_items:
         return float("inf")
@@ -196,7 +196,7 @@ def _apart(one: GlobalModel, other: GlobalModel) -> float:
 
 
 def _published(books: RunRecords, public_key: str | None) -> Finding:
-    """The manifest is signed by the operator's key, or that of the extract, and names every file of `model/`."""
+    """The manifest is signed by the operator's key, or the extract's, and lists every file of `model/`."""
     test, folder = "G published model", books.folder / "model"
     if not folder.is_dir():
         return Finding.missing(test, "there is no folder model")
@@ -217,7 +217,7 @@ def _published(books: RunRecords, public_key: str | None) -> Finding:
 
 
 def _lacking(books: RunRecords) -> str:
-    """Why the algorithm of the run's terms can't be loaded here, which says nothing against the run; "" if it can."""
+    """Why the run's algorithm can't be loaded here, which is no evidence against the run; "" if it can."""
     try:
         algorithm_class(books.terms.algorithm)
     except InputError as error:
@@ -226,7 +226,7 @@ def _lacking(books: RunRecords) -> str:
 
 
 def _inputs(books: RunRecords) -> Finding:
-    """The public arrays that the run started from are those of its terms."""
+    """The public arrays that the run started from match its terms."""
     test, path = "G public inputs", books.folder / INPUTS
     try:
         named = books.terms.inputs
@@ -239,7 +239,7 @@ def _inputs(books: RunRecords) -> Finding:
 
 
 def _names(books: RunRecords) -> Finding:
-    """Nothing else lies in the folder."""
+    """The folder has no other files."""
     known = OUTSIDE | {"releases", "model", INPUTS}
     strange = sorted(p.name for p in books.folder.iterdir() if p.name not in known and not DRAFT.fullmatch(p.name))
     if strange:
@@ -249,7 +249,7 @@ def _names(books: RunRecords) -> Finding:
 
 
 def _exact(folder: Path) -> Iterator[Place]:
-    """With dp off: the attempts that left a sum, the first of each round."""
+    """With dp off: the attempts that left a sum, only the first of each round."""
     seen = set[int]()
     matches = (RELEASE.fullmatch(path.name) for path in sorted((folder / "releases").glob("*")))
     for place in sorted((int(match[1]), int(match[2])) for match in matches if match):
@@ -259,12 +259,12 @@ def _exact(folder: Path) -> Iterator[Place]:
 
 
 def _path(folder: Path, place: Place) -> Path:
-    """Where an attempt's release lies."""
+    """The path of an attempt's release."""
     return folder / "releases" / f"round-{place[0]}-attempt-{place[1]}.safetensors"
 
 
 def _is_off(books: RunRecords) -> bool:
-    """Whether the run has no privacy at all."""
+    """Whether the run has no privacy."""
     try:
         return not books.terms.mode.private
     except IntegrityError:

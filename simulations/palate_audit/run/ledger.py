@@ -1,12 +1,12 @@
 """The ledger of a run, replayed and recomputed: what was charged, sealed and claimed, and what was changed since.
 
-Place in the path: reads a run folder, the live ledger, and what devices kept; opens no connection and writes nothing.
+It reads a run folder, the live ledger, and receipts of devices; it opens no connection and writes nothing.
 
     section = audit_ledger(Path("runs/demo"), expect_head=Checkpoint(11, "13e5..."))
     [found.said for found in section.alarms]
 
-Edits show against hashes that somebody else remembers: the operator's own signature, a head given out of band, devices.
-Without those from outside, a ledger that was rolled back and written anew looks whole, and that is said.
+Changes show against hashes that others remember: the operator's own signature, a head from outside, devices. Without
+hashes from outside, a ledger that was rolled back and rewritten looks intact; a finding says so.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ def audit_ledger(
 
     Args:
         folder: the run folder.
-        ledger: the population's live ledger; None takes the one that `run.json` names, if it is there.
+        ledger: the population's live ledger; None uses the one that `run.json` names, if it exists.
         expect_head: size and root of the ledger, from a source outside the operator.
-        receipts: what devices kept.
+        receipts: files from devices.
         public_key: the operator's, from outside the folder.
 
     Raises:
-        InputError: not a run folder, a key that is none, or a file that isn't what it is given as.
+        InputError: not a run folder, an invalid key, or a file of another kind than expected.
     """
     check_key(public_key)
     books = books_of(folder, ledger=ledger)
@@ -80,7 +80,7 @@ def audit_ledger(
 
 
 def books_of(folder: Path, *, ledger: Path | None = None) -> RunRecords:
-    """The books of a run, from its folder and its live ledger.
+    """Collect a run's records, from its folder and its live ledger.
 
     Raises:
         InputError: as `audit_ledger`.
@@ -88,12 +88,12 @@ def books_of(folder: Path, *, ledger: Path | None = None) -> RunRecords:
     extract = read_extract(read_file(folder, "ledger.json")) if (folder / "ledger.json").exists() else None
     live = _live(folder, ledger)
     if extract is None and live is None:
-        read_file(folder, "ledger.json")  # which says what the folder is, if it is no run's
+        read_file(folder, "ledger.json")  # if this is no run folder, the error says what it is
     return _books(folder, extract, live)
 
 
 def _live(folder: Path, ledger: Path | None) -> LiveLedger | None:
-    """The live ledger that was given, or that the run was started with."""
+    """The given live ledger, or the one that the run was started with."""
     if ledger is not None:
         return read_live(ledger)
     try:
@@ -104,7 +104,7 @@ def _live(folder: Path, ledger: Path | None) -> LiveLedger | None:
 
 
 def _books(folder: Path, extract: RunExtract | None, live: LiveLedger | None) -> RunRecords:
-    """The run's books."""
+    """The run's records."""
     if extract is not None:
         return RunRecords(folder, extract.run, extract.population, extract.entries, extract, live)
     started = RunFolder(folder).read()["terms"]
@@ -115,24 +115,24 @@ def _books(folder: Path, extract: RunExtract | None, live: LiveLedger | None) ->
 
 
 UNITS = {"user": "user (one installation)", "event": "event (one item of one installation)"}
-"""What a run protects, in words."""
+"""The protected unit, in words."""
 
 
 def _subject(books: RunRecords) -> str:
-    """What was looked at, in a line."""
+    """What was audited, in one line."""
     live = "no live ledger" if books.live is None else f"live ledger {books.live.path}"
     return f"run {books.run} of {books.population!r} in {books.folder}; {live}"
 
 
 def _qualifiers(books: RunRecords) -> Iterator[str]:
-    """What stands beside every epsilon of the section."""
+    """The qualifiers of every epsilon of the section."""
     with suppress(IntegrityError):
         delta = books.terms.delta
         yield f"Every ε here is for δ = {delta!r}, unit: {UNITS[books.terms.unit]}, adjacency: zero-out."
 
 
 def _guarded(test: str, findings: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """Findings of a part that a tampered ledger may make impossible: that is a finding, too."""
+    """Findings of a part; if a tampered ledger makes it fail, that is a finding, too."""
     try:
         yield from findings()
     except (PalateError, KeyError, TypeError, ValueError, ArithmeticError) as error:
@@ -140,7 +140,7 @@ def _guarded(test: str, findings: Callable[[], Iterator[Finding]]) -> Iterator[F
 
 
 def _devices(books: RunRecords, inside: Sequence[Receipts], outside: Sequence[Receipts]) -> Iterator[Finding]:
-    """What devices took part in."""
+    """Findings on the devices' participation."""
     for found in inside:
         yield participation(books, found)
         yield from reconcile(books, found, test="G device ledger")
@@ -151,15 +151,15 @@ def _devices(books: RunRecords, inside: Sequence[Receipts], outside: Sequence[Re
 
 
 def first_bad_entry(findings: Sequence[Finding]) -> tuple[int, int] | None:
-    """First and last of the entries among which the first bad one is, by all findings; None if none is bad."""
+    """First and last entry of the range that has the first bad one, by all findings; None if none is bad."""
     bad = [found.figures for found in findings if found.figures.get("first_bad") is not None]
     stretches = [(int(each["first_bad"]), int(each.get("last_suspect", each["first_bad"]))) for each in bad]
-    # Each says that there is a bad entry in it: the one that ends first, and of those the shortest.
+    # Each range has a bad entry: take the one that ends first, and of those the shortest.
     return min(stretches, key=lambda stretch: (stretch[1], -stretch[0]), default=None)
 
 
 def _worst_entry(findings: Sequence[Finding], books: RunRecords) -> Iterator[Finding]:
-    """The first bad entry of all findings, in words; nothing if there is none."""
+    """The first bad entry by all findings, in words; nothing if there is none."""
     stretch = first_bad_entry(findings)
     if stretch is None:
         return
@@ -176,10 +176,10 @@ def _worst_entry(findings: Sequence[Finding], books: RunRecords) -> Iterator[Fin
 
 
 def parse_head(text: str) -> Checkpoint:
-    """SIZE:ROOT.
+    """Parse SIZE:ROOT.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not of that form.
     """
     size, _, root = text.partition(":")
     try:
