@@ -59,27 +59,27 @@ def audit_ledger(
         InputError: not a run folder, an invalid key, or a file of another kind than expected.
     """
     check_key(public_key)
-    books = books_of(folder, ledger=ledger)
-    outside = [read_receipts(path, population=books.population) for path in receipts]
+    records = records_of(folder, ledger=ledger)
+    outside = [read_receipts(path, population=records.population) for path in receipts]
     devices = folder / "devices.db"
     inside, damaged = list[Receipts](), list[Finding]()
     try:
-        inside += [read_receipts(devices, population=books.population)] if devices.is_file() else []
+        inside += [read_receipts(devices, population=records.population)] if devices.is_file() else []
     except InputError:
         damaged.append(Finding.checked("G device ledger", False, "devices.db of the folder isn't a ledger of devices"))
     findings = [
-        *checkpoints(books, expect_head, inside, outside, public_key),
-        *_guarded("G files", lambda: completeness(books, public_key=public_key)),
-        *_guarded("G accounts", lambda: accounts(books)),
+        *checkpoints(records, expect_head, inside, outside, public_key),
+        *_guarded("G files", lambda: completeness(records, public_key=public_key)),
+        *_guarded("G accounts", lambda: accounts(records)),
         *damaged,
-        *_devices(books, inside, outside),
+        *_devices(records, inside, outside),
     ]
-    assumed = (*_qualifiers(books), *ASSUMPTIONS)
-    series = {"facts": {"run": books.run, "charges": len(books.charges), "releases": len(books.seals)}}
-    return Section("ledger", _subject(books), (*_worst_entry(findings, books), *findings), (), assumed, series)
+    assumed = (*_qualifiers(records), *ASSUMPTIONS)
+    series = {"facts": {"run": records.run, "charges": len(records.charges), "releases": len(records.seals)}}
+    return Section("ledger", _subject(records), (*_worst_entry(findings, records), *findings), (), assumed, series)
 
 
-def books_of(folder: Path, *, ledger: Path | None = None) -> RunRecords:
+def records_of(folder: Path, *, ledger: Path | None = None) -> RunRecords:
     """Collect a run's records, from its folder and its live ledger.
 
     Raises:
@@ -89,7 +89,7 @@ def books_of(folder: Path, *, ledger: Path | None = None) -> RunRecords:
     live = _live(folder, ledger)
     if extract is None and live is None:
         read_file(folder, "ledger.json")  # if this is no run folder, the error says what it is
-    return _books(folder, extract, live)
+    return _records(folder, extract, live)
 
 
 def _live(folder: Path, ledger: Path | None) -> LiveLedger | None:
@@ -103,7 +103,7 @@ def _live(folder: Path, ledger: Path | None) -> LiveLedger | None:
     return read_live(named_path) if named_path.is_file() else None
 
 
-def _books(folder: Path, extract: RunExtract | None, live: LiveLedger | None) -> RunRecords:
+def _records(folder: Path, extract: RunExtract | None, live: LiveLedger | None) -> RunRecords:
     """The run's records."""
     if extract is not None:
         return RunRecords(folder, extract.run, extract.population, extract.entries, extract, live)
@@ -118,17 +118,17 @@ UNITS = {"user": "user (one installation)", "event": "event (one item of one ins
 """The protected unit, in words."""
 
 
-def _subject(books: RunRecords) -> str:
+def _subject(records: RunRecords) -> str:
     """What was audited, in one line."""
-    live = "no live ledger" if books.live is None else f"live ledger {books.live.path}"
-    return f"run {books.run} of {books.population!r} in {books.folder}; {live}"
+    live = "no live ledger" if records.live is None else f"live ledger {records.live.path}"
+    return f"run {records.run} of {records.population!r} in {records.folder}; {live}"
 
 
-def _qualifiers(books: RunRecords) -> Iterator[str]:
+def _qualifiers(records: RunRecords) -> Iterator[str]:
     """The qualifiers of every epsilon of the section."""
     with suppress(IntegrityError):
-        delta = books.terms.delta
-        yield f"Every ε here is for δ = {delta!r}, unit: {UNITS[books.terms.unit]}, adjacency: zero-out."
+        delta = records.terms.delta
+        yield f"Every ε here is for δ = {delta!r}, unit: {UNITS[records.terms.unit]}, adjacency: zero-out."
 
 
 def _guarded(test: str, findings: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
@@ -139,15 +139,15 @@ def _guarded(test: str, findings: Callable[[], Iterator[Finding]]) -> Iterator[F
         yield Finding.checked(test, False, f"what the ledger holds can't be audited: {' '.join(str(error).split())}")
 
 
-def _devices(books: RunRecords, inside: Sequence[Receipts], outside: Sequence[Receipts]) -> Iterator[Finding]:
+def _devices(records: RunRecords, inside: Sequence[Receipts], outside: Sequence[Receipts]) -> Iterator[Finding]:
     """Findings on the devices' participation."""
     for found in inside:
-        yield participation(books, found)
-        yield from reconcile(books, found, test="G device ledger")
+        yield participation(records, found)
+        yield from reconcile(records, found, test="G device ledger")
     if not inside:
         yield Finding.missing("G participation cap", "the folder has no devices.db")
     for found in outside:
-        yield from reconcile(books, found, test="G receipts")
+        yield from reconcile(records, found, test="G receipts")
 
 
 def first_bad_entry(findings: Sequence[Finding]) -> tuple[int, int] | None:
@@ -158,13 +158,13 @@ def first_bad_entry(findings: Sequence[Finding]) -> tuple[int, int] | None:
     return min(stretches, key=lambda stretch: (stretch[1], -stretch[0]), default=None)
 
 
-def _worst_entry(findings: Sequence[Finding], books: RunRecords) -> Iterator[Finding]:
+def _worst_entry(findings: Sequence[Finding], records: RunRecords) -> Iterator[Finding]:
     """The first bad entry by all findings, in words; nothing if there is none."""
     stretch = first_bad_entry(findings)
     if stretch is None:
         return
     at, last = stretch
-    known = {entry.seq: entry for entry in [*books.entries, *(books.live.entries if books.live else ())]}
+    known = {entry.seq: entry for entry in [*records.entries, *(records.live.entries if records.live else ())]}
     what = ""
     if at == last and at in known:
         entry = known[at]

@@ -153,16 +153,16 @@ def _of_evidence(signed: bytes, source: str) -> list[Known]:
     return found
 
 
-def reconcile(books: RunRecords, found: Receipts, *, test: str) -> Iterator[Finding]:
+def reconcile(records: RunRecords, found: Receipts, *, test: str) -> Iterator[Finding]:
     """Compare the devices' participations with the charges."""
-    charged, every = dict(books.charges), {}
-    if books.live is not None:
-        every = {(e.run, e.round, e.attempt): e for e in books.live.entries if e.kind == "charge"}
+    charged, every = dict(records.charges), {}
+    if records.live is not None:
+        every = {(e.run, e.round, e.attempt): e for e in records.live.entries if e.kind == "charge"}
     elsewhere, matched, named = 0, 0, f"{test}, {Path(found.source).name}"
     for receipt, _ in found.receipts:
         place = (receipt.round, receipt.attempt)
-        entry = charged.get(place) if receipt.run == books.run else every.get((receipt.run, *place))
-        if entry is None and receipt.run != books.run and books.live is None:
+        entry = charged.get(place) if receipt.run == records.run else every.get((receipt.run, *place))
+        if entry is None and receipt.run != records.run and records.live is None:
             elsewhere += 1
             continue
         if entry is None and receipt.mu2 == 0:
@@ -180,11 +180,11 @@ def reconcile(books: RunRecords, found: Receipts, *, test: str) -> Iterator[Find
     yield Finding.checked(named, True, f"{matched} participations are charged, with the same plan and cost{more}")
 
 
-def participation(books: RunRecords, found: Receipts) -> Finding:
+def participation(records: RunRecords, found: Receipts) -> Finding:
     """No device took part twice in an attempt, or in more attempts than were charged; no other user is in a sum."""
     test, times = "G participation cap", dict[Place, list[Sequence[int]]]()
     for receipt, devices in found.receipts:
-        if receipt.run == books.run:
+        if receipt.run == records.run:
             times.setdefault((receipt.round, receipt.attempt), []).append(devices)
     if not times:
         return Finding.missing(test, "no device has a receipt of this run")
@@ -195,7 +195,7 @@ def participation(books: RunRecords, found: Receipts) -> Finding:
             said = f"device {int(ids[counts > 1][0])} took part twice in round {place[0]}, attempt {place[1]}"
             return Finding.checked(test, False, said)
         most = max(most, len(ids))
-        users = _users(books, place)
+        users = _users(records, place)
         if users is not None and users > len(ids):
             said = f"round {place[0]}, attempt {place[1]} sums {users} users, and {len(ids)} devices took part"
             return Finding.checked(test, False, said)
@@ -203,9 +203,9 @@ def participation(books: RunRecords, found: Receipts) -> Finding:
     return Finding.checked(test, True, said)
 
 
-def _users(books: RunRecords, place: Place) -> int | None:
+def _users(records: RunRecords, place: Place) -> int | None:
     """The number of users in a release's sum; None if there is no release."""
     try:
-        return Registry(books.folder).read(*place, None).users
+        return Registry(records.folder).read(*place, None).users
     except PalateError:
         return None

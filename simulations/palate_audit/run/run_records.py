@@ -1,6 +1,6 @@
 """Run records: a run folder's files and its ledger entries side by side, for the tests that compare them.
 
-books.charges[0].body["mu2"], books.sealed
+records.charges[0].body["mu2"], records.sealed
 """
 
 from __future__ import annotations
