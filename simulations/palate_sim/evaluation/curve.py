@@ -16,7 +16,7 @@ from palate_server.ledger.history import ChargeEntry
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.coordinator import Release
 from palate_sim.config import SimulationConfig
-from palate_sim.evaluation.judging import Notify, headline, percentile_rank, validation_quality
+from palate_sim.evaluation.model_evaluation import Notify, headline, percentile_rank, validation_quality
 from palate_sim.preparation.preparation import Prepared
 
 

@@ -18,7 +18,7 @@ from palate_common.domains import FEW, focused
 from palate_common.interactions import Floats, Interactions
 from palate_sim.config import SimulationConfig
 from palate_sim.evaluation.evaluation import CatalogueScorer
-from palate_sim.evaluation.judging import judge_prepared, summary
+from palate_sim.evaluation.model_evaluation import judge_prepared, summary
 from palate_sim.preparation.preparation import Prepared
 from palate_sim.preparation.splits import Heldout
 

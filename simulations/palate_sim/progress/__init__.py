@@ -7,8 +7,8 @@ The training loop emits event dicts; this package logs and shows them.
     print_result(Console(), result, report=folder / "report.html")
 """
 
+from palate_sim.progress.follow_events import follow
 from palate_sim.progress.live import Progress
 from palate_sim.progress.table import print_result, result_table
-from palate_sim.progress.tail import follow
 
 __all__ = ["Progress", "follow", "print_result", "result_table"]

@@ -30,7 +30,7 @@ from palate_sim.data.ids import is_text
 from palate_sim.engines import Job, OnRelease, Outcome
 from palate_sim.engines.identities import Identities
 from palate_sim.evaluation.curve import LearningCurve
-from palate_sim.evaluation.judging import Notify
+from palate_sim.evaluation.model_evaluation import Notify
 from palate_sim.preparation.preparation import Prepared, naming_sources, prepare
 from palate_sim.run.budget import check_budget, check_ledger, set_budget
 from palate_sim.run.clock import Clock

@@ -29,7 +29,7 @@ from palate_sim.config import SimulationConfig
 from palate_sim.engines import Outcome
 from palate_sim.evaluation.domains import by_domain
 from palate_sim.evaluation.evaluation import CatalogueScorer
-from palate_sim.evaluation.judging import (
+from palate_sim.evaluation.model_evaluation import (
     Notify,
     by_decile,
     by_group,

@@ -19,7 +19,7 @@ from palate_sim.config import SimulationConfig
 from palate_sim.data import Source
 from palate_sim.evaluation.evaluation import CatalogueScorer
 from palate_sim.evaluation.fitting import fit_baselines
-from palate_sim.evaluation.judging import Notify, headline, judge_prepared
+from palate_sim.evaluation.model_evaluation import Notify, headline, judge_prepared
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.preparation.preparation import Prepared, prepare
 

@@ -24,7 +24,7 @@ from palate_sim.config import SimulationConfig
 from palate_sim.data import Source
 from palate_sim.data.log import InteractionLog
 from palate_sim.evaluation.evaluation import evaluate
-from palate_sim.evaluation.judging import Notify
+from palate_sim.evaluation.model_evaluation import Notify
 from palate_sim.evaluation.periods import Period, is_validation, periods
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.features.features import item_features

@@ -1,4 +1,4 @@
-"""Judging: evaluates a model and its baselines on held-out users. Oracle metrics: simulation only, never released."""
+"""Model evaluation: a model and its baselines on held-out users. Oracle metrics: simulation only, never released."""
 
 from __future__ import annotations
 
