@@ -289,14 +289,12 @@ def _only(given: Set[str], allowed: Set[str], what: str) -> None:
 
 
 def _epsilon(epsilon: float) -> float:
-    """Check an epsilon's range."""
     if check_epsilon(epsilon) > MOST:
         raise InputError(f"`epsilon` must be at most {MOST:g}, got {epsilon:g}: that is no privacy to test")
     return epsilon
 
 
 def _positive(name: str, value: float) -> float:
-    """Check for a positive finite number."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
         raise InputError(f"`{name}` must be a positive number, got {value!r:.80}")
     return float(value)

@@ -88,7 +88,6 @@ def _palate(
 
 @cache
 def _command() -> click.Command:
-    """All commands; built once a process."""
     return typer.main.get_command(app)
 
 

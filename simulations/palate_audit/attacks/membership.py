@@ -83,7 +83,6 @@ def attack(subject: Subject, targets: Interactions, segments: Segments, *, repea
 
 
 def _row(view: View, trials: LikelihoodTrials, mu: float | None) -> Measured:
-    """The trials as a table row."""
     return measured(
         ATTACK,
         view.value,

@@ -143,7 +143,6 @@ def _on_models(
 
 
 def _section(subject: Subject, found: Found, *, users: int, repeats: int) -> Section:
-    """The section with verdicts, tables and curves."""
     terms, claim = subject.terms, "nothing is claimed (dp off)"
     if subject.mu is not None:
         claim = f"epsilon {subject.epsilon:.4g}, delta {terms.delta:g}, mu {subject.mu:.4g}; unit: user, zero-out"
@@ -166,7 +165,6 @@ def _section(subject: Subject, found: Found, *, users: int, repeats: int) -> Sec
 
 
 def _by_attack(rows: Sequence[Measured]) -> list[dict[str, Any]]:
-    """One table for each attack."""
     names = dict.fromkeys(row.attack for row in rows)
     return [
         {

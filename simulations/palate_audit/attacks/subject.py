@@ -225,7 +225,6 @@ def _others(part: Heldout, own: set[str]) -> Interactions:
 
 
 def _stacked(parts: Sequence[Interactions], n_items: int) -> Interactions:
-    """Concatenate several batches."""
     ends = np.cumsum([0, *(part.n_users for part in parts)])
     owners = [part.owners() + end for part, end in zip(parts, ends, strict=False)]
     return Interactions.from_pairs(

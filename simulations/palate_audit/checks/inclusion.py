@@ -231,7 +231,6 @@ def _forged(mode: PrivacyMode) -> Iterator[tuple[str, Forge]]:
 
 
 def _header(answer: bytes) -> dict[str, Any]:
-    """The header of an answer."""
     header: dict[str, Any] = json.loads(answer[4 : 4 + int.from_bytes(answer[:4], "big")])
     return header
 

@@ -332,14 +332,12 @@ def two_writers(*, threads: bool) -> Finding:
 
 
 def _in_turn(spend: Spend, one: Ledger, two: Ledger) -> None:
-    """One after the other."""
     for round_ in range(6):
         spend("one", one, range(round_, round_ + 1))
         spend("two", two, range(round_, round_ + 1))
 
 
 def _side_by_side(spend: Spend, one: Ledger, two: Ledger) -> None:
-    """Two threads."""
     both = [threading.Thread(target=spend, args=(run, of, range(6))) for run, of in (("one", one), ("two", two))]
     for thread in both:
         thread.start()

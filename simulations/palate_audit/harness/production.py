@@ -221,7 +221,6 @@ class Production:
 
     @property
     def _mus(self) -> tuple[float, ...]:
-        """The mu of each release."""
         budget = float(np.nextafter(mu_of(epsilon=self.epsilon, delta=self.delta - self._reserved) ** 2, 0.0))
         return tuple(float(np.sqrt(budget * share)) for share in self.shares)
 

@@ -190,7 +190,6 @@ def _made(test: Callable[[], list[Finding]]) -> list[Finding] | str:
 
 
 def _outcome(name: str | None, parts: Iterable[list[Finding] | str]) -> MutantOutcome:
-    """The outcome, with verdicts given together."""
     given = list(parts)
     broken = next((part for part in given if isinstance(part, str)), "")
     judged = judge(finding for part in given if not isinstance(part, str) for finding in part)

@@ -63,7 +63,6 @@ def audit_card(folder: Path, *, public_key: str | None = None) -> Section:
 
 
 def _facts(card: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts that identify the card."""
     return {"run": str(card.get("run")), "created": str(card.get("created"))}
 
 
@@ -104,7 +103,6 @@ def pinned(public_key: str | None, named: str) -> Finding:
 
 
 def _read(data: bytes) -> dict[str, Any]:
-    """Parse a card, canonical or not."""
     try:
         card = json.loads(data)
     except (ValueError, RecursionError):
@@ -115,7 +113,6 @@ def _read(data: bytes) -> dict[str, Any]:
 
 
 def _signature(card: Mapping[str, Any], key: str) -> Finding:
-    """The signature of the card's contents."""
     try:
         verify_card(card, public_key=key)
     except PalateError as error:

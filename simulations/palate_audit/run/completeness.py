@@ -68,7 +68,6 @@ def _seals(records: RunRecords) -> Finding:
 
 
 def _why_unsealed(records: RunRecords) -> str:
-    """Why a run has no seals."""
     return "dp off releases exact sums, which no ledger bounds" if _is_off(records) else "no round was released"
 
 
@@ -261,12 +260,10 @@ def _exact(folder: Path) -> Iterator[Place]:
 
 
 def _path(folder: Path, place: Place) -> Path:
-    """The path of an attempt's release."""
     return folder / "releases" / f"round-{place[0]}-attempt-{place[1]}.safetensors"
 
 
 def _is_off(records: RunRecords) -> bool:
-    """Whether the run has no privacy."""
     try:
         return not records.terms.mode.private
     except IntegrityError:

@@ -104,7 +104,6 @@ def _live(folder: Path, ledger: Path | None) -> LiveLedger | None:
 
 
 def _records(folder: Path, extract: RunExtract | None, live: LiveLedger | None) -> RunRecords:
-    """The run's records."""
     if extract is not None:
         return RunRecords(folder, extract.run, extract.population, extract.entries, extract, live)
     started = RunFolder(folder).read()["terms"]
@@ -140,7 +139,6 @@ def _guarded(test: str, findings: Callable[[], Iterator[Finding]]) -> Iterator[F
 
 
 def _devices(records: RunRecords, inside: Sequence[Receipts], outside: Sequence[Receipts]) -> Iterator[Finding]:
-    """Findings on the devices' participation."""
     for found in inside:
         yield participation(records, found)
         yield from reconcile(records, found, test="G device ledger")

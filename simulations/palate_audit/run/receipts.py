@@ -127,7 +127,6 @@ def _from_extract(text: str, source: str, population: str) -> Receipts:
 
 
 def _receipt(value: Mapping[str, Any]) -> Receipt:
-    """One participation."""
     return Receipt(**{name: value[name] for name in _FIELDS})
 
 

@@ -89,7 +89,6 @@ def _part(section: Section) -> dict[str, Any]:
 
 
 def _check_run(sections: Sequence[Section], run: str) -> None:
-    """Refuse an audit of another run."""
     if not sections:
         raise InputError("an audit must have a part to be put on record, got none")
     for section in sections:

@@ -158,5 +158,4 @@ def _made_vectors(n: int, size: int, bits: int, seed: int) -> npt.NDArray[np.int
 
 @lru_cache(maxsize=8)
 def _keys(n: int) -> tuple[SigningKey, ...]:
-    """Identity keys of synthetic cohorts."""
     return tuple(SigningKey.generate() for _ in range(n))

@@ -170,7 +170,6 @@ class _Grid(LocalGrid):
 
 
 def _everybody(users: int) -> FedAvg:
-    """FedAvg over all clients, without evaluation."""
     return FedAvg(
         fraction_train=1.0,
         fraction_evaluate=0.0,

@@ -52,7 +52,6 @@ def secagg(
 
 
 def _print(cost: MaskingCost) -> None:
-    """Print terms, steps and totals."""
     from rich.console import Console
     from rich.table import Table
 

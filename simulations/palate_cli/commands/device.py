@@ -275,7 +275,6 @@ def _shown(path: Path) -> list[Recommendation]:
 
 
 def _bytes(path: Path, name: str) -> bytes:
-    """A file's bytes."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -106,7 +106,6 @@ def _write(out: Path, facts: Mapping[str, Any]) -> None:
 
 
 def _numbers(name: str, text: str) -> list[float]:
-    """Parse numbers separated by commas."""
     try:
         return [float(part) for part in text.split(",") if part.strip()]
     except ValueError:

@@ -127,7 +127,6 @@ def _blocks(site: Site, survey: Survey) -> list[dict[str, Any]]:
 
 
 def _row(figure: dict[str, Any]) -> tuple[str, str, str, str]:
-    """A figure's cells."""
     if figure["value"] is None:
         return figure["name"], figure["of"], "suppressed", "group too small"
     return (
@@ -157,7 +156,6 @@ def _number(value: float) -> str:
 
 
 def _table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    """Rows as aligned text."""
     if not rows:
         raise InputError("a survey must ask something, got no block")
     cells = [tuple(str(each) for each in row) for row in (header, *rows)]

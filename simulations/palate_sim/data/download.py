@@ -166,7 +166,6 @@ def _check(remote: Remote, file: Path, archive: Path, say: Say) -> None:
 
 
 def _digest(file: Path, method: str) -> str:
-    """The hex digest of a file."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.new(method, usedforsecurity=False)).hexdigest()
 

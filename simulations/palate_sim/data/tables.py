@@ -172,7 +172,6 @@ def _as_utf8(data: bytes, name: str, repairs: dict[str, int]) -> bytes:
 
 
 def _parse_parquet(path: Path, columns: ColumnMap | None) -> Table:
-    """The wanted columns of a parquet file."""
     try:
         file = pa_parquet.ParquetFile(path)
         header = file.schema_arrow.names

@@ -116,7 +116,6 @@ def _beside(card: Mapping[str, Any]) -> str:
 
 
 def _claim(card: Mapping[str, Any]) -> Rows:
-    """The eps of the run."""
     spent, asked = card.get("epsilon"), card.get("epsilon_requested")
     rows: Rows = [("ε of this run", epsilon_text(spent) + _beside(card))] if spent is not None else []
     return [*rows, ("ε asked for", f"{asked:g}, same qualifiers")] if asked is not None and rows else rows

@@ -255,7 +255,6 @@ def _costs(result: Mapping[str, Any]) -> Chart | None:
 
 
 def _delta(result: Mapping[str, Any], card: Mapping[str, Any]) -> Chart | None:
-    """Delta against eps."""
     pairs = [(eps, delta) for eps, delta in card.get("delta_curve") or [] if delta > 0]
     if not pairs or not is_private(result):
         return None

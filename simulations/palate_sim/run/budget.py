@@ -75,13 +75,11 @@ def check_budget(path: Path, config: SimulationConfig, terms: RunTerms) -> None:
 
 
 def _asked_budget(config: SimulationConfig, terms: RunTerms) -> float | None:
-    """The lifetime mu^2 that the configuration sets."""
     lifetime = config.privacy.lifetime_epsilon
     return None if lifetime is None else mu_of(epsilon=lifetime, delta=terms.delta) ** 2
 
 
 def _budget(ledger: Ledger) -> BudgetEntry | None:
-    """The population's present budget."""
     return next((entry for entry in reversed(ledger.entries()) if entry.kind == "budget"), None)
 
 

@@ -212,7 +212,6 @@ def check_engine(config: SimulationConfig) -> None:
 
 
 def _run(started: Started, notify: Notify) -> Result:
-    """Train, then evaluate and write."""
     clock = Clock()
     folder, config, terms, prepared = started.folder, started.config, started.terms, started.prepared
     train = prepared.split.train
@@ -258,7 +257,6 @@ def present(train: Interactions, config: SimulationConfig) -> Interactions:
 
 
 def _engine(config: SimulationConfig) -> Engine:
-    """The function that runs a job."""
     if config.engine.name == "flower":
         from palate_sim.engines.flower import run_flower
 

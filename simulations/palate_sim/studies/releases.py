@@ -237,7 +237,6 @@ def _off(config: SimulationConfig, cuts: Sequence[Period], inputs: Sequence[Stat
 
 
 def _inputs(log: InteractionLog, cut: Period, config: SimulationConfig) -> State:
-    """Public features of the catalogue so far."""
     features = item_features(log.items, cut.items, config.features.source)
     return {} if features is None else {FEATURES: features}
 

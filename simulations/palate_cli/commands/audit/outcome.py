@@ -114,7 +114,6 @@ def _add(sections: Sequence[Section], out: Path) -> Path:
 
 
 def _files(out: Path) -> tuple[Path, Path]:
-    """The paths of page and JSON."""
     if out.suffix.lower() in (".html", ".json") and not out.is_dir():
         return out.with_suffix(".html"), out.with_suffix(".json")
     return out / "audit.html", out / "audit.json"
