@@ -74,7 +74,7 @@ def noise_variance(trials: Trials) -> list[Finding]:
 
 
 def _coordinates(trials: Trials) -> Finding:
-    """The coordinate with the least noise over all releases; each number is rounded away from zero."""
+    """The coordinate with the least noise over all releases; half a grid step is added to each number."""
     test, runs = "B noise on every coordinate", trials.quiet
     if not runs:
         return Finding.missing(test, "no release shows noise alone")

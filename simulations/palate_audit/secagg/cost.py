@@ -200,7 +200,7 @@ class _Run:
         """Run from the first request to the sum."""
         server = self.world.begin()
         self.devices = [*self.world.devices]
-        self.world.devices = []  # devices are made one at a time, to limit memory
+        self.world.devices = []  # no reference is left, so a finished device is freed
         while not server.finished:
             step = server.step
             for device in server.asked:

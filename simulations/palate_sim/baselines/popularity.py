@@ -1,4 +1,4 @@
-"""Popularity: every user gets the items that most training users have; a lower bound for every other model.
+"""Popularity: every user gets the items that most training users have, the least that any other model must beat.
 
 >>> train = Interactions.from_pairs([0, 1, 1], [2, 2, 0], n_users=2, n_items=3)
 >>> PopularityBaseline.fit(train).scores(train.user(0)).tolist()
