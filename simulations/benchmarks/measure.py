@@ -19,7 +19,7 @@ from palate_common.interactions import Interactions
 from palate_common.models.model import GlobalModel
 from palate_sim.config import load_config
 from palate_sim.evaluation.evaluation import CatalogueScorer
-from palate_sim.evaluation.judging import judge
+from palate_sim.evaluation.model_evaluation import judge
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.preparation.preparation import Prepared, prepare
 from palate_sim.preparation.splits import Heldout, Split

@@ -3,15 +3,15 @@
     result = palate_audit.audit(mechanism, epsilon=3.0, delta=1e-6)
     result.verdict, result.epsilon, result.findings
 
-What it does, by part:
+Its parts:
 
     ledger     what was charged, sealed and claimed, replayed and recomputed
     mechanism  a battery of tests that drives a mechanism with canaries, by default the production round
     mutants    the same battery against code that was broken on purpose
-    attacks    what an attacker gets out of updates and releases, beside the claimed ceiling
+    attacks    what an attacker learns from updates and releases, compared with the claimed ceiling
 
-Every part returns `Section`s of `Finding`s and `Bound`s; one report shows them. `__all__` is what is public; `audit`
-and its result load the heavy libraries, and are imported when they are asked for.
+Every part returns `Section`s of `Finding`s and `Bound`s; one report shows them. `__all__` lists the public names;
+`audit` and its result need heavy libraries, so they are imported at first use.
 """
 
 from importlib import import_module
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from palate_audit.auditing import AuditResult, audit
 
 _LATER = {"AuditResult": "palate_audit.auditing", "audit": "palate_audit.auditing"}
-"""Name -> where it is."""
+"""Name -> the module that defines it."""
 
 __all__ = [
     "AuditResult",
@@ -45,12 +45,12 @@ __all__ = [
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        """What is imported when it is asked for."""
+        """Import a public name at its first use."""
         if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         found = globals()[name] = getattr(import_module(_LATER[name]), name)
         return found
 
     def __dir__() -> list[str]:
-        """What an editor offers."""
+        """List the public names, for completion in an editor."""
         return sorted({*globals(), *_LATER})

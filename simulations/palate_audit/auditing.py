@@ -1,4 +1,4 @@
-"""Auditing: one function that audits whatever it is given, and its result.
+"""Auditing: one function that audits a mechanism or a run folder, and its result.
 
 function -> Function ---+
 Target -----------------+-> audit_mechanism ----+
@@ -41,20 +41,20 @@ from palate_common.mechanism.accounting import check_delta, check_epsilon
 from palate_common.records.files import write_durably
 
 EPSILON, DELTA = 5.0, 1e-6
-"""Of Palate's own round, where nothing else is asked for."""
+"""Defaults for Palate's own round."""
 MOST = 100.0
-"""Epsilons above are no privacy to test."""
+"""Largest epsilon that can be audited."""
 CANARIES, DIMENSION = 128, 128
-"""Canaries of each run of a function of which nothing is known, and numbers of a row."""
+"""Canaries of each run, and numbers of a row, for a function of unknown structure."""
 KNOWN_CANARIES, KNOWN_DIMENSION = 1024, 8192
-"""The same of a function whose noise is known: it runs three times."""
+"""The same for a function whose noise is known, which runs only three times."""
 ROUNDED = 1e-3
-"""An epsilon may be stated with three digits."""
+"""Tolerance for an epsilon that is stated with three digits."""
 
 
 @dataclass(frozen=True)
 class AuditResult:
-    """What an audit found.
+    """The result of an audit.
 
     Attributes:
         sections: the parts of the audit; a run folder has two, its ledger and its card.
@@ -72,7 +72,7 @@ class AuditResult:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What each test found."""
+        """All findings."""
         return tuple(found for section in self.sections for found in section.findings)
 
     @property
@@ -82,29 +82,29 @@ class AuditResult:
 
     @property
     def unchecked(self) -> tuple[Finding, ...]:
-        """What could not be checked, and what it lacks."""
+        """What could not be checked, and what was missing."""
         return tuple(found for found in self.findings if found.verdict is Verdict.UNCHECKABLE)
 
     @property
     def bounds(self) -> tuple[Bound, ...]:
-        """Every lower bound on epsilon, each right with its own confidence."""
+        """All lower bounds on epsilon; each holds with its own confidence."""
         return tuple(bound for section in self.sections for bound in section.bounds)
 
     @property
     def bound(self) -> Bound | None:
-        """The bound that assumes the least: of counts alone (rung L0). None where no canaries ran."""
+        """The bound with the fewest assumptions: from counts alone (rung L0). None where no canaries ran."""
         return next(iter(self.bounds), None)
 
     @property
     def epsilon(self) -> float | None:
-        """The epsilon of `bound`: it is at least so large, with probability `bound.confidence`."""
+        """The epsilon of `bound`: with probability `bound.confidence` the true one is at least this."""
         return None if self.bound is None else self.bound.epsilon
 
     def report(self, path: str | PathLike[str]) -> Path:
         """Write the whole audit as one HTML page that loads nothing.
 
         Args:
-            path: the file; its folder is made.
+            path: the file; its folder is created.
 
         Raises:
             InputError: it can't be written.
@@ -125,7 +125,7 @@ class AuditResult:
         return "\n".join([*lines, *(f"  not checkable: {found.test}: {found.said}" for found in self.unchecked)])
 
     def _repr_html_(self) -> str:
-        """The findings as a table, for a notebook."""
+        """The findings as an HTML table, for a notebook."""
         subjects = "<br>".join(escape(section.subject) for section in self.sections)
         bound = "" if self.bound is None else f"<p>{escape(self._said_of(self.bound))}</p>"
         rows = "".join(
@@ -135,7 +135,7 @@ class AuditResult:
         return f"<b>{escape(self._headline())}</b><p>{subjects}</p>{bound}<table>{rows}</table>"
 
     def _headline(self) -> str:
-        """The verdict and how many findings have it."""
+        """The verdict, and how many findings have it."""
         alarms, unchecked = len(self.alarms), len(self.unchecked)
         passed = len(self.findings) - alarms - unchecked
         return f"{self.verdict.value} ({passed} passed, {alarms} alarms, {unchecked} not checkable)"
@@ -161,7 +161,7 @@ def audit(
     runs: int | None = None,
     seed: int | None = None,
 ) -> AuditResult:
-    """Look for evidence against a claim of privacy.
+    """Look for evidence against a privacy claim.
 
     Args:
         target: one of
@@ -171,16 +171,16 @@ def audit(
             an object with the members of `palate_audit.Target`, which brings its own claim;
             the folder of a finished run: its ledger and its card are checked;
             "palate" or None: the round that Palate's runs go through, `dp="distributed"`.
-        epsilon: what is claimed for one user (unit: user, adjacency: zero-out); of Palate's round 5 by default.
-        delta: of the pair; of Palate's round 1e-6 by default.
-        clip_norm: of a function: the largest norm a row counts with, 1 by default. Canaries are twice as long.
+        epsilon: the claim for one user (unit: user, adjacency: zero-out); 5 by default for Palate's round.
+        delta: of the claim; 1e-6 by default for Palate's round.
+        clip_norm: of a function: the norm that rows are clipped to, 1 by default. Canaries are twice as long.
         noise_multiplier: of a function that returns the sum of clipped rows plus Gaussian noise: the noise's standard
-            deviation over `clip_norm`. The whole battery then looks at the noise, and far smaller faults are found;
-            epsilon may be left out.
-        dimension: of a function: numbers of a row.
+            deviation over `clip_norm`. The whole battery then tests the noise and finds far smaller faults; epsilon may
+                be left out.
+        dimension: of a function: numbers in a row.
         canaries: of a function: rows of your own, [users, dimension]; by default orthogonal ones.
-        score: of a function: `score(released, canaries)` gives a number a canary, the higher the likelier it took part;
-            by default how far the release goes along each.
+        score: of a function: `score(released, canaries)` gives one number a canary, higher for canaries that more
+            likely took part; by default the release's projection on each.
         runs: of a function: how often it runs; not with `noise_multiplier`, which needs three.
         seed: of the audit's choices and of `rng`; by default a fresh one, which the result has.
 
@@ -266,7 +266,7 @@ def _known(
     dimension: int | None,
     seed: int,
 ) -> Section:
-    """The battery on a function that says what its noise is, and whether its epsilon is what that costs."""
+    """Run the battery on a function with known noise, and check its epsilon against that noise."""
     claim = Claim.gaussian(sensitivity=clip_norm, sigmas=(noise_multiplier * clip_norm,), delta=delta)
     size = KNOWN_DIMENSION if dimension is None else _whole("dimension", dimension, least=2)
     users = min(KNOWN_CANARIES, size)
@@ -279,7 +279,7 @@ def _known(
 
 
 def _only(given: Set[str], allowed: Set[str], what: str) -> None:
-    """Refuse what doesn't go with a target.
+    """Refuse arguments that don't apply to a target.
 
     Raises:
         InputError: naming it.
@@ -289,28 +289,26 @@ def _only(given: Set[str], allowed: Set[str], what: str) -> None:
 
 
 def _epsilon(epsilon: float) -> float:
-    """An epsilon that is some privacy."""
     if check_epsilon(epsilon) > MOST:
         raise InputError(f"`epsilon` must be at most {MOST:g}, got {epsilon:g}: that is no privacy to test")
     return epsilon
 
 
 def _positive(name: str, value: float) -> float:
-    """A positive finite number."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
         raise InputError(f"`{name}` must be a positive number, got {value!r:.80}")
     return float(value)
 
 
 def _whole(name: str, value: int, *, least: int) -> int:
-    """A whole number."""
+    """Check for an integer."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise InputError(f"`{name}` must be a whole number from {least}, got {value!r:.80}")
     return value
 
 
 def _vectors(canaries: npt.ArrayLike) -> Floats:
-    """Canaries as an array of rows, none of them empty: who brings nothing can't be told from who isn't there."""
+    """Canaries as an array of rows, none of them zero: a zero row looks like an absent user."""
     try:
         found = np.asarray(canaries, np.float64)
     except (TypeError, ValueError):

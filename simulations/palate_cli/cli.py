@@ -41,7 +41,7 @@ EXTRAS = {
     "sklearn": "text",
     "torch": "torch",
 }
-"""The extra that brings a package; what isn't here comes with `simulations`."""
+"""Package -> the extra that installs it; packages that are not listed come with `simulations`."""
 
 # Help is plain text here, in which typer would still escape its brackets for rich: \[required].
 typer.core.HAS_RICH = False
@@ -88,14 +88,13 @@ def _palate(
 
 @cache
 def _command() -> click.Command:
-    """All commands, put together once a process."""
     return typer.main.get_command(app)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; its exit code. Errors made on purpose become one line on stderr."""
+    """Run the command line; return its exit code. Intended errors become one line on stderr."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal that has no letter for epsilon must not end a finished run with a traceback.
+        # A terminal encoding without the letter ε must not end a finished run with a traceback.
         sys.stdout.reconfigure(errors="replace")
     try:
         code = _command()(args=arguments, prog_name="palate", standalone_mode=False)
@@ -117,7 +116,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             raise
         return _say(missing(error), 2)
     except BrokenPipeError:
-        # What is left in the buffer has no reader: it must not fail again when Python ends.
+        # The reader of the output has gone: the rest of the buffer must not fail again when Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
@@ -126,12 +125,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def missing(error: ModuleNotFoundError) -> str:
-    """What to install for a module that isn't there."""
+    """The message that says what to install for a missing module."""
     extra = EXTRAS.get((error.name or "").partition(".")[0], "simulations")
     return f"this needs {error.name}: pip install 'palate[{extra}]'"
 
 
 def _say(message: str, code: int) -> int:
-    """One line on stderr."""
+    """Print one line to stderr; return the exit code."""
     sys.stderr.write(f"palate: {' '.join(message.split())}\n")
     return code

@@ -1,7 +1,7 @@
-"""Simulations: data, engines, baselines, metrics and the report of a run, for `palate.simulate` and the command line.
+"""Simulations: data, engines, baselines, metrics and reports of runs, for `palate.simulate` and the command line.
 
-`__all__` is what is public. It is imported when it is asked for: a server needs some of these modules, and none of the
-libraries.
+`__all__` lists the public names. Each is imported at its first use: a server needs some of these modules, but none of
+their libraries.
 """
 
 from importlib import import_module
@@ -16,19 +16,19 @@ _LATER = {
     "SimulationConfig": "palate_sim.config",
     "load_config": "palate_sim.config",
 }
-"""Name -> where it is."""
+"""Name -> the module that defines it."""
 
 __all__ = ["Result", "SimulationConfig", "load_config"]
 
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        """What is imported when it is asked for."""
+        """Import a public name at its first use."""
         if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         found = globals()[name] = getattr(import_module(_LATER[name]), name)
         return found
 
     def __dir__() -> list[str]:
-        """What an editor offers."""
+        """List the public names, for completion in an editor."""
         return sorted({*globals(), *_LATER})

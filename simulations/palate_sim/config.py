@@ -93,7 +93,7 @@ class FeaturesConfig(_Section):
     @field_validator("sources")
     @classmethod
     def _plain_names(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
-        """Refuse names that would not do as part of a source's, and several sources beside one."""
+        """Refuse source names that aren't identifiers, and `sources` together with `source`."""
         if value and info.data.get("source", "auto") != "auto":
             raise PydanticCustomError("both", "must stand alone, and `features.source` names a source too")
         for name in value:
@@ -120,10 +120,10 @@ class SplitConfig(_Section):
 
 
 class PrivacyConfig(_Section):
-    """What is promised. Unit: user (one installation), unless it is one event; adjacency: zero-out."""
+    """The privacy guarantee. Unit: user (one installation), unless it is one event; adjacency: zero-out."""
 
     epsilon: float = Field(default=5.0, gt=0, le=1e6)
-    """Of the whole run, popularity included. Not used with dp = "off"."""
+    """Epsilon of the whole run, the popularity round included. Not used with dp = "off"."""
     delta: float | None = Field(default=None, gt=0, lt=1)
     """None: min(1e-5, 1/(10 N)) for N training users."""
     dp: DpMode = DpMode.DISTRIBUTED
@@ -132,59 +132,59 @@ class PrivacyConfig(_Section):
     unit: Literal["user", "event"] = "user"
     """What is protected: all that a user did, or, with dp "local" and the algorithm event-mf, one event of theirs."""
     noise: Noise = Noise.SECURE
-    """"seeded" repeats for the same seed and is not for release."""
+    """"seeded" noise is the same for the same seed; its models must not be released."""
     population: str | None = Field(default=None, min_length=1, max_length=200)
-    """Whose ledger is charged. None: the data's name."""
+    """Population whose ledger is charged. None: the data's name."""
     lifetime_epsilon: float | None = Field(default=None, gt=0, le=1e6)
     """Budget of the population over all its runs, at this run's delta; it can only be lowered later."""
     masks: Literal["on", "off"] = "off"
     """With distributed: "on" runs secure aggregation between all devices; "off" adds the same noise and sum in the
     clear, for speed, and is stamped."""
     corrupt: float = Field(default=0.0, ge=0, lt=0.5)
-    """With distributed: share of the devices that may work for the server. At least one always may."""
+    """With distributed: share of the devices that may collude with the server. At least one is always assumed to."""
     dropout: float = Field(default=0.0, ge=0, lt=0.5)
-    """With distributed: share of the devices that may be lost in an attempt before it aborts."""
+    """With distributed: share of the devices that may drop out of an attempt before it aborts."""
     grid: int | None = Field(default=None, ge=2**8, le=2**26)
     """Grid steps per clip norm. None: 2^20, or with distributed what fits the cohort's sum into 32 bits."""
     cohort_floor: int = Field(default=1, ge=1)
-    """Fewer contributions than this, and a round releases nothing."""
+    """Least number of contributions; a round with fewer releases nothing."""
 
     @property
     def mode(self) -> PrivacyMode:
-        """What follows from who adds the noise."""
+        """The properties of the configured dp mode."""
         return mode_of(self.dp)
 
 
 class AlgorithmConfig(_Section):
-    """What learns."""
+    """The learning algorithm."""
 
     name: str = "als"
-    """An installed algorithm, see docs/algorithm.md, or `package.module:Class`: an algorithm or a torch module of one's
-    own, which is not installed under a name."""
+    """An installed algorithm, see docs/algorithm.md, or `package.module:Class`: an algorithm or a torch module of your
+    own that is not installed under a name."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Its own settings, for example `--set algorithm.settings.rounds=3`."""
 
 
 class EngineConfig(_Section):
-    """What carries the messages."""
+    """The engine that carries the messages."""
 
     name: Literal["local", "flower"] = "local"
     """local: a Flower grid in this process. flower: Flower's SuperLink with its Ray simulation; needs palate[ray] and
     Linux."""
     users_per_node: int | None = Field(default=None, ge=1)
-    """Simulated installations a node hosts; each is clipped by itself. None: 2048, or 1 with masks, where each is a
-    party of its own."""
+    """Simulated installations a node hosts; each is clipped by itself. None: 2048, or 1 with masks, where each
+    installation takes part by itself."""
     absent: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the simulated devices that are invited and never answer; which ones follows from the seed."""
+    """Share of the simulated devices that are invited and never answer; the seed chooses them."""
 
 
 class EvaluationConfig(_Section):
-    """What is measured. These are oracle metrics: they look at raw histories, which only a simulation can."""
+    """What is measured. These are oracle metrics: they need raw histories, which only a simulation has."""
 
     ks: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(10, 20), min_length=1)
-    """Lengths of the judged lists."""
+    """Lengths k of the evaluated lists."""
     baselines: tuple[str, ...] = BASELINES
-    """Which baselines are run beside; "none" or [] for none."""
+    """Baselines to compare with; "none" or [] for none."""
     projection: tuple[Annotated[int, Field(ge=1, le=10**6)], ...] = (1, 10, 100)
     """Multiples of the population to project quality to; "none" or [] for none."""
     save_recommendations: bool = False
@@ -195,19 +195,19 @@ class EvaluationConfig(_Section):
     @field_validator("ks", "baselines", "projection", mode="before")
     @classmethod
     def _list_of_one_line(cls, value: Any) -> Any:
-        """A list as a shell passes it: `10,20`, `none`, or one value."""
+        """Parse a list as a shell passes it: `10,20`, `none`, or one value."""
         if isinstance(value, str):
             return () if value.strip() in ("", "none") else tuple(part.strip() for part in value.split(","))
         return (value,) if isinstance(value, int) else value
 
 
 class ReleasesConfig(_Section):
-    """What `palate releases` makes of one budget."""
+    """How `palate releases` divides one budget over a series of releases."""
 
     count: int = Field(default=12, ge=2, le=1000)
-    """Releases in equal spans of time; one more span is left to judge the last one on."""
+    """Number of releases, in equal spans of time; the last one is evaluated on one more span."""
     division: Literal["equal", "decreasing", "increasing"] = "equal"
-    """mu^2 of each release: all alike, or 10 % less, or 10 % more, than the one before."""
+    """mu^2 of each release: equal, or 10 % less, or 10 % more, than that of the release before."""
 
 
 class SimulationConfig(_Section):
@@ -237,7 +237,7 @@ def preset_names() -> tuple[str, ...]:
 
 
 def preset_settings(name: str) -> dict[str, Any]:
-    """A preset as a tree: what an event means, which devices read too, and what a simulation adds."""
+    """A preset as nested settings: the event weights, which devices read too, and what a simulation adds."""
     tree = tomllib.loads((resources.files("palate_sim") / "presets" / f"{name}.toml").read_text(encoding="utf-8"))
     shared = weighting_settings(name)
     return {section: {**shared.get(section, {}), **tree.get(section, {})} for section in {**shared, **tree}}
@@ -257,7 +257,7 @@ def load_config(base: str | None = None, overrides: Mapping[str, Any] | None = N
 
 
 def _admit(tree: Mapping[str, Any]) -> None:
-    """Let a class be loaded that whoever runs this named by its place; modules in the working folder are found."""
+    """Allow a class that the user named as `package.module:Class`, also from the working folder."""
     sections = [tree.get(section) for section in ("algorithm", "engine")]
     name, engine = (section.get("name") if isinstance(section, Mapping) else None for section in sections)
     if not isinstance(name, str) or ":" not in name:
@@ -290,7 +290,7 @@ def build_config(tree: Mapping[str, Any]) -> SimulationConfig:
 
 
 def _check_masks(config: SimulationConfig) -> None:
-    """Refuse masks where they can't be."""
+    """Refuse masks with a mode or an engine that can't have them."""
     privacy, engine = config.privacy, config.engine
     if privacy.masks == "off":
         return
@@ -305,7 +305,7 @@ def _check_masks(config: SimulationConfig) -> None:
 
 
 def _check_unit(config: SimulationConfig) -> None:
-    """Refuse a unit that the mode or the algorithm doesn't have."""
+    """Refuse a unit that the mode or the algorithm doesn't support."""
     privacy, chosen = config.privacy, config.algorithm.name
     made = algorithm_class(chosen).unit
     if privacy.unit == "event" and not privacy.mode.alone:
@@ -379,11 +379,11 @@ _REASONS = {
     "string_too_short": "must not be empty",
     "string_too_long": "must have at most 200 characters",
 }
-"""What pydantic calls by the names of Python's types."""
+"""Messages for errors that pydantic would word with the names of Python's types."""
 
 
 def _one_line(error: ValidationError, prefix: str, owner: str, known: Iterable[str]) -> str:
-    """The first thing wrong, in one line, with the nearest known key for an unknown one."""
+    """The first error in one line, with the nearest known key for an unknown one."""
     first = error.errors(include_url=False)[0]
     name = ".".join(str(part) for part in first["loc"] if part != "[key]")
     key, got = prefix + name, f"got {first['input']!r:.60}"

@@ -23,7 +23,7 @@ from palate_common.interactions import Interactions
 from palate_sim.baselines.device_only import catalogue_features
 from palate_sim.evaluation.evaluation import CatalogueScorer
 from palate_sim.evaluation.fitting import fit_baselines
-from palate_sim.evaluation.judging import NewItems
+from palate_sim.evaluation.model_evaluation import NewItems
 from palate_sim.preparation.splits import Heldout
 
 EPSILON = 5.0

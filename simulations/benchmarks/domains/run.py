@@ -22,7 +22,7 @@ from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_sim.evaluation.domains import NEW, Focused, asked_within, events_within, mean_of
 from palate_sim.evaluation.evaluation import CatalogueScorer, evaluate
-from palate_sim.evaluation.judging import Restricted
+from palate_sim.evaluation.model_evaluation import Restricted
 from palate_sim.features.features import item_features
 from palate_sim.preparation.preparation import Prepared
 from palate_sim.preparation.splits import Heldout

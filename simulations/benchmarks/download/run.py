@@ -34,7 +34,7 @@ from palate_common.models.delta import apply_delta
 from palate_common.models.delta_search import make_delta
 from palate_common.models.model import GlobalModel
 from palate_sim.config import load_config
-from palate_sim.evaluation.judging import judge
+from palate_sim.evaluation.model_evaluation import judge
 from palate_sim.evaluation.periods import periods
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.features.features import item_features

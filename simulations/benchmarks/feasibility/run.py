@@ -16,7 +16,7 @@ import numpy as np
 
 from palate_common.mechanism.accounting import mu_of
 from palate_sim.config import load_config
-from palate_sim.evaluation.judging import judge
+from palate_sim.evaluation.model_evaluation import judge
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.preparation.preparation import Prepared, prepare
 

@@ -36,7 +36,7 @@ from palate_common.errors import InputError
 from palate_common.interactions import Floats, Interactions
 from palate_common.models.model import GlobalModel
 from palate_sim.evaluation.evaluation import CatalogueScorer
-from palate_sim.evaluation.judging import judge
+from palate_sim.evaluation.model_evaluation import judge
 from palate_sim.evaluation.on_device import OnDevice
 from palate_sim.features.features import joined_features
 from palate_sim.preparation.preparation import Prepared

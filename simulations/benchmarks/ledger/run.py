@@ -21,7 +21,7 @@ from benchmarks.measure import ML_1M, ML_SMALL, DataSet, privacy
 from benchmarks.sheet import Part, Table, cell, main
 from palate_audit.evidence.evidence import Finding
 from palate_audit.run.checkpoints import checkpoints
-from palate_audit.run.ledger import books_of, first_bad_entry
+from palate_audit.run.ledger import first_bad_entry, records_of
 from palate_audit.run.receipts import read_receipts, reconcile
 from palate_common.records.merkle import Checkpoint
 from palate_server.ledger.history import entry_from
@@ -170,14 +170,14 @@ def _found(root: Path, witness: str, head: Checkpoint) -> tuple[int, int] | None
         shutil.copy(root / "second" / "run.json", folder)
         if witness == WITNESSES[0]:
             shutil.copy(root / "second" / "ledger.json", folder)
-        books = books_of(folder, ledger=root / "bench.ledger.db")
+        records = records_of(folder, ledger=root / "bench.ledger.db")
         kept = {WITNESSES[2]: ["second/devices.db"], WITNESSES[3]: ["first/ledger.json", "second/ledger.json"]}
         seen = [read_receipts(root / name, population="bench") for name in kept.get(witness, ())]
         findings: list[Finding] = list(
-            checkpoints(books, head if witness == WITNESSES[1] else None, [], seen, public_key=None)
+            checkpoints(records, head if witness == WITNESSES[1] else None, [], seen, public_key=None)
         )
         for each in seen:
-            findings += reconcile(books, each, test="receipts")
+            findings += reconcile(records, each, test="receipts")
     return first_bad_entry(findings)
 
 

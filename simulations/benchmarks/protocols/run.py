@@ -19,7 +19,7 @@ from benchmarks.sheet import Part, Table, cell, main
 from palate_common.interactions import Interactions
 from palate_sim.evaluation.evaluation import CatalogueScorer
 from palate_sim.evaluation.fitting import fit_baselines
-from palate_sim.evaluation.judging import judge
+from palate_sim.evaluation.model_evaluation import judge
 from palate_sim.preparation.splits import Split
 
 ML_100K = DataSet("MovieLens 100K", "ml-100k")

@@ -1,16 +1,16 @@
-"""Attacks: what somebody gets out of updates, releases and models, beside the most that the claim allows.
+"""Attacks: what an attacker learns from updates, releases and models, compared with the most that the claim allows.
 
-    subject       a run folder with its raw data, as an attacker who knows the other users has it
-    noise         the run's mechanism drawn again, and who sees what
+    subject       a run folder with its raw data, as an attacker sees it who knows all other users
+    noise         fresh draws of the run's noise, and the views of different attackers
     likelihood    the optimal test between two histories of one user
     interaction   does user u have item i?
     membership    is user u in it? white box, all others known
-    shadow        the same from the released model, after rehearsals
-    attribute     what does u like, beyond what half of their history tells?
-    substitution  another model for one user, against the real device
-    ceiling       the trade-off curve of the claim, and when counts are above it
+    shadow        the same from the released model alone, with shadow models
+    attribute     what does u like, beyond what half of their history shows?
+    substitution  a lying server sends one user another model; the device is real
+    ceiling       the trade-off curve of the claim, and whether counts exceed it
 
-Every attack is also made where nothing protects, and must succeed there: else it says nothing.
+Every attack also runs against unprotected data, and must succeed there; otherwise its failure proves nothing.
 """
 
 from palate_audit.attacks.section import ATTACKS, REPEATS, USERS, audit_attacks

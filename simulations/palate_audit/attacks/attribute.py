@@ -1,11 +1,11 @@
-"""Attribute inference: which group of items does a user favour in the half of their history that nobody was shown?
+"""Attribute inference: which group of items does a user favour in the hidden half of their history?
 
-The attacker knows one half of the target's history. What they can infer from it alone, and from a model that others
-trained, is true of people in general: that is the baseline. What counts is how much better they do where the target
-took part than where the target's events were emptied. The claim bounds that difference: a right guess is an event, and
-its probability rises at most along the trade-off curve.
+The attacker knows one half of the target's history. What they infer from that half alone, or with a model that others
+trained, holds for people in general: that is the baseline. The privacy loss is how much more they infer where the
+target took part than where the target's events were emptied. The claim bounds that difference: "the guess is right" is
+an event, and its probability rises at most along the trade-off curve.
 
-Groups are genres where the data has them; else eight groups of items that go together among users who never trained.
+Groups are genres where the data has them; else eight groups of items that co-occur among users who never trained.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ ATTACK = "attribute inference"
 GROUPS = 8
 RIDGE = 3.0
 LEARNED_ON = 400
-"""Users whom the attacker knows in full and learns on; at most."""
+"""Most users whom the attacker knows completely and learns from."""
 AT_ONCE = 32
-"""Targets at once: their templates touch every item."""
+"""Targets processed at once: their templates touch every item."""
 HEADER = ("sees", "guesses right, took part", "guesses right, emptied", "at most", "trials")
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Guessed:
-    """How often the favourite group was guessed.
+    """How often the attacker guessed the favourite group.
 
     Attributes:
-        sees: what the attacker sees beside half of the history.
+        sees: what the attacker sees in addition to half of the history.
         inside: where the target took part.
         outside: where the target's events were emptied; None where there is no such game.
-        most: the ceiling of `inside`, given `outside`; None without a claim.
+        most: the claim's ceiling for `inside`, given `outside`; None without a claim.
         trials: how many, in words.
     """
 
@@ -57,22 +57,22 @@ class Guessed:
     trials: str
 
     def cells(self) -> list[str]:
-        """As a row under `HEADER`."""
+        """The cells of its row under `HEADER`."""
         most = "none claimed" if self.most is None else f"{self.most:.3f}"
         return [self.sees, str(self.inside), "" if self.outside is None else str(self.outside), most, self.trials]
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of some users.
+    """The inference task for some users.
 
     Attributes:
         groups: of each item, -1 for none: int64 [n_items].
         names: of the groups.
         known: half of each user's history.
         whole: all of it.
-        answers: each user's favourite group in the other half, int64 [users].
-        prior: what the known half says of each group, [users, groups].
+        answers: each user's favourite group in the other half, int64 [n_users].
+        prior: log lift of each group in the known half, [n_users, n_groups].
     """
 
     groups: Ints
@@ -85,18 +85,18 @@ class Question:
 
 @dataclass(frozen=True)
 class Study:
-    """The question, of users whom the attacker knows and learns on, and of the targets."""
+    """The task for the users whom the attacker learns from, and for the targets."""
 
     learned: Question
     asked: Question
 
 
 def study(subject: Subject, targets: Ints, halves: Halves, rng: np.random.Generator) -> Study | None:
-    """The question, or None where items don't fall into two groups.
+    """Make the inference task, or None where items don't fall into two groups.
 
     Args:
         subject: whose data.
-        targets: rows of the training users who are asked about.
+        targets: rows of the training users who are attacked.
         halves: of their histories.
         rng: draws the users to learn on, and their halves.
     """
@@ -142,7 +142,7 @@ def item_groups(subject: Subject) -> tuple[Ints, tuple[str, ...]]:
 
 
 def attack(subject: Subject, study: Study, *, repeats: int) -> tuple[list[Guessed], list[Finding]]:
-    """White box, in every view: evidence of each group in what is left when all others are subtracted."""
+    """White box, in every view: the evidence of each group in a release after all other users are subtracted."""
     asked = study.asked
     alone = _estimate(guesses(study, [study.learned.prior], [asked.prior]))
     rows = [Guessed("half of the history alone", alone, alone, None, f"{len(asked.answers):,} targets")]
@@ -171,7 +171,7 @@ def attack(subject: Subject, study: Study, *, repeats: int) -> tuple[list[Guesse
 
 
 def attack_models(subject: Subject, study: Study, rehearsed: Rehearsed) -> Guessed:
-    """Black box: a model's scores of each group's items, given the known half; by rehearsal."""
+    """Black box: a model's scores of each group's items, given the known half; on rehearsed models."""
     shadows = len(rehearsed.models) // 2
     learned, seen = (
         [_by_group(model.scores(question.known), question) for model in models]
@@ -192,12 +192,12 @@ def attack_models(subject: Subject, study: Study, rehearsed: Rehearsed) -> Guess
 
 
 def guesses(study: Study, learned: Sequence[Floats], judged: Sequence[Floats]) -> npt.NDArray[np.bool_]:
-    """Whether each guess is right, [games, targets]: ridge regression on the known halves and what is seen beside.
+    """Whether each guess is right, [games, targets]: ridge regression on the known half and what the attacker sees.
 
     Args:
-        study: what is asked.
-        learned: what the attacker sees of the users they learn on, [users, features] a game.
-        judged: of the targets.
+        study: the inference task.
+        learned: what the attacker sees of the users they learn from, one array [users, features] a game.
+        judged: the same of the targets.
     """
     asked, known = study.asked, study.learned
     given = np.concatenate([np.concatenate([known.prior, game], axis=1) for game in learned])
@@ -214,12 +214,12 @@ def guesses(study: Study, learned: Sequence[Floats], judged: Sequence[Floats]) -
 def evidence(subject: Subject, view: View, question: Question, *, games: int) -> tuple[list[Floats], list[Floats]]:
     """What the attacker computes where users took part, and where their events were emptied.
 
-    For each group: what a history of all its items that aren't known would send is what evidence of the group looks
-    like, and its product with what is left of a release says how much of it there is. Where nothing is noised, the
-    first release tells all.
+    The template of a group is the contribution of a history with all of its items that aren't known. The product of
+    the template with the rest of a release measures the evidence of that group. Without noise, the first release
+    shows everything.
 
     Returns:
-        Two times one array [users, groups x releases] a game; game i of both has the same noise.
+        Two lists of one array [users, groups x releases] a game; game i of both has the same noise.
     """
     releases = subject.releases if subject.mu is not None else subject.releases[:1]
     columns: list[list[list[Floats]]] = [[[] for _ in range(games)] for _ in range(2)]
@@ -243,7 +243,7 @@ def evidence(subject: Subject, view: View, question: Question, *, games: int) ->
 
 
 def _union(parts: Sequence[Spread]) -> tuple[Spread, list[Ints]]:
-    """All coordinates of some vectors, user by user, and where each part's entries are among them."""
+    """The union of the coordinates of some vectors, user by user, and the positions of each part's entries in it."""
     span = 1 + max(int(part.coords.max(initial=0)) for part in parts)
     keys = [part.owners() * span + part.coords for part in parts]
     union, place = np.unique(np.concatenate(keys), return_inverse=True)
@@ -269,7 +269,7 @@ def _by_group(scores: npt.NDArray[np.floating], question: Question) -> Floats:
 
 
 def _counts(histories: Interactions, groups: Ints, n_groups: int) -> Floats:
-    """How many items of each group each user has, [users, groups]."""
+    """How many items of each group each user has, [n_users, n_groups]."""
     group = groups[histories.indices]
     kept = group >= 0
     keys = histories.owners()[kept].astype(np.int64) * n_groups + group[kept]
@@ -278,7 +278,7 @@ def _counts(histories: Interactions, groups: Ints, n_groups: int) -> Floats:
 
 
 def _lift(counts: Floats, usual: Floats) -> Floats:
-    """How much more of each group than everybody has."""
+    """The share of each group in a history, relative to its share among all users."""
     lift: Floats = (counts + 1) / (counts.sum(axis=1)[:, None] * usual + 1)
     return lift
 
@@ -290,7 +290,7 @@ def _estimate(right: npt.NDArray[np.bool_]) -> Estimate:
 
 
 def _control(clear: Guessed, alone: Estimate) -> Finding:
-    """What is unprotected must tell more than half of the history does."""
+    """The control: without protection, the attacker must learn more than half of the history shows."""
     test = f"{ATTACK}, control"
     line = f"{clear.inside} right from {clear.sees}, {alone} from half of the history alone"
     if (clear.inside.low or 0.0) > alone.value:

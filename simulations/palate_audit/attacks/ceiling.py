@@ -1,4 +1,4 @@
-"""Ceiling: the most that any attack on one user can reach under a claim, and when counts are above it.
+"""Ceiling: the most that an attack on one user can reach under a claim, and a test whether counts exceed it.
 
 A claim of mu-GDP bounds every test of "this user's events are in" against "they are emptied" by one curve (Dong, Roth
 and Su 2022): TPR <= Phi(Phi^-1(FPR) + mu). Two histories of one user, neither of them empty, are twice as far apart.
@@ -33,14 +33,14 @@ from palate_common.mechanism.accounting import epsilon_of
 
 _NORMAL = NormalDist()
 WIDEST = 30.0
-"""Normal quantiles beyond which no rate is told from 0 or 1."""
+"""Normal quantiles beyond this are treated as the rates 0 and 1."""
 SHOWN = (0.001, 0.01)
 """False-positive rates at which true-positive rates are shown, and the card states a ceiling."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """What an attack decided at one threshold that was fixed before: alarms among nulls and among alternatives."""
+    """The alarms of an attack at a threshold fixed in advance, among nulls and among alternatives."""
 
     false: int
     nulls: int
@@ -56,7 +56,7 @@ def most_tpr(fpr: float, *, mu: float) -> float:
 
 
 def most_auc(*, mu: float) -> float:
-    """The largest area under that curve."""
+    """The largest area under the ROC curve that mu-GDP allows."""
     return _NORMAL.cdf(mu / math.sqrt(2))
 
 
@@ -65,7 +65,7 @@ def most_tpr_by_riskcal(fpr: float, *, mu: float) -> float | None:
     return None if find_spec("riskcal") is None else _by_riskcal(fpr, mu)
 
 
-@lru_cache(maxsize=1024)  # each attack and each of its views asks for the same few
+@lru_cache(maxsize=1024)  # all attacks and views use the same few arguments
 def _by_riskcal(fpr: float, mu: float) -> float:
     """`most_tpr_by_riskcal`, where it is installed."""
     from riskcal.analysis import get_beta_from_pld
@@ -73,9 +73,9 @@ def _by_riskcal(fpr: float, mu: float) -> float:
     return 1 - float(get_beta_from_pld(_losses(mu), alpha=fpr))
 
 
-@lru_cache(maxsize=2)  # hundreds of thousands of numbers
+@lru_cache(maxsize=2)  # each has hundreds of thousands of numbers
 def _losses(mu: float) -> Any:
-    """The privacy loss distribution of mu, to be read."""
+    """The privacy loss distribution of mu; it is only read."""
     from dp_accounting.pld.privacy_loss_distribution import (  # type: ignore[import-untyped]  # ships no types
         from_gaussian_mechanism,
     )
@@ -84,16 +84,16 @@ def _losses(mu: float) -> Any:
 
 
 def excess_p_value(counts: Counts, *, mu: float) -> float:
-    """How surprising the counts are if the claim holds.
+    """The p-value of the counts under the claim.
 
-    The smallest level at which the Clopper-Pearson bounds of both rates, each at half of it, lie above the ceiling: no
-    distribution of scores is assumed. That is twice the tail where both tails, of so few false alarms at a true rate f
-    and of so many hits at the ceiling of f, are equally long: one falls with f, the other rises.
+    It is the smallest level at which the Clopper-Pearson bounds of both rates, each at half of that level, lie above
+    the ceiling. No distribution of scores is assumed. It is twice the tail at the true rate f where two tails agree:
+    that of so few false alarms at f, which falls with f, and that of so many hits at its ceiling, which rises.
 
     **Guarantees:** valid: under mu-GDP, with independent trials, it is at most p with probability at most p.
 
     Args:
-        counts: at a threshold that was fixed before.
+        counts: at a threshold fixed in advance.
         mu: of the claim.
     """
 
@@ -110,14 +110,14 @@ def excess_p_value(counts: Counts, *, mu: float) -> float:
 
 
 def smallest(p_values: Sequence[float]) -> float:
-    """One p-value for several of one claim, by Bonferroni."""
+    """One p-value for several of the same claim, by Bonferroni."""
     return min(1.0, min(p_values) * len(p_values))
 
 
 def lower_bounds(counts: Sequence[Counts], *, name: str, delta: float, claimed: float) -> tuple[Bound, Bound]:
     """Lower confidence bounds on epsilon from counts at several thresholds, 95 % together.
 
-    L0 has the definition of (eps, delta) alone; L1 takes the trade-off curve for Gaussian (Nasr et al. 2023).
+    L0 uses the definition of (eps, delta) alone; L1 assumes a Gaussian trade-off curve (Nasr et al. 2023).
     """
     alpha = 0.05 / (2 * len(counts))
     mu, epsilon = 0.0, 0.0
@@ -141,7 +141,7 @@ def lower_bounds(counts: Sequence[Counts], *, name: str, delta: float, claimed: 
 
 
 def one_run_p_value(*, right: int, guesses: int, bits: int, epsilon: float, delta: float) -> float:
-    """How surprising so many right guesses of independent fair membership bits are under (eps, delta).
+    """The p-value of so many right guesses of independent fair membership bits under (eps, delta).
 
     Steinke, Nasr and Jagielski (2023), theorem 5.2: users of one run may share its noise.
 
@@ -149,8 +149,8 @@ def one_run_p_value(*, right: int, guesses: int, bits: int, epsilon: float, delt
 
     Args:
         right: guesses that were right.
-        guesses: bits that were guessed; the others were passed over.
-        bits: in all.
+        guesses: bits that were guessed; the attacker abstained on the others.
+        bits: bits in all.
         epsilon: claimed.
         delta: claimed.
 

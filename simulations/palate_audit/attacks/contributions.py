@@ -1,6 +1,6 @@
-"""Contributions: what chosen users send, clipped, as sparse vectors; the raw material of every white-box attack.
+"""Contributions: the clipped contributions of chosen users as sparse vectors; all white-box attacks use them.
 
-The production functions make them (`Algorithm.contribute`, `clip`); here they are only spread out.
+The production functions make them (`Algorithm.contribute`, `clip`); this module only converts their format.
 
     >>> block = DenseSteps(np.array([[0, 3], [4, 0]]))
     >>> sent = spread(ClippedUpdate((block,), np.ones(2, np.bool_), 8))
@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Spread:
-    """Sparse vectors in grid steps, one a user: `coords` rise within a user, `values` are whole numbers."""
+    """Sparse vectors in grid steps, one a user: `coords` ascend within a user, `values` are integers."""
 
     indptr: Ints
     coords: Ints
@@ -47,12 +47,12 @@ class Spread:
         return self.sums(self.values)
 
     def sums(self, noise: npt.NDArray[np.number]) -> Floats:
-        """Each vector's product with numbers that are one an entry, [entries]."""
+        """For each vector, the sum of its entries times `noise` [entries], one number for each entry."""
         summed: Floats = segment_sum(self.values * noise, self.indptr)
         return summed
 
     def dot(self, vector: npt.NDArray[np.number]) -> Floats:
-        """Each vector's product with one vector of all coordinates."""
+        """Each vector's dot product with one dense vector."""
         return self.sums(vector[self.coords])
 
     def at(self, places: Spread) -> Floats:
@@ -77,7 +77,7 @@ class Spread:
 
 
 def spread(clipped: ClippedUpdate) -> Spread:
-    """The batch's vectors; coordinates that nobody's behaviour touches are left out."""
+    """The batch's vectors, without the coordinates that no user can change."""
     owners, coords, values, offset = list[Ints](), list[Ints](), list[Floats](), 0
     for steps in clipped.steps:
         if isinstance(steps, DenseSteps):
@@ -102,6 +102,6 @@ def spread(clipped: ClippedUpdate) -> Spread:
 
 
 def clipped_of(algorithm: Algorithm, state: State, plan: RoundPlan, histories: Interactions) -> ClippedUpdate:
-    """What these users send in the plan's round, as their devices make it."""
+    """What these users send in the plan's round, computed as on their devices."""
     update = algorithm.contribute(state, plan.round, histories)
     return clip(update, plan.layout, clip_norm=plan.clip_norm, grid=plan.grid)

@@ -1,11 +1,11 @@
 """Membership of one interaction: does user u have item i?
 
-From one contribution it can be read off: the item's rows are zero or they are not. In the releases, an attacker who
-knows all other users sees those rows with noise on them (row norm); one who also knows the rest of u's history compares
-two exact hypotheses (likelihood ratio).
+One contribution reveals it: the item's rows are zero or they are not. In the releases, an attacker who knows all other
+users sees those rows with noise (row norm); one who also knows the rest of u's history compares two exact hypotheses
+(likelihood ratio).
 
-The claim is about a user's events being emptied. Two histories of which neither is empty may each be mu from the empty
-one, so that the ceiling of any test between them is 2 mu.
+The claim compares a user's history with an empty one. Two histories of which neither is empty may each be mu from the
+empty one, so the ceiling of any test between them is 2 mu.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class UserItemPairs:
 
 
 def draw_pairs(targets: Interactions, train: Interactions, rng: np.random.Generator) -> UserItemPairs:
-    """One item that each target has, and one that they lack and others have: both follow the items' popularity."""
+    """One item that each target has, and one that only others have: both follow the items' popularity."""
     users, items = list[int](), {True: list[int](), False: list[int]()}
     for user in range(targets.n_users):
         own = targets.items_of(user)
@@ -81,9 +81,9 @@ def draw_pairs(targets: Interactions, train: Interactions, rng: np.random.Genera
 
 
 def attack(subject: Subject, pairs: UserItemPairs, *, repeats: int) -> Found:
-    """Both attacks in every view, and on the run's own releases; findings are not judged yet.
+    """Both attacks in every view, and on the run's own releases; the findings have no verdicts yet.
 
-    In a game with fresh noise every pair is played both ways, with the item and without it.
+    In a game with fresh noise every pair is played twice, with the item and without it.
     """
     found = Found()
     differences = [
@@ -126,12 +126,12 @@ def attack(subject: Subject, pairs: UserItemPairs, *, repeats: int) -> Found:
 
 
 def row_norms(subject: Subject, view: View, pairs: UserItemPairs, *, repeats: int) -> tuple[Floats, Floats]:
-    """How much lies in the item's rows: their norm, or with noise how far it is above what noise alone has.
+    """The norm of the item's rows; with noise, how far it exceeds the expected norm of noise alone.
 
     An item's rows are the coordinates that a history of this item alone touches.
 
     Returns:
-        With the item and without it, two times [repeats, pairs]; both have the same noise.
+        Two arrays [repeats, pairs], with the item and without it; both have the same noise.
     """
     found = np.zeros((2, repeats, len(pairs.inside)))
     for sealed in subject.releases:
@@ -145,7 +145,7 @@ def row_norms(subject: Subject, view: View, pairs: UserItemPairs, *, repeats: in
                 seen = (own_part + noise) / sigma
                 if not noise.any():
                     side[repeat] += ones.sums(seen**2)
-                elif int(widths.max()) == 1:  # a count is never negative: its sign tells
+                elif int(widths.max()) == 1:  # a count is never negative, so its sign is informative
                     side[repeat] += ones.sums(seen)
                 else:
                     side[repeat] += ones.sums(seen**2 - 1) / np.sqrt(2 * widths)
@@ -153,7 +153,7 @@ def row_norms(subject: Subject, view: View, pairs: UserItemPairs, *, repeats: in
 
 
 def _above_zero(inside: Floats, outside: Floats) -> Counts:
-    """Decisions at 0, which is what noise alone is expected to have: a threshold that needs no data."""
+    """Decisions at 0, the expected score of noise alone: a threshold that needs no data."""
     false, true = int((outside > 0).sum()), int((inside > 0).sum())
     return Counts(false=false, nulls=outside.size, true=true, alternatives=inside.size)
 
@@ -161,7 +161,7 @@ def _above_zero(inside: Floats, outside: Floats) -> Counts:
 def _fresh_row(
     attack: str, view: View, scores: tuple[Floats, Floats], thresholds: list[Floats] | None, mu: float | None
 ) -> Measured:
-    """A row of games with fresh noise."""
+    """The table row of games with fresh noise."""
     return measured(
         attack,
         view.value,

@@ -1,11 +1,11 @@
-"""Likelihood: the optimal test between two histories of one user, by whoever knows all others and the mechanism.
+"""Likelihood: the optimal test between two histories of one user, by an attacker who knows all others.
 
 The two contributions differ by a known vector D_r in each release r, in a state that earlier releases have made public.
 With Gaussian noise of standard deviation s_r the log-likelihood ratio is
 
     L = sum_r ( <noise_r, D_r> / s_r^2 ) +- m / 2,    m = sum_r |D_r|^2 / s_r^2
 
-plus where the first history is the true one (Neyman and Pearson 1933): no test of these releases is better. Where the
+plus where the first history is the true one (Neyman and Pearson 1933): no test of these releases is better. If the
 second history is empty, m is at most mu^2 of the claim.
 """
 
@@ -24,7 +24,7 @@ from palate_audit.attacks.subject import Subject
 from palate_common.interactions import Interactions
 
 LEVELS = (*SHOWN, 0.1)
-"""Nominal false-positive rates of the thresholds at which an attack is judged, fixed before any data; one more is 0."""
+"""Nominal false-positive rates of the thresholds, fixed in advance; one more threshold is 0."""
 
 
 @dataclass(frozen=True)
@@ -41,31 +41,31 @@ class LikelihoodTrials:
 
     @property
     def outside(self) -> Floats:
-        """Scores where the second one is."""
+        """Scores where the second history is the true one, [repeats, n]."""
         return self.noise - self.apart / 2
 
     def of(self, targets: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> LikelihoodTrials:
-        """Those of some targets."""
+        """The trials of some targets."""
         return LikelihoodTrials(self.noise[:, targets], self.apart[targets])
 
     def threshold(self, fpr: float) -> Floats:
-        """What a score must exceed for this false-positive rate, by the known null N(-m/2, m): [n]."""
+        """The score threshold for this false-positive rate, by the known null N(-m/2, m): [n]."""
         return np.sqrt(self.apart) * NormalDist().inv_cdf(1 - fpr) - self.apart / 2
 
     def thresholds(self) -> list[Floats]:
-        """The same for each rate of `SHOWN` and every trial, repeat by repeat; 0 where there is no noise to err by."""
+        """The thresholds of each rate of `SHOWN`, for every trial, repeat by repeat; 0 without noise."""
         exact = not self.noise.any()
         each = [np.zeros(len(self.apart)) if exact else self.threshold(fpr) for fpr in SHOWN]
         return [np.tile(one, len(self.noise)) for one in each]
 
 
 def play(subject: Subject, view: View, differences: Sequence[Spread], *, repeats: int) -> LikelihoodTrials:
-    """Games with fresh noise: every target in every repeat has its own draw, so that trials are independent.
+    """Games with fresh noise: each target has its own noise in each repeat, so that trials are independent.
 
     Args:
         subject: whose mechanism.
         view: what the attacker sees.
-        differences: for each release, between the two contributions of each target.
+        differences: for each release, the difference of the two contributions of each target.
         repeats: games a target.
     """
     targets = differences[0].users
@@ -80,7 +80,7 @@ def play(subject: Subject, view: View, differences: Sequence[Spread], *, repeats
 
 
 def own(subject: Subject, differences: Sequence[Spread]) -> LikelihoodTrials:
-    """The same on the run's own sealed releases: one sample, whose targets share its noise.
+    """The same on the run's own sealed releases: one sample, in which all targets share the noise.
 
     Assumes:
         Each release is of exactly the users whose data is known.
@@ -95,12 +95,12 @@ def own(subject: Subject, differences: Sequence[Spread]) -> LikelihoodTrials:
 
 
 def presence(subject: Subject, targets: Interactions) -> list[Spread]:
-    """Between these histories and empty ones: what the targets send."""
+    """The differences between these histories and empty ones: the targets' contributions."""
     return [subject.sent(sealed, targets) for sealed in subject.releases]
 
 
 def counted(inside: LikelihoodTrials, outside: LikelihoodTrials) -> list[Counts]:
-    """Decisions at every threshold of `LEVELS`, and at "more likely than not"."""
+    """Decisions at every threshold of `LEVELS`, and at the threshold 0."""
     found = []
     for level in (*LEVELS, None):
         at = [part.threshold(level) if level is not None else np.zeros(len(part.apart)) for part in (inside, outside)]

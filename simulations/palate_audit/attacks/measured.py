@@ -1,4 +1,4 @@
-"""Measured: one row of the attacks' tables: who attacked what, how well, and the ceiling beside it."""
+"""Measured: one row of the attacks' tables: the attack, its success rates, and the ceiling of the claim."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Estimate:
     high: float | None = None
 
     def __str__(self) -> str:
-        """As a table writes it."""
+        """The text of a table cell."""
         return f"{self.value:.3f}" if self.low is None else f"{self.value:.3f} ({self.low:.3f} – {self.high:.3f})"
 
     @classmethod
     def over_runs(cls, values: Sequence[float]) -> Estimate:
-        """A mean over independent runs, with Student's interval."""
+        """A mean over independent runs, with its interval by Student's t."""
         found = np.asarray(values, np.float64)
         mean = float(found.mean())
         if len(found) < 2:
@@ -43,18 +43,18 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one attack reached.
+    """The result of one attack.
 
     Attributes:
-        attack: which.
-        sees: whose view it has.
+        attack: its name.
+        sees: what the attacker sees.
         knows: what else the attacker knows.
         sample: where the trials come from, and what is independent of what.
-        inside: trials in which it was so.
-        outside: trials in which it wasn't.
+        inside: number of trials in which the hypothesis holds.
+        outside: number of trials in which it doesn't.
         auc: area under the ROC curve.
-        tprs: true-positive rate at each false-positive rate of `SHOWN`; None where there are too few trials to tell.
-        mu: of the ceiling; None where nothing is claimed against this view.
+        tprs: true-positive rate at each false-positive rate of `SHOWN`; None where there are too few trials.
+        mu: of the ceiling; None where the run claims nothing against this view.
         curve: the ROC curve, thinned.
     """
 
@@ -71,23 +71,23 @@ class Measured:
 
     @property
     def most(self) -> tuple[float, ...]:
-        """The ceiling of AUC and of each TPR; empty without a claim."""
+        """The ceilings of AUC and of each TPR; empty without a claim."""
         return () if self.mu is None else (most_auc(mu=self.mu), *(most_tpr(at, mu=self.mu) for at in SHOWN))
 
     @property
     def drawn(self) -> bool:
-        """Whether the curve shows anything: it is not of one sample, and does not go straight up."""
+        """Whether the curve is worth drawing: not one of a single sample, and not one that goes straight up."""
         return self.auc.low is not None and self.auc.value < 1
 
     def cells(self) -> list[str]:
-        """As a row under `HEADER`."""
+        """The cells of its row under `HEADER`."""
         most = [f"{value:.3f}" for value in self.most] or ["none claimed"] * 3
         values = [str(self.auc), *("too few" if tpr is None else str(tpr) for tpr in self.tprs)]
         figures = [cell for pair in zip(values, most, strict=True) for cell in pair]
         return [self.sees, self.sample, f"{self.inside:,} / {self.outside:,}", *figures]
 
     def facts(self) -> dict[str, Any]:
-        """As JSON."""
+        """The row as JSON."""
         keys = ("auc", *(f"tpr_at_fpr_{at:g}" for at in SHOWN))
         values = dict(zip(keys, (self.auc, *self.tprs), strict=True))
         return {
@@ -105,14 +105,14 @@ class Measured:
 
 @dataclass
 class Found:
-    """What an attack has found.
+    """The results of an attack.
 
     Attributes:
         rows: of its table.
-        findings: not judged yet.
+        findings: without verdicts yet.
         bounds: on epsilon.
-        tables: further ones, as the report draws them.
-        intervals: the same.
+        tables: additional tables, as the report draws them.
+        intervals: additional charts of intervals, likewise.
     """
 
     rows: list[Measured] = field(default_factory=list)
@@ -122,7 +122,7 @@ class Found:
     intervals: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, other: Found) -> None:
-        """Put another attack's behind it."""
+        """Append the results of another attack."""
         self.rows += other.rows
         self.findings += other.findings
         self.bounds += other.bounds
@@ -143,20 +143,20 @@ def measured(
     paired: bool = False,
     thresholds: Sequence[Floats] | None = None,
 ) -> Measured:
-    """A row from scores.
+    """Make a row from scores.
 
     Args:
-        attack: which.
-        sees: whose view.
-        knows: what else.
-        sample: in words.
-        inside: scores where it was so.
-        outside: where it wasn't.
+        attack: its name.
+        sees: what the attacker sees.
+        knows: what else the attacker knows.
+        sample: where the trials come from, in words.
+        inside: scores where the hypothesis holds.
+        outside: scores where it doesn't.
         mu: of the ceiling.
-        independent: whether trials are, so that intervals can be given.
+        independent: whether the trials are independent, so that intervals can be given.
         paired: whether trial i of both shares its noise.
-        thresholds: for each rate of `SHOWN`, what each score of `inside` has to exceed, where the null is known; else
-            the scores of `outside` say it.
+        thresholds: for each rate of `SHOWN`, the threshold of each score of `inside`, where the null is known;
+            otherwise they come from the scores of `outside`.
     """
     area = Area.of(inside, outside, paired=paired)
     tprs: list[Estimate | None] = []

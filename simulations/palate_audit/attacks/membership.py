@@ -1,7 +1,7 @@
 """Membership of a user (LiRA, Carlini et al. 2022), at its strongest: white box, all other users known.
 
-For each target: were their events in the releases, or emptied? The score is the exact log-likelihood ratio, so there is
-nothing to learn from shadow models. `shadow` has the black-box form, for an attacker who has the released model only.
+For each target: were their events in the releases, or emptied? The score is the exact log-likelihood ratio, so the
+attack needs no shadow models. `shadow` has the black-box form, for an attacker who has only the released model.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ DIRECTIONS = 256
 
 @dataclass(frozen=True)
 class Segments:
-    """Which targets belong together: name of the segmentation -> label -> targets."""
+    """The segments of the targets: name of the segmentation -> label -> targets."""
 
     parts: dict[str, dict[str, npt.NDArray[np.bool_]]]
 
     @classmethod
     def of(cls, targets: Interactions, groups: dict[str, tuple[str, ...]]) -> Segments:
-        """Deciles of activity, and the groups that the data has (one label a target)."""
+        """Segments by decile of activity, and by each grouping of the data (one label a target)."""
         activity = targets.counts()
         edges = np.unique(np.quantile(activity, np.arange(1, 10) / 10, method="inverted_cdf"))
         bins = np.searchsorted(edges, activity, side="left")
@@ -53,7 +53,7 @@ class Segments:
 
 
 def attack(subject: Subject, targets: Interactions, segments: Segments, *, repeats: int) -> Found:
-    """Every view, the run's own releases, and the targets by segment.
+    """Attack in every view, on the run's own releases, and by segment of the targets.
 
     Args:
         subject: what is attacked.
@@ -83,7 +83,6 @@ def attack(subject: Subject, targets: Interactions, segments: Segments, *, repea
 
 
 def _row(view: View, trials: LikelihoodTrials, mu: float | None) -> Measured:
-    """Trials as a row."""
     return measured(
         ATTACK,
         view.value,
@@ -99,7 +98,7 @@ def _row(view: View, trials: LikelihoodTrials, mu: float | None) -> Measured:
 
 
 def _judge(found: Found, subject: Subject, trials: LikelihoodTrials, mu: float) -> None:
-    """Whether the last row exceeds the ceiling, and the bounds on epsilon that follow from its counts."""
+    """Add whether the last row exceeds the ceiling, and the bounds on epsilon from its counts."""
     decisions, delta = counted(trials, trials), subject.terms.noise_delta
     p_value = smallest([excess_p_value(counts, mu=mu) for counts in decisions])
     row = found.rows[-1]
@@ -109,7 +108,7 @@ def _judge(found: Found, subject: Subject, trials: LikelihoodTrials, mu: float) 
 
 
 def _by_segment(found: Found, trials: LikelihoodTrials, segments: Segments, mu: float | None) -> None:
-    """A table and a chart for each segmentation."""
+    """Add a table and a chart for each segmentation."""
     for name, labelled in segments.parts.items():
         rows = {label: _row(View.RELEASE, trials.of(part), mu) for label, part in labelled.items() if part.any()}
         title = f"{ATTACK}, by {name}"
@@ -134,7 +133,7 @@ def _by_segment(found: Found, trials: LikelihoodTrials, segments: Segments, mu: 
 
 
 def _worst_segment(trials: LikelihoodTrials, segments: Segments, mu: float) -> Finding:
-    """Whether any decile or group is above the ceiling: an average may hide one."""
+    """Whether any decile or group is above the ceiling, which an average may hide."""
     parts = {
         f"{name} {label}": trials.of(part)
         for name, labelled in segments.parts.items()
@@ -149,7 +148,7 @@ def _worst_segment(trials: LikelihoodTrials, segments: Segments, mu: float) -> F
 
 
 def control(found: Measured) -> Finding:
-    """An attack that fails on what is unprotected proves nothing."""
+    """The control: the attack must succeed on unprotected data."""
     test = f"{found.attack}, control"
     if found.auc.value >= 0.99:
         return Finding.checked(test, True, f"succeeds on {found.sees}: AUC {found.auc.value:.4f}", **found.facts())
@@ -162,7 +161,7 @@ def control(found: Measured) -> Finding:
 
 
 def said(found: Measured) -> str:
-    """One line: what was reached, beside what can be."""
+    """One line: the result, compared with the ceiling."""
     auc, *tprs = found.most
     parts = [f"AUC {found.auc} of at most {auc:.3f}"]
     for at, tpr, most in zip(SHOWN, found.tprs, tprs, strict=True):
@@ -174,9 +173,9 @@ def said(found: Measured) -> str:
 def own_releases(subject: Subject, targets: Interactions) -> Found:
     """The run's own sealed releases as one sample.
 
-    Members and people who never took part give an AUC. Its trials share one noise, so that no interval is given. The
-    verdict is by another statistic of the same projections, whose law is exact under the claim: the noise's energy in
-    the space that the targets' contributions span. The less there is, the further apart the attacker's scores.
+    Members and non-members give an AUC; its trials share one noise, so it has no interval. The verdict uses another
+    statistic of the same projections, whose distribution under the claim is exact: the energy of the noise in the space
+    that the targets' contributions span. The lower the energy, the further apart the attacker's scores.
     """
     test = f"{ATTACK}, own releases"
     if not subject.whole:
@@ -220,8 +219,8 @@ def own_releases(subject: Subject, targets: Interactions) -> Found:
 def energy_in_span(sent: Spread, noise: npt.NDArray[np.float64]) -> tuple[float, int]:
     """Squared length of the noise's projection onto the span of the users' vectors, and the span's dimension.
 
-    For noise of unit variance it has the chi-square law with as many degrees of freedom, whatever the vectors are, as
-    long as they were fixed before the noise.
+    For noise of unit variance it is chi-square distributed with that many degrees of freedom, for any vectors that were
+    fixed before the noise.
     """
     used, place = np.unique(sent.coords, return_inverse=True)
     vectors = np.zeros((sent.users, len(used)))

@@ -1,8 +1,8 @@
-"""Noise: the run's mechanism, drawn again with fresh secure randomness, by the functions that a release goes through.
+"""Noise: fresh secure noise of the run's mechanism, drawn by the functions that a release goes through.
 
-An attacker who knows all other users subtracts them. What is left of a release is what one user sent, and the noise.
-So a game on one user needs the noise alone, on the coordinates that the user touches: coordinates are independent. It
-is asked of `add_shares` and `noised`, for a cohort of the run's size whose contributions are all zero.
+An attacker who knows all other users subtracts them; one user's contribution and the noise remain. So a game on one
+user needs only the noise, on the coordinates that the user touches, because coordinates are independent. `add_shares`
+and `noised` draw it, for a cohort of the run's size whose contributions are all zero.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from palate_server.rounds.noise import NoisyAggregate, noised
 
 
 class View(StrEnum):
-    """Who attacks, and so what they see of one user's contribution."""
+    """The attacker's view of one user's contribution."""
 
     CLEAR = "clipped update (server, central)"
     SHARE = "noised share (server, no masks)"
-    """With dp local, all that a device sends, and what its claim is about."""
+    """With dp local, everything that a device sends; the claim is about it."""
     RELEASE = "releases (anybody)"
 
 
 TOLD = {View.RELEASE: "releases", View.SHARE: "a device's message"}
-"""What is judged, in the name of a finding."""
+"""What a finding is about, in its name."""
 
 
 def released(clipped: ClippedUpdate, plan: RoundPlan) -> NoisyAggregate:
-    """The noised sum of a cohort's contributions, as a run of this plan releases it; noise is fresh whatever it says.
+    """The noised sum of a cohort's contributions, as a run of this plan releases it; always with fresh secure noise.
 
     Args:
         clipped: one contribution a device.
@@ -45,10 +45,10 @@ def released(clipped: ClippedUpdate, plan: RoundPlan) -> NoisyAggregate:
 
 
 def fresh_noise(view: View, plan: RoundPlan, users: int, size: int) -> Int64:
-    """Noise on `size` coordinates, int64 [size], as this view has it beside one user's contribution.
+    """Noise on `size` coordinates, int64 [size], as this view sees it added to one user's contribution.
 
     Args:
-        view: whose.
+        view: the attacker's view.
         plan: of the round.
         users: devices in the cohort.
         size: how many coordinates.
@@ -63,17 +63,17 @@ def fresh_noise(view: View, plan: RoundPlan, users: int, size: int) -> Int64:
 
 
 def sigma_of(view: View, noisy: NoisyAggregate) -> float:
-    """Standard deviation of that noise as the attacker knows it, steps; the grid where there is none."""
+    """Standard deviation of that noise, in steps, as the attacker knows it; the grid where there is no noise."""
     if not noisy.plan.mode.private:
         return float(noisy.plan.grid)
     return float(noisy.plan.share_sigma) if view is View.SHARE else float(noisy.sigma)
 
 
 def views_of(plan: RoundPlan) -> tuple[View, ...]:
-    """The views that there are: a share is only there where devices add noise."""
+    """The possible views: there is a share only where devices add noise."""
     return tuple(view for view in View if view is not View.SHARE or plan.mode.noised_by_devices)
 
 
 def claimed(view: View, plan: RoundPlan) -> bool:
-    """Whether the run's claim is against this view: against the releases, and with dp local against all that leaves."""
+    """Whether the claim is about this view: the releases, and with dp local also what a device sends."""
     return view is View.RELEASE or (view is View.SHARE and plan.mode.alone)

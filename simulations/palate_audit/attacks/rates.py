@@ -1,4 +1,4 @@
-"""Rates: how often an attack was right, with intervals that hold at any sample size.
+"""Rates: how often an attack was right, with intervals that are valid at any sample size.
 
 >>> one = Rate.of(3, 1000)
 >>> round(one.low, 5), one.value, round(one.high, 5)
@@ -37,7 +37,7 @@ def upper(hits: int, trials: int, *, alpha: float) -> float:
 class Rate:
     """A share of independent trials, with its Clopper-Pearson interval of 95 %.
 
-    Where trials have unequal odds, but are independent, the interval for their mean is conservative (Hoeffding 1956).
+    If trials are independent with unequal probabilities, the interval of their mean is conservative (Hoeffding 1956).
     """
 
     hits: int
@@ -45,7 +45,7 @@ class Rate:
 
     @classmethod
     def of(cls, hits: int, trials: int) -> Rate:
-        """Checked.
+        """Make a rate from checked counts.
 
         Raises:
             InputError: no trials, or more hits than trials.
@@ -70,13 +70,13 @@ class Rate:
         return upper(self.hits, self.trials, alpha=(1 - CONFIDENCE) / 2)
 
     def facts(self) -> dict[str, float]:
-        """As JSON."""
+        """The rate as JSON."""
         return {"value": self.value, "low": self.low, "high": self.high, "hits": self.hits, "trials": self.trials}
 
 
 @dataclass(frozen=True)
 class Area:
-    """Area under the ROC curve: how often a score of "in" is above one of "out"; ends at 95 %."""
+    """Area under the ROC curve: how often a score of "in" exceeds one of "out", with its 95 % interval."""
 
     value: float
     low: float
@@ -84,7 +84,7 @@ class Area:
 
     @classmethod
     def of(cls, inside: Floats, outside: Floats, *, paired: bool = False) -> Area:
-        """From scores of trials that are independent of each other (DeLong, DeLong and Clarke-Pearson 1988).
+        """Compute it from scores of independent trials (DeLong, DeLong and Clarke-Pearson 1988).
 
         Args:
             inside: scores where the hypothesis holds, [n].
@@ -106,13 +106,13 @@ class Area:
         variance = (above + below).var(ddof=1) / n if paired else above.var(ddof=1) / n + below.var(ddof=1) / m
         half = 1.96 * math.sqrt(variance)
         low, high = value - half, value + half
-        if variance == 0:  # parted, or all alike: as many pairs as can be independent
+        if variance == 0:  # separated or all equal: use the largest possible number of independent pairs
             pairs = Rate.of(round(value * min(n, m)), min(n, m))
             low, high = pairs.low, pairs.high
         return cls(value, max(0.0, low), min(1.0, high))
 
     def facts(self) -> dict[str, float]:
-        """As JSON."""
+        """The area as JSON."""
         return {"value": self.value, "low": self.low, "high": self.high}
 
 

@@ -1,7 +1,7 @@
-"""Rehearsals: the run learned again, with fresh noise, some targets' events in and the others' emptied.
+"""Rehearsals: the run is trained again with fresh noise; some targets' events are in, the others' are emptied.
 
-The same terms, rounds, noise and cohort as the run: contributions are clipped, noised and post-processed by the
-functions of the path, with secure randomness, in memory. Nothing of it is charged, and nothing may be released.
+Terms, rounds, noise and cohort are the run's. The production functions clip, add noise and post-process, with secure
+randomness, in memory. Nothing is charged, and nothing may be released.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from palate_server.rounds.terms import RunTerms
 
 Bits = npt.NDArray[np.bool_]
 MOST_TARGETS = 0.25
-"""Half of the targets are emptied at a time: more of them, and a rehearsal would be of another population."""
+"""The largest share of targets. Half of them are emptied in each rehearsal; more would change the population."""
 
 
 @dataclass(frozen=True)
 class Rehearsed:
-    """Models, and who was in them.
+    """Rehearsed models, and which targets were in them.
 
     Attributes:
         targets: rows of the training users whose membership varies.
-        bits: bool [runs, targets]; fair coins, one a run and target.
-        models: one a run.
-        protected: whether with the run's noise, or with dp off.
+        bits: bool [runs, targets], whether the target was in; a fair coin for each run and target.
+        models: one for each run.
+        protected: whether they have the run's noise, or were trained with dp off.
     """
 
     targets: npt.NDArray[np.int64]
@@ -44,7 +44,7 @@ class Rehearsed:
 
 
 def choose_targets(subject: Subject, wanted: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Rows of the targets, rising."""
+    """Rows of the targets, ascending."""
     count = max(1, min(wanted, int(MOST_TARGETS * subject.users)))
     return np.sort(rng.permutation(subject.users)[:count])
 
@@ -58,15 +58,15 @@ def rehearse_runs(
     rng: np.random.Generator,
     notify: Callable[[], None] = lambda: None,
 ) -> Rehearsed:
-    """Learn `runs` times.
+    """Train `runs` models.
 
     Args:
         subject: whose terms and data.
         targets: rows of the training users whose events are in, or emptied, by a fair coin.
         runs: how many.
-        protected: with the run's noise; else as `--dp off` learns.
+        protected: train with the run's noise; otherwise as with `--dp off`.
         rng: of the coins alone; noise is from the secure source.
-        notify: called after each.
+        notify: called after each run.
     """
     bits = rng.random((runs, len(targets))) < 0.5
     models = list[GlobalModel]()
@@ -79,7 +79,7 @@ def rehearse_runs(
 
 
 def learn(subject: Subject, there: Bits, *, protected: bool) -> GlobalModel:
-    """The run once more; whose events are not `there`, bool [n_users], takes part and sends zero."""
+    """Train the run once more; users who are not in `there`, bool [n_users], take part and send zero."""
     terms = subject.terms if protected else unprotected(subject.terms)
     train = subject.data.train.only(there)
     replay = Replay(terms, subject.inputs)
@@ -102,6 +102,6 @@ def plan_of(subject: Subject, terms: RunTerms, round_: int) -> RoundPlan:
 
 
 def unprotected(terms: RunTerms) -> RunTerms:
-    """The same run with dp off: its sizes follow from there being no noise."""
+    """The terms of the same run with dp off, whose sizes are those without noise."""
     facts = terms.facts.model_copy(update={"mu": None})
     return terms.model_copy(update={"dp": OFF.name, "epsilon": None, "cohort": None, "facts": facts})

@@ -1,4 +1,4 @@
-"""Section: every attack on one run folder, judged together.
+"""Section: runs every attack on one run folder, and gives the findings their verdicts together.
 
 Path("runs/one") -> load_subject -> attacks -> Section of findings, bounds, tables and ROC curves
 """
@@ -20,7 +20,7 @@ from palate_audit.evidence.series import roc
 from palate_common.errors import InputError
 
 ATTACKS = ("interaction", "membership", "model", "attribute", "substitution")
-"""What can be chosen: `model` is LiRA on the released model, by rehearsals."""
+"""The attacks that can be chosen; `model` is LiRA on the released model, with rehearsals."""
 USERS, REPEATS = 200, 20
 ASSUMPTIONS = (
     "Unit: user; adjacency: zero-out. The ceiling bounds attacks that tell a user's events from none, by whoever sees "
@@ -42,7 +42,7 @@ Notify = Callable[[str], None]
 
 
 def _silent(_: str) -> None:
-    """Tell nobody."""
+    """Discard a message."""
 
 
 def audit_attacks(
@@ -59,10 +59,10 @@ def audit_attacks(
     Args:
         path: of a finished run.
         attacks: which of `ATTACKS`.
-        users: target users.
+        users: number of target users.
         repeats: games with fresh noise a target, and rehearsals.
         seed: of the choice of targets, items and coins; noise is always fresh.
-        notify: told what is going on.
+        notify: called with messages on the progress.
 
     Raises:
         InputError: no finished run, its data is not there, or a number out of range.
@@ -107,7 +107,7 @@ def _on_models(
     rng: np.random.Generator,
     notify: Notify,
 ) -> None:
-    """What needs rehearsals: LiRA on the model, and attribute inference from it."""
+    """The attacks that need rehearsals: LiRA on the model, and attribute inference from it."""
     targets = choose_targets(subject, users, rng)
     histories = subject.data.train.users(targets)
     halves = shadow.Halves.of(histories, rng)
@@ -122,7 +122,7 @@ def _on_models(
         found.findings.append(
             Finding.missing(attribute.ATTACK, "items have no genres here, and too few users are held out to group them")
         )
-    # The control sees everything: a few runs are enough, and each costs more than one with the run's own sizes.
+    # The control is easy: a few runs are enough, and each costs more than one with the run's own sizes.
     plans = [(True, repeats)] if subject.mu is not None else []
     for protected, runs in [*plans, (False, max(6, repeats // 3))]:
         notify(f"{runs} rehearsals {'with the run’s noise' if protected else 'with dp off'}")
@@ -143,7 +143,6 @@ def _on_models(
 
 
 def _section(subject: Subject, found: Found, *, users: int, repeats: int) -> Section:
-    """Judged, with tables and curves."""
     terms, claim = subject.terms, "nothing is claimed (dp off)"
     if subject.mu is not None:
         claim = f"epsilon {subject.epsilon:.4g}, delta {terms.delta:g}, mu {subject.mu:.4g}; unit: user, zero-out"
@@ -166,7 +165,6 @@ def _section(subject: Subject, found: Found, *, users: int, repeats: int) -> Sec
 
 
 def _by_attack(rows: Sequence[Measured]) -> list[dict[str, Any]]:
-    """A table for each attack."""
     names = dict.fromkeys(row.attack for row in rows)
     return [
         {

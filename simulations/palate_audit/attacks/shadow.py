@@ -1,11 +1,11 @@
 """Shadow: user membership from the released model alone (LiRA, Carlini et al. 2022), black box.
 
-The attacker knows the target's history and can learn the run again on the other users' data. A target's score in a
-model says how well it ranks one half of their history after the other half. Half of the rehearsals are shadows: they
-tell how that score is distributed with the target and without. The others are attacked.
+The attacker knows the target's history and can train the run again on the other users' data. A target's score in a
+model measures how well it ranks one half of their history given the other half. Half of the rehearsals are shadow
+models: they give the distribution of that score with and without the target. The other rehearsals are attacked.
 
-Targets of one rehearsal share its noise, so that rates are averaged by rehearsal, and the verdict is by guesses of
-independent membership bits (Steinke, Nasr and Jagielski 2023), which that does not hurt.
+Targets of one rehearsal share its noise, so rates are averaged by rehearsal. The verdict uses guesses of independent
+membership bits (Steinke, Nasr and Jagielski 2023), for which shared noise is no problem.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from palate_common.models.model import GlobalModel
 ATTACK = "user membership, LiRA on the model"
 KNOWS = "all other users' data to rehearse with, the target's history"
 SURE = 0.1
-"""The surest tenth of the bits is guessed; fixed before."""
+"""The share of the bits that is guessed, the most certain ones; fixed in advance."""
 SUCCEEDS = 0.6
-"""A control has succeeded if the lower end of its AUC is above this: an attack that sees nothing has 0.5."""
+"""A control succeeds if the lower end of its AUC interval is above this; an attack without information has 0.5."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Halves:
 
     @classmethod
     def of(cls, histories: Interactions, rng: np.random.Generator) -> Halves:
-        """Every other item of a random order."""
+        """Alternate items of a random order."""
         order = np.lexsort((rng.random(histories.nnz), histories.owners()))
         place = np.empty(histories.nnz, np.int64)
         place[order] = np.arange(histories.nnz) - np.repeat(histories.indptr[:-1], histories.counts())
@@ -49,7 +49,7 @@ class Halves:
 
 
 def ranking_scores(model: GlobalModel, halves: Halves) -> Floats:
-    """How well a model ranks each target's one half after the other: mean standardised score, [targets]."""
+    """How well a model ranks each target's second half given the first: mean standardised score, [targets]."""
     found = np.zeros(halves.first.n_users)
     for given, asked in ((halves.first, halves.second), (halves.second, halves.first)):
         scores = np.asarray(model.scores(given), np.float64)
@@ -64,7 +64,7 @@ def ranking_scores(model: GlobalModel, halves: Halves) -> Floats:
 def ratios(scores: Floats, bits: Bits, attacked: Floats) -> Floats:
     """Log-likelihood ratios of attacked scores, [runs, targets], from shadows' scores and bits, [shadows, targets].
 
-    Each target has its own two means, and all targets one variance a side: few shadows can't tell more.
+    Each target has its own two means; all targets share one variance a side, because there are few shadows.
     """
     means, variances = [], []
     for side in (bits, ~bits):
@@ -82,7 +82,7 @@ def ratios(scores: Floats, bits: Bits, attacked: Floats) -> Floats:
 
 
 def attack(subject: Subject, rehearsed: Rehearsed, halves: Halves) -> Found:
-    """Rows, and findings that are not judged yet; of unprotected rehearsals, whether the control succeeds."""
+    """Rows, and findings without verdicts yet; for unprotected rehearsals, whether the control succeeds."""
     scores = np.array([ranking_scores(model, halves) for model in rehearsed.models])
     shadows = len(scores) // 2
     known, bits = rehearsed.bits[:shadows], rehearsed.bits[shadows:]
@@ -111,7 +111,7 @@ def attack(subject: Subject, rehearsed: Rehearsed, halves: Halves) -> Found:
 
 
 def _surest(found: Floats) -> Bits:
-    """The most extreme scores: as many high ones as low ones."""
+    """The most extreme scores: equally many high and low ones."""
     count = max(1, int(SURE * found.size / 2))
     order = np.argsort(found, axis=None, kind="stable")
     chosen = np.zeros(found.size, np.bool_)
@@ -120,7 +120,7 @@ def _surest(found: Floats) -> Bits:
 
 
 def _row(found: Floats, bits: Bits, *, mu: float | None, protected: bool) -> Measured:
-    """Rates by rehearsal."""
+    """The table row, with rates by rehearsal."""
     inside, outside = found[bits], found[~bits]
     sides = [(run[there], run[~there]) for run, there in zip(found, bits, strict=True)]
     areas = [Area.of(*side).value for side in sides if len(side[0]) and len(side[1])]
@@ -147,7 +147,7 @@ def _row(found: Floats, bits: Bits, *, mu: float | None, protected: bool) -> Mea
 
 
 def _own_row(inside: Floats, outside: Floats, mu: float | None) -> Measured:
-    """The released model, in which every target is, beside rehearsals in which they are not."""
+    """The row of the released model, which all targets were in, compared with rehearsals without them."""
     return measured(
         ATTACK,
         "model (anybody)",
@@ -161,7 +161,7 @@ def _own_row(inside: Floats, outside: Floats, mu: float | None) -> Measured:
 
 
 def _control(row: Measured) -> Finding:
-    """It must succeed where nothing protects."""
+    """The control: the attack must succeed without protection."""
     test = f"{ATTACK}, control"
     low = row.auc.value if row.auc.low is None else row.auc.low
     if low > SUCCEEDS:

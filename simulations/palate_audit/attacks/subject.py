@@ -1,7 +1,7 @@
-"""Subject: a run folder as an attacker who knows the other users has it: sealed releases, public states, raw data.
+"""Subject: a run folder as an attacker sees it who knows all other users: sealed releases, public states, raw data.
 
-The folder is only read. Raw data comes from where the run found it, as for `--resume`, or, where it is no longer there,
-from the `split/` that the run saved.
+The folder is only read. Raw data comes from the run's source, as for `--resume`, or, if that is gone, from the `split/`
+that the run saved.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Sealed:
 
     @property
     def plan(self) -> RoundPlan:
-        """What it was charged under."""
+        """The plan that the release was charged under."""
         return self.noisy.plan
 
 
@@ -52,11 +52,11 @@ class Data:
     """The run's raw data.
 
     Attributes:
-        train: histories of those who took part.
-        others: histories of users who never did; none where the split holds out events, not users.
+        train: histories of the users who took part.
+        others: histories of users who never took part; none where the split holds out events, not users.
         groups: group -> a label for each training user.
         genres: genres of each item, separated by "|"; None where the data has none.
-        found: where it was found, in words.
+        found: where the data was found, in words.
     """
 
     train: Interactions
@@ -68,7 +68,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is attacked.
+    """The run that is attacked.
 
     Attributes:
         path: the run folder.
@@ -98,25 +98,25 @@ class Subject:
         return self.data.train.n_users
 
     def sent(self, sealed: Sealed, histories: Interactions) -> Spread:
-        """What these histories contribute to a release, in the state that it started from."""
+        """The contributions of these histories to a release, in the state that the release started from."""
         return spread(clipped_of(self.algorithm, sealed.state, sealed.plan, histories))
 
     def total(self, sealed: Sealed) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """The exact sum of everybody's contributions to a release."""
+        """The exact sum of all contributions to a release."""
         return clipped_of(self.algorithm, sealed.state, sealed.plan, self.data.train).total()
 
     @property
     def whole(self) -> bool:
-        """Whether each release is of exactly the users whose data is known."""
+        """Whether each release sums exactly the users whose data is known."""
         return all(sealed.noisy.users == self.users for sealed in self.releases)
 
 
 def load_subject(path: Path) -> Subject:
-    """A finished run, with its data.
+    """Load a finished run with its data.
 
     Raises:
-        InputError: no finished run, or its data is neither where it was nor in `split/`.
-        IntegrityError: a file of it is not as it was signed or sealed.
+        InputError: no finished run, or its data is neither at its source nor in `split/`.
+        IntegrityError: a file doesn't match its signature or seal.
     """
     folder = RunFolder(path)
     if not folder.run_file.is_file() or not folder.finished:
@@ -154,7 +154,7 @@ def load_subject(path: Path) -> Subject:
 
 
 def _data(path: Path, begun: dict[str, Any], config: SimulationConfig, terms: RunTerms, items: Sequence[str]) -> Data:
-    """From the run's source, or from its split."""
+    """The data from the run's source, or from its split."""
     missing = "the run was started with a data frame"
     if begun["source"] is not None:
         try:
@@ -170,7 +170,7 @@ def _data(path: Path, begun: dict[str, Any], config: SimulationConfig, terms: Ru
 
 
 def _from_source(begun: dict[str, Any], config: SimulationConfig) -> Data:
-    """As `--resume` finds it."""
+    """The data from the source, as `--resume` reads it."""
     prepared = prepare(config, begun["source"])
     if prepared.fingerprint != begun["fingerprint"]:
         raise InputError(f"{begun['source']} holds other interactions than the run was started with")
@@ -189,7 +189,7 @@ def _from_source(begun: dict[str, Any], config: SimulationConfig) -> Data:
 
 
 def _from_split(folder: Path, config: SimulationConfig, terms: RunTerms, items: Sequence[str]) -> Data:
-    """As the run saved it."""
+    """The data from the split that the run saved."""
     place = {item: row for row, item in enumerate(items)}
 
     def parts(*names: str) -> tuple[Interactions, list[str]]:
@@ -225,7 +225,6 @@ def _others(part: Heldout, own: set[str]) -> Interactions:
 
 
 def _stacked(parts: Sequence[Interactions], n_items: int) -> Interactions:
-    """Several batches as one."""
     ends = np.cumsum([0, *(part.n_users for part in parts)])
     owners = [part.owners() + end for part, end in zip(parts, ends, strict=False)]
     return Interactions.from_pairs(

@@ -1,7 +1,7 @@
-"""Substitution: a lying server shows one device another item table than everybody else.
+"""Substitution: a lying server sends one device another item table than all others.
 
-With a table of its own making, the server could ask one user's contribution for what it likes. The device is the real
-one (`Contributor`), and so are ledger, charge and signature; the server has its release key and tries what it can.
+With a crafted table, a server could aim one user's contribution at what it wants to know. The device is the real one
+(`Contributor`), and so are ledger, charge and signature; the server has its release key and tries what it can.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CHARGED = (
 
 @dataclass(frozen=True)
 class Server:
-    """A server with a ledger, and the key that its devices trust."""
+    """A server with a ledger, and the key that devices trust."""
 
     key: SigningKey
     ledger: Ledger
@@ -66,12 +66,12 @@ class Server:
         )
 
     def signed(self, plan: RoundPlan, charge: ChargeProof | None) -> bytes:
-        """The plan as it travels."""
+        """The signed plan as bytes."""
         return sign_plan(plan, charge, self.key).to_bytes()
 
 
 def attack(subject: Subject, target: Interactions) -> list[Finding]:
-    """What a device answers to each attempt at substitution.
+    """What a device answers to each attempted substitution.
 
     Args:
         subject: whose plan, model and floors.
@@ -85,7 +85,7 @@ def attack(subject: Subject, target: Interactions) -> list[Finding]:
     key = SigningKey.generate()
     with ExitStack() as stack:
         server, fork = (Server(key, stack.enter_context(Ledger(":memory:", population=population))) for _ in range(2))
-        # Each offer is an attempt of its own: that a device answers no attempt twice must not be what stops it.
+        # Each offer has its own attempt number, so that a refusal isn't due to a repeated attempt.
         offers = {HONEST: (server.signed(plans[0], server.charged(plans[0])), model)}
         offers["another model beside the plan"] = server.signed(plans[1], server.charged(plans[1])), other
         if sealed.plan.mode.private:
@@ -100,7 +100,7 @@ def attack(subject: Subject, target: Interactions) -> list[Finding]:
 def _answers(
     subject: Subject, target: Interactions, public_key: str, offers: dict[str, tuple[bytes, GlobalModel]]
 ) -> dict[str, str]:
-    """For each offer, why the device refuses, or nothing; one device, that sees them one after the other."""
+    """For each offer, the reason of the device's refusal, or ""; one device receives them one after the other."""
     found = {}
     with DeviceLedger(":memory:", durable=False) as devices:
         device = Contributor(
@@ -122,7 +122,7 @@ def _answers(
 
 
 def _judged(refusals: dict[str, str]) -> list[Finding]:
-    """The honest offer must be answered, what is not charged must be refused, and what is charged is seen by all."""
+    """The honest offer must be answered; an uncharged one must be refused; a charged one is visible to all devices."""
     if refusals[HONEST]:
         return [Finding.missing(ATTACK, f"the device refuses even the plan's own model: {refusals[HONEST]}")]
     stopped = [name for name in refusals if name not in (HONEST, OPENLY)]
@@ -136,7 +136,7 @@ def _judged(refusals: dict[str, str]) -> list[Finding]:
 
 
 def _plan(sealed: RoundPlan, model: GlobalModel, *, later: int) -> RoundPlan:
-    """The sealed plan as some later attempt, to be answered now, in the clear."""
+    """The sealed plan as a later attempt, without masks, that can be answered now."""
     cohort = sealed.cohort
     if cohort is not None:
         cohort = cohort.model_copy(update={"masks": False, "directory": None})
@@ -145,7 +145,7 @@ def _plan(sealed: RoundPlan, model: GlobalModel, *, later: int) -> RoundPlan:
 
 
 def _altered(state: dict[str, Any]) -> dict[str, Any]:
-    """The same arrays with one number changed: enough to be another model."""
+    """The same arrays with one number changed, which makes another model."""
     name = next((name for name in ("table", *sorted(state)) if name in state and state[name].dtype.kind == "f"), None)
     if name is None:
         return {**state, "extra": np.ones(1, np.float32)}

@@ -1,1 +1,1 @@
-"""The battery of checks; each names the assumption of the proof that it is about."""
+"""The battery of checks; each names the assumption of the privacy proof that it tests."""

@@ -1,11 +1,11 @@
-"""A, claims: whether canaries can be told apart better than the claim allows, and what that bounds epsilon by.
+"""A, claims: whether canaries can be told apart better than the claim allows, and the bound on epsilon that follows.
 
-Thresholds are fixed before anything is measured: a canary is called present if its score is above the middle between
-present and absent, and, for rung L0, which lives in the tails, above 1.5 deviations more. In one run the surest 1 %
-and 10 % of the canaries are guessed, and all of them. Where there are several thresholds, each has its part of alpha.
+Thresholds are fixed before anything is measured. A canary is called present if its score is above the middle between
+present and absent, and, for rung L0, which uses the tails, above 1.5 deviations more. In one run the 1 % and 10 % most
+certain canaries are guessed, and all of them. Where there are several thresholds, they share alpha.
 
-L0 assumes independent canaries, which orthogonal ones under independent noise are. L1 assumes in addition that the
-trade-off curve is a Gaussian one, L2 that scores are Gaussian.
+L0 assumes independent canaries: orthogonal ones under independent noise are independent. L1 assumes in addition a
+Gaussian trade-off curve, L2 Gaussian scores.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from palate_audit.statistics.scored import Shift, known_null, two_samples
 from palate_common.mechanism.accounting import epsilon_of
 
 ALPHA = 0.05
-"""Of each bound alone."""
+"""The level of each single bound."""
 GUESSED = (0.01, 0.1, 1.0)
-"""Parts of the canaries that are guessed about in one run."""
+"""Shares of the canaries that are guessed in one run."""
 TAIL = 1.5
 LEAST = 20
-"""Fewer canaries on a side, and no bound is made."""
+"""Fewest canaries on a side for a bound."""
 
 
 def thresholds(claim: Claim) -> tuple[float, float]:
-    """The middle, and one in the tail; scores of a sampled mechanism are logarithms of likelihood ratios."""
+    """The middle, and one in the tail; scores of a sampled mechanism are log-likelihood ratios."""
     return (0.0, TAIL) if claim.sampling < 1 else (0.5, 0.5 + TAIL / claim.strength)
 
 
 def claim_tests(trials: Trials) -> list[Finding]:
-    """The claim tests of all rungs, as p-values."""
+    """The claim tests of all rungs, as findings with p-values."""
     claim, (inside, outside) = trials.claim, trials.pooled()
     if min(len(inside), len(outside)) < LEAST:
         return [Finding.missing("A claims", f"at least {LEAST} canaries in, and as many out, are needed")]
@@ -72,7 +72,7 @@ def claim_tests(trials: Trials) -> list[Finding]:
 
 
 def claim_curve(claim: Claim) -> Callable[[float], float]:
-    """The trade-off curve that a claim amounts to."""
+    """The trade-off curve that a claim implies."""
     if claim.mu is not None:
         return gaussian_trade_off(claim.mu)
     return Sampled.of(claim).trade_off
@@ -97,14 +97,14 @@ def lower_bounds(trials: Trials) -> list[Bound]:
 
 
 def errors(inside: Floats, outside: Floats, threshold: float) -> ErrorCounts:
-    """What a threshold gets wrong."""
+    """The errors of a threshold."""
     misses, false = int((inside <= threshold).sum()), int((outside > threshold).sum())
     return ErrorCounts(misses, len(inside), false, len(outside))
 
 
 @dataclass(frozen=True)
 class Guesses:
-    """The surest guesses of one run, and how many were right."""
+    """The most certain guesses of one run, and how many were right."""
 
     canaries: int
     guesses: int
@@ -112,7 +112,7 @@ class Guesses:
 
 
 def surest(scores: Floats, inside: Bools, part: float) -> Guesses:
-    """Call the highest scores present and as many of the lowest absent."""
+    """Call the highest scores present and equally many of the lowest absent."""
     each = max(1, round(part * len(scores) / 2))
     each = min(each, len(scores) // 2)
     order = np.argsort(scores, kind="stable")
@@ -175,7 +175,7 @@ def _least(test: str, counts: list[ErrorCounts], curve: Callable[[float], float]
 
 
 def _of_mu(rung: Rung, name: str, mu: float, claim: Claim) -> Bound:
-    """A bound on mu as one on epsilon; without any noise it has no end, and is cut."""
+    """Convert a bound on mu to one on epsilon; without any noise mu is infinite, and is capped."""
     mu = min(mu, MOST_MU)
     return Bound(rung, name, mu, epsilon_of(mu=mu, delta=claim.delta), claim.epsilon)
 

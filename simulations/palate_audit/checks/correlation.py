@@ -1,13 +1,13 @@
-"""C, C2 and J: whether noise knows of other noise: another release's, another run's, or its own further on.
+"""C, C2 and J: whether noise is correlated with another release's, another run's, or with itself at a distance.
 
-Assumes nothing but symmetric, independent numbers, many of them: then a correlation times sqrt(n) is a standard normal
-number. Two faces of each vector are compared: its numbers, and how large each is among Gaussian ones, whatever its
-sign. Each pair at every shift, forwards and mirrored, by one Fourier transform: so noise that was used again, turned
-over, scaled, moved, reflected, tiled, cycled, or given other signs shows. A repeated stretch of about 8 sqrt(n) numbers
+It assumes only many symmetric, independent numbers: then a correlation times sqrt(n) is standard normal. Each vector is
+compared in two forms: its numbers, and the rank of each one's size among Gaussian sizes, without its sign. A Fourier
+transform gives the correlations of each pair at every shift, forwards and mirrored. So noise that was reused, negated,
+scaled, shifted, mirrored, tiled, cycled, or given other signs is found. A repeated stretch of about 8 sqrt(n) numbers
 is enough.
 
-Sizes are spread evenly, and not squares: a sum of products of squares has tails so heavy that a correct mechanism of a
-thousand numbers would be accused.
+Ranks are used instead of squares, because a sum of products of squares has such heavy tails that a correct mechanism
+with a thousand numbers would raise an alarm.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DIRECTIONS = ("shifted", "mirrored and shifted")
 
 @dataclass(frozen=True)
 class _Face:
-    """One way to look at a vector: numbers of deviation 1, with their transform."""
+    """One form of a vector: numbers with deviation 1, and their Fourier transform."""
 
     numbers: Floats
     spectrum: Spectrum
@@ -64,7 +64,7 @@ def noise_correlation(trials: Trials) -> list[Finding]:
 
 
 def _finding(test: str, looks: Sequence[tuple[float, str]], otherwise: str) -> Finding:
-    """The least likely look, times how many there were."""
+    """The smallest p-value of all comparisons, times their number."""
     if not looks:
         return Finding.missing(test, f"there is {otherwise} only")
     p_value, said = min(looks)
@@ -72,7 +72,7 @@ def _finding(test: str, looks: Sequence[tuple[float, str]], otherwise: str) -> F
 
 
 def _faces(residual: Floats) -> Faces:
-    """At deviation 1, cut to a length that transforms fast; and how large each is among Gaussian ones, evenly."""
+    """Both forms of a vector, cut to a length with a fast Fourier transform."""
     cut = residual[: _fast(len(residual))]
     deviation = math.sqrt(float(np.mean(cut**2)))
     numbers = cut / deviation if deviation > 0 else cut
@@ -94,20 +94,20 @@ def _crossed(one: Faces, other: Faces) -> Iterator[Floats]:
 
 
 def _own(faces: Faces) -> Iterator[Floats]:
-    """The same of a vector with itself; what a number has with itself left out."""
+    """The autocorrelations of a vector in standard errors; the product of a number with itself is left out."""
     for face in faces:
         size = face.size
         lags = fft.irfft(np.abs(face.spectrum) ** 2, n=size)[1 : size // 2 + 1] / math.sqrt(size)
         if size % 2 == 0 and size:
-            lags[-1] /= math.sqrt(2)  # half way round, each product is there twice
+            lags[-1] /= math.sqrt(2)  # at half the length, each product occurs twice
         yield lags
-        # A mirrored vector meets itself in pairs, each there twice, and in one or two numbers that stay where they are.
+        # In a mirrored vector each product of two numbers occurs twice; one or two numbers meet themselves.
         stay = np.bincount(2 * np.arange(size) % size, face.numbers**2, size)
         yield (fft.irfft(face.spectrum**2, n=size) - stay) / math.sqrt(2 * size)
 
 
 def _least(looks: Iterator[Floats], pair: str) -> tuple[float, str]:
-    """The least likely of the correlations of a pair, times how many there were."""
+    """The smallest p-value of the correlations of a pair, times their number."""
     found: list[tuple[float, str]] = []
     for number, scores in enumerate(looks):
         if not len(scores):

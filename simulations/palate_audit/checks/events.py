@@ -1,7 +1,7 @@
-"""D, I and K for dp local with one event as the unit: what one event moves, the noise of each step, and the coins.
+"""D, I and K for dp local with one event as the unit: sensitivity to one event, the noise of each step, and the coins.
 
-A device's noised steps are run as the production path looks them up, on made histories and a made public table. What
-steps leave behind is held fixed where one event's move is measured: it was noised, and so is given to the next step.
+A device's noised steps run through the production functions, on synthetic histories and a synthetic public table. To
+measure one event's effect, the results of earlier steps are held fixed: they are noised, so the next step may use them.
 
 **Assumes:** a seeded source goes through the code that a secure one goes through.
 """
@@ -27,18 +27,18 @@ from palate_common.rounds.privacy_mode import LOCAL
 ITEMS, USERS, EVENTS, SIZE = 40, 24, 9, 4
 GRID, SIGMA = 2**14, 2**15
 IDLE = 4000
-"""Devices without events, whose user steps are noise alone."""
+"""Devices without events, whose user steps consist of noise alone."""
 
 
 class _Held(EventMf):
-    """The algorithm with its users' vectors given: what a step was told is kept, and the next one gets `given`."""
+    """The algorithm with fixed user vectors: it keeps the sums that each step received and returns `given`."""
 
     def __init__(self, real: EventMf, given: Float64) -> None:
         super().__init__(real.settings, real.facts)
         self.given, self.told = given, list[Float64]()
 
     def user_step(self, users: Float64, sums: Float64) -> Float64:
-        """What was given."""
+        """Keep the sums and return the fixed vectors."""
         self.told.append(sums)
         return np.broadcast_to(self.given, users.shape).copy()
 
@@ -62,7 +62,7 @@ def _made(inclusion: float = 1.0, steps: int = 3) -> tuple[EventMf, State, Round
 
 
 def _steps(algorithm: EventAlgorithm, state: State, plan: RoundPlan, histories: Interactions, source: Source) -> Int64:
-    """A node's message, by the function that the path uses."""
+    """A node's message, made by the production function."""
     found: Int64 = vars(contribution)["event_steps"](algorithm, state, plan, histories, source).steps
     return found
 
@@ -74,7 +74,7 @@ def _histories(rows: list[list[int]]) -> Interactions:
 
 
 def one_event() -> Finding:
-    """Each event of some histories is taken out: how far the sum moves that is sent, given what was noised before."""
+    """Remove each event of some histories: how far the sent sum moves, with the earlier noised results fixed."""
     test, rng, worst = "D sensitivity: local, one event", np.random.default_rng(3), 0
     algorithm, state, plan = _made()
     for _ in range(USERS):
@@ -90,7 +90,7 @@ def one_event() -> Finding:
 
 
 def every_step() -> Iterator[Finding]:
-    """Devices without events: the noise of each user step, and of what is sent."""
+    """Devices without events: the noise of each user step, and of the message."""
     from scipy.stats import chi2  # type: ignore[import-untyped]  # ships no types
 
     algorithm, state, plan = _made()
@@ -110,7 +110,7 @@ def every_step() -> Iterator[Finding]:
 
 
 def coins() -> Finding:
-    """Who takes part is drawn anew each time, by nothing that the plan says: two draws of one plan are never alike."""
+    """Coins are fresh and don't follow from the plan: two draws of one plan are never equal."""
     test = "K keystreams: coins of events, local"
     algorithm, state, plan = _made(0.5)
     counts = {"round": 0, "layout": algorithm.layout(state, 0), "events": Sampling(inclusion=0.5, steps=1)}
@@ -121,6 +121,6 @@ def coins() -> Finding:
     drawn = [(each > 2**19).tobytes() for each in sums]
     taken = float(np.mean([np.frombuffer(each, np.bool_).mean() for each in drawn]))
     alike = len(drawn) - len(set(drawn))
-    # 320 coins: outside 0.3 .. 0.7 with probability below 1e-12; two of eight draws of 40 coins alike below 1e-10.
+    # 320 coins: a share outside 0.3 .. 0.7 has probability below 1e-12; two equal draws of 40 coins, below 1e-10.
     said = f"{alike} of {len(drawn)} draws are as another one, {taken:.2f} of the events took part where 0.5 may"
     return Finding.checked(test, alike == 0 and 0.3 < taken < 0.7, said)

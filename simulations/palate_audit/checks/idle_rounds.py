@@ -1,10 +1,10 @@
-"""I: the noise is whole when nobody does anything, when devices are lost, and where nobody touches a coordinate.
+"""I: the noise is complete when no user is active, when devices are lost, and on coordinates that no user touches.
 
-Rounds with secure noise in which all histories are empty, so that every number that leaves is noise. Its variance is
-compared with what was charged, in the release and, where devices add it, in what each node sends; and so is that of the
-coordinates that one user touches, and of those that it doesn't. A charge counts on `n_min - c_max` shares, so a sum of
-m must hold m / (n_min - c_max) of the charged variance; with `local` each device holds all of it. What two devices send
-must not be alike.
+Rounds with secure noise and empty histories: every number that leaves is noise. Its variance is compared with the
+charged one, in the release and, where devices add noise, in each node's message; so is the variance of the coordinates
+that one user touches, and of those that it doesn't. A charge counts on `n_min - c_max` shares, so a sum of m must
+have m / (n_min - c_max) of the charged variance; with `local` each device has all of it. Messages of two nodes must not
+be alike.
 
 **Assumes:** the tails of chi-square and of a sum of products, for thousands of coordinates, are those of the continuous
 Gaussian.
@@ -45,11 +45,11 @@ CASES: Mapping[str, tuple[Setting, tuple[int, ...]]] = {
     "masks, as many lost as may be": (_MASKS, (2, 5, 6, 13)),
 }
 FIRST = ("central", "distributed, as many lost as may be", "distributed, seven devices a node", "local, devices lost")
-"""Those of the quick battery."""
+"""The cases of the quick battery."""
 
 
 def idle_rounds(*, quick: bool = False) -> list[Finding]:
-    """Every case, with nobody doing anything and with one user touching half of the coordinates."""
+    """Every case, without activity and with one user touching half of the coordinates."""
     found = []
     for name, (setting, absent) in CASES.items():
         if quick and name not in FIRST:
@@ -67,7 +67,7 @@ def _measured(name: str, setting: Setting, absent: tuple[int, ...], acts: bool) 
     """The noise of one run: of its releases, and of what each node sent."""
     touched = np.zeros(WIDTH, np.bool_)
     touched[: WIDTH // 2] = True
-    # Spread so thin that it is lost in the noise: what is measured are the coordinates, not the contribution.
+    # A contribution spread so thin that noise hides it: the coordinates are tested, not the contribution.
     script = [Gesture(plain=touched.astype(np.float64) * (setting.clip_norm / math.sqrt(WIDTH)))]
     histories = crowd([[0] if acts and user == 0 else [] for user in range(USERS)], n_items=1)
     with probe_run(setting, histories, script) as stage:
@@ -95,14 +95,14 @@ def _measured(name: str, setting: Setting, absent: tuple[int, ...], acts: bool) 
 
 
 def _charged(plan: RoundPlan, users: int) -> float:
-    """Variance that the noise of so many devices owes: in steps squared, worked out from what was charged."""
+    """Variance that the noise of so many devices must have: in steps squared, from the charge."""
     if plan.cohort is None:
         return float(plan.sigma) ** 2 * (users if plan.mode.alone else 1)
     return float(plan.sigma) ** 2 * users / (plan.cohort.n_min - plan.cohort.c_max)
 
 
 def _enough(name: str, noise: Int64, variance: float, touched: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Finding:
-    """The chance of so little noise, on touched coordinates or on the others, dummies included."""
+    """The p-value of so little noise, on touched coordinates or on the others, dummies included."""
     from scipy.stats import chi2  # type: ignore[import-untyped]  # ships no types
 
     marked = np.zeros(len(noise), np.bool_)
@@ -115,7 +115,7 @@ def _enough(name: str, noise: Int64, variance: float, touched: np.ndarray[tuple[
 
 
 def _alike(name: str, vectors: list[Int64]) -> Finding:
-    """The chance that two independent noises are so alike, or so opposite."""
+    """The p-value of two independent noises with so high or so low a correlation."""
     from scipy.stats import norm
 
     scaled = [vector / np.sqrt(np.square(vector.astype(np.float64)).sum() or 1.0) for vector in vectors]

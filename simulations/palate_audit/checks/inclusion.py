@@ -1,15 +1,15 @@
-"""F: who is there is in the sum once, whoever they are; who is not there isn't, and no forged answer is.
+"""F: every user who takes part is in the sum exactly once; nobody else is, and no forged answer is.
 
-Every user puts the same amount on a coordinate of its own, and the noise is that of a world in which nobody does
-anything. The difference then spells out how often each is in the sum. Answers are lost, delivered twice, and come
+Every user puts the same amount on a coordinate of its own. The noise is that of a run in which no user is active, so
+the difference of the two runs shows how often each user is in the sum. Answers are lost, delivered twice, and come
 from nodes of one device and of a thousand.
 
-The production path clips on the device, so that an honest node never shows whether the server looks, too. So one
-node's answer to the open attempt is another: longer than its clip norm, of another attempt, or no answer at all. It
-must cost that node its place, and leave the sum as if the node were not there, to the step.
+The production path clips on the device, so an honest node can't show whether the server checks, too. So one node's
+answer to the open attempt is replaced: by one longer than its clip norm, one of another attempt, or no answer at all.
+The server must leave out that node, and the sum must be exactly that without the node.
 
-**Assumes:** a seeded source goes through the code that a secure one goes through. A node says truly how many
-installations it sums: nobody but those can tell.
+**Assumes:** a seeded source goes through the code that a secure one goes through. A node states truly how many
+installations it sums: only they can know.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from palate_common.rounds.wire import REFUSED
 
 TEST = "F inclusion"
 SHARE = 0.9
-"""Of the clip norm, that each user contributes."""
+"""Each user's contribution, as a share of the clip norm."""
 USERS, CROWD = 16, 1000
 
 
 @dataclass(frozen=True)
 class Attendance:
-    """Who answers, and whose answer comes twice, by node."""
+    """Which nodes answer, and whose answer is delivered twice."""
 
     setting: Setting
     users: int = USERS
@@ -75,16 +75,16 @@ FIRST = (
     "local, devices lost and answers twice",
     "a thousand on one node",
 )
-"""Those of the quick battery."""
+"""The cases of the quick battery."""
 
 
 def inclusion(*, quick: bool = False) -> list[Finding]:
-    """How often each user is in each release, in every case; and what becomes of forged answers."""
+    """How often each user is in each release, in every case; and what happens to forged answers."""
     return [*(_found(name, case) for name, case in CASES.items() if not quick or name in FIRST), *answers()]
 
 
 def _found(name: str, case: Attendance) -> Finding:
-    """One case: the releases, the count that is shown, and what the devices have on record."""
+    """One case: the releases, the count that is published, and the receipts on the devices."""
     test, setting = f"{TEST}: {name}", case.setting
     try:
         everybody, some, idle = (_played(case, acting) for acting in (range(case.users), range(0, case.users, 2), ()))
@@ -111,7 +111,7 @@ def _found(name: str, case: Attendance) -> Finding:
 
 
 def _miscounted(sums: Int64, acting: Collection[int], setting: Setting) -> str:
-    """What of a noiseless sum is not one equal share for each user that has events; empty if all is."""
+    """How a noiseless sum differs from one equal share for each user with events; "" if it doesn't."""
     counts = np.bincount([user % PLAIN for user in acting], minlength=len(sums))
     most, least = int(SHARE * setting.grid), int(SHARE * setting.grid) - 2
     first = int(np.argmax(counts > 0))
@@ -126,10 +126,10 @@ def _miscounted(sums: Int64, acting: Collection[int], setting: Setting) -> str:
 
 
 def _played(case: Attendance, acting: Collection[int]) -> dict[str, Any]:
-    """A world in which some users have events."""
+    """Run one case in which some users have events."""
     amount = SHARE * case.setting.clip_norm / WEIGHTS["plain"]
     script = [Gesture(plain=amount * np.eye(PLAIN)[place]) for place in range(PLAIN)]
-    # More users, more events: user u has its gesture and u % 3 idle ones.
+    # Different numbers of events: user u has its gesture and u % 3 idle ones.
     script += [Gesture(), Gesture()]
     items = [[user % PLAIN, *range(PLAIN, PLAIN + user % 3)] if user in acting else [] for user in range(case.users)]
     with probe_run(case.setting, crowd(items, n_items=len(script)), script) as stage:
@@ -147,11 +147,11 @@ def _played(case: Attendance, acting: Collection[int]) -> dict[str, Any]:
 
 
 def _again(stage: WatchedRun, nodes: range) -> list[int]:
-    """Which nodes make another answer when they are asked a second time: it would be a second release of theirs."""
+    """Nodes that give another answer when asked a second time, which would be a second release of theirs."""
     plan, model = stage.seen.asked
     latest = stage.releases[-1].plan
     if stage.directory is not None:
-        return []  # the masked attempt's own tests ask twice
+        return []  # the tests of masked attempts cover this
     answered = [node for node in nodes if (latest.round, latest.attempt, node) in stage.seen.replies]
     return [node for node in answered if stage.host.answer(node, plan, model) != REFUSED]
 
@@ -165,16 +165,16 @@ FORGED_IN = {
 }
 
 Forge = Callable[[RoundPlan, bytes, bytes], bytes]
-"""From the plan, the honest answer to it and the honest one to the attempt before."""
+"""(plan, honest answer to it, honest answer to the attempt before) -> forged answer."""
 
 
 def answers() -> list[Finding]:
-    """Every forged answer, in every mode."""
+    """All forged answers, in every mode."""
     return [_answers_of(name, setting) for name, setting in FORGED_IN.items()]
 
 
 def _answers_of(name: str, setting: Setting) -> Finding:
-    """The first answer that gets through, if any."""
+    """The first forged answer that the server accepts, if any."""
     test, forged = f"{ANSWERS}: {name}", dict(_forged(setting.mode))
     try:
         without, _ = _closed(setting, None)
@@ -188,7 +188,7 @@ def _answers_of(name: str, setting: Setting) -> Finding:
 
 
 def _closed(setting: Setting, forge: Forge | None) -> tuple[Int64, tuple[int, int]]:
-    """The second release, and how many are in it, and how many answers were none; without the liar if None."""
+    """The second release, with its counts of users and of malformed nodes; without the forging node if None."""
     script = [Gesture(plain=np.eye(PLAIN)[place]) for place in range(PLAIN)]
     with probe_run(setting, crowd([[user] for user in range(ANSWERING)], n_items=PLAIN), script) as stage:
         stage.play(rounds=1)
@@ -204,7 +204,7 @@ def _closed(setting: Setting, forge: Forge | None) -> tuple[Int64, tuple[int, in
 
 
 def _forged(mode: PrivacyMode) -> Iterator[tuple[str, Forge]]:
-    """Each by what is wrong with it."""
+    """The forged answers, by what is wrong with them."""
     yield "of the attempt before", lambda plan, honest, before: before
     for name, value in (("run", "another"), ("round", 7), ("attempt", 7), ("plan_hash", "0" * 64), ("version", 2)):
         yield f"of another {name}", lambda plan, honest, before, n=name, v=value: _with(honest, **{n: v})  # type: ignore[misc]
@@ -231,7 +231,6 @@ def _forged(mode: PrivacyMode) -> Iterator[tuple[str, Forge]]:
 
 
 def _header(answer: bytes) -> dict[str, Any]:
-    """What an answer says about itself."""
     header: dict[str, Any] = json.loads(answer[4 : 4 + int.from_bytes(answer[:4], "big")])
     return header
 
@@ -243,7 +242,7 @@ def _with(answer: bytes, **fields: Any) -> bytes:
 
 
 def _numbers(answer: bytes, *, first: int, rest: int = 0) -> bytes:
-    """Other numbers, in as many bytes as the honest ones."""
+    """Other numbers, in the same number of bytes."""
     start, size = 4 + int.from_bytes(answer[:4], "big"), _header(answer)["size"]
     numbers = np.full(size, rest, np.int64)
     numbers[0] = first

@@ -1,10 +1,10 @@
-"""G: the ledger is replayed against what happened in a run that aborts, restarts, tries again and ends.
+"""G: the ledger is compared with what happened in a run that aborts, restarts, tries again and ends.
 
-While the run goes on, a reader of its own looks into the ledger's file each time a plan reaches a node: what isn't
-there yet was not charged. Afterwards every charge is worked out again from the plan that was answered, every file is
-matched with its seal, and what was there before each restart must still be there. Each rule yields what breaks it, in
-a line. Costs are exact fractions, by the formula and not by Palate's accounting: a discrete Gaussian of `sigma` steps
-on a sum of sensitivity `grid` costs mu^2 = grid^2 / (sigma^2 - 4). Two writers share one ledger, in turn and at once.
+During the run, an independent reader looks into the ledger's file each time a plan reaches a node: a plan that isn't
+there was not charged. Afterwards every charge is recomputed from the plan that was answered, every file is compared
+with its seal, and entries from before each restart must still be there. Each rule yields one line for each violation.
+Costs are exact fractions, by the formula and not by Palate's accounting: a discrete Gaussian of `sigma` steps on a sum
+of sensitivity `grid` costs mu^2 = grid^2 / (sigma^2 - 4). Two writers share one ledger, in turn and at once.
 
 **Assumes:** nobody restores an older copy of the file; a disk keeps what it reports as synced.
 """
@@ -55,13 +55,13 @@ def ledger_replay(*, quick: bool = False) -> list[Finding]:
 
 @dataclass
 class _Account:
-    """A run, and what an independent reader saw of its ledger.
+    """A run, and what an independent reader found in its ledger.
 
     Attributes:
-        uncharged: answered plans that were not on the disk when a node was asked.
-        lost: what was in the ledger before a restart and is not after it.
-        again: attempts that were closed a second time.
-        aborted: what an attempt with too few left behind.
+        uncharged: answered plans that were not on the disk when a node received them.
+        lost: entries from before a restart that are missing after it.
+        again: attempts that were closed twice.
+        aborted: what an attempt with too few devices left behind.
     """
 
     uncharged: list[str] = field(default_factory=list)
@@ -71,7 +71,7 @@ class _Account:
 
 
 def _replayed(name: str, setting: Setting) -> Iterator[Finding]:
-    """One run, and the findings on it; whatever ends it, the rest is looked at too."""
+    """One run, and its findings; if the run fails, the remaining rules are checked anyway."""
     script = [Gesture()] * PLAIN
     account = _Account()
     with probe_run(setting, crowd([[user % PLAIN] for user in range(USERS)], n_items=PLAIN), script) as stage:
@@ -114,7 +114,7 @@ def _live(stage: WatchedRun, account: _Account) -> None:
     stage.play(rounds=1)
     _close_again(stage, account)
     _restart(stage, account)
-    # A plan that is opened and never closed: the process died.
+    # A plan that is opened and never closed, as when the process dies.
     stage.coordinator.open_attempt()
     _restart(stage, account)
     if stage.terms.mode.cohort:
@@ -127,7 +127,7 @@ def _live(stage: WatchedRun, account: _Account) -> None:
 
 
 def _abort(stage: WatchedRun, account: _Account, *, absent: range) -> None:
-    """An attempt with too few devices: charged, and nothing else."""
+    """An attempt with too few devices must be charged and leave nothing else."""
     before, files = stage.ledger.spent(), set(stage.files())
     model = stage.coordinator.model.hash
     try:
@@ -144,7 +144,7 @@ def _abort(stage: WatchedRun, account: _Account, *, absent: range) -> None:
 
 
 def _close_again(stage: WatchedRun, account: _Account) -> None:
-    """The same answers once more, to the attempt that was closed."""
+    """Deliver the same answers to the closed attempt once more."""
     plan = stage.seen.plans[-1].plan
     replies = {
         node: answers[0]
@@ -162,7 +162,7 @@ def _close_again(stage: WatchedRun, account: _Account) -> None:
 
 
 def _restart(stage: WatchedRun, account: _Account) -> None:
-    """The server starts again; its ledger must begin with what it held."""
+    """Restart the server; its ledger must begin with the earlier entries."""
     before, spent = read_rows(stage.ledger_file), stage.ledger.spent()
     checkpoint = stage.ledger.checkpoint()
     stage.restart()
@@ -184,14 +184,14 @@ def _look(file: Path, signed: SignedPlan, account: _Account) -> None:
 
 
 MUST_EXCLUDE = ("hyper-parameter choices", "participation", "other ledgers", "validation and test", "baselines")
-"""What a card names as not covered while no charge pays for it."""
+"""Words for what a card must exclude as long as no charge pays for it."""
 
 Rows = list[dict[str, Any]]
 """A ledger's entries."""
 
 
 def read_rows(file: Path) -> Rows:
-    """The ledger's entries, read by SQLite and JSON alone."""
+    """Read the ledger's entries with SQLite and JSON alone."""
     try:
         connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
         try:
@@ -208,7 +208,7 @@ def of_kind(rows: Rows, kind: str) -> dict[tuple[int, int], dict[str, Any]]:
 
 
 def costs(rows: Rows, plans: list[SignedPlan]) -> Iterator[str]:
-    """mu^2 = sensitivity^2 / (sigma^2 - 4), everybody in every round; worked out here, from the plan."""
+    """mu^2 = sensitivity^2 / (sigma^2 - 4), every device in every round; recomputed from the plan."""
     charges = of_kind(rows, "charge")
     for signed in plans:
         plan = signed.plan
@@ -224,7 +224,7 @@ def costs(rows: Rows, plans: list[SignedPlan]) -> Iterator[str]:
 
 
 def facts(rows: Rows, plans: list[SignedPlan]) -> Iterator[str]:
-    """The ledger's account of each mechanism is the one that ran."""
+    """The ledger describes the mechanism that ran."""
     charges = of_kind(rows, "charge")
     for signed in plans:
         plan = signed.plan
@@ -242,7 +242,7 @@ def facts(rows: Rows, plans: list[SignedPlan]) -> Iterator[str]:
 
 
 def seals(rows: Rows, files: dict[str, bytes]) -> Iterator[str]:
-    """One file a seal, one seal a charge, and the file is the one that was sealed."""
+    """One file a seal, one seal a charge, and each file has the sealed hash."""
     charges, seals = of_kind(rows, "charge"), [row for row in rows if row["kind"] == "seal"]
     released = {name: data for name, data in files.items() if name.endswith(".safetensors")}
     named = {f"releases/round-{row['round']}-attempt-{row['attempt']}.safetensors": row for row in seals}
@@ -262,7 +262,7 @@ def seals(rows: Rows, files: dict[str, bytes]) -> Iterator[str]:
 
 
 def sums(rows: Rows, stage: WatchedRun) -> Iterator[str]:
-    """Exact sums, and the run within its budget."""
+    """Sums are exact, and the run is within its budget."""
     exact = sum((Fraction(row["mu2"]) for row in rows if row["kind"] == "charge"), Fraction(0))
     if Fraction(stage.ledger.spent()) < exact or Fraction(stage.coordinator.spent) < exact:
         yield f"mu^2 of {float(exact)} was charged, {stage.ledger.spent()} is said to be spent"
@@ -271,7 +271,7 @@ def sums(rows: Rows, stage: WatchedRun) -> Iterator[str]:
 
 
 def claims(rows: Rows, stage: WatchedRun) -> Iterator[str]:
-    """What is said of the run beside the numbers, in ledger and card."""
+    """The statements about the run in ledger and card, beside the numbers."""
     first = rows[0]
     if (first.get("unit"), first.get("adjacency")) != ("user", "zero-out"):
         yield f"the ledger must count users under zero-out, got {first.get('unit')} under {first.get('adjacency')}"
@@ -297,7 +297,7 @@ Spend = Callable[[str, Ledger, range], None]
 
 
 def two_writers(*, threads: bool) -> Finding:
-    """Two handles on one ledger spend a budget that holds so many charges, and no more."""
+    """Two handles on one ledger spend a budget for a fixed number of charges, and no more."""
     test = f"{TWO_WRITERS}: {'at once' if threads else 'in turn'}"
     cost, room = 0.25, 5
     admitted: list[tuple[str, int]] = []
@@ -332,14 +332,12 @@ def two_writers(*, threads: bool) -> Finding:
 
 
 def _in_turn(spend: Spend, one: Ledger, two: Ledger) -> None:
-    """One after the other."""
     for round_ in range(6):
         spend("one", one, range(round_, round_ + 1))
         spend("two", two, range(round_, round_ + 1))
 
 
 def _side_by_side(spend: Spend, one: Ledger, two: Ledger) -> None:
-    """Two threads."""
     both = [threading.Thread(target=spend, args=(run, of, range(6))) for run, of in (("one", one), ("two", two))]
     for thread in both:
         thread.start()

@@ -1,11 +1,11 @@
-"""S: under masks nobody sees anything but one sum of enough devices, whatever a server says and however often.
+"""S: under masks only one sum of enough devices is revealed, whatever a server sends and however often it asks.
 
 The real devices meet a server that lies, colludes, restores copies and asks twice (`palate_audit.secagg.attacks`).
-What they send is looked at by itself: a masked vector must be uniform at every coordinate, keys must be bound to
-attempt, toss, role and both ends, and secrets must be new in each attempt. Rules on sizes are worked out anew, from
-those of `palate_common.mechanism.cohort` and `palate_common.secagg.sizes`; the tails are scipy's.
+Each part of their messages is checked: a masked vector must be uniform at every coordinate, keys must be bound to
+attempt, toss, role and both ends, and secrets must be new in each attempt. Rules on sizes are recomputed, from those of
+`palate_common.mechanism.cohort` and `palate_common.secagg.sizes`; scipy gives the tails.
 
-**Assumes:** X25519, Ed25519, HKDF-SHA256 and AES-256; attacks that nobody has thought of were not tried.
+**Assumes:** X25519, Ed25519, HKDF-SHA256 and AES-256; unknown attacks were not tried.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ from palate_common.secagg.transcript import AttemptTerms
 TEST = "S masking"
 SIZE, BITS = 4096, 24
 CHANCE = 3
-"""Coordinates that may agree by chance: of 4096 with 24 bits, four do so once in 10^15."""
+"""Coordinates that may be equal by chance: of 4096 with 24 bits, four are with probability 10^-15."""
 
 Vectors = np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
 
 def masking(*, quick: bool = False) -> list[Finding]:
-    """Attacks, what a masked vector shows, freshness, bound keys, sizes, exact sums, broken records."""
+    """Attacks, uniformity of masked vectors, freshness, bound keys, sizes, exact sums, broken records."""
     found = list(_attacks())
     for name, make in (
         ("masked vectors", _shown),
@@ -70,7 +70,7 @@ def masking(*, quick: bool = False) -> list[Finding]:
 
 
 def _attacks() -> Iterator[Finding]:
-    """Each attack, in the shape in which it wins against a device without the check that stops it."""
+    """Each attack, in the form that succeeds against a device without the check that stops it."""
     for attack in ATTACKS:
         test = f"{TEST}: {attack.name.replace('_', ' ')}"
         try:
@@ -83,7 +83,7 @@ def _attacks() -> Iterator[Finding]:
 
 
 class _Watched(MaskedCohort):
-    """A cohort whose masked vectors are kept as they travel."""
+    """A cohort that keeps its masked vectors as they were sent."""
 
     def masked(self) -> Vectors:
         """One attempt up to the masked vectors, int64 [n, size], modulo 2^bits."""
@@ -99,7 +99,7 @@ class _Watched(MaskedCohort):
 
 
 def _sparse() -> Vectors:
-    """Vectors that are zero almost everywhere, and two that are zero."""
+    """Vectors with few non-zero coordinates, and two without any."""
     vectors = np.zeros((5, SIZE), np.int64)
     for device in range(3):
         vectors[device, device * 7 : device * 7 + 5] = 1000 + device
@@ -107,12 +107,12 @@ def _sparse() -> Vectors:
 
 
 def _agree(one: Vectors, other: Vectors) -> int:
-    """At how many coordinates two residues are the same."""
+    """At how many coordinates two vectors are equal."""
     return int(np.count_nonzero((one - other) % 2**BITS == 0))
 
 
 def _shown() -> Iterator[str]:
-    """A masked vector, two, and all of them, before anybody has opened anything."""
+    """One masked vector, two, and all of them, before any secret is opened."""
     vectors = _sparse()
     masked = _Watched(5, n_min=4, size=SIZE, bits=BITS, vectors=vectors).masked()
     for device in range(5):
@@ -133,7 +133,7 @@ def _shown() -> Iterator[str]:
 
 
 def _fresh() -> Iterator[str]:
-    """Two attempts of the same devices with the same vectors have nothing in common."""
+    """Two attempts of the same devices with the same vectors share nothing."""
     world = _Watched(5, n_min=4, size=SIZE, bits=BITS, vectors=_sparse())
     adverts, masked = [], []
     for _ in range(2):
@@ -149,7 +149,7 @@ def _fresh() -> Iterator[str]:
 
 
 def _adverts(world: MaskedCohort) -> list[dict[str, bytes]]:
-    """What the devices of another attempt advertise."""
+    """The adverts of the devices in another attempt."""
     server = world.begin()
     while server.step < Step.SHARE:
         world.exchange(server, {})
@@ -161,7 +161,7 @@ def _adverts(world: MaskedCohort) -> list[dict[str, bytes]]:
 
 
 def _bound() -> Iterator[str]:
-    """What two devices derive changes with everything it is for, and both derive the same."""
+    """A key of two devices depends on all of its context, and both devices derive the same."""
     own, other = KeyPair.generate(), KeyPair.generate()
     places: dict[str, tuple[bytes, int, str, int, int]] = {
         "nothing": (bytes(32), 1, "mask", 0, 2),
@@ -182,25 +182,25 @@ def _bound() -> Iterator[str]:
 
 
 class _Durable(MaskedCohort):
-    """Devices whose latch is their own ledger's, as in production."""
+    """Devices that keep what they have signed in their own ledger, as in production."""
 
     def __init__(self, n: int, ledger: DeviceLedger, **terms: Any) -> None:
         self._ledger, self._attempt = ledger, 0
         super().__init__(n, **terms)
 
     def begin(self, invited: Collection[int] | None = None) -> Any:
-        """A new attempt, under a number of its own."""
+        """Begin a new attempt with a number of its own."""
         self._attempt += 1
         return super().begin(invited)
 
     def device(self, i: int, latch: Any = None) -> MaskedDevice:
-        """A device that holds on to what it has signed."""
+        """A device that records what it has signed."""
         place: dict[str, Any] = {"device": i, "run": "audit", "round_": 0, "attempt": self._attempt}
         return super().device(i, partial(self._ledger.latch, **place))
 
 
 def _restored() -> Iterator[str]:
-    """A device is restored from a copy, at each step at which it signs, and asked about another list."""
+    """Restore a device from a copy, at each step at which it signs, and ask it about another list."""
     with DeviceLedger(":memory:", durable=False) as ledger:
         world = _Durable(8, ledger, n_min=6)
         evil = Adversary(world)
@@ -227,7 +227,7 @@ def _restored() -> Iterator[str]:
 
 
 def _sums() -> Iterator[str]:
-    """Exact sums of just the survivors, whenever others are lost, and none below the floor."""
+    """Sums are exactly those of the survivors, whenever others are lost; there is none below the floor."""
     for step in (None, *list(Step)[1:]):
         world = MaskedCohort(9, n_min=7, size=64)
         lost = {} if step is None else {step: (2, 6)}
@@ -238,7 +238,7 @@ def _sums() -> Iterator[str]:
             when = step and step.name.lower()
             yield f"the sum must be that of its survivors, got another when two are lost at {when}"
         if step is None or step > Step.INPUT:
-            continue  # who is lost later is in the sum
+            continue  # a device that is lost later is in the sum
         try:
             world.run({step: (1, 2, 6)})
         except PalateError:
@@ -247,17 +247,17 @@ def _sums() -> Iterator[str]:
 
 
 def _fuzzed() -> Iterator[str]:
-    """Broken records are refused, by both sides, and change nothing."""
+    """Both sides refuse broken records, which change no state."""
     fuzz(150, seed=3)
     yield from ()
 
 
 COHORTS = ((12, 9, 2), (40, 30, 8), (100, 85, 10), (300, 270, 20), (600, 560, 30))
-"""Devices, fewest survivors, corrupt: complete graphs and rings."""
+"""Devices, fewest survivors, corrupt devices: complete graphs and rings."""
 
 
 def noise_shares() -> Iterator[str]:
-    """`n_min - c_max` shares are never less than what is charged; and no cohort wraps the modulus."""
+    """`n_min - c_max` shares of noise have at least the charged variance; and no sum wraps the modulus."""
     with probe_run(Setting(mode=DISTRIBUTED), crowd([[0]] * 4, n_items=PLAIN), [Gesture()]) as stage:
         stage.play()
         base = stage.seen.plans[0].plan
@@ -276,7 +276,7 @@ def noise_shares() -> Iterator[str]:
 
 
 def graphs() -> Iterator[str]:
-    """Threshold and windows of each graph, against tails of the hypergeometric law that are not Palate's."""
+    """Threshold and windows of each graph, against independent tails of the hypergeometric distribution."""
     for n, n_min, corrupt in COHORTS:
         terms = AttemptTerms(
             context=bytes(32), size=1, bits=20, n_max=n, n_min=n_min, c_max=corrupt, directory="ab" * 32
@@ -291,7 +291,7 @@ def graphs() -> Iterator[str]:
             if 2 * t <= k + corrupt:
                 yield f"{corrupt} corrupt of {n} can open both secrets of a device, with a threshold of {t} of {k}"
             continue
-        # Each of these is far above what the graph may fail by: 2^-40 over all members and 2^10 tosses.
+        # Each of these is far above the graph's allowed failure: 2^-40 over all members and 2^10 tosses.
         near = int(hypergeom.isf(2.0**-30 / n, n - 1, corrupt, k))
         window = int(hypergeom.isf(2.0**-15 / n, n, corrupt, k // 2))
         if 2 * t <= k + near:

@@ -1,24 +1,24 @@
-"""B, B2 and H: whether every part of a release has the noise that was charged, of its law and on its grid.
+"""B, B2 and H: whether every part of a release has the charged noise, with its distribution and on its grid.
 
 B assumes Gaussian, independent noise, which B2, C and J test: then the sum of squares over the charged variance is
-chi^2 distributed with a degree of freedom a coordinate. Parts are the blocks, the dummies that no user can touch, the
-coordinates of canaries that took part, of those that did not and of nobody, and 64 stretches of the vector. Each
-single coordinate is looked at over all releases, too: one that never has noise is lost in any sum over its
+chi^2 distributed with one degree of freedom a coordinate. Parts are the blocks, the dummies that no user can touch,
+the coordinates of canaries that took part, of those that did not and of neither, and 64 stretches of the vector. Each
+single coordinate is tested over all releases, too, because one that never has noise is hidden in any sum with its
 neighbours.
 
-B2, shape, assumes independent numbers, which C and J test. Four looks at residuals divided by their own deviation:
-skewness and kurtosis about the mean, brought to a normal scale (D'Agostino 1970; Anscombe and Glynn 1983), as their
-own tails are far heavier; how many lie beyond 4 deviations, where noise with a cut tail has none; and a histogram of
-64 bins that a Gaussian fills equally. Numbers on a grid are spread evenly over their step before they are binned.
+B2, shape, assumes independent numbers, which C and J test. Residuals divided by their own deviation are tested in four
+ways: skewness and kurtosis about the mean, transformed to a normal scale (D'Agostino 1970; Anscombe and Glynn 1983),
+because their own tails are far heavier; the number beyond 4 deviations, where truncated noise has none; and a histogram
+of 64 bins that a Gaussian fills equally. Numbers on a grid are spread evenly over their step before they are binned.
 
-H, lattice, is exact in its first look and assumes nothing: noise in floating point leaves low bits that tell of what
-it was added to (Mironov 2012), so one number off the grid is an alarm. The second assumes noise of 16 steps or more,
-whose remainders modulo a small number are then uniform: chi^2 over them finds noise that was rounded more coarsely.
+H, lattice: the first test is exact and assumes nothing. The low bits of floating-point noise reveal the number it was
+added to (Mironov 2012), so one number off the grid is an alarm. The second assumes noise of 16 steps or more, whose
+remainders modulo a small number are then uniform: chi^2 over them finds noise that was rounded more coarsely.
 
-H, repeats: a discrete Gaussian of sigma steps gives two draws the same value with probability 1 / (2 sigma sqrt(pi)).
-Noise of few random bits, or on a coarser grid that no remainder shows, repeats itself more often. It looks at
-releases without canaries, where every number is noise, and assumes independent numbers: then equal pairs are a normal
-number of known variance.
+H, repeats: two draws of a discrete Gaussian of sigma steps are equal with probability 1 / (2 sigma sqrt(pi)). Noise of
+few random bits, or on a coarser grid that no remainder shows, repeats more often. The test uses releases without
+canaries, where every number is noise, and assumes independent numbers: then the number of equal pairs is normal with a
+known variance.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from palate_audit.harness.trials import Presence, Trial, Trials
 
 STRETCHES = 64
 LEAST = 16
-"""Parts of fewer coordinates are left out: they tell nothing."""
+"""Fewest coordinates of a part: smaller parts have no power."""
 
 
 def noise_variance(trials: Trials) -> list[Finding]:
-    """Too little noise over all, too little in some part, and, where a target states its noise exactly, too much."""
+    """Too little noise in total, too little in some part, and, where a target states its noise exactly, too much."""
     squares, count = 0.0, 0
     parts: list[tuple[float, str, float]] = []
     for number, run in enumerate(trials.quiet):
@@ -74,7 +74,7 @@ def noise_variance(trials: Trials) -> list[Finding]:
 
 
 def _coordinates(trials: Trials) -> Finding:
-    """The coordinate with the least noise over all releases: a number is taken as large as its rounding allows."""
+    """The coordinate with the least noise over all releases; half a grid step is added to each number."""
     test, runs = "B noise on every coordinate", trials.quiet
     if not runs:
         return Finding.missing(test, "no release shows noise alone")
@@ -91,7 +91,7 @@ def _coordinates(trials: Trials) -> Finding:
 
 
 def _excess(trials: Trials) -> list[Finding]:
-    """More noise than shares of independent noise sum to: they are not independent."""
+    """More noise than the sum of independent shares has: the shares are not independent."""
     stated = [release.stated for release in trials.claim.releases]
     worst: list[tuple[float, int, float]] = []
     for round_, (release, exact) in enumerate(zip(trials.claim.releases, stated, strict=True)):
@@ -131,7 +131,7 @@ def _parts(trials: Trials, run: Trial) -> Iterator[tuple[str, Bools | slice]]:
 
 
 def _ends(size: int) -> Iterator[tuple[int, int]]:
-    """The stretches of a vector."""
+    """Start and end of each stretch of a vector."""
     edges = np.linspace(0, size, STRETCHES + 1).astype(int)
     yield from zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
 
@@ -139,13 +139,13 @@ def _ends(size: int) -> Iterator[tuple[int, int]]:
 BINS = 64
 FAR = 4.0
 LEAST_OF_SHAPE = 1000
-"""Fewer numbers, and the approximations don't hold at p-values of one in a billion."""
+"""Fewest numbers for which the approximations hold at p-values of one in a billion."""
 MOMENTS = 10_000
-"""The same for skewness and kurtosis: of 1,000 numbers they are beyond 5 deviations 20 times as often as they say."""
+"""The same for skewness and kurtosis: 1,000 numbers exceed 5 deviations 20 times as often as the p-values say."""
 
 
 def noise_shape(trials: Trials) -> list[Finding]:
-    """Skewness, kurtosis, tails and histogram, each at its least likely release."""
+    """Skewness, kurtosis, tails and histogram, each at the release with the smallest p-value."""
     rng = np.random.default_rng([trials.seed, 0x4232])
     looks: dict[str, list[tuple[float, int, float]]] = {"skewness": [], "kurtosis": [], "tails": [], "histogram": []}
     for round_, release in enumerate(trials.claim.releases):
@@ -178,13 +178,13 @@ def noise_shape(trials: Trials) -> list[Finding]:
 
 
 def _standard(residual: Floats) -> Floats:
-    """Divided by its own deviation; its mean is known to be 0."""
+    """Divide by the sample deviation; the mean is known to be 0."""
     deviation = math.sqrt(float(np.mean(residual**2)))
     return residual / deviation if deviation > 0 else residual
 
 
 def _tails(numbers: Floats, round_: int) -> tuple[float, int, float]:
-    """Two-sided p-value of how many numbers lie far out."""
+    """Two-sided p-value of the number of residuals beyond 4 deviations."""
     rate, count = 2 * float(stats.norm.sf(FAR)), int((np.abs(numbers) > FAR).sum())
     few, many = stats.binom.cdf(count, len(numbers), rate), stats.binom.sf(count - 1, len(numbers), rate)
     return min(1.0, 2 * float(min(few, many))), round_, count / (rate * len(numbers))
@@ -196,17 +196,17 @@ def _histogram(numbers: Floats, round_: int) -> tuple[float, int, float]:
     counts = np.bincount(bins, minlength=BINS)
     expected = len(numbers) / BINS
     statistic = float(((counts - expected) ** 2).sum() / expected)
-    # The deviation was estimated, which only takes freedom away.
+    # The deviation was estimated, which only removes degrees of freedom.
     return float(stats.chi2.sf(statistic, BINS - 1)), round_, statistic / (BINS - 1)
 
 
 MODULI = (2, 3, 4, 5, 7, 10, 16)
 FINE = 16.0
-"""Noise of fewer steps doesn't fill remainders evenly."""
+"""Least noise, in steps, whose remainders are uniform."""
 
 
 def output_lattice(trials: Trials) -> list[Finding]:
-    """Off the grid, and on a coarser one."""
+    """Numbers off the grid, and numbers on a coarser grid."""
     if any(release.spacing is None for release in trials.claim.releases):
         return [Finding.missing("H output lattice", "the mechanism claims no grid: its noise is in floating point")]
     off, looks, skipped = 0, [], False
@@ -229,7 +229,7 @@ def output_lattice(trials: Trials) -> list[Finding]:
 
 
 def _remainders(steps: np.ndarray[tuple[int], np.dtype[np.int64]], modulus: int, round_: int) -> tuple[float, str]:
-    """Pearson's chi^2 of the remainders."""
+    """Pearson's chi^2 of the remainders modulo a number."""
     counts = np.bincount(steps % modulus, minlength=modulus)
     expected = len(steps) / modulus
     statistic = float(((counts - expected) ** 2).sum() / expected)
@@ -239,11 +239,11 @@ def _remainders(steps: np.ndarray[tuple[int], np.dtype[np.int64]], modulus: int,
 
 REPEATED = "H repeated numbers"
 LEAST_PAIRS = 100.0
-"""With fewer equal pairs to be expected, their number is no normal one, and no finding is made."""
+"""Fewest expected equal pairs for which their number is normal; no finding is made below."""
 
 
 def repeated_numbers(trials: Trials) -> list[Finding]:
-    """Too many equal numbers in a release of noise alone; nothing where too few are to be expected."""
+    """Too many equal numbers in a release of noise alone; no finding where too few are expected."""
     looks: list[tuple[float, str]] = []
     for run in trials.of(Presence.NONE):
         for round_, (vector, claim) in enumerate(zip(run.released.vectors, trials.claim.releases, strict=True)):

@@ -1,11 +1,11 @@
-"""A, pair: what epsilon and delta alone allow, of a mechanism of which nothing else is known.
+"""A, pair: tests of epsilon and delta alone, for a mechanism of which nothing else is known.
 
-Many runs, in each of which a coin decides for each canary. An eighth of the runs chooses a rule, by which a canary is
-called present. The rule is counted on the other runs, and so was fixed before they were seen (Jagielski et al. 2020).
+There are many runs, in each of which a coin decides for each canary. An eighth of the runs selects a rule by which a
+canary is called present. The rule is evaluated on the other runs, so it was fixed before (Jagielski et al. 2020).
 
-**Assumes:** independent canaries (rung L0). Canaries of different runs are, by the coins. Those of one run are if the
-mechanism's noise is independent, so that is tested first: if the scores of one run know of each other, one canary a run
-is counted, and nothing is assumed.
+**Assumes:** independent canaries (rung L0). Canaries of different runs are independent, by the coins. Those of one run
+are if the mechanism's noise is independent, so that is tested first: if scores within a run are dependent, one canary
+a run is counted, and nothing is assumed.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from palate_audit.harness.trials import Trials
 from palate_audit.statistics.counting import ErrorCounts, epsilon_raw, epsilon_trade_off, refuted
 
 CHOOSING = 8
-"""One run in so many chooses the rule."""
+"""One of this many runs is used to select the rule."""
 LEAST = 64
-"""Fewer runs, and no rule is worth counting."""
+"""Fewest runs for a rule."""
 CANDIDATES = 100
 TEST = "A L0 counts against epsilon and delta"
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What the rule got wrong.
+    """The errors of the rule.
 
     Attributes:
-        errors: on runs that the rule hadn't seen.
-        runs: how many they were.
-        canaries: that were counted in each.
-        p_independent: of the correlations between scores of one run, if there are none.
+        errors: on the runs that were not used to select it.
+        runs: the number of those runs.
+        canaries: how many were counted in each.
+        p_independent: p-value of the correlations between scores within a run.
     """
 
     errors: ErrorCounts
@@ -48,7 +48,7 @@ class Counted:
 
 
 def pair_tests(trials: Trials) -> list[Finding]:
-    """The claim test on counts alone, and whether canaries may be counted by the run; not judged."""
+    """The claim test on counts alone, and whether canaries of one run are independent; without verdicts yet."""
     claim, found = trials.claim, counted(trials)
     p_value = refuted(found.errors, epsilon_trade_off(claim.epsilon, claim.delta))
     wrong = found.errors
@@ -67,12 +67,12 @@ def pair_bounds(trials: Trials) -> list[Bound]:
 
 
 def counted(trials: Trials) -> Counted:
-    """Choose a rule on some runs and count it on the others."""
+    """Select a rule on some runs and evaluate it on the others."""
     scores = np.stack([run.scores for run in trials.runs])
     inside = np.stack([run.inside for run in trials.runs])
     chosen = len(scores) // CHOOSING
     early, late = slice(None, chosen), slice(chosen, None)
-    # Noise that is the same in every run is known to whoever runs the mechanism: it is taken off.
+    # Noise that is the same in every run is known to an attacker: it is subtracted.
     known = np.where(inside[early], 0.0, scores[early]).sum(axis=0) / np.maximum(1, (~inside[early]).sum(axis=0))
     scores = scores - known
     apart = scores[early][inside[early]].mean() - scores[early][~inside[early]].mean()
@@ -85,13 +85,13 @@ def counted(trials: Trials) -> Counted:
 
 
 def _threshold(inside: Floats, outside: Floats, delta: float) -> float:
-    """The score above which to call a canary present: the one with the largest bound at the level of an alarm."""
+    """The score above which a canary is called present: the one with the largest bound at the level of an alarm."""
     parts = np.concatenate((np.geomspace(1 / len(outside), 0.5, CANDIDATES), 1 - np.geomspace(0.5, 1e-4, CANDIDATES)))
     looks = np.unique(np.concatenate((np.quantile(outside, parts), np.quantile(inside, parts))))
 
     def bound(threshold: float) -> float:
         found = errors(inside, outside, threshold)
-        # As the other runs would count it, and one more of each: a rule without errors has had luck.
+        # Scaled to the other runs, with one more error of each kind: a rule without errors was lucky.
         misses, false = ((each + 1) * (CHOOSING - 1) for each in (found.misses, found.false))
         sizes = ((found.inside + 1) * (CHOOSING - 1), (found.outside + 1) * (CHOOSING - 1))
         return epsilon_raw(ErrorCounts(misses, sizes[0], false, sizes[1]), delta=delta, alpha=ALARM)
@@ -100,7 +100,7 @@ def _threshold(inside: Floats, outside: Floats, delta: float) -> float:
 
 
 def _p_independent(scores: Floats) -> float:
-    """Squares of all correlations between canaries, over the runs, have a chi^2 law if scores are independent."""
+    """The sum of squared correlations between canaries, over the runs, is chi^2 distributed for independent scores."""
     centred = scores - scores.mean(axis=0)
     lengths = np.linalg.norm(centred, axis=0)
     spread = centred[:, lengths > 1e-12 * max(1.0, float(lengths.max()))]

@@ -1,10 +1,10 @@
-"""G, refusals: a device holds a plan against its own rules, and answers none that breaks one.
+"""G, refusals: a device checks a plan against its own rules, and answers no plan that violates one.
 
-One plan of the production path, which devices with the loosest rules answer. Then, one at a time, a rule that this plan
-breaks by the least there is: the device must send the constant refusal, and have nothing on record. So a device that
-forgets a rule, or reads it the wrong way round, shows.
+There is one plan of the production path, which devices with the loosest rules answer. Then one rule at a time is set so
+that the plan violates it by the least possible amount: the device must send the constant refusal, and record nothing.
+So a device that ignores a rule, or checks it the wrong way round, is found.
 
-**Assumes:** the device runs this code: no server can see that it does.
+**Assumes:** the device runs this code: no server can verify that.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ USERS = 6
 
 @dataclass(frozen=True)
 class _Rule:
-    """What one device has that its siblings don't, and so must refuse.
+    """The properties of one device for which it must refuse the plan.
 
     Attributes:
         floors: its floors.
-        ledger: its own ledger, with what it has done before.
-        late: whether its clock is past the plan's end.
-        public_key: the key that it has pinned; None for the right one.
-        catalogue: the one it has its items from.
-        plan: the plan's bytes; None for the honest ones.
-        model: the model's bytes; None for the right ones.
+        ledger: its own ledger, with earlier participations.
+        late: whether its clock is past the plan's expiry.
+        public_key: the key that it pins; None for the right one.
+        catalogue: the catalogue that it has.
+        plan: the plan's bytes; None for the honest plan.
+        model: the model's bytes; None for the right model.
     """
 
     floors: Floors
@@ -67,7 +67,7 @@ def refusals() -> list[Finding]:
 
 
 def _found(name: str, setting: Setting) -> Finding:
-    """The first rule that a device doesn't keep, if any."""
+    """The first rule that a device violates, if any."""
     test = f"{TEST}: {name}"
     script = [Gesture(plain=np.eye(PLAIN)[place]) for place in range(PLAIN)]
     histories = crowd([[user] for user in range(USERS)], n_items=PLAIN)
@@ -89,7 +89,7 @@ def _found(name: str, setting: Setting) -> Finding:
 
 
 def _answers(stage: WatchedRun, rule: _Rule, plan: RoundPlan) -> bool:
-    """Whether a device answers, or has the attempt on record in spite of its refusal."""
+    """Whether a device answers, or records the attempt in spite of its refusal."""
     asked, model = stage.seen.asked
     with rule.ledger() as ledger:
         before = len(ledger.receipts(0))
@@ -107,7 +107,7 @@ def _answers(stage: WatchedRun, rule: _Rule, plan: RoundPlan) -> bool:
 
 
 def _above(cohort: CohortTerms) -> float:
-    """The least share of a cohort, in thousandths of a device, that is more than a plan counts as corrupt."""
+    """The smallest corrupt share, in thousandths of a device, that exceeds what a plan allows for."""
     return (cohort.c_max + 1e-3) / cohort.n_max
 
 
@@ -152,7 +152,7 @@ def _rules(stage: WatchedRun, signed: SignedPlan, model: bytes, loose: Floors) -
 
 
 def _resigned(stage: WatchedRun, plan: RoundPlan, charge: ChargeProof) -> Iterator[tuple[str, bytes]]:
-    """Plans of the right key that lie about their charge."""
+    """Plans signed by the right key that lie about their charge."""
     more = plan.model_copy(update={"sigma": plan.sigma - 1})
     yield "it asks for less noise than was charged", sign_plan(more, charge, stage.key).to_bytes()
     yield "it has no charge", sign_plan(plan, None, stage.key).to_bytes()
@@ -175,7 +175,7 @@ def _used(
 
 
 def _has_seen(size: int) -> DeviceLedger:
-    """A device that was shown another ledger of the population."""
+    """A device that has seen another state of the population's ledger."""
     ledger = DeviceLedger(":memory:", durable=False)
     ledger.see(POPULATION, Checkpoint(size, "ab" * 32))
     return ledger

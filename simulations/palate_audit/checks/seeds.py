@@ -1,14 +1,14 @@
-"""K: whether noise could be made again by whoever guesses its seed, and whether random words are used twice.
+"""K: whether noise can be reproduced from a guessed seed, and whether random words are used twice.
 
-**Seeds**, of what was released. Public generators of numpy, Python and, where it is installed, torch are started from
-every 16-bit seed and from the last hour's seconds, and compared with the beginning of each block: correlated noise is
-found whatever it was scaled by. A target that can repeat its noise from the plan's seed is asked to, and must not
-match. And a thousand fresh releases are looked through for two that are equal: a generator of any kind with 16 bits
-of seed has some.
+**Seeds**, of released noise. Public generators of numpy, Python and, where it is installed, torch are started from
+every 16-bit seed and from every second of the last hour, and compared with the beginning of each block; the comparison
+is a correlation, so scaled noise is found too. A target that can repeat its noise from the plan's seed must not release
+that noise. And a thousand fresh releases are searched for two equal ones, which any generator with 16 bits of seed
+gives.
 
-**Keystreams**, of the sources that the production path makes for a plan with secure noise: the words of a release are
-nobody else's, of no other release, thread, process or copy. A keystream of 64-bit words that repeats a single word
-among thousands is shared.
+**Keystreams**, of the sources that the production path makes for a plan with secure noise: a release shares its words
+with no other release, thread, process or copy. Two keystreams of 64-bit words with one equal word among thousands are
+the same stream.
 
 **Assumes:** the operating system's random source.
 """
@@ -43,16 +43,16 @@ from palate_common.rounds.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, Priva
 from palate_server.rounds import noise
 
 WINDOW = 64
-"""Numbers that are compared: two unrelated stretches of them never correlate by 0.9."""
+"""Numbers that are compared: unrelated stretches of this length never correlate by 0.9."""
 SEEDS = 2**16
 HOUR = 3600
 FRESH = 1024
-"""Releases that are compared with each other: among so many, 16 bits repeat in 999 of 1,000 audits."""
+"""Releases that are compared with each other: with 16 bits of seed, two of them are equal in 999 of 1,000 audits."""
 PLAN_SEED = 0
 
 
 def seed_search(trials: Trials) -> list[Finding]:
-    """Noise that a public generator gives."""
+    """Noise that a public generator reproduces."""
     windows, names = _windows(trials)
     best, looks = (0.0, ""), 0
     for name, table in _tables():
@@ -67,7 +67,7 @@ def seed_search(trials: Trials) -> list[Finding]:
 
 
 def plan_seed(trials: Trials) -> list[Finding]:
-    """Secret noise that the plan's public seed gives."""
+    """Secure noise that the plan's public seed reproduces."""
     target = trials.target
     if not target.repeatable:
         return [Finding.missing("K the plan's seed", "the target has no noise that a public seed repeats")]
@@ -81,7 +81,7 @@ def plan_seed(trials: Trials) -> list[Finding]:
 
 
 def birthdays(trials: Trials, *, count: int | None = None) -> list[Finding]:
-    """Two fresh releases of nothing that are the same."""
+    """Two equal fresh releases of zero contributions."""
     fresh = getattr(trials.target, "fresh", None)
     if fresh is None:
         return [Finding.missing("K repeated noise", "the target has no `fresh` releases to compare")]
@@ -108,7 +108,7 @@ def _windows(trials: Trials) -> tuple[npt.NDArray[np.float32], list[str]]:
 
 
 def _tables() -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-    """Normal numbers of every seed of every generator, one row a seed, each of length 1."""
+    """Normal numbers of every seed of every generator, one row a seed, each row of length 1."""
     now = int(time.time())
     for name in _generators():
         yield f"{name}(seed below {SEEDS})", _table(name, 0, SEEDS)
@@ -126,7 +126,7 @@ def _table(name: str, first: int, count: int) -> npt.NDArray[np.float32]:
 
 
 def _generators() -> dict[str, Callable[[int], Floats | list[float]]]:
-    """Those that people use; torch only if the audited code has loaded it."""
+    """Widely used generators; torch only if the audited code has loaded it."""
     legacy, python = np.random.RandomState(), random.Random()  # noqa: S311 - it is what is looked for
 
     def mersenne(seed: int) -> Floats:
@@ -148,24 +148,24 @@ def _generators() -> dict[str, Callable[[int], Floats | list[float]]]:
 
 
 def _torch(seed: int) -> Floats:
-    """The normal numbers of torch on a processor."""
+    """The normal numbers of torch on a CPU."""
     torch = sys.modules["torch"]
     numbers: Floats = torch.randn(WINDOW, generator=torch.Generator().manual_seed(seed)).double().numpy()
     return numbers
 
 
 def _correlation(one: Floats, other: Floats) -> float:
-    """In standard errors."""
+    """The correlation, in standard errors."""
     scale = float(np.linalg.norm(one) * np.linalg.norm(other))
     return float(one @ other) / scale * float(np.sqrt(len(one))) if scale > 0 else 0.0
 
 
 TEST = "K keystreams"
 KEY_BITS = 256
-"""Of a source, drawn from the operating system; births of equal streams show only some 20 of them."""
+"""Key bits of a source; the comparison of streams can verify only about 20 of them."""
 WORDS, THREADS = 2000, 4
 BIRTHS = 4096
-"""Sources whose first words are compared: among so many, one of 20 bits of seed repeats with certainty, near enough."""
+"""Sources whose first words are compared: with 20 bits of seed, two are almost certainly equal."""
 
 
 def keystreams(*, quick: bool = False) -> list[Finding]:
@@ -182,13 +182,13 @@ def keystreams(*, quick: bool = False) -> list[Finding]:
 
 
 def _sources() -> Mapping[str, Callable[[], Source]]:
-    """How the path makes its source for one and the same plan."""
+    """How the production path makes its sources for one plan."""
     plans: dict[PrivacyMode, RoundPlan] = {}
     for mode in (CENTRAL, DISTRIBUTED, LOCAL):
         with probe_run(Setting(mode=mode, noise=Noise.SECURE), crowd([[0]] * 4, n_items=1), [Gesture()]) as stage:
             stage.play()
             plans[mode] = stage.seen.plans[0].plan
-    # Looked up where the path looks them up.
+    # Looked up where the production path looks them up.
     return {
         "the server's": lambda: noise.source_for(plans[CENTRAL]),
         "a device's": lambda: vars(contribution)["share_source"](plans[DISTRIBUTED], [3]),
@@ -197,13 +197,13 @@ def _sources() -> Mapping[str, Callable[[], Source]]:
 
 
 def _repeats(parts: list[np.ndarray[tuple[int], np.dtype[np.uint64]]]) -> int:
-    """How many words come a second time."""
+    """How many words occur a second time."""
     words = np.concatenate(parts)
     return len(words) - len(np.unique(words))
 
 
 def _two_releases(make: Callable[[], Source]) -> Iterator[str]:
-    """The same plan twice: a run that is repeated, or an attempt of another process."""
+    """Two sources for one plan: a repeated run, or an attempt of another process."""
     if count := _repeats([make().words(WORDS) for _ in range(8)]):
         yield f"sources of 8 releases share {count} words"
     if count := _repeats([make().words(1) for _ in range(BIRTHS)]):
@@ -211,11 +211,11 @@ def _two_releases(make: Callable[[], Source]) -> Iterator[str]:
 
 
 def _key(make: Callable[[], Source]) -> Iterator[str]:
-    """Sources that the operating system gives other bits: each of 256 bits must matter."""
+    """Change each of the 256 bits from the operating system: the stream must change."""
     asked = list[int]()
 
     def begins(flipped: int | None) -> bytes:
-        """A source's first words, from fixed bytes of which one bit, counted from the first draw on, is another."""
+        """A source's first words, from fixed random bytes with one bit flipped, counted from the first draw."""
         asked.clear()
 
         def drawn(size: int) -> bytes:
@@ -236,14 +236,14 @@ def _key(make: Callable[[], Source]) -> Iterator[str]:
 
 
 def _one_stream(make: Callable[[], Source]) -> Iterator[str]:
-    """A single source, drawn from again and again."""
+    """A single source, drawn from repeatedly."""
     source = make()
     if count := _repeats([source.words(WORDS) for _ in range(8)]):
         yield f"a source repeats itself in {count} words"
 
 
 def _threads(make: Callable[[], Source]) -> Iterator[str]:
-    """One source, drawn from by several threads at once, in draws of many sizes."""
+    """One source, used by several threads at once, in draws of many sizes."""
     source, parts = make(), list[np.ndarray[tuple[int], np.dtype[np.uint64]]]()
     start = threading.Barrier(THREADS)
 
@@ -262,7 +262,7 @@ def _threads(make: Callable[[], Source]) -> Iterator[str]:
 
 
 def _fork(make: Callable[[], Source]) -> Iterator[str]:
-    """One source, drawn from by a process and its child."""
+    """One source, used by a process and its child."""
     source = make()
     source.words(8)
     receiver, sender = os.pipe()
@@ -283,7 +283,7 @@ def _fork(make: Callable[[], Source]) -> Iterator[str]:
 
 
 def _copies(make: Callable[[], Source]) -> Iterator[str]:
-    """A pickle would be a second owner of the keystream."""
+    """A pickled copy would be a second owner of the keystream."""
     try:
         again = pickle.loads(pickle.dumps(make()))  # noqa: S301, made here
     except (PalateError, pickle.PicklingError, TypeError):

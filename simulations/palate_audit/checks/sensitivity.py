@@ -1,8 +1,8 @@
-"""D: how far one user moves a release, with the noise the same in both worlds, exactly.
+"""D: how far one user moves a release, exactly, with the same noise in both runs.
 
 Two runs of the production path differ in one user's events, which are there in one and emptied in the other. Seeded
 noise is the same in both, so their releases differ by that user's integers alone: no statistics, and a bound of `grid`
-steps that nothing may exceed by a single one. The user tries everything a number can be.
+steps that may not be exceeded by a single step. The user tries all kinds of numbers.
 
 **Assumes:** a seeded source goes through the code that a secure one goes through.
 """
@@ -28,7 +28,7 @@ SETTINGS = {
     "central, a node of four": Setting(),
     "distributed, a node of four": Setting(mode=DISTRIBUTED),
 }
-"""With every probe."""
+"""The settings with every probe."""
 CROWD = 1000
 OTHERS = {
     "central, a later round": Setting(rounds=3),
@@ -55,13 +55,13 @@ FIRST = (
     "local, a device a node",
     "distributed, a thousand on one node",
 )
-"""Of the other settings, those of the quick battery."""
+"""The other settings of the quick battery."""
 
 
 def sensitivity(*, quick: bool = False) -> list[Finding]:
-    """Every probe in every setting: the largest move, and which probe made it."""
+    """Every probe in every setting: the largest move, and the probe that caused it."""
     probes = {name: probe for name, probe in all_probes(Setting()).items() if not quick or name in QUICK}
-    # The settings differ in who adds the noise and in how many share a node, not in what a user's numbers go through.
+    # The settings differ in who adds the noise and in the devices per node, not in the path of a user's numbers.
     few = {name: probe for name, probe in all_probes(Setting()).items() if name in QUICK}
     found = [_worst(name, setting, probes, n_users=USERS) for name, setting in SETTINGS.items()]
     return [*found, one_event()] + [
@@ -91,7 +91,7 @@ def _worst(name: str, setting: Setting, probes: dict[str, list[Gesture]], *, n_u
 
 
 def _releases(setting: Setting, gestures: list[Gesture], *, n_users: int) -> list[Int64] | str:
-    """The releases of a world in which the subject makes some gestures, or why there are none."""
+    """The releases of a run in which the subject makes some gestures, or the reason why there are none."""
     script = [*others(setting), *gestures]
     acts = [[user % 3] for user in range(n_users)]
     acts[SUBJECT] = list(range(3, len(script)))
@@ -106,7 +106,7 @@ def _releases(setting: Setting, gestures: list[Gesture], *, n_users: int) -> lis
 
 
 def others(setting: Setting) -> list[Gesture]:
-    """What everybody else does: one pushes against the probes, one is far above the clip, one is ordinary."""
+    """The gestures of all others: one works against the probes, one is far above the clip, one is ordinary."""
     rng = np.random.default_rng(1)
     against = np.zeros(PLAIN)
     against[0] = -50 * setting.clip_norm
@@ -118,14 +118,14 @@ def others(setting: Setting) -> list[Gesture]:
 
 
 def all_probes(setting: Setting) -> dict[str, list[Gesture]]:
-    """What the subject tries, by name; each is one or more gestures at once."""
+    """The subject's probes by name; each is one or more gestures at once."""
     return {name: list(gestures) for part in (_bounds, _huge, _broken, _wraps) for name, gestures in part(setting)}
 
 
 def _at(
     values: np.ndarray[tuple[int], np.dtype[np.float64]], norm: float, block: str = "plain"
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """A vector of a weighted norm."""
+    """A vector with a given weighted norm."""
     return values * (norm / WEIGHTS[block] / float(np.linalg.norm(values)))
 
 
@@ -156,7 +156,7 @@ def _bounds(setting: Setting) -> Iterator[tuple[str, list[Gesture]]]:
 
 
 def _huge(setting: Setting) -> Iterator[tuple[str, list[Gesture]]]:
-    """Far above the clip, up to where squares are no floats."""
+    """Far above the clip, up to numbers whose squares overflow a float."""
     for power in (3, 9, 30, 100, 153, 155, 200, 300, 308):
         yield f"huge: 1e{power}", [Gesture(plain=np.array([10.0**power]))]
         yield (
@@ -170,7 +170,7 @@ def _huge(setting: Setting) -> Iterator[tuple[str, list[Gesture]]]:
 
 
 def _broken(setting: Setting) -> Iterator[tuple[str, list[Gesture]]]:
-    """What is no number, no table, or no contribution at all, alone and beside what would do harm."""
+    """Not a number, not a table, or no contribution at all, alone and beside harmful numbers."""
     for name, value in (("NaN", np.nan), ("infinite", np.inf), ("minus infinite", -np.inf)):
         one = np.zeros(PLAIN)
         one[1] = value

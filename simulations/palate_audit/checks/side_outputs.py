@@ -1,8 +1,8 @@
-"""E: what leaves beside the noised numbers is the same whatever one user did.
+"""E: everything that leaves beside the noised numbers is the same, whatever one user did.
 
-Two runs of the production path differ in one user's events. Everything that a node or the server sends, writes, logs
-or reports is compared, and whatever is made from a release must follow from its sealed bytes alone: a coordinator that
-was restarted, and so has nothing else, must hold the same model and ask for the same next plan.
+Two runs of the production path differ in one user's events. Everything that a node or the server sends, writes, logs or
+reports is compared. Whatever is made from a release must follow from its sealed bytes alone: a restarted coordinator,
+which has nothing else, must have the same model and make the same next plan.
 
 **Assumes:** timing is not protected, and was left out, as were hashes of noised numbers.
 """
@@ -50,19 +50,19 @@ ACTS = (
     "the square, huge",
 )
 FIRST = ("huge: 1e30", "NaN beside huge", "thirty events")
-"""Those of the quick battery."""
+"""The cases of the quick battery."""
 PACKAGES = ("palate_common", "palate_client", "palate_server", "palate_sim")
 LEARNER = {"rounds": 3, "popularity_only_below": 0, "embedding_size": 4}
 HASH = re.compile(r"\b[0-9a-f]{64,}\b")
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.\d]*)(?:\+00:00)?")
 LATER = {"model_hash", "plan_hash", "release_hash", "expires", "created", "time"}
-"""What follows from a noised number's hash, or from the clock."""
+"""Keys whose values follow from a noised number's hash, or from the clock."""
 
 Seen = dict[str, Any]
 
 
 def side_outputs(*, quick: bool = False) -> list[Finding]:
-    """Every setting with everything a user may do, and a real learning algorithm with one user's events emptied."""
+    """Every setting with every kind of behaviour, and a real learning algorithm with one user's events emptied."""
     acts = [name for name in ACTS if not quick or name in FIRST]
     found = []
     for name, setting in SETTINGS.items():
@@ -78,7 +78,7 @@ def side_outputs(*, quick: bool = False) -> list[Finding]:
 
 
 def _compared(test: str, worlds: dict[str, Seen | str]) -> Finding:
-    """The first thing that differs between two worlds, if any."""
+    """The first difference between two runs, if any."""
     for act, seen in worlds.items():
         if isinstance(seen, str):
             return Finding.checked(test, False, f"a run must end whatever one user did, got with `{act}`: {seen}")
@@ -95,14 +95,14 @@ def _compared(test: str, worlds: dict[str, Seen | str]) -> Finding:
 
 
 def difference(one: Any, other: Any) -> str:
-    """Where two of them part, in a line."""
+    """Where two values differ, in one line."""
     lines = [json.dumps(each, default=str, sort_keys=True) for each in (one, other)]
     start = next((at for at, (a, b) in enumerate(zip(*lines, strict=False)) if a != b), min(map(len, lines)))
     return " against ".join(repr(line[max(0, start - 30) : start + 60]) for line in lines)
 
 
 def _gestured(setting: Setting, gestures: Sequence[Any]) -> Seen | str:
-    """What is seen of a world in which the subject makes some gestures."""
+    """The outputs of a run in which the subject makes some gestures."""
     script = [*others(setting), *gestures]
     acts = [[user % 3] for user in range(USERS)]
     acts[SUBJECT] = list(range(3, len(script)))
@@ -110,17 +110,17 @@ def _gestured(setting: Setting, gestures: Sequence[Any]) -> Seen | str:
 
 
 def _learned(setting: Setting, events: int) -> Seen | str:
-    """What is seen of a run that learns, with one user's events or without."""
+    """The outputs of a run that trains, with one user's events or without."""
     rng = np.random.default_rng(5)
     odds = 1 / np.arange(1, 31)
     acts = [rng.choice(30, rng.integers(1, 12), replace=False, p=odds / odds.sum()).tolist() for _ in range(40)]
-    # Items that nobody else has: raw counts would show them.
+    # Items that no other user has: raw counts would reveal them.
     acts[SUBJECT] = list(range(25, 30)) if events else []
     return _observed(setting, crowd(acts, n_items=30), ())
 
 
 def _observed(setting: Setting, histories: Interactions, script: Sequence[Any]) -> Seen | str:
-    """One run, and everything that came out of it."""
+    """One run, and all of its outputs."""
     try:
         with _heard() as said, probe_run(setting, histories, script) as stage:
             beyond = []
@@ -134,7 +134,7 @@ def _observed(setting: Setting, histories: Interactions, script: Sequence[Any]) 
 
 @contextmanager
 def _heard() -> Iterator[list[str]]:
-    """Log lines of all levels, and what is printed."""
+    """Log lines of all levels, and printed text."""
     said: list[str] = []
     root, printed = logging.getLogger(), io.StringIO()
     handler = logging.Handler()
@@ -155,7 +155,7 @@ def _heard() -> Iterator[list[str]]:
 
 
 def _beyond(stage: WatchedRun) -> list[str]:
-    """What the server holds after a release that its sealed bytes don't give."""
+    """State of the server after a release that doesn't follow from its sealed bytes."""
     live = stage.coordinator
     stage.restart()
     again = stage.coordinator
@@ -174,7 +174,7 @@ def _beyond(stage: WatchedRun) -> list[str]:
 
 
 def _collected(stage: WatchedRun, said: Sequence[str], beyond: list[str]) -> Seen:
-    """Everything, without what noise and the clock make different."""
+    """All outputs, without differences due to noise and the clock."""
     plans, users = stage.seen.plans, range(stage.histories.n_users)
     return {
         "beyond the release": beyond,
@@ -190,7 +190,7 @@ def _collected(stage: WatchedRun, said: Sequence[str], beyond: list[str]) -> See
 
 
 def outside(answer: bytes | None) -> Any:
-    """What of an answer is no number: its size, and its header where it has one."""
+    """The parts of an answer beside its numbers: its size, and its header where it has one."""
     if answer is None or answer == REFUSED:
         return None if answer is None else "refused"
     length = int.from_bytes(answer[:4], "big")
@@ -202,7 +202,7 @@ def outside(answer: bytes | None) -> Any:
 
 
 def _charge(signed: SignedPlan) -> Any:
-    """What a plan says of its charge; hashes apart."""
+    """A plan's statement of its charge, without hashes."""
     if signed.charge is None:
         return None
     charge = signed.charge
@@ -211,7 +211,7 @@ def _charge(signed: SignedPlan) -> Any:
 
 
 def _file(name: str, data: bytes) -> Any:
-    """What of a file is no noised number: of a release its shape and what it says about itself."""
+    """The parts of a file beside its noised numbers: of a release, its shape and header."""
     if name.startswith("releases/") and name.endswith(".safetensors"):
         return {"bytes": len(data), "steps": steps_of(data).shape, "says": plain(read_metadata(data))}
     text = data.decode("utf-8", "backslashreplace")

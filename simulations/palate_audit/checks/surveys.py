@@ -1,10 +1,10 @@
-"""E surveys: what a device says to a survey depends on what the survey asks and on consent, and on nothing else.
+"""E surveys: a device's answer to a survey depends on the survey's questions and on consent, and on nothing else.
 
-Real devices, with their encrypted stores, lead lives that differ in all that a survey could be curious about: what was
-done with which item, when in the day, what was sent on which channel, what was held back and why. Where two lives agree
-in what is asked, the clipped answers must be the same, step by step. Whatever the life, all that leaves beside the
-numbers, and all that the server keeps beside the sealed sum, must be the same; no text of the device's may be in it;
-and the figures must follow from the sealed sum alone. Reasons of deliveries stay where they are.
+Real devices, with their encrypted stores, have lives that differ in everything that a survey might reveal: what was
+done with which item, at which time of day, what was sent on which channel, what was held back and why. Where two lives
+agree in what the survey asks, the clipped answers must be equal, step by step. For all lives, what leaves beside the
+numbers, and what the server keeps beside the sealed sum, must be the same; it must not contain any text of the device;
+and the figures must follow from the sealed sum alone. The reasons of deliveries stay on the device.
 
 **Assumes:** timing is not protected, and was left out, as were hashes of noised numbers.
 """
@@ -48,13 +48,13 @@ MONDAY = 1_795_392_000.0  # 2026-11-23 00:00 UTC
 HOUR, DAY = 3600.0, 86_400.0
 SURVEY = Survey(first_day="2026-11-23", channels=("email",), items=("asked",), experiments=("asked",))
 MARK = "marked-by-the-audit"
-"""In every text of every life."""
+"""A text that occurs in every text of every life."""
 POPULATION, DELTA, GRID = "audited", 1e-6, 2**16
 
 
 @dataclass
 class SurveyClock:
-    """What the device's clock shows, and the server's."""
+    """The clock of the device and of the server."""
 
     now: float = MONDAY
 
@@ -65,14 +65,14 @@ class SurveyClock:
 
 @dataclass
 class SurveyLife:
-    """A device while its user lives, and the clock that it goes by."""
+    """A device during its user's life, and its clock."""
 
     device: Device
     clock: SurveyClock
     sent: list[Message] = field(default_factory=list)
 
     def messenger(self, *channels: str) -> Messenger:
-        """With consent to these channels, outside the control group."""
+        """A messenger with consent to these channels, outside the control group."""
         self.device.consent.grant("messaging")
         made = self.device.messenger(
             {name: self.sent.extend for name in ("email", "sms")},
@@ -87,27 +87,27 @@ class SurveyLife:
         return made
 
     def tell(self, messenger: Messenger, id: str, *, hour: float, expires: float | None = None) -> None:
-        """A message on the first day, at an hour of it."""
+        """Send a message on the first day, at an hour of it."""
         self.clock.now = MONDAY + hour * HOUR
         messenger.deliver(Message(id, title=f"{MARK} {id}", body=MARK * 9, item=f"{MARK}-{id}", expires=expires))
 
 
 def _nothing(life: SurveyLife) -> None:
-    """Nobody did anything, and no message came."""
+    """No activity, and no message."""
 
 
 def _one(life: SurveyLife) -> None:
-    """A visit, one e-mail, and others that the day's cap held back."""
+    """A visit, one e-mail, and others that the daily limit held back."""
     life.clock.now = MONDAY + 9 * HOUR
     life.device.track("view", f"{MARK}-one", value=30)
     messenger = life.messenger("email")
-    life.tell(messenger, "first", hour=9, expires=MONDAY + 9.5 * HOUR)  # no time to wait for a better hour
+    life.tell(messenger, "first", hour=9, expires=MONDAY + 9.5 * HOUR)  # it expires before a better hour
     for number in range(4):
         life.tell(messenger, f"held-{number}", hour=10)
 
 
 def _same_to_the_survey(life: SurveyLife) -> None:
-    """The same to what is asked: other items, kinds, hours, texts, channels, reasons, tests."""
+    """The same for the survey's questions: other items, kinds, hours, texts, channels, reasons, tests."""
     life.clock.now = MONDAY + 17 * HOUR
     life.device.track_many([Event("play", f"{MARK}-{n}", value=200, props={"said": MARK}) for n in range(40)])
     life.device.arm("not-asked")
@@ -122,7 +122,7 @@ def _same_to_the_survey(life: SurveyLife) -> None:
 
 
 def _much(life: SurveyLife) -> None:
-    """A busy week, all of it: every day, watched items, reactions, verdicts, lists, an arm."""
+    """A busy week: every day, watched items, reactions, verdicts, lists, a test arm."""
     life.device.arm("asked")
     messenger = life.messenger("email")
     for day in range(7):
@@ -144,7 +144,7 @@ LIVES: dict[str, Callable[[SurveyLife], None]] = {
 
 @dataclass(frozen=True)
 class SurveyTrace:
-    """What came of one life: the numbers that the device sent, all else that left or was kept, and all the bytes."""
+    """What one life produced: the numbers that the device sent, all else that left or was kept, and all bytes."""
 
     numbers: bytes
     beside: dict[str, Any]
@@ -153,7 +153,7 @@ class SurveyTrace:
 
 
 def surveys() -> list[Finding]:
-    """Every life asked the same survey, with consent and without."""
+    """The same survey to every life, with consent and without."""
     try:
         seen = {name: _asked(live) for name, live in LIVES.items()}
         refused = {name: _refused(live) for name, live in LIVES.items()}
@@ -163,7 +163,7 @@ def surveys() -> list[Finding]:
 
 
 def _unasked(seen: dict[str, SurveyTrace]) -> Finding:
-    """Two lives that agree in what is asked."""
+    """Two lives that agree in what the survey asks must give equal numbers."""
     test, (one, other) = f"{TEST}: what is not asked", ("one visit, one e-mail", "the same to the survey")
     if seen[one].numbers != seen[other].numbers:
         return Finding.checked(test, False, f"answers tell `{one}` from `{other}`, which the survey doesn't ask")
@@ -173,7 +173,7 @@ def _unasked(seen: dict[str, SurveyTrace]) -> Finding:
 
 
 def _beside(seen: dict[str, SurveyTrace]) -> Finding:
-    """All that is no number, in every life; and figures of the sealed sum alone."""
+    """Everything beside the numbers must be equal for all lives; figures must follow from the sealed sum."""
     test, base = f"{TEST}: beside the numbers", seen["nothing"].beside
     for name, each in seen.items():
         if not each.follows:
@@ -186,7 +186,7 @@ def _beside(seen: dict[str, SurveyTrace]) -> Finding:
 
 
 def _marks(seen: dict[str, SurveyTrace]) -> Finding:
-    """No text of a device's in what left it, or at the server."""
+    """No text of a device may leave it or be stored on the server."""
     test = f"{TEST}: texts"
     for name, each in seen.items():
         if MARK.encode() in each.wire:
@@ -203,7 +203,7 @@ def _consent(refused: dict[str, bytes]) -> Finding:
 
 
 def _asked(live: Callable[[SurveyLife], None]) -> SurveyTrace:
-    """One life, asked."""
+    """Ask the survey of one life."""
     with _world(live, "store", "analytics") as (device, server, folder):
         plan, model = server.open_attempt(), server.model.data
         answer = device.contribute(plan, model)
@@ -229,14 +229,14 @@ def _asked(live: Callable[[SurveyLife], None]) -> SurveyTrace:
 
 
 def _refused(live: Callable[[SurveyLife], None]) -> bytes:
-    """The same life, where the user has not agreed to surveys."""
+    """The device's answer in the same life without consent to surveys."""
     with _world(live, "store", "train") as (device, server, _):
         return device.contribute(server.open_attempt(), server.model.data)
 
 
 @contextmanager
 def _world(live: Callable[[SurveyLife], None], *purposes: Purpose) -> Iterator[tuple[Device, Coordinator, Path]]:
-    """A device that has lived, and a server that has a survey for it."""
+    """A device with a life, and a server with a survey for it."""
     key, questions, clock = release_key(), SURVEY.questions(), SurveyClock()
     floors = Floors(allow_central=True, min_cohort=1)
     service = Service(public_key=key.public, population=POPULATION, epsilon=50.0, floors=floors)
@@ -268,5 +268,5 @@ def _world(live: Callable[[SurveyLife], None], *purposes: Purpose) -> Iterator[t
 
 
 def _files(folder: Path) -> list[Path]:
-    """What the server keeps."""
+    """The files that the server keeps."""
     return sorted(path for path in folder.rglob("*") if path.is_file())

@@ -1,1 +1,1 @@
-"""Evidence: what was found, and the document that it is written to."""
+"""Evidence: findings, bounds and sections, and the document that stores them."""

@@ -1,4 +1,4 @@
-"""Document: the sections of an audit as one JSON file, `audit.json`, to which each command of an audit adds its part.
+"""Document: the sections of an audit as one JSON file, `audit.json`; each audit command adds its section.
 
 >>> section = Section("ledger", "runs/one", (Finding.checked("G chain", True, "12 entries"),))
 >>> read(write([section])) == (section,)
@@ -18,7 +18,7 @@ from palate_common.errors import InputError
 
 SCHEMA = 1
 ORDER = ("ledger", "mechanism", "mutants", "attacks", "card")
-"""The parts of an audit, as the report has them."""
+"""The parts of an audit, in the report's order."""
 
 
 def as_json(section: Section) -> dict[str, Any]:
@@ -54,10 +54,10 @@ def as_json(section: Section) -> dict[str, Any]:
 
 
 def from_json(value: Mapping[str, Any]) -> Section:
-    """A section of `as_json`.
+    """Read a section from the values of `as_json`.
 
     Raises:
-        KeyError, TypeError, ValueError: it is none.
+        KeyError, TypeError, ValueError: the values are no section.
     """
     findings = [{**found, "verdict": Verdict(found["verdict"])} for found in value["findings"]]
     bounds = [{**bound, "rung": Rung(bound["rung"])} for bound in value["bounds"]]
@@ -72,13 +72,13 @@ def from_json(value: Mapping[str, Any]) -> Section:
 
 
 def worst(section: Section) -> Verdict:
-    """An alarm if there is any, else what can't be checked, else a pass."""
+    """ALARM if there is any, else UNCHECKABLE if there is any, else PASS."""
     found = {each.verdict for each in section.findings}
     return next((v for v in (Verdict.ALARM, Verdict.UNCHECKABLE) if v in found), Verdict.PASS)
 
 
 def write(sections: Sequence[Section]) -> bytes:
-    """The file.
+    """The bytes of the file.
 
     Raises:
         InputError: a section holds what isn't JSON.
@@ -97,7 +97,7 @@ def write(sections: Sequence[Section]) -> bytes:
 
 
 def read(data: bytes) -> tuple[Section, ...]:
-    """The sections of a file.
+    """Read the sections of a file.
 
     Raises:
         InputError: it is no audit.
@@ -117,6 +117,6 @@ def created(data: bytes) -> str:
 
 
 def together(before: Sequence[Section], now: Sequence[Section]) -> tuple[Section, ...]:
-    """The parts of an audit, a new one in the place of an old one of its name."""
+    """The parts of an audit; a new part replaces an old one of the same name."""
     parts = {section.name: section for section in (*before, *now)}
     return tuple(sorted(parts.values(), key=lambda part: ORDER.index(part.name) if part.name in ORDER else len(ORDER)))

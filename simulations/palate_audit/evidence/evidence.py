@@ -1,8 +1,8 @@
-"""Evidence: what the tests of an audit found, and when that exceeds the claim.
+"""Evidence: what the tests of an audit found, and whether that exceeds the claim.
 
-A test that counts something has a p-value under the claim. Verdicts on those are made together, by Holm's rule at one
-family-wise alpha, so that a correct mechanism is accused once in a million audits however many tests there are. A
-test that compares bytes or replays a ledger has no p-value: its verdict is its own.
+A test that counts something has a p-value under the claim. Those tests get their verdicts together, by Holm's rule at
+one family-wise alpha, so that a correct mechanism raises a false alarm in one of a million audits, whatever the number
+of tests. A test that compares bytes or replays a ledger has no p-value and gives its own verdict.
 
     >>> found = judge([Finding.counted("B noise", 0.3, "variance 1.001 of the claim"),
     ...                Finding.counted("J tiling", 1e-12, "lag 64 correlates with 0.98")])
@@ -32,18 +32,18 @@ class Verdict(StrEnum):
     ALARM = "alarm"
     """The evidence exceeds the claim."""
     UNCHECKABLE = "not checkable"
-    """What the test needs is not there; it says what."""
+    """The test lacks something that it needs, and names it."""
 
 
 class Rung(StrEnum):
-    """How much a bound assumes: all are printed, none is preferred (Steinke et al. 2023; Nasr et al. 2023)."""
+    """The assumptions of a bound: all are printed, none is preferred (Steinke et al. 2023; Nasr et al. 2023)."""
 
     L0 = "L0"
-    """Clopper-Pearson on counts: nothing but independent canaries."""
+    """Clopper-Pearson on counts: it assumes only independent canaries."""
     L1 = "L1"
     """f-DP: the claimed trade-off curve is Gaussian."""
     L2 = "L2"
-    """Scores are Gaussian and independent: a parametric estimate, which other tests of the battery test."""
+    """Scores are Gaussian and independent: a parametric estimate, whose assumptions other tests of the battery test."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ class Finding:
     """One test's outcome.
 
     Attributes:
-        test: its letter and noun, as `B noise variance`.
-        verdict: made by `judge` where there is a p-value.
-        said: one line for people: what was found, beside what was expected.
-        p_value: of the data or worse if the claim holds; None for a test that does not count.
-        figures: numbers behind it, JSON values.
+        test: its letter and noun, such as `B noise variance`.
+        verdict: given by `judge` where there is a p-value.
+        said: one line for people: the result, compared with the expected one.
+        p_value: probability of such data or worse under the claim; None for a test that does not count.
+        figures: the numbers behind it, JSON values.
     """
 
     test: str
@@ -70,7 +70,7 @@ class Finding:
 
     @classmethod
     def counted(cls, test: str, p_value: float, said: str, **figures: Any) -> Self:
-        """A test with a p-value, not judged yet."""
+        """A test with a p-value, without a verdict yet."""
         return cls(test, Verdict.PASS, said, float(p_value), figures)
 
     @classmethod
@@ -80,7 +80,7 @@ class Finding:
 
     @classmethod
     def missing(cls, test: str, said: str, **figures: Any) -> Self:
-        """A test that could not be made, and what it lacks."""
+        """A test that could not run, and what it lacks."""
         return cls(test, Verdict.UNCHECKABLE, said, None, figures)
 
 
@@ -90,7 +90,7 @@ class Bound:
 
     Attributes:
         rung: what it assumes.
-        name: how it was made, as `known null, one run`.
+        name: how it was made, such as `known null, one run`.
         mu: lower bound in Gaussian differential privacy; None where the rung has none.
         epsilon: the same as epsilon at the claim's delta (unit: user, adjacency: zero-out, unless the section says so).
         claimed: the claimed epsilon.
@@ -119,7 +119,7 @@ class Section:
         subject: what was audited, in a line.
         findings: judged.
         bounds: lower bounds on epsilon.
-        assumptions: what the reader has to believe for each finding to mean what it says.
+        assumptions: what must hold for the findings to be meaningful.
         series: numbers for plots and tables, JSON values by name.
     """
 
@@ -140,7 +140,7 @@ def judge(findings: Iterable[Finding], *, alpha: float = ALPHA) -> tuple[Finding
     """Give the counted findings their verdicts, together (Holm 1979); the others keep theirs.
 
     Args:
-        findings: of one audit, or of every part that is to share `alpha`.
+        findings: of one audit, or of all parts that share `alpha`.
         alpha: family-wise error.
 
     Returns:
@@ -158,7 +158,7 @@ def judge(findings: Iterable[Finding], *, alpha: float = ALPHA) -> tuple[Finding
 
 
 def holm(p_values: Sequence[float], *, alpha: float) -> tuple[int, ...]:
-    """Which of the hypotheses Holm's step-down rule rejects, by number."""
+    """The indices of the hypotheses that Holm's step-down rule rejects."""
     rejected = []
     for passed, number in enumerate(sorted(range(len(p_values)), key=lambda each: p_values[each])):
         if p_values[number] > alpha / (len(p_values) - passed):

@@ -1,4 +1,4 @@
-"""Series: the numbers of an audit that the report draws, by name. What else a section carries stays in the JSON.
+"""Series: the numbers of an audit that the report draws, by name. Other series of a section stay in the JSON.
 
 | name | shape | drawn as |
 |---|---|---|
@@ -13,7 +13,7 @@
 
     >>> bins = histogram("L2 canaries", [0.9, 1.1, 1.0], [0.1, -0.2, 0.0], bins=4)
     >>> bins["in"], bins["out"], len(bins["edges"])
-    ([0, 0, 0, 3], [2, 1, 0, 0], 5)
+    ([0, 0, 0, 3], [3, 0, 0, 0], 5)
 """  # noqa: E501  # rows of a table
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ import numpy.typing as npt
 from palate_common.errors import InputError
 
 NAMES = ("facts", "scores", "delta_curve", "kill_table", "roc", "intervals", "tables", "card")
-"""The names that the report knows."""
+"""The names that the report can draw."""
 POINTS = 300
-"""Points of a curve that are kept: a page has no room for more."""
+"""Points of a curve that are kept, to limit the size of the page."""
 
 Floats = Sequence[float] | npt.NDArray[np.floating[Any]]
 
 
 def histogram(name: str, scores_in: Floats, scores_out: Floats = (), *, bins: int = 60) -> dict[str, Any]:
-    """Scores of canaries as counts, for `scores`.
+    """The scores of canaries as a histogram, for `scores`.
 
     Args:
         name: which canaries.
@@ -44,7 +44,7 @@ def histogram(name: str, scores_in: Floats, scores_out: Floats = (), *, bins: in
         bins: of equal width, over both.
 
     Raises:
-        InputError: no scores, or one that is no number.
+        InputError: there are no scores, or one is no finite number.
     """
     given = [np.asarray(scores, np.float64) for scores in (scores_in, scores_out)]
     both = np.concatenate(given)
@@ -56,16 +56,16 @@ def histogram(name: str, scores_in: Floats, scores_out: Floats = (), *, bins: in
 
 
 def roc(name: str, fpr: Floats, tpr: Floats, *, mu: float | None = None) -> dict[str, Any]:
-    """An attack's curve, for `roc`, thinned to `POINTS` points evenly in log(fpr).
+    """An attack's ROC curve, for `roc`, thinned to `POINTS` points evenly in log(fpr).
 
     Args:
-        name: which attack, on what.
+        name: the attack and its target.
         fpr: false-positive rates, ascending, [n].
         tpr: true-positive rates, [n].
         mu: of the claim, whose trade-off curve is the ceiling (Dong, Roth and Su 2022); None without a claim.
 
     Raises:
-        InputError: the rates are none.
+        InputError: the rates are invalid.
     """
     x, y = np.asarray(fpr, np.float64), np.asarray(tpr, np.float64)
     if x.shape != y.shape or x.ndim != 1 or not x.size or not ((x >= 0) & (x <= 1) & (y >= 0) & (y <= 1)).all():

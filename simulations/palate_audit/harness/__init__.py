@@ -1,1 +1,1 @@
-"""The harness: the production path with an auditor's devices in it, watched at every place where something leaves."""
+"""The harness: the production path with an auditor's devices, observed wherever something leaves it."""

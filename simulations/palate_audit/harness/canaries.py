@@ -1,18 +1,18 @@
-"""Canaries: users whose traces in a release can't meet, as many as there are coordinates to tell them apart.
+"""Canaries: users with known contributions to look for in a release; orthogonal, so that each is told apart.
 
 Each one owns a few coordinates of every block, with random signs, so that contributions are exactly orthogonal and
-take O(d) memory, however many. Its score is the release along its own direction, in sensitivities: 1 if it took part
-as claimed, 0 if not, plus noise.
+take O(d) memory, however many. A canary's score is the release's projection on its direction, in sensitivities: 1 if it
+took part as claimed, 0 if not, plus noise.
 
     >>> canaries = orthogonal((64, 64), users=16, seed=1)
     >>> rows = canaries.rows.dense()
     >>> np.allclose(rows @ rows.T, 4.0 * np.eye(16))
     True
 
-They are sent twice as long as the clip allows: a mechanism that clips as it says leaves 1.
+Contributions are twice as long as the clip norm: a mechanism that clips as claimed leaves 1.
 
-Where a mechanism takes other data, or releases something else than a sum of it, the auditor brings canaries of their
-own, and says how a release tells of each (`OwnCanaries`).
+Where a mechanism takes other data, or doesn't release a sum, the auditor brings canaries of their own, and a function
+that scores a release (`OwnCanaries`).
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ from palate_common.errors import InputError
 NORM = 2.0
 """Length of a canary, in clip norms."""
 GRAINS = (4, 2, 1)
-"""Neighbouring coordinates that a canary owns in a block: as many as there is room for."""
+"""Neighbouring coordinates that a canary owns in a block: the largest that fits."""
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 
 Score = Callable[[npt.NDArray[Any], Floats], npt.ArrayLike]
-"""(what was released, canaries [users, dimension]) -> [users]: the higher, the likelier each took part."""
+"""(release, canaries [users, dimension]) -> [users]: higher for canaries that more likely took part."""
 
 
 class Canaries(Protocol):
-    """Users whose traces are looked for."""
+    """Users whose contributions are looked for in releases."""
 
     @property
     def users(self) -> int:
-        """How many."""
+        """Number of canaries."""
 
     @property
     def rows(self) -> Contributions:
-        """What they send, all of them."""
+        """The contributions of all canaries."""
 
     def scores(self, released: Released, claim: Claim) -> Floats:
         """Each canary's score over all releases, float64 [users]."""
 
     def residuals(self, inside: Bools, released: Released, claim: Claim) -> tuple[Floats, ...]:
-        """Each release without the canaries that the claim allows, in units of the charged noise."""
+        """Each release minus the contributions that the claim allows, in units of the charged noise."""
 
     def touched(self, inside: Bools, size: int) -> tuple[Bools, Bools]:
         """Coordinates of canaries that take part, and of those that don't, bool [size] each."""
@@ -69,9 +69,9 @@ class OrthogonalCanaries:
     """Canaries that share no coordinate.
 
     Attributes:
-        places: int64 [users, width], the coordinates of each, rising.
+        places: int64 [users, width], the coordinates of each, ascending.
         signs: float64 [users, width], 1 or -1.
-        dimension: of the space they lie in.
+        dimension: of a contribution.
     """
 
     places: npt.NDArray[np.int64]
@@ -80,12 +80,12 @@ class OrthogonalCanaries:
 
     @property
     def users(self) -> int:
-        """How many."""
+        """Number of canaries."""
         return len(self.places)
 
     @property
     def rows(self) -> Contributions:
-        """What they send, all of them."""
+        """The contributions of all canaries."""
         users, width = self.places.shape
         values = self.signs.ravel() * (NORM / math.sqrt(width))
         return Contributions(np.arange(users + 1) * width, self.places.ravel(), values, self.dimension)
@@ -93,9 +93,9 @@ class OrthogonalCanaries:
     def scores(self, released: Released, claim: Claim) -> Floats:
         """Each canary's score over all releases, float64 [users]; releases weigh by the mu^2 that they claim.
 
-        Under the claim its standard deviation is 1 / `claim.strength`, and no other weighting tells more. With hidden
-        sampling it is the logarithm of the likelihood ratio, present over absent. Where nothing is claimed of releases,
-        there is one, and it has no unit.
+        Under the claim its standard deviation is 1 / `claim.strength`, and no other weighting has more power. With
+        hidden sampling it is the log-likelihood ratio of present to absent. Where the claim says nothing of releases,
+        there is one release, and the score has no unit.
         """
         if not claim.releases:
             [vector] = released.vectors
@@ -113,7 +113,7 @@ class OrthogonalCanaries:
         return total
 
     def residuals(self, inside: Bools, released: Released, claim: Claim) -> tuple[Floats, ...]:
-        """Each release without the canaries that the claim allows: in units of the charged noise."""
+        """Each release minus the contributions that the claim allows, in units of the charged noise."""
         found = []
         for vector, release in zip(released.vectors, claim.releases, strict=True):
             rest = vector.astype(np.float64)
@@ -132,11 +132,11 @@ class OrthogonalCanaries:
 
 @dataclass(frozen=True)
 class OwnCanaries:
-    """Canaries that the auditor has chosen, for a claim that says nothing of releases.
+    """Canaries that the auditor chose, for a claim that says nothing of releases.
 
     Attributes:
-        vectors: float64 [users, dimension], what each sends.
-        score: how a release tells of each; None: how far it goes along each.
+        vectors: float64 [users, dimension], the contributions.
+        score: scores a release; None: its projection on each canary.
     """
 
     vectors: Floats
@@ -144,16 +144,16 @@ class OwnCanaries:
 
     @property
     def users(self) -> int:
-        """How many."""
+        """Number of canaries."""
         return len(self.vectors)
 
     @cached_property
     def rows(self) -> Contributions:
-        """What they send, all of them."""
+        """The contributions of all canaries."""
         return Contributions.of(self.vectors)
 
     def scores(self, released: Released, claim: Claim) -> Floats:
-        """What `score` says of the one release.
+        """The scores of the one release, by `score`.
 
         Raises:
             InputError: no finite number a canary.
@@ -165,7 +165,7 @@ class OwnCanaries:
         return found.astype(np.float64)
 
     def residuals(self, inside: Bools, released: Released, claim: Claim) -> tuple[Floats, ...]:
-        """None: nothing is known of the noise."""
+        """Empty, because nothing is known of the noise."""
         return ()
 
     def touched(self, inside: Bools, size: int) -> tuple[Bools, Bools]:
@@ -182,10 +182,10 @@ def orthogonal(blocks: Sequence[int], *, users: int, seed: int) -> OrthogonalCan
     Args:
         blocks: sizes of the parts of a contribution.
         users: how many canaries.
-        seed: of which coordinates are whose, and of the signs.
+        seed: of the assignment of coordinates, and of the signs.
 
     Raises:
-        InputError: no block has a coordinate a canary.
+        InputError: no block has a coordinate for each canary.
     """
     rng = np.random.default_rng([seed, 0x43414E])
     places, start = [], 0

@@ -1,8 +1,8 @@
-"""Carrier: an ordinary algorithm whose devices contribute what an auditor chose for them.
+"""Canary algorithm: an ordinary algorithm whose devices contribute what an auditor chose for them.
 
-It takes the place of `als` in a production round, so that everything around it is the real thing. The auditor's table
-of contributions is public and named in the plan by its hash. Secret is who takes part with it: a user whose history
-has item u brings row u of the table, and a user without events brings nothing, which is zero-out adjacency.
+It takes the place of `als` in a production round; everything else is the production code. The auditor's table of
+contributions is public, and the plan names its hash. Secret is who takes part: a user whose history has item u
+contributes row u of the table, and a user without events contributes zero, which is zero-out adjacency.
 
     >>> table = CanaryTable(Contributions.of([[0.6, 0.8]]), (Part(name="x", size=2),))
     >>> with carried(table) as settings:
@@ -31,13 +31,13 @@ from palate_common.interactions import Interactions, segment_sum
 from palate_common.mechanism.update import Block, BlockSpec, DenseBlock, Layout, OuterBlock, Update
 
 RANK_ONE = 1e-9
-"""How far a contribution to a table may be from one row vector times the columns, beside its size."""
+"""Largest deviation of a contribution from a product of one row vector and a column vector, relative to its size."""
 
 
 class Part(BaseModel):
     """One block of the layout.
 
-    With `dense` it travels as an array, else as rows times a vector of `width` numbers, as item tables do.
+    With `dense` it is sent as an array, else as rows times a vector of `width` numbers, as item tables are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,13 +51,13 @@ class Part(BaseModel):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one user's block."""
+        """Shape of one user's block."""
         return (self.size,) if self.width == 1 or self.dense else (self.size // self.width, self.width)
 
 
 @dataclass(frozen=True)
 class CanaryTable:
-    """What each user would bring, and the blocks it is laid out in."""
+    """The contribution of each user, and the blocks that it consists of."""
 
     rows: Contributions
     parts: tuple[Part, ...]
@@ -68,7 +68,7 @@ class CanaryTable:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of all of it."""
+        """SHA-256 of the whole table."""
         found = hashlib.sha256(repr((self.parts, self.rows.dimension)).encode())
         for array in (self.rows.indptr, self.rows.indices, self.rows.values):
             found.update(np.ascontiguousarray(array).data)
@@ -80,7 +80,7 @@ _tables: dict[str, CanaryTable] = {}
 
 @contextmanager
 def carried(table: CanaryTable, *, shares: tuple[float, ...] = (1.0,)) -> Iterator[dict[str, Any]]:
-    """Lend the carrier to this process; the settings that a plan names it with."""
+    """Register the algorithm in this process; yields the settings that a plan names it with."""
     _tables[table.hash] = table
     try:
         with lent(CanaryAlgorithm):
@@ -91,19 +91,19 @@ def carried(table: CanaryTable, *, shares: tuple[float, ...] = (1.0,)) -> Iterat
 
 
 class CanarySettings(BaseModel):
-    """What a plan says about the carrier."""
+    """The plan's settings of the canary algorithm."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     parts: tuple[Part, ...]
     shares: tuple[float, ...]
-    """Of mu^2, one a release."""
+    """Shares of mu^2, one a release."""
     table: str
     """Hash of the auditor's table."""
 
 
 class CanaryAlgorithm(Algorithm):
-    """The algorithm: each device brings its row of the table, in every round."""
+    """Each device contributes its row of the table, in every round."""
 
     name = "audit-carrier"
     Settings = CanarySettings
@@ -120,7 +120,7 @@ class CanaryAlgorithm(Algorithm):
         return self.settings.shares
 
     def start(self) -> State:
-        """Nothing is learned: the state counts releases."""
+        """The state only counts releases."""
         return {"releases": np.zeros(1, np.int64)}
 
     def layout(self, state: State, round_: int) -> Layout:
@@ -128,7 +128,7 @@ class CanaryAlgorithm(Algorithm):
         return tuple(BlockSpec(name=p.name, shape=p.shape, weight=p.weight) for p in self.settings.parts)
 
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
-        """The rows of those users that have an item, in the blocks' own units."""
+        """The rows of the users that have an item, in the blocks' own units."""
         rows = _rows_of(self._table.rows, histories)
         ends = np.cumsum([part.size for part in self.settings.parts])
         blocks = [_block(rows, part, int(end) - part.size) for part, end in zip(self.settings.parts, ends, strict=True)]
@@ -137,23 +137,23 @@ class CanaryAlgorithm(Algorithm):
     def release(
         self, state: State, round_: int, sums: Mapping[str, npt.NDArray[np.float64]], noise: Mapping[str, float]
     ) -> State:
-        """Count it; the audit reads the release itself."""
+        """Count the release; the audit reads the release itself."""
         return {"releases": state["releases"] + 1}
 
     def scores(self, state: State, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
-        """Nobody ranks with it."""
+        """All zero: the algorithm ranks nothing."""
         return np.zeros((histories.n_users, histories.n_items))
 
 
 def members(contributions: Contributions) -> Interactions:
-    """Histories of who takes part: user u has item u if its row isn't empty, and else no events."""
+    """Histories by participation: user u has item u if its row isn't zero, and no events otherwise."""
     has = np.diff(contributions.indptr) > 0
     n_users = contributions.n_users
     return Interactions.from_pairs(np.flatnonzero(has), np.flatnonzero(has), n_users=n_users, n_items=n_users)
 
 
 def _rows_of(table: Contributions, histories: Interactions) -> Contributions:
-    """The table's rows of a batch of users; a user with several items would bring only the first."""
+    """The table's rows of a batch of users; of several items of a user only the first counts."""
     item = np.full(histories.n_users, -1, np.int64)
     has = np.flatnonzero(histories.counts())
     item[has] = histories.indices[histories.indptr[has]]
@@ -186,7 +186,7 @@ def _outer(
     n_users: int,
     part: Part,
 ) -> OuterBlock:
-    """Factors of each user's rows: the vector is the first row's direction, as every row of a product shares it."""
+    """Factors of each user's rows: the vector is the first row's direction, which all rows of a product share."""
     row_keys = owners * (part.size // part.width) + places // part.width
     keys, of_entry = np.unique(row_keys, return_inverse=True)
     spelled = np.zeros((len(keys), part.width))
@@ -206,7 +206,7 @@ def _outer(
 
 
 def _directions(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Each row at length 1; one that has no length keeps its numbers, so that what isn't finite stays so."""
+    """Each row scaled to length 1; a row whose length is zero or not finite stays as it is."""
     peak = np.abs(rows).max(axis=1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         scaled = np.where(np.isfinite(peak) & (peak > 0), rows / peak, rows)
@@ -215,11 +215,11 @@ def _directions(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _ends(owners: npt.NDArray[np.int64], n_users: int) -> npt.NDArray[np.int64]:
-    """CSR ends of sorted owners."""
+    """CSR index pointers of sorted owners."""
     return np.concatenate(([0], np.cumsum(np.bincount(owners, minlength=n_users)))).astype(np.int64)
 
 
 def weights_for(sizes: tuple[int, ...]) -> tuple[float, ...]:
-    """Block weights whose squares are in the ratio 1 : 2 : 3 ... and sum to 1: unequal, so that a mix-up shows."""
+    """Block weights whose squares have the ratios 1 : 2 : 3 ... and sum to 1: unequal, so that a mix-up is noticed."""
     whole = sum(range(1, len(sizes) + 1))
     return tuple(math.sqrt((place + 1) / whole) for place in range(len(sizes)))

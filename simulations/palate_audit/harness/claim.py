@@ -1,11 +1,11 @@
-"""Claim: what a mechanism says about itself, before anything of it is measured.
+"""Claim: what a mechanism states about its privacy, before anything is measured.
 
     >>> claim = Claim.gaussian(sensitivity=1.0, sigmas=(2.0, 2.0), delta=1e-6)
     >>> round(claim.mu, 4), round(claim.epsilon, 2)
     (0.7071, 3.31)
 
-Everything the audit compares with comes from here, so it holds public facts only: sensitivity and noise of each
-release, what they cost together, and for whom.
+The audit compares everything with it, so it holds public facts only: sensitivity and noise of each release, their
+total cost, and whom they protect.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class ReleaseClaim:
 
     Attributes:
         sensitivity: largest L2 norm by which one unit moves the sum.
-        sigma: standard deviation of the noise that is charged, in each coordinate: what is there must not be less.
-        spacing: distance of the grid that every released number lies on; None where numbers are continuous.
-        stated: standard deviation that is exactly in it, where the mechanism knows; at least `sigma`, with a rounding.
+        sigma: standard deviation of the charged noise, in each coordinate; the real noise must not be less.
+        spacing: grid step of the released numbers; None where numbers are continuous.
+        stated: exact standard deviation of the noise, where the mechanism knows it; at least `sigma`, with a rounding.
     """
 
     sensitivity: float
@@ -48,17 +48,17 @@ class ReleaseClaim:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What all releases of one run claim together.
+    """The joint claim of all releases of a run.
 
     Attributes:
         epsilon: at `delta`.
         delta: of the pair.
-        releases: one fact sheet a release, in order; empty where nothing is claimed but epsilon and delta.
-        mu: Gaussian differential privacy parameter of the run, as it was charged; None where the claim isn't Gaussian:
-            with hidden sampling, and where it is epsilon and delta alone.
+        releases: one claim a release, in order; empty where only epsilon and delta are claimed.
+        mu: Gaussian differential privacy parameter of the run, as charged; None where the claim isn't Gaussian: with
+            hidden sampling, or with epsilon and delta alone.
         unit: whose data is protected.
         adjacency: between which data sets.
-        sampling: probability with which a unit takes part in a release, hidden from whoever sees it; 1 without.
+        sampling: probability that a unit takes part in a release, hidden from observers; 1 without sampling.
     """
 
     epsilon: float
@@ -80,7 +80,7 @@ class Claim:
 
     @classmethod
     def pair(cls, *, epsilon: float, delta: float) -> Self:
-        """Epsilon and delta, and nothing about how they are kept."""
+        """A claim of epsilon and delta alone."""
         return cls(epsilon=epsilon, delta=delta, releases=(), mu=None)
 
     @classmethod
@@ -94,7 +94,7 @@ class Claim:
         unit: str = "user",
         adjacency: str = "zero-out",
     ) -> Self:
-        """Gaussian releases of one sensitivity, everybody in each of them."""
+        """A claim of Gaussian releases of one sensitivity, with every user in each."""
         releases = tuple(ReleaseClaim(sensitivity=sensitivity, sigma=sigma, spacing=spacing) for sigma in sigmas)
         mu = math.sqrt(math.fsum(release.mu**2 for release in releases))
         epsilon = epsilon_of(mu=mu, delta=delta)
@@ -102,5 +102,5 @@ class Claim:
 
     @property
     def strength(self) -> float:
-        """How far a canary moves its score, in sigmas of the charged noise, with everybody in each release."""
+        """How far a canary moves its score, in standard deviations of the charged noise, with full participation."""
         return math.sqrt(math.fsum(release.mu**2 for release in self.releases))

@@ -1,10 +1,10 @@
-"""Messages: what each device sends with `--dp local`, as a target. The server is the adversary, and sees all of them.
+"""Messages: what each device sends with `--dp local`, as a target. The server is the adversary and sees all messages.
 
-    canary u -> device u: clip, noise of its own -> message u -> laid beside the other devices' messages -> one vector
+    canary u -> device u: clip, noise of its own -> message u -> concatenated with the other messages -> one vector
 
-The round is the production one, with one device a node. A device's message is short: the coordinates of its own canary
-in each block, and some that are nobody's. Laid side by side the messages are a vector in which canaries are orthogonal
-by themselves, and every number has the noise of one device, which is what is claimed.
+It is the production round, with one device a node. A device's message is short: it has its own canary's coordinates of
+each block, and some that belong to no canary. In the concatenation canaries are orthogonal, and every number has the
+noise of one device, as claimed.
 
     >>> target = DeviceMessages(users=8, epsilon=4.0)
     >>> [len(vector) for vector in target.run(Contributions.empty(8, target.dimension)).vectors]
@@ -29,11 +29,11 @@ from palate_common.rounds.plan import RoundPlan
 from palate_common.rounds.wire import decode_local
 
 PLACES = 2
-"""Runs of `WIDTH` coordinates that a message has in each block: one is its canary's, the others are nobody's."""
+"""Runs of `WIDTH` coordinates that a message has in each block: one is its canary's, the others are no canary's."""
 BLOCKS = 2
 
 Slots = np.ndarray[tuple[int, int], np.dtype[np.int64]]
-"""The places of the long vector that each device's message holds, a row a device."""
+"""The positions of each device's message in the long vector, one row a device."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class DeviceMessages:
     Attributes:
         epsilon: of a device, over all releases together, at `delta`.
         delta: of the pair.
-        users: canaries, each a device and a node.
+        users: canaries, each one device on one node.
         shares: of mu^2, one a release.
     """
 
@@ -54,27 +54,27 @@ class DeviceMessages:
 
     @property
     def name(self) -> str:
-        """What is audited."""
+        """The target's name in the report."""
         return "what a device sends in Palate's round, --dp local"
 
     @property
     def repeatable(self) -> bool:
-        """Seeded noise is a mode of its own."""
+        """False: seeded noise is a mode of its own."""
         return True
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """Counts and products, of all devices."""
+        """Sizes of the blocks of counts and products, over all devices."""
         return (self.users * PLACES * WIDTH,) * BLOCKS
 
     @property
     def dimension(self) -> int:
-        """Coordinates that canaries can touch, of all devices."""
+        """Coordinates that canaries can touch, over all devices."""
         return sum(self.blocks)
 
     @cached_property
     def production(self) -> Production:
-        """The round that is driven: a device a node, and short contributions."""
+        """The production round: one device a node, and short contributions."""
         size = PLACES * WIDTH
         return Production(
             dp="local", epsilon=self.epsilon, delta=self.delta, users=self.users, counts=size, products=size,
@@ -83,7 +83,7 @@ class DeviceMessages:
 
     @cached_property
     def claim(self) -> Claim:
-        """What a device is promised: the noise of its own, which is all that the charge counts."""
+        """The claim to one device: its own noise, which is all that the charge counts."""
         summed, root = self.production.claim, self.users**0.5
         releases, events = [], []
         for round_, release in enumerate(summed.releases):
@@ -96,7 +96,7 @@ class DeviceMessages:
         return Claim(epsilon=counted.epsilon, delta=self.delta, releases=tuple(releases), mu=float(counted.mu2**0.5))
 
     def run(self, contributions: Contributions, *, seed: int | None = None) -> Released:
-        """One run: every message of every release.
+        """Run once; return every message of every release.
 
         Raises:
             InputError: other contributions than the target is for.
@@ -111,7 +111,7 @@ class DeviceMessages:
         return Released(tuple(_laid_out(found, slots, self.dimension)), DUMMIES * self.users)
 
     def fresh(self, count: int) -> Iterator[Vector]:
-        """Single messages of devices that bring nothing."""
+        """Single messages of devices that contribute zero."""
         few = replace(self, users=64)
         slots = _slots(Contributions.empty(few.users, few.dimension))
         while count > 0:
@@ -124,10 +124,10 @@ class DeviceMessages:
 
 
 def _slots(contributions: Contributions) -> Slots:
-    """Which coordinates of the long vector each device's message holds: its canary's own, and some of nobody's.
+    """The positions of each device's message in the long vector: its canary's own, and some that are no canary's.
 
     Raises:
-        InputError: a contribution lies in two runs of coordinates of a block.
+        InputError: a contribution uses two runs of coordinates in a block.
     """
     users, size = contributions.n_users, contributions.dimension // BLOCKS
     owner = np.full(contributions.dimension // WIDTH, -1, np.int64)
@@ -151,7 +151,7 @@ def _slots(contributions: Contributions) -> Slots:
 
 
 def _own(contributions: Contributions, slots: Slots) -> Contributions:
-    """Each device's contribution in the coordinates of its own message."""
+    """Each device's contribution in the coordinates of its message."""
     order = np.argsort(slots, axis=1)
     owners = contributions.owners()
     found = np.empty(len(owners), np.int64)
@@ -163,7 +163,7 @@ def _own(contributions: Contributions, slots: Slots) -> Contributions:
 
 
 def _laid_out(found: ProductionRun, slots: Slots, dimension: int) -> Iterator[Int64]:
-    """The messages of each release, in their places, and their dummies behind."""
+    """The messages of each release, at their positions, followed by their dummies."""
     for plan, answers in zip(found.plans, found.answers, strict=True):
         vector = np.zeros(dimension + DUMMIES * len(slots), np.int64)
         for node, answer in answers.items():
@@ -175,5 +175,5 @@ def _laid_out(found: ProductionRun, slots: Slots, dimension: int) -> Iterator[In
 
 
 def _message(answer: bytes, plan: RoundPlan) -> Int64:
-    """A device's numbers, as the server reads them."""
+    """A device's numbers, as the server decodes them."""
     return decode_local(answer, plan).total

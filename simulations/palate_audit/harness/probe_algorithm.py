@@ -1,7 +1,7 @@
-"""Gestures: an algorithm whose devices contribute exactly what a probe says, so that the production path can be tested.
+"""Probe algorithm: devices contribute exactly what a probe says, to test the production path.
 
-A history's items name gestures, and a user contributes the sum of theirs, as raw numbers: whatever a learning
-algorithm could ever compute, and what none should. Everything after `contribute` is the path as it runs in production.
+A history's items name gestures, and a user contributes the sum of theirs, as raw numbers: anything that a learning
+algorithm might compute, and invalid values too. Everything after `contribute` is the production path.
 
     >>> from palate_common.algorithms import make_algorithm
     >>> with performing([Gesture(plain=np.full(PLAIN, 1e30))]) as name:
@@ -32,7 +32,7 @@ Floats = npt.NDArray[np.float64]
 NAME = "audit-gestures"
 PLAIN, ROWS, COLUMNS, SQUARE = 24, 12, 4, 3
 WEIGHTS = {"plain": 0.6, "table": 0.64, "square": 0.48}
-"""Three blocks of both kinds; squares sum to 1."""
+"""Weights of the three blocks of both kinds; their squares sum to 1."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Gesture:
         rows: float64 [k], the factor a of the block a b'.
         column: float64 [COLUMNS], the factor b.
         square: float64 [SQUARE, SQUARE].
-        at: int [k], which rows; 0, 1, ... if None. Nothing forbids a row twice.
-        fails: whether the algorithm raises for whoever makes this gesture.
+        at: int [k], the row indices; 0, 1, ... if None. A row may occur twice.
+        fails: whether the algorithm raises an error for a user with this gesture.
     """
 
     plain: Floats = field(default_factory=lambda: np.zeros(0))
@@ -61,7 +61,7 @@ _script: ContextVar[tuple[Gesture, ...]] = ContextVar("_script")
 
 @contextmanager
 def performing(script: Sequence[Gesture]) -> Iterator[str]:
-    """Register the algorithm, under the name that comes out, for as long as the context lasts."""
+    """Register the algorithm under the name that is yielded, until the context ends."""
     token = _script.set(tuple(script))
     try:
         with lent(ProbeAlgorithm):
@@ -71,7 +71,7 @@ def performing(script: Sequence[Gesture]) -> Iterator[str]:
 
 
 class GestureSettings(BaseModel):
-    """What a probe may choose."""
+    """The settings that a probe may choose."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -91,15 +91,15 @@ class ProbeAlgorithm(Algorithm):
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Equal rounds."""
+        """Equal shares for all rounds."""
         return (1 / self.settings.rounds,) * self.settings.rounds
 
     def start(self) -> State:
-        """Nothing was released."""
+        """The empty state."""
         return {spec.name: np.zeros(spec.shape) for spec in self.layout({}, 0)}
 
     def layout(self, state: State, round_: int) -> Layout:
-        """Three blocks, always."""
+        """The three blocks, in every round."""
         shapes = {"plain": (self.settings.width,), "table": (ROWS, COLUMNS), "square": (SQUARE, SQUARE)}
         return tuple(BlockSpec(name=name, shape=shape, weight=WEIGHTS[name]) for name, shape in shapes.items())
 
@@ -130,14 +130,14 @@ class ProbeAlgorithm(Algorithm):
         return Update((DenseBlock(plain), table, DenseBlock(square)), n)
 
     def release(self, state: State, round_: int, sums: Mapping[str, Floats], noise: Mapping[str, float]) -> State:
-        """What came out."""
+        """Keep the noised sum."""
         return dict(sums)
 
     def scores(self, state: State, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
-        """Nothing is recommended."""
+        """All zero: the algorithm ranks nothing."""
         return np.zeros((histories.n_users, histories.n_items))
 
 
 def _joined(parts: Sequence[Sequence[float]], kind: Any) -> npt.NDArray[Any]:
-    """All users' entries in a row."""
+    """Concatenate all users' entries."""
     return np.asarray([value for part in parts for value in part], kind)

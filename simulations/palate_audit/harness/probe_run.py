@@ -36,22 +36,22 @@ DELTA = 1e-5
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What is run.
+    """Settings of a probe run.
 
     Attributes:
         mode: who adds the noise.
-        noise: seeded noise is the same in two worlds with one seed, so that their difference has none.
+        noise: seeded noise is the same in two runs with one seed, so that it cancels in their difference.
         users_per_node: devices a node hosts.
         rounds: releases of the run.
         width: coordinates of the gestures' widest block.
-        clip_norm: not 1, so that steps and units can't be taken for each other.
+        clip_norm: not 1, so that mixing up steps and units is noticed.
         grid: steps per clip norm.
         epsilon: of the run.
-        lost: with distributed, how many devices an attempt bears to lose.
-        c_max: with distributed, how many may be the adversary's.
+        lost: with distributed, how many lost devices an attempt tolerates.
+        c_max: with distributed, how many devices may be corrupt.
         masks: with distributed, whether the sum is computed under masks.
-        seed: public, of seeded noise too.
-        algorithm: another one than the gestures, with its settings.
+        seed: the public seed, also of seeded noise.
+        algorithm: an algorithm in the place of the probe algorithm.
         settings: of that algorithm.
     """
 
@@ -71,7 +71,7 @@ class Setting:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def terms(self, name: str, *, n_users: int, n_items: int, directory: str | None) -> RunTerms:
-        """The terms of a run on so many users."""
+        """The terms of a run with so many users."""
         cohort, delta = None, DELTA - self.mode.reserved_delta()
         if self.mode.cohort:
             least = n_users - self.lost
@@ -98,10 +98,10 @@ class Setting:
 
 
 def probe_run(setting: Setting, histories: Interactions, script: Sequence[Gesture] = ()) -> WatchedRun:
-    """A run, ready to be played.
+    """A run that is ready to play.
 
     Args:
-        setting: what is run.
+        setting: its settings.
         histories: whose items are gestures, or, with another algorithm, items.
         script: the gestures.
     """
@@ -122,7 +122,7 @@ def probe_run(setting: Setting, histories: Interactions, script: Sequence[Gestur
 
 
 def crowd(acts: Sequence[Sequence[int]], *, n_items: int) -> Interactions:
-    """Histories from each user's items."""
+    """Histories of the given items of each user."""
     sizes = [len(each) for each in acts]
     items = [item for each in acts for item in each]
     return Interactions.from_pairs(np.repeat(np.arange(len(acts)), sizes), items, n_users=len(acts), n_items=n_items)
@@ -130,5 +130,4 @@ def crowd(acts: Sequence[Sequence[int]], *, n_items: int) -> Interactions:
 
 @lru_cache(maxsize=4)
 def _identities(devices: int) -> Identities:
-    """Identities of simulated devices."""
     return Identities.generate(devices)

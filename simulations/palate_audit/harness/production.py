@@ -1,14 +1,14 @@
 """Production: Palate's own round as a target, driven with canaries through the code that real runs use.
 
     Ledger.charge -> signed plan -> Contributor (verify, charge, clip, shares) -> wire -> aggregate -> noised -> persist
-    -> seal; what is audited is the sealed file, read back
+    -> seal; the audit reads the sealed file
 
     >>> target = Production(dp="central", epsilon=4.0, users=8, counts=32, products=64)
     >>> [len(vector) for vector in target.run(Contributions.empty(8, 96)).vectors]
     [160, 160, 160]
 
-The 64 coordinates more are the dummies of each release. With `distributed` the devices that a plan counts as corrupt
-take part, and leave their noise out: what is released then has the noise that was charged, and not a share more.
+The other 64 coordinates are the dummies of each release. With `distributed` the devices that a plan counts as corrupt
+take part without adding noise: the release then has exactly the charged noise, and not a share more.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.identities import Identities
 
 SHARES = (0.2, 0.3, 0.5)
-"""Of mu^2: unequal, so that a round with another's noise shows."""
+"""Shares of mu^2: unequal, so that a round with another round's noise is noticed."""
 WIDTH = 4
 FRESH = 64
-"""Releases of one small run: more of them are slower than another run."""
+"""Releases of one small run: with more of them, a new run is faster."""
 CORRUPT = 0.1
 
 
 @dataclass(frozen=True)
 class ProductionRun:
-    """Everything that one audited run left behind.
+    """Everything that one audited run left.
 
     Attributes:
         released: the sealed noised sums.
-        plans: what each attempt asked, as its device saw it.
+        plans: the plan of each attempt, as devices received it.
         entries: the ledger, as JSON values.
-        releases: what the coordinator said of each attempt.
+        releases: the coordinator's result of each attempt.
         files: the run folder's releases, by name.
-        answers: what each node sent in each attempt; empty unless asked for.
+        answers: what each node sent in each attempt; empty unless requested.
     """
 
     released: Released
@@ -71,18 +71,18 @@ class Production:
     """Palate's round as a target.
 
     Attributes:
-        dp: `central`, `distributed` or `local`, where what is released holds the noise of every device. What one
-            device sends is a target of its own: `palate_audit.harness.messages`.
-        masks: whether each device masks; with `distributed`, and few users.
+        dp: `central`, `distributed` or `local`; with `local` a release has the noise of every device, and one device's
+            messages are a target of their own: `palate_audit.harness.messages`.
+        masks: whether devices mask; with `distributed`, and few users.
         epsilon: of all releases together, at `delta`.
-        delta: of the pair; with `distributed` a part of it is kept for the graphs.
+        delta: of the pair; with `distributed` a part of it is reserved for the graphs.
         users: canaries, each a device.
         counts: coordinates of the first block, of one number an item.
         products: coordinates of the second, of `WIDTH` numbers an item.
         shares: of mu^2, one a release.
-        grid: steps per clip norm; fine, so that rounding a device's share up to whole steps hides nothing.
-        users_per_node: devices a node hosts; a square number draws its noise at once. None: a quarter of them.
-        corrupt_share: with `distributed` in the clear, corrupt devices beside the honest ones, which leave out their
+        grid: steps per clip norm; fine, so that rounding up a device's share to whole steps adds little noise.
+        users_per_node: devices a node hosts; a square number draws its noise at once. None: a quarter of the users.
+        corrupt_share: with `distributed` without masks, corrupt devices in addition to the honest ones, which add no
             noise. With 0, and under masks, one of the honest ones is counted as corrupt instead.
     """
 
@@ -106,33 +106,33 @@ class Production:
 
     @property
     def mode(self) -> PrivacyMode:
-        """What follows from who adds the noise."""
+        """The properties of the dp mode."""
         return mode_of(self.dp)
 
     @property
     def name(self) -> str:
-        """What is audited."""
+        """The target's name in the report."""
         masks = f", masks {'on' if self.masks else 'off'}" if self.mode.cohort else ""
         return f"Palate's round, --dp {self.dp}{masks}"
 
     @property
     def repeatable(self) -> bool:
-        """Seeded noise is a mode of its own, stamped not for release."""
+        """False: seeded noise is a mode of its own, stamped not for release."""
         return True
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """Counts and products."""
+        """Sizes of the blocks of counts and products."""
         return (self.counts, self.products)
 
     @property
     def dimension(self) -> int:
-        """Coordinates a user can touch."""
+        """Coordinates that a user can touch."""
         return self.counts + self.products
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The layout."""
+        """The blocks of the layout."""
         light, heavy = weights_for(self.blocks)
         return (
             Part(name="counts", size=self.counts, weight=light),
@@ -141,12 +141,12 @@ class Production:
 
     @property
     def corrupt(self) -> int:
-        """Devices that take part without noise."""
+        """Number of devices that take part without adding noise."""
         return 0 if self.masks or not self.mode.cohort else math.ceil(self.corrupt_share * self.users)
 
     @cached_property
     def claim(self) -> Claim:
-        """What such a run promises: each release's noise from its share of the budget."""
+        """The claim of such a run: each release's noise from its share of the budget."""
         grid, releases, events = self.grid, [], []
         for round_, mu in enumerate(self._mus):
             sigma = sigma_for(mu_r=float(np.nextafter(mu, 0.0)), sensitivity=grid)
@@ -160,17 +160,17 @@ class Production:
         mu2 = sum(charged_mu2(sensitivity=event.sensitivity, sigma=event.sigma) for event in events)
         epsilon = account(events, delta=self.delta - self._reserved).epsilon
         mu = float(mu2**0.5)
-        if self.mode.alone:  # each device's loss; the sum of all of them tells less of one
+        if self.mode.alone:  # the claim is about one device; their sum reveals less of each
             mu /= self.users**0.5
             epsilon = epsilon_of(mu=mu, delta=self.delta)
         return Claim(epsilon=epsilon, delta=self.delta - self._reserved, releases=tuple(releases), mu=mu)
 
     def run(self, contributions: Contributions, *, seed: int | None = None) -> Released:
-        """One run, from the opening of its ledger to the last sealed release."""
+        """Run once, from opening the ledger to the last sealed release."""
         return self.evidence(contributions, seed=seed).released
 
     def fresh(self, count: int) -> Iterator[Vector]:
-        """Short releases of nothing, of many small runs of the same round."""
+        """Short releases of zero contributions, from many small runs of the same round."""
         each = FRESH
         small = replace(
             self, users=2, counts=8, products=8, shares=(1 / each,) * each, masks=False, users_per_node=2, epsilon=50.0
@@ -186,7 +186,7 @@ class Production:
         absent: Collection[int] = (),
         keep_answers: bool = False,
     ) -> ProductionRun:
-        """One run, with everything it leaves behind.
+        """Run once, and return everything that the run leaves.
 
         Args:
             contributions: one a user; norms above 1 are clipped.
@@ -221,7 +221,6 @@ class Production:
 
     @property
     def _mus(self) -> tuple[float, ...]:
-        """What each release may spend."""
         budget = float(np.nextafter(mu_of(epsilon=self.epsilon, delta=self.delta - self._reserved) ** 2, 0.0))
         return tuple(float(np.sqrt(budget * share)) for share in self.shares)
 
@@ -234,7 +233,7 @@ class Production:
         return self._cohort_of(None)
 
     def _cohort_of(self, directory: str | None) -> CohortTerms | None:
-        """With `distributed`: everybody must be there, and the corrupt ones come on top of the canaries."""
+        """With `distributed`: no device may be missing, and the corrupt ones are additional to the canaries."""
         if not self.mode.cohort:
             return None
         everybody, corrupt = self.users + self.corrupt, max(1, self.corrupt)
@@ -243,7 +242,7 @@ class Production:
         )
 
     def _terms(self, settings: dict[str, Any], seed: int | None, directory: str | None) -> RunTerms:
-        """The run's terms, as a simulation would make them."""
+        """The run's terms, made as in a simulation."""
         mu = mu_of(epsilon=self.epsilon, delta=self.delta - self._reserved)
         return RunTerms(
             population="audit",
@@ -263,7 +262,7 @@ class Production:
 
 
 def _collected(run: WatchedRun) -> ProductionRun:
-    """What the run left: its sealed files, read back against the ledger."""
+    """What the run left: its sealed files, verified against the ledger."""
     registry, entries = run.coordinator.registry, run.ledger.entries()
     seals = [entry for entry in entries if entry.kind == "seal"]
     vectors = tuple(registry.read(entry.round, entry.attempt, entry.release_hash).steps for entry in seals)
@@ -278,7 +277,7 @@ def _collected(run: WatchedRun) -> ProductionRun:
 
 
 def _answers(run: WatchedRun, plan: RoundPlan) -> Mapping[int, bytes]:
-    """What each node has sent to one plan."""
+    """What each node sent for one plan."""
     of_plan = (plan.round, plan.attempt)
     found = ((node, replies[0]) for (*place, node), replies in run.seen.replies.items() if tuple(place) == of_plan)
     return {node: answer for node, answer in found if answer is not None}

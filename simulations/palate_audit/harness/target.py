@@ -1,7 +1,7 @@
-"""Target: the protocol behind which a mechanism is audited, Palate's own or somebody else's.
+"""Target: the protocol of an audited mechanism, Palate's own or a foreign one.
 
-A mechanism that clips, sums and adds noise is a target if it can do one thing: take one vector a user and give back
-the vectors it would publish. A whole foreign one:
+A mechanism that clips, sums and adds noise needs one method to be a target: take one vector a user and return the
+vectors that it would publish. A complete foreign one:
 
     >>> import numpy as np
     >>> from palate_audit.harness.claim import Claim
@@ -37,12 +37,12 @@ Vector = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Contributions:
-    """What each user brings, before any clipping, as compressed sparse rows; memory is O(what is not zero).
+    """Each user's contribution before clipping, as compressed sparse rows; memory is O(number of non-zero values).
 
     Attributes:
         indptr: int64 [n_users + 1].
-        indices: int64 [nnz], coordinates, rising within a user.
-        values: float64 [nnz], in clip norms; anything a float can be.
+        indices: int64 [nnz], coordinates, ascending within a user.
+        values: float64 [nnz], in clip norms; any float, also one that is not finite.
         dimension: number of coordinates.
     """
 
@@ -53,12 +53,12 @@ class Contributions:
 
     @classmethod
     def empty(cls, n_users: int, dimension: int) -> Contributions:
-        """Users that bring nothing."""
+        """Users that contribute zero."""
         return cls(np.zeros(n_users + 1, np.int64), np.zeros(0, np.int64), np.zeros(0), dimension)
 
     @classmethod
     def of(cls, rows: npt.ArrayLike) -> Contributions:
-        """From a dense array [n_users, dimension]; what is exactly zero is left out."""
+        """Contributions from a dense array [n_users, dimension]; zeros are not stored."""
         dense = np.atleast_2d(np.asarray(rows, np.float64))
         owners, indices = np.nonzero(dense)
         indptr = np.concatenate(([0], np.cumsum(np.bincount(owners, minlength=len(dense)))))
@@ -66,7 +66,7 @@ class Contributions:
 
     @property
     def n_users(self) -> int:
-        """How many bring something, or nothing."""
+        """Number of users, including those that contribute zero."""
         return len(self.indptr) - 1
 
     def owners(self) -> npt.NDArray[np.int64]:
@@ -74,13 +74,13 @@ class Contributions:
         return np.repeat(np.arange(self.n_users), np.diff(self.indptr))
 
     def only(self, kept: npt.NDArray[np.bool_]) -> Contributions:
-        """The same users; those that are not `kept`, bool [n_users], bring nothing: zero-out."""
+        """The same users, but those not `kept`, bool [n_users], contribute zero (zero-out)."""
         entries = np.repeat(kept, np.diff(self.indptr))
         indptr = np.concatenate(([0], np.cumsum(np.where(kept, np.diff(self.indptr), 0)))).astype(np.int64)
         return Contributions(indptr, self.indices[entries], self.values[entries], self.dimension)
 
     def dense(self) -> npt.NDArray[np.float64]:
-        """float64 [n_users, dimension]; for targets that need it so, and few users."""
+        """The dense array, float64 [n_users, dimension]; for targets that need it, and few users."""
         rows = np.zeros((self.n_users, self.dimension))
         rows[self.owners(), self.indices] = self.values
         return rows
@@ -88,10 +88,10 @@ class Contributions:
 
 @dataclass(frozen=True)
 class Released:
-    """What one run of a mechanism made public.
+    """What one run of a mechanism published.
 
     Attributes:
-        vectors: one array a release, [dimension + dummies], in the units of the claim; as they were published.
+        vectors: one array a release, [dimension + dummies], in the units of the claim.
         dummies: coordinates at the end of each that no user can touch.
     """
 
@@ -101,47 +101,47 @@ class Released:
 
 @runtime_checkable
 class Target(Protocol):
-    """A mechanism under audit. Plain attributes will do where properties stand here."""
+    """A mechanism under audit. Plain attributes may take the place of the properties."""
 
     @property
     def name(self) -> str:
-        """What it is, with its version and options, for the report."""
+        """Its name, version and options, for the report."""
 
     @property
     def dimension(self) -> int:
-        """Coordinates that a user can touch."""
+        """Number of coordinates that a user can touch."""
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """Sizes of the parts that a contribution is made of, in order; they sum to `dimension`."""
+        """Sizes of the blocks of a contribution, in order; they sum to `dimension`."""
 
     @property
     def users(self) -> int:
-        """How many contributions one run takes: the audit's canaries."""
+        """Number of contributions that one run takes: the audit's canaries."""
 
     @property
     def claim(self) -> Claim:
-        """What it says about itself."""
+        """What the mechanism claims."""
 
     @property
     def repeatable(self) -> bool:
-        """Whether `run` can repeat its noise from a seed. A mechanism whose noise is only ever secret says False."""
+        """Whether `run` can repeat its noise from a seed. A mechanism with only secret noise says False."""
 
     def run(self, contributions: Contributions, *, seed: int | None = None) -> Released:
         """Run the mechanism once, through all its releases.
 
         Args:
-            contributions: one a user, `users` of them, in the coordinates of what is released; a norm above 1 is to
-                be clipped to `sensitivity`.
-            seed: repeat the noise that this seed stands for, if `repeatable`; None: the noise that is released.
+            contributions: one a user, `users` of them, in the coordinates of a release; a norm above 1 must be clipped
+                to `sensitivity`.
+            seed: repeat the noise of this seed, if `repeatable`; None: secret noise, as for a release.
         """
 
 
 class FreshReleases(Protocol):
-    """A target that can also show its noise many times over, cheaply: what a small seed can't bear."""
+    """A target that can also make many releases of noise cheaply: a small seed would repeat among them."""
 
     def fresh(self, count: int) -> Iterator[Vector]:
-        """`count` short releases of nothing, each with noise of its own, as the mechanism always makes it."""
+        """`count` short releases of zero contributions, each with its own noise, made as always."""
 
 
 MEMBERS = ("name", "dimension", "blocks", "users", "claim", "repeatable", "run")
@@ -151,7 +151,7 @@ def load_target(spec: str) -> Target:
     """Make the target that `package.module:factory` names.
 
     Raises:
-        InputError: there is no such factory, or what it makes is no target.
+        InputError: there is no such factory, or its result is no target.
     """
     module, _, name = spec.partition(":")
     if not module or not name:
@@ -166,10 +166,10 @@ def load_target(spec: str) -> Target:
 
 
 def check_target(target: object, named: str) -> Target:
-    """The target, if it has the members of the protocol and sizes that fit each other.
+    """Check that a target has the members of the protocol, and sizes that fit each other.
 
     Raises:
-        InputError: naming what is wrong.
+        InputError: it names what is wrong.
     """
     if not isinstance(target, Target):
         missing = [member for member in MEMBERS if not hasattr(target, member)]

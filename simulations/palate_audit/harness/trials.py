@@ -1,11 +1,11 @@
-"""Trials: runs of a target with known canaries in them, which every counted test reads.
+"""Trials: runs of a target with known canaries; every counted test reads them.
 
     >>> from palate_audit.harness.production import Production
     >>> trials = conduct(Production(users=16, counts=64, products=64), runs=(Presence.HALF, Presence.NONE), seed=3)
     >>> [(trial.presence.value, int(trial.inside.sum()) in range(17)) for trial in trials.runs]
     [('half', True), ('none', True)]
 
-Who takes part follows from the audit's seed, which the report prints. The mechanism's noise is its own.
+The audit's seed, which the report prints, decides who takes part. The mechanism's noise is its own.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Presence(StrEnum):
     """Which canaries take part in a run."""
 
     HALF = "half"
-    """Each by a fair coin: what a bound from one run needs."""
+    """Each canary by a fair coin: a bound from one run needs that."""
     ALL = "all"
-    """Everybody: the known-null bound has twice the canaries."""
+    """All canaries: the known-null bound then has twice as many."""
     NONE = "none"
-    """Nobody: every user sends zero, and the release is noise."""
+    """No canary: every user sends zero, and the release is noise."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Trial:
     """One run.
 
     Attributes:
-        presence: who was to take part.
+        presence: which canaries were planned to take part.
         inside: bool [users], who did.
-        released: what came out; nothing is kept where the claim says nothing of releases.
-        scores: float64 [users], see `Canaries.scores`.
-        residuals: one a release, see `Canaries.residuals`.
+        released: the releases; not kept where the claim says nothing of releases.
+        scores: float64 [users], by `Canaries.scores`.
+        residuals: one array a release, by `Canaries.residuals`.
     """
 
     presence: Presence
@@ -57,8 +57,8 @@ class Trials:
     """Runs of one target with the same canaries.
 
     Attributes:
-        target: what was run.
-        canaries: whose traces are looked for.
+        target: the target.
+        canaries: its canaries.
         runs: the runs.
         seed: of the audit's own choices.
     """
@@ -70,16 +70,16 @@ class Trials:
 
     @property
     def claim(self) -> Claim:
-        """What the target says about itself."""
+        """The target's claim."""
         return self.target.claim
 
     def of(self, *presences: Presence) -> tuple[Trial, ...]:
-        """The runs of some presence."""
+        """The runs with these presences."""
         return tuple(run for run in self.runs if run.presence in presences)
 
     @property
     def quiet(self) -> tuple[Trial, ...]:
-        """The runs whose residuals are noise: all, or, where sampling hides who is in, those without canaries."""
+        """The runs whose residuals are noise: all, or with hidden sampling those without canaries."""
         return self.runs if self.claim.sampling == 1 else self.of(Presence.NONE)
 
     def noises(self) -> Iterator[tuple[str, int, Floats]]:
@@ -96,16 +96,16 @@ class Trials:
 
 
 def conduct(target: Target, *, runs: Sequence[Presence], seed: int, canaries: Canaries | None = None) -> Trials:
-    """Run a target, with its secret noise, once for each presence.
+    """Run a target with secret noise, once for each presence.
 
     Args:
         target: what is run.
-        runs: who takes part in each.
+        runs: which canaries take part in each run.
         seed: of the coins, and of the canaries.
         canaries: the auditor's own; None: orthogonal ones in the target's blocks.
 
     Raises:
-        InputError: the target releases something else than it claims to.
+        InputError: the releases don't fit the target's description.
     """
     canaries = canaries or orthogonal(target.blocks, users=target.users, seed=seed)
     rng = np.random.default_rng([seed, 0x494E])
@@ -119,13 +119,13 @@ def conduct(target: Target, *, runs: Sequence[Presence], seed: int, canaries: Ca
         if target.claim.releases:
             residuals = canaries.residuals(inside, released, target.claim)
             done.append(Trial(presence, inside, released, scores, residuals))
-        else:  # runs are thousands, and scores are all that a test reads
+        else:  # there are thousands of runs, and tests read the scores only
             done.append(Trial(presence, inside, Released(()), scores, ()))
     return Trials(target, canaries, tuple(done), seed)
 
 
 def check_released(released: Released, target: Target) -> None:
-    """Refuse a release that isn't what the target describes.
+    """Refuse a release that doesn't fit the target's description.
 
     Raises:
         InputError: another number or size of vectors, or numbers that aren't finite.

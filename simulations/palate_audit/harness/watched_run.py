@@ -1,11 +1,11 @@
-"""Watched run: the one way in which the audit drives the production path, watched where something leaves it.
+"""Watched run: the only way in which the audit runs the production path; it observes everything that leaves it.
 
-    Coordinator -> run_rounds -> grid that watches -> ClientApp -> Host -> Contributor -> ... -> sealed release
+    Coordinator -> run_rounds -> observing grid -> ClientApp -> Host -> Contributor -> ... -> sealed release
 
-The parts are those of the engine `local`, in a temporary folder. Two things are made of it: `production` is a target
-with as many canaries as there is room for, and `probe_run` a small run in which a test chooses who is there, what they
-do, which messages are lost or come twice, and when the server restarts. What a run is, its terms say. `Seen` is
-everything that came out beside the noised numbers.
+The parts are those of the engine `local`, in a temporary folder. It has two uses: `production` is a target with as many
+canaries as fit, and `probe_run` a small run in which a test chooses the devices, their contributions, which messages
+are lost or delivered twice, and when the server restarts. The terms define the run. `Seen` holds everything that left
+beside the noised numbers.
 """
 
 from __future__ import annotations
@@ -47,21 +47,21 @@ from palate_sim.engines.identities import Identities
 
 
 class WatchedRun(Closing):
-    """One run, ready to be played.
+    """One run that is ready to play.
 
     Args:
-        terms: what the server promises; the run's ledger opens with them.
+        terms: the terms of the server; the run's ledger opens with them.
         histories: of the devices, one row each.
         users_per_node: devices that a node hosts.
         identities: of the devices, for a run under masks.
-        algorithm: held open as long as the run: lends the terms' algorithm to this process.
-        corrupt: devices beside these, on a node of their own, that leave their noise out.
-        keep: whether to keep what nodes answer; large runs don't.
-        strict: whether a device that refuses ends the run with its reason.
+        algorithm: a context that registers the terms' algorithm in this process; open as long as the run.
+        corrupt: additional devices, on a node of their own, that add no noise.
+        keep: whether to keep nodes' answers; False for large runs.
+        strict: whether a device's refusal ends the run with its reason.
 
     Attributes:
         coordinator: the server's side; a new one after `restart`.
-        releases: what came out, in order.
+        releases: the results, in order.
         seen: what the grid carried.
     """
 
@@ -123,12 +123,12 @@ class WatchedRun(Closing):
         self._stack.close()
 
     def restart(self) -> None:
-        """The server's process ends and starts again: everything in its memory is gone."""
+        """Restart the server: a new process without the old one's memory."""
         self._server.close()
         self._open()
 
     def play(self, *, rounds: int | None = None, absent: Collection[int] = (), repeated: Collection[int] = ()) -> None:
-        """The next rounds, or all that are left.
+        """Play the next rounds, or all that are left.
 
         Args:
             rounds: how many; None for all.
@@ -136,7 +136,7 @@ class WatchedRun(Closing):
             repeated: nodes whose answers are delivered twice.
 
         Raises:
-            PalateError: what the path raises.
+            PalateError: the production path raised it.
         """
         self.grid.absent, self.grid.repeated = frozenset(absent), frozenset(repeated)
         transport = GridTransport(self.grid, ttl=self.terms.plan_seconds)
@@ -149,7 +149,7 @@ class WatchedRun(Closing):
         return {str(path.relative_to(run)): path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
 
     def sealed(self, round_: int, attempt: int = 0) -> Int64:
-        """The numbers of a release, as they lie on the disk."""
+        """The numbers of a release, as stored on the disk."""
         return steps_of(self.files()[f"releases/round-{round_}-attempt-{attempt}.safetensors"])
 
     def _open(self) -> None:
@@ -164,11 +164,11 @@ class WatchedRun(Closing):
 
 @dataclass
 class Seen:
-    """What the grid carried.
+    """The messages that the grid carried.
 
     Attributes:
         plans: each signed plan that a node was sent, once, in order.
-        asked: the latest plan and its model, as a node was sent them.
+        asked: the latest plan and its model, as sent to a node.
         replies: every answer, by attempt and node: the bytes, or None for an error.
     """
 
@@ -180,8 +180,8 @@ class Seen:
 class WatchedGrid(LocalGrid):
     """A grid that keeps what it carries, loses some nodes' answers and delivers others' twice.
 
-    With `corrupt`, its last node is of so many devices that take part, say so honestly, and leave their noise out: they
-    know the plan's bytes only.
+    With `corrupt`, its last node hosts that many devices, which take part, state their number truthfully, and add no
+    noise: they know the plan's bytes only.
     """
 
     def __init__(self, client: ClientApp, *, nodes: int, corrupt: int = 0, keep: bool = True) -> None:
@@ -196,7 +196,7 @@ class WatchedGrid(LocalGrid):
 
     @contextmanager
     def strict(self) -> Iterator[None]:
-        """A device that refuses ends the run: its reason is in its own log, and nowhere else."""
+        """Let a device's refusal end the run; its reason is only in the device's log."""
         logger, self._reasons = logging.getLogger(flower.__name__), _Reasons()
         level = logger.level
         logger.setLevel(logging.INFO)
@@ -208,7 +208,7 @@ class WatchedGrid(LocalGrid):
             logger.setLevel(level)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """The replies; those of some nodes come twice."""
+        """The replies; some nodes' replies are delivered twice."""
         for reply in super().pull_messages(message_ids):
             yield reply
             if reply.metadata.src_node_id - 1 in self.repeated:
@@ -247,28 +247,28 @@ def steps_of(release: bytes) -> Int64:
 
 @lru_cache(maxsize=1)
 def release_key() -> SigningKey:
-    """One key for all runs: making one takes longer than a round."""
+    """One key for all runs, because making a key takes longer than a round."""
     return SigningKey.generate()
 
 
 def _memory() -> Path | None:
-    """A folder in memory where the system offers one: nothing here has to outlive a power cut."""
+    """A folder in memory where the system has one: these files needn't survive a power failure."""
     memory = Path("/dev/shm")  # noqa: S108, a folder of our own is made in it
     return memory if os.access(memory, os.W_OK) else None
 
 
 class _Reasons(logging.Handler):
-    """The latest thing that a device has told its log."""
+    """Keeps the latest log message of a device."""
 
     last = "it says nothing"
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep it."""
+        """Keep the message."""
         self.last = record.getMessage()
 
 
 def _nothing(plan: bytes, users: int) -> bytes:
-    """What corrupt devices answer: a share of nothing."""
+    """The answer of corrupt devices: a zero share."""
     asked = SignedPlan.model_validate_json(plan).plan
     size = sum(spec.size for spec in asked.layout) + DUMMIES
     header = ContributionHeader(
@@ -279,7 +279,7 @@ def _nothing(plan: bytes, users: int) -> bytes:
 
 
 def _value(message: Message, name: str) -> bytes | None:
-    """A value of a message's one record."""
+    """A value of a message's only record."""
     record = message.content.get(RECORD)
     value = record.get(name) if isinstance(record, ConfigRecord) else None
     return value if isinstance(value, bytes) else None

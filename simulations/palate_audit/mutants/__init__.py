@@ -1,4 +1,4 @@
-"""Known bugs of private learning, each to be found by a named test of the battery, by what they are bugs of."""
+"""Mutants: known bugs of private learning, grouped by kind; a named test of the battery must find each one."""
 
 from palate_audit.mutants import (
     accounting,

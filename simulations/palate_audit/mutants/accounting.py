@@ -1,4 +1,4 @@
-"""Mutants of the accounting: less is charged than was spent, or something else is said than was charged."""
+"""Mutants of the accounting: less is charged than was spent, or the statement differs from the charge."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from palate_sim.card import card
 
 @contextmanager
 def _charged(price: Callable[[float], float]) -> Iterator[None]:
-    """Server and devices agree on another price of a release."""
+    """Server and devices charge `price(mu^2)` in the place of mu^2."""
 
     def instead(*, sensitivity: float, sigma: int) -> float:
         return price(charged_mu2(sensitivity=sensitivity, sigma=sigma))
@@ -38,7 +38,7 @@ def _charged(price: Callable[[float], float]) -> Iterator[None]:
     test="G",
 )
 def fixed_as_poisson() -> Iterator[None]:
-    """mu^2 times q^2."""
+    """Multiply mu^2 by q^2 with q = 0.1."""
     with _charged(lambda mu2: mu2 * 0.01):
         yield
 
@@ -50,7 +50,7 @@ def fixed_as_poisson() -> Iterator[None]:
     test="G",
 )
 def shuffled_as_poisson() -> Iterator[None]:
-    """A tenth off, no more."""
+    """Charge a tenth less."""
     with _charged(lambda mu2: mu2 * 0.9):
         yield
 
@@ -62,7 +62,7 @@ def shuffled_as_poisson() -> Iterator[None]:
     test="G",
 )
 def other_sigma() -> Iterator[None]:
-    """Ten per cent more, on paper."""
+    """Enter a sigma in the ledger that is ten per cent larger than the plan's."""
     real = Coordinator._charge
 
     def instead(self: Coordinator, plan: RoundPlan) -> ChargeProof:
@@ -86,7 +86,7 @@ def other_sigma() -> Iterator[None]:
     test="I",
 )
 def all_honest() -> Iterator[None]:
-    """n_min shares make the noise."""
+    """Count on the noise shares of all n_min survivors."""
     with mock.patch.object(CohortTerms, "shares", property(lambda self: self.n_min)):
         yield
 
@@ -98,7 +98,7 @@ def all_honest() -> Iterator[None]:
     test="I",
 )
 def dropped_noise() -> Iterator[None]:
-    """n_max shares make the noise."""
+    """Cut the shares for n_max devices."""
     with mock.patch.object(CohortTerms, "shares", property(lambda self: self.n_max - self.c_max)):
         yield
 
@@ -110,7 +110,7 @@ def dropped_noise() -> Iterator[None]:
     test="S",
 )
 def rounded_down() -> Iterator[None]:
-    """The floor of a root."""
+    """Round the share's square root down."""
 
     def floor(*, sigma: int, shares: int) -> int:
         return max(2, math.isqrt(sigma**2 // shares))
@@ -126,7 +126,7 @@ def rounded_down() -> Iterator[None]:
     test="G",
 )
 def other_adjacency() -> Iterator[None]:
-    """A word on the card."""
+    """Write the wrong adjacency on the card."""
     real = card.card_payload
 
     def instead(extract: Extract) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def other_adjacency() -> Iterator[None]:
     test="G",
 )
 def tuning_claimed() -> Iterator[None]:
-    """One exclusion fewer."""
+    """Remove one exclusion from the card."""
     left = tuple(entry for entry in card.EXCLUSIONS if "hyper-parameter" not in entry[0])
     with mock.patch.object(card, "EXCLUSIONS", left):
         yield

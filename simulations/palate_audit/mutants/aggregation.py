@@ -1,4 +1,4 @@
-"""Mutants of the sum: somebody is in it twice, or it is divided by what it should hide."""
+"""Mutants of the sum: a user is in it twice, or it is divided by a private number."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from palate_server.rounds.aggregation import Aggregate, aggregate
 
 
 def _totals(change: Any) -> Any:
-    """A node's clipped sum is `change(sum, update)`."""
+    """A node's clipped sum becomes `change(sum, update)`."""
     real = ClippedUpdate.total
 
     def total(self: ClippedUpdate) -> Int64:
@@ -36,7 +36,7 @@ def _totals(change: Any) -> Any:
     test="F",
 )
 def duplicate() -> Iterator[None]:
-    """Two times C."""
+    """One user contributes up to two clip norms."""
     with _totals(lambda total, update: total + update.vector(0)):
         yield
 
@@ -48,7 +48,7 @@ def duplicate() -> Iterator[None]:
     test="F",
 )
 def oversampled() -> Iterator[None]:
-    """Three times C."""
+    """One user contributes up to three clip norms."""
 
     def instead(replies: Mapping[int, bytes], plan: RoundPlan) -> Aggregate:
         found = aggregate(replies, plan)
@@ -67,7 +67,7 @@ def oversampled() -> Iterator[None]:
     test="F",
 )
 def retry_summed() -> Iterator[None]:
-    """Replies by their number."""
+    """Key the replies by message instead of by node."""
 
     def instead(answers: Iterable[tuple[int, bytes]]) -> dict[int, bytes]:
         return dict(enumerate(answer for _, answer in answers))
@@ -83,7 +83,7 @@ def retry_summed() -> Iterator[None]:
     test="F",
 )
 def true_count() -> Iterator[None]:
-    """A mean over the active."""
+    """Divide by the number of users with events."""
 
     def change(total: Int64, update: ClippedUpdate) -> Int64:
         users = len(update.accepted)
@@ -101,7 +101,7 @@ def true_count() -> Iterator[None]:
     test="F",
 )
 def data_set_size() -> Iterator[None]:
-    """A mean over events."""
+    """Divide by the number of events."""
     real = contribution.Contributor._trained
 
     def instead(self: Any, plan: Any, model: Any, histories: Any) -> ClippedUpdate:
@@ -113,14 +113,14 @@ def data_set_size() -> Iterator[None]:
 
 
 class _Divided(ClippedUpdate):
-    """A sum over a number of events a user."""
+    """A clipped update whose sum is divided by a number of events a user."""
 
     def __init__(self, steps: Any, accepted: Any, grid: int, by: float) -> None:
         super().__init__(steps, accepted, grid)
         object.__setattr__(self, "by", by)
 
     def total(self) -> Int64:
-        """The quotient."""
+        """The divided sum."""
         return np.trunc(super().total() / self.by).astype(np.int64)  # type: ignore[attr-defined, no-any-return]
 
 

@@ -1,4 +1,4 @@
-"""Mutants of clipping: one user's norm is not what was charged for."""
+"""Mutants of clipping: one user's norm exceeds the charged sensitivity."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from palate_common.mechanism.update import BlockSpec, ClippedUpdate, DenseBlock,
 
 Float64 = npt.NDArray[np.float64]
 Scale = Callable[[Float64, float], Float64]
-"""From norms and clip norm to each user's factor onto a grid of one step."""
+"""(norms, clip norm) -> each user's factor onto a grid of one step."""
 
 
 def correct(norms: Float64, clip_norm: float) -> Float64:
-    """min(1, C / norm) / C, and nothing of what is not finite."""
+    """min(1, C / norm) / C, and 0 for what is not finite."""
     return clipping.GUARD / np.maximum(np.where(np.isfinite(norms), norms, np.inf), clip_norm)
 
 
@@ -35,7 +35,7 @@ def clipped(
     norms: Float64 | None = None,
     after: Callable[[BlockSpec], float] = lambda spec: spec.weight,
 ) -> ClippedUpdate:
-    """The production clip in parts, so that one of them can be another, and without the check at its end."""
+    """The production clip in replaceable parts, without the check at its end."""
     clipping._check_shapes(update, layout)
     if norms is None:
         squares = sum(s.weight**2 * clipping._square_norms(b) for s, b in zip(layout, update.blocks, strict=True))
@@ -49,7 +49,7 @@ def clipped(
 
 
 def clips(instead: Callable[..., ClippedUpdate]) -> Any:
-    """Every device clips like this."""
+    """Every device clips by `instead`."""
     return mock.patch.object(contribution, "clip", instead)
 
 
@@ -60,7 +60,7 @@ def clips(instead: Callable[..., ClippedUpdate]) -> Any:
     test="D",
 )
 def no_clip() -> Iterator[None]:
-    """All factors 1 / C."""
+    """Scale by 1 / C whatever the norm."""
     with clips(lambda *args, **kw: clipped(*args, **kw, scale=lambda norms, c: np.full(len(norms), 1 / c))):
         yield
 
@@ -72,7 +72,7 @@ def no_clip() -> Iterator[None]:
     test="D",
 )
 def per_block_clip() -> Iterator[None]:
-    """Norm up to C times the root of the number of blocks."""
+    """The norm can reach C times the square root of the number of blocks."""
 
     def instead(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
         parts = [
@@ -87,12 +87,12 @@ def per_block_clip() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Summed(ClippedUpdate):
-    """Users as they are, whose sum is cut to a norm."""
+    """A clipped update whose users are unclipped, and whose sum is clipped."""
 
     bound: float = 0.0
 
     def total(self) -> Int64:
-        """The cut sum."""
+        """The clipped sum."""
         raw = super().total().astype(np.float64)
         cut: Int64 = (raw * min(1.0, self.bound / max(float(np.linalg.norm(raw)), 1.0))).astype(np.int64)
         return cut
@@ -115,7 +115,7 @@ def _sumclips(bound: Callable[[int, int], float]) -> Any:
     test="D",
 )
 def clip_after_sum() -> Iterator[None]:
-    """One user may use up everybody's room."""
+    """One user can use the clip norms of all others."""
     with _sumclips(lambda users, grid: users * grid):
         yield
 
@@ -127,7 +127,7 @@ def clip_after_sum() -> Iterator[None]:
     test="D",
 )
 def shard_as_one() -> Iterator[None]:
-    """A node is taken for a user."""
+    """Clip a node's sum as if it were one user's."""
     with _sumclips(lambda users, grid: grid):
         yield
 
@@ -139,7 +139,7 @@ def shard_as_one() -> Iterator[None]:
     test="D",
 )
 def nan_bypass() -> Iterator[None]:
-    """Comparisons with NaN are false."""
+    """Treat a NaN norm as a small one."""
 
     def instead(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
         squares = sum(s.weight**2 * clipping._square_norms(b) for s, b in zip(layout, update.blocks, strict=True))
@@ -153,7 +153,7 @@ def nan_bypass() -> Iterator[None]:
 
 
 def _numbers(block: DenseBlock | OuterBlock) -> DenseBlock | OuterBlock:
-    """A block with zeros for what is no number."""
+    """A block with zeros in the place of numbers that are not finite."""
     if isinstance(block, DenseBlock):
         return DenseBlock(np.nan_to_num(block.values, posinf=0.0, neginf=0.0))
     rows, columns = (np.nan_to_num(each, posinf=0.0, neginf=0.0) for each in (block.rows, block.columns))
@@ -161,7 +161,7 @@ def _numbers(block: DenseBlock | OuterBlock) -> DenseBlock | OuterBlock:
 
 
 def _checked_by_integers(kind: type[np.signedinteger[Any]]) -> Any:
-    """No scaling at all, and users whose integer norm is above the grid are dropped, in an arithmetic that wraps."""
+    """Don't scale; drop users whose integer norm exceeds the grid, computed in arithmetic that wraps."""
 
     def instead(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
         raw = clipped(update, layout, clip_norm=clip_norm, grid=grid, scale=lambda n, c: np.full(len(n), 1 / c))
@@ -179,7 +179,7 @@ def _checked_by_integers(kind: type[np.signedinteger[Any]]) -> Any:
     test="D",
 )
 def overflow_int64() -> Iterator[None]:
-    """2^32 squared is 0."""
+    """2^32 squared is 0 in int64."""
     with _checked_by_integers(np.int64):
         yield
 
@@ -191,7 +191,7 @@ def overflow_int64() -> Iterator[None]:
     test="D",
 )
 def overflow_int32() -> Iterator[None]:
-    """2^16 squared is 0."""
+    """2^16 squared is 0 in int32."""
     with _checked_by_integers(np.int32):
         yield
 

@@ -1,4 +1,4 @@
-"""Mutants of the draws: noise that was there before, or of another law."""
+"""Mutants of the draws: noise that was used before, or has another distribution."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from palate_server.rounds import noise
 
 
 def _remembered(turn: Callable[[int], tuple[int, int]]) -> Draw:
-    """Draws that come back: call number -> (which of the kept ones, sign)."""
+    """A draw that returns kept noise: `turn` maps the call's number to (index of the kept noise, sign)."""
     kept: dict[tuple[int, int], Any] = {}
     calls: dict[int, int] = {}
 
@@ -40,7 +40,7 @@ def _remembered(turn: Callable[[int], tuple[int, int]]) -> Draw:
     test="C",
 )
 def reused() -> Iterator[None]:
-    """Drawn once."""
+    """Draw once, and return that noise at every call."""
     with sampled(_remembered(lambda call: (0, 1))):
         yield
 
@@ -52,7 +52,7 @@ def reused() -> Iterator[None]:
     test="C",
 )
 def antithetic() -> Iterator[None]:
-    """Plus, minus."""
+    """Return each noise twice, with opposite signs."""
     with sampled(_remembered(lambda call: (call // 2, 1 - 2 * (call % 2)))):
         yield
 
@@ -64,7 +64,7 @@ def antithetic() -> Iterator[None]:
     test="C",
 )
 def cycled() -> Iterator[None]:
-    """Of two."""
+    """Alternate between two noise vectors."""
     with sampled(_remembered(lambda call: (call % 2, 1))):
         yield
 
@@ -76,7 +76,7 @@ def cycled() -> Iterator[None]:
     test="J",
 )
 def tiled() -> Iterator[None]:
-    """Period 64."""
+    """Repeat 64 draws along the vector."""
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
         return np.resize(sample_discrete_gaussian(min(n, 64), sigma=sigma, source=source), n)
@@ -86,7 +86,7 @@ def tiled() -> Iterator[None]:
 
 
 def _uniforms(n: int, source: Source) -> Any:
-    """Floats in (0, 1)."""
+    """Uniform floats in (0, 1)."""
     return (source.words(n).astype(np.float64) + 0.5) / 2.0**64
 
 
@@ -97,7 +97,7 @@ def _uniforms(n: int, source: Source) -> Any:
     test="B2",
 )
 def uniform() -> Iterator[None]:
-    """Bounded by 1.73 sigma."""
+    """Draw uniform noise, which is bounded by 1.73 sigma."""
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
         found: Int64 = np.rint((2 * _uniforms(n, source) - 1) * sigma * math.sqrt(3)).astype(np.int64)
@@ -114,7 +114,7 @@ def uniform() -> Iterator[None]:
     test="B2",
 )
 def laplace() -> Iterator[None]:
-    """Heavy tails, a sharp peak."""
+    """Draw Laplace noise, with heavy tails and a sharp peak."""
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
         centred = 2 * _uniforms(n, source) - 1
@@ -133,13 +133,13 @@ def laplace() -> Iterator[None]:
     test="H",
 )
 def off_grid() -> Iterator[None]:
-    """Digits behind the point."""
+    """Add noise that is not rounded to the grid."""
 
     def draw(n: int, sigma: int, source: Source) -> Any:
         radius, angle = np.sqrt(-2 * np.log(_uniforms(n, source))), 2 * np.pi * _uniforms(n, source)
         return sigma * radius * np.cos(angle)
 
-    # The server's alone: what a device sends has no room for fractions.
+    # Only the server's noise: a device's message has no room for fractions.
     with mock.patch.object(noise, "sample_discrete_gaussian", lambda n, *, sigma, source: draw(n, sigma, source)):
         yield
 

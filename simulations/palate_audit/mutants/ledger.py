@@ -1,4 +1,4 @@
-"""Mutants of the ledger: a release that was not charged, a charge that does not last."""
+"""Mutants of the ledger: a release without a charge, or a charge that is lost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from palate_server.rounds.registry import Registry
 
 @contextmanager
 def _uncharged(free: Callable[[RoundPlan], bool]) -> Iterator[None]:
-    """Some rounds show the devices an old charge, which they take for this round's; their releases aren't sealed."""
+    """In some rounds devices receive an old charge and accept it; those rounds' releases aren't sealed."""
     charge, seal = Coordinator._charge, Ledger.seal
     shown: dict[int, ChargeProof] = {}
     skipped: set[tuple[int, int]] = set()
@@ -55,7 +55,7 @@ def _uncharged(free: Callable[[RoundPlan], bool]) -> Iterator[None]:
     test="G",
 )
 def uncharged_round() -> Iterator[None]:
-    """Rounds 1, 3, ..."""
+    """Don't charge rounds 1, 3, ..."""
     with _uncharged(lambda plan: plan.round % 2 == 1):
         yield
 
@@ -67,7 +67,7 @@ def uncharged_round() -> Iterator[None]:
     test="G",
 )
 def first_round_free() -> Iterator[None]:
-    """Charging starts with round 1."""
+    """Don't charge round 0."""
     with _uncharged(lambda plan: plan.round == 0):
         yield
 
@@ -79,7 +79,7 @@ def first_round_free() -> Iterator[None]:
     test="G",
 )
 def released_twice() -> Iterator[None]:
-    """Two noised sums of one attempt: their mean has half the variance."""
+    """Release two noised sums of one attempt: their mean has half the variance."""
 
     def take(self: Coordinator) -> RoundPlan:
         signed: SignedPlan | None = self._signed
@@ -115,7 +115,7 @@ def released_twice() -> Iterator[None]:
     test="G",
 )
 def reset_on_restart() -> Iterator[None]:
-    """The file is removed when it is opened for writing."""
+    """Delete the file when it is opened for writing."""
     real = Ledger.__init__
 
     def instead(
@@ -138,7 +138,7 @@ def reset_on_restart() -> Iterator[None]:
     test="G",
 )
 def rolled_back() -> Iterator[None]:
-    """From the first charge on, entries stay in memory."""
+    """Keep entries in memory from the first charge on."""
     real, catch_up = Ledger._append, Ledger._catch_up
     begun: set[int] = set()
 
@@ -166,7 +166,7 @@ def rolled_back() -> Iterator[None]:
     test="G",
 )
 def own_charges_only() -> Iterator[None]:
-    """Two runs spend one budget twice."""
+    """Let two runs spend one budget twice."""
     admit, charge = History._admit_charge, Ledger.charge
     own: dict[int, Fraction] = {}
 

@@ -1,4 +1,4 @@
-"""Mutants of dp local: noise that isn't each device's own, or a device that pays too late."""
+"""Mutants of dp local: devices don't add the full noise, or charge their ledger too late."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _share_sigma = RoundPlan.share_sigma
     test="B",
 )
 def cut_by_the_cohort() -> Iterator[None]:
-    """The noise of distributed, in the clear."""
+    """Add each device's share for distributed noise, without masks."""
 
     def cut(plan: RoundPlan) -> int:
         if not plan.mode.alone:
@@ -55,7 +55,7 @@ def cut_by_the_cohort() -> Iterator[None]:
     test="I",
 )
 def after_the_sum() -> Iterator[None]:
-    """Nothing shows in the release."""
+    """Add the noise on the server; the release has the right distribution."""
 
     def bare(clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> NoisyShare:
         if not plan.mode.alone:
@@ -83,7 +83,7 @@ def after_the_sum() -> Iterator[None]:
     test="G",
 )
 def charged_late() -> Iterator[None]:
-    """Limits that are read too late."""
+    """Check the device's limits after the answer was made."""
     charged, contribute = Contributor._charged, Contributor.contribute
 
     def free(self: Contributor, signed: SignedPlan, signed_plan: bytes) -> npt.NDArray[np.bool_]:
@@ -94,7 +94,7 @@ def charged_late() -> Iterator[None]:
         try:
             charged(self, SignedPlan.model_validate_json(signed_plan), signed_plan)
         except Exception as error:
-            self.refusal = str(error)  # noted, and sent all the same
+            self.refusal = str(error)  # recorded, and the answer is sent anyway
         return answer
 
     with mock.patch.object(Contributor, "_charged", free), mock.patch.object(Contributor, "contribute", late):
@@ -108,7 +108,7 @@ def charged_late() -> Iterator[None]:
     test="D",
 )
 def exact_fold_in() -> Iterator[None]:
-    """One event, all gradients."""
+    """One event changes the gradients of all events."""
 
     def folded(algorithm: Any, state: State, plan: RoundPlan, histories: Interactions, source: Source) -> NoisyShare:
         if plan.round == 0:
@@ -130,7 +130,7 @@ def exact_fold_in() -> Iterator[None]:
     test="I",
 )
 def bare_user_steps() -> Iterator[None]:
-    """Noise on what is sent alone."""
+    """Add noise only to what is sent."""
 
     def none(n: int, *, sigma: int, source: Source) -> Int64:
         return np.zeros_like(sample_discrete_gaussian(n, sigma=sigma, source=source))
@@ -146,7 +146,7 @@ def bare_user_steps() -> Iterator[None]:
     test="K",
 )
 def public_coins() -> Iterator[None]:
-    """No secret."""
+    """Derive the coins from the plan's public seed."""
     real = event_steps.sampled
 
     def seeded(histories: Interactions, inclusion: float, source: Source) -> Interactions:

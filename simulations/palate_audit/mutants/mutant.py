@@ -1,7 +1,7 @@
-"""Mutant: one known bug, put into the production path for as long as a context lasts.
+"""Mutant: one known bug that is patched into the production path until its context ends.
 
-A mutant replaces a function or an attribute of a production module and puts it back. It knows no test, as no test
-knows it: it names the letter of the one that has to find it, and a kill table says which did.
+A mutant replaces a function or an attribute of a production module and puts it back. Mutants and tests don't refer to
+each other: a mutant names only the letter of the test that must find it, and the kill table shows which test did.
 
     >>> from palate_audit.mutants.clipping import no_clip
     >>> with no_clip.injected():
@@ -19,14 +19,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Mutant:
-    """A bug.
+    """One known bug.
 
     Attributes:
-        name: what it is called, in the words of the list of bug classes.
-        bug: what is wrong, in a line.
-        seen: where it was seen, or how it comes about.
+        name: its name, as in the list of bug classes.
+        bug: what is wrong, in one line.
+        seen: where such a bug was seen, or how it comes about.
         test: letter of the test that must find it.
-        inject: puts it in; takes it out at the end.
+        inject: context manager that patches the bug in and removes it.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Mutant:
 
     @contextmanager
     def injected(self) -> Iterator[None]:
-        """The production path with this bug, quietly: what numpy has to say about it is no finding."""
+        """Run the production path with this bug, without numpy's warnings, which are no findings."""
         with np.errstate(all="ignore"), self.inject():
             yield
 

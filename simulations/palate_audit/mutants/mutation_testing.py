@@ -1,10 +1,10 @@
-"""Kills: the battery against code that is broken on purpose, and against the code as it is.
+"""Mutation testing: the battery against code with known bugs, and against the real code.
 
-    for each mutant: injected -> quick battery; what its test didn't find -> that test, thoroughly -> killed or not
-    clean code:      the same battery, again and again -> no alarm
+    for each mutant: inject it -> quick battery; if its test finds nothing -> that test, thoroughly -> killed or not
+    clean code:      the same battery, several times -> no alarm
 
-A mutant is killed if the test that it names raises an alarm, verdicts being made together as in any audit. Which other
-tests found it too is in the kill table. Tests and mutants know nothing of each other.
+A mutant is killed if the test that it names raises an alarm, with verdicts given together as in any audit. The kill
+table shows which other tests found it too. Tests and mutants don't refer to each other.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ COUNTED = ("A", "B", "B2", "C", "C2", "H", "J", "K")
 TESTS = ("A", "B", "B2", "C", "C2", "D", "E", "F", "G", "H", "I", "J", "K", "S")
 """Letters of the battery, as in the kill table."""
 SMALL, LARGE = 2**14, 2**17
-"""Coordinates of each block in the quick battery, and in a thorough one."""
+"""Coordinates of each block in the quick battery, and in the thorough one."""
 DEVICES = 256
-"""Canaries with dp local in the quick battery, each a device of its own; in a thorough one four times as many."""
+"""Canaries with dp local in the quick battery, one device each; four times as many in the thorough one."""
 CLEAN = 3
-"""Clean runs beside the mutants."""
+"""Number of runs of clean code."""
 CLEAN_NAME = "clean"
 
 
 @dataclass(frozen=True)
 class MutantOutcome:
-    """What the battery said of one mutant, or of clean code.
+    """The result of the battery on one mutant, or on clean code.
 
     Attributes:
-        name: the mutant's; `CLEAN_NAME` without one.
+        name: the mutant's; `CLEAN_NAME` for clean code.
         killed_by: letters of the tests with an alarm, in the order of `TESTS`.
-        said: the first alarm of each, by letter.
-        broken: why a test could not be made; that is no kill.
-        thorough: whether the quick battery had missed it.
+        said: the first alarm of each test, by letter.
+        broken: why a test could not run; that is no kill.
+        thorough: whether the thorough test was needed.
     """
 
     name: str
@@ -66,16 +66,16 @@ def audit_mutants(
     clean: int = CLEAN,
     quick: bool = False,
     workers: int | None = None,
-    told: Callable[[MutantOutcome], None] = lambda _: None,
+    notify: Callable[[MutantOutcome], None] = lambda _: None,
 ) -> Section:
     """Run the battery on each mutant, and on clean code.
 
     Args:
-        names: of the mutants; all if empty.
-        clean: how often clean code is tested.
-        quick: make only the test that a mutant names, so that the kill table has one letter a mutant.
-        workers: processes; as many as processors if None.
-        told: called with each outcome as it comes.
+        names: the mutants; all if empty.
+        clean: number of runs of clean code.
+        quick: run only the test that a mutant names, so that the kill table has one letter a mutant.
+        workers: number of processes; one for each processor if None.
+        notify: called with each outcome.
 
     Raises:
         InputError: there is no such mutant.
@@ -85,7 +85,7 @@ def audit_mutants(
     outcomes = []
     for outcome in _all(partial(outcome_of, quick=quick), jobs, workers or os.cpu_count() or 1):
         outcomes.append(outcome)
-        told(outcome)
+        notify(outcome)
     kept, found = outcomes[:clean], dict(zip([m.name for m in chosen], outcomes[clean:], strict=True))
     findings = [_verdict(mutant, found[mutant.name]) for mutant in chosen]
     findings += [_clean(number, outcome) for number, outcome in enumerate(kept)]
@@ -117,10 +117,10 @@ def audit_mutants(
 
 
 def find(name: str) -> Mutant:
-    """A mutant by its name.
+    """Find a mutant by its name.
 
     Raises:
-        InputError: there is none, with the nearest names.
+        InputError: there is none; the message has the nearest names.
     """
     for mutant in MUTANTS:
         if mutant.name.casefold() == name.casefold():
@@ -131,11 +131,11 @@ def find(name: str) -> Mutant:
 
 
 def outcome_of(name: str | None, *, quick: bool = False) -> MutantOutcome:
-    """The battery on one mutant, or on clean code.
+    """Run the battery on one mutant, or on clean code.
 
     Args:
         name: the mutant's; None for clean code.
-        quick: of a mutant, make only the test that it names.
+        quick: of a mutant, run only the test that it names.
     """
     mutant = None if name is None else find(name)
     with nullcontext() if mutant is None else mutant.injected():
@@ -152,7 +152,7 @@ def outcome_of(name: str | None, *, quick: bool = False) -> MutantOutcome:
 def _all(
     test: Callable[[str | None], MutantOutcome], jobs: Sequence[str | None], workers: int
 ) -> Iterator[MutantOutcome]:
-    """Outcomes in the order of the jobs; each in a process that has nothing of another."""
+    """Outcomes in the order of the jobs; each runs in a process of its own."""
     if workers == 1 or len(jobs) == 1:
         yield from map(test, jobs)
         return
@@ -161,7 +161,7 @@ def _all(
 
 
 def _battery(*, quick: bool, letters: tuple[str, ...] | None) -> Iterator[list[Finding] | str]:
-    """The findings of each test, or why it could not be made."""
+    """The findings of each test, or why it could not run."""
     for test in STRUCTURE:
         if letters is None or test.letter in letters:
             yield _made(lambda test=test: structural(quick=quick, letters=(test.letter,)))  # type: ignore[misc]
@@ -171,7 +171,7 @@ def _battery(*, quick: bool, letters: tuple[str, ...] | None) -> Iterator[list[F
 
 
 def _counted(dp: str, *, quick: bool, letters: tuple[str, ...] | None) -> list[Finding]:
-    """The statistical part on the production round; with dp local, on what each device sends in it."""
+    """The counted tests on the production round; with dp local, on each device's messages."""
     size = SMALL if quick else LARGE
     target: Target = Production(dp=dp, users=size // 8, counts=size, products=size)
     if dp == "local":
@@ -182,7 +182,7 @@ def _counted(dp: str, *, quick: bool, letters: tuple[str, ...] | None) -> list[F
 
 
 def _made(test: Callable[[], list[Finding]]) -> list[Finding] | str:
-    """A test's findings; a bug may break a test, which is not the same as being found by it."""
+    """A test's findings, or its error: a bug that breaks a test is not found by it."""
     try:
         return test()
     except Exception as error:
@@ -190,7 +190,6 @@ def _made(test: Callable[[], list[Finding]]) -> list[Finding] | str:
 
 
 def _outcome(name: str | None, parts: Iterable[list[Finding] | str]) -> MutantOutcome:
-    """Verdicts, made together."""
     given = list(parts)
     broken = next((part for part in given if isinstance(part, str)), "")
     judged = judge(finding for part in given if not isinstance(part, str) for finding in part)
@@ -203,7 +202,7 @@ def _outcome(name: str | None, parts: Iterable[list[Finding] | str]) -> MutantOu
 
 
 def _verdict(mutant: Mutant, outcome: MutantOutcome) -> Finding:
-    """Whether the test that must find a mutant did."""
+    """Whether the test that must find a mutant found it."""
     killed = mutant.test in outcome.killed_by
     others = [letter for letter in outcome.killed_by if letter != mutant.test]
     said = f"found by {outcome.said[mutant.test]}" if killed else f"{mutant.test} did not find: {mutant.bug}"
@@ -216,6 +215,6 @@ def _verdict(mutant: Mutant, outcome: MutantOutcome) -> Finding:
 
 
 def _clean(number: int, outcome: MutantOutcome) -> Finding:
-    """Whether clean code raises no alarm, and every test could be made."""
+    """Whether clean code raises no alarm, and every test could run."""
     wrong = next(iter(outcome.said.values()), "") or outcome.broken
     return Finding.checked(f"clean run {number}", not wrong, wrong or "no alarm")

@@ -1,4 +1,4 @@
-"""Mutants of the noise: too little of it, or none in some places or rounds."""
+"""Mutants of the noise: too little of it, or none on some coordinates or in some rounds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Draw = Callable[[int, int, Source], Any]
 
 @contextmanager
 def sampled(draw: Draw) -> Iterator[None]:
-    """Server and devices draw their noise like this."""
+    """Server and devices draw their noise by `draw`."""
 
     def instead(n: int, *, sigma: int, source: Source) -> Any:
         return draw(n, sigma, source)
@@ -43,7 +43,7 @@ def sampled(draw: Draw) -> Iterator[None]:
 
 @contextmanager
 def changed(change: Callable[[Int64, Int64, RoundPlan], Int64]) -> Iterator[None]:
-    """`change(noised, clean, plan)` is released in the place of the noised numbers, by server and devices."""
+    """Server and devices release `change(noised, clean, plan)` in the place of the noised numbers."""
 
     def released(summed: Aggregate, plan: RoundPlan) -> NoisyAggregate:
         found = noise.noised(summed, plan)
@@ -68,7 +68,7 @@ def changed(change: Callable[[Int64, Int64, RoundPlan], Int64]) -> Iterator[None
 
 
 def _scaled(factor: float, how: str) -> Mutant:
-    """Noise of a part of its sigma."""
+    """Noise with a part of its sigma."""
 
     @mutant(
         f"sigma x{factor}",
@@ -98,7 +98,7 @@ sigma_0995 = _scaled(0.995, "float16 or bfloat16 parameters; only a deep test ha
     test="B",
 )
 def root_of_sigma() -> Iterator[None]:
-    """The root of sigma is drawn."""
+    """Draw noise with the square root of sigma."""
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
         return sample_discrete_gaussian(n, sigma=max(1, math.isqrt(sigma)), source=source)
@@ -114,7 +114,7 @@ def root_of_sigma() -> Iterator[None]:
     test="B",
 )
 def bare_block() -> Iterator[None]:
-    """Noise ends before the last block."""
+    """Add no noise to the last block."""
 
     def change(noisy: Int64, clean: Int64, plan: RoundPlan) -> Int64:
         ends = np.cumsum([spec.size for spec in plan.layout])
@@ -134,7 +134,7 @@ def bare_block() -> Iterator[None]:
     test="I",
 )
 def bare_when_empty() -> Iterator[None]:
-    """Nothing in, nothing out."""
+    """Release a sum of zero as zero."""
 
     def released(summed: Aggregate, plan: RoundPlan) -> NoisyAggregate:
         found = noise.noised(summed, plan)
@@ -152,7 +152,7 @@ def bare_when_empty() -> Iterator[None]:
     test="I",
 )
 def no_share_when_idle() -> Iterator[None]:
-    """Idle devices are silent."""
+    """Devices without events add no noise share."""
 
     def shared(clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> NoisyShare:
         found = shares.add_shares(clipped, plan, source)
@@ -169,7 +169,7 @@ def no_share_when_idle() -> Iterator[None]:
     test="I",
 )
 def only_touched() -> Iterator[None]:
-    """Noise where the sum is not zero."""
+    """Add noise only where the sum is not zero."""
     with changed(lambda noisy, clean, plan: np.where(clean != 0, noisy, 0)):
         yield
 
@@ -181,7 +181,7 @@ def only_touched() -> Iterator[None]:
     test="B",
 )
 def before_the_clip() -> Iterator[None]:
-    """The clip bounds the noise too."""
+    """The clip bounds the noise, too."""
 
     def change(noisy: Int64, clean: Int64, plan: RoundPlan) -> Int64:
         length = float(np.linalg.norm(noisy.astype(np.float64)))

@@ -1,8 +1,8 @@
 """Mutants of the random words, and of the sampler that turns them into noise.
 
-Two classes of the older lists, a tie branch that is removed and a tail cut at 4 sigma, belong to samplers from a table,
-which this project no longer has. What can go wrong in their place in a rejection sampler is here: the acceptance step
-is skipped, its coin is a float's, candidates are bounded, a uniform word is cut short.
+Two mutants of older lists (a removed tie branch, a tail cut at 4 sigma) belong to table samplers, which this project no
+longer has. The corresponding bugs of a rejection sampler are here: the acceptance step is skipped, its coin is a float,
+candidates are bounded, a uniform word is cut short.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from palate_server.rounds import noise
     test="C2",
 )
 def seed_of_round() -> Iterator[None]:
-    """The same in every run."""
+    """Every run has the same noise."""
 
     def of_device(plan: RoundPlan, devices: Sequence[int]) -> Source:
         return SeededSource(f"{plan.round}/{devices[0]}".encode())
@@ -54,7 +54,7 @@ def seed_of_round() -> Iterator[None]:
     test="K",
 )
 def seeded() -> Iterator[None]:
-    """`--noise seeded`, stamped as secure."""
+    """Use the noise of `--noise seeded`, stamped as secure."""
 
     def of(plan: RoundPlan, *devices: Any) -> Source:
         place = (plan.facts.seed, plan.round, plan.attempt, *(list(map(int, each)) for each in devices))
@@ -71,7 +71,7 @@ def seeded() -> Iterator[None]:
     test="K",
 )
 def short_seed() -> Iterator[None]:
-    """65,536 keystreams."""
+    """There are only 65,536 keystreams."""
     real = randomness._Keystream.__init__
 
     def instead(self: Any, key: bytes) -> None:
@@ -88,7 +88,7 @@ def short_seed() -> Iterator[None]:
     test="K",
 )
 def shared_by_threads() -> Iterator[None]:
-    """One key, a position for each thread."""
+    """All threads share the key, and each has its own position."""
     local, keys = threading.local(), dict[int, bytes]()
 
     def words(self: SecureSource, n: int) -> Words:
@@ -96,7 +96,7 @@ def shared_by_threads() -> Iterator[None]:
         streams = local.__dict__.setdefault("streams", {})
         return streams.setdefault((id(self), key), randomness._Keystream(key)).words(n)  # type: ignore[no-any-return]
 
-    # Ids of sources come again: a new source begins a new key.
+    # Ids of deleted sources are reused, so a new source resets its key.
     real = SecureSource.__init__
 
     def begin(self: SecureSource) -> None:
@@ -114,7 +114,7 @@ def shared_by_threads() -> Iterator[None]:
     test="K",
 )
 def shared_by_fork() -> Iterator[None]:
-    """Nobody looks at the process's number."""
+    """Don't compare the process id."""
 
     def words(self: SecureSource, n: int) -> Words:
         return self._state[1].words(n)
@@ -130,7 +130,7 @@ def shared_by_fork() -> Iterator[None]:
     test="B2",
 )
 def no_acceptance() -> Iterator[None]:
-    """The proposal is the noise."""
+    """Return the proposal as the noise."""
     real = discrete_gaussian._exp_minus
 
     def coins(numerator: Words, denominator: int, source: Source) -> Bools:
@@ -142,7 +142,7 @@ def no_acceptance() -> Iterator[None]:
 
 
 def _is_twice_a_square(number: int) -> bool:
-    """The denominator of the acceptance step is 2 sigma^2; the proposal's is sigma."""
+    """Whether it is 2 sigma^2, the denominator of the acceptance step; the proposal's is sigma."""
     root = math.isqrt(number // 2)
     return number == 2 * root * root and root > 32
 
@@ -154,7 +154,7 @@ def _is_twice_a_square(number: int) -> bool:
     test="B2",
 )
 def bounded_proposal() -> Iterator[None]:
-    """One draw in 16,000 is drawn again."""
+    """Redraw the one in 16,000 draws that is beyond the bound."""
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
         found = sample_discrete_gaussian(n, sigma=sigma, source=source)
@@ -173,7 +173,7 @@ def bounded_proposal() -> Iterator[None]:
     test="H",
 )
 def short_words() -> Iterator[None]:
-    """4096 values of an offset."""
+    """Offsets have only 4096 values."""
     real = discrete_gaussian._words_below
 
     def instead(count: int, limit: int, source: Source) -> Words:

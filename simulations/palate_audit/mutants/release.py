@@ -1,4 +1,4 @@
-"""Mutants of what leaves beside the noised sum: raw numbers in a log, a header, a file, or the next plan."""
+"""Mutants of side outputs: raw numbers in a log, a header, a file, or the next plan."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.getLogger("palate_client.rounds.contribution")
 
 
 def _released(also: Any) -> Any:
-    """`also(coordinator, plan, sum)` happens before a sum is noised."""
+    """Call `also(coordinator, plan, sum)` before a sum is noised."""
     real = Coordinator._release
 
     def instead(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> Release:
@@ -41,7 +41,7 @@ def _released(also: Any) -> Any:
     test="E",
 )
 def metric() -> Iterator[None]:
-    """One number of the sum."""
+    """Publish one number of the raw sum."""
 
     def told(_: Coordinator, plan: RoundPlan, summed: Aggregate) -> None:
         object.__setattr__(summed.participation, "update_norm", float(np.linalg.norm(summed.total)))
@@ -57,7 +57,7 @@ def metric() -> Iterator[None]:
     test="E",
 )
 def clip_fraction() -> Iterator[None]:
-    """In the field for users whose own limits said no."""
+    """Report it in the field for users whose own limits refused."""
     counted: list[int] = []
 
     def clip(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
@@ -79,7 +79,7 @@ def clip_fraction() -> Iterator[None]:
     test="E",
 )
 def norm_log() -> Iterator[None]:
-    """A line a batch."""
+    """Write one log line a batch."""
 
     def clip(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
         squares = sum(s.weight**2 * clipping._square_norms(b) for s, b in zip(layout, update.blocks, strict=True))
@@ -97,7 +97,7 @@ def norm_log() -> Iterator[None]:
     test="E",
 )
 def raw_clip() -> Iterator[None]:
-    """A plan that knows."""
+    """The next plan depends on the raw sum."""
 
     def adapt(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> None:
         norm = float(np.linalg.norm(summed.total)) / plan.grid / max(summed.participation.users, 1)
@@ -114,7 +114,7 @@ def raw_clip() -> Iterator[None]:
     test="E",
 )
 def raw_model() -> Iterator[None]:
-    """What is sealed is not what is used."""
+    """Seal one sum, and use another."""
     raw: list[Any] = []
     real = Coordinator._release
 
@@ -140,7 +140,7 @@ def raw_model() -> Iterator[None]:
     test="E",
 )
 def checkpoint() -> Iterator[None]:
-    """A file more."""
+    """Write an additional file."""
 
     def write(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> None:
         folder = self.registry.folder / "checkpoints"

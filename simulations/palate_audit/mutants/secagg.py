@@ -1,4 +1,4 @@
-"""Mutants of secure aggregation: a device that signs twice, keys that come again, masks with holes."""
+"""Mutants of secure aggregation: a device that signs twice, keys that are reused, coordinates without masks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Latch = Callable[[str, str], None]
 
 
 def _unlatched(step: str) -> Any:
-    """Nothing holds a device to what it has signed at a step."""
+    """Don't bind a device to what it has signed at a step."""
     real = masked_checks.latched
 
     def instead(latch: Latch, at: str, digest: str) -> None:
@@ -41,7 +41,7 @@ def _unlatched(step: str) -> Any:
     test="S",
 )
 def two_signatures() -> Iterator[None]:
-    """No latch before the signature."""
+    """Don't bind a device to its signed list of survivors."""
     with _unlatched("consistency"):
         yield
 
@@ -53,7 +53,7 @@ def two_signatures() -> Iterator[None]:
     test="S",
 )
 def two_views() -> Iterator[None]:
-    """No latch before the input."""
+    """Don't bind a device to its list of sharers."""
     with _unlatched("input"):
         yield
 
@@ -65,7 +65,7 @@ def two_views() -> Iterator[None]:
     test="S",
 )
 def views_of_others() -> Iterator[None]:
-    """Nobody compares."""
+    """Don't compare the lists of different devices."""
     with mock.patch.object(masked_checks, "same_sharers"):
         yield
 
@@ -77,7 +77,7 @@ def views_of_others() -> Iterator[None]:
     test="S",
 )
 def honest_graph() -> Iterator[None]:
-    """A device's two secrets can both be opened."""
+    """Both secrets of a device can be opened."""
 
     def shape(n: int, *, corrupt: int, dropped: int) -> GraphTerms:
         return graph_terms(n, corrupt=0, dropped=dropped)
@@ -93,7 +93,7 @@ def honest_graph() -> Iterator[None]:
     test="S",
 )
 def no_attempt() -> Iterator[None]:
-    """The same info in every attempt."""
+    """Use the same key derivation info in every attempt."""
 
     def info(role: str, context: bytes, toss: int, lower: Any, higher: Any) -> bytes:
         return pair_info(role, bytes(32), toss, lower, higher)
@@ -109,7 +109,7 @@ def no_attempt() -> Iterator[None]:
     test="S",
 )
 def one_self_mask() -> Iterator[None]:
-    """B is a hash of who one is."""
+    """Derive b from the device's identity."""
     real = masked.MaskedDevice._advertise
 
     def advertise(self: masked.MaskedDevice, state: Any, toss: int, body: bytes) -> tuple[Any, bytes]:
@@ -134,7 +134,7 @@ def one_self_mask() -> Iterator[None]:
     test="S",
 )
 def touched_only() -> Iterator[None]:
-    """Zeros show."""
+    """Zeros are visible."""
     real = masked.MaskedDevice._mask
 
     def mask(self: masked.MaskedDevice, state: Shared, keys: list[tuple[int, bytes]]) -> bytes:

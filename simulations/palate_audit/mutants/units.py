@@ -1,4 +1,4 @@
-"""Mutants behind the clip: rounding, scales, weights and defaults that lift a norm after it was cut."""
+"""Mutants after the clip: rounding, scales, weights and defaults that increase the clipped norm."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from palate_common.mechanism.update import BlockSpec, ClippedUpdate, DenseBlock,
     test="D",
 )
 def rounding_after() -> Iterator[None]:
-    """Half a step more in each coordinate."""
+    """Each coordinate can grow by half a step."""
 
     def nearest(block: DenseBlock | OuterBlock, scale: Float64, finite: npt.NDArray[np.bool_], grid: int) -> Steps:
         if isinstance(block, DenseBlock):
@@ -44,7 +44,7 @@ def rounding_after() -> Iterator[None]:
     test="D",
 )
 def scale_after() -> Iterator[None]:
-    """A block of weight 0.48 goes out twice as long."""
+    """A block of weight 0.48 is sent at twice its clipped length."""
 
     def instead(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
         squares = sum(clipping._square_norms(block) for block in update.blocks)
@@ -62,7 +62,7 @@ def scale_after() -> Iterator[None]:
     test="D",
 )
 def step_for_unit() -> Iterator[None]:
-    """Clip norm times too much."""
+    """The result is too large by a factor of the clip norm."""
     with clips(lambda *args, **kw: clipped(*args, **kw, scale=lambda norms, c: correct(norms, c) * c)):
         yield
 
@@ -74,7 +74,7 @@ def step_for_unit() -> Iterator[None]:
     test="D",
 )
 def weighted_by_events() -> Iterator[None]:
-    """More events, more weight."""
+    """More events give more weight."""
     real = contribution.Contributor._trained
 
     def instead(self: Any, plan: Any, model: Any, histories: Any) -> ClippedUpdate:
@@ -86,7 +86,7 @@ def weighted_by_events() -> Iterator[None]:
 
 
 def _times(steps: Steps, factor: npt.NDArray[np.int64]) -> Steps:
-    """Each user's integers, a whole number of times."""
+    """Multiply each user's integers by an integer."""
     if isinstance(steps, DenseSteps):
         return DenseSteps(steps.values * factor[:, None])
     return replace(steps, rows=steps.rows * np.repeat(factor, np.diff(steps.indptr)))

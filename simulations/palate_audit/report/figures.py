@@ -1,6 +1,6 @@
-"""The figures of an audit: scores of canaries, delta(eps), who kills whom, attacks beside their ceiling.
+"""The figures of an audit: scores of canaries, delta(eps), the kill table, attacks with their ceiling.
 
-Place in the path: drawn from `Section.series`, whose shapes `palate_audit.evidence.series` names.
+Drawn from `Section.series`, whose shapes `palate_audit.evidence.series` defines.
 
     scores(section.series["scores"][0]).show()
 """
@@ -16,11 +16,11 @@ from palate_sim.plots.theme import ACCENT, COLOURS, INK, RED, elide, finish
 
 _LINES = (ACCENT, COLOURS["ease"], COLOURS["projected"], COLOURS["ials"], COLOURS["off"], COLOURS["item_knn"])
 LEAST_RATE = 1e-4
-"""Where the axes of an attack's curve begin."""
+"""Lower end of the axes of an attack's curve."""
 
 
 def scores(bins: Mapping[str, Any]) -> go.Figure:
-    """How the scores of canaries fall, of those that took part and of those that did not."""
+    """The distribution of the canaries' scores, of those that took part and of those that did not."""
     edges = bins["edges"]
     middle = [(low + high) / 2 for low, high in pairwise(edges)]
     figure = go.Figure()
@@ -37,7 +37,7 @@ def scores(bins: Mapping[str, Any]) -> go.Figure:
 
 
 def delta_curves(curves: Mapping[str, Any]) -> go.Figure:
-    """Delta(eps): what is claimed, and lower bounds of what was measured."""
+    """Delta(eps): the claimed curve, and measured lower bounds."""
     figure = go.Figure()
     lines = {"claimed, at most": curves.get("claimed") or [], **(curves.get("measured") or {})}
     for index, (name, points) in enumerate(lines.items()):
@@ -55,10 +55,10 @@ def delta_curves(curves: Mapping[str, Any]) -> go.Figure:
 
 
 def kills(table: Mapping[str, Any]) -> go.Figure:
-    """Mutants by tests: which test caught which."""
+    """Mutants by tests: which test found which."""
     tests, mutants = [str(test) for test in table["tests"]], table["mutants"]
     place = {test: at for at, test in enumerate(tests)}
-    # Numbers and not names on the axes: two names may begin alike.
+    # Numbers and not names on the axes: two shortened names may be equal.
     caught = [(place[t], row) for row, m in enumerate(mutants) for t in m["killed_by"] if t in place]
     alive = [row for row, mutant in enumerate(mutants) if not mutant["killed_by"]]
     figure = go.Figure()
@@ -84,7 +84,7 @@ def kills(table: Mapping[str, Any]) -> go.Figure:
 
 
 def rocs(curves: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """Attacks in log-log, each beside the most that its claim allows, and blind guessing."""
+    """ROC curves of attacks in log-log axes, each with the ceiling of its claim, and random guessing."""
     figure, normal = go.Figure(), NormalDist()
     grid = [10 ** (-4 + step / 20) for step in range(81)]
     figure.add_scatter(
@@ -112,7 +112,7 @@ def rocs(curves: Sequence[Mapping[str, Any]]) -> go.Figure:
 
 
 def intervals(panel: Mapping[str, Any]) -> go.Figure:
-    """Figures with their intervals, beside a ceiling."""
+    """Estimates with their intervals, and a ceiling."""
     rows = panel["rows"]
     figure = go.Figure()
     figure.add_scatter(

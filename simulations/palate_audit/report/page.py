@@ -1,6 +1,6 @@
-"""The page of an audit: any set of its sections in one HTML file that loads nothing.
+"""The page of an audit: any number of sections in one HTML file that loads nothing.
 
-Place in the path: what `palate audit ... --out` writes; joins findings, bounds and charts with its template.
+`palate audit ... --out` writes it; it joins findings, bounds and charts with the template.
 
     Path("audit.html").write_text(render([section]))
 """
@@ -35,7 +35,7 @@ LIMITS = (
     "Participation, timing and dropout are not protected, and nothing here measures them.",
 )
 SHORT = 12
-"""Letters that fit a tile."""
+"""Letters that fit into a tile."""
 _TITLES = {
     "card": "The privacy card", "ledger": "The ledger", "mechanism": "The mechanism", "mutants": "Broken on purpose",
     "attacks": "Attacks",
@@ -101,7 +101,7 @@ _TOLD = {
 
 
 def _headline(counts: Mapping[Verdict, int]) -> str:
-    """What was found, in a sentence."""
+    """The result of the audit, in a sentence."""
     if counts[Verdict.ALARM]:
         return f"The evidence exceeds the claim: {counts[Verdict.ALARM]} finding(s)."
     if counts[Verdict.UNCHECKABLE]:
@@ -110,7 +110,7 @@ def _headline(counts: Mapping[Verdict, int]) -> str:
 
 
 def _part(section: Section, charts: dict[str, Chart]) -> ReportPart:
-    """One section; its charts are added to all charts."""
+    """One section for the template; adds its charts to `charts`."""
     own = {f"{section.name}-{place}": chart for place, chart in _charts(section.series).items()}
     charts |= own
     known = section.series
@@ -149,7 +149,7 @@ def _part(section: Section, charts: dict[str, Chart]) -> ReportPart:
 
 
 def _summary(section: Section) -> str:
-    """A part's verdicts, counted; an alarm is all that counts."""
+    """The counts of a section's verdicts; if there are alarms, only their count."""
     counts = {verdict: sum(found.verdict is verdict for found in section.findings) for verdict in Verdict}
     if counts[Verdict.ALARM]:
         return f"{counts[Verdict.ALARM]} ALARM{'S' if counts[Verdict.ALARM] > 1 else ''}"
@@ -158,19 +158,19 @@ def _summary(section: Section) -> str:
 
 
 def _p(value: float | None) -> str:
-    """A p-value behind its sentence."""
+    """A p-value, as text after its sentence."""
     return "" if value is None else f" (p = {value:.2g})"
 
 
 def _bound(bound: Bound) -> tuple[str, ...]:
-    """A bound as a row of the table, in which every rung has the same weight."""
+    """A bound as a row of the table; all rungs look alike."""
     mu = "" if bound.mu is None else f"{bound.mu:.4f}"
     numbers = (f"{bound.epsilon:.4f}", f"{bound.claimed:.4f}", f"{bound.ratio:.3f}")
     return (f"{bound.rung.value}: {bound.name}", mu, *numbers, f"{bound.confidence:.4g}")
 
 
 def _charts(series: Mapping[str, Any]) -> dict[str, Chart]:
-    """Every chart there are numbers for."""
+    """Every chart that there are numbers for."""
     found: dict[str, Chart] = {}
     for index, bins in enumerate(series.get("scores") or []):
         rows: Rows = [

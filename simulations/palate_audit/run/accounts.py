@@ -1,8 +1,8 @@
-"""Accounts: what the charges cost, counted again, by other formulas and other libraries than the run's.
+"""Accounts: the cost of the charges, recomputed by other formulas and other libraries than the run's.
 
-Unit: user, one installation, or one event where the run says so; adjacency: zero-out; full participation, but for the
-secret coins by which a device's own steps take events. An upper bound of another accountant can lie above the claim by
-its own error; a lower one can't without the claim being false.
+Unit: user, one installation, or one event where the run says so; adjacency: zero-out; full participation, except for
+the secret sampling of events in a device's own steps. Another accountant's upper bound may exceed the claim by that
+accountant's error; its lower bound may not, unless the claim is false.
 """
 
 from __future__ import annotations
@@ -33,54 +33,54 @@ from palate_common.rounds.plan import Noise
 from palate_server.ledger.history import ChargeEntry, Entry, OpenEntry, PopulationEntry, RestoredEntry
 
 Sums = Mapping[tuple[float, float], int]
-"""How many noised sums there were with a noise multiplier and an inclusion."""
+"""(noise multiplier, inclusion probability) -> number of such noised sums."""
 SLACK = 1e-3
-"""What an upper bound of another accountant may lie above the claim, of the claim."""
+"""How far another accountant's upper bound may exceed the claim, relative to the claim."""
 
 
-def accounts(books: RunRecords) -> Iterator[Finding]:
+def accounts(records: RunRecords) -> Iterator[Finding]:
     """Every finding on costs."""
-    yield _adjacency(books)
-    if not books.terms.mode.private:
+    yield _adjacency(records)
+    if not records.terms.mode.private:
         yield Finding.missing("G epsilon", "the run was made with dp off: it claims nothing")
         return
-    if books.terms.noise is Noise.SEEDED:
+    if records.terms.noise is Noise.SEEDED:
         yield Finding.missing("G noise source", "seeded noise: whoever has the seed takes it off; nothing is claimed")
-    yield _costs(books)
-    yield from _epsilon(books)
-    yield _claim_rule(books)
-    yield _population(books)
+    yield _costs(records)
+    yield from _epsilon(records)
+    yield _claim_rule(records)
+    yield _population(records)
 
 
-def _adjacency(books: RunRecords) -> Finding:
-    """Unit and adjacency are the same wherever they are said."""
+def _adjacency(records: RunRecords) -> Finding:
+    """Unit and adjacency are the same in all places."""
     test = "G adjacency"
-    first = [entry for entry in books.entries if isinstance(entry, PopulationEntry)]
+    first = [entry for entry in records.entries if isinstance(entry, PopulationEntry)]
     said: dict[str, tuple[str, str]] = {"ledger": (first[0].unit, first[0].adjacency)} if first else {}
     for name in ("privacy_card.json", "result.json"):
-        if (found := books.read(name)) is not None:
+        if (found := records.read(name)) is not None:
             said[name] = (str(found.get("unit")).partition(":")[0], str(found.get("adjacency")))
     wrong = [f"{name} says {unit}, {adjacency}" for name, (unit, adjacency) in said.items() if adjacency != "zero-out"]
-    own = books.terms.unit
+    own = records.terms.unit
     wrong += [f"{name} says {unit}" for name, (unit, _) in said.items() if unit != own]
     if wrong:
         return Finding.checked(test, False, f"the claim is for one {own}, zero-out, and {wrong[0]}")
     return Finding.checked(test, True, f"{own}, zero-out, in {', '.join(said)}")
 
 
-def _costs(books: RunRecords) -> Finding:
-    """Each charge is at least what its noise costs, computed in fractions."""
+def _costs(records: RunRecords) -> Finding:
+    """Each charge is at least the cost of its noise, computed in fractions."""
     test = "G charges"
-    for charge in books.charges.values():
-        reason = _underpaid(charge, books)
+    for charge in records.charges.values():
+        reason = _underpaid(charge, records)
         if reason:
             return Finding.checked(test, False, f"entry {charge.seq}: {reason}", first_bad=charge.seq)
-    return Finding.checked(test, True, f"{len(books.charges)} charges cover sensitivity^2 / (sigma^2 - 4), exactly")
+    return Finding.checked(test, True, f"{len(records.charges)} charges cover sensitivity^2 / (sigma^2 - 4), exactly")
 
 
-def _underpaid(charge: ChargeEntry, books: RunRecords) -> str | None:
+def _underpaid(charge: ChargeEntry, records: RunRecords) -> str | None:
     """Why a charge is less than its release costs; None if it isn't."""
-    facts, terms = charge.facts, books.terms
+    facts, terms = charge.facts, records.terms
     sensitivity, sigma, dimension = (facts.get(name) for name in ("sensitivity", "sigma", "dimension"))
     whole = all(type(value) is int and value > 0 for value in (sensitivity, sigma, dimension))
     if not whole or not isinstance(sensitivity, int) or not isinstance(sigma, int):
@@ -89,7 +89,7 @@ def _underpaid(charge: ChargeEntry, books: RunRecords) -> str | None:
         return f"its sensitivity is {sensitivity} steps, and one clip norm has {terms.grid}"
     if sigma < CENTRAL_SIGMA_FLOOR:
         return f"sigma is {sigma} steps, below {CENTRAL_SIGMA_FLOOR}, where the rule ends"
-    if terms.events is not None and (reason := _steps_underpaid(charge, books)):
+    if terms.events is not None and (reason := _steps_underpaid(charge, records)):
         return reason
     if terms.events is None and any(name in facts for name in ("inclusion", "steps")):
         return "it counts steps on the device, and the run's terms have none"
@@ -105,14 +105,14 @@ def _underpaid(charge: ChargeEntry, books: RunRecords) -> str | None:
     return None
 
 
-def _steps_underpaid(charge: ChargeEntry, books: RunRecords) -> str | None:
+def _steps_underpaid(charge: ChargeEntry, records: RunRecords) -> str | None:
     """Why a charge is less than a device's sampled steps cost, by dp-accounting's curve; None if it isn't.
 
-    What the steps reveal must be within TAIL and mu-GDP. The curve is an upper bound, with a grid of its own.
+    The privacy loss of the steps must be within TAIL and mu-GDP. The curve is an upper bound, with its own grid.
     """
     inclusion, steps = charge.facts.get("inclusion"), charge.facts.get("steps")
-    if not isinstance(inclusion, float) or inclusion != books.terms.events or type(steps) is not int or steps < 1:
-        return f"it counts {steps} steps at inclusion {inclusion}, and the run's terms say {books.terms.events}"
+    if not isinstance(inclusion, float) or inclusion != records.terms.events or type(steps) is not int or steps < 1:
+        return f"it counts {steps} steps at inclusion {inclusion}, and the run's terms say {records.terms.events}"
     if inclusion == 1:
         return None
     mu = math.sqrt(charge.mu2)
@@ -125,7 +125,7 @@ def _steps_underpaid(charge: ChargeEntry, books: RunRecords) -> str | None:
 
 
 def _multiplier(charge: ChargeEntry) -> float:
-    """Noise over sensitivity of one sum, as the accounting counts a discrete one."""
+    """Noise over sensitivity of one sum, as the accounting treats a discrete Gaussian."""
     return math.sqrt(charge.facts["sigma"] ** 2 - 4) / float(charge.facts["sensitivity"])
 
 
@@ -143,20 +143,20 @@ def sampled_deltas(multiplier: float, inclusion: float, steps: int, epsilons: It
     return [float(accountant.get_delta(epsilon)) for epsilon in epsilons]
 
 
-def _epsilon(books: RunRecords) -> Iterator[Finding]:
-    """The claimed epsilon against three accountants."""
-    card, result = books.read("privacy_card.json") or {}, books.read("result.json") or {}
-    claimed, delta = card.get("epsilon"), books.terms.noise_delta
-    if not isinstance(claimed, int | float) or not books.charges:
+def _epsilon(records: RunRecords) -> Iterator[Finding]:
+    """Compare the claimed epsilon with three accountants."""
+    card, result = records.read("privacy_card.json") or {}, records.read("result.json") or {}
+    claimed, delta = card.get("epsilon"), records.terms.noise_delta
+    if not isinstance(claimed, int | float) or not records.charges:
         yield Finding.missing("G epsilon", "the folder has no card with an epsilon to compare")
         return
     said = result.get("epsilon")
     if said is not None and said != claimed:
         yield Finding.checked("G epsilon in result.json", False, f"it says {said!r}, and the card {claimed!r}")
-    yield _closed_form(books, float(claimed), delta)
+    yield _closed_form(records, float(claimed), delta)
     sums = Counter[tuple[float, float]]()
-    for charge in books.charges.values():
-        if books.terms.events is None:
+    for charge in records.charges.values():
+        if records.terms.events is None:
             sums[1 / math.sqrt(charge.mu2), 1.0] += 1
         else:
             sums[_multiplier(charge), float(charge.facts["inclusion"])] += int(charge.facts["steps"])
@@ -165,21 +165,21 @@ def _epsilon(books: RunRecords) -> Iterator[Finding]:
     yield _opacus(sums, float(claimed), delta)
 
 
-def _closed_form(books: RunRecords, claimed: float, delta: float) -> Finding:
+def _closed_form(records: RunRecords, claimed: float, delta: float) -> Finding:
     """Delta at the claimed epsilon, by scipy's normal distribution; Balle and Wang (2018), theorem 8."""
     from scipy.special import log_ndtr  # type: ignore[import-untyped]  # ships no types
 
-    mu2 = sum((Fraction(charge.mu2) for charge in books.charges.values()), Fraction(0))
+    mu2 = sum((Fraction(charge.mu2) for charge in records.charges.values()), Fraction(0))
     mu = math.sqrt(mu2)
     slack, within = 0.0, delta
-    for charge in books.charges.values():
+    for charge in records.charges.values():
         tau = shares_slack(sigma=charge.facts["sigma"], shares=charge.facts.get("shares", 1))
         slack += (4e-34 + 2 * tau) * charge.facts["dimension"]
         within *= math.exp(-tau * charge.facts["dimension"])
     epsilon = claimed - slack
     found = math.exp(log_ndtr(mu / 2 - epsilon / mu)) - math.exp(epsilon + log_ndtr(-mu / 2 - epsilon / mu))
     said = f"mu {mu:.6g}: at the claimed ε {claimed:.6g}, δ is {found:.6g} of the {within:.6g} that is allowed"
-    # scipy's logarithms are good to some 14 digits; their difference loses those of e^-claimed.
+    # scipy's logarithms are accurate to about 14 digits; their difference loses those of e^-claimed.
     return Finding.checked("G epsilon, closed form", found <= within * (1 + 1e-6), said, mu=mu, delta=found)
 
 
@@ -224,7 +224,7 @@ def _prv(sums: Sums, claimed: float, delta: float) -> Finding:
 
 
 def _opacus(sums: Sums, claimed: float, delta: float) -> Finding:
-    """The same by Opacus: an upper bound with an error of 0.01, which is its own."""
+    """By Opacus: an upper bound with an error of 0.01 of its own."""
     test = "G epsilon, Opacus"
     try:
         from opacus.accountants import PRVAccountant
@@ -232,29 +232,29 @@ def _opacus(sums: Sums, claimed: float, delta: float) -> Finding:
         return Finding.missing(test, "Opacus is not installed: pip install palate[torch]")
     accountant = PRVAccountant()
     accountant.history = [(z, inclusion, times) for (z, inclusion), times in sums.items()]
-    with np.errstate(divide="ignore"):  # its formula for sampling takes log(0) where everybody takes part
+    with np.errstate(divide="ignore"):  # its sampling formula takes log(0) for full participation
         found = float(accountant.get_epsilon(delta=delta, eps_error=0.01))
     said = f"Opacus PRV: at most {found:.6g}, of which 0.01 is its error; claimed {claimed:.6g}"
     return Finding.checked(test, found - 0.02 <= claimed, said, epsilon=found)
 
 
-def _claim_rule(books: RunRecords) -> Finding:
+def _claim_rule(records: RunRecords) -> Finding:
     """After a void attempt or an early end the claim is the whole budget (Smith and Thakurta 2022)."""
-    test, card = "G claim after void attempts", books.read("privacy_card.json") or {}
-    void = len(books.charges) - len(books.seals)
-    planned = (books.closed or {}).get("rounds")
-    if books.closed is None or not isinstance(card.get("epsilon"), int | float) or books.terms.facts.mu is None:
+    test, card = "G claim after void attempts", records.read("privacy_card.json") or {}
+    void = len(records.charges) - len(records.seals)
+    planned = (records.closed or {}).get("rounds")
+    if records.closed is None or not isinstance(card.get("epsilon"), int | float) or records.terms.facts.mu is None:
         return Finding.missing(test, f"{void} attempts without a release so far; the run has no claim yet")
-    if void == 0 and len(books.seals) == planned:
+    if void == 0 and len(records.seals) == planned:
         return Finding.checked(test, True, f"none: {planned} of {planned} rounds went to plan, the claim is their sum")
-    budget = epsilon_of(mu=books.terms.facts.mu, delta=books.terms.noise_delta)
-    said = f"{void} void, {len(books.seals)} of {planned} rounds: claimed {card['epsilon']:.6g}, budget {budget:.6g}"
+    budget = epsilon_of(mu=records.terms.facts.mu, delta=records.terms.noise_delta)
+    said = f"{void} void, {len(records.seals)} of {planned} rounds: claimed {card['epsilon']:.6g}, budget {budget:.6g}"
     return Finding.checked(test, card["epsilon"] >= budget, said)
 
 
-def _population(books: RunRecords) -> Finding:
-    """Other runs on the population: the extract's words against the live ledger."""
-    test, extract, live = "G other runs", books.extract, books.live
+def _population(records: RunRecords) -> Finding:
+    """Other runs on the population: the extract's statement against the live ledger."""
+    test, extract, live = "G other runs", records.extract, records.live
     if extract is None:
         return Finding.missing(test, "the run is not finished: it says nothing of other runs yet")
     if live is None:
@@ -263,20 +263,20 @@ def _population(books: RunRecords) -> Finding:
     before = [entry for entry in live.entries if entry.seq < extract.size]
     if len(before) < extract.size:
         return Finding.missing(test, "the live ledger is not whole up to the extract")
-    opened = [entry for entry in before if isinstance(entry, OpenEntry) and entry.run != books.run]
-    cost = total_mu2([*_costs_in_order(before), *(-Fraction(charge.mu2) for charge in books.charges.values())])
+    opened = [entry for entry in before if isinstance(entry, OpenEntry) and entry.run != records.run]
+    cost = total_mu2([*_costs_in_order(before), *(-Fraction(charge.mu2) for charge in records.charges.values())])
     bare = sum(entry.facts.get("dp") == "off" or entry.facts.get("noise") == "seeded" for entry in opened)
     found: dict[str, Any] = {"other_runs": len(opened), "other_mu2": cost, "other_unprotected": bare}
     if found != dict(extract.others):
         return Finding.checked(test, False, f"the extract says {dict(extract.others)}, the live ledger {found}")
     everything = total_mu2(_costs_in_order(live.entries))
-    spent = epsilon_of(mu=math.sqrt(everything), delta=books.terms.noise_delta)
+    spent = epsilon_of(mu=math.sqrt(everything), delta=records.terms.noise_delta)
     said = f"{len(opened)} when it ended, {bare} of them without a guarantee; all runs until now: ε {spent:.6g}"
-    return Finding.checked(test, True, f"{said} at δ {books.terms.noise_delta:.3g}", **found)
+    return Finding.checked(test, True, f"{said} at δ {records.terms.noise_delta:.3g}", **found)
 
 
 def _costs_in_order(entries: Iterable[Entry]) -> Iterator[Fraction]:
-    """What each charge costs, and what a restoration adds: charges that are lost, and were witnessed."""
+    """The cost of each charge, and the cost that a restoration adds: lost charges that were witnessed."""
     spent = Fraction(0)
     for entry in entries:
         cost = Fraction(0)

@@ -1,6 +1,6 @@
-"""The privacy card, checked: made again from the ledger extract byte for byte, its signature, its implied risk.
+"""The privacy card, checked: regenerated from the ledger extract byte for byte, its signature, its implied risk.
 
-Place in the path: reads a run folder and nothing else, and writes nothing.
+It reads a run folder and nothing else, and writes nothing.
 
     section = audit_card(Path("runs/demo"))
     section.series["card"]["epsilon"]
@@ -35,10 +35,10 @@ def audit_card(folder: Path, *, public_key: str | None = None) -> Section:
 
     Args:
         folder: the run folder.
-        public_key: the operator's, from outside the folder, 64 hexadecimal digits; None takes the folder's word.
+        public_key: the operator's, from outside the folder, 64 hexadecimal digits; None uses the folder's own.
 
     Raises:
-        InputError: the folder has no card or no ledger extract, or the key is none.
+        InputError: the folder has no card or no ledger extract, or the key is invalid.
     """
     check_key(public_key)
     data, extract = read_file(folder, "privacy_card.json"), read_file(folder, "ledger.json")
@@ -63,7 +63,6 @@ def audit_card(folder: Path, *, public_key: str | None = None) -> Section:
 
 
 def _facts(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Which card."""
     return {"run": str(card.get("run")), "created": str(card.get("created"))}
 
 
@@ -86,7 +85,7 @@ def read_file(folder: Path, name: str) -> bytes:
 
 
 def check_key(public_key: str | None) -> None:
-    """Refuse what can't be a key.
+    """Refuse an invalid key.
 
     Raises:
         InputError: not 64 lower-case hexadecimal digits.
@@ -96,7 +95,7 @@ def check_key(public_key: str | None) -> None:
 
 
 def pinned(public_key: str | None, named: str) -> Finding:
-    """Whether the key that signed is the one from outside."""
+    """Whether the card was signed by the key from outside."""
     test = "signing key"
     if public_key is None:
         return Finding.missing(test, f"{named[:16]}… is what the folder itself names; give --public-key from outside")
@@ -104,7 +103,6 @@ def pinned(public_key: str | None, named: str) -> Finding:
 
 
 def _read(data: bytes) -> dict[str, Any]:
-    """A card in whatever spelling."""
     try:
         card = json.loads(data)
     except (ValueError, RecursionError):
@@ -115,7 +113,6 @@ def _read(data: bytes) -> dict[str, Any]:
 
 
 def _signature(card: Mapping[str, Any], key: str) -> Finding:
-    """The signature over what the card says."""
     try:
         verify_card(card, public_key=key)
     except PalateError as error:
@@ -124,7 +121,7 @@ def _signature(card: Mapping[str, Any], key: str) -> Finding:
 
 
 def _regenerated(card: Mapping[str, Any], extract: bytes, key: str) -> Finding:
-    """The card made again from the extract."""
+    """Regenerate the card from the extract and compare."""
     test = "card from the ledger"
     try:
         payload = card_payload(verify_extract(extract, key))
@@ -144,7 +141,7 @@ def _regenerated(card: Mapping[str, Any], extract: bytes, key: str) -> Finding:
 
 
 def _model(folder: Path, card: Mapping[str, Any]) -> Finding:
-    """The model that the card is about."""
+    """Compare the card with the model it names."""
     path = folder / "model" / "model.safetensors"
     try:
         found = digest(path.read_bytes())
@@ -154,7 +151,7 @@ def _model(folder: Path, card: Mapping[str, Any]) -> Finding:
 
 
 def _risks(card: Mapping[str, Any]) -> Iterator[Finding]:
-    """The implied risk, made again from mu by the formula, and by riskcal where that is installed."""
+    """The implied risk, recomputed from mu by the formula, and by riskcal where that is installed."""
     risk, mu = card.get("implied_risk"), card.get("mu")
     if not isinstance(risk, Mapping) or not isinstance(mu, int | float):
         return
@@ -173,7 +170,7 @@ def _risks(card: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _agree(test: str, said: Mapping[str, Any], found: Mapping[str, float], by: str) -> Finding:
-    """Whether the card claims no less risk than was found."""
+    """Whether the card states at least the risk that was computed."""
     holds = all(
         isinstance(said.get(n), int | float) and math.isclose(said[n], v, rel_tol=1e-6) for n, v in found.items()
     )
@@ -182,7 +179,7 @@ def _agree(test: str, said: Mapping[str, Any], found: Mapping[str, float], by: s
 
 
 def _witnessed(card: Mapping[str, Any]) -> Finding:
-    """What the card alone can't show."""
+    """What the card alone can't prove."""
     checkpoint = card.get("checkpoint")
     size = checkpoint.get("size") if isinstance(checkpoint, Mapping) else None
     return Finding.missing("rollback", f"rollback not checkable from a card: compare its checkpoint, size {size}")

@@ -1,7 +1,7 @@
-"""Checkpoints: whether the log is what was written, against everything that vouches for one of its states.
+"""Checkpoints: whether the log is unchanged, compared with everything that vouches for one of its states.
 
-The operator's signature (extract, card, manifest), the devices of the folder, and, from outside, an expected head and
-the receipts of devices. Only what comes from outside the operator's hands says something about rollback.
+That is the operator's signature (extract, card, manifest), the devices of the folder, and, from outside, an expected
+head and receipts of devices. Only evidence from outside the operator's control can show a rollback.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NO_WITNESS = (
 
 
 def checkpoints(
-    books: RunRecords,
+    records: RunRecords,
     expect_head: Checkpoint | None,
     inside: Sequence[Receipts],
     outside: Sequence[Receipts],
@@ -39,14 +39,14 @@ def checkpoints(
     """Every finding on chain, checkpoints and signatures.
 
     Args:
-        books: the run's.
-        expect_head: a state of the ledger, from outside.
-        inside: what the devices of the run folder kept, in the operator's hands.
-        outside: what devices gave.
-        public_key: the operator's, from outside.
+        records: the run's.
+        expect_head: a state of the ledger, from outside the operator.
+        inside: receipts of the devices in the run folder, which the operator controls.
+        outside: receipts that devices gave.
+        public_key: the operator's, from outside the folder.
     """
-    extract, live, leaves = books.extract, books.live, _leaves(books)
-    signed = [*(extract.known if extract is not None else ()), *_signed_checkpoints(books)]
+    extract, live, leaves = records.extract, records.live, _leaves(records)
+    signed = [*(extract.known if extract is not None else ()), *_signed_checkpoints(records)]
     if extract is not None:
         yield from extract.findings
         yield pinned(public_key, extract.public_key)
@@ -62,14 +62,14 @@ def checkpoints(
         yield _fits("G checkpoints", leaves, signed, "what the operator signed")
         for found in inside:
             yield _fits("G devices of the folder", leaves, found.known, f"what {found.source} has seen")
-    yield from _rollback(books, leaves, expect_head, outside, signed)
+    yield from _rollback(records, leaves, expect_head, outside, signed)
 
 
 def _chain(live: LiveLedger, signed: Sequence[Known]) -> Finding:
-    """Every row of the live ledger follows from the ones before it."""
+    """Every row of the live ledger follows from the rows before it."""
     if live.broken is not None:
         last, reason = live.broken.last, live.broken.reason
-        # Where the rules tell, it may be an earlier entry, but none that somebody vouches for.
+        # Where the rules reveal it, an earlier entry may be changed, but none that a checkpoint covers.
         uncleared = first_uncleared(live.leaves, signed)
         first = max(live.broken.first, uncleared if uncleared <= last else 0)
         what = "is not what was written" if first == last else "can't follow the ones before it"
@@ -79,25 +79,25 @@ def _chain(live: LiveLedger, signed: Sequence[Known]) -> Finding:
     return Finding.checked("G live ledger", True, said)
 
 
-def _leaves(books: RunRecords) -> Sequence[bytes] | None:
+def _leaves(records: RunRecords) -> Sequence[bytes] | None:
     """The log from its first entry, as far as it is known."""
-    if books.live is not None:
-        return books.live.leaves
-    return books.extract.leaves if books.extract is not None else None
+    if records.live is not None:
+        return records.live.leaves
+    return records.extract.leaves if records.extract is not None else None
 
 
-def _signed_checkpoints(books: RunRecords) -> list[Known]:
-    """Checkpoints in the card and in the manifest, where their own parts say that the signatures fit."""
-    found, key = list[Known](), books.extract.public_key if books.extract else ""
+def _signed_checkpoints(records: RunRecords) -> list[Known]:
+    """Checkpoints in the card and in the manifest, if their signatures are valid."""
+    found, key = list[Known](), records.extract.public_key if records.extract else ""
     try:
-        card = read_canonical((books.folder / "privacy_card.json").read_bytes(), most=MOST_EXTRACT)
+        card = read_canonical((records.folder / "privacy_card.json").read_bytes(), most=MOST_EXTRACT)
         verify_card(card, public_key=key)
         found += of_root(int(card["checkpoint"]["size"]), str(card["checkpoint"]["root"]), by="the privacy card")
     except (OSError, PalateError, KeyError, TypeError, AttributeError):
-        pass  # what is wrong with the card is said where the card is audited
+        pass  # the audit of the card reports what is wrong with it
     try:
-        payload = (books.folder / "model" / "manifest.json").read_bytes()
-        verify(key, MANIFEST_TAG, payload, (books.folder / "model" / "signature").read_text("ascii"))
+        payload = (records.folder / "model" / "manifest.json").read_bytes()
+        verify(key, MANIFEST_TAG, payload, (records.folder / "model" / "signature").read_text("ascii"))
         checkpoint = read_canonical(payload, most=MOST_SIGNED)["checkpoint"]
         found += of_root(int(checkpoint["size"]), str(checkpoint["root"]), by="the model's manifest")
     except (OSError, PalateError, KeyError, TypeError, UnicodeDecodeError):
@@ -106,7 +106,7 @@ def _signed_checkpoints(books: RunRecords) -> list[Known]:
 
 
 def _fits(test: str, leaves: Sequence[bytes], known: Sequence[Known], whose: str) -> Finding:
-    """Whether a log has the hashes that somebody vouches for."""
+    """Whether a log matches the known hashes."""
     if not known:
         return Finding.missing(test, f"there is nothing to compare with {whose}")
     bad = first_bad(leaves, known)
@@ -119,17 +119,17 @@ def _fits(test: str, leaves: Sequence[bytes], known: Sequence[Known], whose: str
 
 
 def _rollback(
-    books: RunRecords,
+    records: RunRecords,
     leaves: Sequence[bytes] | None,
     expect_head: Checkpoint | None,
     outside: Sequence[Receipts],
     signed: Sequence[Known],
 ) -> Iterator[Finding]:
-    """Against what somebody outside remembers; without anybody, the limit."""
+    """Compare with what is remembered outside; without that, a finding says that a rollback can't be excluded."""
     if expect_head is None and not any(found.seen for found in outside):
         yield Finding.missing("G rollback", NO_WITNESS)
     if expect_head is not None:
-        yield _head(books, leaves, expect_head, signed, [node for found in outside for node in found.known])
+        yield _head(records, leaves, expect_head, signed, [node for found in outside for node in found.known])
     for found in outside:
         if leaves is None and found.seen:
             yield Finding.missing("G rollback", f"{found.source} has seen other runs' entries: --ledger PATH")
@@ -138,20 +138,24 @@ def _rollback(
 
 
 def _head(
-    books: RunRecords, leaves: Sequence[bytes] | None, head: Checkpoint, signed: Sequence[Known], seen: Sequence[Known]
+    records: RunRecords,
+    leaves: Sequence[bytes] | None,
+    head: Checkpoint,
+    signed: Sequence[Known],
+    seen: Sequence[Known],
 ) -> Finding:
-    """The log against an expected head."""
-    test, extract = "G expected head", books.extract
+    """Compare the log with an expected head."""
+    test, extract = "G expected head", records.extract
     if leaves is None and extract is not None and extract.size == head.size:
         said = f"the extract ends at size {extract.size} with root {extract.root[:16]}…, expected {head.root[:16]}…"
         return Finding.checked(test, extract.root == head.root, said)
-    if leaves is None or (books.live is None and len(leaves) < head.size):
+    if leaves is None or (records.live is None and len(leaves) < head.size):
         return Finding.missing(test, f"the extract doesn't reach size {head.size} from the first entry: --ledger PATH")
     expected = of_root(head.size, head.root, by="the expected head")
     if not first_bad(leaves, expected):
         return Finding.checked(test, True, f"at size {head.size} the log has the root that was expected")
     bad = first_bad(leaves, [*seen, *expected])
-    # What the operator signed narrows it down, unless it contradicts the head: then the key itself told two stories.
+    # The operator's signatures narrow it down, unless they contradict the head: then the key signed two histories.
     closer = first_bad(leaves, [*signed, *seen, *expected])
     bad = closer if set(closer) <= set(bad) else bad
     if bad.start >= len(leaves):

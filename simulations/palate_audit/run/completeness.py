@@ -1,6 +1,6 @@
-"""Completeness: everything that was released is charged and sealed, and everything in the folder is accounted for.
+"""Completeness: every release is charged and sealed, and every file in the folder is accounted for.
 
-Reads a run folder beside its ledger entries; every file of `releases/` and `model/`, and every name beside them.
+It compares a run folder with its ledger entries: every file of `releases/` and `model/`, and every name beside them.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ OUTSIDE = frozenset({
     "ledger.json", "privacy_card.json", "result.json", "report.html", "recommendations.csv.gz", "split", "tensorboard",
     "flower.log", "audit.html", "audit.json",
 })  # fmt: skip
-"""Files that are no release: keys and evidence, or experiment output, which the card excludes by name."""
+"""Files that are no releases: keys and evidence, or experiment output, which the card excludes by name."""
 MODEL_FILES = frozenset({published.MANIFEST, published.SIGNATURE})
 PROBES = 64
-"""Made users whose scores compare two models that are not the same bytes."""
+"""Synthetic users whose scores compare two models that differ in their bytes."""
 
 
-def completeness(books: RunRecords, *, public_key: str | None = None) -> Iterator[Finding]:
-    """Every finding on files; the operator's key, if it is known from outside, is the one that must have signed."""
-    yield _seals(books)
-    yield _files(books)
-    yield _plans(books)
-    yield from _model(books)
-    yield _published(books, public_key)
-    yield _inputs(books)
-    yield _names(books)
+def completeness(records: RunRecords, *, public_key: str | None = None) -> Iterator[Finding]:
+    """Every finding on files; if the operator's key is known from outside, it must have signed."""
+    yield _seals(records)
+    yield _files(records)
+    yield _plans(records)
+    yield from _model(records)
+    yield _published(records, public_key)
+    yield _inputs(records)
+    yield _names(records)
 
 
-def _seals(books: RunRecords) -> Finding:
-    """Each sealed release has the hash that was sealed."""
+def _seals(records: RunRecords) -> Finding:
+    """Each sealed release has the sealed hash."""
     test, missing = "G sealed releases", []
-    for place, seal in sorted(books.seals.items()):
-        path = _path(books.folder, place)
+    for place, seal in sorted(records.seals.items()):
+        path = _path(records.folder, place)
         if not path.is_file():
             missing.append(path.name)
         elif digest(path.read_bytes()) != seal.release_hash:
@@ -62,50 +62,51 @@ def _seals(books: RunRecords) -> Finding:
             )
     if missing:
         return Finding.missing(test, f"{len(missing)} sealed and not in the folder, first {missing[0]}")
-    if not books.seals:
-        return Finding.missing(test, "nothing is sealed: " + _why_unsealed(books))
-    return Finding.checked(test, True, f"{len(books.seals)} files have the hashes that were sealed")
+    if not records.seals:
+        return Finding.missing(test, "nothing is sealed: " + _why_unsealed(records))
+    return Finding.checked(test, True, f"{len(records.seals)} files have the hashes that were sealed")
 
 
-def _why_unsealed(books: RunRecords) -> str:
-    """Why a run has no seals."""
-    return "dp off releases exact sums, which no ledger bounds" if _is_off(books) else "no round was released"
+def _why_unsealed(records: RunRecords) -> str:
+    return "dp off releases exact sums, which no ledger bounds" if _is_off(records) else "no round was released"
 
 
-def _files(books: RunRecords) -> Finding:
-    """Each file of `releases/` is a charged attempt's."""
-    test, places, found = "G charged releases", books.charges, 0
-    folder = books.folder / "releases"
+def _files(records: RunRecords) -> Finding:
+    """Each file of `releases/` belongs to a charged attempt."""
+    test, places, found = "G charged releases", records.charges, 0
+    folder = records.folder / "releases"
     for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
         if path.is_dir() or DRAFT.fullmatch(path.name):
             continue
         match = RELEASE.fullmatch(path.name)
-        if _is_off(books) and (match or path.suffix == ".opened"):
+        if _is_off(records) and (match or path.suffix == ".opened"):
             found += 1
             continue
         if match is None or path.parent != folder:
-            return Finding.checked(test, False, f"{path.relative_to(books.folder)} is no release of a charged attempt")
+            return Finding.checked(
+                test, False, f"{path.relative_to(records.folder)} is no release of a charged attempt"
+            )
         if (int(match[1]), int(match[2])) not in places:
             return Finding.checked(test, False, f"{path.name} was never charged", file=path.name)
         found += 1
-    if _is_off(books):
+    if _is_off(records):
         return Finding.missing(test, f"dp off: {found} files of exact sums, and nothing that bounds them")
-    void = sorted(place for place in places if place not in books.seals)
+    void = sorted(place for place in places if place not in records.seals)
     told = f"; {len(void)} charged and never sealed" if void else ""
     return Finding.checked(test, True, f"{found} files, each of a charged attempt{told}")
 
 
-def _plans(books: RunRecords) -> Finding:
-    """Each release carries the plan that was charged, with the noise that was charged."""
-    test, registry, checked = "G plans", Registry(books.folder), 0
-    for place, charge in sorted(books.charges.items()):
-        if not _path(books.folder, place).is_file():
+def _plans(records: RunRecords) -> Finding:
+    """Each release contains the charged plan, with the charged noise."""
+    test, registry, checked = "G plans", Registry(records.folder), 0
+    for place, charge in sorted(records.charges.items()):
+        if not _path(records.folder, place).is_file():
             continue
         try:
             release = registry.read(*place, None)
         except PalateError as error:
             return Finding.checked(test, False, str(error), first_bad=charge.seq)
-        wrong = _unlike(release, books, place)
+        wrong = _unlike(release, records, place)
         if wrong:
             said = f"entry {charge.seq}: the release of round {place[0]}, attempt {place[1]} has another {wrong}"
             return Finding.checked(test, False, said, first_bad=charge.seq)
@@ -115,12 +116,12 @@ def _plans(books: RunRecords) -> Finding:
     return Finding.checked(test, True, f"{checked} releases carry the plans that were charged, noise and size included")
 
 
-def _unlike(release: NoisyAggregate, books: RunRecords, place: Place) -> str | None:
-    """The first thing in which a release differs from its charge; None if nothing does."""
-    plan, charge = release.plan, books.charges[place]
+def _unlike(release: NoisyAggregate, records: RunRecords, place: Place) -> str | None:
+    """The first difference between a release and its charge; None if there is none."""
+    plan, charge = release.plan, records.charges[place]
     facts, dimension = charge.facts, released_size(plan.layout)
     compared: dict[str, tuple[Any, Any]] = {
-        "population": (plan.population, books.population),
+        "population": (plan.population, records.population),
         "run": (plan.run, charge.run),
         "round or attempt": ((plan.round, plan.attempt), place),
         "plan": (plan.hash, charge.plan_hash),
@@ -137,36 +138,36 @@ def _unlike(release: NoisyAggregate, books: RunRecords, place: Place) -> str | N
     return next((what for what, (found, expected) in compared.items() if found != expected), None)
 
 
-def _model(books: RunRecords) -> Iterator[Finding]:
-    """The published model is the one the run was closed with, and is made of the sealed releases alone."""
-    test, path = "G model hash", books.folder / "model" / published.MODEL
-    if books.closed is None:
+def _model(records: RunRecords) -> Iterator[Finding]:
+    """The published model is the one in the run's closing entry, and follows from the sealed releases alone."""
+    test, path = "G model hash", records.folder / "model" / published.MODEL
+    if records.closed is None:
         yield Finding.missing(test, "the run is not closed: no model is final")
         return
     if not path.is_file():
         yield Finding.missing(test, "model/model.safetensors is not in the folder")
         return
     data = path.read_bytes()
-    closed = books.closed.get("model_hash")
+    closed = records.closed.get("model_hash")
     yield Finding.checked(
         test, digest(data) == closed, f"SHA-256 {digest(data)[:16]}…, closed with {str(closed)[:16]}…"
     )
-    yield _replayed(books, data)
+    yield _replayed(records, data)
 
 
-def _replayed(books: RunRecords, data: bytes) -> Finding:
-    """The model made again from the releases."""
-    test, registry = "G model from releases", Registry(books.folder)
+def _replayed(records: RunRecords, data: bytes) -> Finding:
+    """Compare with the model recomputed from the releases."""
+    test, registry = "G model from releases", Registry(records.folder)
     try:
-        replay = Replay(books.terms, registry.read_inputs(books.terms.inputs))
+        replay = Replay(records.terms, registry.read_inputs(records.terms.inputs))
     except PalateError as error:
         return Finding.missing(test, str(error))
-    attempts = sorted(books.seals) if not _is_off(books) else sorted(_exact(books.folder))
+    attempts = sorted(records.seals) if not _is_off(records) else sorted(_exact(records.folder))
     try:
         for round_, attempt in attempts:
-            if not _path(books.folder, (round_, attempt)).is_file():
+            if not _path(records.folder, (round_, attempt)).is_file():
                 return Finding.missing(test, f"the release of round {round_}, attempt {attempt} is not in the folder")
-            seal = books.seals.get((round_, attempt))
+            seal = records.seals.get((round_, attempt))
             replay.read(registry, attempt, None if seal is None else seal.release_hash)
         model = GlobalModel.from_bytes(data)
     except PalateError as error:
@@ -183,7 +184,7 @@ def _replayed(books: RunRecords, data: bytes) -> Finding:
 
 
 def _apart(one: GlobalModel, other: GlobalModel) -> float:
-    """The largest difference of two models' scores for made users, over the range of scores."""
+    """The largest difference of two models' scores for synthetic users, relative to the range of scores."""
     n_items, rng = one.header.facts.n_items, np.random.default_rng(0)
     if other.header.facts.n_items != n_items:
         return float("inf")
@@ -195,42 +196,42 @@ def _apart(one: GlobalModel, other: GlobalModel) -> float:
     return float(np.abs(first - second).max() / max(float(np.ptp(first)), 1e-30))
 
 
-def _published(books: RunRecords, public_key: str | None) -> Finding:
-    """The manifest is signed by the operator's key, or that of the extract, and names every file of `model/`."""
-    test, folder = "G published model", books.folder / "model"
+def _published(records: RunRecords, public_key: str | None) -> Finding:
+    """The manifest is signed by the operator's key, or the extract's, and lists every file of `model/`."""
+    test, folder = "G published model", records.folder / "model"
     if not folder.is_dir():
         return Finding.missing(test, "there is no folder model")
-    manifest = books.read("model/manifest.json") or {}
-    key = public_key or (books.extract.public_key if books.extract else str(manifest.get("public_key")))
+    manifest = records.read("model/manifest.json") or {}
+    key = public_key or (records.extract.public_key if records.extract else str(manifest.get("public_key")))
     try:
         found = published.read(folder, public_key=key)
     except PalateError as error:
-        lacking = _lacking(books)
+        lacking = _lacking(records)
         return Finding.missing(test, lacking) if lacking else Finding.checked(test, False, str(error))
     named = set(found.manifest.files) | MODEL_FILES
     strange = sorted(p.name for p in folder.iterdir() if p.name not in named and not DRAFT.fullmatch(p.name))
     if strange:
         return Finding.checked(test, False, f"model/{strange[0]} is published and no manifest names it")
-    if (found.manifest.model_extra or {}).get("run") != books.run:
+    if (found.manifest.model_extra or {}).get("run") != records.run:
         return Finding.checked(test, False, "the manifest names another run")
     return Finding.checked(test, True, f"{len(named)} files, each named by the manifest that {key[:16]}… signed")
 
 
-def _lacking(books: RunRecords) -> str:
-    """Why the algorithm of the run's terms can't be loaded here, which says nothing against the run; "" if it can."""
+def _lacking(records: RunRecords) -> str:
+    """Why the run's algorithm can't be loaded here, which is no evidence against the run; "" if it can."""
     try:
-        algorithm_class(books.terms.algorithm)
+        algorithm_class(records.terms.algorithm)
     except InputError as error:
         return str(error)
     return ""
 
 
-def _inputs(books: RunRecords) -> Finding:
-    """The public arrays that the run started from are those of its terms."""
-    test, path = "G public inputs", books.folder / INPUTS
+def _inputs(records: RunRecords) -> Finding:
+    """The public arrays that the run started from match its terms."""
+    test, path = "G public inputs", records.folder / INPUTS
     try:
-        named = books.terms.inputs
-        Registry(books.folder).read_inputs(named)
+        named = records.terms.inputs
+        Registry(records.folder).read_inputs(named)
     except IntegrityError as error:
         return Finding.checked(test, False, str(error))
     if named is None and path.exists():
@@ -238,10 +239,10 @@ def _inputs(books: RunRecords) -> Finding:
     return Finding.checked(test, True, f"{INPUTS} has the hash of the terms" if named else "the run started from none")
 
 
-def _names(books: RunRecords) -> Finding:
-    """Nothing else lies in the folder."""
+def _names(records: RunRecords) -> Finding:
+    """The folder has no other files."""
     known = OUTSIDE | {"releases", "model", INPUTS}
-    strange = sorted(p.name for p in books.folder.iterdir() if p.name not in known and not DRAFT.fullmatch(p.name))
+    strange = sorted(p.name for p in records.folder.iterdir() if p.name not in known and not DRAFT.fullmatch(p.name))
     if strange:
         said = f"{len(strange)} that Palate doesn't write, first {strange[0]}: no charge or exclusion covers it"
         return Finding.missing("G other files", said)
@@ -249,7 +250,7 @@ def _names(books: RunRecords) -> Finding:
 
 
 def _exact(folder: Path) -> Iterator[Place]:
-    """With dp off: the attempts that left a sum, the first of each round."""
+    """With dp off: the attempts that left a sum, only the first of each round."""
     seen = set[int]()
     matches = (RELEASE.fullmatch(path.name) for path in sorted((folder / "releases").glob("*")))
     for place in sorted((int(match[1]), int(match[2])) for match in matches if match):
@@ -259,13 +260,11 @@ def _exact(folder: Path) -> Iterator[Place]:
 
 
 def _path(folder: Path, place: Place) -> Path:
-    """Where an attempt's release lies."""
     return folder / "releases" / f"round-{place[0]}-attempt-{place[1]}.safetensors"
 
 
-def _is_off(books: RunRecords) -> bool:
-    """Whether the run has no privacy at all."""
+def _is_off(records: RunRecords) -> bool:
     try:
-        return not books.terms.mode.private
+        return not records.terms.mode.private
     except IntegrityError:
         return False

@@ -1,9 +1,9 @@
-"""The signed extract of a run folder, read entry by entry, and the first entry that contradicts what was vouched for.
+"""The signed extract of a run folder, read entry by entry, and the first entry that contradicts a known hash.
 
 `palate_server.ledger.extract.verify_extract` refuses an extract at its first fault. An audit goes on: what a forger
-left right helps to find what is wrong. A root, an entry and every hash of a proof stand for a stretch of the log.
-Those that fit clear their entries; of those that don't, each has a bad entry in it. What is left is the first bad
-entry, or the few that it must be among.
+left unchanged helps to locate the fault. A root, an entry and every hash of a proof cover a range of the log. A hash
+that matches clears the entries of its range; a hash that doesn't means that its range has a bad entry. The result is
+the first bad entry, or the few entries among which it is.
 
     >>> from palate_common.records.merkle import MerkleTree
     >>> tree = MerkleTree([b"a", b"b", b"c"])
@@ -30,7 +30,7 @@ from palate_server.ledger.history import Entry, History, entry_from
 
 @dataclass(frozen=True)
 class Known:
-    """The hash over the entries [start, end), and who says so."""
+    """The hash of the entries [start, end), and its source."""
 
     start: int
     end: int
@@ -39,28 +39,28 @@ class Known:
 
 
 def of_root(size: int, root: str, *, by: str) -> list[Known]:
-    """What a checkpoint stands for."""
+    """The known hash of a checkpoint."""
     return [Known(0, size, root, by)]
 
 
 def of_inclusion(leaf: bytes, index: int, size: int, root: str, proof: Sequence[str], *, by: str) -> list[Known]:
-    """What an entry with its inclusion proof stands for; the proof is verified elsewhere."""
+    """The known hashes of an entry with its inclusion proof, which must be verified elsewhere."""
     found = [Known(0, size, root, by), Known(index, index + 1, MerkleTree([leaf]).root(), by)]
     ranges = inclusion_ranges(index, size)
     return found + [Known(*place, node, by) for place, node in zip(ranges, proof, strict=False)]
 
 
 def of_consistency(old: int, new: int, proof: Sequence[str], *, by: str) -> list[Known]:
-    """What a consistency proof stands for; it is verified elsewhere."""
+    """The known hashes of a consistency proof, which must be verified elsewhere."""
     return [Known(*place, node, by) for place, node in zip(consistency_ranges(old, new), proof, strict=False)]
 
 
 def first_bad(leaves: Sequence[bytes], known: Iterable[Known]) -> range:
-    """The entries among which the first bad one is; empty if every hash fits.
+    """The range of entries that has the first bad one; empty if every hash matches.
 
     Args:
-        leaves: the log that is looked at, from its first entry.
-        known: hashes that are trusted, also of entries that the log doesn't have.
+        leaves: the log, from its first entry.
+        known: trusted hashes, also of entries that the log doesn't have.
     """
     tree, good, wrong = MerkleTree(leaves), set[int](), list[Known]()
     every = sorted(set(known), key=lambda node: node.end)
@@ -72,13 +72,13 @@ def first_bad(leaves: Sequence[bytes], known: Iterable[Known]) -> range:
     longest = max((node.end for node in every), default=0)
     if not wrong:
         return range(tree.size, tree.size + 1) if longest > tree.size else range(0)
-    # The smallest stretch that ends first holds a bad entry; none before its first uncleared one is known to be.
+    # The range that ends first has a bad entry; entries before its first uncleared one are not known to be bad.
     suspects = [at for at in range(wrong[0].end) if at not in good]
     return range(suspects[0], suspects[-1] + 1) if suspects else range(wrong[0].start, wrong[0].end)
 
 
 def first_uncleared(leaves: Sequence[bytes], known: Iterable[Known]) -> int:
-    """The first entry that no fitting hash vouches for."""
+    """The first entry that no matching hash covers."""
     tree, good = MerkleTree(leaves), set[int]()
     for node in known:
         if node.end <= tree.size and tree.subtree(node.start, node.end) == node.hash:
@@ -98,7 +98,7 @@ BY = "the signed extract"
 
 @dataclass(frozen=True)
 class RunExtract:
-    """What an extract says, and what is wrong with it.
+    """The contents of an extract, and what is wrong with it.
 
     Attributes:
         population: whose ledger.
@@ -106,12 +106,12 @@ class RunExtract:
         size: entries of the log when it was written.
         root: its root.
         entries: those of the run that could be read.
-        others: what it says of other runs: `other_runs`, `other_mu2`, `other_unprotected`.
-        public_key: whose signature it carries.
-        signed: whether that signature fits.
-        known: the hashes it vouches for, if signed.
+        others: its statements on other runs: `other_runs`, `other_mu2`, `other_unprotected`.
+        public_key: the key of its signature.
+        signed: whether that signature is valid.
+        known: the hashes that it vouches for, if signed.
         findings: on its signature, proofs and rules.
-        first_bad: the first bad entry, as far as the extract alone tells; None if nothing is wrong.
+        first_bad: the first bad entry, as far as the extract alone shows; None if nothing is wrong.
     """
 
     population: str
@@ -128,7 +128,7 @@ class RunExtract:
 
     @property
     def leaves(self) -> list[bytes] | None:
-        """All entries of the log, if the extract has them all: no other run was on the population."""
+        """All entries of the log; None unless the extract has them all, which needs that no other run is in the log."""
         complete = len(self.entries) == self.size and all(entry.seq == at for at, entry in enumerate(self.entries))
         return [entry.leaf() for entry in self.entries] if complete else None
 
@@ -137,7 +137,7 @@ def read_extract(data: bytes) -> RunExtract:
     """Read the bytes of `ledger.json`.
 
     Raises:
-        InputError: it has no members of an extract, so that nothing can be said of it.
+        InputError: it lacks the members of an extract, so that nothing can be checked.
     """
     try:
         envelope = json.loads(data)
@@ -164,7 +164,7 @@ def read_extract(data: bytes) -> RunExtract:
 
 
 def _signature(data: bytes, envelope: Mapping[str, Any], key: str) -> Finding:
-    """Spelling and signature."""
+    """The canonical encoding and the signature."""
     test = "G extract signature"
     try:
         read_canonical(data, most=MOST_EXTRACT)
@@ -196,7 +196,7 @@ def _proofs(items: list[tuple[dict[str, Any], list[str]]], size: int, root: str)
 
 
 def _rules(entries: tuple[Entry, ...], population: str, run: str) -> Finding:
-    """One entry may follow another: limits, attempts, seals."""
+    """The entries follow the ledger's rules: limits, attempts, seals."""
     test, history = "G ledger rules", History()
     for entry in entries:
         try:

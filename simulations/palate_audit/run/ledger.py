@@ -1,12 +1,12 @@
 """The ledger of a run, replayed and recomputed: what was charged, sealed and claimed, and what was changed since.
 
-Place in the path: reads a run folder, the live ledger, and what devices kept; opens no connection and writes nothing.
+It reads a run folder, the live ledger, and receipts of devices; it opens no connection and writes nothing.
 
     section = audit_ledger(Path("runs/demo"), expect_head=Checkpoint(11, "13e5..."))
     [found.said for found in section.alarms]
 
-Edits show against hashes that somebody else remembers: the operator's own signature, a head given out of band, devices.
-Without those from outside, a ledger that was rolled back and written anew looks whole, and that is said.
+Changes show against hashes that others remember: the operator's own signature, a head from outside, devices. Without
+hashes from outside, a ledger that was rolled back and rewritten looks intact; a finding says so.
 """
 
 from __future__ import annotations
@@ -50,37 +50,37 @@ def audit_ledger(
 
     Args:
         folder: the run folder.
-        ledger: the population's live ledger; None takes the one that `run.json` names, if it is there.
+        ledger: the population's live ledger; None uses the one that `run.json` names, if it exists.
         expect_head: size and root of the ledger, from a source outside the operator.
-        receipts: what devices kept.
+        receipts: files from devices.
         public_key: the operator's, from outside the folder.
 
     Raises:
-        InputError: not a run folder, a key that is none, or a file that isn't what it is given as.
+        InputError: not a run folder, an invalid key, or a file of another kind than expected.
     """
     check_key(public_key)
-    books = books_of(folder, ledger=ledger)
-    outside = [read_receipts(path, population=books.population) for path in receipts]
+    records = records_of(folder, ledger=ledger)
+    outside = [read_receipts(path, population=records.population) for path in receipts]
     devices = folder / "devices.db"
     inside, damaged = list[Receipts](), list[Finding]()
     try:
-        inside += [read_receipts(devices, population=books.population)] if devices.is_file() else []
+        inside += [read_receipts(devices, population=records.population)] if devices.is_file() else []
     except InputError:
         damaged.append(Finding.checked("G device ledger", False, "devices.db of the folder isn't a ledger of devices"))
     findings = [
-        *checkpoints(books, expect_head, inside, outside, public_key),
-        *_guarded("G files", lambda: completeness(books, public_key=public_key)),
-        *_guarded("G accounts", lambda: accounts(books)),
+        *checkpoints(records, expect_head, inside, outside, public_key),
+        *_guarded("G files", lambda: completeness(records, public_key=public_key)),
+        *_guarded("G accounts", lambda: accounts(records)),
         *damaged,
-        *_devices(books, inside, outside),
+        *_devices(records, inside, outside),
     ]
-    assumed = (*_qualifiers(books), *ASSUMPTIONS)
-    series = {"facts": {"run": books.run, "charges": len(books.charges), "releases": len(books.seals)}}
-    return Section("ledger", _subject(books), (*_worst_entry(findings, books), *findings), (), assumed, series)
+    assumed = (*_qualifiers(records), *ASSUMPTIONS)
+    series = {"facts": {"run": records.run, "charges": len(records.charges), "releases": len(records.seals)}}
+    return Section("ledger", _subject(records), (*_worst_entry(findings, records), *findings), (), assumed, series)
 
 
-def books_of(folder: Path, *, ledger: Path | None = None) -> RunRecords:
-    """The books of a run, from its folder and its live ledger.
+def records_of(folder: Path, *, ledger: Path | None = None) -> RunRecords:
+    """Collect a run's records, from its folder and its live ledger.
 
     Raises:
         InputError: as `audit_ledger`.
@@ -88,12 +88,12 @@ def books_of(folder: Path, *, ledger: Path | None = None) -> RunRecords:
     extract = read_extract(read_file(folder, "ledger.json")) if (folder / "ledger.json").exists() else None
     live = _live(folder, ledger)
     if extract is None and live is None:
-        read_file(folder, "ledger.json")  # which says what the folder is, if it is no run's
-    return _books(folder, extract, live)
+        read_file(folder, "ledger.json")  # if this is no run folder, the error says what it is
+    return _records(folder, extract, live)
 
 
 def _live(folder: Path, ledger: Path | None) -> LiveLedger | None:
-    """The live ledger that was given, or that the run was started with."""
+    """The given live ledger, or the one that the run was started with."""
     if ledger is not None:
         return read_live(ledger)
     try:
@@ -103,8 +103,7 @@ def _live(folder: Path, ledger: Path | None) -> LiveLedger | None:
     return read_live(named_path) if named_path.is_file() else None
 
 
-def _books(folder: Path, extract: RunExtract | None, live: LiveLedger | None) -> RunRecords:
-    """The run's books."""
+def _records(folder: Path, extract: RunExtract | None, live: LiveLedger | None) -> RunRecords:
     if extract is not None:
         return RunRecords(folder, extract.run, extract.population, extract.entries, extract, live)
     started = RunFolder(folder).read()["terms"]
@@ -115,56 +114,55 @@ def _books(folder: Path, extract: RunExtract | None, live: LiveLedger | None) ->
 
 
 UNITS = {"user": "user (one installation)", "event": "event (one item of one installation)"}
-"""What a run protects, in words."""
+"""The protected unit, in words."""
 
 
-def _subject(books: RunRecords) -> str:
-    """What was looked at, in a line."""
-    live = "no live ledger" if books.live is None else f"live ledger {books.live.path}"
-    return f"run {books.run} of {books.population!r} in {books.folder}; {live}"
+def _subject(records: RunRecords) -> str:
+    """What was audited, in one line."""
+    live = "no live ledger" if records.live is None else f"live ledger {records.live.path}"
+    return f"run {records.run} of {records.population!r} in {records.folder}; {live}"
 
 
-def _qualifiers(books: RunRecords) -> Iterator[str]:
-    """What stands beside every epsilon of the section."""
+def _qualifiers(records: RunRecords) -> Iterator[str]:
+    """The qualifiers of every epsilon of the section."""
     with suppress(IntegrityError):
-        delta = books.terms.delta
-        yield f"Every ε here is for δ = {delta!r}, unit: {UNITS[books.terms.unit]}, adjacency: zero-out."
+        delta = records.terms.delta
+        yield f"Every ε here is for δ = {delta!r}, unit: {UNITS[records.terms.unit]}, adjacency: zero-out."
 
 
 def _guarded(test: str, findings: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """Findings of a part that a tampered ledger may make impossible: that is a finding, too."""
+    """Findings of a part; if a tampered ledger makes it fail, that is a finding, too."""
     try:
         yield from findings()
     except (PalateError, KeyError, TypeError, ValueError, ArithmeticError) as error:
         yield Finding.checked(test, False, f"what the ledger holds can't be audited: {' '.join(str(error).split())}")
 
 
-def _devices(books: RunRecords, inside: Sequence[Receipts], outside: Sequence[Receipts]) -> Iterator[Finding]:
-    """What devices took part in."""
+def _devices(records: RunRecords, inside: Sequence[Receipts], outside: Sequence[Receipts]) -> Iterator[Finding]:
     for found in inside:
-        yield participation(books, found)
-        yield from reconcile(books, found, test="G device ledger")
+        yield participation(records, found)
+        yield from reconcile(records, found, test="G device ledger")
     if not inside:
         yield Finding.missing("G participation cap", "the folder has no devices.db")
     for found in outside:
-        yield from reconcile(books, found, test="G receipts")
+        yield from reconcile(records, found, test="G receipts")
 
 
 def first_bad_entry(findings: Sequence[Finding]) -> tuple[int, int] | None:
-    """First and last of the entries among which the first bad one is, by all findings; None if none is bad."""
+    """First and last entry of the range that has the first bad one, by all findings; None if none is bad."""
     bad = [found.figures for found in findings if found.figures.get("first_bad") is not None]
     stretches = [(int(each["first_bad"]), int(each.get("last_suspect", each["first_bad"]))) for each in bad]
-    # Each says that there is a bad entry in it: the one that ends first, and of those the shortest.
+    # Each range has a bad entry: take the one that ends first, and of those the shortest.
     return min(stretches, key=lambda stretch: (stretch[1], -stretch[0]), default=None)
 
 
-def _worst_entry(findings: Sequence[Finding], books: RunRecords) -> Iterator[Finding]:
-    """The first bad entry of all findings, in words; nothing if there is none."""
+def _worst_entry(findings: Sequence[Finding], records: RunRecords) -> Iterator[Finding]:
+    """The first bad entry by all findings, in words; nothing if there is none."""
     stretch = first_bad_entry(findings)
     if stretch is None:
         return
     at, last = stretch
-    known = {entry.seq: entry for entry in [*books.entries, *(books.live.entries if books.live else ())]}
+    known = {entry.seq: entry for entry in [*records.entries, *(records.live.entries if records.live else ())]}
     what = ""
     if at == last and at in known:
         entry = known[at]
@@ -176,10 +174,10 @@ def _worst_entry(findings: Sequence[Finding], books: RunRecords) -> Iterator[Fin
 
 
 def parse_head(text: str) -> Checkpoint:
-    """SIZE:ROOT.
+    """Parse SIZE:ROOT.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not of that form.
     """
     size, _, root = text.partition(":")
     try:

@@ -1,11 +1,10 @@
-"""The live ledger of a population, replayed from a snapshot as far as it is what was written.
+"""The live ledger of a population, replayed from a snapshot up to its first changed entry.
 
     live = read_live(Path("readers.ledger.db"))
     live.leaves, live.broken
 
-A snapshot reads an SQLite file without touching it: no lock, no `-wal`, no `-shm`, nothing written beside it. The
-file and its WAL are copied to a temporary folder, and SQLite opens the copy. A file that is being written meanwhile
-is copied again.
+A snapshot reads an SQLite file without touching it: no lock, no `-wal`, no `-shm`, no file beside it. The file and its
+WAL are copied to a temporary folder, and SQLite opens the copy. A file that changes meanwhile is copied again.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ from palate_server.ledger.ledger import KIND
 from palate_server.ledger.log import CHAIN_START, indexed
 
 TRIES = 20
-"""Copies of a file that changes while it is copied."""
+"""Attempts to copy a file that changes meanwhile."""
 
 
 @contextmanager
 def snapshot(path: Path) -> Iterator[Path]:
-    """A copy of a database as its last commit left it; gone at the end.
+    """A copy of a database in the state of its last commit; removed at the end.
 
     Raises:
         InputError: no such file, or not readable.
@@ -45,7 +44,7 @@ def snapshot(path: Path) -> Iterator[Path]:
             before = _state(path)
             for suffix in ("", "-wal"):
                 source = Path(f"{path}{suffix}")
-                # A WAL that a closing process has just removed was moved to the file.
+                # A WAL that is missing now was merged into the file by a closing process.
                 if suffix and not source.exists():
                     Path(f"{copy}{suffix}").unlink(missing_ok=True)
                     continue
@@ -60,7 +59,7 @@ def snapshot(path: Path) -> Iterator[Path]:
 
 
 def _state(path: Path) -> list[tuple[int, int] | None]:
-    """What changes when somebody writes."""
+    """What changes with every write."""
     found: list[tuple[int, int] | None] = []
     for suffix in ("", "-wal"):
         try:
@@ -74,12 +73,12 @@ def _state(path: Path) -> list[tuple[int, int] | None]:
 
 @dataclass(frozen=True)
 class Broken:
-    """Where a stored log is not what was written.
+    """The first fault of a stored log.
 
     Attributes:
         first: the first entry that may be at fault.
-        last: the entry at which it shows.
-        reason: what is wrong with that.
+        last: the entry at which the fault shows.
+        reason: what is wrong with that entry.
     """
 
     first: int
@@ -89,14 +88,14 @@ class Broken:
 
 @dataclass(frozen=True)
 class LiveLedger:
-    """What a ledger's file says.
+    """The contents of a ledger's file.
 
     Attributes:
         path: the file.
-        leaves: its entries in order, up to the first that its chain of hashes doesn't bear out.
-        entries: the same, read, up to the first that the rules don't admit.
-        rows: how many it has in all.
-        broken: what is wrong with it; None if all is as written, or as somebody wrote it who can hash.
+        leaves: its entries in order, up to the first that its hash chain doesn't confirm.
+        entries: the same, parsed, up to the first that violates the rules.
+        rows: number of rows in all.
+        broken: the first fault; None if there is none, or if a forger also computed the hashes.
     """
 
     path: Path
@@ -107,7 +106,7 @@ class LiveLedger:
 
 
 def read_live(path: Path) -> LiveLedger:
-    """Read and replay a ledger's file; it stays as it is.
+    """Read and replay a ledger's file without changing it.
 
     Raises:
         InputError: no such file, or not a ledger.
@@ -131,7 +130,7 @@ def read_live(path: Path) -> LiveLedger:
 
 
 def _chained(rows: Sequence[Sequence[Any]]) -> tuple[list[bytes], Broken | None]:
-    """The entries whose place, columns and chain hash fit, and the first that doesn't."""
+    """The entries with the right place, columns and chain hash, and the first fault."""
     leaves, chain = list[bytes](), CHAIN_START
     for at, (seq, *columns, leaf, stored) in enumerate(rows):
         if seq != at or not isinstance(leaf, bytes):
@@ -142,7 +141,7 @@ def _chained(rows: Sequence[Sequence[Any]]) -> tuple[list[bytes], Broken | None]
         try:
             fits = columns == indexed(entry_from(read_canonical(leaf, most=MOST_ENTRY)))
         except PalateError:
-            fits = True  # somebody wrote it with its hash: the rules say what is wrong
+            fits = True  # a forger may also have computed the hash: the rules show what is wrong
         if not fits:
             return leaves, Broken(at, at, "its columns don't fit")
         leaves.append(leaf)
@@ -150,7 +149,7 @@ def _chained(rows: Sequence[Sequence[Any]]) -> tuple[list[bytes], Broken | None]
 
 
 def _ruled(leaves: Sequence[bytes]) -> tuple[list[Entry], Broken | None]:
-    """The entries that the rules admit, and the first that they don't: it, or one before it, was changed."""
+    """The entries that follow the rules, and the first that doesn't: it, or one before it, was changed."""
     history, entries = History(), list[Entry]()
     for at, leaf in enumerate(leaves):
         try:
@@ -165,7 +164,7 @@ def _ruled(leaves: Sequence[bytes]) -> tuple[list[Entry], Broken | None]:
 
 
 def _head(head: Sequence[Sequence[Any]], leaves: Sequence[bytes]) -> Broken | None:
-    """Whether the stored head is that of the stored entries."""
+    """Whether the stored head belongs to the stored entries."""
     held, size = len(leaves), head[0][0] if len(head) == 1 else None
     if size == held and head[0][1] == (MerkleTree(leaves).root() if held else ""):
         return None

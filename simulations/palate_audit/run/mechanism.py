@@ -1,7 +1,7 @@
 """Mechanism: the counted tests of a target, as one section of an audit.
 
 canaries -> runs of the target -> A B B2 C C2 H J K --+
-Palate's own path, watched     -> D E F G I K S       --+-> verdicts made together -> Section
+the production path, observed  -> D E F G I K S       --+-> verdicts given together -> Section
 
 >>> from palate_audit.harness.production import Production
 >>> section = audit_mechanism(Production(users=64, counts=256, products=256, epsilon=8.0), seed=7, thorough=False)
@@ -46,13 +46,13 @@ COUNTED: tuple[Test, ...] = (
     repeated_numbers,
     seed_search,
 )
-"""Tests of the statistical part: they read the same runs, and run nothing themselves."""
+"""Tests of the statistical part: they share the same runs."""
 OF_PAIRS: tuple[Test, ...] = (pair_tests,)
-"""The same where nothing is claimed but epsilon and delta."""
+"""The tests where only epsilon and delta are claimed."""
 QUICK = (Presence.HALF, Presence.ALL, Presence.NONE)
 DEEP = (*QUICK, Presence.HALF, Presence.ALL, Presence.HALF, Presence.NONE, Presence.HALF)
 PAIRS = 2**14
-"""Runs of a mechanism of which nothing is known: half of the noise shows where epsilon is from 1 to 5."""
+"""Runs of a mechanism of unknown structure: enough to find half of the noise where epsilon is from 1 to 5."""
 _EPSILONS = 120
 
 ASSUMPTIONS = (
@@ -73,7 +73,7 @@ OF_COUNTS = (
 
 
 def statistical(trials: Trials) -> list[Finding]:
-    """Every counted test that reads the runs; not judged."""
+    """Every counted test that reads the runs; without verdicts yet."""
     return [finding for test in (COUNTED if trials.claim.releases else OF_PAIRS) for finding in test(trials)]
 
 
@@ -86,22 +86,22 @@ def audit_mechanism(
     pairs: int = PAIRS,
     canaries: Canaries | None = None,
 ) -> Section:
-    """Run a target and test what comes out.
+    """Run a target and test its releases.
 
     Args:
-        targets: what is audited; of several, each finding and bound carries the name.
-        seed: of the audit's own choices: whose coordinates are whose, and who takes part.
+        targets: the audited mechanisms; with several, each finding and bound carries the target's name.
+        seed: of the audit's own choices: the canaries' coordinates, and who takes part.
         deep: more runs, for smaller faults.
-        thorough: also the tests that run the target again: fresh releases, the plan's seed, masks; and, of Palate's
+        thorough: also the tests that run the target again: fresh releases, the plan's seed, masks; and, for Palate's
             own round, those of its path.
-        run: a run folder, whose ledger names the sources it ran with.
-        pairs: runs of a target that claims nothing but epsilon and delta.
+        run: a run folder, whose ledger has the hashes of its sources.
+        pairs: number of runs of a target that claims only epsilon and delta.
         canaries: the auditor's own; None: orthogonal ones.
 
     Returns:
-        Findings judged together at a family-wise alpha of 1e-6, bounds at 95 % each.
+        Findings with verdicts at a joint family-wise alpha of 1e-6, bounds at 95 % each.
     """
-    # First: what can't be read must be known before anybody waits for it.
+    # First, so that an unreadable folder fails before the long part.
     own = any(isinstance(target, (Production, DeviceMessages)) for target in targets)
     path = [same_sources(run)] if own else []
     findings: list[Finding] = []
@@ -133,14 +133,14 @@ def audit_mechanism(
 
 
 def _subject(target: Target) -> str:
-    """What is audited, and what it claims."""
+    """The targets' names and claims."""
     claim = target.claim
     said = f"epsilon {claim.epsilon:.4g} at delta {claim.delta:.3g} (unit {claim.unit}, adjacency {claim.adjacency})"
     return f"{target.name}: {said}" + (f", {len(claim.releases)} release(s)" if claim.releases else "")
 
 
 def again(trials: Trials) -> list[Finding]:
-    """Tests that run the target again; not judged."""
+    """Tests that run the target again; without verdicts yet."""
     found = plan_seed(trials) + birthdays(trials)
     target = trials.target
     if isinstance(target, Production) and target.mode.cohort and not target.masks:
@@ -149,7 +149,7 @@ def again(trials: Trials) -> list[Finding]:
 
 
 def _series(trials: Trials, bounds: Sequence[Bound]) -> Mapping[str, Any]:
-    """What was claimed, what was run, and the numbers of the charts."""
+    """The claim, the runs, and the numbers of the charts."""
     claim, (inside, outside) = trials.claim, trials.pooled()
     found: dict[str, Any] = {
         "facts": {
@@ -180,7 +180,7 @@ def _series(trials: Trials, bounds: Sequence[Bound]) -> Mapping[str, Any]:
 
 
 def _curve(mu: float, epsilon: float, bounds: Sequence[Bound]) -> Mapping[str, Any]:
-    """delta(eps) as claimed, and what each bound on mu leaves of it."""
+    """delta(eps) as claimed, and as each bound on mu implies."""
     epsilons = np.linspace(0.0, 1.5 * epsilon, _EPSILONS).tolist()
     lines = {f"{bound.rung.value} {bound.name}": bound.mu for bound in bounds if bound.mu is not None}
     return {

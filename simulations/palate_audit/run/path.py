@@ -1,4 +1,4 @@
-"""Same path: whether the code that was audited is the code of a run, and whether masks change what it releases."""
+"""Same path: whether the audited code is the code of a run, and whether masks change its releases."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from palate_server.ledger.extract import MOST_EXTRACT, verify_extract
 from palate_sim.run.provenance import mechanism_sources
 
 SOURCES = "mechanism"
-"""Where a run's terms keep the hashes, under `about`."""
+"""Key of the hashes in a run's terms, under `about`."""
 MASKED_USERS = 24
 
 
 def same_sources(run: Path | None) -> Finding:
-    """Compare the loaded modules with those that a run's ledger names.
+    """Compare the loaded modules with the hashes in a run's ledger.
 
     Args:
         run: its folder; None: there is nothing to compare with.
@@ -61,12 +61,12 @@ def masks_change_nothing(target: Production, *, seed: int) -> Finding:
 
 
 def _recorded(run: Path) -> Mapping[str, str]:
-    """The hashes in the terms that a run's extract holds; nothing where there are none."""
+    """The hashes in the terms of a run's extract; empty if there are none."""
     try:
         data = (run / "ledger.json").read_bytes()
     except OSError as error:
         raise InputError(f"`--run` must be a run folder with ledger.json, got {run}: {error.strerror}") from None
-    # Whose key it is, `palate audit ledger` asks; here it is enough that the extract is whole.
+    # `palate audit ledger` checks the key; here the extract only has to be intact.
     envelope = read_canonical(data, most=MOST_EXTRACT)
     key = envelope.get("public_key") if isinstance(envelope, dict) else None
     extract = verify_extract(data, str(key))

@@ -1,8 +1,8 @@
-"""Receipts: what devices say they took part in, and what they saw of the ledger. Evidence from outside the operator.
+"""Receipts: devices' records of participation and of the ledger states they saw; evidence from outside the operator.
 
-Read from a device's privacy report (`palate device report --json`), its export (`palate device export`), a ledger of
-devices (`devices.db`), or the `ledger.json` of another run on the population, which vouches for its own entries. What a
-device answered must be charged, at that cost.
+They come from a device's privacy report (`palate device report --json`), its export (`palate device export`), a ledger
+of devices (`devices.db`), or the `ledger.json` of another run on the population, which vouches for its own entries. For
+each answer of a device there must be a charge of the same cost.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _FIELDS = tuple(each.name for each in fields(Receipt) if each.name != "trust")
 
 @dataclass(frozen=True)
 class Receipts:
-    """What devices say.
+    """The records of some devices.
 
     Attributes:
         source: the file.
-        receipts: participations, each with the devices that say so.
-        seen: checkpoints of the population's ledger that they were shown.
-        known: hashes that follow from them, and from the signed plans they kept.
+        receipts: participations, each with the devices that report it.
+        seen: checkpoints of the population's ledger that the devices saw.
+        known: hashes that follow from the checkpoints, and from the signed plans that devices kept.
     """
 
     source: str
@@ -49,7 +49,7 @@ class Receipts:
 
 
 def read_receipts(path: Path, *, population: str) -> Receipts:
-    """Read a report, an export, a ledger of devices or another run's extract; the file stays as it is.
+    """Read a report, an export, a ledger of devices or another run's extract, without changing the file.
 
     Args:
         path: the file.
@@ -90,7 +90,7 @@ def _from_ledger(path: Path, population: str) -> Receipts:
 
 
 def _from_json(text: str, source: str, population: str) -> Receipts:
-    """A report, which is one JSON object, or an export, which is one a line."""
+    """Receipts from a report, which is one JSON object, or an export, which has one a line."""
     try:
         whole = json.loads(text)
     except ValueError:
@@ -117,7 +117,7 @@ def _from_json(text: str, source: str, population: str) -> Receipts:
 
 
 def _from_extract(text: str, source: str, population: str) -> Receipts:
-    """Another run's extract, with the signature that it carries."""
+    """Receipts from another run's extract, with its signature."""
     extract = read_extract(text.encode())
     if not extract.signed or extract.population != population:
         raise InputError(
@@ -127,17 +127,16 @@ def _from_extract(text: str, source: str, population: str) -> Receipts:
 
 
 def _receipt(value: Mapping[str, Any]) -> Receipt:
-    """One participation."""
     return Receipt(**{name: value[name] for name in _FIELDS})
 
 
 def _of_checkpoint(checkpoint: Checkpoint, source: str) -> list[Known]:
-    """What a checkpoint that was seen stands for."""
+    """The known hashes of a checkpoint."""
     return of_root(checkpoint.size, checkpoint.root, by=source)
 
 
 def _of_evidence(signed: bytes, source: str) -> list[Known]:
-    """What the signed plan or manifest that came with a checkpoint stands for: a charge, and older sizes of the log."""
+    """The known hashes in the signed plan or manifest of a checkpoint: a charge, and older sizes of the log."""
     shown = shown_by(signed)
     if shown is None:
         return []
@@ -153,20 +152,20 @@ def _of_evidence(signed: bytes, source: str) -> list[Known]:
     return found
 
 
-def reconcile(books: RunRecords, found: Receipts, *, test: str) -> Iterator[Finding]:
-    """What devices took part in against what was charged."""
-    charged, every = dict(books.charges), {}
-    if books.live is not None:
-        every = {(e.run, e.round, e.attempt): e for e in books.live.entries if e.kind == "charge"}
+def reconcile(records: RunRecords, found: Receipts, *, test: str) -> Iterator[Finding]:
+    """Compare the devices' participations with the charges."""
+    charged, every = dict(records.charges), {}
+    if records.live is not None:
+        every = {(e.run, e.round, e.attempt): e for e in records.live.entries if e.kind == "charge"}
     elsewhere, matched, named = 0, 0, f"{test}, {Path(found.source).name}"
     for receipt, _ in found.receipts:
         place = (receipt.round, receipt.attempt)
-        entry = charged.get(place) if receipt.run == books.run else every.get((receipt.run, *place))
-        if entry is None and receipt.run != books.run and books.live is None:
+        entry = charged.get(place) if receipt.run == records.run else every.get((receipt.run, *place))
+        if entry is None and receipt.run != records.run and records.live is None:
             elsewhere += 1
             continue
         if entry is None and receipt.mu2 == 0:
-            continue  # a plan with dp off is not charged, and says so
+            continue  # a plan with dp off states that it is not charged
         what = f"round {receipt.round}, attempt {receipt.attempt} of {receipt.run}"
         if entry is None:
             yield Finding.checked(named, False, f"devices took part in {what}, which the ledger doesn't have")
@@ -180,11 +179,11 @@ def reconcile(books: RunRecords, found: Receipts, *, test: str) -> Iterator[Find
     yield Finding.checked(named, True, f"{matched} participations are charged, with the same plan and cost{more}")
 
 
-def participation(books: RunRecords, found: Receipts) -> Finding:
-    """No device takes part twice in an attempt, nor in more attempts than were charged; nobody else is in a sum."""
+def participation(records: RunRecords, found: Receipts) -> Finding:
+    """No device took part twice in an attempt, or in more attempts than were charged; no other user is in a sum."""
     test, times = "G participation cap", dict[Place, list[Sequence[int]]]()
     for receipt, devices in found.receipts:
-        if receipt.run == books.run:
+        if receipt.run == records.run:
             times.setdefault((receipt.round, receipt.attempt), []).append(devices)
     if not times:
         return Finding.missing(test, "no device has a receipt of this run")
@@ -195,7 +194,7 @@ def participation(books: RunRecords, found: Receipts) -> Finding:
             said = f"device {int(ids[counts > 1][0])} took part twice in round {place[0]}, attempt {place[1]}"
             return Finding.checked(test, False, said)
         most = max(most, len(ids))
-        users = _users(books, place)
+        users = _users(records, place)
         if users is not None and users > len(ids):
             said = f"round {place[0]}, attempt {place[1]} sums {users} users, and {len(ids)} devices took part"
             return Finding.checked(test, False, said)
@@ -203,9 +202,9 @@ def participation(books: RunRecords, found: Receipts) -> Finding:
     return Finding.checked(test, True, said)
 
 
-def _users(books: RunRecords, place: Place) -> int | None:
-    """How many are in a release's sum; None if there is no release."""
+def _users(records: RunRecords, place: Place) -> int | None:
+    """The number of users in a release's sum; None if there is no release."""
     try:
-        return Registry(books.folder).read(*place, None).users
+        return Registry(records.folder).read(*place, None).users
     except PalateError:
         return None

@@ -1,6 +1,6 @@
-"""On record: what an audit found becomes an entry of the ledger, from which the privacy card is made anew.
+"""Record: an audit's findings become an entry of the ledger, from which the privacy card is made again.
 
-It costs nothing, says nothing of any user, and can't be taken back. Only the operator can: it needs the run's key.
+An entry costs no budget, says nothing of users, and can't be removed. Only the operator can add it: it needs the key.
 
     record(Path("runs/demo"), Path("audit.json").read_bytes())
 """
@@ -25,9 +25,9 @@ from palate_sim.run.run_folder import RunFolder
 
 
 def record(folder: Path, audit: bytes, *, ledger: Path | None = None) -> None:
-    """Enter an audit in the ledger of a finished run, and write its extract, card and report anew.
+    """Enter an audit in the ledger of a finished run, and write its extract, card and report again.
 
-    The same audit again changes nothing but writes the files anew, which also mends what a kill has left.
+    A second call with the same audit only writes the files again, which also repairs them after a kill.
 
     Args:
         folder: the run folder, with its key.
@@ -35,8 +35,8 @@ def record(folder: Path, audit: bytes, *, ledger: Path | None = None) -> None:
         ledger: the population's; None takes the one that `run.json` names.
 
     Raises:
-        InputError: no audit, one of another run, a run that is not closed, or a ledger that isn't its own.
-        LockedError: another process owns the folder.
+        InputError: no audit, an audit of another run, a run that is not closed, or a ledger of another run.
+        LockedError: another process uses the folder.
     """
     sections, created = document.read(audit), document.created(audit)
     started = RunFolder(folder).read()
@@ -57,7 +57,7 @@ def record(folder: Path, audit: bytes, *, ledger: Path | None = None) -> None:
 
 
 def facts(sections: Sequence[Section], *, created: str, sha256: str) -> dict[str, Any]:
-    """What of an audit goes on record: date, verdicts, bounds by rung, and each part's `facts`."""
+    """The parts of an audit that are recorded: date, verdicts, bounds by rung, and each section's `facts`."""
     return {
         "date": created,
         "sha256": sha256,
@@ -67,7 +67,7 @@ def facts(sections: Sequence[Section], *, created: str, sha256: str) -> dict[str
 
 
 def _part(section: Section) -> dict[str, Any]:
-    """One part's verdicts, numbers and bounds."""
+    """One section's verdicts, numbers and bounds."""
     counts = {verdict: sum(found.verdict is verdict for found in section.findings) for verdict in Verdict}
     told: Mapping[str, Any] = section.series.get("facts") or {}
     bounds = {
@@ -89,7 +89,6 @@ def _part(section: Section) -> dict[str, Any]:
 
 
 def _check_run(sections: Sequence[Section], run: str) -> None:
-    """Refuse an audit of another run."""
     if not sections:
         raise InputError("an audit must have a part to be put on record, got none")
     for section in sections:
@@ -99,7 +98,7 @@ def _check_run(sections: Sequence[Section], run: str) -> None:
 
 
 def _reissue(folder: Path, log: Ledger, run: str, key: SigningKey) -> None:
-    """Extract, card and report from the ledger as it is now."""
+    """Write extract, card and report from the present ledger."""
     extract, place = log.extract(run, key), RunFolder(folder)
     card = sign_card(card_payload(verify_extract(extract, key.public)), key)
     place.write("ledger.json", extract)

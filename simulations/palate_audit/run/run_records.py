@@ -1,6 +1,6 @@
-"""Books: what a run folder and its ledger say of one run, side by side, for the tests that compare them.
+"""Run records: a run folder's files and its ledger entries side by side, for the tests that compare them.
 
-books.charges[0].body["mu2"], books.sealed
+records.charges[0].body["mu2"], records.sealed
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True)
 class RunRecords:
-    """One run.
+    """The records of one run.
 
     Attributes:
         folder: its run folder.
         run: its id in the ledger.
         population: whose ledger.
-        entries: of the ledger that concern it, from the extract, or from the live ledger where there is no extract.
+        entries: its entries of the ledger, from the extract, or from the live ledger where there is no extract.
         extract: the signed extract; None for a run that is not finished.
         live: the live ledger; None if it wasn't given.
     """
@@ -46,10 +46,10 @@ class RunRecords:
 
     @cached_property
     def terms(self) -> RunTerms:
-        """What the run promised when it was opened.
+        """The terms with which the run was opened.
 
         Raises:
-            IntegrityError: the ledger has none, or they are no terms.
+            IntegrityError: the ledger has no terms, or they are invalid.
         """
         opened = [entry for entry in self.entries if isinstance(entry, OpenEntry) and entry.run == self.run]
         if not opened:
@@ -61,24 +61,24 @@ class RunRecords:
 
     @cached_property
     def charges(self) -> dict[Place, ChargeEntry]:
-        """What was charged, by round and attempt."""
+        """The charges, by round and attempt."""
         own = [entry for entry in self.entries if isinstance(entry, ChargeEntry) and entry.run == self.run]
         return {(entry.round, entry.attempt): entry for entry in own}
 
     @cached_property
     def seals(self) -> dict[Place, SealEntry]:
-        """What was sealed, by round and attempt."""
+        """The seals, by round and attempt."""
         own = [entry for entry in self.entries if isinstance(entry, SealEntry) and entry.run == self.run]
         return {(entry.round, entry.attempt): entry for entry in own}
 
     @cached_property
     def closed(self) -> Mapping[str, Any] | None:
-        """What the run was closed with."""
+        """The run's closing entry."""
         own = [entry for entry in self.entries if isinstance(entry, CloseEntry) and entry.run == self.run]
         return own[0].facts if own else None
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """A JSON file of the folder; None if it isn't there, or is none."""
+        """A JSON file of the folder; None if it is missing or invalid."""
         try:
             found = json.loads((self.folder / name).read_bytes())
         except (OSError, ValueError, RecursionError):

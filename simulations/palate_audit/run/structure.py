@@ -1,7 +1,7 @@
-"""Structure: the tests of Palate's own path that look at what happens, not at what is drawn: D, E, F, G, I, K and S.
+"""Structure: the tests of Palate's own path that check its behaviour without statistics: D, E, F, G, I, K and S.
 
-Each runs the production path on small runs of its own (`palate_audit.harness.probe_run`). They belong to no claim
-of a target: what they check holds for every one.
+Each runs the production path on small runs of its own (`palate_audit.harness.probe_run`). They don't depend on a
+target's claim: what they check must hold for every claim.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from palate_audit.evidence.evidence import Finding
 
 
 class Run(Protocol):
-    """One test of the structure."""
+    """One structural test."""
 
     def __call__(self, *, quick: bool = False) -> list[Finding]:
-        """Its findings, not judged; `quick` leaves out what seldom finds what the rest doesn't."""
+        """Its findings, without verdicts yet; `quick` leaves out cases that seldom find more than the rest."""
 
 
 @dataclass(frozen=True)
 class Structural:
-    """A test, the letter that its findings begin with, and what a pass assumes."""
+    """A test, its letter, and what a pass assumes."""
 
     letter: str
     run: Run
@@ -38,7 +38,7 @@ class Structural:
 
 
 def _outputs(*, quick: bool = False) -> list[Finding]:
-    """What leaves beside the noised numbers, of training and of surveys."""
+    """Everything that leaves beside the noised numbers, of training and of surveys."""
     return side_outputs(quick=quick) + surveys()
 
 
@@ -58,11 +58,11 @@ ASSUMPTIONS = tuple(f"{test.letter}: {test.assumes}" for test in STRUCTURE)
 
 
 def structural(*, quick: bool = False, letters: Iterable[str] | None = None) -> list[Finding]:
-    """Findings of every test, or of some; not judged.
+    """Findings of all or some tests; without verdicts yet.
 
     Args:
         quick: seconds instead of a minute.
-        letters: of the tests to make; None for all.
+        letters: of the tests to run; None for all.
     """
     chosen = None if letters is None else set(letters)
     return [

@@ -1,1 +1,1 @@
-"""Secure aggregation under attack, and what it costs."""
+"""Secure aggregation under attack, and its cost."""

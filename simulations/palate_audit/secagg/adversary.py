@@ -1,9 +1,9 @@
-"""A lying server with colluding devices, for attacks on a masked attempt.
+"""Adversary: a lying server with colluding devices, for attacks on a masked attempt.
 
-It holds the server's key and everything its colluders hold, sends each honest device what it likes, keeps every share
-it is given, and opens what those shares open. The devices are the real machines; what they refuse, it doesn't get.
-
-Members and devices have the same numbers here: everybody takes part.
+It has the server's key and all secrets of its colluders, sends each honest device any message, keeps every share that
+it receives, and reconstructs secrets from shares. The devices are the real implementation; it gets nothing that they
+refuse.
+Members and devices have the same numbers here: all devices take part.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ from palate_server.secagg.recovery import _centred, mask_key_fits, self_mask_fit
 
 
 class Adversary:
-    """The server, and the devices it has bought.
+    """The server and the devices that collude with it.
 
     Args:
-        world: the cohort it attacks; an attempt is begun and played honestly up to the shares.
-        colluders: devices that tell it everything and sign anything.
+        world: the cohort it attacks; the attempt is begun, and run honestly up to the shares.
+        colluders: devices that reveal all secrets to it and sign anything.
 
     Attributes:
         refusals: why honest devices did not answer.
@@ -78,30 +78,30 @@ class Adversary:
         self._u1: dict[int, Flags] = {}
 
     def with_colluders(self, colluders: Collection[int]) -> Adversary:
-        """The same attempt with devices bought once the ring is known: independent luck at its worst."""
+        """The same attempt with colluders chosen when the ring is known: the worst case."""
         self.colluders = frozenset(colluders)
         self._pairs = {i: self.world.devices[i]._state.mask_pair for i in self.colluders}  # type: ignore[union-attr]
         return self
 
     def read_stage(self, server: Unmasking) -> None:
-        """Take over from an honest server that awaits inputs."""
+        """Take over the state of an honest server that awaits inputs."""
         stage = server._stage
         self.held, self.boxes = stage._held, stage._boxes  # type: ignore[union-attr]  # the stage before inputs
         self.cohort = self.held.cohort
         self.n = len(self.cohort)
 
     def flags(self, members: Iterable[int]) -> Flags:
-        """A list of members."""
+        """A list of members, bool [n]."""
         flags = np.zeros(self.n, np.bool_)
         flags[list(members)] = True
         return flags
 
     def all_but(self, *members: int) -> Flags:
-        """Everybody else."""
+        """The list of all other members."""
         return ~self.flags(members)
 
     def ask(self, device: int, step: Step, body: bytes, *, machine: MaskedDevice | None = None) -> bytes | None:
-        """Send a request of its own making; the body of the answer, or None if the device refuses."""
+        """Send a forged request; return the body of the answer, or None if the device refuses."""
         context = self.world.terms.context
         request = write(Header(step, self.held.toss, device, context), body, answer=False)
         try:
@@ -115,7 +115,7 @@ class Adversary:
         return read(answer, step=step, device=device, context=context, answer=True)[1]
 
     def mask(self, device: int, u1: Flags, *, withheld: Collection[int] = ()) -> None:
-        """Ask for a masked vector under any list, the boxes of some senders replaced by zeros."""
+        """Ask for a masked vector under any list; the boxes of the `withheld` senders are zeros."""
         around, slots = self.held.neighbours[device], self.cohort.slots(device)
         boxes = [
             bytes(BOX) if sender in withheld else self.boxes[sender, slot].tobytes()
@@ -131,7 +131,7 @@ class Adversary:
             self._loot(device)
 
     def _loot(self, device: int) -> None:
-        """All shares that a colluder holds."""
+        """Collect all shares that a colluder holds."""
         for slot, both in self.world.devices[device]._state.shares.items():  # type: ignore[union-attr]
             owner = int(self.held.neighbours[device, slot])
             self._shares["self", owner][device] = both[:SHARE]
@@ -144,7 +144,7 @@ class Adversary:
             self._signatures[device], self._views[device] = body, (self._u1[device], survivors)
 
     def open(self, device: int, *, dead_too: bool = False, machine: MaskedDevice | None = None) -> None:
-        """Ask for shares, with every signature on the device's own view; colluders sign whatever is needed."""
+        """Ask for shares, with signatures on the device's own view; colluders sign whatever is needed."""
         if device not in self._views or device in self.colluders:
             return
         u1, survivors = self._views[device]
@@ -170,14 +170,14 @@ class Adversary:
             self._shares["self" if survivors[owner] else "mask", owner][device] = share
 
     def _sharer(self, device: int, u1: Flags) -> bytes:
-        """A device's signature on U1: the one it has given, a colluder's on any."""
+        """A device's signature on U1: its own, or a colluder's on any list."""
         if device in self.colluders:
             payload = members_payload(self.cohort.binding, pack_flags(u1))
             return sign(self.world.identities[device], INPUT, payload)
         return self._sharers.get(device, bytes(SIGNATURE))
 
     def secret(self, kind: str, owner: int) -> bytes | None:
-        """What the shares gathered so far open, or None."""
+        """The secret that the collected shares reconstruct, or None."""
         if owner in self.colluders:
             return self._pairs[owner].private_bytes() if kind == "mask" else None
         around = self.held.neighbours[owner].tolist()
@@ -193,7 +193,7 @@ class Adversary:
         return secret if fits else None
 
     def recover(self, group: Collection[int]) -> Int64 | None:
-        """The sum of some devices' vectors, with every mask off, or None where a mask's key isn't known."""
+        """The sum of some devices' vectors without masks, or None if a mask's key isn't known."""
         terms = self.world.terms
         total = np.zeros(terms.size, residue_type(terms.bits))
         masker = Masker(terms.size, terms.bits)
@@ -213,7 +213,7 @@ class Adversary:
         return _centred(total, terms.bits)
 
     def _pair_mask(self, one: int, other: int) -> bytes | None:
-        """The key of a pair, from whichever mask key is open."""
+        """The key of a pair's mask, from either known mask key."""
         for owner, peer in ((one, other), (other, one)):
             secret = self.secret("mask", owner)
             if secret is not None:
@@ -223,7 +223,7 @@ class Adversary:
         return None
 
     def wins(self, group: Collection[int]) -> bool:
-        """Whether it has the exact sum of these devices' vectors."""
+        """Whether the adversary has the exact sum of these devices' vectors."""
         found = self.recover(group)
         return found is not None and np.array_equal(found, self.world.sum_of(group))
 

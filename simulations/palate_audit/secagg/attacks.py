@@ -1,11 +1,11 @@
-"""Attacks on a masked attempt: what a lying server tries, each with the checks of the device that stop it.
+"""Attacks on a masked attempt by a lying server, each with the device's checks that stop it.
 
     >>> attack = next(each for each in ATTACKS if each.name == "withheld_from_one")
     >>> with small_rings():
     ...     attack.run()  # whether it recovered somebody's vector, or the sum of a few
     False
 
-The devices are the real machines; the server and its colluders are `palate_audit.secagg.adversary`.
+The devices are the real implementation; the server and its colluders are `palate_audit.secagg.adversary`.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ SMALL_RINGS: dict[int, dict[str, Any]] = {
     36: {"neighbours": 12, "threshold": 9, "window_corrupt": 1, "complete": False},
     80: {"neighbours": 18, "threshold": 12, "window_corrupt": 1, "complete": False, "sample": 40, "quorum": 30},
 }
-"""t >= k/2 + c_w + 2 and 2t > k + c as in a real ring, but for few devices: fast, and just as strict."""
+"""t >= k/2 + c_w + 2 and 2t > k + c as in a real ring, but for few devices: fast, with the same conditions."""
 
 
 @contextmanager
 def small_rings(**changes: Any) -> Iterator[None]:
-    """Small graphs where a real ring would need a thousand devices; `changes` weaken every graph."""
+    """Use small graphs where a real ring would need a thousand devices; `changes` weaken every graph."""
 
     def shape(n: int, *, corrupt: int, dropped: int) -> GraphTerms:
         found = graph_terms(n, corrupt=corrupt, dropped=dropped)
@@ -46,7 +46,7 @@ def small_rings(**changes: Any) -> Iterator[None]:
 
 
 def complete(n_min: int) -> MaskedCohort:
-    """12 devices, everybody a neighbour, t = 7."""
+    """12 devices in a complete graph, t = 7."""
     return MaskedCohort(12, n_min=n_min)
 
 
@@ -56,7 +56,7 @@ def ring() -> MaskedCohort:
 
 
 def withheld_from_one() -> bool:
-    """The victim is shown no valid box, so masks with nobody, while everybody holds a share of its b."""
+    """The victim receives no valid box, so it has no pairwise masks; all others hold a share of its self mask b."""
     evil = Adversary(complete(9))
     everybody = evil.all_but()
     for device in range(12):
@@ -66,7 +66,7 @@ def withheld_from_one() -> bool:
 
 
 def withheld_from_an_arc() -> bool:
-    """An arc of the ring is shown no box from outside: its masks stay inside."""
+    """An arc of the ring receives no box from outside, so its pairwise masks stay inside."""
     evil = Adversary(ring())
     arc = set(evil.ring()[5:10])
     everybody = evil.all_but()
@@ -77,7 +77,7 @@ def withheld_from_an_arc() -> bool:
 
 
 def split_survivors() -> bool:
-    """Each device is shown another few as lost; together they open the mask keys of half, and the other half's sum."""
+    """Devices see different lost members; together they open half of the mask keys, and the other half's sum."""
     evil = Adversary(complete(8))
     everyone_masks(evil)
     dead = list(range(6, 12))
@@ -91,7 +91,7 @@ def split_survivors() -> bool:
 
 
 def split_sharers() -> bool:
-    """The victim's list of sharers holds only devices that, one view after another, are then all opened as lost."""
+    """The victim's list of sharers has only devices that later views, one after another, declare lost and open."""
     evil = Adversary(complete(8), colluders=[11])
     for device in range(12):
         evil.mask(device, evil.flags([*range(7), 11]) if device == 0 else evil.all_but())
@@ -108,9 +108,9 @@ def split_sharers() -> bool:
 
 
 def sharers_of_its_own() -> bool:
-    """One device is shown another list of sharers: its few honest partners are then declared lost to all the others.
+    """One device sees another list of sharers: its few honest partners are then declared lost to all the others.
 
-    Nobody else is asked to agree with the victim, and every list passes every rule about its own shape.
+    No other device needs the victim's signature, and every list passes every check of its own shape.
     """
     world = MaskedCohort(36, n_min=24, n_max=251)
     evil = Adversary(world)
@@ -129,7 +129,7 @@ def sharers_of_its_own() -> bool:
 
 
 def double_reveal() -> bool:
-    """Half the holders are told that the victim has survived, half that it is lost; a colluder signs both."""
+    """Half of the holders see the victim as a survivor, the other half as lost; a colluder signs both lists."""
     evil = Adversary(complete(8), colluders=[11])
     everyone_masks(evil)
     for device in range(1, 11):
@@ -140,7 +140,7 @@ def double_reveal() -> bool:
 
 
 def short_list() -> bool:
-    """Everybody agrees on too few."""
+    """All devices agree on a list with too few survivors."""
     evil = Adversary(complete(10))
     few = evil.flags(range(8))
     for device in range(8):
@@ -153,7 +153,7 @@ def short_list() -> bool:
 
 
 def padded_survivors() -> bool:
-    """The floor is met by survivors who have never shared anything."""
+    """The floor is met by survivors who have never shared any secret."""
     evil = Adversary(complete(9))
     u1 = evil.flags(range(9))
     for device in range(9):
@@ -166,7 +166,7 @@ def padded_survivors() -> bool:
 
 
 def two_signatures() -> bool:
-    """The devices are restored from a copy made before they signed, and asked again about another list."""
+    """The devices are restored from a copy made before they signed, and asked to sign another list."""
     evil = Adversary(complete(9))
     everyone_masks(evil)
     restored = [copy.copy(device) for device in evil.world.devices]
@@ -179,7 +179,7 @@ def two_signatures() -> bool:
 
 
 def dropped_neighbourhood() -> bool:
-    """All the victim's neighbours are declared lost, in one list that everybody signs, the lost ones too."""
+    """All neighbours of the victim are declared lost, in one list that all devices sign, the lost ones included."""
     evil = Adversary(ring())
     everyone_masks(evil)
     survivors = evil.all_but(*evil.held.neighbours[0].tolist())
@@ -191,7 +191,7 @@ def dropped_neighbourhood() -> bool:
 
 
 def cut_ring() -> bool:
-    """Two windows of the ring are declared lost: what lies between them has a sum of its own."""
+    """Two windows of the ring are declared lost; the devices between them have a sum of their own."""
     evil = Adversary(ring())
     everyone_masks(evil)
     order = evil.ring()
@@ -200,9 +200,9 @@ def cut_ring() -> bool:
 
 
 def stretches_of_their_own() -> bool:
-    """Two halves of the ring are shown their own losses each, few enough; the sum lacks both, so has too little noise.
+    """Each half of the ring sees its own few losses; the sum lacks both, so it has too little noise.
 
-    Nobody is bought. The three devices at each end of a half see too few signers, but t are left around each of them.
+    No device colludes. The three devices at each end of a half see too few signers, but t are left around each of them.
     """
     world = MaskedCohort(80, n_min=77, n_max=251)
     evil = Adversary(world)
@@ -219,13 +219,13 @@ def stretches_of_their_own() -> bool:
 
 
 def everyone_masks(evil: Adversary) -> None:
-    """Everybody masks for everybody."""
+    """All devices mask for all members."""
     for device in range(evil.n):
         evil.mask(device, evil.all_but())
 
 
 def everyone_opens(evil: Adversary, survivors: Flags) -> None:
-    """Everybody on a list signs it, and opens."""
+    """All devices on a list sign it, and open."""
     for device in np.flatnonzero(survivors).tolist():
         evil.agree(device, survivors)
     for device in np.flatnonzero(survivors).tolist():
@@ -234,12 +234,12 @@ def everyone_opens(evil: Adversary, survivors: Flags) -> None:
 
 @dataclass(frozen=True)
 class Attack:
-    """What a lying server does, and the checks that each stop it.
+    """A lying server's strategy, and the checks that each stop it.
 
     Attributes:
-        run: tries it; whether it has won.
-        walls: functions of `masked_checks`, or "threshold", any of which is enough.
-        weak_threshold: shares that open a secret where "threshold" is down.
+        run: runs the attack; returns whether it succeeded.
+        walls: functions of `masked_checks`, or "threshold"; each alone stops it.
+        weak_threshold: shares that reconstruct a secret where "threshold" is disabled.
     """
 
     run: Callable[[], bool]
@@ -248,7 +248,7 @@ class Attack:
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """The attack's name."""
         return self.run.__name__
 
 

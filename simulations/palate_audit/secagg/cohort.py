@@ -1,11 +1,11 @@
-"""A cohort of masked devices in one process, with dropouts: secure aggregation as it runs, without a network.
+"""A cohort of masked devices in one process, with dropouts: secure aggregation without a network.
 
     >>> cohort = MaskedCohort(5, n_min=4, size=3)
     >>> cohort.run().total.tolist() == cohort.vectors.sum(axis=0).tolist()
     True
 
-Every device and the server are the real machines; what stands in for the network is a dictionary. Keys, nonces and
-masks are fresh in every attempt and never seeded: only who drops out, and the made vectors, are.
+Devices and server are the real implementation; a dictionary replaces the network. Keys, nonces and masks are fresh in
+every attempt and never seeded; only dropouts and the synthetic vectors are.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from palate_common.secagg.transcript import AttemptTerms
 from palate_server.secagg.attempt import Unmasking
 
 Missing = Mapping[Step, Collection[int]]
-"""Who doesn't answer a step any more, and none after it."""
+"""The devices that stop answering at a step."""
 
 
 class Vectors(Protocol):
-    """A vector a device, by its number."""
+    """Returns a device's vector by the device's number."""
 
     def __getitem__(self, device: int, /) -> npt.NDArray[np.int64]:
         """int64 [size]."""
@@ -41,33 +41,33 @@ class Vectors(Protocol):
 
 @dataclass
 class Latch:
-    """What one device has signed, in memory: an attempt has one digest a step."""
+    """One device's signatures, in memory: an attempt has one digest a step."""
 
     held: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, step: str, digest: str) -> None:
-        """Hold the first digest; refuse another."""
+        """Keep the first digest; refuse another one."""
         if self.held.setdefault(step, digest) != digest:
             raise RefusedError(f"this attempt has another {step} latched")
 
 
 class MaskedCohort:
-    """`n` devices with made vectors, and what an attempt of theirs needs.
+    """`n` devices with synthetic vectors, and the terms of their attempts.
 
     Args:
-        n: devices.
-        n_min: the fewest whose sum may be opened.
-        size: coordinates.
-        bits: the modulus.
-        c_max: how many may be the adversary's.
-        n_max: the most that may take part; `n` if None. Above 250 the devices form a ring.
+        n: number of devices.
+        n_min: fewest devices whose sum may be opened.
+        size: number of coordinates.
+        bits: of the modulus.
+        c_max: how many devices may be corrupt.
+        n_max: most devices that may take part; `n` if None. Above 250 the devices form a ring.
         max_tosses: how often a ring may be drawn.
         seed: of the vectors.
         vectors: gives a device's vector, int64 [size], by its number; if None they are made from `seed`.
 
     Attributes:
-        vectors: int64 [n, size], unless others were given.
-        devices: the machines of the last attempt.
+        vectors: int64 [n, size], or the given vectors.
+        devices: the devices of the last attempt.
         refusals: why devices did not answer in the last attempt.
     """
 
@@ -103,7 +103,7 @@ class MaskedCohort:
         self.begin()
 
     def begin(self, invited: Collection[int] | None = None) -> Unmasking:
-        """A new attempt, of everybody or of some: fresh terms, devices and server."""
+        """Begin a new attempt, of all devices or of some, with fresh terms, devices and server."""
         self.terms = AttemptTerms(context=os.urandom(32), **self._terms)
         self.latches = [Latch() for _ in self.identities]
         self.devices = [self.device(i) for i in range(len(self.identities))]
@@ -123,7 +123,7 @@ class MaskedCohort:
         )
 
     def run(self, missing: Missing | None = None) -> Unmasking:
-        """One attempt; who is missing at a step stays away from it on.
+        """Run one attempt; a device that is missing at a step is missing from then on.
 
         Raises:
             IntegrityError: the attempt ended without a result.
@@ -158,5 +158,4 @@ def _made_vectors(n: int, size: int, bits: int, seed: int) -> npt.NDArray[np.int
 
 @lru_cache(maxsize=8)
 def _keys(n: int) -> tuple[SigningKey, ...]:
-    """Identities for made cohorts."""
     return tuple(SigningKey.generate() for _ in range(n))

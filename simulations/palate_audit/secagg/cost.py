@@ -1,12 +1,12 @@
-"""Masking cost: what one masked attempt costs the server and a device, beside the floor of the same run.
+"""Masking cost: the cost of one masked attempt for the server and a device, relative to a measured lower bound.
 
     scale = Scale(devices=1000, coordinates=100_000, corrupt=100, dropped=100)
     cost = measure(scale, seed=1)
     cost.server.ratio, cost.device.ratio, cost.upload / cost.packed
 
-The machines are the real ones, in one process, and whoever drops out has shared its secrets but sends no vector: the
-most expensive way for the server. Time is CPU time of the thread. The floor's operations are done between the
-protocol's, as many as the protocol needs, so that a busy machine slows both.
+Devices and server are the real implementation, in one process. A device that drops out has shared its secrets but sends
+no vector: the most expensive case for the server. Time is CPU time of the thread. The lower bound's operations (the
+floor) alternate with the protocol's, as many as the protocol needs, so that a busy machine slows both.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from palate_common.secagg.sizes import GraphTerms, graph_terms
 from palate_server.secagg.attempt import Unmasking
 
 GRID = 2**14
-"""Steps of a clip, as plans have them."""
+"""Steps per clip norm, as in plans."""
 SAMPLE = 50
-"""How many devices are timed; all others do the same work untimed."""
+"""How many devices are timed; the others do the same work untimed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How large an attempt is.
+    """The size of an attempt.
 
     Attributes:
-        devices: that take part.
+        devices: number of devices that take part.
         coordinates: of the released vector; the dummies of every release come on top.
-        corrupt: how many the attempt must bear.
-        dropped: how many are lost after they have shared their secrets.
-        noise_multiplier: of the release; it decides the bits, as in a plan.
+        corrupt: how many corrupt devices the attempt must tolerate.
+        dropped: how many devices are lost after they have shared their secrets.
+        noise_multiplier: of the release; it determines the bits, as in a plan.
 
     Raises:
         InputError: numbers out of range, or a cohort that no graph protects.
@@ -86,7 +86,7 @@ class Scale:
 
     @property
     def bits(self) -> int:
-        """Of the modulus, as a plan for these devices gives."""
+        """Bits of the modulus, as in a plan for these devices."""
         return modulus_bits(n_max=self.devices, grid=GRID, share=self.share_sigma)
 
     @property
@@ -97,39 +97,39 @@ class Scale:
 
 @dataclass(frozen=True)
 class Side:
-    """CPU seconds of the server, or of one device: step -> what it took, and its floor."""
+    """CPU seconds of the server, or of one device: step -> (the protocol's, the floor's)."""
 
     taken: dict[str, float]
     floor: dict[str, float]
 
     @property
     def seconds(self) -> float:
-        """Of all steps."""
+        """The sum of all steps."""
         return sum(self.taken.values())
 
     @property
     def floor_seconds(self) -> float:
-        """The floor of all steps."""
+        """The floor's sum of all steps."""
         return sum(self.floor.values())
 
     @property
     def ratio(self) -> float:
-        """How many times the floor."""
+        """The protocol's seconds over the floor's."""
         return self.seconds / self.floor_seconds
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskingCost:
-    """What one attempt has cost.
+    """The cost of one attempt.
 
     Attributes:
         scale: its size.
         graph: its neighbours and threshold.
         bits: of the modulus.
-        survivors: how many vectors are in the sum.
-        exact: whether the sum is that of the survivors' vectors.
-        server: CPU seconds in all.
-        device: CPU seconds of one, the mean of those timed.
+        survivors: number of vectors in the sum.
+        exact: whether the sum is exactly that of the survivors' vectors.
+        server: CPU seconds of the whole server.
+        device: CPU seconds of one device, the mean of those timed.
         timed: how many devices were timed.
         upload: bytes that one survivor sends in all.
         packed: bytes of its packed vector alone.
@@ -152,7 +152,7 @@ class MaskingCost:
 
 
 class _Vectors:
-    """Made vectors, one at a time: the same for the same device. One made ahead is handed out once."""
+    """Synthetic vectors, made one at a time, the same for the same device. A vector made ahead is returned once."""
 
     def __init__(self, scale: Scale, seed: int) -> None:
         self._size, self._seed = scale.size, seed
@@ -164,7 +164,7 @@ class _Vectors:
         return self._made(device) if made is None else made
 
     def make_ahead(self, device: int) -> None:
-        """Now, so that it isn't made while the device's clock runs."""
+        """Make a device's vector now, so that the device's timing doesn't include it."""
         self._ahead[device] = self._made(device)
 
     def _made(self, device: int) -> Int64:
@@ -173,7 +173,7 @@ class _Vectors:
 
 
 class _Run:
-    """One attempt under the clock."""
+    """One timed attempt."""
 
     def __init__(self, scale: Scale, seed: int) -> None:
         self.scale, self.graph, self.vectors = scale, scale.graph, _Vectors(scale, seed)
@@ -194,13 +194,13 @@ class _Run:
         self.device_taken, self.device_floor = defaultdict[str, float](float), defaultdict[str, float](float)
         self.sent = 0
         self.pairs = 0
-        """Survivors with a lost neighbour, each pair once: their masks are what the server must work out."""
+        """Pairs of a survivor and a lost neighbour, whose masks the server must compute."""
 
     def attempt(self) -> Unmasking:
-        """From the first request to the sum."""
+        """Run from the first request to the sum."""
         server = self.world.begin()
         self.devices = [*self.world.devices]
-        self.world.devices = []  # a device that is done must not be kept
+        self.world.devices = []  # no reference is left, so a finished device is freed
         while not server.finished:
             step = server.step
             for device in server.asked:
@@ -228,7 +228,7 @@ class _Run:
         begun = clock()
         answer = device.answer(step, request)
         done = clock()
-        # The floor's turn is before the server's and after it in turns: whoever comes second finds the caches warm.
+        # The floor runs before and after the server in turns, because the second one finds warm caches.
         if number % 2:
             self.server_floor[step.name] += self.floor.seconds(self._needed_of_answer(step))
         received = clock()
@@ -252,7 +252,7 @@ class _Run:
             self.devices[number] = None
 
     def _needed_by_device(self, step: Step, signers: int) -> Operations:
-        """What no device can do without; `signers` are its neighbours and those it draws that have survived."""
+        """A device's necessary operations; `signers` are its neighbours and drawn devices that have survived."""
         k = self.graph.neighbours
         return {
             Step.COMMIT: Operations(signatures=1),
@@ -264,27 +264,27 @@ class _Run:
         }[step]
 
     def _needed_of_answer(self, step: Step) -> Operations:
-        """What no server can do without when it takes an answer: its signature, of which the last step has none."""
+        """The server's necessary operations for an answer: its signature, which the last step doesn't have."""
         return Operations(checks=int(step not in (Step.SHARE, Step.UNMASK)))
 
     def _needed_to_close(self, step: Step) -> Operations:
-        """What no server can do without between two steps."""
+        """The server's necessary operations between two steps."""
         if step is Step.UNMASK:
             survivors = self.scale.devices - self.scale.dropped
             return Operations(streams=survivors + self.pairs, agreements=self.pairs)
-        return Operations(signatures=int(step is Step.SHARE))  # on the list of who has shared
+        return Operations(signatures=int(step is Step.SHARE))  # on the list of devices that have shared
 
 
 def measure(scale: Scale, *, seed: int = 1) -> MaskingCost:
     """Run one attempt and time it.
 
     Args:
-        scale: how large.
-        seed: of the vectors and of who is lost; keys and masks are fresh.
+        scale: size of the attempt.
+        seed: of the vectors and of the lost devices; keys and masks are fresh.
 
     Raises:
         InputError: a cohort that no graph protects.
-        IntegrityError: the losses have left too few (once in a million attempts).
+        IntegrityError: too few devices are left (once in a million attempts).
     """
     run = _Run(scale, seed)
     server = run.attempt()
@@ -315,6 +315,6 @@ def measure(scale: Scale, *, seed: int = 1) -> MaskingCost:
 
 
 def peak_mib() -> float:
-    """The most memory that this process has held, MiB."""
+    """The peak memory of this process, MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,8 +1,8 @@
-"""Masking floor: the raw cryptography that one masked attempt can't do without, timed on the machine at hand.
+"""Masking floor: the CPU time of the cryptography that any implementation of one masked attempt needs.
 
-No implementation of the protocol can be cheaper: the keystream of each mask (written, not added), X25519 (without the
-derivation of keys from it), Ed25519 signatures made and checked. Everything else is overhead: sums, packing, sealing,
-sharing secrets, hashing, checks, Python. Nothing here goes through Palate's own primitives.
+It consists of the keystream of each mask (written, not added), X25519 (without the derivation of keys from it), and
+Ed25519 signatures made and verified. Everything else is overhead: sums, packing, sealing, secret sharing, hashing,
+checks, Python. It doesn't use Palate's own primitives.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _MESSAGE = bytes(200)
 
 @dataclass(frozen=True)
 class Operations:
-    """How often each raw operation is needed.
+    """How often each cryptographic operation is needed.
 
     Attributes:
-        streams: masks of a whole vector.
-        agreements: X25519.
-        signatures: Ed25519, made.
-        checks: Ed25519, verified.
+        streams: keystreams for a whole vector.
+        agreements: X25519 key agreements.
+        signatures: Ed25519 signatures made.
+        checks: Ed25519 signatures verified.
     """
 
     streams: int = 0
@@ -41,7 +41,7 @@ class Operations:
     checks: int = 0
 
     def halves(self) -> tuple[Operations, Operations]:
-        """The same work in two parts."""
+        """The same operations in two halves."""
         first = [value // 2 for value in (self.streams, self.agreements, self.signatures, self.checks)]
         return Operations(*first), Operations(
             self.streams - first[0], self.agreements - first[1], self.signatures - first[2], self.checks - first[3]
@@ -49,7 +49,7 @@ class Operations:
 
 
 class Floor:
-    """Does raw operations and tells the CPU seconds they took.
+    """Runs cryptographic operations and measures their CPU seconds.
 
     Args:
         size: coordinates of a vector.
@@ -67,7 +67,7 @@ class Floor:
         self._signature = self._signing.sign(_MESSAGE)
 
     def seconds(self, needed: Operations) -> float:
-        """CPU seconds of exactly these operations."""
+        """Run these operations; return their CPU seconds."""
         began = time.thread_time()
         for _ in range(needed.streams):
             self._stream()
@@ -80,7 +80,7 @@ class Floor:
         return time.thread_time() - began
 
     def _stream(self) -> None:
-        """The keystream of one mask."""
+        """Compute the keystream of one mask."""
         update_into = Cipher(AES(os.urandom(32)), CTR(bytes(16))).encryptor().update_into
         for zeros in self._parts:
             update_into(zeros, self._room)

@@ -1,4 +1,4 @@
-"""Broken records for masked attempts: each is refused by name, by the device and by the server, and changes nothing.
+"""Fuzzing of masked attempts: device and server must refuse each broken record by name, and keep their state.
 
 >>> fuzz(200, seed=1).refused
 200
@@ -22,7 +22,7 @@ from palate_common.secagg.messages import VERSION, Header, Step, is_complaint, w
 
 @dataclass(frozen=True)
 class FuzzReport:
-    """How many broken records were tried, how many refused, and at which step of which side."""
+    """How many broken records were tried and refused, and at which step of which side."""
 
     tried: int
     refused: int
@@ -33,11 +33,11 @@ def fuzz(records: int, *, seed: int) -> FuzzReport:
     """Break real records of both sides, at every step, with and without a ring.
 
     Args:
-        records: how many.
-        seed: of what is broken how; keys and masks are fresh.
+        records: number of records.
+        seed: of the choice of faults; keys and masks are fresh.
 
     Raises:
-        PalateError: a broken record was taken, or raised anything but IntegrityError or RefusedError.
+        PalateError: a broken record was accepted, or raised anything but IntegrityError or RefusedError.
     """
     rng = np.random.default_rng(seed)
     tried: Counter[str] = Counter()
@@ -66,7 +66,7 @@ def fuzz(records: int, *, seed: int) -> FuzzReport:
 
 
 def _device_refuses(device: MaskedDevice, step: Step, broken: bytes, *, latched: dict[str, str]) -> None:
-    """One broken request: one of two errors, and the state as it was; or, for a broken box, a complaint."""
+    """A broken request must raise one of two errors and keep the state; a broken box must give a complaint."""
     device = copy.copy(device)
     before = device._state
     try:
@@ -80,12 +80,12 @@ def _device_refuses(device: MaskedDevice, step: Step, broken: bytes, *, latched:
 
 
 def _harmless(step: Step, broken: bytes, length: int) -> bool:
-    """Whether the server can't tell: sealed boxes and masked vectors are opaque until they are opened."""
+    """Whether the server can't detect it: sealed boxes and masked vectors are opaque until they are opened."""
     return step in (Step.SHARE, Step.INPUT) and len(broken) == length
 
 
 def _broken(record: bytes, header: Header, rng: np.random.Generator, *, answer: bool) -> Iterator[bytes]:
-    """A few ways to break a record, none of which leaves it as it was."""
+    """A few broken versions of a record, each different from the original."""
     for _ in range(12):
         how = int(rng.integers(7))
         data = bytearray(record)
@@ -109,7 +109,7 @@ def _broken(record: bytes, header: Header, rng: np.random.Generator, *, answer: 
 
 
 def _first_step(header: Header, data: bytes, *, answer: bool) -> bool:
-    """Whether a request is one an honest server could make: any toss may be the first, under any root."""
+    """Whether an honest server could make this request: any toss may be the first, under any root."""
     if answer or header.step not in (Step.COMMIT, Step.ADVERTISE):
         return False
     return data[:2] == bytes([VERSION, header.step]) and data[4:40] == write(header, b"", answer=False)[4:40]

@@ -1,11 +1,11 @@
-"""One hostile device among honest ones, attempt after attempt: what it can send at each step, and what that costs.
+"""One hostile device among honest ones over several attempts: its possible messages at each step, and their cost.
 
     >>> life = live("deals rubbish to all", devices=8, n_min=7)
     >>> life.lost, life.named, life.released
     (1, {3}, 1)
 
-Everybody is the real machine, the hostile device too, up to what it changes. An attempt's conduct is judged as a
-service does, and those who are named, or have a dispute, are not invited together again.
+All devices are the real implementation; the hostile one changes some messages. After each attempt, devices that are
+named as faulty, or have a dispute, are excluded or not invited together again, as in the service.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ HOSTILE = 3
 
 @dataclass
 class Turn:
-    """What the hostile device has at one step of one attempt."""
+    """The state of the hostile device at one step of one attempt."""
 
     step: Step
     device: MaskedDevice
@@ -62,15 +62,15 @@ class Turn:
     others: Mapping[int, bytes]
     """Others' answers to this step."""
     own: dict[Step, bytes]
-    """Its honest answers in this attempt, and what is left of the one before."""
+    """Its honest answers in this attempt, and remaining ones of the attempt before."""
     rng: np.random.Generator
 
     def honest(self) -> bytes:
-        """What an honest device answers."""
+        """The answer of an honest device."""
         return self.device.answer(self.step, self.request)
 
     def write(self, body: bytes, *, complaint: bool = False, step: Step | None = None) -> bytes:
-        """Any body under its own header."""
+        """Any body with the device's own header."""
         toss = int.from_bytes(self.request[2:4], "little")
         header = Header(step or self.step, toss, self.device.id, self.device.terms.context)
         return write(header, body, answer=True, complaint=complaint)
@@ -84,7 +84,7 @@ def _parts(how: str, count: int) -> list[int]:
 
 
 def _spoiled(how: str, width: int, start: int, length: int) -> Move:
-    """The honest answer, `length` bytes of some of its pieces changed."""
+    """The honest answer with `length` bytes of some pieces changed."""
 
     def move(turn: Turn) -> bytes:
         answer = bytearray(turn.honest())
@@ -97,7 +97,7 @@ def _spoiled(how: str, width: int, start: int, length: int) -> Move:
 
 
 def _deals(how: str) -> Move:
-    """Boxes that open, and shares that make another secret: on no polynomial, or all on another."""
+    """Valid boxes with shares of another secret: on no polynomial, or all on another one."""
 
     def move(turn: Turn) -> bytes:
         real = shamir.split
@@ -117,7 +117,7 @@ def _deals(how: str) -> Move:
 
 
 def _advertises(what: str) -> Move:
-    """A valid advert, signed, of something else than the device has."""
+    """A valid, signed advert of something else than the device has."""
 
     def move(turn: Turn) -> bytes:
         answer = turn.honest()
@@ -140,7 +140,7 @@ def _advertises(what: str) -> Move:
 
 
 def _complains(how: str) -> Move:
-    """A signed complaint of neighbours whose boxes are good."""
+    """A signed complaint about neighbours whose boxes are valid."""
 
     def move(turn: Turn) -> bytes:
         state = turn.device._state
@@ -158,7 +158,7 @@ def _complains(how: str) -> Move:
 
 
 def _commits_to_another(turn: Turn) -> bytes:
-    """A signed commitment to a nonce that nobody knows."""
+    """A signed commitment to a nonce that no device knows."""
     turn.honest()
     commitment, toss = os.urandom(32), int.from_bytes(turn.request[2:4], "little")
     payload = commit_payload(turn.device.terms.context, toss, turn.device.id, commitment)
@@ -193,7 +193,7 @@ ANYWHERE: dict[str, Move] = {
     "breaks its last byte": _flipped(-1),
     "complains of one": _complains("one"),
 }
-"""What can be done at every step."""
+"""Moves that are possible at every step."""
 
 PLANS: dict[str, dict[Step, Move]] = {
     **{f"{name} at {step.name.lower()}": {step: move} for name, move in ANYWHERE.items() for step in Step},
@@ -218,21 +218,21 @@ PLANS: dict[str, dict[Step, Move]] = {
     "signs another list": {Step.CONSISTENCY: _signs_another_list},
     **{f"gives wrong shares of {how}": {Step.UNMASK: _spoiled(how, SHARE, 0, SHARE)} for how in ("one", "half", "all")},
 }  # fmt: skip
-"""What one hostile device does in every attempt that it is invited to."""
+"""The moves of one hostile device, in every attempt that it is invited to."""
 POISON = {"advertises another mask key"}
-"""Plans that make the sum wrong, as any vector could: nothing detects that."""
+"""Plans that make the sum wrong, which is undetectable: any vector could do the same."""
 
 
 @dataclass
 class Life:
-    """What became of some attempts.
+    """The results of several attempts.
 
     Attributes:
         lost: charged attempts that released nothing.
-        released: attempts whose sum came out, and was exact.
-        named: who is left out.
-        tosses: rings that were drawn once more.
-        disputes: pairs that are open at the end.
+        released: attempts that released an exact sum.
+        named: devices that are excluded.
+        tosses: rings that were drawn again.
+        disputes: pairs with an open dispute at the end.
         met: attempts that the hostile device was invited to.
     """
 
@@ -254,16 +254,16 @@ def live(
     attempts: int = 2,
     seed: int = 0,
 ) -> Life:
-    """Some attempts with one hostile device.
+    """Run several attempts with one hostile device.
 
     Args:
-        plan: what it does, a key of `PLANS`.
-        devices: how many there are, and are invited unless they are named.
-        n_min: how many must remain.
-        c_max: how many are allowed for.
+        plan: its moves, a key of `PLANS`.
+        devices: number of devices; all are invited that are not excluded.
+        n_min: fewest devices that must remain.
+        c_max: how many corrupt devices are tolerated.
         n_max: above 250 the devices form a ring.
-        attempts: how many; a life ends with one more after the hostile device was named.
-        seed: of rubbish.
+        attempts: number of attempts; one more follows after the hostile device was named.
+        seed: of the changed bytes.
 
     Raises:
         PalateError: a sum isn't exact, or an honest device refuses.
@@ -294,7 +294,7 @@ def live(
 
 
 def _exchange(world: MaskedCohort, server: Any, plan: Mapping[Step, Move], rng: Any, own: dict[Step, bytes]) -> None:
-    """One step: the hostile device answers last, and has seen the others' answers."""
+    """One step: the hostile device answers last, after it has seen the others' answers."""
     step, answers = server.step, dict[int, bytes]()
     for i in server.asked:
         if i != HOSTILE:
@@ -304,7 +304,7 @@ def _exchange(world: MaskedCohort, server: Any, plan: Mapping[Step, Move], rng: 
         try:
             answer = plan[step](turn) if step in plan else turn.honest()
         except PalateError:
-            answer = None  # after what it did before it has nothing to say
+            answer = None  # its earlier moves leave it nothing to answer
         if answer is not None:
             own[step] = answer
             answers[HOSTILE] = answer

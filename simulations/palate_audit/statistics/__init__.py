@@ -1,1 +1,1 @@
-"""Statistics: what counts and scores of canaries say about epsilon."""
+"""Statistics: bounds on epsilon from counts and scores of canaries."""

@@ -5,8 +5,8 @@
     >>> round(epsilon_raw(ErrorCounts(misses=0, inside=1000, false=0, outside=1000), delta=1e-6, alpha=0.05), 2)
     5.6
 
-A rule is fixed before its counts are seen; then the counts are binomial, canary by canary, and nothing about scores
-is assumed. L0 turns them into (eps, delta). L1 assumes in addition that the trade-off curve is a Gaussian one.
+A rule is fixed before its counts are seen, so the counts are binomial, and no distribution of scores is assumed. L0
+converts them to (eps, delta). L1 assumes in addition a Gaussian trade-off curve.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from scipy import optimize, special, stats  # type: ignore[import-untyped]  # sc
 
 _NORMAL = NormalDist()
 MOST_MU = 60.0
-"""No bound says more: a canary that is seen without fail tells no more than that."""
+"""Largest bound on mu: a canary that is always told right gives no larger one."""
 LEAST_P = 1e-300
 
 TradeOff = Callable[[float], float]
-"""The least miss rate that a claim leaves to a test with a given false alarm rate."""
+"""The least miss rate that a claim allows to a test with a given false alarm rate."""
 
 
 @dataclass(frozen=True)
 class ErrorCounts:
-    """What a fixed rule got wrong.
+    """The errors of a fixed rule.
 
     Attributes:
         misses: canaries that took part and were called absent.
@@ -45,7 +45,7 @@ class ErrorCounts:
     outside: int
 
     def rates(self, alpha: float) -> tuple[float, float]:
-        """Upper bounds on miss rate and false alarm rate, both right with probability 1 - alpha."""
+        """Upper bounds on miss rate and false alarm rate, each with confidence 1 - alpha."""
         misses = upper(self.misses, self.inside, alpha=alpha / 2)
         return misses, upper(self.false, self.outside, alpha=alpha / 2)
 
@@ -87,7 +87,7 @@ def epsilon_trade_off(epsilon: float, delta: float) -> TradeOff:
 
 
 def refuted(errors: ErrorCounts, trade_off: TradeOff) -> float:
-    """The claim test without assumptions: p-value of the counts if no test may beat the claimed trade-off curve.
+    """The p-value of the counts if no test may beat the claimed trade-off curve, without other assumptions.
 
     It is the smallest alpha at which the upper bounds of both rates lie below the curve.
 
@@ -115,7 +115,7 @@ def one_run_p(*, canaries: int, guesses: int, correct: int, epsilon: float, delt
 
     Args:
         canaries: m, each in or out by a fair coin of its own.
-        guesses: how many of them were guessed; about the others nothing is said.
+        guesses: how many of them were guessed; the auditor abstained on the others.
         correct: right guesses, at least so many.
         epsilon: claimed.
         delta: claimed.
@@ -124,7 +124,7 @@ def one_run_p(*, canaries: int, guesses: int, correct: int, epsilon: float, delt
     beta = float(stats.binom.sf(correct - 1, guesses, q))
     if delta == 0 or correct == 0:
         return beta
-    # Once the distribution function is 1 for all one can tell, more room only makes the quotient smaller.
+    # Where the distribution function is 1 already, larger arguments only make the quotient smaller.
     spread = guesses * q - 40 * math.sqrt(guesses * q * (1 - q)) - 40
     far = min(correct, max(1, math.ceil(correct - spread)))
     room = np.arange(1, far + 1)
@@ -161,7 +161,7 @@ def mu_one_run(*, canaries: int, guesses: int, correct: int, alpha: float) -> fl
 
 
 def _largest(excess: Callable[[float], float], *, most: float) -> float:
-    """The largest argument from 0 to `most` at which a rising function isn't above 0, rounded down."""
+    """The largest argument from 0 to `most` at which an increasing function isn't above 0, rounded down."""
     if excess(1e-9) > 0:
         return 0.0
     high = 0.5
@@ -174,5 +174,5 @@ def _largest(excess: Callable[[float], float], *, most: float) -> float:
 
 
 def _ratio(above: float, below: float) -> float:
-    """The logarithm of a quotient, 0 where it is none."""
+    """The logarithm of a quotient; 0 where it is undefined."""
     return math.log(above / below) if above > 0 and below > 0 else 0.0

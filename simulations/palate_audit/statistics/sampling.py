@@ -1,7 +1,7 @@
-"""Hidden sampling: claims that count on nobody knowing who took part in a step.
+"""Hidden sampling: claims that hold only if it is secret who took part in a step.
 
-The trade-off curve of a Poisson sampled Gaussian isn't a Gaussian one, so no mu says it. Its curve comes from the
-privacy loss distribution instead, and the bound is the one for the smallest noise whose curve the counts don't refute.
+The trade-off curve of a Poisson sampled Gaussian isn't Gaussian, so no mu describes it. The privacy loss distribution
+gives the curve, and the bound is that of the smallest noise whose curve the counts don't refute.
 
     >>> curve = Sampled(noise_multiplier=1.0, sampling=0.01, releases=100, delta=1e-6)
     >>> 0.8 < curve.trade_off(0.1) < 0.9
@@ -23,25 +23,25 @@ from palate_common.errors import InputError
 
 FINE, COARSE = 1e-3, 4e-3
 """Widths of the grid of privacy losses: for a claim, and for each step of a search. They are rounded so that a curve
-lies below the true one, and a bound's epsilon is not above it."""
+is below the true one, and a bound's epsilon is not above it."""
 LEAST_NOISE = 0.05
-"""Noise multipliers below have privacy losses that fill the memory."""
+"""Smallest noise multiplier: the privacy losses of smaller ones fill the memory."""
 SEARCHED = 8.0
-"""How many times more, or less, noise than claimed a bound looks at."""
+"""A bound searches noise from 1/8 of the claimed to 8 times the claimed."""
 _EPSILONS = np.concatenate((np.arange(0.0, 4.0, 0.01), np.arange(4.0, 40.0, 0.25)))
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """Gaussian steps in which each unit takes part with some probability, which nobody sees.
+    """Gaussian steps in which each unit takes part with some probability, in secret.
 
     Attributes:
         noise_multiplier: noise over sensitivity, the same in each step.
-        sampling: the probability.
-        releases: steps.
-        delta: at which epsilon is said.
+        sampling: that probability.
+        releases: number of steps.
+        delta: the delta at which epsilon is stated.
         interval: width of the grid of privacy losses.
-        rounded_up: whether losses are rounded up, for a claim and its curve; down for the epsilon of a bound.
+        rounded_up: whether losses are rounded up, as for a claim and its curve; down for the epsilon of a bound.
     """
 
     noise_multiplier: float
@@ -57,7 +57,7 @@ class Sampled:
 
     @classmethod
     def of(cls, claim: Claim) -> Sampled:
-        """What a claim amounts to.
+        """The sampled mechanism that a claim describes.
 
         Raises:
             InputError: its releases differ.
@@ -69,7 +69,7 @@ class Sampled:
 
     @cached_property
     def _losses(self) -> tuple[Any, Any]:
-        """Privacy losses when a unit is removed, and when it is added, composed."""
+        """The composed privacy losses for removing a unit, and for adding one."""
         from dp_accounting.pld import privacy_loss_distribution as pld  # type: ignore[import-untyped] # ships no types
 
         both = pld.from_gaussian_mechanism(
@@ -79,7 +79,7 @@ class Sampled:
             pessimistic_estimate=self.rounded_up,
             use_connect_dots=self.rounded_up,
         ).self_compose(self.releases)
-        # dp-accounting keeps the two directions apart, and only their maximum public.
+        # dp-accounting keeps the two directions private, and only their maximum is public.
         return both._pmf_remove, both._pmf_add
 
     @cached_property
@@ -93,7 +93,7 @@ class Sampled:
 
     @property
     def epsilon(self) -> float:
-        """At `delta`: the larger of both directions."""
+        """Epsilon at `delta`: the larger of both directions."""
         return float(max(each.get_epsilon_for_delta(self.delta) for each in self._losses))
 
     def trade_off(self, false: float) -> float:
@@ -104,9 +104,9 @@ class Sampled:
         return float(max(0.0, above.max(), across.max()))
 
     def lower(self, errors: ErrorCounts, *, alpha: float) -> float:
-        """L1: epsilon of the largest noise, other facts as claimed, that the counts refute at level alpha.
+        """L1: the epsilon of the largest noise, other facts as claimed, that the counts refute at level alpha.
 
-        Less noise gives a lower curve, so that what refutes one noise refutes every larger one.
+        Less noise gives a lower curve, so counts that refute one noise refute every larger one.
         """
         coarse = replace(self, interval=COARSE)
         low, high = max(LEAST_NOISE, self.noise_multiplier / SEARCHED), self.noise_multiplier * SEARCHED

@@ -1,12 +1,12 @@
-"""Bounds from the scores themselves (rung L2): how far present canaries lie from absent ones, in standard deviations.
+"""Bounds from the scores themselves (rung L2): the distance of present and absent canaries in standard deviations.
 
     >>> rng = np.random.default_rng(0)
     >>> inside, outside = rng.normal(1.0, 2.0, 20_000), rng.normal(0.0, 2.0, 20_000)
     >>> 0.47 < two_samples(inside, outside).lower(0.05) < 0.5
     True
 
-Both are t statistics with the spread taken from the scores, so that nothing is believed about the noise but its
-shape: they assume Gaussian, independent scores of one variance. Tests B2, C and J look for what would break that.
+Both are t statistics whose spread is estimated from the scores, so only the shape of the noise is assumed: Gaussian,
+independent scores of one variance. Tests B2, C and J look for violations.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Shift:
 
     @property
     def estimate(self) -> float:
-        """The mu that the data are centred at."""
+        """The mu at which the data are centred."""
         return self.t / self.root
 
     def p_value(self, mu: float) -> float:
@@ -62,7 +62,7 @@ class Shift:
 
 
 def two_samples(inside: Scores, outside: Scores) -> Shift:
-    """Canaries that took part against those that did not, with a pooled variance."""
+    """Compare canaries that took part with those that did not, with a pooled variance."""
     n1, n0 = len(inside), len(outside)
     squares = float(((inside - inside.mean()) ** 2).sum() + ((outside - outside.mean()) ** 2).sum())
     root = math.sqrt(1 / (1 / n1 + 1 / n0))
@@ -71,7 +71,7 @@ def two_samples(inside: Scores, outside: Scores) -> Shift:
 
 
 def known_null(inside: Scores) -> Shift:
-    """Every canary took part: the centre of absent ones is known to be 0, because the noise is symmetric."""
+    """All canaries took part: the mean score of absent ones is known to be 0, because the noise is symmetric."""
     root = math.sqrt(len(inside))
     return Shift(_quotient(float(inside.mean()), float(inside.std(ddof=1))) * root, len(inside) - 1, root)
 
@@ -91,7 +91,7 @@ def noncentral_t_above(t: float, *, freedom: int, centre: float) -> float:
 
 
 def _quotient(shift: float, spread: float) -> float:
-    """Shift over spread; scores that don't spread at all tell canaries apart without fail."""
+    """Shift over spread; 1e9 for scores without spread, which tell canaries apart without error."""
     if spread > 0:
         return shift / spread
     return 0.0 if shift == 0 else math.copysign(1e9, shift)

@@ -1,13 +1,13 @@
-"""Flower's DP strategies as they come, with server-side clipping, over a grid in this process.
+"""Flower's own DP strategies with server-side clipping, over a grid in this process.
 
     ServerApp strategy.start(grid) -> a reply of arrays a client -> clip -> FedAvg -> noise -> arrays
 
-Each canary is a client whose reply is the global array plus its own row. What is audited is how far the array moved.
-Flower divides by the norm of an update, so that a client that changes nothing raises: an absent canary moves one
+Each canary is a client whose reply is the global array plus its own row. The audit tests how far the array moved.
+Flower divides by the norm of an update, so a client that changes nothing raises an error: an absent canary moves one
 coordinate by 10^-12 of the clipping norm.
 
-The claim is the Gaussian mechanism that `noise_multiplier` stands for, each client with the same weight; Flower itself
-states an epsilon only if it is given an accountant.
+The claim is the Gaussian mechanism with this `noise_multiplier`, and equal weights of all clients; Flower states an
+epsilon only if it is given an accountant.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ CLIENTS, SIZE, LONG = 500, 2000, 8000
 NOISE_MULTIPLIER, CLIPPING_NORM, DELTA = 1.0, 0.5, 1e-6
 NOTHING = 1e-12
 HEAVY, FEW = 50, 50
-"""Examples that a heavy client says it has, and how many of them there are."""
+"""Examples that a heavy client reports, and the number of such clients."""
 ARRAYS = "arrays"
 
 
 @dataclass(frozen=True)
 class FlowerStrategy:
-    """One round of a stock strategy.
+    """One round of one of Flower's strategies.
 
     Attributes:
-        option: which, for the report.
-        wrap: the strategy around FedAvg.
-        sigma: standard deviation of the noise that it is to add to the mean.
-        noise_multiplier: what it claims.
-        examples: how many the canaries say they have; the other clients say 1.
+        option: its name, for the report.
+        wrap: makes the strategy around FedAvg.
+        sigma: standard deviation of the noise that it must add to the mean.
+        noise_multiplier: the claimed one.
+        examples: number that the canaries report; the other clients report 1.
         users: canaries among the clients; the others change nothing.
-        clients: all of them.
+        clients: number of all clients.
     """
 
     option: str
@@ -68,23 +68,23 @@ class FlowerStrategy:
 
     @property
     def name(self) -> str:
-        """Version and option."""
+        """Flower's version and the strategy's option."""
         return f"Flower {version('flwr')}, {self.option}"
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """One array."""
+        """One block, the array."""
         return (self.dimension,)
 
     @cached_property
     def claim(self) -> Claim:
-        """The mean moves by C / n."""
+        """The claim: one client moves the mean by C / n."""
         release = ReleaseClaim(sensitivity=CLIPPING_NORM / self.clients, sigma=self.sigma)
         mu = 1 / self.noise_multiplier
         return Claim(epsilon=epsilon_of(mu=mu, delta=DELTA), delta=DELTA, releases=(release,), mu=mu)
 
     def run(self, contributions: Contributions, *, seed: int | None = None) -> Released:
-        """One round; how far the array moved."""
+        """Run one round; return how far the array moved."""
         with _quiet():
             grid = _Grid(self._client(contributions), nodes=self.clients)
             strategy = self.wrap(_everybody(self.clients))
@@ -94,7 +94,7 @@ class FlowerStrategy:
         return Released((np.asarray(moved, np.float64),))
 
     def _client(self, contributions: Contributions) -> ClientApp:
-        """Everybody replies with the array and their row."""
+        """A client app that replies with the array plus the client's row."""
         client = ClientApp()
 
         @client.train()
@@ -123,7 +123,7 @@ def fixed_clipping() -> FlowerStrategy:
 
 
 def fixed_clipping_weighted() -> FlowerStrategy:
-    """Fixed clipping, no accountant: the canaries say they have more examples, which is FedAvg's default weight."""
+    """Fixed clipping, no accountant: the canaries report more examples, which is FedAvg's default weight."""
     option = (
         f"server-side fixed clipping, no accountant, num-examples {HEAVY} for {FEW} of {CLIENTS} clients and 1 else"
     )
@@ -131,9 +131,9 @@ def fixed_clipping_weighted() -> FlowerStrategy:
 
 
 def adaptive_clipping() -> FlowerStrategy:
-    """Adaptive clipping, the first round: its arrays alone, not the norm that it goes on with.
+    """Adaptive clipping, the first round: only its arrays, not the norm for the next round.
 
-    The noise that is claimed is for the norm that the round was clipped with.
+    The claimed noise is relative to the norm that the round was clipped with.
     """
     # Andrew et al. 2021: a part of the noise multiplier is for the count of clipped clients.
     count_noise = CLIENTS / 20
@@ -162,15 +162,14 @@ def _adaptive(inner: FedAvg) -> Any:
 
 
 class _Grid(LocalGrid):
-    """Replies as a list, as Flower's own grids give them: the adaptive strategy goes through them twice."""
+    """Replies as a list, as from Flower's own grids: the adaptive strategy iterates over them twice."""
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """All of them."""
+        """All replies."""
         return list(super().send_and_receive(messages, timeout=timeout))
 
 
 def _everybody(users: int) -> FedAvg:
-    """FedAvg over all clients, without evaluation."""
     return FedAvg(
         fraction_train=1.0,
         fraction_evaluate=0.0,
@@ -183,7 +182,7 @@ def _everybody(users: int) -> FedAvg:
 
 @contextmanager
 def _quiet() -> Any:
-    """Flower tells every step of every round."""
+    """Silence Flower's log of every step."""
     logger = logging.getLogger("flwr")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -7,8 +7,8 @@
     >>> [len(vector) for vector in target.run(Contributions.empty(16, 16)).vectors]
     [16]
 
-What is known of it decides what is claimed: epsilon and delta alone, or, if it says that it sums clipped rows and adds
-Gaussian noise, that noise, which the whole battery then looks at.
+The claim is epsilon and delta alone, or, for a function that sums clipped rows and adds Gaussian noise, that noise,
+which the whole battery then tests.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from palate_audit.harness.target import Contributions, Released
 from palate_common.errors import InputError
 
 Mechanism = Callable[..., npt.ArrayLike]
-"""(data float64 [users, dimension], rng) -> what it would publish. The second argument may be left out."""
+"""(data float64 [users, dimension], rng) -> the array it would publish. The second argument may be left out."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Function:
 
     Attributes:
         mechanism: called with the rows of all users, and a generator for its noise.
-        claim: what it says about itself.
-        dimension: numbers of a row.
-        users: rows of each call; who doesn't take part has a row of zeros.
+        claim: its claim.
+        dimension: numbers in a row.
+        users: rows of each call; a user who doesn't take part has a row of zeros.
         clip_norm: the norm that rows are clipped to; contributions come in this unit.
         sized: whether a release has `dimension` numbers.
-        seed: of the generator that it is given.
+        seed: of the generator that the function receives.
     """
 
     mechanism: Mechanism
@@ -54,19 +54,19 @@ class Function:
 
     @property
     def name(self) -> str:
-        """The function's."""
+        """The function's name."""
         return getattr(self.mechanism, "__name__", type(self.mechanism).__name__)
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """One."""
+        """One block."""
         return (self.dimension,)
 
     def run(self, contributions: Contributions, *, seed: int | None = None) -> Released:
-        """One call.
+        """Call the function once.
 
         Raises:
-            InputError: it gives something else than an array of numbers, or as many as a row has.
+            InputError: it returns no array of numbers, or one of another size than a row.
         """
         data = contributions.dense() * self.clip_norm
         returned = self.mechanism(data, self._rng) if self._takes_rng else self.mechanism(data)
@@ -83,15 +83,15 @@ class Function:
 
     @cached_property
     def _rng(self) -> np.random.Generator:
-        """One for all calls: noise is never the same twice unless the mechanism makes it so."""
+        """One generator for all calls, so that noise isn't repeated unless the function repeats it."""
         return np.random.default_rng([self.seed, 0x46554E])
 
     @cached_property
     def _takes_rng(self) -> bool:
-        """Whether it has a second argument.
+        """Whether the function has a second argument.
 
         Raises:
-            InputError: it takes neither one nor two.
+            InputError: it takes neither one nor two arguments.
         """
         try:
             signature = inspect.signature(self.mechanism)

@@ -2,11 +2,11 @@
 
     PrivacyEngine.make_private(linear model, SGD, loader) -> step -> how far the weights moved
 
-The model is a row of weights and the loss their product with a sample, so that a sample's gradient is the sample: each
-canary is one. Needs the extra `torch`.
+The model is a row of weights and the loss is their product with a sample, so a sample's gradient is the sample itself:
+each canary is one. Needs the extra `torch`.
 
-`full_batch` claims the Gaussian mechanism of its steps with every sample in each. `poisson` claims what hidden
-sampling makes of it; only the trade-off curve of its privacy loss distribution can be compared there.
+`full_batch` claims the Gaussian mechanism of its steps with every sample in each. `poisson` claims the amplification by
+hidden sampling; only the trade-off curve of its privacy loss distribution can be compared there.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class OpacusStep:
     """Some steps of DP-SGD.
 
     Attributes:
-        steps: how many.
+        steps: number of steps.
         sampling: rate of Poisson sampling; 1: every sample in every step.
-        noise_multiplier: as Opacus takes it.
+        noise_multiplier: Opacus's argument.
     """
 
     steps: int = 2
@@ -46,18 +46,18 @@ class OpacusStep:
 
     @property
     def name(self) -> str:
-        """Version and options."""
+        """Opacus's version and the options."""
         how = "full batches" if self.sampling == 1 else f"Poisson sampling at {self.sampling:g}"
         return f"Opacus {version('opacus')}, DP-SGD step, {how}, secure_mode off"
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """One row of weights."""
+        """One block, the row of weights."""
         return (self.dimension,)
 
     @cached_property
     def claim(self) -> Claim:
-        """`steps` Gaussian releases; add or remove one sample."""
+        """`steps` Gaussian releases; adjacency is adding or removing one sample."""
         sigma, norm = self.noise_multiplier * MAX_GRAD_NORM, MAX_GRAD_NORM
         if self.sampling == 1:
             return Claim.gaussian(
@@ -75,7 +75,7 @@ class OpacusStep:
         )
 
     def run(self, contributions: Contributions, *, seed: int | None = None) -> Released:
-        """The sums of the steps, which the weights moved by."""
+        """The sums of the steps, by which the weights moved."""
         torch: Any = _import("torch")
         rows = torch.as_tensor(contributions.dense() * MAX_GRAD_NORM, dtype=torch.float32)
         loader = torch.utils.data.DataLoader(
@@ -83,7 +83,7 @@ class OpacusStep:
         )
         model = torch.nn.Linear(self.dimension, 1, bias=False)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that the secure mode is off, and about hooks
+            warnings.simplefilter("ignore")  # about the secure mode, and about hooks
             engine: Any = _import("opacus").PrivacyEngine()
             model, optimizer, loader = engine.make_private(
                 module=model,
@@ -114,17 +114,17 @@ class OpacusStep:
 
 
 def full_batch() -> OpacusStep:
-    """Two steps over everybody."""
+    """Two steps over all samples."""
     return OpacusStep()
 
 
 def poisson() -> OpacusStep:
-    """Four steps over batches that are sampled at one half, which nobody is told."""
+    """Four steps over secret batches that are sampled at one half."""
     return OpacusStep(steps=4, sampling=0.5)
 
 
 def _import(name: str) -> Any:
-    """A library that is an extra."""
+    """Import a library of an extra."""
     try:
         return importlib.import_module(name)
     except ImportError:

@@ -1,4 +1,4 @@
-"""`palate bench`: what Palate costs on the machine at hand."""
+"""`palate bench`: the cost of Palate's computations on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ app = typer.Typer(help="What Palate costs on this machine.", no_args_is_help=Tru
 
 @app.callback()
 def _bench() -> None:
-    """What Palate costs on this machine."""
+    """The cost of Palate's computations on this machine."""
 
 
 @app.command("secagg")
@@ -25,14 +25,14 @@ def secagg(
         int, typer.Option(metavar="N", help="Devices that take part; above 250 they form a ring.")
     ] = 100,
     coordinates: Annotated[int, typer.Option(metavar="D", help="Coordinates of the released vector.")] = 10_000,
-    dropped: Annotated[float, typer.Option(metavar="F", help="Share of devices lost after their shares.")] = 0.1,
-    corrupt: Annotated[float, typer.Option(metavar="F", help="Share that may be the adversary's.")] = 0.1,
-    noise_multiplier: Annotated[float, typer.Option(metavar="Z", help="Of the release; it decides the bits.")] = 4.0,
+    dropped: Annotated[float, typer.Option(metavar="F", help="Share of devices lost after they sent shares.")] = 0.1,
+    corrupt: Annotated[float, typer.Option(metavar="F", help="Share of devices that may be corrupt.")] = 0.1,
+    noise_multiplier: Annotated[float, typer.Option(metavar="Z", help="Of the release; it determines the bits.")] = 4.0,
     seed: Annotated[
-        int, typer.Option(metavar="S", help="Of the vectors and of who is lost; keys and masks are always fresh.")
+        int, typer.Option(metavar="S", help="Seed of vectors and losses; keys and masks are always fresh.")
     ] = 1,
 ) -> None:
-    """Run one attempt of secure aggregation and time it, beside the bare cryptography it prescribes. Writes nothing."""
+    """Run one attempt of secure aggregation and time it, and the cryptography that it needs. Writes nothing."""
     for name, value in (("dropped", dropped), ("corrupt", corrupt)):
         if not 0 <= value < 1:
             raise InputError(f"`--{name}` must be at least 0 and below 1, got {value}")
@@ -52,7 +52,6 @@ def secagg(
 
 
 def _print(cost: MaskingCost) -> None:
-    """Terms, steps, totals."""
     from rich.console import Console
     from rich.table import Table
 
@@ -84,5 +83,5 @@ def _print(cost: MaskingCost) -> None:
 
 
 def _cells(side: Side, step: str) -> tuple[str, str]:
-    """What a step took, and its floor."""
+    """A step's time, and its floor."""
     return f"{side.taken.get(step, 0) * 1e3:,.2f}", f"{side.floor.get(step, 0) * 1e3:,.2f}"

@@ -32,7 +32,7 @@ def config(
 
 
 def _lines(section: BaseModel, prefix: str) -> Iterator[str]:
-    """A section's own keys, then its tables; algorithms' settings come from their own class."""
+    """A section's own keys, then its tables; an algorithm's settings come from its own class."""
     tables = []
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)

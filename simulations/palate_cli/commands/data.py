@@ -1,4 +1,4 @@
-"""`palate data`: the named sets, and what is in a log."""
+"""`palate data`: the named data sets, and the contents of a log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ app = typer.Typer(help="Named data sets, and what is in a log.", no_args_is_help
 
 @app.command("list")
 def list_() -> None:
-    """Name the sets that Palate knows."""
+    """List the data sets that Palate knows."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -34,7 +34,7 @@ def list_() -> None:
 
 @app.command()
 def get(name: Annotated[str, typer.Argument(help="A name of `palate data list`.")]) -> None:
-    """Download a set, or say where it already is. It must match its checksum, or the first download."""
+    """Download a data set, or print where it is. It must match its checksum, or the first download."""
     from palate_sim.data import get as fetch
 
     path = fetch(name)

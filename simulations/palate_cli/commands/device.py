@@ -30,7 +30,7 @@ Preset = Annotated[str, typer.Option(help="What events count: movies, music, new
 
 
 def _device(store: Path, key: Path, app: str, service: Service | None = None, preset: str = "plain") -> Device:
-    """The device, under the key that the file holds."""
+    """Open the device with the key in the file."""
     try:
         secret = key.read_bytes()
         mode = key.stat().st_mode
@@ -45,7 +45,7 @@ def _device(store: Path, key: Path, app: str, service: Service | None = None, pr
 
 @app.command("open")
 def open_(store: Store, key: Key, app: App = "palate") -> None:
-    """Make a store, and its key if there is none, or look whether they fit."""
+    """Make a store, and its key if there is none, or check whether they fit."""
     if not key.exists():
         create_durably(key, new_key(), mode=0o600)
     with _device(store, key, app) as device:
@@ -61,9 +61,9 @@ def consent(
     store: Store,
     key: Key,
     app: App = "palate",
-    version: Annotated[str, typer.Option(help="Of the text that the user was shown.")] = "1",
+    version: Annotated[str, typer.Option(help="Version of the text that the user was shown.")] = "1",
 ) -> None:
-    """Write down a decision of the user's."""
+    """Record a decision of the user's."""
     if decision not in ("grant", "revoke"):
         raise InputError(f"`decision` must be grant or revoke, got {decision!r:.80}")
     with _device(store, key, app) as device:
@@ -141,7 +141,7 @@ def explain(
     population: Population,
     app: App = "palate",
     preset: Preset = "plain",
-    domain: Annotated[str | None, typer.Option(help="As it was recommended with.")] = None,
+    domain: Annotated[str | None, typer.Option(help="The domain that the item was recommended in.")] = None,
 ) -> None:
     """Print what each item of the user's history adds to an item's score."""
     with _device(store, key, app, Service(public_key=public_key, population=population), preset) as device:
@@ -163,7 +163,7 @@ def feedback(
     app: App = "palate",
     preset: Preset = "plain",
 ) -> None:
-    """Tell the device what became of a list: what was seen, and what the user did with it."""
+    """Report the feedback on a list to the device: what was seen, and what the user did with it."""
     did = dict(_outcome(text) for text in outcomes or ())
     with _device(store, key, app, preset=preset) as device:
         told = device.feedback(_shown(shown), did)
@@ -182,7 +182,7 @@ def contribute(
     app: App = "palate",
     preset: Preset = "plain",
     epsilon: Annotated[float, typer.Option(help="The most this installation ever spends; zero-out adjacency.")] = 8.0,
-    delta: Annotated[float, typer.Option(help="At which it is counted.")] = 1e-6,
+    delta: Annotated[float, typer.Option(help="Delta of that epsilon.")] = 1e-6,
     allow_central: Annotated[bool, typer.Option(help="Trust this server with the noise (dp central).")] = False,
 ) -> None:
     """Take part in a round: charge the device's ledger, then write the bytes for the server.
@@ -223,7 +223,7 @@ def import_(
 
 @app.command()
 def export(
-    file: Annotated[Path, typer.Argument(help="Where to.")], store: Store, key: Key, app: App = "palate"
+    file: Annotated[Path, typer.Argument(help="The file to write.")], store: Store, key: Key, app: App = "palate"
 ) -> None:
     """Write all of the user's data to a file, as lines of JSON."""
     with _device(store, key, app) as device:
@@ -239,7 +239,7 @@ def report(
     population: Annotated[str | None, typer.Option(help="The population of the service.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
-    """Print the privacy report; what was spent is in it if the service is named."""
+    """Print the privacy report; it includes the spent budget if the service is named."""
     if (public_key is None) != (population is None):
         raise InputError("`--public-key` and `--population` must be given together, got one of them")
     service = None
@@ -253,14 +253,13 @@ def report(
 
 @app.command()
 def erase(store: Store, key: Key, app: App = "palate") -> None:
-    """Destroy the store's own key, and its files. The file of --key stays yours to remove."""
+    """Destroy the store's own key, and its files. The file of --key is not removed."""
     with _device(store, key, app) as device:
         device.erase()
     typer.echo("erased")
 
 
 def _outcome(text: str) -> tuple[str, Kind]:
-    """Item and kind."""
     item, equals, kind = text.rpartition("=")
     if not equals:
         raise InputError(f"an outcome must be ITEM=KIND, got {text!r:.80}")
@@ -276,7 +275,6 @@ def _shown(path: Path) -> list[Recommendation]:
 
 
 def _bytes(path: Path, name: str) -> bytes:
-    """A file's bytes."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`palate feasibility`: what a run would cost and give, before there is any data."""
+"""`palate feasibility`: the cost and quality of a run, before there is any data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 def feasibility(
     users: Annotated[int, typer.Option(metavar="N", help="Installations that would take part.")],
     items: Annotated[int, typer.Option(metavar="M", help="Items in the catalogue.")],
-    epsilon: Annotated[float, typer.Option(help="Of the whole run: user-level, zero-out.")] = 5.0,
+    epsilon: Annotated[float, typer.Option(help="Epsilon of the whole run: user-level, zero-out.")] = 5.0,
     delta: Annotated[float | None, typer.Option(help="Default min(1e-5, 1/(10 N)).")] = None,
 ) -> None:
     """Plan a run of the default algorithm from public numbers alone."""

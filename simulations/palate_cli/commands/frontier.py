@@ -24,17 +24,17 @@ def frontier(
     data: Annotated[str | None, typer.Option(metavar="NAME|PATH", help="The log; see `palate data list`.")] = None,
     epsilons: Annotated[str, typer.Option(metavar="E,E,...", help="Epsilons: user-level, zero-out.")] = "0.5,1,2,5,10",
     users: Annotated[str, typer.Option(metavar="M,M,...", help="Multiples of the users to project to.")] = "1,10,100",
-    seeds: Annotated[int, typer.Option(help="Splits and noises to average over.")] = 3,
-    seed: Annotated[int, typer.Option(help="The first of them.")] = 0,
+    seeds: Annotated[int, typer.Option(help="Number of seeds to average over, for splits and noises.")] = 3,
+    seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
     delta: Annotated[float | None, typer.Option(help="Default min(1e-5, 1/(10 N)).")] = None,
-    algorithm: Annotated[str | None, typer.Option(metavar="NAME", help="What learns.")] = None,
-    split: Annotated[str | None, typer.Option(metavar="NAME", help="What is held out.")] = None,
+    algorithm: Annotated[str | None, typer.Option(metavar="NAME", help="The learning algorithm.")] = None,
+    split: Annotated[str | None, typer.Option(metavar="NAME", help="The split, which says what is held out.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Also write frontier.json, .svg and .html.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any configuration key; repeatable.")
     ] = None,
 ) -> None:
-    """Measure what privacy costs on this data, and what more users would buy. Nothing is charged or released."""
+    """Measure what privacy costs on this data, and how more users reduce the cost. Nothing is charged or released."""
     from rich.console import Console
 
     from palate_sim.studies.frontier import ASSUMPTION, measure
@@ -89,7 +89,7 @@ def _cell(mean: float, interval: Sequence[float | None]) -> str:
 
 
 def _write(out: Path, facts: Mapping[str, Any]) -> None:
-    """The figures as JSON, the picture as SVG, and an interactive page that loads nothing."""
+    """Write the figures as JSON, the figure as SVG, and an interactive page that loads nothing."""
     from palate_sim.plots import frontier as figure
     from palate_sim.plots import svg_frontier
 
@@ -106,7 +106,6 @@ def _write(out: Path, facts: Mapping[str, Any]) -> None:
 
 
 def _numbers(name: str, text: str) -> list[float]:
-    """Numbers separated by commas."""
     try:
         return [float(part) for part in text.split(",") if part.strip()]
     except ValueError:

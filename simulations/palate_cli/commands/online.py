@@ -27,13 +27,13 @@ Accept = Annotated[
         metavar="NAMES", help="Of central, seeded, unmasked, off, few, with commas: what an app would refuse."
     ),
 ]
-Epsilon = Annotated[float, typer.Option(help="The most that a device ever spends.")]
-Seconds = Annotated[float, typer.Option(help="The longest that a device is online.")]
-Poll = Annotated[float, typer.Option("--poll", help="Seconds between two looks for messages, at first.")]
+Epsilon = Annotated[float, typer.Option(help="Lifetime epsilon of a device.")]
+Seconds = Annotated[float, typer.Option(help="Longest time that a device is online.")]
+Poll = Annotated[float, typer.Option("--poll", help="Seconds between two polls for messages, at first.")]
 
 
 def floors_of(accept: str) -> Floors:
-    """Floors that are loosened by name."""
+    """Floors of which some, by name, are lowered."""
     names = {name.strip() for name in accept.split(",") if name.strip()}
     for name in sorted(names - {*ACCEPTABLE}):
         raise InputError(f"`--accept` must be of {', '.join(ACCEPTABLE)}, got {name!r:.80}")
@@ -126,12 +126,12 @@ def fleet(
     accept: Accept = "",
     poll: Poll = 2.0,
     events: Annotated[int, typer.Option(min=0, help="Items of the catalogue that each device has liked.")] = 10,
-    spread: Annotated[float, typer.Option(min=0, help="Seconds over which the devices come.")] = 0.0,
-    vanish: Annotated[float, typer.Option(min=0, max=1, help="Share that is gone in the middle of a round.")] = 0.0,
-    slow: Annotated[float, typer.Option(min=0, help="Seconds that each device is late with everything.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of events and accidents.")] = 0,
+    spread: Annotated[float, typer.Option(min=0, help="Seconds over which the devices start.")] = 0.0,
+    vanish: Annotated[float, typer.Option(min=0, max=1, help="Share that disconnects in the middle of a round.")] = 0.0,
+    slow: Annotated[float, typer.Option(min=0, help="Seconds of delay of each step of a device.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of events and disconnections.")] = 0,
 ) -> None:
-    """Run N real devices in this process, each with a store, keys and sockets of its own, and say how they fared."""
+    """Run N real devices in this process, each with its own store, keys and sockets, and print their results."""
     invitations = read_invitations(tokens)
     if not 1 <= devices <= len(invitations):
         raise InputError(f"N must be 1 to the {len(invitations)} invitations of {tokens}, got {devices}")

@@ -1,4 +1,4 @@
-"""`palate releases`: a series of releases under one budget, beside what else that budget could buy."""
+"""`palate releases`: a series of releases under one budget, compared with other uses of that budget."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def releases(
     ] = None,
     epsilon: Annotated[
         float | None,
-        typer.Option(metavar="E", help="Of all releases together: user-level, zero-out adjacency. Default 5."),
+        typer.Option(metavar="E", help="Epsilon of all releases together: user-level, zero-out. Default 5."),
     ] = None,
     delta: Annotated[
         float | None, typer.Option(metavar="D", help="Default min(1e-5, 1/(10 N)), for the users of the last release.")
     ] = None,
     division: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of mu^2: equal (default), decreasing or increasing.")
+        str | None, typer.Option(metavar="NAME", help="Division of mu^2: equal (default), decreasing or increasing.")
     ] = None,
-    seeds: Annotated[int, typer.Option(metavar="N", help="Noises to average over.")] = 3,
-    seed: Annotated[int | None, typer.Option(metavar="S", help="The first of them.")] = None,
+    seeds: Annotated[int, typer.Option(metavar="N", help="Number of seeds to average over.")] = 3,
+    seed: Annotated[int | None, typer.Option(metavar="S", help="The first seed.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Also write releases.json and .html.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any configuration key; repeatable.")
@@ -74,7 +74,7 @@ def releases(
 
 
 def _table(facts: Mapping[str, Any]) -> Table:
-    """One row a release: epsilon and users so far, each model, and warm start less what was released once."""
+    """One row a release: epsilon and users so far, each model, and warm start minus the model released once."""
     quality, apart = facts["quality"], facts["differences"]["once, release 1"]
     title = f"{facts['metric']} on {facts['name']}, in the span after each release"
     table = Table(title=title, box=None, pad_edge=False, padding=(0, 1, 0, 0), title_justify="left")
@@ -89,7 +89,7 @@ def _table(facts: Mapping[str, Any]) -> Table:
 
 
 def _write(out: Path, facts: Mapping[str, Any]) -> None:
-    """The figures as JSON, and an interactive page that loads nothing."""
+    """Write the figures as JSON, and an interactive page that loads nothing."""
     from palate_sim.plots import releases as figure
 
     try:

@@ -34,7 +34,7 @@ def simulate(
     ] = None,
     epsilon: Annotated[
         float | None,
-        typer.Option(metavar="E", help="Of the whole run: user-level, zero-out adjacency. Default 5."),
+        typer.Option(metavar="E", help="Epsilon of the whole run: user-level, zero-out adjacency. Default 5."),
     ] = None,
     delta: Annotated[
         float | None, typer.Option(metavar="D", help="Default min(1e-5, 1/(10 N)) for N training users.")
@@ -57,7 +57,7 @@ def simulate(
         typer.Option(metavar="secure|seeded", help="secure (default), or repeatable by --seed: not for release."),
     ] = None,
     algorithm: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What learns: als (default), popularity, or an installed one.")
+        str | None, typer.Option(metavar="NAME", help="The algorithm: als (default), popularity, or an installed one.")
     ] = None,
     split: Annotated[
         str | None,
@@ -70,7 +70,7 @@ def simulate(
         int | None, typer.Option(metavar="T", help="Releases, popularity included. Default: by the budget.")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(metavar="S", help="Of the split, ties and public randomness; never of secure noise.")
+        int | None, typer.Option(metavar="S", help="Seed of split, ties and public randomness; never of secure noise.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run folder, new or empty. Default runs/NAME-TIME.")
@@ -96,7 +96,7 @@ def simulate(
         typer.Option("--set", metavar="KEY=VALUE", help="Any configuration key; repeatable. See `palate config`."),
     ] = None,
 ) -> None:
-    """Train a federated recommender on a log, privately, and show its quality beside the baselines."""
+    """Train a federated recommender on a log with privacy, and show its quality and that of the baselines."""
     from rich.console import Console
 
     from palate_sim.progress import print_result
@@ -130,7 +130,7 @@ def simulate(
 
 
 def _finish(started: Started) -> Result:
-    """Run to the end, with progress on stderr; Ctrl-C says how to go on."""
+    """Run to the end, with progress on stderr; after Ctrl-C, print how to resume."""
     from palate_sim.progress import Progress
 
     try:

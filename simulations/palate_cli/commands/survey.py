@@ -1,4 +1,4 @@
-"""`palate survey`: what a server asks its devices each week, and what came out."""
+"""`palate survey`: the weekly survey of a server's devices, and its results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Json = Annotated[bool, typer.Option("--json", help="For machines.")]
 
 @app.command()
 def plan(folder: Folder, as_json: Json = False) -> None:
-    """Print the next survey: its questions, their noise, what it costs, and what is left. Asks nobody."""
+    """Print the next survey: its questions, their noise, its cost, and what is left. No device is asked."""
     from palate_server.folder.server_folder import Site
     from palate_server.operation.surveys import check, due_at, surveys_of, week_before
 
@@ -67,7 +67,7 @@ def result(
     week: Annotated[str | None, typer.Option(metavar="MONDAY", help="Which week; the latest when left out.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Print what a survey found, made anew from its sealed release, and keep it, signed."""
+    """Print a survey's results, made again from its sealed release, and keep them, signed."""
     from palate_server.folder.server_folder import Site
     from palate_server.operation.survey_results import result_of, write_result
 
@@ -92,7 +92,7 @@ def result(
 
 
 def _price(site: Site, *, spent: float) -> dict[str, Any]:
-    """What a survey costs, and how many more the lifetime budget has room for."""
+    """The cost of a survey, and how many more the lifetime budget allows."""
     from palate_server.operation.terms import noise_delta
     from palate_server.surveys.analytics import cost
 
@@ -110,7 +110,7 @@ def _price(site: Site, *, spent: float) -> dict[str, Any]:
 
 
 def _blocks(site: Site, survey: Survey) -> list[dict[str, Any]]:
-    """Each block's share, the noise of one of its totals, and the smallest group that is told."""
+    """Each block's share, the noise of one of its totals, and the smallest group that is reported."""
     from palate_server.operation.terms import noise_delta
     from palate_server.surveys.analytics import LEAST
 
@@ -127,7 +127,6 @@ def _blocks(site: Site, survey: Survey) -> list[dict[str, Any]]:
 
 
 def _row(figure: dict[str, Any]) -> tuple[str, str, str, str]:
-    """A figure's cells."""
     if figure["value"] is None:
         return figure["name"], figure["of"], "suppressed", "group too small"
     return (
@@ -139,7 +138,7 @@ def _row(figure: dict[str, Any]) -> tuple[str, str, str, str]:
 
 
 def _compared(test: dict[str, Any]) -> str:
-    """What a test found, in words."""
+    """The result of a test, in words."""
     found, looks = test["found"], test["looks"]
     if found is None:
         return "suppressed: an arm is too small"
@@ -157,7 +156,6 @@ def _number(value: float) -> str:
 
 
 def _table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    """Rows as aligned text."""
     if not rows:
         raise InputError("a survey must ask something, got no block")
     cells = [tuple(str(each) for each in row) for row in (header, *rows)]

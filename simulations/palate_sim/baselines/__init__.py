@@ -1,6 +1,6 @@
-"""Baselines: what a run must be seen beside, fitted without privacy on the same split.
+"""Baselines: models without privacy that a run is compared with, fitted on the same split.
 
-After the split, beside the federated model. Each is a small frozen class with `fit(train, ...)` and `scores(foldin)`.
+Each is a small frozen class with `fit(train, ...)` and `scores(foldin)`.
 
     >>> from types import SimpleNamespace
     >>> from palate_sim.evaluation.fitting import fit_baselines
@@ -10,7 +10,7 @@ After the split, beside the federated model. Each is a small frozen class with `
     >>> fit_baselines(["popularity"], split, seed=0)["popularity"].scores(train.user(0)).tolist()
     [[1.0, 2.0, 0.0]]
 
-| name | looks at | settings chosen on validation users when asked |
+| name | uses | settings that can be tuned on validation users |
 |---|---|---|
 | `popularity` | true counts | none |
 | `item_knn` | which items have common users | neighbours |

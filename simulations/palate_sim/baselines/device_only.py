@@ -1,7 +1,7 @@
 """Device-only: what a device can do alone, from its own history and the public catalogue.
 
-Nobody's data but the user's is involved: no popularity, no co-occurrence. The device tells its own items from the rest
-of the catalogue by their public features, with Fisher's linear discriminant; without features it can only guess.
+It uses no other user's data: no popularity, no co-occurrence. The device separates its own items from the rest of the
+catalogue by their public features, with Fisher's linear discriminant; without features it can only guess.
 
     >>> genres = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
     >>> train = Interactions.from_pairs([0], [0], n_users=1, n_items=3)
@@ -33,7 +33,7 @@ class DeviceOnly:
     """Scores by public features alone. Weights aren't used, and neither are other users.
 
     The weights of features are solve(C + ridge, mean of the user's items - mean of the catalogue), with C the
-    covariance of the catalogue's features: the direction that best parts the user's items from the rest.
+    covariance of the catalogue's features: the direction that best separates the user's items from the rest.
     Source: Fisher, The Use of Multiple Measurements in Taxonomic Problems (Annals of Eugenics 1936).
 
     Attributes:
@@ -48,7 +48,7 @@ class DeviceOnly:
 
     @classmethod
     def fit(cls, train: Interactions, *, features: Floats | None = None, ridge: float = 0.1) -> DeviceOnly:
-        """Prepare the catalogue.
+        """Precompute the centred and whitened features of the catalogue.
 
         Args:
             train: only its number of items is read.
@@ -69,7 +69,7 @@ class DeviceOnly:
         return cls(centred.astype(np.float32), whitened.astype(np.float32), settings)
 
     def scores(self, foldin: Interactions) -> npt.NDArray[np.float32]:
-        """Each item along the user's own direction, float32 [n_users, n_items]."""
+        """Project every item onto the user's own direction, float32 [n_users, n_items]."""
         means = segment_sum(self.features[foldin.indices], foldin.indptr) / np.maximum(foldin.counts(), 1)[:, None]
         return np.asarray(means.astype(np.float32) @ self.whitened.T, np.float32)
 

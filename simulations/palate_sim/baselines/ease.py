@@ -1,4 +1,4 @@
-"""EASE: the best linear map from what users have to what they have, an item never explaining itself.
+"""EASE: a linear item-item model in which no item predicts itself.
 
 One ridge regression in closed form; the strongest simple baseline where the catalogue is small enough to invert.
 
@@ -39,12 +39,12 @@ class Ease:
 
     @classmethod
     def fit(cls, train: Interactions, *, regularization: float | None = None) -> Ease:
-        """Solve for the map.
+        """Solve for the item-item map in closed form.
 
         Args:
-            train: who has what.
-            regularization: the ridge on every coefficient, in users; when left out 35 sqrt(users per item): 500
-                on MovieLens 1M, and near the best on the validation users of four logs of 900 to 4,800 users.
+            train: the training interactions.
+            regularization: the L2 penalty of every coefficient, in users. Default: 35 sqrt(users per item): 500 on
+                MovieLens 1M and near the best on the validation users of four logs of 900 to 4,800 users.
 
         Raises:
             InputError: more items than can be inverted, or a setting is out of range.
@@ -61,7 +61,7 @@ class Ease:
         return cls(item_map, {"regularization": regularization})
 
     def scores(self, foldin: Interactions) -> npt.NDArray[np.float32]:
-        """Summed rows of the map, float32 [n_users, n_items]."""
+        """Sum the map's rows of each user's items, float32 [n_users, n_items]."""
         return np.asarray(matrix(foldin) @ self.item_map, np.float32)
 
 
@@ -99,7 +99,7 @@ def _by_users(train: Interactions, ridge: np.float32) -> npt.NDArray[np.float32]
 
 
 def _cholesky(gram: npt.NDArray[np.float32], ridge: np.float32) -> npt.NDArray[np.float32]:
-    """The lower factor; what stands above the diagonal has no meaning."""
+    """The lower Cholesky factor; the values above its diagonal are undefined."""
     factor, failed = lapack.spotrf(gram, lower=True, overwrite_a=True, clean=False)
     if failed:
         raise _singular(ridge)
@@ -107,5 +107,5 @@ def _cholesky(gram: npt.NDArray[np.float32], ridge: np.float32) -> npt.NDArray[n
 
 
 def _singular(ridge: np.float32) -> InputError:
-    """The ridge is lost in rounding."""
+    """The error for a ridge so small that rounding removes it."""
     return InputError(f"`regularization` must be large enough to invert in float32, got {ridge:g}")

@@ -1,4 +1,4 @@
-"""iALS: matrix factorisation on everything, the unobserved included, by alternating least squares (`implicit`).
+"""iALS: matrix factorisation of all user-item pairs by alternating least squares (`implicit`).
 
 >>> train = Interactions.from_pairs([0, 0, 1, 1, 2], [0, 1, 0, 1, 2], n_users=3, n_items=3)
 >>> model = Ials.fit(train, embedding_size=2, regularization=0.1, seed=1)
@@ -31,8 +31,8 @@ with warnings.catch_warnings():
 class Ials:
     """Scores by the product of item factors and a user factor solved from the fold-in.
 
-    A positive counts `confidence` times its weight over the mean training weight, everything else once: the weights
-    are used, as Hu et al. do.
+    A positive pair has the confidence `confidence` times its weight over the mean training weight; every other pair has
+    confidence 1, as in Hu et al.
     Source: Hu, Koren and Volinsky, Collaborative Filtering for Implicit Feedback Datasets (ICDM 2008); the effect of
     tuning: Rendle et al., Revisiting the Performance of iALS on Item Recommendation Benchmarks (RecSys 2022).
 
@@ -57,15 +57,15 @@ class Ials:
         sweeps: int = 15,
         seed: int = 0,
     ) -> Ials:
-        """Alternate between users and items.
+        """Fit the factors by alternating least squares.
 
         Args:
-            train: who has what, how strongly.
+            train: the training interactions, whose weights are used.
             embedding_size: length of a factor.
-            confidence: weight of a positive against that of an unobserved pair.
+            confidence: confidence of a positive pair relative to an unobserved one.
             regularization: the ridge on every factor.
             sweeps: passes over users and items.
-            seed: of the first factors.
+            seed: seed of the initial factors.
 
         Raises:
             InputError: a setting is out of range.
@@ -103,6 +103,6 @@ class Ials:
 
 
 def _relative(interactions: Interactions, mean_weight: float) -> Any:
-    """The batch with weights as parts of the mean."""
+    """The interactions with each weight divided by the mean weight."""
     weights = interactions.weights / np.float32(mean_weight)
     return matrix(replace(interactions, weights=weights), weighted=True)

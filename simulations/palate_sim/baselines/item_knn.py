@@ -1,4 +1,4 @@
-"""Item-kNN: an item is recommended for its likeness to the items a user has.
+"""Item-kNN: scores an item by its cosine similarity to the user's items.
 
 >>> train = Interactions.from_pairs([0, 0, 1, 1, 2], [0, 1, 0, 1, 2], n_users=3, n_items=3)
 >>> ItemKnn.fit(train, neighbours=1, shrinkage=0).scores(train.user(0)).round(3).tolist()
@@ -24,12 +24,12 @@ BLOCK_ITEMS = 1024  # items compared with the whole catalogue at once
 
 @dataclass(frozen=True)
 class ItemKnn:
-    """Sums cosine likeness over the user's items, each item's nearest neighbours only. Weights aren't used.
+    """Sums cosine similarity over the user's items; each item has only its nearest neighbours. Weights aren't used.
 
     Source: Deshpande and Karypis, Item-Based Top-N Recommendation Algorithms (ACM TOIS 2004).
 
     Attributes:
-        likeness: scipy CSR, float32 [n_items, n_items]; row i holds what a user's item i speaks for.
+        likeness: scipy CSR, float32 [n_items, n_items]; row i holds what a user's item i adds to every score.
         settings: neighbours, shrinkage.
     """
 
@@ -38,11 +38,11 @@ class ItemKnn:
 
     @classmethod
     def fit(cls, train: Interactions, *, neighbours: int = 50, shrinkage: float = 10.0) -> ItemKnn:
-        """Compare every pair of items.
+        """Compute the similarity of every pair of items.
 
         Args:
-            train: who has what.
-            neighbours: how many most alike items each candidate item keeps.
+            train: the training interactions.
+            neighbours: how many of the most similar items each candidate item keeps.
             shrinkage: added to the cosine's denominator, so that few common users count for little.
 
         Raises:
@@ -69,5 +69,5 @@ class ItemKnn:
         return cls(likeness, {"neighbours": neighbours, "shrinkage": shrinkage})
 
     def scores(self, foldin: Interactions) -> npt.NDArray[np.float32]:
-        """Summed likeness, float32 [n_users, n_items]."""
+        """Sum the similarities, float32 [n_users, n_items]."""
         return np.asarray((matrix(foldin) @ self.likeness).toarray(), np.float32)

@@ -1,4 +1,4 @@
-"""Popularity: everybody gets the items most training users have; the floor for every other model.
+"""Popularity: every user gets the items that most training users have, the least that any other model must beat.
 
 >>> train = Interactions.from_pairs([0, 1, 1], [2, 2, 0], n_users=2, n_items=3)
 >>> PopularityBaseline.fit(train).scores(train.user(0)).tolist()
@@ -18,11 +18,11 @@ from palate_common.interactions import Interactions
 
 @dataclass(frozen=True)
 class PopularityBaseline:
-    """Ranks by true counts, without privacy. Weights aren't used.
+    """Ranks items by their exact user counts, without privacy. Weights aren't used.
 
     Attributes:
         counts: float64 [n_items], training users who have the item.
-        settings: none.
+        settings: empty.
     """
 
     counts: npt.NDArray[np.float64]

@@ -1,6 +1,6 @@
 """Sparse matrices for the baselines: interactions as scipy's CSR, and how often items occur together.
 
-Only baselines use scipy; what devices compute has its own few lines of CSR.
+Only baselines use scipy; code that runs on devices has a few lines of CSR of its own.
 
     >>> train = Interactions.from_pairs([0, 0, 1], [0, 1, 1], n_users=2, n_items=2)
     >>> cooccurrence(train, slice(0, 2)).tolist()
@@ -20,7 +20,7 @@ BLOCK_ENTRIES = 1 << 23  # dense entries held at once: 32 MiB
 
 
 def matrix(interactions: Interactions, *, weighted: bool = False) -> Any:
-    """The batch as a scipy CSR matrix, float32 [n_users, n_items], of ones unless `weighted`."""
+    """The interactions as a scipy CSR matrix, float32 [n_users, n_items], of ones unless `weighted`."""
     data = interactions.weights if weighted else np.ones(interactions.nnz, np.float32)
     parts = (data, interactions.indices, interactions.indptr.astype(np.int32))
     return scipy.sparse.csr_matrix(parts, shape=(interactions.n_users, interactions.n_items))

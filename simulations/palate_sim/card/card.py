@@ -30,7 +30,7 @@ from palate_sim.card.guarantee import adversary, collusion_threshold, guarantee,
 
 CARD_TAG = "palate/privacy-card/1"
 SCHEMA = 2
-"""Of the payload: a version of Palate makes cards of one schema."""
+"""Version of the payload's format."""
 
 HORIZON = "the life of this population's ledger: every charge counts for ever, and its budget only goes down"
 
@@ -68,7 +68,7 @@ DEPLOYED = (
     ("the catalogue, the size of the cohort, and who and what trains", "public, given by the operator"),
     ("who is enrolled, and when a device syncs", "known to the server, and to whoever sees its network"),
 )
-"""What a deployment's card excludes: it has no held-out users, baselines or reports."""
+"""Exclusions on a deployment's card: a deployment has no held-out users, baselines or reports."""
 
 
 def card_payload(extract: Extract) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def card_payload(extract: Extract) -> dict[str, Any]:
 
 
 def _sampling(terms: RunTerms) -> dict[str, str]:
-    """Who takes part, and what that is worth."""
+    """How users and events are sampled, and whether amplification by sampling is claimed."""
     if terms.events is None or terms.events == 1:
         return {"rule": "full participation", "enforced_by": "nobody: no amplification is claimed"}
     return {
@@ -196,7 +196,7 @@ def _claim(terms: RunTerms, charges: Sequence[Mapping[str, Any]], *, complete: b
 
 
 def _exclusions(terms: RunTerms, extract: Extract) -> list[dict[str, str]]:
-    """What is not covered in any run, and what this one adds."""
+    """What is excluded from the guarantee of every run, and of this one."""
     said = list(DEPLOYED if terms.about.get("deployed") else EXCLUSIONS)
     if terms.inputs is not None and (terms.facts.n_features or "builds_on" not in terms.about):
         said.append(("public inputs, such as item features", "taken as made from public facts, not from behaviour"))
@@ -211,7 +211,7 @@ def _exclusions(terms: RunTerms, extract: Extract) -> list[dict[str, str]]:
 
 
 def _budget(budgets: Sequence[Mapping[str, Any]], *, spent: float, delta: float) -> dict[str, float | None]:
-    """The population's lifetime budget at this run's delta, and the mu^2 that is left of it."""
+    """The population's lifetime budget, as epsilon at this run's delta, and the mu^2 that is left of it."""
     if not budgets:
         return {"budget_epsilon": None, "remaining_mu2": None}
     mu2, same = budgets[-1]["mu2"], budgets[-1]["delta"] == delta
@@ -220,7 +220,7 @@ def _budget(budgets: Sequence[Mapping[str, Any]], *, spent: float, delta: float)
 
 
 def _event(charge: Mapping[str, Any]) -> GaussianEvent:
-    """The charged release, as the accountant counts it."""
+    """One charge as the accountant's event."""
     facts = charge["facts"]
     event = GaussianEvent(
         sensitivity=facts["sensitivity"],
@@ -256,14 +256,14 @@ def _release(charge: Mapping[str, Any], sealed: set[tuple[int, int]], mode: Priv
 
 
 def _delta_curve(terms: RunTerms, mu: float) -> list[list[float]]:
-    """Delta at fifteen eps around the one asked for, with what of it is reserved."""
+    """Pairs (epsilon, delta) at fifteen epsilons around the configured one; delta includes its reserved part."""
     top, reserved = terms.epsilon or 1.0, terms.delta - terms.noise_delta
     points = [round(top * step / 10, 6) for step in range(1, 16)]
     return [[eps, delta_of(epsilon=eps, mu=mu) + reserved] for eps in points]
 
 
 def _risk(mu: float) -> dict[str, float]:
-    """The most that any test of one user's presence can reach: the trade-off curve of mu-GDP (Dong et al. 2022)."""
+    """Upper bounds on any test of one user's membership, from the trade-off curve of mu-GDP (Dong et al. 2022)."""
     normal = NormalDist()
     return {
         "tpr_at_fpr_0.001": normal.cdf(normal.inv_cdf(0.001) + mu),

@@ -64,7 +64,7 @@ NO_GUARANTEE = "None. The run was made with dp off: no noise was added, and the 
 
 
 def guarantee(terms: RunTerms, *, epsilon: float, mu: float, together: float) -> str:
-    """The guarantee, in words; `together` is the mu^2 of all runs on the population."""
+    """The guarantee in words; `together` is the mu^2 of all runs on the population."""
     if not terms.mode.private:
         return NO_GUARANTEE
     if terms.events is not None:
@@ -90,7 +90,7 @@ def guarantee(terms: RunTerms, *, epsilon: float, mu: float, together: float) ->
 
 
 def stamp(terms: RunTerms) -> str | None:
-    """What must be said before anything else."""
+    """The warning that stands first on the card, or None."""
     if not terms.mode.private:
         return "NO PRIVACY: dp off"
     if terms.noise is Noise.SEEDED:
@@ -99,7 +99,7 @@ def stamp(terms: RunTerms) -> str | None:
 
 
 def adversary(terms: RunTerms) -> str:
-    """Against whom it holds."""
+    """The adversary that the guarantee holds against."""
     if not terms.mode.private or terms.noise is Noise.SEEDED:
         return "none"
     if terms.mode.alone:
@@ -109,14 +109,14 @@ def adversary(terms: RunTerms) -> str:
 
 
 def collusion_threshold(terms: RunTerms) -> int | None:
-    """How many of the surviving devices may be the server's; None where it isn't guarded against at all."""
+    """How many of the surviving devices may collude with the server; None where there is no guarantee against it."""
     if terms.mode.alone and terms.noise is Noise.SECURE:
         return terms.facts.n_users - 1  # all but the one that is protected
     return terms.cohort.c_max if terms.cohort is not None and _masked(terms) else None
 
 
 def mechanism(terms: RunTerms) -> str:
-    """The noise, and who added it."""
+    """The noise mechanism, and who adds the noise."""
     if not terms.mode.private:
         return "none"
     noise = "discrete Gaussian on the integer grid, exact sampler"
@@ -130,7 +130,7 @@ def _masked(terms: RunTerms) -> bool:
 
 
 def _server(terms: RunTerms) -> str:
-    """What it is worth against the server."""
+    """What the guarantee means against the server."""
     if terms.mode.alone:
         return LOCAL
     if terms.cohort is None:
@@ -140,6 +140,6 @@ def _server(terms: RunTerms) -> str:
 
 
 def _up(epsilon: float) -> str:
-    """Rounded up at three decimals: what is written is never below what was spent."""
+    """Epsilon rounded up at three decimals: the text never states less than was spent."""
     exact = Fraction(epsilon)
     return f"{math.ceil(exact * 1000) / 1000:g}" if epsilon < 999 else f"{math.ceil(exact)}"

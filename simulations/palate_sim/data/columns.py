@@ -1,7 +1,7 @@
 """Columns: which column of a file is the user, the item, the kind, the value and the time.
 
-Second stop of a reader: the header goes in, a place for each canonical field comes out. Names are compared without
-case, punctuation and RecBole's type suffix, so `userId`, `User_ID` and `user_id:token` are the same name.
+Second step of reading: from a header to the position of each canonical field. Names are compared without case,
+punctuation and RecBole's type suffix, so `userId`, `User_ID` and `user_id:token` are the same name.
 
     >>> find_columns(["userId", "movieId", "rating", "title"])
     {'user_id': 0, 'item_id': 1, 'value': 2}
@@ -22,7 +22,7 @@ FIELDS = (*REQUIRED, "kind", "value", "timestamp", "domain")
 ColumnMap = Mapping[str, "str | int | None"]
 """Canonical field -> name of the column, its position in a file without a header, or None to leave the field out.
 
-The domain of an item is never detected: a column of that name may be about events.
+The domain of an item is never detected, because a column called `domain` may describe events.
 """
 
 _NAMES = {
@@ -78,7 +78,7 @@ def find_columns(header: Sequence[object], columns: ColumnMap | None = None) -> 
 
 
 def positions(columns: ColumnMap | None) -> dict[str, int] | None:
-    """The places of fields in a file WITHOUT a header: all choices are positions; None when there is a header.
+    """The positions of fields in a file WITHOUT a header: every choice is a position; None when there is a header.
 
     Raises:
         InputError: positions are mixed with names, negative, repeated, or leave out a required field.
@@ -104,7 +104,7 @@ def check_fields(columns: Mapping[str, object]) -> None:
 
 
 def show(text: str) -> str:
-    """A name from a file, fit for a one-line message: printable and short."""
+    """A name from a file, made printable and short for a one-line message."""
     printable = "".join(letter if letter.isprintable() else "?" for letter in text)
     return repr(printable[:40] + "..." if len(printable) > 40 else printable)
 

@@ -47,7 +47,7 @@ def domain_table(ids: pd.Series, domains: pd.Series) -> pd.DataFrame:
 
 
 def with_domains(items: pd.DataFrame | None, domains: pd.DataFrame | None) -> pd.DataFrame | None:
-    """Item features with the domains that the log itself names, which come before those of a file beside it."""
+    """Item features with the log's own domains, which override those of a file beside the log."""
     if items is None or domains is None:
         return domains if items is None else items
     both: pd.DataFrame = domains.merge(items.drop(columns=DOMAIN, errors="ignore"), on="item_id", how="outer")
@@ -55,7 +55,7 @@ def with_domains(items: pd.DataFrame | None, domains: pd.DataFrame | None) -> pd
 
 
 def joined(logs: Mapping[str, InteractionLog]) -> InteractionLog:
-    """One log of several, each of them a domain.
+    """Join several logs into one; each log is a domain.
 
     Args:
         logs: domain -> its log. The same user id is the same user; an item id must be in one log only.

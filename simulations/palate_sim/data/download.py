@@ -57,7 +57,7 @@ class Remote:
 
     @property
     def contents(self) -> tuple[str, ...]:
-        """The files it leaves in the folder of its set."""
+        """Names of the files that it puts into the folder of its data set."""
         return tuple(self.rename + member for member in self.members) or (self.filename,)
 
 
@@ -68,7 +68,7 @@ def cache_dir() -> Path:
 
 
 def say_to_stderr(line: str) -> None:
-    """The default way to tell the user something."""
+    """Print a line to stderr."""
     print(line, file=sys.stderr)
 
 
@@ -78,7 +78,7 @@ def fetch(name: str, remotes: tuple[Remote, ...], say: Say = say_to_stderr) -> P
     Args:
         name: the set, and its folder in the cache.
         remotes: its published files.
-        say: told, in one line each, what is downloaded and which checksum is pinned.
+        say: called with one line for each download and for each pinned checksum.
 
     Returns:
         The folder. An archive that the user has put there by hand is checked and unpacked the same way.
@@ -122,13 +122,13 @@ def _transfer(remote: Remote, archive: Path, say: Say) -> None:
 
 
 def _chunks(remote: Remote, archive: Path) -> Iterator[bytes]:
-    """The bytes at an address, all of them or one line that says what to do."""
+    """Yield the chunks at an address; if that fails, raise an error that says what to do."""
     by_hand = f"with a network, or put {remote.filename} in {archive.parent}"
     if not remote.url.startswith(("https://", "http://")):
         raise InputError(f"`url` must be http or https, got {remote.url!r}")
     received = 0
     try:
-        # The scheme was checked above, and the bytes are checked by the caller.
+        # The scheme was checked at construction, and the caller checks the bytes.
         with urllib.request.urlopen(remote.url, timeout=TIMEOUT) as reply:  # noqa: S310
             expected = reply.length
             while chunk := reply.read(CHUNK):
@@ -166,7 +166,6 @@ def _check(remote: Remote, file: Path, archive: Path, say: Say) -> None:
 
 
 def _digest(file: Path, method: str) -> str:
-    """The hex digest of a file."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.new(method, usedforsecurity=False)).hexdigest()
 

@@ -65,7 +65,7 @@ def canonical_ids(column: pd.Series, name: str, repairs: dict[str, int]) -> tupl
 
 
 def is_text(text: str) -> bool:
-    """Whether it can be written to a file: a lone surrogate, from a name in another encoding, can't."""
+    """Whether the text can be written as UTF-8: a lone surrogate, from a file name in another encoding, can't."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -74,7 +74,7 @@ def is_text(text: str) -> bool:
 
 
 def _texts(column: pd.Series, name: str) -> tuple[pd.Series, int]:
-    """A column of Python objects as text, and how many rows had another type than most."""
+    """A column of Python objects as text, and how many rows had a type other than the most common one."""
     kinds: dict[str, int] = {}
     texts: list[str | None] = []
     for value in column:
@@ -91,7 +91,7 @@ def _texts(column: pd.Series, name: str) -> tuple[pd.Series, int]:
 
 
 def _scalar(value: Any) -> bool:
-    """Whether a value is one thing: numpy scalars, dates and UUIDs are, lists and dicts are not."""
+    """Whether a value is a scalar: numpy scalars, dates and UUIDs are, lists and dicts are not."""
     return bool(pd.api.types.is_scalar(value)) or not hasattr(value, "__iter__")
 
 

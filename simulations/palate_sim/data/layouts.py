@@ -101,7 +101,7 @@ def _lastfm(folder: Path, name: str, columns: ColumnMap | None) -> InteractionLo
 
 
 def _mind(folder: Path, name: str, columns: ColumnMap | None) -> InteractionLog:
-    """MIND: the clicked ones of each impression at its time, and the history before without a time."""
+    """MIND: the clicked items of each impression with its time, and the earlier history without times."""
     parts, news = sorted(folder.glob("*behaviors.tsv")), sorted(folder.glob("*news.tsv"))
     table = pd.concat([features.separated(part, "\t") for part in parts], ignore_index=True)
     if table.shape[1] < 5:
@@ -161,7 +161,7 @@ def _users(folder: Path) -> pd.DataFrame | None:
 
 
 def _of(log: InteractionLog, key: str, table: pd.DataFrame | None) -> pd.DataFrame | None:
-    """A feature table for the ids of the log."""
+    """The rows of a feature table for the log's ids."""
     return None if table is None else features.matched(table, log.frame[key], key)
 
 

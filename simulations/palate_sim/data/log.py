@@ -1,6 +1,6 @@
 """Log: an interaction log after reading, the input of every experiment; and what to say about it.
 
-First stop of the data side: a reader makes an `InteractionLog`, filters may narrow it, `positives` weighs it, `split`
+First step of the data path: a reader makes an `InteractionLog`, filters may narrow it, `positives` weighs it, `split`
 cuts it.
 
     >>> import pandas as pd

@@ -1,6 +1,6 @@
 """Positives: which interactions count as a sign of liking, and how much.
 
-Third stop of the data side: an `InteractionLog` becomes one weighted pair a user and item. By default every
+Third step of the data path: an `InteractionLog` becomes one weighted pair a user and item. By default every
 interaction is a positive of weight 1. A threshold on the value, weights by kind of event, a table of weights by value
 and a half-life are configuration (a preset's `[positives]`, `[data.weights]`, `[data.value_weights]`).
 
@@ -38,7 +38,7 @@ class Pairs:
         user_rows: int64 [n_pairs].
         item_rows: int64 [n_pairs].
         weights: float32 [n_pairs], positive and finite.
-        times: float64 [n_pairs], when the user first met the item, seconds since 1970; NaN where unknown.
+        times: float64 [n_pairs], time of the user's first event with the item, seconds since 1970; NaN where unknown.
         groups: group column -> one value a user, "unknown" where it is not given.
         excluded: what does not count as a positive, reason -> number of rows or users.
     """

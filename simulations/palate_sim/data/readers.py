@@ -1,7 +1,7 @@
 """Readers: a file or a data frame to an `InteractionLog`, or one clear line that says why not.
 
-Where every experiment begins: bytes -> `tables` -> `columns` -> `repair` -> `InteractionLog`. Folders of known
-archives and named sets are the registry's business (`palate_sim.data.load`).
+Every experiment begins here: bytes -> `tables` -> `columns` -> `repair` -> `InteractionLog`. `palate_sim.data.load`
+reads folders of known archives and named data sets.
 
     >>> import pandas as pd
     >>> log = read_log(pd.DataFrame({"userId": [1, 2.0, 2], "movieId": [10, 10, 11], "rating": [4, 5, 3]}))

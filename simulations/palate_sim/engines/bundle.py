@@ -57,7 +57,7 @@ def write_bundle(folder: Path, job: Job, histories: Interactions, *, port: int) 
 
 
 def _project(config: dict[str, str | int]) -> str:
-    """A Flower app without code of its own."""
+    """The project file of a Flower app without code of its own."""
     # JSON strings and numbers are TOML's; non-ASCII stays as it is, because TOML has no surrogate pairs.
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in config.items()]
     return "\n".join(

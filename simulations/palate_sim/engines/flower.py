@@ -2,8 +2,8 @@
 
     outcome = run_flower(job, histories, on_release=lambda release: print(release.plan.round))
 
-Start-up takes some ten CPU-seconds, and the processes some 1.4 GB. Flower's output goes to `flower.log` in the run
-folder. Nothing is left running, however the command ends: see `guard`.
+Start-up takes about ten CPU-seconds, and the processes about 1.4 GB. Flower's output goes to `flower.log` in the run
+folder. No process is left running, however the command ends: see `guard`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from palate_sim.engines.job import Job, OnRelease, Outcome
 from palate_sim.engines.launch import Engine, launched, require_flower
 from palate_sim.engines.processes import cpu_seconds
 
-POLL = 0.05  # seconds between two looks at the progress file
-ASK = 2.0  # seconds between two questions to the SuperLink
-LAST_WORDS = 10.0  # seconds for a failed run's log to arrive
+POLL = 0.05  # seconds between two reads of the progress file
+ASK = 2.0  # seconds between two requests to the SuperLink
+LOG_TIMEOUT = 10.0  # seconds for a failed run's log to arrive
 
 
 def run_flower(job: Job, histories: Interactions, on_release: OnRelease | None = None) -> Outcome:
@@ -50,7 +50,7 @@ def run_flower(job: Job, histories: Interactions, on_release: OnRelease | None =
     require_flower()
     job = job.model_copy(update={name: getattr(job, name).resolve() for name in ("folder", "ledger", "key")})
     with RunLock(job.folder):
-        pass  # refuse at once what the ServerApp would refuse in twenty seconds
+        pass  # fail at once where the ServerApp would fail after twenty seconds
     begun = time.perf_counter()
     with launched(job, histories) as engine:
         run = engine.link.submit(engine.folder / "app", CONNECTION, nodes=job.nodes(histories.n_users))
@@ -59,12 +59,12 @@ def run_flower(job: Job, histories: Interactions, on_release: OnRelease | None =
         try:
             return _Watch(engine, on_release, begun).until_trained(run)
         except PalateError:
-            logs.join(LAST_WORDS)
+            logs.join(LOG_TIMEOUT)
             raise
 
 
 class _Watch:
-    """Follows a run by what its ServerApp tells, and measures it."""
+    """Follows a run through the events that its ServerApp writes, and measures it."""
 
     def __init__(self, engine: Engine, on_release: OnRelease | None, begun: float) -> None:
         self._engine, self._on_release = engine, on_release
@@ -74,13 +74,13 @@ class _Watch:
         self._begun = begun
 
     def until_trained(self, run: int) -> Outcome:
-        """Wait for the end of the run, and pass its releases on."""
+        """Wait for the end of the run; pass each of its releases to the callback."""
         asked = time.monotonic()
         while True:
             verdict = None
             if time.monotonic() - asked > ASK:
                 self._engine.check()
-                # Asked before the file is read: what the ServerApp told before it ended is read below.
+                # Ask before reading the file, so that the events written before the end are read below.
                 verdict, asked = self._engine.link.verdict(run), time.monotonic()
             for event in self._news():
                 outcome = self._take(event)
@@ -91,7 +91,7 @@ class _Watch:
             time.sleep(POLL)
 
     def _take(self, event: Mapping[str, Any]) -> Outcome | None:
-        """Act on one line of the ServerApp's."""
+        """Handle one event of the ServerApp; return the outcome after the last one."""
         match event["event"]:
             case "training":
                 self._started = self._latest = self._now()
@@ -118,7 +118,7 @@ class _Watch:
         return cpu_seconds(self._engine.guard.pid), time.perf_counter()
 
     def _news(self) -> list[Mapping[str, Any]]:
-        """The whole lines that the ServerApp has added."""
+        """The complete lines that the ServerApp has added since the last call."""
         try:
             with (self._engine.folder / "progress.jsonl").open("rb") as file:
                 file.seek(self._position)

@@ -3,7 +3,7 @@
     Transport --push_messages--> ClientApp(copy of the message, the node's context) --pull_messages--> Transport
 
 No SuperLink, no threads, no other process: a round's nodes answer one after the other when their replies are pulled.
-Every touch of Flower's internals that the local engine needs is in this module.
+Every use of Flower's internals that the local engine needs is in this module.
 """
 
 from __future__ import annotations
@@ -82,12 +82,12 @@ class LocalGrid(Grid):
         return [self._deliver(self._pending.pop(name)) for name in message_ids if name in self._pending]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Push and pull one message after the other, as replies are asked for. Nothing is waited for."""
+        """Deliver one message after the other, as the caller iterates; there is nothing to wait for."""
         for message in messages:
             yield from self.pull_messages(self.push_messages((message,)))
 
     def _deliver(self, message: Message) -> Message:
-        """Run the ClientApp on a copy of the message; what it raises becomes an error without words."""
+        """Run the ClientApp on a copy of the message; an exception becomes an error reply without details."""
         context = self._contexts.get(message.metadata.dst_node_id)
         if context is None:
             return _reply(Error(ErrorCode.NODE_UNAVAILABLE), message)
@@ -102,7 +102,7 @@ class LocalGrid(Grid):
 
 
 def identify() -> None:
-    """Give this process the task identity that `Message` asks for, unless Flower gave it one.
+    """Give this process the task identity that `Message` needs, unless Flower gave it one.
 
     The identity belongs to the process, not to a grid: every local run shares it, so that runs can follow each other
     or go on side by side.
@@ -127,10 +127,9 @@ def _name(message: Message, name: str) -> str:
 
 
 def _copied(content: RecordDict) -> RecordDict:
-    """Records of its own for each node, because a round's messages share theirs; bytes can't change and are shared."""
+    """Copy the records, because the messages of a round share them; bytes can't change and stay shared."""
     return RecordDict({key: _copied_record(record) for key, record in content.items()})
 
 
 def _copied_record(record: Any) -> Any:
-    """A record of the same values."""
     return ConfigRecord(dict(record)) if isinstance(record, ConfigRecord) else deepcopy(record)

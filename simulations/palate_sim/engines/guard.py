@@ -1,10 +1,10 @@
-"""The guard: starts an engine's first process, and ends every process of the engine when the command is gone.
+"""The guard: starts an engine's first process, and ends every process of the engine when the command has ended.
 
     command --pipe--> guard -> flower-superlink -> flower-superexec -> flwr-simulation -> raylet -> workers
 
 The command holds the other end of the guard's standard input. However the command ends, by itself, by Ctrl-C or by
 kill -9, the pipe closes, and the guard ends everything that descends from it. As a subreaper it inherits whatever
-its descendants detach, so nothing can leave the family. It is not a part of the terminal's process group.
+its descendants detach, so no process can escape. It is not a part of the terminal's process group.
 
     python -m palate_sim.engines.guard MARK --remove FOLDER -- flower-superlink --simulation ...
 """
@@ -54,7 +54,7 @@ class Guard:
         return False
 
     def finish(self) -> bool:
-        """End every process of the engine; True if nobody is left."""
+        """End every process of the engine; True if none is left."""
         return end(self._left, grace=GRACE)
 
     def _left(self) -> set[int]:
@@ -63,7 +63,7 @@ class Guard:
         return {*(process.pid for process in descendants(me)), *marked(self.mark)} - {me}
 
     def _reap(self) -> set[int]:
-        """Wait for children that ended, inherited ones too."""
+        """Wait for children that ended, inherited ones included."""
         ended: set[int] = set()
         while True:
             try:
@@ -79,7 +79,7 @@ class Guard:
 
 
 def main() -> int:
-    """Guard one engine; 0 if the pipe ended it and nothing is left."""
+    """Guard one engine; return 0 if the pipe ended it and no process is left."""
     parser = argparse.ArgumentParser(description="End an engine's processes when the command that started it is gone.")
     parser.add_argument("mark")
     parser.add_argument("--remove", action="append", default=[], help="folder to remove at the end")

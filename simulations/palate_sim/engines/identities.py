@@ -1,6 +1,6 @@
-"""Identities: the keys of simulated devices that mask for each other, and the directory that all of them pin.
+"""Identities: the signing keys of simulated devices for secure aggregation, and the directory that all of them pin.
 
-A run with masks makes them once; the file lies in the run folder, readable by its owner alone, for `--resume`.
+A run with masks makes them once; the file lies in the run folder, mode 0600, for `--resume`.
 
     >>> identities = Identities.generate(3)
     >>> identities.of(2).key.public == identities.directory.identities[2]
@@ -36,7 +36,7 @@ class Identities:
 
     @classmethod
     def generate(cls, devices: int) -> Identities:
-        """Fresh ones from the operating system."""
+        """Generate fresh keys from the operating system's randomness."""
         return cls(os.urandom(KEY * devices))
 
     @classmethod
@@ -44,7 +44,7 @@ class Identities:
         """Read what `save` wrote.
 
         Raises:
-            InputError: missing, or no whole number of keys.
+            InputError: the file is missing or cut short.
         """
         try:
             keys = path.read_bytes()
@@ -55,16 +55,16 @@ class Identities:
         return cls(keys)
 
     def save(self, path: Path) -> None:
-        """Write them, mode 0600; an existing file is not overwritten."""
+        """Write the keys, mode 0600; an existing file is not overwritten."""
         create_durably(path, self._keys, mode=0o600)
 
     @cached_property
     def directory(self) -> Directory:
-        """Everybody's public keys."""
+        """The public keys of all devices."""
         return Directory(tuple(self._key(device).public for device in range(len(self._keys) // KEY)))
 
     def of(self, device: int) -> Identity:
-        """One device's key, beside the directory."""
+        """One device's key, with the directory."""
         return Identity(self._key(device), self.directory)
 
     def _key(self, device: int) -> SigningKey:

@@ -1,4 +1,4 @@
-"""InProcess: nodes of this process as a run's transport, with nothing between the parties but bytes.
+"""InProcess: a transport to nodes in this process; the parties exchange nothing but bytes.
 
 run_rounds(coordinator, InProcess([Contributor(...), Contributor(...)]))
 """
@@ -30,7 +30,7 @@ class InProcess:
         self._nodes = nodes
 
     def invite(self, *, masked: bool) -> Collection[int]:
-        """All of them.
+        """Invite all nodes.
 
         Raises:
             InputError: a run with masks, which needs devices that answer step by step.
@@ -40,6 +40,6 @@ class InProcess:
         return range(len(self._nodes))
 
     def exchange(self, request: Request) -> Iterator[tuple[int, bytes]]:
-        """Each node's answer to the plan."""
+        """Yield each node's answer to the plan."""
         plan, model = request.shared["plan"], request.shared["model"]
         return ((node, self._nodes[node].answer(plan, model)) for node in request.to)

@@ -19,12 +19,12 @@ from palate_server.rounds.terms import RunTerms
 
 
 class Job(BaseModel):
-    """One run, as JSON could carry it; the histories come beside it, because they are private."""
+    """One run, serialisable as JSON. Histories are passed beside it, because they are private."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     folder: Path
-    """The run folder, which exists and belongs to nobody while an engine starts: the engine locks it."""
+    """The run folder. It exists, and no process may hold its lock: the engine locks it."""
     terms: RunTerms
     ledger: Path
     """The population's ledger."""
@@ -35,7 +35,7 @@ class Job(BaseModel):
     identities: Path | None = None
     """The simulated devices' keys, for a run with masks."""
     floors: Floors = Floors()
-    """What the devices insist on; seeded noise, `central` and `off` need theirs loosened."""
+    """What the devices require of a run; seeded noise, `central` and `off` need lower floors."""
 
     @property
     def devices(self) -> Path:
@@ -52,7 +52,7 @@ OnRelease = Callable[[Release], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run went.
+    """The result of a run's training.
 
     Attributes:
         model: the model after the last release.

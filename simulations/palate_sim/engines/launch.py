@@ -1,4 +1,4 @@
-"""Launch: a SuperLink under its guard, for as long as a context lasts.
+"""Launch: a context manager that runs a SuperLink under its guard.
 
 with launched(job, histories) as engine:
     run = engine.link.submit(...)
@@ -27,20 +27,20 @@ from palate_sim.engines.job import Job
 from palate_sim.engines.processes import MARK, PROC, end, marked
 from palate_sim.engines.superlink import SuperLink, free_port, superlink_command
 
-PATIENCE = 120.0  # seconds for the SuperLink to answer
+STARTUP = 120.0  # seconds for the SuperLink to answer
 OBJECT_STORE = 2**27  # bytes of Ray's shared memory: a message is a model or a contribution
 LONGEST_FOLDER = 50  # characters of Ray's folder: the path of a socket holds 107, and Ray adds some 55
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A running SuperLink and what belongs to it.
+    """A running SuperLink with its guard and files.
 
     Attributes:
         mark: its id, in the environment of all its processes.
         folder: the bundle.
         log: what Flower writes.
-        guard: the process that ends it.
+        guard: the process that ends all the others.
         link: the SuperLink.
     """
 
@@ -51,7 +51,7 @@ class Engine:
     link: SuperLink
 
     def check(self) -> None:
-        """Refuse to wait for an engine that is gone.
+        """Raise an error if the engine has ended.
 
         Raises:
             PalateError: its guard has ended.
@@ -62,7 +62,7 @@ class Engine:
 
 @contextmanager
 def launched(job: Job, histories: Interactions) -> Iterator[Engine]:
-    """A SuperLink that answers, with the bundle of a run; all of its processes and files are gone afterwards.
+    """Run a SuperLink with the bundle of a run; on exit, all of its processes and files are removed.
 
     Raises:
         InputError: Ray is missing, or the system isn't Linux.
@@ -84,13 +84,13 @@ def launched(job: Job, histories: Interactions) -> Iterator[Engine]:
     finally:
         if guard is not None:
             _dismiss(guard)
-        end(lambda: marked(mark), grace=0.0)  # the guard leaves nobody, unless somebody ended the guard
+        end(lambda: marked(mark), grace=0.0)  # finds processes only where the guard itself was killed
         for path in (folder, ray):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def require_flower() -> None:
-    """Refuse a system that the engine can't run on, or not end on.
+    """Refuse a system on which the engine can't run or can't be ended.
 
     Raises:
         InputError: Ray is missing, or there is no /proc.
@@ -104,7 +104,7 @@ def require_flower() -> None:
 def _guard(
     mark: str, command: list[str], *, remove: tuple[Path, ...], log: Path, environment: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
-    """Start the guard, in a session of its own, with the pipe whose end it waits for."""
+    """Start the guard in a session of its own; it watches the pipe on its standard input."""
     removals = [word for path in remove for word in ("--remove", str(path))]
     words = [sys.executable, "-m", "palate_sim.engines.guard", mark, *removals, "--", *command]
     with log.open("ab") as output:
@@ -128,18 +128,18 @@ def _dismiss(guard: subprocess.Popen[bytes]) -> None:
 
 
 def _await_superlink(engine: Engine) -> None:
-    """Wait until the SuperLink answers."""
-    deadline = time.monotonic() + PATIENCE
+    """Wait until the SuperLink answers; raise an error after STARTUP."""
+    deadline = time.monotonic() + STARTUP
     while not engine.link.ready():
         engine.check()
         if time.monotonic() > deadline:
-            raise PalateError(f"Flower's SuperLink must answer within {PATIENCE:g} s, got nothing: see {engine.log}")
+            raise PalateError(f"Flower's SuperLink must answer within {STARTUP:g} s, got nothing: see {engine.log}")
         time.sleep(0.1)
 
 
 def _environment(mark: str, folder: Path, ray: Path, scripts: Path) -> dict[str, str]:
     """The environment of all of an engine's processes."""
-    dropped = ("RAY_ADDRESS", "FLWR_APP_TOKEN")  # an engine joins nobody else's cluster or run
+    dropped = ("RAY_ADDRESS", "FLWR_APP_TOKEN")  # an engine must not join another cluster or run
     environment = {name: value for name, value in os.environ.items() if name not in dropped}
     return environment | {
         MARK: mark,

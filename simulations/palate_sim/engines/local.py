@@ -56,7 +56,7 @@ def run_local(job: Job, histories: Interactions, on_release: OnRelease | None = 
 
 @dataclass
 class _Meter:
-    """Counts contributions and seconds between releases, and passes each release on."""
+    """Counts contributions, measures the seconds of training, and passes each release on."""
 
     on_release: OnRelease | None
     updates: int = 0
@@ -65,11 +65,11 @@ class _Meter:
     _since: tuple[float, float] = field(default=(0.0, 0.0))
 
     def resume(self) -> None:
-        """Start, or go on after what doesn't count."""
+        """Start the clock, or restart it after a callback."""
         self._since = time.process_time(), time.perf_counter()
 
     def __call__(self, release: Release) -> None:
-        """A release is out: stop the clock while others look at it."""
+        """Count a release, and stop the clock while the callback runs."""
         self.cpu_seconds += time.process_time() - self._since[0]
         self.wall_seconds += time.perf_counter() - self._since[1]
         self.updates += release.participation.users

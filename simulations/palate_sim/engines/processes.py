@@ -1,4 +1,4 @@
-"""Processes: which ones belong to an engine, what they cost, and how they end. Read from Linux's /proc.
+"""Processes: which ones belong to an engine, what they cost, and how to end them. Read from Linux's /proc.
 
 A process belongs to an engine if it descends from the engine's guard or carries the engine's mark in its environment.
 Both are needed: Ray overwrites the environment of its workers, and a helper may not descend from the guard.
@@ -79,15 +79,15 @@ def cpu_seconds(root: int) -> float:
 
 
 def end(find: Callable[[], Collection[int]], *, grace: float, patience: float = 15.0) -> bool:
-    """Ask processes to end, and after `grace` seconds make them.
+    """Send SIGTERM to processes, and SIGKILL after `grace` seconds.
 
     Args:
-        find: who is still there; asked again and again, because a process may start others while it is ended.
-        grace: seconds between the asking and the making.
+        find: returns the processes that are left; called repeatedly, because a process may start others meanwhile.
+        grace: seconds between SIGTERM and SIGKILL.
         patience: seconds after which to give up.
 
     Returns:
-        Whether nobody is left.
+        Whether no process is left.
     """
     begun = time.monotonic()
     for elapsed in _clock(begun, patience):
@@ -102,6 +102,6 @@ def end(find: Callable[[], Collection[int]], *, grace: float, patience: float = 
 
 
 def _clock(begun: float, patience: float) -> Iterator[float]:
-    """Seconds since `begun`, until there are `patience` of them."""
+    """Yield the seconds since `begun`, until `patience` seconds have passed."""
     while (elapsed := time.monotonic() - begun) < patience:
         yield elapsed

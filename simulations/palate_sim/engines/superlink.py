@@ -1,7 +1,7 @@
-"""SuperLink: what the engine asks Flower's SuperLink over its loopback port.
+"""SuperLink: the requests of the engine to Flower's SuperLink over its loopback port.
 
-Every touch of Flower's internals that the engine `flower` needs is in this module: asking through Flower's own client
-in this process costs a millisecond, and `flwr list` more than a second of processor time.
+Every use of Flower's internals that the engine `flower` needs is in this module. A request through Flower's own client
+takes a millisecond in this process; `flwr list` takes more than a second of processor time.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class SuperLink:
             return False
 
     def submit(self, app: Path, connection: str, *, nodes: int) -> int:
-        """Start a run by `flwr run`; its number.
+        """Start a run by `flwr run`; return its number.
 
         Raises:
             PalateError: Flower refused it.
@@ -82,12 +82,12 @@ class SuperLink:
             raise PalateError(f"`flwr run` must start the run, got {words[:300]}") from None
 
     def verdict(self, run: int) -> str | None:
-        """None while a run goes on; then "" if it went well, or Flower's words about what went wrong."""
+        """None while a run is active; then "" if it succeeded, or Flower's error message."""
         try:
             with closing(self._client()) as client:
                 status = client.ListRuns(ListRunsRequest(run_id=run)).run_dict[run].status
         except httpx.HTTPError:
-            return None  # too busy to answer; whether it is there at all, its guard knows
+            return None  # it may be busy; the guard knows whether it has ended
         if status.status != Status.FINISHED:
             return None
         return "" if status.sub_status == SubStatus.COMPLETED else str(status.details or status.sub_status)
@@ -97,7 +97,7 @@ class SuperLink:
         latest = 0.0
         with closing(self._client()) as client, file.open("a", encoding="utf-8") as log:
             while self.ready():
-                with suppress(httpx.HTTPError):  # a stream with nothing to say is cut after half a minute
+                with suppress(httpx.HTTPError):  # an idle stream is closed after half a minute
                     for part in client.StreamLogs(StreamLogsRequest(run_id=run, after_timestamp=latest)):
                         log.write(part.log_output)
                         log.flush()

@@ -16,12 +16,12 @@ from palate_server.ledger.history import ChargeEntry
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.coordinator import Release
 from palate_sim.config import SimulationConfig
-from palate_sim.evaluation.judging import Notify, headline, percentile_rank, validation_quality
+from palate_sim.evaluation.model_evaluation import Notify, headline, percentile_rank, validation_quality
 from palate_sim.preparation.preparation import Prepared
 
 
 class LearningCurve:
-    """Called with each release; keeps and reports one point.
+    """A callback that evaluates each release, keeps one point of it, and reports that.
 
     Attributes:
         points: one dict a release, those of the attempts before a resume included.
@@ -44,7 +44,7 @@ class LearningCurve:
         self.points = earlier_points(events)
 
     def __call__(self, release: Release) -> None:
-        """Judge one release."""
+        """Evaluate one release."""
         plan, split = release.plan, self._prepared.split
         metric = headline(split, self._config.evaluation.ks)
         point = {
@@ -70,7 +70,7 @@ class LearningCurve:
 
 
 def upload_bytes(plan: RoundPlan) -> int:
-    """What one installation sends of its contribution, as packed integers."""
+    """Size of one installation's contribution, as packed integers."""
     if plan.mode.noised_by_devices:
         return -(-released_size(plan.layout) * plan.bits(1) // 8)
     return packed_bytes(layout_size(plan.layout), plan.grid)

@@ -1,8 +1,8 @@
 """Domains in evaluation: how good a model is in each of several catalogues, and to users who are new in one.
 
-In a domain, its items alone are ranked, and held-out items of others aren't asked for. What is given of a user is given
-from everywhere, as a device has it, and the model sees it as a device does (`palate_common.domains`). Oracle metrics:
-simulation only, never released.
+In a domain, only its items are ranked and only its held-out items are targets. The fold-in of a user has the items of
+all domains, weighed for this domain as on a device (`palate_common.domains`). Oracle metrics: simulation only, never
+released.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from palate_common.domains import FEW, focused
 from palate_common.interactions import Floats, Interactions
 from palate_sim.config import SimulationConfig
 from palate_sim.evaluation.evaluation import CatalogueScorer
-from palate_sim.evaluation.judging import judge_prepared, summary
+from palate_sim.evaluation.model_evaluation import judge_prepared, summary
 from palate_sim.preparation.preparation import Prepared
 from palate_sim.preparation.splits import Heldout
 
 NEW = FEW
-"""Somebody with at most so many events in a domain is new there."""
+"""A user with at most this many events in a domain is new in it."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Domain:
 
     Attributes:
         name: its name.
-        has: which items are its, bool [n_items].
-        asked: the test users with their held-out items in this domain.
-        new: of the test users with a held-out item here, in their order: whether they are new, bool.
+        has: which items belong to it, bool [n_items].
+        asked: the test users with their held-out items of this domain.
+        new: whether each test user with a held-out item here is new in the domain, bool, in their order.
     """
 
     name: str
@@ -45,18 +45,18 @@ class Domain:
 
 @dataclass(frozen=True)
 class Focused:
-    """A scorer that is told histories as one domain's recommendations see them."""
+    """A scorer whose histories are weighed for one domain."""
 
     scorer: CatalogueScorer
     within: npt.NDArray[np.bool_]
 
     def scores(self, foldin: Interactions) -> Floats:
-        """The scorer's."""
+        """The scorer's scores for the weighed histories."""
         return self.scorer.scores(focused(foldin, self.within))
 
 
 def domains(prepared: Prepared) -> list[Domain]:
-    """The domains of a run in alphabetical order, without those that nobody is asked in; [] where there is only one."""
+    """The domains with held-out items, in alphabetical order; [] where there is only one."""
     names = sorted(set(prepared.domains or ()))
     if len(names) < 2:
         return []
@@ -72,7 +72,7 @@ def domains(prepared: Prepared) -> list[Domain]:
 
 
 def asked_within(heldout: Heldout, has: npt.NDArray[np.bool_]) -> Heldout:
-    """The same users, asked for items of one domain alone; what is given stays."""
+    """The same users and fold-in, with only one domain's items as targets."""
     return replace(heldout, target=heldout.target.entries(has[heldout.target.indices]))
 
 
@@ -90,12 +90,11 @@ def by_domain(
         scorers: models by name.
         prepared: the run's data.
         config: the run's configuration.
-        metric: the headline, for those who are new.
+        metric: the headline metric, for users who are new.
 
     Returns:
-        Domain -> `items`, `events` of training users, `users` that were asked, `new_users` among them, `models`:
-        name -> metric -> mean and 95 % interval, and `new`: name -> the headline's mean over new users, None without
-        any.
+        Domain -> `items`, `events` of training users, `users` evaluated, `new_users` among them, `models`: name ->
+            metric -> mean and 95 % interval, `new`: name -> the headline metric over new users, None without any.
     """
     found = {}
     for domain in domains(prepared):

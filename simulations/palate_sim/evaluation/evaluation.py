@@ -40,7 +40,7 @@ BLOCK_ENTRIES = 1 << 22  # scores ranked at once: at most 32 MiB an array
 
 
 class CatalogueScorer(Protocol):
-    """Anything that scores the catalogue for users it is shown the history of."""
+    """Scores the whole catalogue for users, given their histories."""
 
     def scores(self, foldin: Interactions) -> Floats:
         """Score every item for every user: [n_users, n_items], higher is better; fold-in items need no masking."""
@@ -49,7 +49,7 @@ class CatalogueScorer(Protocol):
 
 @runtime_checkable
 class ExpectsRatings(Protocol):
-    """A scorer that can also say how a user would rate items."""
+    """A scorer that can also predict users' ratings."""
 
     def expected_ratings(self, foldin: Interactions) -> Floats | None:
         """What each user would rate each item, [n_users, n_items]; None where it learned no ratings."""
@@ -174,7 +174,7 @@ def _evaluate(
 
 
 def rating_errors(scorer: CatalogueScorer, heldout: Heldout, *, batch: int = 512) -> dict[str, float]:
-    """RMSE and MAE of a scorer's expected ratings on the held-out ratings; {} of one that expects none.
+    """RMSE and MAE of a scorer's expected ratings on the held-out ratings; {} if it predicts no ratings.
 
     Args:
         scorer: what to judge.
@@ -228,7 +228,7 @@ def rank(scores: Floats, k: int, order: npt.NDArray[np.int64]) -> tuple[npt.NDAr
 
 
 def _checked(scores: Floats, foldin: Interactions) -> Floats:
-    """The scores, if they can be ranked."""
+    """The scores, or an error if they can't be ranked."""
     if scores.shape != (foldin.n_users, foldin.n_items):
         raise InputError(f"`scores` must have shape ({foldin.n_users}, {foldin.n_items}), got {scores.shape}")
     if np.isnan(scores).any():

@@ -1,4 +1,4 @@
-"""Fitting: the baselines somebody asked for, on one split, with stated or chosen settings.
+"""Fitting: fits the requested baselines on one split, with default or tuned settings.
 
 >>> sorted(BASELINES)
 ['device_only', 'ease', 'ials', 'item_knn', 'popularity']
@@ -37,7 +37,7 @@ class Baseline(CatalogueScorer, Protocol):
 
 @dataclass(frozen=True)
 class _Context:
-    """What a baseline may be fitted from."""
+    """The data that a baseline may be fitted on."""
 
     train: Interactions
     items: pd.DataFrame | None
@@ -46,33 +46,28 @@ class _Context:
 
 
 def _popularity(context: _Context, settings: Mapping[str, Any]) -> Baseline:
-    """Imports and fits popularity."""
     return PopularityBaseline.fit(context.train, **settings)
 
 
 def _item_knn(context: _Context, settings: Mapping[str, Any]) -> Baseline:
-    """Imports scipy and fits item-kNN."""
     from palate_sim.baselines.item_knn import ItemKnn
 
     return ItemKnn.fit(context.train, **settings)
 
 
 def _ease(context: _Context, settings: Mapping[str, Any]) -> Baseline:
-    """Imports scipy and fits EASE."""
     from palate_sim.baselines.ease import Ease
 
     return Ease.fit(context.train, **settings)
 
 
 def _ials(context: _Context, settings: Mapping[str, Any]) -> Baseline:
-    """Imports implicit and fits iALS."""
     from palate_sim.baselines.ials import Ials
 
     return Ials.fit(context.train, seed=context.seed, **settings)
 
 
 def _device_only(context: _Context, settings: Mapping[str, Any]) -> Baseline:
-    """Builds features, if the catalogue has any, and fits device-only."""
     features = None if context.items is None else catalogue_features(context.items, context.ids)
     return DeviceOnly.fit(context.train, features=features, **settings)
 
@@ -145,7 +140,7 @@ def fit_baselines(
 
 
 def _quality(model: Baseline, split: Split, seed: int) -> float:
-    """The criterion on the validation users."""
+    """The criterion of tuning, recall_capped@20, on the validation users."""
     if split.validation is None:
         return 0.0
     rng = np.random.default_rng(seed)

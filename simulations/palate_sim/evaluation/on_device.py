@@ -1,7 +1,7 @@
-"""OnDevice: a model as devices rank by it, the weights of its sources fused on each of them.
+"""OnDevice: scores a model as devices do, each with its own weights of the model's feature sources.
 
-The code is the client's own (`palate_client.recommend.fusion`, `palate_client.recommend.scoring`). Oracle: a
-simulation holds histories.
+The code is the client's own (`palate_client.recommend.fusion`, `palate_client.recommend.scoring`). Oracle: it needs
+histories, which only a simulation has.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class OnDevice:
     """Scores of users whose devices learned the weights of the model's sources.
 
     Args:
-        model: what they downloaded.
+        model: the model that the devices downloaded.
     """
 
     def __init__(self, model: GlobalModel) -> None:
@@ -28,11 +28,11 @@ class OnDevice:
 
     @cached_property
     def scorer(self) -> Scorer:
-        """What a device scores by."""
+        """The scorer that a device uses."""
         return scorer_of(self._model)
 
     def scores(self, foldin: Interactions) -> Floats:
-        """Each user's own, [n_users, n_items]."""
+        """The scores by each user's own weights, [n_users, n_items]."""
         rows = np.arange(foldin.n_items)
         found = np.empty((foldin.n_users, foldin.n_items))
         for user in range(foldin.n_users):
@@ -43,5 +43,5 @@ class OnDevice:
 
 
 def weighs_sources(model: GlobalModel) -> bool:
-    """Whether devices fuse: the model names several sources of public features."""
+    """Whether devices learn weights: the model names several sources of public features."""
     return len(model.algorithm.feature_sources) > 1

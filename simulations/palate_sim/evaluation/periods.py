@@ -1,4 +1,4 @@
-"""Periods: a log cut by time, for releases that follow each other.
+"""Periods: a log cut by time, for a series of releases.
 
 Release m is trained on what happened before its cut, and judged on what users do for the first time in the span after
 it. Each cut is made on the log before anything else, so that weights, users and catalogue know nothing of the future.
@@ -52,27 +52,27 @@ class Period:
     heldout: Heldout
 
     def for_test(self) -> Period:
-        """The same, judged on the test users alone."""
+        """The same period, with the test users alone held out."""
         rows = np.flatnonzero([not is_validation(user) for user in self.heldout.users])
         foldin, target = self.heldout.foldin.users(rows), self.heldout.target.users(rows)
         users = tuple(self.heldout.users[row] for row in rows)
         return replace(self, heldout=Heldout(foldin, target, users, {}))
 
     def widened(self, scorer: CatalogueScorer, items: Sequence[str]) -> Widened:
-        """A scorer of a catalogue so far, this one's or an earlier one's, over what is ranked here."""
+        """A scorer of this or an earlier catalogue, extended to the items that are ranked here."""
         return Widened(scorer, rows_of(items, self.known), len(self.known))
 
 
 @dataclass(frozen=True)
 class Widened:
-    """A scorer over a larger catalogue, whose further items it never recommends."""
+    """A scorer extended to a larger catalogue; it never recommends the added items."""
 
     scorer: CatalogueScorer
     rows: npt.NDArray[np.int64]
     n_items: int
 
     def scores(self, foldin: Interactions) -> Floats:
-        """The scorer's, with minus infinity for items it doesn't know."""
+        """The scorer's scores, with minus infinity for items it doesn't know."""
         own = self.scorer.scores(foldin.columns(self.rows))
         scores = np.full((foldin.n_users, self.n_items), -np.inf)
         scores[:, self.rows] = own
@@ -116,12 +116,12 @@ def periods(log: InteractionLog, config: SimulationConfig) -> Iterator[Period]:
 
 
 def is_validation(user: str) -> bool:
-    """Whether settings may be chosen on this user: half of them, by a hash of the id."""
+    """Whether settings may be chosen on this user: true for half of the users, by a hash of the id."""
     return zlib.crc32(user.encode()) % 2 == 0
 
 
 def _until(log: InteractionLog, end: float, config: SimulationConfig) -> Pairs:
-    """The positives of what happened before a time."""
+    """The positives of the events before a time."""
     frame = log.frame[log.frame["timestamp"] < end]
     if frame.empty:
         raise InputError("each span of `palate releases` must have events to train on, got none: use fewer releases")
@@ -129,7 +129,7 @@ def _until(log: InteractionLog, end: float, config: SimulationConfig) -> Pairs:
 
 
 def _judged(before: Pairs, after: Pairs) -> Heldout:
-    """Of each user with new items: what they had before, and the new ones."""
+    """The users with new items: what they had before as fold-in, the new items as target."""
     known = after.items
     old, new = _interactions(before, after.users, known), _interactions(after, after.users, known)
     fresh = ~np.isin(_keys(new), _keys(old))
@@ -143,7 +143,7 @@ def _judged(before: Pairs, after: Pairs) -> Heldout:
 
 
 def _keys(batch: Interactions) -> npt.NDArray[np.int64]:
-    """One number a pair."""
+    """One number for each (user, item) pair, different for different pairs."""
     return batch.owners().astype(np.int64) * batch.n_items + batch.indices
 
 

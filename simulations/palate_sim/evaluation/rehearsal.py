@@ -1,7 +1,7 @@
-"""Rehearsal: the same learning as a run, in memory, with repeatable noise and no ledger. Nothing of it may be released.
+"""Rehearsal: the same training as in a run, in memory, with seeded noise and no ledger. Never release its models.
 
-For what surrounds a run: noised popularity at the same budget, quality against eps, and what more users would buy.
-Contribution, clipping, grid and noise are the very functions of the path.
+It serves noised popularity at the same budget, quality against eps, and projections to more users. Contribution,
+clipping, grid and noise are the functions that a run uses.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from palate_sim.features.features import features_width
 
 GRID = 2**20
 COARSE = 2**14
-"""With `local`, where the noise of a sum is far above its steps, and must stay below the sampler's largest."""
+"""Grid steps per clip norm with `local`: the noise of a sum exceeds them by far, but the sampler has a maximum."""
 AT_ONCE = 256
 """Users whose contributions are held in memory at once."""
 
@@ -52,8 +52,8 @@ def rehearse(
         settings: its settings.
         epsilon: of the whole run, user-level, zero-out; None without noise.
         delta: its delta.
-        population: project to this many times the users: every sum is multiplied, the noise stays, or, with `local`,
-            grows as the root of the users does. The assumption is that the others behave like these.
+        population: project to this many times the users: every sum is multiplied; the noise stays, or, with `local`,
+            grows with the square root of the users. This assumes that the added users behave like these.
         local: whether each user adds noise of their own, as with dp local.
         seed: of public randomness and of the noise.
         inputs: public arrays to start from, such as item features or what a former release handed over.
@@ -74,14 +74,14 @@ def rehearse(
     for round_, share in enumerate(learner.shares):
         layout = learner.layout(state, round_)
         steps, sigma = np.zeros(layout_size(layout), np.int64), 0
-        for first in range(0, train.n_users, AT_ONCE):  # whole numbers: the sum of sums is the sum
+        for first in range(0, train.n_users, AT_ONCE):  # integers: the order of summation doesn't matter
             raw = learner.contribute(state, round_, train.users(slice(first, first + AT_ONCE)))
             steps += clip(raw, layout, clip_norm=1.0, grid=grid).total() * population
         if mu is not None:
             sigma = sigma_for(mu_r=mu * math.sqrt(share), sensitivity=grid)
-            if local:  # the sum of one draw a user has the law of one draw, up to what no number can show
+            if local:  # a sum of discrete Gaussians has the distribution of one, up to a negligible distance
                 sigma = round(sigma * math.sqrt(facts.n_users))
-            # The same for every algorithm: what is compared at one seed has the same noise wherever its shape allows.
+            # The noise doesn't depend on the algorithm: models compared at one seed share it where their shapes agree.
             scope = canonical_json([seed, round_])
             source = SeededSource(hashlib.sha256(b"palate/rehearsal/1" + scope).digest())
             steps = steps + sample_discrete_gaussian(layout_size(layout), sigma=sigma, source=source)

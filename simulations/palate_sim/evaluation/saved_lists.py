@@ -1,7 +1,7 @@
-"""Ranking runs: what an evaluation found, user by user, and its lists on disk for any other tool to judge again.
+"""Saved lists: an evaluation's values user by user, and its lists on disk, for evaluation by any other tool.
 
-After the evaluator, before the report. `save_split` and `Evaluation.save_recommendations` write plain CSV, atomically
-and with the same bytes for the same content.
+`save_split` and `Evaluation.save_recommendations` write plain CSV, atomically and with the same bytes for the same
+content.
 
     >>> import numpy as np
     >>> lists = np.array([[2, 0], [1, -1]], np.int32)
@@ -35,7 +35,7 @@ BOOTSTRAP_BLOCK = 1 << 21  # draws held in memory at once, 16 MiB
 
 @dataclass(frozen=True)
 class Segment:
-    """One metric over some of the users; `low` and `high` bound its mean at 95 % when they were asked for."""
+    """One metric over some of the users; `low` and `high` bound its mean at 95 % when intervals were requested."""
 
     label: str
     users: int
@@ -93,7 +93,7 @@ class Evaluation:
     def by_decile(self, name: str, rng: np.random.Generator | None = None) -> tuple[Segment, ...]:
         """A user metric by decile of fold-in length, least active first; with `rng`, with intervals.
 
-        Users of equal length are never parted, so that short histories may give fewer than ten segments. Labels are
+        Users of equal length stay together, so short histories may give fewer than ten segments. Labels are
         the shortest and the longest length, "5-8".
         """
         edges = np.unique(np.quantile(self.activity, np.arange(1, 10) / 10, method="inverted_cdf"))

@@ -1,7 +1,7 @@
 """Features: public facts about items as numbers, a prior that costs no privacy.
 
-From the catalogue (title, genres or categories) or from any numeric matrix, say of images or audio: at most 64
-principal components a source. What is public about an item must not be made from what users did.
+From the catalogue (title, genres or categories) or from any numeric matrix, for example of images or audio: at most
+64 principal components a source. Public features must not be derived from what users did.
 
     >>> import pandas as pd
     >>> films = pd.DataFrame({"item_id": list("abc"), "title": "X (1995)", "genres": ["War", "War|Drama", "Drama"]})
@@ -31,7 +31,7 @@ from palate_sim.features.matrices import KNOWN, read_matrix
 COMPONENTS = 64
 SOURCES = ("auto", "none", "text", "minilm", "genres", "titles", "sentences")
 ALIKE = 0.99
-"""Of two columns that correlate as closely as this, the later one says nothing new and is left out."""
+"""Of two columns with a correlation of at least this, the later one is redundant and is left out."""
 YEAR = re.compile(r"\((\d{4})\)\s*$")
 Matrix = npt.NDArray[np.float32]
 
@@ -94,7 +94,7 @@ def joined_features(
         sources: name -> source, as for `item_features`. Each is scaled alike, whatever its own units.
 
     Returns:
-        Float32 [n_items, sum of widths] and each source's width; None and {} where none says anything of these items.
+        Float32 [n_items, sum of widths] and each source's width; None and {} if no source knows any of these items.
 
     Raises:
         InputError: as `item_features`.
@@ -109,9 +109,9 @@ def joined_features(
 
 
 def distinct(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The columns that differ between items and aren't copies of an earlier one: selection from public numbers alone.
+    """The columns that differ between items and aren't copies of an earlier column; it looks at public numbers only.
 
-    A fact that stands in a matrix ten times would count ten times otherwise.
+    Otherwise a fact that a matrix repeats ten times would count ten times.
     """
     centred = matrix - matrix.mean(axis=0)
     lengths = np.linalg.norm(centred, axis=0)

@@ -61,7 +61,7 @@ def _table(path: Path) -> pd.DataFrame:
 
 
 def _archive(path: Path) -> pd.DataFrame:
-    """The two arrays of an archive; nothing in it is executed."""
+    """The two arrays of an npz archive, read without pickle."""
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         others = [key for key in archive.files if key != "item_id"]
         ids, numbers = archive["item_id"], archive[others[0] if len(others) == 1 else "features"]

@@ -1,7 +1,7 @@
 """MiniLM: sentences as vectors of 384 numbers, by the model all-MiniLM-L6-v2, in numpy.
 
 A small model needs no framework: six transformer layers over word pieces, the mean of their outputs, length 1. Its
-files come with a PyPI package, whose code is neither imported nor run; they must be the published ones, by their hash.
+files come with a PyPI package, whose code is neither imported nor run; their hashes must be the published ones.
 
 Sources: Wang et al., MiniLM (NeurIPS 2020); Reimers and Gurevych, Sentence-BERT (EMNLP 2019); Devlin et al., BERT
 (NAACL 2019), for the layers and the word pieces.
@@ -27,7 +27,7 @@ HASHES = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
 }
-"""SHA-256 of the published files: other weights would be other features."""
+"""SHA-256 of the published files: other weights would give other features."""
 LAYERS, HEADS, LONGEST, AT_ONCE = 6, 12, 256, 64
 Matrix = npt.NDArray[np.float32]
 
@@ -43,7 +43,7 @@ def embed(sentences: Sequence[str]) -> Matrix:
     vocabulary = {piece: row for row, piece in enumerate((folder / "vocab.txt").read_text("utf-8").splitlines())}
     pieces = [_pieces(sentence, vocabulary) for sentence in sentences]
     out = np.empty((len(pieces), weights["embeddings.word_embeddings.weight"].shape[1]), np.float32)
-    # Sentences of one length at a time: nothing is padded, so there is nothing to mask.
+    # All sentences of a batch have one length, so there is no padding and nothing to mask.
     by_length: dict[int, list[int]] = {}
     for row, ids in enumerate(pieces):
         by_length.setdefault(len(ids), []).append(row)
@@ -55,7 +55,7 @@ def embed(sentences: Sequence[str]) -> Matrix:
 
 
 def _folder() -> Path:
-    """Where the model's files lie, once they are known to be the published ones."""
+    """The folder of the model's files, after a check of their hashes."""
     found = find_spec(PACKAGE)
     if found is None or found.origin is None:
         raise InputError(

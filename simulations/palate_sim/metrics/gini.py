@@ -1,4 +1,4 @@
-"""Gini: how unequally the recommendations fall on the catalogue.
+"""Gini: how unequally the recommendations are distributed over the catalogue.
 
 >>> import numpy as np
 >>> from palate_common.interactions import Interactions

@@ -1,4 +1,4 @@
-"""Hit rate: did the list find anything held out at all.
+"""Hit rate: whether the list has any held-out item.
 
 >>> import numpy as np
 >>> hr(np.array([[False, True], [False, False]]), np.array([3, 1])).tolist()

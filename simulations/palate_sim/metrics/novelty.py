@@ -1,4 +1,4 @@
-"""Novelty: how surprising the recommended items are to somebody who knows what is popular.
+"""Novelty: the mean self-information of the recommended items; popular items have little.
 
 >>> import numpy as np
 >>> from palate_common.interactions import Interactions

@@ -1,4 +1,4 @@
-"""Recall: the part of a user's held-out items that the list found.
+"""Recall: the share of a user's held-out items that are in the list.
 
 >>> import numpy as np
 >>> recall(np.array([[True, False, True]]), np.array([4])).tolist()

@@ -1,7 +1,6 @@
 """The figures of a run, for the report, a notebook and the README.
 
-Place in the path: after it. Reads the plain dicts of `result.json` and `privacy_card.json` and draws; it computes no
-metric and no eps.
+The functions draw the plain dicts of `result.json` and `privacy_card.json`; they compute no metric and no eps.
 
     plots = Plots(result, card)
     plots.quality().show()
@@ -51,7 +50,7 @@ class Plots:
         return frontier(self.result)
 
     def projection(self) -> go.Figure:
-        """What more users would buy at the same eps."""
+        """Quality at the same eps with more users."""
         return projection(self.result)
 
     def rounds(self) -> go.Figure:

@@ -1,6 +1,6 @@
 """Quality against eps, and against a projected number of users.
 
-Place in the path: drawn from `frontier` and `projection` of `result.json`, with the references of the same test users.
+Drawn from `frontier` and `projection` of `result.json`, with the reference models on the same test users.
 
     frontier(result).show()
     svg_frontier(frontier_of(result), Path("frontier.svg"))
@@ -28,7 +28,7 @@ _MARKED = ("palate", "projected")
 
 
 def frontier_of(result: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The run's quality-against-eps data with everything its picture needs, or None if the run measured none."""
+    """The run's quality-against-eps data with everything that its figure needs, or None if the run measured none."""
     frontier = result.get("frontier")
     if not frontier or not frontier.get("epsilons"):
         return None
@@ -47,7 +47,7 @@ def frontier_of(result: Mapping[str, Any]) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of the picture: a quality for each eps; `dash` is in SVG's words, empty for a solid line."""
+    """One line of the figure: a quality for each eps; `dash` is an SVG dash pattern, empty for a solid line."""
 
     key: str
     label: str
@@ -101,9 +101,9 @@ def _bounds(values: Sequence[float]) -> tuple[float, float]:
 
 
 def projection(result: Mapping[str, Any]) -> go.Figure:
-    """What more users would buy: the same data under the noise that a larger population would need.
+    """Quality for more users: the same data with the noise that a larger population would need.
 
-    Beside it what the run holds of popularity, EASE, and the same algorithm without privacy.
+    References, where the run has them: popularity, EASE, and the same algorithm without privacy.
     """
     metric = primary_metric(result)
     rows = [row for row in result.get("projection") or [] if row.get(metric) is not None]

@@ -1,6 +1,6 @@
 """Quality on the test users: against the baselines, by activity decile, by group.
 
-Place in the path: drawn from `metrics`, `baselines`, `by_decile` and `by_group` of `result.json`.
+Drawn from `metrics`, `baselines`, `by_decile` and `by_group` of `result.json`.
 
     quality(result).show()
 
@@ -18,7 +18,7 @@ import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ship
 from palate_sim.plots.theme import ACCENT, INK, colour_of, elide, finish, label_ends
 from palate_sim.progress.wording import display_name, is_private, model_key, point, primary_metric
 
-# What a model was allowed to read decides its colour in the comparison: that is the fair way to read it.
+# A bar's colour shows which data its model was allowed to read: compare models of one colour.
 _READS = {"palate": "Palate", "device_only": "alone on each device"}
 _SAME_BUDGET = ("noised_popularity", "content_only", "palate_fused")
 MOST_GROUPS = 20
@@ -37,7 +37,7 @@ def ranking(result: Mapping[str, Any], metric: str | None = None) -> list[tuple[
 def quality(result: Mapping[str, Any], metric: str | None = None) -> go.Figure:
     """Bars of quality on the test users with bootstrap intervals, coloured by what each model may read.
 
-    The ground shines through the bars, so that whiskers are seen on them on white and on black.
+    The bars are translucent, so that their whiskers are visible on white and on black.
     """
     metric = metric or primary_metric(result)
     rows = ranking(result, metric)
@@ -70,7 +70,7 @@ def quality(result: Mapping[str, Any], metric: str | None = None) -> go.Figure:
 
 
 def _reads(model: str, result: Mapping[str, Any]) -> str:
-    """What a model was allowed to read; without a budget there is none to share."""
+    """Which data a model was allowed to read; without a budget no model has "the same budget"."""
     key = model_key(model)
     return "same privacy budget" if key in _SAME_BUDGET and is_private(result) else _READS.get(key, RAW)
 
@@ -85,7 +85,7 @@ def decile_metric(result: Mapping[str, Any]) -> str | None:
 
 
 def activity(result: Mapping[str, Any]) -> list[str]:
-    """How much history the users of each decile brought, "20 to 31"; empty where the run doesn't say."""
+    """How many events the users of each decile have, "20 to 31"; empty where the run doesn't say."""
     ends = [str(part.get("history", "")).partition("-") for part in result.get("activity") or []]
     return [low if low == high or not high else f"{low} to {high}" for low, _, high in ends]
 
@@ -93,7 +93,7 @@ def activity(result: Mapping[str, Any]) -> list[str]:
 def deciles(result: Mapping[str, Any]) -> go.Figure:
     """Quality by how active a test user is: up to ten groups of about equal size, from the fewest events to the most.
 
-    Users of equal activity are never parted, so that short histories give fewer groups.
+    Users of equal activity stay together, so short histories give fewer groups.
     """
     metric, figure, ends = decile_metric(result), go.Figure(), []
     for index, (model, metrics) in enumerate((result.get("by_decile") or {}).items()):
@@ -131,13 +131,13 @@ def group_points(result: Mapping[str, Any], key: str) -> list[tuple[str, float, 
 
 
 def _place(name: str) -> tuple[float, bool, str]:
-    """Where a group stands: "under 18" before "18-24" before "25-34", and names without a number last."""
+    """Sort key of a group: "under 18" before "18-24" before "25-34", and names without a number last."""
     number = re.search(r"\d+", str(name))
     return float(number.group()) if number else math.inf, bool(re.match(r"\s*\d", str(name))), str(name)
 
 
 def shown_groups(result: Mapping[str, Any], key: str) -> list[tuple[str, float, float, float]]:
-    """The groups there is room for: the first of them by their number of users, in their order."""
+    """The groups that fit into the figure: those with the most users, in their order."""
     rows, users = group_points(result, key), (result.get("by_group") or {}).get(key) or {}
 
     def size(name: str) -> int:

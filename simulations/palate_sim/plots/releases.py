@@ -1,6 +1,6 @@
-"""Quality of each release of a series, beside what else the same budget buys.
+"""Quality of each release of a series, compared with other uses of the same budget.
 
-Place in the path: drawn from the facts of `releases.measure`.
+Drawn from the facts of `releases.measure`.
 
     releases(facts).show()
 """
@@ -49,7 +49,7 @@ def releases(facts: Mapping[str, Any]) -> go.Figure:
     )
     figure.update_yaxes(range=[low, high], title_text=escape(f"{facts['metric']} in the span after it"))
     label_ends(figure, ends, high - low, HEIGHT)
-    # An annotation and no title: that place belongs to the stamp of a run without privacy.
+    # An annotation instead of a title: the title's place is for the stamp of a run without privacy.
     figure.add_annotation(
         text=elide(str(facts["name"])), x=0, y=1, xref="paper", yref="paper", xanchor="left", yanchor="bottom",
         yshift=6, showarrow=False,

@@ -1,6 +1,6 @@
-"""What happened round by round and what it cost: quality and loss, eps, time, bytes.
+"""Figures by round: quality and loss, eps, time, bytes.
 
-Place in the path: drawn from `curve`, `seconds` and `bytes_per_client` of `result.json`, and the card's delta(eps).
+Drawn from `curve`, `seconds` and `bytes_per_client` of `result.json`, and the card's delta(eps).
 
     rounds(result).show()
 """
@@ -21,7 +21,7 @@ RANK = "mean rank of held-out items (0 = top)"
 def rounds(result: Mapping[str, Any]) -> go.Figure:
     """Validation quality and, where it is known, loss after each round; two panels, no second axis.
 
-    The loss is the mean percentile rank of what validation users held out: 0 at the top of the list, 1 at its end.
+    The loss is the mean percentile rank of validation users' held-out items: 0 at the top of the list, 1 at its end.
     """
     curve, metric = result.get("curve") or [], primary_metric(result)
     panels = [(metric, f"{escape(metric)}, validation", ACCENT), ("loss", RANK, COLOURS["ease"])]
@@ -57,7 +57,7 @@ def _round_title(result: Mapping[str, Any]) -> str:
 
 
 def spending(result: Mapping[str, Any]) -> go.Figure:
-    """Cumulative eps after each round, and the eps that was asked for."""
+    """Cumulative eps after each round, and the configured eps."""
     curve = [row for row in result.get("curve") or [] if row.get("epsilon") is not None]
     figure = go.Figure()
     figure.add_bar(

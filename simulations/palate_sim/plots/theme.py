@@ -1,6 +1,4 @@
-"""The one look of every figure: colours, template, direct labels, stamp.
-
-Place in the path: below the figures, above plotly.
+"""The common style of all figures: colours, template, direct labels, stamp.
 
     figure = finish(go.Figure(), result, height=320)
 
@@ -33,12 +31,12 @@ COLOURS = {
     "off": "#a06cc4",
 }
 _MORE = ("#6c7ae0", "#b0563f", "#4f8f9e")
-LONGEST = 26  # letters of a name from data that a figure has room for
+LONGEST = 26  # letters of a name from data that fit into a figure
 
 
 @cache
 def template() -> go.layout.Template:
-    """The one look of every figure: transparent ground, thin lines, no box, no bar of buttons."""
+    """The plotly template of all figures: transparent background, thin lines, no frame, no toolbar."""
     axis = {
         "gridcolor": LINES, "linecolor": LINES, "zeroline": False, "ticks": "", "automargin": True,
         "ticklabelstandoff": 5, "title": {"standoff": 10, "font": {"size": 12}}, "tickfont": {"size": 12},
@@ -54,7 +52,7 @@ def template() -> go.layout.Template:
 
 
 def finish(figure: go.Figure, result: Mapping[str, Any], height: int = 320) -> go.Figure:
-    """Give a figure the common look, and the stamp of a run that gives no privacy."""
+    """Give a figure the common style, and the stamp of a run that gives no privacy."""
     figure.update_layout(template=template(), height=height)
     if (words := stamp(result)) is not None:
         place = {"x": 1, "y": 1, "xanchor": "right", "yanchor": "top", "xref": "paper", "yref": "container"}
@@ -69,7 +67,7 @@ def colour_of(model: str, index: int = 0) -> str:
 
 
 def elide(text: str) -> str:
-    """A name from data, short enough for an axis, as HTML that can't be anything but text."""
+    """A name from data, cut to the length of an axis label and escaped as HTML text."""
     text = clean(text)
     return escape(text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…")
 
@@ -84,7 +82,7 @@ def spread(values: Sequence[float], heights: Sequence[float], floor: float = -ma
             if lack > 0:
                 placed[below] -= lack / 2
                 placed[above] += lack / 2
-    for index in order:  # and what was pushed under the axis pushes back up
+    for index in order:  # labels that were pushed below `floor` move up again
         placed[index] = max(placed[index], floor + heights[index] / 2)
         floor = placed[index] + heights[index] / 2 if floor > -math.inf else floor
     return placed
@@ -99,14 +97,14 @@ def label_ends(
 ) -> None:
     """Name lines at their right end, in their colour, instead of a legend.
 
-    `span` is the length of the value axis, and `floor` the value that no label may stand under.
+    `span` is the length of the value axis; no label may stand below `floor`.
     """
     ends = list(ends)
     texts = [text.replace(", ", ",<br>") for text, _, _ in ends]
     heights = [span * (17 + 14 * text.count("<br>")) / (height - 110) for text in texts]
     rows = spread([y for _, y, _ in ends], heights, floor)
     for text, (_, value, colour), y in zip(texts, ends, rows, strict=True):
-        # Moved in pixels: plotly leaves out what stands outside the axis, where the topmost label may have to go.
+        # Shifted in pixels: plotly drops an annotation outside the axis, where the topmost label may have to go.
         figure.add_annotation(
             text=text, x=1, xref="paper", y=value, yshift=(y - value) * (height - 110) / span, xanchor="left",
             xshift=6, showarrow=False, align="left",

@@ -1,4 +1,4 @@
-"""Filters: experiment preparation that narrows a log, and says what it dropped.
+"""Filters: they narrow a log before an experiment, and count what they drop.
 
 Between reading and splitting, optional. A filter looks at everybody's raw data, which a deployed server never could:
 what it drops is an exclusion on the privacy card of every run that uses one.
@@ -51,7 +51,7 @@ def k_core(log: InteractionLog, user_core: int, item_core: int) -> tuple[Interac
 
 
 def min_support(log: InteractionLog, item_min_users: int) -> tuple[InteractionLog, dict[str, int]]:
-    """Keep the items that `item_min_users` or more distinct users met, once: users may lose all they have.
+    """Keep the items that at least `item_min_users` distinct users have; applied once: a user may lose all items.
 
     Returns:
         The narrowed log, and the number of users, items and rows dropped.

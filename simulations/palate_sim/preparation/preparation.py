@@ -1,4 +1,4 @@
-"""Preparation: from a configured log to a split, with everything that was done to it on the way written down."""
+"""Preparation: from a configured log to a split, with a record of every step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from palate_sim.preparation.splits import Split, split
 
 @dataclass(frozen=True)
 class Prepared:
-    """A split, and where it comes from.
+    """A split with its provenance.
 
     Attributes:
         name: what to call the data.
@@ -33,9 +33,9 @@ class Prepared:
         catalogue: what is public about items (item_id, title, genres), or None.
         inputs: public arrays made of it for the algorithm: item features, or nothing.
         repairs: what reading repaired, name -> count.
-        dropped: what filters and the choice of positives left out, name -> count.
+        dropped: what filters and the choice of positives removed, name -> count.
         terms: the publisher's terms of use.
-        filtered: which filter was used, whatever it left out; empty without one.
+        filtered: which filter was used, even if it removed nothing; empty without one.
         domains: of each item of the split, such as "books"; None: there is only one.
         sources: name -> width of each source of features, in the order of their columns; {}: there is one, unnamed.
     """
@@ -63,7 +63,7 @@ class Prepared:
         return digest(canonical_json(facts) + arrays)
 
     def exclusions(self) -> list[dict[str, str]]:
-        """What the privacy card must say about the preparation; without a count, each of which is a raw one."""
+        """Exclusions of the preparation for the privacy card; without counts, which would be raw statistics."""
         if not self.filtered:
             return []
         what = f"data preparation: what lies outside the {self.filtered} was left out"
@@ -107,9 +107,9 @@ def run_features(
 
 
 def naming_sources(config: SimulationConfig, prepared: Prepared) -> SimulationConfig:
-    """The configuration with the widths of its named sources among its algorithm's settings, where that takes them.
+    """Add the widths of named sources to the algorithm's settings, if it has such a setting.
 
-    An algorithm that doesn't know of sources has their features side by side.
+    Any other algorithm gets all features as one matrix.
     """
     chosen = config.algorithm
     if not prepared.sources or SOURCES not in algorithm_class(chosen.name).Settings.model_fields:
@@ -153,7 +153,7 @@ def weighed(log: InteractionLog, config: SimulationConfig) -> Pairs:
 
 
 def _check_negatives(cut: Split) -> None:
-    """Refuse, before anything is charged, a catalogue too small for the split's sampled negatives."""
+    """Refuse, before any charge, a catalogue too small for the split's sampled negatives."""
     for heldout in (cut.validation, cut.test):
         if cut.sampled_negatives is None or heldout is None:
             continue

@@ -1,6 +1,6 @@
-"""Splits: a log to training users and held-out users, each with what is given (fold-in) and what is asked (target).
+"""Splits: a log to training users and held-out users, each with a given part (fold-in) and a target to predict.
 
-Fourth stop of the data side, before any model. The result depends on the pairs and the seed only, never on the order of
+Fourth step of the data path, before any model. The result depends on the pairs and the seed only, never on the order of
 rows: pairs come in canonical order, and each split draws from its own generator.
 
     >>> import pandas as pd
@@ -43,11 +43,11 @@ class Heldout:
     """Users to evaluate on; row u of both batches is `users[u]`.
 
     Attributes:
-        foldin: what is given about each user; for splits whose users also train, their training part.
-        target: what is asked, at least one item a user, disjoint from `foldin`.
+        foldin: what the model is given of each user; for splits whose users also train, their training part.
+        target: what the model must predict, at least one item a user, disjoint from `foldin`.
         users: their ids.
         groups: group column -> one value a user, for evaluation by group.
-        withheld: what is neither given nor asked, and so is not ranked; None where that is nothing.
+        withheld: pairs in neither part, whose items are not ranked; None if there are none.
     """
 
     foldin: Interactions
@@ -91,7 +91,7 @@ class Split:
 
 @dataclass(frozen=True)
 class _Cut:
-    """Which pairs are trained on, which are targets, which are given, and, of held-out users, which are neither."""
+    """Which pairs train, which are targets, which are given, and which pairs of held-out users are neither."""
 
     train: Mask
     validation: Mask
@@ -172,7 +172,7 @@ def _user_cold(given: int) -> Callable[[Pairs, np.random.Generator], _Cut]:
         strong = _strong(pairs, rng)
         held = ~strong.train
         known = ~np.isnan(pairs.times)
-        # Targets go last, so that the ranks of the others count what is given.
+        # Targets sort last, so that the ranks count the given pairs only.
         last = (strong.validation | strong.test).astype(np.float64)
         ranks = _ranks(pairs, last, np.where(known, pairs.times, np.inf), rng.random(len(known)))
         foldin = strong.foldin & (~held | (ranks < given))
@@ -184,7 +184,7 @@ def _user_cold(given: int) -> Callable[[Pairs, np.random.Generator], _Cut]:
 
 
 def _item_cold(pairs: Pairs, rng: np.random.Generator) -> _Cut:
-    """Users apart as in the strong cut; 10 % of the items are seen by no training user, and are what is asked."""
+    """Users as in the strong cut; 10 % of the items occur in no training history, and they are the targets."""
     n_items = len(pairs.items)
     strong = _strong(pairs, rng)
     cold = np.zeros(n_items, np.bool_)
@@ -210,7 +210,7 @@ def _last(pairs: Pairs, rng: np.random.Generator) -> _Cut:
 
 
 def _heldout_excluded(pairs: Pairs, rng: np.random.Generator) -> _Cut:
-    """By each user's own time, with the other held-out item never ranked beside the one that is asked."""
+    """As leave-last-out, but the user's other held-out item is not ranked beside the target."""
     cut = _last(pairs, rng)
     return replace(cut, withheld=cut.validation | cut.test)
 
@@ -259,7 +259,7 @@ SPLITS: dict[str, Callable[[Pairs, np.random.Generator], _Cut]] = {
 BASES = {"loo-heldout-excluded": "leave-last-out"} | dict.fromkeys(
     ("user-cold-1", "user-cold-3", "user-cold-10", "item-cold"), "strong"
 )
-"""Splits that draw what another draws at the same seed."""
+"""Splits that use the random draws of another split at the same seed."""
 
 
 def _ranks(pairs: Pairs, *keys: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

@@ -1,14 +1,14 @@
 """What a person sees in the terminal: a line per round while it runs, a table when it is done.
 
-Place in the path: beside it; the round loop emits event dicts, this package logs and shows them.
+The training loop emits event dicts; this package logs and shows them.
 
     with Progress(folder / "events.jsonl") as progress:
         run(config, on_event=progress)
     print_result(Console(), result, report=folder / "report.html")
 """
 
+from palate_sim.progress.follow_events import follow
 from palate_sim.progress.live import Progress
 from palate_sim.progress.table import print_result, result_table
-from palate_sim.progress.tail import follow
 
 __all__ = ["Progress", "follow", "print_result", "result_table"]

@@ -1,7 +1,7 @@
 """The log of a run's events and its lines in the terminal.
 
-Place in the path: the round loop calls a `Progress` with one event dict after each step; the same dicts are the lines
-of the run folder's `events.jsonl`.
+The training loop calls a `Progress` with one event dict after each step; the same dicts are the lines of the run
+folder's `events.jsonl`.
 
     with Progress(Path("runs/demo/events.jsonl")) as progress:
         progress({"event": "round", "round": 1, "rounds": 3, "epsilon": 2.1, "recall_capped@20": 0.23, "seconds": 0.8})
@@ -70,7 +70,7 @@ class Progress(Closing):
             self._show(event)
 
     def _show(self, event: Mapping[str, Any]) -> None:
-        """Print the line of a finished step; on a terminal, keep a spinner below it for the step to come."""
+        """Print the line of a finished step; on a terminal, keep a spinner below it for the next step."""
         self._algorithm = event.get("algorithm", self._algorithm)
         terminal = self._console.is_terminal
         line = _line({"algorithm": self._algorithm, **event}, self._console.width if terminal else None)
@@ -97,7 +97,7 @@ class Progress(Closing):
             self._status.update(Text(text))
 
     def close(self) -> None:
-        """Stop drawing and close the log; harmless when called twice."""
+        """Stop drawing and close the log; a second call does nothing."""
         self._spin(None)
         if self._log is not None:
             self._log.close()
@@ -105,7 +105,7 @@ class Progress(Closing):
 
 
 def _ends_in_half_a_line(path: Path) -> bool:
-    """Whether a killed run left half a line, to which the next one must not be glued."""
+    """Whether a killed run left an incomplete line, to which no event may be appended."""
     if not path.exists() or path.stat().st_size == 0:
         return False
     with path.open("rb") as file:
@@ -114,12 +114,12 @@ def _ends_in_half_a_line(path: Path) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """A numpy number as Python's, anything else as text: a log line must not fail a run."""
+    """A numpy number as Python's, anything else as text, so that a value can't fail the log."""
     return value.item() if hasattr(value, "item") else str(value)
 
 
 def _line(event: Mapping[str, Any], width: int | None) -> str | None:
-    """One event in words, or None if there is nothing to show; what fits in `width` columns, None for all of it."""
+    """One event in words, None if there is nothing to show; cut to `width` columns, None for no limit."""
     metric = PRIMARY if PRIMARY in event else next((k for k in event if "@" in k), "quality")
     found = point(event.get(metric))
     quality = f"{metric} {found[0]:.3f}" if found else ""

@@ -1,6 +1,6 @@
-"""The table a run ends with.
+"""The table that is printed at the end of a run.
 
-Place in the path: printed after the last event, from the dict that is also `result.json`.
+It is made of the dict that is also `result.json`.
 
     print_result(Console(), result, report=Path("runs/demo/report.html"))
 """
@@ -19,7 +19,7 @@ _BESIDE = ("ndcg@10", "ndcg@20", "hr@10", "coverage@20")
 
 
 def print_result(console: Console, result: Mapping[str, Any], report: Path | None = None) -> None:
-    """Print the table, and the report's path in one piece: a path broken over two lines can't be copied."""
+    """Print the table and the report's path; the path is never broken over two lines, so that it can be copied."""
     console.print(result_table(result))
     if report is not None:
         console.print(Text(f"report: {clean(report)}", style="bold"), soft_wrap=True)

@@ -1,6 +1,6 @@
 """Export of a run for TensorBoard, without torch or TensorFlow.
 
-Place in the path: after a run, on request; reads the dict of `result.json`.
+It runs on request after a run, and reads the dict of `result.json`.
 
     export(result, Path("runs/demo/tensorboard"))  # then: tensorboard --logdir runs/demo/tensorboard
 
@@ -69,7 +69,7 @@ def _test(metrics: Mapping[str, Any], last: int) -> Iterator[tuple[str, int, flo
 
 
 def _write(folder: Path, scalars: Iterator[tuple[str, int, float]], texts: Mapping[str, str]) -> None:
-    """One event file; steps are rounds."""
+    """Write one event file; steps are rounds."""
     try:
         from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]  # ships no types
         from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]  # ships no types

@@ -1,7 +1,7 @@
-"""How a run is worded wherever a person meets it: names, numbers, eps with its qualifiers, stamps.
+"""The wording of a run in every output: names, numbers, eps with its qualifiers, stamps.
 
-Place in the path: the terminal, the report, the plots and TensorBoard all speak through these functions, so that eps
-never stands without its delta, privacy unit, adjacency and accountant, and is never printed below what was spent.
+The terminal, the report, the plots and TensorBoard all use these functions, so that eps never stands without its
+delta, privacy unit, adjacency and accountant, and is never printed below what was spent.
 
     >>> epsilon_text(4.99951)
     '5'
@@ -139,7 +139,7 @@ def mode_text(result: Mapping[str, Any]) -> str:
 
 
 def rounds_line(terms: Mapping[str, Any]) -> str:
-    """What goes for every ε that the rounds will show."""
+    """The qualifiers of every ε in the lines of the rounds."""
     return "no privacy: nothing is noised" if terms.get("dp") == "off" else f"ε with {qualifiers(terms)}"
 
 

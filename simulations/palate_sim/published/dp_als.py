@@ -42,7 +42,7 @@ class DpAlsSettings(BaseModel):
     rounds: int = Field(default=4, ge=2, le=64)
     """Releases in all, popularity (round 0) included."""
     embedding_size: int | None = Field(default=None, ge=1, le=256)
-    """d."""
+    """d, the length of an embedding."""
     head_items: int | None = Field(default=None, ge=1)
     """Most popular items that are learned."""
     popularity_share: float = Field(default=0.1, gt=0, lt=1)
@@ -52,7 +52,7 @@ class DpAlsSettings(BaseModel):
     gramian_share: float = Field(default=0.05, gt=0, lt=0.5)
     """The items' Gramians' share of a contribution's squared norm."""
     users_share: float = Field(default=0.01, gt=0, lt=0.5)
-    """The users' Gramian's."""
+    """The share of the users' Gramian in it."""
     unobserved_weight: float | None = Field(default=None, gt=0)
     """a0, the weight of items a user does not have. None: 4 under noise, 0.4 without."""
     regularization: float = Field(default=0.1, ge=0)
@@ -84,7 +84,7 @@ class DpAls(Algorithm):
         return split_budget(self.settings.popularity_share, self.settings.rounds - 1)
 
     def start(self) -> State:
-        """Nothing is known yet."""
+        """The empty state."""
         return {COUNTS: np.zeros(self.facts.n_items, np.float32)}
 
     def layout(self, state: State, round_: int) -> Layout:
@@ -118,7 +118,7 @@ class DpAls(Algorithm):
         return float(np.sqrt(1 - share)), float(np.sqrt(share))
 
     def _rebuild(self, state: State, seen: Interactions) -> Float64:
-        """The user side of the alternation."""
+        """Solve for the vectors of users, with the item table fixed."""
         return rebuild(
             state[TABLE].astype(np.float64),
             seen,

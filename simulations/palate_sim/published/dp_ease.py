@@ -75,7 +75,7 @@ class DpEase(Algorithm):
         return (self.settings.popularity_share, 1 - self.settings.popularity_share)
 
     def start(self) -> State:
-        """Nothing is known yet."""
+        """The empty state."""
         return {COUNTS: np.zeros(self.facts.n_items, np.float32)}
 
     def layout(self, state: State, round_: int) -> Layout:

@@ -43,7 +43,7 @@ class DpFedAvgSettings(BaseModel):
     rounds: int | None = Field(default=None, ge=2, le=1024)
     """Releases in all, popularity (round 0) included; few where the signal is weak."""
     embedding_size: int = Field(default=24, ge=2, le=256)
-    """d."""
+    """d, the length of an embedding."""
     head_items: int | None = Field(default=None, ge=1)
     """Most popular items that are learned."""
     popularity_share: float = Field(default=0.2, gt=0, lt=1)
@@ -53,9 +53,9 @@ class DpFedAvgSettings(BaseModel):
     server_rate: float | None = Field(default=None, gt=0)
     """The server's step, in mean clipped changes divided by S. None: 30 under noise, 100 without."""
     momentum: float = Field(default=0.5, ge=0, lt=1)
-    """Of the server's step."""
+    """Momentum of the server's step."""
     start_scale: float = Field(default=0.03, gt=0)
-    """Standard deviation of the starting table's taste, next to a popularity column of norm sqrt(h)."""
+    """Standard deviation of the random columns of the first table; its popularity column has norm sqrt(h)."""
     unobserved_weight: float = Field(default=0.3, gt=0)
     """a0, the weight of every head item as a negative."""
     regularization: float = Field(default=0.5, ge=0)
@@ -79,7 +79,7 @@ class DpFedAvg(Algorithm):
         self.head_items = head_size(facts, 0.9, settings.head_items)
         self.server_rate = settings.server_rate or (100.0 if facts.mu is None else 30.0)
         self.size = min(settings.embedding_size, self.head_items)
-        # The noise of a sum over T equal rounds grows with T; the way a table can go in T clipped steps does too.
+        # With T equal rounds, both the total noise and the distance that T clipped steps can cover grow with T.
         later = 24 if facts.mu is None else int(np.clip(np.round(0.04 * facts.signal**0.7), 2, 24))
         self.later = later if settings.rounds is None else settings.rounds - 1
 
@@ -89,7 +89,7 @@ class DpFedAvg(Algorithm):
         return split_budget(self.settings.popularity_share, self.later)
 
     def start(self) -> State:
-        """Nothing is known yet."""
+        """The empty state."""
         return {COUNTS: np.zeros(self.facts.n_items, np.float32)}
 
     def layout(self, state: State, round_: int) -> Layout:
@@ -105,7 +105,7 @@ class DpFedAvg(Algorithm):
         seen = histories.columns(state[HEAD])
         table = state[TABLE].astype(np.float64)
         users = self._rebuild(state, seen)
-        # Each user's prediction by itself: a matrix product's rounding depends on how many users share it.
+        # One prediction per user: the rounding of a matrix product would depend on the number of users in it.
         fitted = np.stack([table @ user for user in users]) if len(users) else np.zeros((0, seen.n_items))
         change = -self.settings.unobserved_weight * fitted
         owners = seen.owners()
@@ -132,7 +132,7 @@ class DpFedAvg(Algorithm):
             chosen = choose_head(sums[COUNTS], noise[COUNTS], self.head_items)
             rng = np.random.default_rng(self.facts.seed)
             table = rng.normal(size=(len(chosen[HEAD]), self.size)) * self.settings.start_scale
-            # Popularity is known already: one direction starts as it.
+            # The popularity is known: it is one column of the first table.
             weight = chosen[WEIGHT].astype(np.float64)
             table[:, 0] = weight / np.sqrt(np.mean(weight**2))
             table = table.astype(np.float32)

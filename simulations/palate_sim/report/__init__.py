@@ -1,6 +1,6 @@
 """The self-contained HTML report of a run.
 
-Place in the path: the last thing a run writes; it reads the dicts of `result.json` and `privacy_card.json`.
+It is written last, from the dicts of `result.json` and `privacy_card.json`.
 
     write_report(result, card, Path("runs/demo"))  # -> runs/demo/report.html
 """

@@ -1,6 +1,6 @@
-"""The privacy card as a person reads it: grouped, in words, eps never without its qualifiers.
+"""The privacy card for people: grouped, in words, eps never without its qualifiers.
 
-Place in the path: turns the dict of `privacy_card.json` into the tables of the page; the templates escape them.
+It turns the dict of `privacy_card.json` into the tables of the page; the templates escape them.
 
     for title, rows in card_groups(card):
         print(title, rows)
@@ -58,7 +58,7 @@ _HASH = re.compile(r"[0-9a-f]{40,}")
 
 
 def card_groups(card: Mapping[str, Any]) -> list[tuple[str, Rows]]:
-    """The card but for its lists, group by group, eps first; keys that this page has no word for come last."""
+    """The card without its lists, group by group, eps first; keys without a label here come last."""
     left = {n: v for n, v in _leaves(card).items() if n not in _APART and n.partition(".")[0] not in _APART}
     first: dict[str, Rows] = {
         "What is claimed": _claim(card),
@@ -82,7 +82,7 @@ def card_groups(card: Mapping[str, Any]) -> list[tuple[str, Rows]]:
 
 
 def releases(card: Mapping[str, Any]) -> tuple[tuple[str, ...], Rows]:
-    """Every charged release with what it cost; keys that this page has no word for come last, hashes are shortened."""
+    """Every charged release with its cost; keys without a label here come last, hashes are shortened."""
     charged = list(card.get("releases") or [])
     known = [key for key in _RELEASES if any(key in release for release in charged)]
     keys = [*known, *dict.fromkeys(key for release in charged for key in release if key not in _RELEASES)]
@@ -96,7 +96,7 @@ def exclusions(card: Mapping[str, Any]) -> Rows:
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested entries by dotted name; what holds nothing is left out."""
+    """Flatten nested entries to dotted names; empty ones are left out."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -107,7 +107,7 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _beside(card: Mapping[str, Any]) -> str:
-    """What must stand beside an eps of the card."""
+    """The qualifiers of an eps on the card."""
     stated = [f"δ = {short(card['delta'])}"] if card.get("delta") else []
     stated += [f"{key}: {card[key]}" for key in ("unit", "adjacency") if card.get(key)]
     by = accountant_text(card.get("accountant"))
@@ -116,14 +116,13 @@ def _beside(card: Mapping[str, Any]) -> str:
 
 
 def _claim(card: Mapping[str, Any]) -> Rows:
-    """The eps of the run."""
     spent, asked = card.get("epsilon"), card.get("epsilon_requested")
     rows: Rows = [("ε of this run", epsilon_text(spent) + _beside(card))] if spent is not None else []
     return [*rows, ("ε asked for", f"{asked:g}, same qualifiers")] if asked is not None and rows else rows
 
 
 def _risk(card: Mapping[str, Any], left: dict[str, Any]) -> Rows:
-    """The implied risk in words, taken out of what is left to show."""
+    """The implied risk in words; removes what it words from `left`."""
     rows: Rows = []
     for name in sorted((n for n in left if n.startswith("implied_risk.")), reverse=True):
         rate = re.fullmatch(r"implied_risk\.tpr_at_fpr_([0-9.e-]+)", name)
@@ -141,7 +140,7 @@ def _risk(card: Mapping[str, Any], left: dict[str, Any]) -> Rows:
 
 
 def _accounting(card: Mapping[str, Any]) -> Rows:
-    """Who counted, and the second opinion."""
+    """The accountant, and the result of the second accountant."""
     rows: Rows = []
     if card.get("accountant"):
         rows.append(("accountant", accountant_text(card["accountant"], version=True)))

@@ -1,6 +1,6 @@
-"""The charts of the page, each with what it shows in words and its numbers as a table.
+"""The charts of the page, each with a text alternative and its numbers as a table.
 
-Place in the path: pairs a figure of `palate_sim.plots` with an accessible version of it.
+Each pairs a figure of `palate_sim.plots` with an accessible version of it.
 
     for chart in build(result, card).values():
         print(chart.title, chart.alt)
@@ -48,7 +48,7 @@ class Chart:
 
 
 def freeze(figure: go.Figure, title: str, caption: str, header: tuple[str, ...], rows: Rows, alt: str = "") -> Chart:
-    """Freeze a figure; its JSON can't close the script element it stands in."""
+    """Serialise a figure; the JSON is escaped, so that it can't close its script element."""
     text = figure.to_json().replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     said = alt or f"{title}. {'; '.join(' '.join(cell for cell in row if cell) for row in rows[:20])}."
     return Chart(title, caption, said, header, rows, Markup(text), int(figure.layout.height))  # noqa: S704  # escaped above
@@ -70,7 +70,7 @@ def _ends(title: str, header: tuple[str, ...], rows: Rows) -> str:
 
 
 def build(result: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Chart]:
-    """Every chart there are numbers for, by its place on the page."""
+    """Every chart that the run has numbers for, by its place on the page."""
     found = {
         "quality": _quality(result),
         "frontier": _frontier(result),
@@ -87,7 +87,6 @@ def build(result: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Chart
 
 
 def _quality(result: Mapping[str, Any]) -> Chart | None:
-    """Palate and its baselines."""
     rows: Rows = [
         (display_name(n), f"{mean:.4f}", f"{low:.4f}", f"{high:.4f}") for n, mean, low, high in ranking(result)
     ]
@@ -109,7 +108,6 @@ def _quality(result: Mapping[str, Any]) -> Chart | None:
 
 
 def _frontier(result: Mapping[str, Any]) -> Chart | None:
-    """Quality against eps."""
     data = plots.frontier_of(result)
     if data is None:
         return None
@@ -126,7 +124,6 @@ def _frontier(result: Mapping[str, Any]) -> Chart | None:
 
 
 def _projection(result: Mapping[str, Any]) -> Chart | None:
-    """What more users would buy."""
     metric = primary_metric(result)
     rows: Rows = [
         (f"{r['users']:,}", f"{r['factor']} ×" if r.get("factor") else "", f"{r[metric]:.4f}")
@@ -151,7 +148,6 @@ def _projection(result: Mapping[str, Any]) -> Chart | None:
 
 
 def _rounds(result: Mapping[str, Any]) -> Chart | None:
-    """Validation quality and loss."""
     metric = primary_metric(result)
     curve = result.get("curve") or []
     rows: Rows = [
@@ -169,7 +165,6 @@ def _rounds(result: Mapping[str, Any]) -> Chart | None:
 
 
 def _spending(result: Mapping[str, Any]) -> Chart | None:
-    """Cumulative eps."""
     rows: Rows = [
         (str(row["round"] + 1), epsilon_text(row["epsilon"]))
         for row in result.get("curve") or []
@@ -183,7 +178,6 @@ def _spending(result: Mapping[str, Any]) -> Chart | None:
 
 
 def _deciles(result: Mapping[str, Any]) -> Chart | None:
-    """Quality by activity."""
     metric = decile_metric(result)
     models = {name: values[metric] for name, values in (result.get("by_decile") or {}).items() if values.get(metric)}
     if not models:
@@ -213,7 +207,6 @@ def _deciles(result: Mapping[str, Any]) -> Chart | None:
 
 
 def _group(result: Mapping[str, Any], key: str) -> Chart | None:
-    """Quality by one user attribute."""
     rows: Rows = [
         (name, _users(result, key, name), f"{mean:.4f}", f"{low:.4f}", f"{high:.4f}")
         for name, mean, low, high in group_points(result, key)
@@ -241,7 +234,6 @@ def _users(result: Mapping[str, Any], key: str, name: str) -> str:
 
 
 def _costs(result: Mapping[str, Any]) -> Chart | None:
-    """Time and traffic."""
     rows: Rows = [
         (_TIMES.get(key, key.replace("_", " ")), seconds_text(value))
         for key, value in (result.get("seconds") or {}).items()
@@ -263,7 +255,6 @@ def _costs(result: Mapping[str, Any]) -> Chart | None:
 
 
 def _delta(result: Mapping[str, Any], card: Mapping[str, Any]) -> Chart | None:
-    """The privacy curve."""
     pairs = [(eps, delta) for eps, delta in card.get("delta_curve") or [] if delta > 0]
     if not pairs or not is_private(result):
         return None

@@ -1,6 +1,6 @@
 """The command that repeats a run, rebuilt from its configuration.
 
-Place in the path: the last section of the page; every setting that isn't the default is in the line.
+It is in the last section of the page, and has every setting that isn't the default.
 
     >>> command({"config": {"seed": 1, "privacy": {"epsilon": 2.0}, "data": {"name": "movielens-small"}}})
     'palate simulate --data movielens-small --epsilon 2 --seed 1'
@@ -50,12 +50,12 @@ def command(result: Mapping[str, Any]) -> str:
 
 
 def _least(settings: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
-    """The preset that leaves least to be said, None for none of them, and what is left to be said."""
+    """The preset that leaves the fewest settings to write, None for no preset, and those settings."""
     options: list[tuple[int, str | None, dict[str, Any]]] = []
     for preset in (None, *preset_names()):
         base = _leaves(load_config(preset).model_dump(mode="json"))
         if any(settings.get(key) is None and value is not None for key, value in base.items() if key in settings):
-            continue  # there is no way to take back on the command line what a preset sets
+            continue  # the command line can't unset what a preset sets
         changed = {
             key: value
             for key, value in settings.items()
@@ -67,7 +67,7 @@ def _least(settings: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
 
 
 def _python(preset: str | None, changed: dict[str, Any]) -> str:
-    """The call that repeats a run on a data frame, which has no name on a command line."""
+    """The Python call that repeats a run on a data frame, which the command line can't name."""
     said = ["frame", *([f"preset={preset!r}"] if preset else [])]
     for key, name in _FLAGS.items():
         if name in _ARGUMENTS and key in changed:

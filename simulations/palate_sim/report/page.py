@@ -1,6 +1,6 @@
-"""The page: everything a person asks of a run in one HTML file that loads nothing.
+"""The page: all results of a run in one HTML file that loads nothing.
 
-Place in the path: joins the sentences, charts and tables of this package with `templates/report.html.j2`.
+It joins the sentences, charts and tables of this package with `templates/report.html.j2`.
 
     write_report(result, card, Path("runs/demo"))
 

@@ -1,6 +1,6 @@
 """A run in plain words: what was trained, how good it is, what eps means, what is not protected.
 
-Place in the path: prose for the page, from the numbers of `result.json` and the card.
+It makes the prose of the page from the numbers of `result.json` and the card.
 
     print(headline(result))
     for sentence in lead(result):
@@ -39,7 +39,7 @@ _DEFINITIONS = {
 
 
 def headline(result: Mapping[str, Any]) -> str:
-    """The one sentence on top: how good the lists are beside popularity's and EASE's, if that was measured."""
+    """The one sentence on top: how good the lists are compared with popularity and EASE, if those were measured."""
     name, metric = str(result.get("name", "a log")), primary_metric(result)
     name = name if len(name) <= 60 else f"{name[:59]}…"
     own = point((result.get("metrics") or {}).get(metric))
@@ -56,7 +56,7 @@ def headline(result: Mapping[str, Any]) -> str:
 
 
 def _beside(own: float, other: float) -> str:
-    """A ratio of two qualities in words that can't be misread; what rounds to nothing is no difference."""
+    """The ratio of two qualities in unambiguous words; a difference that rounds to zero is called none."""
     percent = round(100 * (own / other - 1))
     if percent == 0:
         return "as well as"
@@ -66,7 +66,7 @@ def _beside(own: float, other: float) -> str:
 
 
 def privacy(result: Mapping[str, Any]) -> str:
-    """The second half of the headline: eps with everything that must stand beside it, or that there is none."""
+    """The second half of the headline: eps with all of its qualifiers, or a statement that there is no privacy."""
     if not is_private(result):
         return epsilon_line(result)
     sized = "with seeded noise, which protects nothing, of the size for" if result.get("noise") == "seeded" else "at"
@@ -74,7 +74,7 @@ def privacy(result: Mapping[str, Any]) -> str:
 
 
 def lead(result: Mapping[str, Any]) -> list[str]:
-    """What was trained on whom, what was measured on whom, and what the figures are."""
+    """What was trained on which users, what was measured on which users, and what the figures mean."""
     users, items, count = result.get("users"), result.get("items"), result.get("rounds")
     subject = f"A recommender for {items:,} items" if items is not None else "A recommender"
     whom = f" on the histories of {users:,} users" if users is not None else ""
@@ -83,7 +83,7 @@ def lead(result: Mapping[str, Any]) -> list[str]:
 
 
 def _judges(result: Mapping[str, Any]) -> str:
-    """Whom the lists were judged on."""
+    """The users that the lists were evaluated on."""
     told = result.get("split") or {}
     count = told.get("test_users")
     if count is None:
@@ -122,7 +122,7 @@ def _quality(result: Mapping[str, Any]) -> list[str]:
 
 
 def meaning(result: Mapping[str, Any], card: Mapping[str, Any]) -> list[str]:
-    """What eps says about one user or event, in words a product manager can repeat; with dp off, nothing."""
+    """What eps says about one user or event, in words for a product manager; nothing with dp off."""
     epsilon, delta = result.get("epsilon"), result.get("delta")
     if not is_private(result) or epsilon is None:
         return ["There is no privacy guarantee of any kind: the model may repeat what one user did."]
@@ -145,7 +145,7 @@ def meaning(result: Mapping[str, Any], card: Mapping[str, Any]) -> list[str]:
 
 
 def _attack(card: Mapping[str, Any], thing: str, things: str) -> list[str]:
-    """What guessing from the releases finds at most, by the trade-off of mu; nothing without one."""
+    """The most that a guess from the releases can achieve, by the trade-off of mu; nothing without one."""
     mu = card.get("mu")
     if not isinstance(mu, int | float) or not mu > 0 or not math.isfinite(mu):
         return []
@@ -204,7 +204,7 @@ def limits(result: Mapping[str, Any]) -> list[str]:
 
 
 def repeatable(result: Mapping[str, Any]) -> str:
-    """What repeating the command gives."""
+    """Whether repeating the command gives the same result."""
     if result.get("dp") == "off" or result.get("noise") == "seeded":
         return "The same seed gives the same model, metrics and recommendations."
     return (

@@ -1,6 +1,6 @@
 """The tables of the page: key numbers, every metric, the data.
 
-Place in the path: turns the nested dicts of `result.json` into rows of text; the template escapes them.
+It turns the nested dicts of `result.json` into rows of text; the template escapes them.
 
     header, rows = every_metric(result)
 """
@@ -50,12 +50,12 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Rows:
 
 
 def seconds_text(seconds: float) -> str:
-    """12.3 s, 4 min 10 s."""
+    """Seconds as text: "12.3 s", "4 min 10 s"."""
     return f"{seconds:.1f} s" if seconds < 120 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
 
 
 def bytes_text(count: float) -> str:
-    """Decimal units, as networks and disks are sold."""
+    """Bytes as text in decimal units."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
@@ -111,7 +111,7 @@ def every_metric(result: Mapping[str, Any]) -> tuple[tuple[str, ...], Rows]:
 
 
 def by_domain(result: Mapping[str, Any]) -> tuple[tuple[str, ...], Rows]:
-    """Each domain by itself: every model there, best first, and how those fare who are new in it."""
+    """Each domain by itself: every model there, best first, and the quality for users who are new in it."""
     metric, rows = primary_metric(result), Rows()
     found = result.get("by_domain") or {}
     for domain, facts in found.items():

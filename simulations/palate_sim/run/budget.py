@@ -1,6 +1,6 @@
-"""Budget: whether a population's ledger can be kept where it is asked for, and whether it can pay for a run.
+"""Budget: whether a population's ledger can be kept at a path, and whether its budget is enough for a run.
 
-Between preparation and the run folder: what is refused here has written nothing and charged nothing.
+The checks come before the run folder is made: a refused run has written nothing and charged nothing.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from palate_sim.config import SimulationConfig
 
 
 def check_ledger(path: Path, out: Path, *, given: bool) -> None:
-    """Refuse a place where no ledger can be kept, before the run folder is made.
+    """Refuse a path where no ledger can be kept, before the run folder is made.
 
     Raises:
-        InputError: in the run folder, which it must outlive, or not writable.
+        InputError: it is in the run folder, which the ledger must outlive, or is not writable.
     """
     if path == out.resolve() or out.resolve() in path.parents:
         raise InputError(f"`--ledger` must lie outside the run folder, which it outlives, got {path}")
@@ -36,11 +36,11 @@ def check_ledger(path: Path, out: Path, *, given: bool) -> None:
 
 
 def check_budget(path: Path, config: SimulationConfig, terms: RunTerms) -> None:
-    """Refuse a run that its population can't pay for, before its folder is made.
+    """Refuse a run that exceeds its population's budget, before its folder is made.
 
     Raises:
-        BudgetError: not enough is left for this run, of its budget or of the attempts that delta is kept for, or the
-            budget would be raised.
+        BudgetError: too little budget or too few attempts that delta is reserved for are left, or the run would raise
+            the budget.
         InputError: the ledger is another population's, or can't be read.
     """
     asked, spent, attempts = _asked_budget(config, terms), 0.0, 0
@@ -75,24 +75,22 @@ def check_budget(path: Path, config: SimulationConfig, terms: RunTerms) -> None:
 
 
 def _asked_budget(config: SimulationConfig, terms: RunTerms) -> float | None:
-    """The lifetime mu^2 that the configuration names."""
     lifetime = config.privacy.lifetime_epsilon
     return None if lifetime is None else mu_of(epsilon=lifetime, delta=terms.delta) ** 2
 
 
 def _budget(ledger: Ledger) -> BudgetEntry | None:
-    """The population's present budget."""
     return next((entry for entry in reversed(ledger.entries()) if entry.kind == "budget"), None)
 
 
 def _is_kept(budget: BudgetEntry, config: SimulationConfig) -> bool:
-    """Whether the stricter budget that is there stays: the same epsilon is worth more mu^2 at another run's delta."""
+    """Whether the ledger's stricter budget stays: the same epsilon allows more mu^2 at another run's delta."""
     lifetime = config.privacy.lifetime_epsilon
     return lifetime is not None and lifetime <= budget.epsilon
 
 
 def set_budget(ledger: Ledger, config: SimulationConfig, terms: RunTerms) -> None:
-    """Enter the population's lifetime budget, if the run names a lower one than there is."""
+    """Enter the population's lifetime budget, if the run sets a lower one than the present."""
     asked, budget = _asked_budget(config, terms), _budget(ledger)
     if asked is None or (budget is not None and asked >= budget.mu2 and _is_kept(budget, config)):
         return

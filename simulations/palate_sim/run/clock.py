@@ -1,4 +1,4 @@
-"""Clock: what a run cost, in seconds of all processes and bytes of memory."""
+"""Clock: the cost of a run, in seconds of all processes and bytes of memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def peak_bytes() -> int:
 
 @dataclass(frozen=True)
 class Clock:
-    """Started when a run begins."""
+    """Measures from its creation on."""
 
     wall: float = field(default_factory=time.perf_counter)
     cpu: float = field(default_factory=cpu_seconds)

@@ -30,7 +30,7 @@ from palate_sim.data.ids import is_text
 from palate_sim.engines import Job, OnRelease, Outcome
 from palate_sim.engines.identities import Identities
 from palate_sim.evaluation.curve import LearningCurve
-from palate_sim.evaluation.judging import Notify
+from palate_sim.evaluation.model_evaluation import Notify
 from palate_sim.preparation.preparation import Prepared, naming_sources, prepare
 from palate_sim.run.budget import check_budget, check_ledger, set_budget
 from palate_sim.run.clock import Clock
@@ -46,12 +46,12 @@ Engine = Callable[[Job, Interactions, OnRelease | None], Outcome]
 
 
 def _silent(event: Mapping[str, Any]) -> None:
-    """Tell nobody."""
+    """Discard a progress event."""
 
 
 @dataclass(frozen=True)
 class Started:
-    """A run whose folder exists and that was not trained yet, or not to its end.
+    """A run whose folder exists and whose training is not complete.
 
     Attributes:
         folder: its folder.
@@ -59,7 +59,7 @@ class Started:
         terms: what it promises.
         prepared: its data.
         ledger: the population's.
-        inputs: public arrays it starts from: item features, and what a former release handed over.
+        inputs: public arrays it starts from: item features, and what it takes from a former release.
     """
 
     folder: RunFolder
@@ -70,7 +70,7 @@ class Started:
     inputs: State
 
     def run(self, notify: Notify = _silent) -> Result:
-        """Train, judge and write.
+        """Train, evaluate and write all files.
 
         Args:
             notify: called with progress events.
@@ -134,7 +134,7 @@ def start(
 
 
 def _naming(config: SimulationConfig, source: Source | None) -> SimulationConfig:
-    """The configuration, naming the log that was given in the place of its own, and a former release from anywhere."""
+    """The configuration with the given log in the place of its own, and with absolute paths."""
     if config.warm_start is not None:
         config = config.model_copy(update={"warm_start": str(Path(config.warm_start).resolve())})
     if config.data.domains:
@@ -149,7 +149,7 @@ def _naming(config: SimulationConfig, source: Source | None) -> SimulationConfig
 
 
 def _place(config: SimulationConfig) -> str:
-    """Where the configured log is, whatever folder the run is resumed from; of several logs, their domains."""
+    """The absolute path or the name of the configured log; of several logs, their domains."""
     if config.data.domains:
         return " + ".join(config.data.domains)
     chosen = config.data.path or config.data.name
@@ -157,7 +157,7 @@ def _place(config: SimulationConfig) -> str:
 
 
 def reopen(out: Path, *, source: Source | None = None) -> Started:
-    """A run that was killed, ready to go on where it stopped.
+    """Reopen a run that was killed, to go on where it stopped.
 
     Args:
         out: its run folder.
@@ -189,7 +189,7 @@ def reopen(out: Path, *, source: Source | None = None) -> Started:
 
 
 def _population(name: str, unit: str) -> str:
-    """Whose ledger is charged where nobody says: a ledger counts one unit."""
+    """The default population: the data's name, and the unit where it is the event, since a ledger counts one unit."""
     return name if unit == "user" else f"{name}, events"
 
 
@@ -212,7 +212,6 @@ def check_engine(config: SimulationConfig) -> None:
 
 
 def _run(started: Started, notify: Notify) -> Result:
-    """Train, then judge and write."""
     clock = Clock()
     folder, config, terms, prepared = started.folder, started.config, started.terms, started.prepared
     train = prepared.split.train
@@ -250,7 +249,7 @@ def _run(started: Started, notify: Notify) -> Result:
 
 
 def present(train: Interactions, config: SimulationConfig) -> Interactions:
-    """The training users whose devices answer: all, but for a share that the configuration takes away."""
+    """The training users whose devices answer: all but the share `engine.absent`."""
     if not config.engine.absent:
         return train
     there = np.random.default_rng([config.seed, 7]).random(train.n_users) >= config.engine.absent
@@ -258,7 +257,6 @@ def present(train: Interactions, config: SimulationConfig) -> Interactions:
 
 
 def _engine(config: SimulationConfig) -> Engine:
-    """The function that runs a job."""
     if config.engine.name == "flower":
         from palate_sim.engines.flower import run_flower
 

@@ -29,7 +29,7 @@ from palate_sim.config import SimulationConfig
 from palate_sim.engines import Outcome
 from palate_sim.evaluation.domains import by_domain
 from palate_sim.evaluation.evaluation import CatalogueScorer
-from palate_sim.evaluation.judging import (
+from palate_sim.evaluation.model_evaluation import (
     Notify,
     by_decile,
     by_group,
@@ -48,12 +48,12 @@ from palate_sim.run.run_folder import RunFolder
 from palate_sim.run.warm_start import model_folder
 
 LARGE_EPSILON = 20.0
-"""From here on (user-level, zero-out) a run is told that it promises next to nothing."""
+"""From this epsilon on (user-level, zero-out) a run warns that it promises next to nothing."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A run whose rounds are over.
+    """A run after its last round.
 
     Attributes:
         terms: what it promised.
@@ -233,7 +233,7 @@ def _judged(
 
 def _payload(trained: Trained) -> dict[str, int]:
     """Bytes a device sends and receives over the whole run: packed integers, and the model of each round."""
-    # Each round starts from the model before it; the last one is received to be used.
+    # Each round starts from the model before it; the last model is received for use.
     down = len(Replay(trained.terms).model.data) + sum(int(point["model_bytes"]) for point in trained.curve)
     return {"up": sum(int(point["upload_bytes"]) for point in trained.curve), "down": down}
 
@@ -241,7 +241,7 @@ def _payload(trained: Trained) -> dict[str, int]:
 def _warnings(
     result: Mapping[str, Any], trained: Trained, own: Evaluation, evaluations: Mapping[str, Evaluation]
 ) -> list[str]:
-    """What a person must not miss."""
+    """What the run warns of, in the report and on the terminal."""
     said, metric = [], result["metric"]
     if trained.outcome.model.header.releases < trained.rounds:
         said.append(

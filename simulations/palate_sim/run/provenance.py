@@ -3,8 +3,8 @@
     >>> "palate_common.mechanism.clipping" in mechanism_sources()
     True
 
-A run's terms name the hashes, and the ledger keeps the terms. They tell of the files on disk when they were taken, on
-the machine that opened the run: of what runs on somebody else's device they say nothing.
+A run's terms name the hashes, and the ledger keeps the terms. They cover the files on disk of the machine that opened
+the run, at that time. They say nothing about the code on other people's devices.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROOMS = (
     "palate_server.rounds",
     "palate_server.secagg",
 )
-"""Folders whose modules clip, encode, share, mask, sum, price, noise and seal: every one of them, whatever its name."""
+"""Packages whose modules clip, encode, share, mask, sum, account, add noise and seal. All their modules count."""
 
 
 @cache
@@ -39,7 +39,7 @@ def _sources() -> tuple[tuple[str, str], ...]:
 
 
 def _folders(room: str) -> list[Path]:
-    """Where a package lies."""
+    """The folders of a package."""
     spec = importlib.util.find_spec(room)
     return [Path(place) for place in spec.submodule_search_locations or ()] if spec is not None else []
 

@@ -1,4 +1,4 @@
-"""Result: what a simulated run gives back, in Python and in a notebook."""
+"""Result: what a simulated run returns, in Python and in a notebook."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Result:
 
     @cached_property
     def plots(self) -> Plots:
-        """The run's figures: `result.plots.quality()` and its siblings."""
+        """The run's figures, such as `result.plots.quality()`."""
         from palate_sim.plots import Plots
 
         return Plots(self.summary, self.card)
@@ -88,7 +88,7 @@ class Result:
         return published.read(self.folder / "model", public_key=key)
 
     def __repr__(self) -> str:
-        """The headline in one line."""
+        """The headline of the run in one line."""
         from palate_sim.progress.wording import epsilon_line, stamp
 
         said, metric = self.summary, self.summary["metric"]

@@ -1,4 +1,4 @@
-"""RunFolder: where one run's files live, and whether a folder may be used for it.
+"""RunFolder: the files of one run, and whether a folder may be used for it.
 
 run.json        configuration and data fingerprint, written first; makes the folder a run folder
 key             the run-local release key (mode 0600)
@@ -26,11 +26,11 @@ from palate_common.records.signing import SigningKey
 from palate_sim.engines.identities import Identities
 
 FACTS = frozenset({"config", "source", "terms", "fingerprint", "ledger"})
-"""What `run.json` holds."""
+"""The keys of `run.json`."""
 
 
 DRAFT = re.compile(r"\..+\.([a-z0-9_]{8}|partial)")
-"""Name of a file that is not yet what it will be called."""
+"""Pattern of temporary file names: a file gets its final name when it is complete."""
 
 
 @dataclass(frozen=True)
@@ -74,18 +74,18 @@ class RunFolder:
         return started
 
     def write(self, name: str, data: bytes) -> None:
-        """Write one file, whole or not at all."""
+        """Write one file atomically."""
         write_durably(self.path / name, data)
 
     def tidy(self) -> None:
-        """Remove the drafts of files that a killed process was writing; for the folder's owner only."""
+        """Remove temporary files of a killed process; only the process that locked the folder may call it."""
         for path in self.path.rglob(".*"):
             if DRAFT.fullmatch(path.name) and path.is_file():
                 path.unlink()
 
     @property
     def begun(self) -> bool:
-        """Whether devices may have been asked, and so something charged."""
+        """Whether a round may have started, so that something may have been charged."""
         return (self.path / "devices.db").exists()
 
     @property
@@ -101,14 +101,14 @@ def default_folder(name: str) -> Path:
 
 
 def check_new(path: Path) -> None:
-    """Refuse a folder that holds something else, before anything is computed.
+    """Refuse a folder with other contents, before anything is computed.
 
     Raises:
         InputError: a file, a folder with content, or no path.
     """
     try:
         with suppress(FileNotFoundError, NotADirectoryError):
-            path.stat()  # complains of names that can't be, which the next two take for absent ones
+            path.stat()  # raises for impossible names, which the next two calls take for absent files
         folder, there = path.is_dir(), path.exists()
         empty = not folder or not any(path.iterdir())
     except (OSError, ValueError) as error:

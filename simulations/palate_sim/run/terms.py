@@ -1,4 +1,4 @@
-"""The terms of a simulated run: what its configuration, its data and the release it starts from give for them."""
+"""The terms of a simulated run, from its configuration, its data and the release it starts from."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def all_inputs(prepared: Prepared, former: FormerRelease | None) -> State:
 
 
 def _inclusion(config: SimulationConfig) -> float | None:
-    """With which probability an event takes part in a step; None where the unit is the user."""
+    """The probability that an event takes part in a step; None where the unit is the user."""
     if config.privacy.unit == "user":
         return None
     settings = algorithm_class(config.algorithm.name).Settings.model_validate(config.algorithm.settings)
@@ -44,7 +44,7 @@ def simulated_terms(
     former: FormerRelease | None = None,
     directory: str | None = None,
 ) -> RunTerms:
-    """What the run promises, from its configuration, its data and `former`; `directory` is the devices', for masks."""
+    """The terms of a run, from its configuration, its data and `former`; `directory` is the devices', for masks."""
     privacy, split = config.privacy, prepared.split
     n_users, cohort = split.train.n_users, None
     if privacy.mode.cohort:

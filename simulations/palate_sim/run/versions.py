@@ -1,4 +1,4 @@
-"""Versions: which code made a run, for the card."""
+"""Versions: which code made a run, for the privacy card."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ NAMED = ("palate", "numpy", "cryptography", "flwr", "dp-accounting")
 
 
 def versions() -> dict[str, str]:
-    """Palate's version and commit, its main dependencies, and one hash over every installed package's version."""
+    """Versions of Palate, its commit and its main dependencies, and one hash over all installed packages' versions."""
     found = {"python": platform.python_version()}
     for name in NAMED:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    told = [each for place in sys.path if Path(place).is_dir() for each in Path(place).glob("*.*-info")]
-    found["environment"] = _environment(tuple((str(each), each.stat().st_mtime_ns) for each in told))
+    files = [file for folder in sys.path if Path(folder).is_dir() for file in Path(folder).glob("*.*-info")]
+    found["environment"] = _environment(tuple((str(file), file.stat().st_mtime_ns) for file in files))
     commit = _commit()
     return found | ({"commit": commit} if commit else {})
 
 
 @lru_cache(maxsize=1)
-def _environment(_told: tuple[tuple[str, int], ...]) -> str:
-    """The hash, worked out again where what packages tell of themselves has come, gone or changed."""
+def _environment(_files: tuple[tuple[str, int], ...]) -> str:
+    """The hash of all installed packages' versions; computed again when a metadata file has changed."""
     read = (each.metadata for each in distributions())
     installed = sorted({f"{each['Name']}=={each['Version']}" for each in read})
     return hashlib.sha256("\n".join(installed).encode()).hexdigest()

@@ -1,7 +1,7 @@
 """Warm start: a former release of the population, read and checked before a run starts from it.
 
-Its arrays are public, and were charged when they were released. So that nobody can slip in others, the release has to
-be the one that its run closed with in the population's ledger; the run's terms then pin the arrays by their hash.
+Its arrays are public, and were charged when they were released. To keep out forged arrays, the release must be the
+one that its run closed with in the population's ledger; the run's terms then pin the arrays by their hash.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from palate_sim.evaluation.periods import rows_of
 
 @dataclass(frozen=True)
 class FormerRelease:
-    """What a run starts from.
+    """The former release that a run starts from.
 
     Attributes:
         about: `run`, `model_hash` and `releases`, for the run's terms and card.
@@ -38,7 +38,7 @@ class FormerRelease:
 def former_release(
     config: SimulationConfig, *, population: str, items: Sequence[str], ledger: Path
 ) -> FormerRelease | None:
-    """The release that the configuration names, or None if it names none.
+    """Read the release that the configuration names; None if it names none.
 
     Args:
         config: of the new run.

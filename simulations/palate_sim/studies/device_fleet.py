@@ -2,8 +2,8 @@
 
     invitations -> (open, consent, enrol, model, events, sync) x N, a thread each -> Members
 
-They are `palate.Device`s like an app's, at a real server. What a load test adds is that some vanish in the middle of a
-round, and some are slow.
+They are `palate.Device`s like an app's, at a real server. A load test adds devices that disconnect in the middle of a
+round, and slow devices.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ class FleetPlan:
 
     Attributes:
         folder: where the stores are; those of an earlier fleet are used again.
-        floors: what the devices insist on.
-        epsilon: the most that each ever spends.
+        floors: what the devices require of a run.
+        epsilon: each device's lifetime budget.
         seconds: the longest that each is online.
-        poll_seconds: the shortest time between two looks for messages.
+        poll_seconds: the shortest time between two polls for messages.
         events: how many items of the catalogue each device has liked, drawn from `seed`.
         histories: device number -> items, in the place of drawn ones.
-        spread: seconds over which they come.
-        together: nobody comes before all are ready.
-        vanish: the share that is gone in the middle of a round, without a word.
-        slow: seconds that each is late with everything it does.
-        seed: of what is drawn.
+        spread: seconds over which the devices start.
+        together: whether each device waits until all are ready.
+        vanish: share of the devices that disconnect in the middle of a round.
+        slow: delay of every step of a device, in seconds.
+        seed: seed of the random draws.
     """
 
     folder: Path
@@ -72,13 +72,13 @@ class FleetPlan:
 
 @dataclass(frozen=True)
 class Member:
-    """What became of one device.
+    """The result of one device.
 
     Attributes:
-        result: of its sync; None: it didn't come so far.
-        error: why not.
+        result: of its sync; None: it didn't get that far.
+        error: the reason, if it failed.
         prepare_seconds: for its store, its enrolment and its model.
-        vanished: whether it was meant to vanish.
+        vanished: whether it was planned to vanish.
     """
 
     result: SyncResult | None
@@ -122,7 +122,7 @@ def _member(plan: FleetPlan, number: int, invitation: Invitation, key: bytes, re
             try:
                 _prepare(device, plan, invitation, rng)
             except BaseException:
-                ready.abort()  # the others needn't wait
+                ready.abort()  # the others must not wait
                 raise
             prepared = time.monotonic() - begun
             with suppress(BrokenBarrierError):
@@ -136,13 +136,13 @@ def _member(plan: FleetPlan, number: int, invitation: Invitation, key: bytes, re
 
 
 def _prepare(device: Device, plan: FleetPlan, invitation: Invitation, rng: random.Random) -> None:
-    """Consent, enrolment, model and events, where they aren't there from an earlier fleet."""
+    """Give consent, enrol, fetch a model and record events, as far as an earlier fleet hasn't."""
     device.consent.grant("store")
     device.consent.grant("train")
     if device.enrolment is None:
-        _patiently(lambda: device.enroll(invitation), rng)
-    if device.model() is None:  # a newer one is the sync's to take, or to leave where it isn't newer
-        _patiently(lambda: fetch_model(device), rng)
+        _with_retries(lambda: device.enroll(invitation), rng)
+    if device.model() is None:  # the sync fetches newer models
+        _with_retries(lambda: fetch_model(device), rng)
     if any(True for _ in device.store.events()):
         return
     enrolled, model = device.enrolment, device.model()
@@ -154,10 +154,10 @@ def _prepare(device: Device, plan: FleetPlan, invitation: Invitation, rng: rando
 
 
 def fetch_model(device: Device, *, seconds: float = 120.0) -> bool:
-    """Take the server's newest model into use, outside of a sync; whether there was a newer one.
+    """Download and install the server's newest model, outside of a sync; return whether there was a newer one.
 
     Raises:
-        UnreachableError: it can't be had.
+        UnreachableError: the model can't be downloaded.
     """
     enrolment, service = device.enrolment, device.service
     if enrolment is None or service is None:
@@ -174,8 +174,8 @@ def fetch_model(device: Device, *, seconds: float = 120.0) -> bool:
         return device.models.take(found)
 
 
-def _patiently(call: Callable[[], object], rng: random.Random) -> None:
-    """Try some times: hundreds of devices at once meet a server's limits."""
+def _with_retries(call: Callable[[], object], rng: random.Random) -> None:
+    """Retry a call: hundreds of devices at once exceed a server's limits."""
     for tried in range(_ENROL_TRIES):
         try:
             call()
@@ -187,15 +187,15 @@ def _patiently(call: Callable[[], object], rng: random.Random) -> None:
 
 
 def _policy(device: Device, plan: FleetPlan, *, after: int | None) -> Policy:
-    """Slow devices sleep where a policy is asked for; who vanishes does so when it has made its n-th message."""
+    """Slow devices sleep at each request for the policy; a device that vanishes stops at its message `after`."""
 
     def stays() -> bool:
-        """Whether it hasn't made that many."""
+        """Whether the device has sent fewer messages."""
         with Journal(device.store.file) as journal:
             return len(journal.sent()) < (after or 0)
 
     def late() -> bool:
-        """Take some time."""
+        """Sleep for the configured delay."""
         time.sleep(plan.slow)
         return True
 
@@ -203,7 +203,7 @@ def _policy(device: Device, plan: FleetPlan, *, after: int | None) -> Policy:
 
 
 def summary(members: Sequence[Member]) -> list[tuple[str, str]]:
-    """What became of a fleet, as lines of a table."""
+    """The results of a fleet, as lines of a table."""
     results = [member.result for member in members if member.result is not None]
     ended = Counter(result.ended for result in results)
     failed = Counter(member.error for member in members if member.error)

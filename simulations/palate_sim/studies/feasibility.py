@@ -1,7 +1,8 @@
-"""Feasibility: what a run with so many users and items would cost and give, before there is any data.
+"""Feasibility: the cost and quality of a run with given numbers of users and items, before there is any data.
 
-Rounds, sizes, noise and bytes follow from public numbers alone. The quality is a band: what public data sets kept of
-their quality without privacy at the same signal (mu x users), measured by `simulations/benchmarks/feasibility`.
+Rounds, sizes, noise and bytes follow from public numbers alone. The quality is a band: the share of their quality
+without privacy that public data sets kept at the same signal (mu x users), measured by
+`simulations/benchmarks/feasibility`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ WINDOW = 2.0
 
 @dataclass(frozen=True)
 class Band:
-    """What measured data sets kept of their quality without privacy, at about this signal.
+    """The share of quality without privacy that measured data sets kept at about this signal.
 
     Attributes:
         low, middle, high: smallest, median and largest share kept.
@@ -126,7 +127,7 @@ def measurements() -> list[dict[str, Any]]:
 
 
 def band(signal: float, points: Sequence[dict[str, Any]]) -> Band:
-    """The band of what was kept at about this signal; beyond the measured range, that of its nearest end, and said."""
+    """The band of the points at about this signal; outside the measured range, that of the nearest end, with a note."""
     signals = [float(point["signal"]) for point in points]
     inside = min(max(signal, min(signals)), max(signals))
     near = [p for p in points if inside / WINDOW <= p["signal"] <= inside * WINDOW]

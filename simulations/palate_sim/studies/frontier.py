@@ -1,6 +1,6 @@
 """Frontier: quality against eps on one's own data, and against a projected number of users.
 
-Rehearsals, not runs: nothing is charged and nothing may be released. Each seed is another split and other noise.
+Rehearsals, not runs: nothing is charged and nothing may be released. Each seed has its own split and noise.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from palate_sim.config import SimulationConfig
 from palate_sim.data import Source
 from palate_sim.evaluation.evaluation import CatalogueScorer
 from palate_sim.evaluation.fitting import fit_baselines
-from palate_sim.evaluation.judging import Notify, headline, judge_prepared
+from palate_sim.evaluation.model_evaluation import Notify, headline, judge_prepared
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.preparation.preparation import Prepared, prepare
 
@@ -104,7 +104,7 @@ def measure(
     source: Source | None = None,
     notify: Notify,
 ) -> Frontier:
-    """Rehearse every epsilon, multiple of the users and seed, with the references beside.
+    """Rehearse every epsilon, multiple of the users and seed, and measure the references.
 
     Args:
         config: data, split and algorithm; its epsilon is not used.

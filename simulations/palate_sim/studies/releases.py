@@ -1,8 +1,8 @@
-"""Releases: one budget for a whole series of releases, judged on what users do after each of them.
+"""Releases: one budget for a series of releases, each evaluated on what users do after it.
 
-Rehearsals, not runs: nothing is charged and nothing may be released. What each would be charged is: the unit is one
-installation, and one that is in every release has the mu^2 of all of them. Nothing is claimed from their being apart
-in time, because each is trained on everything so far.
+Rehearsals, not runs: nothing is charged and nothing may be released. The charges of a real series are computed: the
+unit is one installation, and one that is in every release has the mu^2 of all of them. The time between releases
+gives no privacy, because each is trained on everything so far.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from palate_sim.config import SimulationConfig
 from palate_sim.data import Source
 from palate_sim.data.log import InteractionLog
 from palate_sim.evaluation.evaluation import evaluate
-from palate_sim.evaluation.judging import Notify
+from palate_sim.evaluation.model_evaluation import Notify
 from palate_sim.evaluation.periods import Period, is_validation, periods
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.features.features import item_features
@@ -33,9 +33,9 @@ from palate_sim.run.warm_start import handed_over
 from palate_sim.studies.frontier import SeedMean
 
 RATIOS = {"equal": 1.0, "decreasing": 0.9, "increasing": 1 / 0.9}
-"""mu^2 of a release by that of the one before."""
+"""The ratio of a release's mu^2 to that of the release before."""
 LATE = 3
-"""The second of the releases that spend the whole budget at once."""
+"""Number of the release in which "once, release 3" spends the whole budget."""
 OWN, COLD, ONCE, ONCE_LATE, POPULARITY, OFF = MODELS = (
     "warm start",
     "from nothing",
@@ -63,7 +63,7 @@ class Series:
         division: how mu^2 was divided.
         spent: epsilon after each release.
         sizes: training users, items and judged test users of each release.
-        seeds: which noises and first tables.
+        seeds: seeds of the noises and first tables.
         values: (model, part) -> one list a seed of one value a release; NaN before a release exists.
     """
 
@@ -98,11 +98,11 @@ class Series:
         }
 
     def _mean(self, name: str, part: str) -> Sequence[float]:
-        """One mean over seeds a release."""
+        """The mean over seeds of each release."""
         return [float(value) for value in np.mean(self.values[name, part], axis=0)]
 
     def _differences(self, name: str) -> list[list[float | None] | None]:
-        """Warm start less a model, seed by seed: mean and 95 % interval for each release."""
+        """Warm start minus another model, seed by seed: mean and 95 % interval for each release."""
         apart = np.asarray(self.values[OWN, "test"]) - np.asarray(self.values[name, "test"])
         found = [SeedMean.of([float(value) for value in column]) for column in apart.T]
         return [None if math.isnan(e.mean) else [e.mean, e.low, e.high] for e in found]
@@ -150,7 +150,7 @@ def measure(
 
     if OFF in models:
         judge(config.seed, OFF, _off(config, cuts, inputs))
-        for part in PARTS:  # no noise, no seed: the same row for each
+        for part in PARTS:  # without noise the seed has no effect: the same row for each
             values[OFF, part] *= seeds
     for seed in chosen:
         made = _Releases(config, cuts, inputs, delta, whole, mus, seed)
@@ -195,7 +195,7 @@ class _Releases:
         return [self._trained(number, self.mus[number], algorithm=algorithm) for number in numbers]
 
     def _warm(self) -> list[Trained | None]:
-        """Each release from the one before it."""
+        """Train each release from the one before it."""
         found: list[Trained | None] = []
         former: Trained | None = None
         for number, cut in enumerate(self.cuts):
@@ -205,7 +205,7 @@ class _Releases:
         return found
 
     def _trained(self, number: int, mu: float, former: State | None = None, *, algorithm: str = "") -> Trained:
-        """One release. Its noise is its own, whatever else is compared at this seed."""
+        """Train one release. At one seed, each release has noise of its own."""
         cut, own = self.cuts[number], self.config.algorithm
         model = rehearse(
             cut.train,
@@ -237,13 +237,12 @@ def _off(config: SimulationConfig, cuts: Sequence[Period], inputs: Sequence[Stat
 
 
 def _inputs(log: InteractionLog, cut: Period, config: SimulationConfig) -> State:
-    """Public features of the catalogue so far."""
     features = item_features(log.items, cut.items, config.features.source)
     return {} if features is None else {FEATURES: features}
 
 
 def _quality(trained: Trained | None, cut: Period, config: SimulationConfig) -> tuple[float, ...]:
-    """The headline on test users, on those of them with a history, and on validation users."""
+    """The headline metric on test users, on those of them with a history, and on validation users."""
     if trained is None:
         return (math.nan,) * len(PARTS)
     model, items = trained
@@ -255,7 +254,7 @@ def _quality(trained: Trained | None, cut: Period, config: SimulationConfig) -> 
 
 
 def _sizes(cut: Period) -> dict[str, int]:
-    """How much there was to train on and to judge."""
+    """The numbers of users, items and interactions for training, and of test users."""
     test = np.array([not is_validation(user) for user in cut.heldout.users])
     had = cut.heldout.foldin.counts() > 0
     counts = {"users": cut.train.n_users, "items": cut.train.n_items, "interactions": cut.train.nnz}
@@ -263,17 +262,17 @@ def _sizes(cut: Period) -> dict[str, int]:
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float:
-    """The mean, NaN of nothing."""
+    """The mean; NaN for no values."""
     return float(values.mean()) if len(values) else math.nan
 
 
 def _known(values: Iterable[float]) -> list[float | None]:
-    """NaN as JSON has it."""
+    """Values with None for NaN, for JSON."""
     return [None if math.isnan(value) else value for value in values]
 
 
 def _check(config: SimulationConfig, seeds: int) -> None:
-    """Refuse what can't be measured, before the log is read."""
+    """Refuse an invalid study before the log is read."""
     if seeds < 1:
         raise InputError(f"`--seeds` must be at least 1, got {seeds}")
     if not algorithm_class(config.algorithm.name).hands_over():

@@ -1,9 +1,4 @@
-"""The templates of what a run writes for people.
-
-Place in the path: below the report and the README's picture.
-
-    environment().get_template("frontier.svg.j2").render(...)
-"""
+"""The Jinja templates of reports and figures: `environment().get_template("frontier.svg.j2").render(...)`."""
 
 from functools import cache
 
@@ -14,6 +9,6 @@ __all__ = ["environment"]
 
 @cache
 def environment() -> Environment:
-    """Templates that escape everything and refuse a name nobody gave them; each is compiled once a process."""
+    """The Jinja environment: it escapes everything and refuses undefined names; it compiles each template once."""
     loader = PackageLoader("palate_sim", "templates")
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

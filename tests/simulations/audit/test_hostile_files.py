@@ -11,7 +11,7 @@ import pytest
 from palate_audit.evidence.evidence import Verdict
 from palate_audit.run.completeness import completeness
 from palate_audit.run.extract import read_extract
-from palate_audit.run.ledger import books_of
+from palate_audit.run.ledger import records_of
 from palate_audit.run.receipts import read_receipts
 from palate_cli.cli import run
 from palate_common.errors import InputError
@@ -51,9 +51,9 @@ def test_a_card_that_cannot_be_shown_is_an_alarm(
 def test_the_operators_key_counts_where_the_extract_is_gone(bench: Any) -> None:
     key = json.loads((bench.folder / "ledger.json").read_bytes())["public_key"]
     (bench.folder / "ledger.json").unlink()
-    books = books_of(bench.folder, ledger=bench.ledger)
+    records = records_of(bench.folder, ledger=bench.ledger)
     for pinned, expected in ((key, Verdict.PASS), ("ab" * 32, Verdict.ALARM)):
-        found = {each.test: each for each in completeness(books, public_key=pinned)}
+        found = {each.test: each for each in completeness(records, public_key=pinned)}
         assert found["G published model"].verdict is expected
 
 

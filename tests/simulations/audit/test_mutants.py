@@ -140,7 +140,7 @@ def test_the_section_says_what_killed_what(monkeypatch: pytest.MonkeyPatch) -> N
         },
     )
     told: list[MutantOutcome] = []
-    section = audit_mutants(["no clip", "B reused", "round 0 uncharged"], clean=2, workers=1, told=told.append)
+    section = audit_mutants(["no clip", "B reused", "round 0 uncharged"], clean=2, workers=1, notify=told.append)
     assert [(each.test, each.verdict.value) for each in section.findings] == [
         ("mutant: no clip", "pass"),
         ("mutant: b reused", "alarm"),

@@ -1,7 +1,7 @@
-"""`palate audit`: evidence about a run folder, the deployed mechanism, or somebody else's; one module a command.
+"""`palate audit`: evidence about a run folder, the deployed mechanism, or a foreign one; one module a command.
 
-A command makes sections (`palate_audit.evidence.evidence`) and ends with `outcome.conclude`. It is registered here by
-a line of its own.
+A command makes sections (`palate_audit.evidence.evidence`) and ends with `outcome.conclude`. Each is registered here by
+one line.
 """
 
 from __future__ import annotations

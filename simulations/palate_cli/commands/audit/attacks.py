@@ -1,4 +1,4 @@
-"""`palate audit attacks DIR`: the attacks on a run's updates, releases and model, beside the ceiling of its claim."""
+"""`palate audit attacks DIR`: attacks on a run's updates, releases and model, compared with its claim's ceiling."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def attacks(
     repeats: Annotated[
         int, typer.Option(metavar="R", help="Games with fresh noise a target, and rehearsals of the run.")
     ] = 20,
-    seed: Annotated[int, typer.Option(metavar="S", help="Of targets, items and coins; noise is always fresh.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="S", help="Seed of targets, items and coins; noise is fresh.")] = 0,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -50,7 +50,7 @@ def attacks(
 
 
 def _show(measured: Sequence[Mapping[str, Any]]) -> None:
-    """What each attack reached, beside the most that it can; the report has the rest."""
+    """Print each attack's result and its ceiling; the report has the rest."""
     table = Table(box=None, pad_edge=False)
     for name in ("attack", "sees", "AUC", "at most", "TPR at 1 %", "at most"):
         table.add_column(name, justify="left" if name in ("attack", "sees") else "right", overflow="fold")
@@ -63,5 +63,5 @@ def _show(measured: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _cell(values: Sequence[float | None] | None) -> str:
-    """A figure; nothing where there is none."""
+    """A number; empty where there is none."""
     return "" if not values or values[0] is None else f"{values[0]:.3f}"

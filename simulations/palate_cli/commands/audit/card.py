@@ -55,13 +55,13 @@ def card(
         try:
             _show(section.series["card"])
         except (TypeError, ValueError, AttributeError, KeyError, OverflowError):
-            # Somebody has put a list where a number belongs: what the audit found says so, and is shown.
+            # A forged card may have a list in the place of a number: the findings say so, and are shown.
             typer.echo("the card can't be shown: it isn't one that Palate writes")
     conclude([section], out=out, as_json=as_json)
 
 
 def _record(folder: Path, audit: Path, ledger: Path | None) -> None:
-    """Put an audit on record."""
+    """Enter an audit in the ledger."""
     from palate_audit.run import record
 
     try:
@@ -72,7 +72,7 @@ def _record(folder: Path, audit: Path, ledger: Path | None) -> None:
 
 
 def _show(found: Mapping[str, Any]) -> None:
-    """The card as the report has it."""
+    """Print the card as the report has it."""
     from palate_sim.report.card import card_groups, exclusions
 
     console = Console()

@@ -1,4 +1,4 @@
-"""`palate audit mechanism`: the production round, or somebody else's mechanism, driven with canaries."""
+"""`palate audit mechanism`: canaries test the production round, or a foreign mechanism."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from palate_common.errors import InputError
 
 Mode = Annotated[
     str | None,
-    typer.Option("--dp", metavar="MODE", help="Whose round: distributed (default), central, both of these, or local."),
+    typer.Option("--dp", metavar="MODE", help="Palate's round: distributed (default), central, both, or local."),
 ]
 Target = Annotated[
     str | None,
-    typer.Option("--target", metavar="PKG.MOD:FACTORY", help="Somebody else's mechanism: what the factory makes."),
+    typer.Option("--target", metavar="PKG.MOD:FACTORY", help="A foreign mechanism, which the factory makes."),
 ]
 Epsilon = Annotated[
     float | None,
-    typer.Option(metavar="E", help="Of the audited run: user-level, zero-out adjacency. Default 5."),
+    typer.Option(metavar="E", help="Epsilon of the audited run: user-level, zero-out adjacency. Default 5."),
 ]
 Delta = Annotated[float | None, typer.Option(metavar="D", help="Default 1e-6.")]
 Deep = Annotated[bool, typer.Option("--deep", help="More runs, for smaller faults.")]
 Seed = Annotated[
     int | None,
-    typer.Option(metavar="S", help="Of the audit's own choices, never of the noise. Default: a fresh one, printed."),
+    typer.Option(metavar="S", help="Seed of the audit's choices, never of noise. Default: a fresh one, printed."),
 ]
 Run = Annotated[
-    Path | None, typer.Option("--run", metavar="DIR", help="A run, whose sources must be those that are audited.")
+    Path | None, typer.Option("--run", metavar="DIR", help="A run, whose sources must be the audited ones.")
 ]
 MODES = ("distributed", "central", "local")
 BOTH = MODES[:2]
@@ -49,7 +49,7 @@ def mechanism(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Drive a mechanism with canaries, and test what it releases."""
+    """Run a mechanism with canaries, and test what it releases."""
     from palate_audit.harness.messages import DeviceMessages
     from palate_audit.harness.production import Production
     from palate_audit.harness.target import Target as Audited

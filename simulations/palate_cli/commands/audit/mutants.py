@@ -14,9 +14,9 @@ Only = Annotated[
 ]
 Clean = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Runs of the code as it is, none of which may raise an alarm. Default 3."),
+    typer.Option(metavar="N", help="Runs of the real code, none of which may raise an alarm. Default 3."),
 ]
-Quick = Annotated[bool, typer.Option("--quick", help="Make only the test that each mutant names.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Run only the test that each mutant names.")]
 Workers = Annotated[int | None, typer.Option(metavar="N", help="Processes. Default: one a processor.")]
 
 
@@ -36,9 +36,9 @@ def mutants(
     if runs < 0 or (workers is not None and workers < 1):
         raise InputError(f"`--clean` must be from 0 and `--workers` from 1, got {clean} and {workers}")
 
-    def told(outcome: MutantOutcome) -> None:
+    def notify(outcome: MutantOutcome) -> None:
         found = ", ".join(outcome.killed_by) or "no test"
         typer.echo(f"{outcome.name}: {found}", err=True)
 
-    section = audit_mutants(only or (), clean=runs, quick=quick, workers=workers, told=told)
+    section = audit_mutants(only or (), clean=runs, quick=quick, workers=workers, notify=notify)
     conclude([section], out=out, as_json=as_json)

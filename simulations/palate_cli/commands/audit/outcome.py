@@ -1,4 +1,4 @@
-"""How every `palate audit` command ends: what was found on the terminal, in `--out`, and as an exit code.
+"""The end of every `palate audit` command: the findings on the terminal, in `--out`, and as an exit code.
 
     0  nothing exceeds the claim; what could not be checked is named
     2  bad input
@@ -34,7 +34,7 @@ Out = Annotated[
         "add up there.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print what was found as JSON, and nothing else.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the findings as JSON, and nothing else.")]
 
 _LOOK = {Verdict.PASS: "green", Verdict.ALARM: "bold red", Verdict.UNCHECKABLE: "yellow"}
 
@@ -46,7 +46,7 @@ def conclude(sections: Sequence[Section], *, out: Path | None, as_json: bool) ->
         EvidenceError: some finding is an alarm; everything was printed and written before.
         InputError: `out` can't be written, or holds something else than an audit.
     """
-    # Read first: what can't be written must be known before anybody waits for it.
+    # First, so that an unwritable file fails before the long part.
     written = None if out is None else _add(sections, out)
     if as_json:
         typer.echo(json.dumps([document.as_json(section) for section in sections], indent=1, ensure_ascii=False))
@@ -88,17 +88,17 @@ def show(section: Section, console: Console) -> None:
 
 
 def check_out(out: Path | None) -> None:
-    """Refuse a place that can't take a report, before a long audit begins.
+    """Refuse a path that can't take a report, before a long audit begins.
 
     Raises:
-        InputError: it is in the folder of something else, or holds another file.
+        InputError: it is in another kind of folder, or is another kind of file.
     """
     if out is not None:
         _before(_files(out)[1])
 
 
 def _add(sections: Sequence[Section], out: Path) -> Path:
-    """Write the page and its JSON, with the parts that were there; the page's path."""
+    """Write the page and its JSON, keeping the parts that were there; return the page's path."""
     from palate_audit.report.page import render
 
     page, data = _files(out)
@@ -114,14 +114,13 @@ def _add(sections: Sequence[Section], out: Path) -> Path:
 
 
 def _files(out: Path) -> tuple[Path, Path]:
-    """Page and JSON."""
     if out.suffix.lower() in (".html", ".json") and not out.is_dir():
         return out.with_suffix(".html"), out.with_suffix(".json")
     return out / "audit.html", out / "audit.json"
 
 
 def _before(data: Path) -> tuple[Section, ...]:
-    """The parts that a file holds already."""
+    """The sections that a file has already."""
     try:
         return document.read(data.read_bytes()) if data.exists() else ()
     except OSError as error:

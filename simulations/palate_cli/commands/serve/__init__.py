@@ -1,4 +1,4 @@
-"""`palate serve`: a server for months, from a shell."""
+"""`palate serve`: commands to run a server."""
 
 from palate_cli.commands.serve.group import app
 

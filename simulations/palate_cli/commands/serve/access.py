@@ -18,10 +18,10 @@ def enroll(
     folder: Folder,
     count: Annotated[int, typer.Option(help="How many invitations.")] = 1,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where to, one a line (mode 0600); printed when left out.")
+        Path | None, typer.Option(metavar="FILE", help="File to write, one a line (mode 0600); printed when left out.")
     ] = None,
 ) -> None:
-    """Make invitations: each lets one installation enrol, once, until it expires."""
+    """Make invitations: each lets one installation enrol once, until the invitation expires."""
     from palate_server.folder.enrolments import Enrolments
     from palate_server.folder.server_folder import Site
     from palate_server.service.gateway import trust_anchor
@@ -56,7 +56,7 @@ def revoke(
     folder: Folder,
     device: Annotated[int, typer.Argument(help="The device's number.")],
 ) -> None:
-    """End a device's part for ever: its node loses access, and no attempt asks it again."""
+    """Exclude a device for ever: its node loses access, and no attempt invites it again."""
     from palate_server.flower.superlink_state import LinkControl
     from palate_server.folder.enrolments import Enrolments
     from palate_server.folder.server_folder import Site
@@ -78,7 +78,7 @@ def pardon(
         int | None, typer.Argument(help="The device's number; all of them are listed when left out.")
     ] = None,
 ) -> None:
-    """Say who is left out for having cost an attempt, and who has a dispute, or forget what is held against one."""
+    """List the devices that are excluded for a failed attempt or have a dispute, or clear one device's record."""
     from palate_server.folder.enrolments import Enrolments
     from palate_server.folder.server_folder import Site
 

@@ -22,16 +22,16 @@ Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folde
 
 def init(
     folder: Folder,
-    population: Annotated[str, typer.Option(help="Whose server it is; devices are built for one population.")],
+    population: Annotated[str, typer.Option(help="The server's population; devices are built for one population.")],
     items: Annotated[Path, typer.Option(metavar="FILE", help="The catalogue: item ids, one a line, public.")],
     features: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Public item features: CSV with item_id and numeric columns.")
     ] = None,
     name: Annotated[str, typer.Option(help="The host name that devices connect to.")] = "localhost",
-    port: Annotated[int, typer.Option(help="The gateway's; the three after it are for the loopback interface.")] = 8443,
+    port: Annotated[int, typer.Option(help="Port of the gateway; the next three serve the loopback.")] = 8443,
     cohort: Annotated[int, typer.Option(help="Most devices in an attempt.")] = 100,
-    epsilon: Annotated[float, typer.Option(help="Of one run; unit: user, adjacency: zero-out.")] = 2.0,
-    period_epsilon: Annotated[float, typer.Option(help="Of the runs that begin in one period.")] = 4.0,
+    epsilon: Annotated[float, typer.Option(help="Epsilon of one run; unit: user, adjacency: zero-out.")] = 2.0,
+    period_epsilon: Annotated[float, typer.Option(help="Epsilon of the runs that begin in one period.")] = 4.0,
     lifetime_epsilon: Annotated[float, typer.Option(help="Of the population, for ever; it can only be lowered.")] = 8.0,
 ) -> None:
     """Make a server folder: configuration, keys, ledger, register, certificates, and a first model without releases."""
@@ -81,7 +81,7 @@ def status(
     folder: Folder,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
-    """Print where a server stands, whether it runs or not: who is enrolled, what was spent, what is due."""
+    """Print a server's status, whether it runs or not: who is enrolled, what was spent, what is due."""
     from palate_server.folder.events import EventLog
     from palate_server.folder.server_folder import Site
     from palate_server.operation.outlook import read_outlook, since
@@ -100,7 +100,7 @@ def status(
 
 
 def _standing(found: Status, outlook: Outlook) -> Iterator[str]:
-    """Who, what was spent, and what comes next."""
+    """Enrolled devices, spent budget, and the next events."""
     period, due = outlook.period, outlook.next_run
     yield f"population {found.population} · {' · '.join(f'{n:,} {state}' for state, n in found.devices.items())}"
     yield f"release key: {found.release_key}"
@@ -118,7 +118,7 @@ def _standing(found: Status, outlook: Outlook) -> Iterator[str]:
 
 
 def _running(parts: Mapping[str, Mapping[str, Any]], outlook: Outlook) -> Iterator[str]:
-    """What runs, and what was wrong last."""
+    """The running parts, and the latest errors."""
     if not parts:
         yield "parts: nobody answers on the metrics port: `palate serve run` isn't running, or is starting"
     for part, each in parts.items():
@@ -129,7 +129,7 @@ def _running(parts: Mapping[str, Mapping[str, Any]], outlook: Outlook) -> Iterat
 
 
 def _kept(found: Status) -> Iterator[str]:
-    """What the ledger and the disk hold."""
+    """The contents of ledger and disk."""
     yield f"ledger: {found.ledger['size']} entries, root {found.ledger['root']}, {found.epochs} restorations"
     yield f"attempts: {found.attempts} charged, {found.releases} released"
     yield from (f"run {run}: {state}" for run, state in found.runs.items())

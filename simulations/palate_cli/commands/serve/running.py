@@ -59,5 +59,5 @@ def release(
 
 
 def _card_maker(key: Callable[[], SigningKey]) -> Callable[[Extract], bytes]:
-    """Makes a model's signed card from its run's ledger extract: the same card as a simulation's."""
+    """Make a model's signed card from its run's ledger extract: the same card as a simulation's."""
     return lambda extract: sign_card(card_payload(extract), key())

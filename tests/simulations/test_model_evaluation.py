@@ -12,8 +12,8 @@ import pytest
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_sim.baselines import ease
 from palate_sim.config import load_config
-from palate_sim.evaluation import judging
-from palate_sim.evaluation.judging import (
+from palate_sim.evaluation import model_evaluation
+from palate_sim.evaluation.model_evaluation import (
     headline,
     judge,
     judge_baselines,
@@ -64,14 +64,14 @@ def test_a_baseline_that_refuses_or_needs_too_much_memory_is_left_out(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ease, "ITEM_LIMIT", 10)
-    real = judging.fit_baselines
+    real = model_evaluation.fit_baselines
 
     def fit(names: Any, *rest: Any, **named: Any) -> Any:
         if names == ["item_knn"]:
             raise MemoryError
         return real(names, *rest, **named)
 
-    monkeypatch.setattr(judging, "fit_baselines", fit)
+    monkeypatch.setattr(model_evaluation, "fit_baselines", fit)
     told, notify = events()
     config = load_config(None, {"evaluation.baselines": ["ease", "item_knn", "popularity"]})
     found, left_out = judge_baselines(config, prepared, epsilon=None, delta=1e-5, notify=notify)

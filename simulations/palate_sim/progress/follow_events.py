@@ -1,7 +1,7 @@
 """Reading the events that another process writes.
 
-Place in the path: Flower's Ray engine trains in its own processes; the command tails their `events.jsonl` and shows it
-with the same `Progress` (without a path of its own).
+Flower's Ray engine trains in its own processes; the command follows their `events.jsonl` and shows it with the same
+`Progress` (without a path of its own).
 
     for event in follow(folder / "events.jsonl", stop=lambda: engine.poll() is not None):
         progress(event)
@@ -23,11 +23,11 @@ def follow(
 
     Args:
         path: the log; it need not exist yet.
-        stop: asked while there is nothing to read; what was written before it turned true is still yielded.
+        stop: called while there is nothing to read; events written before it returned true are still yielded.
         offset: byte to start from: the file's size before the writer starts, where an earlier run left lines.
         poll: seconds between two looks.
 
-    Half a line is kept until the rest arrives; a line that is no JSON object (torn by a kill) is passed over.
+    An incomplete line is kept until the rest arrives; a line that is no JSON object (cut by a kill) is skipped.
     """
     position, rest = offset, b""
     while True:

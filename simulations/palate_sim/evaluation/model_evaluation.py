@@ -1,4 +1,4 @@
-"""Judging: a trained model and its baselines on the held-out users. Oracle metrics: simulation only, never released."""
+"""Model evaluation: a model and its baselines on held-out users. Oracle metrics: simulation only, never released."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ CONTROLS: dict[str, tuple[str, dict[str, Any]]] = {
     "noised_popularity": ("popularity", {}),
     "content_only": ("als", {"rounds": 1, "content_weight": 1.0}),
 }
-"""Baselines under the same budget: all of it on popularity, alone or with item features, and no collaborative round."""
+"""Baselines that spend the same budget on popularity, without or with item features, and nothing on later rounds."""
 
 Notify = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
 class Restricted:
-    """A scorer that recommends some items only."""
+    """A scorer that recommends only some of the items."""
 
     scorer: CatalogueScorer
     candidates: npt.NDArray[np.bool_]
 
     def scores(self, foldin: Interactions) -> Floats:
-        """The scorer's, with minus infinity for the other items."""
+        """The scorer's scores, with minus infinity for the other items."""
         return np.where(self.candidates, self.scorer.scores(foldin), -np.inf)
 
 
 def judge(scorer: CatalogueScorer, heldout: Heldout, split: Split, *, ks: Sequence[int], seed: int) -> Evaluation:
-    """Evaluate by the split's own protocol, and by rating error a scorer that expects ratings.
+    """Evaluate by the split's protocol; a scorer that predicts ratings also by its rating error.
 
     The same seed breaks ties alike for every scorer.
     """
@@ -67,7 +67,7 @@ def judge_prepared(
     heldout: Heldout | None = None,
     within: npt.NDArray[np.bool_] | None = None,
 ) -> Evaluation:
-    """Evaluate on the test users, or others; where items are cold, a model that can scores them by their features.
+    """Evaluate on the test users or on `heldout`; cold items are scored by their features where the model can do that.
 
     Args:
         scorer: what to judge.
@@ -149,11 +149,11 @@ def judge_baselines(
         prepared: its data.
         epsilon: its budget, user-level, zero-out; None without privacy.
         delta: its delta.
-        notify: told of each.
-        keep: where the fitted baselines are put, by name; None: they are let go of.
+        notify: called with a progress event for each.
+        keep: receives the fitted baselines by name; None: they aren't kept.
 
     Returns:
-        Evaluations by name, and the reason for each baseline that can't be had: that must not fail a run.
+        Evaluations by name, and the reason for each baseline that failed: a failed baseline doesn't fail the run.
     """
     split, left_out = prepared.split, {}
     evaluations: dict[str, Evaluation] = {}
@@ -163,7 +163,7 @@ def judge_baselines(
         if (name == "noised_popularity" and epsilon is None) or (name == "content_only" and not prepared.inputs):
             continue
         if name in CONTROLS and config.privacy.unit != "user":
-            continue  # their budget protects users, which is another promise
+            continue  # their guarantee is user-level, and this run's is not
         try:
             if name in CONTROLS:
                 algorithm, settings = CONTROLS[name]
@@ -194,7 +194,7 @@ def judge_baselines(
 def project(
     config: SimulationConfig, prepared: Prepared, *, epsilon: float, delta: float, metric: str
 ) -> list[dict[str, float]]:
-    """Quality at this epsilon with multiples of the users, everybody else behaving like these."""
+    """Quality at this epsilon with multiples of the users, assuming that the added users behave like these."""
     split, points = prepared.split, []
     for factor in config.evaluation.projection:
         model = rehearse(
@@ -222,7 +222,7 @@ def validation_quality(
 
 
 def percentile_rank(scorer: CatalogueScorer, heldout: Heldout) -> float:
-    """Where held-out items are ranked on average, 0 the top and 1 the end: a loss that needs no score scale.
+    """Mean rank of the held-out items, 0 the top and 1 the end: a loss that needs no score scale.
 
     Expected percentile ranking, Hu, Koren and Volinsky (2008), equation 8.
     """
