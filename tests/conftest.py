@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from absl import logging as absl_logging
 from hypothesis import HealthCheck, settings
 
 from palate_client.contribution import Contributor
@@ -46,6 +48,10 @@ for profile, examples in (("palate", 40), ("thorough", 400)):
         profile, deadline=None, max_examples=examples, suppress_health_check=[HealthCheck.too_slow]
     )
 settings.load_profile("palate")
+
+# absl, which accountants import, keeps the stderr of that moment, which may be pytest's own file, and closes it when a
+# server of a test sets up uvicorn's logging. It leaves the one of the process open.
+absl_logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 
 LONG = ("docs", "simulations/audit", "integration", "simulations", "server/service")
 """Folders of the files that take longest: they come first, so that no worker waits alone for the last of them."""
