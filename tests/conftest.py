@@ -51,8 +51,8 @@ for profile, examples in (("palate", 40), ("thorough", 400)):
     )
 settings.load_profile("palate")
 
-# absl, which accountants import, keeps the stderr of that moment, which may be a file of pytest, and closes it as soon
-# as a server of a test sets up the logging of uvicorn. It leaves the one of the process open.
+# absl, which accountants import, keeps the stderr of that moment, which may be pytest's own file, and closes it when a
+# server of a test sets up uvicorn's logging. It leaves the one of the process open.
 absl_logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 
 LONG = ("docs", "simulations/audit", "integration", "simulations", "server/service")
