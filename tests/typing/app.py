@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -250,6 +251,14 @@ def failures() -> tuple[type[palate.PalateError], ...]:
 
 def at_a_desk() -> float:
     return float(palate.simulate("my.csv", epsilon=5).metrics["recall_capped@20"])
+
+
+def noised(data: list[float]) -> float:
+    return sum(data) + random.gauss(0.0, 1.0)
+
+
+def audited() -> str:
+    return str(palate.audit(noised, epsilon=3, delta=1e-6).verdict)
 
 
 def first_page(home: Path) -> list[palate.Recommendation]:
