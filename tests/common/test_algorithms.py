@@ -217,6 +217,9 @@ def test_an_algorithm_that_is_lent_is_found_until_it_is_given_back() -> None:
         algorithm_class("loan")
     with pytest.raises(InputError, match="name of its own"), lent(algorithm_class("popularity")):
         pass
+    user = type("User", (algorithm_class("popularity"),), {"name": "user", "unit": "event"})
+    with pytest.raises(InputError, match="'user' is no algorithm: it must derive from EventAlgorithm"), lent(user):
+        pass
 
 
 @pytest.mark.parametrize(
@@ -227,6 +230,7 @@ def test_an_algorithm_that_is_lent_is_found_until_it_is_given_back() -> None:
         pytest.param("own_gone:X", "names a place but can't be loaded: No module named 'own_gone'", id="no module"),
         pytest.param("own_empty:X", "names a place but can't be loaded: .*has no attribute 'X'", id="no class"),
         pytest.param("own_half:X", "names a place but is no algorithm: own_half:X has no __init__", id="no member"),
+        pytest.param("own_user:X", "own_user:X must derive from EventAlgorithm for.*'event'", id="unit"),
         pytest.param(":X", "must be a name or package.module:Class, got ':X'", id="no package"),
         pytest.param("own_empty:", "must be a name or package.module:Class, got 'own_empty:'", id="no name"),
     ],
@@ -239,6 +243,7 @@ def test_a_place_that_is_no_algorithm_is_said_in_one_line(
         "own_raising": "raise RuntimeError('no\\n luck')",
         "own_empty": "",
         "own_half": f"from {POPULARITY} import *\nX = type('X', (Algorithm,), {{'name': 'x', 'Settings': None}})",
+        "own_user": f"from {POPULARITY} import *\nX = type('X', (Popularity,), {{'unit': 'event'}})",
     }.items():
         (tmp_path / f"{module}.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)

@@ -7,14 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from plans import make_plan
 from pydantic import ValidationError
 
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.algorithms.event_mf import EventMf, EventMfSettings
-from palate_common.errors import InputError
+from palate_common.errors import InputError, RefusedError
 from palate_common.interactions import Interactions, row_squares
 from palate_common.mechanism.randomness import SecureSource, SeededSource
 from palate_common.mechanism.update import BlockSpec, OuterBlock, Update, layout_size
+from palate_common.models.model import GlobalModel, ModelHeader
 from palate_common.rounds.event_steps import event_steps, sampled
 from palate_common.rounds.plan import Noise, RoundPlan, Sampling, attempt_mu2
 from palate_common.rounds.privacy_mode import DpMode
@@ -198,6 +202,18 @@ def test_what_is_no_event_step_is_refused() -> None:
     with pytest.raises(InputError, match="vote_share"):
         make_algorithm("event-mf", {"vote_share": 0.1}, facts())
     assert layout_size(plan.layout) == len(state["head"]) * SIZE
+
+
+def test_a_whole_users_part_never_leaves_under_a_plan_that_charges_for_single_events() -> None:
+    """A sampled event costs less than a user: whoever contributes users has no place in such a plan."""
+    plan, known = make_plan(ITEMS, dp="local", events=Sampling(inclusion=0.1, steps=1), facts=facts()), facts()
+    algorithm = make_algorithm("popularity", {}, known)
+    header = ModelHeader(algorithm="popularity", settings={}, facts=known, catalogue="ab" * 32, releases=0)
+    model = GlobalModel(header, algorithm.start())
+    with DeviceLedger(":memory:") as ledger:
+        node = Contributor(histories(), range(20), ledger, public_key="ab" * 32)
+        with pytest.raises(RefusedError, match="must derive from EventAlgorithm, and does not"):
+            node._noised(plan, model, histories(), SeededSource(b"x"))
 
 
 def test_an_event_that_the_algorithm_fails_on_counts_as_none_whatever_the_state() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -139,11 +141,64 @@ def test_numpy_is_all_that_a_device_needs() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"inclusion": 0.0}, {"inclusion": 1.1}, {"inclusion": math.nan}, {"steps": 0}, {"steps": 65}, {"sigma": 63}],
+    [
+        *({"inclusion": 0.0}, {"inclusion": 1.1}, {"inclusion": math.nan}, {"inclusion": "all"}, {"inclusion": True}),
+        *({"steps": 0}, {"steps": 65}, {"steps": 2.5}, {"steps": math.inf}, {"sigma": 63}),
+    ],
 )
 def test_numbers_out_of_range_are_refused(changes: dict[str, Any]) -> None:
+    terms: dict[str, Any] = {"inclusion": 0.5, "steps": 1, **changes}
     with pytest.raises(InputError, match="must be"):
-        sampled_mu2(**{"sensitivity": GRID, "sigma": GRID, "inclusion": 0.5, "steps": 1, **changes})
+        sampled_mu2(**{"sensitivity": GRID, "sigma": GRID, **terms})
+    if "sigma" not in changes:
+        with pytest.raises(InputError, match="must be"):
+            noise_for(mu_r=1.0, sensitivity=GRID, **terms)
+        with pytest.raises(InputError, match="must be"):
+            GaussianEvent(sensitivity=GRID, sigma=GRID, dimension=1, **terms)
+    if changes not in ({"sigma": 63}, {"steps": 65}):  # the second accountant counts steps of many rounds together
+        with pytest.raises(InputError, match="must be"):
+            epsilon_pld(noise_multipliers=[1.0], delta=1e-5, sampling=[(terms["inclusion"], terms["steps"])])
+
+
+@pytest.mark.parametrize("mu_r", [0.0, -1.0, math.nan, math.inf, "1", 1e4])
+def test_noise_for_no_budget_is_refused(mu_r: Any) -> None:
+    with pytest.raises(InputError, match="`mu_r` must be"):
+        noise_for(mu_r=mu_r, sensitivity=GRID, inclusion=0.5, steps=2)
+
+
+def test_a_sensitivity_between_two_steps_is_charged_as_it_is() -> None:
+    """Cut to a whole number it would cost less than what it is the sensitivity of."""
+    terms: dict[str, Any] = {"sigma": 2**10, "dimension": 1, "inclusion": 0.5, "steps": 2}
+    between = GaussianEvent(sensitivity=100.9, **terms).mu2
+    assert GaussianEvent(sensitivity=100, **terms).mu2 < between < GaussianEvent(sensitivity=101, **terms).mu2
+
+
+def test_a_cost_that_is_known_already_is_the_same_for_the_same_numbers_of_any_type() -> None:
+    """What was counted once is kept by its numbers: they are compared after they were read, never as they came."""
+    sampled: dict[str, Any] = {"sensitivity": GRID, "sigma": 2 * GRID}
+    cost = sampled_mu2(inclusion=0.5, steps=2, **sampled)
+    for inclusion, steps in ((Fraction(1, 2), 2), (np.float32(0.5), np.int64(2)), (np.float64(0.5), np.uint8(2))):
+        assert sampled_mu2(inclusion=inclusion, steps=steps, **sampled) == cost  # type: ignore[arg-type]  # as it comes
+    epsilon, whole = epsilon_of(mu=1, delta=0.5**20), np.float64(1.0)
+    assert type(epsilon) is float
+    for mu in (1.0, whole, np.float32(1), np.int64(1), Fraction(1)):
+        assert epsilon_of(mu=mu, delta=np.float64(0.5**20)) == epsilon  # type: ignore[arg-type]  # the same
+    assert epsilon_of(mu=1 + 1e-9, delta=0.5**20) > epsilon
+    with pytest.raises(InputError, match="`mu` must be"):
+        epsilon_of(mu=True, delta=0.5**20)  # equal to 1 as a key, and no number
+
+
+def test_threads_that_ask_for_the_same_cost_get_the_same() -> None:
+    """As many threads as ask at once, before anybody has counted it."""
+    asked = [0.5, 0.25, 0.125] * 4
+
+    def cost(inclusion: float) -> float:
+        return sampled_mu2(sensitivity=GRID, sigma=3 * GRID + 1, inclusion=inclusion, steps=1)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(cost, asked))
+    accounting._sampled.cache_clear()
+    assert found == [cost(inclusion) for inclusion in asked]
 
 
 @pytest.mark.parametrize(("sensitivity", "sigma", "inclusion"), [(1, 2**30, 0.5), (128, 64, 0.001), (2, 64, 0.9)])

@@ -156,9 +156,11 @@ class Contributor:
 
     def _noised(self, plan: RoundPlan, model: GlobalModel, histories: Interactions, source: Source) -> NoisyShare:
         """What leaves where devices add the noise: contributions under it, or the last of their noised steps."""
-        if isinstance(model.algorithm, EventAlgorithm):
-            return event_steps(model.algorithm, model.state, plan, histories, source)
-        return add_shares(self._clipped(plan, model, histories), plan, source)
+        if plan.events is None:
+            return add_shares(self._clipped(plan, model, histories), plan, source)
+        if not isinstance(model.algorithm, EventAlgorithm):  # a whole user's part is not what the plan has charged
+            raise RefusedError("an algorithm for single events must derive from EventAlgorithm, and does not")
+        return event_steps(model.algorithm, model.state, plan, histories, source)
 
     def join(self, signed_plan: bytes, model_bytes: bytes, identity: Identity) -> MaskedDevice:
         """Take part in one attempt under masks: the device's machine for the exchanges that follow.

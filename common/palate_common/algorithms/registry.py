@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from palate_common.algorithms.base import Algorithm, PublicFacts, State
+from palate_common.algorithms.base import Algorithm, EventAlgorithm, PublicFacts, State
 from palate_common.errors import InputError
 
 GROUP = "palate.algorithms"
@@ -28,9 +28,11 @@ def lent(algorithm: type[Algorithm]) -> Iterator[None]:
     """Let this process find `algorithm` by its name, without installing it, for as long as the context lasts.
 
     Raises:
-        InputError: an algorithm of that name is installed, or lent already.
+        InputError: an algorithm of that name is installed, or lent already; or it is none.
     """
     name = algorithm.name
+    if wrong := _wrong(algorithm):
+        raise InputError(f"`algorithm` {name!r} is no algorithm: it {wrong}")
     if name in algorithm_names() or name in _lent:
         raise InputError(f"`algorithm` must have a name of its own, got {name!r}")
     _lent[name] = algorithm
@@ -112,7 +114,11 @@ def _wrong(loaded: Any) -> str:
         return "must derive from palate_common.algorithms.Algorithm"
     missing = [name for name in ("name", "Settings") if not hasattr(loaded, name)]
     missing += sorted(loaded.__abstractmethods__)
-    return f"has no {missing[0]}" if missing else ""
+    if missing:
+        return f"has no {missing[0]}"
+    if loaded.unit != ("event" if issubclass(loaded, EventAlgorithm) else "user"):
+        return f"must derive from EventAlgorithm for the unit event, and only then, got the unit {loaded.unit!r:.40}"
+    return ""
 
 
 def make_algorithm(name: str, settings: Mapping[str, Any], facts: PublicFacts) -> Algorithm:

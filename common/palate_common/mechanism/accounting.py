@@ -107,7 +107,8 @@ class GaussianEvent:
 
     def __post_init__(self) -> None:
         charged_mu2(sensitivity=self.sensitivity, sigma=self.sigma)
-        for name, least in (("dimension", 1), ("round", 0), ("attempt", 0), ("shares", 1), ("steps", 1)):
+        _sampling(self.inclusion, self.steps)
+        for name, least in (("dimension", 1), ("round", 0), ("attempt", 0), ("shares", 1)):
             _whole(name, getattr(self, name), least)
 
     @property
@@ -115,9 +116,7 @@ class GaussianEvent:
         """What the release is charged."""
         if (self.inclusion, self.steps) == (1.0, 1):
             return charged_mu2(sensitivity=self.sensitivity, sigma=self.sigma)
-        return sampled_mu2(
-            sensitivity=int(self.sensitivity), sigma=self.sigma, inclusion=self.inclusion, steps=self.steps
-        )
+        return sampled_mu2(sensitivity=self.sensitivity, sigma=self.sigma, inclusion=self.inclusion, steps=self.steps)
 
     @property
     def noise_multiplier(self) -> float:
@@ -239,7 +238,7 @@ def sigma_for(*, mu_r: float, sensitivity: float) -> int:
     return sigma
 
 
-def sampled_mu2(*, sensitivity: int, sigma: int, inclusion: float, steps: int) -> float:
+def sampled_mu2(*, sensitivity: float, sigma: int, inclusion: float, steps: int) -> float:
     """mu^2 of `steps` discrete Gaussian sums with secret Poisson inclusion, rounded up.
 
     **Guarantees:** sampled dominated: but for TAIL, what the steps reveal is what mu-GDP allows, in both orders.
@@ -256,20 +255,19 @@ def sampled_mu2(*, sensitivity: int, sigma: int, inclusion: float, steps: int) -
     Raises:
         InputError: a number out of range, or less noise than the accounting has a rule for.
     """
-    if not LEAST_INCLUSION <= inclusion <= 1:
-        raise InputError(f"`inclusion` must be in [{LEAST_INCLUSION:g}, 1], got {inclusion!r}")
-    if not 1 <= steps <= MAX_STEPS:
-        raise InputError(f"`steps` must be from 1 to {MAX_STEPS}, got {steps!r}")
+    inclusion, steps = _sampling(inclusion, steps)
     one = charged_mu2(sensitivity=sensitivity, sigma=sigma)
     whole = round_up(Fraction(one) * steps)
-    return whole if inclusion == 1 else min(whole, _sampled(one, float(inclusion), int(steps)))
+    return whole if inclusion == 1 else min(whole, _sampled(one, inclusion, steps))
 
 
-def noise_for(*, mu_r: float, sensitivity: int, inclusion: float, steps: int) -> int:
+def noise_for(*, mu_r: float, sensitivity: float, inclusion: float, steps: int) -> int:
     """The noise of each sum, in whole grid steps, with which all steps cost at most mu_r^2.
 
     **Guarantees:** sampled noise enough: `sampled_mu2` at the returned sigma is at most mu_r^2.
     """
+    inclusion, steps = _sampling(inclusion, steps)
+    mu_r = _real("mu_r", mu_r, below=_MAX_MU)
     budget = Fraction(mu_r) ** 2
     sigma = sigma_for(mu_r=mu_r / math.sqrt(steps) * (1 - 1e-12), sensitivity=sensitivity)
     if inclusion == 1:
@@ -334,7 +332,8 @@ def epsilon_pld(
     terms = [(1.0, 1)] * len(noise_multipliers) if sampling is None else sampling
     equal = Counter[tuple[float, float]]()
     for z, (inclusion, steps) in zip(noise_multipliers, terms, strict=True):
-        equal[_real("noise_multipliers", z, below=_MOST), inclusion] += steps
+        chance = _real("inclusion", inclusion, below=math.nextafter(1.0, 2.0))
+        equal[_real("noise_multipliers", z, below=_MOST), chance] += _whole("steps", steps, 1)
     return _composed_losses(tuple(equal.items()), delta, _real("interval", interval, below=1.0))
 
 
@@ -411,7 +410,10 @@ def round_up(exact: Fraction) -> float:
 
 def total_mu2(charges: Iterable[float | Fraction]) -> float:
     """The sum of charges: added exactly, then rounded up to the next float if it isn't one."""
-    return round_up(sum((Fraction(charge) for charge in charges), Fraction(0)))
+    try:
+        return round_up(sum((Fraction(charge) for charge in charges), Fraction(0)))
+    except (OverflowError, ValueError, TypeError):
+        raise InputError("`charges` must be finite numbers, got one that is none") from None
 
 
 def _root(exact: Fraction) -> float:
@@ -428,6 +430,16 @@ def _real(name: str, value: float, *, above: float = 0.0, below: float = math.in
         bracket = "[" if zero else "("
         raise InputError(f"`{name}` must be a number in {bracket}{above:g}, {below:g}), got {value!r}")
     return float(value)
+
+
+def _sampling(inclusion: float, steps: int) -> tuple[float, int]:
+    """Both as they are counted, if they can be: a step that was cut to a whole number would be charged too little."""
+    found = _real("inclusion", inclusion)
+    if not LEAST_INCLUSION <= found <= 1:
+        raise InputError(f"`inclusion` must be in [{LEAST_INCLUSION:g}, 1], got {inclusion!r}")
+    if _whole("steps", steps, 1) > MAX_STEPS:
+        raise InputError(f"`steps` must be from 1 to {MAX_STEPS}, got {steps!r}")
+    return found, int(steps)
 
 
 def _whole(name: str, value: int, least: int) -> int:
