@@ -112,7 +112,6 @@ class Consent:
         return tuple(decision for decision in decisions if purpose in (None, decision.purpose))
 
     def _decide(self, purpose: Purpose, granted: bool, version: str) -> Decision:
-        """Write a decision to the disk."""
         _check(purpose)
         if not isinstance(version, str) or not 1 <= len(version) <= 200:
             raise InputError(f"`version` must be text of 1 to 200 characters, got {version!r:.80}")
@@ -134,6 +133,5 @@ def agreed(consent: Consent) -> bool:
 
 
 def _check(purpose: object) -> None:
-    """Raise an error if this isn't a purpose."""
     if purpose not in PURPOSES:
         raise InputError(f"`purpose` must be one of {', '.join(PURPOSES)}, got {purpose!r:.80}")

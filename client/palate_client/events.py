@@ -195,7 +195,6 @@ def _moment(text: str) -> datetime:
 
 
 def _value(kind: Kind, value: object) -> float:
-    """The value of an event of this kind as a float."""
     if kind not in VALUES:
         raise InputError(f"`value` must be left out for {kind}, got {value!r:.80}")
     least, most, bounds = (*RATES, "") if kind == "rate" else (0.0, sys.float_info.max, ", a number from 0")

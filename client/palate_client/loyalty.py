@@ -150,7 +150,6 @@ def _exact(days: Sequence[int], today: int, wanted: int) -> bool | None:
 
 
 def _explained(begun: Numbers, now: float, risk: float) -> str:
-    """The risk in words."""
     away = max(now - begun[-1], 0.0) / DAY
     if len(begun) == 1:
         return f"one visit so far, {away:.0f} days ago"

@@ -120,7 +120,6 @@ def _hour(local: datetime) -> float:
 
 @lru_cache(maxsize=1024)
 def _names(year: int, month: int, day: int) -> tuple[str, str]:
-    """Day and week of a date."""
     date = datetime(year, month, day)
     iso = date.isocalendar()
     return f"{date:%Y-%m-%d}", f"{iso.year}-W{iso.week:02d}"

@@ -116,7 +116,6 @@ def rate(
 
 
 def _prior(expected: float | None) -> tuple[float, float]:
-    """The Beta prior of a channel."""
     return PRIOR if expected is None else (expected * KNOWN, (1 - expected) * KNOWN)
 
 
@@ -141,10 +140,8 @@ def _teaches(belief: tuple[float, float], others: float) -> float:
 
 
 def _below(z: float) -> float:
-    """The standard normal's distribution function."""
     return 0.5 * math.erfc(-z / math.sqrt(2))
 
 
 def _density(z: float) -> float:
-    """The standard normal's density."""
     return math.exp(-z * z / 2) / math.sqrt(2 * math.pi)

@@ -272,7 +272,6 @@ class Messenger:
         return [replace(each, reason=reason) for each in group]
 
     def _decide(self, channel: str, granted: bool, version: str) -> Allowance:
-        """Record a decision on a channel."""
         self._known(channel)
         if not isinstance(version, str) or not 1 <= len(version) <= 200:
             raise InputError(f"`version` must be text of 1 to 200 characters, got {version!r:.80}")
@@ -282,6 +281,5 @@ class Messenger:
         return made
 
     def _known(self, channel: str) -> None:
-        """Raise an error if there is no such channel."""
         if channel not in self.channels:
             raise InputError(f"`channel` must be one of {', '.join(sorted(self.channels))}, got {channel!r:.80}")

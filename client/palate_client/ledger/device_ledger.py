@@ -256,7 +256,6 @@ class DeviceLedger(Closing):
             connection.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", values)
 
     def _seen(self, population: str) -> tuple[Checkpoint, bytes] | None:
-        """The stored checkpoint and its signed bytes."""
         query = "SELECT size, root, signed FROM seen WHERE population = ?"
         with self._view() as connection:
             row = connection.execute(query, (population,)).fetchone()
@@ -284,7 +283,6 @@ class DeviceLedger(Closing):
 
 
 def _check(plan_hash: str, run: str, round_: int, attempt: int, mu2: float, n_bytes: int) -> None:
-    """Refuse a charge with invalid members."""
     if not (plan_hash and run):
         raise InputError(f"`plan_hash` and `run` must be given, got {plan_hash!r:.80} and {run!r:.80}")
     if not (0 <= round_ < 2**31 and 0 <= attempt < 2**31):

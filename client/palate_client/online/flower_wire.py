@@ -208,7 +208,6 @@ class Fleet:
         return blob(1, uint(1, self.node), always=True)
 
     def _call(self, name: str, body: bytes, *, most: int = _SMALL, seconds: float | None = None) -> Fields:
-        """Send one signed request and read the reply."""
         now = datetime.fromtimestamp(self._clock(), UTC).isoformat()
         headers = {
             "content-type": _MEDIA,

@@ -94,7 +94,6 @@ class OwnHost(Closing):
         return answer
 
     def _counted(self, answer: bytes, *, begins: bool = False) -> bytes:
-        """Count an answer, and return it."""
         self.refused += answer == REFUSED
         self.rounds += begins and answer != REFUSED
         return answer

@@ -206,7 +206,6 @@ class Https(Closing):
             raise
 
     def _once(self, method: str, path: str, body: bytes, headers: Mapping[str, str], most: int) -> HttpResponse:
-        """Send and read."""
         self._left()
         self.requests += 1
         self._connection.request(method, path, body=body if method == "POST" else None, headers=dict(headers))

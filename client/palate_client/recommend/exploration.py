@@ -59,7 +59,6 @@ class Crowd:
 
 
 def _single(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """Weights in single precision, positive and finite."""
     return np.clip(weights, SMALLEST, LARGEST).astype(np.float32)
 
 

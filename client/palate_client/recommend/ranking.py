@@ -137,7 +137,6 @@ class Ranking:
         return self._table[self._places[rows]].astype(np.float64)
 
     def _split(self, vectors: Floats) -> list[Floats]:
-        """The parts of vectors [m, k]."""
         return [vectors[:, columns] for columns in self.parts.values()]
 
 

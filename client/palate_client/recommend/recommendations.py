@@ -134,7 +134,6 @@ class Recommendations:
             return False
 
     def _counts(self, event: Event) -> bool:
-        """Whether an event counts as positive."""
         value, kinds = np.array([np.nan if event.value is None else event.value]), [event.kind]
         weight = self._weighting.of_kinds(kinds) * self._weighting.of_values(value, np.zeros(1, int), kinds)
         return bool(weight[0] > 0)

@@ -264,7 +264,6 @@ class ModelRecommender:
         return self._taste, look, counts
 
     def _best(self, taste: Taste, n: int, without: Rows, allowed: Rows | None) -> Rows:
-        """Rows of the n highest scores."""
         if allowed is None or len(allowed) > FEW:
             return self._scorer.top(taste, n=n, without=without, among=allowed)
         rows = np.setdiff1d(allowed, without, assume_unique=True)
@@ -322,7 +321,6 @@ def _weights(counts: Mapping[str, tuple[float, float]], debias: float, fused: Ma
 
 
 def _check_count(n: int) -> None:
-    """Refuse anything but a number of items from 1."""
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise InputError(f"`n` must be a number of items from 1, got {n!r:.40}")
 

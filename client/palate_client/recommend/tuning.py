@@ -75,7 +75,6 @@ def _risk(visits: Sequence[float], now: float) -> float | None:
 
 
 def _explained(factor: float, boredom: float, risk: float | None, visits: Sequence[float], now: float) -> str:
-    """The factor in words."""
     said = []
     if boredom > 0.01:
         said.append(f"{boredom:.0%} less than usual is taken of what is recommended lately: more")

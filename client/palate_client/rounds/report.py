@@ -175,7 +175,6 @@ class PrivacyReport:
         return f"<pre>{html.escape(str(self))}</pre>"
 
     def _lines(self) -> Iterator[str]:
-        """The report's lines of text."""
         yield f"Privacy report of {self.app}, {_date(self.time)}"
         for how in self.simulated:
             yield f"SIMULATED: {how}"

@@ -131,7 +131,6 @@ class OwnAnswers:
             return {}
 
     def _behaviour(self) -> Behaviour:
-        """Read the store and the record of messages."""
         now = self.store.clock()
         known = (
             Did(min(event.time, now), event.kind, event.item, event.value, _position(event))

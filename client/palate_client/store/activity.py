@@ -102,7 +102,6 @@ class Activity:
 
 
 def _money(value: Any) -> float | None:
-    """An amount as a float; None if it isn't a number, or too large."""
     try:
         return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
     except OverflowError:

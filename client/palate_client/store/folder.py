@@ -195,7 +195,6 @@ def remove(folder: Path, store: str) -> None:
 
 
 def _has_bytes(file: Path) -> bool:
-    """Whether a file exists and is not empty."""
     try:
         return file.stat().st_size > 0
     except OSError:

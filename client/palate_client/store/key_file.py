@@ -63,7 +63,6 @@ class Wrapped:
         return canonical_json(self._members() | {"wrapped": self.data.hex()})
 
     def _members(self) -> dict[str, Any]:
-        """The header's members."""
         named = {"format": 1, "app": self.app, "store": self.store, "holder": self.holder}
         return named | {"salt": self.salt.hex(), "nonce": self.nonce.hex()}
 

@@ -306,11 +306,9 @@ def _present(connection: sqlite3.Connection, ids: Sequence[str]) -> set[str]:
 
 
 def _get(connection: sqlite3.Connection, name: str) -> float | None:
-    """A number from the table `meta`."""
     row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
     return None if row is None else float(row[0])
 
 
 def _set(connection: sqlite3.Connection, name: str, value: float) -> None:
-    """Write a number to the table `meta`."""
     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))

@@ -210,7 +210,6 @@ class StoreFile(Closing):
                     self._end = ErasedError(_ERASED)
 
     def _checkpoint_every(self, pages: int) -> None:
-        """See `Database.checkpoint_every`."""
         with self.lock:  # no fork can close the file meanwhile
             self.open().checkpoint_every(pages)
 

@@ -66,8 +66,6 @@ DISTRIBUTED = "distributed"
 
 @dataclass
 class _Run:
-    """The state of a run."""
-
     spent: Fraction = Fraction(0)
     closed: bool = False
     latest: dict[int, int] = field(default_factory=dict)  # round -> its last attempt

@@ -84,5 +84,4 @@ class Looks:
 
 
 def _texts(values: object) -> bool:
-    """Whether these are strings, in a list or as names of an object."""
     return isinstance(values, list | tuple | dict) and all(isinstance(value, str) for value in values)

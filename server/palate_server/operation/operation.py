@@ -163,7 +163,6 @@ class Operation:
         return open_run(terms_of(ledger, run), folder, ledger=ledger, key=key, on_charge=witness)
 
     def _close(self, ledger: Ledger, coordinator: Coordinator) -> None:
-        """Close a run."""
         runs.close(self.site, ledger, coordinator)
         releases = coordinator.model.header.releases
         self.events.tell("closed", run=coordinator.terms.run, releases=releases, rounds=coordinator.rounds)

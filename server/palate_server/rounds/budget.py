@@ -88,7 +88,6 @@ class BudgetSchedule:
         return None if inclusion is None else Sampling(inclusion=inclusion, steps=self._steps(round_))
 
     def _mu2(self, round_: int) -> float:
-        """The mu^2 of the next attempt."""
         left = max(0.0, self.budget - self._spent())
         return min(left * self._shares[round_] / sum(self._shares[round_:]), self._planned(round_))
 

@@ -86,6 +86,5 @@ def _cover(pairs: Collection[Pair], *, least: int) -> set[int]:
 
 
 def _without(devices: Collection[int], pairs: Collection[Pair]) -> set[Pair]:
-    """The pairs without any of these devices."""
     gone = frozenset(devices)
     return {pair for pair in pairs if gone.isdisjoint(pair)}

@@ -134,7 +134,6 @@ class _Answers:
 
 
 def _figures(answers: _Answers, confidence: float) -> Iterator[Figure]:
-    """All figures, in order."""
     survey, ask = answers.survey, answers.of_question
     days = [ask(f"active:{day}") for day in survey.days]
     for day, count in zip(survey.days, days, strict=True):
@@ -162,7 +161,6 @@ def _told(count: Noised) -> bool:
 
 
 def _count(name: str, of: str, count: Noised, confidence: float) -> Figure:
-    """A figure that is a number of devices."""
     if not _told(count):
         return Figure(name, of, None, None, None)
     low, high = count.interval(confidence=confidence)
@@ -170,7 +168,6 @@ def _count(name: str, of: str, count: Noised, confidence: float) -> Figure:
 
 
 def _ratio(name: str, of: str, part: Noised, whole: Noised, confidence: float) -> Figure:
-    """A figure that is a share of a group."""
     if not _told(whole):
         return Figure(name, of, None, None, None)
     low, high = ratio_interval(part, whole, confidence=confidence)
