@@ -30,7 +30,7 @@ from pydantic import TypeAdapter, ValidationError
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor, Identity
-from palate_client.rounds.dispatch import MASKED, QUERY, RECORD, TRAIN, answered
+from palate_client.rounds.dispatch import MASKED, QUERY, RECORD, TRAIN, answer_message
 from palate_client.secagg.attempt import MaskedDevice
 from palate_common.errors import InputError, RefusedError
 from palate_common.interactions import Interactions
@@ -172,7 +172,7 @@ def _answer(host_of: Callable[[Context], Host], kind: str, message: Message, con
     """Answer a message with one record of one value."""
     record = message.content.get(RECORD)
     values = record if isinstance(record, ConfigRecord) else None
-    found = answered(host_of(context), int(context.node_config["partition-id"]), kind, values)
+    found = answer_message(host_of(context), int(context.node_config["partition-id"]), kind, values)
     content = RecordDict() if found is None else RecordDict({RECORD: ConfigRecord(dict([found]))})
     return Message(content, reply_to=message)
 

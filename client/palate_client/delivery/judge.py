@@ -43,7 +43,7 @@ class Judge:
 
     def open_to(self, record: Record) -> list[str]:
         """The channels that the user allows and the app can send on, sorted."""
-        return [name for name in allowed(record) if name in self.senders]
+        return [name for name in allowed_channels(record) if name in self.senders]
 
     def decided(self, record: Record, delivery: Delivery, now: float) -> Delivery:
         """Decide on one message and record it. If `sent` is set, the caller has to hand the message over now."""
@@ -133,7 +133,7 @@ class Judge:
         return choose_channel(channels, record.tried(now=now), self.rng, expected=self.expected)
 
 
-def allowed(record: Record) -> tuple[str, ...]:
+def allowed_channels(record: Record) -> tuple[str, ...]:
     """The channels that the user's latest decisions allow, sorted."""
     latest = {each.channel: each.granted for each in record.allowances()}
     return tuple(sorted(name for name, granted in latest.items() if granted))

@@ -18,7 +18,7 @@ import numpy as np
 
 from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.channel import CHANNELS, Channel, Sender
-from palate_client.delivery.judge import Judge, allowed
+from palate_client.delivery.judge import Judge, allowed_channels
 from palate_client.delivery.message import Message
 from palate_client.delivery.record import REACTIONS, Allowance, Delivery, Record
 from palate_client.delivery.rules import DAY, Reason
@@ -101,7 +101,7 @@ class Messenger:
     def allowed(self) -> tuple[str, ...]:
         """The channels that the user allows, sorted."""
         with self.record() as record:
-            return allowed(record)
+            return allowed_channels(record)
 
     def deliver(self, message: Message) -> Delivery:
         """Decide on a message, and send it if it is to be sent now.

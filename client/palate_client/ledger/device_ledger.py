@@ -108,7 +108,7 @@ class DeviceLedger(Closing):
             raise InputError(f"`limit_mu2` must be a number from 0, got {limit_mu2!r}")
         if max_participations is not None and max_participations < 0:
             raise InputError(f"`max_participations` must be from 0, got {max_participations!r}")
-        self._tally = DeviceTotals(
+        self._totals = DeviceTotals(
             limit_mu2=np.inf if limit_mu2 is None else limit_mu2,
             max_participations=2**62 if max_participations is None else max_participations,
         )
@@ -160,12 +160,12 @@ class DeviceLedger(Closing):
         _check(plan_hash, run, round_, attempt, mu2, n_bytes)
         ids, place = sorted_ids(devices)
         with self._view(write=True) as connection:
-            rows = self._tally.rows(ids)
-            if self._tally.reached(rows, run, round_, attempt):
+            rows = self._totals.rows(ids)
+            if self._totals.reached(rows, run, round_, attempt):
                 raise RefusedError(
                     f"(round, attempt) must be above every earlier one of run {run!r}, got ({round_}, {attempt}) again"
                 )
-            allowed = self._tally.affords(rows, mu2)
+            allowed = self._totals.affords(rows, mu2)
             if allowed.any():
                 values = (run, round_, attempt, plan_hash, mu2, n_bytes, time.time(), pack(ids[allowed]))
                 connection.execute(
@@ -277,7 +277,7 @@ class DeviceLedger(Closing):
         with self._database.transaction(write=write) as connection:
             query = "SELECT seq, run, round, attempt, mu2, devices FROM charges WHERE seq > ? ORDER BY seq"
             for seq, run, round_, attempt, mu2, packed in connection.execute(query, (self._seq,)):
-                self._tally.add(self._tally.rows(unpack(packed)), run, round_, attempt, mu2)
+                self._totals.add(self._totals.rows(unpack(packed)), run, round_, attempt, mu2)
                 self._seq = seq
             yield connection
 

@@ -84,7 +84,7 @@ def conditions(trusts: Sequence[Trust | None]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, found)))
 
 
-def alone(trusts: Iterable[Trust | None]) -> list[float] | None:
+def worst_case_costs(trusts: Iterable[Trust | None]) -> list[float] | None:
     """mu^2 of each round if all others are corrupt; None if one of them, or the sum, isn't bounded or known."""
     costs = [math.inf if each is None or each.alone_mu2 is None else each.alone_mu2 for each in trusts]
     return costs if math.fsum(costs) < MOST else None

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import Any
 
 from palate_client.online.https import Https, RejectedError
-from palate_client.online.retry import Over
+from palate_client.online.retry import SyncEnd
 from palate_common.errors import IntegrityError, UnreachableError
 from palate_common.models import published
 from palate_common.models.manifest import MOST_SIGNED
@@ -49,7 +49,7 @@ def latest(https: Https) -> str | None:
     return manifest
 
 
-Again = Callable[[Callable[[], bytes]], bytes | Over]
+Again = Callable[[Callable[[], bytes]], bytes | SyncEnd]
 """A function that calls a download until it succeeds or time is over, such as `Deadline.retry`."""
 
 
@@ -71,7 +71,7 @@ class ModelDownload:
     again: Again
     names: frozenset[str] = frozenset()
     signed: Mapping[str, bytes] = field(default_factory=dict)
-    over: Over | None = None
+    over: SyncEnd | None = None
 
     @property
     def place(self) -> str:
@@ -92,7 +92,7 @@ class ModelDownload:
             return self.signed[name]
         path = f"/models/{self.manifest}/{name}"
         data = self.again(partial(_file, self.https, path, most if exactly is None else exactly))
-        if isinstance(data, Over):
+        if isinstance(data, SyncEnd):
             self.over = data
             raise UnreachableError(f"{path} must come in time, got none: {data.ended}")
         if name == published.MANIFEST and digest(data) != self.manifest:
@@ -108,7 +108,7 @@ def model(
     most: int,
     again: Again,
     have: Mapping[str, bytes],
-) -> Published | Over:
+) -> Published | SyncEnd:
     """Download and verify a published model. The manifest's signature is checked before anything else is downloaded.
 
     If the server has a delta from the model in use, that is downloaded; if the delta doesn't fit, the whole model.

@@ -51,7 +51,7 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ServerMessage:
     """A message from the server to this node.
 
     Attributes:
@@ -79,7 +79,7 @@ class Asked:
     pulled: float
 
     @classmethod
-    def of(cls, metadata: Fields, record: Record | None) -> Asked:
+    def of(cls, metadata: Fields, record: Record | None) -> ServerMessage:
         """Make it from metadata and record; it arrived now."""
         return cls(
             kind=last_text(metadata, 8),
@@ -112,7 +112,7 @@ class Reply:
     slim: bytes
 
     @classmethod
-    def of(cls, asked: Asked, node: int, answer: Answer | None, *, elapsed: float) -> Reply:
+    def of(cls, asked: ServerMessage, node: int, answer: Answer | None, *, elapsed: float) -> Reply:
         """Encode an answer. Its times are the server's plus what has passed since, to hide the device's clock."""
         record = b"" if answer is None else _config_record(answer)
         content = record_dict(digest(record)) if record else _object("RecordDict", (), b"{}")

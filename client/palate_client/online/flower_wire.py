@@ -1,6 +1,6 @@
 """Fleet: a client of Flower's Fleet API without Flower. This file has its calls, `flower_messages` its messages.
 
-    pull -> Asked -> (the device answers) -> push
+    pull -> ServerMessage -> (the device answers) -> push
 
 It speaks the Fleet API of Flower 1.42: Protocol Buffers in HTTP POSTs below `/v1/fleet/`, signed by the node's P-384
 key, with contents as objects that are named by their SHA-256. `tests/client/test_fleet.py` compares every byte with
@@ -27,7 +27,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
 
-from palate_client.online.flower_messages import Asked, Notice, Record, Reply, ReplyUpload, record_dict, values
+from palate_client.online.flower_messages import Notice, Record, Reply, ReplyUpload, ServerMessage, record_dict, values
 from palate_client.online.https import Https, RejectedError
 from palate_client.rounds.dispatch import Answer
 from palate_common.enrolment import NodeKey
@@ -139,7 +139,7 @@ class Fleet:
             return None
         return Notice(read(last_bytes(read(messages[0]), 1)), trees[0])
 
-    def take(self, notice: Notice) -> Asked:
+    def take(self, notice: Notice) -> ServerMessage:
         """Download a message's content. Called again, it continues.
 
         Raises:
@@ -148,9 +148,9 @@ class Fleet:
         """
         # Flower's own node now asks the server to delete its copy. This one doesn't: all messages of an attempt share
         # their content, and the server may still be storing what it would delete. It is deleted after the attempt.
-        return Asked.of(notice.metadata, self._record(last_uint(notice.metadata, 1), notice.tree))
+        return ServerMessage.of(notice.metadata, self._record(last_uint(notice.metadata, 1), notice.tree))
 
-    def reply(self, asked: Asked, answer: Answer | None) -> ReplyUpload:
+    def reply(self, asked: ServerMessage, answer: Answer | None) -> ReplyUpload:
         """Encode an answer, once: each attempt to send it sends the same bytes."""
         made = Reply.of(asked, self.node, answer, elapsed=time.monotonic() - asked.pulled)
         return ReplyUpload(made, self.deliver)

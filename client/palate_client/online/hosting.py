@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from palate_client.online.retry import Over
+from palate_client.online.retry import SyncEnd
 from palate_client.rounds.participation import Masked, Rounds
 from palate_client.store.journal import note_refusal, reason_of
 from palate_client.store.store import EventStore
@@ -30,7 +30,7 @@ class OwnHost(Closing):
         store: the device's store.
         rounds: answers plans.
         number: the installation's number, from its enrolment.
-        directory_of: downloads the directory of a hash; returns an `Over` if the sync ends meanwhile.
+        directory_of: downloads the directory of a hash; returns a `SyncEnd` if the sync ends meanwhile.
 
     Attributes:
         over: why the sync ended before a message could be answered; None: it didn't.
@@ -39,10 +39,10 @@ class OwnHost(Closing):
     """
 
     def __init__(
-        self, store: EventStore, rounds: Rounds, number: int, directory_of: Callable[[str], Directory | Over]
+        self, store: EventStore, rounds: Rounds, number: int, directory_of: Callable[[str], Directory | SyncEnd]
     ) -> None:
         self.rounds = self.refused = 0
-        self.over: Over | None = None
+        self.over: SyncEnd | None = None
         self._store, self._rounds, self._number, self._directory_of = store, rounds, number, directory_of
         self._machine: Masked | None = None
         self._plan = b""
@@ -74,7 +74,7 @@ class OwnHost(Closing):
             except Exception as error:
                 note_refusal(self._store, "plan", reason_of(error))
                 return self._counted(REFUSED)
-            if isinstance(directory, Over):
+            if isinstance(directory, SyncEnd):
                 self.over = directory
                 return REFUSED
             self._machine, self._plan = self._rounds.join(plan, model, directory, self._number), plan

@@ -1,10 +1,10 @@
 """Deadline: how long a device waits for its server, how it retries, and why it ends a sync.
 
-    deadline.over()       an `Over` if the app, the user, the policy or the clock end the sync now
-    deadline.pause(2.0)   waits; an `Over` if the app asks to stop meanwhile
-    deadline.retry(call)  the result of `call`, or an `Over`, for example if the server can't be reached for too long
+    deadline.over()       a `SyncEnd` if the app, the user, the policy or the clock end the sync now
+    deadline.pause(2.0)   waits; a `SyncEnd` if the app asks to stop meanwhile
+    deadline.retry(call)  the result of `call`, or a `SyncEnd`, for example if the server can't be reached for too long
 
-A caller that gets an `Over` ends the sync. Pauses double from one second to thirty, each shortened by a random share,
+A caller that gets a `SyncEnd` ends the sync. Pauses double from one second to thirty, each shortened by a random share,
 so that a thousand devices don't return at the same moment after a server's restart.
 """
 
@@ -45,7 +45,7 @@ _Got = TypeVar("_Got")
 
 
 @dataclass(frozen=True)
-class Over:
+class SyncEnd:
     """Why a sync ends.
 
     Attributes:
@@ -90,18 +90,18 @@ class Deadline:
         self._random = random.SystemRandom()
         self._heard = time.monotonic()
 
-    def over(self) -> Over | None:
+    def over(self) -> SyncEnd | None:
         """Whether the app, the user, the policy or the clock end the sync now; None: none of them."""
         if self.stopped():
-            return Over("stopped")
+            return SyncEnd("stopped")
         if not self._consents():
-            return Over("no consent", "the user has not agreed to take part in training", quiet=True)
+            return SyncEnd("no consent", "the user has not agreed to take part in training", quiet=True)
         if forbids := self._policy.forbids():
-            return Over("policy", forbids, quiet=forbids.startswith("unmetered"))
-        return Over("time") if time.monotonic() >= self.end else None
+            return SyncEnd("policy", forbids, quiet=forbids.startswith("unmetered"))
+        return SyncEnd("time") if time.monotonic() >= self.end else None
 
-    def pause(self, seconds: float, *, at_least: float = 0.8, at_most: float = 1.2) -> Over | None:
-        """Wait for a random time around `seconds`, at most until `end`; an `Over` if the app asks to stop meanwhile.
+    def pause(self, seconds: float, *, at_least: float = 0.8, at_most: float = 1.2) -> SyncEnd | None:
+        """Wait for a random time around `seconds`, at most until `end`; a `SyncEnd` if the app asks to stop meanwhile.
 
         Args:
             seconds: the mean time.
@@ -115,14 +115,14 @@ class Deadline:
             elif not self.stopped():
                 time.sleep(min(left, _LOOK_SECONDS))
             if self.stopped():
-                return Over("stopped")
+                return SyncEnd("stopped")
         return None
 
-    def retry(self, call: Callable[[], _Got]) -> _Got | Over:
+    def retry(self, call: Callable[[], _Got]) -> _Got | SyncEnd:
         """Call until it succeeds, with growing random pauses, so that a server may restart meanwhile.
 
         Returns:
-            The call's result; an `Over` if the server can't be reached for too long, or the sync ends.
+            The call's result; a `SyncEnd` if the server can't be reached for too long, or the sync ends.
 
         Raises:
             RejectedError: the server refused, and a retry wouldn't help.
@@ -132,14 +132,14 @@ class Deadline:
             try:
                 got = call()
             except StoppedError:
-                return Over("stopped")
+                return SyncEnd("stopped")
             except UnreachableError as error:
                 logger.debug("to be tried again: %s", error)
                 status, now = error.status if isinstance(error, RejectedError) else None, time.monotonic()
                 if status in _FINAL or (status == HTTPStatus.PRECONDITION_FAILED and now - begun > ONLINE_SECONDS):
                     raise
                 if now - self._heard > GIVE_UP_SECONDS or now + delay > self.end:
-                    return Over("unreachable", reason_of(error))
+                    return SyncEnd("unreachable", reason_of(error))
             else:
                 self._heard = time.monotonic()
                 return got

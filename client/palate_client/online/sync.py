@@ -21,13 +21,13 @@ from http import HTTPStatus
 from palate_client.models import Models
 from palate_client.online import downloads
 from palate_client.online.enrolment import Enrolment, came_online, enrolment_of
-from palate_client.online.flower_messages import Asked
+from palate_client.online.flower_messages import ServerMessage
 from palate_client.online.flower_wire import LEAVE_SECONDS, Fleet
 from palate_client.online.hosting import OwnHost
 from palate_client.online.https import Address, Https, RejectedError
 from palate_client.online.policy import Policy
-from palate_client.online.retry import Deadline, Ended, Over
-from palate_client.rounds.dispatch import COME_BACK, QUERY, answered
+from palate_client.online.retry import Deadline, Ended, SyncEnd
+from palate_client.rounds.dispatch import COME_BACK, QUERY, answer_message
 from palate_client.rounds.participation import Rounds
 from palate_client.service import Service
 from palate_client.store.journal import Contact, Journal, reason_of
@@ -121,7 +121,7 @@ class Session:
     poll_seconds: float
     result: SyncResult = field(default_factory=partial(SyncResult, ended="failed"), init=False)
 
-    def run(self, work: Callable[[], Over]) -> SyncResult:
+    def run(self, work: Callable[[], SyncEnd]) -> SyncResult:
         """Run `take_part` or `fetch`, and record and return the result; it raises no error."""
         begun = time.monotonic()
         over = _ended(work)
@@ -132,44 +132,44 @@ class Session:
         logger.info("sync ended: %s %s", self.result.ended, self.result.reason)
         return self.result
 
-    def take_part(self) -> Over:
+    def take_part(self) -> SyncEnd:
         """Take the newest model into use and answer rounds, if the device is enrolled."""
         if over := self.deadline.over():
             return over
         ready = self._ready()
-        if isinstance(ready, Over):
+        if isinstance(ready, SyncEnd):
             return ready
         with self.store.file.alone_online():
             return self._online(*ready)
 
-    def fetch(self, server: Address | None) -> Over:
+    def fetch(self, server: Address | None) -> SyncEnd:
         """Take the newest model into use, from this server, or from where the device is enrolled."""
         if over := self.deadline.over():
             return over
         service = self.service
         if server is None or service is None:
             ready = self._ready()
-            if isinstance(ready, Over):
+            if isinstance(ready, SyncEnd):
                 return ready
             server, service = ready[0].address, ready[1]
         https = Https(server, until=self.deadline.until, stop=self.deadline.stopped)
         with self.store.file.alone_online(), https:
             try:
                 without = self._update_model(https, service)
-                return without if isinstance(without, Over) else Over("model", without)
+                return without if isinstance(without, SyncEnd) else SyncEnd("model", without)
             finally:
                 self.result = replace(self.result, requests=https.requests, sent=https.sent, received=https.received)
 
-    def _ready(self) -> tuple[Enrolment, Service] | Over:
+    def _ready(self) -> tuple[Enrolment, Service] | SyncEnd:
         """The enrolment and the service, if they fit."""
         enrolment, service = enrolment_of(self.store), self.service
         if enrolment is None or service is None:
-            return Over("not enrolled", "this device must be enrolled first, and its app have a service")
+            return SyncEnd("not enrolled", "this device must be enrolled first, and its app have a service")
         if (enrolment.public_key, enrolment.population) != (service.public_key, service.population):
-            return Over("not enrolled", "this device must be enrolled with its app's service, and is with another")
+            return SyncEnd("not enrolled", "this device must be enrolled with its app's service, and is with another")
         return enrolment, service
 
-    def _online(self, enrolment: Enrolment, service: Service) -> Over:
+    def _online(self, enrolment: Enrolment, service: Service) -> SyncEnd:
         """Connect, answer rounds and sign off; why it ended."""
         with Https(enrolment.address, until=self.deadline.until, stop=self.deadline.stopped) as https:
             fleet = Fleet(https, enrolment.key, most=service.most_bytes)
@@ -190,20 +190,22 @@ class Session:
             )
             return over
 
-    def _answer_rounds(self, https: Https, fleet: Fleet, host: OwnHost, enrolment: Enrolment, service: Service) -> Over:
+    def _answer_rounds(
+        self, https: Https, fleet: Fleet, host: OwnHost, enrolment: Enrolment, service: Service
+    ) -> SyncEnd:
         """Update the model, go online, answer messages; why it ended."""
         without = self._update_model(https, service)
-        if isinstance(without, Over):
+        if isinstance(without, SyncEnd):
             return without
         if self.rounds.at_limit():
-            return Over("spent", "the user's limits are reached")
+            return SyncEnd("spent", "the user's limits are reached")
         node = self.deadline.retry(partial(fleet.activate, earlier=enrolment.node))
-        if isinstance(node, Over):
+        if isinstance(node, SyncEnd):
             return node
         came_online(self.store, enrolment, node)
         return self._answer(fleet, host)
 
-    def _answer(self, fleet: Fleet, host: OwnHost) -> Over:
+    def _answer(self, fleet: Fleet, host: OwnHost) -> SyncEnd:
         """Answer messages until there is a reason to end.
 
         The next message comes when the other devices have answered, too. How long that took last time decides when to
@@ -213,7 +215,7 @@ class Session:
         deadline, wait, rhythm, answered_at, computed = self.deadline, self.poll_seconds, self.poll_seconds, 0.0, 0.0
         while (over := deadline.over()) is None:
             asked = self._pulled(fleet)
-            if isinstance(asked, Over):
+            if isinstance(asked, SyncEnd):
                 return asked
             if asked is None:
                 if over := deadline.pause(wait):
@@ -226,7 +228,7 @@ class Session:
             if over := deadline.retry(partial(fleet.beat, silent=computed)):
                 return over
             began = time.monotonic()
-            answer = answered(host, 0, asked.kind, asked.record)
+            answer = answer_message(host, 0, asked.kind, asked.record)
             if host.over:
                 return host.over
             reply = fleet.reply(asked, answer)
@@ -239,19 +241,19 @@ class Session:
             except RejectedError as error:
                 logger.info("an answer came too late: %s", error)
             if (seconds := _come_back(asked)) is not None:
-                return Over("come back", next=seconds)
+                return SyncEnd("come back", next=seconds)
             wait, answered_at = self.poll_seconds, time.monotonic()
             if over := deadline.pause(rhythm):
                 return over
         return over
 
-    def _pulled(self, fleet: Fleet) -> Asked | Over | None:
+    def _pulled(self, fleet: Fleet) -> ServerMessage | SyncEnd | None:
         """The next message; None if there is none, or if it can't be read or its run has ended: it comes only once."""
         if over := self.deadline.retry(fleet.beat):
             return over
         try:
             notice = self.deadline.retry(fleet.pull)
-            if notice is None or isinstance(notice, Over):
+            if notice is None or isinstance(notice, SyncEnd):
                 return notice
             return self.deadline.retry(partial(fleet.take, notice))
         except IntegrityError as error:
@@ -262,10 +264,10 @@ class Session:
             logger.info("a message came too late: %s", error)
         return None
 
-    def _update_model(self, https: Https, service: Service) -> str | Over:
+    def _update_model(self, https: Https, service: Service) -> str | SyncEnd:
         """Take the newest model into use; otherwise the reason why not, and the model in use stays."""
         manifest = self.deadline.retry(partial(downloads.latest, https))
-        if isinstance(manifest, Over):
+        if isinstance(manifest, SyncEnd):
             return manifest
         with Journal(self.store.file) as journal:
             used = journal.editions()[-1:]
@@ -281,7 +283,7 @@ class Session:
                     again=self.deadline.retry,
                     have=self.models.in_use(),
                 )
-                if isinstance(found, Over):
+                if isinstance(found, SyncEnd):
                     return found
                 self.result = replace(self.result, model=self.models.take(found))
         except (UnreachableError, IntegrityError, RefusedError) as error:
@@ -289,13 +291,13 @@ class Session:
             return reason_of(error)
         return ""
 
-    def _directory(self, https: Https, most: int, name: str) -> Directory | Over:
+    def _directory(self, https: Https, most: int, name: str) -> Directory | SyncEnd:
         """The directory of a plan, from the journal or downloaded. It is the same for many rounds."""
         with Journal(self.store.file) as journal:
             data = journal.kept("directory")
         if data is None or digest(data) != name:
             fetched = self.deadline.retry(partial(downloads.directory, https, name, most=most))
-            if isinstance(fetched, Over):
+            if isinstance(fetched, SyncEnd):
                 return fetched
             data = fetched
             with Journal(self.store.file) as journal:
@@ -303,20 +305,20 @@ class Session:
         return Directory.from_json(data)
 
 
-def _ended(work: Callable[[], Over]) -> Over:
-    """Run a function; an error becomes an `Over`."""
+def _ended(work: Callable[[], SyncEnd]) -> SyncEnd:
+    """Run a function; an error becomes a `SyncEnd`."""
     try:
         return work()
     except RejectedError as error:
-        return Over("rejected", reason_of(error))
+        return SyncEnd("rejected", reason_of(error))
     except LockedError as error:
-        return Over("busy", reason_of(error))
+        return SyncEnd("busy", reason_of(error))
     except Exception as error:
         logger.debug("sync failed", exc_info=True)
-        return Over("failed", reason_of(error))
+        return SyncEnd("failed", reason_of(error))
 
 
-def _come_back(asked: Asked) -> float | None:
+def _come_back(asked: ServerMessage) -> float | None:
     """Seconds after which the server wants this device to sync again; None: the message doesn't say so."""
     seconds = (asked.record or {}).get(COME_BACK)
     if asked.kind != QUERY or isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:

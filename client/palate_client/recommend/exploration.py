@@ -20,7 +20,7 @@ IMAGINED = 2
 """Number of imagined events."""
 
 
-class Crowd:
+class RandomHistories:
     """Draws random histories by popularity.
 
     Args:
@@ -36,7 +36,7 @@ class Crowd:
     ) -> npt.NDArray[np.int64]:
         """Draw n items by popularity, or evenly if no item is popular; from the rows `among`, or all."""
         if among is not None:
-            return among[Crowd(self._popularity[among]).draw(n, rng)]
+            return among[RandomHistories(self._popularity[among]).draw(n, rng)]
         if not self._ends[-1] > 0:
             return rng.integers(len(self._ends), size=n)
         drawn: npt.NDArray[np.int64] = np.searchsorted(self._ends, rng.random(n) * self._ends[-1], side="right")

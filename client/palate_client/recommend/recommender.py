@@ -22,7 +22,7 @@ from palate_client.recommend.discovery import NEW, mix_of
 from palate_client.recommend.diversity import diverse
 from palate_client.recommend.evidence import NOTHING
 from palate_client.recommend.explanation import TOLD, WHY, Contribution, Explanation, in_words, largest
-from palate_client.recommend.exploration import Crowd, slots
+from palate_client.recommend.exploration import RandomHistories, slots
 from palate_client.recommend.fusion import fused_weights
 from palate_client.recommend.interests import Interests, Look
 from palate_client.recommend.scoring import Taste, scorer_of
@@ -111,7 +111,7 @@ class ModelRecommender:
         self._selection = Selection(interests.rows, domains)
         self._rng = np.random.default_rng() if rng is None else rng
         self._scorer = scorer_of(model)
-        self._crowd = Crowd(model.state.get(COUNTS, np.ones(len(items))))
+        self._crowd = RandomHistories(model.state.get(COUNTS, np.ones(len(items))))
         self._lock = threading.RLock()  # `_recommenders` takes it before a fork
         several = any(family_of(source) != source for source in self._scorer.sources)
         self._fuse, self._fused = several if fuse is None else fuse, dict[str, float]()

@@ -42,7 +42,7 @@ class Hosting(Protocol):
         """The number of the first installation that the node hosts."""
 
 
-def answered(host: Hosting, node: int, kind: str, record: Mapping[str, object] | None) -> Answer | None:
+def answer_message(host: Hosting, node: int, kind: str, record: Mapping[str, object] | None) -> Answer | None:
     """Answer a message.
 
     Args:

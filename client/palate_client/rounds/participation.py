@@ -20,7 +20,7 @@ import numpy.typing as npt
 from palate_client.consent import Consent, Purpose
 from palate_client.delivery.calendar import Calendar
 from palate_client.ledger.own_ledger import ONE, OwnLedger
-from palate_client.ledger.trust import alone, conditions
+from palate_client.ledger.trust import conditions, worst_case_costs
 from palate_client.models import Models
 from palate_client.recommend.interests import Interests
 from palate_client.rounds.contribution import Contributor, Histories, Identity
@@ -181,7 +181,7 @@ class Rounds:
             receipts, spent = tuple(ledger.receipts(ONE)), ledger.spent(ONE)
             seen = ledger.seen_checkpoint(service.population)
         trusts = [receipt.trust for receipt in receipts]
-        costs = alone(trusts)
+        costs = worst_case_costs(trusts)
         return Spending(
             population=service.population,
             epsilon=None if any(receipt.mu2 == 0 for receipt in receipts) else service.epsilon_of(spent),

@@ -54,7 +54,7 @@ def survey_of(plan: RoundPlan) -> Survey:
         raise RefusedError("a survey must be one that this device knows, got other settings") from None
 
 
-class Did(NamedTuple):
+class SurveyEvent(NamedTuple):
     """One event, with the members that surveys need.
 
     Attributes:
@@ -84,7 +84,7 @@ class Behaviour:
         first: time of the user's first event, if it was deleted since; None if nothing was deleted.
     """
 
-    events: Sequence[Did]
+    events: Sequence[SurveyEvent]
     deliveries: Sequence[Delivery]
     control: bool | None
     arms: Mapping[str, str]
@@ -133,7 +133,7 @@ class OwnAnswers:
     def _behaviour(self) -> Behaviour:
         now = self.store.clock()
         known = (
-            Did(min(event.time, now), event.kind, event.item, event.value, _position(event))
+            SurveyEvent(min(event.time, now), event.kind, event.item, event.value, _position(event))
             for event in self.store.events()
             if isinstance(event.time, float)
         )
@@ -228,7 +228,7 @@ def _delivery(survey: Survey, deliveries: Sequence[Delivery], calendar: Calendar
     return found
 
 
-def _online(this_week: Sequence[Did], events: Sequence[Did]) -> dict[str, float]:
+def _online(this_week: Sequence[SurveyEvent], events: Sequence[SurveyEvent]) -> dict[str, float]:
     """HR and NDCG of the week's lists of recommendations. A list begins with the impression at position 0."""
     taken: dict[str, list[float]] = {}
     for event in events:
@@ -255,7 +255,7 @@ def _online(this_week: Sequence[Did], events: Sequence[Did]) -> dict[str, float]
     return {"shown": 1.0, f"hr@{CUTOFF}": sum(hits) / len(hits), f"ndcg@{CUTOFF}": min(sum(gains) / len(gains), 1.0)}
 
 
-def _items(survey: Survey, this_week: Iterable[Did]) -> list[str]:
+def _items(survey: Survey, this_week: Iterable[SurveyEvent]) -> list[str]:
     """The survey's items on which the user has events; if there are too many, a random choice."""
     did = sorted({event.item for event in this_week if event.kind not in PASSIVE} & set(survey.items))
     while len(did) > MOST_ITEMS:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 
 from palate_client.secagg import checks as checks
-from palate_client.secagg.channels import Letters
+from palate_client.secagg.channels import PairwiseChannels
 from palate_client.secagg.states import Advertised, Agreed, Done, Fresh, MaskedSent, Shared, State
 from palate_common.errors import InputError, IntegrityError, RefusedError
 from palate_common.mechanism.update import Int64
@@ -111,7 +111,7 @@ class MaskedDevice:
         self.terms, self.id = terms, id
         self._identity, self._directory, self._server_key = identity, directory, server_key
         self._vector: Callable[[], Int64] | None = vector
-        self._latch, self._letters = latch, Letters(terms.context, id)
+        self._latch, self._channels = latch, PairwiseChannels(terms.context, id)
         self._state: State = Fresh() if terms.committed else Fresh(toss=0)
         self._answers: dict[Step, tuple[bytes, bytes]] = {}
 
@@ -191,11 +191,11 @@ class MaskedDevice:
         checks.distinct_keys([*mine, *(key for _, advert in adverts for key in (advert.share_key, advert.mask_key))])
         box_keys = []
         for device, advert in adverts:
-            box_keys.append(self._letters.key("share", toss, state.share_pair, device, advert.share_key))
+            box_keys.append(self._channels.key("share", toss, state.share_pair, device, advert.share_key))
         secret = state.self_mask + state.mask_pair.private_bytes()
         shares = split(secret, shares=cohort.degree, threshold=cohort.threshold)
         boxes = [
-            self._letters.seal(keys, cohort.root, device, share.tobytes())
+            self._channels.seal(keys, cohort.root, device, share.tobytes())
             for device, keys, share in zip(names, box_keys, shares, strict=True)
         ]
         mask_keys = tuple(advert.mask_key for _, advert in adverts)
@@ -247,7 +247,7 @@ class MaskedDevice:
             raise IntegrityError(f"an input request must have {len(slots)} boxes, got {len(request.boxes)}")
         names = cohort.ids[state.neighbours].tolist()
         opened = [
-            self._letters.open(state.box_keys[slot], cohort.root, names[slot], box)
+            self._channels.open(state.box_keys[slot], cohort.root, names[slot], box)
             for slot, box in zip(slots, request.boxes, strict=True)
         ]
         if checks.every_box(opened):
@@ -255,7 +255,7 @@ class MaskedDevice:
             return Done(toss), self._complaint(state, u1, [s for s, b in zip(slots, opened, strict=True) if b is None])
         shares = {slot: box for slot, box in zip(slots, opened, strict=True) if box is not None}
         keys = [
-            (slot, self._letters.key("mask", toss, state.mask_pair, names[slot], state.mask_keys[slot])[:32])
+            (slot, self._channels.key("mask", toss, state.mask_pair, names[slot], state.mask_keys[slot])[:32])
             for slot in shares
         ]
         checks.latched(self._latch, "input", hashlib.sha256(cohort.binding + u1).hexdigest())

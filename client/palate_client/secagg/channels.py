@@ -1,4 +1,4 @@
-"""Letters: encrypted channels between two devices of a masked attempt: pairwise keys, and boxes encrypted with them."""
+"""PairwiseChannels: encryption between two devices of a masked attempt: pairwise keys, and boxes under them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from palate_common.secagg.transcript import box_aad, pair_info, share_digest
 
 
 @dataclass(frozen=True)
-class Letters:
+class PairwiseChannels:
     """The channels of device `me` in one attempt."""
 
     context: bytes

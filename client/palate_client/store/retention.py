@@ -47,7 +47,7 @@ class Limits:
                 raise InputError(f"`{field.name}` must be a number from {least}, got {value!r}")
 
 
-def believed(now: float, before: float | None) -> float:
+def retention_time(now: float, before: float | None) -> float:
     """The time by which the age of events is computed: at most `LEAP` after the one of the last opening."""
     return now if before is None else min(now, before + LEAP)
 

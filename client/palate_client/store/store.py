@@ -26,7 +26,7 @@ from palate_client.events import FIELDS, Event, Tracked, kept_event
 from palate_client.store.folder import StoreFolder
 from palate_client.store.pace import Pace
 from palate_client.store.recent_events import RecentEvents
-from palate_client.store.retention import DAY, Limits, believed, drop_excess, drop_old
+from palate_client.store.retention import DAY, Limits, drop_excess, drop_old, retention_time
 from palate_client.store.store_file import StoreFile
 from palate_common.errors import ErasedError, PalateError
 from palate_common.records.canonical import canonical_json
@@ -69,7 +69,7 @@ class EventStore(Closing):
         self.granted: frozenset[str] = frozenset()
         self.file = StoreFile(folder)
         self._seen: tuple[int, int] | None = None
-        self._tail: RecentEvents | None = None
+        self._recent: RecentEvents | None = None
         self._generation = 0
         self._since_check = 0
         try:
@@ -107,7 +107,7 @@ class EventStore(Closing):
                 if durable:  # for example a decision on consent: the next transaction has to read it
                     self._seen = None
             except BaseException:
-                self._seen = self._tail = None  # they may have events that are not in the file
+                self._seen = self._recent = None  # they may have events that are not in the file
                 raise
 
     def add(self, events: Sequence[Event], *, imported: bool = False) -> list[Tracked]:
@@ -125,12 +125,12 @@ class EventStore(Closing):
             with self.transaction(write=True) as connection:
                 if "store" not in self.granted:
                     return [Tracked.NO_CONSENT] * len(events)
-                tail = self._tail or self._read_tail(connection)
-                outcomes, rows = self._accept(connection, tail, events, now, imported)
+                recent = self._recent or self._read_recent(connection)
+                outcomes, rows = self._accept(connection, recent, events, now, imported)
                 if rows:
                     connection.executemany(_INSERT, rows)
-                    (tail.last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
-                self._tail = tail
+                    (recent.last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
+                self._recent = recent
                 self._bound(connection, len(rows))
                 return outcomes
         except ErasedError:
@@ -198,7 +198,7 @@ class EventStore(Closing):
         self.file.erase()
 
     def _accept(
-        self, connection: sqlite3.Connection, tail: RecentEvents, events: Sequence[Event], now: float, imported: bool
+        self, connection: sqlite3.Connection, recent: RecentEvents, events: Sequence[Event], now: float, imported: bool
     ) -> tuple[list[Tracked], list[tuple[Any, ...]]]:
         """The result for each event, and the rows of those that are to be stored."""
         outcomes, rows = list[Tracked](), list[tuple[Any, ...]]()
@@ -210,12 +210,12 @@ class EventStore(Closing):
                 repeated = known in ids
                 ids.add(known)
             else:
-                repeated = tail.repeats(event.kind, event.item, event.value, now)
+                repeated = recent.repeats(event.kind, event.item, event.value, now)
                 known = stamp + os.urandom(10).hex()
             if repeated:
                 outcomes.append(Tracked.DUPLICATE)
                 continue
-            if not imported and tail.is_full(now):
+            if not imported and recent.is_full(now):
                 outcomes.append(Tracked.LIMITED)
                 continue
             time = event.time
@@ -226,13 +226,13 @@ class EventStore(Closing):
             props = None if event.props is None else canonical_json(dict(event.props)).decode()
             rows.append((known, event.kind, event.item, time, now, event.value, event.source, props, imported))
             outcomes.append(Tracked.STORED)
-            tail.add(event.kind, event.item, event.value, now, tracked=not imported)
+            recent.add(event.kind, event.item, event.value, now, tracked=not imported)
         return outcomes, rows
 
     def _bound(self, connection: sqlite3.Connection, added: int) -> None:
         """Delete events above the limits, if it is time to check."""
         self._since_check += added
-        count = 0 if self._tail is None else self._tail.count
+        count = 0 if self._recent is None else self._recent.count
         if count > self.limits.max_events or self._since_check >= CHECKED_EVERY:
             self._since_check = 0
             self._dropped(connection, drop_excess(connection, self.limits, count=count))
@@ -240,7 +240,7 @@ class EventStore(Closing):
     def _dropped(self, connection: sqlite3.Connection, n: int) -> None:
         """After a deletion of n events, start a new generation, so that all readers start again."""
         if n:
-            self._tail = None
+            self._recent = None
             self._generation += 1
             _set(connection, "generation", self._generation)
             # If the newest events were deleted, SQLite reuses their numbers: the reset must stay before new events.
@@ -253,7 +253,7 @@ class EventStore(Closing):
         now = self.clock()
         with self.transaction() as connection:
             before = _get(connection, "believed")
-        time = believed(now, before)
+        time = retention_time(now, before)
         if before is not None and 0 <= time - before < DAY:
             return
         with self.transaction(write=True) as connection:
@@ -271,15 +271,15 @@ class EventStore(Closing):
         self.granted = frozenset(granted - self.file.denied())
         generation = int(_get(connection, "generation") or 0)
         if generation != self._generation:
-            self._tail = None
-        if self._tail is not None:
+            self._recent = None
+        if self._recent is not None:
             query = "SELECT seq, kind, item, value, received, imported FROM events WHERE seq > ? ORDER BY seq"
-            for seq, kind, item, value, received, imported in connection.execute(query, (self._tail.last,)):
-                self._tail.add(kind, item, value, received, tracked=not imported)
-                self._tail.last = seq
+            for seq, kind, item, value, received, imported in connection.execute(query, (self._recent.last,)):
+                self._recent.add(kind, item, value, received, tracked=not imported)
+                self._recent.last = seq
         self._seen, self._generation = (self.file.openings, version), generation
 
-    def _read_tail(self, connection: sqlite3.Connection) -> RecentEvents:
+    def _read_recent(self, connection: sqlite3.Connection) -> RecentEvents:
         """Read the events of the newest day from the file."""
         query = "SELECT seq, kind, item, value, received, imported FROM events ORDER BY seq DESC LIMIT ?"
         newest, day = list[tuple[Any, ...]](), self.clock() - DAY
@@ -287,12 +287,12 @@ class EventStore(Closing):
             if row[4] < day and newest:
                 break
             newest.append(row)
-        tail = RecentEvents(self.limits)
+        recent = RecentEvents(self.limits)
         for seq, kind, item, value, received, imported in reversed(newest):
-            tail.add(kind, item, value, received, tracked=not imported)
-            tail.last = seq
-        (tail.count,) = connection.execute("SELECT count(*) FROM events").fetchone()
-        return tail
+            recent.add(kind, item, value, received, tracked=not imported)
+            recent.last = seq
+        (recent.count,) = connection.execute("SELECT count(*) FROM events").fetchone()
+        return recent
 
 
 def _present(connection: sqlite3.Connection, ids: Sequence[str]) -> set[str]:

@@ -99,7 +99,7 @@ class Inbox:
         return _message(announced.metadata, announced.contents if readable else {})
 
 
-def ours(objects: Iterable[bytes]) -> bool:
+def has_reply_shape(objects: Iterable[bytes]) -> bool:
     """Whether objects have the shape of a reply of Palate's, so that parsing them takes little memory."""
     return all(_ours(each) for each in objects)
 
@@ -129,7 +129,9 @@ def _message(checked: Metadata, contents: dict[str, bytes]) -> Message:
     """Make a reply of its objects; an empty one if they can't be read."""
     metadata = metadata_from_proto(checked)
     try:
-        inside = inflate_object_from_contents(checked.message_id, contents) if ours(contents.values()) else None
+        inside = (
+            inflate_object_from_contents(checked.message_id, contents) if has_reply_shape(contents.values()) else None
+        )
     except Exception:  # the bytes come from a device, and Flower's parser may raise anything
         inside = None
     if not isinstance(inside, Message):

@@ -70,7 +70,7 @@ FAILED: Final = re.compile(r"\[/v1/fleet/[^\]]*\]\[\w+:\w+\]")
 """The start of Flower's log line about a device's failed request; the node's number and SQL values may follow."""
 
 
-class Around:
+class PartialMiddleware:
     """Applies a middleware to some requests only.
 
     Args:
@@ -88,12 +88,12 @@ class Around:
         await (self._inside if passes else self._around)(scope, receive, send)
 
 
-def trimmed(found: list[Middleware]) -> list[Middleware]:
+def trim_middlewares(found: list[Middleware]) -> list[Middleware]:
     """Flower's middlewares, in its order; those of `PASSED_BY` only for the requests that they concern."""
-    return [Middleware(Around, middleware=each) if each.cls in PASSED_BY else each for each in found]
+    return [Middleware(PartialMiddleware, middleware=each) if each.cls in PASSED_BY else each for each in found]
 
 
-class Bounded:
+class BodyLimit:
     """A middleware that refuses a device's request that is too large for its type, before anything is parsed.
 
     Only a few of the large requests are read at a time.
@@ -132,14 +132,14 @@ def _length(scope: Scope) -> int:
     return int(length) if length.isdigit() and len(length) < 10 else MOST_GARBAGE
 
 
-def nameless(record: logging.LogRecord) -> bool:
+def hide_sender(record: logging.LogRecord) -> bool:
     """Shorten Flower's log line about a device's failed request: the rest could identify the device."""
     if (found := FAILED.match(record.getMessage())) is not None:
         record.msg, record.args = found[0], ()
     return True
 
 
-def from_its_sender(push: Callable[..., Any]) -> Callable[..., Any]:
+def only_from_sender(push: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap Flower's handler of answers: only the authenticated node may be their sender, which Flower doesn't check."""
 
     def checked(request: Any, state: Any) -> Any:
@@ -150,7 +150,7 @@ def from_its_sender(push: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
-def early_head(validate: Callable[..., None]) -> Callable[..., None]:
+def only_short_headers(validate: Callable[..., None]) -> Callable[..., None]:
     """Wrap Flower's check of an object: it must have a short header, as Flower parses a header of any length."""
 
     def checked(content: bytes) -> None:
@@ -192,12 +192,12 @@ def adapt() -> None:
     vars(sql_mixin)["SQLITE_PRAGMAS"] = (*SQLITE_PRAGMAS, ("secure_delete", "ON"))
     # A line for each request and node would record who takes part when.
     FLOWER_LOGGER.setLevel(logging.WARNING)
-    FLOWER_LOGGER.addFilter(nameless)
+    FLOWER_LOGGER.addFilter(hide_sender)
     update_console_handler(colored=False)  # the log is a file
     middlewares, cleanup, serve = superlink._get_middleware, SqlCoreState._cleanup_expired_task_tokens, uvicorn.run
-    vars(superlink)["_get_middleware"] = lambda: [Middleware(Bounded), *trimmed(middlewares())]
-    vars(fleet_handlers)["push_messages"] = from_its_sender(fleet_handlers.push_messages)
-    vars(sql_object_store)["validate_object_content"] = early_head(validate_object_content)
+    vars(superlink)["_get_middleware"] = lambda: [Middleware(BodyLimit), *trim_middlewares(middlewares())]
+    vars(fleet_handlers)["push_messages"] = only_from_sender(fleet_handlers.push_messages)
+    vars(sql_object_store)["validate_object_content"] = only_short_headers(validate_object_content)
     setattr(SqlCoreState, "_cleanup_expired_task_tokens", AtMostOnce(cleanup, CLEANUP_SECONDS))  # noqa: B010 - a method
 
     def quietly(**settings: Any) -> None:

@@ -39,7 +39,7 @@ from palate_common.records.entries import (
     one_line,
 )
 from palate_common.survey import SURVEYING
-from palate_server.ledger.looks import Looks
+from palate_server.ledger.looks import InterimLooks
 
 __all__ = [
     "AuditEntry",
@@ -78,8 +78,8 @@ class History:
     **Guarantees:** the exact sum of all charges, sealed or not, never exceeds the population's lowest budget, and a
     run's charges never exceed the limit given with them; an attempt is charged once and sealed at most once; an attempt
     is never sealed after a later one of its round was charged, or after its run was closed; a survey looks at an A/B
-    test no more often than was registered (`Looks`); the number of attempts that use a reserved part of delta is at
-    most the number for which it was reserved, in all runs together, lost ones included.
+    test no more often than was registered (`InterimLooks`); the number of attempts that use a reserved part of delta is
+    at most the number for which it was reserved, in all runs together, lost ones included.
 
     **Assumes:** every release is charged here before it is computed, at its true mu^2.
     """
@@ -91,7 +91,7 @@ class History:
         self._spent = Fraction(0)
         self._runs: dict[str, _Run] = {}
         self._lost = 0
-        self._looks = Looks()
+        self._looks = InterimLooks()
         self._attempts = 0
 
     def runs(self) -> tuple[str, ...]:

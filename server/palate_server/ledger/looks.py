@@ -1,9 +1,9 @@
-"""Looks: interim looks at the A/B tests of a population, by its ledger. Part of `History`.
+"""InterimLooks: interim looks at the A/B tests of a population, by its ledger. Part of `History`.
 
 A test's weeks are registered with the first survey that names it, and never change; in each of them there is one look.
 So nobody can look until a difference appears by chance: a further look is refused before anything is charged.
 
-    >>> looks = Looks()
+    >>> looks = InterimLooks()
     >>> asked = {"first_day": "2026-11-23", "experiments": ["new-model"]}
     >>> looks.opened("week-48", asked)
     >>> looks.opened("week-49", {**asked, "first_day": "2026-11-30"})
@@ -19,7 +19,7 @@ from typing import Any
 from palate_common.errors import BudgetError, InputError
 
 
-class Looks:
+class InterimLooks:
     """The A/B tests of surveys, and the looks at them.
 
     **Guarantees:** a test is looked at only in the weeks that were registered before its first look, once in each;

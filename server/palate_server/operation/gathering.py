@@ -4,7 +4,7 @@ Devices are online only while they sync. A cohort is complete when it is full, o
 enough. If more devices are online than are needed, it is a random choice.
 
 >>> clock = iter([0.0, 5.0, 31.0])
->>> appointment = Appointment(size=3, least=2, seconds=30.0, clock=lambda: next(clock))
+>>> appointment = CohortGathering(size=3, least=2, seconds=30.0, clock=lambda: next(clock))
 >>> appointment.look({11: 0}), appointment.look({11: 0, 12: 1}), appointment.look({11: 0, 12: 1})
 (None, None, {0: 11, 1: 12})
 """
@@ -22,7 +22,7 @@ class TooFewError(InputError):
     """Too few devices came in time; nothing was charged."""
 
 
-class Appointment:
+class CohortGathering:
     """The gathering of one cohort. Its time begins when the first device is online.
 
     Args:
@@ -58,13 +58,13 @@ class Appointment:
             self._begun = now
         late = now - self._begun >= self._seconds
         if len(present) >= (self._size if enough is None else enough) or (late and len(present) >= self._least):
-            return chosen(present, most=self._size)
+            return draw_cohort(present, most=self._size)
         if late:
             raise TooFewError(f"a cohort needs at least {self._least} devices, and {len(present)} came")
         return None
 
 
-def chosen(present: Mapping[int, int], *, most: int) -> dict[int, int]:
+def draw_cohort(present: Mapping[int, int], *, most: int) -> dict[int, int]:
     """A random choice of at most `most` devices, device -> node, by the operating system's random source."""
     nodes = list(present)
     if len(nodes) > most:

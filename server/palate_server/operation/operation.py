@@ -24,7 +24,7 @@ from palate_server.ledger.ledger import Ledger
 from palate_server.operation import runs
 from palate_server.operation.absences import Absences
 from palate_server.operation.dismissals import SOONEST, Dismissals
-from palate_server.operation.gathering import Appointment, TooFewError
+from palate_server.operation.gathering import CohortGathering, TooFewError
 from palate_server.operation.messenger import MessageTransport
 from palate_server.operation.restraint import restraint_of
 from palate_server.operation.schedule import directory_of, just_closed, next_run, terms_of, unfinished_run
@@ -34,7 +34,7 @@ from palate_server.operation.terms import check_budgets, period_of
 from palate_server.rounds.cohort import least_of
 from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.run import open_run, run_round
-from palate_server.secagg.disputes import Conduct, apart
+from palate_server.secagg.disputes import Conduct, without_disputes
 
 GATHERING, IDLE = 1.0, 5.0
 """Seconds between two checks of who is online: while a cohort gathers, and while nothing is due."""
@@ -247,14 +247,14 @@ class Operation:
         size = self.config.cohort.size
         if self.config.privacy.mode.cohort and len(self._absences.present(self._eligible(within))) > least:
             least += 1  # so that no single device can end the attempt
-        appointment = Appointment(size=size, least=least, seconds=self.config.cohort.wait_seconds)
+        appointment = CohortGathering(size=size, least=least, seconds=self.config.cohort.wait_seconds)
         while True:
             eligible, online = self._eligible(within), self._messenger.online()
             present = self._absences.present(eligible)
             # If absent devices are missing for a full cohort, it doesn't wait for others in their place.
             enough = min(size, max(least, len(present))) if len(eligible) >= size else size
             came = {node: present[node] for node in online if node in present}
-            here = apart(came, self._register.disputes())
+            here = without_disputes(came, self._register.disputes())
             try:
                 cohort = appointment.look(here, enough=enough)
             except TooFewError as error:

@@ -14,7 +14,7 @@ from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.operation.terms import DAY
 from palate_server.rounds.coordinator import Coordinator
-from palate_server.secagg.disputes import Conduct, judged
+from palate_server.secagg.disputes import Conduct, judge_disputes
 
 
 def strike(
@@ -46,6 +46,6 @@ def strike(
         events.tell("malformed", devices=len(numbers), quarantined=held)
     if conduct.complaints or (lost and conduct.offenders):
         most = terms.c_max if terms is not None else 1
-        named, disputes = judged(conduct, register.disputes(), most=most, lost=lost)
+        named, disputes = judge_disputes(conduct, register.disputes(), most=most, lost=lost)
         register.settle(named, disputes)
         events.tell("disputed", complaints=len(conduct.complaints), named=len(named))

@@ -16,7 +16,7 @@ from palate_common.survey import SURVEYING, Survey
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.events import EventLog
 from palate_server.ledger.ledger import Ledger
-from palate_server.ledger.looks import Looks
+from palate_server.ledger.looks import InterimLooks
 from palate_server.operation.terms import check_budgets
 
 WEEK = 7 * 86_400.0
@@ -102,9 +102,9 @@ def surveys_of(entries: list[Entry]) -> dict[str, dict[str, object]]:
     }
 
 
-def looks_of(entries: list[Entry]) -> Looks:
+def looks_of(entries: list[Entry]) -> InterimLooks:
     """The looks at A/B tests in a ledger."""
-    looks, asked = Looks(), surveys_of(entries)
+    looks, asked = InterimLooks(), surveys_of(entries)
     sealed = {entry.run for entry in entries if entry.kind == "seal"}
     for entry in entries:
         if entry.kind == "open" and entry.run in asked:

@@ -97,7 +97,7 @@ class Coordinator:
         self.rounds = len(self.shares)
         if self.algorithm.unit != terms.unit:
             raise InputError(f"`algorithm` must be one whose unit is the run's, {terms.unit}, got {terms.algorithm}")
-        self._allowance = BudgetSchedule(terms, self.shares, lambda: self.spent, self.algorithm.steps)
+        self._budget = BudgetSchedule(terms, self.shares, lambda: self.spent, self.algorithm.steps)
         self._resume()
 
     @property
@@ -118,7 +118,7 @@ class Coordinator:
     @property
     def over(self) -> bool:
         """Whether there is no further attempt: the run is finished, or its budget is used up without a release."""
-        return self.round == self.rounds or not self._allowance.affords(self.round)
+        return self.round == self.rounds or not self._budget.affords(self.round)
 
     @property
     def spent(self) -> float:
@@ -147,9 +147,7 @@ class Coordinator:
         charges = [entry for entry in entries if entry.kind == "charge"]
         private = self.terms.mode.private
         sigma, mu2, attempt = (
-            self._allowance.price(self.round, charges)
-            if private
-            else (0, 0.0, self.registry.open_unledgered(self.round))
+            self._budget.price(self.round, charges) if private else (0, 0.0, self.registry.open_unledgered(self.round))
         )
         try:
             plan = RoundPlan(
@@ -170,7 +168,7 @@ class Coordinator:
                 cohort_floor=self.terms.cohort_floor,
                 cohort=self.terms.cohort,
                 per_node=self.terms.per_node,
-                events=self._allowance.sampling(self.round),
+                events=self._budget.sampling(self.round),
                 mu2=mu2,
                 expires=int(self.clock()) + self.terms.plan_seconds,
             )
@@ -264,7 +262,7 @@ class Coordinator:
             plan_hash=plan.hash,
             mu2=plan.mu2,
             facts=facts,
-            run_limit=self._allowance.budget,
+            run_limit=self._budget.budget,
         )
         shown = self.ledger.shown(charged.checkpoint.size)
         return ChargeProof(
@@ -296,5 +294,5 @@ class Coordinator:
             while self.round < self.rounds and (noisy := self.registry.read_unledgered(self.round)) is not None:
                 self._replay.apply(noisy)
         closed = any(entry.kind == "close" for entry in entries)
-        if closed and self.round < self.rounds and self._allowance.affords(self.round):
+        if closed and self.round < self.rounds and self._budget.affords(self.round):
             raise IntegrityError(f"the run {run} was closed after {self.round} of {self.rounds} rounds")

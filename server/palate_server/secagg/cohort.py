@@ -33,8 +33,8 @@ from palate_common.secagg.transcript import (
     commit_payload,
     commitment_to,
 )
-from palate_server.secagg.stage import Asking, Attempt, Stage, member_of, pieces
-from palate_server.secagg.sum import Held, InputStage
+from palate_server.secagg.stage import Attempt, BaseStage, Stage, member_of, pieces
+from palate_server.secagg.sum import InputStage, SharedCohort
 
 
 def first_stage(attempt: Attempt, devices: Sequence[int]) -> Stage:
@@ -44,7 +44,7 @@ def first_stage(attempt: Attempt, devices: Sequence[int]) -> Stage:
     return AdvertiseStage(attempt, 0, devices, {})
 
 
-class CommitStage(Asking):
+class CommitStage(BaseStage):
     """Each device commits to a nonce."""
 
     step = Step.COMMIT
@@ -70,7 +70,7 @@ class CommitStage(Asking):
         return AdvertiseStage(self.attempt, self.toss, sorted(self._commitments), self._commitments)
 
 
-class AdvertiseStage(Asking):
+class AdvertiseStage(BaseStage):
     """Devices show nonces and send keys. If a nonce is missing, the seed is drawn again without its device."""
 
     step = Step.ADVERTISE
@@ -115,7 +115,7 @@ class AdvertiseStage(Asking):
         return ShareStage(self.attempt, self.toss, left, self._commitments, self._adverts, self._root)
 
 
-class ShareStage(Asking):
+class ShareStage(BaseStage):
     """Each device encrypts shares of its secrets to its neighbours."""
 
     step = Step.SHARE
@@ -165,6 +165,6 @@ class ShareStage(Asking):
         self.require(int(self._shared.sum()))
         digests = self._boxes[..., SEALED:].reshape(*self._neighbours.shape, 2, DIGEST)
         dealt = digests[self._neighbours, self._cohort.slot_table()]
-        held = Held(self.attempt, self.toss, self._cohort, self._adverts, self._neighbours, self._shared, dealt)
+        held = SharedCohort(self.attempt, self.toss, self._cohort, self._adverts, self._neighbours, self._shared, dealt)
         held.openable(self._shared, "shares")
         return InputStage(held, self._boxes)

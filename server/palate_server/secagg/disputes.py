@@ -8,9 +8,9 @@ honest one has disputes with at most c others, and a device with more is named. 
 is named, since it has cost more than its own dropout would have.
 
 >>> conduct = Conduct(complaints={(1, 0), (2, 0)})
->>> judged(conduct, {}, most=1, lost=False)
+>>> judge_disputes(conduct, {}, most=1, lost=False)
 ({0}, set())
->>> judged(conduct, {}, most=2, lost=False), judged(conduct, {}, most=2, lost=True)
+>>> judge_disputes(conduct, {}, most=2, lost=False), judge_disputes(conduct, {}, most=2, lost=True)
 ((set(), {(0, 1), (0, 2)}), ({0}, {(0, 1), (0, 2)}))
 """
 
@@ -42,7 +42,7 @@ class Conduct:
     complaints: set[Pair] = field(default_factory=set)
 
 
-def judged(conduct: Conduct, earlier: Collection[Pair], *, most: int, lost: bool) -> tuple[set[int], set[Pair]]:
+def judge_disputes(conduct: Conduct, earlier: Collection[Pair], *, most: int, lost: bool) -> tuple[set[int], set[Pair]]:
     """The devices named after an attempt, and the disputes that stay open.
 
     **Guarantees:** at most `most` dishonest devices can't get an honest one named in an attempt that was released.
@@ -65,7 +65,7 @@ def judged(conduct: Conduct, earlier: Collection[Pair], *, most: int, lost: bool
     return named, open_
 
 
-def apart(present: Mapping[int, int], disputes: Collection[Pair]) -> dict[int, int]:
+def without_disputes(present: Mapping[int, int], disputes: Collection[Pair]) -> dict[int, int]:
     """Node -> device of those that may be in one cohort: of a pair with an open dispute only one."""
     here = set(present.values())
     away = _cover({pair for pair in disputes if here.issuperset(pair)}, least=1)

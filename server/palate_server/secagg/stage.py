@@ -66,7 +66,7 @@ class Stage(Protocol):
         ...
 
 
-class Asking:
+class BaseStage:
     """The base of all stages: the devices to ask, and the least number of answers."""
 
     step: Step
@@ -87,7 +87,7 @@ class Asking:
             raise IntegrityError(f"at least {self.terms.n_min} devices must be left after {name}, got {left}")
 
 
-class Parcels:
+class PiecesByMember:
     """The bytes that each member gets of a table of pieces, selected in one operation, because many would be slow.
 
     Args:

@@ -34,11 +34,11 @@ from palate_common.secagg.transcript import (
     sign,
 )
 from palate_server.secagg.recovery import Bytes, open_sum
-from palate_server.secagg.stage import Asking, Attempt, Parcels, Stage, UnmaskedSum, member_of
+from palate_server.secagg.stage import Attempt, BaseStage, PiecesByMember, Stage, UnmaskedSum, member_of
 
 
 @dataclass(frozen=True)
-class Held:
+class SharedCohort:
     """The data of all stages after the shares: the cohort, its adverts, its neighbours, U1, and digests of the shares.
 
     `digests` are uint8 [n, k, 2, 16], of the two shares that each member has from each of its neighbours.
@@ -67,15 +67,15 @@ class Held:
         return [int(device) for device in self.cohort.ids[members]]
 
 
-class InputStage(Asking):
+class InputStage(BaseStage):
     """Devices get the signed list U1 and their boxes, and send masked vectors, which are added at once."""
 
     step = Step.INPUT
 
-    def __init__(self, held: Held, boxes: Bytes) -> None:
+    def __init__(self, held: SharedCohort, boxes: Bytes) -> None:
         super().__init__(held.attempt, held.toss, held.ids(held.u1))
         self._held, self._boxes = held, boxes
-        self._letters = Parcels(boxes[held.neighbours, held.cohort.slot_table()], held.u1[held.neighbours])
+        self._boxes_for = PiecesByMember(boxes[held.neighbours, held.cohort.slot_table()], held.u1[held.neighbours])
         self._list = pack_flags(held.u1)
         self._payload = members_payload(held.cohort.binding, self._list)
         self._signature = sign(held.attempt.key, MEMBERS, self._payload)
@@ -85,7 +85,7 @@ class InputStage(Asking):
 
     def body(self, device: int) -> bytes:
         """U1, signed, and the boxes that this device's neighbours have encrypted to it."""
-        return self._list + self._signature + self._letters[member_of(self._held.cohort, device)]
+        return self._list + self._signature + self._boxes_for[member_of(self._held.cohort, device)]
 
     def accept(self, device: int, body: memoryview) -> None:
         """Add a masked vector to the sum, and keep the signature on the U1 for which it is masked."""
@@ -114,12 +114,12 @@ class InputStage(Asking):
         return ConsistencyStage(self._held, self._survivors, self._sum.values(), self._signatures)
 
 
-class ConsistencyStage(Asking):
+class ConsistencyStage(BaseStage):
     """Each survivor signs the list of survivors."""
 
     step = Step.CONSISTENCY
 
-    def __init__(self, held: Held, survivors: Flags, total: Residues, sharers: dict[int, bytes]) -> None:
+    def __init__(self, held: SharedCohort, survivors: Flags, total: Residues, sharers: dict[int, bytes]) -> None:
         super().__init__(held.attempt, held.toss, held.ids(survivors))
         self._held, self._survivors, self._total = held, survivors, total
         self._list = pack_flags(survivors)
@@ -141,14 +141,14 @@ class ConsistencyStage(Asking):
         return UnmaskStage(self._held, self._survivors, self._total, self._signatures, self._sharers)
 
 
-class UnmaskStage(Asking):
+class UnmaskStage(BaseStage):
     """Devices with enough signers among their neighbours, and in the whole cohort, open their neighbours' shares."""
 
     step = Step.UNMASK
 
     def __init__(
         self,
-        held: Held,
+        held: SharedCohort,
         survivors: Flags,
         total: Residues,
         signatures: dict[int, bytes],
@@ -165,7 +165,7 @@ class UnmaskStage(Asking):
         for member, signature in (sharers | signatures).items():
             given[member] = np.frombuffer(signature, np.uint8)
         self._signatures = pack_flags(self._signed) + given[self._signed].tobytes()
-        self._others = Parcels(given[held.neighbours], (survivors & ~self._signed)[held.neighbours])
+        self._others = PiecesByMember(given[held.neighbours], (survivors & ~self._signed)[held.neighbours])
         self._owners = held.u1[held.neighbours]
         # Of the two digests, the one of the share that is to be opened.
         self._digests = np.where(survivors[held.neighbours][..., None], held.digests[:, :, 0], held.digests[:, :, 1])

@@ -42,7 +42,7 @@ MANY = 10
 """Factor from the gateway's limit of requests per minute and address to the limit of tokens per minute."""
 
 
-class Enrolling(Closing):
+class EnrolmentService(Closing):
     """Enrols devices: in the register first, then at the SuperLink, so that after a crash the device can ask again.
 
     **Guarantees:** a client without a token of this server can't keep others out, however much it sends; a client with
@@ -125,7 +125,7 @@ class Enrolling(Closing):
         return False
 
 
-def application(site: Site, enrolling: Enrolling, *, stand_in: bool) -> Starlette:
+def application(site: Site, enrolling: EnrolmentService, *, stand_in: bool) -> Starlette:
     """Make the HTTP application; with `stand_in` it also replaces the gateway."""
 
     async def enrol(request: Request) -> Response:

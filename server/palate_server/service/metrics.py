@@ -182,7 +182,7 @@ def _said(status: Status) -> str:
     return f"unit user (one installation), adjacency zero-out, delta {status.delta:g}, palate closed form"
 
 
-def asked(site: Site) -> dict[str, bool]:
+def read_health(site: Site) -> dict[str, bool]:
     """The health of a running server, part -> whether it is healthy; empty if it doesn't answer."""
     try:
         answer = httpx.get(

@@ -116,7 +116,7 @@ def make_site(
         SigningKey.generate().save(site.folder / "key")
         make_authority(site.tls)
         make_certificates(site)
-        open_books(site)
+        make_databases(site)
         publish_start(site)
     except BaseException:
         shutil.rmtree(site.folder, ignore_errors=True)
@@ -141,7 +141,7 @@ def make_secret(site: Site) -> None:
     create_durably(path, secrets.token_hex(32).encode(), mode=0o600)
 
 
-def open_books(site: Site) -> None:
+def make_databases(site: Site) -> None:
     """Make the ledger, with the population's lifetime budget, and the register."""
     privacy = site.config.privacy
     delta = noise_delta(privacy.dp, privacy.delta)

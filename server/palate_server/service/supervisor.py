@@ -37,7 +37,7 @@ from palate_server.operation.releases import CardMaker, publish
 from palate_server.operation.terms import check_config
 from palate_server.rounds.lock import RunLock
 from palate_server.service.gateway import certificate, check_ports, nginx_command, write_configuration
-from palate_server.service.http_api import Enrolling, Listener, application
+from palate_server.service.http_api import EnrolmentService, Listener, application
 from palate_server.service.metrics import Metrics
 from palate_server.service.processes import Child
 from palate_server.service.setup import make_certificates, make_secret
@@ -93,7 +93,7 @@ class Supervisor(Closing):
                 )
             )
         self._metrics = Metrics(site, self.parts)
-        self._enrolling = Enrolling(site, self._link.register)
+        self._enrolling = EnrolmentService(site, self._link.register)
         self._listeners = self._make_listeners()
         self._submitted = -STARTING
         self._ledger_stamp: tuple[int, int] | None = None
