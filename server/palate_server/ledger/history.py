@@ -39,7 +39,7 @@ from palate_common.records.entries import (
     one_line,
 )
 from palate_common.survey import SURVEYING
-from palate_server.ledger.looks import InterimLooks
+from palate_server.ledger.interim_looks import InterimLooks
 
 __all__ = [
     "AuditEntry",

@@ -15,8 +15,8 @@ from palate_common.records.entries import Entry
 from palate_common.survey import SURVEYING, Survey
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.events import EventLog
+from palate_server.ledger.interim_looks import InterimLooks
 from palate_server.ledger.ledger import Ledger
-from palate_server.ledger.looks import InterimLooks
 from palate_server.operation.terms import check_budgets
 
 WEEK = 7 * 86_400.0

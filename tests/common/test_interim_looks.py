@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from palate_common.errors import BudgetError, InputError, IntegrityError
 from palate_common.survey import Survey
+from palate_server.ledger.interim_looks import InterimLooks
 from palate_server.ledger.ledger import Ledger
-from palate_server.ledger.looks import InterimLooks
 from palate_server.operation.surveys import looks_of
 
 LATER = "2126-11-25"
@@ -113,7 +113,7 @@ def test_a_ledger_in_which_somebody_looked_twice_is_no_ledger(
 ) -> None:
     ledger.open_run("a", asked(WEEKS[0], "x"))
     with monkeypatch.context() as patched:
-        patched.setattr("palate_server.ledger.looks.InterimLooks.admitted", lambda self, settings: {})
+        patched.setattr("palate_server.ledger.interim_looks.InterimLooks.admitted", lambda self, settings: {})
         ledger.open_run("b", asked(WEEKS[0], "x"))
     with pytest.raises(IntegrityError, match="once a week"):
         Ledger(tmp_path / "ledger.db", population="readers", read_only=True)
