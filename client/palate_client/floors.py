@@ -14,7 +14,7 @@ class Floors:
     max_mu2: float = float("inf")
     """The highest cost of one attempt, as mu^2."""
     min_cohort: int = 1
-    """The least that a plan may have as its smallest cohort."""
+    """The least `cohort_floor` that a plan may have."""
     population: str | None = None
     """The only population it belongs to; under another name a server would start a new ledger. None: any."""
     allow_seeded: bool = False

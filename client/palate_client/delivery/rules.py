@@ -115,7 +115,7 @@ def hold(channel: Channel, past: Sequence[CountedDelivery], *, now: float, calen
 
 
 def pace(past: Sequence[CountedDelivery]) -> float:
-    """The pause between two messages on a channel, in seconds: a day, doubled for each further dismissal in a row."""
+    """Seconds between two messages on a channel: 0, or a day, doubled for each further one dismissed in a row."""
     dismissed = 0
     for each in reversed(past):
         if each.liked:

@@ -196,7 +196,7 @@ class Https(Closing):
                 if not kept:
                     raise
                 return self._once(method, path, body, headers or {}, most)
-        except (OSError, http.client.HTTPException, ValueError) as error:  # http.client lets some of its own out
+        except (OSError, http.client.HTTPException, ValueError) as error:  # http.client raises these, too
             self.close()
             raise UnreachableError(
                 f"{self._address.server}:{self._address.port} must answer, got {_why(error)}"

@@ -149,13 +149,13 @@ def same_sharers(
 
 
 def surviving_signers(signers: Flags, survivors: Flags) -> None:
-    """Refuse signatures of devices that haven't survived: they could sign a list that the others don't see."""
+    """Refuse signatures of devices that haven't survived: corrupt ones would sign any list that the server wants."""
     if (signers & ~survivors).any():
         raise RefusedError("only survivors' signatures count, got another's")
 
 
 def enough_signers(signers: int, threshold: int) -> None:
-    """Refuse too few signers: above the threshold two different lists can't both exist, so one secret stays closed."""
+    """Refuse too few signers: two different lists can't both reach the threshold, and open both secrets of a device."""
     if signers < threshold:
         raise RefusedError(f"at least {threshold} neighbours must have signed the same, got {signers}")
 

@@ -257,7 +257,7 @@ class Ledger(LedgerFile):
         """The state of the log, now or at a size, with proofs for everyone who has seen an earlier state.
 
         Devices have seen states after charges, in plans, and after publications, in models; the first model shows the
-        state after set-up, and an operator with an own loop may publish in between.
+        state after set-up, and an operator's own program may publish in between.
 
         Raises:
             InputError: it never had that many entries.
