@@ -1,1 +1,1 @@
-"""Palate."""
+"""The device: what runs on a user's machine, within the app that embeds it."""

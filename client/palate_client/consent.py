@@ -1,4 +1,4 @@
-"""Consent: what the user agreed to, by purpose, with date and version. Whatever wasn't granted is denied.
+"""Consent: what the user agreed to, for each purpose, with date and version. A purpose that wasn't granted is denied.
 
 A decision is written before anything acts on it, and reaches the disk before `grant` or `revoke` returns. The history
 is kept: it is the user's proof, and the app's.
@@ -14,7 +14,7 @@ from palate_client.store.store import EventStore
 from palate_common.errors import InputError
 
 Purpose = Literal["store", "train", "analytics", "messaging"]
-"""What a person may grant."""
+"""Purposes that a user can agree to."""
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
 REMAINS: Mapping[Purpose, str] = {
@@ -31,9 +31,9 @@ class Decision:
     """One decision of the user.
 
     Attributes:
-        purpose: what for.
+        purpose: the purpose that it is about.
         granted: whether the user agreed.
-        version: of the text that the user agreed to, or refused.
+        version: version of the text that the user agreed to, or refused.
         time: when, seconds since 1970.
         remains: what a revocation doesn't undo; empty for a grant.
     """
@@ -54,17 +54,17 @@ class Consent:
     """The decisions of a store's user.
 
     Attributes:
-        store: where they are kept.
+        store: the store that keeps them.
     """
 
     store: EventStore
 
     def grant(self, purpose: Purpose, *, version: str = "1") -> Decision:
-        """The user agrees.
+        """Record that the user agrees to a purpose.
 
         Args:
-            purpose: what to.
-            version: of the text that the user was shown.
+            purpose: the purpose.
+            version: version of the text that the user was shown.
 
         Raises:
             InputError: no such purpose.
@@ -73,34 +73,33 @@ class Consent:
         return self._decide(purpose, True, version)
 
     def revoke(self, purpose: Purpose, *, version: str = "1") -> Decision:
-        """The user no longer agrees; holds from now on, also for other processes. `remains` says what it can't undo.
+        """Record that the user no longer agrees; holds at once, for other processes too. `remains`: what it can't undo.
 
-        Revoking `train` is final for every later round: none of them is joined, whatever a server asks, unless the
-        user grants it anew.
+        After `train` is revoked this device joins no round, whatever a server asks, until the user grants it again.
 
         Guarantees:
-            The purpose is denied when this is over, also where the decision can't be written, as on a full disk.
+            The purpose is denied when this call ends, even if the decision can't be written, as on a full disk.
 
         Raises:
             InputError: no such purpose.
-            PalateError: it could not be written, and the history lacks it. The purpose is denied all the same, until a
-                decision on it is written.
+            PalateError: it could not be written, and the history lacks it. The purpose is denied nevertheless, until a
+                later decision on it is written.
         """
         return self._decide(purpose, False, version)
 
     def get(self, purpose: Purpose) -> bool:
-        """Whether the user agrees; False when never asked.
+        """Whether the user agrees to a purpose; False if they never decided.
 
         Raises:
             InputError: no such purpose.
-            PalateError: the store can't be read, so that nobody may act on it.
+            PalateError: the store can't be read; treat it as denied.
         """
         _check(purpose)
         with self.store.transaction():
             return purpose in self.store.granted
 
     def history(self, purpose: Purpose | None = None) -> tuple[Decision, ...]:
-        """Every decision, oldest first, or those on one purpose.
+        """All decisions, or those on one purpose, oldest first.
 
         Raises:
             InputError: no such purpose.
@@ -113,7 +112,6 @@ class Consent:
         return tuple(decision for decision in decisions if purpose in (None, decision.purpose))
 
     def _decide(self, purpose: Purpose, granted: bool, version: str) -> Decision:
-        """Write a decision to the disk."""
         _check(purpose)
         if not isinstance(version, str) or not 1 <= len(version) <= 200:
             raise InputError(f"`version` must be text of 1 to 200 characters, got {version!r:.80}")
@@ -135,6 +133,5 @@ def agreed(consent: Consent) -> bool:
 
 
 def _check(purpose: object) -> None:
-    """Refuse what is no purpose."""
     if purpose not in PURPOSES:
         raise InputError(f"`purpose` must be one of {', '.join(PURPOSES)}, got {purpose!r:.80}")

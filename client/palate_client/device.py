@@ -1,4 +1,4 @@
-"""Device: what an app embeds. Behaviour goes in, and stays in an encrypted store on this machine.
+"""Device: the class that an app embeds. It keeps the user's events in an encrypted store on this machine.
 
     import palate
 
@@ -6,21 +6,21 @@
         device.consent.grant("store", version="2026-01")
         device.track("view", "book-7")
 
-A device is made of parts, each of which knows what it is given and nothing of the device:
+A device consists of parts. A part gets what it needs as arguments and doesn't know the device:
 
-    store, consent, tracker     the events, what the user agreed to, and what puts events in
+    store, consent, tracker     the events, what the user agreed to, and what adds events
     models                      the published model in use
-    recommendations             lists by that model, and what the user does about them
-    messages                    what is told to the user
-    rounds                      answers to a server's plans, and what they cost
-    online                      enrolment and sync: carries plans to `rounds`, and models to `models`
+    recommendations             lists by that model, and the user's feedback on them
+    messages                    messages to the user
+    rounds                      answers to a server's plans, and their privacy cost
+    online                      enrolment and sync: gives plans to `rounds`, and models to `models`
 
 A part is imported and made when it is first used. Until then a device has no thread, no queue and no network, so that
-there is nothing to lose when the host is killed, and nothing that could hold up its exit. What the machine can't do (a
-full disk, a locked file) never raises from `track`: the outcome says so, and `problem` why. A mistake of the app's (a
-kind that doesn't exist) does raise, in every environment alike.
+nothing is lost when the host is killed, and nothing delays its exit. `track` raises no error for a failure of the
+machine (a full disk, a locked file): its result says that it failed, and `problem` why. It does raise an error for a
+mistake of the app (a kind that doesn't exist).
 
-This file is long because it is the whole of the API, with what each call promises; what is done stands in the parts.
+This file is long because it holds the whole API with its documentation; the work is done in the parts.
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ _Made = TypeVar("_Made")
 
 
 class _Part(Generic[_Made]):
-    """A part of a device, made when it is first used; whichever thread is first, all of them get the same one.
+    """A part of a device, made when it is first used; all threads get the same one.
 
-    What makes it also imports it: an app that only tracks loads neither models nor the network.
+    The function that makes it also imports it: an app that only tracks loads neither models nor the network.
     """
 
     def __init__(self, make: Callable[[Device], _Made]) -> None:
@@ -102,14 +102,14 @@ class _Part(Generic[_Made]):
 
 
 class Device(Closing):
-    """One user's Palate on this machine. Made by `palate.open`.
+    """The recommender of one user on this machine. `palate.open` makes it.
 
     Attributes:
         app: the app's name.
         consent: what the user agreed to.
-        weighting: what an event counts.
+        weighting: how much an event counts.
         store: the encrypted events.
-        service: the server it has models from and may take part with; None: there is none.
+        service: the server whose models it uses and in whose rounds it may take part; None: there is none.
         calendar: the user's days and hours.
     """
 
@@ -136,14 +136,14 @@ class Device(Closing):
 
     @_Part
     def recommendations(self) -> Recommendations:
-        """Lists by that model, and what the user does about them."""
+        """Lists by that model, and the user's feedback on them."""
         from palate_client.recommend.recommendations import Recommendations
 
         return Recommendations(self.store, self.weighting, self.models, self._activity, self._tracker)
 
     @_Part
     def messages(self) -> Messages:
-        """What is told to the user."""
+        """Messages to the user."""
         from palate_client.delivery.messages import Messages
 
         return Messages(
@@ -151,12 +151,12 @@ class Device(Closing):
             self.consent,
             self.service,
             self.calendar,
-            fits=lambda campaign: self.recommendations.fits(campaign),  # made then: most messages ask for no model
+            fits=lambda campaign: self.recommendations.fits(campaign),  # not made yet: most messages need no model
         )
 
     @_Part
     def rounds(self) -> Rounds:
-        """Answers to a server's plans, and what they cost."""
+        """Answers to a server's plans, and their privacy cost."""
         from palate_client.rounds.participation import Rounds
 
         return Rounds(self.store, self.consent, self.service, self.models, self.weighting, self.calendar)
@@ -170,7 +170,7 @@ class Device(Closing):
 
     @_Part
     def _activity(self) -> Activity:
-        """When the user did something: for `tuning` and `loyalty`."""
+        """The times of the user's events, for `tuning` and `loyalty`."""
         from palate_client.store.activity import Activity
 
         return Activity(self.store)
@@ -186,51 +186,51 @@ class Device(Closing):
         id: str = "",
         props: Mapping[str, Any] | None = None,
     ) -> Tracked:
-        """Store one event. It survives a kill of the process when this returns.
+        """Store one event. Once this returns, the event is kept even if the process is killed.
 
         Args:
             kind: what the user did.
-            item: with which item of the app's catalogue.
-            value: seconds of a view or play, the verdict of a rate, the number of a purchase.
+            item: the item's id in the app's catalogue.
+            value: seconds of a view or play, the rating of a rate, the number of items of a purchase.
             time: when, seconds since 1970 or a `datetime` with a time zone; None: now.
-            source: in the app, or elsewhere.
-            id: the app's own id of the event, by which it is stored once.
-            props: whatever else the app wants to find again, as JSON.
+            source: "online": in the app; "offline": elsewhere.
+            id: the app's own id of the event; an id is stored only once.
+            props: other properties that the app wants to keep, as JSON.
 
         Returns:
-            What became of it; only `Tracked.STORED` is true. Without the user's consent to `store` nothing is stored.
+            Whether it was stored, see `Tracked`. Without the user's consent to `store` nothing is stored.
 
         Raises:
-            InputError: an argument that makes no sense.
+            InputError: an argument is invalid.
         """
         return self._tracker.add([Event(kind, item, time, value, source, id, props)])[0]
 
     def track_many(self, events: Iterable[Event]) -> list[Tracked]:
-        """Store events in one transaction: all that can be, or, if the machine fails, none.
+        """Store events in one transaction: all valid ones, or, if the machine fails, none.
 
         Args:
-            events: in order.
+            events: the events, in order.
 
         Returns:
-            What became of each.
+            The result for each event.
         """
         return self._tracker.add(list(events))
 
     @property
     def problem(self) -> str:
-        """Why the latest event could not be kept; empty if none failed."""
+        """Why the latest event could not be stored; empty if it was."""
         return self._tracker.problem
 
     def flush(self) -> None:
-        """Bring what was tracked to the disk, so that it survives a power cut.
+        """Write tracked events to the disk, so that they survive a power cut.
 
         Raises:
-            PalateError: the disk does not take it.
+            PalateError: the disk can't be written.
         """
         self.store.flush()
 
     def interests(self, catalogue: Sequence[str]) -> Interests:
-        """What the events say, against a catalogue. Keep the result: it only reads what is new.
+        """The user's interest in each item of a catalogue. Keep the result: later calls of it read only new events.
 
         Args:
             catalogue: item ids in row order.
@@ -240,7 +240,7 @@ class Device(Closing):
     def import_jsonl(self, path: Path | str) -> ImportReport:
         """Store the events of a file of JSON lines, such as receipts, or another app's or Palate's own export.
 
-        A line that is no event is reported and harms no other; a file that is read twice is stored once.
+        Lines that are no events are reported and skipped; a file that is read twice is stored once.
 
         Raises:
             InputError: the file can't be read.
@@ -249,39 +249,39 @@ class Device(Closing):
         return import_file(self.store, Path(path))
 
     def files_to_download(self, folder: Path | str) -> tuple[str, ...]:
-        """What else `update_model` needs of a published model, the least of it: a delta where there is one.
+        """The further files that `update_model` needs of a published model; deltas instead of whole files if possible.
 
         Args:
-            folder: with its `manifest.json` and `signature`, downloaded.
+            folder: folder with the downloaded `manifest.json` and `signature`.
 
         Returns:
-            Names of files that belong into the folder, beside these two.
+            Names of the files to download into the folder.
 
         Raises:
-            IntegrityError: they are not signed by the service's key.
+            IntegrityError: the manifest isn't signed by the service's key.
         """
         return self.models.files_to_download(Path(folder))
 
     def update_model(self, folder: Path | str) -> bool:
-        """Take a published model into use, if it verifies; False if it is in use already.
+        """Verify a published model and use it from now on; False if it is in use already.
 
         Args:
-            folder: the files that the operator published, downloaded; `files_to_download` says which are needed.
+            folder: folder with the downloaded files; `files_to_download` says which are needed.
 
         Raises:
             IntegrityError: a file is missing, damaged, too large or not signed by the service's key, or the model's
                 ledger is not the one that this device knows.
-            RefusedError: the model is another population's, or older than one that was in use.
+            RefusedError: the model is of another population, or older than one that was in use.
             PalateError: the store can't be written.
-                Whatever is raised, the model that was in use stays in use, and the privacy report says why.
+                    After any of these errors the former model stays in use, and the privacy report says why.
         """
         return self.models.update(Path(folder))
 
     def model(self) -> Published | None:
-        """The model in use with its items and domains, verified; None before the first, and without a service.
+        """The verified model in use with its items and domains; None if there is none yet, or no service.
 
         Raises:
-            IntegrityError: what was stored is damaged.
+            IntegrityError: the stored model is damaged.
         """
         return None if self.service is None else self.models.current()
 
@@ -294,24 +294,24 @@ class Device(Closing):
         fuse: bool | None = None,
         rng: np.random.Generator | None = None,
     ) -> None:
-        """Recommend by this model from now on.
+        """Use this model for recommendations from now on.
 
         Args:
             model: the global model.
             items: item ids in the model's row order.
-            domains: of each item, such as "books"; None: there is one.
-            fuse: whether this device learns how much each source of the scores counts, such as popularity, others'
-                taste, genres and titles; None: where the model has several sources of public features.
-            rng: for exploring.
+            domains: the domain of each item, such as "books"; None: all have the same.
+            fuse: whether this device learns weights for the sources of the scores, such as popularity, collaborative
+                filtering, genres and titles; None: it does if the model has several sources of public features.
+            rng: random numbers for exploration.
 
         Raises:
-            InputError: the items are not the model's.
+            InputError: the number of items is not the model's.
         """
         self.recommendations.use_model(model, items, domains=domains, fuse=fuse, rng=rng)
 
     def forget_model(self) -> None:
-        """Let go of the model, and of what it made of the user's events."""
-        if "recommendations" in vars(self):  # nothing is imported to forget nothing
+        """Drop the model from memory, with the user's vector and scores."""
+        if "recommendations" in vars(self):  # otherwise there is no model, and this would import the part
             self.recommendations.forget_model()
 
     def recommend(
@@ -328,9 +328,9 @@ class Device(Closing):
         debias: float | None = None,
         tuned: bool = True,
     ) -> list[Recommendation]:
-        """What to show, best first; see `Recommender.recommend`.
+        """Recommended items, best first; see `Recommender.recommend`.
 
-        With `tuned`, loyalty tunes how far the list explores (`tuning`), unless `explore` is given.
+        With `tuned`, the user's loyalty changes how much the list explores (`tuning`), unless `explore` is given.
         """
         ranker = self.recommendations.recommender()
         return ranker.recommend(
@@ -347,7 +347,7 @@ class Device(Closing):
         )
 
     def tuning(self) -> Tuning:
-        """What the user's lists explore more or less than they would, and why; made anew once an hour.
+        """By which factor the user's lists explore more or less than usual, and why; recomputed once an hour.
 
         Raises:
             PalateError: the store can't be read.
@@ -357,54 +357,54 @@ class Device(Closing):
     def explain(
         self, item: str, *, domain: str | None = None, discovery: float | None = None, debias: float | None = None
     ) -> Explanation:
-        """What each of the user's events adds to the item's score; see `Recommender.explain`."""
+        """How much each of the user's events adds to the item's score; see `Recommender.explain`."""
         ranker = self.recommendations.recommender()
         return ranker.explain(item, domain=domain, discovery=discovery, debias=debias)
 
     def similar_items(self, item: str, n: int = 10, *, domain: str | None = None) -> list[Similar]:
-        """Items like this one, most alike first; see `Recommender.similar_items`."""
+        """Items similar to this one, most similar first; see `Recommender.similar_items`."""
         return self.recommendations.recommender().similar_items(item, n, domain=domain)
 
     def feedback(
         self, shown: Sequence[Recommendation], outcomes: Mapping[str, Kind | Event] | None = None
     ) -> list[Tracked]:
-        """Take in what became of recommendations: interests, the blend of sources and exploring follow.
+        """Store how the user reacted to recommendations; interests, weights of sources and exploration learn from it.
 
-        An impression is stored for each, then the outcomes. Don't `track` these outcomes as well.
+        It stores an impression for each item shown, then the outcomes. Don't `track` these outcomes as well.
 
         Args:
-            shown: what the user saw, as `recommend` gave it.
+            shown: the recommendations that the user saw.
             outcomes: item -> what the user did with it, a kind or a whole `Event`; items of `shown` only.
 
         Returns:
-            What became of each impression, then of each outcome.
+            The result for each impression, then for each outcome.
 
         Raises:
-            InputError: an outcome of an item that was not shown, or of an impression's kind.
+            InputError: an outcome is of an item that was not shown, or is an impression.
         """
         return self.recommendations.feedback(shown, outcomes)
 
     def like_to_start(self, items: Iterable[str]) -> list[Tracked]:
-        """What a new user picks of what they are asked about: a `like` of each."""
+        """Store a `like` of each item that a new user has picked from a selection."""
         check_items("items", items)
         return self.track_many(Event("like", item) for item in items)
 
     def more_of(self, item: str) -> Tracked:
-        """The user wants more like this: a `like`."""
+        """Store a `like`: the user wants more items like this one."""
         return self.track("like", item)
 
     def less_of(self, item: str) -> Tracked:
-        """The user wants less like this: a `dismiss`. It doesn't come back, and what is like it moves down."""
+        """Store a `dismiss`: the item isn't recommended again, and similar items get lower scores."""
         return self.track("dismiss", item)
 
     def hide(self, item: str) -> Tracked:
-        """The user doesn't want to see this item: a `hide`. It says nothing of others."""
+        """Store a `hide`: the item isn't recommended again; scores of other items don't change."""
         return self.track("hide", item)
 
     def reset_taste(self) -> None:
-        """From now on older events don't count, nor what became of recommendations. All stays in the store.
+        """From now on ignore older events and older feedback. All stays in the store.
 
-        What the user hid or turned down stays away.
+        Items that the user hid or dismissed are still not recommended.
 
         Raises:
             PalateError: it could not be written; nothing has changed.
@@ -419,38 +419,38 @@ class Device(Closing):
         control: float | None = None,
         expected: Mapping[str, float] | None = None,
     ) -> Messenger:
-        """What decides on messages to the user, and hands over those that are to be sent.
+        """Make a messenger, which decides on messages to the user and sends them.
 
         Args:
-            senders: what brings messages to the user, by channel: a function that takes them. `palate.apprise_sender`
+            senders: channel -> a function that sends messages on it. `palate.apprise_sender`
                 makes one for e-mail, SMS, chats and the desktop.
-            channels: with other caps or quiet hours than the usual ones, or channels of the app's own.
+            channels: channels with other caps or quiet hours than the usual ones, or new channels of the app.
             control: the share of devices that get no messages; None: 0.05.
-            expected: channel -> the rate that users answer it with, such as the `ctr` of a survey: where a new user's
-                choice starts from. None: nobody knows.
+            expected: channel -> the share of deliveries that users react to, such as the `ctr` of a survey, as a prior
+                for a new user. None: unknown.
 
         Raises:
-            InputError: a sender or a rate for a channel that doesn't exist, or no share.
+            InputError: a sender or a rate is for a channel that doesn't exist, or a share is out of range.
         """
         return self.messages.messenger(senders, channels=channels, control=control, expected=expected)
 
     def arm(self, experiment: str) -> Literal["a", "b"]:
-        """This device's arm of an A/B test: a coin that it tosses once, and tells nobody. From now on it takes part.
+        """This device's arm of an A/B test, drawn at the first call and never sent. From now on the device takes part.
 
         Args:
             experiment: the test's name, as surveys ask for it.
 
         Raises:
-            InputError: no name.
+            InputError: it is not a valid name.
             PalateError: the record can't be written.
         """
         return self.messages.arm(experiment)
 
     def loyalty(self, *, amount: str = "amount") -> Loyalty:
-        """How the user and the app get on; each figure is defined in `palate_client.loyalty.DEFINITIONS`.
+        """How loyal the user is to the app; each figure is defined in `palate_client.loyalty.DEFINITIONS`.
 
         Args:
-            amount: the property of a purchase that holds its money.
+            amount: the property of a purchase that holds its price.
 
         Raises:
             PalateError: the store can't be read.
@@ -461,58 +461,58 @@ class Device(Closing):
         return loyalty(past, now=self.store.clock(), calendar=self.calendar, first=self.store.first())
 
     def contribute(self, plan: bytes, model: bytes, *, number: int = 0) -> bytes:
-        """Take part in a round: the bytes for the server. Whatever the reason, a refusal is the same one constant.
+        """Take part in a round and return the bytes for the server. Every refusal is the same constant.
 
-        Needs the user's consent to `train`, a verified plan above the service's floors and within the user's limits,
+        It needs the user's consent to `train`, a verified plan above the service's floors and within the user's limits,
         and a model in use, which gives the catalogue. A survey's plan needs consent to `analytics`, and no model. The
-        cost is in the device's ledger before anything is computed.
+        cost is written to the device's ledger before anything is computed.
 
         Args:
             plan: the signed plan, as the server sent it.
             model: the model file that the plan names.
-            number: of this device among its population's, which only an experiment's seeded noise depends on.
+            number: number of this device in its population; only the seeded noise of experiments depends on it.
         """
         return self.rounds.contribute(plan, model, number)
 
     def join(self, plan: bytes, model: bytes, directory: Directory, *, number: int | None = None) -> Masked | None:
-        """Take part in a round under masks: what answers the exchanges that follow; None where this device refuses.
+        """Take part in a round with secure aggregation: what answers its messages, or None if this device refuses.
 
         Args:
             plan: the signed plan.
             model: the model file that the plan names.
-            directory: the identities that take part, pinned; `identity` must be one of them.
-            number: the place where it must stand there; None: any.
+            directory: the pinned identities of the devices that take part; `identity` must be one of them.
+            number: the place that this device must have in the directory; None: any.
         """
         return self.rounds.join(plan, model, directory, number)
 
     @property
     def identity(self) -> str:
-        """The public key by which this installation stands in a directory."""
+        """The public key of this installation, by which a directory lists it."""
         return self.rounds.identity().public
 
     @property
     def refusal(self) -> str:
-        """Why the latest plan was refused, for the user; empty if it was answered."""
+        """Why the latest plan was refused, as text for the user; empty if it was answered."""
         return self.rounds.refusal
 
     def enroll(self, invitation: Invitation | str) -> Enrolment:
-        """Become a device of the service's population; asked again, it goes on.
+        """Become a device of the service's population. Called again, it continues an interrupted enrolment.
 
-        Needs the user's consent to `train` or `analytics`.
+        It needs the user's consent to `train` or `analytics`.
 
         Args:
-            invitation: what the operator issued for this installation, or its JSON. It works once.
+            invitation: the invitation that the operator issued for this installation, or its JSON. It works once.
 
         Raises:
-            InputError: it is no invitation, or another service's.
-            RefusedError: the user has agreed to neither, or the server doesn't accept the invitation.
+            InputError: it is no invitation, or one of another service.
+            RefusedError: the consent is missing, or the server doesn't accept the invitation.
             UnreachableError: the server can't be reached. Try again with the same invitation.
         """
         return self.online.enroll(invitation)
 
     @property
     def enrolment(self) -> Enrolment | None:
-        """Where this device is enrolled; None: nowhere."""
+        """The server where this device is enrolled; None: it isn't."""
         return self.online.enrolment
 
     def sync(
@@ -525,26 +525,26 @@ class Device(Closing):
         models_only: bool = False,
         invitation: Invitation | str | None = None,
     ) -> SyncResult:
-        """Be online for a while: take the newest model into use, and answer the server's rounds.
+        """Be online for a while: download the newest model and use it, and answer the server's rounds.
 
-        Runs in the thread that calls it. Nothing touches the network without the user's consent to `train` or
-        `analytics`, unless the app asks for the model alone: a download of what is public, of which the server learns
-        an address and a time, and which model the device had where it takes a delta.
+        It runs in the calling thread. It doesn't use the network without the user's consent to `train` or `analytics`,
+        unless `models_only` is set. The model is public; by downloading it the device shows the server an address, a
+        time and, if it takes a delta, which model it had.
 
         Args:
-            seconds: the most it takes, apart from a look-up of the server's name.
-            stop: says whether to end now, or a `threading.Event`; it is looked at four times a second.
-            policy: what must hold for as long as it is online.
-            poll_seconds: the shortest time between two looks for messages; it grows up to four times.
-            models_only: take the newest model into use and leave, whatever the user agreed to. No key of this device is
-                shown, and no round is answered.
-            invitation: with `models_only`, where the server is, for a device that isn't enrolled. It stays unused.
+            seconds: the longest duration, without the DNS look-up of the server.
+            stop: a function that says whether to end now, or a `threading.Event`; it is checked four times a second.
+            policy: conditions that must hold all the time that it is online.
+            poll_seconds: the shortest time between two requests for messages; it grows up to four times.
+            models_only: only download the newest model and use it, whatever the user agreed to. The device shows no key
+                and answers no round.
+            invitation: with `models_only`, says where the server is if the device isn't enrolled. It isn't used up.
 
         Returns:
-            What became of it. Only a mistake in the arguments raises.
+            What was done and what failed. Only invalid arguments raise an error.
 
         Raises:
-            InputError: an argument that makes no sense.
+            InputError: an argument is invalid.
         """
         from palate_client.online.sync import SyncOptions  # here: as the part
 
@@ -562,7 +562,7 @@ class Device(Closing):
         models_only: bool = False,
         invitation: Invitation | str | None = None,
     ) -> Syncing:
-        """The same in a daemon thread, for an app that has none of its own to give."""
+        """Do the same as `sync` in a daemon thread."""
         from palate_client.online.sync import SyncOptions  # here: as the part
 
         options = SyncOptions(
@@ -571,7 +571,7 @@ class Device(Closing):
         return self.online.sync_in_background(options)
 
     def privacy_report(self) -> PrivacyReport:
-        """What ever left, what it cost, what was refused, and what the user agreed to.
+        """What this device has sent, what that cost, what it refused, and what the user agreed to.
 
         Raises:
             PalateError: a file of the store can't be read.
@@ -588,7 +588,7 @@ class Device(Closing):
         yield from self.messages.export_lines()
 
     def export(self, path: Path | str) -> int:
-        """Write all of the user's data to a file, readable by its owner alone, in the place of what was there.
+        """Write all of the user's data to a file that only its owner can read. An existing file is replaced.
 
         Returns:
             The number of lines.
@@ -612,27 +612,27 @@ class Device(Closing):
         return written
 
     def erase(self) -> None:
-        """Destroy the store's key, then its files. Nothing stored here can be read again, whoever has a copy of it.
+        """Destroy the store's key, then its files. Nobody can read the data after that, not even from a copy.
 
-        The device is closed; `palate.open` makes a new, empty store, to which nobody has consented.
+        The device is closed; `palate.open` makes a new, empty store without any consent.
 
         Raises:
             LockedError: another process is opening or erasing the store; nothing was erased.
-            PalateError: the key can't be overwritten, and nothing was erased; or the keyring keeps its entry, or a file
-                can't be removed now, and the key is gone.
+            PalateError: the key can't be overwritten, and nothing was erased; or the key is destroyed, but its entry in
+                the keyring or a file can't be removed now.
         """
         self.forget_model()
         self.store.erase()
 
     def close(self) -> None:
-        """Let go of the file. Not needed at exit: what was tracked is stored."""
+        """Close the files. Not needed at exit: tracked events are stored."""
         self.store.close()
 
     def __repr__(self) -> str:
         return f"Device(app={self.app!r}, {self.store.file.state})"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        """A copy would share the open file, and its locks."""
+        """Forbid copies: a copy would share the open file and its locks."""
         raise InputError("a device must be opened where it is used, got an attempt to copy or pickle it: `palate.open`")
 
 
@@ -647,24 +647,24 @@ def open_device(
     zone: Zone = None,
     clock: Callable[[], float] = _time.time,
 ) -> Device:
-    """Open the encrypted store of this app's user, made if it isn't there.
+    """Open the encrypted store of this app's user, or make it if there is none.
 
     Args:
-        path: a folder of its own, on a local disk.
-        app: the app's name; a store opens only under the name it was made with.
+        path: a folder for this store alone, on a local disk.
+        app: the app's name; a store can be opened only under the name it was made with.
         key: at least 32 random bytes that the app keeps, see `palate.new_key`. None: the operating system's keyring
             keeps a key (`pip install 'palate[keyring]'`). There is no store without encryption.
-        preset: what an event counts: movies, music, news, plain or shop, or a `Weighting` of the app's own.
-        limits: how much is kept, and how long.
-        service: the server whose models the app uses and whose rounds its user may join; None: it does neither.
-        zone: where the user is, for days and quiet hours: a time zone, its name, or a function that says it; None: what
-            this machine is set to.
-        clock: Unix time in seconds.
+        preset: how much an event counts: movies, music, news, plain or shop, or a `Weighting` of the app's own.
+        limits: how many events are kept, and how long.
+        service: the server whose models the app uses and whose rounds its user may join; None: there is none.
+        zone: the user's time zone, for days and quiet hours: a `tzinfo`, its name, or a function that returns it; None:
+            this machine's setting.
+        clock: returns the time in seconds since 1970.
 
     Raises:
-        WrongKeyError: the store was made with another key, or its own key is gone.
-        InputError: the folder, the key or a setting can't be used, or the store is another app's.
-        IntegrityError: a file of the store is damaged or gone; `palate.erase` is the way to begin anew.
+        WrongKeyError: the store was made with another key, or its own key file is missing.
+        InputError: the folder, the key or a setting can't be used, or the store is of another app.
+        IntegrityError: a file of the store is damaged or missing; `palate.erase` makes a new start possible.
         LockedError: another process kept the store locked.
     """
     if not isinstance(app, str) or not 1 <= len(app) <= 100 or not app.isprintable():

@@ -1,4 +1,4 @@
-"""Event: one thing the user did with an item. First stop of the path on a device.
+"""Event: one thing the user did with an item. The first step of the path on a device.
 
     Event -> EventStore -> Interests -> user vector
 
@@ -8,7 +8,7 @@
     Traceback (most recent call last):
     palate_common.errors.InputError: `value` must be left out for like, got 4
 
-What an event counts is not decided here: see `palate_common.weighting`.
+How much an event counts is decided elsewhere: see `palate_common.weighting`.
 """
 
 from __future__ import annotations
@@ -48,24 +48,24 @@ VALUES: Mapping[Kind, str] = {
     "rate": "the verdict, from 1 to 5",
     "purchase": "how many",
 }
-"""What the value of an event is, by its kind; other kinds have none."""
+"""Meaning of an event's value, by its kind; other kinds have none."""
 RATES = (1.0, 5.0)
-"""Worst and best verdict."""
+"""The lowest and the highest rating."""
 MAX_ITEM, MAX_ID, MAX_PROPS, MAX_DEPTH = 512, 128, 4096, 16
-"""Longest item id and event id in characters, properties in bytes of JSON, and how deep these are nested."""
+"""The most characters of an item id and of an event id, bytes of properties as JSON, and levels of their nesting."""
 
 
 class Tracked(StrEnum):
-    """What became of an event. Only `STORED` is true. As JSON it is its text."""
+    """What was done with an event. Only `STORED` is true. In JSON it is its text."""
 
     STORED = "stored"
     """It is in the store, and stays there if the process is killed now."""
     DUPLICATE = "duplicate"
-    """The store has it already: the same id, or the same item and kind within the window, and no other verdict."""
+    """The store has it already: the same id, or the same item, kind and rating within the time window."""
     NO_CONSENT = "no consent"
     """The user has not agreed to `store`; nothing was kept."""
     LIMITED = "limited"
-    """Today's bound on events is reached; nothing was kept."""
+    """Today's limit of events is reached; nothing was kept."""
     FAILED = "failed"
     """The machine could not keep it (a full disk, a locked or damaged file); `Device.problem` says why."""
 
@@ -82,9 +82,9 @@ class Event:
         item: the item's id in the app's catalogue.
         time: when, in seconds since 1970 or as a `datetime` with a time zone; None: now. Kept as seconds.
         value: see `VALUES`; `rate` needs one.
-        source: in the app ("online"), or elsewhere ("offline"), such as a till.
-        id: the app's own id of the event, by which it is stored once; one is made up when left out.
-        props: whatever else the app wants to find again, as JSON, nested at most 16 deep.
+        source: in the app ("online"), or elsewhere ("offline"), as at a shop's till.
+        id: the app's own id of the event; an id is stored only once. Left out, the store makes one.
+        props: other properties that the app wants to keep, as JSON, nested at most 16 deep.
 
     Raises:
         InputError: a kind, source or value that doesn't exist, or something too long or too deep.
@@ -115,9 +115,9 @@ class Event:
 
 
 def event_from(fields: Mapping[str, Any]) -> Event:
-    """An event from the members of a JSON object; a time may be ISO 8601 with a time zone.
+    """Make an event of the members of a JSON object; a time may be ISO 8601 with a time zone.
 
-    Without an id it gets one made of its content, so that a file that is read twice is stored once.
+    Without an id it gets the hash of its content as one, so that a file that is read twice is stored once.
 
     Raises:
         InputError: a member is missing, unknown or out of range.
@@ -136,7 +136,7 @@ def event_from(fields: Mapping[str, Any]) -> Event:
 
 
 def kept_event(*members: object) -> Event:
-    """An event as a store has it, from its members in order: it was checked when it came, maybe by an older version.
+    """Make an event of its members in order, as a store has them. They were checked when it was stored.
 
     Raises:
         InputError: a kind that doesn't exist.
@@ -173,13 +173,13 @@ def seconds(time: float | datetime) -> float:
 
 
 def check_items(name: str, ids: object) -> None:
-    """Refuse one id in the place of several: its letters would be taken for ids."""
+    """Refuse a single id where several are expected: its letters would be taken for ids."""
     if ids is not None and (isinstance(ids, str | bytes) or not isinstance(ids, Iterable)):
         raise InputError(f"`{name}` must be item ids, such as a list of them, got {ids!r:.80}")
 
 
 def _plain(event: Event) -> dict[str, Any]:
-    """The event's content without its id."""
+    """The event's members without its id, as JSON values."""
     values = (event.kind, event.item, event.time, event.value, event.source)
     content = {name: value for name, value in zip(FIELDS, values, strict=False) if value is not None}
     return content if event.props is None else content | {"props": dict(event.props)}
@@ -195,7 +195,6 @@ def _moment(text: str) -> datetime:
 
 
 def _value(kind: Kind, value: object) -> float:
-    """The value of an event of this kind as a float."""
     if kind not in VALUES:
         raise InputError(f"`value` must be left out for {kind}, got {value!r:.80}")
     least, most, bounds = (*RATES, "") if kind == "rate" else (0.0, sys.float_info.max, ", a number from 0")
@@ -205,7 +204,7 @@ def _value(kind: Kind, value: object) -> float:
 
 
 def _check_props(props: object) -> None:
-    """Refuse what is no JSON object of a bearable size; what is stored must be readable in whatever stack."""
+    """Refuse properties that are no JSON object, too large, or nested too deep for a JSON reader's stack."""
     if not isinstance(props, Mapping):
         raise InputError(f"`props` must be a JSON object, got {props!r:.80}")
     level: list[object] = [props]
@@ -220,12 +219,11 @@ def _check_props(props: object) -> None:
 
 
 def _inner(value: object) -> Iterable[object]:
-    """What is one level further in."""
+    """The values one level deeper."""
     return value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
 
 
 def _check_text(name: str, text: object, least: int, most: int) -> None:
-    """Refuse what is no text of a bearable length."""
     if not isinstance(text, str) or not least <= len(text) <= most:
         raise InputError(f"`{name}` must be text of {least} to {most} characters, got {text!r:.80}")
     try:

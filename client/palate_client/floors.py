@@ -1,4 +1,4 @@
-"""Floors: what a device insists on in every plan, whatever a server asks."""
+"""Floors: conditions that every plan must meet before this device takes part."""
 
 from __future__ import annotations
 
@@ -7,44 +7,44 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Floors:
-    """What a device insists on whatever a plan says. The defaults are an app's; experiments loosen them by name."""
+    """Conditions that a plan must meet. The defaults are for an app; experiments loosen single ones by name."""
 
     min_sigma: int = 64
-    """Noise below this, in steps, is refused: the accounting rule needs it."""
+    """The least standard deviation of the noise, in steps of the grid; the accounting needs it."""
     max_mu2: float = float("inf")
-    """The most one attempt may cost."""
+    """The highest cost of one attempt, as mu^2."""
     min_cohort: int = 1
-    """A cohort floor below this is refused."""
+    """The least `cohort_floor` that a plan may have."""
     population: str | None = None
-    """The only population this device belongs to; with another name a server would begin another ledger. None: any."""
+    """The only population it belongs to; under another name a server would start a new ledger. None: any."""
     allow_seeded: bool = False
     """Whether experiments' seeded noise is accepted."""
     allow_off: bool = False
     """Whether a plan without privacy is accepted."""
     allow_central: bool = False
-    """Whether a contribution may leave without any noise of its own, for a server that is trusted to add it."""
+    """Whether a contribution may be sent without noise, to a server that is trusted to add it."""
     allow_distributed: bool = True
-    """Whether noise may be shared among devices. Without it, and without the looser ones, a device demands `local`."""
+    """Whether devices may share the noise. If not, and the settings above are off, only `local` is accepted."""
     allow_local: bool = True
-    """Whether this device adds all of its noise by itself: it needs nobody, and the model learns little from it."""
+    """Whether this device may add all the noise itself: it needs no other device, but the model learns little."""
     allow_events: bool = False
-    """Whether a plan may protect single events only, and not all that this device's user did."""
+    """Whether a plan may protect only single events instead of all events of the user."""
     allow_unmasked: bool = False
-    """Whether a noised share may leave without masks, as simulations do with `distributed`."""
+    """Whether a contribution with its share of the noise may be sent without masks, as `distributed` simulations do."""
     min_honest: int = 20
-    """With `distributed`: the fewest survivors outside the adversary's control that a plan may count on."""
+    """With `distributed`: the least number of honest survivors that a plan may assume."""
     min_corrupt: int = 1
-    """With `distributed`: the fewest of the cohort that a plan must count as the adversary's. A server that names fewer
-    than it has makes this device's share of the noise too small."""
+    """With `distributed`: the least number of corrupt devices that a plan must assume. If a server has more than it
+    says, this device's share of the noise is too small."""
     min_corrupt_share: float = 0.1
     """The same as a share of the largest cohort that a plan allows, rounded up."""
     max_alone_mu2: float = float("inf")
-    """The most that one attempt may cost if all other devices are the adversary's: what this device's own share of the
-    noise, or with `local` its noise, amounts to by itself."""
+    """The highest cost of one attempt, as mu^2, if all other devices are corrupt: then only this device's own noise,
+    its share or with `local` all of it, protects it."""
 
     def for_few(self) -> Floors:
-        """The same floors for a cohort of any size: for a small deployment, an experiment or a test.
+        """The same floors without conditions on the cohort: for a small deployment, an experiment or a test.
 
-        Who shares the noise with few others, or with a server that may bring devices of its own, relies on it not to.
+        A device that shares the noise with few others has to trust them and the server.
         """
         return replace(self, min_honest=1, min_corrupt=1, min_corrupt_share=0.0)

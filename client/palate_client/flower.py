@@ -1,9 +1,9 @@
-"""The ClientApp: what a Flower node runs when it is sent a signed plan.
+"""The ClientApp: what a Flower node runs when it gets a signed plan.
 
     Message("train": plan, model) -> Host -> Contributor.answer -> Message(contribution)
 
-A node hosts one installation, or, in simulation, a shard of many. Flower loads `palate_client.flower:app` from the
-INSTALLED package, never from a bundle that a server sends: what runs on the device is what was installed there.
+A node hosts one installation, or, in a simulation, many. Flower loads `palate_client.flower:app` from the INSTALLED
+package, never from a bundle that a server sends: a device runs only code that was installed on it.
 
     >>> from palate_common.interactions import Interactions
     >>> histories = Interactions.from_pairs([0, 1, 2], [4, 4, 1], n_users=3, n_items=5)
@@ -30,7 +30,7 @@ from pydantic import TypeAdapter, ValidationError
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor, Identity
-from palate_client.rounds.dispatch import MASKED, QUERY, RECORD, TRAIN, answered
+from palate_client.rounds.dispatch import MASKED, QUERY, RECORD, TRAIN, answer_message
 from palate_client.secagg.attempt import MaskedDevice
 from palate_common.errors import InputError, RefusedError
 from palate_common.interactions import Interactions
@@ -44,10 +44,10 @@ ARRAYS = ("indptr", "indices", "weights")
 
 
 class HistorySource(Protocol):
-    """Where a node finds the private histories it hosts."""
+    """Gives a node the private histories that it hosts."""
 
     def shard(self, node: int) -> tuple[Interactions, Sequence[int]]:
-        """The histories of node `node`, one row an installation, and the installations' numbers."""
+        """The histories of node `node`, one row per installation, and the numbers of the installations."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,14 @@ class Shards:
 
 @dataclass(frozen=True)
 class Host:
-    """What one process keeps open for all the nodes it runs.
+    """What one process keeps open for all nodes that it runs.
 
     Attributes:
-        source: the nodes' histories.
+        source: gives the nodes' histories.
         ledger: the devices' own ledger.
         public_key: the pinned release key.
-        floors: what the devices insist on.
-        identity_of: a device's identity, for attempts under masks.
+        floors: the conditions of the devices on a plan.
+        identity_of: gives a device's identity, for masked attempts.
     """
 
     source: HistorySource
@@ -93,8 +93,8 @@ class Host:
         """A contribution's bytes, or the constant refusal.
 
         Guarantees:
-            Whatever goes wrong, the answer is the same one constant: an error's text may speak of behaviour, so it
-            goes to the local log alone.
+            Whatever goes wrong, the answer is the same constant: the text of an error could reveal behaviour, so it
+            is only written to the local log.
         """
         try:
             histories, devices = self.source.shard(node)
@@ -108,10 +108,10 @@ class Host:
             return REFUSED
 
     def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
-        """Take part in a masked attempt, and answer its first request; the constant refusal where anything is wrong.
+        """Take part in a masked attempt, and answer its first request; the constant refusal if anything is wrong.
 
-        The machine stays in this process's memory, and nowhere else, until the next attempt: a device that restarts has
-        dropped out. The same plan again reaches the same machine.
+        The state machine stays in this process's memory until the next attempt, and nowhere else: a device that
+        restarts has dropped out. For the same plan again the same state machine answers.
         """
         try:
             begun = self._masked.get(node)
@@ -128,7 +128,7 @@ class Host:
         return self.go_on(node, request)
 
     def go_on(self, node: int, request: bytes) -> bytes:
-        """Answer a later request of the masked attempt that this node is in."""
+        """Answer a later request of this node's masked attempt."""
         try:
             _, machine = self._masked[node]
             return machine.answer(step_of(request), request)
@@ -137,16 +137,16 @@ class Host:
             return REFUSED
 
     def device(self, node: int) -> int:
-        """The number of the installation that a node hosts, or hosts first."""
+        """The number of the first installation that a node hosts."""
         _, devices = self.source.shard(node)
         return int(devices[0])
 
 
 def node_app(host_of: Callable[[Context], Host]) -> ClientApp:
-    """The ClientApp over a way to find the host of a node.
+    """Make the ClientApp.
 
     Args:
-        host_of: called for each message; opens things once and keeps them.
+        host_of: gives the host of a node; it is called for each message, and should open files only once.
     """
     client = ClientApp()
 
@@ -162,31 +162,31 @@ def node_app(host_of: Callable[[Context], Host]) -> ClientApp:
 
     @client.query()
     def present(message: Message, context: Context) -> Message:
-        """Say that this node is there, and, where that is asked, which device it is, or hosts first."""
+        """Say that this node is online and, if that is asked, the number of its first device."""
         return _answer(host_of, QUERY, message, context)
 
     return client
 
 
 def _answer(host_of: Callable[[Context], Host], kind: str, message: Message, context: Context) -> Message:
-    """The reply: one record of one value."""
+    """Answer a message with one record of one value."""
     record = message.content.get(RECORD)
     values = record if isinstance(record, ConfigRecord) else None
-    found = answered(host_of(context), int(context.node_config["partition-id"]), kind, values)
+    found = answer_message(host_of(context), int(context.node_config["partition-id"]), kind, values)
     content = RecordDict() if found is None else RecordDict({RECORD: ConfigRecord(dict([found]))})
     return Message(content, reply_to=message)
 
 
 def host_from_config(context: Context) -> Host:
-    """The host of simulated devices that a run's config describes, opened once a process.
+    """The host of simulated devices that a run's config describes, opened once per process.
 
-    Their ledger is a file, so that it outlives the process, but doesn't wait for the disk on every charge.
+    Their ledger is a file, so that it outlives the process, but it doesn't wait for the disk on every charge.
 
     Run-config keys: `histories` (a folder that `load_histories` reads), `users-per-node`, `devices` (the device
     ledger's file), `public-key`, and `floors` (JSON).
 
     Raises:
-        InputError: a key is missing, or isn't what it must be.
+        InputError: a key is missing, or its value is invalid.
     """
     config = context.run_config
     try:
@@ -197,7 +197,7 @@ def host_from_config(context: Context) -> Host:
 
 
 def close_host() -> None:
-    """Close the ledger of the host that this process has opened, if it has; the next message opens it again."""
+    """Close the ledger of this process's open host, if there is one; the next message opens it again."""
     with _opening:
         while _opened:
             _, host = _opened.popitem()
@@ -205,7 +205,7 @@ def close_host() -> None:
 
 
 def _open_host(histories: str, devices: str, public_key: str, floors: str, users_per_node: int) -> Host:
-    """Map the histories, read the floors, open the ledger; the host of another run is closed."""
+    """Open the host of a run, and close the one of another run."""
     key = (histories, devices, public_key, floors, users_per_node)
     with _opening:
         if key not in _opened:
@@ -217,7 +217,7 @@ def _open_host(histories: str, devices: str, public_key: str, floors: str, users
 
 
 def _floors(text: str) -> Floors:
-    """Floors from JSON; a name that isn't one is refused, because nobody would insist on it."""
+    """Read floors from JSON. An unknown name is refused, because it would have no effect."""
     try:
         given = json.loads(text)
         unknown = set(given) - {each.name for each in fields(Floors)}
@@ -229,7 +229,7 @@ def _floors(text: str) -> Floors:
 
 
 def load_histories(folder: Path) -> Interactions:
-    """Histories from `indptr.npy`, `indices.npy`, `weights.npy` and `n_items.npy`, mapped, not read.
+    """Map histories from the files `indptr.npy`, `indices.npy`, `weights.npy` and `n_items.npy` into memory.
 
     Raises:
         InputError: a file is missing or isn't an array.
@@ -245,6 +245,6 @@ def load_histories(folder: Path) -> Interactions:
 
 _opening = threading.RLock()
 _opened: dict[tuple[str, str, str, str, int], Host] = {}
-"""One at most."""
+"""The open host by its configuration: at most one."""
 
 app = node_app(host_from_config)

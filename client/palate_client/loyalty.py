@@ -1,9 +1,9 @@
-"""Loyalty: how a user and an app get on, measured on the user's own device from their own events.
+"""Loyalty: figures on how loyal a user is to an app, computed on the user's device from their own events.
 
     Activity -> Past -> visits -> Loyalty
 
-Nothing of it leaves. Each figure stands beside its definition (`DEFINITIONS`), because the same words mean different
-things in different dashboards.
+No figure is sent anywhere. Each has a definition (`DEFINITIONS`), because the same words mean different things in
+different dashboards.
 
     >>> from palate_client.store.activity import past_of
     >>> day = 86_400.0
@@ -28,7 +28,7 @@ DAY, WEEK = 86_400.0, 7 * 86_400.0
 SESSION_GAP = 1800.0
 """Seconds without an event that end a visit."""
 WINDOW = 30
-"""Calendar days of stickiness and frequency."""
+"""Calendar days over which stickiness and frequency are computed."""
 RETENTION_DAYS = (1, 7, 30)
 
 DEFINITIONS: Mapping[str, str] = {
@@ -43,28 +43,28 @@ DEFINITIONS: Mapping[str, str] = {
     "retention_after": "whether there was a visit on the n-th calendar day after the first, or later; unknown before",
     "churn_risk": "1 - P(alive) of the BG/NBD model (Fader, Hardie and Lee 2005), visits as purchases, in weeks",
 }
-"""What each figure is."""
+"""Definition of each figure."""
 
 BG_NBD = {"r": 0.243, "alpha": 4.414, "a": 0.793, "b": 2.426}
-"""Parameters that Fader, Hardie and Lee (2005) report for CDNOW, in weeks: a prior for one user, not a fit to any."""
+"""Parameters that Fader, Hardie and Lee (2005) report for CDNOW, in weeks: a prior, not fitted to this app's users."""
 
 
 @dataclass(frozen=True)
 class Loyalty:
-    """The figures, as `DEFINITIONS` defines them; None where there is nothing to say yet.
+    """The figures, as `DEFINITIONS` defines them; None if they are unknown yet.
 
     Attributes:
         recency_days: days.
         frequency: visits.
         monetary: in the app's currency, or purchases.
-        visits: in all.
+        visits: number of all visits.
         active_days: calendar days.
         visit_minutes: minutes.
         stickiness: from 0 to 1.
-        retention_exact: by day: whether.
-        retention_after: by day: whether.
+        retention_exact: day n -> whether there was a visit on it.
+        retention_after: day n -> whether there was a visit on it or later.
         churn_risk: from 0 to 1.
-        explanation: why the risk is what it is, for people.
+        explanation: the reason for the risk, in words.
     """
 
     recency_days: float | None
@@ -81,13 +81,13 @@ class Loyalty:
 
 
 def loyalty(past: Past, *, now: float, calendar: Calendar, first: float | None = None) -> Loyalty:
-    """The figures of one user.
+    """Compute the figures of one user.
 
     Args:
-        past: what the user did; what is in the future counts as of now.
+        past: the user's events; a time in the future counts as `now`.
         now: seconds since 1970.
-        calendar: the user's.
-        first: when the user did the first thing that is no longer in the past; None if all is.
+        calendar: the user's calendar.
+        first: time of the user's first event, if it was deleted from `past` since; None if nothing was deleted.
     """
     active = np.minimum(past.active, now)
     begun, ended = visits_of(active)
@@ -122,12 +122,12 @@ def churn_risk(visits: Sequence[float] | Numbers, *, now: float) -> float:
     """1 - P(alive): how likely the user is gone, by BG/NBD (Fader, Hardie and Lee 2005; P(alive) as in their note).
 
     Args:
-        visits: when visits began, rising, seconds since 1970, at least one.
+        visits: start of each visit, ascending, seconds since 1970, at least one.
         now: seconds since 1970.
     """
     repeats = len(visits) - 1
     if not repeats:
-        return 0.0  # the model: nobody leaves before the second visit; the explanation says how long it has been
+        return 0.0  # in the model nobody leaves before the second visit; the explanation says how long it has been
     last, whole = (visits[-1] - visits[0]) / WEEK, max(now - visits[0], 0.0) / WEEK
     log_odds = (BG_NBD["r"] + repeats) * math.log((BG_NBD["alpha"] + whole) / (BG_NBD["alpha"] + last))
     log_odds += math.log(BG_NBD["a"] / (BG_NBD["b"] + repeats - 1))
@@ -135,7 +135,7 @@ def churn_risk(visits: Sequence[float] | Numbers, *, now: float) -> float:
 
 
 def visits_of(times: Numbers) -> tuple[Numbers, Numbers]:
-    """When each visit began and ended, from times of events, rising."""
+    """Start and end of each visit, from ascending times of events."""
     apart = np.diff(times) > SESSION_GAP
     begins, ends = np.ones(len(times), bool), np.ones(len(times), bool)
     begins[1:], ends[:-1] = apart, apart
@@ -143,14 +143,13 @@ def visits_of(times: Numbers) -> tuple[Numbers, Numbers]:
 
 
 def _exact(days: Sequence[int], today: int, wanted: int) -> bool | None:
-    """Whether a day had a visit; None while it may still get one, and where its events have been dropped."""
+    """Whether a day had a visit; None if it isn't over, or if its events were deleted."""
     if wanted in days:
         return True
     return False if days[0] < wanted < today else None
 
 
 def _explained(begun: Numbers, now: float, risk: float) -> str:
-    """The risk in words."""
     away = max(now - begun[-1], 0.0) / DAY
     if len(begun) == 1:
         return f"one visit so far, {away:.0f} days ago"

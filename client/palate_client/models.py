@@ -1,4 +1,4 @@
-"""Models: the global model this device uses, verified, never an older one, and whole at any moment.
+"""Models: the global model that this device uses. It is verified, never replaced by an older one, and always complete.
 
 files_to_download -> the app downloads them -> folder
 folder, files in use -> published.read (signature, sizes, hashes, deltas, content) -> rollback -> the ledger that it
@@ -30,12 +30,12 @@ class Models:
     """The model in use on this device.
 
     Args:
-        store: whose device it is.
-        service: whose models are accepted; None: nobody's, and there is none.
+        store: the device's store.
+        service: the server whose models are accepted; None: there is none.
 
     Attributes:
-        taken: SHA-256 of the manifest that was taken into use here last; empty: none yet. What was made from a model is
-            of another one as soon as this has changed.
+        taken: SHA-256 of the manifest that was taken into use last in this process; empty: none yet. When it changes,
+            whatever was computed from a model is outdated.
     """
 
     def __init__(self, store: EventStore, service: Service | None) -> None:
@@ -44,20 +44,20 @@ class Models:
         self._read: tuple[str, Published] | None = None
 
     def files_to_download(self, folder: Path) -> tuple[str, ...]:
-        """As `Device.files_to_download`."""
+        """See `Device.files_to_download`."""
         key = required(self._service).public_key
         signed = {name: read_file(folder / name, most=MOST_SIGNED) for name in (MANIFEST, SIGNATURE)}
         return published.wanted(signed, public_key=key, have=self.in_use())
 
     def update(self, folder: Path) -> bool:
-        """As `Device.update_model`; what the folder lacks comes from the model in use."""
+        """See `Device.update_model`; files that the folder lacks come from the model in use."""
         key, most = required(self._service).public_key, required(self._service).most_bytes
         with self.noting_refusals():
             return self.take(published.read(folder, public_key=key, most=most, small=True, have=self.in_use()))
 
     @contextmanager
     def noting_refusals(self) -> Iterator[None]:
-        """Note for the user what is wrong with a model that is read and taken inside; a server's silence is nothing."""
+        """Record a model's errors in this context, for the privacy report; not that the server can't be reached."""
         try:
             yield
         except UnreachableError:
@@ -67,25 +67,25 @@ class Models:
             raise
 
     def take(self, found: Published) -> bool:
-        """Take a verified model into use; False if it is already.
+        """Take a verified model into use; False if it is in use already.
 
         Raises:
-            RefusedError: it is another population's, or older than the one in use.
-            IntegrityError: its ledger is not the one that was seen last, by a plan or a model, grown; nor what that
-                one has proved to have grown from, where a plan has shown a later state already.
+            RefusedError: it is of another population, or older than the one in use.
+            IntegrityError: its ledger does not extend the one seen last, in a plan or a model; or, if a plan has shown
+                a later state, that state does not extend the model's ledger.
         """
         service = required(self._service)
         with OwnLedger(self._store, service) as ledger:
             return self._take(found, service, ledger)
 
     def _take(self, found: Published, service: Service, ledger: DeviceLedger) -> bool:
-        """Check it against what this device has seen, then put it in the place of the one in use."""
+        """Check a model against what this device has seen, then replace the one in use."""
         manifest, checkpoint = found.manifest, found.manifest.checkpoint
         if manifest.population != service.population:
             raise RefusedError(f"a model must be of {service.population!r}, got one of {manifest.population!r}")
         signed = digest(found.files[published.MANIFEST])
         with Journal(self._store.file) as journal:
-            if signed in [each.manifest for each in journal.editions()[-1:]]:  # whatever a plan has shown since
+            if signed in [each.manifest for each in journal.editions()[-1:]]:  # whatever later state a plan has shown
                 return False
         self.see(service, ledger)
         seen, kept = ledger.seen_checkpoint(service.population), ledger.seen_payload(service.population)
@@ -93,7 +93,7 @@ class Models:
         spent, before = spend_shown(evidence), spend_shown(kept)
         if seen is None or seen.size <= checkpoint.size:
             check_growth("model", manifest, seen=seen, evidence=lambda: kept, spent=spent)
-            # Whoever publishes without saying what was spent doesn't make this device forget what was said before.
+            # A model that doesn't say what was spent must not make this device forget what an earlier one said.
             silent = math.isinf(spent) and math.isfinite(before)
             ledger.see(service.population, checkpoint, kept or b"" if silent else evidence)
         else:
@@ -110,7 +110,7 @@ class Models:
         return adopted
 
     def see(self, service: Service, ledger: DeviceLedger) -> None:
-        """Count the model in use as seen: it isn't yet in a store of before that models were."""
+        """Record the checkpoint of the model in use as seen: older versions of this code didn't."""
         with Journal(self._store.file) as journal:
             latest = [each for each in journal.editions() if each.population == service.population][-1:]
             seen = ledger.seen_checkpoint(service.population)
@@ -120,10 +120,10 @@ class Models:
                 ledger.see(latest[0].population, Checkpoint(latest[0].version, latest[0].root), evidence)
 
     def current(self) -> Published | None:
-        """The model in use; None before the first, and without a service.
+        """The model in use; None if there is none yet, or no service.
 
         Raises:
-            IntegrityError: what was stored is not what was taken into use.
+            IntegrityError: the stored model is damaged.
         """
         service = self._service
         if service is None:
@@ -143,7 +143,7 @@ class Models:
         return read
 
     def in_use(self) -> Mapping[str, bytes]:
-        """The files of the model in use; none where there is none, or it is damaged and must be replaced."""
+        """The files of the model in use; empty if there is none, or if it is damaged and must be replaced."""
         try:
             current = self.current()
         except IntegrityError:

@@ -1,10 +1,10 @@
-"""Portability: all of the user's data as lines of JSON, and lines of JSON as events.
+"""Portability: exports all of the user's data as lines of JSON, and imports events from such lines.
 
     {"palate": "export", "format": 1, "app": "bookshop", "time": 1767225600}
     {"type": "consent", "purpose": "store", "granted": true, "version": "1", "time": 1767225500}
     {"type": "event", "kind": "rate", "item": "book-7", "time": 1767225550, "value": 4, "source": "online", "id": "1"}
 
-An export is readable text: whoever has the file has the data.
+An export is not encrypted.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from palate_common.errors import InputError, PalateError
 
 FORMAT = 1
 BATCH = 25
-"""Events of an import that are stored at once, while nobody else can store any."""
+"""Events of an import that are stored in one transaction, during which no other thread can store any."""
 CHECKPOINT = 100
-"""Batches after which they are moved to the main file, so that no commit of another thread has to."""
+"""Batches after which SQLite's log is moved to the main file, so that no commit of another thread has to."""
 OWN = (
     "consent", "outcome", "reset", "first", "sent", "refusal", "model", "contact", "participation", "channel",
     "delivery", "problem", "unread",
 )  # fmt: skip
-"""What an export says besides events, of its own device: an import leaves it out."""
+"""Types of lines of an export that are no events and belong to its device: an import skips them."""
 MAX_LINE = 2**16
 """Longest line of an import, in bytes."""
 MOST_PROBLEMS = 1000
-"""Lines that can't be read of the worst file that is imported to its end; of another kind of file each line is one."""
+"""The most unreadable lines; an import with more ends, as the file is probably no export."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A line that is no event.
+    """A line that is not an event.
 
     Attributes:
-        line: its number, from 1.
-        reason: what was expected, and what came.
+        line: the line's number, from 1.
+        reason: what was expected, and what was found.
     """
 
     line: int
@@ -54,14 +54,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What became of the lines of a file. The numbers add up to the lines that aren't empty.
+    """The result of an import. The numbers add up to the lines that aren't empty.
 
     Attributes:
         stored: events that were stored.
-        duplicates: events that were there.
-        not_stored: events without the user's consent to `store`.
-        skipped: lines of an export that are no events, such as consent: a decision isn't carried to another device.
-        problems: every other line.
+        duplicates: events that were stored before.
+        not_stored: events that were not stored, as the user has not agreed to `store`.
+        skipped: lines of an export that are no events, such as consent, which isn't transferred to another device.
+        problems: all other lines.
     """
 
     stored: int
@@ -72,7 +72,7 @@ class ImportReport:
 
 
 def export_lines(store: EventStore, *, app: str) -> Iterator[str]:
-    """All of the user's data, one JSON object a line, oldest first within each type."""
+    """All of the user's data, one JSON object per line, oldest first within each type."""
     yield _line({"palate": "export", "format": FORMAT, "app": app, "time": store.clock()})
     for decision in Consent(store).history():
         fields = {"purpose": decision.purpose, "granted": decision.granted, "version": decision.version}
@@ -86,12 +86,12 @@ def export_lines(store: EventStore, *, app: str) -> Iterator[str]:
     unread = list[dict[str, Any]]()
     for event in store.events(unread=unread):
         yield f'{{"type": "event", {event_line(event)[1:]}'
-    for row in unread:  # such as a newer version's: it is the user's, too
+    for row in unread:  # for example written by a newer version
         yield _line({"type": "unread", **row})
 
 
 def import_file(store: EventStore, path: Path) -> ImportReport:
-    """Store the events of a file of JSON lines; a file that is read again, or only in part, is no harm.
+    """Store the events of a file of JSON lines. The same file may be imported again, also after a failure.
 
     Raises:
         InputError: the file can't be read, or more than `MOST_PROBLEMS` of its lines are no events.
@@ -108,7 +108,7 @@ def import_file(store: EventStore, path: Path) -> ImportReport:
         batch.clear()
         batches += 1
         if batches % CHECKPOINT == 0:
-            with suppress(PalateError):  # later, then
+            with suppress(PalateError):  # the next one will do
                 store.file.checkpoint()
 
     try:
@@ -141,7 +141,7 @@ def import_file(store: EventStore, path: Path) -> ImportReport:
 
 
 def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Each line that isn't empty, with its number; of a line that is too long, only that it is."""
+    """Each line that isn't empty, with its number. A line that is too long is cut after `MAX_LINE` + 1 bytes."""
     number, last, inside = 0, 0, False
     while line := file.readline(MAX_LINE + 1):
         if not inside:
@@ -155,7 +155,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 
 def _read(line: bytes) -> Event | None:
-    """The event on a line; None for what an export says besides."""
+    """The event on a line; None for an export's other lines."""
     if len(line) > MAX_LINE:
         raise InputError(f"a line must be at most {MAX_LINE} bytes, got more")
     try:
@@ -175,10 +175,9 @@ def _read(line: bytes) -> Event | None:
 
 
 def _refuse(constant: str) -> None:
-    """NaN and infinities are no JSON."""
+    """Refuse NaN and infinities, which are no JSON."""
     raise ValueError(f"{constant} is no JSON")
 
 
 def _line(fields: dict[str, Any]) -> str:
-    """One object as one line."""
     return json.dumps(fields, ensure_ascii=False)

@@ -1,6 +1,6 @@
-"""Service: the one server whose models an app uses and whose rounds it may join, and how far its user goes along.
+"""Service: the server whose models an app uses and whose rounds it may join, and the user's limits.
 
-The accounting is imported when a service is made: an app without one starts without it.
+The accounting is imported when a service is made: an app without a service doesn't load it.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from palate_client.floors import Floors
 from palate_common.errors import InputError
 
 _MARGIN = 1e-9
-"""Above the epsilon of the Gaussian: discrete noise and its shares add less, see
+"""Added to the epsilon of the Gaussian: discrete noise and its sharing add less than this, see
 `palate_common.mechanism.accounting`."""
 _KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """A server, and the user's own limits towards it. Unit: this installation; adjacency: zero-out.
+    """A server, and the user's privacy limits. Unit: this installation; adjacency: zero-out.
 
     Attributes:
         public_key: the release key, Ed25519, 64 hexadecimal digits, built into the app.
-        population: the population this app's users are of.
-        epsilon: the most that this installation ever spends, in all rounds together.
-        delta: at which epsilon is counted.
-        participations: the most rounds it ever takes part in.
-        floors: what it insists on in each plan; only simulations loosen them.
-        most_bytes: of the largest model file that is read.
+        population: the population of this app's users.
+        epsilon: the most epsilon that this installation ever spends, in all rounds together.
+        delta: the delta of epsilon.
+        participations: the most rounds that it ever takes part in.
+        floors: conditions on each plan; only simulations loosen them.
+        most_bytes: the most bytes of a model file that is read.
 
     Raises:
-        InputError: a member that makes no sense.
+        InputError: a member is invalid.
     """
 
     public_key: str
@@ -62,20 +62,20 @@ class Service:
 
     @property
     def noise_delta(self) -> float:
-        """What of delta is left to the noise; the rest is for masks' graphs or sampled steps, in every round."""
+        """The part of delta for the noise; the rest is for masking graphs or sampled steps, in all rounds."""
         from palate_common.mechanism.cohort import GRAPH_FAILURE, RESERVED_DELTA
 
         return self.delta - max(RESERVED_DELTA, self.participations * GRAPH_FAILURE)
 
     @property
     def limit_mu2(self) -> float:
-        """The limit in the ledger's unit, mu^2."""
+        """The limit as mu^2, the ledger's unit."""
         from palate_common.mechanism.accounting import mu_of
 
         return mu_of(epsilon=self.epsilon - min(2 * _MARGIN, self.epsilon / 2), delta=self.noise_delta) ** 2
 
     def epsilon_of(self, mu2: float) -> float:
-        """What a spent mu^2 is as epsilon at `delta`, rounded up. Unit: this installation; adjacency: zero-out."""
+        """Convert a spent mu^2 to epsilon at `delta`, rounded up. Unit: this installation; adjacency: zero-out."""
         from palate_common.mechanism.accounting import epsilon_of
 
         if mu2 == 0:
@@ -84,7 +84,7 @@ class Service:
 
     @property
     def loosened(self) -> tuple[str, ...]:
-        """How the floors are below an app's: experiments only."""
+        """The floors that are looser than an app's, in words; only experiments have any."""
         said = {
             "a plan without privacy is answered": self.floors.allow_off,
             "noise from a seed is accepted": self.floors.allow_seeded,
@@ -94,7 +94,7 @@ class Service:
 
 
 def required(service: Service | None) -> Service:
-    """The service, where nothing can be done without one.
+    """The service; an error if there is none.
 
     Raises:
         InputError: the app has none.

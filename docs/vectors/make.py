@@ -17,7 +17,7 @@ import numpy as np
 import safetensors.numpy
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from palate_client.online.flower_messages import Asked, Reply
+from palate_client.online.flower_messages import Reply, ServerMessage
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.enrolment import ENROL_TAG, Enrolled, make_request
 from palate_common.interactions import Interactions
@@ -434,7 +434,7 @@ def enrolment() -> dict[str, Any]:
 
 def fleet() -> dict[str, Any]:
     """A reply to a message, as the objects that travel."""
-    asked = Asked("train.masked", None, 2**64 - 3, "ab" * 32, 1, "3", 1_790_000_000.25, 600.0, (4, None), 0.0)
+    asked = ServerMessage("train.masked", None, 2**64 - 3, "ab" * 32, 1, "3", 1_790_000_000.25, 600.0, (4, None), 0.0)
     node, elapsed = 2**63 + 5, 2.5
     cases = []
     for answer in (("answer", b"\x01\x02"), ("device", 7), None):

@@ -1,1 +1,1 @@
-"""Palate."""
+"""The server: what the operator of a population runs."""

@@ -15,7 +15,7 @@ from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.message import Message
 from palate_client.delivery.record import Delivery
 from palate_client.delivery.rules import Reason
-from palate_client.rounds.survey_answers import Behaviour, Did, OwnAnswers, answers, as_interactions
+from palate_client.rounds.survey_answers import Behaviour, OwnAnswers, SurveyEvent, answers, as_interactions
 from palate_common.survey import MOST_ITEMS, Survey
 
 MONDAY = 1_763_942_400.0 + 365 * 86_400.0 - 86_400.0  # 2026-11-23 00:00 UTC
@@ -42,15 +42,19 @@ def test_somebody_who_did_nothing_says_nothing() -> None:
 
 
 def test_days_week_and_month() -> None:
-    events = [Did(MONDAY - 20 * DAY, "view", "z"), Did(MONDAY + 3600, "view", "z"), Did(MONDAY + 2 * DAY, "click", "z")]
+    events = [
+        SurveyEvent(MONDAY - 20 * DAY, "view", "z"),
+        SurveyEvent(MONDAY + 3600, "view", "z"),
+        SurveyEvent(MONDAY + 2 * DAY, "click", "z"),
+    ]
     found = said(events=events)
     assert found == {"active:2026-11-23": 1, "active:2026-11-25": 1, "week": 1, "month": 1}
     assert said(events=events[:1]) == {"month": 1}
-    assert said(events=[Did(MONDAY - 40 * DAY, "view", "z")]) == {}
+    assert said(events=[SurveyEvent(MONDAY - 40 * DAY, "view", "z")]) == {}
 
 
 def test_what_was_only_shown_is_no_visit() -> None:
-    found = said(events=[Did(MONDAY, "impression", "z", None, 0)])
+    found = said(events=[SurveyEvent(MONDAY, "impression", "z", None, 0)])
     assert found == {"shown": 1}
 
 
@@ -64,17 +68,17 @@ def test_what_was_only_shown_is_no_visit() -> None:
     ],
 )
 def test_retention_is_asked_where_its_day_is_in_the_week(first: float, expected: dict[str, float]) -> None:
-    found = said(events=[Did(first, "view", "z")])
+    found = said(events=[SurveyEvent(first, "view", "z")])
     assert {
         question: value for question, value in found.items() if ":" in question and "active" not in question
     } == expected
 
 
 def test_retention_on_the_day_and_later() -> None:
-    found = said(events=[Did(MONDAY - DAY, "view", "z"), Did(MONDAY + 2 * DAY, "view", "z")])
+    found = said(events=[SurveyEvent(MONDAY - DAY, "view", "z"), SurveyEvent(MONDAY + 2 * DAY, "view", "z")])
     assert "exact:1" not in found
     assert (found["after:1"], found["eligible:7"]) == (1, 1)
-    on_day = said(events=[Did(MONDAY - DAY, "view", "z"), Did(MONDAY, "view", "z")])
+    on_day = said(events=[SurveyEvent(MONDAY - DAY, "view", "z"), SurveyEvent(MONDAY, "view", "z")])
     assert on_day["exact:1"] == on_day["after:1"] == 1
 
 
@@ -100,7 +104,7 @@ def test_what_no_channel_brought_and_receipts_are_no_messages(reason: Reason, *,
 
 
 def test_who_has_come_for_years_is_nobody_new() -> None:
-    events = [Did(MONDAY, "view", "z"), Did(MONDAY + DAY, "view", "z")]
+    events = [SurveyEvent(MONDAY, "view", "z"), SurveyEvent(MONDAY + DAY, "view", "z")]
     assert said(events=events)["exact:1"] == 1
     known = said(events=events, first=MONDAY - 400 * DAY)
     assert not any(question.startswith(("eligible", "exact", "after")) for question in known)
@@ -108,23 +112,23 @@ def test_who_has_come_for_years_is_nobody_new() -> None:
 
 
 def test_lists_of_recommendations() -> None:
-    shown = [Did(MONDAY + n, "impression", item, None, n) for n, item in enumerate("pqr")]
-    taken = said(events=[*shown, Did(MONDAY + 60, "click", "q")])
+    shown = [SurveyEvent(MONDAY + n, "impression", item, None, n) for n, item in enumerate("pqr")]
+    taken = said(events=[*shown, SurveyEvent(MONDAY + 60, "click", "q")])
     assert (taken["shown"], taken["hr@10"]) == (1, 1)
     assert taken["ndcg@10"] == pytest.approx(1 / np.log2(3))
-    late = said(events=[*shown, Did(MONDAY + 2 * DAY, "click", "q")])
+    late = said(events=[*shown, SurveyEvent(MONDAY + 2 * DAY, "click", "q")])
     assert "hr@10" not in late
-    twice = [*shown, *(each._replace(time=each.time + 3600) for each in shown), Did(MONDAY + 3700, "play", "p")]
+    twice = [*shown, *(each._replace(time=each.time + 3600) for each in shown), SurveyEvent(MONDAY + 3700, "play", "p")]
     assert said(events=twice)["hr@10"] == 1.0  # both lists had it within a day
 
 
 def test_verdicts_from_0_to_1() -> None:
-    found = said(events=[Did(MONDAY, "rate", "z", 5.0), Did(MONDAY + 1, "rate", "y", 2.0)])
+    found = said(events=[SurveyEvent(MONDAY, "rate", "z", 5.0), SurveyEvent(MONDAY + 1, "rate", "y", 2.0)])
     assert (found["rated"], found["verdict"]) == (1.0, 0.625)
 
 
 def test_groups_and_arms() -> None:
-    events = [Did(MONDAY, "view", "z")]
+    events = [SurveyEvent(MONDAY, "view", "z")]
     assert said(control=True)["control"] == 1
     treated = said(events=events, control=False, arms={"x": "b"})
     assert (treated["treated"], treated["treated_days"]) == (1, 1 / 7)
@@ -133,14 +137,14 @@ def test_groups_and_arms() -> None:
 
 
 def test_of_many_watched_items_a_few_are_drawn() -> None:
-    events = [Did(MONDAY, "view", item) for item in "abcdefgh"]
+    events = [SurveyEvent(MONDAY, "view", item) for item in "abcdefgh"]
     drawn = {frozenset(question for question in said(events=events) if question.startswith("item")) for _ in range(50)}
     assert {len(each) for each in drawn} == {MOST_ITEMS}
     assert len(drawn) > 5
 
 
 def test_days_are_the_users() -> None:
-    event = Did(MONDAY - 3600, "view", "z")
+    event = SurveyEvent(MONDAY - 3600, "view", "z")
     there = answers(SURVEY, replace(NOBODY, events=[event]), Calendar("Europe/Berlin"))
     assert there.get("active:2026-11-23") == 1
     assert answers(SURVEY, replace(NOBODY, events=[event]), UTC).get("active:2026-11-23") is None
@@ -195,5 +199,8 @@ def test_events_that_cannot_be_read_are_no_reason_to_refuse_a_survey(
     ("after", "hit"), [([-1.0], 0), ([-1.0, 0.0], 1), ([DAY], 1), ([DAY + 1], 0), ([-5.0, 60.0], 1)]
 )
 def test_what_is_taken_within_a_day_after_it_was_shown_was_taken(after: list[float], hit: int) -> None:
-    events = [Did(MONDAY, "impression", "z", None, 0), *(Did(MONDAY + time, "click", "z") for time in after)]
+    events = [
+        SurveyEvent(MONDAY, "impression", "z", None, 0),
+        *(SurveyEvent(MONDAY + time, "click", "z") for time in after),
+    ]
     assert said(events=sorted(events, key=lambda each: each.time)).get("hr@10", 0) == hit

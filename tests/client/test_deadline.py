@@ -13,7 +13,7 @@ from palate_client.online import downloads, retry
 from palate_client.online.hosting import OwnHost
 from palate_client.online.https import RejectedError, StoppedError
 from palate_client.online.policy import Policy
-from palate_client.online.retry import Deadline, Over
+from palate_client.online.retry import Deadline, SyncEnd
 from palate_common.errors import InputError, IntegrityError, UnreachableError
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.rounds.wire import REFUSED
@@ -45,13 +45,13 @@ def test_each_reason_to_end_is_a_value() -> None:
     event = threading.Event()
     event.set()
     assert deadline().over() is None
-    assert deadline(stop=event).over() == deadline(stop=lambda: True).over() == Over("stopped")
-    assert deadline(consents=lambda: False).over() == Over(
+    assert deadline(stop=event).over() == deadline(stop=lambda: True).over() == SyncEnd("stopped")
+    assert deadline(consents=lambda: False).over() == SyncEnd(
         "no consent", "the user has not agreed to take part in training", quiet=True
     )
-    assert deadline(policy=Policy(idle=lambda: False)).over() == Over("policy", "idle")
-    assert deadline(policy=Policy(unmetered=lambda: False)).over() == Over("policy", "unmetered", quiet=True)
-    assert deadline(seconds=1e-9).over() == Over("time")
+    assert deadline(policy=Policy(idle=lambda: False)).over() == SyncEnd("policy", "idle")
+    assert deadline(policy=Policy(unmetered=lambda: False)).over() == SyncEnd("policy", "unmetered", quiet=True)
+    assert deadline(seconds=1e-9).over() == SyncEnd("time")
     with pytest.raises(InputError, match=r"\A`stop` must be a function or a threading.Event, got 3\Z"):
         deadline(stop=3)
 
@@ -61,31 +61,31 @@ def test_a_pause_is_as_long_as_there_is_time_or_until_the_app_asks_to_stop() -> 
     assert deadline(seconds=1e-3).pause(1000.0) is None
     event = threading.Event()
     threading.Timer(0.05, event.set).start()
-    assert deadline(stop=event).pause(30.0) == Over("stopped")
+    assert deadline(stop=event).pause(30.0) == SyncEnd("stopped")
 
 
 def test_what_cannot_be_reached_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     away = UnreachableError("nobody there")
     assert deadline().retry(failing()) == "heard"
     assert deadline().retry(failing(away, RejectedError("it", 503), away)) == "heard"
-    assert deadline().retry(failing(StoppedError())) == Over("stopped")
+    assert deadline().retry(failing(StoppedError())) == SyncEnd("stopped")
     for status in (401, 403, 404):
         with pytest.raises(RejectedError, match=str(status)):
             deadline().retry(failing(RejectedError("it", status)))
     monkeypatch.setattr(retry, "GIVE_UP_SECONDS", -1.0)
-    assert deadline().retry(failing(away)) == Over("unreachable", "nobody there")
+    assert deadline().retry(failing(away)) == SyncEnd("unreachable", "nobody there")
 
 
 def test_a_reason_to_end_ends_the_trying() -> None:
     agrees = iter([False])
     found = deadline(consents=lambda: next(agrees)).retry(failing(UnreachableError("nobody there")))
-    assert isinstance(found, Over)
+    assert isinstance(found, SyncEnd)
     assert found.ended == "no consent"
 
 
 def test_what_ends_a_download_takes_the_place_of_the_model() -> None:
-    late: Any = {"public_key": "ab" * 32, "most": 100, "again": lambda call: Over("time"), "have": {}}
-    assert downloads.model(None, "cd" * 32, **late) == Over("time")  # type: ignore[arg-type] # nothing is asked for
+    late: Any = {"public_key": "ab" * 32, "most": 100, "again": lambda call: SyncEnd("time"), "have": {}}
+    assert downloads.model(None, "cd" * 32, **late) == SyncEnd("time")  # type: ignore[arg-type] # nothing is asked for
 
 
 def test_a_sync_that_ends_while_a_directory_is_fetched_answers_nothing(
@@ -99,9 +99,9 @@ def test_a_sync_that_ends_while_a_directory_is_fetched_answers_nothing(
     def forged(name: str) -> Directory:
         raise IntegrityError(f"got another than {name}")
 
-    with OwnHost(device.store, device.rounds, 0, lambda name: Over("time")) as host:
+    with OwnHost(device.store, device.rounds, 0, lambda name: SyncEnd("time")) as host:
         assert host.join(0, plan, model, b"advertise") == REFUSED
-        assert (host.over, host.refused) == (Over("time"), 0)
+        assert (host.over, host.refused) == (SyncEnd("time"), 0)
     assert device.privacy_report().refusals == ()
     with OwnHost(device.store, device.rounds, 0, forged) as host:
         assert host.join(0, plan, model, b"advertise") == REFUSED

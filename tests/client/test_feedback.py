@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from palate import Device, Event, Tracked
 from palate_client.recommend.blending import MEMORY, SOURCES, Blend, RecommendationOutcome, exploration_of, weights_of
-from palate_client.recommend.exploration import Crowd, slots
+from palate_client.recommend.exploration import RandomHistories, slots
 from palate_client.recommend.recommender import Recommendation
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
@@ -156,9 +156,9 @@ def test_slots_are_in_the_lower_half(share: float, n: int, seed: int) -> None:
 
 
 def test_a_draw_is_near_a_long_history_and_follows_popularity_without_one() -> None:
-    rng, crowd = np.random.default_rng(0), Crowd(np.array([-5.0, 0.0, 1.0, 3.0]))
+    rng, crowd = np.random.default_rng(0), RandomHistories(np.array([-5.0, 0.0, 1.0, 3.0]))
     assert np.bincount(crowd.draw(4000, rng), minlength=4) == pytest.approx([0, 0, 1000, 3000], abs=120)
-    assert set(Crowd(np.zeros(3)).draw(100, rng).tolist()) == {0, 1, 2}
+    assert set(RandomHistories(np.zeros(3)).draw(100, rng).tolist()) == {0, 1, 2}
     nobody = Interactions.from_pairs([], [], n_users=1, n_items=4)
     assert {tuple(crowd.history(nobody, rng).indices.tolist()) for _ in range(50)} == {(2,), (3,), (2, 3)}
     known = Interactions.from_pairs([0, 0], [0, 1], [1.0, 2.0], n_users=1, n_items=4)

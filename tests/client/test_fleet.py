@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from palate_client.online import flower_wire as fleet
 from palate_client.online import https
-from palate_client.online.flower_messages import Asked, Reply, record_dict, values
+from palate_client.online.flower_messages import Reply, ServerMessage, record_dict, values
 from palate_common.enrolment import new_node_key
 from palate_common.errors import IntegrityError, UnreachableError
 from palate_common.records import protobuf
@@ -83,8 +83,8 @@ def test_requests_are_flowers() -> None:
         assert ours == theirs.SerializeToString(deterministic=True)
 
 
-def asked(tasks: tuple[int | None, int | None]) -> Asked:
-    return Asked(
+def asked(tasks: tuple[int | None, int | None]) -> ServerMessage:
+    return ServerMessage(
         kind=METADATA["message_type"],
         record=None,
         run=METADATA["run_id"],

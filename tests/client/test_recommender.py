@@ -14,7 +14,7 @@ from palate import Device, Event
 from palate_client.recommend import recommender
 from palate_client.recommend.discovery import DISCOVERY, Mix, mix_of
 from palate_client.recommend.explanation import largest
-from palate_client.recommend.exploration import Crowd
+from palate_client.recommend.exploration import RandomHistories
 from palate_client.recommend.recommender import ModelRecommender
 from palate_common.algorithms import algorithm_names
 from palate_common.errors import InputError
@@ -337,7 +337,7 @@ def test_events_of_one_domain_count_in_another_and_are_explained(device: Device,
 
 
 def test_exploring_a_domain_imagines_events_there_alone() -> None:
-    crowd = Crowd(np.arange(60.0))
+    crowd = RandomHistories(np.arange(60.0))
     nobody = Interactions.from_pairs([], [], n_users=1, n_items=60)
     rng, within = np.random.default_rng(0), np.arange(5, 9)
     drawn = np.concatenate([crowd.history(nobody, rng, within).indices for _ in range(200)])

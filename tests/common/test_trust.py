@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from palate_client.ledger.trust import Trust, alone, conditions
+from palate_client.ledger.trust import Trust, conditions, worst_case_costs
 from palate_common.errors import IntegrityError
 
 SHARED, MORE = Trust(2, 20, 1.0), Trust(30, 200, 3.0)
@@ -38,7 +38,7 @@ def test_a_total_relies_on_all_that_its_rounds_do(
 ) -> None:
     """The weakest round speaks for all, and what isn't known or isn't bounded makes the worst case so."""
     assert conditions(trusts) == said
-    assert alone(trusts) == worst
+    assert worst_case_costs(trusts) == worst
 
 
 @pytest.mark.parametrize("trust", [SHARED, LOCAL, CENTRAL])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate_server.secagg.disputes import Conduct, apart, judged
+from palate_server.secagg.disputes import Conduct, judge_disputes, without_disputes
 
 Pairs = set[tuple[int, int]]
 
@@ -32,7 +32,7 @@ Pairs = set[tuple[int, int]]
     ],
 )
 def test_one_dishonest_device_is_named_by_what_it_costs(conduct: Conduct, lost: bool, named: set[int]) -> None:
-    assert judged(conduct, set(), most=2, lost=lost)[0] == named
+    assert judge_disputes(conduct, set(), most=2, lost=lost)[0] == named
 
 
 @given(
@@ -48,7 +48,7 @@ def test_c_max_dishonest_devices_never_name_an_honest_one_in_released_attempts(
     for attempt in attempts:
         pairs = {(liar, other, swap) for liar, other, swap in attempt if liar < most and liar not in gone}
         complaints = {(other, liar) if swap else (liar, other) for liar, other, swap in pairs if liar != other}
-        named, disputes = judged(Conduct(complaints=complaints), disputes, most=most, lost=False)
+        named, disputes = judge_disputes(Conduct(complaints=complaints), disputes, most=most, lost=False)
         assert named <= set(range(most))
         gone |= named
 
@@ -56,7 +56,7 @@ def test_c_max_dishonest_devices_never_name_an_honest_one_in_released_attempts(
 def test_two_who_complain_of_each_victim_in_attempts_that_are_lost_are_named_after_c_max_of_them() -> None:
     most, disputes, victims = 3, set[tuple[int, int]](), 0
     for victim in itertools.count(2):
-        named, disputes = judged(Conduct(complaints={(0, victim), (1, victim)}), disputes, most=most, lost=True)
+        named, disputes = judge_disputes(Conduct(complaints={(0, victim), (1, victim)}), disputes, most=most, lost=True)
         if named & {0, 1}:
             break
         assert named == {victim}
@@ -66,6 +66,8 @@ def test_two_who_complain_of_each_victim_in_attempts_that_are_lost_are_named_aft
 
 def test_two_with_an_open_dispute_do_not_meet() -> None:
     present = {10: 0, 11: 1, 12: 2, 13: 3}
-    assert apart(present, {(0, 1), (0, 2), (1, 9)}) == {11: 1, 12: 2, 13: 3}, "who has more of them stays away"
-    drawn = {tuple(apart(present, {(0, 1)}).values()) for _ in range(60)}
+    assert without_disputes(present, {(0, 1), (0, 2), (1, 9)}) == {11: 1, 12: 2, 13: 3}, (
+        "who has more of them stays away"
+    )
+    drawn = {tuple(without_disputes(present, {(0, 1)}).values()) for _ in range(60)}
     assert drawn == {(0, 2, 3), (1, 2, 3)}, "else by lot"

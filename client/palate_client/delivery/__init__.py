@@ -2,13 +2,13 @@
 
 Message -> rules -> choice of channel and hour -> record -> sender -> reaction -> choice
 
-message    what is to be told, by the app, or by a signed campaign that knows nobody
-channel    ways to the user, with their caps and quiet hours
-calendar   the user's days, weeks and hours, wherever their clock and time zone have been
-rules      what forbids a message now, and until when
-choice     which channel and hour this user answers, learned from their own reactions
+message    one message to the user, from the app or from a signed campaign that was made without knowing any user
+channel    email, SMS and so on, each with its caps and quiet hours
+calendar   the user's days, weeks and hours, also when their clock or time zone changes
+rules      reasons to hold a message back now, and until when
+choice     the channel and hour at which this user reacts most, learned from their own reactions
 record     every message, sent or not, with the reason; encrypted
-messenger  the path, in one class
+messenger  the class that runs all these steps
 """
 
 from palate_client.delivery.channel import CHANNELS, Channel, Quiet

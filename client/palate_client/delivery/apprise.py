@@ -3,7 +3,7 @@
     sender = apprise_sender("mailto://user:password@example.org")
     device.messenger({"email": sender})
 
-The addresses hold passwords: keep them where the app keeps its secrets. What is sent goes to whoever runs the channel.
+The addresses contain passwords: keep them with the app's other secrets. The channel's provider reads what is sent.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from palate_common.errors import InputError, PalateError
 
 
 def apprise_sender(*addresses: str) -> Sender:
-    """A sender that hands messages to apprise.
+    """Make a sender that gives messages to apprise.
 
     Args:
         addresses: apprise's URLs.
 
     Raises:
-        InputError: apprise isn't installed, or an address is none of its.
+        InputError: apprise isn't installed, or it doesn't know an address.
     """
     try:
         from apprise import Apprise
@@ -43,5 +43,4 @@ def apprise_sender(*addresses: str) -> Sender:
 
 
 def _told(message: Message, *, alone: bool) -> str:
-    """One message as text."""
     return "\n".join(part for part in ("" if alone else message.title, message.body, message.link) if part)

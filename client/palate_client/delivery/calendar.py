@@ -1,4 +1,4 @@
-"""Calendar: the user's days, weeks and hours, by the time zone that they are in when they are asked for.
+"""Calendar: the user's local days, weeks and hours, by the time zone that they are in at the time of the call.
 
 >>> from zoneinfo import ZoneInfo
 >>> Calendar(ZoneInfo("Pacific/Kiritimati")).moment(1_767_225_600.0)  # 2026-01-01 00:00 UTC
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from palate_common.errors import InputError
 
 Zone = tzinfo | Callable[[], tzinfo] | str | None
-"""Where the user is: a zone, its name, what says it when asked, or None: what this machine is set to."""
+"""The user's time zone: a `tzinfo`, its name, a function that returns it, or None: this machine's setting."""
 STEP = 900.0
 """Seconds: the offset of every time zone, and every change of it, is a multiple of a quarter of an hour."""
 MOST_STEPS = 2 * 96
@@ -29,12 +29,12 @@ EPOCH = datetime(1970, 1, 1).toordinal()
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A time as the user's wall shows it.
+    """A time as the user's local clock shows it.
 
     Attributes:
         day: the calendar day, ISO 8601.
         week: the calendar week, ISO 8601, from Monday.
-        hour: of the day, with its fraction.
+        hour: hour of the day, from 0 to 24, with its fraction.
     """
 
     day: str
@@ -47,10 +47,10 @@ class Calendar:
     """The user's calendar.
 
     Attributes:
-        zone: where they are.
+        zone: the time zone that they are in.
 
     Raises:
-        InputError: no time zone, nor what says one.
+        InputError: `zone` is neither a time zone nor a function.
     """
 
     zone: Zone = None
@@ -65,14 +65,14 @@ class Calendar:
             raise InputError(f"`zone` must be a time zone, its name or a function that says it, got {self.zone!r:.80}")
 
     def moment(self, time: float) -> Moment:
-        """A time in seconds since 1970 as the user's wall shows it, now that they are where they are."""
+        """Convert a time, in seconds since 1970, to the user's local time by their current zone."""
         local = self._local(time)
         return Moment(*_names(local.year, local.month, local.day), _hour(local))
 
     def days(self, times: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-        """The calendar days of many times, int64 [n], as `date.toordinal` counts them.
+        """The local calendar days of many times, float [n], as int64 [n] in the count of `date.toordinal`.
 
-        The zone is asked at both ends of each UTC day, and for each time of those days on which its offset changes.
+        It looks up the offset at both ends of each UTC day, and for each single time only on days whose offset changes.
         """
         bounded = np.clip(times, 0.0, LATEST)
         nights, place = np.unique(np.floor(bounded / DAY), return_inverse=True)
@@ -84,14 +84,14 @@ class Calendar:
         return days
 
     def _offset(self, time: float) -> float:
-        """Seconds that the user's wall is ahead of UTC."""
+        """The offset of the user's local time from UTC, in seconds."""
         return (self._local(time).utcoffset() or timedelta()).total_seconds()
 
     def first(self, wanted: Callable[[float], bool], time: float) -> float:
-        """The first time from `time` on whose hour of the day is wanted: now, or a quarter of an hour's start.
+        """The first time from `time` on whose local hour is wanted: `time` or the start of a quarter of an hour.
 
-        Time changes are why it looks instead of calculating: an hour may be missing, or come twice. If no hour of the
-        next two days is wanted, the end of them.
+        It tries each quarter of an hour, because at a clock change an hour may be missing or come twice. If no hour of
+        the next two days is wanted, it returns their end.
         """
         if wanted(_hour(self._local(time))):
             return time
@@ -103,7 +103,7 @@ class Calendar:
         return candidate
 
     def _local(self, time: float) -> datetime:
-        """The local time; a clock that shows no year of ours shows the nearest."""
+        """The local time. A time outside the years 1970 to 9892 is moved to the nearest bound."""
         bounded = min(max(time, 0.0), LATEST)
         if self.zone is None:
             return datetime.fromtimestamp(bounded).astimezone()
@@ -115,13 +115,11 @@ class Calendar:
 
 
 def _hour(local: datetime) -> float:
-    """Of the day, with its fraction."""
     return local.hour + local.minute / 60 + local.second / 3600
 
 
 @lru_cache(maxsize=1024)
 def _names(year: int, month: int, day: int) -> tuple[str, str]:
-    """Day and week of a date."""
     date = datetime(year, month, day)
     iso = date.isocalendar()
     return f"{date:%Y-%m-%d}", f"{iso.year}-W{iso.week:02d}"

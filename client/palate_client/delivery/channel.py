@@ -15,7 +15,7 @@ from palate_client.delivery.message import Message
 from palate_common.errors import InputError
 
 Sender = Callable[[Sequence[Message]], None]
-"""Brings messages to the user as one delivery. What it raises means that they did not get there."""
+"""A function that brings messages to the user as one delivery. If it raises an error, they did not arrive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,10 @@ class Quiet:
 
     Attributes:
         start: first quiet hour, from 0 and below 24; may be a fraction.
-        end: first hour that is not quiet any more; below `start` it is the next morning's.
+        end: first hour after the quiet ones; if it is below `start`, it is on the next morning.
 
     Raises:
-        InputError: no hours of a day, or the whole day.
+        InputError: not two different hours of a day.
     """
 
     start: float
@@ -56,8 +56,8 @@ class Channel:
         name: `feed`, `notification`, `digest`, `email`, `sms`, `chat`, or the app's own.
         per_day: messages in one calendar day of the user's; None: any number.
         per_week: messages in one calendar week of the user's, from Monday; None: any number.
-        quiet: hours in which it is silent; None: it never disturbs.
-        bundles: collects messages, and sends them as one.
+        quiet: hours in which nothing is sent on it; None: messages on it never disturb.
+        bundles: whether it collects messages and sends them as one.
 
     Raises:
         InputError: a member that makes no sense.

@@ -1,12 +1,12 @@
-"""Choice: which channel and which part of the day this user answers, learned from their own reactions.
+"""Choice: the channel and the part of the day at which this user reacts most, learned from their own reactions.
 
-Two independent questions, the channel and the part of the day: with 6 parts and 5 channels there are 11 rates to learn
-in the place of 30. A rate has a Beta prior, which an app may bring from what a population answers; older deliveries
-count less, so that a user may change. It chooses among what the rules leave open.
+Channel and part of the day are learned separately: with 6 parts and 5 channels there are 11 rates to learn instead of
+30. A rate is the share of deliveries that the user reacts to. It has a Beta prior, which an app may take from what a
+population reacts to; older deliveries count less, because a user may change. Only what the rules allow is chosen from.
 
-A channel is worth its rate, as far as is known, and what trying it may teach: by how much the best known rate should
-rise if the channel is tried k more times, for the messages that follow. What may be learned counts much at first, and
-nothing once a user's deliveries have said enough: exploring has to end, for a user has few.
+The value of a channel is its estimated rate plus the value of trying it: by how much the best known rate should rise
+if the channel is tried k more times, for the messages that follow. The second part has a large weight at first, and
+none after `SETTLED` deliveries: exploring has to end, because a user gets few messages.
 
     >>> import numpy as np
     >>> tried = [DeliveryTrial("email", 9.5, False)] * 8 + [DeliveryTrial("chat", 9.5, True)] * 8
@@ -26,21 +26,21 @@ from dataclasses import dataclass
 import numpy as np
 
 HALF_LIFE = 120
-"""After so many later deliveries one counts half."""
+"""A delivery has half its weight after this number of later deliveries."""
 PRIOR = (0.5, 1.5)
-"""Beta(a, b) of a rate nobody knows: one delivery in four is answered, with the weight of two deliveries."""
+"""Beta(a, b) of an unknown rate: its mean is one in four, and it weighs as much as two deliveries."""
 KNOWN = 5.0
 """The weight, in deliveries, of a rate that the app expects."""
 PARTS = 6
-"""Of the day, of four hours each, from midnight."""
+"""Number of parts of the day, each of four hours, from midnight."""
 AHEAD = 50
-"""Deliveries that what is learned is for."""
+"""Number of future deliveries for which the value of a trial is computed."""
 SETTLED = 45
-"""After so many deliveries nothing is tried for the sake of learning."""
+"""Number of deliveries after which exploring ends."""
 CURIOSITY = 30.0
-"""How much more than its value learning counts before the first delivery; less and less until `SETTLED`."""
+"""Factor on the value of a trial before the first delivery; it falls linearly to 0 at `SETTLED` deliveries."""
 SHARPNESS = (2.0, 20.0)
-"""How much more than its evidence a part of the day is believed, with no delivery and with `SURE` of them."""
+"""Factor on the Beta parameters of a part of the day, without any delivery and with `SURE` of them."""
 SURE = 40
 
 
@@ -49,9 +49,9 @@ class DeliveryTrial:
     """A delivery whose outcome is known.
 
     Attributes:
-        channel: it was sent on.
-        hour: of the user's day.
-        answered: whether the user did something with it.
+        channel: the channel it was sent on.
+        hour: hour of the user's day.
+        answered: whether the user reacted to it.
     """
 
     channel: str
@@ -60,7 +60,7 @@ class DeliveryTrial:
 
 
 def part_of(hour: float) -> int:
-    """The part of the day an hour is in."""
+    """The part of the day, from 0, that contains an hour."""
     return int(hour * PARTS / 24) % PARTS
 
 
@@ -71,13 +71,13 @@ def choose_channel(
     *,
     expected: Mapping[str, float],
 ) -> str:
-    """The channel that is worth most; of equals a random one.
+    """The channel of the highest value; a random one of several with the same value.
 
     Args:
-        channels: that may be used now, at least one.
+        channels: those that may be used now, at least one.
         tried: deliveries with their outcomes, oldest first.
-        rng: of this device.
-        expected: channel -> the rate that users answer it with, where the app knows one.
+        rng: this device's random numbers.
+        expected: channel -> the share of deliveries that users react to, where the app knows it.
     """
     outcomes = [(trial.channel, trial.answered) for trial in tried]
     beliefs = [rate(name, outcomes, len(tried), prior=_prior(expected.get(name))) for name in channels]
@@ -92,7 +92,7 @@ def choose_channel(
 
 
 def choose_part(parts: Sequence[int], tried: Sequence[DeliveryTrial], rng: np.random.Generator) -> int:
-    """The part of the day with the best drawn rate; of equals the earlier one in `parts`."""
+    """The part of the day with the highest rate drawn from its posterior (Thompson sampling)."""
     first, last = SHARPNESS
     sharpness = first + (last - first) * min(len(tried) / SURE, 1.0)
     outcomes = [(part_of(trial.hour), trial.answered) for trial in tried]
@@ -106,7 +106,7 @@ def choose_part(parts: Sequence[int], tried: Sequence[DeliveryTrial], rng: np.ra
 def rate(
     name: object, tried: Iterable[tuple[object, bool]], total: int, *, prior: tuple[float, float] = PRIOR
 ) -> tuple[float, float]:
-    """The Beta posterior of one rate: its two parameters."""
+    """The two parameters of the Beta posterior of one rate."""
     yes, no = prior
     for place, (where, answered) in enumerate(tried):
         if where == name:
@@ -116,23 +116,22 @@ def rate(
 
 
 def _prior(expected: float | None) -> tuple[float, float]:
-    """The Beta prior of a channel."""
     return PRIOR if expected is None else (expected * KNOWN, (1 - expected) * KNOWN)
 
 
 def _teaches(belief: tuple[float, float], others: float) -> float:
-    """What trying a channel may teach, a delivery: at best over 1, 2, 4, ... trials of the next `AHEAD`.
+    """The value of trying a channel, per delivery: the maximum over k = 1, 2, 4, ... trials of the next `AHEAD`.
 
     Args:
-        belief: Beta parameters of its rate.
-        others: the best rate of the others, as far as is known.
+        belief: Beta parameters of the channel's rate.
+        others: the highest estimated rate of the other channels.
     """
     weight = sum(belief)
     mean = belief[0] / weight
     variance = mean * (1 - mean) / (weight + 1)
     most, trials = 0.0, 1
     while trials < AHEAD:
-        # The mean after so many trials is spread about the mean now by this much.
+        # Standard deviation of the estimate after so many trials, around the present one.
         spread = math.sqrt(variance * trials / (trials + weight))
         away = -abs(mean - others) / spread if spread else -math.inf
         gain = spread * (away * _below(away) + _density(away)) if spread else 0.0
@@ -141,10 +140,8 @@ def _teaches(belief: tuple[float, float], others: float) -> float:
 
 
 def _below(z: float) -> float:
-    """The standard normal's distribution function."""
     return 0.5 * math.erfc(-z / math.sqrt(2))
 
 
 def _density(z: float) -> float:
-    """The standard normal's density."""
     return math.exp(-z * z / 2) / math.sqrt(2 * math.pi)

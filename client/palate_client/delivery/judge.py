@@ -1,8 +1,8 @@
-"""Judge: what becomes of a message now, by consent, rules and choice. It writes the decision down, and sends nothing.
+"""Judge: decides what to do with a message now, by consent, rules and choice. It records that and sends nothing.
 
     consent -> expiry -> control group -> the user's channels -> rules -> choice of channel and hour -> record
 
-Between it and the `Messenger` lies one transaction: what it has read holds until what it decided is on the disk.
+The `Messenger` calls it within one transaction: what it has read stays true until its decision is on the disk.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Judge:
         agreed: whether the user has agreed to `messaging`.
         senders: the channels that the app can send on.
         channels: their caps and quiet hours.
-        calendar: the user's.
-        control: the share of devices that get no messages but transactional ones.
-        expected: channel -> the rate that users answer it with, where the app knows one.
-        rng: for choosing.
+        calendar: the user's calendar.
+        control: the share of devices, the control group, that get only transactional messages.
+        expected: channel -> the share of deliveries that users react to, where the app knows it.
+        rng: random numbers for the choice.
     """
 
     agreed: Callable[[], bool]
@@ -43,16 +43,16 @@ class Judge:
 
     def open_to(self, record: Record) -> list[str]:
         """The channels that the user allows and the app can send on, sorted."""
-        return [name for name in allowed(record) if name in self.senders]
+        return [name for name in allowed_channels(record) if name in self.senders]
 
     def decided(self, record: Record, delivery: Delivery, now: float) -> Delivery:
-        """Decide on one message and write it down; `sent` is set if it is to be handed over."""
+        """Decide on one message and record it. If `sent` is set, the caller has to hand the message over now."""
         made = self._judged(record, delivery, now)
         record.put(made, self.calendar.moment(now) if made.sent is not None else None)
         return made
 
     def bundle(self, record: Record, ready: Sequence[Delivery], now: float) -> list[Delivery]:
-        """Decide on what is due of one channel's bundle: all of it, as one delivery, or all of it later."""
+        """Decide on the due messages of one channel's bundle: all go now as one delivery, or all wait."""
         channel, moment, made = ready[0].channel, self.calendar.moment(now), list[Delivery]()
         ways = [name for name in self.open_to(record) if name == channel]
         held = hold(self.channels[channel], record.past(channel), now=now, calendar=self.calendar) if ways else None
@@ -69,7 +69,7 @@ class Judge:
         return made
 
     def _barred(self, record: Record, delivery: Delivery, ways: Sequence[str], now: float) -> Reason | None:
-        """Why a message will never be sent; None: nothing says so."""
+        """Why a message will never be sent; None if it may be."""
         message = delivery.message
         if not self.agreed():
             return Reason.NO_CONSENT
@@ -80,7 +80,7 @@ class Judge:
         return None if ways else Reason.NO_CHANNEL
 
     def _judged(self, record: Record, delivery: Delivery, now: float) -> Delivery:
-        """What becomes of a message now."""
+        """The decision on a message, not recorded yet."""
         hurried = delivery.message.transactional
         ways = [name for name in self.open_to(record) if not (hurried and self.channels[name].bundles)]
         if barred := self._barred(record, delivery, ways, now):
@@ -97,9 +97,9 @@ class Judge:
         return _waits(delivery, channel, held)
 
     def _timed(self, record: Record, delivery: Delivery, channel: str, now: float) -> Delivery:
-        """Now, or at an hour that this user answers more; a message waits for that once, in its first day.
+        """Send now, or wait for a part of the day in which this user reacts more; once, in the message's first day.
 
-        An app may look only when that hour has become a quiet one: without the day it would wait again and again.
+        The limit is for an app that calls only when that part of the day is over: the message would wait forever.
         """
         expires = delivery.message.expires
         waited = delivery.reason is Reason.BETTER_LATER or now - delivery.given >= DAY
@@ -108,7 +108,7 @@ class Judge:
             later = now
         if self.channels[channel].bundles:
             due = record.bundled_until(channel) or later
-            # A bundle that goes too late for it is no place to wait: it goes ahead of the others.
+            # The bundle is due after the message expires: this one message doesn't wait for it.
             return _waits(
                 delivery, channel, Hold(Reason.BUNDLED, later if expires is not None and due >= expires else due)
             )
@@ -117,7 +117,7 @@ class Judge:
         return _waits(delivery, channel, Hold(Reason.BETTER_LATER, later))
 
     def _better(self, record: Record, channel: str, now: float) -> float:
-        """When the part of the day begins that this user answers most, as far as is known; now, if it is this one."""
+        """When the part of the day begins in which this user should react most; `now` if it is the present one."""
         quiet = self.channels[channel].quiet
         here = part_of(self.calendar.moment(now).hour)
         parts = sorted({part_of(hour) for hour in range(24) if quiet is None or not quiet.holds(hour)} - {here})
@@ -129,27 +129,27 @@ class Judge:
         )
 
     def _best(self, record: Record, channels: Sequence[str], now: float) -> str:
-        """The channel this user answers, as far as is known."""
+        """The channel that is chosen for this user."""
         return choose_channel(channels, record.tried(now=now), self.rng, expected=self.expected)
 
 
-def allowed(record: Record) -> tuple[str, ...]:
+def allowed_channels(record: Record) -> tuple[str, ...]:
     """The channels that the user's latest decisions allow, sorted."""
     latest = {each.channel: each.granted for each in record.allowances()}
     return tuple(sorted(name for name, granted in latest.items() if granted))
 
 
 def _ended(delivery: Delivery, reason: Reason) -> Delivery:
-    """It is not sent, and never will be."""
+    """The decision that a message is never sent."""
     return replace(delivery, reason=reason, due=None, sent=None)
 
 
 def _waits(delivery: Delivery, channel: str, held: Hold) -> Delivery:
-    """It is looked at again later, at the end of its time at the latest."""
+    """The decision that a message waits; it is due again after the hold, or when it expires."""
     due = held.until if delivery.message.expires is None else min(held.until, delivery.message.expires)
     return replace(delivery, reason=held.reason, channel=channel, due=due, sent=None)
 
 
 def _handed(delivery: Delivery, channel: str, now: float) -> Delivery:
-    """It is about to be handed over; until that is done it counts as lost."""
+    """The decision to hand a message over now; until the channel has taken it, its reason is `LOST`."""
     return replace(delivery, reason=Reason.LOST, channel=channel, due=None, sent=now)

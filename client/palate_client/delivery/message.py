@@ -1,4 +1,4 @@
-"""Message: one thing to tell the user. First stop of a delivery.
+"""Message: what the app or a campaign wants to send to the user. The first step of a delivery.
 
 >>> Message("new-7", title="A new book", item="book-7").transactional
 False
@@ -12,22 +12,22 @@ from dataclasses import asdict, dataclass
 from palate_common.errors import InputError
 
 LONGEST = {"id": 128, "title": 200, "body": 4000, "item": 512, "link": 2000, "campaign": 128}
-"""Characters of each member."""
+"""The most characters of each member."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is to be told.
+    """One message to the user.
 
     Attributes:
-        id: the app's own; a message is decided on once.
-        title: one line.
-        body: the rest; may be empty.
-        item: what it is about, in the app's catalogue; empty: nothing in particular.
-        link: where it leads.
-        transactional: the user waits for it, such as a receipt: it needs consent, and no rule holds it back.
-        expires: seconds since 1970, after which it is worth nothing; None: a week from when it was given.
-        campaign: the campaign it comes from; empty: the app itself.
+        id: the app's own id; each id is decided on once.
+        title: the title, one line.
+        body: the text; may be empty.
+        item: the item of the app's catalogue that it is about; may be empty.
+        link: the address that it links to; may be empty.
+        transactional: the user waits for it, as for a receipt: it needs consent, but no rule delays it.
+        expires: time after which it isn't sent, seconds since 1970; None: a week after the app gave it.
+        campaign: id of the campaign that it comes from; empty: it comes from the app.
 
     Raises:
         InputError: a member that makes no sense.
@@ -59,10 +59,10 @@ class Message:
             raise InputError(f"`expires` must be seconds since 1970, got {self.expires!r:.80}")
 
     def to_json(self) -> str:
-        """As one line."""
+        """The message as one line of JSON."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, line: str) -> Message:
-        """What `to_json` wrote."""
+        """Read what `to_json` wrote."""
         return cls(**json.loads(line))

@@ -1,4 +1,4 @@
-"""Messages: what is told to the user of a device, decided there. `Device.messages`.
+"""Messages: the part of a device that decides on messages to its user: `Device.messages`.
 
 Consent, calendar, service, recommendations -> Messenger -> record
 """
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Messages:
-    """The messages of one device.
+    """Messages to the user of one device.
 
     Attributes:
         store: the encrypted events; the record of messages lies beside it.
         consent: what the user agreed to.
-        service: the server whose campaigns are taken; None: nobody's.
-        calendar: the user's.
+        service: the server whose campaigns are accepted; None: there is none.
+        calendar: the user's calendar.
         fits: whether a campaign's item is in the top share of the catalogue for this user.
     """
 
@@ -52,7 +52,7 @@ class Messages:
         control: float | None = None,
         expected: Mapping[str, float] | None = None,
     ) -> Messenger:
-        """As `Device.messenger`."""
+        """Make a messenger, see `Device.messenger`."""
         return Messenger(
             record=partial(record_of, self.store.file),
             agreed=partial(self.consent.get, "messaging"),
@@ -67,21 +67,21 @@ class Messages:
         )
 
     def arm(self, experiment: str) -> Literal["a", "b"]:
-        """As `Device.arm`."""
+        """This device's arm of an experiment, see `Device.arm`."""
         if not re.fullmatch(r"[a-z0-9_-]{1,40}", experiment):
             raise InputError(f"`experiment` must be a name of a-z, 0-9, - and _, got {experiment!r:.80}")
         with record_of(self.store.file) as record:
             return arm_of(record.coin(f"arm:{experiment}", secrets.randbelow(2**32) / 2**32))
 
     def export_lines(self) -> Iterator[str]:
-        """What was told to the user, as lines of JSON for the export."""
+        """The recorded messages as lines of JSON, for the user's export."""
         with record_of(self.store.file) as record:
             lines = list(delivery_lines(record))
         for line in lines:
             yield json.dumps(line, ensure_ascii=False)
 
     def _verified(self, signed: bytes) -> Campaign:
-        """A campaign of the service's."""
+        """Verify and read a campaign that the service has signed."""
         from palate_common.campaign import open_campaign  # here: most apps have no campaigns, and it loads pydantic
 
         service = self.service

@@ -1,8 +1,8 @@
-"""Messenger: decides on each message, and hands over those that are to be sent. Made by `Device.messenger`.
+"""Messenger: decides on each message, and hands over those that are to be sent now. `Device.messenger` makes it.
 
     Message, signed Campaign -> Judge (consent, rules, choice, record) -> sender
 
-It has no thread: what waits is looked at when the app calls `deliver_waiting`, such as on a timer of its own.
+It has no thread: the app calls `deliver_waiting`, for example on a timer, to send messages that have waited.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.channel import CHANNELS, Channel, Sender
-from palate_client.delivery.judge import Judge, allowed
+from palate_client.delivery.judge import Judge, allowed_channels
 from palate_client.delivery.message import Message
 from palate_client.delivery.record import REACTIONS, Allowance, Delivery, Record
 from palate_client.delivery.rules import DAY, Reason
@@ -30,32 +30,32 @@ if TYPE_CHECKING:
 logger = logging.getLogger("palate")
 
 CONTROL = 0.05
-"""Share of devices that get no messages, so that what messages bring can be measured."""
+"""Share of devices that get no messages, so that the effect of messages can be measured."""
 LASTS = 7 * DAY
-"""How long a message without an expiry is worth sending."""
+"""Seconds after which a message without an expiry expires."""
 
 
 def _refuse(signed: bytes) -> Campaign:
-    """Without a service there are no campaigns."""
+    """Refuse every campaign: there is no service that could have signed it."""
     raise InputError("`service` must be given to `palate.open`: campaigns come from one")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Messenger:
-    """One device's messages.
+    """Decides on one device's messages and sends them.
 
     Attributes:
-        record: opens the record, for one step.
-        agreed: whether the user has agreed to `messaging`; without that nothing is sent.
-        clock: Unix time in seconds.
-        senders: what brings messages to the user, by channel.
+        record: opens the record for one transaction.
+        agreed: whether the user has agreed to `messaging`; otherwise nothing is sent.
+        clock: returns the time in seconds since 1970.
+        senders: channel -> the function that sends messages on it.
         channels: their caps and quiet hours.
-        calendar: the user's.
-        control: the share of devices, by a coin that each tosses once, that get no messages but transactional ones.
-        expected: channel -> the rate that users answer it with, where the app knows one.
+        calendar: the user's calendar.
+        control: the share of devices that get only transactional messages; each device draws once whether it is one.
+        expected: channel -> the share of deliveries that users react to, where the app knows it.
         fits: whether a campaign's item is in the top share of the catalogue for this user.
-        verify: a campaign from the bytes that a server sent.
-        rng: for choosing.
+        verify: verifies and reads a campaign that a server sent.
+        rng: random numbers for the choice.
     """
 
     record: Callable[[], AbstractContextManager[Record]]
@@ -83,11 +83,11 @@ class Messenger:
                 raise InputError(f"`expected` must be shares above 0 and below 1, got {rate!r:.40} for {name}")
 
     def allow(self, channel: str, *, version: str = "1") -> Allowance:
-        """The user wants messages on a channel. Whatever wasn't allowed gets none.
+        """Record that the user wants messages on a channel. A channel that wasn't allowed gets none.
 
         Args:
             channel: one of `channels`.
-            version: of the text that the user was shown.
+            version: version of the text that the user was shown.
 
         Raises:
             InputError: no such channel.
@@ -95,24 +95,24 @@ class Messenger:
         return self._decide(channel, True, version)
 
     def disallow(self, channel: str, *, version: str = "1") -> Allowance:
-        """The user no longer wants messages on a channel; holds for what is waiting, too."""
+        """Record that the user no longer wants messages on a channel. This holds for waiting messages, too."""
         return self._decide(channel, False, version)
 
     def allowed(self) -> tuple[str, ...]:
         """The channels that the user allows, sorted."""
         with self.record() as record:
-            return allowed(record)
+            return allowed_channels(record)
 
     def deliver(self, message: Message) -> Delivery:
         """Decide on a message, and send it if it is to be sent now.
 
-        A message that was given before, by its id, is not decided on again: what became of it is returned.
+        A message whose id was given before is not decided on again: the earlier decision is returned.
 
         Returns:
-            What became of it; true if it was handed to its channel.
+            The decision; it is true if the message was handed to its channel.
 
         Raises:
-            InputError: it is no message.
+            InputError: `message` is not a `Message`.
             PalateError: the record can't be written; nothing was sent.
         """
         if not isinstance(message, Message):
@@ -128,13 +128,13 @@ class Messenger:
         return self._handed_over([decided])[0] if decided.sent is not None else decided
 
     def offer(self, signed: bytes) -> Delivery:
-        """Decide on a server's campaign: like `deliver`, where it is genuine and fits this user.
+        """Decide on a server's campaign: like `deliver`, if its signature is valid and it fits this user.
 
         Args:
             signed: what `palate_common.campaign.sign_campaign` made.
 
         Raises:
-            IntegrityError, RefusedError: it is not the service's, or over; nothing is recorded.
+            IntegrityError, RefusedError: the service didn't sign it, or it is over; nothing is recorded.
         """
         campaign = self.verify(signed)
         message = Message(
@@ -158,13 +158,13 @@ class Messenger:
         return refused
 
     def deliver_waiting(self) -> list[Delivery]:
-        """Look again at what is waiting and due; what became of each.
+        """Decide again on all waiting messages that are due, and return the decisions.
 
-        Each is decided on when those before it were handed over: what the user decides meanwhile, or a night that
-        begins behind a slow channel, holds for the rest.
+        Each is decided on after those before it were handed over: if a channel is slow, a decision of the user's or a
+        quiet hour that begins meanwhile holds for the rest.
 
         Raises:
-            PalateError: the record can't be written; what is on it was sent, and nothing else.
+            PalateError: the record can't be written. Only what it has as sent was sent.
         """
         now = self.clock()
         with self.record() as record:
@@ -179,14 +179,14 @@ class Messenger:
         return became
 
     def reacted(self, id: str, reaction: str) -> bool:
-        """The user did something about a message; channel, hour and pace follow.
+        """Record what the user did with a message. Later choices of channel, hour and pace use it.
 
         Args:
-            id: the message's.
-            reaction: opened, clicked, bought, dismissed or unsubscribed. The last takes the channel's consent away.
+            id: the message's id.
+            reaction: opened, clicked, bought, dismissed or unsubscribed. The last also disallows the channel.
 
         Returns:
-            Whether such a message was sent.
+            Whether a message of this id was sent.
 
         Raises:
             InputError: no such reaction.
@@ -202,18 +202,17 @@ class Messenger:
         return known
 
     def deliveries(self) -> tuple[Delivery, ...]:
-        """Every message that is remembered, sent or not, with the reason, oldest first."""
+        """All recorded messages, sent or not, each with its reason, oldest first."""
         with self.record() as record:
             return record.all()
 
     def in_control(self) -> bool:
-        """Whether this device is in the group that gets no messages but transactional ones."""
+        """Whether this device is in the control group, which gets only transactional messages."""
         with self.record() as record:
             return record.control(self.control)
 
     @property
     def _judge(self) -> Judge:
-        """What decides."""
         return Judge(
             agreed=self.agreed,
             senders=self.senders,
@@ -225,11 +224,11 @@ class Messenger:
         )
 
     def _together(self, record: Record, delivery: Delivery) -> bool:
-        """Whether it goes with what its channel collects; where that is closed it is decided on like any other."""
+        """Whether a message is part of its channel's bundle, and the channel is still allowed."""
         return delivery.reason is Reason.BUNDLED and delivery.channel in self._judge.open_to(record)
 
     def _groups(self, record: Record, now: float) -> list[list[str]]:
-        """Ids of what is due, by what is decided on together: each by itself, then each channel's bundle."""
+        """Ids of the due messages, grouped by what is decided on together: single ones, then each channel's bundle."""
         alone, bundles = list[list[str]](), dict[str, list[str]]()
         for each in record.due(now):
             if self._together(record, each):
@@ -239,7 +238,7 @@ class Messenger:
         return alone + [bundles[channel] for channel in sorted(bundles)]
 
     def _next(self, groups: deque[list[str]], now: float) -> tuple[list[Delivery], list[Delivery]]:
-        """Decide until something is to be sent: that, and what became of all before it."""
+        """Decide on groups until one is to be sent: the messages to send, and the other decisions so far."""
         judge, decided = self._judge, list[Delivery]()
         with self.record() as record:
             record.settle(now)
@@ -258,22 +257,21 @@ class Messenger:
         return [], decided
 
     def _handed_over(self, group: Sequence[Delivery]) -> list[Delivery]:
-        """Hand over what is written down as sent, as one delivery."""
+        """Hand messages that are recorded as sent to their channel, as one delivery."""
         try:
             self.senders[group[0].channel]([each.message for each in group])
             reason = Reason.SENT
-        except Exception as error:  # whatever a channel raises, it is the channel's
+        except Exception as error:  # a sender is the app's code and may raise anything
             logger.warning("the channel %s did not take a message: %s", group[0].channel, error)
             reason = Reason.FAILED
         try:
             with self.record() as record:
                 record.became([each.message.id for each in group], reason)
-        except PalateError as error:  # on the disk it is lost, which counts as sent
+        except PalateError as error:  # the record still has `LOST`, which counts as sent
             logger.warning("what became of a message is not kept: %s", error)
         return [replace(each, reason=reason) for each in group]
 
     def _decide(self, channel: str, granted: bool, version: str) -> Allowance:
-        """Write a decision on a channel."""
         self._known(channel)
         if not isinstance(version, str) or not 1 <= len(version) <= 200:
             raise InputError(f"`version` must be text of 1 to 200 characters, got {version!r:.80}")
@@ -283,6 +281,5 @@ class Messenger:
         return made
 
     def _known(self, channel: str) -> None:
-        """Refuse what is no channel."""
         if channel not in self.channels:
             raise InputError(f"`channel` must be one of {', '.join(sorted(self.channels))}, got {channel!r:.80}")

@@ -1,7 +1,7 @@
-"""Record: every message of this device, sent or not, with the reason. An encrypted file beside the events.
+"""Record: all messages of this device, sent or not, with their reasons, in an encrypted file beside the events.
 
-A message is marked as sent, on the disk, before it is handed to its channel: a kill in between loses it rather than
-sending it twice.
+A message is marked as sent, on the disk, before it is handed to its channel: if the process is killed in between, the
+message is lost, but never sent twice.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ SCHEMA = (
     "CREATE TABLE coins(name TEXT PRIMARY KEY, value REAL NOT NULL)",
 )
 KEPT = 5000
-"""Messages that are remembered; more are those that wait, and those that were sent and still count."""
+"""Number of messages that are kept, beside those that wait and those that were sent and still count for a cap."""
 COUNTED = 7 * LONGEST_PACE
-"""How long what was sent is remembered at least: a pace of the longest pause has six dismissed ones behind it."""
+"""Seconds that a sent message is kept at least: the longest pace depends on six dismissed messages before it."""
 PATIENCE = 2 * DAY
-"""What was not answered by then counts as not answered."""
+"""Seconds after which a message without a reaction counts as one that the user didn't react to."""
 GOOD, BAD = ("opened", "clicked", "bought"), ("dismissed", "unsubscribed")
 REACTIONS = (*GOOD, *BAD)
 _FURTHER = ("dismissed", "opened", "clicked", "bought", "unsubscribed")
-"""A reaction takes the place of those before it here: who clicked, then closed the message, has clicked."""
+"""A reaction replaces those before it in this list: a user who clicked and then closed the message has clicked."""
 _COUNTING = (Reason.SENT.value, Reason.FAILED.value, Reason.LOST.value)
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """What became of a message.
+    """The latest decision on a message.
 
     Attributes:
-        message: what was to be told.
+        message: the message.
         reason: why it was sent, waits, or was not sent.
-        channel: it was sent on, or waits for; empty without one.
-        given: when the app, or a campaign, gave it, seconds since 1970.
-        due: when a waiting one is looked at again.
+        channel: the channel it was sent on, or waits for; empty if there is none.
+        given: when the messenger got it, seconds since 1970.
+        due: when a waiting message is decided on again; None if it doesn't wait.
         sent: when it was handed to its channel; None if it wasn't.
-        reaction: the furthest that the user went about it; empty for nothing.
+        reaction: the user's strongest reaction, see `REACTIONS`; empty if there is none.
     """
 
     message: Message
@@ -81,9 +81,9 @@ class Allowance:
     """A decision of the user on one channel.
 
     Attributes:
-        channel: which.
+        channel: the channel.
         granted: whether they want messages on it.
-        version: of the text they were shown.
+        version: version of the text they were shown.
         time: when, seconds since 1970.
     """
 
@@ -95,21 +95,21 @@ class Allowance:
 
 @dataclass(frozen=True)
 class Record:
-    """The record, inside one transaction: what is read and written is one step for every process."""
+    """The record within one transaction: no other process can write between its reads and writes."""
 
     _connection: sqlite3.Connection
 
     def find(self, id: str) -> Delivery | None:
-        """What became of a message; None if it was never given."""
+        """The latest decision on a message; None if its id is unknown."""
         rows = self._read("SELECT {} FROM deliveries WHERE id = ?", id)
         return rows[0] if rows else None
 
     def all(self) -> tuple[Delivery, ...]:
-        """Every message that is remembered, oldest first."""
+        """All messages that are kept, oldest first."""
         return tuple(self._read("SELECT {} FROM deliveries ORDER BY seq"))
 
     def due(self, now: float) -> list[Delivery]:
-        """The waiting messages that are to be looked at again, oldest first."""
+        """The waiting messages that are due, oldest first."""
         found = self._read("SELECT {} FROM deliveries WHERE due <= ? ORDER BY seq", now)
         return [each for each in found if each.waiting]
 
@@ -120,12 +120,12 @@ class Record:
         return found
 
     def put(self, delivery: Delivery, moment: Moment | None = None, *, batch: str | None = None) -> None:
-        """Write what became of a message, in the place of what it was before.
+        """Write a decision on a message; it replaces an earlier one.
 
         Args:
-            delivery: what became of it.
-            moment: what the user's wall showed when it was sent; None if it wasn't.
-            batch: what it was sent as a part of; None: by itself.
+            delivery: the decision.
+            moment: the user's local time when it was sent; None if it wasn't.
+            batch: name of the bundle that it was sent in; None: it was sent alone.
         """
         m, d = moment, delivery
         when = (None,) * 4 if m is None else (batch or d.message.id, m.day, m.week, m.hour)
@@ -140,19 +140,19 @@ class Record:
         )
 
     def became(self, ids: Sequence[str], reason: Reason) -> None:
-        """Another reason for what was handed over."""
+        """Change the reason of messages that were handed over."""
         for id in ids:
             self._do("UPDATE deliveries SET reason = ? WHERE id = ?", (reason.value, id))
 
     def react(self, id: str, reaction: str, now: float) -> bool:
-        """Note what the user did about a message that was sent, unless they went further before; False if none was."""
+        """Record a reaction to a sent message, unless a stronger one is recorded; False if no such message was sent."""
         found = self._rows("SELECT coalesce(reaction, '') FROM deliveries WHERE id = ? AND sent IS NOT NULL", id)
         if found and (not found[0][0] or _FURTHER.index(reaction) > _FURTHER.index(found[0][0])):
             self._do("UPDATE deliveries SET reaction = ?, reacted = ? WHERE id = ?", (reaction, now, id))
         return bool(found)
 
     def settle(self, now: float) -> None:
-        """What a wrong or unset clock has sent was sent by now; what is old and no longer counts is forgotten."""
+        """Correct times that a wrong clock has written to `now`, and delete old messages that no longer count."""
         unset = SET_CLOCK if now >= SET_CLOCK else 0.0
         self._do("UPDATE deliveries SET settled = ? WHERE settled > ? OR settled < ?", (now, now, unset))
         self._do(
@@ -162,7 +162,7 @@ class Record:
         )
 
     def past(self, channel: str) -> list[CountedDelivery]:
-        """The deliveries on a channel that count for its caps, in the order sent; those sent as one are one."""
+        """The deliveries on a channel that count for its caps, in the order of sending; a bundle is one delivery."""
         rows = self._rows(
             "SELECT sent, settled, day, week, hour, group_concat(coalesce(reaction, '')) FROM deliveries"
             " WHERE channel = ? AND NOT transactional AND sent IS NOT NULL GROUP BY batch"
@@ -172,7 +172,7 @@ class Record:
         return [CountedDelivery(sent, settled, Moment(*shown), _liked(said)) for sent, settled, *shown, said in rows]
 
     def tried(self, *, now: float) -> list[DeliveryTrial]:
-        """Deliveries whose outcome is known, in the order sent."""
+        """Deliveries whose outcome is known, in the order of sending."""
         marks = ", ".join("?" * len(_COUNTING))
         rows = self._rows(
             f"SELECT channel, hour, reaction, settled FROM deliveries WHERE reason IN ({marks}) AND NOT transactional"  # noqa: S608 # question marks only
@@ -183,7 +183,7 @@ class Record:
         return [DeliveryTrial(channel, hour, reaction in GOOD) for channel, hour, reaction, _ in known]
 
     def allow(self, allowance: Allowance) -> None:
-        """Keep a decision on a channel."""
+        """Record a decision on a channel."""
         a = allowance
         self._do(
             "INSERT INTO allowed(channel, granted, version, time) VALUES (?, ?, ?, ?)",
@@ -191,32 +191,32 @@ class Record:
         )
 
     def allowances(self) -> tuple[Allowance, ...]:
-        """Every decision on channels, oldest first."""
+        """All decisions on channels, oldest first."""
         rows = self._rows("SELECT channel, granted, version, time FROM allowed ORDER BY seq")
         return tuple(Allowance(channel, bool(granted), version, time) for channel, granted, version, time in rows)
 
     def coin(self, name: str, tossed: float) -> float:
-        """A coin by name: the one that was tossed first."""
+        """The random number kept under a name; `tossed` is kept if there is none yet."""
         self._do("INSERT OR IGNORE INTO coins VALUES (?, ?)", (name, tossed))
         return float(self._rows("SELECT value FROM coins WHERE name = ?", name)[0][0])
 
     def control(self, share: float) -> bool:
-        """Whether this device is in the group that gets no messages: its coin is below the share."""
+        """Whether this device is in the control group: its random number is below the share."""
         coin = self.coin("control", secrets.randbelow(2**32) / 2**32)
         self._do("INSERT OR REPLACE INTO coins VALUES ('control share', ?)", (share,))
         return coin < share
 
     def in_control(self) -> bool | None:
-        """The same, as last asked; None if it never was."""
+        """The last result of `control`; None if it was never called."""
         coins = self.coins()
         return coins["control"] < coins["control share"] if "control share" in coins else None
 
     def coins(self) -> dict[str, float]:
-        """Every coin that was tossed, by name."""
+        """All random numbers that are kept, by name."""
         return dict(self._rows("SELECT name, value FROM coins"))
 
     def _read(self, query: str, *values: Any) -> list[Delivery]:
-        """Deliveries of a query with its columns left open."""
+        """The deliveries that a query finds; `{}` in it stands for the columns."""
         columns = "message, reason, channel, given, due, sent, coalesce(reaction, '')"
         return [
             Delivery(Message.from_json(line), Reason(reason), channel, given, due, sent, reaction)
@@ -224,23 +224,21 @@ class Record:
         ]
 
     def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        """What a query finds."""
         return self._connection.execute(query, values).fetchall()
 
     def _do(self, statement: str, values: Sequence[Any]) -> None:
-        """Change something."""
         self._connection.execute(statement, values)
 
 
 @contextmanager
 def record_of(store: StoreFile) -> Iterator[Record]:
-    """The record of a store, for one step; it is on the disk at the end.
+    """Open the record of a store for one transaction, which is on the disk when the context ends.
 
     Args:
         store: the store's file.
 
     Raises:
-        ErasedError, ClosedError: the store is gone, or closed.
+        ErasedError, ClosedError: the store was erased, or is closed.
         IntegrityError: the file is damaged.
         LockedError: another process kept it locked.
     """
@@ -251,12 +249,12 @@ def record_of(store: StoreFile) -> Iterator[Record]:
 
 
 def arm_of(coin: float) -> Literal["a", "b"]:
-    """The arm of an experiment that a coin from 0 to 1 stands for."""
+    """The arm of an experiment for a random number from 0 to 1."""
     return "a" if coin < 0.5 else "b"
 
 
 def _liked(reactions: str) -> bool | None:
-    """Of what was sent as one: whether anything in it was answered, or else dismissed."""
+    """Whether the user liked a bundle: True if they reacted well to any message of it, False if they dismissed one."""
     said = set(reactions.split(","))
     if said & set(GOOD):
         return True

@@ -1,7 +1,7 @@
-"""Rules: what forbids a message now, and when it may be tried again. Pure functions of the record and the clock.
+"""Rules: whether a message must wait now, and until when. Pure functions of the record and the clock.
 
-A past delivery counts for a day if it was sent on that day as the user's wall showed it THEN, or if it was sent at a
-time that is that day where the user is NOW. So a cap holds across time zones, the date line, and wrong clocks.
+A past delivery counts for a calendar day if the user's local clock showed that day when it was sent, or if its time is
+on that day in the user's time zone now. So a cap holds across time zones, the date line, and wrong clocks.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from palate_client.delivery.channel import Channel
 
 DAY = 86_400.0
 LONGEST_PACE = 28 * DAY
-"""The longest pause that dismissed messages bring about."""
+"""The longest pause between messages, in seconds, however many were dismissed."""
 
 
 class Reason(Enum):
     """Why a message was sent, is waiting, or was not sent."""
 
     SENT = "sent"
-    """Handed to its channel."""
+    """Sent: its channel has taken it."""
     BETTER_LATER = "better later"
-    """Waiting: this user answers more at another hour."""
+    """Waiting: this user reacts more at another hour."""
     BUNDLED = "bundled"
     """Waiting to be sent with others."""
     QUIET = "quiet hours"
     """Waiting for the end of the quiet hours."""
     CAP_DAY = "day's cap"
-    """Waiting: as many as the channel may bring in one day have been brought."""
+    """Waiting: the channel's cap for one day is reached."""
     CAP_WEEK = "week's cap"
-    """Waiting: as many as the channel may bring in one week have been brought."""
+    """Waiting: the channel's cap for one week is reached."""
     PACE = "pace"
     """Waiting: the user has dismissed the latest ones."""
     NO_CONSENT = "no consent"
@@ -40,29 +40,29 @@ class Reason(Enum):
     NO_CHANNEL = "no channel"
     """Not sent: the user has allowed no channel that the app can send on."""
     CONTROL = "control group"
-    """Not sent: this device is in the group that gets none, so that what messages bring can be measured."""
+    """Not sent: this device is in the control group, by which the effect of messages is measured."""
     NOT_FOR_THEM = "not for them"
-    """Not sent: the campaign doesn't fit this user, as their own device judges."""
+    """Not sent: the device found that the campaign doesn't fit this user."""
     EXPIRED = "expired"
-    """Not sent: its time was over before it could be."""
+    """Not sent: it expired before it could be."""
     FAILED = "failed"
-    """Handed to its channel, which did not bring it; it counts as sent."""
+    """Handed to its channel, which failed; it counts as sent."""
     LOST = "lost"
-    """Not sent: the app ended while it was being handed over; it counts as sent, and isn't tried twice."""
+    """Maybe sent: the app ended while it was being handed over. It counts as sent, and isn't tried again."""
 
 
 WAITING = frozenset({Reason.BETTER_LATER, Reason.BUNDLED, Reason.QUIET, Reason.CAP_DAY, Reason.CAP_WEEK, Reason.PACE})
-"""Reasons that pass."""
+"""Reasons of messages that may still be sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class CountedDelivery:
-    """A delivery that counts.
+    """A past delivery that counts for the caps.
 
     Attributes:
-        time: of the clock when it was sent, seconds since 1970.
-        settled: the same, or when it was noticed that the clock had been ahead, or not set: nothing was sent later.
-        moment: what the user's wall showed when it was sent.
+        time: what the clock showed when it was sent, seconds since 1970.
+        settled: the same; or, if the clock was ahead or not set, when that was noticed.
+        moment: the user's local time when it was sent.
         liked: the user reacted well (True), dismissed it (False), or neither (None).
     """
 
@@ -74,7 +74,7 @@ class CountedDelivery:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A message can't be sent on a channel now.
+    """Why a message can't be sent on a channel now.
 
     Attributes:
         reason: why.
@@ -86,13 +86,13 @@ class Hold:
 
 
 def hold(channel: Channel, past: Sequence[CountedDelivery], *, now: float, calendar: Calendar) -> Hold | None:
-    """What holds a message back on a channel now; None: nothing.
+    """Whether a message must wait on a channel now; None if it needn't.
 
     Args:
-        channel: with its caps and quiet hours.
-        past: the deliveries on it that were no transactional ones, oldest first.
+        channel: the channel, with its caps and quiet hours.
+        past: the deliveries on it, without transactional ones, oldest first.
         now: seconds since 1970.
-        calendar: the user's.
+        calendar: the user's calendar.
 
     Guarantees:
         No message in the quiet hours of where the user is.
@@ -115,7 +115,7 @@ def hold(channel: Channel, past: Sequence[CountedDelivery], *, now: float, calen
 
 
 def pace(past: Sequence[CountedDelivery]) -> float:
-    """Seconds between two messages on a channel: none, or a day, doubled for each that was dismissed in a row."""
+    """Seconds between two messages on a channel: 0, or a day, doubled for each further one dismissed in a row."""
     dismissed = 0
     for each in reversed(past):
         if each.liked:
@@ -126,14 +126,14 @@ def pace(past: Sequence[CountedDelivery]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Moments:
-    """The days and weeks that a delivery counts for."""
+    """The calendar days and weeks that a delivery counts for."""
 
     days: frozenset[str]
     weeks: frozenset[str]
 
 
 def _moments(past: CountedDelivery, now: float, calendar: Calendar) -> _Moments:
-    """As it was seen then, and as it is seen from where the user is now, by both of its times."""
+    """The days and weeks of a delivery: by the local time then, and by the present time zone for both of its times."""
     seen = {past.moment}
     seen |= {calendar.moment(time) for time in (past.time, past.settled) if abs(now - time) < 9 * DAY}
     return _Moments(frozenset(each.day for each in seen), frozenset(each.week for each in seen))

@@ -1,1 +1,1 @@
-"""The ledger of this device: what it took part in, what that cost, and what it relied on."""
+"""The ledger of this device: rounds it took part in, what they cost, and what those costs rely on."""

@@ -1,13 +1,13 @@
-"""Anchor: what the store remembers of this installation's ledger, so that a ledger that is gone is missed.
+"""Anchor: the store's count of the charges in this installation's ledger, so that a lost ledger is noticed.
 
-    OwnLedger.charge -> the charge is on the disk -> anchor -> only then anything is computed
+    OwnLedger.charge -> the charge is on the disk -> the count is on the disk -> the device computes
 
-The number only goes up. A ledger with fewer charges was lost, emptied or put back to an older state, and what it has
-forgotten would be spent a second time.
+The count never falls. A ledger with fewer charges was lost, emptied or replaced by an older copy, and the costs that it
+lacks could be spent a second time.
 
 **Guarantees:** a ledger with fewer charges than the store knows of is refused.
 
-**Assumes:** nobody puts back both files to the same older state.
+**Assumes:** nobody restores both files to the same older state.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _NAME = "charges"
 
 
 def known_charges(store: EventStore) -> int:
-    """How many charges the ledger had when the last one was made."""
+    """The number of charges in the ledger, as the store knows it."""
     with store.transaction() as connection:
         row = connection.execute("SELECT value FROM meta WHERE name = ?", (_NAME,)).fetchone()
     return 0 if row is None else int(row[0])
 
 
 def know_charges(store: EventStore, count: int) -> None:
-    """Remember how many charges the ledger has; it is on the disk when this returns.
+    """Store how many charges the ledger has; the number is on the disk when this returns.
 
     Raises:
         PalateError: it can't be written.
@@ -41,20 +41,20 @@ def know_charges(store: EventStore, count: int) -> None:
 
 
 def check_file(path: Path, known: int) -> None:
-    """Refuse to make a ledger anew where there was one.
+    """Refuse to make a new ledger if there was one before.
 
     Raises:
-        IntegrityError: it is missing or empty.
+        IntegrityError: the file is missing or empty, although there were charges.
     """
     if known and (not path.exists() or not path.stat().st_size):
         check_charges(0, known)
 
 
 def check_charges(count: int, known: int) -> None:
-    """Refuse a ledger that has forgotten charges.
+    """Refuse a ledger that lacks charges.
 
     Raises:
-        IntegrityError: it has.
+        IntegrityError: it has fewer charges than the store knows of.
     """
     if count < known:
         raise IntegrityError(

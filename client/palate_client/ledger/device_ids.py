@@ -1,4 +1,4 @@
-"""Ids of a batch of devices, in order, as a device ledger keeps them with each charge.
+"""Sorted ids of a batch of devices, as a device ledger keeps them with each charge.
 
 >>> ids, place = sorted_ids([7, 3])
 >>> unpack(pack(ids)).tolist(), place.tolist(), holds(ids, 7)
@@ -20,13 +20,13 @@ Ids = npt.NDArray[np.int64]
 
 
 def sorted_ids(devices: Sequence[int] | range | Ids) -> tuple[Ids, npt.NDArray[np.intp]]:
-    """The ids in order, and the place each has in `devices`.
+    """The sorted ids, and the position of each in `devices`.
 
     Args:
         devices: whole numbers [n], each once.
 
     Raises:
-        InputError: something else.
+        InputError: `devices` is something else.
     """
     try:
         given = np.asarray(devices)
@@ -44,15 +44,15 @@ def sorted_ids(devices: Sequence[int] | range | Ids) -> tuple[Ids, npt.NDArray[n
 
 
 def pack(ids: Ids) -> bytes:
-    """Sorted ids as compressed gaps: a contiguous range of thousands takes some sixty bytes."""
+    """Compress the differences of sorted ids: a contiguous range of thousands takes about sixty bytes."""
     return zlib.compress(np.diff(ids, prepend=0).astype("<i8").tobytes(), 1)
 
 
 def unpack(packed: Any) -> Ids:
-    """What `pack` packed.
+    """Read what `pack` wrote.
 
     Raises:
-        IntegrityError: something else.
+        IntegrityError: the bytes are damaged.
     """
     try:
         return np.cumsum(np.frombuffer(zlib.decompress(packed), dtype="<i8"), dtype=np.int64)

@@ -1,7 +1,7 @@
-"""The device's own ledger: what it took part in, what that cost, and the last checkpoint it was shown.
+"""The device's ledger: attempts it took part in, what they cost, and the last checkpoint that it has seen.
 
-Written before a device computes anything for a plan, so that no server can make it take part more often, or at a
-higher cost, than it agreed to. A device is a batch of one; the simulator keeps a shard of thousands in one file.
+A charge is written before the device computes anything for a plan, so that no server can make it take part more often,
+or at a higher cost, than it agreed to. A device is a batch of one; the simulator keeps thousands in one file.
 
     >>> with DeviceLedger(":memory:", max_participations=2) as ledger:
     ...     for round_ in range(3):
@@ -51,17 +51,17 @@ _SCHEMA = (
 
 @dataclass(frozen=True)
 class Receipt:
-    """One participation of one device.
+    """One participation of a device in an attempt.
 
     Attributes:
-        run: the run of the plan.
-        round: its round.
-        attempt: its attempt.
+        run: the plan's run.
+        round: the plan's round.
+        attempt: the plan's attempt.
         plan_hash: SHA-256 of the signed plan, hexadecimal.
-        mu2: what it cost.
-        n_bytes: how much the device was to send.
+        mu2: its cost, mu^2.
+        n_bytes: bytes that the device had to send.
         time: when it was charged, seconds since 1970.
-        trust: what that cost relies on; None: it was charged before this was noted.
+        trust: what that cost relies on; None: unknown, as an older version charged it.
     """
 
     run: str
@@ -86,8 +86,8 @@ class DeviceLedger(Closing):
         path: the file, made if missing, or ":memory:".
         limit_mu2: the most mu^2 a device may ever spend; None for no limit.
         max_participations: the most charges a device may ever have; None for no limit.
-        durable: wait for the disk on every charge. Simulations may do without.
-        driver: the build of SQLite that opens the file; a device's own is encrypted.
+        durable: wait for the disk on every charge. Simulations needn't.
+        driver: the SQLite library that opens the file; on a device it encrypts.
 
     Raises:
         InputError: not a device ledger, or not writable.
@@ -108,7 +108,7 @@ class DeviceLedger(Closing):
             raise InputError(f"`limit_mu2` must be a number from 0, got {limit_mu2!r}")
         if max_participations is not None and max_participations < 0:
             raise InputError(f"`max_participations` must be from 0, got {max_participations!r}")
-        self._tally = DeviceTotals(
+        self._totals = DeviceTotals(
             limit_mu2=np.inf if limit_mu2 is None else limit_mu2,
             max_participations=2**62 if max_participations is None else max_participations,
         )
@@ -136,20 +136,20 @@ class DeviceLedger(Closing):
         devices: Sequence[int] | range | Ids,
         trust: Trust | None = None,
     ) -> npt.NDArray[np.bool_]:
-        """Record that devices take part in an attempt, before they compute.
+        """Record, before they compute, that devices take part in an attempt.
 
         Args:
             plan_hash: SHA-256 of the signed plan.
-            run: its run.
-            round_: its round, from 0.
-            attempt: its attempt, from 0.
-            mu2: what it costs each device; 0 where nothing is protected (`--dp off`).
-            n_bytes: what each will send.
+            run: the plan's run.
+            round_: the plan's round, from 0.
+            attempt: the plan's attempt, from 0.
+            mu2: the cost for each device, mu^2; 0 if nothing is protected (`--dp off`).
+            n_bytes: bytes that each will send.
             devices: ids [n], each once, in any order.
             trust: what the cost relies on.
 
         Returns:
-            bool [n], aligned with `devices`: who may take part. The others would exceed a limit and aren't charged.
+            bool [n], aligned with `devices`: which may take part. The others would exceed a limit and aren't charged.
 
         Raises:
             InputError: an argument out of range, or a device twice.
@@ -160,12 +160,12 @@ class DeviceLedger(Closing):
         _check(plan_hash, run, round_, attempt, mu2, n_bytes)
         ids, place = sorted_ids(devices)
         with self._view(write=True) as connection:
-            rows = self._tally.rows(ids)
-            if self._tally.reached(rows, run, round_, attempt):
+            rows = self._totals.rows(ids)
+            if self._totals.reached(rows, run, round_, attempt):
                 raise RefusedError(
                     f"(round, attempt) must be above every earlier one of run {run!r}, got ({round_}, {attempt}) again"
                 )
-            allowed = self._tally.affords(rows, mu2)
+            allowed = self._totals.affords(rows, mu2)
             if allowed.any():
                 values = (run, round_, attempt, plan_hash, mu2, n_bytes, time.time(), pack(ids[allowed]))
                 connection.execute(
@@ -178,18 +178,18 @@ class DeviceLedger(Closing):
         return mask
 
     def latch(self, step: str, digest: str, *, device: int, run: str, round_: int, attempt: int) -> None:
-        """Hold what a device is about to say at a step of a masked attempt; it never says anything else there.
+        """Fix the message of a device at a step of a masked attempt; it can never send another one there.
 
         Args:
             step: the step's name.
-            digest: of what is to be said.
-            device: whose step.
+            digest: SHA-256 of the message.
+            device: the device that sends it.
             run: the run of the attempt.
-            round_: its round.
-            attempt: its number.
+            round_: the round of the attempt.
+            attempt: the number of the attempt.
 
         Raises:
-            RefusedError: this device holds another digest for this step of this attempt.
+            RefusedError: another digest is fixed for this step of this attempt.
         """
         key = (device, run, round_, attempt, step)
         with self._view(write=True) as connection:
@@ -200,7 +200,7 @@ class DeviceLedger(Closing):
             raise RefusedError(f"the step {step} of this attempt was answered to another request")
 
     def receipts(self, device: int) -> list[Receipt]:
-        """What a device took part in, oldest first."""
+        """The participations of a device, oldest first."""
         return [receipt for receipt, devices in self.charges() if holds(devices, device)]
 
     def charges(self) -> list[tuple[Receipt, Ids]]:
@@ -213,7 +213,7 @@ class DeviceLedger(Closing):
             ]
 
     def size(self) -> int:
-        """How many charges there are; it only grows."""
+        """The number of charges; it never falls."""
         with self._view() as connection:
             return int(connection.execute("SELECT coalesce(max(seq), 0) FROM charges").fetchone()[0])
 
@@ -222,22 +222,22 @@ class DeviceLedger(Closing):
         return total_mu2(receipt.mu2 for receipt in self.receipts(device))
 
     def seen_checkpoint(self, population: str) -> Checkpoint | None:
-        """The last checkpoint of a population's ledger that was shown to these devices."""
+        """The last checkpoint of a population's ledger that these devices have seen."""
         seen = self._seen(population)
         return None if seen is None else seen[0]
 
     def seen_payload(self, population: str) -> bytes | None:
-        """The signed bytes that came with that checkpoint: with a second, contradicting one they prove a fork."""
+        """The signed bytes of that checkpoint: together with another one that contradicts it they prove a fork."""
         seen = self._seen(population)
         return None if seen is None else seen[1]
 
     def see(self, population: str, checkpoint: Checkpoint, signed: bytes = b"") -> None:
-        """Keep a checkpoint whose signature and consistency proof the caller has verified.
+        """Store a checkpoint whose signature and consistency proof the caller has verified.
 
         Args:
             population: whose ledger.
             checkpoint: the new state.
-            signed: the signed payload and signature it came in, kept as evidence.
+            signed: the signed payload and its signature, kept as evidence.
 
         Raises:
             RefusedError: the ledger got shorter, or has the same size and another root: rolled back or forked.
@@ -256,14 +256,13 @@ class DeviceLedger(Closing):
             connection.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", values)
 
     def _seen(self, population: str) -> tuple[Checkpoint, bytes] | None:
-        """The stored checkpoint and its evidence."""
         query = "SELECT size, root, signed FROM seen WHERE population = ?"
         with self._view() as connection:
             row = connection.execute(query, (population,)).fetchone()
         return None if row is None else (Checkpoint(row[0], row[1]), row[2])
 
     def _migrate(self) -> None:
-        """A ledger of before lacks a column."""
+        """Add the column that ledgers of older versions lack."""
         missing = "SELECT count(*) = 0 FROM pragma_table_info('charges') WHERE name = 'trust'"
         with self._database.transaction() as connection:
             (found,) = connection.execute(missing).fetchone()
@@ -274,17 +273,16 @@ class DeviceLedger(Closing):
 
     @contextmanager
     def _view(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
-        """A transaction with the tally brought up to what is on disk."""
+        """A transaction; the totals in memory are first updated from the file."""
         with self._database.transaction(write=write) as connection:
             query = "SELECT seq, run, round, attempt, mu2, devices FROM charges WHERE seq > ? ORDER BY seq"
             for seq, run, round_, attempt, mu2, packed in connection.execute(query, (self._seq,)):
-                self._tally.add(self._tally.rows(unpack(packed)), run, round_, attempt, mu2)
+                self._totals.add(self._totals.rows(unpack(packed)), run, round_, attempt, mu2)
                 self._seq = seq
             yield connection
 
 
 def _check(plan_hash: str, run: str, round_: int, attempt: int, mu2: float, n_bytes: int) -> None:
-    """Refuse a charge that makes no sense."""
     if not (plan_hash and run):
         raise InputError(f"`plan_hash` and `run` must be given, got {plan_hash!r:.80} and {run!r:.80}")
     if not (0 <= round_ < 2**31 and 0 <= attempt < 2**31):

@@ -1,8 +1,8 @@
-"""OwnLedger: the encrypted ledger of one installation, beside its store, bounded by its user's limits.
+"""OwnLedger: the encrypted ledger of one installation, beside its store, with its user's limits.
 
     Rounds, Models -> OwnLedger -> DeviceLedger
 
-The store remembers how many charges there were: a ledger that lost some is damaged, not empty.
+The store keeps the number of charges: a ledger with fewer counts as damaged, not as new.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ ONE = 0
 
 
 class OwnLedger(DeviceLedger):
-    """The encrypted ledger of one installation: whatever number a server gives it, it is charged as the same one.
+    """The encrypted ledger of one installation. Whatever number a server gives it, the same device is charged.
 
     Args:
-        store: whose ledger it is.
+        store: the store that it belongs to.
         service: the user's limits.
 
     Raises:
-        IntegrityError: it is damaged, or lacks charges that the store knows of.
+        IntegrityError: it is damaged, or has fewer charges than the store knows of.
     """
 
     def __init__(self, store: EventStore, service: Service) -> None:
@@ -63,7 +63,7 @@ class OwnLedger(DeviceLedger):
         devices: Sequence[int] | range | Ids,
         trust: Trust | None = None,
     ) -> npt.NDArray[np.bool_]:
-        """As `DeviceLedger.charge`, for this installation; the store knows of the charge when this returns."""
+        """As `DeviceLedger.charge`, for this installation; it also updates the store's count of charges."""
         charged = super().charge(
             plan_hash, run=run, round_=round_, attempt=attempt, mu2=mu2, n_bytes=n_bytes, devices=[ONE], trust=trust
         )

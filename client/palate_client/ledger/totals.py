@@ -1,9 +1,9 @@
-"""What each device of a batch has spent, as arrays: the working memory of the device's ledger.
+"""What each device of a batch has spent, as arrays: the device ledger's totals in memory.
 
->>> tally = DeviceTotals(limit_mu2=0.5, max_participations=10)
->>> rows = tally.rows(np.array([3, 7]))
->>> tally.add(rows[:1], "run-1", 0, 0, 0.5)
->>> tally.affords(rows, 0.25).tolist(), tally.reached(rows, "run-1", 0, 0)
+>>> totals = DeviceTotals(limit_mu2=0.5, max_participations=10)
+>>> rows = totals.rows(np.array([3, 7]))
+>>> totals.add(rows[:1], "run-1", 0, 0, 0.5)
+>>> totals.affords(rows, 0.25).tolist(), totals.reached(rows, "run-1", 0, 0)
 ([False, True], True)
 """
 
@@ -16,7 +16,7 @@ Rows = npt.NDArray[np.intp]
 
 
 class DeviceTotals:
-    """Spent mu^2, number of participations and, for each run, the last (round, attempt) of every known device.
+    """For each known device: spent mu^2, number of participations and, by run, the last (round, attempt).
 
     Args:
         limit_mu2: the most a device may spend.
@@ -32,7 +32,7 @@ class DeviceTotals:
         self._last: dict[str, npt.NDArray[np.int64]] = {}
 
     def rows(self, ids: npt.NDArray[np.int64]) -> Rows:
-        """The rows of sorted ids, int [n]; new ids get one, so that earlier rows are no longer valid."""
+        """The rows of sorted ids, int [n]. New ids get new rows, so that rows returned before are no longer valid."""
         rows = np.searchsorted(self._ids, ids)
         known = np.zeros(len(ids), dtype=np.bool_)
         inside = rows < len(self._ids)
@@ -47,19 +47,19 @@ class DeviceTotals:
         return np.searchsorted(self._ids, ids)
 
     def reached(self, rows: Rows, run: str, round_: int, attempt: int) -> bool:
-        """Whether any of the devices is already at (round, attempt) of the run, or beyond."""
+        """Whether any of the devices has taken part in (round, attempt) of the run, or in a later one."""
         last = self._last.get(run)
         return last is not None and bool((last[rows] >= _mark(round_, attempt)).any())
 
     def affords(self, rows: Rows, mu2: float) -> npt.NDArray[np.bool_]:
-        """Who can take part at this cost without exceeding a limit, bool [n]."""
+        """Which devices can take part at this cost without exceeding a limit, bool [n]."""
         high, low = _plus(self._high[rows], self._low[rows], mu2)
         within: npt.NDArray[np.bool_] = (high < self._limit) | ((high == self._limit) & (low <= 0))
         within &= self._count[rows] < self._most
         return within
 
     def add(self, rows: Rows, run: str, round_: int, attempt: int, mu2: float) -> None:
-        """Count a participation of each device."""
+        """Add a participation of each device."""
         self._high[rows], self._low[rows] = _plus(self._high[rows], self._low[rows], mu2)
         self._count[rows] += 1
         last = self._last.setdefault(run, np.full(len(self._ids), -1, dtype=np.int64))
@@ -74,7 +74,7 @@ def _mark(round_: int, attempt: int) -> int:
 def _plus(
     high: npt.NDArray[np.float64], low: npt.NDArray[np.float64], term: float
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """A double-double plus a float (Knuth's TwoSum), normalised so that `high` is the sum rounded to nearest."""
+    """Add a float to a double-double (Knuth's TwoSum), normalised so that `high` is the sum rounded to nearest."""
     total = high + term
     rest = total - high
     low = low + ((high - (total - rest)) + (term - rest))

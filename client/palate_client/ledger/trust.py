@@ -1,7 +1,7 @@
-"""Trust: what the cost of a round relies on, as a device notes it beside its charge.
+"""Trust: the assumptions under which the cost of a round holds, as a device records them with its charge.
 
-A cost is true if at most so many of the cohort are the adversary's. What it is if all others are, follows from the
-device's own noise alone.
+A cost holds if at most a given number of the cohort's devices are corrupt. The cost if all others are corrupt follows
+from the device's own noise alone.
 
     >>> Trust(corrupt=10, cohort=100, alone_mu2=8.0).said
     "at most 10 of the 100 devices of a cohort are the operator's"
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from palate_common.rounds.plan import RoundPlan
 
 MOST = 0.99e8
-"""Squared mu above which nothing is promised at all: the accountant counts up to mu = 10^4."""
+"""mu^2 above which there is no guarantee: the accountant counts up to mu = 10^4."""
 
 
 @dataclass(frozen=True)
 class Trust:
-    """What one round relies on.
+    """The assumptions of one round's cost.
 
     Attributes:
-        corrupt: how many of the cohort may be the adversary's; None where the noise is nobody's share.
-        cohort: devices in it at most.
-        alone_mu2: the cost if all others are the adversary's, as mu^2; None: it isn't bounded.
+        corrupt: how many of the cohort's devices may be corrupt; None if the noise isn't shared.
+        cohort: the largest size of the cohort; None if the noise isn't shared.
+        alone_mu2: the cost if all other devices are corrupt, as mu^2; None: it isn't bounded.
     """
 
     corrupt: int | None
@@ -40,7 +40,7 @@ class Trust:
 
     @classmethod
     def of(cls, plan: RoundPlan) -> Trust:
-        """A plan's."""
+        """The assumptions of a plan."""
         alone = plan.mu2_alone if plan.mu2_alone < math.inf else None
         if plan.cohort is None:
             return cls(None, None, alone)
@@ -48,10 +48,10 @@ class Trust:
 
     @classmethod
     def read(cls, text: str | None) -> Trust | None:
-        """What `text` wrote; None: it was before this was noted.
+        """Read what `text` wrote; None of None, for a charge by an older version.
 
         Raises:
-            IntegrityError: something else.
+            IntegrityError: the text is damaged.
         """
         try:
             return None if text is None else cls(**json.loads(text))
@@ -60,19 +60,19 @@ class Trust:
 
     @property
     def text(self) -> str:
-        """As the device's ledger keeps it."""
+        """The JSON that the device's ledger keeps."""
         return json.dumps(asdict(self))
 
     @property
     def said(self) -> str:
-        """The condition in words; empty where there is none."""
+        """The assumption in words; empty if there is none."""
         if self.cohort is not None:
             return f"at most {self.corrupt} of the {self.cohort} devices of a cohort are the operator's"
         return "the server, which saw what was sent, added its noise" if self.alone_mu2 is None else ""
 
 
 def conditions(trusts: Sequence[Trust | None]) -> tuple[str, ...]:
-    """What the total of some rounds relies on, all of it; of several cohorts the one that may be corrupt the least."""
+    """All assumptions of the total cost of several rounds; of several cohorts, that with the smallest corrupt share."""
     shared = [each for each in trusts if each is not None and each.cohort]
     found = [each.said for each in trusts if each is not None and not each.cohort]
     if shared:
@@ -84,8 +84,8 @@ def conditions(trusts: Sequence[Trust | None]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, found)))
 
 
-def alone(trusts: Iterable[Trust | None]) -> list[float] | None:
-    """mu^2 of each round if all others are the adversary's; None where one, or the sum, isn't bounded or known."""
+def worst_case_costs(trusts: Iterable[Trust | None]) -> list[float] | None:
+    """mu^2 of each round if all others are corrupt; None if one of them, or the sum, isn't bounded or known."""
     costs = [math.inf if each is None or each.alone_mu2 is None else each.alone_mu2 for each in trusts]
     return costs if math.fsum(costs) < MOST else None
 

@@ -1,1 +1,1 @@
-"""Online: how a device reaches its server, enrols, downloads and takes part, in bounded time."""
+"""Online: how a device connects to its server, enrols, downloads models and takes part in rounds, in bounded time."""

@@ -1,4 +1,4 @@
-"""Downloads: models and directories from the enrolled server. Public bytes, trusted for their signature or hash alone.
+"""Downloads: models and directories from the enrolled server. They are public; a signature or hash verifies each.
 
 GET /models/latest               {"manifest": sha256, "version": n}     unsigned: it only says where to look
 GET /models/<sha256>/<file>      a file of a published model
@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import Any
 
 from palate_client.online.https import Https, RejectedError
-from palate_client.online.retry import Over
+from palate_client.online.retry import SyncEnd
 from palate_common.errors import IntegrityError, UnreachableError
 from palate_common.models import published
 from palate_common.models.manifest import MOST_SIGNED
@@ -29,10 +29,10 @@ _FILE_SECONDS = 600.0
 
 
 def latest(https: Https) -> str | None:
-    """SHA-256 of the newest model's manifest, as the server says; None: there is no model yet.
+    """SHA-256 of the newest model's manifest, according to the server; None: there is no model yet.
 
     Raises:
-        UnreachableError: no answer, or none that makes sense.
+        UnreachableError: the answer is missing or invalid.
     """
     reply = https.request("GET", "/models/latest", most=_MOST_POINTER)
     if reply.status == HTTPStatus.NOT_FOUND:
@@ -49,8 +49,8 @@ def latest(https: Https) -> str | None:
     return manifest
 
 
-Again = Callable[[Callable[[], bytes]], bytes | Over]
-"""How often a file is asked for, such as `Deadline.retry`."""
+Again = Callable[[Callable[[], bytes]], bytes | SyncEnd]
+"""A function that calls a download until it succeeds or time is over, such as `Deadline.retry`."""
 
 
 @dataclass
@@ -60,10 +60,10 @@ class ModelDownload:
     Attributes:
         https: the connection.
         manifest: SHA-256 of its manifest.
-        again: how often a file is asked for.
-        names: what is to be had there; of the rest the device has the same.
-        signed: manifest and signature, once they are here.
-        over: what ended it before a file was there; None: nothing did.
+        again: retries a download.
+        names: files to download; the device has all others.
+        signed: manifest and signature, once they are downloaded.
+        over: why the download ended before a file was complete; None: it didn't.
     """
 
     https: Https
@@ -71,7 +71,7 @@ class ModelDownload:
     again: Again
     names: frozenset[str] = frozenset()
     signed: Mapping[str, bytes] = field(default_factory=dict)
-    over: Over | None = None
+    over: SyncEnd | None = None
 
     @property
     def place(self) -> str:
@@ -79,20 +79,20 @@ class ModelDownload:
         return self.manifest
 
     def has(self, name: str) -> bool:
-        """Whether it is to be fetched where it is needed."""
+        """Whether a file may be downloaded."""
         return name in self.names
 
     def get(self, name: str, *, most: int, exactly: int | None = None) -> bytes:
         """A file's bytes.
 
         Raises:
-            UnreachableError: it can't be had; where it could be later, `over` says what ended it.
+            UnreachableError: the download failed; `over` is set if it may succeed later.
         """
         if name in self.signed:
             return self.signed[name]
         path = f"/models/{self.manifest}/{name}"
         data = self.again(partial(_file, self.https, path, most if exactly is None else exactly))
-        if isinstance(data, Over):
+        if isinstance(data, SyncEnd):
             self.over = data
             raise UnreachableError(f"{path} must come in time, got none: {data.ended}")
         if name == published.MANIFEST and digest(data) != self.manifest:
@@ -108,25 +108,25 @@ def model(
     most: int,
     again: Again,
     have: Mapping[str, bytes],
-) -> Published | Over:
-    """A published model, verified. Nothing is fetched before the manifest's signature, nor more than it says.
+) -> Published | SyncEnd:
+    """Download and verify a published model. The manifest's signature is checked before anything else is downloaded.
 
-    Where the server has a delta from the model in use, that is fetched; where it doesn't fit, the whole.
+    If the server has a delta from the model in use, that is downloaded; if the delta doesn't fit, the whole model.
 
     Args:
         https: the connection.
         manifest: SHA-256 of its manifest.
         public_key: the release key, pinned.
         most: bytes of the largest file that is read.
-        again: how often a file is asked for.
-        have: the files in use; what is the same there isn't fetched.
+        again: retries a download.
+        have: the files in use; files that haven't changed aren't downloaded.
 
     Returns:
-        The model, or what ended it before all of it was there.
+        The model, or why the download ended before it was complete.
 
     Raises:
-        UnreachableError: the server said no to a file.
-        IntegrityError: it doesn't verify.
+        UnreachableError: the server refused a file.
+        IntegrityError: the model doesn't verify.
     """
     remote = ModelDownload(https, manifest, again)
     try:
@@ -141,7 +141,7 @@ def model(
 
 
 def directory(https: Https, name: str, *, most: int) -> bytes:
-    """The directory under a hash, as its canonical JSON.
+    """Download the directory of a hash, as canonical JSON.
 
     Args:
         https: the connection.
@@ -149,8 +149,8 @@ def directory(https: Https, name: str, *, most: int) -> bytes:
         most: bytes of the largest directory that is read.
 
     Raises:
-        UnreachableError: it can't be had.
-        IntegrityError: it isn't what has this hash.
+        UnreachableError: the download failed.
+        IntegrityError: the bytes have another hash.
     """
     data = _file(https, f"/directory/{name}", most).removesuffix(b"\n")
     if digest(data) != name:
@@ -159,7 +159,6 @@ def directory(https: Https, name: str, *, most: int) -> bytes:
 
 
 def _file(https: Https, path: str, most: int) -> bytes:
-    """A file's bytes."""
     reply = https.request("GET", path, most=most, seconds=_FILE_SECONDS)
     if reply.status != HTTPStatus.OK:
         raise RejectedError(f"a request for {path}", reply.status)

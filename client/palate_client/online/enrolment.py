@@ -1,9 +1,9 @@
-"""Enrolling: how this device became one of its population's, kept encrypted in its journal.
+"""Enrolment: how this device became a member of its population, kept encrypted in its journal.
 
     Invitation + node key + identity -> POST /v1/enroll -> Enrolment
 
-The node key belongs to one invitation. It is on the disk before the request leaves, so that a device that was killed
-on the way asks again with the same bytes, and gets the same answer.
+The node key belongs to one invitation. It is on the disk before the request is sent, so that a device that was killed
+meanwhile sends the same bytes again, and gets the same answer.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Enrolment:
     Attributes:
         server: the server's name.
         port: its port.
-        ca: PEM certificates that it is checked against.
+        ca: PEM certificates of the authorities that may have signed the server's certificate.
         public_key: the release key.
-        population: whose device it is.
-        device: its number there.
+        population: the population that it belongs to.
+        device: its number in the population.
         node_key: the node's private key, PEM.
-        node: Flower's number of the node, as the server said it, or when it was last online; 0: neither.
+        node: Flower's number of the node, from the enrolment or the last time online; 0: unknown.
     """
 
     server: str
@@ -62,7 +62,7 @@ class Enrolment:
 
     @property
     def address(self) -> Address:
-        """Its server."""
+        """The address of its server."""
         return Address(self.server, self.port, self.ca)
 
     @property
@@ -72,20 +72,20 @@ class Enrolment:
 
 
 def enrolment_of(store: EventStore) -> Enrolment | None:
-    """Where a device is enrolled; None: nowhere."""
+    """The enrolment of a device; None: it isn't enrolled."""
     with Journal(store.file) as journal:
         kept = journal.kept(_KEPT)
     return None if kept is None else Enrolment(**json.loads(kept))
 
 
 def keep(store: EventStore, enrolment: Enrolment) -> None:
-    """Put an enrolment in the place of the one there was."""
+    """Store an enrolment; it replaces an earlier one."""
     with Journal(store.file) as journal:
         journal.keep(_KEPT, json.dumps(asdict(enrolment)).encode())
 
 
 def came_online(store: EventStore, enrolment: Enrolment, node: int) -> Enrolment:
-    """Remember Flower's number of the node, by which a device that was killed can go offline first."""
+    """Store Flower's number of the node. After a kill the device needs it to go offline first."""
     changed = replace(enrolment, node=node)
     if changed != enrolment:
         keep(store, changed)
@@ -93,11 +93,11 @@ def came_online(store: EventStore, enrolment: Enrolment, node: int) -> Enrolment
 
 
 def enroll(store: EventStore, invitation: Invitation, identity: SigningKey, *, seconds: float = _SECONDS) -> Enrolment:
-    """Use an invitation.
+    """Enrol with an invitation.
 
     Raises:
         RefusedError: the server doesn't accept it.
-        UnreachableError: the server can't be reached, or answers with something else.
+        UnreachableError: the server can't be reached, or its answer is invalid.
     """
     with Journal(store.file) as journal:
         name = f"node key {token_hash(invitation.token)}"

@@ -1,9 +1,9 @@
-"""Flower messages: a message of Flower's as bytes, and back.
+"""Flower messages: encodes Flower's messages as bytes and decodes them.
 
     ConfigRecord (values)  <-  RecordDict (its name and SHA-256)  <-  Message (metadata)
 
-A message is three objects, each named by the SHA-256 of its bytes. Since ours have one record under one name, the
-middle one follows from the first: a device fetches one object where Flower's own node fetches three.
+A message is three objects, each named by the SHA-256 of its bytes. Since Palate's messages have one record under one
+name, the middle one follows from the first: a device downloads one object where Flower's own node downloads three.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from palate_common.records.protobuf import (
 
 Record = Mapping[str, bool | int | float | str | bytes]
 MOST_VALUES = 16
-"""Values of the largest record that is read; ours have up to three."""
+"""The most values of a record that is read; Palate's have up to three."""
 _HEAD = 64
 
 
@@ -43,7 +43,7 @@ class Notice:
 
     Attributes:
         metadata: fields of Flower's Metadata.
-        tree: of Flower's ObjectTree, which names its objects.
+        tree: the bytes of Flower's ObjectTree, which names the message's objects.
     """
 
     metadata: Fields
@@ -51,20 +51,20 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A message to this node.
+class ServerMessage:
+    """A message from the server to this node.
 
     Attributes:
-        kind: its type, see `palate_client.rounds.dispatch`.
-        record: its one record; None where it has none, or isn't what a message of ours is.
+        kind: its message type, see `palate_client.rounds.dispatch`.
+        record: its one record; None if it has none, or isn't one of Palate's messages.
         run: Flower's number of the run.
         message: its id.
-        source: who sent it.
+        source: Flower's number of the sender.
         group: a name that the answer repeats.
-        created: when, on the server's clock.
-        ttl: seconds from then that it may be answered.
-        tasks: Flower's numbers of the tasks at both ends, where it gives them.
-        pulled: when it came, on the monotonic clock.
+        created: when it was made, by the server's clock.
+        ttl: seconds after `created` in which it may be answered.
+        tasks: Flower's numbers of the sender's and the receiver's task; None if it has none.
+        pulled: when it arrived, on the monotonic clock.
     """
 
     kind: str
@@ -79,8 +79,8 @@ class Asked:
     pulled: float
 
     @classmethod
-    def of(cls, metadata: Fields, record: Record | None) -> Asked:
-        """The message of this metadata and record, now."""
+    def of(cls, metadata: Fields, record: Record | None) -> ServerMessage:
+        """Make it from metadata and record; it arrived now."""
         return cls(
             kind=last_text(metadata, 8),
             record=record,
@@ -97,12 +97,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer as it travels.
+    """An answer in the form in which it is sent.
 
     Attributes:
         run: Flower's number of the run.
-        objects: what it is made of, by SHA-256.
-        tree: which object is made of which.
+        objects: SHA-256 -> the bytes of each object.
+        tree: which object contains which.
         slim: the message without its content.
     """
 
@@ -112,8 +112,8 @@ class Reply:
     slim: bytes
 
     @classmethod
-    def of(cls, asked: Asked, node: int, answer: Answer | None, *, elapsed: float) -> Reply:
-        """Make it. Its times are the server's own plus what has passed since: a device's clock isn't told."""
+    def of(cls, asked: ServerMessage, node: int, answer: Answer | None, *, elapsed: float) -> Reply:
+        """Encode an answer. Its times are the server's plus what has passed since, to hide the device's clock."""
         record = b"" if answer is None else _config_record(answer)
         content = record_dict(digest(record)) if record else _object("RecordDict", (), b"{}")
         metadata = (
@@ -141,15 +141,15 @@ class Reply:
 
 @dataclass
 class ReplyUpload:
-    """An answer on its way to the server.
+    """An answer that is being sent to the server.
 
     Attributes:
-        reply: its bytes.
+        reply: the encoded answer.
         send: sends what is missing; called until it succeeds.
-        begun: whether the message was sent before, with or without an answer.
-        session: the server's name for this delivery.
-        missing: what the server still wants; None: it was not asked yet.
-        tried: what was sent before, with or without an answer.
+        begun: whether sending the message was tried before.
+        session: the server's name of this upload.
+        missing: objects that the server still wants; None: not known yet.
+        tried: objects whose sending was tried before.
     """
 
     reply: Reply
@@ -165,27 +165,27 @@ class ReplyUpload:
 
 
 def _object(kind: str, children: tuple[str, ...], body: bytes) -> bytes:
-    """An object: a line that says what it is, and its body."""
+    """Encode an object: a header line and its body."""
     return f"{kind} {','.join(children)} {len(body)}".encode() + b"\0" + body
 
 
 def record_dict(record: str) -> bytes:
-    """The object that names our one record."""
+    """Encode the object that names the one record."""
     return _object("RecordDict", (record,), json.dumps({RECORD: record}).encode())
 
 
 def _config_record(answer: Answer) -> bytes:
-    """The object of our one record with one value."""
+    """Encode the one record with its one value."""
     name, value = answer
     field = blob(6, value, always=True) if isinstance(value, bytes) else uint(2, zigzag(value), always=True)
     return _object("ConfigRecord", (), blob(1, text(1, name) + blob(2, field)))
 
 
 def values(data: bytes | memoryview) -> Record | None:
-    """The values of a record; None for a record of another kind. Lists are nothing that we are sent.
+    """The values of a record; None for a record of another type. Lists of values don't occur and are left out.
 
     Raises:
-        IntegrityError: more than `MOST_VALUES`, or no record.
+        IntegrityError: it has more than `MOST_VALUES`, or is no record.
     """
     view = memoryview(data)
     head = bytes(view[:_HEAD]).partition(b"\0")[0]

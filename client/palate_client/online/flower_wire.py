@@ -1,6 +1,6 @@
-"""Fleet: Flower's side of a device, without Flower. Its calls stand here, its messages in `flower_messages`.
+"""Fleet: a client of Flower's Fleet API without Flower. This file has its calls, `flower_messages` its messages.
 
-    pull -> Asked -> (the device answers) -> push
+    pull -> ServerMessage -> (the device answers) -> push
 
 It speaks the Fleet API of Flower 1.42: Protocol Buffers in HTTP POSTs below `/v1/fleet/`, signed by the node's P-384
 key, with contents as objects that are named by their SHA-256. `tests/client/test_fleet.py` compares every byte with
@@ -14,7 +14,7 @@ flwr's own, and fails with a version of flwr that this module wasn't compared wi
         fleet.reply(asked, ("device", 7)).go_on()
     fleet.leave()
 
-What a device doesn't do: it never fetches an app bundle, and never runs what a server sends.
+A device never downloads an app bundle, and never runs code that a server sends.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
 
-from palate_client.online.flower_messages import Asked, Notice, Record, Reply, ReplyUpload, record_dict, values
+from palate_client.online.flower_messages import Notice, Record, Reply, ReplyUpload, ServerMessage, record_dict, values
 from palate_client.online.https import Https, RejectedError
 from palate_client.rounds.dispatch import Answer
 from palate_common.enrolment import NodeKey
@@ -47,24 +47,24 @@ from palate_common.records.protobuf import (
 )
 
 FLWR: Final = "1.42"
-"""The version of Flower whose wire this is."""
+"""The version of Flower whose protocol this is."""
 HEARTBEAT_SECONDS: Final = 30.0
-"""A node that isn't heard of for twice as long counts as gone."""
+"""The usual interval between heartbeats. After twice this time without one a node counts as offline."""
 LONGEST_SECONDS: Final = 900.0
-"""The longest interval that a node announces."""
+"""The longest heartbeat interval that a node announces."""
 LEAVE_SECONDS: Final = 3.0
 _SMALL: Final = 2**16
 _MEDIA: Final = "application/protobuf"
 
 
 class Fleet:
-    """A node at a SuperLink.
+    """A node that is connected to a SuperLink.
 
     Args:
         https: the connection.
         key: the node's key, which the server knows.
         most: bytes of the largest message that is read.
-        clock: Unix time in seconds; a server accepts what is off by five minutes.
+        clock: returns the time in seconds since 1970; a server accepts an error of five minutes.
 
     Attributes:
         node: Flower's number of this node; 0 before the activation.
@@ -79,14 +79,14 @@ class Fleet:
         self._beat, self._interval = time.monotonic(), HEARTBEAT_SECONDS
 
     def activate(self, *, earlier: int = 0) -> int:
-        """Come online; Flower's number of the node.
+        """Go online and return Flower's number of the node.
 
         Args:
-            earlier: the number, where it is known. A device that was killed, or whose reply was lost, is still online
-                for the server: it is taken offline first.
+            earlier: the number, if it is known. After a kill or a lost reply the device is still online for the server:
+                it goes offline first.
 
         Raises:
-            UnreachableError: or `RejectedError`.
+            UnreachableError: no answer, or a refusal (`RejectedError`).
         """
         request = blob(1, self._key.public.encode()) + double(2, HEARTBEAT_SECONDS)
         try:
@@ -102,7 +102,7 @@ class Fleet:
         return self.node
 
     def leave(self) -> None:
-        """Go offline. That it isn't heard is no harm: then the server finds out by itself.
+        """Go offline. If the request fails, the server notices by the missing heartbeats.
 
         Raises:
             StoppedError: the app asked to stop.
@@ -113,13 +113,13 @@ class Fleet:
                 self._call("deactivate-node", uint(1, node), seconds=LEAVE_SECONDS)
 
     def beat(self, *, silent: float = 0.0) -> None:
-        """Tell the server that this node is there, if it is time to.
+        """Send a heartbeat, if it is time to.
 
         Args:
-            silent: seconds that it may not be heard of from now on, because it computes.
+            silent: seconds in which the node may send nothing, because it computes.
 
         Raises:
-            UnreachableError: or `RejectedError`.
+            UnreachableError: no answer, or a refusal (`RejectedError`).
         """
         interval = min(max(HEARTBEAT_SECONDS, silent), LONGEST_SECONDS)
         if interval > self._interval or time.monotonic() - self._beat > HEARTBEAT_SECONDS * 0.8:
@@ -127,11 +127,11 @@ class Fleet:
             self._beat, self._interval = time.monotonic(), interval
 
     def pull(self) -> Notice | None:
-        """What there is for this node, without its content; None: nothing. It is handed over once.
+        """The next message for this node, without its content, or None. Each comes only once.
 
         Raises:
-            UnreachableError: or `RejectedError`.
-            IntegrityError: what came isn't a message.
+            UnreachableError: no answer, or a refusal (`RejectedError`).
+            IntegrityError: the bytes aren't a message.
         """
         found = self._call("pull-messages", self._node())
         messages, trees = all_bytes(found, 2), all_bytes(found, 3)
@@ -139,31 +139,31 @@ class Fleet:
             return None
         return Notice(read(last_bytes(read(messages[0]), 1)), trees[0])
 
-    def take(self, notice: Notice) -> Asked:
-        """The message itself. Called again, it goes on.
+    def take(self, notice: Notice) -> ServerMessage:
+        """Download a message's content. Called again, it continues.
 
         Raises:
-            UnreachableError: or `RejectedError`.
-            IntegrityError: what came isn't a message.
+            UnreachableError: no answer, or a refusal (`RejectedError`).
+            IntegrityError: the bytes aren't a message.
         """
-        # Flower's own node now tells the server that it may delete its copy. This one doesn't: content is shared by all
-        # messages of an attempt, and the server may still be storing what it would delete. It purges after attempts.
-        return Asked.of(notice.metadata, self._record(last_uint(notice.metadata, 1), notice.tree))
+        # Flower's own node now asks the server to delete its copy. This one doesn't: all messages of an attempt share
+        # their content, and the server may still be storing what it would delete. It is deleted after the attempt.
+        return ServerMessage.of(notice.metadata, self._record(last_uint(notice.metadata, 1), notice.tree))
 
-    def reply(self, asked: Asked, answer: Answer | None) -> ReplyUpload:
-        """An answer on its way. Its bytes are made here, once: what is sent again is the same."""
+    def reply(self, asked: ServerMessage, answer: Answer | None) -> ReplyUpload:
+        """Encode an answer, once: each attempt to send it sends the same bytes."""
         made = Reply.of(asked, self.node, answer, elapsed=time.monotonic() - asked.pulled)
         return ReplyUpload(made, self.deliver)
 
     def deliver(self, delivery: ReplyUpload) -> None:
-        """Send what is missing of an answer. Called again, it goes on; the server counts the answer once.
+        """Send the missing objects of an answer. Called again, it continues; the server counts the answer once.
 
-        A ServerApp may take the message before it has the objects. From then on the server no longer says which are
-        missing, so that each is sent until there is an answer to it, and all of them, without the session that names
-        who may send them, where the answer that would have named it was lost.
+        A ServerApp may take the message before it has the objects. From then on the server doesn't say which are
+        missing, so that each is sent until the server answers. If the answer with the session's name was lost, all are
+        sent without it.
 
         Raises:
-            UnreachableError: or `RejectedError`.
+            UnreachableError: no answer, or a refusal (`RejectedError`).
         """
         reply = delivery.reply
         if delivery.missing is None:
@@ -184,18 +184,18 @@ class Fleet:
             if not stored and not again and delivery.session:
                 delivery.missing = None
                 raise UnreachableError("the server must keep what is sent, got that it did not")
-            delivery.missing.pop(0)  # what it doesn't want a second time, it has
+            delivery.missing.pop(0)  # if the server refuses an object the second time, it has it
         self.exchanges += 1
 
     def _record(self, run: int, tree: bytes | memoryview) -> Record | None:
-        """The one record of a message, fetched; None where there is another number of them, or another kind."""
+        """Download the one record of a message; None if it doesn't have exactly one, or one of another type."""
         content = [read(each) for each in all_bytes(read(tree), 2)]
         records = [] if len(content) != 1 else [read(each) for each in all_bytes(content[0], 2)]
         if len(records) != 1:
             return None
         name = last_text(records[0], 1)
         if last_text(content[0], 1) != digest(record_dict(name)):
-            return None  # it has another name than ours
+            return None  # the record has another name
         fields = self._node() + uint(2, run) + text(3, name)
         found = self._call("pull-object", fields, most=self._most)
         data = last_bytes(found, 3)
@@ -204,11 +204,10 @@ class Fleet:
         return values(data)
 
     def _node(self) -> bytes:
-        """Who is calling, as most requests begin."""
+        """The node's number, with which most requests begin."""
         return blob(1, uint(1, self.node), always=True)
 
     def _call(self, name: str, body: bytes, *, most: int = _SMALL, seconds: float | None = None) -> Fields:
-        """One signed request."""
         now = datetime.fromtimestamp(self._clock(), UTC).isoformat()
         headers = {
             "content-type": _MEDIA,

@@ -1,8 +1,8 @@
-"""Hosting: one app's device as what a server's messages reach, see `palate_client.rounds.dispatch`.
+"""Hosting: passes a server's messages to the app's device, see `palate_client.rounds.dispatch`.
 
     answered -> OwnHost -> Rounds.contribute, Rounds.join
 
-What is wrong with a plan is refused there, written down there, and never told to the server.
+`Rounds` refuses an invalid plan and records the reason on the device; the server doesn't learn it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from palate_client.online.retry import Over
+from palate_client.online.retry import SyncEnd
 from palate_client.rounds.participation import Masked, Rounds
 from palate_client.store.journal import note_refusal, reason_of
 from palate_client.store.store import EventStore
@@ -24,25 +24,25 @@ _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 class OwnHost(Closing):
-    """A node with one installation: this app's.
+    """A node that hosts one installation: this app's.
 
     Args:
-        store: of the app's device.
-        rounds: what it does when it is asked to take part.
-        number: of the installation, by its enrolment.
-        directory_of: fetches the directory of a hash; an `Over` where the sync ends before it is there.
+        store: the device's store.
+        rounds: answers plans.
+        number: the installation's number, from its enrolment.
+        directory_of: downloads the directory of a hash; returns a `SyncEnd` if the sync ends meanwhile.
 
     Attributes:
-        over: what ended the sync before a message could be answered; None: nothing did.
+        over: why the sync ended before a message could be answered; None: it didn't.
         rounds: attempts that it took part in.
         refused: messages that it refused.
     """
 
     def __init__(
-        self, store: EventStore, rounds: Rounds, number: int, directory_of: Callable[[str], Directory | Over]
+        self, store: EventStore, rounds: Rounds, number: int, directory_of: Callable[[str], Directory | SyncEnd]
     ) -> None:
         self.rounds = self.refused = 0
-        self.over: Over | None = None
+        self.over: SyncEnd | None = None
         self._store, self._rounds, self._number, self._directory_of = store, rounds, number, directory_of
         self._machine: Masked | None = None
         self._plan = b""
@@ -62,9 +62,9 @@ class OwnHost(Closing):
         return self._counted(self._rounds.contribute(plan, model, self._number), begins=True)
 
     def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
-        """Take part in a masked attempt. The same plan again reaches the same machine.
+        """Take part in a masked attempt. For the same plan again the same state machine answers.
 
-        Where the sync ends meanwhile, `over` says so, and what comes back is not to be sent.
+        If the sync ends meanwhile, `over` is set, and the returned bytes must not be sent.
         """
         begins = self._machine is None or self._plan != plan
         if begins:
@@ -74,18 +74,18 @@ class OwnHost(Closing):
             except Exception as error:
                 note_refusal(self._store, "plan", reason_of(error))
                 return self._counted(REFUSED)
-            if isinstance(directory, Over):
+            if isinstance(directory, SyncEnd):
                 self.over = directory
                 return REFUSED
             self._machine, self._plan = self._rounds.join(plan, model, directory, self._number), plan
         return self._counted(self._next(request), begins=begins)
 
     def go_on(self, node: int, request: bytes) -> bytes:
-        """The answer to a later request."""
+        """Answer a later request."""
         return self._counted(self._next(request))
 
     def _next(self, request: bytes) -> bytes:
-        """What the machine says."""
+        """The state machine's answer."""
         if self._machine is None:
             return REFUSED
         answer = self._machine.answer(request)
@@ -94,14 +94,13 @@ class OwnHost(Closing):
         return answer
 
     def _counted(self, answer: bytes, *, begins: bool = False) -> bytes:
-        """Keep count."""
         self.refused += answer == REFUSED
         self.rounds += begins and answer != REFUSED
         return answer
 
 
 def _directory_hash(plan: bytes) -> str:
-    """The directory that a plan names. Nothing is verified yet: it says what to fetch, and nothing else."""
+    """The hash of the directory that a plan names. The plan isn't verified yet; this only says what to download."""
     cohort = read_plan(plan).plan.cohort
     name = None if cohort is None else cohort.directory
     if name is None or not _HEX.fullmatch(name):

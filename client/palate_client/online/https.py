@@ -1,10 +1,10 @@
-"""Https: one kept-alive TLS connection to the one server that was pinned, with an end to everything.
+"""Https: one kept-alive TLS connection to the pinned server; every operation has a time limit.
 
     Address (name, port, CA) -> Https.request -> Reply
 
-Each read and write waits in short steps. Between them it looks whether the app asked to stop, and whether the time is
-up: a server that trickles single bytes can't hold a device. Only the pinned CA counts, redirects and proxies are not
-followed, and what is larger than was asked for is not read.
+Each read and write waits in short steps. Between them it checks whether the app asked to stop, and whether the time is
+up: a server that sends single bytes slowly can't block a device. Only the pinned CA is trusted, redirects and proxies
+are not followed, and a body that is larger than allowed is not read.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from palate_common.errors import InputError, UnreachableError
 from palate_common.records.closing import Closing
 
 STEP_SECONDS = 0.25
-"""How long a read waits before it looks around."""
+"""Seconds that a read waits before it checks for a stop."""
 CONNECT_SECONDS = 5.0
-"""The most that one address is tried for; a stop is seen after it."""
+"""Seconds to connect to one IP address; a stop is noticed only after it."""
 MOST_REFUSAL = 2**14
-"""Bytes of an error's text that are read."""
+"""The most bytes of an error's body that are read."""
 _PIECE = 2**16
 
 Stop = Callable[[], bool]
 
 
 class StoppedError(Exception):
-    """The app asked to stop. Never leaves this package."""
+    """The app asked to stop. This error never reaches the app."""
 
 
 class RejectedError(UnreachableError):
-    """The server answered, and said no.
+    """The server answered with an error status.
 
     Attributes:
-        status: HTTP's: 401 an unknown key or a wrong clock, 403 a run that ended, 404 nothing there, 412 a node that
+        status: the HTTP status: 401 unknown key or wrong clock, 403 the run has ended, 404 not found, 412 the node
             can't be activated.
     """
 
@@ -50,10 +50,10 @@ class RejectedError(UnreachableError):
 
 @dataclass(frozen=True)
 class Address:
-    """A server.
+    """The address of a server.
 
     Attributes:
-        server: its name, which its certificate must be for.
+        server: its host name, which its certificate must have.
         port: its port.
         ca: PEM certificates; a chain must end in one of them.
     """
@@ -65,11 +65,11 @@ class Address:
 
 @dataclass(frozen=True)
 class HttpResponse:
-    """What came back.
+    """A reply.
 
     Attributes:
-        status: HTTP's.
-        body: its bytes.
+        status: the HTTP status.
+        body: the body.
     """
 
     status: int
@@ -82,15 +82,14 @@ class _Socket(ssl.SSLSocket):
     left: Callable[[], float]
 
     def recv_into(self, *args: Any) -> int:
-        """Read, waiting in steps."""
         return int(self._patiently(super().recv_into, *args))
 
     def send(self, data: Any, flags: int = 0) -> int:
-        """Write, waiting in steps; OpenSSL takes the same bytes up again."""
+        """Write, waiting in steps; OpenSSL continues with the same bytes."""
         return int(self._patiently(super().send, data, flags))
 
     def _patiently(self, call: Callable[..., Any], *args: Any) -> Any:
-        """Call until it is done; `left` raises when there is no time left, or the app asked to stop."""
+        """Call until it succeeds; `left` raises an error when the time is up, or the app asked to stop."""
         while True:
             self.settimeout(min(self.left(), STEP_SECONDS))
             try:
@@ -100,39 +99,39 @@ class _Socket(ssl.SSLSocket):
 
 
 class _Connection(http.client.HTTPConnection):
-    """HTTP over our socket."""
+    """HTTP over `_Socket`."""
 
     def __init__(self, address: Address, context: ssl.SSLContext, left: Callable[[], float]) -> None:
         super().__init__(address.server, address.port)
         self._context, self._left = context, left
 
     def connect(self) -> None:
-        """Open the socket; the handshake is bounded, too."""
+        """Open the socket; the time limit holds for the handshake, too."""
         plain = socket.create_connection((self.host, self.port), timeout=min(self._left(), CONNECT_SECONDS))
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # Whoever is on the way can end TCP, but not TLS: an end without TLS's own is no end of a body.
+            # An attacker on the network can end the TCP connection: an end without TLS's own is not the end of a body.
             secure = self._context.wrap_socket(plain, server_hostname=self.host, suppress_ragged_eofs=False)
         except BaseException:
             plain.close()
             raise
-        secure.left = self._left  # type: ignore[attr-defined] # the context makes our class
+        secure.left = self._left  # type: ignore[attr-defined] # the context makes a _Socket
         self.sock = secure
 
 
 class Https(Closing):
-    """A connection to a server, opened when it is needed, and again after it was lost.
+    """A connection to a server. It is opened when needed, and again after it was lost.
 
     Args:
         address: the server.
-        until: when all of it must be over, on the monotonic clock.
+        until: when everything must be over, on the monotonic clock.
         stop: whether the app asked to stop.
-        request_seconds: the most that one request takes.
+        request_seconds: time limit of one request.
 
     Attributes:
-        sent: bytes of bodies and paths that went out.
-        received: bytes of bodies that came in.
-        requests: how many were made.
+        sent: bytes of bodies and paths that were sent.
+        received: bytes of bodies that were received.
+        requests: number of requests.
 
     Raises:
         InputError: the address has no certificate.
@@ -160,7 +159,7 @@ class Https(Closing):
         self._connection.close()
 
     def say_farewell(self, *, seconds: float) -> None:
-        """From here on nothing stops a request but this much time."""
+        """From now on ignore the app's stop, and set a new time limit, so that the device can sign off."""
         self._stop, self._until = (lambda: False), time.monotonic() + seconds
 
     def request(
@@ -173,18 +172,18 @@ class Https(Closing):
         most: int,
         seconds: float | None = None,
     ) -> HttpResponse:
-        """One request and its reply. Where a kept connection turns out to be gone, it is made on a new one.
+        """Send one request and read its reply. If a kept-alive connection was closed, a new one is used.
 
         Args:
             method: GET or POST.
-            path: from the root.
-            body: of a POST.
-            headers: besides what HTTP needs.
-            most: bytes of the largest body that is read.
-            seconds: the most it takes; None: as the connection has it.
+            path: the absolute path.
+            body: the body of a POST.
+            headers: further headers.
+            most: the most bytes of the reply's body.
+            seconds: time limit; None: `request_seconds`.
 
         Raises:
-            UnreachableError: there is no such server, it is another one, or it doesn't answer as HTTP has it.
+            UnreachableError: the server can't be reached, its certificate doesn't verify, or its reply isn't HTTP.
             StoppedError: the app asked to stop.
         """
         self._limit = min(self._until, time.monotonic() + (self._request_seconds if seconds is None else seconds))
@@ -197,17 +196,16 @@ class Https(Closing):
                 if not kept:
                     raise
                 return self._once(method, path, body, headers or {}, most)
-        except (OSError, http.client.HTTPException, ValueError) as error:  # http.client lets some of its own out
+        except (OSError, http.client.HTTPException, ValueError) as error:  # http.client raises these, too
             self.close()
             raise UnreachableError(
                 f"{self._address.server}:{self._address.port} must answer, got {_why(error)}"
             ) from None
         except BaseException:
-            self.close()  # a reply that was read in part must not be the next one's
+            self.close()  # the rest of a reply must not be read as the next one
             raise
 
     def _once(self, method: str, path: str, body: bytes, headers: Mapping[str, str], most: int) -> HttpResponse:
-        """Send and read."""
         self._left()
         self.requests += 1
         self._connection.request(method, path, body=body if method == "POST" else None, headers=dict(headers))
@@ -217,7 +215,7 @@ class Https(Closing):
         if (response.length or 0) > most:
             raise http.client.HTTPException(f"a body of {response.length} bytes, more than {most}")
         data = bytearray()
-        while piece := response.read1(_PIECE):  # never what a chunk says of itself: "-1" would be all that comes
+        while piece := response.read1(_PIECE):  # never by the length of a chunk: "-1" would mean all that comes
             data += piece
             if len(data) > most:
                 raise http.client.HTTPException(f"a body of more than {most} bytes")
@@ -228,7 +226,7 @@ class Https(Closing):
         return HttpResponse(response.status, bytes(data))
 
     def _left(self) -> float:
-        """Seconds that are left, more than none."""
+        """Seconds that are left, above 0; raises an error if there are none."""
         if self._stop():
             raise StoppedError
         left = self._limit - time.monotonic()
@@ -238,7 +236,6 @@ class Https(Closing):
 
 
 def _why(error: Exception) -> str:
-    """An error in a few words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"a certificate that doesn't verify: {error.verify_message}"
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,4 +1,4 @@
-"""Online: how a device enrols at its server and is online with it, now and then. `Device.online`.
+"""Online: the part of a device that enrols at its server and syncs with it: `Device.online`.
 
 Invitation -> enroll -> Enrolment
 SyncOptions -> Session -> SyncResult, in the app's thread or in one of its own
@@ -26,10 +26,10 @@ from palate_common.errors import InputError, RefusedError
 
 
 class Syncing:
-    """A sync in a thread of its own. The thread is a daemon: it never holds up the host's exit.
+    """A sync in a thread of its own. The thread is a daemon: it never delays the host's exit.
 
     Attributes:
-        result: what became of it; None: it isn't over.
+        result: the sync's result; None: it isn't over.
     """
 
     def __init__(self, run: Callable[[threading.Event], SyncResult]) -> None:
@@ -39,33 +39,32 @@ class Syncing:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask it to end; returns at once."""
+        """Ask the sync to end; returns at once."""
         self._stop.set()
 
     def wait(self, seconds: float | None = None) -> SyncResult | None:
-        """Wait until it is over; None: it isn't yet.
+        """Wait until the sync is over and return its result; None: it isn't over yet.
 
         Args:
-            seconds: the most that is waited; None: as long as it takes, which is bounded.
+            seconds: the longest wait; None: until it is over; its time is bounded.
         """
         self._thread.join(seconds)
         return self.result
 
     def _run(self, run: Callable[[threading.Event], SyncResult]) -> None:
-        """The thread."""
         self.result = run(self._stop)
 
 
 @dataclass(frozen=True)
 class Online:
-    """A device and its server.
+    """A device's connection with its server.
 
     Attributes:
-        store: the encrypted events, and what lies beside them.
+        store: the encrypted events and the files beside them.
         consent: what the user agreed to.
-        service: the server that the app trusts; None: none.
+        service: the server that the app trusts; None: there is none.
         models: the model in use.
-        rounds: what answers a plan.
+        rounds: answers plans.
     """
 
     store: EventStore
@@ -75,7 +74,7 @@ class Online:
     rounds: Rounds
 
     def enroll(self, invitation: Invitation | str) -> Enrolment:
-        """As `Device.enroll`."""
+        """See `Device.enroll`."""
         invited = self._trusted(invitation)
         if not agreed(self.consent):
             raise RefusedError("the user has not agreed to take part in training")
@@ -83,19 +82,19 @@ class Online:
 
     @property
     def enrolment(self) -> Enrolment | None:
-        """As `Device.enrolment`."""
+        """See `Device.enrolment`."""
         return enrolment_of(self.store)
 
     def sync(self, options: SyncOptions, *, stop: Stop | None = None) -> SyncResult:
-        """As `Device.sync`."""
+        """See `Device.sync`."""
         return self._prepared(options)(stop)
 
     def sync_in_background(self, options: SyncOptions) -> Syncing:
-        """As `Device.sync_in_background`."""
+        """See `Device.sync_in_background`."""
         return Syncing(self._prepared(options))
 
     def _prepared(self, options: SyncOptions) -> Callable[[Stop | None], SyncResult]:
-        """A sync that these options ask for: a mistake in them is told before it begins."""
+        """Check the options, and return the sync that they describe."""
         server = None
         if options.invitation is not None:
             invited = self._trusted(options.invitation)
@@ -114,7 +113,7 @@ class Online:
         return run
 
     def _trusted(self, invitation: Invitation | str) -> Invitation:
-        """An invitation of the service's."""
+        """Read an invitation, and check that it is for the app's service."""
         invited = invitation if isinstance(invitation, Invitation) else Invitation.from_json(invitation)
         if self.service is None:
             raise InputError("`service` must be given to `palate.open`: an invitation alone is no reason for trust")

@@ -1,8 +1,8 @@
-"""Policy: when an app lets its device be online. Hooks that the app supplies, since it knows the machine.
+"""Policy: conditions of the app on when its device may be online, as functions, since only the app knows the machine.
 
     Policy(charging=power.is_charging, unmetered=network.is_unmetered, window=lambda: 1 <= now().hour < 6)
 
-They are asked before the network is touched, and again before each exchange. One that fails says no.
+They are called before the network is used, and again before each exchange. An error in one counts as False.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ Hook = Callable[[], bool]
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What must hold for as long as a device is online. None: it doesn't matter.
+    """Conditions that must hold all the time that a device is online. None: no condition.
 
     Attributes:
         charging: whether the machine is on power.
-        unmetered: whether the network costs nothing. When it says no, not even a farewell is sent.
+        unmetered: whether the network is free of charge. If not, the device doesn't even sign off.
         idle: whether nobody is using the machine.
-        window: whether it is the time for it.
+        window: whether the time of day is right.
     """
 
     charging: Hook | None = None
@@ -30,7 +30,7 @@ class Policy:
     window: Hook | None = None
 
     def forbids(self) -> str:
-        """The first hook that says no, and how; empty: all agree."""
+        """The first condition that doesn't hold, with its error if it has one; empty: all hold."""
         for field in fields(self):
             hook = getattr(self, field.name)
             try:

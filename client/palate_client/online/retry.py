@@ -1,11 +1,11 @@
-"""Deadline: how long a device waits for its server, how it tries again, and what makes it leave.
+"""Deadline: how long a device waits for its server, how it retries, and why it ends a sync.
 
-    deadline.over()       an `Over` where the app, the user, the policy or the clock end the sync here
-    deadline.pause(2.0)   an `Over` where the app asks to stop meanwhile
-    deadline.retry(call)  what `call` gave, or an `Over`, such as of a server that can't be reached for too long
+    deadline.over()       a `SyncEnd` if the app, the user, the policy or the clock end the sync now
+    deadline.pause(2.0)   waits; a `SyncEnd` if the app asks to stop meanwhile
+    deadline.retry(call)  the result of `call`, or a `SyncEnd`, for example if the server can't be reached for too long
 
-Whoever gets an `Over` leaves. Pauses double from one second to thirty, each cut by a random share, so that a thousand
-devices whose server restarts don't come back at the same moment.
+A caller that gets a `SyncEnd` ends the sync. Pauses double from one second to thirty, each shortened by a random share,
+so that a thousand devices don't return at the same moment after a server's restart.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ logger = logging.getLogger("palate")
 
 BACKOFF_SECONDS = (1.0, 30.0)
 GIVE_UP_SECONDS = 120.0
-"""A server that hasn't answered for as long is left for another time."""
+"""Seconds without an answer after which the sync ends."""
 ONLINE_SECONDS = 75.0
-"""So long a node may still count as online after a kill; an activation is tried for as long."""
+"""Seconds that a killed node may still count as online; an activation is retried for as long."""
 _LOOK_SECONDS = 0.25
 _FINAL = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
 
@@ -45,14 +45,14 @@ _Got = TypeVar("_Got")
 
 
 @dataclass(frozen=True)
-class Over:
-    """A sync ends here.
+class SyncEnd:
+    """Why a sync ends.
 
     Attributes:
-        ended: how.
+        ended: the kind of reason.
         reason: more about it.
-        next: seconds after which the server wants to see the device again.
-        quiet: whether even a farewell is too much.
+        next: seconds after which the server wants the device to sync again; None: it didn't say.
+        quiet: whether the device must not even sign off.
     """
 
     ended: Ended
@@ -62,21 +62,21 @@ class Over:
 
 
 class Deadline:
-    """When one sync ends, whatever the server does.
+    """Decides when one sync ends, whatever the server does.
 
     Args:
-        seconds: the most it takes.
-        stop: says whether the app asks to end, or an event; None: it never does.
-        policy: what must hold all the while.
-        consents: whether the user agrees, now.
+        seconds: its longest duration.
+        stop: a function that says whether the app asks to stop, or an event; None: it never does.
+        policy: conditions that must hold all the time.
+        consents: returns whether the user agrees now.
 
     Raises:
-        InputError: `stop` is neither.
+        InputError: `stop` is neither a function nor an event.
 
     Attributes:
-        until: when it must be over, on the monotonic clock.
-        end: when the device leaves, so that a farewell still fits in.
-        stopped: whether the app asks to end.
+        until: when the sync must be over, on the monotonic clock.
+        end: when the device starts to sign off, on the monotonic clock.
+        stopped: returns whether the app asks to stop.
     """
 
     def __init__(self, *, seconds: float, stop: Stop | None, policy: Policy, consents: Callable[[], bool]) -> None:
@@ -90,23 +90,23 @@ class Deadline:
         self._random = random.SystemRandom()
         self._heard = time.monotonic()
 
-    def over(self) -> Over | None:
-        """Whether the app, the user, the policy or the clock end it here; None: nobody does."""
+    def over(self) -> SyncEnd | None:
+        """Whether the app, the user, the policy or the clock end the sync now; None: none of them."""
         if self.stopped():
-            return Over("stopped")
+            return SyncEnd("stopped")
         if not self._consents():
-            return Over("no consent", "the user has not agreed to take part in training", quiet=True)
+            return SyncEnd("no consent", "the user has not agreed to take part in training", quiet=True)
         if forbids := self._policy.forbids():
-            return Over("policy", forbids, quiet=forbids.startswith("unmetered"))
-        return Over("time") if time.monotonic() >= self.end else None
+            return SyncEnd("policy", forbids, quiet=forbids.startswith("unmetered"))
+        return SyncEnd("time") if time.monotonic() >= self.end else None
 
-    def pause(self, seconds: float, *, at_least: float = 0.8, at_most: float = 1.2) -> Over | None:
-        """Wait about as long, but not longer than there is time; an `Over` where the app asks to stop.
+    def pause(self, seconds: float, *, at_least: float = 0.8, at_most: float = 1.2) -> SyncEnd | None:
+        """Wait for a random time around `seconds`, at most until `end`; a `SyncEnd` if the app asks to stop meanwhile.
 
         Args:
-            seconds: how long.
-            at_least: a random share of it, from this
-            at_most: to this.
+            seconds: the mean time.
+            at_least: the smallest random factor.
+            at_most: the largest random factor.
         """
         until = min(time.monotonic() + seconds * self._random.uniform(at_least, at_most), self.end)
         while (left := until - time.monotonic()) > 0:
@@ -115,31 +115,31 @@ class Deadline:
             elif not self.stopped():
                 time.sleep(min(left, _LOOK_SECONDS))
             if self.stopped():
-                return Over("stopped")
+                return SyncEnd("stopped")
         return None
 
-    def retry(self, call: Callable[[], _Got]) -> _Got | Over:
-        """Call until it succeeds: a server that restarts is waited for, with growing pauses and jitter.
+    def retry(self, call: Callable[[], _Got]) -> _Got | SyncEnd:
+        """Call until it succeeds, with growing random pauses, so that a server may restart meanwhile.
 
         Returns:
-            What the call gave; an `Over` where the server can't be reached for too long, or something else ends it.
+            The call's result; a `SyncEnd` if the server can't be reached for too long, or the sync ends.
 
         Raises:
-            RejectedError: the server said no, and will again.
+            RejectedError: the server refused, and a retry wouldn't help.
         """
         delay, begun = BACKOFF_SECONDS[0], time.monotonic()
         while True:
             try:
                 got = call()
             except StoppedError:
-                return Over("stopped")
+                return SyncEnd("stopped")
             except UnreachableError as error:
                 logger.debug("to be tried again: %s", error)
                 status, now = error.status if isinstance(error, RejectedError) else None, time.monotonic()
                 if status in _FINAL or (status == HTTPStatus.PRECONDITION_FAILED and now - begun > ONLINE_SECONDS):
                     raise
                 if now - self._heard > GIVE_UP_SECONDS or now + delay > self.end:
-                    return Over("unreachable", reason_of(error))
+                    return SyncEnd("unreachable", reason_of(error))
             else:
                 self._heard = time.monotonic()
                 return got
@@ -149,5 +149,4 @@ class Deadline:
 
 
 def _never() -> bool:
-    """Nobody asks to stop."""
     return False

@@ -1,11 +1,11 @@
-"""Sync: a device online, for a bounded time, in the thread that calls it.
+"""Sync: a device is online for a bounded time, in the calling thread.
 
     consent -> policy -> newest model -> activate -> (pull -> answer -> push)* -> leave
     models_only: policy -> newest model -> leave
 
-It opens no port, starts no process, installs no signal handler, and never ends its host: whatever happens becomes a
-`SyncResult`. Nothing touches the network without the user's consent to `train` or `analytics`, but a download of the
-newest model that the app asks for. What a plan needs of the two is asked when it comes.
+It opens no port, starts no process, installs no signal handler, and never ends its host: every error becomes a
+`SyncResult`. It doesn't use the network without the user's consent to `train` or `analytics`, except to download the
+newest model if the app asks for that. Which of the two a plan needs is checked when it arrives.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from http import HTTPStatus
 from palate_client.models import Models
 from palate_client.online import downloads
 from palate_client.online.enrolment import Enrolment, came_online, enrolment_of
-from palate_client.online.flower_messages import Asked
+from palate_client.online.flower_messages import ServerMessage
 from palate_client.online.flower_wire import LEAVE_SECONDS, Fleet
 from palate_client.online.hosting import OwnHost
 from palate_client.online.https import Address, Https, RejectedError
 from palate_client.online.policy import Policy
-from palate_client.online.retry import Deadline, Ended, Over
-from palate_client.rounds.dispatch import COME_BACK, QUERY, answered
+from palate_client.online.retry import Deadline, Ended, SyncEnd
+from palate_client.rounds.dispatch import COME_BACK, QUERY, answer_message
 from palate_client.rounds.participation import Rounds
 from palate_client.service import Service
 from palate_client.store.journal import Contact, Journal, reason_of
@@ -40,18 +40,18 @@ from palate_common.secagg.directory import Directory
 logger = logging.getLogger("palate")
 
 POLL_GROWTH, POLL_RANGE = 1.5, 4.0
-"""A look that finds nothing makes the next one wait this much longer, up to so many times the shortest."""
+"""Factor on the wait after each request that finds no message, and the largest factor in all."""
 RHYTHM = 0.6
-"""Share of the time that the latest message took to come, after which a device looks for the next one."""
+"""Share of the time that the server took for the latest message, after which the device asks for the next one."""
 MOST_COME_BACK = 30 * 86400.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class SyncOptions:
-    """What an app asks of a sync; each is described at `Device.sync`.
+    """The options of a sync; each is described at `Device.sync`.
 
     Raises:
-        InputError: a member that makes no sense.
+        InputError: a member is invalid.
     """
 
     seconds: float
@@ -70,20 +70,20 @@ class SyncOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SyncResult:
-    """What became of a sync.
+    """The result of a sync.
 
     Attributes:
         ended: why it ended, see `docs/sdk.md`.
-        reason: more about it; for the user and the log.
+        reason: details, for the user and the log.
         model: whether a newer model was taken into use.
         rounds: attempts that the device took part in.
         refused: messages that it refused.
-        next: seconds after which the server wants to see it again; None: it didn't say.
-        requests: HTTP requests.
-        exchanges: messages that were answered.
-        sent: bytes that went out.
-        received: bytes that came in.
-        seconds: how long it took.
+        next: seconds after which the server wants the device to sync again; None: it didn't say.
+        requests: number of HTTP requests.
+        exchanges: number of messages that were answered.
+        sent: bytes that were sent.
+        received: bytes that were received.
+        seconds: its duration.
     """
 
     ended: Ended
@@ -104,13 +104,13 @@ class Session:
     """One sync of a device.
 
     Attributes:
-        store: the encrypted events, and what lies beside them.
-        service: the server that the app trusts; None: none.
+        store: the encrypted events and the files beside them.
+        service: the server that the app trusts; None: there is none.
         models: the model in use.
-        rounds: what answers a plan.
-        deadline: when it ends.
-        poll_seconds: the shortest time between two looks for messages.
-        result: what became of it, so far.
+        rounds: answers plans.
+        deadline: decides when it ends.
+        poll_seconds: the shortest time between two requests for messages.
+        result: its result so far.
     """
 
     store: EventStore
@@ -121,8 +121,8 @@ class Session:
     poll_seconds: float
     result: SyncResult = field(default_factory=partial(SyncResult, ended="failed"), init=False)
 
-    def run(self, work: Callable[[], Over]) -> SyncResult:
-        """Do it, `take_part` or `fetch`; what became of it, whatever happens, written down."""
+    def run(self, work: Callable[[], SyncEnd]) -> SyncResult:
+        """Run `take_part` or `fetch`, and record and return the result; it raises no error."""
         begun = time.monotonic()
         over = _ended(work)
         self.result = replace(
@@ -132,45 +132,45 @@ class Session:
         logger.info("sync ended: %s %s", self.result.ended, self.result.reason)
         return self.result
 
-    def take_part(self) -> Over:
-        """Take the newest model into use and answer rounds, where the device is enrolled."""
+    def take_part(self) -> SyncEnd:
+        """Take the newest model into use and answer rounds, if the device is enrolled."""
         if over := self.deadline.over():
             return over
         ready = self._ready()
-        if isinstance(ready, Over):
+        if isinstance(ready, SyncEnd):
             return ready
         with self.store.file.alone_online():
             return self._online(*ready)
 
-    def fetch(self, server: Address | None) -> Over:
+    def fetch(self, server: Address | None) -> SyncEnd:
         """Take the newest model into use, from this server, or from where the device is enrolled."""
         if over := self.deadline.over():
             return over
         service = self.service
         if server is None or service is None:
             ready = self._ready()
-            if isinstance(ready, Over):
+            if isinstance(ready, SyncEnd):
                 return ready
             server, service = ready[0].address, ready[1]
         https = Https(server, until=self.deadline.until, stop=self.deadline.stopped)
         with self.store.file.alone_online(), https:
             try:
                 without = self._update_model(https, service)
-                return without if isinstance(without, Over) else Over("model", without)
+                return without if isinstance(without, SyncEnd) else SyncEnd("model", without)
             finally:
                 self.result = replace(self.result, requests=https.requests, sent=https.sent, received=https.received)
 
-    def _ready(self) -> tuple[Enrolment, Service] | Over:
-        """Where to, and with whose rules."""
+    def _ready(self) -> tuple[Enrolment, Service] | SyncEnd:
+        """The enrolment and the service, if they fit."""
         enrolment, service = enrolment_of(self.store), self.service
         if enrolment is None or service is None:
-            return Over("not enrolled", "this device must be enrolled first, and its app have a service")
+            return SyncEnd("not enrolled", "this device must be enrolled first, and its app have a service")
         if (enrolment.public_key, enrolment.population) != (service.public_key, service.population):
-            return Over("not enrolled", "this device must be enrolled with its app's service, and is with another")
+            return SyncEnd("not enrolled", "this device must be enrolled with its app's service, and is with another")
         return enrolment, service
 
-    def _online(self, enrolment: Enrolment, service: Service) -> Over:
-        """With the network; how it ended."""
+    def _online(self, enrolment: Enrolment, service: Service) -> SyncEnd:
+        """Connect, answer rounds and sign off; why it ended."""
         with Https(enrolment.address, until=self.deadline.until, stop=self.deadline.stopped) as https:
             fleet = Fleet(https, enrolment.key, most=service.most_bytes)
             directory_of = partial(self._directory, https, service.most_bytes)
@@ -190,30 +190,32 @@ class Session:
             )
             return over
 
-    def _answer_rounds(self, https: Https, fleet: Fleet, host: OwnHost, enrolment: Enrolment, service: Service) -> Over:
-        """Model, activation, rounds."""
+    def _answer_rounds(
+        self, https: Https, fleet: Fleet, host: OwnHost, enrolment: Enrolment, service: Service
+    ) -> SyncEnd:
+        """Update the model, go online, answer messages; why it ended."""
         without = self._update_model(https, service)
-        if isinstance(without, Over):
+        if isinstance(without, SyncEnd):
             return without
         if self.rounds.at_limit():
-            return Over("spent", "the user's limits are reached")
+            return SyncEnd("spent", "the user's limits are reached")
         node = self.deadline.retry(partial(fleet.activate, earlier=enrolment.node))
-        if isinstance(node, Over):
+        if isinstance(node, SyncEnd):
             return node
         came_online(self.store, enrolment, node)
         return self._answer(fleet, host)
 
-    def _answer(self, fleet: Fleet, host: OwnHost) -> Over:
-        """Answer what is asked until there is a reason to end.
+    def _answer(self, fleet: Fleet, host: OwnHost) -> SyncEnd:
+        """Answer messages until there is a reason to end.
 
-        The next message comes when the others have answered, too. How long that took last time says when to look again:
-        each look costs the server some milliseconds. A device that computes for long announces that it will be silent:
-        the server counts it as gone after twice the time that its longest answer took, and a minute at least.
+        The next message comes when the other devices have answered, too. How long that took last time decides when to
+        ask again, as each request costs the server some milliseconds. A device that computes for long announces that:
+        the server counts it as offline after twice the time of its longest answer, and after a minute at least.
         """
         deadline, wait, rhythm, answered_at, computed = self.deadline, self.poll_seconds, self.poll_seconds, 0.0, 0.0
         while (over := deadline.over()) is None:
             asked = self._pulled(fleet)
-            if isinstance(asked, Over):
+            if isinstance(asked, SyncEnd):
                 return asked
             if asked is None:
                 if over := deadline.pause(wait):
@@ -226,7 +228,7 @@ class Session:
             if over := deadline.retry(partial(fleet.beat, silent=computed)):
                 return over
             began = time.monotonic()
-            answer = answered(host, 0, asked.kind, asked.record)
+            answer = answer_message(host, 0, asked.kind, asked.record)
             if host.over:
                 return host.over
             reply = fleet.reply(asked, answer)
@@ -239,19 +241,19 @@ class Session:
             except RejectedError as error:
                 logger.info("an answer came too late: %s", error)
             if (seconds := _come_back(asked)) is not None:
-                return Over("come back", next=seconds)
+                return SyncEnd("come back", next=seconds)
             wait, answered_at = self.poll_seconds, time.monotonic()
             if over := deadline.pause(rhythm):
                 return over
         return over
 
-    def _pulled(self, fleet: Fleet) -> Asked | Over | None:
-        """The next message. One that can't be read, or whose run has ended, is lost: it is handed over once."""
+    def _pulled(self, fleet: Fleet) -> ServerMessage | SyncEnd | None:
+        """The next message; None if there is none, or if it can't be read or its run has ended: it comes only once."""
         if over := self.deadline.retry(fleet.beat):
             return over
         try:
             notice = self.deadline.retry(fleet.pull)
-            if notice is None or isinstance(notice, Over):
+            if notice is None or isinstance(notice, SyncEnd):
                 return notice
             return self.deadline.retry(partial(fleet.take, notice))
         except IntegrityError as error:
@@ -262,10 +264,10 @@ class Session:
             logger.info("a message came too late: %s", error)
         return None
 
-    def _update_model(self, https: Https, service: Service) -> str | Over:
-        """Take the newest model into use; why not. One that can't be had or doesn't verify leaves the one in use."""
+    def _update_model(self, https: Https, service: Service) -> str | SyncEnd:
+        """Take the newest model into use; otherwise the reason why not, and the model in use stays."""
         manifest = self.deadline.retry(partial(downloads.latest, https))
-        if isinstance(manifest, Over):
+        if isinstance(manifest, SyncEnd):
             return manifest
         with Journal(self.store.file) as journal:
             used = journal.editions()[-1:]
@@ -281,7 +283,7 @@ class Session:
                     again=self.deadline.retry,
                     have=self.models.in_use(),
                 )
-                if isinstance(found, Over):
+                if isinstance(found, SyncEnd):
                     return found
                 self.result = replace(self.result, model=self.models.take(found))
         except (UnreachableError, IntegrityError, RefusedError) as error:
@@ -289,13 +291,13 @@ class Session:
             return reason_of(error)
         return ""
 
-    def _directory(self, https: Https, most: int, name: str) -> Directory | Over:
-        """The directory of a plan: kept, or fetched. It stays the same for many rounds."""
+    def _directory(self, https: Https, most: int, name: str) -> Directory | SyncEnd:
+        """The directory of a plan, from the journal or downloaded. It is the same for many rounds."""
         with Journal(self.store.file) as journal:
             data = journal.kept("directory")
         if data is None or digest(data) != name:
             fetched = self.deadline.retry(partial(downloads.directory, https, name, most=most))
-            if isinstance(fetched, Over):
+            if isinstance(fetched, SyncEnd):
                 return fetched
             data = fetched
             with Journal(self.store.file) as journal:
@@ -303,21 +305,21 @@ class Session:
         return Directory.from_json(data)
 
 
-def _ended(work: Callable[[], Over]) -> Over:
-    """How some work ended, whatever happened."""
+def _ended(work: Callable[[], SyncEnd]) -> SyncEnd:
+    """Run a function; an error becomes a `SyncEnd`."""
     try:
         return work()
     except RejectedError as error:
-        return Over("rejected", reason_of(error))
+        return SyncEnd("rejected", reason_of(error))
     except LockedError as error:
-        return Over("busy", reason_of(error))
+        return SyncEnd("busy", reason_of(error))
     except Exception as error:
         logger.debug("sync failed", exc_info=True)
-        return Over("failed", reason_of(error))
+        return SyncEnd("failed", reason_of(error))
 
 
-def _come_back(asked: Asked) -> float | None:
-    """When the server wants to see this device again; None: it doesn't send it away."""
+def _come_back(asked: ServerMessage) -> float | None:
+    """Seconds after which the server wants this device to sync again; None: the message doesn't say so."""
     seconds = (asked.record or {}).get(COME_BACK)
     if asked.kind != QUERY or isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
         return None
@@ -325,7 +327,7 @@ def _come_back(asked: Asked) -> float | None:
 
 
 def _note(store: EventStore, result: SyncResult) -> None:
-    """Write a contact into the journal; that it can't be written is no reason to fail."""
+    """Record a contact with the server in the journal. A failure to write it is only logged."""
     if not result.requests:
         return
     counts = (result.rounds, result.refused, result.sent, result.received)

@@ -1,1 +1,1 @@
-"""Recommending: from a user's own events and the public model to a list with reasons. Nothing of it leaves."""
+"""Recommending: from a user's events and the public model to a list with reasons, all on the device."""

@@ -1,14 +1,14 @@
-"""Blending: how much each source of recommendations counts for this user, by what became of what it brought.
+"""Blending: the weight of each source of recommendations for this user, learned from reactions to what was shown.
 
-A bandit of the simplest kind, on the device. For each source the store keeps two numbers: how often an item of it was
-shown, and how often the user then did something with it. A source counts
+A simple bandit on the device. For each source the store keeps two numbers: how often an item of it was shown, and how
+often the user then reacted positively. The weight of a source is
 
     sqrt( (liked + 30 r) / (shown + 30) / r ),      kept in [1/2, 2],      r = all liked / all shown
 
-so that one that nobody has tried counts 1, and 30 impressions are needed to move it half of its way. What is further
-down in a list was looked at less: at position p (from 0), an item that nothing happened with counts 1 / log2(p + 2).
+so that a source that was never shown has weight 1, and 30 impressions move it half of the way. Items further down in a
+list are seen less: an item at position p (from 0) without a reaction counts 1 / log2(p + 2) impressions.
 
-The share of exploring follows the same ratio, without the root: it may fall to a quarter, and rise to four times.
+The share of exploration is multiplied by the same ratio, without the root, kept in [1/4, 4].
 
 Sources: the discount by position is that of DCG (Järvelin and Kekäläinen, TOIS 2002).
 """
@@ -25,21 +25,21 @@ from palate_common.score_sources import COLLABORATIVE, CONTENT, POPULARITY, fami
 EXPLORATION = "exploration"
 SOURCES = (POPULARITY, COLLABORATIVE, CONTENT, EXPLORATION)
 PRIOR = 30.0
-"""Impressions that a source is thought to have had, with the rate of all."""
+"""Weight of the prior: as many impressions at the mean rate of all sources."""
 MEMORY = 1000.0
-"""Above so many impressions of a source both of its numbers are halved, so that what is recent counts more."""
+"""Number of impressions of a source above which both of its numbers are halved, so that recent ones count more."""
 LATELY = 60.0
-"""The same of the two numbers that stand for the latest recommendations, whatever their source but exploring."""
+"""The same for the numbers of recent recommendations of all sources but exploration."""
 
 
 @dataclass(frozen=True)
 class RecommendationOutcome:
-    """What became of one recommendation.
+    """The user's reaction to one recommendation.
 
     Attributes:
-        source: where it came from.
-        position: in the list, from 0.
-        liked: whether the user did something with it.
+        source: its source.
+        position: its position in the list, from 0.
+        liked: whether the user reacted positively.
     """
 
     source: str
@@ -48,22 +48,22 @@ class RecommendationOutcome:
 
     @property
     def looked_at(self) -> float:
-        """How surely the user saw it."""
+        """The share of an impression that it counts for."""
         return 1.0 if self.liked else 1 / math.log2(self.position + 2)
 
 
 class Blend:
-    """The counts of one user, in their store.
+    """The counts of one user's reactions, in their store.
 
     Attributes:
-        store: where they are kept.
+        store: the store that keeps them.
     """
 
     def __init__(self, store: EventStore) -> None:
         self.store = store
 
     def counts(self) -> dict[str, tuple[float, float]]:
-        """Source -> how often it was shown, and liked."""
+        """Source -> how often items of it were shown, and liked."""
         query = "SELECT name, value FROM meta WHERE name LIKE 'shown %' OR name LIKE 'liked %'"
         with self.store.transaction() as connection:
             kept = dict(connection.execute(query).fetchall())
@@ -71,14 +71,14 @@ class Blend:
         return {source: (kept[f"shown {source}"], kept[f"liked {source}"]) for source in shown}
 
     def lately(self) -> tuple[float, float]:
-        """How often something was shown and liked of late, explored items apart."""
+        """How often recent recommendations were shown and liked, without explored items."""
         query = "SELECT name, value FROM meta WHERE name LIKE 'lately %'"
         with self.store.transaction() as connection:
             kept = dict(connection.execute(query).fetchall())
         return kept.get("lately shown", 0.0), kept.get("lately liked", 0.0)
 
     def add(self, outcomes: Iterable[RecommendationOutcome]) -> None:
-        """Count outcomes, if the user agreed to `store`."""
+        """Count reactions, if the user agreed to `store`."""
         with self.store.transaction(write=True) as connection:
             if "store" not in self.store.granted:
                 return
@@ -101,17 +101,17 @@ class Blend:
 
 
 def weights_of(counts: Mapping[str, tuple[float, float]]) -> dict[str, float]:
-    """How much each source but exploration counts."""
+    """The weight of each source but exploration."""
     return {source: min(max(math.sqrt(_ratio(counts, source)), 0.5), 2.0) for source in SOURCES[:-1]}
 
 
 def exploration_of(counts: Mapping[str, tuple[float, float]], share: float) -> float:
-    """The share of exploring, from what it usually is."""
+    """The share of exploration for this user, from the usual share."""
     return min(share * min(max(_ratio(counts, EXPLORATION), 0.25), 4.0), 0.5)
 
 
 def _ratio(counts: Mapping[str, tuple[float, float]], source: str) -> float:
-    """A source's rate of being liked over that of all, drawn towards 1."""
+    """The rate of liked items of a source divided by that of all, shrunk towards 1."""
     shown, liked = (sum(count[place] for count in counts.values()) for place in (0, 1))
     overall = liked / shown if shown else 0.0
     if not overall:

@@ -1,13 +1,13 @@
-"""Discovery: how far a list goes beyond what is surest to be liked. One knob, and the three finer options behind it.
+"""Discovery: how far a list departs from the highest scores. One setting, and the three options that it sets.
 
-    explore    share of the list that explores        0.5  x discovery
-    diversity  weight of being unlike the others      0.8  x discovery
-    debias     part of popularity that is taken away  0.25 x discovery
+    explore    share of the list that is explored           0.5  x discovery
+    diversity  weight of the items' dissimilarity           0.8  x discovery
+    debias     part of the popularity score that is removed 0.25 x discovery
 
-None of the three does it alone: exploring and debiasing bring rarer items, and these are alike, as they follow the
-taste alone; diversity hardly leaves what everybody gets. Together, in these proportions, more of the catalogue is shown
-and the items of a list are less alike, with every step of the knob. The proportions and the default were chosen on
-validation users of six logs (`simulations/benchmarks/ranking`).
+None of the three is enough alone: exploration and debiasing bring rarer items, but similar ones, as they follow the
+user's taste; diversity hardly brings rare items. Together, in these proportions, each step of the setting shows more of
+the catalogue and makes the items of a list less similar. The proportions and the default were chosen on validation
+users of six logs (`simulations/benchmarks/ranking`).
 
     >>> mix_of(1.0, explore=0.1)
     Mix(explore=0.1, diversity=0.8, debias=0.25)
@@ -20,21 +20,21 @@ from dataclasses import dataclass
 from palate_common.errors import InputError
 
 DISCOVERY = 0.2
-"""The default."""
+"""The default setting."""
 EXPLORE, DIVERSITY, DEBIAS = 0.5, 0.8, 0.25
-"""What the finer options are at 1; below, they are in proportion."""
+"""The three options if the setting is 1; below that they are proportional to it."""
 NEW = 3.0
-"""So many times as much exploring for somebody without events."""
+"""Factor on the share of exploration for a user without events."""
 
 
 @dataclass(frozen=True)
 class Mix:
-    """How a list is made.
+    """The options of a list.
 
     Attributes:
-        explore: the share of it that explores.
-        diversity: from 0, by score alone, to 1.
-        debias: how much of popularity's own part in a score is taken away.
+        explore: the share of the list that is explored.
+        diversity: weight of the items' dissimilarity, from 0, only the score, to 1.
+        debias: the part of the popularity score that is removed, from 0 to 1.
     """
 
     explore: float
@@ -49,10 +49,10 @@ def mix_of(
     diversity: float | None = None,
     debias: float | None = None,
 ) -> Mix:
-    """The finer options, as given or else by the knob.
+    """The three options: as given, or else by the setting `discovery`.
 
     Raises:
-        InputError: one that is no share from 0 to 1.
+        InputError: one is not a share from 0 to 1.
     """
     given = {"discovery": discovery, "explore": explore, "diversity": diversity, "debias": debias}
     for name, share in given.items():

@@ -1,4 +1,4 @@
-"""Diversity: a list whose items are good and unlike each other.
+"""Diversity: reranks candidates so that the items of a list have high scores and are dissimilar.
 
 Source: Carbonell and Goldstein, The Use of MMR, Diversity-Based Reranking (SIGIR 1998).
 """
@@ -17,14 +17,14 @@ def diverse(
     diversity: float,
     beside: npt.NDArray[np.float64] | None = None,
 ) -> npt.NDArray[np.int64]:
-    """Positions of n candidates, each the best of (1 - diversity) * score - diversity * likeness to those before it.
+    """Positions of n candidates, each maximising (1 - diversity) * score - diversity * similarity to those before.
 
     Args:
-        scores: of the candidates, float64 [m]; only their order and distances matter.
-        vectors: by whose cosine two candidates are alike, float64 [m, k]; a zero vector is like no other.
-        n: how many.
-        diversity: from 0, by score alone, to 1.
-        beside: vectors of what is in the list already, float64 [any, k].
+        scores: scores of the candidates, float64 [m]; they are rescaled to 0 to 1.
+        vectors: their vectors, float64 [m, k]; the similarity of two is their cosine, 0 for a zero vector.
+        n: how many to choose.
+        diversity: weight of dissimilarity, from 0, only the score, to 1.
+        beside: vectors of items that are in the list already, float64 [any, k].
     """
     span = float(np.ptp(scores)) if len(scores) else 0.0
     worth = (1 - diversity) * ((scores - scores.min()) / span if span else np.zeros(len(scores)))
@@ -41,6 +41,6 @@ def diverse(
 
 
 def _units(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The vectors at length 1; zero vectors as they are."""
+    """The vectors scaled to length 1; zero vectors stay."""
     units: npt.NDArray[np.float64] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
     return units

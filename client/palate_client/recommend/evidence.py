@@ -1,10 +1,10 @@
-"""Evidence: a user's events on a catalogue's items, kept so that one more costs little. Between store and interests.
+"""Evidence: a user's events on a catalogue's items, as arrays that can be extended at little cost.
 
     EventStore -> Evidence -> Look
 
-What doesn't depend on later events is worked out once: an event's weight by kind and value, its place among those of
-its item, its share of a burst, what the user last said of an item. The rest is a few operations on whole columns.
-Evidence is a value: it grows by making another one, so that threads may share it.
+What doesn't depend on later events is computed once: an event's weight by kind and value, its position among those of
+its item, its share of a burst, the user's last judgement of an item. The rest is a few operations on whole arrays.
+Evidence is immutable: it is extended by making a new one, so that threads may share it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from palate_client.store.retention import DAY
 from palate_common.weighting import Weighting
 
 BURST = 60
-"""Positives in a minute that count in full: nobody means more."""
+"""The most positive events per minute that count fully; more than that is no intended behaviour."""
 TIRED, RESTED_DAYS = 5.0, 7.0
-"""Above so many impressions an item rests; after so many days one counts half."""
+"""Impressions without a reaction above which an item pauses, and days after which an impression counts half."""
 UNWANTED: tuple[Kind, ...] = ("hide", "dismiss")
-"""Kinds by which a user turns an item down."""
+"""Kinds of events by which a user rejects an item."""
 CODES: dict[str, int] = {kind: code for code, kind in enumerate(KINDS)}
 EVENT = np.dtype(
     [
@@ -44,15 +44,15 @@ Numbers = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Positives:
-    """The events that count for the taste, by item and, within one, in order. All arrays are [n].
+    """The events that count for the taste, sorted by item and, within an item, by order of arrival. All arrays are [n].
 
     Attributes:
-        rows: int32; of the items, rising.
-        codes: int64; kinds, as places in `KINDS`.
-        weights: by kind and value, above 0.
+        rows: int32; rows of the items, ascending.
+        codes: int64; the kinds, as positions in `KINDS`.
+        weights: weights by kind and value, above 0.
         times: seconds since 1970; NaN: unknown.
-        minutes: when they were tracked; NaN: they were imported.
-        bursts: what a burst leaves of each.
+        minutes: the minute in which each was tracked; NaN: it was imported.
+        bursts: factor on events in a minute with more than `BURST`; 1 otherwise.
     """
 
     rows: Rows
@@ -63,7 +63,7 @@ class Positives:
     bursts: Numbers
 
     def grown(self, events: npt.NDArray[np.void], weights: Numbers) -> Positives:
-        """With further events."""
+        """A copy with further events added."""
         order = np.argsort(events["row"], kind="stable")
         events = events[order]
         places = np.searchsorted(self.rows, events["row"], side="right")
@@ -87,11 +87,11 @@ class Positives:
         )
 
     def weighed(self, weighting: Weighting, now: float | None) -> Weighed:
-        """What they weigh, item by item.
+        """The weight of each item.
 
         Args:
-            weighting: what an event counts.
-            now: what is later is now; None: nobody knows what time it is.
+            weighting: how much an event counts.
+            now: later times count as `now`; None: the clock isn't set.
         """
         factors = self.weights
         if weighting.half_life_days is not None and len(factors):
@@ -107,15 +107,15 @@ class Positives:
 
 @dataclass(frozen=True)
 class Weighed:
-    """What events that count weigh, item by item.
+    """The weights of events that count for the taste, and of their items.
 
     Attributes:
-        rows: int32 [n_items]; of the items, rising.
+        rows: int32 [n_items]; rows of the items, ascending.
         weights: float32 [n_items], positive.
-        starts: int64 [n_items]; where the events of each item begin.
-        ends: int64 [n_items]; where they end.
-        factors: float64 [n]; what each event counts.
-        codes: int64 [n]; the kind of each, as its place in `KINDS`.
+        starts: int64 [n_items]; index of the first event of each item.
+        ends: int64 [n_items]; index after the last event of each item.
+        factors: float64 [n]; weight of each event.
+        codes: int64 [n]; the kind of each event, as its position in `KINDS`.
     """
 
     rows: Rows
@@ -126,15 +126,15 @@ class Weighed:
     codes: npt.NDArray[np.int64]
 
     def only(self, kept: npt.NDArray[np.bool_]) -> Weighed:
-        """The items that are kept, bool [n_items]."""
+        """Only the items where `kept`, bool [n_items], is true."""
         parts = self.rows[kept], self.weights[kept], self.starts[kept], self.ends[kept]
         return Weighed(*parts, self.factors, self.codes)
 
     def kinds(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """What the user did with some of the items: the kind of event that counts most, of equals the first.
+        """The kind of the event with the highest weight for some of the items; of equals the first.
 
         Args:
-            places: of the items in `rows`, in any order; few are asked for at a time.
+            places: positions of the items in `rows`, in any order.
         """
         if not len(places):
             return np.zeros(0, np.int64)
@@ -149,16 +149,16 @@ class Weighed:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that a user's events say of a catalogue's items.
+    """All information in a user's events about a catalogue's items.
 
     Attributes:
-        positives: what counts for the taste, since it was last reset.
-        shown: int32; row of the item of each impression since, in order, that nothing that counts has followed.
-        shown_at: when those were tracked.
-        unwanted: int32, sorted; rows of items that were turned down and not come back to since.
-        dismissed: int32, sorted; rows of those that were dismissed last, since the taste was last reset.
-        newest: when the last event since then was tracked.
-        latest: the latest time that any event claims.
+        positives: events that count for the taste, since its last reset.
+        shown: int32; the item's row of each impression since then, in order, without a later positive event on it.
+        shown_at: when those impressions were tracked, seconds since 1970.
+        unwanted: int32, sorted; rows of rejected items without a later positive event.
+        dismissed: int32, sorted; rows of items whose last judgement since the reset is a dismissal.
+        newest: when the last event since the reset was tracked.
+        latest: the latest time of any event.
     """
 
     positives: Positives
@@ -170,12 +170,12 @@ class Evidence:
     latest: float
 
     def grown(self, events: npt.NDArray[np.void], weighting: Weighting, *, reset: int) -> Evidence:
-        """With further events.
+        """A copy with further events added.
 
         Args:
-            events: `EVENT` [n], all later than those before, in order.
-            weighting: what an event counts; always the same.
-            reset: the number of the last event before the taste was reset.
+            events: array of dtype `EVENT`, [n], in order, all after the earlier ones.
+            weighting: how much an event counts; the same in each call.
+            reset: sequence number of the last event before the taste's reset.
         """
         unwanted = _turned_down(self.unwanted, events, weighting, UNWANTED)
         latest = float(np.fmax.reduce(events["time"], initial=self.latest))
@@ -199,7 +199,7 @@ class Evidence:
         )
 
     def resting(self) -> Rows:
-        """Rows of the items that were shown too often since the user last did something that counts with them."""
+        """Rows of the items that were shown too often since the user's last positive event on them."""
         often = np.bincount(self.shown)[self.shown] > TIRED  # an impression counts 1 at most
         rows, places = np.unique(self.shown[often], return_inverse=True)
         age = (self.newest - self.shown_at[often]) / DAY
@@ -209,7 +209,7 @@ class Evidence:
 def _turned_down(
     before: Rows, events: npt.NDArray[np.void], weighting: Weighting, by: Sequence[Kind]
 ) -> npt.NDArray[np.int32]:
-    """Rows of the items whose last event that says anything is one of these kinds."""
+    """Rows of the items whose last positive or rejecting event is of one of these kinds."""
     codes = events["code"]
     down = np.isin(codes, [CODES[kind] for kind in by])
     says = np.isin(codes, [CODES[kind] for kind in UNWANTED]) | (weighting.of_kinds(KINDS)[codes] > 0)
@@ -218,7 +218,7 @@ def _turned_down(
 
 
 def _last(rows: Rows, values: npt.NDArray[Any]) -> tuple[Rows, npt.NDArray[Any]]:
-    """Each row once, rising, and the last of its values."""
+    """The distinct rows, ascending, and the last value of each."""
     found, first = np.unique(rows[::-1], return_index=True)
     return found, values[::-1][first]
 
@@ -233,4 +233,4 @@ NOTHING = Evidence(
     -np.inf,
     -np.inf,
 )
-"""Of a user without events."""
+"""The evidence of a user without events."""

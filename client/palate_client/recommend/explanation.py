@@ -1,4 +1,4 @@
-"""Explanation: a score as the sum of what the user's own events add to it."""
+"""Explanation: a score as the sum of the contributions of the user's events."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ DID: Mapping[Kind, str] = {
     "dismiss": "wanted less like",
     "hide": "hid",
 }
-"""What a user did, in words."""
+"""What the user did, in words."""
 TOLD, LEAST = 3, 0.1
-"""Events that are told; each must add at least this part of what the first adds."""
+"""The most events in a reason; each must contribute at least this share of the first one's contribution."""
 POPULAR = "popular with others"
 WHY = {POPULARITY: POPULAR, EXPLORATION: "something new"}
-"""Reasons of sources that no event of the user's stands for."""
+"""Reasons for sources that don't depend on the user's events."""
 
 
 @dataclass(frozen=True)
 class Contribution:
-    """What one item of the user's history adds to a score.
+    """The contribution of one item of the user's history to a score.
 
     Attributes:
         item: the item.
-        kind: the event on it that counts most.
-        score: what it adds; below 0 for what the user wants less of.
-        domain: of the item; None where there is only one.
+        kind: the kind of the event on it with the highest weight.
+        score: its contribution; below 0 for an item that the user dismissed.
+        domain: the item's domain; None if there is only one.
     """
 
     item: str
@@ -57,10 +57,10 @@ class Explanation:
 
     Attributes:
         item: the item.
-        score: what `recommend` ranks it by.
-        contributions: of the user's events, those that add most first.
-        rest: what is left: popularity, where no event counts. The contributions and the rest sum to the score.
-        domain: of the item; None where there is only one.
+        score: its score in `recommend`.
+        contributions: contributions of the user's events, largest first.
+        rest: the score minus all contributions, such as popularity.
+        domain: the item's domain; None if there is only one.
     """
 
     item: str
@@ -71,21 +71,21 @@ class Explanation:
 
     @property
     def text(self) -> str:
-        """The events that add most, in words."""
+        """The largest contributions, in words."""
         return in_words(self.contributions, self.domain)
 
     @property
     def elsewhere(self) -> float:
-        """What events in other domains add to the score."""
+        """The sum of contributions from other domains."""
         return sum(each.score for each in self.contributions if each.domain != self.domain)
 
 
 def in_words(contributions: tuple[Contribution, ...], domain: str | None = None) -> str:
-    """A sentence on the events that add most; the crowd's taste where none does.
+    """A reason that names the events with the largest contributions, or popularity if there are none.
 
     Args:
-        contributions: what events add, largest first.
-        domain: of the item that is explained; events in another one say which.
+        contributions: the contributions, largest first.
+        domain: domain of the explained item; events in another domain are given with theirs.
     """
     least = max(LEAST * contributions[0].score, 0.0) if contributions else 0.0
     told = [each for each in contributions if each.score > 0 and each.score >= least][:TOLD]
@@ -99,7 +99,7 @@ def in_words(contributions: tuple[Contribution, ...], domain: str | None = None)
 
 
 def largest(values: npt.NDArray[np.float64], most: int | None) -> npt.NDArray[np.int64]:
-    """Places of the largest values, largest first, of equals the first; the first so many."""
+    """Positions of the `most` largest values, or of all, largest first, of equals the first."""
     if most is None:
         return np.argsort(-values, kind="stable")
     left, places = values.copy(), np.zeros(min(most, len(values)), np.int64)

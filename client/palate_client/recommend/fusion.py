@@ -1,15 +1,14 @@
-"""Fusion: how much each source of a score counts for this user, learned on the device from the user's own events.
+"""Fusion: the weight of each source of a score for this user, learned on the device from the user's own events.
 
-Half of the events are hidden by turns. From the others the model ranks the catalogue, and the first 200 items are
-looked at: what in them is hidden should stand above what is not. With x the parts of an item's score, by source, and
-weights v,
+Half of the events are hidden, then the other half. From the rest the model ranks the catalogue; among its first 200
+items the hidden ones should rank above the others. With x the parts of an item's score, by source, and weights v,
 
     P(item)  =  exp(v . x_item)  over the sum of it over the 200
     v*       =  argmax  sum over hidden  log P   -   |v / t - 1|^2 / (2 SPREAD^2)
 
-so that a user with few events keeps the model's own weights (v = t, the scale at which its scores fit best), and one
-with many moves away as far as the events say. Concave, and solved by a few Newton steps; no weight is below 0 or above
-twice its own. The weights live in memory, beside the taste: they are in no file and in no message. The simulator
+so that a user with few events keeps the model's own weights (v = t, the scale at which its scores fit best), and a user
+with many can move far from them. The problem is concave, and a few Newton steps solve it; a weight is at least 0 and at
+most twice the model's. The weights are kept in memory only, like the taste: in no file and in no message. The simulator
 evaluates with this very code.
 
 Source: McFadden, Conditional Logit Analysis of Qualitative Choice Behavior (1974), for the likelihood.
@@ -24,27 +23,27 @@ from palate_client.recommend.scoring import Scorer
 from palate_common.interactions import Interactions
 
 FOLDS = 2
-"""Parts that take turns in being hidden."""
+"""Number of parts of the history that are hidden in turn."""
 FIRST = 200
-"""Items at the top that are looked at: what is below is in no list."""
+"""Number of top items that are used: those below are never recommended."""
 LEAST = 4
-"""With fewer events there is nothing to learn from."""
+"""The least number of events to learn from."""
 SPREAD = 0.1
-"""How far a source's weight may be from the model's, as a standard deviation. Chosen on validation users."""
+"""Standard deviation of the prior of a weight around the model's. Chosen on validation users."""
 STEPS = 12
 TINY = 1e-12
 
 Float64 = npt.NDArray[np.float64]
 Lists = list[tuple[Float64, Float64]]
-"""For each fold, the parts of hidden items [h, s] and of the others that stand beside them [m, s]."""
+"""For each fold, the score parts of its hidden items [h, s] and of the other top items [m, s], by source."""
 NOTHING = np.zeros(0, np.int32)
 
 
 def fused_weights(scorer: Scorer, history: Interactions) -> dict[str, float]:
-    """The weight of each source of the model's scores for one user; {} where the model's own stand.
+    """The weight of each source of the model's scores for one user; {} if the model's own weights hold.
 
     Args:
-        scorer: of the model.
+        scorer: the model's scorer.
         history: the user's events that count, a batch of one.
     """
     if history.nnz < LEAST or len(scorer.sources) < 2:
@@ -56,7 +55,7 @@ def fused_weights(scorer: Scorer, history: Interactions) -> dict[str, float]:
 
 
 def _lists(scorer: Scorer, history: Interactions) -> Lists:
-    """What the hidden events would have been found among, fold by fold."""
+    """The training data of each fold."""
     fold = np.random.default_rng(history.nnz).permutation(history.nnz) % FOLDS
     lists: Lists = []
     for turn in range(FOLDS):
@@ -71,7 +70,7 @@ def _lists(scorer: Scorer, history: Interactions) -> Lists:
 
 
 def _fit(lists: Lists) -> Float64:
-    """The weights, 1 being the model's own."""
+    """The fitted weights; 1 is the model's own."""
     spread = np.mean([float(others.sum(axis=1).std()) for _, others in lists])
     lists = [(hidden / (spread + TINY), others / (spread + TINY)) for hidden, others in lists]
     own = np.ones(lists[0][0].shape[1])
@@ -100,7 +99,7 @@ def _slopes(lists: Lists, weights: Float64) -> tuple[Float64, Float64]:
         total = float(odds.sum())
         odds /= total
         mean, square = odds @ others, (others * odds[:, None]).T @ others
-        # Each hidden item competes with the others, not with what is hidden beside it.
+        # Each hidden item competes with the others, not with other hidden items.
         share = 1 / (1 + np.exp(np.clip(np.log(total) + top - wanted, -50, 50)))
         expected = (1 - share)[:, None] * mean + share[:, None] * hidden
         slope += (hidden - expected).sum(axis=0)

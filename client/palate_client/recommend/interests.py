@@ -1,17 +1,17 @@
-"""Interests: what the stored events say about one user, against a catalogue. Third stop of the path on a device.
+"""Interests: one user's interest in the items of a catalogue, from their stored events. Third step on a device.
 
     EventStore -> Interests -> Interactions (a batch of one) -> user vector
 
 The weights come from the same `Weighting` that a simulation uses on a log, and the result is what `Contributor` takes:
 a device and a simulated user with the same events get the same numbers.
 
-Odd data counts less. Of more than 60 positives tracked in one minute each counts 60/n; a time after now is now; one
-from a clock that was never set is unknown, and an event of unknown time keeps its weight.
+Implausible data counts less. If n > 60 positive events are tracked in a minute, each counts 60/n; a time after now
+counts as now; a time from a clock that was never set is unknown, and an event of unknown time keeps its weight.
 
-What was shown again and again and left alone rests: after more than five impressions, none of them followed by
-something that counts. An impression counts half after a week, as seen from the newest event.
+An item pauses after more than five impressions without a later positive event. An impression counts half after a
+week, measured to the newest event.
 
-A taste can be reset: older events then stay in the store and don't count. What the user turned down stays so.
+A taste can be reset: older events then stay in the store and don't count. Rejected items stay rejected.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ COLUMNS = "seq, kind, item, time, received, value, imported"
 
 @dataclass(frozen=True)
 class Look:
-    """What a user's events said at one moment.
+    """A user's interests at one moment.
 
     Attributes:
-        interactions: a batch of one: what counts for the taste, weighted and decayed.
-        weighed: what that was made of, in the same order; it says what the user did with an item of it.
-        unwanted: int32, sorted; rows of items that were turned down and not come back to since.
-        dismissed: int32, sorted; those that also say something of the taste: dismissed last, since it was last reset.
-        resting: int32, sorted; rows of items that were shown again and again, and left alone.
+        interactions: a batch of one: the items that count for the taste, with weights after decay.
+        weighed: the events and weights that those were made of, in the same order.
+        unwanted: int32, sorted; rows of rejected items without a later positive event.
+        dismissed: int32, sorted; those that also count against the taste: dismissed last, since its last reset.
+        resting: int32, sorted; rows of items that pause, as they were shown often without a reaction.
     """
 
     interactions: Interactions
@@ -55,12 +55,12 @@ class Look:
 
 
 class Interests:
-    """One user's interactions with a catalogue, brought up to date whenever they are asked for.
+    """One user's interactions with a catalogue. Each call first reads new events.
 
     Args:
         store: the user's events.
         catalogue: item ids in row order.
-        weighting: what an event counts.
+        weighting: how much an event counts.
 
     Attributes:
         rows: item id -> its row.
@@ -83,7 +83,7 @@ class Interests:
         self._known: tuple[Mark, Evidence, Look | None] = (Mark(), NOTHING, None)
 
     def interactions(self) -> Interactions:
-        """The user as a batch of one: positives of the catalogue, weighted and decayed.
+        """The user as a batch of one: their positive items of the catalogue, with weights after decay.
 
         Raises:
             PalateError: the store can't be read.
@@ -91,43 +91,43 @@ class Interests:
         return self.look().interactions
 
     def unwanted(self) -> npt.NDArray[np.int32]:
-        """Rows of the items that the user turned down and has not come back to since, int32, sorted."""
+        """Rows of the items that the user rejected, without a later positive event, int32, sorted."""
         return self.look().unwanted
 
     def look(self) -> Look:
-        """All that the events say, as of one moment. The same object comes back until something changes.
+        """The user's interests now. It is the same object until something changes.
 
         Raises:
             PalateError: the store can't be read.
         """
         mark, evidence, look = self._known
         now_at, anew, pages = since(self._store, mark, COLUMNS, self._read)
-        with self._lock:  # nobody forks meanwhile, and who tracks needn't wait
+        with self._lock:  # the process can't fork meanwhile; other threads can still track
             events = np.concatenate([np.zeros(0, EVENT), *pages])
             if anew or len(events):
                 evidence = NOTHING if anew else evidence
                 evidence, look = evidence.grown(events, self.weighting, reset=now_at.reset), None
             now = self._store.clock()
-            keeps = now < SET_CLOCK or evidence.latest <= now  # otherwise what "now" is decides
+            keeps = now < SET_CLOCK or evidence.latest <= now  # otherwise the result depends on "now"
             made = look if look is not None and keeps else self._made(evidence, now)
             self._known = now_at, evidence, made if keeps else None
             return made
 
     def _made(self, evidence: Evidence, now: float) -> Look:
-        """What evidence says at a moment."""
+        """The interests of evidence at a time."""
         weighed = evidence.positives.weighed(self.weighting, now if now >= SET_CLOCK else None)
         interactions = Interactions(np.array([0, len(weighed.rows)]), weighed.rows, weighed.weights, self.n_items)
         return Look(interactions, weighed, evidence.unwanted, evidence.dismissed, evidence.resting())
 
     def _read(self, page: Sequence[tuple[Any, ...]]) -> npt.NDArray[np.void]:
-        """Those of a page's events whose item is in the catalogue."""
+        """The events of a page whose item is in the catalogue, as an array of `EVENT`."""
         seqs, kinds, items, *others = zip(*page, strict=True)
         events = np.zeros(len(page), EVENT)
         events["seq"] = seqs
         events["row"] = [self.rows.get(item, -1) for item in items]
         events["code"] = [CODES.get(kind, -1) for kind in kinds]
         for name, values in zip(("time", "received", "value", "imported"), others, strict=True):
-            events[name] = np.array(values, float)  # NaN for what is unknown
+            events[name] = np.array(values, float)  # None becomes NaN
         return events[(events["row"] >= 0) & (events["code"] >= 0)]
 
 

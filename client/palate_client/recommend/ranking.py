@@ -1,13 +1,13 @@
-"""Ranking: the exact top of a catalogue by product with a vector, without looking at all of it. In numpy.
+"""Ranking: exact maximum inner product search over a catalogue without computing all products, in numpy.
 
-Items are kept by falling length, in blocks. No item of a block can score more than the sum over the parts of
+Items are sorted by descending length, in blocks. No item of a block can score more than the sum over the parts of
 
     |part of the user's vector| * the longest such part in the block          (Cauchy and Schwarz)
 
-so blocks are looked at by falling bound: one, then eight more, then 64. Before each step, those that can't reach
-the n-th best found are left out. They are proven to be below: the result is exact. Blocks side by side are one
-product. Where all items are equally long, nothing can be left out; a few products are then the whole table, and the
-search costs what a bare one costs.
+so blocks are searched in order of descending bound: one, then eight, then 64 at a time. Before each step the blocks are
+dropped whose bound is below the n-th best score found so far: they can't contain a better item, so the result is exact.
+Adjacent blocks are one product. If all items have the same length, no block is dropped; the search then takes a few
+products over the whole table, and costs the same as a plain one.
 
     >>> table = np.array([[3, 0], [0, 2], [1, 1]], np.float32)
     >>> Ranking(table, {"popularity": slice(0, 1), "collaborative": slice(1, 2)}).top(np.array([1.0, 2.0]), n=2)
@@ -30,9 +30,9 @@ from palate_common.interactions import Floats, Ints
 BLOCK = 2048
 """Items in a block."""
 GROWTH, MOST = 8, 64
-"""Each step looks at so many times as many blocks as the one before, and at so many at most."""
+"""Factor by which the number of blocks grows with each step, and the most blocks of a step."""
 FEW = 256
-"""Items of which the highest stands for all."""
+"""The most items of a group whose highest score represents it."""
 LOWEST = np.finfo(np.float32).min
 
 
@@ -40,8 +40,8 @@ class Ranking:
     """A table of item vectors, prepared for searching.
 
     Args:
-        table: float32 [n_items, k].
-        parts: name -> columns; together all of them, in order.
+        table: item vectors, float32 [n_items, k].
+        parts: name -> columns; together all columns, in order.
     """
 
     def __init__(self, table: npt.NDArray[np.float32], parts: Mapping[str, slice]) -> None:
@@ -56,19 +56,19 @@ class Ranking:
         self._table = table[order]
         self._compared: tuple[Floats, npt.NDArray[np.float32]] | None = None
         longest = np.maximum.reduceat(lengths[order], np.arange(0, self.n_items, BLOCK), axis=0)
-        # Raised by what rounding can hide in a product of k numbers: Higham, Accuracy and Stability (2002), eq. 3.5.
+        # Increased by the rounding error of a product of k numbers: Higham, Accuracy and Stability (2002), eq. 3.5.
         self._longest = longest.astype(np.float64) * (1 + (table.shape[1] + 2) * np.finfo(np.float32).eps)
 
     def top(
         self, vector: Floats, *, n: int, without: Ints | None = None, among: Ints | None = None
     ) -> npt.NDArray[np.int64]:
-        """Rows of the n best items, best first; of equals the lower row first.
+        """Rows of the n items with the highest scores, best first; of equals the lower row first.
 
         Args:
-            vector: float [k].
-            n: how many; fewer come back where there are fewer.
-            without: rows that must not come back.
-            among: the only rows that may; None: all.
+            vector: the user's vector, float [k].
+            n: the most rows to return.
+            without: rows to leave out.
+            among: the only rows to consider; None: all.
         """
         single = vector.astype(np.float32)
         bounds = self._longest @ [math.sqrt(vector[columns] @ vector[columns]) for columns in self.parts.values()]
@@ -96,16 +96,15 @@ class Ranking:
     def alike(
         self, row: int, columns: npt.NDArray[np.float64], *, n: int, among: Ints | None = None
     ) -> tuple[Ints, npt.NDArray[np.float64]]:
-        """Rows of the n items most like one by cosine, best first, of equals the lower row first; and the cosines.
+        """Rows of the n items most similar to one, best first, of equals the lower row first; and their cosines.
 
-        One product in single precision with vectors whose lengths are known finds who may be among them; who is is
-        said in double precision.
+        A product in single precision finds the candidates; their exact order is computed in double precision.
 
         Args:
-            row: the item, which is not among them.
-            columns: float64 [k]; what each column of a vector is multiplied with before it is compared.
-            n: how many; fewer come back where there are fewer.
-            among: the only rows that may; None: all.
+            row: the item, which is not returned itself.
+            columns: float64 [k]; factor on each column of the vectors before they are compared.
+            n: the most rows to return.
+            among: the only rows to consider; None: all.
         """
         if self._compared is None or not np.array_equal(self._compared[0], columns):
             squares = (columns**2).astype(np.float32)
@@ -113,12 +112,12 @@ class Ranking:
             self._compared = columns, np.divide(1.0, np.sqrt(lengths), np.zeros_like(lengths), where=lengths > 0)
         own = self.vectors(np.array([row]))[0] * columns
         length = math.sqrt(own @ own)
-        if not length:  # like none, and like all
+        if not length:  # its cosine with every item is 0
             rows = np.arange(self.n_items) if among is None else among
             return rows[rows != row][:n], np.zeros(len(rows[rows != row][:n]))
         cosines = (self._table @ (own * columns / length).astype(np.float32)) * self._compared[1]
         near = cosines if among is None else cosines[self._places[among]]
-        # What rounding can hide in either of two products: see `_longest`.
+        # The largest rounding error of the two products: see `_longest`.
         unsure = 2 * (len(columns) + 8) * np.finfo(np.float32).eps
         high = np.flatnonzero(near >= _reached(near, n + 1) - unsure)
         found = np.sort(self._rows[high]) if among is None else among[high]
@@ -138,19 +137,18 @@ class Ranking:
         return self._table[self._places[rows]].astype(np.float64)
 
     def _split(self, vectors: Floats) -> list[Floats]:
-        """The parts of vectors [m, k]."""
         return [vectors[:, columns] for columns in self.parts.values()]
 
 
 def _reached(scores: npt.NDArray[np.float32], n: int) -> float:
-    """What n of the scores reach, and few others: the n-th highest of the highest of each few."""
+    """A lower bound of the n-th highest score: the n-th highest of the maxima of small groups."""
     few = max(min(len(scores) // (4 * n), FEW), 1)
     highest = np.maximum.reduceat(scores, np.arange(0, len(scores), few)) if len(scores) else scores
     return float(np.partition(highest, -n)[-n]) if len(highest) >= n else -np.inf
 
 
 def _stretches(blocks: list[int], n_items: int) -> Iterator[tuple[int, int]]:
-    """From which place to before which the items of these blocks lie; blocks side by side are one stretch."""
+    """The ranges [first, end) of these blocks' items; adjacent blocks are one range."""
     blocks.sort()
     first, end = 0, 0
     for block in blocks:

@@ -1,9 +1,9 @@
-"""Recommendations: what a device shows its user, and what the user does about it. `Device.recommendations`.
+"""Recommendations: the part of a device that recommends and takes the user's feedback: `Device.recommendations`.
 
     Models -> Recommender -> shown -> feedback -> Tracker, Blend -> the next list
 
-A recommender belongs to one model. When the app gives another one, or a newer one was published and taken into use, the
-next list is made by that.
+A recommender belongs to one model. When the app gives another model, or takes a newer published one into use, a new
+recommender is made for the next list.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ HOUR, YEAR = 3600.0, 365 * 86_400.0
 
 
 class Recommendations:
-    """Recommendations from the device's events, and the user's say in them.
+    """Recommends by the device's events, and takes the user's feedback.
 
     Args:
         store: the encrypted events.
-        weighting: what an event counts.
+        weighting: how much an event counts.
         models: the published model in use.
-        activity: when the user did something.
-        tracker: takes the events of a feedback.
+        activity: the times of the user's events.
+        tracker: stores the events of a feedback.
     """
 
     def __init__(
@@ -59,22 +59,22 @@ class Recommendations:
         fuse: bool | None = None,
         rng: np.random.Generator | None = None,
     ) -> None:
-        """As `Device.use_model`."""
+        """See `Device.use_model`."""
         taken, interests = self._models.taken, Interests(self._store, items, self._weighting)
         blend = Blend(self._store)
         self._used = taken, ModelRecommender(model, items, interests, domains=domains, blend=blend, fuse=fuse, rng=rng)
 
     def forget_model(self) -> None:
-        """Let go of the model, and of what it made of the user's events."""
+        """Drop the model from memory, with the user's vector and scores."""
         self._used = None
 
     def recommender(self) -> ModelRecommender:
-        """What ranks: by the model that was given, or by the published one, where that was taken into use later.
+        """The recommender for the model that the app gave, or for the published one, whichever was set last.
 
         Raises:
             InputError: there is no model.
         """
-        used, taken = self._used, self._models.taken  # before `current`: what is taken meanwhile is seen next time
+        used, taken = self._used, self._models.taken  # read before `current`, to notice a change by the next call
         if used is not None and used[0] == taken:
             return used[1]
         published = self._models.current()
@@ -88,7 +88,7 @@ class Recommendations:
         return made
 
     def tuning(self) -> Tuning:
-        """As `Device.tuning`."""
+        """See `Device.tuning`."""
         now, blend = self._store.clock(), Blend(self._store)
         counts, lately = blend.counts(), blend.lately()
         visits = self._visits
@@ -103,7 +103,7 @@ class Recommendations:
     def feedback(
         self, shown: Sequence[Recommendation], outcomes: Mapping[str, Kind | Event] | None = None
     ) -> list[Tracked]:
-        """As `Device.feedback`."""
+        """See `Device.feedback`."""
         _check_shown(shown)
         did = {item: Event(did, item) if isinstance(did, str) else did for item, did in _pairs(outcomes)}
         there = {each.item for each in shown}
@@ -122,26 +122,25 @@ class Recommendations:
             if stored
         ]
         if counted:
-            with suppress(PalateError, OSError):  # the machine's failures never raise, and the events are kept
+            with suppress(PalateError, OSError):  # as in `track`, a failure of the machine raises no error
                 Blend(self._store).add(counted)
         return tracked
 
     def fits(self, campaign: Campaign) -> bool:
-        """Whether a campaign's item is in the top share of the catalogue for this user; without a model it isn't."""
+        """Whether a campaign's item is in the top share of the catalogue for this user; False without a model."""
         try:
             return self.recommender().fits(campaign.item, campaign.reach)
         except InputError:
             return False
 
     def _counts(self, event: Event) -> bool:
-        """Whether an event is a positive."""
         value, kinds = np.array([np.nan if event.value is None else event.value]), [event.kind]
         weight = self._weighting.of_kinds(kinds) * self._weighting.of_values(value, np.zeros(1, int), kinds)
         return bool(weight[0] > 0)
 
 
 def _check_shown(shown: object) -> None:
-    """Refuse what `recommend` didn't give, such as ids."""
+    """Refuse anything but recommendations, such as ids."""
     if isinstance(shown, str) or not isinstance(shown, Sequence):
         raise InputError(f"`shown` must be a list of recommendations, as `recommend` gave it, got {shown!r:.80}")
     for each in shown:
@@ -150,7 +149,7 @@ def _check_shown(shown: object) -> None:
 
 
 def _pairs(outcomes: Mapping[str, Kind | Event] | None) -> Iterable[tuple[str, Kind | Event]]:
-    """Each item with what was done."""
+    """Check outcomes, and return the pairs of item and outcome."""
     if outcomes is not None and not isinstance(outcomes, Mapping):
         raise InputError(f"`outcomes` must say of each item what was done, got {outcomes!r:.80}")
     pairs = (outcomes or {}).items()

@@ -1,9 +1,9 @@
-"""Recommender: what to show the user of this device. Last stop of the path on a device.
+"""Recommender: makes the list of recommendations for the device's user. The last step of the path on a device.
 
     Interests -> taste (the algorithm's fold-in) -> exact ranking -> diversity -> exploration -> [Recommendation]
 
-The taste is made anew whenever an event came in. It is on no disk and in no message: a recommender can't be copied or
-pickled, and what it shows of a taste are items.
+The taste, such as a user vector, is recomputed after each new event. It is written to no disk and no message: a
+recommender can't be copied or pickled, and it returns only items.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from palate_client.recommend.discovery import NEW, mix_of
 from palate_client.recommend.diversity import diverse
 from palate_client.recommend.evidence import NOTHING
 from palate_client.recommend.explanation import TOLD, WHY, Contribution, Explanation, in_words, largest
-from palate_client.recommend.exploration import Crowd, slots
+from palate_client.recommend.exploration import RandomHistories, slots
 from palate_client.recommend.fusion import fused_weights
 from palate_client.recommend.interests import Interests, Look
 from palate_client.recommend.scoring import Taste, scorer_of
@@ -36,22 +36,22 @@ from palate_common.score_sources import POPULARITY, family_of
 
 TURNED_DOWN: Kind = "dismiss"
 POOL, SHORT = 4, 10
-"""So many times as many candidates are looked at, for diversity and to tell what is special of an item; a shorter list
-has as many as one of this length."""
+"""Number of candidates per item of a list, for diversity and for finding an item's source; a list shorter than `SHORT`
+has as many as one of that length."""
 FEW = 4096
-"""Up to so many allowed items are scored one by one instead of searched for."""
+"""The most allowed items that are all scored instead of searched."""
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """One item to show.
+    """A recommended item.
 
     Attributes:
         item: its id.
-        score: what it is ranked by; comparable within a list only.
-        source: what brought it: popularity, collaborative, content or exploration.
-        reason: in words that can be shown to the user.
-        position: in the list, from 0.
+        score: its score; comparable only within a list.
+        source: where it came from: popularity, collaborative, content or exploration.
+        reason: why it is recommended, as text for the user.
+        position: its position in the list, from 0.
     """
 
     item: str
@@ -63,11 +63,11 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Similar:
-    """An item that is like another.
+    """An item that is similar to another one.
 
     Attributes:
         item: its id.
-        score: how like; at most 1 where the model has item vectors.
+        score: the similarity; a cosine, at most 1, if the model has item vectors.
     """
 
     item: str
@@ -80,15 +80,15 @@ class ModelRecommender:
     Args:
         model: the global model.
         items: item ids in the model's row order.
-        interests: the user's, against the same catalogue.
-        domains: of each item, such as "books"; None: there is one.
-        blend: what became of earlier recommendations; None: sources count as the model has them.
-        fuse: whether this device learns how much each source of the scores counts; None: where the model has
+        interests: the user's interests, with the same catalogue.
+        domains: the domain of each item, such as "books"; None: all have the same.
+        blend: reactions to earlier recommendations, for the weights of sources; None: all weights are the model's.
+        fuse: whether this device learns weights for the sources of the scores; None: it does if the model has
             several sources of public features.
-        rng: for exploring; a recommendation is not a release, so that any generator will do.
+        rng: random numbers for exploration; they needn't be secure, as a recommendation is not a release.
 
     Raises:
-        InputError: the items are not those of the model.
+        InputError: the items are not the model's.
     """
 
     def __init__(
@@ -111,8 +111,8 @@ class ModelRecommender:
         self._selection = Selection(interests.rows, domains)
         self._rng = np.random.default_rng() if rng is None else rng
         self._scorer = scorer_of(model)
-        self._crowd = Crowd(model.state.get(COUNTS, np.ones(len(items))))
-        self._lock = threading.RLock()  # nobody holds it while the process forks
+        self._crowd = RandomHistories(model.state.get(COUNTS, np.ones(len(items))))
+        self._lock = threading.RLock()  # `_recommenders` takes it before a fork
         several = any(family_of(source) != source for source in self._scorer.sources)
         self._fuse, self._fused = several if fuse is None else fuse, dict[str, float]()
         self._taste: Taste | None = None
@@ -135,22 +135,21 @@ class ModelRecommender:
         debias: float | None = None,
         tuning: float = 1.0,
     ) -> list[Recommendation]:
-        """What to show, best first. What the user hid or turned down never comes back.
+        """Recommended items, best first. Items that the user hid or dismissed are never among them.
 
         Args:
-            n: how many; fewer come back where there are fewer.
-            filter_already_liked_items: leave out what the user has events on that count.
-            filter_items: leave out these, too.
+            n: the most items to return.
+            filter_already_liked_items: leave out items on which the user has positive events.
+            filter_items: further items to leave out.
             items: recommend only these; ids that the model doesn't know have no score and are left out.
             domain: recommend only items of this domain.
-            discovery: from 0, by score alone, to 1: how far the list goes beyond what is surest to be liked. None:
-                `DISCOVERY`. The three below follow from it (see `palate_client.recommend.discovery`) where they are
-                None.
-            explore: the share of the list that explores. None: also more for somebody without events, and more or less
-                by what became of it.
-            diversity: how much being unlike the others of the list counts, 0 to 1.
-            debias: how much of popularity's own part in a score is taken away, 0 to 1.
-            tuning: what the share that explores is multiplied by where `explore` is None; it stays at most a half.
+            discovery: how far the list departs from the highest scores, from 0, not at all, to 1. None: `DISCOVERY`. It
+                sets those of the three options below that are None (see `palate_client.recommend.discovery`).
+            explore: the share of the list that is explored. None: as `discovery` sets it, more for a user without
+                events, and adapted to reactions to explored items.
+            diversity: weight of the items' dissimilarity, 0 to 1.
+            debias: the part of the popularity score that is removed, 0 to 1.
+            tuning: factor on the explored share if `explore` is None; the share stays at most a half.
 
         Raises:
             InputError: an argument out of range, or a domain that doesn't exist.
@@ -169,7 +168,7 @@ class ModelRecommender:
             out = np.concatenate([without, look.resting])
             pool = self._best(taste, wide, out, allowed)
             order = self._varied(taste, pool, n, mix.diversity)
-            if len(order) < n and len(out) > len(without):  # what rests comes after all others
+            if len(order) < n and len(out) > len(without):  # items that pause come after all others
                 out = without
                 rest = self._best(taste, n - len(order), np.append(without, order), allowed)
                 pool = order = np.append(order, rest)
@@ -180,7 +179,7 @@ class ModelRecommender:
             if len(places):
                 within = None if domain is None else self._selection.within(domain)
                 drawn = self._crowd.history(taste.history, self._rng, within)
-                other = self._scorer.taste(drawn, taste.less, _weights(counts, 1.0, self._fused))  # popularity apart
+                other = self._scorer.taste(drawn, taste.less, _weights(counts, 1.0, self._fused))  # without popularity
                 kept = order[: len(order) - len(places)]
                 candidates = self._best(other, wide, np.append(out, kept), allowed)
                 found = self._varied(other, candidates, len(places), mix.diversity, kept)
@@ -190,16 +189,16 @@ class ModelRecommender:
     def explain(
         self, item: str, *, domain: str | None = None, discovery: float | None = None, debias: float | None = None
     ) -> Explanation:
-        """What each of the user's events adds to the item's score.
+        """The contribution of each of the user's events to an item's score.
 
         Args:
             item: any item of the model, recommended or not.
-            domain: as it was recommended with.
-            discovery: as it was recommended with.
-            debias: as it was recommended with.
+            domain: as in the call of `recommend`.
+            discovery: as in the call of `recommend`.
+            debias: as in the call of `recommend`.
 
         Raises:
-            InputError: an item or a domain that the model doesn't know, or no share from 0 to 1.
+            InputError: the model doesn't know the item or the domain, or a share isn't from 0 to 1.
         """
         row, mix = self._selection.row(item), mix_of(discovery, debias=debias)
         with self._lock:
@@ -210,9 +209,9 @@ class ModelRecommender:
         return Explanation(item, score, contributions, rest, self._selection.domain(row))
 
     def fits(self, item: str, reach: float) -> bool:
-        """Whether an item is in the top `reach`, a share, of its domain for this user, and is new to them.
+        """Whether an item is in the top share `reach` of its domain for this user, and is new to them.
 
-        What they hid, turned down, or have events on that count doesn't fit; nor does an item the model doesn't know.
+        It is false for items that they hid, dismissed or have positive events on, and for items unknown to the model.
         """
         rows = self._selection.known([item])
         if not len(rows):
@@ -227,15 +226,15 @@ class ModelRecommender:
         return bool(np.isin(rows, best).all())
 
     def similar_items(self, item: str, n: int = 10, *, domain: str | None = None) -> list[Similar]:
-        """Items like this one by the model, most alike first, whatever the user thinks of them.
+        """Items similar to this one by the model, most similar first, independent of the user.
 
         Args:
             item: any item of the model.
             n: how many.
-            domain: only items of this domain, which need not be the item's own.
+            domain: return only items of this domain, which need not be the item's own.
 
         Raises:
-            InputError: an item that the model doesn't know, or a domain that doesn't exist.
+            InputError: the model doesn't know the item or the domain.
         """
         _check_count(n)
         row = self._selection.row(item)
@@ -247,7 +246,7 @@ class ModelRecommender:
         raise TypeError("a recommender holds its user's taste, which stays in this process")
 
     def _current(self, debias: float, domain: str | None) -> tuple[Taste, Look, dict[str, tuple[float, float]]]:
-        """The user's taste as a domain sees it, made anew if an event came in or an outcome; and what it is made of."""
+        """The user's taste for a domain, recomputed after a new event or reaction; its interests and counts."""
         look, counts = self._interests.look(), {} if self._blend is None else self._blend.counts()
         made_of = (debias, domain, counts)
         if self._taste is None or self._made_of != made_of or self._look is not look:
@@ -265,14 +264,13 @@ class ModelRecommender:
         return self._taste, look, counts
 
     def _best(self, taste: Taste, n: int, without: Rows, allowed: Rows | None) -> Rows:
-        """The n best by score."""
         if allowed is None or len(allowed) > FEW:
             return self._scorer.top(taste, n=n, without=without, among=allowed)
         rows = np.setdiff1d(allowed, without, assume_unique=True)
         return rows[np.argsort(-self._scorer.scores(taste, rows), kind="stable")[:n]]
 
     def _varied(self, taste: Taste, pool: Rows, n: int, diversity: float, beside: Rows | None = None) -> Rows:
-        """The n of a pool, best first, that are good and unlike each other and those beside them."""
+        """Rerank a pool, best first, for diversity, also towards the rows `beside`; the first n."""
         if not diversity or len(pool) < 2:
             return pool if len(pool) <= n else pool[:n]
         vectors = self._scorer.likeness(pool)
@@ -281,13 +279,13 @@ class ModelRecommender:
         return pool[diverse(scores, vectors, n=n, diversity=diversity, beside=others)]
 
     def _told(self, taste: Taste, order: Rows, explored: Collection[int], pool: Rows) -> list[Recommendation]:
-        """Recommendations of rows, with where they come from and why."""
+        """Make recommendations of rows, with source and reason."""
         if not len(order):
             return []
         parts = self._scorer.by_part(taste, order)
         usual = parts if pool is order else self._scorer.by_part(taste, pool)
         scores = np.sum(list(parts.values()), axis=0).tolist()
-        # A part that says nothing of an item, such as taste without events, didn't bring it.
+        # The source is the part furthest above its mean over the pool; a constant part can't be it.
         above = [np.where(part, part - usual[name].mean(), -np.inf) for name, part in parts.items()]
         names, sources = list(parts), np.argmax(above, axis=0).tolist()
         because = self._contributions(taste, order, most=TOLD)
@@ -299,7 +297,7 @@ class ModelRecommender:
         return told
 
     def _contributions(self, taste: Taste, rows: Rows, most: int | None = None) -> list[tuple[Contribution, ...]]:
-        """What each event adds to each item's score, largest first; the first so many."""
+        """The contributions of events to each item's score, largest first; the first `most`, or all."""
         own, added = np.append(taste.history.indices, taste.less), self._scorer.contributions(taste, rows).T
         places = [largest(each, most) for each in added]
         told = np.concatenate(places)
@@ -316,14 +314,13 @@ class ModelRecommender:
 
 
 def _weights(counts: Mapping[str, tuple[float, float]], debias: float, fused: Mapping[str, float]) -> dict[str, float]:
-    """How much each part of a score counts: by what became of it, by what was fused, and less debiasing."""
+    """The weight of each part of a score: from reactions, fusion and debiasing."""
     weights = weights_of(counts)
     weights |= {POPULARITY: weights[POPULARITY] * (1 - debias)}
     return weights | {source: weight * weights[family_of(source)] for source, weight in fused.items()}
 
 
 def _check_count(n: int) -> None:
-    """Refuse what is no number of items."""
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise InputError(f"`n` must be a number of items from 1, got {n!r:.40}")
 

@@ -1,9 +1,8 @@
-"""Scoring: what a model says to one user of a device, whether or not its scores are products of vectors.
+"""Scoring: a model's scores for the user of a device, whether or not they are products of vectors.
 
 `ByFactors` holds the item vectors of a model that has them (see `palate_common.algorithms.base`) and searches
-them exactly. `ByScores` asks the algorithm for all scores. Both score by the algorithm's own code on a batch of one:
-with every part at its own weight, and nothing that the user wants less of, the scores are those of
-`GlobalModel.scores`.
+them exactly. `ByScores` gets all scores from the algorithm. Both use the algorithm's own code on a batch of one: if
+every part has its own weight, and no item is dismissed, the scores are those of `GlobalModel.scores`.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from palate_common.models.model import GlobalModel
 from palate_common.score_sources import COLLABORATIVE, POPULARITY, family_of
 
 LESS = 0.5
-"""An item that the user wants less of takes away this part of what it would add."""
+"""A dismissed item subtracts this share of what it would add as a positive one."""
 HISTORIES_AT_ONCE = 64
-"""Histories that are scored at once."""
+"""Number of histories that are scored in one batch."""
 TINY = 1e-30
 
 Vector = npt.NDArray[np.float64]
@@ -33,13 +32,13 @@ Vector = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Taste:
-    """What a scorer made of one user's events. Private: it is never written, sent or shown.
+    """A scorer's representation of one user's events. It is private: never written, sent or shown.
 
     Attributes:
-        history: the events that count, a batch of one.
-        less: rows of what the user wants less of, sorted, none of them in the history.
-        vector: what items are multiplied with, or all scores.
-        adds: says what each interaction, then each row of `less`, adds to the vector; None where only scores are known.
+        history: the positive items, a batch of one.
+        less: rows of dismissed items, sorted, none of them in the history.
+        vector: the user's vector, or all scores.
+        adds: returns the contributions of interactions, then of rows of `less`, to the vector; None if it is scores.
     """
 
     history: Interactions
@@ -49,37 +48,37 @@ class Taste:
 
     @cached_property
     def added(self) -> Vector:
-        """What each interaction, then each row of `less`, adds to the vector, worked out when it is first asked for."""
+        """The contributions of interactions, then of rows of `less`, to the vector; computed at the first use."""
         return np.zeros((0, len(self.vector))) if self.adds is None else self.adds()
 
 
 class Scorer(Protocol):
-    """Either way to score."""
+    """Computes scores for one user; there are two implementations."""
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Names of the parts of a score that can be weighed apart, in the order of `by_part`."""
+        """Names of the parts of a score that can be weighted separately, in the order of `by_part`."""
 
     def taste(self, history: Interactions, less: npt.NDArray[np.int32], weights: Mapping[str, float]) -> Taste:
-        """What the events say, with the weight of each part of the score or of its family; 1 for those without."""
+        """The user's taste, with a weight for each part of the score or its family; 1 for parts without one."""
 
     def top(self, taste: Taste, *, n: int, without: Ints, among: Ints | None = None) -> npt.NDArray[np.int64]:
-        """Rows of the n best items, best first; among some alone, or all."""
+        """Rows of the n highest scores, best first; of the rows `among`, or all."""
 
     def scores(self, taste: Taste, rows: Ints) -> Vector:
         """Scores of some items."""
 
     def by_part(self, taste: Taste, rows: Ints) -> dict[str, Vector]:
-        """The parts of their scores."""
+        """The parts of the scores of some items."""
 
     def contributions(self, taste: Taste, rows: Ints) -> Vector:
-        """What each interaction, then each row of `less`, adds to items' scores: [nnz + less, len(rows)]."""
+        """Contributions of interactions, then of rows of `less`, to items' scores: [nnz + less, len(rows)]."""
 
     def likeness(self, rows: Ints) -> Vector:
-        """Vectors by whose cosine items are alike, [len(rows), any]."""
+        """Vectors whose cosine is the similarity of items, [len(rows), any]."""
 
     def similar(self, row: int, *, n: int, among: Ints | None = None) -> tuple[Ints, Vector]:
-        """The n items most like one, best first, among some alone or all; and how like, at most 1 for cosines."""
+        """The n items most similar to one, best first, of the rows `among` or all, and the similarities."""
 
 
 def scorer_of(model: GlobalModel) -> Scorer:
@@ -89,7 +88,7 @@ def scorer_of(model: GlobalModel) -> Scorer:
 
 
 class ByFactors:
-    """Scores as products of vectors."""
+    """A scorer for scores that are products of vectors."""
 
     def __init__(self, factors: Factors) -> None:
         self._factors = factors
@@ -99,11 +98,11 @@ class ByFactors:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The parts of the vectors."""
+        """Names of the parts of the vectors."""
         return tuple(self._factors.parts)
 
     def taste(self, history: Interactions, less: npt.NDArray[np.int32], weights: Mapping[str, float]) -> Taste:
-        """The user's vector by the algorithm's fold-in, less what they want less of along the parts that are taste."""
+        """The user's vector by fold-in, minus `LESS` times that of dismissed items, without popularity."""
         columns = np.concatenate(
             [
                 np.full(part.stop - part.start, weights.get(name, weights.get(family_of(name), 1.0)))
@@ -127,25 +126,25 @@ class ByFactors:
         return Taste(history, less, vector * columns, adds)
 
     def top(self, taste: Taste, *, n: int, without: Ints, among: Ints | None = None) -> npt.NDArray[np.int64]:
-        """By an exact search."""
+        """By exact search."""
         return self._ranking.top(taste.vector, n=n, without=without, among=among)
 
     def scores(self, taste: Taste, rows: Ints) -> Vector:
-        """Products."""
+        """By products of vectors."""
         return self._ranking.scores(taste.vector, rows)
 
     def by_part(self, taste: Taste, rows: Ints) -> dict[str, Vector]:
-        """Products of parts."""
+        """By products of the vectors' parts."""
         vectors = self._ranking.vectors(rows)
         return {name: vectors[:, part] @ taste.vector[part] for name, part in self._factors.parts.items()}
 
     def contributions(self, taste: Taste, rows: Ints) -> Vector:
-        """Products of what each adds to the user's vector: they sum to the score, apart from what no event adds."""
+        """By products with contributions to the user's vector: they sum to the score minus the part of no event."""
         contributions: Vector = taste.added @ self._ranking.vectors(rows).T
         return contributions
 
     def likeness(self, rows: Ints) -> Vector:
-        """The vectors, each column as far as it is trusted, popularity not at all."""
+        """The item vectors, each column weighted by its trust, without popularity."""
         vectors: Vector = self._ranking.vectors(rows) * self._taste_columns
         return vectors
 
@@ -155,7 +154,7 @@ class ByFactors:
 
 
 class ByScores:
-    """Scores as the algorithm gives them, all at once."""
+    """A scorer for algorithms that return all scores at once."""
 
     def __init__(self, model: GlobalModel) -> None:
         self._model = model
@@ -164,11 +163,11 @@ class ByScores:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """None: the algorithm doesn't tell its scores apart."""
+        """Empty: the algorithm doesn't split its scores."""
         return ()
 
     def taste(self, history: Interactions, less: npt.NDArray[np.int32], weights: Mapping[str, float]) -> Taste:
-        """All scores, with more or less of what everybody is told; what the user wants less of only stays away."""
+        """All scores, plus or minus those of an empty history; dismissed items have no effect on others."""
         scores = np.array(self._model.scores(history)[0], np.float64)
         span = float(np.ptp(self._nobody))
         excess = (weights.get(POPULARITY, 1.0) - weights.get(COLLABORATIVE, 1.0)) * float(np.ptp(scores))
@@ -177,7 +176,7 @@ class ByScores:
         return Taste(history, np.zeros(0, np.int32), scores)
 
     def top(self, taste: Taste, *, n: int, without: Ints, among: Ints | None = None) -> npt.NDArray[np.int64]:
-        """By sorting out the best."""
+        """By partial sorting."""
         scores = taste.vector.copy() if among is None else np.full(len(taste.vector), -np.inf)
         if among is not None:
             scores[among] = taste.vector[among]
@@ -189,15 +188,15 @@ class ByScores:
         return best
 
     def scores(self, taste: Taste, rows: Ints) -> Vector:
-        """Those of the rows."""
+        """By look-up."""
         return taste.vector[rows]
 
     def by_part(self, taste: Taste, rows: Ints) -> dict[str, Vector]:
-        """One part."""
+        """The whole score as one part."""
         return {COLLABORATIVE if taste.history.nnz else POPULARITY: taste.vector[rows]}
 
     def contributions(self, taste: Taste, rows: Ints) -> Vector:
-        """By how much the score falls without each: they need not sum to the score."""
+        """The change of the score if one interaction is left out: they need not sum to the score."""
         history = taste.history
         full, found = self._model.scores(history)[0, rows], np.zeros((history.nnz, len(rows)))
         places = np.arange(history.nnz)
@@ -214,7 +213,7 @@ class ByScores:
         return found
 
     def likeness(self, rows: Ints) -> Vector:
-        """What somebody is told who has this item alone, beyond what everybody is told."""
+        """The scores of a history of this item alone, minus those of an empty one, both scaled to 0 to 1."""
         told = self._of(rows)
         spans = np.maximum(np.ptp(told, axis=1, keepdims=True), TINY)
         span = max(float(np.ptp(self._nobody)), TINY)
@@ -222,14 +221,14 @@ class ByScores:
         return beyond
 
     def similar(self, row: int, *, n: int, among: Ints | None = None) -> tuple[Ints, Vector]:
-        """By what somebody is told who has this item alone."""
+        """By the scores of a history of this item alone."""
         told, rows = self._of([row])[0], np.arange(self._n) if among is None else among
         rows = rows[rows != row]
         best = rows[np.argsort(-told[rows], kind="stable")[:n]]
         return best, told[best]
 
     def _of(self, rows: Ints | list[int]) -> Vector:
-        """Scores of histories of one item each, or of an empty one without rows."""
+        """Scores of histories of one item each, or, without rows, of an empty history."""
         n = max(len(rows), 1)
         histories = Interactions.from_pairs(np.arange(len(rows)), rows, n_users=n, n_items=self._n)
         return np.array(self._model.scores(histories), np.float64)

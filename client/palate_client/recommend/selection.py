@@ -17,10 +17,10 @@ class Selection:
 
     Args:
         rows: item id -> its row.
-        domains: of each item, in row order; None: there is one, without a name.
+        domains: the domain of each item, in row order; None: all have the same.
 
     Raises:
-        InputError: not one domain for each item.
+        InputError: the number of domains isn't that of items.
     """
 
     def __init__(self, rows: Mapping[str, int], domains: Sequence[str] | None = None) -> None:
@@ -41,7 +41,7 @@ class Selection:
         """Rows that may be recommended, sorted; None for all.
 
         Raises:
-            InputError: a domain that no item has.
+            InputError: no item has this domain.
         """
         within = None if domain is None else self.within(domain)
         if items is None:
@@ -53,21 +53,21 @@ class Selection:
         """Rows of a domain's items, sorted.
 
         Raises:
-            InputError: a domain that no item has.
+            InputError: no item has this domain.
         """
         if domain not in self._domains:
             raise InputError(f"`domain` must be one that items have, got {domain!r:.80}")
         return self._domains[domain]
 
     def domain(self, row: int) -> str | None:
-        """The domain of an item; None where there is only one."""
+        """The domain of an item; None if there is only one."""
         return None if self._named is None else self._named[row]
 
     def row(self, item: str) -> int:
         """The row of an item.
 
         Raises:
-            InputError: an item that the model doesn't know.
+            InputError: the model doesn't know the item.
         """
         row = self._rows.get(item)
         if row is None:

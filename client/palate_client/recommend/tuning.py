@@ -1,10 +1,10 @@
-"""Tuning: how far a user's lists explore, by how loyal they are and how well they have been served lately.
+"""Tuning: adapts the explored share of a user's lists to their loyalty and to their recent reactions.
 
     visits, outcomes of recommendations -> Tuning -> the share of a list that explores
 
-Who takes less of what is recommended than they used to is bored: their lists explore more. Who comes back after an
-absence by which most would have gone for good sees more of what is surest. The share is multiplied by 1/2 to 2, and
-never above a half. Both directions are choices of design, not findings: nobody has measured them on people yet.
+If a user reacts less to recommendations than before, they are bored: their lists explore more. If they return after an
+absence after which most users would have left, their lists explore less. The explored share is multiplied by 1/2 to 2,
+and stays at most a half. Both directions are design choices, not findings: nobody has measured them on people yet.
 
     >>> tuning([], (200.0, 20.0), (30.0, 0.0), now=0.0).factor > 1
     True
@@ -18,24 +18,24 @@ from dataclasses import dataclass
 from palate_client.loyalty import DAY, SESSION_GAP, churn_risk
 
 LEAST, MOST = 0.5, 2.0
-"""Of the factor."""
+"""Bounds of the factor."""
 PRIOR = 30.0
-"""Recommendations lately that are thought to have done as well as usual."""
+"""Weight of the prior: as many recent recommendations with the usual rate of reactions."""
 FEW = 3
-"""Visits before the present one, below which an absence says nothing."""
+"""The least number of earlier visits from which the risk is estimated."""
 DOUBT = 0.5
-"""A risk above this is doubt."""
+"""The risk above which lists explore less."""
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What the share of exploring is multiplied by, and why.
+    """The factor on the explored share, and why.
 
     Attributes:
         factor: from `LEAST` to `MOST`.
-        boredom: by how much less is taken of what is recommended lately, as a share; 0 if no less.
-        risk: how likely it was that the user would not come back, before this visit; None while there is no saying.
-        explanation: for people.
+        boredom: relative decrease of the rate of liked recommendations; 0 if there is none.
+        risk: churn risk before this visit; None if there are too few visits.
+        explanation: the reasons in words.
     """
 
     factor: float
@@ -45,12 +45,12 @@ class Tuning:
 
 
 def tuning(visits: Sequence[float], usual: tuple[float, float], lately: tuple[float, float], *, now: float) -> Tuning:
-    """The tuning of one user.
+    """Compute the tuning of one user.
 
     Args:
-        visits: when visits began, rising, seconds since 1970.
-        usual: recommendations shown and liked, explored ones apart.
-        lately: the same of the latest ones.
+        visits: start of each visit, ascending, seconds since 1970.
+        usual: number of recommendations shown and liked, without explored ones.
+        lately: the same for recent ones.
         now: seconds since 1970.
     """
     boredom, risk = _boredom(usual, lately), _risk(visits, now)
@@ -60,7 +60,7 @@ def tuning(visits: Sequence[float], usual: tuple[float, float], lately: tuple[fl
 
 
 def _boredom(usual: tuple[float, float], lately: tuple[float, float]) -> float:
-    """How much less is liked lately, drawn towards no less by `PRIOR`."""
+    """The relative decrease of the rate of liked recommendations, shrunk towards 0 by `PRIOR`."""
     rate = usual[1] / max(usual) if usual[1] else 0.0
     if not rate:
         return 0.0
@@ -68,14 +68,13 @@ def _boredom(usual: tuple[float, float], lately: tuple[float, float]) -> float:
 
 
 def _risk(visits: Sequence[float], now: float) -> float | None:
-    """The churn risk as it was before the present visit."""
+    """The churn risk before the present visit."""
     before = [begun for begun in visits if begun < now - SESSION_GAP]
     here = next((begun for begun in visits if begun >= now - SESSION_GAP), now)
     return churn_risk(before, now=here) if len(before) >= FEW else None
 
 
 def _explained(factor: float, boredom: float, risk: float | None, visits: Sequence[float], now: float) -> str:
-    """The factor in words."""
     said = []
     if boredom > 0.01:
         said.append(f"{boredom:.0%} less than usual is taken of what is recommended lately: more")

@@ -1,1 +1,1 @@
-"""Rounds: a device's part in one, from the signed plan to what may leave, and the report on what that cost."""
+"""Rounds: a device's part in a round, from the signed plan to the contribution, and the privacy report."""

@@ -1,8 +1,8 @@
-"""Admission: whether a plan is above a device's floors, before anything is counted for it.
+"""Admission: whether a plan meets a device's floors, before anything is charged for it.
 
     signed plan -> `palate_common.rounds.plan.open_plan` -> signature -> check_floors -> cost, charge, ledger
 
-It stands apart from `palate_client.floors`, so that an app without rounds imports no plan.
+It is separate from `palate_client.floors`, so that an app without rounds doesn't import plans.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from palate_common.rounds.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, OFF, 
 
 
 def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
-    """Refuse a plan that asks for less protection than the device insists on.
+    """Refuse a plan that protects less than the floors demand.
 
     Raises:
-        RefusedError: naming the floor.
+        RefusedError: the plan is below a floor, which the message names.
     """
     allowed, reason = _allowed(plan.mode, floors)
     stranger = floors.population not in (None, plan.population)
@@ -38,7 +38,7 @@ def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
         ),
     ]
     if plan.cohort is not None:
-        # A share such as 0.1 is no binary fraction: 30 devices must not ask for 4.
+        # 0.1 has no exact binary form: without the factor, 0.1 of 30 devices could be rounded up to 4.
         corrupt = max(floors.min_corrupt, math.ceil(floors.min_corrupt_share * plan.cohort.n_max * (1 - 1e-12)))
         refusals += [
             (not (plan.cohort.masks or floors.allow_unmasked), "this device sends nothing without masks"),
@@ -57,7 +57,7 @@ def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
 
 
 def _allowed(mode: PrivacyMode, floors: Floors) -> tuple[bool, str]:
-    """Whether this device takes part in a mode, and why it may not; a mode that isn't here ends as an error."""
+    """Whether this device takes part in a mode, and the reason if not; an unknown mode is an error."""
     return {
         OFF: (floors.allow_off, "this device takes no part without privacy"),
         CENTRAL: (floors.allow_central, "this device sends nothing without noise of its own"),

@@ -1,9 +1,9 @@
-"""Contribution: a device, or a shard of simulated ones, takes part in one round.
+"""Contribution: a device, or a batch of simulated ones, takes part in one round.
 
     signed plan + model -> verify, the device's floors first -> its own ledger -> Update -> ClippedUpdate -> bytes
 
-The order is the point: a plan is verified and charged to the device's own ledger before anything is computed from
-behaviour, and only the clipped sum has a way out.
+The order protects the user: a plan is verified and charged to the device's own ledger before anything is computed from
+behaviour, and only the clipped sum is ever returned.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from palate_common.secagg.directory import Directory
 
 @dataclass(frozen=True)
 class Identity:
-    """Who a device is among those that mask for each other.
+    """A device's identity in secure aggregation.
 
     Attributes:
-        key: its own key.
-        directory: everybody's identities, pinned.
+        key: its own signing key.
+        directory: the pinned identities of all devices.
     """
 
     key: SigningKey
@@ -53,36 +53,36 @@ class Identity:
 
 
 class Histories(Protocol):
-    """Private interactions, read only when a plan was verified and charged. `Interactions` are some."""
+    """Private interactions that are read only after a plan was verified and charged, such as `Interactions`."""
 
     @property
     def n_users(self) -> int:
-        """Installations."""
+        """Number of installations."""
 
     @property
     def n_items(self) -> int:
-        """Items of the catalogue."""
+        """Number of items of the catalogue."""
 
     def users(self, rows: slice | npt.NDArray[np.integer[Any]]) -> Interactions:
-        """Those of some installations."""
+        """The interactions of some installations."""
 
 
 @dataclass
 class Contributor:
-    """One installation, or a shard of simulated ones, that answers signed plans.
+    """One installation, or a batch of simulated ones, that answers signed plans.
 
     Attributes:
-        histories: the private interactions, one row an installation.
+        histories: the private interactions, one row per installation.
         devices: the installations' numbers in the device ledger, in row order.
         ledger: the devices' own ledger.
         public_key: the pinned release key.
-        floors: what the devices insist on.
-        clock: Unix time in seconds.
-        catalogue: hash of the item ids that the histories are about; None: any of the right size.
-        refusal: why the last plan was refused, for the device's owner; empty if it was answered.
+        floors: the conditions of the devices on a plan.
+        clock: returns the time in seconds since 1970.
+        catalogue: hash of the item ids of the histories; None: any catalogue of the right size.
+        refusal: why the last plan was refused, for the user; empty if it was answered.
 
     Raises:
-        InputError: not one device a row of `histories`.
+        InputError: `devices` hasn't one number per row of `histories`.
     """
 
     histories: Histories
@@ -99,7 +99,7 @@ class Contributor:
             raise InputError(f"`devices` must be one a user, {self.histories.n_users}, got {len(self.devices)}")
 
     def answer(self, plan: bytes, model: bytes) -> bytes:
-        """A contribution's bytes, or the constant refusal: why a device refuses stays on the device."""
+        """A contribution's bytes, or the constant refusal, which doesn't contain the reason."""
         self.refusal = ""
         try:
             return self.contribute(plan, model)
@@ -112,7 +112,7 @@ class Contributor:
 
         Args:
             signed_plan: `SignedPlan` bytes.
-            model_bytes: the model file the plan names.
+            model_bytes: the model file that the plan names.
 
         Returns:
             A contribution in wire format: the clipped sum over the installations that took part.
@@ -120,16 +120,16 @@ class Contributor:
         Guarantees:
             Nothing is computed from behaviour before the plan is verified and charged.
             An attempt is answered at most once.
-            Whether, and for how many installations, there is an answer does not depend on what anybody did: a history
-            that the algorithm can't work on counts as one without events.
+            Whether there is an answer, and for how many installations, does not depend on anyone's behaviour: a
+            history that the algorithm fails on counts as one without events.
 
         Assumes:
             The algorithm contributes for each user from that user's history alone, and for one without events.
 
         Raises:
             IntegrityError: the plan or the model does not verify.
-            RefusedError: the plan is below the floors, expired, answered before, for another catalogue, or above
-                every device's own limits.
+            RefusedError: the plan is below the floors, expired, answered before, for another catalogue, or exceeds the
+                limits of every device.
             InputError: the algorithm's contribution does not fit the plan's layout, or the batch.
         """
         signed, model = self._verified(signed_plan, model_bytes)
@@ -155,7 +155,7 @@ class Contributor:
         return encode_share(answer, share, bits=plan.bits(histories.n_users))
 
     def _noised(self, plan: RoundPlan, model: GlobalModel, histories: Interactions, source: Source) -> NoisyShare:
-        """What leaves where devices add the noise: contributions under it, or the last of their noised steps."""
+        """The contribution with the devices' noise: on the clipped sum, or in each step if the unit is an event."""
         if plan.events is None:
             return add_shares(self._clipped(plan, model, histories), plan, source)
         if not isinstance(model.algorithm, EventAlgorithm):  # a whole user's part is not what the plan has charged
@@ -163,15 +163,15 @@ class Contributor:
         return event_steps(model.algorithm, model.state, plan, histories, source)
 
     def join(self, signed_plan: bytes, model_bytes: bytes, identity: Identity) -> MaskedDevice:
-        """Take part in one attempt under masks: the device's machine for the exchanges that follow.
+        """Take part in one masked attempt; returns the device's state machine for its messages.
 
         Guarantees:
-            The attempt is verified, then charged, before anybody has the machine; what doesn't fit is not charged.
-            Nothing is computed from behaviour before the machine has checked who else takes part.
+            The attempt is verified, then charged, before the machine is returned; an invalid one is not charged.
+            Nothing is computed from behaviour before the machine has checked the other devices of the cohort.
 
         Raises:
             IntegrityError, RefusedError: as `contribute`.
-            InputError: this node hosts more than one installation, or the identity isn't its own.
+            InputError: this node hosts more than one installation, or the identity is another device's.
         """
         if len(self.devices) != 1:
             raise InputError(f"with masks a node must be one installation, got {len(self.devices)}")
@@ -195,7 +195,7 @@ class Contributor:
         return machine
 
     def _verified(self, signed_plan: bytes, model_bytes: bytes) -> tuple[SignedPlan, GlobalModel]:
-        """The plan, above the floors, and its model."""
+        """The plan, checked against the floors, and its model."""
         accept = partial(check_floors, floors=self.floors, now=self.clock())
         signed = open_plan(
             signed_plan,
@@ -207,7 +207,7 @@ class Contributor:
         return signed, self._model(signed.plan, model_bytes)
 
     def _charged(self, signed: SignedPlan, signed_plan: bytes) -> npt.NDArray[np.bool_]:
-        """Which of the installations take part, bool [n_users], once that is in their own ledger."""
+        """Charge the plan; returns which of the installations take part, bool [n_users]."""
         joined = self._charge(signed.plan)
         if not joined.any():
             raise RefusedError("every installation here has reached a limit of its own")
@@ -216,7 +216,7 @@ class Contributor:
         return joined
 
     def _model(self, plan: RoundPlan, data: bytes) -> GlobalModel:
-        """The model the plan names, for the catalogue these histories are of."""
+        """The model that the plan names; it must have the catalogue of these histories."""
         if digest(data) != plan.model_hash:
             raise IntegrityError("the model must be the one the plan names, got another")
         model = GlobalModel.from_bytes(data)
@@ -232,7 +232,7 @@ class Contributor:
         return model
 
     def _charge(self, plan: RoundPlan) -> npt.NDArray[np.bool_]:
-        """Write the participation to the devices' own ledger; which of them may take part, bool [n_users]."""
+        """Write the participation to the ledger; returns which devices may take part, bool [n_users]."""
         return self.ledger.charge(
             plan.hash,
             run=plan.run,
@@ -245,18 +245,18 @@ class Contributor:
         )
 
     def _clipped(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate:
-        """Train on the device, then clip; were one user's error the batch's, its absence would tell on them."""
+        """Train and clip. If the algorithm fails for a user, they count as one without events: a failure would leak."""
         try:
             return self._trained(plan, model, histories)
         except Exception:
-            # What fails without any events fails for everybody alike, whatever anybody did.
+            # If it fails even without events, the failure doesn't depend on behaviour.
             if not self._works(plan, model, histories.user(0).only(np.zeros(1, np.bool_))):
                 raise
         works = [self._works(plan, model, histories.user(row)) for row in range(histories.n_users)]
         return self._trained(plan, model, histories.only(np.asarray(works, np.bool_)))
 
     def _works(self, plan: RoundPlan, model: GlobalModel, history: Interactions) -> bool:
-        """Whether the algorithm contributes for a user alone."""
+        """Whether the algorithm succeeds for one user's history."""
         try:
             self._trained(plan, model, history)
         except Exception:
@@ -264,7 +264,7 @@ class Contributor:
         return True
 
     def _trained(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate:
-        """A batch's raw contributions, clipped: the one place where behaviour becomes an update."""
+        """The clipped contributions of a batch. Only here does behaviour become an update."""
         update = model.algorithm.contribute(model.state, plan.round, histories)
         if update.n_users != histories.n_users:
             raise InputError(f"an algorithm must contribute once a user, {histories.n_users}, got {update.n_users}")

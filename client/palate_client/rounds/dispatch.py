@@ -1,12 +1,12 @@
-"""Dispatch: which call answers a message of a server, whoever carries it, and what goes back.
+"""Dispatch: chooses the call that answers a server's message, independent of the transport.
 
     kind "train"         plan, model            -> contribution
-    kind "train"         plan, model, request   -> answer       the first exchange of a masked attempt
-    kind "train.masked"  request                -> answer       the later ones
-    kind "query"         anything               -> device       who is there
+    kind "train"         plan, model, request   -> answer       the first message of a masked attempt
+    kind "train.masked"  request                -> answer       its later messages
+    kind "query"         anything               -> device       the device's number
 
-One record of named values each way. Simulated nodes (`palate_client.flower`, on Flower) and devices
-(`palate_client.online.flower_wire`, without it) answer by this one function.
+A message and its answer each have one record of named values. Simulated nodes (`palate_client.flower`, on Flower) and
+devices (`palate_client.online.flower_wire`, without Flower) both use this function.
 """
 
 from __future__ import annotations
@@ -15,44 +15,44 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 RECORD: Final = "palate"
-"""Name of the one record a message carries."""
+"""Name of the one record of a message."""
 TRAIN: Final = "train"
 MASKED: Final = "train.masked"
 QUERY: Final = "query"
 COME_BACK: Final = "come_back"
-"""In a query: seconds after which the device may come again; until then it leaves."""
+"""In a query: seconds after which the device shall sync again; until then it goes offline."""
 
 Answer = tuple[str, bytes | int]
-"""Name and value of what goes back."""
+"""Name and value of the answer."""
 
 
 class Hosting(Protocol):
-    """What answers for the installations of a node. Whatever goes wrong, it gives the constant refusal."""
+    """Answers for the installations of a node. Whatever goes wrong, the answer is the constant refusal."""
 
     def answer(self, node: int, plan: bytes, model: bytes) -> bytes:
-        """A contribution's bytes."""
+        """Answer a plan without masks with a contribution's bytes."""
 
     def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
-        """The answer to a masked attempt's first request."""
+        """Answer the first request of a masked attempt."""
 
     def go_on(self, node: int, request: bytes) -> bytes:
-        """The answer to a later one."""
+        """Answer a later request of a masked attempt."""
 
     def device(self, node: int) -> int:
-        """The number of the installation that the node hosts, or hosts first."""
+        """The number of the first installation that the node hosts."""
 
 
-def answered(host: Hosting, node: int, kind: str, record: Mapping[str, object] | None) -> Answer | None:
-    """The answer to a message.
+def answer_message(host: Hosting, node: int, kind: str, record: Mapping[str, object] | None) -> Answer | None:
+    """Answer a message.
 
     Args:
-        host: who answers.
+        host: answers for the node.
         node: the node's number.
         kind: the message's type.
         record: its record; None: it has none.
 
     Returns:
-        None where nobody asked for anything: the reply is empty.
+        Name and value of the answer; None: the message asks for nothing, and the reply is empty.
     """
     plan, model, request = (_bytes(record, name) for name in ("plan", "model", "request"))
     if kind == TRAIN and request:
@@ -67,6 +67,6 @@ def answered(host: Hosting, node: int, kind: str, record: Mapping[str, object] |
 
 
 def _bytes(record: Mapping[str, object] | None, name: str) -> bytes:
-    """One value of a record; nothing where there is none."""
+    """One value of a record; empty if it has none."""
     value = None if record is None else record.get(name)
     return value if isinstance(value, bytes) else b""

@@ -1,9 +1,9 @@
-"""Rounds: this device's part in a server's rounds, from a signed plan to bytes that may leave. `Device.rounds`.
+"""Rounds: the part of a device that answers a server's plans: `Device.rounds`.
 
     consent -> limits -> Contributor (verify, floors, charge, train, clip) -> Journal -> bytes, or the constant refusal
 
-Order is what protects: without consent nothing is looked at, before the charge is on the disk nothing is computed from
-behaviour, and before it is noted in the journal nothing leaves. Why something was refused is for the user alone.
+The order protects the user: without consent nothing is read; before the charge is on the disk nothing is computed from
+behaviour; and before the journal has it nothing is sent. Reasons of refusals are for the user alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from palate_client.consent import Consent, Purpose
 from palate_client.delivery.calendar import Calendar
 from palate_client.ledger.own_ledger import ONE, OwnLedger
-from palate_client.ledger.trust import alone, conditions
+from palate_client.ledger.trust import conditions, worst_case_costs
 from palate_client.models import Models
 from palate_client.recommend.interests import Interests
 from palate_client.rounds.contribution import Contributor, Histories, Identity
@@ -47,22 +47,22 @@ _SAID = {"train": "training", "analytics": "surveys"}
 
 @dataclass(frozen=True)
 class OwnHistory:
-    """The user's interactions as a batch of one, read from the store when they are asked for.
+    """The user's interactions as a batch of one, read from the store when needed.
 
     Attributes:
-        interests: the user's, against the model's catalogue.
+        interests: the user's interests, with the model's catalogue.
     """
 
     interests: Interests
 
     @property
     def n_users(self) -> int:
-        """One."""
+        """Number of users: one."""
         return 1
 
     @property
     def n_items(self) -> int:
-        """Items of the catalogue."""
+        """Number of items of the catalogue."""
         return self.interests.n_items
 
     def users(self, rows: slice | npt.NDArray[np.integer[Any]]) -> Interactions:
@@ -71,7 +71,7 @@ class OwnHistory:
 
 
 class Masked:
-    """This device in one masked attempt. It lives in memory alone: a device that restarts has dropped out.
+    """This device in one masked attempt. It is kept in memory only: a device that restarts has dropped out.
 
     Attributes:
         refusal: why the last request was refused, for the user.
@@ -103,15 +103,15 @@ class Masked:
 
 @dataclass
 class Rounds:
-    """What a device does when it is asked to take part, and what it has spent by that.
+    """Answers plans, and knows what this device has spent.
 
     Attributes:
         store: the user's events, and the files beside them.
         consent: what the user agreed to.
-        service: who may ask, and the user's limits; None: nobody.
+        service: the server that may send plans, and the user's limits; None: there is none.
         models: the model in use, which gives the catalogue.
-        weighting: what an event counts.
-        calendar: the user's, for surveys.
+        weighting: how much an event counts.
+        calendar: the user's calendar, for surveys.
         refusal: why the last plan was refused, for the user; empty if it was answered.
     """
 
@@ -124,17 +124,17 @@ class Rounds:
     refusal: str = field(default="", init=False)
 
     def identity(self) -> SigningKey:
-        """This installation's own key among devices that mask for each other; made once, kept encrypted."""
+        """This installation's signing key for secure aggregation; made once, kept encrypted."""
         with Journal(self.store.file) as journal:
             return SigningKey.from_pem(journal.secret("identity", SigningKey.generate().to_pem()))
 
     def contribute(self, plan: bytes, model: bytes, number: int = ONE) -> bytes:
-        """As `Device.contribute`: a contribution's bytes, or the constant refusal.
+        """A contribution's bytes, or the constant refusal; see `Device.contribute`.
 
         Guarantees:
-            Nothing is looked at without consent to `train`, or to `analytics` for a survey, nothing computed from
-            behaviour before the charge is on the disk, and nothing returned before it is in the journal.
-            Whatever goes wrong, the answer is the same one constant.
+            Nothing is read without consent to `train`, or to `analytics` for a survey, nothing computed from behaviour
+            before the charge is on the disk, and nothing returned before it is in the journal.
+            Whatever goes wrong, the answer is the same constant.
         """
         service = required(self.service)
         with self._refusing():
@@ -147,7 +147,7 @@ class Rounds:
         return REFUSED
 
     def join(self, plan: bytes, model: bytes, directory: Directory, place: int | None = None) -> Masked | None:
-        """As `Device.join`: this device's machine for a masked attempt, charged; None where it refuses."""
+        """Charge a masked attempt and return this device's part in it; None if it refuses; see `Device.join`."""
         service = required(self.service)
         with self._refusing(), ExitStack() as stack:
             _check_size(service, plan, model)
@@ -159,7 +159,7 @@ class Rounds:
             if place not in (None, number):
                 raise RefusedError(f"the directory must have this device at {place}, got it at {number}")
             machine = self._contributor(service, ledger, number, asked).join(plan, model, identity)
-            stack.pop_all()  # the machine's latch needs the ledger until the attempt is over
+            stack.pop_all()  # the state machine needs the ledger until the attempt is over
             return Masked(machine, ledger, partial(self._note, asked.plan), partial(self._check_consent, asked.plan))
         return None
 
@@ -171,17 +171,17 @@ class Rounds:
         return rounds >= service.participations or spent >= service.limit_mu2
 
     def spending(self) -> Spending:
-        """What this installation spent, by its own ledger.
+        """What this installation has spent, by its own ledger.
 
         Raises:
-            IntegrityError: the ledger is damaged, or lacks charges that the store knows of.
+            IntegrityError: the ledger is damaged, or has fewer charges than the store knows of.
         """
         service = required(self.service)
         with OwnLedger(self.store, service) as ledger:
             receipts, spent = tuple(ledger.receipts(ONE)), ledger.spent(ONE)
             seen = ledger.seen_checkpoint(service.population)
         trusts = [receipt.trust for receipt in receipts]
-        costs = alone(trusts)
+        costs = worst_case_costs(trusts)
         return Spending(
             population=service.population,
             epsilon=None if any(receipt.mu2 == 0 for receipt in receipts) else service.epsilon_of(spent),
@@ -197,7 +197,7 @@ class Rounds:
         )
 
     def _contributor(self, service: Service, ledger: OwnLedger, number: int, asked: SignedPlan) -> Contributor:
-        """The very code that simulations run, on this user's history, or on their answers to a survey."""
+        """The contributor, as in simulations, for this user's history or their answers to a survey."""
         self._check_consent(asked.plan)
         histories, catalogue = self._histories(asked.plan)
         self.models.see(service, ledger)
@@ -205,7 +205,7 @@ class Rounds:
         return Contributor(histories, [number], ledger, key, floors, clock, catalogue=catalogue)
 
     def _histories(self, plan: RoundPlan) -> tuple[Histories, str]:
-        """What is contributed from, read when the plan is charged, and the hash of the catalogue it is about."""
+        """The history, or answers, to contribute from, which is read after the charge; and its catalogue's hash."""
         if plan.algorithm == ANALYTICS:
             survey = survey_of(plan)
             return OwnAnswers(self.store, survey, self.calendar), catalogue_hash(survey.questions())
@@ -215,13 +215,13 @@ class Rounds:
         return OwnHistory(Interests(self.store, current.items, self.weighting)), current.catalogue.hash
 
     def _check_consent(self, plan: RoundPlan) -> None:
-        """Refuse what the user doesn't agree to, now."""
+        """Refuse a plan for a purpose that the user doesn't agree to now."""
         purpose: Purpose = "analytics" if plan.algorithm == ANALYTICS else "train"
         if not self.consent.get(purpose):
             raise RefusedError(f"the user has not agreed, or no longer agrees, to take part in {_SAID[purpose]}")
 
     def _note(self, plan: RoundPlan, what: str, data: bytes) -> None:
-        """Write down what is about to leave."""
+        """Record in the journal what is about to be sent."""
         dp = plan.dp.value if plan.events is None else EVENTS
         sent = Sent(what, dp, plan.run, plan.round, plan.attempt, len(data), self.store.clock())
         with Journal(self.store.file) as journal:
@@ -229,7 +229,7 @@ class Rounds:
 
     @contextmanager
     def _refusing(self) -> Iterator[None]:
-        """Keep the reason of whatever goes wrong, for the user, and go on with the refusal."""
+        """Turn any error into a refusal, and record its reason for the user."""
         self.refusal = ""
         try:
             yield
@@ -239,7 +239,7 @@ class Rounds:
 
 
 def _check_size(service: Service, plan: bytes, model: bytes) -> None:
-    """What is too large isn't read."""
+    """Refuse a plan or model that is too large, before it is parsed."""
     for name, data in (("plan", plan), ("model", model)):
         if len(data) > service.most_bytes:
             raise RefusedError(f"a {name} must be at most {service.most_bytes} bytes, got {len(data)}")

@@ -1,4 +1,4 @@
-"""PrivacyReport: what ever left this device and what it cost, what was refused, agreed to, and taken into use.
+"""PrivacyReport: what this device has sent, what that cost, and all refusals, decisions on consent and models used.
 
 print(device.privacy_report())
 device.privacy_report().as_dict()
@@ -28,21 +28,21 @@ EVENT = "event (one item of this installation's history): some rounds protected 
 
 @dataclass(frozen=True, kw_only=True)
 class Spending:
-    """What this installation spent with a population, by its own encrypted ledger.
+    """What this installation has spent with a population, by its own encrypted ledger.
 
     Attributes:
-        population: whose ledger it also stands in.
-        epsilon: spent, if the conditions hold; None if something left without noise that is accounted for.
-        conditions: what that relies on, in words: how many of a cohort may be the operator's.
-        epsilon_alone: spent if all other devices are the operator's; None: not bounded, or not known.
-        limit: the most it ever spends.
-        delta: at which both are counted.
-        mu2: the same in the ledger's unit, squared mu of Gaussian differential privacy.
-        participations: rounds that were charged.
-        participation_limit: the most there ever are.
-        receipts: one a round, oldest first.
-        seen: the last state of the population's ledger that a plan or model has shown here; with it an auditor finds
-            what was changed since.
+        population: the population, whose ledger has these charges, too.
+        epsilon: epsilon spent, if the conditions hold; None if something was sent without noise.
+        conditions: the assumptions of epsilon, in words: how many devices of a cohort may be the operator's.
+        epsilon_alone: epsilon spent if all other devices are the operator's; None: not bounded, or not known.
+        limit: the most epsilon that this device ever spends.
+        delta: the delta of all these epsilons.
+        mu2: the spent epsilon in the ledger's unit, mu^2 of Gaussian differential privacy.
+        participations: number of charged rounds.
+        participation_limit: the most rounds that this device ever takes part in.
+        receipts: one per round, oldest first.
+        seen: the last state of the population's ledger that a plan or model has shown to this device; with it an
+            auditor can find later changes of earlier entries.
     """
 
     population: str
@@ -59,7 +59,7 @@ class Spending:
 
     @property
     def remaining(self) -> float:
-        """What of the limit is left; 0 where something left without noise."""
+        """The part of the limit that is left; 0 if something was sent without noise."""
         return 0.0 if self.epsilon is None else max(0.0, self.limit - self.epsilon)
 
 
@@ -68,17 +68,17 @@ class PrivacyReport:
     """The report on one device.
 
     Attributes:
-        app: whose store it is.
-        time: of the report, seconds since 1970.
-        spending: what was spent; None without a service, and where the ledger can't tell.
-        problem: why the ledger can't tell what was spent; empty if it can.
+        app: the name of the app.
+        time: time of the report, seconds since 1970.
+        spending: what was spent; None without a service, or if the ledger is damaged.
+        problem: why the ledger can't be read; empty if it can.
         simulated: how the device's floors were loosened; empty in an app.
-        sent: every message that left.
-        refusals: the latest plans and models that were refused, with the reason.
-        consents: purpose -> whether the user agrees, by a revocation that could not be written, too.
-        decisions: on consent, all that were written.
-        models: taken into use, oldest first.
-        contacts: the latest times it was at its server, oldest first.
+        sent: all messages that were sent.
+        refusals: the latest refused plans and models, with the reason.
+        consents: purpose -> whether the user agrees; a revocation that could not be written counts, too.
+        decisions: all decisions on consent that were written.
+        models: models that were taken into use, oldest first.
+        contacts: the latest contacts with the server, oldest first.
     """
 
     app: str
@@ -102,7 +102,7 @@ class PrivacyReport:
         service: Service | None,
         spending: Callable[[], Spending | None],
     ) -> PrivacyReport:
-        """The report of now, see `Device.privacy_report`; `spending` asks the ledger."""
+        """Make the report, see `Device.privacy_report`; `spending` reads the ledger."""
         spent, problem = None, ""
         try:
             spent = spending()
@@ -125,11 +125,11 @@ class PrivacyReport:
 
     @property
     def unit(self) -> str:
-        """What the spending is about: the weaker unit, as soon as something has left that protects only that."""
+        """The unit of the spending: the weaker unit as soon as a sent message protects only that."""
         return EVENT if any(each.dp == EVENTS for each in self.sent) else UNIT
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, as JSON values."""
+        """The report as JSON values."""
         spending = None if self.spending is None else asdict(self.spending) | {"remaining": self.spending.remaining}
         return {
             "palate": "privacy report",
@@ -151,7 +151,7 @@ class PrivacyReport:
         }
 
     def export_lines(self) -> Iterator[str]:
-        """What of it is the user's data, as lines of JSON for the export."""
+        """The user's data in the report, as lines of JSON for the export."""
         if self.problem:
             yield json.dumps({"type": "problem", "reason": self.problem}, ensure_ascii=False)
         participations = () if self.spending is None else self.spending.receipts
@@ -167,15 +167,14 @@ class PrivacyReport:
                 yield json.dumps({"type": kind, **asdict(entry)}, ensure_ascii=False)
 
     def __str__(self) -> str:
-        """The report for a person."""
+        """The report as text."""
         return "\n".join(self._lines())
 
     def _repr_html_(self) -> str:
-        """The same in a notebook."""
+        """The report in a notebook."""
         return f"<pre>{html.escape(str(self))}</pre>"
 
     def _lines(self) -> Iterator[str]:
-        """Line by line."""
         yield f"Privacy report of {self.app}, {_date(self.time)}"
         for how in self.simulated:
             yield f"SIMULATED: {how}"
@@ -213,7 +212,7 @@ _NOISE = {
 
 
 def _spent(spending: Spending, unit: str) -> Iterator[str]:
-    """What was spent, with everything that such a number needs."""
+    """Lines on the spending, with unit, adjacency, delta and assumptions."""
     if spending.epsilon is None:
         yield "Spent: not bounded, as something left without noise"
     else:
@@ -233,5 +232,4 @@ def _spent(spending: Spending, unit: str) -> Iterator[str]:
 
 
 def _date(time: float) -> str:
-    """A time as people read it."""
     return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M} UTC"

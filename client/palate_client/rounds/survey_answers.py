@@ -1,8 +1,8 @@
-"""Survey answers: what this device says to a survey, from its own events and messages.
+"""Survey answers: this device's answers to a survey, from its own events and messages.
 
-    EventStore, Record -> Answers (a batch of one) -> the same clip, noise and door as training
+    EventStore, Record -> OwnAnswers (a batch of one) -> clipping, noise and sending as in training
 
-Each answer is a number from 0 to 1, and bounded as `palate_common.survey` says, whatever the user did.
+Each answer is a number from 0 to 1, with the bounds of `palate_common.survey`, whatever the user did.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from palate_common.survey import MOST_ITEMS, MOST_SENT, RETENTION_DAYS, Survey
 logger = logging.getLogger("palate")
 
 TAKEN = frozenset({"click", "play", "like", "comment", "share", "purchase"})
-"""Kinds by which a user takes what was recommended."""
+"""Kinds of events that count as a reaction to a recommendation."""
 TAKEN_WITHIN = DAY
 CUTOFF = 10
-"""Of HR and NDCG."""
+"""Length of the lists for HR and NDCG."""
 MONTH = 30
 
 
 def survey_of(plan: RoundPlan) -> Survey:
-    """The survey that a plan asks for.
+    """The survey of a plan.
 
     Raises:
-        RefusedError: it is none.
+        RefusedError: the plan's settings aren't a known survey's.
     """
     try:
         return Survey.model_validate(plan.settings)
@@ -54,15 +54,15 @@ def survey_of(plan: RoundPlan) -> Survey:
         raise RefusedError("a survey must be one that this device knows, got other settings") from None
 
 
-class Did(NamedTuple):
-    """One event, as far as surveys ask.
+class SurveyEvent(NamedTuple):
+    """One event, with the members that surveys need.
 
     Attributes:
         time: seconds since 1970.
-        kind: what was done.
-        item: with what.
+        kind: what the user did.
+        item: the item's id.
         value: see `palate_client.events.VALUES`.
-        position: of an impression in its list, from 0.
+        position: position of an impression in its list, from 0.
     """
 
     time: float
@@ -74,17 +74,17 @@ class Did(NamedTuple):
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What the answers are made from.
+    """The data that answers are computed from.
 
     Attributes:
-        events: rising in time.
+        events: the events, ascending in time.
         deliveries: the messages of this device.
-        control: whether it is in the group that gets none; None if it has no messenger.
+        control: whether it is in the control group, which gets no messages; None if it has no messenger.
         arms: its arm, `a` or `b`, in each experiment that it takes part in.
-        first: when the user did the first thing that is no longer among the events; None if all are.
+        first: time of the user's first event, if it was deleted since; None if nothing was deleted.
     """
 
-    events: Sequence[Did]
+    events: Sequence[SurveyEvent]
     deliveries: Sequence[Delivery]
     control: bool | None
     arms: Mapping[str, str]
@@ -93,15 +93,15 @@ class Behaviour:
 
 @dataclass(frozen=True)
 class OwnAnswers:
-    """The user's answers as a batch of one, made when they are asked for.
+    """The user's answers as a batch of one, computed when needed.
 
     Guarantees:
-        Whether there are answers does not depend on what the user did.
+        Whether there are answers does not depend on the user's behaviour.
 
     Attributes:
         store: the user's events; the record of messages lies beside it.
         survey: the questions.
-        calendar: the user's.
+        calendar: the user's calendar.
     """
 
     store: EventStore
@@ -110,12 +110,12 @@ class OwnAnswers:
 
     @property
     def n_users(self) -> int:
-        """One."""
+        """Number of users: one."""
         return 1
 
     @property
     def n_items(self) -> int:
-        """Questions."""
+        """Number of questions."""
         return len(self.survey.places)
 
     def users(self, rows: slice | npt.NDArray[np.integer[Any]]) -> Interactions:
@@ -123,7 +123,7 @@ class OwnAnswers:
         return as_interactions([self._answers()], self.survey).users(rows)
 
     def _answers(self) -> Mapping[str, float]:
-        """The answers; where they can't be made none, for whether a device answers must not tell what its user did."""
+        """The answers; after an error none, because a missing answer would say something about the user."""
         try:
             return answers(self.survey, self._behaviour(), self.calendar)
         except Exception as error:
@@ -131,10 +131,9 @@ class OwnAnswers:
             return {}
 
     def _behaviour(self) -> Behaviour:
-        """What the store and the record of messages say."""
         now = self.store.clock()
         known = (
-            Did(min(event.time, now), event.kind, event.item, event.value, _position(event))
+            SurveyEvent(min(event.time, now), event.kind, event.item, event.value, _position(event))
             for event in self.store.events()
             if isinstance(event.time, float)
         )
@@ -151,7 +150,7 @@ class OwnAnswers:
 
 
 def as_interactions(given: Sequence[Mapping[str, float]], survey: Survey) -> Interactions:
-    """Answers by question as rows of the survey's catalogue, one a device; an answer of 0 is none."""
+    """Answers by question as rows over the survey's catalogue, one per device; an answer of 0 is left out."""
     owners, places, values = [], [], []
     for owner, each in enumerate(given):
         for question, value in each.items():
@@ -163,12 +162,12 @@ def as_interactions(given: Sequence[Mapping[str, float]], survey: Survey) -> Int
 
 
 def answers(survey: Survey, behaviour: Behaviour, calendar: Calendar) -> dict[str, float]:
-    """One device's answers, by question; what isn't there is 0.
+    """One device's answers, by question; a missing one is 0.
 
     Args:
         survey: the questions.
-        behaviour: of the device's user.
-        calendar: the user's.
+        behaviour: the user's behaviour.
+        calendar: the user's calendar.
     """
     days = sorted({calendar.moment(event.time).day for event in behaviour.events if event.kind not in PASSIVE})
     week = set(survey.days)
@@ -197,7 +196,7 @@ def answers(survey: Survey, behaviour: Behaviour, calendar: Calendar) -> dict[st
 
 
 def _retention(survey: Survey, days: Sequence[str]) -> Iterator[tuple[str, float]]:
-    """Days 1, 7 and 30 after the first, where they fall into the week; two of them at most."""
+    """Answers for days 1, 7 and 30 after the first that fall into the week; two of them at most."""
     if not days:
         return
     first, known = date.fromisoformat(days[0]).toordinal(), {date.fromisoformat(day).toordinal() for day in days}
@@ -211,7 +210,7 @@ def _retention(survey: Survey, days: Sequence[str]) -> Iterator[tuple[str, float
 
 
 def _delivery(survey: Survey, deliveries: Sequence[Delivery], calendar: Calendar) -> dict[str, float]:
-    """Messages of the week by channel, and how many of those were answered: what a channel brought, receipts apart."""
+    """Messages of the week by channel, and how many of them got a reaction, without transactional ones."""
     found = dict[str, float]()
     week = set(survey.days)
     brought = [
@@ -229,8 +228,8 @@ def _delivery(survey: Survey, deliveries: Sequence[Delivery], calendar: Calendar
     return found
 
 
-def _online(this_week: Sequence[Did], events: Sequence[Did]) -> dict[str, float]:
-    """HR and NDCG of the week's lists of recommendations: a list begins with the impression at position 0."""
+def _online(this_week: Sequence[SurveyEvent], events: Sequence[SurveyEvent]) -> dict[str, float]:
+    """HR and NDCG of the week's lists of recommendations. A list begins with the impression at position 0."""
     taken: dict[str, list[float]] = {}
     for event in events:
         if event.kind in TAKEN:
@@ -241,7 +240,7 @@ def _online(this_week: Sequence[Did], events: Sequence[Did]) -> dict[str, float]
             continue
         if event.position == 0 or not lists:
             lists.append([])
-        times = taken.get(event.item, [])  # rising: of a burst of events it looks at one
+        times = taken.get(event.item, [])  # sorted, so that many events on an item cost little
         first = bisect_left(times, event.time)
         lists[-1].append((event.position, first < len(times) and times[first] - event.time <= TAKEN_WITHIN))
     if not lists:
@@ -256,8 +255,8 @@ def _online(this_week: Sequence[Did], events: Sequence[Did]) -> dict[str, float]
     return {"shown": 1.0, f"hr@{CUTOFF}": sum(hits) / len(hits), f"ndcg@{CUTOFF}": min(sum(gains) / len(gains), 1.0)}
 
 
-def _items(survey: Survey, this_week: Iterable[Did]) -> list[str]:
-    """Watched items that the user did something with; of too many a random few."""
+def _items(survey: Survey, this_week: Iterable[SurveyEvent]) -> list[str]:
+    """The survey's items on which the user has events; if there are too many, a random choice."""
     did = sorted({event.item for event in this_week if event.kind not in PASSIVE} & set(survey.items))
     while len(did) > MOST_ITEMS:
         did.pop(secrets.randbelow(len(did)))
@@ -265,6 +264,6 @@ def _items(survey: Survey, this_week: Iterable[Did]) -> list[str]:
 
 
 def _position(event: Event) -> int | None:
-    """Of an impression, as `feedback` wrote it."""
+    """The position of an impression in its list, as `feedback` wrote it."""
     position = (event.props or {}).get("position") if event.kind == "impression" else None
     return position if isinstance(position, int) and not isinstance(position, bool) else None

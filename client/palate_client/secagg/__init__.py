@@ -1,1 +1,1 @@
-"""Secure aggregation: one device's side of a masked attempt, and what it insists on before each step."""
+"""Secure aggregation: a device's side of a masked attempt, and its checks before each step."""

@@ -1,13 +1,13 @@
-"""Masked: one device's part in one masked attempt, from its first nonce to the shares that open the sum.
+"""MaskedDevice: one device in one masked attempt, from its first nonce to the shares that open the sum.
 
     commit -> advertise -> share -> input -> consistency -> unmask
 
-The device is told as little as can be: its neighbours, thresholds and shares' places follow from the terms and the
-seed. A request is checked in full (`masked_checks`) before anything changes; one that is refused changes nothing, and
-the vector is only asked for, once, when every check before the input has passed.
+The server sends as little as possible: the device derives its neighbours, thresholds and positions of shares from the
+terms and the seed. All checks of a request (`palate_client.secagg.checks`) come before any change; a refused request
+changes nothing, and the vector is computed once, after all checks before the input have passed.
 
-Each answer is made once. The same request again gives the same bytes; another one for a step already answered is
-refused, and so is going back, except to a higher toss before anything was shared.
+Each answer is made once. The same request again gets the same bytes; another request for an answered step is refused,
+and so is an earlier step, except a new draw of the ring (a higher toss) before anything was shared.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 
 from palate_client.secagg import checks as checks
-from palate_client.secagg.channels import Letters
+from palate_client.secagg.channels import PairwiseChannels
 from palate_client.secagg.states import Advertised, Agreed, Done, Fresh, MaskedSent, Shared, State
 from palate_common.errors import InputError, IntegrityError, RefusedError
 from palate_common.mechanism.update import Int64
@@ -70,26 +70,27 @@ from palate_common.secagg.transcript import (
 class MaskedDevice:
     """One device in one attempt.
 
-    **Guarantees:** no vector before its checks: `vector` is called at most once, when U1 has passed every check.
-    **Guarantees:** one share a neighbour: of b, or of the mask key, decided by the one list it has signed.
-    **Guarantees:** refusal changes nothing: after a refused request the device is where it was; a draw not met ends it.
-    **Guarantees:** a complaint ends it: who can't open a box says whose, sends no vector, and drops its secrets.
-    **Guarantees:** secrets are dropped: once its shares are out, it refers to none (CPython can't erase).
-    **Assumes:** charged: the attempt was checked against floors and written to the device's ledger before.
-    **Assumes:** durable latch: what `latch` has accepted outlives a crash and a restored backup.
+    **Guarantees:** no vector before its checks: `vector` is called at most once, after U1 has passed every check.
+    **Guarantees:** one share a neighbour: either of b or of the mask key, by the one list that this device has signed.
+    **Guarantees:** refusal changes nothing: a refused request leaves the state; only a failed draw ends the attempt.
+    **Guarantees:** a complaint ends it: if a box can't be opened, the device names its sender, sends no vector, and
+        drops its secrets.
+    **Guarantees:** secrets are dropped: after its shares are sent, it refers to no secret (CPython can't erase memory).
+    **Assumes:** charged: the attempt was checked against the floors and written to the device's ledger before.
+    **Assumes:** durable latch: what `latch` has stored survives a crash and a restored backup.
 
     Args:
-        terms: what the attempt has agreed on.
+        terms: the terms of the attempt.
         id: the device's number in the directory.
-        identity: its key there.
+        identity: its signing key.
         directory: the pinned identities.
         server_key: the operator's public key, pinned.
-        vector: gives clipped steps plus this device's noise share, int64 [size].
-        latch: stores (step, digest) durably; raises RefusedError where this attempt has another digest for the step.
+        vector: computes the clipped steps plus this device's share of the noise, int64 [size].
+        latch: stores (step, digest) durably; raises RefusedError if another digest is stored for the step.
 
     Raises:
-        InputError: the identity isn't the directory's for this id.
-        RefusedError: the directory isn't the one the terms name.
+        InputError: the directory has another key for this id.
+        RefusedError: the terms name another directory.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class MaskedDevice:
         self.terms, self.id = terms, id
         self._identity, self._directory, self._server_key = identity, directory, server_key
         self._vector: Callable[[], Int64] | None = vector
-        self._latch, self._letters = latch, Letters(terms.context, id)
+        self._latch, self._channels = latch, PairwiseChannels(terms.context, id)
         self._state: State = Fresh() if terms.committed else Fresh(toss=0)
         self._answers: dict[Step, tuple[bytes, bytes]] = {}
 
@@ -118,8 +119,8 @@ class MaskedDevice:
         """Answer one request of the server.
 
         Raises:
-            IntegrityError: malformed, of another attempt, or with a signature, key or box that doesn't fit.
-            RefusedError: a check failed, the step is not due, or it was answered to another request.
+            IntegrityError: the request is malformed, of another attempt, or has an invalid signature, key or box.
+            RefusedError: a check failed, the step is not due, or another request for it was answered.
         """
         digest = hashlib.sha256(request).digest()
         if step in self._answers and self._answers[step][0] == digest:
@@ -136,7 +137,7 @@ class MaskedDevice:
         return answer
 
     def _take(self, step: Step, toss: int, body: bytes) -> tuple[State, bytes]:
-        """The one place that says which step may follow which."""
+        """Take a step, if it may follow the present state. No other place decides this."""
         match step, self._state:
             case Step.COMMIT, (Fresh() | Advertised()) as state if self.terms.committed:
                 return self._commit(state, toss, body)
@@ -153,7 +154,7 @@ class MaskedDevice:
         raise RefusedError(f"the step {step.name.lower()} is not due, or was answered to another request")
 
     def _commit(self, state: Fresh | Advertised, toss: int, body: bytes) -> tuple[State, bytes]:
-        """A fresh nonce for every toss; the keys of an earlier toss are dropped with it."""
+        """Commit to a fresh nonce for this toss; the keys of an earlier toss are dropped."""
         read_fixed("a commit request", body, 0)
         checks.next_toss(toss, state.toss, terms=self.terms)
         nonce = os.urandom(HASH)
@@ -162,7 +163,7 @@ class MaskedDevice:
         return Fresh(toss, nonce, commitment), Commit(commitment, signature).encode()
 
     def _advertise(self, state: Fresh, toss: int, body: bytes) -> tuple[State, bytes]:
-        """Show the nonce and two new public keys, under the root of the cohort if there is one."""
+        """Send the nonce and two new public keys, signed with the cohort's root if there is one."""
         root = read_fixed("an advertise request", body, HASH if self.terms.committed else 0)
         checks.same_toss(toss, state.toss)
         share_pair, mask_pair, self_mask = KeyPair.generate(), KeyPair.generate(), os.urandom(32)
@@ -173,7 +174,7 @@ class MaskedDevice:
         return after, advert.encode()
 
     def _share(self, state: Advertised, toss: int, body: bytes) -> tuple[State, bytes]:
-        """Work out the neighbours, and seal to each its share of both secrets."""
+        """Derive the neighbours, and encrypt to each its share of both secrets."""
         request = ShareRequest.decode(body, committed=self.terms.committed, n_max=self.terms.n_max)
         checks.same_toss(toss, state.toss)
         cohort, adverts = self._cohort(state, request)
@@ -190,11 +191,11 @@ class MaskedDevice:
         checks.distinct_keys([*mine, *(key for _, advert in adverts for key in (advert.share_key, advert.mask_key))])
         box_keys = []
         for device, advert in adverts:
-            box_keys.append(self._letters.key("share", toss, state.share_pair, device, advert.share_key))
+            box_keys.append(self._channels.key("share", toss, state.share_pair, device, advert.share_key))
         secret = state.self_mask + state.mask_pair.private_bytes()
         shares = split(secret, shares=cohort.degree, threshold=cohort.threshold)
         boxes = [
-            self._letters.seal(keys, cohort.root, device, share.tobytes())
+            self._channels.seal(keys, cohort.root, device, share.tobytes())
             for device, keys, share in zip(names, box_keys, shares, strict=True)
         ]
         mask_keys = tuple(advert.mask_key for _, advert in adverts)
@@ -202,7 +203,7 @@ class MaskedDevice:
         return after, b"".join(boxes)
 
     def _cohort(self, state: Advertised, request: ShareRequest) -> tuple[Cohort, list[tuple[int, Advert]]]:
-        """The cohort, checked, and the adverts of this device's neighbours in it."""
+        """Check the cohort; returns it and the adverts of this device's neighbours."""
         terms, own = self.terms, state.advert
         adverts = list(request.adverts)
         if terms.committed:
@@ -229,9 +230,9 @@ class MaskedDevice:
             raise RefusedError(f"the cohort is too small for these terms: {error}") from None
 
     def _input(self, state: Shared, toss: int, body: bytes) -> tuple[State, bytes]:
-        """Check who has shared, then mask with exactly those; nothing of behaviour is computed before.
+        """Check the list of devices that have shared, then compute the vector and mask it with exactly those.
 
-        Where a box can't be opened the answer is a complaint, and the device's part in the attempt is over.
+        If a box can't be opened, the answer is a complaint, and the attempt is over for this device.
         """
         cohort, terms = state.cohort, self.terms
         request = InputRequest.decode(body, n=len(cohort))
@@ -246,7 +247,7 @@ class MaskedDevice:
             raise IntegrityError(f"an input request must have {len(slots)} boxes, got {len(request.boxes)}")
         names = cohort.ids[state.neighbours].tolist()
         opened = [
-            self._letters.open(state.box_keys[slot], cohort.root, names[slot], box)
+            self._channels.open(state.box_keys[slot], cohort.root, names[slot], box)
             for slot, box in zip(slots, request.boxes, strict=True)
         ]
         if checks.every_box(opened):
@@ -254,7 +255,7 @@ class MaskedDevice:
             return Done(toss), self._complaint(state, u1, [s for s, b in zip(slots, opened, strict=True) if b is None])
         shares = {slot: box for slot, box in zip(slots, opened, strict=True) if box is not None}
         keys = [
-            (slot, self._letters.key("mask", toss, state.mask_pair, names[slot], state.mask_keys[slot])[:32])
+            (slot, self._channels.key("mask", toss, state.mask_pair, names[slot], state.mask_keys[slot])[:32])
             for slot in shares
         ]
         checks.latched(self._latch, "input", hashlib.sha256(cohort.binding + u1).hexdigest())
@@ -262,16 +263,16 @@ class MaskedDevice:
         return MaskedSent(toss, cohort, state.me, state.neighbours, request.u1, shares), masked
 
     def _complaint(self, state: Shared, u1: bytes, slots: list[int]) -> bytes:
-        """Whose boxes this device can't open, signed: a word about them, and nothing of this device."""
+        """A signed list of the neighbours whose boxes can't be opened. It contains nothing about this device."""
         accused = np.zeros(len(state.neighbours), np.bool_)
         accused[slots] = True
         payload = complaint_payload(state.cohort.binding, u1, pack_flags(accused))
         return Complaint(accused, sign(self._identity, COMPLAINT, payload)).encode()
 
     def _mask(self, state: Shared, keys: list[tuple[int, bytes]]) -> bytes:
-        """The vector under b and one mask a neighbour, packed."""
+        """Compute the vector, mask it with b and one mask per neighbour, and pack it."""
         make, self._vector = self._vector, None
-        self._state = Done(state.toss)  # noise is drawn once: were the vector to fail, the attempt is over
+        self._state = Done(state.toss)  # noise is drawn only once: if computing the vector fails, the attempt is over
         if make is None:
             raise RefusedError("the vector of this attempt was already made")
         vector = make()
@@ -286,7 +287,7 @@ class MaskedDevice:
         return pack(total, self.terms.bits)
 
     def _agree(self, state: MaskedSent, toss: int, body: bytes) -> tuple[State, bytes]:
-        """Sign the one list of survivors whose sum may be opened."""
+        """Sign the only list of survivors whose sum may be opened."""
         cohort = state.cohort
         survivors = unpack_flags(body, len(cohort))
         checks.same_toss(toss, state.toss)
@@ -299,7 +300,7 @@ class MaskedDevice:
         return Agreed(state, toss, survivors), sign(self._identity, CONSISTENCY, payload)
 
     def _unmask(self, agreed: Agreed, toss: int, body: bytes) -> tuple[State, bytes]:
-        """One share of each neighbour: of b if it has survived, of its mask key if not; then forget everything."""
+        """Send one share per neighbour: of b if it has survived, otherwise of its mask key; then drop all secrets."""
         state, cohort, u1 = agreed.masked, agreed.masked.cohort, pack_flags(agreed.masked.u1)
         request = UnmaskRequest.decode(body, n=len(cohort))
         checks.same_toss(toss, state.toss)
@@ -313,7 +314,7 @@ class MaskedDevice:
         survivors = agreed.survivors[state.neighbours]
         others = cohort.ids[state.neighbours[survivors & ~request.signers[state.neighbours]]].tolist()
         checks.same_sharers(others, request.others, binding=cohort.binding, u1=u1, keys=self._directory)
-        self._state = Done(toss)  # one draw: a server that may try again learns who is in it
+        self._state = Done(toss)  # only one draw: from repeated ones a server could learn who is drawn
         drawn = signed.keys() & checks.draw(len(cohort), state.me, cohort.sample)
         checks.enough_of_cohort(len(drawn), cohort.quorum)
         checks.signed_survivors(drawn - near, signed, payload=payload, cohort=cohort, keys=self._directory)

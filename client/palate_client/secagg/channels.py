@@ -1,4 +1,4 @@
-"""Letters: what one device of a masked attempt shares with another: keys for two, and boxes only the other can open."""
+"""PairwiseChannels: encryption between two devices of a masked attempt: pairwise keys, and boxes under them."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from palate_common.secagg.transcript import box_aad, pair_info, share_digest
 
 
 @dataclass(frozen=True)
-class Letters:
-    """The correspondence of device `me` in one attempt."""
+class PairwiseChannels:
+    """The channels of device `me` in one attempt."""
 
     context: bytes
     me: int
 
     def key(self, role: str, toss: int, own: KeyPair, other: int, public: bytes) -> bytes:
-        """64 bytes that this device and another have in common for one role.
+        """Derive 64 bytes of key that this device and another one share for one role.
 
         Raises:
-            IntegrityError: a public key of low order.
+            IntegrityError: the public key has low order.
         """
         ends = sorted([(self.me, own.public), (other, public)])
         return agree(own, public, info=pair_info(role, self.context, toss, *ends))
 
     def seal(self, keys: bytes, root: bytes, other: int, shares: bytes) -> bytes:
-        """A box for another device of this cohort: its two shares, and, open, the digests that bind both sides."""
+        """Make a box for another device of this cohort: its two shares, encrypted, and their digests in plain text."""
         sealed = seal(_way(keys, self.me, other), shares, aad=box_aad(self.context, root, self.me, other))
         return sealed + _digests(shares)
 
     def open(self, keys: bytes, root: bytes, other: int, box: bytes) -> bytes | None:
-        """What another has sealed for this device; None where the box isn't its, or holds other shares than shown."""
+        """The shares in a box for this device; None if it can't be decrypted, or its digests don't match."""
         try:
             shares = unseal(_way(keys, other, self.me), box[:SEALED], aad=box_aad(self.context, root, other, self.me))
         except IntegrityError:
@@ -41,10 +41,10 @@ class Letters:
 
 
 def _way(keys: bytes, sender: int, receiver: int) -> bytes:
-    """The key for one direction: each seals one box."""
+    """The key for one direction: it encrypts only one box."""
     return keys[:32] if sender < receiver else keys[32:]
 
 
 def _digests(shares: bytes) -> bytes:
-    """Of the share of b, and of that of the mask key."""
+    """Digests of the share of b and of the share of the mask key."""
     return share_digest(shares[:SHARE]) + share_digest(shares[SHARE:])

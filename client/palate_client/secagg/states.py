@@ -1,8 +1,8 @@
-"""Where a device stands in a masked attempt: each state holds what the next step needs, and nothing longer.
+"""States of a device in a masked attempt: each has only what the next steps need.
 
-    Fresh -> Advertised -> Shared -> Masked -> Agreed -> Done
+    Fresh -> Advertised -> Shared -> MaskedSent -> Agreed -> Done
 
-States never show what they hold.
+A state's `repr` doesn't show its secrets.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from palate_common.secagg.messages import Advert, Flags
 
 @dataclass(frozen=True, repr=False)
 class Fresh:
-    """Nothing said yet. `toss` is the last one, `nonce` and `commitment` the current one's where there is a ring."""
+    """At most a commitment was sent. `toss` is the last one, with its `nonce` and `commitment` if there is a ring."""
 
     toss: int = -1
     nonce: bytes = b""
@@ -25,7 +25,7 @@ class Fresh:
 
 @dataclass(frozen=True, repr=False)
 class Advertised:
-    """The keys are known to the server, and nothing that depends on behaviour."""
+    """The public keys were sent; nothing that depends on behaviour was."""
 
     toss: int
     nonce: bytes
@@ -39,7 +39,7 @@ class Advertised:
 
 @dataclass(frozen=True, repr=False)
 class Shared:
-    """Shares are out: no way back to another toss."""
+    """The shares were sent: no other toss can follow."""
 
     toss: int
     cohort: Cohort
@@ -53,7 +53,7 @@ class Shared:
 
 @dataclass(frozen=True, repr=False)
 class MaskedSent:
-    """The masked vector is out; what is left are the neighbours' shares."""
+    """The masked vector was sent; the neighbours' shares are left."""
 
     toss: int
     cohort: Cohort
@@ -65,7 +65,7 @@ class MaskedSent:
 
 @dataclass(frozen=True, repr=False)
 class Agreed:
-    """One list of survivors is signed, and no other ever will be."""
+    """One list of survivors is signed; no other one ever will be."""
 
     masked: MaskedSent
     toss: int
@@ -74,7 +74,7 @@ class Agreed:
 
 @dataclass(frozen=True)
 class Done:
-    """The shares are out, or a complaint is, or making the vector failed: every secret is dropped."""
+    """Shares or a complaint were sent, or computing the vector failed: all secrets are dropped."""
 
     toss: int
 

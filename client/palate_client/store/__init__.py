@@ -1,1 +1,1 @@
-"""The store: one encrypted folder a device, with the key, the events and what goes with them."""
+"""The store: one encrypted folder per device, with the key, the events and other files."""

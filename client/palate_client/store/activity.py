@@ -1,4 +1,4 @@
-"""Activity: when a user did something, and what they bought, as columns that one more event changes little.
+"""Activity: times of a user's events and their purchases, as arrays that can be extended at little cost.
 
 EventStore -> Activity -> Past -> loyalty, tuning
 
@@ -22,49 +22,49 @@ from palate_client.store.reading import Mark, since
 from palate_client.store.store import EventStore
 
 PASSIVE = frozenset({"impression"})
-"""Kinds that a user does nothing for: they make no visit."""
+"""Kinds of events without an action of the user: they don't count for a visit."""
 COLUMNS = "seq, time, kind, value, CASE kind WHEN 'purchase' THEN props END"
 
 Row = tuple[float, str, float | None, float | None]
-"""Time in seconds since 1970, kind, number of a purchase, amount of money."""
+"""Time in seconds since 1970, kind, number of items of a purchase, amount of money."""
 Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Past:
-    """What loyalty is measured on.
+    """The data for loyalty.
 
     Attributes:
-        active: float64, rising; times of what the user did, seconds since 1970.
-        bought: float64 [n, 3]; of each purchase time, number and amount of money; NaN: unknown.
+        active: float64, ascending; times of the user's actions, seconds since 1970.
+        bought: float64 [n, 3]; time, number of items and amount of money of each purchase; NaN: unknown.
     """
 
     active: Numbers
     bought: Numbers
 
     def grown(self, others: Iterable[Past]) -> Past:
-        """With what others hold."""
+        """A copy with the events of others added."""
         parts = (self, *others)
         active = np.sort(np.concatenate([part.active for part in parts]), kind="stable")
         return Past(active, np.concatenate([part.bought for part in parts]))
 
 
 NOTHING = Past(np.zeros(0), np.zeros((0, 3)))
-"""Of a user without events."""
+"""The past of a user without events."""
 
 
 def past_of(rows: Iterable[Row]) -> Past:
-    """Events in any order as columns."""
+    """Convert events, in any order, to arrays."""
     known = list(rows)
     bought = [(time, number, amount) for time, kind, number, amount in known if kind == "purchase"]
     return Past(
         np.array(sorted(time for time, kind, _, _ in known if kind not in PASSIVE), float),
-        np.array(bought, float).reshape(-1, 3),  # NaN for what is None
+        np.array(bought, float).reshape(-1, 3),  # None becomes NaN
     )
 
 
 class Activity:
-    """One user's past, brought up to date whenever it is asked for.
+    """One user's past. Each call first reads new events.
 
     Args:
         store: the user's events.
@@ -75,10 +75,10 @@ class Activity:
         self._known = "amount", Mark(), NOTHING
 
     def past(self, amount: str | None = None) -> Past:
-        """All that the user did, as of now.
+        """The user's past up to now.
 
         Args:
-            amount: the property of a purchase that holds its money; None: the one that was asked for last.
+            amount: the property of a purchase that holds its price; None: that of the last call.
 
         Raises:
             PalateError: the store can't be read.
@@ -93,7 +93,7 @@ class Activity:
         return past
 
     def _read(self, amount: str, page: list[tuple[Any, ...]]) -> Past:
-        """What a page's events of known time say."""
+        """Convert a page's events of known time."""
         return past_of(
             (time, kind, value, None if props is None else _money(json.loads(props).get(amount)))
             for _, time, kind, value, props in page
@@ -102,7 +102,6 @@ class Activity:
 
 
 def _money(value: Any) -> float | None:
-    """An amount; None where it is none, or more than a number can say."""
     try:
         return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
     except OverflowError:

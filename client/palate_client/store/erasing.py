@@ -1,9 +1,9 @@
-"""Erasing: a store that can't be opened, or whose key nobody has any more, can still be destroyed.
+"""Erasing: destroys a store, even one that can't be opened or whose key is lost.
 
     palate.erase("palate-data")
 
-It needs no key: whoever may write the folder may remove it. As after `Device.erase`, nothing that was stored can be
-read again, and the user's limits begin anew, since what was spent stood in the ledger beside the events.
+It needs no key: anyone who can write to the folder could delete it anyway. As after `Device.erase`, the data can't be
+read again, and the user's limits start anew, since the ledger of what was spent is erased, too.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from palate_common.errors import InputError, PalateError
 
 
 def folder_of(path: Path | str) -> Path:
-    """The folder that an app names.
+    """The absolute path of an app's folder.
 
     Raises:
-        InputError: it names none; the current folder is named by ".".
+        InputError: the path is empty or invalid; "." is the current folder.
     """
     if not isinstance(path, str | Path) or not str(path) or "\0" in str(path):
         raise InputError(f"`path` must name the folder of the store, got {path!r:.80}")
@@ -31,7 +31,7 @@ def folder_of(path: Path | str) -> Path:
 def erase(path: Path | str) -> None:
     """Destroy the key of the store in a folder, then remove its files, whatever state they are in.
 
-    A device that has it open finds it erased. Other files of the folder stay. `palate.open` makes a new, empty store.
+    An open device notices it. Other files of the folder stay. `palate.open` makes a new, empty store.
 
     Args:
         path: the store's folder.
@@ -39,8 +39,8 @@ def erase(path: Path | str) -> None:
     Raises:
         InputError: there is no store.
         LockedError: another process is opening or erasing it; nothing was erased.
-        PalateError: the key can't be overwritten, and nothing was erased; or the keyring keeps its entry, or a file
-            can't be removed now, and the key is gone.
+        PalateError: the key can't be overwritten, and nothing was erased; or the key is destroyed, but its entry in the
+            keyring or a file can't be removed now.
     """
     folder = folder_of(path)
     keyring = Keyring()
@@ -66,6 +66,6 @@ def erase(path: Path | str) -> None:
 
 
 def _stores(folder: Path) -> set[str]:
-    """The ids of stores that have files in a folder. Others, too, name pictures by 32 hexadecimal digits."""
+    """Ids of stores that have files in a folder. Other programs' files with such names, like pictures, don't count."""
     names = (path.name.partition(".") for path in folder.glob("*.*"))
     return {store for store, _, name in names if is_id(store) and name in FILES}

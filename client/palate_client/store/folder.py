@@ -1,16 +1,16 @@
-"""StoreFolder: the files of one device's store, and who may make or remove them.
+"""StoreFolder: makes, locks and removes the files of one device's store.
 
     key.json       the wrapped key, or the tombstone of an erased store
     <store>.db     the encrypted events, beside it SQLite's -wal and -shm
-    <store>.new    nothing; there until the events' file is, so that one that gets lost later is missed
-    <store>.journal, <store>.ledger    what came from a server and went to it, and what that cost; encrypted, too
-    <store>.sync   held while the device is online
-    <store>.deliveries    what was to be told to the user, and what became of it; encrypted, too
-    <store>.reserve       random bytes, given up when the disk is full
-    <store>.denied-<purpose>    nothing; a purpose that was revoked and whose revocation could not be written
-    lock           held for a moment while a store is opened or erased
+    <store>.new    empty; exists until the events' file does, so that a later loss of that file is noticed
+    <store>.journal, <store>.ledger    messages from and to the server, and their privacy cost; both encrypted
+    <store>.sync   locked while the device is online
+    <store>.deliveries    messages to the user and the decisions on them; encrypted
+    <store>.reserve       random bytes, deleted when the disk is full
+    <store>.denied-<purpose>    empty; the purpose is denied, although its revocation could not be written
+    lock           locked for a moment while a store is opened or erased
 
-A store's file is named by its random id: a process that still has an erased store open can't touch its successor.
+A file's name has the store's random id: a process that still has an erased store open can't change its successor.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from palate_common.records.file_lock import FileLock
 from palate_common.records.files import create_durably, sync_folder
 
 FILES = ("db", "db-wal", "db-shm", "new", "journal", "ledger", "sync", "deliveries", "reserve")
-"""Names, after the store's id, by which a folder is known to hold a store."""
+"""Endings, after the store's id, by which files of a store are recognised."""
 LOCK_FILE = "lock"
 LOCK_SECONDS = 10.0
 RESERVE = 2**18
-"""Bytes that are kept for what must go on when a disk is full: opening, a decision, an export."""
+"""Bytes that are reserved for what must work on a full disk: opening, a decision on consent, an export."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class StoreFolder:
 
     Attributes:
         path: the folder.
-        vault: its key.
+        vault: its key file.
     """
 
     path: Path
     vault: Vault
 
     def make(self) -> None:
-        """Make the folder, for its owner alone, if it isn't there.
+        """Make the folder, readable by its owner only, if it doesn't exist.
 
         Raises:
             InputError: it can't be made.
@@ -63,7 +63,7 @@ class StoreFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes from opening or erasing; a process that dies lets go.
+        """Lock the folder, so that no other process opens or erases the store. The lock of a killed process is free.
 
         Raises:
             LockedError: another process held it for ten seconds.
@@ -74,15 +74,15 @@ class StoreFolder:
 
     @contextmanager
     def hold(self, name: str, *, seconds: float, doing: str) -> Iterator[None]:
-        """Hold a file of this name, as one thread of one process can; who dies lets go.
+        """Lock a file of this name, which only one thread of one process can. The lock of a killed process is free.
 
         Args:
-            name: the file's.
-            seconds: to wait for it.
-            doing: what another process does that holds it, for the message.
+            name: name of the file.
+            seconds: how long to wait for the lock.
+            doing: what another process with the lock is doing, for the error message.
 
         Raises:
-            LockedError: it was held for as long.
+            LockedError: another one had the lock all that time.
             InputError: the folder can't be written.
         """
         try:
@@ -96,16 +96,16 @@ class StoreFolder:
             yield
 
     def file(self, store: str, name: str = "db") -> Path:
-        """A file of a store."""
+        """The path of a store's file."""
         return self.path / f"{store}.{name}"
 
     def settle(self) -> tuple[str, bytes]:
-        """Finish what was begun, then the store's id and data key, made if there is none. Call it under the lock.
+        """Finish an interrupted erasure; then the store's id and data key, made if there is none. Needs the lock.
 
         Raises:
-            WrongKeyError: the key is another one, or is gone while a store is there.
-            InputError: the store is another app's.
-            IntegrityError: the key file is damaged, or the events' file is gone.
+            WrongKeyError: the key is another one, or the key file of an existing store is missing.
+            InputError: the store is of another app.
+            IntegrityError: the key file is damaged, or the events' file is missing.
         """
         self.vault.tidy()
         if (erased := self.vault.erased()) is not None:
@@ -122,24 +122,24 @@ class StoreFolder:
         return store, key
 
     def opened(self, store: str) -> None:
-        """The events' file is there: from now on it is missed. A reserve is laid in where there is room for it."""
+        """Note that the events' file exists, so that its loss is noticed; and make the reserve, if there is room."""
         self.file(store, "new").unlink(missing_ok=True)
         reserve = self.file(store, "reserve")
         if not reserve.exists() and self._room() >= 4 * RESERVE:
             with suppress(OSError):
-                reserve.write_bytes(secrets.token_bytes(RESERVE))  # random: no file system packs it
+                reserve.write_bytes(secrets.token_bytes(RESERVE))  # random, so that no file system compresses it
 
     def make_room(self, store: str) -> None:
-        """Give up the reserve, where the disk is about full."""
+        """Delete the reserve if the disk is almost full."""
         if self._room() < RESERVE:
             self.file(store, "reserve").unlink(missing_ok=True)
 
     def erase(self, store: str) -> None:
-        """Destroy the key, then remove the files. Call it under the lock.
+        """Destroy the key, then remove the files. Needs the lock.
 
         Raises:
-            PalateError: the key can't be overwritten, and nothing was erased; or the keyring keeps its entry, or a file
-                can't be removed now, and the key is gone.
+            PalateError: the key can't be overwritten, and nothing was erased; or the key is destroyed, but its entry in
+                the keyring or a file can't be removed now.
         """
         if self.vault.store() == store:
             self.vault.destroy(store)
@@ -154,7 +154,7 @@ class StoreFolder:
                 f" `palate.erase` the folder to begin anew: {self.path}"
             )
         for begun in self.path.glob("*.new"):
-            if is_id(begun.stem):  # killed before its key was there
+            if is_id(begun.stem):  # the process was killed before it wrote the key
                 begun.unlink()
         store = secrets.token_hex(16)
         create_durably(self.file(store, "new"), b"", mode=0o600)
@@ -162,7 +162,7 @@ class StoreFolder:
         return store
 
     def _bury(self, store: str) -> None:
-        """What is left to do about a store whose key is gone."""
+        """Remove what is left of a store whose key is destroyed."""
         try:
             self.vault.holder.forget(self.vault.app, store)
         finally:
@@ -181,12 +181,12 @@ def remove(folder: Path, store: str) -> None:
     """Remove a store's files.
 
     Raises:
-        PalateError: one of them can't be removed, such as one that another process has open on Windows.
+        PalateError: one of them can't be removed, for example as another process has it open on Windows.
     """
     try:
         for path in folder.glob(f"{store}.*"):
             path.unlink(missing_ok=True)
-        sync_folder(folder)  # before the tombstone goes: a power cut must not bring back one without the other
+        sync_folder(folder)  # before the tombstone: a power cut must not restore files without it
     except OSError as error:
         raise PalateError(
             f"the files of an erased store must be removed, got {error.strerror}: the key is destroyed, and"
@@ -195,7 +195,6 @@ def remove(folder: Path, store: str) -> None:
 
 
 def _has_bytes(file: Path) -> bool:
-    """Whether a file is there and not empty."""
     try:
         return file.stat().st_size > 0
     except OSError:

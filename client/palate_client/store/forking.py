@@ -1,9 +1,9 @@
-"""Forking: nobody is inside of a thing while the process forks, so that a child finds it whole, and its lock free.
+"""Forking: no thread uses an object while the process forks, so that the child gets it in a consistent state, unlocked.
 
     _files: ForkGuard[StoreFile] = ForkGuard(enter, leave)
-    _files.add(file)  # from now on each fork enters it before, and leaves it after, in parent and child
+    _files.add(file)  # from now on each fork calls `enter` before, and `leave` after, in parent and child
 
-What is registered by a module that is imported later is entered first, as its threads do.
+Objects of a module that is imported later are entered first, in the order in which threads take these locks.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ T = TypeVar("T")
 
 
 class ForkGuard(Generic[T]):
-    """Things that a fork waits for.
+    """Objects that a fork waits for.
 
     Args:
-        enter: waits until no thread is inside of a thing, and keeps all others out.
-        leave: lets them in again.
+        enter: waits until no thread uses an object, and locks it.
+        leave: unlocks it.
     """
 
     def __init__(self, enter: Callable[[T], object], leave: Callable[[T], object]) -> None:
         self._enter, self._leave = enter, leave
-        self._forks = threading.RLock()  # one fork at a time, and nothing is added meanwhile
+        self._forks = threading.RLock()  # only one fork at a time, and no object is added meanwhile
         self._all, self._held = weakref.WeakSet[T](), list[T]()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=self._before, after_in_parent=self._after, after_in_child=self._after)
 
     def add(self, thing: T) -> None:
-        """From now on each fork waits for it, for as long as it is there."""
+        """Let each fork from now on wait for this object, as long as it exists."""
         with self._forks:
             self._all.add(thing)
 

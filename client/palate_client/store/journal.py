@@ -1,8 +1,8 @@
-"""Journal: what came from the server and what went to it, in an encrypted file beside the events.
+"""Journal: messages from and to the server, in an encrypted file beside the events.
 
-It holds the model in use with its manifest, which models there were, every message that left, and what was refused and
-why. A new model takes the place of the old one in one transaction, together with its version: a kill leaves one or the
-other, and a version that was seen is never forgotten.
+It holds the model in use with its manifest, the list of earlier models, each message that was sent, and each refusal
+with its reason. A new model and its version replace the old one in one transaction: after a kill the journal has one or
+the other, and a version that was seen is never forgotten.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SCHEMA = (
     " rounds INTEGER NOT NULL, refused INTEGER NOT NULL, sent INTEGER NOT NULL, received INTEGER NOT NULL)",
 )
 KEPT = 1000
-"""Refusals, and contacts, that are remembered; a server that is refused for ever must not fill the disk."""
+"""The most refusals, and contacts, that are kept: a server whose plans are always refused must not fill the disk."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Edition:
     """A model that was taken into use.
 
     Attributes:
-        population: whose.
+        population: the model's population.
         version: size of the population's ledger when it was published.
-        root: of the ledger at that size.
-        manifest: SHA-256 of what was signed.
-        time: when, seconds since 1970.
+        root: root of the ledger at that size.
+        manifest: SHA-256 of the signed manifest.
+        time: seconds since 1970.
     """
 
     population: str
@@ -53,22 +53,22 @@ class Edition:
 
 
 EVENTS = "local, events"
-"""What is noted of who adds the noise where the unit is one event."""
+"""Value of `Sent.dp` if the unit is one event."""
 
 
 @dataclass(frozen=True)
 class Sent:
-    """A message that left, with something of the user's behaviour in it, or may have.
+    """A message that was sent, or may have been, and depends on the user's behaviour.
 
     Attributes:
-        what: contribution, or the step of a masked round.
-        dp: who adds the noise: distributed (in it already), local (all of it in it already), central (the server, which
-            sees it without), off (nobody). `EVENTS`: as local, and it protects single events alone.
-        run: of the plan that asked for it.
-        round: its round.
-        attempt: its attempt.
+        what: "contribution", or the step of a masked attempt.
+        dp: who adds the noise: distributed (it has the device's share), local (it has all the noise), central (the
+            server, which sees it without noise), off (nobody). `EVENTS`: as local, but it protects single events only.
+        run: the plan's run.
+        round: the plan's round.
+        attempt: the plan's attempt.
         bytes: its size.
-        time: when, seconds since 1970.
+        time: seconds since 1970.
     """
 
     what: str
@@ -82,12 +82,12 @@ class Sent:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Something this device did not do.
+    """A plan or model that this device refused.
 
     Attributes:
-        what: a plan or a model.
-        reason: for the user; the server doesn't learn it.
-        time: when, seconds since 1970.
+        what: "plan", "model" or "request".
+        reason: the reason, for the user; the server doesn't learn it.
+        time: seconds since 1970.
     """
 
     what: str
@@ -97,16 +97,16 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Contact:
-    """A time that this device was at its server, or tried to be.
+    """One sync with the server, or an attempt at one.
 
     Attributes:
         time: when it ended, seconds since 1970.
-        ended: how, see `palate_client.online.sync.Ended`.
-        reason: more about it.
-        rounds: that it took part in.
-        refused: that it refused.
-        sent: bytes that went out.
-        received: bytes that came in.
+        ended: why it ended, see `palate_client.online.retry.Ended`.
+        reason: details.
+        rounds: number of attempts that the device took part in.
+        refused: number of messages that it refused.
+        sent: bytes that were sent.
+        received: bytes that were received.
     """
 
     time: float
@@ -119,13 +119,13 @@ class Contact:
 
 
 class Journal(Closing):
-    """The journal of a store, open.
+    """The open journal of a store.
 
     Args:
         store: the store's file.
 
     Raises:
-        ErasedError, ClosedError: the store is gone, or closed.
+        ErasedError, ClosedError: the store was erased, or is closed.
         IntegrityError: the file is damaged.
         LockedError: another process kept it locked.
     """
@@ -139,7 +139,7 @@ class Journal(Closing):
         self._database.close()
 
     def adopt(self, edition: Edition, files: Mapping[str, bytes]) -> bool:
-        """Put a verified model in the place of the one in use; False if it is the one in use.
+        """Replace the model in use by a verified one; False if it is in use already.
 
         Raises:
             RefusedError: it is older than one that was in use, or another one of the same version.
@@ -170,7 +170,7 @@ class Journal(Closing):
             return tuple(Edition(*row) for row in connection.execute(query))
 
     def files(self) -> tuple[Edition, dict[str, bytes]] | None:
-        """The model in use, as it came; None without one."""
+        """The model in use with its files; None if there is none."""
         with self._database.transaction() as connection:
             query = "SELECT population, version, root, manifest, time FROM models ORDER BY seq DESC LIMIT 1"
             row = connection.execute(query).fetchone()
@@ -178,7 +178,7 @@ class Journal(Closing):
         return None if row is None else (Edition(*row), files)
 
     def record(self, sent: Sent) -> None:
-        """Note a message before it leaves."""
+        """Record a message before it is sent."""
         values = (sent.what, sent.dp, sent.run, sent.round, sent.attempt, sent.bytes, sent.time)
         with self._database.transaction(write=True) as connection:
             connection.execute(
@@ -186,13 +186,13 @@ class Journal(Closing):
             )
 
     def sent(self) -> tuple[Sent, ...]:
-        """Every message that left, oldest first."""
+        """All messages that were sent, oldest first."""
         query = "SELECT what, dp, run, round, attempt, bytes, time FROM sent ORDER BY seq"
         with self._database.transaction() as connection:
             return tuple(Sent(*row) for row in connection.execute(query))
 
     def refuse(self, refusal: Refusal) -> None:
-        """Note what was refused, and why."""
+        """Record a refusal."""
         with self._database.transaction(write=True) as connection:
             values = (refusal.what, refusal.reason[:1000], refusal.time)
             connection.execute("INSERT INTO refusals(what, reason, time) VALUES (?, ?, ?)", values)
@@ -205,7 +205,7 @@ class Journal(Closing):
         return tuple(Refusal(*row) for row in rows)
 
     def meet(self, contact: Contact) -> None:
-        """Note a contact with the server."""
+        """Record a contact with the server."""
         values = (contact.time, contact.ended, contact.reason[:1000], contact.rounds, contact.refused)
         with self._database.transaction(write=True) as connection:
             connection.execute(
@@ -222,18 +222,18 @@ class Journal(Closing):
             return tuple(Contact(*row) for row in connection.execute(query))
 
     def keep(self, name: str, value: bytes) -> None:
-        """Put a value under a name, in the place of what was there."""
+        """Store a value under a name; it replaces an earlier one."""
         with self._database.transaction(write=True) as connection:
             connection.execute("INSERT OR REPLACE INTO secrets VALUES (?, ?)", (name, value))
 
     def kept(self, name: str) -> bytes | None:
-        """What is under a name; None: nothing."""
+        """The value under a name; None if there is none."""
         with self._database.transaction() as connection:
             row = connection.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()
         return None if row is None else bytes(row[0])
 
     def secret(self, name: str, made: bytes) -> bytes:
-        """A secret by name: the one that is there, or from now on the one that was `made`."""
+        """The secret under a name; `made` is stored if there is none yet."""
         with self._database.transaction(write=True) as connection:
             connection.execute("INSERT OR IGNORE INTO secrets VALUES (?, ?)", (name, made))
             (value,) = connection.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()
@@ -241,11 +241,11 @@ class Journal(Closing):
 
 
 def reason_of(error: Exception) -> str:
-    """Why something was refused, in one line."""
+    """The reason of a refusal in one line."""
     return " ".join(str(error).split()) if isinstance(error, PalateError) else f"it failed: {error!r:.200}"
 
 
 def note_refusal(store: EventStore, what: str, reason: str) -> None:
-    """Remember a refusal; that it can't be written is no reason to do what was refused."""
+    """Record a refusal. If that fails, the refusal stays a refusal."""
     with suppress(PalateError, OSError), Journal(store.file) as journal:
         journal.refuse(Refusal(what, reason, store.clock()))

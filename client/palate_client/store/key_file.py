@@ -1,10 +1,10 @@
-"""KeyFile: what `key.json` says, read as if a stranger had written it. HAZMAT: what is wrong here is wrong for ever.
+"""KeyFile: reads and writes `key.json`, which is not trusted. HAZMAT: an error here can't be repaired later.
 
     wrapped     format, app, store id, holder, salt, nonce, wrapped key
     tombstone   format, the id of the store that is being erased
 
-Whoever can write into the folder can write the tombstone: it is signed by nobody. So an id is 32 hexadecimal digits
-and nothing else before it becomes part of a path, and each member has a type and a size before anything is done.
+Anyone who can write to the folder can write a tombstone, because it isn't signed. So each member's type and size are
+checked before use, and an id must be 32 hexadecimal digits before it becomes part of a path.
 
     >>> parse(b'{"erased":"../photos","format":1}')
     Traceback (most recent call last):
@@ -25,7 +25,7 @@ from palate_common.records.canonical import canonical_json
 
 KEY_FILE = "key.json"
 MOST_BYTES = 4096
-"""Of the file; a longer one isn't read."""
+"""The most bytes of the file that are read."""
 SALT_BYTES, NONCE_BYTES, WRAPPED_BYTES = 16, 12, 48
 HOLDERS = ("caller", "keyring")
 
@@ -38,11 +38,11 @@ class Wrapped:
     """The wrapped key of a store.
 
     Attributes:
-        app: whose store it is.
-        store: its id.
-        holder: who keeps the key that wraps.
-        salt: of that key's derivation.
-        nonce: of the wrapping.
+        app: the app that the store belongs to.
+        store: the store's id.
+        holder: who keeps the wrapping key: the caller or the keyring.
+        salt: salt for deriving the wrapping key.
+        nonce: nonce of the wrapping.
         data: the data key, encrypted.
     """
 
@@ -55,37 +55,36 @@ class Wrapped:
 
     @property
     def header(self) -> bytes:
-        """All but the wrapped key, as it is authenticated."""
+        """All members but the wrapped key, as authenticated data."""
         return canonical_json(self._members())
 
     def to_bytes(self) -> bytes:
-        """The file."""
+        """The bytes of the key file."""
         return canonical_json(self._members() | {"wrapped": self.data.hex()})
 
     def _members(self) -> dict[str, Any]:
-        """The header's members."""
         named = {"format": 1, "app": self.app, "store": self.store, "holder": self.holder}
         return named | {"salt": self.salt.hex(), "nonce": self.nonce.hex()}
 
 
 @dataclass(frozen=True)
 class Tombstone:
-    """What is left of a store that is being erased: its key is gone, its files may not be.
+    """Marks a store that is being erased: its key is destroyed, but files may be left.
 
     Attributes:
-        store: its id.
+        store: the store's id.
     """
 
     store: str
 
 
 def is_id(text: object) -> bool:
-    """Whether this is the id of a store, which alone may become part of a file's name."""
+    """Whether this is the id of a store, and so may become part of a file's name."""
     return isinstance(text, str) and _ID.fullmatch(text) is not None
 
 
 def read(file: Path) -> Wrapped | Tombstone | None:
-    """What the key file says; None where there is none.
+    """Read the key file; None if there is none.
 
     Raises:
         IntegrityError: the file is damaged.
@@ -101,7 +100,7 @@ def read(file: Path) -> Wrapped | Tombstone | None:
 
 
 def parse(data: bytes) -> Wrapped | Tombstone:
-    """What the bytes of a key file say.
+    """Parse the bytes of a key file.
 
     Raises:
         IntegrityError: they are damaged.
@@ -123,19 +122,19 @@ def parse(data: bytes) -> Wrapped | Tombstone:
 
 
 def bury(file: Path, store: str) -> None:
-    """Put a tombstone over a key file, byte for byte in its place: it takes no room on a full disk, and leaves no copy.
+    """Overwrite a key file in place with a tombstone: that needs no space on a full disk, and leaves no copy.
 
     Raises:
-        PalateError: neither that nor removing the file succeeded; it may still be whole.
+        PalateError: the file can be neither overwritten nor removed; the key may still be readable.
     """
     overwrite(file, canonical_json({"format": 1, "erased": store}))
 
 
 def overwrite(file: Path, data: bytes = b"") -> None:
-    """Write over the whole of a key file, in its place. Where the disk doesn't take that, remove it.
+    """Overwrite the whole key file in place. If the disk can't be written, remove it.
 
     Raises:
-        PalateError: neither succeeded; the file may still be whole.
+        PalateError: neither succeeded; the key may still be readable.
     """
     try:
         with file.open("r+b", buffering=0) as opened:
@@ -153,7 +152,7 @@ def overwrite(file: Path, data: bytes = b"") -> None:
 
 
 def _wrapped(found: dict[str, Any]) -> Wrapped | None:
-    """The members of a wrapped key; None if one of them can't be."""
+    """The members of a wrapped key; None if one is invalid."""
     app, holder = found["app"], found["holder"]
     if not isinstance(app, str) or not 1 <= len(app) <= 100 or not is_id(found["store"]) or holder not in HOLDERS:
         return None
@@ -165,5 +164,5 @@ def _wrapped(found: dict[str, Any]) -> Wrapped | None:
 
 
 def _is_hex(text: object, size: int) -> bool:
-    """Whether this is as many bytes in lower-case hexadecimal digits."""
+    """Whether this is `size` bytes as lower-case hexadecimal digits."""
     return isinstance(text, str) and re.fullmatch(r"[0-9a-f]*", text, re.ASCII) is not None and len(text) == 2 * size

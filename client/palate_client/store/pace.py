@@ -1,13 +1,13 @@
-"""Pace: long work in short pieces, so that a thread that tracks meanwhile waits for one of them at most.
+"""Pace: divides long work into short pieces, so that a thread that tracks meanwhile waits for one piece at most.
 
     pace = Pace()
     for line in lines:
         pace()
         work_on(line)
 
-One thread at a time runs Python, and holds on for 5 ms when others want to; a `track` lets go of the interpreter with
-every call of SQLite, and would wait as long for each of them. So whoever reads, writes or counts thousands of events
-rests after each piece, and for as long as somebody tracks. No lock may be held between the pieces.
+Only one thread runs Python at a time, and keeps the interpreter for 5 ms when others wait; `track` releases it with
+every call of SQLite, and would wait as long for each of them. So code that reads, writes or counts thousands of events
+sleeps after each piece, and while others track. It must hold no lock between the pieces.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from contextlib import contextmanager
 from time import perf_counter, sleep
 
 PIECE, REST = 0.002, 0.0002
-"""Seconds of work between two rests, and of a rest: long enough for another thread to wake up."""
+"""Seconds of work between two sleeps, and of a sleep: long enough for another thread to wake up."""
 PATIENCE = 0.05
-"""Seconds that a piece rests at most while others track, so that it gets done beside whoever tracks all the time."""
+"""The most seconds that a piece sleeps while others track, so that it ends even if others track all the time."""
 
 _ahead: set[int] = set()
 
 
 class Pace:
-    """The pace of one piece of long work."""
+    """Divides one long piece of work."""
 
     def __init__(self) -> None:
         self._since, self._worked, self._patience = perf_counter(), 0.0, PATIENCE
 
     def __call__(self) -> None:
-        """Rest, if a piece is done, or if somebody tracks and this piece has not yet rested for long."""
+        """Sleep if a piece is done, or if another thread tracks and this piece has not slept for long yet."""
         began = perf_counter()
         worked = self._worked + began - self._since
         if worked >= PIECE:
@@ -47,7 +47,7 @@ class Pace:
 
 
 def give_way(seconds: float = PATIENCE) -> None:
-    """Rest for as long as others track, and not for ever."""
+    """Sleep while other threads track, at most for this time."""
     end = perf_counter() + seconds
     while _ahead and perf_counter() < end:
         sleep(REST)
@@ -55,7 +55,7 @@ def give_way(seconds: float = PATIENCE) -> None:
 
 @contextmanager
 def ahead() -> Iterator[None]:
-    """This thread goes first: work at a pace rests until it is done."""
+    """Give this thread priority: long work of others sleeps until it is done."""
     thread = threading.get_ident()
     _ahead.add(thread)
     try:
@@ -65,4 +65,4 @@ def ahead() -> Iterator[None]:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_ahead.clear)  # the other threads are the parent's
+    os.register_at_fork(after_in_child=_ahead.clear)  # the child has none of the parent's other threads

@@ -1,9 +1,9 @@
-"""Reading: what was stored since the last look, page by page, so that nobody who tracks meanwhile waits for long.
+"""Reading: reads the events stored since the last call, page by page, so that other threads can track meanwhile.
 
     mark, anew, pages = since(store, Mark(), "seq, time", list)
-    mark, anew, pages = since(store, mark, "seq, time", list)  # what came in since
+    mark, anew, pages = since(store, mark, "seq, time", list)  # only the new events
 
-What makes something of all events keeps the mark beside it, and reads on from there.
+A caller that computes something from all events keeps the mark with its result, and continues from there.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Mark:
-    """How far a store has been read.
+    """The position up to which a store was read.
 
     Attributes:
-        generation: of the store; another one means that some events were dropped, or the taste was reset.
-        last: the number of the last event that was read.
-        reset: the number of the last event before the taste was last reset; 0 if it never was.
+        generation: the store's generation; it changes when events were dropped or the taste was reset.
+        last: sequence number of the last event that was read.
+        reset: sequence number of the last event before the taste's last reset; 0 if it was never reset.
     """
 
     generation: int = -1
@@ -36,17 +36,17 @@ class Mark:
 def since(
     store: EventStore, mark: Mark, columns: str, take: Callable[[list[tuple[Any, ...]]], T]
 ) -> tuple[Mark, bool, list[T]]:
-    """What was stored since a mark, by whatever process, oldest first.
+    """Read the events that were stored since a mark, by any process, oldest first.
 
     Args:
         store: the user's events.
-        mark: the one that the last call gave; a new one reads all.
-        columns: of the table of events; the first is `seq`.
-        take: makes of each page what is kept of it.
+        mark: the mark that the last call returned; `Mark()` reads all events.
+        columns: columns of the table of events; the first is `seq`.
+        take: converts each page of rows.
 
     Returns:
-        The new mark; whether what was read before is void, so that these are all events; and what `take` made of each
-        page.
+        The new mark; whether earlier results are invalid, so that these are all events; and what `take` returned for
+        each page.
 
     Raises:
         PalateError: the store can't be read.
@@ -54,11 +54,11 @@ def since(
     query = f"SELECT {columns} FROM events WHERE seq > ? ORDER BY seq LIMIT {PAGE}"  # noqa: S608 # our own names
     found, anew, pace = list[T](), False, Pace()
     while True:
-        with store.lock:  # nobody forks while a page is made something of
+        with store.lock:  # the process can't fork while a page is converted
             with store.transaction() as connection:
                 known = dict(connection.execute("SELECT name, value FROM meta WHERE name IN ('generation', 'reset')"))
                 generation = int(known.get("generation", 0))
-                if mark.generation != generation:  # maybe between two pages
+                if mark.generation != generation:  # this may happen between two pages, too
                     mark, anew = Mark(generation, 0, int(known.get("reset", 0))), True
                     found.clear()
                 page = connection.execute(query, (mark.last,)).fetchall()

@@ -1,4 +1,4 @@
-"""Tail: the latest events, kept in mind so that a repeat or a flood is seen without asking the disk."""
+"""RecentEvents: the latest events in memory, to recognise duplicates and too many events without reading the disk."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from palate_client.store.retention import DAY, Limits
 
 @dataclass
 class RecentEvents:
-    """What a store knows of its newest events.
+    """The newest events of a store.
 
     Attributes:
-        limits: the store's bounds.
-        last: the newest event's number; 0 without any.
-        count: events in the store.
-        today: the day (UTC, since 1970) of the newest tracked event, and how many were tracked on it.
+        limits: the store's limits.
+        last: sequence number of the newest event; 0 if there is none.
+        count: number of events in the store.
+        today: the day (UTC, in days since 1970) of the newest tracked event, and how many were tracked on it.
     """
 
     limits: Limits
@@ -26,7 +26,7 @@ class RecentEvents:
     _recent: dict[tuple[str, str], tuple[float, float | None]] = field(default_factory=dict)
 
     def add(self, kind: str, item: str, value: float | None, received: float, *, tracked: bool = True) -> None:
-        """Take note of an event that is in the store; `tracked` ones count for the day."""
+        """Add an event that is in the store; only `tracked` ones count for the day."""
         self.count += 1
         day, n = self.today
         if tracked:
@@ -40,14 +40,14 @@ class RecentEvents:
         self._recent[kind, item] = received, value
 
     def repeats(self, kind: str, item: str, value: float | None, now: float) -> bool:
-        """Whether the same was done with the item a moment ago; a clock that went back counts as a moment.
+        """Whether the same event on the item was stored within `window_seconds`, before or after `now`.
 
-        Another verdict is a changed mind, and no repeat.
+        Another rating of the item is not a repetition.
         """
         at, before = self._recent.get((kind, item), (math.inf, None))
         return abs(now - at) < self.limits.window_seconds and (kind != "rate" or value == before)
 
     def is_full(self, now: float) -> bool:
-        """Whether today's bound is reached."""
+        """Whether today's limit is reached."""
         day, n = self.today
         return n >= self.limits.max_per_day and day == math.floor(now / DAY)

@@ -1,7 +1,7 @@
-"""Retention: how much a device keeps, and what goes first.
+"""Retention: how many events a device keeps, and which are deleted first.
 
-Too old goes first, by `keep_days`. Above a bound a tenth of it goes: impressions before all else, then the oldest
-events of any kind. What the user did most recently goes last. Of what has gone one number stays: when the first was.
+Events older than `keep_days` are deleted. Above a limit a tenth of the events is deleted: first impressions, then other
+events, each oldest first. Of deleted events only one number is kept: the time of the user's first event.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from palate_common.errors import InputError
 
 DAY = 86_400.0
 LEAP = 30 * DAY
-"""A clock that is further ahead than this since the store was last opened isn't believed at once."""
+"""Seconds by which the time of retention moves ahead at most per opening, in case the clock is wrong."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of a store.
+    """Limits of a store.
 
     Attributes:
-        keep_days: events older than this are dropped.
-        max_events: above this many, a tenth is dropped.
-        max_bytes: above this size of the store's file, a tenth is dropped.
-        max_per_day: events that may be tracked on one day (UTC); more are not kept. Imports don't count.
-        window_seconds: the same kind of event on the same item within this time is the same event, unless it has an id
-            or another verdict.
+        keep_days: days after which events are deleted.
+        max_events: number of events above which a tenth is deleted.
+        max_bytes: size of the store's file above which a tenth of the events is deleted.
+        max_per_day: the most events that can be tracked on one day (UTC). Imports don't count.
+        window_seconds: a second event of the same kind on the same item within this time is a duplicate, unless it has
+            an id or another rating.
 
     Raises:
-        InputError: a bound that is not positive.
+        InputError: a limit is not positive.
     """
 
     keep_days: float = 730.0
@@ -47,19 +47,19 @@ class Limits:
                 raise InputError(f"`{field.name}` must be a number from {least}, got {value!r}")
 
 
-def believed(now: float, before: float | None) -> float:
-    """The time that age is measured by: a clock that leapt ahead moves it by `LEAP` at most, each time it is asked."""
+def retention_time(now: float, before: float | None) -> float:
+    """The time by which the age of events is computed: at most `LEAP` after the one of the last opening."""
     return now if before is None else min(now, before + LEAP)
 
 
 def drop_old(connection: sqlite3.Connection, *, before: float) -> int:
-    """Drop what happened before a time; how many events that were."""
+    """Delete events before a time; returns their number."""
     _remember(connection)
     return connection.execute("DELETE FROM events WHERE coalesce(time, received) < ?", (before,)).rowcount
 
 
 def drop_excess(connection: sqlite3.Connection, limits: Limits, *, count: int) -> int:
-    """Drop what is above the bounds, of `count` events in the store; how many events that were."""
+    """Delete events above the limits, of `count` in the store; returns their number."""
     dropped = 0
     if count > limits.max_events:
         dropped += _drop(connection, count - limits.max_events + limits.max_events // 10)
@@ -69,21 +69,21 @@ def drop_excess(connection: sqlite3.Connection, limits: Limits, *, count: int) -
 
 
 def size(connection: sqlite3.Connection) -> int:
-    """Bytes of the pages that are in use."""
+    """Bytes of the database's pages in use."""
     names = ("page_count", "freelist_count", "page_size")
     pages, free, page = (int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in names)
     return (pages - free) * page
 
 
 def _drop(connection: sqlite3.Connection, n: int) -> int:
-    """Drop n events: impressions, oldest first, then all others, oldest first."""
+    """Delete n events: impressions, oldest first, then all others, oldest first."""
     _remember(connection)
     first = "SELECT seq FROM events ORDER BY kind <> 'impression', coalesce(time, received), seq LIMIT ?"
     return connection.execute(f"DELETE FROM events WHERE seq IN ({first})", (n,)).rowcount  # noqa: S608 # no input in it
 
 
 def _remember(connection: sqlite3.Connection) -> None:
-    """Keep when the user first did something, before that event may go: who has come for years is nobody new."""
+    """Keep the time of the user's first event before it may be deleted, so that an old user doesn't look new."""
     connection.execute(
         "INSERT INTO meta SELECT 'first', oldest FROM"
         " (SELECT min(time) AS oldest FROM events WHERE kind <> 'impression') WHERE oldest NOTNULL"

@@ -1,7 +1,7 @@
-"""Schema: the tables of a device's store, and how an older store becomes a newer one.
+"""Schema: the tables of a device's store, and the migration of older stores.
 
-A version is a step: statements that make it from the one before. A new store goes through all of them, so that every
-step is run by every test. A step that has been released is never changed; append another.
+Each version is a step: statements that make it from the version before. A new store runs all steps, so that every test
+runs each of them. A step that has been released is never changed; append another.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ FIRST = (
     " imported INTEGER NOT NULL)",
 )
 STEPS: tuple[Sequence[str], ...] = (FIRST,)
-"""STEPS[n - 1] makes version n."""
+"""STEPS[n - 1] makes version n of version n - 1."""
 
 
 def migrate(database: Database, steps: Sequence[Sequence[str]] = STEPS) -> int:
-    """Bring a store to the newest version, each step whole or not at all. Returns the version it had.
+    """Migrate a store to the newest version, each step in one transaction. Returns the version that it had.
 
     Raises:
         InputError: the store was made by a newer Palate.

@@ -1,15 +1,15 @@
-"""EventStore: the encrypted file of one user's events. Second stop of the path on a device.
+"""EventStore: the encrypted file of one user's events. Second step of the path on a device.
 
     Event -> EventStore -> Interests
 
 The whole file is encrypted (SQLCipher, 256-bit key, authenticated pages). There is no queue and no thread: an event is
 in the file when `add` returns.
 
-**Guarantees:** what `add` acknowledged survives a kill of the process at any moment (WAL); what was acknowledged before
-`flush` survives a power cut (FULL); an event is stored once; several threads, processes and forked children may share a
-store; after `erase`, also by another process, nothing is stored.
+**Guarantees:** events that `add` reports as stored survive a kill of the process at any moment (WAL); events stored
+before `flush` survive a power cut (FULL); an event is stored once; several threads, processes and forked children may
+share a store; after `erase`, also by another process, nothing is stored.
 
-**Assumes:** a local disk that keeps what it was told to sync, and SQLite's locks: no network drive.
+**Assumes:** a local disk that keeps what was synced, and supports SQLite's locks: no network drive.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from palate_client.events import FIELDS, Event, Tracked, kept_event
 from palate_client.store.folder import StoreFolder
 from palate_client.store.pace import Pace
 from palate_client.store.recent_events import RecentEvents
-from palate_client.store.retention import DAY, Limits, believed, drop_excess, drop_old
+from palate_client.store.retention import DAY, Limits, drop_excess, drop_old, retention_time
 from palate_client.store.store_file import StoreFile
 from palate_common.errors import ErasedError, PalateError
 from palate_common.records.canonical import canonical_json
 from palate_common.records.closing import Closing
 
 SET_CLOCK = 1_704_067_200.0
-"""2024-01-01: a clock before this has not been set, and what it says is no time."""
+"""2024-01-01: a clock before this has not been set, and its time is ignored."""
 CHECKED_EVERY = 256
-"""After so many events the size of the file is looked at."""
+"""Number of stored events after which the size of the file is checked."""
 PAGE = 200
-"""Events that are read at once, while nobody else can store any."""
+"""Number of events that are read in one transaction, during which no other thread can store any."""
 
 _INSERT = (
     "INSERT INTO events(id, kind, item, time, received, value, source, props, imported)"
@@ -49,17 +49,17 @@ class EventStore(Closing):
     """One user's events on this device.
 
     Args:
-        folder: where the store is.
-        limits: how much it keeps.
-        clock: Unix time in seconds.
+        folder: the folder of the store.
+        limits: how many events it keeps.
+        clock: returns the time in seconds since 1970.
 
     Attributes:
-        file: its file, and what lies beside it.
-        granted: the purposes the user has agreed to, as of the last look at the file.
+        file: its file, and the files beside it.
+        granted: the purposes that the user had agreed to at the last transaction.
 
     Raises:
-        WrongKeyError: the key doesn't open it.
-        InputError: the folder can't be used, or is another app's.
+        WrongKeyError: the key is another one.
+        InputError: the folder can't be used, or is of another app.
         IntegrityError: a file is damaged.
         LockedError: another process held it for too long.
     """
@@ -69,7 +69,7 @@ class EventStore(Closing):
         self.granted: frozenset[str] = frozenset()
         self.file = StoreFile(folder)
         self._seen: tuple[int, int] | None = None
-        self._tail: RecentEvents | None = None
+        self._recent: RecentEvents | None = None
         self._generation = 0
         self._since_check = 0
         try:
@@ -80,74 +80,74 @@ class EventStore(Closing):
 
     @property
     def lock(self) -> threading.RLock:
-        """Held by the thread that works on the store; nobody holds it while the process forks."""
+        """The lock of the thread that works on the store; no thread holds it while the process forks."""
         return self.file.lock
 
     def close(self) -> None:
-        """Close the file; closing twice is fine. What was acknowledged is kept without it, too."""
+        """Close the file; closing twice is fine. Stored events are kept without it, too."""
         self.file.close()
 
     @contextmanager
     def transaction(self, *, write: bool = False, durable: bool = False) -> Iterator[sqlite3.Connection]:
-        """All or nothing, on what all processes have stored.
+        """A transaction on the store; it sees what other processes have stored.
 
         Args:
             write: exclude other writers.
-            durable: the commit, and all before it, has reached the disk at the end.
+            durable: wait until the commit, and all before it, are on the disk.
 
         Raises:
             ErasedError: the store was erased, by this process or another.
-            ClosedError: it was closed.
+            ClosedError: the store was closed.
         """
         with self.lock:
             try:
                 with self.file.transaction(write=write, durable=durable) as connection:
                     self._catch_up(connection)
                     yield connection
-                if durable:  # such as a decision: the next transaction looks again
+                if durable:  # for example a decision on consent: the next transaction has to read it
                     self._seen = None
             except BaseException:
-                self._seen = self._tail = None  # what was taken note of may not be in the file
+                self._seen = self._recent = None  # they may have events that are not in the file
                 raise
 
     def add(self, events: Sequence[Event], *, imported: bool = False) -> list[Tracked]:
         """Store events, in one transaction.
 
         Args:
-            events: in order.
-            imported: they are read from a file: each has an id, and they don't count for the day.
+            events: the events, in order.
+            imported: whether they come from a file: then each has an id, and they don't count for the day's limit.
 
         Returns:
-            What became of each.
+            The result for each event.
         """
         now = self.clock()
         try:
             with self.transaction(write=True) as connection:
                 if "store" not in self.granted:
                     return [Tracked.NO_CONSENT] * len(events)
-                tail = self._tail or self._read_tail(connection)
-                outcomes, rows = self._accept(connection, tail, events, now, imported)
+                recent = self._recent or self._read_recent(connection)
+                outcomes, rows = self._accept(connection, recent, events, now, imported)
                 if rows:
                     connection.executemany(_INSERT, rows)
-                    (tail.last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
-                self._tail = tail
+                    (recent.last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
+                self._recent = recent
                 self._bound(connection, len(rows))
                 return outcomes
         except ErasedError:
             return [Tracked.NO_CONSENT] * len(events)
 
     def flush(self) -> None:
-        """Bring all that was acknowledged to the disk, so that it survives a power cut."""
+        """Write all stored events to the disk, so that they survive a power cut."""
         with self.transaction(write=True, durable=True) as connection:
             _set(connection, "flushed", self.clock())
-        with self.lock:  # nobody forks, which closes the file, once it is open
+        with self.lock:  # no fork can close the file meanwhile
             self.file.open().checkpoint()
 
     def events(self, *, unread: list[dict[str, Any]] | None = None) -> Iterator[Event]:
-        """Every event with its id, oldest first; what is stored meanwhile may be among them.
+        """All events with their ids, oldest first; events that are stored meanwhile may be included.
 
         Args:
-            unread: takes the rows that are no event to this version, such as a newer one's kind.
+            unread: gets the rows that this version can't read as events, for example of a newer version's kind.
         """
         query = "SELECT seq, kind, item, time, value, source, id, props FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
         last, pace = 0, Pace()
@@ -168,7 +168,7 @@ class EventStore(Closing):
                 return
 
     def reset(self) -> None:
-        """From now on the events up to now are no part of the user's taste."""
+        """From now on ignore earlier events for the user's taste."""
         with self.transaction(write=True, durable=True) as connection:
             _set(connection, "reset", connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
             connection.execute(
@@ -178,12 +178,12 @@ class EventStore(Closing):
             _set(connection, "generation", self._generation)
 
     def reset_mark(self) -> int:
-        """The number of the last event before the taste was reset; 0 if it never was."""
+        """Sequence number of the last event before the taste's last reset; 0 if it was never reset."""
         with self.transaction() as connection:
             return int(_get(connection, "reset") or 0)
 
     def first(self) -> float | None:
-        """When the user did the first thing that has been dropped since; None if nothing was."""
+        """Time of the user's first event, if it was deleted since; None if nothing was deleted."""
         with self.transaction() as connection:
             return _get(connection, "first")
 
@@ -192,15 +192,15 @@ class EventStore(Closing):
 
         Raises:
             LockedError: another process is opening or erasing it; nothing was erased.
-            PalateError: the key can't be overwritten, and nothing was erased; or the keyring keeps its entry, or a file
-                can't be removed now, and the key is gone.
+            PalateError: the key can't be overwritten, and nothing was erased; or the key is destroyed, but its entry in
+                the keyring or a file can't be removed now.
         """
         self.file.erase()
 
     def _accept(
-        self, connection: sqlite3.Connection, tail: RecentEvents, events: Sequence[Event], now: float, imported: bool
+        self, connection: sqlite3.Connection, recent: RecentEvents, events: Sequence[Event], now: float, imported: bool
     ) -> tuple[list[Tracked], list[tuple[Any, ...]]]:
-        """What becomes of each event, and the rows of those that are stored."""
+        """The result for each event, and the rows of those that are to be stored."""
         outcomes, rows = list[Tracked](), list[tuple[Any, ...]]()
         ids = _present(connection, [event.id for event in events if event.id])
         stamp, is_set = f"{max(int(now * 1000), 0):012x}", now >= SET_CLOCK
@@ -210,12 +210,12 @@ class EventStore(Closing):
                 repeated = known in ids
                 ids.add(known)
             else:
-                repeated = tail.repeats(event.kind, event.item, event.value, now)
+                repeated = recent.repeats(event.kind, event.item, event.value, now)
                 known = stamp + os.urandom(10).hex()
             if repeated:
                 outcomes.append(Tracked.DUPLICATE)
                 continue
-            if not imported and tail.is_full(now):
+            if not imported and recent.is_full(now):
                 outcomes.append(Tracked.LIMITED)
                 continue
             time = event.time
@@ -226,34 +226,34 @@ class EventStore(Closing):
             props = None if event.props is None else canonical_json(dict(event.props)).decode()
             rows.append((known, event.kind, event.item, time, now, event.value, event.source, props, imported))
             outcomes.append(Tracked.STORED)
-            tail.add(event.kind, event.item, event.value, now, tracked=not imported)
+            recent.add(event.kind, event.item, event.value, now, tracked=not imported)
         return outcomes, rows
 
     def _bound(self, connection: sqlite3.Connection, added: int) -> None:
-        """Drop what is above the bounds."""
+        """Delete events above the limits, if it is time to check."""
         self._since_check += added
-        count = 0 if self._tail is None else self._tail.count
+        count = 0 if self._recent is None else self._recent.count
         if count > self.limits.max_events or self._since_check >= CHECKED_EVERY:
             self._since_check = 0
             self._dropped(connection, drop_excess(connection, self.limits, count=count))
 
     def _dropped(self, connection: sqlite3.Connection, n: int) -> None:
-        """Tell every reader that events have gone."""
+        """After a deletion of n events, start a new generation, so that all readers start again."""
         if n:
-            self._tail = None
+            self._recent = None
             self._generation += 1
             _set(connection, "generation", self._generation)
-            # Where the newest events have gone, new ones get their numbers, and come after the reset all the same.
+            # If the newest events were deleted, SQLite reuses their numbers: the reset must stay before new events.
             newest = "SELECT coalesce(max(seq), 0) FROM events"
             connection.execute(f"UPDATE meta SET value = min(value, ({newest})) WHERE name = 'reset'")  # noqa: S608
             connection.execute("PRAGMA incremental_vacuum").fetchall()
 
     def _tidy(self) -> None:
-        """Drop what is too old, once an opening."""
+        """Delete events that are too old, once per opening."""
         now = self.clock()
         with self.transaction() as connection:
             before = _get(connection, "believed")
-        time = believed(now, before)
+        time = retention_time(now, before)
         if before is not None and 0 <= time - before < DAY:
             return
         with self.transaction(write=True) as connection:
@@ -262,7 +262,7 @@ class EventStore(Closing):
                 self._dropped(connection, drop_old(connection, before=time - self.limits.keep_days * DAY))
 
     def _catch_up(self, connection: sqlite3.Connection) -> None:
-        """Take note of what other processes did since the last look."""
+        """Read what other processes changed since the last transaction."""
         (version,) = connection.execute("PRAGMA data_version").fetchone()
         if self._seen == (self.file.openings, version):
             return
@@ -271,32 +271,32 @@ class EventStore(Closing):
         self.granted = frozenset(granted - self.file.denied())
         generation = int(_get(connection, "generation") or 0)
         if generation != self._generation:
-            self._tail = None
-        if self._tail is not None:
+            self._recent = None
+        if self._recent is not None:
             query = "SELECT seq, kind, item, value, received, imported FROM events WHERE seq > ? ORDER BY seq"
-            for seq, kind, item, value, received, imported in connection.execute(query, (self._tail.last,)):
-                self._tail.add(kind, item, value, received, tracked=not imported)
-                self._tail.last = seq
+            for seq, kind, item, value, received, imported in connection.execute(query, (self._recent.last,)):
+                self._recent.add(kind, item, value, received, tracked=not imported)
+                self._recent.last = seq
         self._seen, self._generation = (self.file.openings, version), generation
 
-    def _read_tail(self, connection: sqlite3.Connection) -> RecentEvents:
-        """The tail as the file has it: the newest day's events, newest first."""
+    def _read_recent(self, connection: sqlite3.Connection) -> RecentEvents:
+        """Read the events of the newest day from the file."""
         query = "SELECT seq, kind, item, value, received, imported FROM events ORDER BY seq DESC LIMIT ?"
         newest, day = list[tuple[Any, ...]](), self.clock() - DAY
         for row in connection.execute(query, (self.limits.max_per_day,)):
             if row[4] < day and newest:
                 break
             newest.append(row)
-        tail = RecentEvents(self.limits)
+        recent = RecentEvents(self.limits)
         for seq, kind, item, value, received, imported in reversed(newest):
-            tail.add(kind, item, value, received, tracked=not imported)
-            tail.last = seq
-        (tail.count,) = connection.execute("SELECT count(*) FROM events").fetchone()
-        return tail
+            recent.add(kind, item, value, received, tracked=not imported)
+            recent.last = seq
+        (recent.count,) = connection.execute("SELECT count(*) FROM events").fetchone()
+        return recent
 
 
 def _present(connection: sqlite3.Connection, ids: Sequence[str]) -> set[str]:
-    """Which of these ids are in the store."""
+    """Those of these ids that are in the store."""
     found = set[str]()
     for first in range(0, len(ids), 500):
         part = ids[first : first + 500]
@@ -306,11 +306,9 @@ def _present(connection: sqlite3.Connection, ids: Sequence[str]) -> set[str]:
 
 
 def _get(connection: sqlite3.Connection, name: str) -> float | None:
-    """A number that the store remembers."""
     row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
     return None if row is None else float(row[0])
 
 
 def _set(connection: sqlite3.Connection, name: str, value: float) -> None:
-    """Remember a number."""
     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))

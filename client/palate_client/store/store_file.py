@@ -1,8 +1,8 @@
 """StoreFile: the open SQLCipher file of a store, shared by threads, and safe across a fork.
 
-SQLite must not be carried across a fork: a child that inherits an open connection believes in locks it doesn't hold.
-So every file is closed before a fork, and parent and child open it again when they next need it. Python's `os.fork` and
-`multiprocessing` announce a fork; one that C code makes without telling Python leaves a child that is refused.
+A SQLite connection must not be used across a fork: the child would rely on locks that it doesn't hold. So every file is
+closed before a fork, and parent and child open it again when they next need it. Python's `os.fork` and
+`multiprocessing` announce a fork; after one by C code that Python doesn't know of, the child's access is refused.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from palate_common.records.closing import Closing
 from palate_common.records.database import Database, Driver
 
 BUSY_SECONDS = 5.0
-"""How long a transaction waits for another process before it is given up."""
+"""Seconds that a transaction waits for another process."""
 _DENIED = "denied-"
 _ERASED = "the store must be there, got one that was erased"
 
 PAGES = 1000
-"""Pages of the WAL that the commit which reaches them moves to the main file."""
+"""Number of pages of the WAL at which a commit moves them to the main file."""
 
 
 class StoreFile(Closing):
-    """The file of one store; opened by the first transaction, and again after a fork.
+    """The file of one store. It is opened by the first transaction, and again after a fork.
 
     Attributes:
-        folder: where it is.
-        lock: held by the thread that works on it.
-        openings: how often it was opened; what was remembered of an earlier opening is void.
+        folder: the folder of the store.
+        lock: the lock of the thread that works on the file.
+        openings: how often it was opened; cached data of an earlier opening is invalid.
     """
 
     def __init__(self, folder: StoreFolder) -> None:
@@ -58,11 +58,11 @@ class StoreFile(Closing):
         _files.add(self)
 
     def open(self) -> Database:
-        """The file, opened if it isn't.
+        """Open the file if it isn't open, and return it.
 
         Raises:
             ErasedError: the store was erased.
-            ClosedError: it was closed.
+            ClosedError: the store was closed.
         """
         with self.lock:
             self._check_end()
@@ -72,7 +72,9 @@ class StoreFile(Closing):
                         self._check()
                     self._database = self._connect()
                     self.openings += 1
-            elif self._stamp != (stamp := self.folder.vault.stamp()):  # erased, or a decision that could not be written
+            elif self._stamp != (
+                stamp := self.folder.vault.stamp()
+            ):  # erased, or a purpose was denied without a decision
                 self._check()
                 self._stamp, self.openings = stamp, self.openings + 1
             return self._database
@@ -84,7 +86,7 @@ class StoreFile(Closing):
 
     @contextmanager
     def transaction(self, *, write: bool = False, durable: bool = False) -> Iterator[sqlite3.Connection]:
-        """All or nothing; with `durable` the commit, and all before it, has reached the disk at the end."""
+        """A transaction; with `durable` it waits until the commit, and all before it, are on the disk."""
         with self.lock:
             database = self.open()
             if not durable:
@@ -100,15 +102,15 @@ class StoreFile(Closing):
 
     @contextmanager
     def beside(self, name: str) -> Iterator[tuple[Path, Driver]]:
-        """Where another encrypted file of this store lies, and what opens it, for as long as it takes to open it.
+        """Path and driver of another encrypted file of this store. The folder is locked while the context lasts.
 
         Raises:
             ErasedError: the store was erased.
-            ClosedError: it was closed.
+            ClosedError: the store was closed.
         """
         self.open()
         give_way()
-        with self._opening, self.folder.lock():  # not the store's own lock: opening takes a while, and events wait
+        with self._opening, self.folder.lock():  # not the store's own lock: opening is slow, and tracking must not wait
             self._check()
             self.folder.make_room(self._store)
             file = self.folder.file(self._store, name)
@@ -116,34 +118,34 @@ class StoreFile(Closing):
 
     @contextmanager
     def at_leisure(self) -> Iterator[None]:
-        """Many commits are made; none of them moves the WAL to the main file, `checkpoint` does, also at the end."""
+        """For many commits: none of them moves the WAL to the main file; `checkpoint` does, also at the end."""
         self._checkpoint_every(0)
         try:
             yield
         finally:
-            with suppress(PalateError):  # a full disk: a later commit does; erased or closed: nothing to move
+            with suppress(PalateError):  # after an error, such as a full disk, a later commit does it
                 self.checkpoint()
             with suppress(PalateError):
                 self._checkpoint_every(PAGES)
 
     def checkpoint(self) -> None:
-        """Move what the WAL holds to the main file, which waits for the disk, while others read and store.
+        """Move the WAL to the main file; this waits for the disk, but others can read and store meanwhile.
 
         Raises:
-            PalateError: it can't be done now; nothing is lost.
+            PalateError: it failed; nothing is lost.
         """
         with (
-            self.beside("db") as (path, driver),  # to its end: no connection may be open when the process forks
+            self.beside("db") as (path, driver),  # until the end, as no connection may be open when the process forks
             Database(path, kind=KIND, schema=(), durable=False, timeout=BUSY_SECONDS, driver=driver) as database,
         ):
             database.checkpoint()
 
     @contextmanager
     def alone_online(self) -> Iterator[None]:
-        """Be the only one that is online with this store.
+        """Lock the store, so that only one thread or process is online with it.
 
         Raises:
-            LockedError: another thread or process is.
+            LockedError: another thread or process is online.
         """
         self.open()
         name = self.folder.file(self._store, "sync").name
@@ -157,16 +159,16 @@ class StoreFile(Closing):
             self.disconnect()
 
     def disconnect(self) -> None:
-        """Let go of the file; the next transaction opens it again."""
+        """Close the connection; the next transaction opens it again."""
         with self.lock:
             database, self._database = self._database, None
             if database is not None:
                 database.close()
 
     def deny(self, purpose: str) -> None:
-        """Hold that a purpose is denied, before that is written, for this process, others and later ones.
+        """Mark a purpose as denied before the decision is written, for this process, others and later ones.
 
-        It is the name of an empty file, which a full disk takes; where it doesn't, it holds in this process.
+        The mark is an empty file, which can be made on a full disk; if that fails, it holds in this process only.
         """
         with self.lock:
             self._check_end()
@@ -179,25 +181,25 @@ class StoreFile(Closing):
             self.folder.make_room(self._store)
 
     def decided(self, purpose: str) -> None:
-        """A decision on a purpose is written: it alone holds."""
+        """Remove the mark of `deny`: a decision on the purpose is written."""
         with self.lock, suppress(OSError):
             self._denied.discard(purpose)
-            self._mark(purpose).unlink()  # mostly there is none
+            self._mark(purpose).unlink()  # usually there is none
             self._tell()
 
     def denied(self) -> set[str]:
-        """The purposes that are denied whatever was written."""
+        """The purposes that are marked as denied."""
         start = f"{self._store}.{_DENIED}"
-        names = os.listdir(self.folder.path)  # noqa: PTH208 # often: names are enough
+        names = os.listdir(self.folder.path)  # noqa: PTH208 # called often, and only names are needed
         return self._denied | {name.removeprefix(start) for name in names if name.startswith(start)}
 
     def erase(self) -> None:
-        """Destroy the store's key, and remove its files; every process that has it open finds it erased.
+        """Destroy the store's key, and remove its files; every process that has it open notices it.
 
         Raises:
             LockedError: another process is opening or erasing it; nothing was erased.
-            PalateError: the key can't be overwritten, and nothing was erased; or the keyring keeps its entry, or a file
-                can't be removed now, and the key is gone.
+            PalateError: the key can't be overwritten, and nothing was erased; or the key is destroyed, but its entry in
+                the keyring or a file can't be removed now.
         """
         with self.lock, self.folder.lock():
             self.disconnect()
@@ -208,31 +210,30 @@ class StoreFile(Closing):
                     self._end = ErasedError(_ERASED)
 
     def _checkpoint_every(self, pages: int) -> None:
-        """See `Database.checkpoint_every`."""
-        with self.lock:  # nobody forks, which closes the file, once it is open
+        with self.lock:  # no fork can close the file meanwhile
             self.open().checkpoint_every(pages)
 
     def _check_end(self) -> None:
         """Refuse a file that this process has closed or erased."""
         if self._end is not None:
-            raise type(self._end)(*self._end.args)  # a new one: an old one would grow with each traceback
+            raise type(self._end)(*self._end.args)  # a new error, as the traceback of an old one would grow
 
     def _check(self) -> None:
-        """Refuse a store that was erased, by whatever process."""
+        """Refuse a store that was erased by any process."""
         if self.folder.vault.store() != self._store:
             raise ErasedError(_ERASED)
 
     def _tell(self) -> None:
-        """Have every process that has the store open look at it again."""
+        """Touch the key file, so that every process that has the store open reads it again."""
         now = time.time_ns()
         os.utime(self.folder.vault.file, ns=(now, now))
 
     def _mark(self, purpose: str) -> Path:
-        """The file that says that a purpose is denied."""
+        """The file that marks a purpose as denied."""
         return self.folder.file(self._store, f"{_DENIED}{purpose}")
 
     def _connect(self) -> Database:
-        """Open the file. Call it under the lock."""
+        """Open the file. Needs the folder's lock."""
         self._store, key = self.folder.settle()
         self._stamp = self.folder.vault.stamp()
         self.folder.make_room(self._store)
@@ -246,7 +247,7 @@ class StoreFile(Closing):
         except BaseException:
             database.close()
             raise
-        if erased is not None:  # an earlier version marked a store before its key went, and was killed between
+        if erased is not None:  # an older version marked a store, and was killed before it destroyed the key
             database.close()
             self.folder.erase(self._store)
             return self._connect()
@@ -255,21 +256,21 @@ class StoreFile(Closing):
 
 
 def _driver(file: Path, key: bytes) -> Driver:
-    """SQLCipher under a raw key, with nothing on stderr."""
+    """SQLCipher with a raw key, without output on stderr."""
     is_new = not file.exists() or not file.stat().st_size
     first = (
         "PRAGMA cipher_log_level = NONE",
         f"PRAGMA key = \"x'{key.hex()}'\"",
-        "PRAGMA temp_store = MEMORY",  # what is sorted must not spill into a plain file
-        *(("PRAGMA auto_vacuum = INCREMENTAL",) if is_new else ()),  # later it would write, and wait for the disk
-        f"PRAGMA wal_autocheckpoint = {PAGES}",  # the commit that moves them to the main file is the slowest
+        "PRAGMA temp_store = MEMORY",  # sorting must not write plain data to a temporary file
+        *(("PRAGMA auto_vacuum = INCREMENTAL",) if is_new else ()),  # on an existing file it would write
+        f"PRAGMA wal_autocheckpoint = {PAGES}",  # the commit that moves the WAL to the main file is the slowest
         "PRAGMA cache_size = -4096",
     )
     return Driver(sqlcipher.connect, sqlcipher.Error, first, "the store")
 
 
 def _enter(file: StoreFile) -> None:
-    """Wait until no thread is inside SQLite, and let go of the file."""
+    """Before a fork: wait until no thread uses SQLite, and close the connection."""
     file.lock.acquire()
     file._opening.acquire()
     with suppress(PalateError):
@@ -277,7 +278,7 @@ def _enter(file: StoreFile) -> None:
 
 
 def _leave(file: StoreFile) -> None:
-    """Go on, in parent and child."""
+    """After a fork: release the locks, in parent and child."""
     file._opening.release()
     file.lock.release()
 

@@ -1,8 +1,8 @@
-"""Tracker: puts events into the store for a host that must go on whatever the machine does.
+"""Tracker: stores events without raising errors of the machine, so that the host app goes on.
 
     Device.track, Recommendations.feedback -> Tracker -> EventStore
 
-What the machine can't do (a full disk, a locked file) never raises here: the outcome says so, and `problem` why.
+After a failure of the machine (a full disk, a locked file) the result says that it failed, and `problem` why.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ logger = logging.getLogger("palate")
 
 
 class Tracker:
-    """What stores a user's events.
+    """Stores a user's events.
 
     Args:
-        store: where to.
+        store: the store.
 
     Attributes:
-        problem: why the latest event could not be kept; empty if none failed.
+        problem: why the latest failed event could not be stored; empty if none failed.
     """
 
     def __init__(self, store: EventStore) -> None:
@@ -32,7 +32,7 @@ class Tracker:
         self._store = store
 
     def add(self, events: list[Event]) -> list[Tracked]:
-        """Store events in one transaction: all that can be, or, if the machine fails, none. What became of each."""
+        """Store events in one transaction: all valid ones, or, if the machine fails, none. A result for each."""
         try:
             with ahead():
                 return self._store.add(events)

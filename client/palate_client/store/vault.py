@@ -1,17 +1,16 @@
-"""Vault: the key of a device's store. HAZMAT: what is wrong here is wrong for ever.
+"""Vault: the key of a device's store. HAZMAT: an error here can't be repaired later.
 
-The store is encrypted with a random 256-bit data key. On disk lies only that key wrapped (AES-256-GCM) by a key of
-somebody else: the caller, or the operating system's keyring. Destroy the wrapped key, and no copy of the store can be
-read again by anybody, its owner included.
+The store is encrypted with a random 256-bit data key. The disk has only that key wrapped (AES-256-GCM) by another key,
+which the caller or the operating system's keyring keeps. If the wrapped key is destroyed, nobody can read any copy of
+the store again, not even its owner.
 
-    key.json: see `palate_client.store.key_file`; everything in it but the wrapped key is authenticated
+    key.json: see `palate_client.store.key_file`; all members but the wrapped key are authenticated data
 
-**Guarantees:** a wrong key, another app's name, or a changed file opens nothing; the data key never reaches the disk
-unwrapped; after `destroy` the wrapped key is on no path of this folder, and the keyring's entry is gone.
+**Guarantees:** a wrong key, another app's name, or a changed file can't open a store; the data key is never written to
+the disk unwrapped; after `destroy` the wrapped key is in no file of this folder, and the keyring's entry is deleted.
 
-**Assumes:** the caller's key has 256 bits that nobody can guess; the disk forgets what is overwritten, or at least what
-is unlinked. Flash memory and snapshots may keep old blocks: whoever has such a block AND the caller's key can still
-unwrap it.
+**Assumes:** the caller's key has 256 random bits; the disk destroys what is overwritten, or at least what is unlinked.
+Flash memory and snapshots may keep old blocks: with such a block AND the caller's key the data key can be unwrapped.
 """
 
 from __future__ import annotations
@@ -37,33 +36,33 @@ _INFO = b"palate device store, key of the data key, version 1"
 
 
 def new_key() -> bytes:
-    """32 random bytes to open a store with. Keep them where the app keeps its secrets."""
+    """Make a key for a store: 32 random bytes. Keep them with the app's other secrets."""
     return secrets.token_bytes(KEY_BYTES)
 
 
 class Holder(Protocol):
-    """Who keeps the key that wraps the data key."""
+    """Keeps the key that wraps the data key."""
 
     @property
     def name(self) -> Literal["caller", "keyring"]:
-        """How the key file calls it."""
+        """Its name in the key file."""
 
     def make(self, app: str, store: str) -> bytes:
-        """The key for a new store."""
+        """Make the key for a new store."""
 
     def get(self, app: str, store: str) -> bytes:
         """The key of an existing store."""
 
     def forget(self, app: str, store: str) -> None:
-        """Destroy the key, where that is ours to do."""
+        """Destroy the key, if it is kept for Palate alone."""
 
 
 @dataclass(frozen=True)
 class Caller:
-    """The app keeps the key and brings it each time.
+    """The app keeps the key and passes it at each opening.
 
     Raises:
-        InputError: the key is no bytes, or too short to be random.
+        InputError: the key isn't bytes, or is too short to be random.
     """
 
     key: bytes = field(repr=False)
@@ -75,15 +74,15 @@ class Caller:
             raise InputError(f"`key` must be at least {KEY_BYTES} random bytes, as palate.new_key() makes, got {got}")
 
     def make(self, app: str, store: str) -> bytes:
-        """The same key as always."""
+        """The app's key."""
         return self.key
 
     def get(self, app: str, store: str) -> bytes:
-        """The same key as always."""
+        """The app's key."""
         return self.key
 
     def forget(self, app: str, store: str) -> None:
-        """The caller's key is the caller's."""
+        """Do nothing: the key belongs to the app."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +92,13 @@ class Keyring:
     name: Literal["keyring"] = "keyring"
 
     def make(self, app: str, store: str) -> bytes:
-        """A new random key, kept by the keyring."""
+        """Make a random key and store it in the keyring."""
         key = new_key()
         self._call("set_password", app, store, base64.b64encode(key).decode())
         return key
 
     def get(self, app: str, store: str) -> bytes:
-        """The key that the keyring keeps.
+        """Read the key from the keyring.
 
         Raises:
             WrongKeyError: it has none for this store.
@@ -118,7 +117,7 @@ class Keyring:
             self._call("delete_password", app, store)
 
     def _call(self, name: str, app: str, store: str, *values: str) -> Any:
-        """Ask the keyring, loaded only now."""
+        """Call the keyring, which is imported only here."""
         try:
             import keyring
             from keyring.errors import KeyringError, NoKeyringError
@@ -140,9 +139,9 @@ class Vault:
     """The key file of a store's folder.
 
     Attributes:
-        folder: where it lies.
-        app: whose store it is.
-        holder: who keeps the wrapping key.
+        folder: the store's folder.
+        app: the app that the store belongs to.
+        holder: keeps the wrapping key.
     """
 
     folder: Path
@@ -151,7 +150,7 @@ class Vault:
 
     @cached_property
     def file(self) -> Path:
-        """The key file."""
+        """The path of the key file."""
         return self.folder / KEY_FILE
 
     def create(self, store: str) -> None:
@@ -164,7 +163,7 @@ class Vault:
         create_durably(self.file, replace(wrapped, data=data).to_bytes(), mode=0o600)
 
     def store(self) -> str | None:
-        """The id of the store whose key this is; None where there is no key.
+        """The id of the store; None if there is no key.
 
         Raises:
             IntegrityError: the file is damaged.
@@ -176,8 +175,8 @@ class Vault:
         """The data key.
 
         Raises:
-            WrongKeyError: this is not the key it was wrapped with.
-            InputError: the store is another app's, or its key is kept elsewhere.
+            WrongKeyError: the data key was wrapped with another key.
+            InputError: the store is of another app, or its key is kept by another holder.
             IntegrityError: the file is damaged.
         """
         found = read(self.file)
@@ -199,29 +198,29 @@ class Vault:
             ) from None
 
     def destroy(self, store: str) -> None:
-        """Write a tombstone over the key of a store. It needs no room on the disk.
+        """Overwrite the key file of a store with a tombstone. That needs no space on the disk.
 
         Raises:
-            PalateError: the disk doesn't take it; nothing was erased.
+            PalateError: the disk can't be written; nothing was erased.
         """
         bury(self.file, store)
 
     def erased(self) -> str | None:
-        """The id of a store that is being erased: its key is gone, its files may not be."""
+        """The id of a store that is being erased; None if there is none."""
         found = read(self.file)
         return found.store if isinstance(found, Tombstone) else None
 
     def clear(self) -> None:
-        """Take the tombstone away, when all else is gone."""
+        """Remove the tombstone, after all other files."""
         self.file.unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """Remove the drafts that a process which was killed while it wrote the key file has left. Under the lock."""
+        """Remove temporary files of a process that was killed while it wrote the key file. Needs the lock."""
         for draft in self.folder.glob(f".{KEY_FILE}.*"):
             draft.unlink(missing_ok=True)
 
     def stamp(self) -> tuple[int, int, int] | None:
-        """What changes when anybody writes the key file, or takes it away; None where it is away."""
+        """A value that changes when the key file is written or replaced; None if there is no key file."""
         try:
             found = self.file.stat()
         except OSError:
@@ -230,5 +229,5 @@ class Vault:
 
 
 def _derive(key: bytes, salt: bytes) -> bytes:
-    """The key that wraps, from the one that is kept (HKDF, RFC 5869)."""
+    """Derive the wrapping key from the kept one (HKDF, RFC 5869)."""
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=_INFO).derive(key)

@@ -1,1 +1,1 @@
-"""Flower: every touch of it on the server's side."""
+"""Flower: the only modules of the server that use Flower."""

@@ -2,11 +2,11 @@
 
     flwr run -> SuperLink -> main -> open_job -> run_rounds -> GridTransport -> nodes
 
-Flower loads `palate_server.flower.app:app` from the INSTALLED package, never from the app bundle it is sent. The
-run-config key `job` names a file with a `ServerJob`. What happens is told line by line in the job's progress file,
-because Flower says neither how far a ServerApp got nor, in its exit code, whether it failed:
+Flower loads `palate_server.flower.app:app` from the INSTALLED package, never from the app bundle that it gets. The
+run-config key `job` names a file with a `ServerJob`. The app writes its progress to a file beside the job, line by
+line, because Flower reports neither the progress of a ServerApp nor, in its exit code, a failure:
 
-    {"event": "training"}    nodes are there; the first charge comes next
+    {"event": "training"}    nodes are online; the first charge comes next
     {"event": "release", "plan": {...}, "aggregate": {...}, "model": "model-1.safetensors"}
     {"event": "trained", "model": "model-1.safetensors"} or {"event": "failed", "kind": "BudgetError", "error": "..."}
 """
@@ -36,35 +36,35 @@ from palate_server.rounds.terms import RunTerms
 app = ServerApp()
 
 ROLL_CALL = 8
-"""How many nodes are asked whether they are there. Ray's workers import the app when the first message comes."""
+"""Number of nodes that must answer a first query. Ray's workers import the app when the first message comes."""
 
 
 class ServerJob(BaseModel):
-    """What the server needs for one run; a JSON file carries it to the ServerApp's process."""
+    """What the server needs for one run; the ServerApp's process reads it from a JSON file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     folder: Path
-    """The run folder, which exists."""
+    """The existing run folder."""
     terms: RunTerms
     ledger: Path
     """The population's ledger."""
     key: Path
-    """The release key, readable by its owner alone."""
+    """The file of the release key, readable by its owner only."""
     nodes: int = Field(default=1, ge=1)
     """Nodes that must be online before the first charge."""
     online_seconds: float = Field(default=300.0, gt=0)
-    """How long to wait for them."""
+    """Seconds to wait for them."""
 
 
 def open_job(job: ServerJob) -> AbstractContextManager[Coordinator]:
-    """A job's run, as `open_run` gives it."""
+    """Open the run of a job, see `open_run`."""
     return open_run(job.terms, job.folder, ledger=job.ledger, key=SigningKey.load(job.key))
 
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the rounds that are left, and tell how it goes in the folder of the job file."""
+    """Run the rounds that are left, and write the progress to the folder of the job file."""
     file = Path(str(context.run_config["job"]))
     progress = ProgressFile(file.parent)
     try:
@@ -84,10 +84,10 @@ def main(grid: Grid, context: Context) -> None:
 
 @dataclass(frozen=True)
 class ProgressFile:
-    """What a ServerApp tells the process that waits for it.
+    """The progress of a ServerApp, for the process that waits for it.
 
     Attributes:
-        folder: a private folder that both know: `progress.jsonl`, and one model file a release.
+        folder: a private folder that both know, with `progress.jsonl` and one model file per release.
     """
 
     folder: Path
@@ -98,19 +98,19 @@ class ProgressFile:
             file.write(json.dumps({"event": event, **facts}, ensure_ascii=False).encode() + b"\n")
 
     def release(self, release: Release) -> None:
-        """Tell what an attempt made public."""
+        """Write what an attempt has released."""
         plan, found = release.plan.model_dump(mode="json"), asdict(release.participation)
         self.tell("release", plan=plan, aggregate=found, model=self.model(release.model))
 
     def model(self, model: GlobalModel) -> str:
-        """Leave a model in the folder, whole, under its name there."""
+        """Write a model to the folder, and return its file name."""
         name = f"model-{model.header.releases}.safetensors"
         write_durably(self.folder / name, model.data)
         return name
 
 
 def await_nodes(grid: Grid, count: int, *, seconds: float) -> None:
-    """Wait until `count` nodes are listed and one that is asked answers: a charge should be heard by somebody.
+    """Wait until `count` nodes are online and one of them answers, so that nothing is charged for nothing.
 
     Raises:
         PalateError: that took longer than `seconds`.

@@ -1,7 +1,7 @@
-"""PromptGrid: Flower's grid, whose replies are handed on as they come, and never waited for beyond a deadline.
+"""PromptGrid: Flower's grid, but it yields replies as they come, and waits at most until a deadline.
 
-Flower's own `send_and_receive` looks every three seconds, keeps all replies until the last is there, and waits for what
-a device has announced and not sent. An exchange of devices that are awake takes less than a second.
+Flower's own `send_and_receive` polls every three seconds, keeps all replies until the last has come, and waits for
+replies that a device has announced but not sent. An exchange with devices that are awake takes less than a second.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from flwr.superlink.grid.http_grid import HttpGrid
 from palate_server.flower.inbox import Inbox
 
 FIRST_LOOK, LAST_LOOK, SLOWER = 0.3, 2.0, 1.5
-"""Seconds between two looks for replies, at first and at last, and by what factor it grows where nothing comes."""
+"""Seconds between two polls for replies: the first, the longest, and the factor by which they grow without a reply."""
 
 
 class PromptGrid(Grid):
-    """Another grid, asked more often.
+    """A grid that polls more often.
 
     Args:
-        grid: who carries the messages; a ServerApp's.
+        grid: the ServerApp's grid, which carries the messages.
 
     Raises:
-        TypeError: it is another kind of grid.
+        TypeError: it is not a SuperLink's grid.
     """
 
     def __init__(self, grid: Grid) -> None:
@@ -36,10 +36,10 @@ class PromptGrid(Grid):
             raise TypeError(f"`grid` must be the one of a SuperLink, got {type(grid).__name__}")
         self._grid = grid
         self.heard: set[int] = set()
-        """Nodes that have answered anything; for its reader to empty."""
+        """Nodes that have answered anything; the caller empties it."""
 
     def set_run(self, run: Run) -> None:
-        """Take the description of a run."""
+        """Set the description of the run."""
         self._grid.set_run(run)
 
     @property
@@ -50,7 +50,7 @@ class PromptGrid(Grid):
     def create_message(
         self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
     ) -> Message:
-        """A message to a node; the `Message` constructor does the same."""
+        """Make a message to a node; the `Message` constructor does the same."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
@@ -58,15 +58,15 @@ class PromptGrid(Grid):
         return self._grid.get_node_ids()
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Hand messages to the SuperLink; their ids."""
+        """Send messages to the SuperLink, and return their ids."""
         return self._grid.push_messages(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """The replies that are there."""
+        """The replies that have come."""
         return self._grid.pull_messages(message_ids)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
-        """Send messages, and yield each reply once it is there, for `timeout` seconds at most."""
+        """Send messages, and yield each reply as it comes, for `timeout` seconds at most."""
         deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
         inbox = Inbox(self._grid, [name for message in messages for name in self._pushed(message)])
         look = FIRST_LOOK
@@ -78,7 +78,7 @@ class PromptGrid(Grid):
             yield from found
 
     def _pushed(self, message: Message) -> list[str]:
-        """Hand one message over: a node that throws its own away too early costs no other node's."""
+        """Send one message. If its node removes it too early, the messages of other nodes are still sent."""
         try:
             return [name for name in self._grid.push_messages([message]) if name]
         except ObjectPushError:

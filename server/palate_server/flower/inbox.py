@@ -1,15 +1,15 @@
-"""Inbox: the replies to an exchange's messages at the SuperLink, each handed on once all of it is there.
+"""Inbox: fetches the replies to an exchange's messages from the SuperLink, each as soon as it is complete.
 
-    PullMessages -> a reply's metadata and the names of its objects -> PullObject, look by look -> Message
+    PullMessages -> a reply's metadata and the names of its objects -> PullObject, at each poll -> Message
 
-A reply is announced before its objects are sent. Flower's own grid then waits for them, for three minutes at least and
-with every other reply held back; and an object that can't be read ends its ServerApp. Here an exchange waits for no
-single device: what isn't whole at its end never was, and what can't be read is an empty reply of the node that sent it.
+A reply is announced before its objects are sent. Flower's own grid then waits for them, for three minutes at least, and
+keeps every other reply back; and an object that can't be read ends its ServerApp. Here no single device can delay an
+exchange: a reply that is incomplete at its end is ignored, and an unreadable one becomes an empty reply of its node.
 
-Who sent a reply is what the SuperLink checked: the node whose key has signed the request, see
-`palate_server.flower.superlink`, and the one that the message was for. The same fields within the reply are only
-what a device says, and nothing of it is given to Flower that isn't of the shape of ours: one number or one run of
-bytes. A record of millions of values would take many times its size there.
+The sender of a reply is the node that the SuperLink has verified: its key has signed the request, see
+`palate_server.flower.superlink`, and the message was for it. The same fields within the reply are not trusted. Flower
+parses only objects of the shape of Palate's, one number or one byte string: a record of millions of values would take
+many times its size in memory.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from palate_common.errors import IntegrityError
 from palate_common.records.protobuf import last_bytes, read
 
 MOST_OBJECTS = 3
-"""A reply of ours is a message, its one record's name, and the record."""
+"""The most objects of a reply of Palate's: the message, the name of its one record, and the record."""
 MOST_SMALL = 2**12
-"""Bytes of the largest message, and of the largest name of a record."""
+"""The most bytes of a message object, and of the name of a record."""
 _HEAD = 2**8
 _NUMBER, _BYTES = 2, 6
 
 
 @dataclass
 class _Announced:
-    """A reply whose objects are fetched."""
+    """A reply whose objects are being fetched."""
 
     metadata: Metadata
     missing: list[str]
@@ -50,7 +50,7 @@ class Inbox:
     """The replies to some messages.
 
     Args:
-        grid: Flower's, whose connection is used.
+        grid: Flower's grid, whose connection is used.
         sent: the ids of the messages.
     """
 
@@ -66,7 +66,7 @@ class Inbox:
         return not self._unanswered and not self._announced
 
     def look(self) -> list[Message]:
-        """The replies that have become whole since the last look."""
+        """Poll the SuperLink; returns the replies that are complete since the last poll."""
         self._ask()
         found = [(each, reply) for each in self._announced if (reply := self._fetched(each)) is not None]
         whole = {id(each) for each, _ in found}
@@ -74,7 +74,7 @@ class Inbox:
         return [reply for _, reply in found]
 
     def _ask(self) -> None:
-        """Hear which replies there are. The SuperLink says each of them once."""
+        """Ask for new replies. The SuperLink names each of them only once."""
         if not self._unanswered:
             return
         reply = self._client.PullMessages(PullAppMessagesRequest(message_ids=self._unanswered))
@@ -83,7 +83,7 @@ class Inbox:
             self._announced.append(_Announced(message.metadata, _names(tree)))
 
     def _fetched(self, announced: _Announced) -> Message | None:
-        """A reply, if the rest of it is there by now."""
+        """Fetch the missing objects of a reply; returns it if it is complete."""
         name = announced.metadata.message_id
         readable = 0 < len(announced.missing) + len(announced.contents) <= MOST_OBJECTS
         while readable and announced.missing:
@@ -99,13 +99,13 @@ class Inbox:
         return _message(announced.metadata, announced.contents if readable else {})
 
 
-def ours(objects: Iterable[bytes]) -> bool:
-    """Whether objects have the shape of a reply's: nothing that takes much more than its size when it is read."""
+def has_reply_shape(objects: Iterable[bytes]) -> bool:
+    """Whether objects have the shape of a reply of Palate's, so that parsing them takes little memory."""
     return all(_ours(each) for each in objects)
 
 
 def _ours(data: bytes) -> bool:
-    """A small object, or a record of one number or one run of bytes."""
+    """Whether this is a small object, or a record of one number or one byte string."""
     head, ends, _ = data[:_HEAD].partition(b"\0")
     kind = head.partition(b" ")[0]
     if not ends or kind not in (b"Message", b"RecordDict", b"ConfigRecord"):
@@ -121,16 +121,18 @@ def _ours(data: bytes) -> bool:
 
 
 def _names(tree: ObjectTree) -> list[str]:
-    """The names of a tree's objects, each once."""
+    """The distinct names of a tree's objects."""
     return list(dict.fromkeys(part.object_id for part in iterate_object_tree(tree)))
 
 
 def _message(checked: Metadata, contents: dict[str, bytes]) -> Message:
-    """A reply from its objects, or an empty one where they are none."""
+    """Make a reply of its objects; an empty one if they can't be read."""
     metadata = metadata_from_proto(checked)
     try:
-        inside = inflate_object_from_contents(checked.message_id, contents) if ours(contents.values()) else None
-    except Exception:  # a device made these bytes: they may fail Flower's reading in any way
+        inside = (
+            inflate_object_from_contents(checked.message_id, contents) if has_reply_shape(contents.values()) else None
+        )
+    except Exception:  # the bytes come from a device, and Flower's parser may raise anything
         inside = None
     if not isinstance(inside, Message):
         return make_message(metadata, content=RecordDict())

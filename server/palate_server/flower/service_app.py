@@ -1,9 +1,9 @@
-"""The ServerApp of a deployment: Flower's grid as the messenger of a site's `Operation`.
+"""The ServerApp of a deployment: it runs an `Operation` whose messages go over Flower's grid.
 
     SuperExec -> main -> Operation.serve -> run_round -> GridTransport -> PromptGrid -> SuperLink -> devices
 
 Flower loads it from the INSTALLED package; the run-config key `folder` names the server folder. It runs until it is
-ended, and starts again where the ledger says it stopped.
+stopped, and a new process continues at the state of the ledger.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from palate_server.rounds.lock import RunLock
 app = ServerApp()
 
 COME_BACK = "come_back"
-"""Seconds after which a device that is not needed now should sync again: a query's one value."""
+"""Name of the one value of a query: seconds after which a device that is not needed now should sync again."""
 GOODBYE_SECONDS = 30.0
-"""How long a device may take to fetch its dismissal."""
+"""Seconds that a device has to fetch its dismissal."""
 
 LOCK_SECONDS = 30.0
-"""How long another owner of the site is waited for."""
+"""Seconds to wait for another owner of the server folder."""
 
 
 class GridMessenger:
     """Carries an operation's messages over a Flower grid.
 
     Args:
-        grid: Flower's.
+        grid: Flower's grid.
     """
 
     def __init__(self, grid: Grid) -> None:
@@ -54,16 +54,16 @@ class GridMessenger:
         return self._grid.heard
 
     def online(self) -> list[int]:
-        """The nodes that are there."""
+        """The nodes that are online."""
         return list(self._grid.get_node_ids())
 
     def transport(self, cohort: Mapping[int, int], *, ttl: float, timeout: float) -> GridTransport:
-        """Carries an attempt's messages to a cohort, device -> node."""
+        """The transport for an attempt's messages to a cohort, device -> node."""
         self._grid.heard.clear()
         return GridTransport(self._grid, ttl=ttl, timeout=timeout, cohort=cohort)
 
     def send_home(self, nodes: Mapping[int, int]) -> None:
-        """Tell each node in how many seconds to come back. What they answer means nothing, and isn't waited for."""
+        """Tell each node in how many seconds to sync again. Their answers are ignored."""
         messages = [
             Message(
                 RecordDict({RECORD: ConfigRecord({COME_BACK: seconds})}), node, MessageType.QUERY, ttl=GOODBYE_SECONDS
@@ -76,10 +76,10 @@ class GridMessenger:
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Serve a site until this process is ended."""
+    """Serve a server folder until this process is stopped."""
     check_version()
     owner_only()
-    update_console_handler(colored=False)  # its log is a file
+    update_console_handler(colored=False)  # the log is a file
     site = Site.at(Path(str(context.run_config["folder"])))
     try:
         with _own(site):
@@ -92,14 +92,14 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _log(site: Site, error: Exception, text: str) -> None:
-    """Say where it failed; not with what values, which may tell who took part."""
+    """Log where it failed, but no values, which may show who took part."""
     lines = traceback.format_tb(error.__traceback__)
     with (site.logs / "serverapp.log").open("a", encoding="utf-8") as log:
         log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {type(error).__name__}: {text}\n{''.join(lines)}")
 
 
 def _own(site: Site) -> RunLock:
-    """The site's lock; its former owner, or the supervisor that looks whether there is one, may need a moment."""
+    """Take the folder's lock; its former owner, or the supervisor that checks it, may need a moment to release it."""
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
         try:

@@ -1,13 +1,13 @@
-"""The SuperLink's process: Flower's own command, which here overwrites what it deletes, logs no request, and no node.
+"""The SuperLink's process: Flower's own command, changed to overwrite deleted data, and to log no requests or nodes.
 
-It also does less for nothing. Both trims were profiled with a hundred devices, and change no answer:
+It also saves needless work. Both changes were profiled with a hundred devices, and change no answer:
 
-- five of Flower's middlewares have nothing to do with what devices and the ServerApp ask: they pass those by;
-- with each object that is sent Flower looks for tasks whose heartbeat is overdue, in a transaction that writes. Once a
+- requests of devices and the ServerApp skip five of Flower's middlewares, which don't concern them;
+- with each object that is sent Flower searches for tasks with an overdue heartbeat, in a write transaction. Once a
   second is enough for deadlines of half a minute.
 
-And it believes devices less: a request that isn't an object's is small, before it is parsed, an object says early
-what it is, and an answer comes from the node whose key has signed the request.
+And it trusts devices less: only requests with an object may be large, which is checked before parsing; an object must
+have a short header; and an answer must come from the node whose key has signed the request.
 
 python -m palate_server.flower.superlink --host 127.0.0.1 ...
 """
@@ -41,10 +41,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 KEEP_SECONDS = 75
-"""How long an idle connection is kept. The gateway ends its own after 60: were the SuperLink first, as after uvicorn's
-five seconds, a request could meet a connection that has just gone, and a device would be told 502."""
+"""Seconds that an idle connection is kept. The gateway closes its own after 60. If the SuperLink closed first, as
+uvicorn does after five, a request could meet a connection that was just closed, and the device would get a 502."""
 CLEANUP_SECONDS: Final = 1.0
-"""The shortest time between two looks for tasks whose heartbeat is overdue."""
+"""The shortest time between two searches for tasks with an overdue heartbeat."""
 PASSED_BY: Final[tuple[object, ...]] = (
     control.ControlSensitiveResponseMiddleware,
     control.ControlAuthenticationMiddleware,
@@ -52,29 +52,29 @@ PASSED_BY: Final[tuple[object, ...]] = (
     control.ControlEventLogMiddleware,
     FleetEventLogMiddleware,
 )
-"""Middlewares that look at `/v1/control/` alone, and the log of fleet events, for which no plugin is configured."""
+"""Middlewares for `/v1/control/` only, and the log of fleet events, for which no plugin is configured."""
 PUSH_OBJECT: Final = "/v1/fleet/push-object"
-"""The one request of a device that may be large: the gateway has a bound for it."""
+"""The only request of a device that may be large; the gateway limits it."""
 MOST_REQUEST: Final = 2**16
-"""Bytes of every other one."""
+"""The most bytes of every other request."""
 AT_ONCE: Final = 8
-"""Larger ones that are read at a time. Each takes a few times its size here before anybody knows whose it is; the
-gateway keeps the others, and no core is idle for it."""
+"""Number of larger requests that are read at a time. Each takes a few times its size in memory before its sender is
+verified. The others wait at the gateway, which leaves no core idle."""
 MOST_GARBAGE: Final = 2**26
-"""Bytes of larger ones after which garbage is collected. One that fails leaves its body in a cycle of exception and
-frames, and Python counts objects, not bytes: a flood of strangers' bodies would stay in memory until there is none."""
+"""Bytes of larger requests after which garbage is collected. A failed one leaves its body in a cycle of exception and
+frames, and Python collects by the number of objects, not bytes: many such bodies would fill the memory."""
 MOST_HEAD: Final = 2**12
-"""Bytes in which an object says of what kind it is, and of which others it is made."""
+"""The most bytes of an object's header, which has its type and the names of its children."""
 PASSING: Final = ("/v1/fleet/", "/v1/runtime/")
 FAILED: Final = re.compile(r"\[/v1/fleet/[^\]]*\]\[\w+:\w+\]")
-"""How Flower's line about a device's request that has failed begins; its node's number and SQL's values may follow."""
+"""The start of Flower's log line about a device's failed request; the node's number and SQL values may follow."""
 
 
-class Around:
-    """A middleware that only some requests go through.
+class PartialMiddleware:
+    """Applies a middleware to some requests only.
 
     Args:
-        app: what is inside the middleware.
+        app: the app inside the middleware.
         middleware: the middleware.
     """
 
@@ -83,30 +83,30 @@ class Around:
         self._around = middleware.cls(app, *middleware.args, **middleware.kwargs)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Go through, or pass by."""
+        """Call the middleware, or skip it."""
         passes = scope["type"] == "http" and scope["path"].startswith(PASSING)
         await (self._inside if passes else self._around)(scope, receive, send)
 
 
-def trimmed(found: list[Middleware]) -> list[Middleware]:
-    """Flower's middlewares, in its order; those of `PASSED_BY` for the requests that they look at."""
-    return [Middleware(Around, middleware=each) if each.cls in PASSED_BY else each for each in found]
+def trim_middlewares(found: list[Middleware]) -> list[Middleware]:
+    """Flower's middlewares, in its order; those of `PASSED_BY` only for the requests that they concern."""
+    return [Middleware(PartialMiddleware, middleware=each) if each.cls in PASSED_BY else each for each in found]
 
 
-class Bounded:
-    """A middleware that refuses a device's request that is larger than its kind may be, before anything is parsed.
+class BodyLimit:
+    """A middleware that refuses a device's request that is too large for its type, before anything is parsed.
 
-    Of those that may be large only a few are read at a time.
+    Only a few of the large requests are read at a time.
 
     Args:
-        app: what is inside the middleware.
+        app: the app inside the middleware.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._inside, self._places, self._garbage = app, asyncio.Semaphore(AT_ONCE), 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Go on, at once or when there is a place, or answer 413."""
+        """Pass the request on, at once or when its turn comes, or answer 413."""
         if scope["type"] != "http" or not scope["path"].startswith("/v1/fleet/") or _length(scope) <= MOST_REQUEST:
             await self._inside(scope, receive, send)
         elif scope["path"] == PUSH_OBJECT:
@@ -119,7 +119,7 @@ class Bounded:
             await Response(status_code=413)(scope, receive, send)
 
     def _tidy(self, length: int) -> None:
-        """Collect garbage, where there may be much of it."""
+        """Collect garbage, if there may be much of it."""
         self._garbage += length
         if self._garbage >= MOST_GARBAGE:
             self._garbage = 0
@@ -127,20 +127,20 @@ class Bounded:
 
 
 def _length(scope: Scope) -> int:
-    """The bytes that a request says it has; where it doesn't, too many."""
+    """The content length of a request; too large a number if it has none."""
     length = dict(scope["headers"]).get(b"content-length", b"")
     return int(length) if length.isdigit() and len(length) < 10 else MOST_GARBAGE
 
 
-def nameless(record: logging.LogRecord) -> bool:
-    """Shorten Flower's line about a device's request that has failed to where and how: the rest says whose it was."""
+def hide_sender(record: logging.LogRecord) -> bool:
+    """Shorten Flower's log line about a device's failed request: the rest could identify the device."""
     if (found := FAILED.match(record.getMessage())) is not None:
         record.msg, record.args = found[0], ()
     return True
 
 
-def from_its_sender(push: Callable[..., Any]) -> Callable[..., Any]:
-    """Flower's handler of answers, for those of the node that is authenticated: it looks at their addressee alone."""
+def only_from_sender(push: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap Flower's handler of answers: only the authenticated node may be their sender, which Flower doesn't check."""
 
     def checked(request: Any, state: Any) -> Any:
         if any(message.metadata.src_node_id != request.node.node_id for message in request.messages_list):
@@ -150,8 +150,8 @@ def from_its_sender(push: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
-def early_head(validate: Callable[..., None]) -> Callable[..., None]:
-    """Flower's check of an object, for one that says early what it is: it takes what says so apart, however long."""
+def only_short_headers(validate: Callable[..., None]) -> Callable[..., None]:
+    """Wrap Flower's check of an object: it must have a short header, as Flower parses a header of any length."""
 
     def checked(content: bytes) -> None:
         if content.find(b"\0", 0, MOST_HEAD) < 0:
@@ -162,11 +162,11 @@ def early_head(validate: Callable[..., None]) -> Callable[..., None]:
 
 
 class AtMostOnce:
-    """A method without arguments or result that does nothing if it was called a moment ago.
+    """A method without arguments or result that does nothing if it was called recently.
 
     Args:
         method: the method.
-        seconds: how long a moment is.
+        seconds: the shortest time between two calls.
     """
 
     def __init__(self, method: Any, seconds: float) -> None:
@@ -174,11 +174,11 @@ class AtMostOnce:
         self._lock, self._last = threading.Lock(), -seconds
 
     def __get__(self, instance: object, _: type | None = None) -> Any:
-        """Bind it."""
+        """Bind the method."""
         return lambda: self(instance)
 
     def __call__(self, instance: object) -> None:
-        """Call it, if it is time to."""
+        """Call the method, if it is time to."""
         with self._lock:
             if (now := time.monotonic()) - self._last < self._seconds:
                 return
@@ -187,17 +187,17 @@ class AtMostOnce:
 
 
 def adapt() -> None:
-    """Change what this process uses of Flower."""
-    # An update that was taken out of the database must not be found on the disk.
+    """Patch Flower in this process."""
+    # A deleted update must not stay on the disk.
     vars(sql_mixin)["SQLITE_PRAGMAS"] = (*SQLITE_PRAGMAS, ("secure_delete", "ON"))
-    # A line for each request, and for each node that comes, would say who takes part when.
+    # A line for each request and node would record who takes part when.
     FLOWER_LOGGER.setLevel(logging.WARNING)
-    FLOWER_LOGGER.addFilter(nameless)
-    update_console_handler(colored=False)  # it goes to a file
+    FLOWER_LOGGER.addFilter(hide_sender)
+    update_console_handler(colored=False)  # the log is a file
     middlewares, cleanup, serve = superlink._get_middleware, SqlCoreState._cleanup_expired_task_tokens, uvicorn.run
-    vars(superlink)["_get_middleware"] = lambda: [Middleware(Bounded), *trimmed(middlewares())]
-    vars(fleet_handlers)["push_messages"] = from_its_sender(fleet_handlers.push_messages)
-    vars(sql_object_store)["validate_object_content"] = early_head(validate_object_content)
+    vars(superlink)["_get_middleware"] = lambda: [Middleware(BodyLimit), *trim_middlewares(middlewares())]
+    vars(fleet_handlers)["push_messages"] = only_from_sender(fleet_handlers.push_messages)
+    vars(sql_object_store)["validate_object_content"] = only_short_headers(validate_object_content)
     setattr(SqlCoreState, "_cleanup_expired_task_tokens", AtMostOnce(cleanup, CLEANUP_SECONDS))  # noqa: B010 - a method
 
     def quietly(**settings: Any) -> None:
@@ -207,7 +207,7 @@ def adapt() -> None:
 
 
 def main() -> None:
-    """Run it until it is told to end."""
+    """Run the SuperLink until it is stopped."""
     adapt()
     flower_superlink()
 

@@ -1,11 +1,11 @@
-"""Flower: every touch of its internals that operating a SuperLink needs, for one version of it and no other.
+"""Flower's internals that operating a SuperLink needs, for only one version of Flower.
 
-    superlink_command, superexec_command   what the supervisor starts
-    LinkControl                            nodes and runs, asked of the SuperLink over loopback TLS
-    purge                                  what Flower's database still holds of messages after an attempt
+    superlink_command, superexec_command   commands that the supervisor starts
+    LinkControl                            manages nodes and runs at the SuperLink, over loopback TLS
+    purge                                  deletes all messages from Flower's database after an attempt
 
-Flower's public surface has no way to register a node, start a run or clean its database from a program, so this module
-uses what its own commands use. `check_version` refuses a version that this was not read and tried against.
+Flower's public API can't register a node, start a run or clean its database from a program, so this module uses what
+Flower's own commands use. `check_version` refuses a version with which this module was not tested.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ update_console_handler(colored=False)
 sys.argv[0] = "flower-superexec"
 sys.exit(flower_superexec())
 """
-"""Flower's command of that name. Its log goes to a file, and Flower has no setting that leaves its colours out."""
+"""Flower's command of that name. Its log is a file, and Flower has no setting that turns colours off."""
 KNOWN = "1.42."
-"""The version that this module was read and tried against."""
+"""The version with which this module was tested."""
 MESSAGES = (
     "message_res",
     "message_ins",
@@ -61,14 +61,14 @@ MESSAGES = (
     "run_objects",
     "objects",
 )
-"""Tables that hold messages or parts of them, in an order that foreign keys allow."""
+"""Tables with messages or parts of them, in an order that foreign keys allow."""
 
 
 def check_version() -> None:
-    """Refuse another Flower than the known one.
+    """Refuse another version of Flower than the known one.
 
     Raises:
-        InputError: another is installed.
+        InputError: another version is installed.
     """
     if not (found := version("flwr")).startswith(KNOWN):
         raise InputError(
@@ -77,12 +77,12 @@ def check_version() -> None:
 
 
 def scripts() -> Path:
-    """Where Flower's commands are installed."""
+    """The folder of Flower's commands."""
     return Path(sysconfig.get_path("scripts"))
 
 
 def superlink_command(site: Site) -> list[str]:
-    """The SuperLink: loopback, TLS, node authentication, SQLite, and no ServerApp in its own process."""
+    """The SuperLink's command: loopback, TLS, node authentication, SQLite, and the ServerApp in another process."""
     tls, port = site.tls, site.config.gateway.superlink_port
     return [
         *(sys.executable, "-m", "palate_server.flower.superlink"),
@@ -96,7 +96,7 @@ def superlink_command(site: Site) -> list[str]:
 
 
 def superexec_command(site: Site, *, parent: int) -> list[str]:
-    """The process that starts the ServerApp when the SuperLink has a run; it ends with its parent."""
+    """The command of the process that starts the ServerApp when the SuperLink has a run; it ends with its parent."""
     return [
         *(sys.executable, "-c", SUPEREXEC),
         *("--runtime-api-address", f"localhost:{site.config.gateway.superlink_port}"),
@@ -106,7 +106,7 @@ def superexec_command(site: Site, *, parent: int) -> list[str]:
 
 
 def environment(site: Site) -> dict[str, str]:
-    """What Flower's processes need on top of this process's environment."""
+    """Environment variables for Flower's processes, in addition to this process's."""
     return {
         "PATH": f"{scripts()}{os.pathsep}{os.environ.get('PATH', '')}",  # SuperExec starts flwr-serverapp by name
         "FLWR_HOME": str(site.state / "flower"),
@@ -119,13 +119,13 @@ def environment(site: Site) -> dict[str, str]:
 
 
 class LinkControl:
-    """The SuperLink of a site, asked as Flower's own command line would.
+    """Controls a server folder's SuperLink, as Flower's own command line does.
 
     Args:
-        site: whose SuperLink.
+        site: the server folder.
 
     Raises:
-        PalateError: from each method, when the SuperLink doesn't answer or refuses.
+        PalateError: from each method, if the SuperLink doesn't answer or refuses.
     """
 
     def __init__(self, site: Site) -> None:
@@ -133,7 +133,7 @@ class LinkControl:
         self._tls: ssl.SSLContext | None = None
 
     def ready(self) -> bool:
-        """Whether it answers."""
+        """Whether the SuperLink answers."""
         try:
             return httpx.get(f"{self._address}/health", verify=self._context, timeout=5.0, trust_env=False).is_success
         except (httpx.HTTPError, OSError):
@@ -146,24 +146,24 @@ class LinkControl:
             return {node.public_key.decode(): node.node_id for node in found if node.status != "unregistered"}
 
     def register(self, node_key: str) -> int:
-        """The number of a node with this public key, registered now or before."""
+        """Register the public key of a node, if it isn't yet; returns the node's number."""
         with self._client() as client:
             try:
                 return int(client.RegisterNode(RegisterNodeRequest(public_key=node_key.encode())).node_id)
             except httpx.HTTPStatusError:
-                pass  # the key may be registered already: an enrolment that was cut off here is asked for again
+                pass  # the key may be registered already, if an enrolment was interrupted here
         number = self.nodes().get(node_key)
         if number is None:
             raise PalateError("the SuperLink must register a node's key, and refused it")
         return number
 
     def unregister(self, node: int) -> None:
-        """Take a node's access away."""
+        """Remove a node's access."""
         with self._client() as client:
             client.UnregisterNode(UnregisterNodeRequest(node_id=node))
 
     def start_run(self) -> int:
-        """Start the ServerApp of this site; the run's number at the SuperLink."""
+        """Start this folder's ServerApp; returns the run's number at the SuperLink."""
         files = {"pyproject.toml": _project(self._site.folder).encode()}
         bundle = build_fab_from_files(files)[0]
         fab = Fab(hashlib.sha256(bundle).hexdigest(), bundle, {})
@@ -171,7 +171,7 @@ class LinkControl:
             return int(client.StartRun(StartRunRequest(fab=fab_to_proto(fab))).run_id)
 
     def unfinished(self) -> list[int]:
-        """The runs that are not over."""
+        """The numbers of runs that are not over."""
         with self._client() as client:
             runs = client.ListRuns(ListRunsRequest()).run_dict
             return [int(number) for number, run in runs.items() if run.status.status != Status.FINISHED]
@@ -201,7 +201,7 @@ class LinkControl:
 
 
 def _project(folder: Path) -> str:
-    """A Flower app without code: it names the INSTALLED ServerApp, and this site."""
+    """The `pyproject.toml` of a Flower app without code: it names the INSTALLED ServerApp, and this folder."""
     return "\n".join(
         (
             "[project]",
@@ -222,16 +222,16 @@ def _project(folder: Path) -> str:
 
 
 def purge(database: Path) -> int:
-    """Remove every message, and every part of one, from Flower's database, and from the disk under it.
+    """Delete all messages and their parts from Flower's database and from the disk.
 
-    For the time between two attempts: nothing that is waited for may be in it. Freed pages are given back to the file
-    system, and the write-ahead log is cut to nothing, so that no update outlives its attempt in either.
+    Call it between two attempts, when no message is expected. Free pages are returned to the file system, and the
+    write-ahead log is truncated, so that no update outlives its attempt.
 
     Returns:
-        The rows that were there.
+        The number of deleted rows.
 
     Raises:
-        PalateError: the database was busy for ten seconds, or isn't the known one.
+        PalateError: the database was busy for ten seconds, or has other tables.
     """
     try:
         with closing(sqlite3.connect(database, timeout=10.0, isolation_level=None)) as connection:

@@ -1,10 +1,10 @@
-"""GridTransport: a Flower grid carries the messages of a run's attempts.
+"""GridTransport: sends the messages of a run's attempts over a Flower grid.
 
-    run_round --Request--> one message a node, of one record of bytes -> ClientApp -> one record of bytes --> run_round
+    run_round --Request--> a message per node, one record of bytes -> ClientApp -> one record of bytes --> run_round
 
-The plan is the only instruction that a device takes: no arrays, no configuration, no evaluation go with it. Messages
-are made as they are sent, and answers handed on as they come, so that no more than one masked vector is in memory where
-the grid delivers one at a time.
+The plan is the only instruction that a device follows: no arrays, configuration or evaluation go with it. Messages are
+made when they are sent, and answers yielded as they come, so that at most one masked vector is in memory if the grid
+delivers one at a time.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from flwr.serverapp import Grid
 from palate_server.rounds.run import Request
 
 RECORD = "palate"
-"""Name of the one record a message carries."""
+"""Name of the one record of a message."""
 FIRST, NEXT = MessageType.TRAIN, "train.masked"
-"""Message types: the plan, with masks together with its first request, and every later request."""
+"""Message types: the plan, in a masked attempt with the first request; and every later request."""
 
 
 class GridTransport:
     """A `Transport` over a Flower grid.
 
     Args:
-        grid: Flower's.
-        ttl: seconds that a message may be answered: as long as a plan is valid.
-        timeout: seconds that an exchange is waited for; `ttl` when left out.
-        cohort: the node of each device that is asked; everybody online when left out.
+        grid: Flower's grid.
+        ttl: seconds in which a message may be answered: as long as a plan is valid.
+        timeout: seconds to wait for the answers of an exchange; None: `ttl`.
+        cohort: device -> node of the devices to ask; None: all that are online.
     """
 
     def __init__(
@@ -39,9 +39,9 @@ class GridTransport:
         self._given, self._nodes, self._attempts = cohort, dict[int, int](), 0
 
     def invite(self, *, masked: bool) -> Collection[int]:
-        """The nodes that are there; with masks the devices that have answered the roll call, before the first attempt.
+        """The nodes that are online; with masks the devices that have answered the roll call before the first attempt.
 
-        A node of a given cohort is asked whether it is still online or not.
+        The nodes of a given cohort are asked even if they are no longer online.
         """
         self._attempts += 1
         if not masked:
@@ -54,9 +54,9 @@ class GridTransport:
         return list(self._nodes)
 
     def exchange(self, request: Request) -> Iterator[tuple[int, bytes]]:
-        """Send a request and yield the answers; what isn't the bytes it should be becomes bytes that fail every check.
+        """Send a request and yield the answers; one of the wrong type becomes empty bytes, which fail every check.
 
-        Errors say nothing, and who wasn't asked isn't heard.
+        Errors, and answers of nodes that weren't asked, are ignored.
         """
         asked = {self._nodes[party]: party for party in request.to}
         name = "contribution" if request.own is None else "answer"
@@ -67,9 +67,9 @@ class GridTransport:
                 yield party, answer if isinstance(answer, bytes) else b""
 
     def _messages(self, request: Request) -> Iterator[Message]:
-        """A message to each that is asked."""
+        """Make a message to each party of a request."""
         kind, group = (FIRST if request.shared else NEXT), str(self._attempts if request.own is None else request.step)
-        # Without masks one shared record: a grid that sends bytes then hashes it once, and one in this process copies.
+        # Without masks all messages share one record, so that it is hashed or copied only once.
         content = RecordDict({RECORD: ConfigRecord({**request.shared})})
         for party in request.to:
             if request.own is not None:
@@ -78,7 +78,7 @@ class GridTransport:
 
 
 def roll_call(grid: Grid, *, ttl: float, timeout: float) -> dict[int, int]:
-    """The node of each device that answers. Who claims a device that isn't its own gets nowhere: devices sign."""
+    """The node of each device that answers. A false claim is useless, because devices sign their messages."""
     asked = RecordDict({RECORD: ConfigRecord({"who": True})})
     queries = (Message(asked, node, MessageType.QUERY, ttl=ttl) for node in grid.get_node_ids())
     found: dict[int, int] = {}

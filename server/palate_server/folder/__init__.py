@@ -1,1 +1,1 @@
-"""The server folder: what an operator keeps, its configuration, backups and who may take part."""
+"""The server folder: configuration, enrolment, certificates, events and backups of an operator."""

@@ -1,7 +1,7 @@
-"""Archive: a backup as a plain tar file, and what is believed of one that comes back.
+"""Archive: writes a backup as a plain tar file, and reads one without trusting it.
 
-An archive isn't signed: it holds the key itself. Whoever can change it can put anything into the files that it has, and
-nothing anywhere else. tarfile reads headers here; it writes no file, follows no link, and unpacks no compression.
+An archive isn't signed, as it contains the key itself. Anyone who can change it can change the contents of its files,
+but write nowhere else. tarfile only parses the headers; it writes no file, follows no link, and decompresses nothing.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ FILES = (CONFIG, "items", "key")
 FOLDERS = ("keys", "runs", "public", "tls")
 DATABASES = ("ledger.db", "enrolment.db")
 MOST, MANY = 2**34, 2**20
-"""Bytes and files of the largest archive that is unpacked."""
+"""The most bytes and files of an archive that is unpacked."""
 MOST_HEADER, MOST_CONFIG, CHUNK = 2**14, 2**20, 2**20
-"""Bytes of one file's headers and of the configuration, at most, and of what is copied at once."""
+"""The most bytes of one file's headers and of the configuration; and the bytes of one read of a copy."""
 
 
 def pack(folder: Path) -> bytes:
-    """An archive of a folder, without what SQLite keeps beside its files."""
+    """Make an archive of a folder, without SQLite's -wal and -shm files."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as tar:
         for path in sorted(folder.iterdir()):
@@ -35,13 +35,13 @@ def pack(folder: Path) -> bytes:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Write the files of an archive into a folder, new or empty.
+    """Write the files of an archive into a new or empty folder.
 
-    **Guarantees:** nothing is written before the whole archive was looked at; nothing but the files and folders of a
-    backup, and nothing outside the folder.
+    **Guarantees:** nothing is written before the whole archive was checked; only the files and folders of a backup are
+    written, and nothing outside the folder.
 
     Raises:
-        InputError: it isn't a backup, or is one that is damaged, cut short or compressed.
+        InputError: it isn't a backup, or is damaged, truncated or compressed.
     """
     try:
         with archive.open("rb") as file:
@@ -54,14 +54,14 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 class _Headers:
-    """A file as tarfile reads its headers: no more than `left` bytes of it, which would fit many times."""
+    """A file from which tarfile can read at most `left` bytes of headers."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.left = file, MOST_HEADER
         self.seek, self.tell = file.seek, file.tell
 
     def read(self, size: int) -> bytes:
-        """So many bytes."""
+        """Read `size` bytes."""
         self.left -= size
         if size < 0 or self.left < 0:
             raise ValueError(f"a header of more than {MOST_HEADER} bytes")
@@ -69,10 +69,10 @@ class _Headers:
 
 
 def _members(file: BinaryIO) -> dict[PurePosixPath, tarfile.TarInfo]:
-    """What is in an archive, by its place in the folder: the files and folders that a backup has, and no others.
+    """Path -> member of an archive; it must have the files and folders of a backup, and no others.
 
     Raises:
-        ValueError, tarfile.TarError: something else is in it, or something is missing.
+        ValueError, tarfile.TarError: it has something else, or something is missing.
     """
     found: dict[PurePosixPath, tarfile.TarInfo] = {}
     headers, size, end = _Headers(file), 0, 0
@@ -102,7 +102,7 @@ def _members(file: BinaryIO) -> dict[PurePosixPath, tarfile.TarInfo]:
 
 
 def _write(file: BinaryIO, member: tarfile.TarInfo, path: Path, *, public: bool) -> None:
-    """One file or folder, where there is none; others than its owner can read what the gateway serves, and no more."""
+    """Write one new file or folder; other accounts can read it only if it is `public`."""
     if member.isdir():
         path.mkdir(exist_ok=True)
         path.chmod(0o755 if public else 0o700)

@@ -1,8 +1,8 @@
-"""Backup: what can't be made again, as one file, and a server folder from it.
+"""Backup: saves the data that can't be recreated in one file, and restores a server folder from it.
 
-What was charged after the backup was made is lost with the machine, but not with the world: devices have seen signed
-plans, and `backup.witness` has the latest. A restored ledger is filled up to the size that was witnessed and goes on
-from the spend that was witnessed (`Ledger.restore`): devices accept that once, and refuse a ledger that has forgotten.
+Charges after the backup are lost with the machine, but devices have seen their signed plans, and `backup.witness` has
+the latest one. A restored ledger is extended to the size that was witnessed and continues at the spend that was
+witnessed (`Ledger.restore`): devices accept that once, and refuse a ledger that lacks charges.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from palate_server.ledger.ledger import Ledger
 
 
 def write_backup(site: Site, archive: Path) -> Checkpoint:
-    """Write a backup, while the server runs; the state of the ledger in it.
+    """Write a backup while the server runs; returns the state of the ledger in it.
 
-    The ledger is copied first: every release that it has sealed is in the archive. The server folder must be writable:
-    for a copy of what is in use, and because SQLite has no other way to read a file that somebody writes.
+    The ledger is copied first: every release that it has sealed is in the archive. The server folder must be writable,
+    for temporary copies, and because SQLite needs it to read a file that another process writes.
 
     Raises:
         InputError: the archive exists, or it or the server folder can't be written.
@@ -64,7 +64,7 @@ def write_backup(site: Site, archive: Path) -> Checkpoint:
 
 
 def _scratch(site: Site) -> tempfile.TemporaryDirectory[str]:
-    """A folder for copies, on the server's own disk: an interrupted backup leaves no key elsewhere."""
+    """A temporary folder in the server folder, so that an interrupted backup leaves no key elsewhere."""
     try:
         return tempfile.TemporaryDirectory(dir=site.state)
     except OSError as error:
@@ -73,11 +73,11 @@ def _scratch(site: Site) -> tempfile.TemporaryDirectory[str]:
 
 @dataclass(frozen=True)
 class Witnessed:
-    """What is known to have been seen of a ledger.
+    """A state of the ledger that others are known to have seen.
 
     Attributes:
-        checkpoint: a state of it.
-        spent: the population's mu^2 then; None where that wasn't shown, as by models of earlier versions.
+        checkpoint: the state.
+        spent: the population's mu^2 in it; None if it wasn't shown, as by models of earlier versions.
     """
 
     checkpoint: Checkpoint
@@ -85,17 +85,17 @@ class Witnessed:
 
 
 def read_backup(archive: Path, folder: Path, *, witnesses: Sequence[Path], without_witness: bool) -> str:
-    """Make a server folder from a backup; what became of the ledger, in words.
+    """Restore a server folder from a backup; returns what was done with the ledger, in words.
 
     Args:
-        archive: what `write_backup` wrote.
-        folder: new, or empty.
-        witnesses: folders or files: signed plans, and published models.
-        without_witness: there is none; the lifetime budget then counts as spent.
+        archive: a file of `write_backup`.
+        folder: a new or empty folder.
+        witnesses: folders or files with signed plans and published models.
+        without_witness: whether there is no witness; then the whole lifetime budget counts as spent.
 
     Raises:
-        InputError: no archive, no place for it, or neither a witness nor the statement that there is none.
-        IntegrityError: what was backed up, or a witness, doesn't verify.
+        InputError: the archive or the folder can't be used, or not exactly one of witness and `without_witness`.
+        IntegrityError: the backup or a witness doesn't verify.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"`FOLDER` must be new or empty, got {folder}")
@@ -115,7 +115,7 @@ def read_backup(archive: Path, folder: Path, *, witnesses: Sequence[Path], witho
 
 
 def _new_epoch(site: Site, witnesses: Sequence[Path]) -> str:
-    """Bring the ledger to what was witnessed, and put the witness where the next one will be."""
+    """Extend the ledger to the witnessed state; returns what was done, in words."""
     key = site.key().public
     with site.ledger() as ledger:
         backed_up = ledger.checkpoint()
@@ -137,10 +137,10 @@ def _new_epoch(site: Site, witnesses: Sequence[Path]) -> str:
 
 
 def _check_witnesses(seen: Sequence[Witnessed], where: Path) -> None:
-    """The latest says what was spent, and no two show different ledgers of one size.
+    """Check that the latest witness shows what was spent, and that no two contradict each other.
 
     Raises:
-        InputError: there is none, or the latest doesn't say.
+        InputError: there is none, or the latest doesn't show it.
         IntegrityError: the ledger was forked.
     """
     if not seen:
@@ -156,11 +156,11 @@ def _check_witnesses(seen: Sequence[Witnessed], where: Path) -> None:
 
 
 def _read_witness(path: Path, public_key: str, population: str) -> Iterator[Witnessed]:
-    """What a folder or a file shows, verified; other files are passed over.
+    """The verified states that a folder or a file shows; other files are skipped.
 
     Raises:
         InputError: it can't be read.
-        IntegrityError: signed by another key.
+        IntegrityError: it is signed by another key.
     """
     if path.is_dir():
         if (path / MANIFEST).is_file():
@@ -187,5 +187,5 @@ def _read_witness(path: Path, public_key: str, population: str) -> Iterator[Witn
 
 
 def _drafts(_: str, names: list[str]) -> set[str]:
-    """Files that are not yet what they will be called, and locks."""
+    """Temporary files and locks, which a backup leaves out."""
     return {name for name in names if name.startswith(".") or name == "lock"}

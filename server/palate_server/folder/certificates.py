@@ -1,10 +1,10 @@
-"""Certificates: the server folder's own authority, for loopback TLS and for deployments without a public one.
+"""Certificates: the server folder's own authority, for loopback TLS and deployments without a public certificate.
 
-    tls/ca.pem, ca.key             the authority (P-256); the key is for its owner alone
-    tls/superlink.pem, .key        Flower's SuperLink: localhost
-    tls/server.pem, .key           the gateway, where the operator gives no certificate: the server's name
+    tls/ca.pem, ca.key             the authority (P-256); only its owner can read the key
+    tls/superlink.pem, .key        Flower's SuperLink, for localhost
+    tls/server.pem, .key           the gateway, for the server's name, if the operator gives no certificate
 
-Leaf certificates are issued anew at each start that finds them within thirty days of their end.
+At each start, leaf certificates that end within thirty days are renewed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ AUTHORITY_DAYS, LEAF_DAYS, RENEW_DAYS = 3650, 397, 30
 
 
 def make_authority(folder: Path) -> None:
-    """Make `ca.pem` and `ca.key`, unless they are there."""
+    """Make `ca.pem` and `ca.key`, unless they exist."""
     if (folder / "ca.pem").exists():
         return
     key = ec.generate_private_key(ec.SECP256R1())
@@ -40,7 +40,7 @@ def make_authority(folder: Path) -> None:
 
 
 def issue(folder: Path, name: str, hosts: list[str]) -> None:
-    """Make `NAME.pem` (leaf, then authority) and `NAME.key`, unless there are some for these hosts that last.
+    """Make `NAME.pem` (leaf, then authority) and `NAME.key`, unless valid ones for these hosts exist.
 
     Raises:
         InputError: the authority's files aren't what `make_authority` wrote.
@@ -86,7 +86,7 @@ def _builder(
 
 
 def _usage(*, sign: bool) -> x509.KeyUsage:
-    """What a key may be used for: to sign certificates, or for TLS."""
+    """The allowed use of a key: to sign certificates, or for TLS."""
     return x509.KeyUsage(
         digital_signature=not sign,
         key_cert_sign=sign,
@@ -108,7 +108,7 @@ def _general(host: str) -> x509.GeneralName:
 
 
 def _lasts(path: Path, hosts: list[str]) -> bool:
-    """Whether a certificate is there, for exactly these hosts, and not about to end."""
+    """Whether a certificate exists for exactly these hosts, and doesn't end soon."""
     try:
         found = x509.load_pem_x509_certificate(path.read_bytes())
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -126,7 +126,7 @@ def _write(
     *,
     chain: x509.Certificate | None = None,
 ) -> None:
-    """The key first: a certificate without its key would be taken for whole."""
+    """Write key and certificate; the key first, because an existing certificate counts as complete."""
     secret = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

@@ -1,4 +1,4 @@
-"""The operator's configuration: one TOML file a server, every key documented, unknown ones refused.
+"""The operator's configuration: one TOML file per server; every key is documented, and unknown ones are refused.
 
 >>> config = ServerConfig(population="readers", name="palate.example.org")
 >>> config.cohort.size, config.privacy.dp.value
@@ -22,7 +22,7 @@ from palate_common.survey import Survey
 from palate_server.ledger.history import one_line
 
 NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", re.ASCII)
-"""A host name as TLS carries it (RFC 1123)."""
+"""A host name in TLS (RFC 1123)."""
 
 
 class _Section(BaseModel):
@@ -30,66 +30,66 @@ class _Section(BaseModel):
 
 
 class PrivacySettings(_Section):
-    """What each run promises. Unit: user (one installation); adjacency: zero-out."""
+    """Privacy guarantees of each run. Unit: user (one installation); adjacency: zero-out."""
 
     dp: DpMode = DpMode.DISTRIBUTED
-    """Who adds the noise: each device, under masks, or the server ("central")."""
+    """Who adds the noise: the devices, with secure aggregation ("distributed"), or the server ("central")."""
     noise: Noise = Noise.SECURE
     """"seeded" is for tests: release builds of the SDK refuse it."""
     epsilon: float = Field(default=2.0, gt=0, le=1e6)
-    """Of one run, popularity included; unit: user, adjacency: zero-out."""
+    """Epsilon of one run, popularity included; unit: user, adjacency: zero-out."""
     delta: float = Field(default=1e-6, gt=0, lt=1)
-    """At which every epsilon here is counted."""
+    """The delta of every epsilon here."""
     lifetime_epsilon: float = Field(default=8.0, gt=0, le=1e6)
-    """Of the population, over all runs for ever; it can only be lowered."""
+    """Epsilon of the population, over all runs for ever; it can only be lowered."""
     period_epsilon: float = Field(default=4.0, gt=0, le=1e6)
-    """Of the runs that begin in one period."""
+    """Epsilon of all runs that begin in one period."""
     period_days: int = Field(default=90, ge=1)
-    """Length of a period."""
+    """Length of a period, in days."""
     corrupt: float = Field(default=0.1, ge=0, lt=0.5)
-    """Share of a cohort that may work for the server; at least one always may."""
+    """Share of a cohort's devices that may be corrupt, that is, work for the server; at least one device."""
     dropout: float = Field(default=0.1, ge=0, lt=0.5)
-    """Share of a cohort that may be lost, at least one device: how many more are invited than are needed;
+    """Share of a cohort's devices that may drop out, at least one device: as many more are invited than are needed;
     above 0 with masks."""
     clip_norm: float = Field(default=1.0, ge=CLIP_NORMS[0], le=CLIP_NORMS[1])
-    """The L2 norm that a user's contribution is clipped to."""
+    """The L2 norm to which a user's contribution is clipped."""
     grid: int | None = Field(default=None, ge=2**8, le=2**26)
-    """Grid steps per clip norm; left out: what fits the cohort's sum into 32 bits."""
+    """Grid steps per clip norm; left out: as many as fit the cohort's sum into 32 bits."""
 
     @property
     def mode(self) -> PrivacyMode:
-        """What follows from who adds the noise."""
+        """The privacy mode of `dp`."""
         return mode_of(self.dp)
 
 
 class TrainingSettings(_Section):
-    """What learns, and how often."""
+    """The algorithm, and how often it is trained."""
 
     algorithm: str = "als"
-    """What learns."""
+    """Name of the algorithm."""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """The algorithm's own."""
+    """The algorithm's settings."""
     features: str = Field(default="", pattern=r"^([A-Za-z0-9_-][A-Za-z0-9_.-]*)?$")
-    """Public item features, which cost no privacy: a NumPy file in the server folder, numbers [items, features], a row
-    for each line of `items`. Empty: none."""
+    """Public item features, which cost no privacy: a NumPy file in the server folder, numbers [items, features], one
+    row per line of `items`. Empty: none."""
     every_hours: float = Field(default=720.0, ge=0)
-    """From the end of one run to the start of the next."""
+    """Hours from the end of one run to the start of the next."""
     warm_start: bool = True
-    """Whether a run goes on from the latest release, where its algorithm can."""
+    """Whether a run starts from the latest release, if its algorithm can."""
     seed: int = Field(default=0, ge=0)
-    """Of ties and public randomness; never of a release's noise."""
+    """Seed of ties and public randomness; never of a release's noise."""
 
 
 class SurveySettings(_Section):
-    """What devices whose users agree to `analytics` are asked, about each week that is over."""
+    """Surveys of devices whose users agree to `analytics`, about each week that is over."""
 
     weekly: bool = False
-    """Whether there is a survey a week, see docs/loyalty.md#asking-them; each is charged to the population's ledger, as
-    training is."""
+    """Whether there is a weekly survey, see docs/loyalty.md#asking-them; each is charged to the population's ledger,
+    like training."""
     epsilon: float = Field(default=1.0, gt=0, le=1e6)
-    """Of one; unit: user (one installation), adjacency: zero-out, at `privacy.delta`."""
+    """Epsilon of one survey; unit: user (one installation), adjacency: zero-out, at `privacy.delta`."""
     channels: list[str] = Field(default_factory=list)
-    """Channels whose messages and answers are counted."""
+    """Channels whose messages and reactions are counted."""
     items: list[str] = Field(default_factory=list)
     """Items whose users are counted, at most 200."""
     experiments: dict[str, list[str]] = Field(default_factory=dict)
@@ -101,10 +101,10 @@ class SurveySettings(_Section):
         return self
 
     def survey(self, week: str, *, looked: bool = True) -> Survey:
-        """What is asked about a week; unless `looked`, without the tests that end with it.
+        """The survey about a week; unless `looked`, without the tests that end with it.
 
         Raises:
-            ValueError: nothing can be asked.
+            ValueError: the settings make no valid survey.
         """
         looks = {name: tuple(weeks) for name, weeks in self.experiments.items()}
         try:
@@ -124,96 +124,97 @@ class SurveySettings(_Section):
 
 
 class CohortSettings(_Section):
-    """Who takes part in an attempt, and how long it is waited for."""
+    """Who takes part in an attempt, and how long the server waits."""
 
     size: int = Field(default=100, ge=2)
-    """Most devices in an attempt; the privacy terms say how many of them must remain. With fewer than 25, or a
+    """The most devices in an attempt; the privacy terms say how many of them must remain. With fewer than 25, or a
     `privacy.corrupt` below 0.1, devices refuse unless their app says `for_few`: docs/sdk.md#models."""
     wait_seconds: float = Field(default=1800.0, gt=0)
-    """How long a cohort may take to gather before those who came are sent home."""
+    """Seconds that a cohort may take to gather; after that its devices are sent home."""
     exchange_seconds: float = Field(default=60.0, gt=0)
-    """How long the answers to one exchange are waited for."""
+    """Seconds to wait for the answers of one exchange."""
     attempts: int = Field(default=3, ge=1)
-    """Charged attempts in a row without a release, before there is one a day; each costs what is left of the run's
-    budget."""
+    """Charged attempts in a row without a release, before there is only one a day; each costs what is left of the
+    run's budget."""
     pause_seconds: float = Field(default=3600.0, ge=0)
-    """After a cohort that did not gather, or a charge that released nothing, when it doubles: how long everybody is
-    sent home."""
+    """Seconds that all devices are sent home after a cohort that did not gather, or a charge without a release, when it
+    doubles."""
     participations: int = Field(default=100, ge=1)
-    """Most attempts that a device is invited to in a period."""
+    """The most attempts that a device is invited to in a period."""
     strikes: int = Field(default=2, ge=1)
     """Malformed answers after which a device is quarantined."""
     quarantine_days: float = Field(default=30.0, gt=0)
-    """For how long."""
+    """Days of a quarantine."""
     plan_seconds: int = Field(default=3600, ge=1)
-    """How long a plan may be answered."""
+    """Seconds in which a plan may be answered."""
 
 
 class EnrolmentSettings(_Section):
-    """How devices get in."""
+    """How devices enrol."""
 
     token_hours: float = Field(default=168.0, gt=0)
-    """How long an invitation is valid."""
+    """Hours that an invitation is valid."""
     requests_per_minute: int = Field(default=600, ge=1)
-    """Of one address at the gateway; the service behind it lets in ten times as many tokens, of all together."""
+    """Requests of one address at the gateway; the service behind it allows ten times as many tokens in all."""
 
 
 class ReleaseSettings(_Section):
     """When a finished run's model is published, and how long models are kept."""
 
     automatic: bool = True
-    """Whether a model that passes the gates is published at once, or waits for `palate serve release`."""
+    """Whether a model that passes the gates is published at once; if not, by `palate serve release`."""
     rounds: int = Field(default=1, ge=1)
-    """Gate: the fewest released rounds."""
+    """Gate: the least number of released rounds."""
     signal: float = Field(default=0.0, ge=0)
-    """Gate: the least signal that the released values show, see docs/operations.md#models."""
+    """Gate: the least signal in the released values, see docs/operations.md#models."""
     keep: int = Field(default=5, ge=1)
-    """Published models that stay on the disk."""
+    """Number of published models that are kept on the disk."""
 
 
 class GatewaySettings(_Section):
-    """What listens where. Everything but the gateway's own port is on the loopback interface."""
+    """Addresses and ports. All ports but the gateway's own are on the loopback interface."""
 
     listen: str = "0.0.0.0"  # noqa: S104 - the gateway is what faces the network
-    """Where the gateway listens."""
+    """Address on which the gateway listens."""
     port: int = Field(default=8443, ge=1, le=65535)
-    """Its port."""
+    """Port of the gateway."""
     superlink_port: int = Field(default=8444, ge=1, le=65535)
-    """On the loopback interface, as the next two are."""
+    """Port of Flower's SuperLink, on the loopback interface, like the next two."""
     enrolment_port: int = Field(default=8445, ge=1, le=65535)
-    """Of enrolment."""
+    """Port of enrolment."""
     metrics_port: int = Field(default=8446, ge=1, le=65535)
-    """`/metrics`, `/health` and `/ready`."""
+    """Port of `/metrics`, `/health` and `/ready`."""
     requests_per_second: int = Field(default=50, ge=1)
-    """Of one address; twenty times as many in a burst."""
+    """Requests per second of one address; twenty times as many in a burst."""
     connections: int = Field(default=200, ge=1)
-    """Of one address at a time."""
+    """Simultaneous connections of one address."""
     body_mib: int = Field(default=16, ge=1)
-    """Largest request; it is held in memory until it is whole, `connections` of them at most for one address."""
+    """Largest request, in MiB; it is kept in memory until it is complete, at most `connections` of them per address."""
     certificate: str = ""
-    """PEM chain for `name`, its authority last; empty: the folder's own authority issues it, and invitations carry
-    that."""
+    """PEM chain for `name`, its authority last; empty: the folder's own authority issues it, and invitations contain
+    that authority."""
     certificate_key: str = ""
-    """Its key."""
+    """The certificate's private key."""
 
 
 class BackupSettings(_Section):
-    """What outlives this machine."""
+    """What survives the loss of this machine."""
 
     witness: str = ""
-    """A folder on another disk: each signed plan's charge is written there before the plan leaves, so that a restored
-    ledger knows the highest spend that anybody has seen. Empty: `witness/` in the server folder, which dies with it."""
+    """A folder on another disk: each signed plan with its charge is written there before it is sent, so that a
+    restored ledger knows the highest spend that anybody has seen. Empty: `witness/` in the server folder, which is
+    lost with it."""
 
 
 class ServerConfig(_Section):
-    """Everything an operator decides."""
+    """All settings of an operator."""
 
     population: str = Field(min_length=1, max_length=200)
-    """Whose ledger this is; devices are built for one population."""
+    """Name of the population; an app is built for one population."""
     name: str = "localhost"
-    """The host name that devices connect to."""
+    """The host name to which devices connect."""
     items: str = "items"
-    """The catalogue: a file of item ids, one a line, public; relative to the server folder."""
+    """The public catalogue: a file of item ids, one per line; relative to the server folder."""
     privacy: PrivacySettings = PrivacySettings()
     training: TrainingSettings = TrainingSettings()
     surveys: SurveySettings = SurveySettings()
@@ -245,7 +246,7 @@ def read_config(path: Path) -> ServerConfig:
     """Read and check a configuration file.
 
     Raises:
-        InputError: missing, not TOML, or a key that is unknown or out of range.
+        InputError: it is missing or not TOML, or a key is unknown or out of range.
     """
     try:
         return parse_config(path.read_bytes(), path.name)
@@ -254,10 +255,10 @@ def read_config(path: Path) -> ServerConfig:
 
 
 def parse_config(data: bytes, name: str) -> ServerConfig:
-    """Check a configuration; `name` is what errors call its file.
+    """Check a configuration; `name` is its file's name in errors.
 
     Raises:
-        InputError: not TOML, or a key that is unknown or out of range.
+        InputError: it is not TOML, or a key is unknown or out of range.
     """
     try:
         return ServerConfig.model_validate(tomllib.loads(data.decode()))

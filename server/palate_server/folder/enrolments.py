@@ -1,9 +1,9 @@
-"""Enrolments: who may take part, by invitation of the operator, in one SQLite file.
+"""Enrolments: the devices that may take part, by invitation of the operator, in one SQLite file.
 
     token (hashed, one use, expires) -> device number, node key, identity -> revoked, quarantined or named
 
-A device's number is its place in the directory of identities. Numbers are never given twice, and a revoked device
-keeps its place, so that a directory only ever grows at its end.
+A device's number is its position in the directory of identities. A number is never reused, and a revoked device keeps
+its position, so that a directory only grows at its end.
 
 >>> with Enrolments(":memory:") as register:
 ...     token = register.invite(now=0.0, hours=1.0)
@@ -38,7 +38,7 @@ _CONDUCT = (
     "CREATE TABLE IF NOT EXISTS disputes(low INTEGER NOT NULL, high INTEGER NOT NULL, PRIMARY KEY(low, high))"
     " WITHOUT ROWID",
 )
-"""Tables that a register of an earlier version gets when it is opened. No times: they would say who took part when."""
+"""Tables that are added to a file of an earlier version. They have no times, which would show who took part when."""
 _COLUMNS = (
     "number, node_key, identity, node, revoked, strikes, free_at, EXISTS(SELECT 1 FROM named WHERE device = number)"
 )
@@ -46,17 +46,17 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class EnrolledDevice:
-    """One installation.
+    """One enrolled installation.
 
     Attributes:
-        number: its place in the directory.
+        number: its position in the directory.
         node_key: public P-384 key, PEM.
         identity: public Ed25519 key, hexadecimal.
-        node: Flower's number of its node, or None before it is registered.
-        revoked: when it was, seconds since 1970; None if it wasn't.
-        strikes: malformed answers since it was last free of quarantine.
-        free_at: when its quarantine ends; None without one.
-        named: whether it is left out until the operator pardons it.
+        node: Flower's number of its node; None before it is registered.
+        revoked: when it was revoked, seconds since 1970; None if it wasn't.
+        strikes: malformed answers since its last quarantine.
+        free_at: when its quarantine ends; None if it has none.
+        named: whether it is excluded until the operator pardons it.
     """
 
     number: int
@@ -73,15 +73,15 @@ class Enrolments(Closing):
     """The register of devices.
 
     **Guarantees:** a token enrols one device; the same request again gives the same device; a token is stored as its
-    SHA-256 alone; a number, a node key and an identity belong to one device for ever.
+    SHA-256 only; a number, a node key and an identity belong to one device for ever.
 
-    **Assumes:** nobody else gets a token: whoever has it is the device.
+    **Assumes:** nobody else gets a token: anyone who has it can enrol as the device.
 
     Args:
         path: the file, made if missing, or ":memory:".
 
     Raises:
-        InputError: not such a file.
+        InputError: it is another kind of file.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -99,7 +99,7 @@ class Enrolments(Closing):
         self._database.close()
 
     def invite(self, *, now: float, hours: float) -> str:
-        """A new token, which only the caller ever sees: 256 bits, URL-safe."""
+        """Make a new token, which only the caller sees: 256 bits, URL-safe."""
         token = new_token()
         with self._database.transaction(write=True) as connection:
             connection.execute("DELETE FROM tokens WHERE expires < ? AND device IS NULL", (now,))
@@ -107,16 +107,16 @@ class Enrolments(Closing):
         return token
 
     def knows(self, token: str) -> bool:
-        """Whether a token is one of this register's, spent or not."""
+        """Whether this register has issued a token, used or not."""
         with self._database.transaction() as connection:
             query = "SELECT 1 FROM tokens WHERE hash = ?"
             return connection.execute(query, (token_hash(token),)).fetchone() is not None
 
     def enrol(self, token: str, *, node_key: str, identity: str, now: float) -> EnrolledDevice:
-        """Spend a token on a device.
+        """Enrol a device with a token.
 
         Raises:
-            RefusedError: an unknown, expired or spent token, a revoked device, or a key that belongs to another one.
+            RefusedError: the token is unknown, expired or used, the device revoked, or a key belongs to another device.
         """
         with self._database.transaction(write=True) as connection:
             query = "SELECT expires, device FROM tokens WHERE hash = ?"
@@ -145,12 +145,12 @@ class Enrolments(Closing):
             return self._device(connection, number)
 
     def registered(self, number: int, node: int) -> None:
-        """Remember the number of a device's node at the SuperLink."""
+        """Store the number of a device's node at the SuperLink."""
         with self._database.transaction(write=True) as connection:
             connection.execute("UPDATE devices SET node = ? WHERE number = ?", (str(node), number))
 
     def revoke(self, number: int, *, now: float) -> EnrolledDevice:
-        """End a device's part for ever; a second time changes nothing.
+        """Exclude a device for ever; a second time changes nothing.
 
         Raises:
             InputError: there is no such device.
@@ -160,7 +160,7 @@ class Enrolments(Closing):
             return self._device(connection, number)
 
     def strike(self, numbers: Collection[int], *, limit: int, until: float) -> int:
-        """Count a malformed answer of each device; how many are in quarantine because of it."""
+        """Count a malformed answer of each device; returns how many are quarantined because of it."""
         with self._database.transaction(write=True) as connection:
             for number in numbers:
                 connection.execute("UPDATE devices SET strikes = strikes + 1 WHERE number = ?", (number,))
@@ -170,19 +170,19 @@ class Enrolments(Closing):
             return changed.rowcount
 
     def disputes(self) -> set[tuple[int, int]]:
-        """Pairs of devices of which one has complained of the other, and nobody can tell who lies; the lower first."""
+        """Pairs of devices, the lower first, of which one has complained about the other without proof."""
         with self._database.transaction() as connection:
             return set(connection.execute("SELECT low, high FROM disputes"))
 
     def settle(self, named: Collection[int], disputes: Collection[tuple[int, int]]) -> None:
-        """Leave devices out until they are pardoned, and keep the disputes that are open after an attempt."""
+        """Exclude devices until they are pardoned, and store the disputes that are open after an attempt."""
         with self._database.transaction(write=True) as connection:
             connection.executemany("INSERT OR IGNORE INTO named VALUES (?)", [(number,) for number in named])
             connection.execute("DELETE FROM disputes")
             connection.executemany("INSERT INTO disputes VALUES (?, ?)", sorted(disputes))
 
     def pardon(self, number: int) -> EnrolledDevice:
-        """Forget what is held against a device: its name, disputes, strikes and quarantine.
+        """Delete a device's exclusion, disputes, strikes and quarantine.
 
         Raises:
             InputError: there is no such device.
@@ -194,14 +194,14 @@ class Enrolments(Closing):
             return self._device(connection, number)
 
     def invited(self, numbers: Collection[int], *, period: int) -> None:
-        """Count an attempt that devices were invited to."""
+        """Count an attempt for the devices invited to it."""
         statement = "INSERT INTO invited VALUES (?, ?, 1) ON CONFLICT(device, period) DO UPDATE SET count = count + 1"
         with self._database.transaction(write=True) as connection:
             connection.executemany(statement, [(number, period) for number in numbers])
             connection.execute("DELETE FROM invited WHERE period < ?", (period - 1,))
 
     def eligible(self, *, period: int, most: int, now: float) -> Mapping[int, int]:
-        """Node -> device of all that may be invited: not revoked, named or quarantined, below the period's cap."""
+        """Node -> device of all that may be invited: not revoked, excluded or quarantined, below the period's cap."""
         query = (
             "SELECT node, number FROM devices LEFT JOIN invited ON device = number AND period = ?"
             " WHERE node IS NOT NULL AND revoked IS NULL AND coalesce(free_at, 0) <= ? AND coalesce(count, 0) < ?"
@@ -211,18 +211,18 @@ class Enrolments(Closing):
             return {int(node): number for node, number in connection.execute(query, (period, now, most))}
 
     def devices(self) -> list[EnrolledDevice]:
-        """All of them, by number."""
+        """All devices, by number."""
         with self._database.transaction() as connection:
             rows = connection.execute(f"SELECT {_COLUMNS} FROM devices ORDER BY number").fetchall()  # noqa: S608 - ours
         return [_made(row) for row in rows]
 
     def directory(self) -> Directory | None:
-        """The identities, in order; None before the first."""
+        """The directory of identities; None if no device is enrolled."""
         identities = tuple(device.identity for device in self.devices())
         return Directory(identities) if identities else None
 
     def counts(self, *, now: float) -> dict[str, int]:
-        """How many there are: enrolled, revoked, quarantined, named, open invitations."""
+        """Numbers of devices enrolled, revoked, quarantined and excluded ("named"), and of open invitations."""
         query = (
             "SELECT count(*), count(revoked), coalesce(sum(free_at > ?), 0), (SELECT count(*) FROM named),"
             " (SELECT count(*) FROM tokens WHERE device IS NULL AND expires >= ?) FROM devices"
@@ -232,7 +232,7 @@ class Enrolments(Closing):
         return dict(zip(("enrolled", "revoked", "quarantined", "named", "invitations"), row, strict=True))
 
     def copy(self, path: Path) -> None:
-        """A consistent copy of the file, while it is in use."""
+        """Make a consistent copy of the file, while it is in use."""
         self._database.copy(path)
 
     def _device(self, connection: sqlite3.Connection, number: int) -> EnrolledDevice:

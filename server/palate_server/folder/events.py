@@ -1,8 +1,8 @@
-"""Events: what happened to the service, one JSON object a line, for people, metrics and the supervisor.
+"""Events: the service's log, one JSON object per line, for people, metrics and the supervisor.
 
     {"at": "2026-03-01T12:00:00+00:00", "event": "round", "run": "...", "round": 0, "attempt": 0, "users": 97, ...}
 
-No line names a device, a node, a key or an address: a log of who took part when would outlive what it is for.
+No line names a device, node, key or address: the log must not record who took part when.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from typing import Any
 from palate_common.records.closing import Closing
 
 MOST = 2**26
-"""Bytes after which the file is put aside; one former file is kept."""
+"""Size in bytes above which the file is renamed and a new one started; one former file is kept."""
 EVERY = 60.0
-"""Seconds between two lines of a tally."""
+"""The least seconds between two lines of a tally."""
 REASONS, OTHER = 16, "other"
-"""So many reasons a line names, and what it calls all further ones."""
+"""The most reasons in a line, and the name of all further ones."""
 
 
 class EventLog:
-    """The log of a site.
+    """The log of a server folder.
 
     Args:
-        file: where it is; its folder exists.
+        file: its file, in an existing folder.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
 
     def tell(self, event: str, **facts: Any) -> None:
-        """Append a line, in a single write."""
+        """Append a line, in one write."""
         if self.file.exists() and self.file.stat().st_size > MOST:
             self.file.replace(self.file.with_suffix(".1.jsonl"))
         line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}
@@ -46,25 +46,25 @@ class EventLog:
             file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
 
     def all(self) -> list[dict[str, Any]]:
-        """Every line of the present file."""
+        """All lines of the present file."""
         return list(EventFollower(self.file).news())
 
 
 class EventTally(Closing):
-    """Events of one kind that anybody can cause, as often as they like: a line a minute at most says how many.
+    """Counts events of one kind that anyone can cause at will, and writes at most one line per minute.
 
         {"event": "enrolment refused", "count": 41, "reasons": {"an unknown token": 40, "no request": 1}, ...}
 
-    The first is told at once; what follows within a minute is told together, at its end or when this is closed. The
-    lines add up to all of them.
+    The first event is written at once; those within the next minute are written together, after it or when the tally is
+    closed. The counts add up to all events.
 
-    **Guarantees:** whoever causes them can't fill the log, so that what else it says stays readable: a line has at most
-    `REASONS` reasons and `OTHER`, and there is one in `EVERY` seconds, beside the one at the end.
+    **Guarantees:** the events can't fill the log and hide its other lines: a line has at most `REASONS` reasons and
+    `OTHER`, and there is at most one in `EVERY` seconds, besides the one at the end.
 
     Args:
-        events: where it is told.
-        event: what they are called.
-        clock: seconds, that only grow.
+        events: the log.
+        event: the name of the events.
+        clock: returns monotonic seconds.
     """
 
     def __init__(self, events: EventLog, event: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -74,7 +74,7 @@ class EventTally(Closing):
         self._told = -math.inf
 
     def add(self, reason: str) -> None:
-        """Count one."""
+        """Count an event."""
         with self._lock:
             if reason not in self._reasons and len(self._reasons) >= REASONS:
                 reason = OTHER
@@ -82,19 +82,19 @@ class EventTally(Closing):
         self.tell()
 
     def tell(self) -> None:
-        """Write what there is to tell, if the last line is a minute old."""
+        """Write a line with the events since the last one, if that is a minute old."""
         with self._lock:
             if self._reasons and self._clock() - self._told >= EVERY:
                 self._write()
 
     def close(self) -> None:
-        """Write what there is to tell, whenever the last line was; closing twice is fine."""
+        """Write a line with the events since the last one; closing twice is fine."""
         with self._lock:
             if self._reasons:
                 self._write()
 
     def _write(self) -> None:
-        """One line. On a full disk what was counted is kept, and tried again in a minute."""
+        """Write one line. If the disk is full, the counts are kept and written a minute later."""
         self._told = self._clock()
         with suppress(OSError):
             self._events.tell(self._event, count=sum(self._reasons.values()), reasons=self._reasons)
@@ -102,17 +102,17 @@ class EventTally(Closing):
 
 
 class EventFollower:
-    """Reads on where it stopped, also after the file was put aside.
+    """Reads new lines of a log, also after its file was renamed.
 
     Args:
-        file: of the events.
+        file: the file of the events.
     """
 
     def __init__(self, file: Path) -> None:
         self._file, self._place, self._inode = file, 0, 0
 
     def news(self) -> Iterator[dict[str, Any]]:
-        """The whole lines that were added since."""
+        """The complete lines that were added since the last call."""
         try:
             facts = self._file.stat()
             if facts.st_ino != self._inode or facts.st_size < self._place:
@@ -128,7 +128,7 @@ class EventFollower:
 
 
 def reason_of(error: Exception) -> str:
-    """Why an attempt failed, as one of a few words: metrics count them."""
+    """The reason of a failed attempt, as one of a few words, for metrics."""
     words = str(error)
     for part, reason in (
         ("backup.witness", "witness"),

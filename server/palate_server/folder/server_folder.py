@@ -1,20 +1,20 @@
-"""Site: the server's folder, where everything that it keeps has one place.
+"""Site: the server folder with all of the server's files.
 
-    server.toml, items    the configuration, the catalogue; features.npy where items have public features
-    key, keys/            the release key (mode 0600); former ones' public halves, with the statement that ended them
+    server.toml, items    the configuration and the catalogue; features.npy, if items have public features
+    key, keys/            the release key (mode 0600); public keys of former ones, with the statements that ended them
     ledger.db             the population's privacy ledger
-    enrolment.db          tokens (hashed), devices, quarantine, names and disputes
+    enrolment.db          tokens (hashed), devices, quarantines, exclusions and disputes
     runs/RUN/             a run's terms, releases and inputs
     surveys/WEEK.json     a survey's figures, signed
     public/models/SHA/    published models by the hash of their manifest; models/latest names the newest
     public/directory/SHA  lists of identities, by hash
-    superlink.db          Flower's messages: purged after each attempt, and not worth a backup
-    tls/                  the folder's own authority, and the certificates it issued
-    state/                sockets, secrets, generated configuration, locks: made anew at each start; and when the latest
-                          attempt began
-    logs/                 events.jsonl (structured, without identifiers) and what the processes print
+    superlink.db          Flower's messages: deleted after each attempt, and not in backups
+    tls/                  the folder's own certificate authority, and its certificates
+    state/                sockets, secrets, generated configuration and locks, made anew at each start; and the time of
+                          the latest attempt
+    logs/                 events.jsonl (structured, without identifiers) and the output of the processes
 
-The population's ledger and `enrolment.db` are what can't be made again: see `palate serve backup`.
+The population's ledger and `enrolment.db` can't be recreated: see `palate serve backup`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from palate_server.folder.config import ServerConfig, read_config
 from palate_server.ledger.ledger import Ledger
 
 MOST_FEATURES = 1024
-"""Numbers of an item."""
+"""The most features of an item."""
 
 
 @dataclass(frozen=True)
@@ -43,27 +43,27 @@ class Site:
     """One server folder.
 
     Attributes:
-        folder: where it is.
+        folder: its path.
     """
 
     folder: Path
 
     @classmethod
     def at(cls, folder: Path) -> Site:
-        """The site in a folder that `palate serve init` made.
+        """Open a folder that `palate serve init` made.
 
         Raises:
-            InputError: there is none, or its configuration isn't valid.
+            InputError: it isn't such a folder, or its configuration isn't valid.
         """
         site = cls(folder.resolve())
         if not site.config_file.is_file():
             raise InputError(f"`FOLDER` must be one that `palate serve init` made, got {folder}")
-        site.config  # noqa: B018 - refuse what can't be read before anything is started
+        site.config  # noqa: B018 - refuse an invalid configuration before anything is started
         return site
 
     @cached_property
     def config(self) -> ServerConfig:
-        """The configuration, read once."""
+        """The configuration, which is read only once."""
         return read_config(self.config_file)
 
     @cached_property
@@ -71,7 +71,7 @@ class Site:
         """The items, in row order.
 
         Raises:
-            InputError: no readable list of distinct ids.
+            InputError: the file is no readable list of distinct ids.
         """
         path = self.folder / self.config.items
         try:
@@ -84,10 +84,10 @@ class Site:
 
     @cached_property
     def public_inputs(self) -> State:
-        """What every run is given beside the catalogue: its features, if there are any, float32 [items, features].
+        """Public inputs of every run beside the catalogue: item features, if there are any, float32 [items, features].
 
         Raises:
-            InputError: no readable matrix of finite numbers with a row for each item.
+            InputError: the file is no readable matrix of finite numbers with one row per item.
         """
         if not self.config.training.features:
             return {}
@@ -113,7 +113,7 @@ class Site:
         return SigningKey.load(self.folder / "key")
 
     def ledger(self, *, read_only: bool = False) -> Ledger:
-        """The population's ledger, opened; close it."""
+        """Open the population's ledger; the caller has to close it."""
         return Ledger(self.ledger_file, population=self.config.population, read_only=read_only)
 
     def run(self, name: str) -> Path:
@@ -122,72 +122,72 @@ class Site:
 
     @property
     def surveys(self) -> Path:
-        """Results of surveys."""
+        """The folder of survey results."""
         return self.folder / "surveys"
 
     @property
     def config_file(self) -> Path:
-        """The configuration."""
+        """The file of the configuration."""
         return self.folder / "server.toml"
 
     @property
     def ledger_file(self) -> Path:
-        """The population's ledger."""
+        """The file of the population's ledger."""
         return self.folder / "ledger.db"
 
     @property
     def enrolment_file(self) -> Path:
-        """Who may take part."""
+        """The file of enrolments."""
         return self.folder / "enrolment.db"
 
     @property
     def superlink_file(self) -> Path:
-        """Flower's database."""
+        """The file of Flower's database."""
         return self.folder / "superlink.db"
 
     @property
     def public(self) -> Path:
-        """What anybody may read."""
+        """The folder that anyone may read."""
         return self.folder / "public"
 
     @property
     def models(self) -> Path:
-        """Published models."""
+        """The folder of published models."""
         return self.public / "models"
 
     @property
     def directories(self) -> Path:
-        """Lists of identities."""
+        """The folder of directories of identities."""
         return self.public / "directory"
 
     @property
     def tls(self) -> Path:
-        """Certificates."""
+        """The folder of certificates."""
         return self.folder / "tls"
 
     @property
     def state(self) -> Path:
-        """What is made anew at each start."""
+        """The folder of files that are made anew at each start."""
         return self.folder / "state"
 
     @property
     def logs(self) -> Path:
-        """Logs."""
+        """The folder of logs."""
         return self.folder / "logs"
 
     @property
     def events(self) -> Path:
-        """What happened, one JSON object a line, without identifiers."""
+        """The file of events, one JSON object per line, without identifiers."""
         return self.logs / "events.jsonl"
 
     @property
     def witness(self) -> Path:
-        """Where each charge is witnessed before its plan leaves."""
+        """The folder to which each signed plan with its charge is written before it is sent."""
         configured = self.config.backup.witness
         return self.folder / (configured or "witness")
 
     def make_folders(self) -> None:
-        """Every folder, the private ones for their owner alone."""
+        """Make all folders; only the owner can read the private ones."""
         for path in (self.folder, self.folder / "runs", self.folder / "keys", self.state, self.logs, self.tls):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
         for path in (self.public, self.models, self.directories):
@@ -196,5 +196,5 @@ class Site:
 
 
 def owner_only() -> None:
-    """Let no file that this process or a child makes be readable by other accounts, unless it says so."""
+    """Set the umask: files of this process and its children are readable by their owner only, unless code says so."""
     os.umask(0o077)

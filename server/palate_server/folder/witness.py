@@ -1,7 +1,7 @@
-"""Witness: where each charge is on record outside of the ledger before its plan leaves, so that a restore forgets none.
+"""Witness: records each charge outside the ledger before its plan is sent, so that a restored ledger lacks none.
 
-    check   a real write, before anything is charged
-    write   the signed plan with its charge, in the place of the former one
+    check   tries a write, before anything is charged
+    write   writes the signed plan with its charge; it replaces the former one
 
 >>> witness = Witness(Path("/nowhere"))
 >>> witness.check()
@@ -19,7 +19,7 @@ from palate_common.records.files import write_durably
 
 WITNESS = "plan.json"
 ROOM = 2**18
-"""Bytes that are tried: more than a signed plan has, and random, so that no file system stores them as nothing."""
+"""Bytes of a trial: more than a signed plan has, and random, so that no file system compresses them."""
 _TRIAL = "trial"
 
 
@@ -28,20 +28,20 @@ class WitnessError(PalateError):
 
 
 class Witness:
-    """The witness of a site's charges.
+    """The witness of a server folder's charges.
 
     Args:
-        folder: `backup.witness`.
+        folder: the folder of the setting `backup.witness`.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def check(self) -> None:
-        """Try it: write as much as a plan may have, durably, and take it away again.
+        """Try a durable write of as many bytes as a plan may have, and remove them.
 
         Raises:
-            WitnessError: it can't be written: don't charge.
+            WitnessError: the folder can't be written: nothing may be charged.
         """
         trial = self._folder / _TRIAL
         try:
@@ -51,10 +51,10 @@ class Witness:
             raise WitnessError(f"{_must_be(error, self._folder)}: nothing is charged until it can") from None
 
     def write(self, plan: bytes) -> None:
-        """Put a signed plan, and so its charge, on record.
+        """Record a signed plan with its charge.
 
         Raises:
-            WitnessError: it can't be written: the attempt is void, and nobody has seen its plan.
+            WitnessError: the folder can't be written: the attempt is void, and its plan was not sent.
         """
         try:
             write_durably(self._folder / WITNESS, plan)

@@ -1,1 +1,1 @@
-"""The population's privacy ledger, kept by the operator, and the extract of it that a run carries."""
+"""The population's privacy ledger, which the operator keeps, and the extract for a run's folder."""

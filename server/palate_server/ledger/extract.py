@@ -1,6 +1,6 @@
-"""The extract of a ledger that a run's folder carries: one run's entries, each proved to be in the population's log.
+"""Extract: one run's entries of the ledger, for the run's folder, each with a proof that it is in the population's log.
 
-The operator writes and signs it when a run ends; anybody who has the operator's public key checks it without the
+The operator writes and signs it when a run ends; anyone with the operator's public key can verify it without the
 ledger.
 
     >>> from palate_server.ledger.ledger import Ledger
@@ -11,8 +11,8 @@ ledger.
     >>> verify_extract(data, key.public).run
     'run-1'
 
-It also states how many other runs drew on the same population and what they spent. That the list is complete, and
-these numbers, rest on the operator's signature; that each entry is in the log of the checkpoint is proved.
+It also states how many other runs used the same population and what they spent. The operator's signature stands for
+these numbers and for the list being complete; that each entry is in the checkpoint's log is proved.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from palate_server.ledger.log import Log
 
 EXTRACT_TAG = "palate/ledger-extract/1"
 MOST_EXTRACT = 2**24
-"""Bytes of the largest extract that is read: thousands of charges."""
+"""The most bytes of an extract that is read: thousands of charges."""
 
 
 @dataclass(frozen=True)
 class Extract:
-    """What a checked extract says.
+    """The contents of a verified extract.
 
     Attributes:
-        population: whose ledger it is from.
-        run: the run it is about.
-        checkpoint: the log when it was written.
-        entries: the population's and budgets' entries and all of the run's, in the log's order.
+        population: the ledger's population.
+        run: the run.
+        checkpoint: the state of the log when it was written.
+        entries: the entries of population and budgets, and all of the run, in the log's order.
         spent: mu^2 of the run's charges, sealed or not, rounded up.
-        other_runs: how many other runs the population has had.
+        other_runs: number of the population's other runs.
         other_mu2: their mu^2, rounded up.
-        other_unprotected: how many of them had no noise, or seeded noise: their mu^2 bounds nothing.
+        other_unprotected: number of them without noise or with seeded noise, for which mu^2 is no bound.
     """
 
     population: str
@@ -82,7 +82,7 @@ class _Payload(_Strict):
 
 
 def write_extract(log: Log, *, run: str, key: SigningKey) -> bytes:
-    """Write and sign the extract of a run that is in the log; canonical JSON."""
+    """Write and sign the extract of a run in the log, as canonical JSON."""
     values = [read_canonical(leaf, most=MOST_ENTRY) for leaf in log.leaves]
     payload = _Payload(
         population=log.history.population or "",
@@ -103,14 +103,14 @@ def write_extract(log: Log, *, run: str, key: SigningKey) -> bytes:
 
 
 def verify_extract(data: bytes, public_key: str) -> Extract:
-    """Check every part of an extract: spelling, signature, proofs, and that the rules of the ledger were kept.
+    """Verify an extract: format, signature, proofs, and the rules of the ledger.
 
     Args:
         data: the bytes of `ledger.json`.
-        public_key: the operator's, 64 hexadecimal digits, from a source the reader trusts.
+        public_key: the operator's public key, 64 hexadecimal digits, from a source that the reader trusts.
 
     Raises:
-        IntegrityError: any byte differs from what the owner of that key signed, or what was signed is inconsistent.
+        IntegrityError: a byte differs from what that key has signed, or the content is inconsistent.
     """
     envelope = read_canonical(data, most=MOST_EXTRACT)
     if not isinstance(envelope, dict) or set(envelope) != {"payload", "public_key", "signature"}:
@@ -127,7 +127,7 @@ def verify_extract(data: bytes, public_key: str) -> Extract:
 
 
 def _read(payload: _Payload) -> Extract:
-    """Check proofs and rules of a payload whose signature is right."""
+    """Check proofs and rules of a payload whose signature is valid."""
     checkpoint, history, last = Checkpoint(payload.size, payload.root), History(), -1
     entries = []
     for item in payload.entries:
@@ -155,5 +155,5 @@ def _read(payload: _Payload) -> Extract:
 
 
 def _unprotected(facts: dict[str, Any]) -> bool:
-    """Whether a run's terms promise nothing about what it releases."""
+    """Whether a run's terms guarantee no privacy."""
     return facts.get("dp") == "off" or facts.get("noise") == "seeded"

@@ -1,7 +1,7 @@
-"""The entries of a population's ledger, and the rules by which one may follow another.
+"""History: the rules by which entries of a population's ledger may follow each other.
 
-Writing a ledger, replaying it on open and checking an extract all go through `History`: what can't be written can't
-be believed either.
+Writing a ledger, replaying it when it is opened and verifying an extract all use `History`, so that the same rules
+hold everywhere.
 
     >>> history = History()
     >>> history.record(entry_from({"kind": "population", "seq": 0, "population": "readers", "created": "2025-01-01"}))
@@ -9,8 +9,8 @@ be believed either.
     >>> history.spent()
     0.0
 
-The unit is one user (one installation), the adjacency zero-out: what is bounded is how far the releases move when one
-user's events are emptied. What is stored is mu^2 of Gaussian differential privacy, which adds up; eps doesn't.
+The unit is one user (one installation), the adjacency zero-out: the bound is on how much the releases change when all
+events of one user are removed. The ledger stores mu^2 of Gaussian differential privacy, which adds up; epsilon doesn't.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from palate_common.records.entries import (
     one_line,
 )
 from palate_common.survey import SURVEYING
-from palate_server.ledger.looks import Looks
+from palate_server.ledger.interim_looks import InterimLooks
 
 __all__ = [
     "AuditEntry",
@@ -61,13 +61,11 @@ __all__ = [
 
 
 DISTRIBUTED = "distributed"
-"""What the facts of a charge call shared noise, see `palate_common.rounds.privacy_mode`."""
+"""The value of `dp` for noise shared by devices in a charge's facts, see `palate_common.rounds.privacy_mode`."""
 
 
 @dataclass
 class _Run:
-    """What the rules remember of a run."""
-
     spent: Fraction = Fraction(0)
     closed: bool = False
     latest: dict[int, int] = field(default_factory=dict)  # round -> its last attempt
@@ -75,13 +73,13 @@ class _Run:
 
 
 class History:
-    """The state that a sequence of entries leads to.
+    """The state after a sequence of entries.
 
-    **Guarantees:** the exact sum of all charges, sealed or not, never exceeds the population's lowest budget, nor a
-    run's charges the limit given with them; an attempt is charged once and sealed at most once; an attempt that a
-    later one of its round has overtaken, or that was open when its run closed, is never sealed; a survey looks at an
-    A/B test no more often than was registered (`Looks`); attempts for which a part of delta is kept are at most as many
-    as it was kept for, in all runs together, lost ones included.
+    **Guarantees:** the exact sum of all charges, sealed or not, never exceeds the population's lowest budget, and a
+    run's charges never exceed the limit given with them; an attempt is charged once and sealed at most once; an attempt
+    is never sealed after a later one of its round was charged, or after its run was closed; a survey looks at an A/B
+    test no more often than was registered (`InterimLooks`); the number of attempts that use a reserved part of delta is
+    at most the number for which it was reserved, in all runs together, lost ones included.
 
     **Assumes:** every release is charged here before it is computed, at its true mu^2.
     """
@@ -93,11 +91,11 @@ class History:
         self._spent = Fraction(0)
         self._runs: dict[str, _Run] = {}
         self._lost = 0
-        self._looks = Looks()
+        self._looks = InterimLooks()
         self._attempts = 0
 
     def runs(self) -> tuple[str, ...]:
-        """The runs, in the order they were opened."""
+        """The runs, in the order in which they were opened."""
         return tuple(self._runs)
 
     def spent(self, run: str | None = None) -> float:
@@ -105,15 +103,15 @@ class History:
         return round_up(self._spent if run is None else self._runs.get(run, _Run()).spent)
 
     def spent_elsewhere(self, run: str) -> float:
-        """The population's mu^2 without a run's, rounded up; what was lost and witnessed is in it."""
+        """The population's mu^2 without a run's, rounded up; lost but witnessed charges are included."""
         return round_up(self._spent - self._runs.get(run, _Run()).spent)
 
     def spent_with(self, mu2: float) -> float:
-        """The population's mu^2 after one more charge, rounded up: what the charge says to whoever sees it."""
+        """The population's mu^2 after one more charge, rounded up, as the charge states it."""
         return round_up(self._spent + Fraction(mu2)) if math.isfinite(mu2) else mu2
 
     def record(self, entry: Entry) -> None:
-        """Admit an entry and move to the state after it."""
+        """Check an entry, and apply it to the state."""
         self.admit(entry)
         match entry:
             case PopulationEntry():
@@ -144,7 +142,7 @@ class History:
                 self._looks.restored(entry.created)
                 self._spent = max(self._spent, Fraction(entry.spent))
                 for run in self._runs.values():
-                    run.closed = True  # what it has charged and sealed since is lost: it can't go on
+                    run.closed = True  # its charges and seals since the backup are lost, so it can't continue
             case PublishEntry() | AuditEntry():
                 pass
 
@@ -152,8 +150,8 @@ class History:
         """Check that an entry may come next; changes nothing.
 
         Raises:
-            InputError: a population twice or not first, a run opened twice, or an unknown run.
-            BudgetError: the entry is refused: budget, limit, closed run, an attempt out of order, or a look too many.
+            InputError: a population that isn't the first entry, a run opened twice, or an unknown run.
+            BudgetError: it would break a budget or limit, act on a closed run, repeat an attempt, or look too often.
         """
         if (self.population is None) != isinstance(entry, PopulationEntry):
             raise InputError("the first entry of a ledger, and no other, must be its population")
@@ -191,7 +189,7 @@ class History:
                 self._admit_restored(entry)
 
     def _admit_restored(self, entry: RestoredEntry) -> None:
-        """A new epoch: it says where the backup ended, and forgets no charge."""
+        """Check an entry that starts a new epoch: it states where the backup ended, and omits no charge."""
         if entry.base != entry.seq - self._lost:
             raise InputError(f"`base` must be where the lost entries begin, {entry.seq - self._lost}, got {entry.base}")
         if not entry.base <= entry.witness_size <= entry.seq:
@@ -202,7 +200,7 @@ class History:
             )
 
     def _open(self, run: str) -> _Run:
-        """A run that may still act."""
+        """The state of a run that must be open."""
         if run not in self._runs:
             raise InputError(f"`run` must be opened in the ledger first, got {run!r}")
         if self._runs[run].closed:
@@ -210,7 +208,7 @@ class History:
         return self._runs[run]
 
     def _admit_charge(self, entry: ChargeEntry, run: _Run) -> None:
-        """A charge: next attempt of its round, within every limit, and under at least one."""
+        """Check a charge: it is a new attempt of its round, has at least one limit, and exceeds none."""
         latest = run.latest.get(entry.round, -1)
         if entry.attempt <= latest:
             raise BudgetError(
@@ -234,7 +232,7 @@ class History:
                 )
 
     def _admit_seal(self, entry: SealEntry, run: _Run) -> None:
-        """A seal: of the last attempt of its round, once."""
+        """Check a seal: it is the first one of the last attempt of its round."""
         what = f"attempt {entry.attempt} of round {entry.round} of run {entry.run!r}"
         latest = run.latest.get(entry.round, -1)
         if entry.attempt > latest:
@@ -246,9 +244,9 @@ class History:
 
 
 def reserves(entry: Entry) -> bool:
-    """Whether an entry is, or where it is lost may be, an attempt that is charged to delta beside its noise.
+    """Whether an entry is, or, if it is lost, may be, an attempt that also uses a reserved part of delta.
 
-    The masks' graph may fail, and the tail of sampled steps.
+    That part covers failures of the masking graph, and the tail of sampled steps.
     """
     if not isinstance(entry, ChargeEntry):
         return isinstance(entry, LostEntry)
@@ -257,6 +255,6 @@ def reserves(entry: Entry) -> bool:
 
 
 def _survey(entry: OpenEntry) -> dict[str, Any] | None:
-    """What a run asks devices, if it is a survey's."""
+    """The settings of a survey, if the run is one."""
     settings = entry.facts.get("settings")
     return settings if entry.facts.get("algorithm") == SURVEYING and isinstance(settings, dict) else None

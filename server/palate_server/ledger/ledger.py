@@ -1,7 +1,7 @@
-"""The population's privacy ledger, kept by the operator: what every released number has cost its users.
+"""Ledger: the population's privacy ledger, kept by the operator: the privacy cost of every release.
 
-It stands between a plan and the devices: charge, send the plan, add noise, seal, publish. It outlives runs and lies
-outside their folders, so that ten runs on one population add up; several processes may use it at once.
+It is used in this order: charge, send the plan, add noise, seal, publish. It outlives runs and is outside their
+folders, so that ten runs on one population add up; several processes may use it at once.
 
     >>> with Ledger(":memory:", population="readers") as ledger:
     ...     ledger.set_budget(mu2=1.0, epsilon=4.38, delta=1e-5)
@@ -14,8 +14,8 @@ outside their folders, so that ten runs on one population add up; several proces
     ...     charge.seq, ledger.spent(), ledger.checkpoint().size
     (3, 0.25, 5)
 
-Entries are canonical JSON, leaves of a Merkle tree, chained by a running hash; opening replays them all. That finds
-edits, not the restoration of an older copy: keep checkpoints elsewhere (devices do) and compare `checkpoint(size)`.
+Entries are canonical JSON, leaves of a Merkle tree, and chained by a running hash; opening replays them all. That
+detects changes, but not an older copy of the file: compare checkpoints kept elsewhere, as devices do (`checkpoint`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from palate_server.ledger.extract import Extract, verify_extract, write_extract
 from palate_server.ledger.ledger_file import KIND, LedgerFile
 
 _MODELS, _OTHERS = ("population", "budget", "publish", "restored"), ("open", "seal", "close", "audit")
-"""What the last entry is where a server publishes a model, and what it may be where anybody else does."""
+"""Kinds of the last entry when a server publishes a model, and when other programs may do so."""
 
 __all__ = ["KIND", "Charge", "Checkpoint", "Entry", "Extract", "Ledger", "verify_extract"]
 
@@ -46,9 +46,9 @@ class Charge:
     """A charge that is on disk.
 
     Attributes:
-        seq: its place in the log, the leaf index of its inclusion proof.
-        checkpoint: the log right after it.
-        entry: the entry itself.
+        seq: its position in the log, which is the leaf index of its inclusion proof.
+        checkpoint: the state of the log after it.
+        entry: the entry.
     """
 
     seq: int
@@ -60,28 +60,28 @@ class Ledger(LedgerFile):
     """An append-only log of charges in one SQLite file.
 
     **Guarantees:** those of `History`, across threads, processes and crashes: an entry is on disk when its method
-    returns, and a refused one leaves nothing behind.
+    returns, and a refused one changes nothing.
 
-    **Assumes:** the disk keeps what it reports as synced, and nobody restores an older copy of the file.
+    **Assumes:** the disk keeps synced data, and nobody restores an older copy of the file.
 
     Args:
-        path: the file; made if missing. Its folder must exist.
-        population: whose ledger it must be; None, with `read_only`, takes any.
-        unit: whose loss is charged, user or event; None: a ledger that is there as it is, and a new one for users.
-        read_only: never write.
+        path: the file; it is made if missing. Its folder must exist.
+        population: the population that it must have; None, with `read_only`: any.
+        unit: the unit of privacy, "user" or "event"; None: that of an existing ledger, and "user" for a new one.
+        read_only: whether to never write.
 
     Raises:
-        InputError: not a ledger, another population's, or not writable.
-        IntegrityError: the entries aren't what was written.
+        InputError: it isn't a ledger, is of another population, or isn't writable.
+        IntegrityError: the entries were changed.
         LockedError: another process held the file for a minute.
     """
 
     def set_budget(self, *, mu2: float, epsilon: float, delta: float) -> None:
-        """Limit the population's lifetime mu^2, said as (epsilon, delta); the same limit again changes nothing.
+        """Limit the population's lifetime mu^2, which is (epsilon, delta); the same limit again changes nothing.
 
         Raises:
-            InputError: a number out of range.
-            BudgetError: above the present budget; a budget only goes down.
+            InputError: a number is out of range.
+            BudgetError: it is above the present budget, which can only be lowered.
         """
         limit = {"mu2": float(mu2), "epsilon": float(epsilon), "delta": float(delta)}
         with self._view(write=True) as connection:
@@ -90,11 +90,11 @@ class Ledger(LedgerFile):
                 self._append(connection, kind="budget", **limit)
 
     def open_run(self, run: str, facts: Mapping[str, Any]) -> None:
-        """Begin a run under an id that is new to the ledger; `facts` is any JSON object.
+        """Open a run with an id that is new to the ledger; `facts` is any JSON object.
 
         Raises:
             InputError: the id was used before, or the facts aren't JSON.
-            BudgetError: it is a survey that looks at an A/B test once more than was registered.
+            BudgetError: it is a survey that looks at an A/B test more often than was registered.
         """
         with self._view(write=True) as connection:
             self._append(connection, kind="open", run=run, facts=dict(facts))
@@ -110,21 +110,21 @@ class Ledger(LedgerFile):
         facts: Mapping[str, Any],
         run_limit: float | None,
     ) -> Charge:
-        """Pay for one attempt at a round before its plan leaves. Never refunded, whether the attempt ends or not.
+        """Charge one attempt at a round before its plan is sent. A charge is never refunded, whatever happens.
 
         Args:
             run: an open run.
             round_: the round, from 0 (popularity).
             attempt: above every earlier attempt of this round.
             plan_hash: SHA-256 of the signed plan, hexadecimal.
-            mu2: what the release costs under zero-out adjacency of one user, rounded up.
-            facts: how `mu2` follows: sensitivity and sigma (grid steps), dimension, mechanism. The entry adds `spent`,
-                the population's mu^2 after it: whoever sees the charge is a witness of that.
-            run_limit: the most mu^2 this run may spend, this charge included; None if only the population's counts.
+            mu2: the cost of the release under zero-out adjacency of one user, rounded up.
+            facts: what `mu2` is computed from: sensitivity and sigma (grid steps), dimension, mechanism. The entry adds
+                `spent`, the population's mu^2 after it, so that everyone who sees the charge is a witness of it.
+            run_limit: the most mu^2 that this run may spend, with this charge; None: only the population's budget.
 
         Raises:
-            InputError: an argument out of range, or an unknown run.
-            BudgetError: a limit would be exceeded, there is none, the run is closed, or the attempt isn't new.
+            InputError: an argument is out of range, or the run unknown.
+            BudgetError: a limit would be exceeded or is missing, the run is closed, or the attempt isn't new.
         """
         with self._view(write=True) as connection:
             entry = self._append(
@@ -141,60 +141,60 @@ class Ledger(LedgerFile):
             return Charge(entry.seq, self._log.tree.checkpoint(), entry)
 
     def seal(self, *, run: str, round_: int, attempt: int, release_hash: str) -> int:
-        """Fix the release of a charged attempt before it is published; the entry's place in the log.
+        """Fix the release of a charged attempt before it is published; returns the entry's position in the log.
 
         Raises:
-            InputError: an argument out of range, or an unknown run.
-            BudgetError: not charged, sealed before, overtaken by a later attempt, or the run is closed.
+            InputError: an argument is out of range, or the run unknown.
+            BudgetError: it isn't charged, is sealed, isn't the latest attempt, or the run is closed.
         """
         place = {"round": operator.index(round_), "attempt": operator.index(attempt)}
         with self._view(write=True) as connection:
             return self._append(connection, kind="seal", run=run, **place, release_hash=release_hash).seq
 
     def close_run(self, run: str, facts: Mapping[str, Any]) -> None:
-        """End a run; its unsealed attempts are void for ever.
+        """Close a run; its unsealed attempts are void for ever.
 
         Raises:
-            InputError: an unknown run, or the facts aren't JSON.
-            BudgetError: closed before.
+            InputError: the run is unknown, or the facts aren't JSON.
+            BudgetError: it is closed already.
         """
         with self._view(write=True) as connection:
             self._append(connection, kind="close", run=run, facts=dict(facts))
 
     def enter_audit(self, run: str, facts: Mapping[str, Any]) -> None:
-        """Put on record what an audit has found of a closed run; it costs nothing.
+        """Record the result of an audit of a closed run; it costs no privacy.
 
         Raises:
-            InputError: an unknown run, one that is open, or the facts aren't JSON.
+            InputError: the run is unknown or open, or the facts aren't JSON.
         """
         with self._view(write=True) as connection:
             self._append(connection, kind="audit", run=run, facts=dict(facts))
 
     def publish(self, run: str, model_hash: str) -> Checkpoint:
-        """Enter that a closed run's model is published; the state of the log then, whose size is the model's version.
+        """Record that a closed run's model is published; returns the log's state, whose size is the model's version.
 
         Raises:
-            InputError: an unknown run, or one that isn't closed.
+            InputError: the run is unknown or open.
         """
         with self._view(write=True) as connection:
             self._append(connection, kind="publish", run=run, model_hash=model_hash)
             return self._log.tree.checkpoint()
 
     def restore(self, *, witness: Checkpoint, spent: float) -> Checkpoint | None:
-        """Begin a new epoch after this file was restored from a backup, unless nothing was lost.
+        """Start a new epoch after this file was restored from a backup, unless nothing was lost.
 
-        The log is filled up to the size that was witnessed, so that sizes still only grow, and goes on from the spend
-        that was witnessed. Runs of before are closed.
+        The log is extended to the size that was witnessed, so that its size never falls, and continues at the spend
+        that was witnessed. All earlier runs are closed.
 
         Args:
             witness: the latest state of the lost log that anybody is known to have seen.
             spent: the highest mu^2 of the population that a signed plan has shown.
 
         Returns:
-            The new state, or None where the witness shows no more than this file has.
+            The new state, or None if this file has all that was witnessed.
 
         Raises:
-            IntegrityError: the witness is of another log than this one.
+            IntegrityError: the witness is of another log.
         """
         with self._view(write=True) as connection:
             base = self._log.size
@@ -211,13 +211,13 @@ class Ledger(LedgerFile):
             return self._log.tree.checkpoint()
 
     def entries(self, run: str | None = None) -> list[Entry]:
-        """All entries in order, or those of one run; other processes' included, as in every method that reads."""
+        """All entries in order, or those of one run, with those of other processes, as in every method that reads."""
         with self._view():
             found = self._log.entries()
         return found if run is None else [entry for entry in found if getattr(entry, "run", None) == run]
 
     def runs(self) -> tuple[str, ...]:
-        """The runs, in the order they were opened."""
+        """The runs, in the order in which they were opened."""
         with self._view():
             return self._log.history.runs()
 
@@ -230,13 +230,13 @@ class Ledger(LedgerFile):
         """Size and root of the log now, or when it had `size` entries.
 
         Raises:
-            InputError: it never had as many.
+            InputError: it never had that many.
         """
         with self._view():
             return self._log.tree.checkpoint(size)
 
     def inclusion_proof(self, seq: int, size: int) -> tuple[str, ...]:
-        """The proof that entry `seq` is in the log of `size` entries, for `merkle.verify_inclusion`.
+        """A proof that entry `seq` is in the log of `size` entries, for `merkle.verify_inclusion`.
 
         Raises:
             InputError: it isn't.
@@ -245,22 +245,22 @@ class Ledger(LedgerFile):
             return self._log.tree.inclusion_proof(seq, size)
 
     def consistency_proof(self, old: int, new: int) -> tuple[str, ...]:
-        """The proof that the log of size `new` extends that of size `old`, for `merkle.verify_consistency`.
+        """A proof that the log of size `new` extends that of size `old`, for `merkle.verify_consistency`.
 
         Raises:
-            InputError: `old` is above `new`, or the log never had as many entries.
+            InputError: `old` is above `new`, or the log never had that many entries.
         """
         with self._view():
             return self._log.tree.consistency_proof(old, new)
 
     def shown(self, size: int | None = None) -> Shown:
-        """The state of the log, now or at a size, with what whoever saw an earlier one needs to believe it.
+        """The state of the log, now or at a size, with proofs for everyone who has seen an earlier state.
 
-        Devices have seen the states after charges, in plans, and after publications, in models; the first model shows
-        what set-up has left, and an operator with a loop of his own may publish in between.
+        Devices have seen states after charges, in plans, and after publications, in models; the first model shows the
+        state after set-up, and an operator's own program may publish in between.
 
         Raises:
-            InputError: it never had as many entries.
+            InputError: it never had that many entries.
         """
         with self._view():
             size = self._log.size if size is None else size
@@ -273,10 +273,10 @@ class Ledger(LedgerFile):
             return Shown.of(self._log.tree, size, since=chain(*sizes), restored=restored)
 
     def extract(self, run: str, key: SigningKey) -> bytes:
-        """A signed extract of a run, with proofs: the bytes of its folder's `ledger.json`. See `verify_extract`.
+        """Make a signed extract of a run, with proofs: the bytes of its folder's `ledger.json`. See `verify_extract`.
 
         Raises:
-            InputError: an unknown run.
+            InputError: the run is unknown.
         """
         with self._view():
             if run not in self._log.history.runs():

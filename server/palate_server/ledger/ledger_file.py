@@ -1,6 +1,6 @@
-"""The file under a ledger: rows of SQLite, brought to memory and replayed, and never changed.
+"""LedgerFile: the SQLite file of a ledger. Its rows are read to memory and replayed, and never changed.
 
-`palate_server.ledger.ledger` has what may be done with it.
+`palate_server.ledger.ledger` has the operations on it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SCHEMA = (
     " leaf BLOB NOT NULL, chain BLOB NOT NULL)",
     "CREATE TABLE head(one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL, root TEXT NOT NULL)",
     "INSERT INTO head VALUES (1, 0, '')",
-    # The rules refuse all this first; indexes and triggers also stop a program that doesn't know them.
+    # The rules refuse all this first; indexes and triggers also stop a program that ignores the rules.
     "CREATE UNIQUE INDEX one_run ON entries(run, kind) WHERE kind IN ('open', 'close')",
     "CREATE UNIQUE INDEX one_charge ON entries(run, round, attempt) WHERE kind = 'charge'",
     "CREATE UNIQUE INDEX one_seal ON entries(run, round, attempt) WHERE kind = 'seal'",
@@ -70,12 +70,12 @@ class LedgerFile(Closing):
         self._database.close()
 
     def copy(self, path: Path) -> None:
-        """A consistent copy of the file, while it is in use."""
+        """Make a consistent copy of the file, while it is in use."""
         self._database.copy(path)
 
     @contextmanager
     def _view(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
-        """A transaction with memory brought up to what is on disk."""
+        """A transaction; the log in memory is first updated from the file."""
         known = -1
         try:
             with self._database.transaction(write=write) as connection:
@@ -88,7 +88,7 @@ class LedgerFile(Closing):
             raise
 
     def _append(self, connection: sqlite3.Connection, **fields: Any) -> Entry:
-        """Admit an entry and write it."""
+        """Check an entry and write it."""
         entry = entry_from({"seq": self._log.size, **fields})
         leaf = entry.leaf()
         self._log.take(entry, leaf)
@@ -98,7 +98,7 @@ class LedgerFile(Closing):
         return entry
 
     def _catch_up(self, connection: sqlite3.Connection) -> None:
-        """Replay the rows that memory lacks, all of them on open, and check them against the head."""
+        """Replay the rows that aren't in memory yet, and check them against the stored head."""
         rows = connection.execute("SELECT * FROM entries WHERE seq >= ? ORDER BY seq", (self._log.size - 1,))
         if self._log.size:
             last = rows.fetchone()

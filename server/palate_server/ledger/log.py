@@ -1,6 +1,6 @@
-"""The log in memory: leaves, their Merkle tree, their running hash and the state they lead to.
+"""Log: a ledger in memory: leaves, their Merkle tree, their running hash and the state after them.
 
-The ledger keeps one beside its file and replays rows into it; an extract is cut from it.
+The ledger keeps one beside its file and replays rows into it; an extract is made from it.
 
     >>> log = Log()
     >>> entry = entry_from({"kind": "population", "seq": 0, "population": "readers", "created": "2025-01-01"})
@@ -25,7 +25,7 @@ CHAIN_START = hashlib.sha256(b"palate ledger chain 1").digest()
 
 
 class Log:
-    """Entries in order, and all that follows from them.
+    """Entries in order, with tree, state and running hash.
 
     Attributes:
         leaves: the entries' canonical bytes.
@@ -46,11 +46,11 @@ class Log:
         return len(self.leaves)
 
     def entries(self) -> list[Entry]:
-        """The entries, read anew, so that no caller can change them here."""
+        """The entries, parsed anew, so that no caller can change the log."""
         return [entry_from(read_canonical(leaf, most=MOST_ENTRY)) for leaf in self.leaves]
 
     def take(self, entry: Entry, leaf: bytes) -> None:
-        """Add an entry if the rules admit it; `leaf` is `entry.leaf()`.
+        """Add an entry if the rules allow it; `leaf` is `entry.leaf()`.
 
         Raises:
             InputError, BudgetError: `History.admit` refused it, and nothing changed.
@@ -61,10 +61,10 @@ class Log:
         self.chain = hashlib.sha256(self.chain + leaf).digest()
 
     def replay(self, seq: int, columns: list[Any], leaf: Any, chain: Any) -> None:
-        """Add an entry that was stored before, after checking everything stored with it.
+        """Add a stored entry, after checking all that is stored with it.
 
         Raises:
-            IntegrityError: it isn't what was stored, or the rules would have refused it. The log is then unusable.
+            IntegrityError: it was changed, or the rules refuse it. The log is then unusable.
         """
         if not isinstance(leaf, bytes):
             raise tampered(seq, "it isn't bytes")
@@ -79,10 +79,10 @@ class Log:
 
 
 def indexed(entry: Entry) -> list[Any]:
-    """What a store keeps beside the leaf to enforce uniqueness: kind, run, round, attempt; None where there is none."""
+    """The columns beside the leaf that enforce uniqueness: kind, run, round, attempt; None if an entry has none."""
     return [entry.kind, *(getattr(entry, name, None) for name in ("run", "round", "attempt"))]
 
 
 def tampered(seq: int, reason: str) -> IntegrityError:
-    """The error of a stored log that isn't what was written."""
+    """The error for a stored log that was changed."""
     return IntegrityError(f"the ledger must be what was written, got a change at entry {seq}: {reason}")

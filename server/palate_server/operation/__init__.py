@@ -1,1 +1,1 @@
-"""Operation: a population's runs and surveys, one after the other, for as long as the server runs."""
+"""Operation: a population's runs and surveys, one after the other, while the server runs."""

@@ -1,7 +1,7 @@
-"""Absences: devices that were invited and said nothing, passed over for a time that doubles.
+"""Absences: devices that were invited and didn't answer aren't invited for a time, which doubles each time.
 
-A device that checks in and vanishes counts as online for up to half an hour. An attempt waits for it as long as for all
-others, once; then it isn't invited until its time is over. Nothing of it is written down.
+A device that goes online and vanishes counts as online for up to half an hour. One attempt waits for it; after that it
+isn't invited until its time is over. This is kept in memory only.
 
 >>> clock = iter([0.0, 60.0, 1861.0])
 >>> absences = Absences(clock=lambda: next(clock))
@@ -17,24 +17,24 @@ import time
 from collections.abc import Callable, Collection, Mapping
 
 FIRST, LONGEST = 1800.0, 86400.0
-"""Seconds that a device is passed over: at first, as long as it may seem to be online, and at most."""
+"""Seconds that a device isn't invited: at first as long as it may seem to be online, and at most."""
 
 
 class Absences:
-    """Who is passed over.
+    """The devices that aren't invited now.
 
     Args:
-        clock: monotonic seconds.
+        clock: returns monotonic seconds.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._away: dict[int, tuple[float, float]] = {}  # device -> how long, and until when
+        self._away: dict[int, tuple[float, float]] = {}  # device -> for how long, and until when
 
     def note(self, invited: Collection[int], *, heard: Collection[int]) -> int:
-        """Take in who was invited to an attempt, and who said anything in it; how many are passed over for it.
+        """Record which devices were invited to an attempt, and which answered; returns how many didn't.
 
-        Where nobody was heard it was no device's fault.
+        If no device answered, the fault isn't the devices', and nothing is recorded.
         """
         silent = [device for device in invited if device not in heard] if heard else []
         now = self._clock()
@@ -46,6 +46,6 @@ class Absences:
         return len(silent)
 
     def present(self, devices: Mapping[int, int]) -> dict[int, int]:
-        """Of nodes and their devices, those that are not passed over now."""
+        """Those of the nodes whose devices may be invited now, node -> device."""
         now = self._clock()
         return {node: device for node, device in devices.items() if self._away.get(device, (0.0, now))[1] <= now}

@@ -1,6 +1,6 @@
-"""Dismissals: who isn't needed now is told when to come back, once a minute at most.
+"""Dismissals: tells devices that aren't needed now when to sync again, at most once a minute.
 
-A dismissal is a message that lies at the carrier until its device fetches it. What is left is removed a little later.
+A dismissal is a message that waits at the SuperLink until its device fetches it. Unfetched ones are removed later.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from palate_server.operation.terms import DAY
 
 FETCHED = 20.0
-"""Seconds after which a dismissal was fetched, or never will be."""
+"""Seconds after which an unfetched dismissal is removed."""
 SOONEST, LATEST = 60.0, DAY
-"""Seconds within which a device that is sent home is asked to come back."""
+"""The shortest and the longest time until a dismissed device shall sync again, in seconds."""
 
 
 class Dismissals:
-    """Sends devices home.
+    """Sends dismissals.
 
     Args:
-        send: tells each node in how many seconds to come back.
-        purge: removes what the carrier still holds.
+        send: tells each node in how many seconds to sync again.
+        purge: removes all waiting messages.
     """
 
     def __init__(self, send: Callable[[Mapping[int, int]], object], purge: Callable[[], object]) -> None:
@@ -30,7 +30,7 @@ class Dismissals:
         self._latest: float | None = None
 
     def send(self, nodes: Sequence[int], *, seconds: float) -> None:
-        """Ask nodes to come back in so many seconds, within bounds."""
+        """Tell nodes to sync again after this time, within the bounds."""
         now = time.monotonic()
         self._sent = {node: at for node, at in self._sent.items() if now - at < SOONEST}
         asked = [node for node in nodes if node not in self._sent]
@@ -41,7 +41,7 @@ class Dismissals:
             self._latest = now
 
     def tidy(self) -> None:
-        """Remove what is left of them, once their devices have had time to fetch them."""
+        """Remove unfetched dismissals, after their devices have had time to fetch them."""
         if self._latest is not None and time.monotonic() - self._latest > FETCHED:
             self._latest = None
             self._purge()

@@ -1,10 +1,10 @@
-"""Appointments: which of the devices that came take part in the next attempt, and when the others come back.
+"""Gathering: chooses the cohort of the next attempt from the devices that are online.
 
-Devices are online only while they sync. A cohort gathers from those that are: as soon as it is full, or, when its time
-is up, if it is large enough. Whom it leaves out is drawn by lot.
+Devices are online only while they sync. A cohort is complete when it is full, or, when its time is up, if it is large
+enough. If more devices are online than are needed, it is a random choice.
 
 >>> clock = iter([0.0, 5.0, 31.0])
->>> appointment = Appointment(size=3, least=2, seconds=30.0, clock=lambda: next(clock))
+>>> appointment = CohortGathering(size=3, least=2, seconds=30.0, clock=lambda: next(clock))
 >>> appointment.look({11: 0}), appointment.look({11: 0, 12: 1}), appointment.look({11: 0, 12: 1})
 (None, None, {0: 11, 1: 12})
 """
@@ -19,17 +19,17 @@ from palate_common.errors import InputError
 
 
 class TooFewError(InputError):
-    """A cohort didn't gather in its time: nothing was charged."""
+    """Too few devices came in time; nothing was charged."""
 
 
-class Appointment:
-    """One gathering of a cohort. Its time begins when the first device is there.
+class CohortGathering:
+    """The gathering of one cohort. Its time begins when the first device is online.
 
     Args:
-        size: most devices.
-        least: fewest.
-        seconds: how long it may take.
-        clock: monotonic seconds.
+        size: the most devices.
+        least: the fewest devices.
+        seconds: the longest time.
+        clock: returns monotonic seconds.
     """
 
     def __init__(self, *, size: int, least: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -38,18 +38,18 @@ class Appointment:
 
     @property
     def begun(self) -> bool:
-        """Whether anybody has come."""
+        """Whether any device has come."""
         return self._begun is not None
 
     def look(self, present: Mapping[int, int], *, enough: int | None = None) -> Mapping[int, int] | None:
-        """The cohort, device -> node, or None while it gathers.
+        """The cohort, device -> node, or None while it is incomplete.
 
         Args:
-            present: node -> device of everybody who is online and may take part.
-            enough: with so many nobody more is waited for; the most devices when left out.
+            present: node -> device of all devices that are online and may take part.
+            enough: number of devices at which the cohort is complete; None: `size`.
 
         Raises:
-            TooFewError: its time is up.
+            TooFewError: the time is up, and too few devices have come.
         """
         now = self._clock()
         if self._begun is None:
@@ -58,14 +58,14 @@ class Appointment:
             self._begun = now
         late = now - self._begun >= self._seconds
         if len(present) >= (self._size if enough is None else enough) or (late and len(present) >= self._least):
-            return chosen(present, most=self._size)
+            return draw_cohort(present, most=self._size)
         if late:
             raise TooFewError(f"a cohort needs at least {self._least} devices, and {len(present)} came")
         return None
 
 
-def chosen(present: Mapping[int, int], *, most: int) -> dict[int, int]:
-    """At most `most` of the devices, device -> node, drawn by the operating system's random source."""
+def draw_cohort(present: Mapping[int, int], *, most: int) -> dict[int, int]:
+    """A random choice of at most `most` devices, device -> node, by the operating system's random source."""
     nodes = list(present)
     if len(nodes) > most:
         nodes = secrets.SystemRandom().sample(nodes, most)

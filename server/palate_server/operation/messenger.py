@@ -1,4 +1,4 @@
-"""Messenger: how a site reaches its devices; over Flower's grid in `service_app`, or a test's."""
+"""MessageTransport: sends a server's messages to its devices; over Flower's grid in `service_app`, or in a test."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from palate_server.rounds.run import Transport
 
 
 class MessageTransport(Protocol):
-    """How a site reaches its devices."""
+    """Sends a server's messages to its devices."""
 
     @property
     def heard(self) -> Set[int]:
         """The nodes that have answered anything in the latest attempt."""
 
     def online(self) -> list[int]:
-        """The nodes that are there."""
+        """The nodes that are online."""
 
     def transport(self, cohort: Mapping[int, int], *, ttl: float, timeout: float) -> Transport:
-        """Carries one attempt's messages to a cohort, device -> node.
+        """The transport for one attempt's messages to a cohort.
 
         Args:
-            cohort: whom it asks.
-            ttl: seconds that a message may be answered.
-            timeout: seconds that an exchange is waited for.
+            cohort: the cohort, device -> node.
+            ttl: seconds in which a message may be answered.
+            timeout: seconds to wait for the answers of an exchange.
         """
 
     def send_home(self, nodes: Mapping[int, int]) -> None:
-        """Tell each node in how many seconds to come back."""
+        """Tell each node in how many seconds to sync again."""

@@ -1,9 +1,9 @@
-"""Operation: a population's runs, one after the other, for as long as the server runs.
+"""Operation: a population's runs, one after the other, while the server runs.
 
-    gather a cohort -> open a run -> (attempt -> purge) x rounds -> close it -> send everybody home until the next
+    gather a cohort -> open a run -> (attempt -> purge) x rounds -> close it -> send devices home until the next run
 
-A run trains, or asks a survey. One that was cut off goes on where the ledger says it stopped. Everything here may be
-killed at any moment: what an attempt needs to be sound is in coordinator and ledger, and the rest is made again.
+A run trains, or is a survey. An interrupted run continues at the state of the ledger. This process may be killed at any
+moment: all that an attempt needs for its privacy is in coordinator and ledger, and the rest is made again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from palate_server.ledger.ledger import Ledger
 from palate_server.operation import runs
 from palate_server.operation.absences import Absences
 from palate_server.operation.dismissals import SOONEST, Dismissals
-from palate_server.operation.gathering import Appointment, TooFewError
+from palate_server.operation.gathering import CohortGathering, TooFewError
 from palate_server.operation.messenger import MessageTransport
 from palate_server.operation.restraint import restraint_of
 from palate_server.operation.schedule import directory_of, just_closed, next_run, terms_of, unfinished_run
@@ -34,21 +34,21 @@ from palate_server.operation.terms import check_budgets, period_of
 from palate_server.rounds.cohort import least_of
 from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.run import open_run, run_round
-from palate_server.secagg.disputes import Conduct, apart
+from palate_server.secagg.disputes import Conduct, without_disputes
 
 GATHERING, IDLE = 1.0, 5.0
-"""Seconds between two looks at who is online: while a cohort gathers, and while nothing is due."""
+"""Seconds between two checks of who is online: while a cohort gathers, and while nothing is due."""
 TRY_AGAIN = 60.0, 3600.0
-"""Seconds after which a witness that can't be written is tried again: at first, doubling, and at most."""
+"""Seconds after which a witness that can't be written is tried again: at first, then doubled, and at most."""
 
 
 class Operation:
-    """A site's runs.
+    """Runs a server folder's runs.
 
     Args:
         site: the server folder.
-        messenger: who carries the messages.
-        purge: removes what the carrier still holds of an attempt's messages.
+        messenger: sends messages to devices.
+        purge: removes all waiting messages after an attempt.
     """
 
     def __init__(self, site: Site, messenger: MessageTransport, purge: Callable[[], object]) -> None:
@@ -63,13 +63,13 @@ class Operation:
         self._not_before = 0.0
 
     def serve(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Run until the process is ended, or `until` says so between two steps; once, for it closes the register."""
+        """Run until the process ends, or `until` returns True between two steps. It closes the register at the end."""
         with self._register:
             self._serve(until)
 
     def _serve(self, until: Callable[[], bool]) -> None:
-        """What a former process has left, then one step after the other."""
-        self._purge()  # what a former process has left of an attempt that it ended in
+        """Take over from a former process, then do one step after the other."""
+        self._purge()  # messages of an attempt in which a former process ended
         self.events.tell("serving")
         self._witnessed()
         with self.site.ledger() as ledger:
@@ -86,7 +86,7 @@ class Operation:
                 time.sleep(IDLE)
 
     def _take_over(self, ledger: Ledger) -> None:
-        """Tell what a former process has lost; a run of its that can't pay for another attempt is over."""
+        """Log an attempt that a former process has lost, and close its run if it can't pay for another attempt."""
         if (charge := self._restraint.lost(ledger.entries())) is not None:
             self.events.tell("lost", run=charge.run, round=charge.round, attempt=charge.attempt)
         if (run := unfinished_run(ledger)) is not None:
@@ -95,7 +95,7 @@ class Operation:
                     self._close(ledger, coordinator)
 
     def _due(self, ledger: Ledger) -> float:
-        """When there is something to do again, Unix seconds."""
+        """When the next step is due, seconds since 1970."""
         entries, cohort = ledger.entries(), self.config.cohort
         planned = 0.0
         if unfinished_run(ledger) is None:
@@ -104,7 +104,7 @@ class Operation:
         return max(self._not_before, self._restraint.until(entries), planned)
 
     def _witnessed(self) -> bool:
-        """Whether a charge could be witnessed now."""
+        """Whether a charge can be witnessed now."""
         try:
             self._witness.check()
         except WitnessError as error:
@@ -116,13 +116,13 @@ class Operation:
         return True
 
     def _unwitnessed(self, error: WitnessError) -> None:
-        """Nothing is charged for a time, which doubles."""
+        """Pause, twice as long as the last time, because the witness can't be written."""
         self.events.tell("unwitnessed", reason=str(error))
         self._witness_pause = min(max(2 * self._witness_pause, TRY_AGAIN[0]), TRY_AGAIN[1])
         self._not_before = time.time() + self._witness_pause
 
     def _step(self, ledger: Ledger) -> None:
-        """Open a run, or go on with one, with a cohort."""
+        """Gather a cohort, and open a run with it or continue one."""
         run, least = unfinished_run(ledger), self._bounds()
         try:
             survey = self._surveys.due(ledger, now=time.time()) if run is None else None
@@ -142,7 +142,7 @@ class Operation:
             self._unwitnessed(error)
 
     def _train(self, ledger: Ledger, run: str, cohort: Mapping[int, int]) -> None:
-        """Every round that is left, the first with a cohort that is there."""
+        """Run all rounds that are left, the first with this cohort."""
         directory = directory_of(self.site, terms_of(ledger, run))
         with self._opened(ledger, run) as coordinator:
             tries = 0
@@ -158,18 +158,17 @@ class Operation:
             self._close(ledger, coordinator)
 
     def _opened(self, ledger: Ledger, run: str) -> AbstractContextManager[Coordinator]:
-        """A run, owned."""
+        """Open a run, as its only owner."""
         folder, key, witness = self.site.run(run), self.site.key(), self._witness.write
         return open_run(terms_of(ledger, run), folder, ledger=ledger, key=key, on_charge=witness)
 
     def _close(self, ledger: Ledger, coordinator: Coordinator) -> None:
-        """End a run."""
         runs.close(self.site, ledger, coordinator)
         releases = coordinator.model.header.releases
         self.events.tell("closed", run=coordinator.terms.run, releases=releases, rounds=coordinator.rounds)
 
     def _try(self, coordinator: Coordinator, directory: Directory | None, cohort: Mapping[int, int]) -> bool | None:
-        """One attempt; whether it was released, or None where the run's budget allows no further one."""
+        """Make an attempt; returns whether it was released, or None if the run's budget allows no further one."""
         try:
             return self._attempt(coordinator, directory, cohort)
         except BudgetError as error:
@@ -177,12 +176,12 @@ class Operation:
             return None
 
     def _attempt(self, coordinator: Coordinator, directory: Directory | None, cohort: Mapping[int, int]) -> bool:
-        """One attempt; whether it was released. What fails it is told, and ends neither the run nor this process.
+        """Make an attempt; returns whether it was released. A failure is logged, and ends neither run nor process.
 
         Raises:
-            BudgetError: the run's budget allows none; nothing is charged.
-            LockedError: somebody else owns the run.
-            WitnessError: the witness can't be written; nothing more is charged until it can.
+            BudgetError: the run's budget allows no attempt; nothing is charged.
+            LockedError: another process owns the run.
+            WitnessError: the witness can't be written; nothing is charged until it can.
         """
         self._witness.check()
         begun, spent = time.monotonic(), coordinator.spent
@@ -190,7 +189,7 @@ class Operation:
         released: Release | None = None
         failed: PalateError | OSError | None = None
         lost = False
-        coordinator.conduct = Conduct()  # the former attempt's was held against its devices then
+        coordinator.conduct = Conduct()  # misconduct in the former attempt is recorded already
         self._register.invited(list(cohort), period=period_of(self.config, time.time()))
         try:
             with self._restraint.attempt(coordinator.ledger.checkpoint().size):
@@ -205,7 +204,7 @@ class Operation:
             lost = isinstance(error, IntegrityError) and coordinator.spent > spent
         finally:
             try:
-                strike(  # first of all: this process may end here
+                strike(  # before all else, because this process may be killed
                     coordinator, cohort, lost=lost,
                     register=self._register, events=self.events, settings=self.config.cohort,
                 )  # fmt: skip
@@ -226,36 +225,36 @@ class Operation:
         return True
 
     def _pass_over(self, cohort: Mapping[int, int]) -> None:
-        """Whoever was invited and said nothing isn't waited for again for a time."""
+        """Record invited devices that didn't answer, which aren't invited for a time."""
         heard = [device for device, node in cohort.items() if node in self._messenger.heard]
         if silent := self._absences.note(list(cohort), heard=heard):
             self.events.tell("silent", devices=silent)
 
     def _awaited(self, *, least: int, within: int | None) -> Mapping[int, int]:
-        """The cohort of the next attempt of a run that goes on."""
+        """Wait for the cohort of a run's next attempt."""
         while (cohort := self._gather(least=least, within=within)) is None:
             time.sleep(GATHERING)
         return cohort
 
     def _gather(self, *, least: int, within: int | None) -> Mapping[int, int] | None:
-        """A cohort; None if nobody has come, so that there is time for something else.
+        """Gather a cohort; None if no device has come, so that other work can be done.
 
-        Under masks it has one device more than must remain, unless no more are left: no single one can end an attempt.
+        With masks it has one device more than must remain, if there are as many.
 
         Raises:
-            TooFewError: some came, and too few.
+            TooFewError: some devices came, but too few.
         """
         size = self.config.cohort.size
         if self.config.privacy.mode.cohort and len(self._absences.present(self._eligible(within))) > least:
             least += 1  # so that no single device can end the attempt
-        appointment = Appointment(size=size, least=least, seconds=self.config.cohort.wait_seconds)
+        appointment = CohortGathering(size=size, least=least, seconds=self.config.cohort.wait_seconds)
         while True:
             eligible, online = self._eligible(within), self._messenger.online()
             present = self._absences.present(eligible)
-            # Where whoever is passed over is missing to a full cohort, nobody is waited for in its place.
+            # If absent devices are missing for a full cohort, it doesn't wait for others in their place.
             enough = min(size, max(least, len(present))) if len(eligible) >= size else size
             came = {node: present[node] for node in online if node in present}
-            here = apart(came, self._register.disputes())
+            here = without_disputes(came, self._register.disputes())
             try:
                 cohort = appointment.look(here, enough=enough)
             except TooFewError as error:
@@ -272,18 +271,18 @@ class Operation:
             time.sleep(GATHERING)
 
     def _eligible(self, within: int | None) -> Mapping[int, int]:
-        """Node -> device of whoever may be invited, and is in the run's directory where there is one."""
+        """Node -> device of all that may be invited, and are in the run's directory if there is one."""
         now = time.time()
         period, most = period_of(self.config, now), self.config.cohort.participations
         found = self._register.eligible(period=period, most=most, now=now)
         return found if within is None else {node: device for node, device in found.items() if device < within}
 
     def _begin(self, ledger: Ledger, survey: Survey | None) -> str:
-        """A new run, that asks a survey or trains."""
+        """Open a new run, for a survey or for training."""
         terms = runs.begin(self.site, ledger, self._register, survey)
         self.events.tell("opened", run=terms.run, epsilon=terms.epsilon, delta=terms.delta)
         return terms.run
 
     def _bounds(self) -> int:
-        """The fewest devices that a cohort must have at its end."""
+        """The least number of devices that must remain at the end of an attempt."""
         return least_of(self.config.cohort.size, dropout=self.config.privacy.dropout)

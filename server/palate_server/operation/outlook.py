@@ -1,9 +1,9 @@
-"""Outlook: what a site will do next and why not sooner, what its budgets leave for it, and what was wrong last.
+"""Outlook: when the server's next run is due and why, what its budgets allow, and the latest problem.
 
     ledger, configuration, clock -> Budgets -> when the next run is due, and what it could have
-    events                       -> since when each part runs; the latest trouble, and what to do about it
+    events                       -> since when each part runs; the latest problem, and what to do about it
 
-All of it is read from the site's files alone, whether it runs or not.
+All of it is read from the server folder's files, whether the server runs or not.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ TROUBLES = {
     "survey refused": "the week stays unasked",
     "enrolment failed": "the SuperLink didn't answer: the device tries again by itself",
 }
-"""What to do about an event that isn't as it should be."""
+"""What to do about an event that reports a problem."""
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """What comes next. Epsilon: unit user (one installation), adjacency zero-out, at `privacy.delta`.
+    """The outlook. Epsilon: unit user (one installation), adjacency zero-out, at `privacy.delta`.
 
     Attributes:
-        now: the time that all of it is told at, ISO 8601 in the zone of this machine, as every time here.
-        period: number, end, and what of its budget is spent: epsilon, epsilon_limit, mu2, mu2_limit.
-        next_run: when it is due (None: never, or not until somebody acts), why not sooner, and the epsilon it could
-            have; 0 while it is refused, for the period or for ever.
-        voids: charged attempts in a row that have released nothing; one that is under way is one of them.
-        trouble: the latest one: when, event, reason, what to do, and whether a round was released since; None: none.
+        now: the time of the outlook, ISO 8601 in the zone of this machine, like every time here.
+        period: end of the budget's period, and what is spent in it: epsilon, epsilon_limit, mu2, mu2_limit.
+        next_run: when it is due (None: never, or not before somebody acts), why not sooner, and the epsilon that it
+            could have; 0 if it is refused, for the period or for ever.
+        voids: charged attempts in a row without a release; a running one is included.
+        trouble: the latest problem: time, event, reason, what to do, and whether a round was released since; or None.
     """
 
     now: str
@@ -58,19 +58,19 @@ class Outlook:
     trouble: dict[str, Any] | None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The outlook as JSON values."""
         return asdict(self)
 
 
 def read_outlook(site: Site, *, now: float) -> Outlook:
-    """The outlook of a site.
+    """Read the outlook of a server folder.
 
     Args:
         site: the server folder.
-        now: Unix seconds.
+        now: seconds since 1970.
 
     Raises:
-        InputError, IntegrityError: a file of it isn't what it should be.
+        InputError, IntegrityError: one of its files is invalid.
     """
     config, delta = site.config, noise_delta(site.config.privacy.dp, site.config.privacy.delta)
     with site.ledger(read_only=True) as ledger:
@@ -98,7 +98,7 @@ def read_outlook(site: Site, *, now: float) -> Outlook:
 
 
 def could_have(config: ServerConfig, budgets: Iterable[Budget]) -> float:
-    """The epsilon that one more run could have now, if it were given all that is left; 0: it is refused."""
+    """The epsilon that one more run could have now if it used all that is left; 0: it is refused."""
     delta = noise_delta(config.privacy.dp, config.privacy.delta)
     cost = mu_of(epsilon=config.privacy.epsilon, delta=delta) ** 2
     left = [budget.left if budget.covers(cost) else 0.0 for budget in budgets]
@@ -106,7 +106,7 @@ def could_have(config: ServerConfig, budgets: Iterable[Budget]) -> float:
 
 
 def latest_trouble(events: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The latest event that isn't as it should be, and what to do about it."""
+    """The latest event that reports a problem, and what to do about it."""
     found: dict[str, Any] | None = None
     for event in events:
         kind = event["event"]
@@ -120,7 +120,7 @@ def latest_trouble(events: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None
 
 
 def since(events: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """When the server was started, as "", when each part was after that, and when the witness was last lost or back."""
+    """Part -> when it was last started; "" is the whole server, "witness" when it was last lost or restored."""
     found: dict[str, str] = {}
     for event in events:
         match event["event"]:
@@ -136,12 +136,12 @@ def since(events: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def local(at: float) -> str:
-    """A time for people, in the zone of this machine."""
+    """A time as text, in the zone of this machine."""
     return datetime.fromtimestamp(at, UTC).astimezone().isoformat(timespec="seconds")
 
 
 def epsilon(mu2: float, delta: float) -> float:
-    """mu^2 of a composition as epsilon at delta."""
+    """Convert mu^2 of a composition to epsilon at delta."""
     return epsilon_of(mu=math.sqrt(mu2), delta=delta) if mu2 > 0 else 0.0
 
 
@@ -156,7 +156,7 @@ def _at(event: Mapping[str, Any]) -> float:
 def _next(
     site: Site, ledger: Ledger, budgets: tuple[Budget, Budget], events: Sequence[Mapping[str, Any]], *, now: float
 ) -> tuple[float | None, str]:
-    """When there is a run to open or to go on with, and what it waits for; None: never, or until somebody acts."""
+    """When a run is due, and what it waits for; None: never, or not before somebody acts."""
     config, entries, restraint = site.config, ledger.entries(), restraint_of(site)
     if restraint.under_way:
         return now, "an attempt is under way"

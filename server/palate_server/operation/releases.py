@@ -1,10 +1,10 @@
-"""Releases: the models that devices may use, on the disk as the gateway serves them.
+"""Releases: publishes models, as files that the gateway serves to devices.
 
     public/models/SHA256-OF-MANIFEST/   a published model, its signature and its privacy card
     public/models/latest                {"version": ..., "manifest": ...}, written last
 
-A version is the size of the population's ledger, in which each publication is an entry: it only grows. Going back to
-an earlier model is publishing it again, under a higher version. Gates look at released values alone.
+A version is the size of the population's ledger, in which each publication is an entry: it only grows. To return to an
+earlier model, it is published again under a higher version. Gates check released values only.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ from palate_server.rounds.terms import RunTerms
 LATEST, CARD = "latest", "privacy_card.json"
 
 CardMaker = Callable[[Extract], bytes]
-"""A signed privacy card from a run's ledger extract."""
+"""A function that makes a signed privacy card of a run's ledger extract."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A run's final model, made again from its sealed releases.
+    """A run's final model, rebuilt from its sealed releases.
 
     Attributes:
-        terms: the run's.
-        model: after its last release.
+        terms: the run's terms.
+        model: the model after its last release.
     """
 
     terms: RunTerms
@@ -59,11 +59,11 @@ class Candidate:
 
 
 def candidate(site: Site, ledger: Ledger, run: str) -> Candidate:
-    """The model of a closed run.
+    """Rebuild the model of a closed run.
 
     Raises:
         InputError: there is no such run, or it isn't closed.
-        IntegrityError: a release is not the one that was sealed, or the model not the one it was closed with.
+        IntegrityError: a release is not the sealed one, or the model not the one that the run was closed with.
     """
     entries = ledger.entries(run)
     closed = [entry for entry in entries if entry.kind == "close"]
@@ -81,7 +81,7 @@ def candidate(site: Site, ledger: Ledger, run: str) -> Candidate:
 
 
 def signal_of(state: State) -> float:
-    """How much the released counts show above their noise: mean squared count / noise variance - 1, from 0."""
+    """Signal of the released counts above their noise: mean squared count / noise variance - 1, at least 0."""
     noise = float(state["noise"][0]) if "noise" in state else 0.0
     if noise <= 0 or COUNTS not in state:
         return 0.0
@@ -89,7 +89,7 @@ def signal_of(state: State) -> float:
 
 
 def refusals(site: Site, found: Candidate) -> list[str]:
-    """Why a model may not be published; empty if it may. Nothing but released values is looked at."""
+    """Why a model may not be published; empty if it may. Only released values are checked."""
     gates, rounds = site.config.release, found.model.header.releases
     signal = signal_of(found.model.state)
     said = [
@@ -100,10 +100,10 @@ def refusals(site: Site, found: Candidate) -> list[str]:
 
 
 def publish(site: Site, run: str, card: CardMaker) -> Published:
-    """Publish a closed run's model as the latest.
+    """Publish a closed run's model as the latest one.
 
     Raises:
-        RefusedError: a gate says no.
+        RefusedError: a gate refuses it.
         InputError, IntegrityError: as `candidate`.
     """
     with site.ledger() as ledger:
@@ -122,7 +122,7 @@ def publish(site: Site, run: str, card: CardMaker) -> Published:
 
 
 def publish_start(site: Site) -> Published:
-    """Publish the model before any release, from which devices learn the catalogue."""
+    """Publish the initial model, from which devices get the catalogue."""
     catalogue = site.catalogue
     terms = next_terms(
         site.config.model_copy(update={"privacy": site.config.privacy.model_copy(update={"dp": DpMode.CENTRAL})}),
@@ -138,17 +138,17 @@ def publish_start(site: Site) -> Published:
 
 
 def latest(site: Site) -> Published | None:
-    """The model that devices are offered, verified; None before the first.
+    """The latest published model, verified; None if there is none.
 
     Raises:
-        IntegrityError: it isn't what was signed.
+        IntegrityError: it isn't the signed one.
     """
     manifest = latest_manifest(site)
     return None if manifest is None else published.read(site.models / manifest, public_key=site.key().public)
 
 
 def latest_manifest(site: Site) -> str | None:
-    """The hash of the latest model's manifest; None before the first."""
+    """The hash of the latest model's manifest; None if there is none."""
     try:
         return str(json.loads((site.models / LATEST).read_bytes())["manifest"])
     except OSError:
@@ -158,7 +158,7 @@ def latest_manifest(site: Site) -> str | None:
 
 
 def listed(site: Site) -> list[tuple[int, str, Mapping[str, Any]]]:
-    """Version, manifest hash and manifest of every published model on the disk, newest first."""
+    """Version, manifest hash and manifest of each published model on the disk, newest first."""
     found = []
     for path in site.models.iterdir():
         if path.is_dir() and not path.name.startswith("."):
@@ -168,7 +168,7 @@ def listed(site: Site) -> list[tuple[int, str, Mapping[str, Any]]]:
 
 
 def warm_inputs(site: Site) -> tuple[State, dict[str, Any]]:
-    """The public arrays that the next run starts from, and what is said about them; empty where there are none."""
+    """The public arrays that the next run starts from, and facts on them for its terms; empty if there are none."""
     former = latest(site)
     if former is None or former.model.header.releases == 0 or not site.config.training.warm_start:
         return {}, {}
@@ -182,7 +182,7 @@ def warm_inputs(site: Site) -> tuple[State, dict[str, Any]]:
     try:
         inputs = algorithm.hand_over(former.model.state, rows, len(place))
     except PalateError:
-        return {}, {}  # it holds nothing that could be handed over
+        return {}, {}  # the former model has nothing to hand over
     about = {"run": former.manifest.model_dump().get("run"), "model_hash": former.model.hash}
     return inputs, {"builds_on": {**about, "releases": former.model.header.releases}}
 
@@ -190,7 +190,7 @@ def warm_inputs(site: Site) -> tuple[State, dict[str, Any]]:
 def _write(
     site: Site, model: GlobalModel, facts: Mapping[str, Any], shown: Shown, extra: Mapping[str, bytes]
 ) -> Published:
-    """The folder under its hash, whole; then `latest`; then the oldest go."""
+    """Write the model's folder under its hash, then `latest`; then delete the oldest models."""
     former, size = latest_manifest(site), shown.checkpoint.size
     if former is not None and (version := listed(site)[0][0]) >= size:
         raise IntegrityError(f"a model must have a version above {version}, got {size}")
@@ -213,7 +213,7 @@ def _write(
 
 
 def _open_to_all(folder: Path) -> None:
-    """The gateway's workers may be another account."""
+    """Let other accounts read a folder, as the gateway's workers may be one."""
     folder.chmod(0o755)
     for path in folder.iterdir():
         path.chmod(0o644)

@@ -1,9 +1,9 @@
-"""Restraint: how long the next charge waits where the last ones released nothing, for whatever reason.
+"""Restraint: how long the next charge waits after charges without a release, whatever the reason.
 
-    charges since the latest release, by the ledger -> a pause that doubles -> after `most` of them, one charge a day
+    charges since the latest release, by the ledger -> a pause that doubles -> after `most` of them, one charge per day
 
-How many there are the ledger says, so that no crash and no restart forgets one. When the last attempt began is in one
-small file, written before each charge; where that is lost, the pause begins anew.
+Their number is from the ledger, so that no crash or restart loses one. The time of the last attempt is in a small file,
+written before each charge; if the file is lost, the pause starts again.
 
 >>> restraint = Restraint(Path("/nowhere/attempt"), pause=3600.0, most=3)
 >>> restraint.until([])
@@ -28,7 +28,7 @@ from palate_server.operation.terms import DAY
 
 
 class _Attempt(BaseModel):
-    """When the latest attempt began, at which size of the ledger, and whether it was seen to end."""
+    """Start of the latest attempt, size of the ledger before it, and whether its end was recorded."""
 
     at: float
     size: int
@@ -36,7 +36,7 @@ class _Attempt(BaseModel):
 
 
 def voids(entries: Sequence[Entry]) -> list[ChargeEntry]:
-    """The charges since the latest release, which bought nothing so far; a restored ledger begins anew."""
+    """The charges since the latest release or restoration of the ledger, which have no release so far."""
     found: list[ChargeEntry] = []
     for entry in reversed(entries):
         if entry.kind in ("seal", "restored"):
@@ -47,16 +47,16 @@ def voids(entries: Sequence[Entry]) -> list[ChargeEntry]:
 
 
 class Restraint:
-    """What keeps a server that releases nothing from charging on and on.
+    """Keeps a server without releases from charging again and again.
 
-    **Guarantees:** one charge a day at most after `most` in a row without a release, whatever ends the process.
+    **Guarantees:** at most one charge a day after `most` in a row without a release, whatever ends the process.
 
     **Assumes:** the clock isn't set forward.
 
     Args:
-        file: where it is written when the latest attempt began; its folder exists.
-        pause: seconds after the first charge that released nothing; each further one doubles it, up to a day.
-        most: so many in a row, and a day is waited for.
+        file: the file of the latest attempt's start, in an existing folder.
+        pause: seconds after the first charge without a release; each further one doubles it, up to a day.
+        most: number of charges in a row after which the pause is a day.
     """
 
     def __init__(self, file: Path, *, pause: float, most: int) -> None:
@@ -64,10 +64,10 @@ class Restraint:
 
     @contextmanager
     def attempt(self, size: int) -> Iterator[None]:
-        """Around an attempt, from before its charge; `size` is the ledger's.
+        """Record start and end of an attempt; enter it before the charge. `size` is the ledger's.
 
         Raises:
-            OSError: it can't be written: don't charge.
+            OSError: the file can't be written: nothing may be charged.
         """
         begun = _Attempt(at=time.time(), size=size, ended=False)
         self._write(begun)
@@ -75,19 +75,19 @@ class Restraint:
         try:
             yield
         except (PalateError, OSError):
-            with suppress(OSError):  # a full disk, which is why it has failed
+            with suppress(OSError):  # the attempt may have failed because the disk is full
                 self._write(ended)
             raise
         self._write(ended)
 
     @property
     def under_way(self) -> bool:
-        """Whether an attempt has begun that nobody has seen to end."""
+        """Whether an attempt has begun whose end isn't recorded."""
         latest = self._read()
         return latest is not None and not latest.ended
 
     def until(self, entries: Sequence[Entry]) -> float:
-        """When a charge is allowed again, Unix seconds; 0: it always was."""
+        """When a charge is allowed again, seconds since 1970; 0: there is no pause."""
         count = len(voids(entries))
         if not count:
             return 0.0
@@ -95,11 +95,11 @@ class Restraint:
         return self._begun(len(entries)).at + wait
 
     def exhausted(self, entries: Sequence[Entry]) -> bool:
-        """Whether so many charges have released nothing that only one a day is allowed."""
+        """Whether only one charge a day is allowed."""
         return len(voids(entries)) >= self._most
 
     def lost(self, entries: Sequence[Entry]) -> ChargeEntry | None:
-        """The charge of an attempt whose end nobody saw, since the process ended in it; told once."""
+        """The charge of an attempt in which the process ended; it is returned only once."""
         latest = self._read()
         if latest is None or latest.ended:
             return None
@@ -107,12 +107,12 @@ class Restraint:
         return next((charge for charge in voids(entries) if charge.seq >= latest.size), None)
 
     def _begun(self, size: int) -> _Attempt:
-        """The latest attempt; where it isn't known, it begins now."""
+        """The latest attempt; if it is unknown, its start is now."""
         now = time.time()
         if (found := self._read()) is not None:
             return found.model_copy(update={"at": min(found.at, now)})
         unknown = _Attempt(at=now, size=size, ended=True)
-        with suppress(OSError):  # then it begins at each look, and the pause never ends
+        with suppress(OSError):  # while the file can't be written, the pause starts again at each call
             self._write(unknown)
         return unknown
 
@@ -127,6 +127,6 @@ class Restraint:
 
 
 def restraint_of(site: Site) -> Restraint:
-    """The restraint of a site's charges."""
+    """The restraint of a server folder's charges."""
     cohort = site.config.cohort
     return Restraint(site.state / "attempt.json", pause=cohort.pause_seconds, most=cohort.attempts)

@@ -1,4 +1,4 @@
-"""Runs: how one begins and ends in a site's books. What it must be able to pay, its terms, its folder, its result."""
+"""Runs: opens and closes runs in a server folder: terms, run folder, ledger, result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from palate_server.rounds.terms import RunTerms
 
 
 def begin(site: Site, ledger: Ledger, register: Enrolments, survey: Survey | None) -> RunTerms:
-    """A new run, that asks a survey or trains: its terms and its folder, before the ledger knows of it."""
+    """Open a new run, for a survey or for training: its terms and its folder first, then its entry in the ledger."""
     config, catalogue, directory = site.config, site.catalogue, register.directory()
     if survey is None:
         inputs, about = warm_inputs(site)
@@ -47,7 +47,7 @@ def begin(site: Site, ledger: Ledger, register: Enrolments, survey: Survey | Non
 
 
 def close(site: Site, ledger: Ledger, coordinator: Coordinator) -> None:
-    """End a run whose rounds are over; its model may be published from now on."""
+    """Close a run whose rounds are over; from then on its model may be published."""
     model, run = coordinator.model, coordinator.terms.run
     facts = {
         "created": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds"),

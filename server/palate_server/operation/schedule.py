@@ -1,4 +1,4 @@
-"""Agenda: what a site has to go on with, and when something new is due, by its ledger alone."""
+"""Schedule: which run has to be continued, and when the next one is due, by the ledger alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from palate_server.rounds.terms import RunTerms
 
 
 def unfinished_run(ledger: Ledger) -> str | None:
-    """The run that was cut off, if any; what a restored ledger has closed can't go on."""
+    """The interrupted run, if there is one; a restored ledger has closed all runs."""
     found = list[str]()
     for entry in ledger.entries():
         if entry.kind == "open":
@@ -27,28 +27,28 @@ def unfinished_run(ledger: Ledger) -> str | None:
 
 
 def next_run(ledger: Ledger, *, every_hours: float, pause: float) -> float:
-    """When the next training is due, Unix seconds; 0: at once. After one that released nothing, in `pause` seconds."""
+    """When the next training is due, seconds since 1970; 0: now. After one without a release, in `pause` seconds."""
     if (latest := _latest(ledger)) is None:
         return 0.0
     return _at(latest) + (every_hours * 3600 if latest.facts.get("releases") else pause)
 
 
 def just_closed(ledger: Ledger, *, now: float, within: float) -> bool:
-    """Whether a training has ended with a release so lately that its model may not be published yet."""
+    """Whether a training ended with a release so recently that its model may not be published yet."""
     latest = _latest(ledger)
     return latest is not None and bool(latest.facts.get("releases")) and _at(latest) <= now < _at(latest) + within
 
 
 def terms_of(ledger: Ledger, run: str) -> RunTerms:
-    """What a run promised when it was opened."""
+    """The terms with which a run was opened."""
     return RunTerms.model_validate(ledger.entries(run)[0].body["facts"])
 
 
 def directory_of(site: Site, terms: RunTerms) -> Directory | None:
-    """The identities that a run was opened with; None without masks.
+    """The directory of identities with which a run was opened; None without masks.
 
     Raises:
-        IntegrityError: the file isn't the one that the terms name.
+        IntegrityError: the file has another hash than in the terms.
     """
     if terms.cohort is None or terms.cohort.directory is None:
         return None
@@ -59,7 +59,7 @@ def directory_of(site: Site, terms: RunTerms) -> Directory | None:
 
 
 def _latest(ledger: Ledger) -> CloseEntry | None:
-    """The close of the latest training."""
+    """The entry that closed the latest training."""
     entries = ledger.entries()
     surveys = surveys_of(entries)
     closed = (entry for entry in reversed(entries) if isinstance(entry, CloseEntry) and entry.run not in surveys)
@@ -67,5 +67,5 @@ def _latest(ledger: Ledger) -> CloseEntry | None:
 
 
 def _at(close: CloseEntry) -> float:
-    """When a run was closed, Unix seconds."""
+    """When a run was closed, seconds since 1970."""
     return datetime.fromisoformat(str(close.facts["created"])).timestamp()

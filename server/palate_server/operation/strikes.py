@@ -1,7 +1,7 @@
-"""Strikes: what devices did in an attempt is held against them, before the next one is charged.
+"""Strikes: records misconduct of devices in an attempt, before the next one is charged.
 
-Conduct -> a strike for what no honest device sends, quarantine after a few
-        -> in an attempt that was lost, or after more disputes than an honest device can have: named, and left out
+Conduct -> a strike for a malformed answer, quarantine after a few
+        -> after a lost attempt, or with more disputes than an honest device can have: excluded ("named")
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.operation.terms import DAY
 from palate_server.rounds.coordinator import Coordinator
-from palate_server.secagg.disputes import Conduct, judged
+from palate_server.secagg.disputes import Conduct, judge_disputes
 
 
 def strike(
@@ -26,15 +26,15 @@ def strike(
     events: EventLog,
     settings: CohortSettings,
 ) -> None:
-    """Hold the latest attempt's conduct against its devices. How many they were is told, and never which.
+    """Record misconduct in the latest attempt. The log gets the number of devices, never which.
 
     Args:
-        coordinator: whose attempt it was.
-        cohort: who was invited, device -> node.
-        lost: whether it was charged, and ended by what devices did or didn't.
-        register: where it is kept.
-        events: where it is told.
-        settings: how many strikes there are before quarantine, and how long that is.
+        coordinator: the coordinator of the attempt.
+        cohort: the invited devices, device -> node.
+        lost: whether it was charged, and failed because of devices.
+        register: the register of devices.
+        events: the log.
+        settings: the number of strikes before a quarantine, and its length.
     """
     terms, conduct = coordinator.terms.cohort, coordinator.conduct
     if terms is None or not terms.masks:
@@ -46,6 +46,6 @@ def strike(
         events.tell("malformed", devices=len(numbers), quarantined=held)
     if conduct.complaints or (lost and conduct.offenders):
         most = terms.c_max if terms is not None else 1
-        named, disputes = judged(conduct, register.disputes(), most=most, lost=lost)
+        named, disputes = judge_disputes(conduct, register.disputes(), most=most, lost=lost)
         register.settle(named, disputes)
         events.tell("disputed", complaints=len(conduct.complaints), named=len(named))

@@ -1,8 +1,8 @@
-"""Results: what a survey found, as the operator reads it: figures with error bars, tests, and what it cost.
+"""Results: a survey's result for the operator: figures with error bars, A/B tests, and the privacy cost.
 
     sealed release -> figures, comparisons -> surveys/WEEK.json in the server folder, signed
 
-Made from the sealed release alone, so that it can be made again.
+It is computed from the sealed release alone, so that it can be computed again.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from palate_server.surveys.analytics import DEFINITIONS, comparisons, cost, figu
 
 TAG = "palate/figures/1"
 MOST_RESULT = 2**22
-"""Bytes of the largest result that is read."""
+"""The most bytes of a result that is read."""
 
 
 def released(ledger: Ledger) -> dict[str, str]:
-    """Week -> run of every survey that is over and has a release, oldest first."""
+    """Week -> run of each closed survey with a release, oldest first."""
     entries = ledger.entries()
     sealed = {entry.run for entry in entries if entry.kind == "seal"}
     closed = {entry.run for entry in entries if entry.kind == "close"}
@@ -40,16 +40,16 @@ def released(ledger: Ledger) -> dict[str, str]:
 
 
 def result_of(site: Site, ledger: Ledger, week: str | None = None) -> dict[str, Any]:
-    """The result of a week's survey, as JSON values.
+    """Compute the result of a week's survey, as JSON values.
 
     Args:
         site: the server folder.
         ledger: its ledger.
-        week: its Monday; None: the latest.
+        week: the week's Monday; None: the latest.
 
     Raises:
-        InputError: there is none.
-        IntegrityError: the release isn't what was sealed.
+        InputError: there is no such result.
+        IntegrityError: the release isn't the sealed one.
     """
     runs = released(ledger)
     if not runs:
@@ -73,7 +73,7 @@ def result_of(site: Site, ledger: Ledger, week: str | None = None) -> dict[str, 
 
 
 def _cost(terms: RunTerms, *, spent: float) -> dict[str, Any]:
-    """What a survey costs each device that answers, what a year of them would, and what all so far have."""
+    """The cost of a survey for each device that answers, of a year of them, and of all surveys so far."""
     delta = noise_delta(terms.dp, terms.delta)
     week = cost(mu=terms.facts.mu or 0.0, delta=delta)
     return {
@@ -89,7 +89,7 @@ def _cost(terms: RunTerms, *, spent: float) -> dict[str, Any]:
 
 
 def write_result(site: Site, result: dict[str, Any]) -> Path:
-    """Keep a result, signed by the release key, for its owner alone."""
+    """Write a result, signed with the release key, to a file that only its owner can read."""
     site.surveys.mkdir(mode=0o700, exist_ok=True)
     path = site.surveys / f"{result['week']}.json"
     signature = site.key().sign(TAG, canonical_json(result))
@@ -98,10 +98,10 @@ def write_result(site: Site, result: dict[str, Any]) -> Path:
 
 
 def read_result(data: bytes, *, public_key: str) -> dict[str, Any]:
-    """A result that was kept.
+    """Read and verify a result.
 
     Raises:
-        IntegrityError: it isn't what was signed.
+        IntegrityError: it isn't the signed one.
     """
     kept = read_canonical(data, most=MOST_RESULT)
     if not isinstance(kept, dict) or set(kept) != {"result", "signature"}:

@@ -1,8 +1,9 @@
-"""Surveys: one for each week that is over, asked by appointment like every run, and charged to the same ledger.
+"""Surveys: one for each week that is over; it is a run, charged to the same ledger as training.
 
     [surveys] of the configuration, ledger -> the week that is due -> Survey -> terms of a run -> `Operation`
 
-A week is asked about once. What would cost more than is left, or look at an A/B test too often, is not asked.
+There is one survey per week. A survey that the budgets can't pay for, or that looks at an A/B test too often, is left
+out.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ from palate_common.records.entries import Entry
 from palate_common.survey import SURVEYING, Survey
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.events import EventLog
+from palate_server.ledger.interim_looks import InterimLooks
 from palate_server.ledger.ledger import Ledger
-from palate_server.ledger.looks import Looks
 from palate_server.operation.terms import check_budgets
 
 WEEK = 7 * 86_400.0
 OVER = 12 * 3600.0
-"""After a week's end in UTC it is over everywhere: the last calendars are twelve hours behind."""
+"""Seconds after a week's end in UTC until it is over in all time zones."""
 
 
 class Surveys:
-    """What a site asks, and when.
+    """Decides which survey is due, and when.
 
     Args:
-        config: the operator's.
-        events: where a survey that is not asked is told, once.
+        config: the operator's configuration.
+        events: the log of surveys that are left out.
     """
 
     def __init__(self, config: ServerConfig, events: EventLog) -> None:
@@ -36,7 +37,7 @@ class Surveys:
         self._refused: str | None = None
 
     def due(self, ledger: Ledger, *, now: float) -> Survey | None:
-        """The survey to be asked now; None: there is none, or it is refused."""
+        """The survey that is due now; None: there is none, or it is refused."""
         if not self._config.surveys.weekly:
             return None
         week = week_before(now)
@@ -55,26 +56,26 @@ class Surveys:
         return survey
 
     def next(self, ledger: Ledger, *, now: float) -> float:
-        """When something is to be asked next, Unix seconds; infinity: never."""
+        """When the next survey is due, seconds since 1970; infinity: never."""
         if not self._config.surveys.weekly:
             return float("inf")
         return now if self.due(ledger, now=now) is not None else due_at(week_before(now)) + WEEK
 
 
 def week_before(now: float) -> str:
-    """The Monday of the latest week that is over everywhere."""
+    """The Monday of the latest week that is over in all time zones."""
     day = datetime.fromtimestamp(now - OVER, UTC).date()
     return (day - timedelta(days=day.weekday() + 7)).isoformat()
 
 
 def due_at(week: str) -> float:
-    """When a week is over everywhere, Unix seconds."""
+    """When a week is over in all time zones, seconds since 1970."""
     end = date.fromisoformat(week) + timedelta(days=7)
     return datetime(end.year, end.month, end.day, tzinfo=UTC).timestamp() + OVER
 
 
 def as_run(config: ServerConfig, survey: Survey) -> ServerConfig:
-    """The configuration of a run that asks a survey: its algorithm, its epsilon, and all else as it is."""
+    """The configuration of a survey's run: its algorithm and epsilon; the rest is unchanged."""
     training = config.training.model_copy(
         update={"algorithm": SURVEYING, "settings": survey.model_dump(mode="json"), "warm_start": False}
     )
@@ -83,17 +84,17 @@ def as_run(config: ServerConfig, survey: Survey) -> ServerConfig:
 
 
 def check(config: ServerConfig, survey: Survey, ledger: Ledger, *, now: float) -> None:
-    """Refuse a survey that its budgets can't pay for, or that looks at a test more often than was registered.
+    """Refuse a survey that the budgets can't pay for, or that looks at an A/B test more often than was registered.
 
     Raises:
-        BudgetError: which, and what is left.
+        BudgetError: it is refused; the message has the reason.
     """
     looks_of(ledger.entries()).admitted(survey.model_dump(mode="json"))
     check_budgets(as_run(config, survey), ledger, now=now)
 
 
 def surveys_of(entries: list[Entry]) -> dict[str, dict[str, object]]:
-    """Each survey's run and settings, in the order they were opened."""
+    """Run -> settings of each survey, in the order in which they were opened."""
     return {
         entry.run: entry.facts["settings"]
         for entry in entries
@@ -101,9 +102,9 @@ def surveys_of(entries: list[Entry]) -> dict[str, dict[str, object]]:
     }
 
 
-def looks_of(entries: list[Entry]) -> Looks:
-    """The A/B tests that a ledger knows of."""
-    looks, asked = Looks(), surveys_of(entries)
+def looks_of(entries: list[Entry]) -> InterimLooks:
+    """The looks at A/B tests in a ledger."""
+    looks, asked = InterimLooks(), surveys_of(entries)
     sealed = {entry.run for entry in entries if entry.kind == "seal"}
     for entry in entries:
         if entry.kind == "open" and entry.run in asked:

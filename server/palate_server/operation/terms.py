@@ -1,6 +1,6 @@
-"""The terms of a site's next run, from the operator's configuration and public facts alone, and what may be spent.
+"""Terms of the next run, from the operator's configuration and public facts alone; and budgets.
 
-No filter, size or choice is taken from what devices did: the cohort's size stands for the number of users, and the
+No filter, size or choice depends on users' behaviour: the cohort's size stands for the number of users, and the
 catalogue is the operator's.
 """
 
@@ -31,10 +31,10 @@ DAY = 86400.0
 
 
 def noise_delta(dp: DpMode, delta: float) -> float:
-    """What of delta is left to the noise: with `distributed`, the masks' graph may fail with the rest.
+    """The part of delta for the noise; with `distributed`, the rest is for failures of the masking graph.
 
     Raises:
-        InputError: nothing is left.
+        InputError: nothing is left for the noise.
     """
     reserved = mode_of(dp).reserved_delta()
     if delta <= reserved:
@@ -43,7 +43,7 @@ def noise_delta(dp: DpMode, delta: float) -> float:
 
 
 def period_of(config: ServerConfig, now: float) -> int:
-    """The number of the budget's period that a time is in."""
+    """The number of the budget's period at a time."""
     return int(now // (config.privacy.period_days * DAY))
 
 
@@ -57,19 +57,19 @@ def next_terms(
     about: dict[str, Any],
     now: float | None = None,
 ) -> RunTerms:
-    """What the next run promises.
+    """Make the terms of the next run.
 
     Args:
-        config: the operator's.
+        config: the operator's configuration.
         catalogue: hash of the item ids.
-        n_items: how many there are.
+        n_items: number of items.
         directory: the identities that may take part; None before the first enrolment.
         inputs: public arrays that the run starts from.
-        about: what else the ledger should say.
-        now: Unix seconds.
+        about: further facts for the ledger.
+        now: seconds since 1970.
 
     Raises:
-        InputError: the configuration's cohort, epsilon and algorithm don't fit each other, or nobody is enrolled.
+        InputError: the configuration's cohort, epsilon and algorithm don't fit each other, or no device is enrolled.
     """
     now = time.time() if now is None else now
     privacy, size = config.privacy, config.cohort.size
@@ -107,7 +107,7 @@ def next_terms(
 
 
 def check_config(config: ServerConfig, *, n_items: int, inputs: State) -> None:
-    """Refuse a configuration that no run could be opened with, before anybody is asked to take part.
+    """Refuse a configuration with which no run could be opened, before devices are invited.
 
     Raises:
         InputError: its cohort, epsilon, algorithm, features or delta don't fit each other.
@@ -118,14 +118,14 @@ def check_config(config: ServerConfig, *, n_items: int, inputs: State) -> None:
 
 @dataclass(frozen=True)
 class Budget:
-    """What the runs of some time may spend together.
+    """A budget of several runs together.
 
     Attributes:
-        name: lifetime or period.
-        most: mu^2.
-        spent: mu^2 so far.
-        until: when it ends, Unix seconds; infinity: never.
-        open: whether it pays for anything: of delta, a part is kept for so many attempts alone.
+        name: "lifetime" or "period".
+        most: the most mu^2 to spend.
+        spent: mu^2 spent so far.
+        until: when it ends, seconds since 1970; infinity: never.
+        open: whether it pays for any further attempt: the reserved part of delta is for a limited number only.
     """
 
     name: str
@@ -136,23 +136,23 @@ class Budget:
 
     @property
     def left(self) -> float:
-        """mu^2 that is left."""
+        """The mu^2 that is left."""
         return max(0.0, self.most - self.spent) if self.open else 0.0
 
     def covers(self, cost: float) -> bool:
-        """Whether it can pay for another run as a whole."""
+        """Whether it can pay for another whole run."""
         return self.open and self.spent + cost <= self.most * (1 + 1e-9)
 
 
 def budgets_of(config: ServerConfig, ledger: Ledger, *, now: float) -> tuple[Budget, Budget]:
-    """The population's lifetime budget and its present period's.
+    """The budgets of the population's lifetime and of its present period.
 
-    What a restored ledger has lost counts in the period of its restoration: nobody knows when those runs began.
+    Lost charges of a restored ledger count in the period of its restoration, as the start of their runs is unknown.
 
     Args:
-        config: the operator's.
-        ledger: the population's.
-        now: Unix seconds.
+        config: the operator's configuration.
+        ledger: the population's ledger.
+        now: seconds since 1970.
     """
     entries, period = ledger.entries(), period_of(config, now)
     delta = noise_delta(config.privacy.dp, config.privacy.delta)
@@ -177,7 +177,7 @@ def budgets_of(config: ServerConfig, ledger: Ledger, *, now: float) -> tuple[Bud
 
 
 def _lost(entries: Iterable[Entry]) -> Iterator[tuple[float, float]]:
-    """When a ledger was restored, Unix seconds, and the mu^2 that was spent by then and is in no charge of it."""
+    """Each restoration's time, seconds since 1970, and the mu^2 that was spent before and is in no charge."""
     known = 0.0
     for entry in entries:
         if isinstance(entry, ChargeEntry):
@@ -189,10 +189,10 @@ def _lost(entries: Iterable[Entry]) -> Iterator[tuple[float, float]]:
 
 
 def check_budgets(config: ServerConfig, ledger: Ledger, *, now: float) -> None:
-    """Refuse to open a run that the population's lifetime, or its period, can't pay for as a whole.
+    """Refuse to open a run that the budget of the population's lifetime or period can't pay for as a whole.
 
     Raises:
-        BudgetError: naming the budget and what is left of it. Unit: user; adjacency: zero-out.
+        BudgetError: it is refused; the message has the budget and its rest. Unit: user; adjacency: zero-out.
     """
     if _exhausted(config, ledger):
         raise BudgetError(
@@ -211,5 +211,5 @@ def check_budgets(config: ServerConfig, ledger: Ledger, *, now: float) -> None:
 
 
 def _exhausted(config: ServerConfig, ledger: Ledger) -> bool:
-    """Whether the population has had all attempts that a part of delta is kept for, and a run would need more."""
+    """Whether the population has had all attempts for which a part of delta is reserved, and a run would need more."""
     return config.privacy.mode.cohort and sum(map(reserves, ledger.entries())) >= MAX_ATTEMPTS

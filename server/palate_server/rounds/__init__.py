@@ -1,1 +1,1 @@
-"""Rounds: the server's part in one, from terms to the sealed release."""
+"""Rounds: the server's part in a round, from a run's terms to the sealed release."""

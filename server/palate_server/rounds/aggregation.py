@@ -26,13 +26,13 @@ from palate_server.secagg.attempt import Unmasking
 
 @dataclass(frozen=True)
 class ParticipationCounts:
-    """Who took part in an attempt. Participation is not protected: this may be shown.
+    """Numbers of devices in an attempt. Participation is not protected: they may be shown.
 
     Attributes:
         users: installations in the sum.
-        rejected: installations whose own limits said no.
-        refused_nodes: nodes that answered with a refusal; with masks those that were lost on the way, too.
-        malformed_nodes: nodes whose answer failed a check.
+        rejected: installations that reached their own limits.
+        refused_nodes: nodes that answered with a refusal; with masks also those that dropped out.
+        malformed_nodes: nodes with an answer that failed a check.
     """
 
     users: int
@@ -43,12 +43,12 @@ class ParticipationCounts:
 
 @dataclass(frozen=True)
 class Aggregate:
-    """The sum over one attempt's accepted contributions. Not yet private: it stays in the server's memory.
+    """The sum of one attempt's accepted contributions. It is not private yet and stays in the server's memory.
 
     Attributes:
-        total: int64 [layout size], in grid steps; where devices add the noise it is in it, and the dummies are.
-        participation: how many are in it, and how many are not.
-        suspects: the nodes, or with masks the devices, that sent what no honest one sends.
+        total: int64 [layout size], in grid steps; if devices add the noise, it includes noise and dummies.
+        participation: the numbers of devices.
+        suspects: the nodes, or with masks the devices, that sent an answer which no honest one sends.
     """
 
     total: Int64
@@ -57,11 +57,11 @@ class Aggregate:
 
 
 def aggregate(replies: Mapping[int, bytes], plan: RoundPlan) -> Aggregate:
-    """Check each node's answer by itself and sum the good ones; a bad one costs its node, not the round.
+    """Check each node's answer alone and sum the valid ones; an invalid one is left out.
 
     Args:
-        replies: one answer a node, by node id: nobody counts twice.
-        plan: the plan that was answered.
+        replies: node -> its answer; each node counts once.
+        plan: the plan that they answer.
     """
     expected: dict[str, Any] = {"run": plan.run, "round": plan.round, "attempt": plan.attempt, "plan_hash": plan.hash}
     expected["size"] = released_size(plan.layout) if plan.mode.noised_by_devices else layout_size(plan.layout)
@@ -87,10 +87,10 @@ def aggregate(replies: Mapping[int, bytes], plan: RoundPlan) -> Aggregate:
 
 
 def recovered(attempt: Unmasking) -> Aggregate:
-    """The sum that a masked attempt has opened, the devices' noise in it.
+    """The sum that a masked attempt has opened, with the devices' noise.
 
     Raises:
-        IntegrityError: it ended without one.
+        IntegrityError: it ended without a sum.
     """
     total, survivors, dropped = attempt.total, attempt.survivors, attempt.dropped
     return Aggregate(
@@ -99,9 +99,9 @@ def recovered(attempt: Unmasking) -> Aggregate:
 
 
 def _check_attempt(header: ContributionHeader, expected: Mapping[str, Any], per_node: int) -> None:
-    """Refuse an answer to another plan, naming the field that differs, and one for more installations than it allows.
+    """Refuse an answer to another plan, or for more installations than the plan allows.
 
-    With one installation a node, an answer is that installation's, and one whose own limits say no sends a refusal.
+    If a node has one installation, that one answers, or sends a refusal if its limits are reached.
     """
     for name, value in expected.items():
         if getattr(header, name) != value:
@@ -113,7 +113,7 @@ def _check_attempt(header: ContributionHeader, expected: Mapping[str, Any], per_
 
 
 def _read(reply: bytes, plan: RoundPlan) -> DecodedContribution:
-    """A node's answer, by who adds the noise."""
+    """Decode a node's answer, by who adds the noise."""
     if plan.mode.alone:
         return decode_local(reply, plan)
     if plan.mode.cohort:
@@ -122,6 +122,6 @@ def _read(reply: bytes, plan: RoundPlan) -> DecodedContribution:
 
 
 def _check_room(users: int, plan: RoundPlan) -> None:
-    """Refuse a contribution with which a coordinate of the sum could leave int64, noise included."""
+    """Refuse a contribution with which a coordinate of the sum, with noise, could overflow int64."""
     if users * plan.grid > 2**62 or (plan.mode.alone and users * TAIL * plan.sigma > 2**62):
         raise IntegrityError(f"a sum over {users} installations must stay below 2^62 steps")

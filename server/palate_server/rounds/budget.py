@@ -1,7 +1,7 @@
-"""Allowance: what the next attempt of a run may cost, out of what its budget has left.
+"""BudgetSchedule: the price of a run's next attempt, from what is left of the run's budget.
 
-A charge without a seal is void and never refunded, so a round that is tried again gets its share of what is left, and
-never more than it was meant to have.
+A charge without a seal is void and never refunded, so a repeated round gets its share of what is left, and at most what
+was planned for it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from palate_server.ledger.history import ChargeEntry
 from palate_server.rounds.terms import RunTerms
 
 WORTHWHILE = 0.05
-"""A round is not tried again with less than this share of the mu^2 it was meant to have."""
+"""A round is not repeated with less than this share of the mu^2 that was planned for it."""
 
 
 class BudgetSchedule:
@@ -27,11 +27,11 @@ class BudgetSchedule:
     Args:
         terms: the run's terms.
         shares: each round's share of mu^2; they sum to 1.
-        spent: mu^2 charged to the run so far, void attempts included.
-        steps: noised sums that each device makes in a round, asked where the unit is one event.
+        spent: returns mu^2 charged to the run so far, with void attempts.
+        steps: returns the number of noised sums of each device in a round; used if the unit is one event.
 
     Raises:
-        InputError: shares that are none, more rounds than delta is reserved for, or a grid too fine for the budget.
+        InputError: the shares are invalid, the rounds too many for the reserved delta, or the grid is too fine.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class BudgetSchedule:
             raise InputError(f"a run with dp {terms.dp} must have at most {MAX_ATTEMPTS} rounds, got {len(shares)}")
         self._terms, self._shares, self._spent, self._steps = terms, shares, spent, steps
         if terms.mode.private:
-            sigma_for(mu_r=math.sqrt(self.budget * min(shares)), sensitivity=terms.grid)  # or it can't be run
+            sigma_for(mu_r=math.sqrt(self.budget * min(shares)), sensitivity=terms.grid)  # raises if no noise fits
 
     @property
     def budget(self) -> float:
@@ -51,21 +51,21 @@ class BudgetSchedule:
         return math.nextafter(float(self._terms.facts.mu or 0.0) ** 2, 0.0)
 
     def affords(self, round_: int) -> bool:
-        """Whether the next attempt's mu^2 is worth it, and its noise fits the grid."""
+        """Whether the next attempt's mu^2 is large enough to be useful, and its noise fits the grid."""
         if not self._terms.mode.private:
             return True
         mu2 = self._mu2(round_)
         return mu2 >= WORTHWHILE * self._planned(round_) and mu2 * (MAX_SIGMA - 1) ** 2 > self._terms.grid**2
 
     def price(self, round_: int, charges: Sequence[ChargeEntry]) -> tuple[int, float, int]:
-        """Noise, cost and number of the next attempt.
+        """Sigma, mu^2 and number of the next attempt.
 
         Args:
             round_: the round to try.
             charges: the population's charges so far.
 
         Raises:
-            BudgetError: what is left buys no useful one.
+            BudgetError: too little is left for a useful attempt.
         """
         mine = [entry for entry in charges if entry.run == self._terms.run]
         if not self.affords(round_):
@@ -73,7 +73,7 @@ class BudgetSchedule:
                 f"round {round_} can't be tried again: {len(mine)} charges used up the run's budget of "
                 f"epsilon {self._terms.epsilon}; start a new run with an epsilon of its own"
             )
-        # Rounded down, so that the charge can't exceed what is left by a rounding.
+        # Rounded down, so that no rounding error makes the charge exceed what is left.
         mu, grid = math.nextafter(math.sqrt(self._mu2(round_)), 0.0), self._terms.grid
         attempt, sampling = sum(entry.round == round_ for entry in mine), self.sampling(round_)
         if sampling is None:
@@ -83,12 +83,11 @@ class BudgetSchedule:
         return sigma, attempt_mu2(grid, sigma, sampling), attempt
 
     def sampling(self, round_: int) -> Sampling | None:
-        """The noised steps that each device makes in a round, where the unit is one event."""
+        """The noised steps of each device in a round if the unit is one event; None otherwise."""
         inclusion = self._terms.events
         return None if inclusion is None else Sampling(inclusion=inclusion, steps=self._steps(round_))
 
     def _mu2(self, round_: int) -> float:
-        """mu^2 for the next attempt."""
         left = max(0.0, self.budget - self._spent())
         return min(left * self._shares[round_] / sum(self._shares[round_:]), self._planned(round_))
 

@@ -1,4 +1,4 @@
-"""Cohort of a run: who shares the noise with `--dp distributed`, and the grid that a sum fits.
+"""Cohort of a run: its size and assumptions with `--dp distributed`, and a grid for which the sum fits.
 
 >>> choose_cohort(n_users=1000, corrupt=0.1, dropout=0.1, directory=None)
 CohortTerms(n_max=1000, n_min=900, c_max=100, masks=False, directory=None, max_tosses=16)
@@ -15,24 +15,24 @@ from palate_common.mechanism.cohort import CohortTerms, modulus_bits, share_sigm
 from palate_common.secagg.sizes import graph_terms
 
 FINE = 2**20
-"""Grid steps per clip norm where nothing asks for fewer."""
+"""The usual number of grid steps per clip norm."""
 COARSE = 2**14
-"""With fewer, als loses quality that can be measured (MovieLens 1M, eps 1 and 10)."""
+"""The least number of grid steps; with fewer, als loses measurable quality (MovieLens 1M, eps 1 and 10)."""
 WORD = 32
-"""Bits of a sum that are cheapest to mask and to send."""
+"""Number of bits of a sum that is cheapest to mask and to send."""
 
 
 def choose_cohort(*, n_users: int, corrupt: float, dropout: float, directory: str | None) -> CohortTerms:
-    """The cohort that a configuration asks for: everybody is invited.
+    """The cohort for a configuration: all devices are invited.
 
     Args:
-        n_users: installations.
-        corrupt: share of them that may work for the server; at least one always may.
-        dropout: share of them that may be lost in an attempt; above 0 at least one may.
-        directory: hash of their identities; None without masks.
+        n_users: number of installations.
+        corrupt: share of them that may be corrupt; at least one.
+        dropout: share of them that may drop out of an attempt; above 0 at least one.
+        directory: hash of the directory of their identities; None without masks.
 
     Raises:
-        InputError: so few devices can't bear it.
+        InputError: the devices are too few for these shares.
     """
     c_max = max(1, math.ceil(corrupt * n_users))
     n_min = least_of(n_users, dropout=dropout)
@@ -47,7 +47,7 @@ def choose_cohort(*, n_users: int, corrupt: float, dropout: float, directory: st
 
 
 def least_of(n_users: int, *, dropout: float) -> int:
-    """n_min: how many of a cohort must remain. A share above 0 allows for one that is lost, however small the cohort.
+    """n_min: how many of a cohort must remain. A share above 0 allows at least one dropout in any cohort.
 
     >>> least_of(100, dropout=0.1), least_of(8, dropout=0.1), least_of(8, dropout=0.0)
     (90, 7, 8)
@@ -56,7 +56,7 @@ def least_of(n_users: int, *, dropout: float) -> int:
 
 
 def _check_graph(n_users: int, *, corrupt: int, least: int) -> None:
-    """Refuse what masks can't bear, before an attempt is charged for it."""
+    """Refuse a cohort for which no masking graph is secure, before an attempt is charged."""
     try:
         if least < corrupt + 2:
             raise InputError(f"two honest devices must remain, got {corrupt} corrupt among {least}")
@@ -69,11 +69,11 @@ def _check_graph(n_users: int, *, corrupt: int, least: int) -> None:
 
 
 def choose_grid(cohort: CohortTerms | None, *, mus: Sequence[float]) -> int:
-    """Grid steps per clip norm: as fine as numbers of one word allow, and no finer than `FINE`.
+    """Grid steps per clip norm: as many as fit numbers of `WORD` bits, at most `FINE`.
 
     Args:
-        cohort: who adds to the sum that is masked; None with dp local, where one device's numbers travel.
-        mus: the mu of each release.
+        cohort: the cohort of the masked sum; None with dp local, where single devices' numbers are sent.
+        mus: mu of each release.
     """
     grid = FINE
     while grid >= COARSE:
@@ -85,7 +85,7 @@ def choose_grid(cohort: CohortTerms | None, *, mus: Sequence[float]) -> int:
 
 
 def _bits(cohort: CohortTerms | None, *, sigma: int, grid: int) -> int:
-    """Bits of a sum with the devices' noise, or, without a cohort, of one device's numbers with noise of its own."""
+    """Bits of a sum with the devices' noise, or, without a cohort, of one device's numbers with all its noise."""
     if cohort is None:
         return modulus_bits(n_max=1, grid=grid, share=sigma)
     return modulus_bits(n_max=cohort.n_max, grid=grid, share=share_sigma(sigma=sigma, shares=cohort.shares))
@@ -94,14 +94,14 @@ def _bits(cohort: CohortTerms | None, *, sigma: int, grid: int) -> int:
 def spendable_grid(
     cohort: CohortTerms | None, mus: Sequence[float], *, grid: int | None, epsilon: float | None, local: bool = False
 ) -> int:
-    """The run's grid; a budget that needs more noise than it holds is refused before anything is charged.
+    """The run's grid. If the budget's noise doesn't fit it, the run is refused before anything is charged.
 
     Args:
-        cohort: who shares the noise of the sum; None where nobody does.
-        mus: the mu of each release; none without privacy.
-        grid: asked for; None: what fits.
-        epsilon: what was asked for, for the message.
-        local: whether each device adds all of its noise, rather than the server.
+        cohort: the devices that share the noise; None if none do.
+        mus: mu of each release; empty without privacy.
+        grid: the configured grid; None: one that fits.
+        epsilon: the configured epsilon, for the error message.
+        local: whether each device adds all of its noise.
 
     Raises:
         InputError: the noise doesn't fit.

@@ -1,10 +1,10 @@
 """Coordinator: the server's side of a run, one attempt at a time.
 
-    open_attempt   charge the ledger, then sign the plan           -> bytes to every node
-    close_attempt  check, sum, noise, persist, seal, post-process  <- one answer a node
+    open_attempt   charge the ledger, then sign the plan           -> bytes for every node
+    close_attempt  check, sum, noise, persist, seal, post-process  <- one answer per node
 
-Everything is rebuilt from the ledger and the sealed releases, so a run that was killed goes on where it stopped: a
-charge without a seal is void, never refunded, and its round is tried again out of what the run has left.
+All state is rebuilt from the ledger and the sealed releases, so an interrupted run continues where it stopped: a charge
+without a seal is void, never refunded, and its round is repeated with what is left of the run's budget.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from palate_server.secagg.disputes import Conduct
 
 @dataclass(frozen=True)
 class Release:
-    """What one finished attempt made public.
+    """The public result of one attempt.
 
     Attributes:
-        plan: what was asked.
-        participation: who is in the sum; the sum itself is not public.
-        model: what came out.
+        plan: the attempt's plan.
+        participation: numbers of devices; the sum itself is not public.
+        model: the new model.
     """
 
     plan: RoundPlan
@@ -55,17 +55,17 @@ class Coordinator:
     """One run's state on the server.
 
     Args:
-        terms: what the run promises; entered in the ledger when the run opens, compared when it resumes.
+        terms: the run's terms; they are entered in the ledger when the run opens, and compared when it resumes.
         ledger: the population's ledger.
-        registry: where releases are persisted.
+        registry: the files of releases.
         key: the release key that signs plans.
-        lock: ownership of the run folder, checked before each charge.
-        clock: Unix time in seconds.
-        on_charge: is given each signed plan after its charge and before it leaves; what it raises voids the attempt.
+        lock: the lock on the run folder, checked before each charge.
+        clock: returns the time in seconds since 1970.
+        on_charge: called with each signed plan after its charge and before it is sent; an error voids the attempt.
 
     Raises:
-        InputError: another population's ledger, terms other than the run's, another run's folder, shares that are
-            none, or a grid too fine for the budget.
+        InputError: the ledger is of another population, the terms or the folder are another run's, the shares are
+            invalid, or the grid is too fine for the budget.
         IntegrityError: a sealed release is missing or changed, or the run was closed early.
     """
 
@@ -90,14 +90,14 @@ class Coordinator:
             raise InputError(f"the run's unit must be its ledger's, {ledger.unit}, got {terms.unit}")
         self._signed: SignedPlan | None = None
         self.conduct = Conduct()
-        """What the latest attempt has shown of its devices, or, without masks, of its nodes; refusing is no offence."""
+        """Misconduct of devices, or, without masks, of nodes in the latest attempt; a refusal is none."""
         self._replay = Replay(terms, registry.read_inputs(terms.inputs))
         self.algorithm = self._replay.algorithm
         self.shares = self.algorithm.shares
         self.rounds = len(self.shares)
         if self.algorithm.unit != terms.unit:
             raise InputError(f"`algorithm` must be one whose unit is the run's, {terms.unit}, got {terms.algorithm}")
-        self._allowance = BudgetSchedule(terms, self.shares, lambda: self.spent, self.algorithm.steps)
+        self._budget = BudgetSchedule(terms, self.shares, lambda: self.spent, self.algorithm.steps)
         self._resume()
 
     @property
@@ -112,29 +112,29 @@ class Coordinator:
 
     @property
     def finished(self) -> bool:
-        """Whether every round was released, or what is left buys no further one."""
+        """Whether all rounds were released, or too little is left for a further one."""
         return self.round == self.rounds or (self.round > 0 and self.over)
 
     @property
     def over(self) -> bool:
-        """Whether there is nothing left to try: finished, or the budget went without a release."""
-        return self.round == self.rounds or not self._allowance.affords(self.round)
+        """Whether there is no further attempt: the run is finished, or its budget is used up without a release."""
+        return self.round == self.rounds or not self._budget.affords(self.round)
 
     @property
     def spent(self) -> float:
-        """mu^2 charged to this run so far, void attempts included."""
+        """mu^2 charged to this run so far, with void attempts."""
         return self.ledger.spent(self.terms.run)
 
     def open_attempt(self) -> bytes:
         """Charge the next attempt and return its signed plan.
 
         Guarantees:
-            The ledger holds the charge, durably, before the plan exists as signed bytes.
+            The charge is durable in the ledger before the plan is signed.
 
         Raises:
             BudgetError: the run's or the population's budget doesn't allow it; nothing is charged.
-            InputError: the run is finished, or its algorithm's layout is none.
-            IntegrityError: another process has moved the run on.
+            InputError: the run is finished, or its algorithm's layout is invalid.
+            IntegrityError: another process has continued the run.
             LockedError: this process no longer owns the run.
         """
         self._signed, self.conduct = None, Conduct()
@@ -147,9 +147,7 @@ class Coordinator:
         charges = [entry for entry in entries if entry.kind == "charge"]
         private = self.terms.mode.private
         sigma, mu2, attempt = (
-            self._allowance.price(self.round, charges)
-            if private
-            else (0, 0.0, self.registry.open_unledgered(self.round))
+            self._budget.price(self.round, charges) if private else (0, 0.0, self.registry.open_unledgered(self.round))
         )
         try:
             plan = RoundPlan(
@@ -170,7 +168,7 @@ class Coordinator:
                 cohort_floor=self.terms.cohort_floor,
                 cohort=self.terms.cohort,
                 per_node=self.terms.per_node,
-                events=self._allowance.sampling(self.round),
+                events=self._budget.sampling(self.round),
                 mu2=mu2,
                 expires=int(self.clock()) + self.terms.plan_seconds,
             )
@@ -188,15 +186,15 @@ class Coordinator:
         """Sum, noise, persist, seal and post-process the answers to the open attempt.
 
         Args:
-            replies: one answer a node, by node id.
+            replies: node id -> its answer.
 
         Guarantees:
-            A noised sum is sealed in the ledger before anything made from it is shown.
-            An attempt is noised once, whatever becomes of it.
+            A noised sum is sealed in the ledger before anything computed from it is shown.
+            An attempt is noised at most once, whatever happens.
 
         Raises:
             InputError: no attempt is open.
-            IntegrityError: too few contributions; nothing is released and the attempt stays charged.
+            IntegrityError: there are too few contributions; nothing is released and the attempt stays charged.
             LockedError: this process no longer owns the run.
         """
         plan = self._take_plan()
@@ -205,10 +203,10 @@ class Coordinator:
         return self._release(plan, summed)
 
     def unmasking(self, directory: Directory, *, invited: Collection[int]) -> Unmasking:
-        """The server's machine for the open attempt, whose plan asks for masks.
+        """The server's state machine for the open masked attempt.
 
         Raises:
-            InputError: no attempt is open, it has no masks, or another directory than the plan's.
+            InputError: no attempt is open, it has no masks, or the directory isn't the plan's.
         """
         if self._signed is None:
             raise InputError("an attempt must be opened before its masks are")
@@ -222,7 +220,7 @@ class Coordinator:
         Guarantees: as `close_attempt`.
 
         Raises:
-            InputError: no attempt is open, or another one than the machine's.
+            InputError: no attempt is open, or `attempt` is of another one.
             IntegrityError: the attempt ended without a sum; nothing is released and it stays charged.
             LockedError: this process no longer owns the run.
         """
@@ -233,14 +231,14 @@ class Coordinator:
         return self._release(plan, recovered(attempt))
 
     def _take_plan(self) -> RoundPlan:
-        """The open attempt's plan; the attempt is open no more."""
+        """The open attempt's plan; after this no attempt is open."""
         signed, self._signed = self._signed, None
         if signed is None:
             raise InputError("an attempt must be opened before it is closed, and is closed once")
         return signed.plan
 
     def _release(self, plan: RoundPlan, summed: Aggregate) -> Release:
-        """Noise, persist, seal, post-process."""
+        """Noise the sum, persist it, seal it, and post-process it."""
         noisy = noised(summed, plan)
         self.lock.check()
         release_hash = self.registry.persist(noisy)
@@ -250,7 +248,7 @@ class Coordinator:
         return Release(plan, summed.participation, self.model)
 
     def _charge(self, plan: RoundPlan) -> ChargeProof:
-        """Charge the ledger, and prove it: inclusion of the charge, consistency with what devices have seen."""
+        """Charge the ledger; the proof shows inclusion of the charge, and consistency with states that devices know."""
         facts = {"mechanism": "discrete Gaussian", "sensitivity": plan.grid, "sigma": plan.sigma}
         facts |= {"dimension": released_size(plan.layout), "dp": plan.dp.value, "noise": plan.noise.value}
         if plan.cohort is not None:
@@ -264,7 +262,7 @@ class Coordinator:
             plan_hash=plan.hash,
             mu2=plan.mu2,
             facts=facts,
-            run_limit=self._allowance.budget,
+            run_limit=self._budget.budget,
         )
         shown = self.ledger.shown(charged.checkpoint.size)
         return ChargeProof(
@@ -285,7 +283,7 @@ class Coordinator:
                 raise InputError(f"a new run must have a folder of its own, got another run's: {self.registry.folder}")
             self.ledger.open_run(run, facts)
             return
-        if "per_node" not in entries[0].body["facts"]:  # written by a version that did not limit it
+        if "per_node" not in entries[0].body["facts"]:  # of a version without this limit
             facts.pop("per_node", None)
         if entries[0].body["facts"] != facts:
             raise InputError("a run can only be resumed with the terms it was opened with; start a new one")
@@ -296,5 +294,5 @@ class Coordinator:
             while self.round < self.rounds and (noisy := self.registry.read_unledgered(self.round)) is not None:
                 self._replay.apply(noisy)
         closed = any(entry.kind == "close" for entry in entries)
-        if closed and self.round < self.rounds and self._allowance.affords(self.round):
+        if closed and self.round < self.rounds and self._budget.affords(self.round):
             raise IntegrityError(f"the run {run} was closed after {self.round} of {self.rounds} rounds")

@@ -1,4 +1,4 @@
-"""RunLock: a run folder has one owner at a time, and the operating system frees it when the owner dies."""
+"""RunLock: only one process at a time owns a run folder; the operating system frees the lock when it ends."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from palate_common.records.file_lock import FileLock
 
 
 class RunLock(Closing):
-    """An exclusive lock on `folder/lock`, held by this process until it closes the lock or ends.
+    """An exclusive lock on `folder/lock`, until this process closes it or ends.
 
     Raises:
-        LockedError: another process holds it.
+        LockedError: another process has the lock.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -24,7 +24,7 @@ class RunLock(Closing):
             raise LockedError(f"the run folder has an owner already, wait for it or end it: {folder}") from None
 
     def check(self) -> None:
-        """Refuse to go on if the folder was taken away or replaced since the lock was taken.
+        """Raise an error if the folder was removed or replaced since it was locked.
 
         Raises:
             LockedError: this process no longer owns the folder.
@@ -33,5 +33,5 @@ class RunLock(Closing):
             raise LockedError(f"this process no longer owns the run folder: {self.path.parent}")
 
     def close(self) -> None:
-        """Give the folder up."""
+        """Release the lock."""
         self._lock.close()

@@ -1,4 +1,4 @@
-"""Noise: from an `Aggregate` to a `NoisyAggregate`, the first thing on the server that may be stored or shown."""
+"""Noise: from an `Aggregate` to a `NoisyAggregate`, the first value on the server that may be stored or shown."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from palate_server.rounds.aggregation import Aggregate
 
 @dataclass(frozen=True)
 class NoisyAggregate:
-    """A noised sum, on the grid. Made only by `noised`, or read back from a sealed release.
+    """A noised sum, in grid steps. Only `noised` makes one, or it is read from a sealed release.
 
     Attributes:
         steps: int64 [layout size + DUMMIES].
         users: installations in the sum.
-        plan: the plan it was charged under.
+        plan: the plan of its charge.
     """
 
     steps: Int64
@@ -33,26 +33,26 @@ class NoisyAggregate:
     plan: RoundPlan
 
     def sums(self) -> Mapping[str, npt.NDArray[np.float64]]:
-        """Each block's noised sum, in the block's own units and shape."""
+        """Block -> its noised sum, in the block's units and shape."""
         layout = self.plan.layout
         return block_sums(self.steps[: layout_size(layout)], layout, self.plan.clip_norm / self.plan.grid)
 
     @property
     def sigma(self) -> float:
-        """Standard deviation of the noise that is in it, in steps: never below the charged one.
+        """Standard deviation of its noise, in grid steps: never below the charged one.
 
-        With dp local, each device's noise is the charged one, and the sum has that of all of them.
+        With dp local, each device's noise has the charged one, and the sum has the noise of all devices.
         """
         return self.plan.mode.released_sigma(self.users, sigma=self.plan.sigma, cohort=self.plan.cohort)
 
     def noise(self) -> Mapping[str, float]:
-        """Standard deviation of the noise in each block's own units."""
+        """Block -> standard deviation of its noise, in the block's units."""
         units = block_units(self.plan.layout, self.plan.clip_norm / self.plan.grid)
         return {name: self.sigma * unit for name, unit in units.items()}
 
 
 def source_for(plan: RoundPlan) -> Source:
-    """A fresh secure source, or, for experiments that say so in the plan, one that repeats for the same seed."""
+    """A fresh secure random source, or, for experiments with seeded noise, one from the seed."""
     if plan.noise is Noise.SECURE:
         return SecureSource()
     scope = {"seed": plan.facts.seed, "round": plan.round, "attempt": plan.attempt}
@@ -60,19 +60,19 @@ def source_for(plan: RoundPlan) -> Source:
 
 
 def noised(aggregate: Aggregate, plan: RoundPlan) -> NoisyAggregate:
-    """The aggregate with its noise: the server's, or, with dp distributed or local, what devices have put into it.
+    """The aggregate with noise: the server's, or, with dp distributed or local, the devices', which it has already.
 
     Guarantees:
-        Every coordinate gets its own draw, whether anybody touched it or not.
+        Every coordinate gets its own draw, whether a device contributed to it or not.
         Too small a cohort releases nothing.
 
     Assumes:
         Each installation's contribution has L2 norm at most `plan.grid` steps.
         The operating system's random source and AES-256.
-        With dp distributed: at least `n_min - c_max` of the survivors added their share, and nobody learns it.
+        With dp distributed: at least `n_min - c_max` of the survivors added their share, which nobody learns.
 
     Raises:
-        IntegrityError: the cohort is below the plan's floor or above its most, or a plan with privacy has no noise.
+        IntegrityError: the cohort is too small or too large for the plan, or a plan with privacy has no noise.
     """
     users = aggregate.participation.users
     if users < plan.least:

@@ -1,9 +1,9 @@
-"""Registry: sealed releases and the signed model, as files.
+"""Registry: a run's files: sealed releases and the signed model.
 
-releases/round-R-attempt-A.safetensors   a noised sum with its plan, persisted before it is sealed
+releases/round-R-attempt-A.safetensors   a noised sum with its plan, written before it is sealed
 releases/round-R-attempt-A.opened        only with `off`, where no ledger counts attempts
-inputs.safetensors                       public arrays the run starts from, such as item features
-model/                                   the latest model, as `palate_common.models.published` writes it
+inputs.safetensors                       public arrays that the run starts from, such as item features
+model/                                   the latest model, see `palate_common.models.published`
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ INPUTS = "inputs.safetensors"
 
 
 def pack_inputs(inputs: State) -> bytes:
-    """Public arrays as the bytes whose hash is one of a run's terms."""
+    """Encode public arrays; the hash of the bytes is one of a run's terms."""
     data: bytes = safetensors.numpy.save({name: np.ascontiguousarray(inputs[name]) for name in sorted(inputs)})
     return data
 
@@ -44,19 +44,19 @@ class Registry:
         self.folder = folder
 
     def is_empty(self) -> bool:
-        """Whether no attempt has left anything here."""
+        """Whether no attempt has written a file."""
         folder = self.folder / "releases"
         return not folder.exists() or not any(folder.iterdir())
 
     def write_inputs(self, data: bytes) -> None:
-        """Write the public arrays a run starts from, as `pack_inputs` made them."""
+        """Write the bytes of `pack_inputs`."""
         write_durably(self.folder / INPUTS, data)
 
     def read_inputs(self, inputs_hash: str | None) -> State:
-        """The public arrays a run starts from, checked against its terms.
+        """Read the public arrays that a run starts from, and check them against its terms.
 
         Raises:
-            IntegrityError: the file is missing, or is not the one that the terms name.
+            IntegrityError: the file is missing, or has another hash than in the terms.
         """
         if inputs_hash is None:
             return {}
@@ -67,10 +67,10 @@ class Registry:
         return safetensors.numpy.load(data)
 
     def persist(self, noisy: NoisyAggregate) -> str:
-        """Write a noised sum durably; its hash is what the ledger seals.
+        """Write a noised sum durably; returns its hash, which the ledger seals.
 
         Raises:
-            IntegrityError: the attempt has a noised sum already: a second one would be a second release.
+            IntegrityError: the attempt has a noised sum already; a second one would be a second release.
         """
         record = {"plan": noisy.plan.model_dump(mode="json"), "users": noisy.users}
         data: bytes = safetensors.numpy.save({"steps": noisy.steps}, {METADATA_KEY: canonical_json(record).decode()})
@@ -82,15 +82,15 @@ class Registry:
         return digest(data)
 
     def read(self, round_: int, attempt: int, sealed_hash: str | None) -> NoisyAggregate:
-        """Read a release back and check it against its seal.
+        """Read a release and check it against its seal.
 
         Args:
-            round_: its round.
-            attempt: its attempt.
-            sealed_hash: from the ledger; None only with `off`, where nothing is sealed.
+            round_: the release's round.
+            attempt: the release's attempt.
+            sealed_hash: its hash in the ledger; None only with `off`, where nothing is sealed.
 
         Raises:
-            IntegrityError: the file is missing, or not the one that was sealed.
+            IntegrityError: the file is missing, or not the sealed one.
         """
         path = self._release(round_, attempt)
         try:
@@ -107,7 +107,7 @@ class Registry:
             raise IntegrityError(f"the release {path.name} must be a noised sum and its plan, and is not") from None
 
     def open_unledgered(self, round_: int) -> int:
-        """With `off`: take the next attempt number of a round, durably, so that no later attempt has it too."""
+        """With `off`: reserve the next attempt number of a round, durably, so that no later attempt gets it."""
         attempt = self._opened(round_)
         path = self._release(round_, attempt).with_suffix(".opened")
         make_folder(path.parent)
@@ -115,7 +115,7 @@ class Registry:
         return attempt
 
     def read_unledgered(self, round_: int) -> NoisyAggregate | None:
-        """With `off`: a round's sum, if one was persisted."""
+        """With `off`: a round's sum, if one was written."""
         for attempt in range(self._opened(round_)):
             if self._release(round_, attempt).exists():
                 return self.read(round_, attempt, None)
@@ -132,20 +132,19 @@ class Registry:
         shown: Shown,
         formers: Iterable[Path] = (),
     ) -> None:
-        """Write the model, its catalogue and a signed manifest, and deltas from what devices may have.
+        """Write the model, its catalogue, a signed manifest, and deltas from models that devices may have.
 
         Args:
-            model: as of `published.pack`, like those that follow.
-            catalogue: its items.
-            facts: what else the manifest says.
+            model: the model.
+            catalogue: the model's items.
+            facts: further members of the manifest.
             key: the release key.
-            population: whose model it is.
-            shown: the population's ledger.
-            formers: folders of earlier published models; the one that is replaced is among them anyway.
+            population: the model's population.
+            shown: the state of the population's ledger with proofs.
+            formers: folders of earlier published models, beside the one that is replaced.
 
         Raises:
-            IntegrityError: another catalogue than the model's, or a former model that can't be read; nothing was
-                written.
+            IntegrityError: the catalogue isn't the model's, or a former model can't be read; nothing was written.
         """
         place = self.folder / "model"
         had = [each for each in (place, *formers) if (each / published.COMPACT).exists()]

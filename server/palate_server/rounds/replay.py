@@ -1,4 +1,4 @@
-"""Replay: the public models of a run, made again from its releases. Post-processing: it costs nothing."""
+"""Replay: rebuilds the public models of a run from its releases. As post-processing it costs no privacy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from palate_server.rounds.terms import RunTerms
 
 
 def model_header(terms: RunTerms, releases: int) -> ModelHeader:
-    """What a model of this run says about itself after so many releases."""
+    """The header of a run's model after this number of releases."""
     return ModelHeader(
         algorithm=terms.algorithm,
         settings=terms.settings,
@@ -22,11 +22,11 @@ def model_header(terms: RunTerms, releases: int) -> ModelHeader:
 
 
 class Replay:
-    """A run's public state, moved from one release to the next.
+    """A run's public state, which is updated by each release.
 
     Args:
         terms: the run's terms.
-        inputs: public arrays known before the first release, for the algorithms that name them.
+        inputs: public arrays known before the first release, for algorithms that use them.
 
     Attributes:
         model: the model after the releases applied so far.
@@ -40,10 +40,10 @@ class Replay:
         self.round = 0
 
     def apply(self, noisy: NoisyAggregate) -> GlobalModel:
-        """The model after one more release.
+        """Update the model by one more release, and return it.
 
         Raises:
-            IntegrityError: it is another run's, or not the next round's.
+            IntegrityError: it is of another run, or not of the next round.
         """
         expected, got = (self._terms.run, self.round), (noisy.plan.run, noisy.plan.round)
         if got != expected:
@@ -55,10 +55,10 @@ class Replay:
         return self.model
 
     def read(self, registry: Registry, attempt: int, sealed_hash: str | None) -> NoisyAggregate:
-        """The next round's release, read back, checked against its seal and applied.
+        """Read the next round's release, check it against its seal and apply it.
 
         Raises:
-            IntegrityError: it is missing, or is not the one that was sealed.
+            IntegrityError: it is missing, or not the sealed one.
         """
         noisy = registry.read(self.round, attempt, sealed_hash)
         self.apply(noisy)

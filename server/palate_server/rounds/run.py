@@ -1,10 +1,10 @@
-"""Run: a coordinator with all that it needs, and the path of a round, from plan to model, in one function.
+"""Run: opens a run's coordinator, and runs a round from plan to model in one function.
 
     server: price -> charge -> sign plan                                  Coordinator.open_attempt
     device: verify -> charge -> train -> clip -> noise -> encode or mask  Transport.exchange
     server: check -> sum -> noise -> persist -> seal -> next model        Coordinator.close_attempt, close_masked
 
-Every engine and every deployment runs these functions. They differ in who carries the bytes: a `Transport`.
+All engines and deployments use these functions. They differ in the `Transport` that carries the bytes.
 
     with open_run(terms, folder, ledger=ledger, key=key) as coordinator:
         run_rounds(coordinator, transport, on_release=print)
@@ -39,18 +39,18 @@ def open_run(
     clock: Callable[[], float] = time.time,
     on_charge: Callable[[bytes], None] | None = None,
 ) -> Iterator[Coordinator]:
-    """Open or resume a run; its folder stays locked for as long as the context lasts.
+    """Open or resume a run; its folder is locked while the context lasts.
 
     Args:
-        terms: what the run promises.
-        folder: the run folder, which exists.
-        ledger: the population's; a file is opened, and closed with the run.
+        terms: the run's terms.
+        folder: the existing run folder.
+        ledger: the population's ledger; a path is opened, and closed with the run.
         key: the release key.
-        clock: Unix time in seconds.
-        on_charge: as `Coordinator` takes it.
+        clock: returns the time in seconds since 1970.
+        on_charge: see `Coordinator`.
 
     Raises:
-        LockedError: somebody else owns the run folder.
+        LockedError: another process owns the run folder.
         InputError, IntegrityError: as `Coordinator` and `Ledger`.
     """
     with ExitStack() as stack:
@@ -63,12 +63,12 @@ def open_run(
 
 @dataclass(frozen=True)
 class Request:
-    """One exchange of an attempt: what goes to whom.
+    """One exchange of an attempt.
 
     Attributes:
-        to: who is asked.
-        shared: what everybody gets: the signed `plan` and the `model`, in the first exchange.
-        own: with masks, what one device gets beside it, made when it is sent; None in the clear.
+        to: the recipients.
+        shared: values for all recipients: the signed `plan` and the `model`, in the first exchange.
+        own: with masks, makes the bytes for one device, when they are sent; None without masks.
         step: with masks, the number of the step.
     """
 
@@ -79,31 +79,31 @@ class Request:
 
 
 class Transport(Protocol):
-    """Who carries the messages of attempts: a Flower grid, or a loop over the nodes of this process."""
+    """Carries the messages of attempts: a Flower grid, or a loop over the nodes of this process."""
 
     def invite(self, *, masked: bool) -> Collection[int]:
-        """Whom the next attempt may ask: nodes, or, with masks, devices by their place in the directory."""
+        """Recipients for the next attempt: nodes, or, with masks, devices by their position in the directory."""
 
     def exchange(self, request: Request) -> Iterable[tuple[int, bytes]]:
-        """Send a request, and give who answered with what, as it comes; who wasn't asked isn't heard."""
+        """Send a request, and yield (sender, answer) as answers come, only of its recipients."""
 
 
 def run_round(coordinator: Coordinator, transport: Transport, *, directory: Directory | None = None) -> Release:
-    """One attempt at the coordinator's next round, from the plan to the model.
+    """Run one attempt at the coordinator's next round, from the plan to the model.
 
     Args:
         coordinator: the server's side of the run.
-        transport: who carries the messages.
+        transport: carries the messages.
         directory: the devices' identities, for a run with masks.
 
     Returns:
-        What the attempt made public.
+        The public result of the attempt.
 
     Raises:
         BudgetError: the budget doesn't allow it; nothing is charged.
-        InputError: nobody is there, or a directory other than the run's; nothing is charged.
-        IntegrityError: too few devices or too many, which costs nothing. Or too few answers, or a secret that can't be
-            opened: nothing is released, and it stays charged.
+        InputError: no node is online, or the directory isn't the run's; nothing is charged.
+        IntegrityError: there are too few or too many devices, and nothing is charged; or too few answers, or a
+            secret that can't be opened: nothing is released, and the attempt stays charged.
         LockedError: this process no longer owns the run.
     """
     _check_directory(coordinator.terms, directory)
@@ -132,17 +132,17 @@ def run_rounds(
     on_release: Callable[[Release], None] | None = None,
     most: int | None = None,
 ) -> None:
-    """Every round that is left of a run, or the next `most` of them.
+    """Run all rounds that are left of a run, or the next `most` attempts.
 
     Args:
         coordinator: the server's side of the run.
-        transport: who carries the messages.
+        transport: carries the messages.
         directory: the devices' identities, for a run with masks.
         on_release: called with each release, after it is sealed.
-        most: stop after so many attempts; None leaves it to the coordinator, which looks at released values only.
+        most: the most attempts; None: until the coordinator is finished, which depends on released values only.
 
     Raises:
-        IntegrityError: too few contributions. Paying for another attempt is a person's decision: start again.
+        IntegrityError: there are too few contributions. To pay for another attempt, call this again.
         BudgetError, InputError, LockedError: as `run_round`.
     """
     attempts = 0
@@ -154,7 +154,7 @@ def run_rounds(
 
 
 def first_answers(answers: Iterable[tuple[int, bytes]]) -> dict[int, bytes]:
-    """Each node's first answer: one that is delivered again doesn't count again."""
+    """Each node's first answer; later ones are ignored."""
     found: dict[int, bytes] = {}
     for node, answer in answers:
         found.setdefault(node, answer)
@@ -162,7 +162,7 @@ def first_answers(answers: Iterable[tuple[int, bytes]]) -> dict[int, bytes]:
 
 
 def _check_directory(terms: RunTerms, directory: Directory | None) -> None:
-    """Masks need the identities that the run was started with, and nothing else has any."""
+    """Check that a directory is given exactly for a run with masks, and is the run's."""
     masks = terms.cohort is not None and terms.cohort.masks
     if masks != (directory is not None):
         raise InputError("`directory` must be given for a run with masks, and only then: nothing is charged")

@@ -1,7 +1,7 @@
-"""RunTerms: what a run promises before it starts, entered in the ledger and never changed; and how they are made.
+"""RunTerms: the terms of a run, which are entered in the ledger before it starts and never change.
 
-Everything in them is public and fixed before the run. `make_terms` works out what follows from a caller's facts: the
-public facts an algorithm may know, how much of delta the noise has, and the grid that a sum fits.
+All of them are public and fixed before the run. `make_terms` computes what follows from a caller's facts: the public
+facts for the algorithm, the part of delta for the noise, and a grid for which the sum fits.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class RunTerms(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     population: str = Field(min_length=1)
-    """Whose ledger is charged."""
+    """The population whose ledger is charged."""
     run: str = Field(min_length=1)
     algorithm: str
     settings: dict[str, Any]
@@ -40,40 +40,40 @@ class RunTerms(BaseModel):
     catalogue: str
     """Hash of the item ids in row order."""
     inputs: str | None = None
-    """Hash of the public arrays the run starts from, such as item features; None without any."""
+    """Hash of the public arrays that the run starts from, such as item features; None without any."""
     dp: DpMode = DpMode.CENTRAL
     noise: Noise = Noise.SECURE
     epsilon: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """Asked for, at `delta`; None with `off`. Unit: user; adjacency: zero-out."""
+    """The run's epsilon at `delta`; None with `off`. Unit: user; adjacency: zero-out."""
     delta: float = Field(gt=0, lt=1)
     clip_norm: float = Field(default=1.0, ge=CLIP_NORMS[0], le=CLIP_NORMS[1])
     grid: int = Field(default=2**20, ge=2**8, le=MAX_GRID)
-    """Steps per clip norm."""
+    """Grid steps per clip norm."""
     cohort_floor: int = Field(default=1, ge=1)
     cohort: CohortTerms | None = None
-    """Who shares the noise; with `distributed`, and only then."""
+    """The devices that share the noise; only with `distributed`."""
     per_node: int = Field(default=1, ge=1, le=MAX_USERS, exclude_if=lambda installations: installations == 1)
-    """Installations that one answer may speak for: one, unless nodes are simulated."""
+    """The most installations in one answer: one, unless nodes are simulated."""
     events: float | None = Field(default=None, ge=LEAST_INCLUSION, le=1, exclude_if=lambda events: events is None)
-    """Where the unit is one event and not the user: the probability with which one takes part in a noised step."""
+    """The probability with which an event takes part in a noised step if the unit is one event; None for users."""
     plan_seconds: int = Field(default=3600, ge=1)
-    """How long a plan may be answered."""
+    """Seconds in which a plan may be answered."""
     about: dict[str, Any] = Field(default_factory=dict)
-    """What else the ledger and the card should say: data preparation, exclusions, versions."""
+    """Further facts for the ledger and the card: data preparation, exclusions, versions."""
 
     @property
     def noise_delta(self) -> float:
-        """What of delta is left to the noise: the rest is for the graph of `distributed`, or the tail of sampling."""
+        """The part of delta for the noise; the rest is for the masking graph, or the tail of sampling."""
         return self.delta - self.mode.reserved_delta(self.events)
 
     @property
     def mode(self) -> PrivacyMode:
-        """What follows from who adds the noise."""
+        """The privacy mode of `dp`."""
         return mode_of(self.dp)
 
     @property
     def unit(self) -> str:
-        """Whose data is protected: a user's, all of it, or one event."""
+        """The unit of privacy: "user", that is, all data of a user, or "event"."""
         return "user" if self.events is None else "event"
 
     @model_validator(mode="after")
@@ -116,33 +116,33 @@ def make_terms(
     grid: int | None = None,
     plan_seconds: int = 3600,
 ) -> RunTerms:
-    """What a run promises, from public facts alone.
+    """Make a run's terms, from public facts alone.
 
     Args:
-        population: whose ledger is charged.
-        run: its id.
-        algorithm: its name.
-        settings: the algorithm's own.
-        n_users: how many take part.
-        n_items: items of the catalogue.
-        catalogue: hash of their ids.
+        population: the population whose ledger is charged.
+        run: the run's id.
+        algorithm: the algorithm's name.
+        settings: the algorithm's settings.
+        n_users: number of users.
+        n_items: number of items of the catalogue.
+        catalogue: hash of the item ids.
         inputs: public arrays that the run starts from.
-        seed: of public randomness.
+        seed: seed of public randomness.
         dp: who adds the noise.
-        noise: where it comes from.
-        epsilon: of the whole run, at `delta`; None without privacy.
-        delta: the mode's reserve for its attempts included.
-        cohort: who shares the noise; with `distributed`.
-        cohort_floor: fewer contributions release nothing.
-        per_node: installations that one answer may speak for.
-        about: what else the ledger should say.
-        events: where the unit is one event, the probability with which it takes part in a step.
-        clip_norm: of one contribution.
-        grid: steps per clip norm; None: what fits the sum.
-        plan_seconds: how long a plan may be answered.
+        noise: the source of the noise.
+        epsilon: epsilon of the whole run, at `delta`; None without privacy.
+        delta: delta, with the mode's reserve for its attempts.
+        cohort: the devices that share the noise; with `distributed`.
+        cohort_floor: the least number of contributions for a release.
+        per_node: the most installations in one answer.
+        about: further facts for the ledger.
+        events: the probability with which an event takes part in a step, if the unit is one event.
+        clip_norm: L2 norm to which a contribution is clipped.
+        grid: grid steps per clip norm; None: as many as fit the sum.
+        plan_seconds: seconds in which a plan may be answered.
 
     Raises:
-        InputError: delta has nothing left for the noise, or the budget needs more noise than the grid holds.
+        InputError: no delta is left for the noise, or the budget's noise doesn't fit the grid.
     """
     mode = mode_of(dp)
     reserved = mode.reserved_delta(events)
@@ -159,7 +159,7 @@ def make_terms(
         local=mode.alone,
     )
     learner = make_algorithm(algorithm, settings, facts)
-    # Where the unit is one event, a round's noised steps share what it may cost.
+    # If the unit is one event, a round's noised steps share its cost.
     mus = [] if facts.mu is None else [facts.mu * math.sqrt(s / learner.steps(n)) for n, s in enumerate(learner.shares)]
     return RunTerms(
         population=population,

@@ -1,1 +1,1 @@
-"""Secure aggregation: the server's side of a masked attempt, where only a sum of enough devices becomes visible."""
+"""Secure aggregation: the server's side of a masked attempt; it sees only a sum of enough devices."""

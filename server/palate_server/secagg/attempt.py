@@ -1,4 +1,4 @@
-"""Unmasking: the server's part in one masked attempt; only the sum of the survivors ever becomes visible to it.
+"""Unmasking: the server's part in one masked attempt; it can see only the sum of the survivors.
 
     commit -> advertise -> share -> input -> consistency -> unmask -> total
 
@@ -9,9 +9,9 @@ The caller moves the bytes:
         attempt.collect(exchange(attempt.step, attempt.requests()))
     attempt.total
 
-What comes late, twice, malformed or from somebody not asked is dropped and counted. The attempt ends without a result,
-as an error, where too few are left or a secret can't be opened: it never gives a wrong sum. However it ends,
-`conduct` says what it has shown of its devices.
+Late, repeated, malformed or unrequested answers are dropped and counted. If too few devices are left, or a secret can't
+be opened, the attempt ends with an error and without a sum: it never gives a wrong sum. In any case `conduct` has the
+devices' misconduct.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from palate_server.secagg.stage import Attempt, Stage, UnmaskedSum
 
 
 class Unmasking:
-    """One attempt, seen from the server.
+    """One attempt on the server.
 
     **Guarantees:** never a wrong sum: `total` is the exact sum of the survivors' vectors, or there is none.
     **Guarantees:** nothing below the floor: with fewer than `n_min` survivors nothing is opened.
-    **Assumes:** the sum fits: `bits` holds every sum of vectors and noise shares.
+    **Assumes:** the sum fits: every sum of vectors and noise shares fits into `bits` bits.
 
     Args:
-        terms: what the attempt has agreed on.
-        directory: the pinned identities; the terms must name it.
-        key: the operator's key.
-        invited: the devices asked first; the whole directory if None.
+        terms: the terms of the attempt.
+        directory: the pinned identities, with the hash in the terms.
+        key: the operator's signing key.
+        invited: the devices of the first step; None: the whole directory.
 
     Raises:
-        InputError: the directory isn't the terms', or the devices aren't `n_min` to `n_max` of it.
+        InputError: the terms name another directory, or the devices aren't `n_min` to `n_max` of it.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class Unmasking:
         self.terms = terms
         self.invited = len(devices)
         self.counts: dict[Step, int] = {}
-        """How many answered each step, of the last toss."""
+        """Step -> how many devices answered it, in the last toss."""
         self.dropped: Counter[str] = Counter()
-        """Answers that were not used, by reason: late, duplicate, malformed, refused, unknown."""
+        """Reason -> number of dropped answers: late, duplicate, malformed, refused, unknown."""
         self.conduct = Conduct()
-        """Who did what no honest device does, and who complained of whom."""
+        """Misconduct of devices, and complaints."""
         self._stage: Stage | None = first_stage(Attempt(terms, directory, key, self.conduct), devices)
         self._answered: set[int] = set()
         self._result: UnmaskedSum | None = None
@@ -82,7 +82,7 @@ class Unmasking:
 
     @property
     def finished(self) -> bool:
-        """Whether there is a total."""
+        """Whether there is a sum."""
         return self._result is not None
 
     @property
@@ -96,11 +96,11 @@ class Unmasking:
 
     @property
     def survivors(self) -> tuple[int, ...]:
-        """The devices whose vectors are in the sum, rising."""
+        """The devices whose vectors are in the sum, ascending."""
         return self._opened.survivors
 
     def requests(self) -> dict[int, bytes]:
-        """What to send to whom for this step."""
+        """Device -> the bytes to send for this step."""
         return {device: self.request(device) for device in self.asked}
 
     @property
@@ -109,12 +109,12 @@ class Unmasking:
         return self._current.asked
 
     def request(self, device: int) -> bytes:
-        """What to send to one device: for cohorts whose requests would not all fit in memory."""
+        """The bytes for one device, for cohorts whose requests don't all fit in memory."""
         stage = self._current
         return write(Header(stage.step, stage.toss, device, self.terms.context), stage.body(device), answer=False)
 
     def receive(self, device: int, answer: bytes) -> bool:
-        """Take one answer, or complaint, as it comes; whether it was used. Masked vectors are added up at once."""
+        """Take one answer or complaint; returns whether it was used. A masked vector is added to the sum at once."""
         stage = self._current
         reason = self._refused(stage, device, answer)
         if reason:
@@ -126,12 +126,12 @@ class Unmasking:
         return True
 
     def close(self) -> None:
-        """End this step: whoever has not answered is missing.
+        """End this step; devices without an answer have dropped out.
 
         Raises:
-            IntegrityError: the attempt ends here, without a result.
+            IntegrityError: the attempt ends without a result.
         """
-        stage, self._stage = self._current, None  # what raises below is final
+        stage, self._stage = self._current, None  # an error below ends the attempt
         self.counts[stage.step] = len(self._answered)
         if stage.step >= Step.INPUT:
             self.conduct.silent |= stage.asked_set - self._answered
@@ -146,7 +146,7 @@ class Unmasking:
         """Take all answers to a step and end it.
 
         Raises:
-            IntegrityError: the attempt ends here, without a result.
+            IntegrityError: the attempt ends without a result.
         """
         for device, answer in answers.items():
             self.receive(device, answer)
@@ -165,7 +165,7 @@ class Unmasking:
         return self._result
 
     def _refused(self, stage: Stage, device: int, answer: bytes) -> str:
-        """Why an answer isn't used; empty if it is."""
+        """Use an answer, or return the reason why not; empty if it was used."""
         if device not in stage.asked_set:
             return "unknown"
         if device in self._answered:

@@ -1,6 +1,6 @@
-"""Who takes part in a masked attempt: nonces are committed to and shown, keys advertised, shares sealed.
+"""Stages that fix the cohort of a masked attempt: devices commit to nonces and show them, send keys and shares.
 
-The cohort is fixed before anybody, the server included, can know its ring. Nothing here depends on behaviour.
+The cohort is fixed before anyone, also the server, can know its ring. Nothing here depends on behaviour.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from palate_common.secagg.transcript import (
     commit_payload,
     commitment_to,
 )
-from palate_server.secagg.stage import Asking, Attempt, Stage, member_of, pieces
-from palate_server.secagg.sum import Held, InputStage
+from palate_server.secagg.stage import Attempt, BaseStage, Stage, member_of, pieces
+from palate_server.secagg.sum import InputStage, SharedCohort
 
 
 def first_stage(attempt: Attempt, devices: Sequence[int]) -> Stage:
-    """Commit where there is a ring, advertise where there is none."""
+    """The first stage: commit if there is a ring, otherwise advertise."""
     if attempt.terms.committed:
         return CommitStage(attempt, 0, devices)
     return AdvertiseStage(attempt, 0, devices, {})
 
 
-class CommitStage(Asking):
-    """Everybody commits to a nonce."""
+class CommitStage(BaseStage):
+    """Each device commits to a nonce."""
 
     step = Step.COMMIT
 
@@ -54,24 +54,24 @@ class CommitStage(Asking):
         self._commitments: dict[int, bytes] = {}
 
     def body(self, device: int) -> bytes:
-        """Nothing: who is asked draws a nonce."""
+        """Empty: the device draws a nonce."""
         return b""
 
     def accept(self, device: int, body: memoryview) -> None:
-        """A commitment that its device has signed."""
+        """Take a commitment with its device's signature."""
         commit = Commit.decode(bytes(body))
         payload = commit_payload(self.terms.context, self.toss, device, commit.commitment)
         check_signature(self.attempt.directory.identities[device], COMMIT, payload, commit.signature)
         self._commitments[device] = commit.commitment
 
     def close(self) -> Stage:
-        """The root of all commitments is shown; from here on they are fixed."""
+        """Fix all commitments; the next stage shows their root."""
         self.require(len(self._commitments))
         return AdvertiseStage(self.attempt, self.toss, sorted(self._commitments), self._commitments)
 
 
-class AdvertiseStage(Asking):
-    """Nonces are shown and keys advertised; one nonce missing, and the seed is drawn again without its owner."""
+class AdvertiseStage(BaseStage):
+    """Devices show nonces and send keys. If a nonce is missing, the seed is drawn again without its device."""
 
     step = Step.ADVERTISE
 
@@ -84,11 +84,11 @@ class AdvertiseStage(Asking):
         self._keys: set[bytes] = set()
 
     def body(self, device: int) -> bytes:
-        """The root of the commitments, where there are any."""
+        """The root of the commitments, if there are any."""
         return self._root
 
     def accept(self, device: int, body: memoryview) -> None:
-        """A nonce that fits, and keys that no honest device will refuse."""
+        """Take a nonce that fits its commitment, and keys that no honest device refuses."""
         advert = Advert.decode(bytes(body), committed=self.terms.committed)
         if self.terms.committed and commitment_to(advert.nonce) != self._commitments[device]:
             raise IntegrityError("a nonce must fit its commitment, got another")
@@ -103,7 +103,7 @@ class AdvertiseStage(Asking):
         self._adverts[device] = advert
 
     def close(self) -> Stage:
-        """The cohort is fixed, or the seed is drawn again among those who have answered."""
+        """Fix the cohort, or draw the seed again among the devices that have answered."""
         if self.terms.committed:
             self.attempt.conduct.unrevealed |= self.asked_set - self._adverts.keys()
         self.require(len(self._adverts))
@@ -115,8 +115,8 @@ class AdvertiseStage(Asking):
         return ShareStage(self.attempt, self.toss, left, self._commitments, self._adverts, self._root)
 
 
-class ShareStage(Asking):
-    """The cohort is fixed; each device seals shares of its secrets to its neighbours."""
+class ShareStage(BaseStage):
+    """Each device encrypts shares of its secrets to its neighbours."""
 
     step = Step.SHARE
 
@@ -147,24 +147,24 @@ class ShareStage(Asking):
         self._shared = np.zeros(n, np.bool_)
 
     def body(self, device: int) -> bytes:
-        """Who takes part, and the adverts of this device's neighbours."""
+        """The members of the cohort, and the adverts of this device's neighbours."""
         if not self.terms.committed:
             return share_body(b"", self._table.tobytes(), len(self._table))
         around = self._neighbours[member_of(self._cohort, device)]
         return share_body(self._entries, self._table.take(around, axis=0).tobytes(), len(around))
 
     def accept(self, device: int, body: memoryview) -> None:
-        """One box a neighbour; only its receiver can tell whether what is sealed in it is what its digests show."""
+        """Take one box per neighbour; only its receiver can check its contents against its digests."""
         n_boxes = self._cohort.degree
         member = member_of(self._cohort, device)
         self._boxes[member] = pieces("shares", body, n_boxes, BOX)
         self._shared[member] = True
 
     def close(self) -> Stage:
-        """Who has not shared is left out, not lost: nobody has masked with it yet."""
+        """Leave out devices that have not shared; nobody has masked with them yet."""
         self.require(int(self._shared.sum()))
         digests = self._boxes[..., SEALED:].reshape(*self._neighbours.shape, 2, DIGEST)
         dealt = digests[self._neighbours, self._cohort.slot_table()]
-        held = Held(self.attempt, self.toss, self._cohort, self._adverts, self._neighbours, self._shared, dealt)
+        held = SharedCohort(self.attempt, self.toss, self._cohort, self._adverts, self._neighbours, self._shared, dealt)
         held.openable(self._shared, "shares")
         return InputStage(held, self._boxes)

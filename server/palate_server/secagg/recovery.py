@@ -1,8 +1,8 @@
-"""Recovery: from enough shares to the secrets of a masked attempt, and from those to the sum.
+"""Recovery: combines shares to secrets of a masked attempt, and removes the masks from the sum.
 
 Of a survivor the server learns b, of a device that has shared but not survived its mask key, never both. Each share is
-the one that its owner has dealt: that was checked when it came. Every secret is checked against what its owner has
-advertised, so that shares which make another name their dealer, and no wrong sum is given unseen.
+the one that its owner has sent: that was checked on arrival. Each secret is checked against its owner's advert, so that
+a device which has sent shares of another secret is found, and no wrong sum stays unnoticed.
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ def open_sum(
     shares: Bytes,
     opened: Flags,
 ) -> tuple[Int64, list[int]]:
-    """Take every mask off a sum of masked vectors, unless some member has dealt shares of another secret.
+    """Remove all masks from a sum of masked vectors.
 
     Args:
         total: the sum, [size]; overwritten.
         bits: the sum is modulo 2^bits.
-        context: the attempt's.
-        toss: the cohort's.
-        cohort: who takes part.
-        adverts: of the members, in their order.
-        neighbours: each member's, intp [n, k].
-        u1: who has shared.
-        survivors: whose vectors are in the sum.
-        shares: what each holder has opened of each of its neighbours in U1, uint8 [n, k, 32].
-        opened: which holders have.
+        context: the context of the attempt.
+        toss: the toss of the cohort.
+        cohort: the members of the attempt.
+        adverts: adverts of the members, in their order.
+        neighbours: neighbours of each member, intp [n, k].
+        u1: members that have shared.
+        survivors: members whose vectors are in the sum.
+        shares: shares that each member has opened of its neighbours in U1, uint8 [n, k, 32].
+        opened: members that have opened shares.
 
     Returns:
-        int64 [size], in [-2^(bits-1), 2^(bits-1)), and the members whose secret is not the one they have advertised:
-        with one of them the first isn't the sum.
+        The sum, int64 [size], in [-2^(bits-1), 2^(bits-1)), and the members whose secret isn't the advertised one; if
+        there are any, the sum is wrong.
 
     Raises:
-        IntegrityError: fewer than the threshold of shares.
+        IntegrityError: a secret has fewer shares than the threshold.
     """
     masker, self_masks, liars = Masker(len(total), bits), list[bytes](), list[int]()
     ends = [(device, advert.mask_key) for device, advert in zip(cohort.ids.tolist(), adverts, strict=True)]
@@ -74,7 +74,7 @@ def open_sum(
         pair = KeyPair.from_private(secret)
         if not mask_key_fits(pair, adverts[member]):
             liars.append(member)
-        # A survivor has added the mask of the pair if it is the lower of the two, else subtracted it.
+        # A survivor has added the pair's mask if it is the lower of the two, otherwise subtracted it.
         added, subtracted = list[bytes](), list[bytes]()
         for other in neighbours[member, survivors[neighbours[member]]].tolist():
             info = pair_info("mask", context, toss, *sorted((ends[member], ends[other])))
@@ -88,7 +88,7 @@ def open_sum(
 def _secrets(
     members: npt.NDArray[np.intp], cohort: Cohort, neighbours: npt.NDArray[np.intp], shares: Bytes, opened: Flags
 ) -> list[bytes]:
-    """The secret of each of some members that its neighbours have opened."""
+    """The secrets of some members, from the shares that their neighbours have opened."""
     around = neighbours[members]
     held = opened[around]
     held &= np.cumsum(held, axis=1) <= cohort.threshold
@@ -100,17 +100,17 @@ def _secrets(
 
 
 def self_mask_fits(secret: bytes, advert: Advert) -> bool:
-    """Whether this is the advertised b: another would leave noise on the sum that nobody sees."""
+    """Whether this is the advertised b: another one would leave an unnoticed error in the sum."""
     return hashlib.sha256(secret).digest() == advert.self_digest
 
 
 def mask_key_fits(pair: KeyPair, advert: Advert) -> bool:
-    """Whether this is the advertised mask key: another would leave the pairs' masks on the sum."""
+    """Whether this is the advertised mask key: another one would leave masks in the sum."""
     return pair.public == advert.mask_key
 
 
 def _centred(total: Residues, bits: int) -> Int64:
-    """Residues modulo 2^bits as numbers in [-2^(bits-1), 2^(bits-1)): the top bit is the sign."""
+    """Convert residues modulo 2^bits to numbers in [-2^(bits-1), 2^(bits-1)): the top bit is the sign."""
     words = total.astype(np.uint64)
     words <<= np.uint64(64 - bits)
     return words.view(np.int64) >> np.int64(64 - bits)

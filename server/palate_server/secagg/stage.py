@@ -1,7 +1,7 @@
-"""A stage of a masked attempt on the server: whom it asks for what, what counts as an answer, what follows.
+"""Stage: one step of a masked attempt on the server: its requests, the checks of answers, and the next stage.
 
-A stage checks everything an honest device would check of another, so that one liar is left out instead of stopping the
-others. They are in `unmasking_cohort` (until the shares are sealed) and `unmasking_sum` (from the masked vectors on).
+A stage checks all that an honest device would check of another one, so that a dishonest device is left out instead of
+stopping the others. The stages are in `cohort` (until the shares are sent) and `sum` (from the masked vectors on).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from palate_server.secagg.recovery import Bytes
 
 @dataclass(frozen=True)
 class Attempt:
-    """What every stage knows, and what all of them find out about the devices."""
+    """The data of all stages, and the devices' misconduct so far."""
 
     terms: AttemptTerms
     directory: Directory
@@ -35,14 +35,14 @@ class Attempt:
 
 @dataclass(frozen=True)
 class UnmaskedSum:
-    """The sum of the survivors' vectors, int64 [size], and who they are."""
+    """The sum of the survivors' vectors, int64 [size], and the survivors."""
 
     total: Int64
     survivors: tuple[int, ...]
 
 
 class Stage(Protocol):
-    """One step of one toss."""
+    """One step in one toss."""
 
     step: Step
     toss: int
@@ -50,24 +50,24 @@ class Stage(Protocol):
     asked_set: frozenset[int]
 
     def body(self, device: int) -> bytes:
-        """What to ask one device."""
+        """The request to one device."""
         ...
 
     def accept(self, device: int, body: memoryview) -> None:
-        """Take in an answer; IntegrityError if it is none."""
+        """Take an answer; IntegrityError if it is invalid."""
         ...
 
     def complain(self, device: int, body: memoryview) -> None:
-        """Take in a complaint in the place of an answer; IntegrityError if it is none."""
+        """Take a complaint instead of an answer; IntegrityError if it is invalid."""
         ...
 
     def close(self) -> Stage | UnmaskedSum:
-        """What follows."""
+        """End the stage; returns the next one, or the sum."""
         ...
 
 
-class Asking:
-    """Who is asked, and the floor on how many must answer."""
+class BaseStage:
+    """The base of all stages: the devices to ask, and the least number of answers."""
 
     step: Step
 
@@ -77,22 +77,22 @@ class Asking:
         self.asked_set = frozenset(self.asked)
 
     def complain(self, device: int, body: memoryview) -> None:
-        """There is nothing to complain of but boxes, and those are handed out with U1."""
+        """Refuse complaints: they are about boxes, which devices get only at the step `input`."""
         raise IntegrityError(f"a complaint must answer a request for input, got one after {self.step.name.lower()}")
 
     def require(self, left: int) -> None:
-        """End the attempt where fewer than the floor are left."""
+        """End the attempt if too few devices are left."""
         if left < self.terms.n_min:
             name = self.step.name.lower()
             raise IntegrityError(f"at least {self.terms.n_min} devices must be left after {name}, got {left}")
 
 
-class Parcels:
-    """What each member is sent of a table of pieces, cut once for all: a thousand small cuts would cost more.
+class PiecesByMember:
+    """The bytes that each member gets of a table of pieces, selected in one operation, because many would be slow.
 
     Args:
         table: pieces, uint8 [n, k, width].
-        chosen: which of them, bool [n, k].
+        chosen: the pieces to send, bool [n, k].
     """
 
     def __init__(self, table: Bytes, chosen: Flags) -> None:
@@ -104,7 +104,7 @@ class Parcels:
 
 
 def member_of(cohort: Cohort, device: int) -> int:
-    """The index of a device that was asked, so is in the cohort."""
+    """The index of a device in the cohort."""
     member = cohort.member(device)
     if member is None:
         raise IntegrityError(f"device {device} must be in the cohort, got one outside it")
@@ -112,5 +112,5 @@ def member_of(cohort: Cohort, device: int) -> int:
 
 
 def pieces(name: str, body: memoryview, count: int, width: int) -> Bytes:
-    """A body of equal pieces, uint8 [count, width]."""
+    """Split a body into equal pieces, uint8 [count, width]."""
     return np.frombuffer(read_fixed(name, body, count * width), np.uint8).reshape(count, width)

@@ -1,4 +1,4 @@
-"""The sum of a masked attempt: vectors come in, the survivors agree on who they are, and open the sum of just those."""
+"""Stages that open the sum of a masked attempt: masked vectors, agreement on the survivors, shares of secrets."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from palate_common.secagg.transcript import (
     sign,
 )
 from palate_server.secagg.recovery import Bytes, open_sum
-from palate_server.secagg.stage import Asking, Attempt, Parcels, Stage, UnmaskedSum, member_of
+from palate_server.secagg.stage import Attempt, BaseStage, PiecesByMember, Stage, UnmaskedSum, member_of
 
 
 @dataclass(frozen=True)
-class Held:
-    """What every stage after the shares knows: the cohort, its adverts, who is whose neighbour, U1, and what was dealt.
+class SharedCohort:
+    """The data of all stages after the shares: the cohort, its adverts, its neighbours, U1, and digests of the shares.
 
-    `digests` are uint8 [n, k, 2, 16]: of the two shares that each member has from each of its neighbours.
+    `digests` are uint8 [n, k, 2, 16], of the two shares that each member has from each of its neighbours.
     """
 
     attempt: Attempt
@@ -53,7 +53,7 @@ class Held:
     digests: Bytes
 
     def openable(self, alive: Flags, what: str) -> None:
-        """Go no further where a member's secrets could not be opened, or devices would refuse."""
+        """End the attempt if a member's secrets can't be opened, or devices would refuse."""
         fewest = int(alive[self.neighbours[self.u1]].sum(axis=1).min())
         if fewest < self.cohort.threshold:
             raise IntegrityError(
@@ -63,19 +63,19 @@ class Held:
             raise IntegrityError("too many in a row of the ring are missing")
 
     def ids(self, members: Flags) -> list[int]:
-        """The devices behind a list of members."""
+        """The numbers of the devices of some members."""
         return [int(device) for device in self.cohort.ids[members]]
 
 
-class InputStage(Asking):
-    """U1 is fixed and signed, the boxes are handed out; masked vectors come in and are added at once."""
+class InputStage(BaseStage):
+    """Devices get the signed list U1 and their boxes, and send masked vectors, which are added at once."""
 
     step = Step.INPUT
 
-    def __init__(self, held: Held, boxes: Bytes) -> None:
+    def __init__(self, held: SharedCohort, boxes: Bytes) -> None:
         super().__init__(held.attempt, held.toss, held.ids(held.u1))
         self._held, self._boxes = held, boxes
-        self._letters = Parcels(boxes[held.neighbours, held.cohort.slot_table()], held.u1[held.neighbours])
+        self._boxes_for = PiecesByMember(boxes[held.neighbours, held.cohort.slot_table()], held.u1[held.neighbours])
         self._list = pack_flags(held.u1)
         self._payload = members_payload(held.cohort.binding, self._list)
         self._signature = sign(held.attempt.key, MEMBERS, self._payload)
@@ -84,11 +84,11 @@ class InputStage(Asking):
         self._survivors = np.zeros(len(held.cohort), np.bool_)
 
     def body(self, device: int) -> bytes:
-        """U1, signed, and the boxes that this device's neighbours have sealed for it."""
-        return self._list + self._signature + self._letters[member_of(self._held.cohort, device)]
+        """U1, signed, and the boxes that this device's neighbours have encrypted to it."""
+        return self._list + self._signature + self._boxes_for[member_of(self._held.cohort, device)]
 
     def accept(self, device: int, body: memoryview) -> None:
-        """A masked vector, added to the sum as it comes, and a signature on the U1 it is masked for."""
+        """Add a masked vector to the sum, and keep the signature on the U1 for which it is masked."""
         vector, signature = body[:-SIGNATURE], bytes(body[-SIGNATURE:])
         check_signature(self.attempt.directory.identities[device], INPUT, self._payload, signature)
         self._sum.add(vector)
@@ -97,7 +97,7 @@ class InputStage(Asking):
         self._survivors[member] = True
 
     def complain(self, device: int, body: memoryview) -> None:
-        """Whose boxes a device can't open. It is lost, as if it were silent; who of the two lies isn't known."""
+        """Record a device's complaint about boxes. The device has dropped out; which of the two lies isn't known."""
         held, member = self._held, member_of(self._held.cohort, device)
         complaint = Complaint.decode(bytes(body), k=held.cohort.degree)
         payload = complaint_payload(held.cohort.binding, self._list, bytes(body[:-SIGNATURE]))
@@ -108,18 +108,18 @@ class InputStage(Asking):
         self.attempt.conduct.complaints |= {(device, int(held.cohort.ids[other])) for other in accused}
 
     def close(self) -> Stage:
-        """Who has shared and not sent is lost: its masks will have to be opened."""
+        """Devices that have shared, but sent no vector, have dropped out: their mask keys will be opened."""
         self.require(int(self._survivors.sum()))
         self._held.openable(self._survivors, "vectors")
         return ConsistencyStage(self._held, self._survivors, self._sum.values(), self._signatures)
 
 
-class ConsistencyStage(Asking):
-    """Each survivor signs the one list of survivors."""
+class ConsistencyStage(BaseStage):
+    """Each survivor signs the list of survivors."""
 
     step = Step.CONSISTENCY
 
-    def __init__(self, held: Held, survivors: Flags, total: Residues, sharers: dict[int, bytes]) -> None:
+    def __init__(self, held: SharedCohort, survivors: Flags, total: Residues, sharers: dict[int, bytes]) -> None:
         super().__init__(held.attempt, held.toss, held.ids(survivors))
         self._held, self._survivors, self._total = held, survivors, total
         self._list = pack_flags(survivors)
@@ -127,28 +127,28 @@ class ConsistencyStage(Asking):
         self._signatures, self._sharers = dict[int, bytes](), sharers
 
     def body(self, device: int) -> bytes:
-        """The survivors."""
+        """The list of survivors."""
         return self._list
 
     def accept(self, device: int, body: memoryview) -> None:
-        """A signature on exactly this list."""
+        """Take a signature on exactly this list."""
         signature = bytes(read_fixed("a signature", body, SIGNATURE))
         check_signature(self.attempt.directory.identities[device], CONSISTENCY, self._payload, signature)
         self._signatures[member_of(self._held.cohort, device)] = signature
 
     def close(self) -> Stage:
-        """Who has not signed opens nothing, but stays in the sum."""
+        """Devices that have not signed open no shares, but stay in the sum."""
         return UnmaskStage(self._held, self._survivors, self._total, self._signatures, self._sharers)
 
 
-class UnmaskStage(Asking):
-    """Whoever has enough signers around it, and in the whole cohort, opens its neighbours' shares."""
+class UnmaskStage(BaseStage):
+    """Devices with enough signers among their neighbours, and in the whole cohort, open their neighbours' shares."""
 
     step = Step.UNMASK
 
     def __init__(
         self,
-        held: Held,
+        held: SharedCohort,
         survivors: Flags,
         total: Residues,
         signatures: dict[int, bytes],
@@ -165,18 +165,18 @@ class UnmaskStage(Asking):
         for member, signature in (sharers | signatures).items():
             given[member] = np.frombuffer(signature, np.uint8)
         self._signatures = pack_flags(self._signed) + given[self._signed].tobytes()
-        self._others = Parcels(given[held.neighbours], (survivors & ~self._signed)[held.neighbours])
+        self._others = PiecesByMember(given[held.neighbours], (survivors & ~self._signed)[held.neighbours])
         self._owners = held.u1[held.neighbours]
-        # Of each pair, that of the share which is asked for.
+        # Of the two digests, the one of the share that is to be opened.
         self._digests = np.where(survivors[held.neighbours][..., None], held.digests[:, :, 0], held.digests[:, :, 1])
         self._bodies: dict[int, bytes] = {}
 
     def body(self, device: int) -> bytes:
-        """Everybody's signatures on the survivors; of neighbours that survived and gave none, those on U1."""
+        """All signatures on the survivors; of surviving neighbours without one, their signatures on U1."""
         return self._signatures + self._others[member_of(self._held.cohort, device)]
 
     def accept(self, device: int, body: memoryview) -> None:
-        """One share of each neighbour in U1: the one it was dealt, or it would have complained."""
+        """Take one share of each neighbour in U1: the one that it got, otherwise it would have complained."""
         member = member_of(self._held.cohort, device)
         digests = self._digests[member, self._owners[member]]
         shares = bytes(read_fixed("shares", body, len(digests) * SHARE))
@@ -185,7 +185,7 @@ class UnmaskStage(Asking):
         self._bodies[member] = shares
 
     def close(self) -> UnmaskedSum:
-        """The sum, or nothing."""
+        """Open the sum; an error if a secret is wrong."""
         held = self._held
         opened = np.zeros(len(held.cohort), np.bool_)
         opened[list(self._bodies)] = True

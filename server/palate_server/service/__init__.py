@@ -1,1 +1,1 @@
-"""Operating the server: configuration, enrolment, rounds by appointment, gateway, model registry, backups."""
+"""Service: the server's processes and network: supervisor, gateway, enrolment, metrics, setup."""

@@ -1,15 +1,15 @@
-"""Gateway: nginx's configuration, the only thing that faces the network.
+"""Gateway: the configuration of nginx, the only part that is reachable from the network.
 
     POST /v1/fleet/NAME            -> the SuperLink, over verified TLS
     POST /v1/enroll                -> the enrolment service, on loopback
     GET  /models/..., /directory/  -> files, by hash
     everything else                -> 404; another host name: no handshake; plain HTTP: 400
 
-Flower's port also answers control, runtime and documentation requests without authentication: whatever is not in the
-list above must never reach it.
+Flower's port also answers control, runtime and documentation requests without authentication: only requests of the list
+above may reach it.
 
-It leaves no trace of who came: a line about a request would carry its address, so none is written, and a body that was
-put on the disk would outlive its attempt there, so none is. A body is held in memory until it is whole.
+It leaves no trace of clients: it logs no request, as a line would contain the address, and writes no body to the disk,
+where it would outlive its attempt. A body is kept in memory until it is complete.
 """
 
 from __future__ import annotations
@@ -155,20 +155,20 @@ http {{
 
 
 ALLOWED = "^/(v1/(fleet/[a-z-]+|enroll)|models/(latest|[0-9a-f]{64}/[a-z0-9][a-z0-9._-]*)|directory/[0-9a-f]{64})$"
-"""What a request line may ask for."""
+"""The allowed request paths."""
 NOBODY = "nobody"
-"""Whom nginx's workers run as where the server is run by root: an account that may do nothing."""
+"""The account of nginx's workers if root runs the server: one without rights."""
 
 
 FREED = 10.0
-"""Seconds that the parts of a former server have to end."""
+"""Seconds to wait for the parts of a former server to end."""
 
 
 def check_ports(site: Site, *, dev: bool) -> None:
-    """Refuse to start where a port isn't free, as it wouldn't be if a former server's part still listened.
+    """Refuse to start if a port isn't free, for example because a part of a former server still listens.
 
     Raises:
-        InputError: naming the port.
+        InputError: a port isn't free; the message names it.
     """
     gateway, loopback = site.config.gateway, "127.0.0.1"
     hosts = {"port": loopback if dev else gateway.listen, "superlink_port": loopback, "metrics_port": loopback}
@@ -183,7 +183,7 @@ def check_ports(site: Site, *, dev: bool) -> None:
 
 
 def _taken(host: str, port: int) -> str:
-    """Why nothing of ours could listen there; empty if it could."""
+    """Why this port can't be used; empty if it can."""
     try:
         family, *_, address = socket.getaddrinfo(
             host.strip("[]*") or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -195,7 +195,7 @@ def _taken(host: str, port: int) -> str:
 
 
 def configuration(site: Site) -> str:
-    """The text of nginx's configuration."""
+    """Make the text of nginx's configuration."""
     gateway = site.config.gateway
     values = {
         "user": _user() if os.geteuid() == 0 else "",
@@ -226,7 +226,7 @@ def configuration(site: Site) -> str:
 
 
 def _user() -> str:
-    """The line by which workers aren't root's: they read what is public, and need nothing else."""
+    """The line that gives workers an account other than root; they only read public files."""
     try:
         account = pwd.getpwnam(NOBODY)
         return f"user {account.pw_name} {grp.getgrgid(account.pw_gid).gr_name};\n"
@@ -245,7 +245,7 @@ def certificate(site: Site) -> tuple[Path, Path]:
 
 
 def trust_anchor(site: Site) -> str:
-    """What a device must trust to know this gateway: the folder's authority, or the end of the operator's chain."""
+    """The PEM certificates by which a device verifies this gateway: the folder's authority, or the operator's chain."""
     if not site.config.gateway.certificate:
         return (site.tls / "ca.pem").read_text()
     return certificate(site)[0].read_text()
@@ -264,13 +264,13 @@ def nginx() -> str:
 
 
 def write_configuration(site: Site) -> Path:
-    """Write nginx's configuration, and let nginx check it; open to its workers what is public.
+    """Write nginx's configuration and let nginx check it; make the public folders readable for its workers.
 
     Raises:
-        InputError: nginx is missing, or refuses it.
+        InputError: nginx is missing, or refuses the configuration.
     """
     for folder in (site.public, site.models, site.directories):
-        folder.chmod(0o755)  # whatever the umask was when it was made
+        folder.chmod(0o755)  # independent of the umask when it was made
     path = site.state / "nginx.conf"
     path.write_text(configuration(site), encoding="utf-8")
     done = subprocess.run(  # noqa: S603 - nginx, on a file of ours
@@ -286,9 +286,9 @@ def write_configuration(site: Site) -> Path:
 
 
 def nginx_command(site: Site) -> list[str]:
-    """How the gateway is started, in the folder `site.public`; `write_configuration` has been called.
+    """The command of the gateway, to be run in the folder `site.public` after `write_configuration`.
 
-    What is served is named relative to that folder, which workers keep: they need no way through the folders above it,
-    which are closed to them where they are another account.
+    Paths of served files are relative to that folder: workers need no access to the folders above it, which another
+    account can't read.
     """
     return [nginx(), "-p", "./", "-e", str(site.logs / "gateway.log"), "-c", str(site.state / "nginx.conf")]

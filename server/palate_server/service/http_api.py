@@ -1,10 +1,10 @@
-"""Front: the few HTTP answers that are ours, on the loopback interface behind the gateway.
+"""HTTP API: the enrolment service, on the loopback interface behind the gateway.
 
     POST /v1/enroll      a token, two keys and a proof -> a device number, or one constant refusal
 
-With `palate serve run --dev`, which has no nginx, the same application also stands in for the gateway: it passes
-`/v1/fleet/*` on to the SuperLink and serves models and directories. It has none of nginx's limits, and is for
-loopback only.
+With `palate serve run --dev`, which has no nginx, the same application also replaces the gateway: it forwards
+`/v1/fleet/*` to the SuperLink and serves models and directories. It has none of nginx's limits, and is for loopback
+only.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ from palate_server.folder.events import EventLog, EventTally
 from palate_server.folder.server_folder import Site
 
 REFUSAL = {"error": "the enrolment is refused"}
-"""One answer for every reason: which of them it was is for the operator's log alone."""
+"""The same answer for every reason; only the operator's log has the reason."""
 FLEET = re.compile(r"/v1/fleet/[a-z-]{1,40}", re.ASCII)
 PUBLIC = re.compile(r"/(models/latest|models/[0-9a-f]{64}/[a-z0-9._-]{1,40}|directory/[0-9a-f]{64})", re.ASCII)
 DEV_BODY = 2**26
-"""Bytes of the largest request that the stand-in passes on."""
+"""The most bytes of a request that is forwarded with `--dev`."""
 MANY = 10
-"""How many times as many tokens are let in a minute as the gateway lets requests of one address through."""
+"""Factor from the gateway's limit of requests per minute and address to the limit of tokens per minute."""
 
 
-class Enrolling(Closing):
-    """Enrols devices: register first, then the SuperLink, so that a crash in between is mended by asking again.
+class EnrolmentService(Closing):
+    """Enrols devices: in the register first, then at the SuperLink, so that after a crash the device can ask again.
 
-    **Guarantees:** whoever has no token of this server keeps nobody out, however much they send; whoever has one takes
-    one place in a minute with it. The gateway bounds what one address sends. Whatever is refused or fails writes a line
-    a minute to the events: nobody can push out of them what else happened.
+    **Guarantees:** a client without a token of this server can't keep others out, however much it sends; a client with
+    a token uses one place per minute with it. The gateway limits the requests of one address. Refusals and failures
+    write at most one line a minute to the events, so that nobody can fill the log.
 
     Args:
         site: the server folder.
-        register_node: gives a node key access at the SuperLink; its number there.
-        clock: seconds, that only grow.
+        register_node: registers a node key at the SuperLink, and returns the node's number.
+        clock: returns monotonic seconds.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Enrolling(Closing):
         self._places: dict[str, float] = {}
 
     def answer(self, body: bytes) -> tuple[int, bytes]:
-        """HTTP status and JSON for a request's body."""
+        """Answer a request's body with HTTP status and JSON."""
         try:
             request = read_request(body)
         except IntegrityError:
@@ -85,22 +85,22 @@ class Enrolling(Closing):
                     return self._enrol(register, request)
         except RefusedError as error:
             return self._refused(403, str(error))
-        except PalateError as error:  # which isn't the request's fault: it is worth another try
+        except PalateError as error:  # not the request's fault: the device may try again
             self._failures.add(str(error))
             return 503, canonical_json(REFUSAL)
 
     def tell(self) -> None:
-        """Write how many were refused or failed, where that is due; to be called again and again."""
+        """Write the numbers of refusals and failures to the log, if it is time to; call it regularly."""
         self._refusals.tell()
         self._failures.tell()
 
     def close(self) -> None:
-        """Write what of that is left to tell; closing twice is fine."""
+        """Write the remaining numbers to the log; closing twice is fine."""
         self._refusals.close()
         self._failures.close()
 
     def _enrol(self, register: Enrolments, request: EnrolRequest) -> tuple[int, bytes]:
-        """The answer to a request with a token of ours."""
+        """Answer a request with a token of this server."""
         device = register.enrol(request.token, node_key=request.node_key, identity=request.identity, now=time.time())
         node = device.node
         if node is None:
@@ -110,12 +110,12 @@ class Enrolling(Closing):
         return 200, Enrolled(device=device.number, population=self._site.config.population, node=node).to_bytes()
 
     def _refused(self, status: int, reason: str) -> tuple[int, bytes]:
-        """One answer for the device; the reason, which names nobody, for the operator."""
+        """The constant refusal; the reason, which identifies no device, is counted for the log."""
         self._refusals.add(reason)
         return status, canonical_json(REFUSAL)
 
     def _has_place(self, token: str) -> bool:
-        """Whether a token fits in this minute, or is in it already."""
+        """Whether a token is within the limit of this minute."""
         now, name = self._clock(), token_hash(token)
         while self._places and now - next(iter(self._places.values())) > 60.0:
             del self._places[next(iter(self._places))]
@@ -125,8 +125,8 @@ class Enrolling(Closing):
         return False
 
 
-def application(site: Site, enrolling: Enrolling, *, stand_in: bool) -> Starlette:
-    """The HTTP application; `stand_in`: answer for the gateway, too."""
+def application(site: Site, enrolling: EnrolmentService, *, stand_in: bool) -> Starlette:
+    """Make the HTTP application; with `stand_in` it also replaces the gateway."""
 
     async def enrol(request: Request) -> Response:
         body = await _bounded(request, MOST_REQUEST)
@@ -146,7 +146,7 @@ def application(site: Site, enrolling: Enrolling, *, stand_in: bool) -> Starlett
 
 
 class _Upstream:
-    """Passes fleet requests on to the SuperLink, for `--dev`."""
+    """Forwards fleet requests to the SuperLink, for `--dev`."""
 
     def __init__(self, site: Site) -> None:
         context = ssl.create_default_context(cafile=str(site.tls / "ca.pem"))
@@ -154,7 +154,7 @@ class _Upstream:
         self._client = httpx.AsyncClient(verify=context, timeout=60.0, trust_env=False)
 
     async def forward(self, request: Request) -> Response:
-        """The SuperLink's answer."""
+        """Forward a request, and return the SuperLink's answer."""
         body = await _bounded(request, DEV_BODY)
         if body is None or not FLEET.fullmatch(request.url.path):
             return Response(status_code=404)
@@ -168,13 +168,13 @@ class _Upstream:
 
 
 def _static(public: Path, path: str) -> Response:
-    """A published file; nothing else has a name here."""
+    """A published file, or 404."""
     file = public / path.lstrip("/")
     return FileResponse(file) if PUBLIC.fullmatch(path) and file.is_file() else Response(status_code=404)
 
 
 async def _bounded(request: Request, most: int) -> bytes | None:
-    """A body, or None if it is larger."""
+    """Read a body; None if it is too large."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -187,10 +187,10 @@ class Listener:
     """A uvicorn server in a thread.
 
     Args:
-        application: what answers.
-        host: where to listen.
-        port: likewise.
-        certificate: PEM chain and key, for TLS.
+        application: the HTTP application.
+        host: address to listen on.
+        port: port to listen on.
+        certificate: files of PEM chain and key, for TLS; None: plain HTTP.
     """
 
     def __init__(
@@ -212,7 +212,7 @@ class Listener:
         self._thread = threading.Thread(target=self._server.run, name=f"listener-{port}", daemon=True)
 
     def start(self) -> None:
-        """Listen.
+        """Start to listen.
 
         Raises:
             PalateError: the port isn't free.
@@ -226,11 +226,11 @@ class Listener:
 
     @property
     def alive(self) -> bool:
-        """Whether it listens."""
+        """Whether its thread runs."""
         return self._thread.is_alive()
 
     def stop(self) -> None:
-        """End it, if it was started."""
+        """Stop it, if it was started."""
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join(10.0)

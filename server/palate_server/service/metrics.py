@@ -1,8 +1,8 @@
 """Metrics and health, on a loopback port: `/metrics` for Prometheus, `/health`, `/ready`.
 
-Ready is a server whose parts all run. Healthy is one that can also train: its witness can be written, and its charges
-buy releases. Counters follow the events log, so that they need no channel of their own; what is a state is read when it
-is asked for. Nothing here names a device.
+A server is ready if all its parts run. It is healthy if it can also train: its witness can be written, and its charges
+lead to releases. Counters are computed from the events log; gauges are read at each request. No metric identifies a
+device.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Metrics:
 
     Args:
         site: the server folder.
-        parts: whether each part runs, by name.
+        parts: returns name -> whether the part runs.
     """
 
     def __init__(self, site: Site, parts: Callable[[], Mapping[str, bool]]) -> None:
@@ -63,7 +63,7 @@ class Metrics:
         own.register(_State(site, parts))
 
     def started(self, part: str) -> None:
-        """A part was started."""
+        """Count the start of a part."""
         self._restarts.labels(part).inc()
 
     def follow(self) -> list[dict[str, Any]]:
@@ -103,12 +103,12 @@ class Metrics:
                 self._enrolments.labels(what.removeprefix("enrolment ")).inc(event.get("count", 1))
 
     def _tell_voids(self, count: int) -> None:
-        """So many charged attempts in a row have released nothing."""
+        """Set the number of charged attempts in a row without a release."""
         self._in_vain, self._health["attempts"] = count, count < self._most
         self._voids.set(count)
 
     def application(self) -> Starlette:
-        """What the loopback port answers."""
+        """The HTTP application of the loopback port."""
 
         def metrics(_: Request) -> Response:
             self.follow()
@@ -130,17 +130,17 @@ class Metrics:
 
 
 class _State(Collector):
-    """Gauges that are read when they are asked for."""
+    """Gauges that are computed at each request."""
 
     def __init__(self, site: Site, parts: Callable[[], Mapping[str, bool]]) -> None:
         self._site, self._parts = site, parts
 
     def describe(self) -> list[Metric]:
-        """Nothing: what there is, `collect` says."""
+        """Empty: `collect` yields all metrics."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """The state now."""
+        """The gauges now."""
         status = read_status(self._site)
         yield from _budgets(status)
         with self._site.ledger(read_only=True) as ledger:
@@ -167,7 +167,7 @@ class _State(Collector):
 
 
 def _budgets(status: Status) -> Iterator[Metric]:
-    """What was spent, as epsilon with all that it means in its help text, and as mu^2, which adds up."""
+    """The spending, as epsilon with unit, adjacency and delta in its help text, and as mu^2, which adds up."""
     for name, mu2, eps, what in (
         ("spent", status.mu2_spent, status.epsilon_spent, "All charges of the population so far"),
         ("left", status.mu2_left, status.epsilon_left, "The lifetime budget without what is spent"),
@@ -178,12 +178,12 @@ def _budgets(status: Status) -> Iterator[Metric]:
 
 
 def _said(status: Status) -> str:
-    """What stands beside an epsilon."""
+    """Unit, adjacency, delta and accountant, which are given with each epsilon."""
     return f"unit user (one installation), adjacency zero-out, delta {status.delta:g}, palate closed form"
 
 
-def asked(site: Site) -> dict[str, bool]:
-    """What the health of a running site says; empty where nobody answers."""
+def read_health(site: Site) -> dict[str, bool]:
+    """The health of a running server, part -> whether it is healthy; empty if it doesn't answer."""
     try:
         answer = httpx.get(
             f"http://127.0.0.1:{site.config.gateway.metrics_port}/health", timeout=5.0, trust_env=False

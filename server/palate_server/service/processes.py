@@ -1,7 +1,7 @@
-"""Processes: a child that is started again when it ends, and that ends with this process whatever happens to it.
+"""Processes: child processes that are restarted when they end, and that end with this process in any case.
 
-A child leads a process group of its own, and the group ends with it: nginx's workers would serve on without their
-master, hold its port, and keep the next one from it.
+A child leads its own process group, which ends with it: otherwise nginx's workers would go on without their master and
+keep its port.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from contextlib import suppress
 from pathlib import Path
 
 PATIENCE = 10.0
-"""Seconds between asking a process to end and making it."""
+"""Seconds between SIGTERM and SIGKILL."""
 FIRST_PAUSE, LAST_PAUSE, STEADY = 0.5, 30.0, 60.0
-"""Seconds before a process that ended is started again: at first, at most, and running for how long makes it new."""
+"""Seconds before an ended process is restarted: at first, and at most; and running time that resets the pause."""
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _LIBC = ctypes.CDLL(None) if os.name == "posix" else None
 
 
 class Child:
-    """A process that should always be there.
+    """A process that should always run.
 
     Args:
-        name: what logs and metrics call it.
-        command: how it is started.
-        log: what it prints goes to the end of this file.
-        environment: on top of this process's.
-        folder: where it is started; this process's when left out.
-        pid_file: where it writes its number once it listens; when left out, it is up as soon as it runs.
+        name: its name in logs and metrics.
+        command: its command line.
+        log: the file to which its output is appended.
+        environment: variables in addition to this process's.
+        folder: its working directory; None: this process's.
+        pid_file: the file to which it writes its id once it listens; None: it is up as soon as it runs.
     """
 
     def __init__(
@@ -53,13 +53,13 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """Its number, while it runs."""
+        """Its process id, while it runs."""
         process = self._process
         return process.pid if process is not None and not _ended(process) else None
 
     @property
     def up(self) -> bool:
-        """Whether it does what it is there for."""
+        """Whether it is up."""
         pid = self.pid
         if pid is None or self._pid_file is None:
             return pid is not None
@@ -68,7 +68,7 @@ class Child:
         return False
 
     def keep(self) -> bool:
-        """Start it if it isn't there and its pause is over; whether it was started. Its group ends when it does."""
+        """Start it if it doesn't run and its pause is over; returns whether it was started."""
         if self.pid is not None:
             return False
         self._bury()
@@ -95,7 +95,7 @@ class Child:
         return True
 
     def stop(self) -> None:
-        """End it, and whoever it has started."""
+        """End it, and all processes that it has started."""
         process = self._process
         if process is None:
             return
@@ -107,7 +107,7 @@ class Child:
         self._bury()
 
     def _bury(self) -> None:
-        """End its group, and only then let its number go: until then nobody else can have it."""
+        """End its process group, before its id is released and could be used by another process."""
         process, self._process = self._process, None
         if process is not None:
             with suppress(ProcessLookupError, PermissionError):
@@ -116,7 +116,7 @@ class Child:
 
 
 def _ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether a child of this process has ended; it keeps its number until it is waited for."""
+    """Whether a child of this process has ended; its id stays reserved."""
     try:
         return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:
@@ -124,6 +124,6 @@ def _ended(process: subprocess.Popen[bytes]) -> bool:
 
 
 def _end_with_parent() -> None:
-    """In the child: be told to end when the parent is gone, however it went. Linux only."""
+    """In the child: get SIGTERM when the parent ends in any way. Linux only."""
     if _LIBC is not None and hasattr(_LIBC, "prctl"):
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

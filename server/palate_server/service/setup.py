@@ -1,4 +1,4 @@
-"""Setup: a new server folder, whole or not at all."""
+"""Setup: makes a new server folder, completely or not at all."""
 
 from __future__ import annotations
 
@@ -61,16 +61,16 @@ def template(
     port: int,
     featured: bool = False,
 ) -> str:
-    """The text of a new `server.toml`. Epsilon: unit user, adjacency zero-out.
+    """Make the text of a new `server.toml`. Epsilon: unit user, adjacency zero-out.
 
     Args:
-        population: whose server it is.
+        population: the server's population.
         name: the host name.
-        epsilon: of one run.
-        lifetime: of the population.
-        period: of the runs of one period.
-        size: most devices in an attempt.
-        port: the gateway's; the three after it are for the loopback interface.
+        epsilon: epsilon of one run.
+        lifetime: epsilon of the population.
+        period: epsilon of the runs of one period.
+        size: the most devices in an attempt.
+        port: the gateway's port; the next three are for the loopback interface.
         featured: whether items have public features.
     """
     return (TEMPLATE + FEATURED * featured).format(
@@ -91,13 +91,13 @@ def make_site(
     """Make a server folder.
 
     Args:
-        folder: new, or empty.
+        folder: a new or empty folder.
         config: the text of its `server.toml`.
         items: the catalogue.
-        features: public numbers of each item, [items, features], where `training.features` names a file.
+        features: public features of each item, [items, features], if `training.features` names a file.
 
     Raises:
-        InputError: the folder holds something, or the configuration makes no run possible.
+        InputError: the folder isn't empty, or no run is possible with the configuration.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"`FOLDER` must be new or empty, got {folder}")
@@ -116,7 +116,7 @@ def make_site(
         SigningKey.generate().save(site.folder / "key")
         make_authority(site.tls)
         make_certificates(site)
-        open_books(site)
+        make_databases(site)
         publish_start(site)
     except BaseException:
         shutil.rmtree(site.folder, ignore_errors=True)
@@ -127,22 +127,22 @@ def make_site(
 
 
 def make_certificates(site: Site) -> None:
-    """The certificates that this site issues itself, where they are missing or about to end."""
+    """Issue the folder's own certificates, if they are missing or end soon."""
     issue(site.tls, "superlink", ["localhost", "127.0.0.1"])
     if not site.config.gateway.certificate:
         issue(site.tls, "server", [site.config.name])
 
 
 def make_secret(site: Site) -> None:
-    """The secret by which the SuperLink knows its SuperExec, new at each start."""
+    """Make the secret by which the SuperLink recognises its SuperExec, new at each start."""
     site.state.mkdir(exist_ok=True, mode=0o700)
     path = site.state / "superexec.secret"
     path.unlink(missing_ok=True)
     create_durably(path, secrets.token_hex(32).encode(), mode=0o600)
 
 
-def open_books(site: Site) -> None:
-    """The ledger, with the population's lifetime budget, and the register."""
+def make_databases(site: Site) -> None:
+    """Make the ledger, with the population's lifetime budget, and the register."""
     privacy = site.config.privacy
     delta = noise_delta(privacy.dp, privacy.delta)
     mu2 = math.nextafter(mu_of(epsilon=privacy.lifetime_epsilon, delta=delta) ** 2, 0.0)

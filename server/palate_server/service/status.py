@@ -1,4 +1,4 @@
-"""Status: where a site stands, read from its files alone, whether it runs or not."""
+"""Status: the state of a server, read from the server folder's files, whether it runs or not."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ NOTHING = "closed without a release"
 
 @dataclass(frozen=True)
 class Status:
-    """A site's state. Epsilon: unit user (one installation), adjacency zero-out, at `delta`.
+    """A server's state. Epsilon: unit user (one installation), adjacency zero-out, at `delta`.
 
     Attributes:
-        population: whose server it is.
-        delta: at which epsilon is counted.
-        epsilon_spent: of all charges, rounded up.
-        epsilon_left: the budget without what is spent. Epsilons of runs don't add up, their mu^2 do: what one more run
-            could have is `Outlook.next_run`.
-        epsilon_lifetime: the budget.
-        mu2_spent: of all charges.
-        mu2_left: the budget without it.
-        mu2_lifetime: the budget.
-        attempts: charges of the population, sealed or not.
-        releases: seals of the population.
-        runs: name, and whether it is open, closed, closed without a release, published or lost, newest first.
-        devices: enrolled, revoked, quarantined, named, and open invitations.
+        population: the server's population.
+        delta: the delta of each epsilon.
+        epsilon_spent: epsilon of all charges, rounded up.
+        epsilon_left: the budget minus what is spent. Epsilons of runs don't add up, but their mu^2 do: what one more
+            run could have is `Outlook.next_run`.
+        epsilon_lifetime: the lifetime budget.
+        mu2_spent: mu^2 of all charges.
+        mu2_left: the budget minus what is spent.
+        mu2_lifetime: the lifetime budget.
+        attempts: number of the population's charges, sealed or not.
+        releases: number of the population's seals.
+        runs: run -> open, closed, closed without a release, published or lost, newest first.
+        devices: numbers of devices enrolled, revoked, quarantined and excluded ("named"), and of open invitations.
         models: published models on the disk, newest first.
-        epochs: restorations of the ledger.
-        ledger: size and root: give it to somebody who keeps it elsewhere.
-        sizes: bytes of each database, its log included.
-        release_key: the public half of what signs plans and models, Ed25519, hex: what apps pin.
+        epochs: number of restorations of the ledger.
+        ledger: size and root of the ledger, to be kept elsewhere as evidence.
+        sizes: bytes of each database, with its write-ahead log.
+        release_key: the public key of plans and models, Ed25519, hexadecimal, which apps pin.
     """
 
     population: str
@@ -62,15 +62,15 @@ class Status:
     release_key: str
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The status as JSON values."""
         return asdict(self)
 
 
 def read_status(site: Site) -> Status:
-    """The state of a site.
+    """Read the state of a server folder.
 
     Raises:
-        InputError, IntegrityError: a file of it isn't what it should be.
+        InputError, IntegrityError: one of its files is invalid.
     """
     delta = noise_delta(site.config.privacy.dp, site.config.privacy.delta)
     with site.ledger(read_only=True) as ledger, Enrolments(site.enrolment_file) as register:
@@ -103,7 +103,7 @@ def read_status(site: Site) -> Status:
 
 
 def runs_of(*, ledger_entries: list[Any]) -> dict[str, str]:
-    """Each run and its state, newest first."""
+    """Run -> its state, newest first."""
     states: dict[str, str] = {}
     for entry in ledger_entries:
         match entry.kind:
@@ -119,7 +119,7 @@ def runs_of(*, ledger_entries: list[Any]) -> dict[str, str]:
 
 
 def unpublished(ledger: Ledger) -> str | None:
-    """The latest run that is closed with a release, if nothing was published since; a survey has no model."""
+    """The latest training run that is closed with a release, if nothing was published since."""
     entries = ledger.entries()
     surveys = surveys_of(entries)
     for run, state in runs_of(ledger_entries=entries).items():

@@ -1,12 +1,12 @@
-"""Supervisor: starts every part of a server, and starts again what ends.
+"""Supervisor: starts every part of a server, and restarts parts that end.
 
     SuperLink (TLS, node authentication, SQLite) <- SuperExec -> ServerApp (the runs)
-    enrolment service, metrics: in this process     gateway: nginx, or with --dev a stand-in in this process
+    enrolment service, metrics: in this process     gateway: nginx, or with --dev this process
 
     with Supervisor(site, card=make_card) as supervisor:
         supervisor.run()
 
-It holds no state of its own: killed at any moment and started again, it finds all of it in the server folder.
+It has no state of its own: after a kill at any moment, it finds all state in the server folder.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from palate_server.operation.releases import CardMaker, publish
 from palate_server.operation.terms import check_config
 from palate_server.rounds.lock import RunLock
 from palate_server.service.gateway import certificate, check_ports, nginx_command, write_configuration
-from palate_server.service.http_api import Enrolling, Listener, application
+from palate_server.service.http_api import EnrolmentService, Listener, application
 from palate_server.service.metrics import Metrics
 from palate_server.service.processes import Child
 from palate_server.service.setup import make_certificates, make_secret
 from palate_server.service.status import unpublished
 
 LOOK = 0.5
-"""Seconds between two looks at the processes."""
+"""Seconds between two checks of the processes."""
 STARTING = 120.0
-"""Seconds that a part has to begin."""
+"""Seconds that a part has to start."""
 
 
 class Supervisor(Closing):
@@ -54,12 +54,12 @@ class Supervisor(Closing):
 
     Args:
         site: the server folder.
-        card: makes a model's privacy card.
-        dev: answer on the loopback interface without nginx.
+        card: makes the privacy card of a model.
+        dev: whether to run without nginx, on the loopback interface.
 
     Raises:
         InputError: nginx or the known Flower is missing, or the configuration isn't valid for nginx.
-        LockedError: another supervisor runs this site.
+        LockedError: another supervisor runs this folder.
         PalateError: the witness can't be written.
     """
 
@@ -93,14 +93,14 @@ class Supervisor(Closing):
                 )
             )
         self._metrics = Metrics(site, self.parts)
-        self._enrolling = Enrolling(site, self._link.register)
+        self._enrolling = EnrolmentService(site, self._link.register)
         self._listeners = self._make_listeners()
         self._submitted = -STARTING
         self._ledger_stamp: tuple[int, int] | None = None
         self._held: str | None = None
 
     def run(self, on_serving: Callable[[], None] = lambda: None) -> None:
-        """Serve until `stop`, SIGTERM or Ctrl-C; `on_serving` is called once devices can come.
+        """Serve until `stop`, SIGTERM or Ctrl-C; `on_serving` is called once devices can connect.
 
         Raises:
             InputError: a port isn't free; nothing was started.
@@ -131,12 +131,12 @@ class Supervisor(Closing):
         self._stopping.set()
 
     def take_signals(self) -> None:
-        """Let SIGTERM and SIGINT end `run`; from the main thread."""
+        """Let SIGTERM and SIGINT end `run`. Call it in the main thread."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.stop)
 
     def parts(self) -> Mapping[str, bool]:
-        """Whether each part runs."""
+        """Part -> whether it runs."""
         found = {child.name: child.up for child in self._children}
         found["serverapp"] = self._served()
         found["enrolment"] = self._listeners["front"].alive
@@ -168,13 +168,13 @@ class Supervisor(Closing):
         }
 
     def _keep(self) -> None:
-        """Start what isn't there. A new SuperLink needs its SuperExec again, which waits for it by itself."""
+        """Start the processes that don't run. A SuperExec waits for a new SuperLink by itself."""
         for child in self._children:
             if child.keep():
                 self._metrics.started(child.name)
                 if child.starts > 1:
                     self._events.tell("restarted", part=child.name)
-                    if child.name == "superexec":  # its ServerApp has ended with it: another is due at once
+                    if child.name == "superexec":  # its ServerApp has ended with it: start another one at once
                         self._submitted = -STARTING
 
     def _await(self, part: str, ready: Callable[[], bool]) -> None:
@@ -186,7 +186,7 @@ class Supervisor(Closing):
             time.sleep(0.2)
 
     def _reconcile(self) -> None:
-        """Give the SuperLink exactly the nodes of the register: its database may be new, or older."""
+        """Register exactly the nodes of the register at the SuperLink, whose database may be new or older."""
         with Enrolments(self.site.enrolment_file) as register:
             there = self._link.nodes()
             for device in register.devices():
@@ -203,12 +203,12 @@ class Supervisor(Closing):
                 self._link.unregister(node)
 
     def _keep_serverapp(self) -> None:
-        """See that a ServerApp owns the site; a run of Flower's whose ServerApp is gone is ended first."""
+        """Start a ServerApp if none owns the folder; Flower's runs without a ServerApp are stopped first."""
         if self._served():
             self.ready.set()
             return
         if time.monotonic() - self._submitted < STARTING:
-            # Starting takes some ten seconds; a ServerApp that ended right away has told so, and is due again.
+            # A start takes some ten seconds; a ServerApp that has ended since then is started again.
             ended = self._link_unfinished() == []
             if not ended or time.monotonic() - self._submitted < 10.0:
                 return
@@ -226,7 +226,7 @@ class Supervisor(Closing):
             return None
 
     def _served(self) -> bool:
-        """Whether a ServerApp owns the site."""
+        """Whether a ServerApp owns the folder."""
         try:
             RunLock(self.site.state).close()
         except LockedError:
@@ -234,7 +234,7 @@ class Supervisor(Closing):
         return False
 
     def _publish(self) -> None:
-        """Publish what the last closed run made, once, if that is automatic."""
+        """Publish the model of the last closed run, once, if that is automatic."""
         if not self.site.config.release.automatic:
             return
         news = self.site.ledger_file.stat().st_mtime_ns, self._wal_stamp()
@@ -248,7 +248,7 @@ class Supervisor(Closing):
         try:
             found = publish(self.site, run, self._card)
             self._events.tell("published", run=run, version=found.version)
-        except PalateError as error:  # a gate says no, or the run's files aren't what was sealed: it stays unpublished
+        except PalateError as error:  # a gate refuses it, or a release isn't the sealed one: it stays unpublished
             self._held = run
             self._events.tell("held", run=run, reason=str(error))
 
@@ -257,14 +257,14 @@ class Supervisor(Closing):
         return wal.stat().st_mtime_ns if wal.exists() else 0
 
     def _await_serverapps_end(self) -> None:
-        """The ServerApp ends with its SuperExec; nobody is left to charge when this returns."""
+        """Wait until the ServerApp has ended with its SuperExec, so that nothing is charged any more."""
         deadline = time.monotonic() + 15.0
         while self._served() and time.monotonic() < deadline:
             time.sleep(0.1)
 
 
 def warn_of_dev() -> None:
-    """Say what --dev is not."""
+    """Warn that --dev isn't for serving devices."""
     sys.stderr.write(
         "warning: --dev has no nginx: no limits on requests, and it listens on the loopback interface only. Use it to "
         "try things out, never to serve devices.\n"

@@ -1,1 +1,1 @@
-"""Surveys: what a released survey says, with error bars."""
+"""Surveys: figures of a released survey, with error bars."""

@@ -1,8 +1,8 @@
-"""Analytics: an operator's figures from one released survey, each with its definition, its error bar, or nothing.
+"""Analytics: figures from one released survey, each with a definition and an error bar.
 
     GlobalModel of `analytics` (noised totals) -> Figure
 
-A figure whose group is too small to say anything, by its own noised count, is suppressed.
+A figure is suppressed if its group is too small, by the group's noised count.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from palate_common.survey import MOST_SENT, RETENTION_DAYS, Survey
 from palate_server.surveys.intervals import CONFIDENCE, Arm, Comparison, Noised, compare, ratio_interval
 
 LEAST = 20.0
-"""A group whose noised count is below this, or below four times its noise, is not told."""
+"""The least noised count of a group; the count must also be at least four times its noise."""
 WEEKS = 52
 
 DEFINITIONS: Mapping[str, str] = {
@@ -44,10 +44,10 @@ class Figure:
 
     Attributes:
         name: `dau`, `ctr`, ..., see `DEFINITIONS`.
-        of: the day, channel, number of days or item; empty for the whole.
-        value: None if it is suppressed.
-        low: of the interval.
-        high: of the interval.
+        of: the day, channel, number of days or item; empty for the whole population.
+        value: its value; None if it is suppressed.
+        low: lower end of its interval.
+        high: upper end of its interval.
     """
 
     name: str
@@ -58,20 +58,20 @@ class Figure:
 
     @property
     def suppressed(self) -> bool:
-        """Whether its group is too small to tell."""
+        """Whether its group is too small."""
         return self.value is None
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a week's survey costs each device that answers, and what a year of such weeks would.
+    """The cost of a week's survey for each device that answers, and of a year of them.
 
     Unit: one installation; adjacency: zero-out; accountant: the closed form of Gaussian differential privacy.
 
     Attributes:
-        epsilon: of one.
-        yearly: of 52.
-        delta: of both.
+        epsilon: epsilon of one survey.
+        yearly: epsilon of 52 surveys.
+        delta: delta of both.
     """
 
     epsilon: float
@@ -80,22 +80,22 @@ class Cost:
 
 
 def figures(model: GlobalModel, *, confidence: float = CONFIDENCE) -> tuple[Figure, ...]:
-    """Every figure of a released survey.
+    """Compute all figures of a released survey.
 
     Raises:
-        InputError: the model is no survey's.
+        InputError: the model isn't a survey's.
     """
     answers = _Answers.of(model)
     return tuple(_figures(answers, confidence))
 
 
 def comparisons(model: GlobalModel, *, confidence: float = CONFIDENCE) -> dict[str, Comparison | None]:
-    """What each A/B test of a released survey found; None where an arm is too small to tell.
+    """The result of each A/B test of a released survey; None if an arm is too small.
 
     Args:
-        model: the released survey. It is one look; a test that was registered with k of them has, at each, what is
-            left of `confidence` when its error is shared by k (Bonferroni).
-        confidence: of all looks of a test together.
+        model: the released survey, which is one look. If a test was registered with k looks, each has the k-th part of
+            the error probability (Bonferroni).
+        confidence: confidence of all looks of a test together.
     """
     answers, found = _Answers.of(model), dict[str, Comparison | None]()
     for name in answers.survey.experiments:
@@ -109,32 +109,31 @@ def comparisons(model: GlobalModel, *, confidence: float = CONFIDENCE) -> dict[s
 
 
 def cost(*, mu: float, delta: float) -> Cost:
-    """What one survey costs at `delta`, and what 52 of them compose to: mu grows with the root of their number."""
+    """The cost of one survey at `delta`, and of 52: mu grows with the root of their number."""
     return Cost(epsilon_of(mu=mu, delta=delta), epsilon_of(mu=mu * math.sqrt(WEEKS), delta=delta), delta)
 
 
 @dataclass(frozen=True)
 class _Answers:
-    """The noised totals by question."""
+    """The noised totals of a released survey, by question."""
 
     survey: Survey
     model: GlobalModel
 
     @classmethod
     def of(cls, model: GlobalModel) -> _Answers:
-        """Of a released survey."""
+        """The totals of a released survey."""
         if model.header.algorithm != NAME or model.header.releases != 1:
             raise InputError(f"`model` must be a released survey, got {model.header.algorithm!r}")
         return cls(Survey.model_validate(model.header.settings), model)
 
     def of_question(self, question: str) -> Noised:
-        """One total."""
+        """The total of a question."""
         place = self.survey.places[question]
         return Noised(float(self.model.state[TOTALS][place]), float(self.model.state[NOISE][place]))
 
 
 def _figures(answers: _Answers, confidence: float) -> Iterator[Figure]:
-    """All of them, in order."""
     survey, ask = answers.survey, answers.of_question
     days = [ask(f"active:{day}") for day in survey.days]
     for day, count in zip(survey.days, days, strict=True):
@@ -157,12 +156,11 @@ def _figures(answers: _Answers, confidence: float) -> Iterator[Figure]:
 
 
 def _told(count: Noised) -> bool:
-    """Whether a group is large enough, by its noised count."""
+    """Whether a group is large enough to be shown, by its noised count."""
     return count.value >= max(LEAST, 4 * count.noise)
 
 
 def _count(name: str, of: str, count: Noised, confidence: float) -> Figure:
-    """A number of devices."""
     if not _told(count):
         return Figure(name, of, None, None, None)
     low, high = count.interval(confidence=confidence)
@@ -170,7 +168,6 @@ def _count(name: str, of: str, count: Noised, confidence: float) -> Figure:
 
 
 def _ratio(name: str, of: str, part: Noised, whole: Noised, confidence: float) -> Figure:
-    """A share of a group."""
     if not _told(whole):
         return Figure(name, of, None, None, None)
     low, high = ratio_interval(part, whole, confidence=confidence)
@@ -178,10 +175,10 @@ def _ratio(name: str, of: str, part: Noised, whole: Noised, confidence: float) -
 
 
 def _lift(answers: _Answers, confidence: float) -> Figure:
-    """What messages bring: a difference of two random groups, with the chance of who is in them."""
+    """The effect of messages: the difference of two random groups, with its sampling error."""
     groups = [(answers.of_question(group), answers.of_question(f"{group}_days")) for group in ("control", "treated")]
     if not all(_told(users) for users, _ in groups):
         return Figure("lift", "", None, None, None)
-    # Squares of numbers from 0 to 1 sum to no more than the numbers: no spread is larger than with that in their place.
+    # Squares of numbers from 0 to 1 sum to at most the sum of the numbers, which bounds the variance from above.
     found = compare(*(Arm(users, days, days) for users, days in groups), confidence=confidence)
     return Figure("lift", "", *(min(max(each, -1.0), 1.0) for each in (found.difference, found.low, found.high)))

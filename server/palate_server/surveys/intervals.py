@@ -1,4 +1,4 @@
-"""Intervals: what noised sums say about the sums, with the noise that is known to be in them.
+"""Intervals: confidence intervals of sums from noised sums with known noise.
 
 >>> total = Noised(1000.0, 20.0)
 >>> [round(bound) for bound in total.interval()]
@@ -25,15 +25,15 @@ class Noised:
     """A noised number.
 
     Attributes:
-        value: as released.
-        noise: standard deviation of what was added, Gaussian.
+        value: the released value.
+        noise: standard deviation of its Gaussian noise.
     """
 
     value: float
     noise: float
 
     def interval(self, *, confidence: float = CONFIDENCE) -> tuple[float, float]:
-        """What the number was, with the given confidence."""
+        """The confidence interval of the number without noise."""
         reach = quantile(confidence) * self.noise
         return self.value - reach, self.value + reach
 
@@ -48,7 +48,7 @@ def quantile(confidence: float) -> float:
     """The normal quantile of a two-sided interval.
 
     Raises:
-        InputError: no confidence.
+        InputError: `confidence` is out of range.
     """
     if not 0 < confidence < 1:
         raise InputError(f"`confidence` must be a share above 0 and below 1, got {confidence!r}")
@@ -56,10 +56,10 @@ def quantile(confidence: float) -> float:
 
 
 def ratio_interval(numerator: Noised, denominator: Noised, *, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """What the ratio of two numbers was, from independently noised ones (Fieller 1954).
+    """The confidence interval of the ratio of two independently noised numbers (Fieller 1954).
 
     It is the set of ratios r for which numerator - r x denominator is within its own noise of 0: exact, whatever the
-    denominator's noise. Where the denominator may be 0 that set has no bound, and so has the interval.
+    denominator's noise. If the denominator may be 0, the interval is unbounded.
     """
     z2 = quantile(confidence) ** 2
     n, d, vn, vd = numerator.value, denominator.value, numerator.noise**2, denominator.noise**2
@@ -72,10 +72,10 @@ def ratio_interval(numerator: Noised, denominator: Noised, *, confidence: float 
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm of an A/B test, as released.
+    """One arm of an A/B test, with noised sums.
 
     Attributes:
-        users: who answered.
+        users: number of users that answered.
         outcome: sum of their outcomes, each from 0 to 1.
         square: sum of the squares.
     """
@@ -85,11 +85,11 @@ class Arm:
     square: Noised
 
     def mean(self) -> Noised:
-        """The mean outcome; its noise has both the privacy's, in numerator and denominator, and that of the users."""
+        """The mean outcome; its noise is that of the privacy, in numerator and denominator, and the sampling error."""
         users = max(self.users.value, 1.0)
         mean = self.outcome.value / users
-        spread = min(max(self.square.value / users - mean**2, 0.0), 0.25)  # the most that numbers from 0 to 1 have
-        # How far the spread may be off for the noise in it: never too small an interval for that.
+        spread = min(max(self.square.value / users - mean**2, 0.0), 0.25)  # the largest variance of numbers from 0 to 1
+        # The error of the variance by the noise is added, so that the interval isn't too small.
         off = math.sqrt(self.square.noise**2 + (2 * mean * self.outcome.noise) ** 2) / users
         variance = min(spread + off, 0.25) / users
         privacy = (self.outcome.noise**2 + (mean * self.users.noise) ** 2) / users**2
@@ -98,14 +98,14 @@ class Arm:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What an A/B test found at its one look.
+    """The result of one look at an A/B test.
 
     Attributes:
-        difference: mean of B less mean of A.
-        low: of its interval.
-        high: of its interval.
-        p_value: two-sided.
-        confidence: of the interval.
+        difference: mean of B minus mean of A.
+        low: lower end of its interval.
+        high: upper end of its interval.
+        p_value: the two-sided p-value.
+        confidence: confidence of the interval.
     """
 
     difference: float
@@ -116,12 +116,12 @@ class Comparison:
 
     @property
     def different(self) -> bool:
-        """Whether the arms differ, at the stated level."""
+        """Whether the arms differ, at this confidence."""
         return not self.low <= 0 <= self.high
 
 
 def compare(a: Arm, b: Arm, *, confidence: float = CONFIDENCE) -> Comparison:
-    """The difference of two arms, with the noise of the users and of the privacy in it (delta method)."""
+    """The difference of two arms, with sampling error and privacy noise (delta method)."""
     difference = b.mean() + a.mean() * -1.0
     low, high = difference.interval(confidence=confidence)
     away = abs(difference.value)

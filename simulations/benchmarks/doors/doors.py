@@ -42,8 +42,8 @@ from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import MAX_USERS, open_plan, read_plan
 from palate_common.secagg.directory import Directory
 from palate_common.secagg.messages import BOX, HEADER, SIGNATURE, Step
-from palate_server.flower.inbox import ours
-from palate_server.flower.superlink import early_head
+from palate_server.flower.inbox import has_reply_shape
+from palate_server.flower.superlink import only_short_headers
 from palate_server.ledger.extract import verify_extract
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.aggregation import aggregate
@@ -276,8 +276,10 @@ def _messages() -> Iterator[Door]:
         return record(blob(1, text(1, "plan") + blob(2, body)))
 
     frames = (bytes, record, nested)
-    yield Door("server", "object, at the SuperLink", lambda message: early_head(lambda content: None)(message), frames)
-    yield Door("server", "object, at the ServerApp", lambda message: ours([message]), frames)
+    yield Door(
+        "server", "object, at the SuperLink", lambda message: only_short_headers(lambda content: None)(message), frames
+    )
+    yield Door("server", "object, at the ServerApp", lambda message: has_reply_shape([message]), frames)
     yield Door("device", "reply of the SuperLink", read)
     yield Door("device", "record of a message", fleet_messages.values, frames)
 

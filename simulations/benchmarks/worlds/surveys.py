@@ -23,7 +23,7 @@ from palate_client.delivery.rules import Reason
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
-from palate_client.rounds.survey_answers import Behaviour, Did, answers, as_interactions
+from palate_client.rounds.survey_answers import Behaviour, SurveyEvent, answers, as_interactions
 from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.analytics import NAME, NOISE, TOTALS
 from palate_common.interactions import Interactions
@@ -73,13 +73,13 @@ class World:
         events = []
         for day in days:
             time = start + day * DAY + rng.random() * 0.9 * DAY
-            events.append(Did(time, "view", str(rng.choice(ITEMS))))
+            events.append(SurveyEvent(time, "view", str(rng.choice(ITEMS))))
             if rng.random() < 0.5:
-                events += [Did(time + 1, "impression", f"item-{n}", None, n) for n in range(5)]
+                events += [SurveyEvent(time + 1, "impression", f"item-{n}", None, n) for n in range(5)]
                 if rng.random() < 0.4:
-                    events.append(Did(time + 60, "click", f"item-{rng.integers(5)}"))
+                    events.append(SurveyEvent(time + 60, "click", f"item-{rng.integers(5)}"))
             if rng.random() < 0.1:
-                events.append(Did(time + 90, "rate", "item-1", float(rng.integers(1, 6))))
+                events.append(SurveyEvent(time + 90, "rate", "item-1", float(rng.integers(1, 6))))
         control = bool(rng.random() < 0.1)
         messages = [] if control else list(_messages(rng, start))
         return Behaviour(sorted(events, key=lambda each: each.time), messages, control, {"new-model": arm})

@@ -29,7 +29,7 @@ from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.fuzz import fuzz
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.secagg.attempt import MaskedDevice
-from palate_client.secagg.channels import Letters
+from palate_client.secagg.channels import PairwiseChannels
 from palate_common.errors import InputError, PalateError
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.rounds.plan import RoundPlan
@@ -173,10 +173,10 @@ def _bound() -> Iterator[str]:
     }
     keys: dict[bytes, str] = {}
     for what, (context, me, role, toss, them) in places.items():
-        key = Letters(context, me).key(role, toss, own, them, other.public)
+        key = PairwiseChannels(context, me).key(role, toss, own, them, other.public)
         if key in keys:
             yield f"a key for two devices doesn't change with {what}"
-        if Letters(context, them).key(role, toss, other, me, own.public) != key:
+        if PairwiseChannels(context, them).key(role, toss, other, me, own.public) != key:
             yield "two devices derive different keys"
         keys[key] = what
 

@@ -47,7 +47,7 @@ from palate_common.secagg.transcript import (
     complaint_payload,
     sign,
 )
-from palate_server.secagg.disputes import apart, judged
+from palate_server.secagg.disputes import judge_disputes, without_disputes
 
 HOSTILE = 3
 
@@ -272,7 +272,7 @@ def live(
     life, rng, own = Life(), np.random.default_rng(seed), dict[Step, bytes]()
     for _ in range(attempts):
         over = HOSTILE in life.named
-        invited = apart({i: i for i in range(devices) if i not in life.named}, life.disputes)
+        invited = without_disputes({i: i for i in range(devices) if i not in life.named}, life.disputes)
         server = world.begin(sorted(invited))
         life.met += HOSTILE in invited
         try:
@@ -286,7 +286,7 @@ def live(
             if plan not in POISON and server.total.tolist() != world.sum_of(server.survivors).tolist():
                 raise PalateError("a sum must be exact, got another")
         life.tosses -= n_max is not None
-        named, life.disputes = judged(server.conduct, life.disputes, most=c_max, lost=not server.finished)
+        named, life.disputes = judge_disputes(server.conduct, life.disputes, most=c_max, lost=not server.finished)
         life.named |= named
         if over:
             break

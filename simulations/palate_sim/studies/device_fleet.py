@@ -24,7 +24,7 @@ from palate_client.floors import Floors
 from palate_client.online import downloads
 from palate_client.online.https import Https
 from palate_client.online.policy import Policy
-from palate_client.online.retry import Over
+from palate_client.online.retry import SyncEnd
 from palate_client.online.sync import SyncResult
 from palate_client.service import Service
 from palate_client.store.journal import Journal
@@ -168,7 +168,7 @@ def fetch_model(device: Device, *, seconds: float = 120.0) -> bool:
             return False
         key, most = service.public_key, service.most_bytes
         found = downloads.model(https, manifest, public_key=key, most=most, again=lambda call: call(), have={})
-    if isinstance(found, Over):
+    if isinstance(found, SyncEnd):
         raise UnreachableError(f"the newest model must come in {seconds:g} seconds, got none: {found.ended}")
     with device.models.noting_refusals():
         return device.models.take(found)

@@ -8,7 +8,7 @@ import pytest
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from palate_common.records.protobuf import blob
-from palate_server.flower.inbox import MOST_SMALL, ours
+from palate_server.flower.inbox import MOST_SMALL, has_reply_shape
 
 
 def record(body: bytes) -> bytes:
@@ -18,7 +18,7 @@ def record(body: bytes) -> bytes:
 @pytest.mark.parametrize("value", [b"", b"x" * 2**17, 0, 7, -3])
 def test_answers_of_ours_are_read(value: Any) -> None:
     own = ConfigRecord({"answer": value})
-    assert ours([own.deflate(), RecordDict({"palate": own}).deflate(), b"Message  2\0ab"])
+    assert has_reply_shape([own.deflate(), RecordDict({"palate": own}).deflate(), b"Message  2\0ab"])
 
 
 @pytest.mark.parametrize(
@@ -38,4 +38,4 @@ def test_answers_of_ours_are_read(value: Any) -> None:
     ],
 )
 def test_a_reply_of_another_shape_is_not_given_to_flower(other: bytes) -> None:
-    assert not ours([ConfigRecord({"answer": b"x"}).deflate(), other])
+    assert not has_reply_shape([ConfigRecord({"answer": b"x"}).deflate(), other])

@@ -28,24 +28,24 @@ from palate_server.flower.superlink import (
     MOST_HEAD,
     MOST_REQUEST,
     PASSED_BY,
-    Around,
     AtMostOnce,
-    Bounded,
-    early_head,
-    from_its_sender,
-    nameless,
-    trimmed,
+    BodyLimit,
+    PartialMiddleware,
+    hide_sender,
+    only_from_sender,
+    only_short_headers,
+    trim_middlewares,
 )
 
 
 def test_each_middleware_that_is_passed_by_is_flowers_and_the_order_stays() -> None:
     found = superlink._get_middleware()
     assert {each.cls for each in found} >= set(PASSED_BY)
-    made = trimmed(found)
-    assert [each.kwargs["middleware"].cls if each.cls is Around else each.cls for each in made] == [
+    made = trim_middlewares(found)
+    assert [each.kwargs["middleware"].cls if each.cls is PartialMiddleware else each.cls for each in made] == [
         each.cls for each in found
     ]
-    assert len([each for each in made if each.cls is Around]) == len(PASSED_BY)
+    assert len([each for each in made if each.cls is PartialMiddleware]) == len(PASSED_BY)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_fleet_and_runtime_pass_by_and_everything_else_goes_through(path: str, g
         seen.append("inside")
 
     nothing: Any = None
-    guarded = Around(inside, Middleware(Guard, name="guard"))
+    guarded = PartialMiddleware(inside, Middleware(Guard, name="guard"))
     asyncio.run(guarded({"type": "http", "path": path}, nothing, nothing))
     assert seen == (["guard", "inside"] if goes_through else ["inside"])
 
@@ -124,7 +124,7 @@ def test_of_a_device_only_an_object_may_be_large_and_nothing_else_is_read(path: 
         raise AssertionError("nothing of it is read")
 
     headers = [] if length is None else [(b"content-length", str(length).encode())]
-    asyncio.run(Bounded(inside)({"type": "http", "path": path, "headers": headers}, receive, send))
+    asyncio.run(BodyLimit(inside)({"type": "http", "path": path, "headers": headers}, receive, send))
     assert said[0] == ("inside" if passes else 413)
 
 
@@ -140,7 +140,7 @@ def test_only_a_few_large_requests_are_read_at_a_time_and_no_small_one_waits_for
             reading -= 1
 
         nothing: Any = None
-        bounded = Bounded(inside)
+        bounded = BodyLimit(inside)
 
         def request(length: int) -> asyncio.Task[None]:
             scope = {"type": "http", "path": "/v1/fleet/push-object", "headers": [(b"content-length", b"%d" % length)]}
@@ -172,7 +172,7 @@ def test_the_bodies_of_requests_that_fail_do_not_stay_in_memory() -> None:
 
     async def flood(length: int) -> None:
         nothing: Any = None
-        bounded, headers = Bounded(inside), [(b"content-length", b"%d" % length)]
+        bounded, headers = BodyLimit(inside), [(b"content-length", b"%d" % length)]
         for _ in range(21):
             await bounded({"type": "http", "path": "/v1/fleet/push-object", "headers": headers}, nothing, nothing)
 
@@ -188,7 +188,7 @@ def test_the_bodies_of_requests_that_fail_do_not_stay_in_memory() -> None:
 
 
 def test_an_answer_is_taken_from_the_node_that_is_authenticated_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet_handlers, "push_messages", from_its_sender(lambda **given: given["request"]))
+    monkeypatch.setattr(fleet_handlers, "push_messages", only_from_sender(lambda **given: given["request"]))
     push: Any = router.fleet_push_messages  # Flower's own route
 
     def request(*sources: int) -> fleet_pb2.PushMessagesRequest:
@@ -207,7 +207,7 @@ def test_a_request_that_fails_is_logged_without_whose_it_was(monkeypatch: pytest
     handler = logging.Handler()
     monkeypatch.setattr(handler, "emit", lambda record: said.append(record.getMessage()))
     monkeypatch.setattr(FLOWER_LOGGER, "handlers", [handler])
-    monkeypatch.setattr(FLOWER_LOGGER, "filters", [nameless])
+    monkeypatch.setattr(FLOWER_LOGGER, "filters", [hide_sender])
 
     async def failed(error: Exception) -> None:
         async def inside(request: Request) -> Response:
@@ -231,7 +231,7 @@ def test_a_request_that_fails_is_logged_without_whose_it_was(monkeypatch: pytest
 
 
 def test_an_object_says_early_what_it_is() -> None:
-    check = early_head(validate_object_content)
+    check = only_short_headers(validate_object_content)
     check(content=b"ConfigRecord  1\0x")
     with pytest.raises(ValueError, match=f"in {MOST_HEAD} bytes"):
         check(content=b" " * MOST_HEAD + b"\0")

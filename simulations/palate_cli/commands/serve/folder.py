@@ -85,11 +85,11 @@ def status(
     from palate_server.folder.events import EventLog
     from palate_server.folder.server_folder import Site
     from palate_server.operation.outlook import read_outlook, since
-    from palate_server.service.metrics import asked
+    from palate_server.service.metrics import read_health
     from palate_server.service.status import read_status
 
     site = Site.at(folder)
-    found, outlook, health = read_status(site), read_outlook(site, now=time.time()), asked(site)
+    found, outlook, health = read_status(site), read_outlook(site, now=time.time()), read_health(site)
     began = since(EventLog(site.events).all())
     parts = {part: {"good": good, "since": began.get(part, began.get(""))} for part, good in health.items()}
     if as_json:

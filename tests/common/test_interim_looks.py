@@ -1,4 +1,4 @@
-"""Looks: an A/B test is looked at as often as was registered, by the rules that every ledger goes by."""
+"""InterimLooks: an A/B test is looked at as often as was registered, by the rules that every ledger goes by."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from palate_common.errors import BudgetError, InputError, IntegrityError
 from palate_common.survey import Survey
+from palate_server.ledger.interim_looks import InterimLooks
 from palate_server.ledger.ledger import Ledger
-from palate_server.ledger.looks import Looks
 from palate_server.operation.surveys import looks_of
 
 LATER = "2126-11-25"
@@ -102,7 +102,7 @@ def test_a_look_that_is_among_the_lost_entries_is_not_had_again(ledger: Ledger, 
 
 
 def test_a_restoration_without_a_date_fails_closed() -> None:
-    looks = Looks()
+    looks = InterimLooks()
     looks.restored(None)
     with pytest.raises(BudgetError, match="before the ledger was restored"):
         looks.admitted(asked(LATER, "x")["settings"])
@@ -113,7 +113,7 @@ def test_a_ledger_in_which_somebody_looked_twice_is_no_ledger(
 ) -> None:
     ledger.open_run("a", asked(WEEKS[0], "x"))
     with monkeypatch.context() as patched:
-        patched.setattr("palate_server.ledger.looks.Looks.admitted", lambda self, settings: {})
+        patched.setattr("palate_server.ledger.interim_looks.InterimLooks.admitted", lambda self, settings: {})
         ledger.open_run("b", asked(WEEKS[0], "x"))
     with pytest.raises(IntegrityError, match="once a week"):
         Ledger(tmp_path / "ledger.db", population="readers", read_only=True)

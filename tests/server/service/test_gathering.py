@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from palate_server.operation.gathering import Appointment, TooFewError, chosen
+from palate_server.operation.gathering import CohortGathering, TooFewError, draw_cohort
 
 
 class Clock:
@@ -18,7 +18,7 @@ class Clock:
 
 def test_time_begins_with_the_first_device() -> None:
     clock = Clock()
-    appointment = Appointment(size=3, least=2, seconds=10.0, clock=clock)
+    appointment = CohortGathering(size=3, least=2, seconds=10.0, clock=clock)
     clock.now = 1000.0
     assert appointment.look({}) is None
     assert not appointment.begun
@@ -31,13 +31,13 @@ def test_time_begins_with_the_first_device() -> None:
 
 
 def test_a_full_cohort_does_not_wait() -> None:
-    appointment = Appointment(size=2, least=2, seconds=10.0, clock=Clock())
+    appointment = CohortGathering(size=2, least=2, seconds=10.0, clock=Clock())
     assert appointment.look({7: 0, 8: 1}) == {0: 7, 1: 8}
 
 
 def test_too_few_in_time_are_sent_home() -> None:
     clock = Clock()
-    appointment = Appointment(size=3, least=2, seconds=10.0, clock=clock)
+    appointment = CohortGathering(size=3, least=2, seconds=10.0, clock=clock)
     assert appointment.look({7: 0}) is None
     clock.now = 10.0
     with pytest.raises(TooFewError, match="at least 2 devices, and 1 came"):
@@ -45,15 +45,15 @@ def test_too_few_in_time_are_sent_home() -> None:
 
 
 def test_nobody_is_waited_for_who_is_known_not_to_come() -> None:
-    appointment = Appointment(size=3, least=2, seconds=10.0, clock=Clock())
+    appointment = CohortGathering(size=3, least=2, seconds=10.0, clock=Clock())
     assert appointment.look({7: 0}, enough=2) is None
     assert appointment.look({7: 0, 8: 1}, enough=2) == {0: 7, 1: 8}
 
 
 def test_whom_it_leaves_out_is_drawn_by_lot() -> None:
     present = {100 + device: device for device in range(10)}
-    drawn = Counter(device for _ in range(2000) for device in chosen(present, most=5))
+    drawn = Counter(device for _ in range(2000) for device in draw_cohort(present, most=5))
     # Binomial(2000, 1/2): 1000 with standard deviation 22; 8 of those are missed once in 10^15.
     assert all(820 < drawn[device] < 1180 for device in range(10))
-    cohort = chosen(present, most=5)
+    cohort = draw_cohort(present, most=5)
     assert all(present[node] == device for device, node in cohort.items())

@@ -1,9 +1,9 @@
-"""Looks: how often the A/B tests of a population have been looked at, by its ledger. Part of `History`.
+"""InterimLooks: interim looks at the A/B tests of a population, by its ledger. Part of `History`.
 
-A test's weeks are registered with the first survey that names it, and never change; each is looked at once. So nobody
-can look until something shows: a further look is refused before anything is charged or asked.
+A test's weeks are registered with the first survey that names it, and never change; in each of them there is one look.
+So nobody can look until a difference appears by chance: a further look is refused before anything is charged.
 
-    >>> looks = Looks()
+    >>> looks = InterimLooks()
     >>> asked = {"first_day": "2026-11-23", "experiments": ["new-model"]}
     >>> looks.opened("week-48", asked)
     >>> looks.opened("week-49", {**asked, "first_day": "2026-11-30"})
@@ -19,11 +19,11 @@ from typing import Any
 from palate_common.errors import BudgetError, InputError
 
 
-class Looks:
-    """The tests that surveys have named.
+class InterimLooks:
+    """The A/B tests of surveys, and the looks at them.
 
     **Guarantees:** a test is looked at only in the weeks that were registered before its first look, once in each;
-    after entries were lost, no test from before is looked at again.
+    after entries were lost, there is no further look at an earlier test.
     """
 
     def __init__(self) -> None:
@@ -33,33 +33,33 @@ class Looks:
         self._restored = ""
 
     def opened(self, run: str, settings: Mapping[str, Any]) -> None:
-        """A survey begins."""
+        """Record that a survey begins."""
         named, week = self.admitted(settings), str(settings.get("first_day"))
         self._weeks |= named
         self._taken |= {(name, week): run for name in settings.get("experiments", ())}
 
     def closed(self, run: str) -> None:
-        """A survey has ended without a release: nothing was looked at."""
+        """Record that a survey has ended without a release, that is, without a look."""
         self._taken = {look: by for look, by in self._taken.items() if by != run}
 
     def restored(self, created: str | None) -> None:
-        """Entries were lost, and looks may be among them, also at tests that nothing else knows of.
+        """Record that entries were lost, with possible looks at any test.
 
         Args:
-            created: when the ledger was restored, ISO 8601; None: unknown, so that every test may be from before.
+            created: when the ledger was restored, ISO 8601; None: unknown, so that every test may be an earlier one.
         """
         self._lost |= frozenset(self._weeks)
         self._restored = max(self._restored, "9999-12-31" if created is None else created[:10])
 
     def admitted(self, settings: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-        """Check that a survey may begin; the tests that it names, with all of their weeks.
+        """Check that a survey may begin; returns the tests that it names, with their weeks.
 
         Args:
-            settings: the survey, as the ledger has it.
+            settings: the survey's settings in the ledger.
 
         Raises:
-            BudgetError: a test was looked at, or registered otherwise.
-            InputError: it is no survey.
+            BudgetError: a look at a test is repeated or wasn't registered.
+            InputError: the settings are not a survey's.
         """
         week, asked, looks = (settings.get(name, {}) for name in ("first_day", "experiments", "looks"))
         known = isinstance(week, str) and _texts(asked) and isinstance(looks, dict)
@@ -84,5 +84,4 @@ class Looks:
 
 
 def _texts(values: object) -> bool:
-    """Whether these are texts, in a list or as the names of an object."""
     return isinstance(values, list | tuple | dict) and all(isinstance(value, str) for value in values)
