@@ -78,8 +78,7 @@ class Consent:
         Revoking `train` is final for every later round: none of them is joined, whatever a server asks, unless the
         user grants it anew.
 
-        Guarantees:
-            The purpose is denied when this is over, also where the decision can't be written, as on a full disk.
+        **Guarantees:** the purpose is denied when this is over, also where it can't be written, as on a full disk.
 
         Raises:
             InputError: no such purpose.

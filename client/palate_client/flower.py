@@ -92,9 +92,8 @@ class Host:
     def answer(self, node: int, plan: bytes, model: bytes) -> bytes:
         """A contribution's bytes, or the constant refusal.
 
-        Guarantees:
-            Whatever goes wrong, the answer is the same one constant: an error's text may speak of behaviour, so it
-            goes to the local log alone.
+        **Guarantees:** whatever goes wrong the answer says nothing: it is one constant. An error's text may tell of
+        behaviour, so it goes to the local log alone.
         """
         try:
             histories, devices = self.source.shard(node)

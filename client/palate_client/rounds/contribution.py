@@ -117,14 +117,11 @@ class Contributor:
         Returns:
             A contribution in wire format: the clipped sum over the installations that took part.
 
-        Guarantees:
-            Nothing is computed from behaviour before the plan is verified and charged.
-            An attempt is answered at most once.
-            Whether, and for how many installations, there is an answer does not depend on what anybody did: a history
-            that the algorithm can't work on counts as one without events.
-
-        Assumes:
-            The algorithm contributes for each user from that user's history alone, and for one without events.
+        **Guarantees:** nothing is computed from behaviour before the plan is verified and charged.
+        **Guarantees:** an attempt is answered at most once.
+        **Guarantees:** how many answer does not depend on what anybody did: a history that the algorithm can't work on
+        counts as one without events.
+        **Assumes:** the algorithm contributes for each user from that user's history alone, and for one without events.
 
         Raises:
             IntegrityError: the plan or the model does not verify.
@@ -163,9 +160,9 @@ class Contributor:
     def join(self, signed_plan: bytes, model_bytes: bytes, identity: Identity) -> MaskedDevice:
         """Take part in one attempt under masks: the device's machine for the exchanges that follow.
 
-        Guarantees:
-            The attempt is verified, then charged, before anybody has the machine; what doesn't fit is not charged.
-            Nothing is computed from behaviour before the machine has checked who else takes part.
+        **Guarantees:** the attempt is verified, then charged, before anybody has the machine; what doesn't fit is not
+        charged.
+        **Guarantees:** nothing is computed from behaviour before the machine has checked who else takes part.
 
         Raises:
             IntegrityError, RefusedError: as `contribute`.

@@ -95,8 +95,7 @@ class Behaviour:
 class OwnAnswers:
     """The user's answers as a batch of one, made when they are asked for.
 
-    Guarantees:
-        Whether there are answers does not depend on what the user did.
+    **Guarantees:** whether there are answers does not depend on what the user did.
 
     Attributes:
         store: the user's events; the record of messages lies beside it.

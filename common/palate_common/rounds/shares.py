@@ -47,8 +47,8 @@ def add_shares(clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> Noisy
     """Add every device's share of the noise to the sum of their contributions.
 
     **Guarantees:** every coordinate gets noise: also where nobody contributed to it, and for a contribution of zero.
-    **Guarantees:** the share follows from the charge: sigma and cohort of the plan give it, not another number.
-    **Guarantees:** local noise is the charged one: each device's own draw has it, whoever else takes part.
+    **Guarantees:** the released variance is what the survivors add: the plan's charge alone gives each share.
+    **Guarantees:** local noise is the charged one: each device's own has it, whoever else takes part.
 
     Args:
         clipped: the contributions of the devices of one node.

@@ -58,7 +58,7 @@ class EventTally(Closing):
     The first is told at once; what follows within a minute is told together, at its end or when this is closed. The
     lines add up to all of them.
 
-    **Guarantees:** whoever causes them can't fill the log, so that what else it says stays readable: a line has at most
+    **Guarantees:** whoever causes them can't fill the log, so that what else it says stays readable; a line has at most
     `REASONS` reasons and `OTHER`, and there is one in `EVERY` seconds, beside the one at the end.
 
     Args:

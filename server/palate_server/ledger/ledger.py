@@ -59,7 +59,7 @@ class Charge:
 class Ledger(LedgerFile):
     """An append-only log of charges in one SQLite file.
 
-    **Guarantees:** those of `History`, across threads, processes and crashes: an entry is on disk when its method
+    **Guarantees:** those of `History`, across threads, processes and crashes; an entry is on disk when its method
     returns, and a refused one leaves nothing behind.
 
     **Assumes:** the disk keeps what it reports as synced, and nobody restores an older copy of the file.

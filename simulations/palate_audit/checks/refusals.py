@@ -4,7 +4,7 @@ One plan of the production path, which devices with the loosest rules answer. Th
 breaks by the least there is: the device must send the constant refusal, and have nothing on record. So a device that
 forgets a rule, or reads it the wrong way round, shows.
 
-**Assumes:** the device runs this code: no server can see that it does.
+**Assumes:** the device runs this code; no server can see that it does.
 """
 
 from __future__ import annotations
