@@ -19,7 +19,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from palate_common.errors import InputError
-from palate_common.secagg.sizes import FAILURE, MAX_TOSSES
+from palate_common.secagg.graph_terms import FAILURE, MAX_TOSSES
 
 LEAST_SHARE = 2
 """Smallest standard deviation of a device's share, in grid steps: below it a sum of shares is no discrete Gaussian."""

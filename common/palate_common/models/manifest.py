@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palate_common.errors import IntegrityError
 from palate_common.records.canonical import canonical_json, digest, read_canonical
-from palate_common.records.growth import Shown
+from palate_common.records.consistency import Shown
 from palate_common.records.signing import verify
 
 MANIFEST_TAG = "palate/model/1"

@@ -50,8 +50,8 @@ from palate_common.models.manifest import (
 )
 from palate_common.models.model import GlobalModel, read_tensors
 from palate_common.records.canonical import canonical_json, digest
+from palate_common.records.consistency import Shown
 from palate_common.records.files import make_folder, write_durably
-from palate_common.records.growth import Shown
 from palate_common.records.signing import SigningKey
 
 __all__ = [

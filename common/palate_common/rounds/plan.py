@@ -26,8 +26,8 @@ from palate_common.mechanism.clipping import CLIP_NORMS, MAX_GRID
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.update import Layout
 from palate_common.records.canonical import canonical_json, digest, read_canonical
+from palate_common.records.consistency import Shown, check_growth, spend_shown
 from palate_common.records.entries import ChargeEntry, entry_from
-from palate_common.records.growth import Shown, check_growth, spend_shown
 from palate_common.records.merkle import Checkpoint, verify_inclusion
 from palate_common.records.signing import SigningKey, verify
 from palate_common.rounds.privacy_mode import DpMode, PrivacyMode, mode_of

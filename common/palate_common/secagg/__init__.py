@@ -6,7 +6,7 @@ a server that may lie. In path order:
     directory   who may take part, pinned by the device
     agreement   keys agreed between two devices, and sealed shares (HAZMAT)
     graph       which members are neighbours
-    sizes       how many neighbours and shares, and their failure bounds
+    graph_terms how many neighbours and shares, and their failure bounds
     cohort      the graph and the thresholds of one cohort
     shamir      secrets split among the neighbours
     masking     the masks that cancel in the sum (HAZMAT)

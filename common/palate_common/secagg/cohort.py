@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_common.secagg.graph import Complete, Ring
+from palate_common.secagg.graph_terms import graph_terms
 from palate_common.secagg.messages import Flags
-from palate_common.secagg.sizes import graph_terms
 from palate_common.secagg.transcript import AttemptTerms, cohort_binding, ring_seed
 
 Members = npt.NDArray[np.intp]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from palate_common.errors import InputError
 from palate_common.records.signing import SigningKey, verify
-from palate_common.secagg.sizes import LARGEST_COMPLETE, MAX_TOSSES
+from palate_common.secagg.graph_terms import LARGEST_COMPLETE, MAX_TOSSES
 
 COMMIT = "palate/secagg/commit/1"
 ADVERT = "palate/secagg/advert/1"

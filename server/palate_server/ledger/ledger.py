@@ -28,8 +28,8 @@ from itertools import chain
 from typing import Any
 
 from palate_common.errors import InputError, IntegrityError
+from palate_common.records.consistency import MOST_EPOCHS, PROVED, Shown
 from palate_common.records.entries import Entry
-from palate_common.records.growth import MOST_EPOCHS, PROVED, Shown
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.signing import SigningKey
 from palate_server.ledger.extract import Extract, verify_extract, write_extract

@@ -3,7 +3,7 @@
 The real devices meet a server that lies, colludes, restores copies and asks twice (`palate_audit.secagg.attacks`).
 What they send is looked at by itself: a masked vector must be uniform at every coordinate, keys must be bound to
 attempt, toss, role and both ends, and secrets must be new in each attempt. Rules on sizes are worked out anew, from
-those of `palate_common.mechanism.cohort` and `palate_common.secagg.sizes`; the tails are scipy's.
+those of `palate_common.mechanism.cohort` and `palate_common.secagg.graph_terms`; the tails are scipy's.
 
 **Assumes:** X25519, Ed25519, HKDF-SHA256 and AES-256; attacks that nobody has thought of were not tried.
 """
