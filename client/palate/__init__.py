@@ -1,6 +1,6 @@
 """Palate: a federated recommender whose privacy can be checked.
 
-On a device, in an app:
+In an app, on a device:
 
     import palate
 
@@ -8,17 +8,17 @@ On a device, in an app:
         device.consent.grant("store")
         device.track("view", "book-7")
 
-At a desk, on a log:
+In a notebook, on a log:
 
     result = palate.simulate("my.csv", epsilon=5)
     result.metrics["recall_capped@20"], result.card["epsilon"]
 
-Of any mechanism, whether its claim holds:
+To audit the privacy claim of any mechanism:
 
     palate.audit(mechanism, epsilon=3, delta=1e-6).verdict
 
-What `simulate` and `audit` need, and the types of what a device returns, are imported when they are asked for:
-`import palate` itself stays as light as the device core.
+What `simulate` and `audit` need, and the types that a device returns, are imported on first use: `import palate` itself
+loads the device core only.
 """
 
 from importlib import import_module
@@ -101,7 +101,7 @@ _LATER = {
     "Syncing": "palate_client.online.online",
     "Tuning": "palate_client.recommend.tuning",
 }
-"""Type -> where it is, imported when it is first asked for."""
+"""Type -> its module, which is imported on first use."""
 
 __all__ = [
     "Channel",
@@ -169,12 +169,12 @@ __all__ = [
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        """A type of `_LATER`."""
+        """Import a type of `_LATER`."""
         if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         found = globals()[name] = getattr(import_module(_LATER[name]), name)
         return found
 
     def __dir__() -> list[str]:
-        """What an editor offers."""
+        """All names, for editors."""
         return sorted({*globals(), *_LATER})

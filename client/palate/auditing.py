@@ -1,4 +1,4 @@
-"""`palate.audit`: evidence against a claim of privacy, from Python or a notebook."""
+"""`palate.audit`: look for evidence against a privacy claim, from Python or a notebook."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ def audit(
     runs: int | None = None,
     seed: int | None = None,
 ) -> AuditResult:
-    """Look for evidence against a claim of privacy: unit: user, adjacency: zero-out.
+    """Look for evidence against a privacy claim (unit: user, adjacency: zero-out).
 
     Args:
         target: a function `mechanism(data, rng)` of an array [users, dimension] that returns the array it would
             publish; an object with the members of `palate_audit.Target`; the folder of a finished run; "palate" or
             None: the round that Palate's own runs go through.
-        epsilon: what is claimed for one user; of Palate's round 5 by default.
-        delta: of the pair; of Palate's round 1e-6 by default.
-        clip_norm: of a function: the largest norm a row counts with; 1 by default.
-        noise_multiplier: of a function that returns the sum of clipped rows plus Gaussian noise: the noise's standard
-            deviation over `clip_norm`. Far smaller faults are found with it.
-        dimension: of a function: numbers of a row.
-        canaries: of a function: rows of your own, [users, dimension].
-        score: of a function: `score(released, canaries)`, a number a canary.
-        runs: of a function: how often it runs.
+        epsilon: the claim for one user; for Palate's round 5 by default.
+        delta: the claim's delta; for Palate's round 1e-6 by default.
+        clip_norm: for a function: the largest norm with which a row counts; 1 by default.
+        noise_multiplier: for a function that returns the sum of clipped rows plus Gaussian noise: the noise's standard
+            deviation over `clip_norm`. With it the audit finds far smaller faults.
+        dimension: for a function: length of a row.
+        canaries: for a function: your own canary rows, [users, dimension].
+        score: for a function: `score(released, canaries)`, one number for each canary.
+        runs: for a function: how often it runs.
         seed: of the audit's choices and of `rng`; by default a fresh one.
 
     Returns:
         `verdict`, `epsilon` (a lower bound), `findings`, `bounds`, and `report(path)`.
 
     Raises:
-        InputError: what was given doesn't go together, or the extra is missing.
+        InputError: arguments don't fit together, or the extra `simulations` is missing.
     """
     # The device core must not load what an audit needs.
     try:

@@ -10,9 +10,9 @@
     >>> len(device.recommend(5))
     5
 
-Its readers are made up: 2,000 of them, 160 books on eight shelves (`book-7` and `book-15` stand on one). It is public,
-and nobody's. Its key was thrown away when it was signed, so no plan of its population can ever be signed, and its
-service takes part in no round. An app ships with its own server's `Service`.
+It was trained on 2,000 made-up readers of 160 books on eight shelves (`book-7` and `book-15` are on the same one). Its
+signing key was deleted after use, so no plan of its population can ever be signed, and its service takes part in no
+round. A real app ships with the `Service` of its own server.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Sample:
 
     Attributes:
         folder: the published model, for `Device.update_model`.
-        service: who has signed it; takes part in nothing.
+        service: the service that signed it; it takes part in no round.
     """
 
     folder: Path

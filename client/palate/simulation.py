@@ -28,7 +28,7 @@ def simulate(
     settings: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> Result:
-    """Train a federated recommender on a log, privately, and judge it beside its baselines.
+    """Train a federated recommender on a log, privately, and compare it with its baselines.
 
     Args:
         data: a data frame, a path, or a name of `palate data list`; MovieLens small when left out.

@@ -77,8 +77,7 @@ class Consent:
 
         After `train` is revoked this device joins no round, whatever a server asks, until the user grants it again.
 
-        Guarantees:
-            The purpose is denied when this call ends, even if the decision can't be written, as on a full disk.
+        **Guarantees:** the purpose is denied when this is over, also where it can't be written, as on a full disk.
 
         Raises:
             InputError: no such purpose.

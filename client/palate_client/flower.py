@@ -92,9 +92,8 @@ class Host:
     def answer(self, node: int, plan: bytes, model: bytes) -> bytes:
         """A contribution's bytes, or the constant refusal.
 
-        Guarantees:
-            Whatever goes wrong, the answer is the same constant: the text of an error could reveal behaviour, so it
-            is only written to the local log.
+        **Guarantees:** whatever goes wrong the answer says nothing: it is one constant. An error's text may tell of
+        behaviour, so it goes to the local log alone.
         """
         try:
             histories, devices = self.source.shard(node)

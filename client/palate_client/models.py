@@ -22,7 +22,7 @@ from palate_common.models import published
 from palate_common.models.manifest import MANIFEST, MOST_SIGNED, SIGNATURE, evidence_of, read_file
 from palate_common.models.published import Published
 from palate_common.records.canonical import digest
-from palate_common.records.growth import Shown, check_growth, shown_by, spend_shown
+from palate_common.records.consistency import Shown, check_growth, shown_by, spend_shown
 from palate_common.records.merkle import Checkpoint
 
 

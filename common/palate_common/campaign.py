@@ -1,6 +1,6 @@
-"""Campaign: a message that a server offers to everybody, signed, about one item and to nobody in particular.
+"""Campaign: a signed message about one item, which a server offers to all devices alike.
 
-It is the same for all devices. Each decides by itself whether it fits its user, and tells nobody.
+Each device decides by itself whether the campaign fits its user, and sends nothing about that.
 
     >>> from palate_common.records.signing import SigningKey
     >>> key = SigningKey.generate()
@@ -22,11 +22,11 @@ from palate_common.records.signing import SigningKey, verify
 
 TAG = "palate/campaign/1"
 MOST_BYTES = 2**16
-"""Of a signed campaign."""
+"""Largest signed campaign that is read, in bytes."""
 
 
 class Campaign(BaseModel):
-    """What is offered. There is no member that could say to whom: devices decide."""
+    """The message. No field names recipients: devices decide."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -36,16 +36,16 @@ class Campaign(BaseModel):
     title: Annotated[str, Field(min_length=1, max_length=200)]
     body: Annotated[str, Field(max_length=4000)] = ""
     item: Annotated[str, Field(min_length=1, max_length=512)]
-    """The item it is about: by it a device judges whether it fits."""
+    """The item it is about: a device decides by it whether the campaign fits."""
     link: Annotated[str, Field(max_length=2000)] = ""
     expires: Annotated[float, Field(gt=0, lt=1e11)]
     """Seconds since 1970, after which no device takes it."""
     reach: Annotated[float, Field(gt=0, le=1)] = 0.05
-    """It fits a user for whom the item is in this top share of the catalogue."""
+    """The campaign fits a user for whom the item is in this top share of the catalogue."""
 
 
 def sign_campaign(campaign: Campaign, key: SigningKey) -> bytes:
-    """The campaign as devices take it: canonical JSON, signed by the release key."""
+    """Sign a campaign with the release key: canonical JSON."""
     payload = campaign.model_dump(mode="json")
     signature = key.sign(TAG, canonical_json(payload))
     return canonical_json({"campaign": payload, "signature": signature})
@@ -58,11 +58,11 @@ def open_campaign(data: bytes, *, public_key: str, now: float, population: str |
         data: what `sign_campaign` made.
         public_key: the pinned release key, 64 hexadecimal digits.
         now: seconds since 1970.
-        population: whose campaigns are taken; None: anybody's.
+        population: the population that it must be of; None: any.
 
     Raises:
         IntegrityError: not signed by that key, or no campaign.
-        RefusedError: it is over, or another population's.
+        RefusedError: it has expired, or is of another population.
     """
     signed = read_canonical(data, most=MOST_BYTES)
     if not isinstance(signed, dict) or set(signed) != {"campaign", "signature"}:

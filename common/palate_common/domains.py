@@ -1,11 +1,12 @@
-"""Focus: a history as the recommendations of one domain see it. On devices, and in the simulator's evaluation.
+"""Domain weights: for recommendations of one domain, events in that domain have a larger weight.
 
-What a user did elsewhere tells about their taste; what they did in the domain itself tells more. It counts
+Events in other domains tell about a user's taste too, but less. With k events in the domain, the weight of each of
+these is multiplied by
 
-    1 + min(1, 5 / k)        times as much, after k events there
+    1 + min(1, 5 / k)
 
-so twice while it is little beside the rest, and about once when it speaks for itself. Chosen on validation users
-(`simulations/benchmarks/domains`).
+so by 2 up to five events, and by about 1 after many. Devices and the simulator's evaluation use it. The formula was
+chosen on validation users (`simulations/benchmarks/domains`).
 
     >>> history = Interactions.from_pairs([0, 0, 0], [0, 1, 3], n_users=1, n_items=4)
     >>> focused(history, np.array([True, True, False, False])).weights.tolist()
@@ -20,15 +21,15 @@ import numpy.typing as npt
 from palate_common.interactions import Interactions, segment_sum
 
 FEW = 5
-"""Up to so many events in a domain count twice."""
+"""Up to this many events in a domain, each counts twice."""
 
 
 def focused(histories: Interactions, within: npt.NDArray[np.bool_]) -> Interactions:
-    """The same events, those of one domain weighing more.
+    """The same events with larger weights for those of one domain.
 
     Args:
-        histories: of any users, from all domains.
-        within: which items are the domain's, bool [n_items].
+        histories: of any users, over all domains.
+        within: which items belong to the domain, bool [n_items].
     """
     own = within[histories.indices]
     counts = segment_sum(own.astype(np.int64), histories.indptr)

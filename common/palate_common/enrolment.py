@@ -2,9 +2,9 @@
 
     operator: Invitation (one-time token) -> device: EnrolRequest -> server: checks, registers -> device: Enrolled
 
-A device brings two keys: the P-384 key by which Flower's SuperLink knows its node, and the Ed25519 identity by which it
-stands in a directory. One signature by the identity ties both to the token, so that nobody can enrol a key or an
-identity that isn't theirs. The same request again is the same enrolment: an answer may get lost on the way.
+A device has two keys: the P-384 key by which Flower's SuperLink authenticates its node, and the Ed25519 identity that a
+directory lists. The identity signs both keys and the token's hash, so that nobody can enrol a key or an identity of
+others. Repeating a request repeats the answer, because an answer may get lost.
 
     >>> identity, token = SigningKey.generate(), new_token()
     >>> request = make_request(token, new_node_key().public, identity)
@@ -47,7 +47,7 @@ Population = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class NodeKey:
-    """The P-384 key of a node. Its representation never shows the secret.
+    """The P-384 key pair of a node. Its representation never shows the secret.
 
     Attributes:
         public: the public half, PEM, byte for byte as Flower compares it.
@@ -80,7 +80,7 @@ class NodeKey:
         return cls(private)
 
     def to_pem(self) -> bytes:
-        """The secret as PKCS #8 PEM, for whoever keeps it encrypted."""
+        """The secret key as PKCS #8 PEM; the caller must encrypt it."""
         return self._private.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
@@ -101,12 +101,12 @@ def new_token() -> str:
 
 
 def token_hash(token: str) -> str:
-    """What a server keeps of a token, and what is signed in its place."""
+    """SHA-256 of a token: the server stores it, and requests sign it, in place of the token."""
     return digest(token.encode())
 
 
 class _Strict(BaseModel):
-    """A message with these members and no others."""
+    """Base of the messages: unknown fields and other types are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -116,17 +116,17 @@ _Loaded = TypeVar("_Loaded")
 
 
 class Invitation(_Strict):
-    """What an operator hands to one installation: whom to trust, and the token. Whoever has it can use it, once.
+    """What an operator gives to one installation: whom to trust, and a token. Whoever has it can use it, once.
 
     Attributes:
-        palate: what this file is.
+        palate: the kind of file.
         version: of its format.
         server: the name that the server's certificate is for.
         port: its port.
         ca: PEM certificates that the server's certificate is checked against, and no others.
         public_key: the release key.
-        population: whose device it becomes.
-        token: good for one enrolment.
+        population: the population that the device joins.
+        token: valid for one enrolment.
     """
 
     palate: Literal["invitation"] = "invitation"
@@ -141,7 +141,7 @@ class Invitation(_Strict):
     @field_validator("ca")
     @classmethod
     def _certificates(cls, value: str) -> str:
-        """There is at least one certificate in it."""
+        """Check that it holds a certificate."""
         _loaded(x509.load_pem_x509_certificates, value)
         return value
 
@@ -160,13 +160,13 @@ class Invitation(_Strict):
 
 
 class EnrolRequest(_Strict):
-    """What a device asks for, POSTed to `/v1/enroll` as JSON.
+    """A device's request, POSTed to `/v1/enroll` as JSON.
 
     Attributes:
         token: the one-time token.
         node_key: P-384, PEM SubjectPublicKeyInfo, spelled as OpenSSL and Flower spell it.
         identity: Ed25519, 64 hexadecimal digits.
-        proof: the identity's signature over all of it, with the token's hash in the token's place.
+        proof: the identity's signature over all fields, with the token's hash in place of the token.
     """
 
     token: Token
@@ -177,7 +177,7 @@ class EnrolRequest(_Strict):
     @field_validator("node_key")
     @classmethod
     def _p384(cls, value: str) -> str:
-        """A P-384 key in the one spelling of it: the SuperLink compares bytes."""
+        """Accept a P-384 key in its canonical PEM only: the SuperLink compares bytes."""
         key = _loaded(serialization.load_pem_public_key, value)
         if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
             raise ValueError("another kind of key")
@@ -187,7 +187,7 @@ class EnrolRequest(_Strict):
 
     @property
     def signed(self) -> bytes:
-        """The bytes under the proof."""
+        """The bytes that the proof signs."""
         return signed_bytes(token_hash(self.token), self.node_key, self.identity)
 
     def to_bytes(self) -> bytes:
@@ -199,9 +199,9 @@ class Enrolled(_Strict):
     """The server's answer.
 
     Attributes:
-        device: this installation's number: its place in directories.
-        population: whose device it is.
-        node: Flower's number of its node, by which a device whose first answer was lost goes offline; 0: not said.
+        device: this installation's id: its place in directories.
+        population: the population that it has joined.
+        node: Flower's id of its node, which a device that lost the first answer needs to go offline; 0: unknown.
     """
 
     device: Annotated[int, Field(ge=0, lt=2**31)]
@@ -260,7 +260,7 @@ def read_request(data: bytes) -> EnrolRequest:
 
 
 def _read(model: type[_Message], data: str | bytes, what: str) -> _Message:
-    """Strict JSON of a message; a member that stands twice is refused."""
+    """Parse a message from strict JSON; a repeated field is refused."""
     if len(data) > MOST_MESSAGE:
         raise InputError(f"{what} must be at most {MOST_MESSAGE} bytes, got {len(data)}")
     try:
@@ -273,7 +273,7 @@ def _read(model: type[_Message], data: str | bytes, what: str) -> _Message:
 
 
 def _loaded(load: Callable[[bytes], _Loaded], value: str) -> _Loaded:
-    """What cryptography reads from PEM; of what it can't read it says so by errors of several families."""
+    """Parse PEM by `load`, which raises errors of several families where it can't."""
     try:
         return load(value.encode())
     except Exception:
@@ -281,18 +281,18 @@ def _loaded(load: Callable[[bytes], _Loaded], value: str) -> _Loaded:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose members stand once each."""
+    """A JSON object; refuse a repeated field."""
     if len(dict(pairs)) != len(pairs):
         raise ValueError("a member that stands twice")
     return dict(pairs)
 
 
 def _first(error: ValidationError) -> str:
-    """What is wrong, without the value: it may be a secret."""
+    """The first error, without the value, which may be a secret."""
     first = error.errors(include_input=False)[0]
     return f"{'.'.join(map(str, first['loc'])) or 'all of it'}: {first['msg']}"
 
 
 def _pem(key: ec.EllipticCurvePublicKey) -> str:
-    """The one spelling of a public key."""
+    """A public key in its canonical PEM."""
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()

@@ -12,7 +12,7 @@
     ├── RefusedError            1   a device refused a plan; the reason stays on the device
     └── UnreachableError        1   a server can't be reached, or doesn't answer as it should
 
-Messages are one line: what was expected, what came, and for privacy the way out. They may change; `code` doesn't.
+Messages are one line: what was expected, what was given, and for privacy a remedy. They may change; `code` doesn't.
 """
 
 from typing import ClassVar
@@ -23,7 +23,7 @@ class PalateError(Exception):
 
     Attributes:
         exit_code: of the command line.
-        code: what to tell errors apart by, in a log or across a language; it stays.
+        code: stable identifier of the kind of error, for logs and other languages.
     """
 
     exit_code: ClassVar[int] = 1
@@ -88,6 +88,6 @@ class RefusedError(PalateError):
 
 
 class UnreachableError(PalateError):
-    """A server can't be reached, is another one than was pinned, or doesn't answer as it should."""
+    """A server can't be reached, isn't the pinned one, or doesn't answer as it should."""
 
     code = "unreachable"

@@ -1,13 +1,13 @@
 """Interactions: what a batch of users did, as compressed sparse rows (CSR) in plain numpy.
 
-The first value of the path. A device holds a batch of one user, the simulator a shard of thousands; everything a
-device computes takes this type, so that both run the same code.
+The path of the data starts with it. A device holds a batch of one user, the simulator a shard of thousands; everything
+that a device computes takes this type, so that both run the same code.
 
     >>> batch = Interactions.from_pairs([0, 0, 1], [2, 0, 2], n_users=2, n_items=3)
     >>> batch.counts().tolist(), batch.user(0).indices.tolist()
     ([2, 1], [0, 2])
 
-Every reduction here adds one user's rows in the same order whatever the batch, so a batch of one gives the same bits.
+Every sum here adds a user's rows in the same order in every batch, so a batch of one user gives the same bits.
 """
 
 from __future__ import annotations
@@ -82,11 +82,11 @@ class Interactions:
         return Interactions(indptr, self.indices[entries], self.weights[entries], self.n_items)
 
     def only(self, kept: npt.NDArray[np.bool_]) -> Interactions:
-        """The same users; those that are not `kept`, bool [n_users], without their interactions."""
+        """The same users, with the interactions of users that are `kept` only, bool [n_users]."""
         return self.entries(np.repeat(kept, self.counts()))
 
     def entries(self, kept: npt.NDArray[np.bool_]) -> Interactions:
-        """The same users with the interactions that are `kept` only, bool [nnz]."""
+        """The same users, with the interactions that are `kept` only, bool [nnz]."""
         ends = np.concatenate(([0], np.cumsum(kept))).astype(np.int64)
         return Interactions(ends[self.indptr], self.indices[kept], self.weights[kept], self.n_items)
 
@@ -104,10 +104,10 @@ class Interactions:
         return Interactions(self.indptr, renumbered, self.weights, len(keep)).entries(renumbered >= 0)
 
     def joined(self, items: Ints, weights: Floats) -> Interactions:
-        """The batch of one with some more interactions, in the time that these few take to find their places.
+        """This batch of one user with more interactions added, without sorting the present ones again.
 
         Args:
-            items: item rows in any order; one that is there already, or is named twice, keeps its largest weight.
+            items: item rows in any order; a repeated or present one keeps its largest weight.
             weights: of each, positive and finite in float32.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Sources: what a part of a score knows. The names that models, devices and their stores share."""
+"""Score sources: names of the information that a part of a score uses, shared by models, devices and their stores."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ POPULARITY, COLLABORATIVE, CONTENT = "popularity", "collaborative", "content"
 
 
 def source_of(family: str, name: str) -> str:
-    """One of several sources of a family, such as "content:titles"."""
+    """The name of one of several sources of a family, such as "content:titles"."""
     return f"{family}:{name}"
 
 
 def family_of(source: str) -> str:
-    """What a source belongs to: "content" for "content:titles", and for "content"."""
+    """The family of a source: "content" for "content:titles", and for "content"."""
     return source.partition(":")[0]

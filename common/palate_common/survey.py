@@ -1,8 +1,8 @@
-"""Survey: which counts a server asks of devices for one week, and how each device's answer is bounded.
+"""Survey: the counts that a server asks of devices for one week, and the bound of each device's answers.
 
-An answer is one number from 0 to 1 a question. Questions come in blocks; within a block no device can give more than
-the block's norm, whatever its user did, so that nothing is ever scaled down: what is released is the sum of the answers
-as they are, plus noise. A block has a fixed share of the budget.
+A device answers each question with a number from 0 to 1. Questions are grouped in blocks. Whatever its user did, a
+device's answers in a block have at most the block's norm, so they are never scaled down: a release is the sum of the
+answers plus noise. A block has a fixed share of the budget.
 
     >>> survey = Survey(first_day="2026-11-23", channels=("email",))
     >>> [block.name for block in survey.blocks()]
@@ -23,19 +23,19 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 SURVEYING = "analytics"
-"""The algorithm of a run whose settings are a survey."""
+"""Name of the algorithm whose settings are a survey."""
 RETENTION_DAYS = (1, 7, 30)
 MOST_SENT = 5
-"""Messages of one channel that count in one week; more are not counted."""
+"""Most messages of one channel that are counted in one week."""
 MOST_ITEMS = 5
-"""Watched items that one device answers for; of more it draws these."""
+"""Most watched items that one device answers for; of more it draws this many."""
 _LAST_MONDAY = date.max - timedelta(days=13)
-"""No calendar has all of a later week."""
+"""The latest Monday whose days, and the next week's, Python's dates can express."""
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}\z")]
 
 
 def _monday(name: str, value: str) -> str:
-    """A Monday, ISO 8601."""
+    """Check that a value is a Monday, ISO 8601."""
     try:
         day = date.fromisoformat(value)
     except ValueError:
@@ -47,12 +47,12 @@ def _monday(name: str, value: str) -> str:
 
 @dataclass(frozen=True)
 class Block:
-    """Questions that are answered together.
+    """Questions that share one bound and one share of the budget.
 
     Attributes:
         name: of the block.
         questions: in order.
-        norm: the largest L2 norm that the answers of one device can have.
+        norm: largest L2 norm of one device's answers.
     """
 
     name: str
@@ -66,16 +66,16 @@ class Survey(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     first_day: str
-    """The Monday it begins with, ISO 8601; days are those of each user's own calendar."""
+    """The Monday on which the week begins, ISO 8601; days are those of each user's own calendar."""
     channels: tuple[Name, ...] = ()
     """Channels whose messages and answers are counted."""
     items: tuple[str, ...] = ()
     """Items whose users are counted, at most 200."""
     experiments: tuple[Name, ...] = ()
-    """A/B tests that end with this week, each looked at once."""
+    """A/B tests that this week's answers are evaluated for."""
     looks: Mapping[Name, tuple[str, ...]] = Field(default_factory=dict)
-    """All the weeks, by their Mondays, after which an A/B test is looked at, registered before it is; one that isn't
-    named here is looked at once, after the week in which it is asked about."""
+    """A/B test -> the Mondays of all weeks after which it is evaluated, registered before the first evaluation. A test
+    that isn't named is evaluated once, after this week."""
     shares: Mapping[str, float] = Field(default_factory=dict)
     """Shares of the budget by block; blocks that are not named share the rest equally."""
 
@@ -118,7 +118,7 @@ class Survey(BaseModel):
         return tuple((first + timedelta(days=n)).isoformat() for n in range(7))
 
     def looks_of(self, experiment: str) -> tuple[str, ...]:
-        """The weeks after which an A/B test is looked at."""
+        """The Mondays of the weeks after which an A/B test is evaluated."""
         return self.looks.get(experiment, (self.first_day,))
 
     def blocks(self) -> tuple[Block, ...]:
@@ -133,22 +133,22 @@ class Survey(BaseModel):
             Block("delivery", tuple(channels), math.sqrt(max(1, len(channels)))),
             Block("satisfaction", ("rated", "verdict"), math.sqrt(2)),
             Block("online", ("shown", "hr@10", "ndcg@10"), math.sqrt(3)),
-            # One of both groups.
+            # A user is in one of the two groups.
             Block("control", ("control", "control_days", "treated", "treated_days"), math.sqrt(2)),
             Block("items", tuple(f"item:{item}" for item in self.items), math.sqrt(MOST_ITEMS)),
         ]
         for name in self.experiments:
             arms = [f"{what}:{name}:{arm}" for arm in "ab" for what in ("users", "outcome", "square")]
-            found.append(Block(f"experiment:{name}", tuple(arms), math.sqrt(3)))  # one of both arms
+            found.append(Block(f"experiment:{name}", tuple(arms), math.sqrt(3)))  # a user is in one of the two arms
         return tuple(block for block in found if block.questions)
 
     def questions(self) -> tuple[str, ...]:
-        """All of them, in order: the catalogue of the answers."""
+        """All questions in order: the catalogue of a survey."""
         return tuple(question for block in self.blocks() for question in block.questions)
 
     @cached_property
     def places(self) -> Mapping[str, int]:
-        """The place of each question."""
+        """Question -> its place in `questions`."""
         return {question: place for place, question in enumerate(self.questions())}
 
     def share_of(self, block: str) -> float:

@@ -1,7 +1,7 @@
-"""Weighting: what an event says about liking, by its kind, its value and its age.
+"""Weighting: how strongly an event shows that a user likes an item, by its kind, its value and its age.
 
-One definition for both sides: the simulator weighs the rows of a log with it, a device the events of its one user.
-An event's weight is (weight of its kind) x (weight of its value) x (decay by age); weight 0 is no positive.
+The simulator weights the rows of a log with it, a device the events of its user. An event's weight is
+(weight of its kind) x (weight of its value) x (decay by age); an event of weight 0 doesn't count.
 
     >>> shop = weighting_of("shop")
     >>> shop.of_kinds(["purchase", "view", "hide"]).tolist()
@@ -9,7 +9,7 @@ An event's weight is (weight of its kind) x (weight of its value) x (decay by ag
     >>> shop.combine, shop.cap
     ('sum', 2.0)
 
-The presets are TOML files beside this module, in the words of a simulation's configuration.
+The presets are TOML files beside this module, in the format of a simulation's configuration.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Weighting:
             None: every kind weighs 1.
         values: steps, value -> weight: an event takes the weight of the largest step not above its value, and 0 below
             the smallest. None: every value weighs 1.
-        kind_values: by kind, the steps that stand in the place of `values` for events of that kind.
-        combine: a user's events for one item: by their largest weight, or their sum.
+        kind_values: kind -> steps that replace `values` for events of that kind.
+        combine: the weight of a pair is the largest weight of its events, or their sum.
         cap: largest weight of a pair.
         half_life_days: an event loses half its weight for each of these many days between it and its user's latest
             event. None: no decay.
@@ -101,7 +101,7 @@ class Weighting:
         return factors
 
     def decay(self, times: Factors, latest: Factors | float) -> Factors:
-        """What age leaves of each event's weight, in (0, 1]; 1 where the time is NaN.
+        """Factor on each event's weight by its age, float64 [n_events] in (0, 1]; 1 where the time is NaN.
 
         Args:
             times: seconds since 1970, NaN where unknown.
@@ -117,7 +117,7 @@ class Weighting:
         """One weight a pair, float32 [n_pairs], positive and finite.
 
         Args:
-            factors: float64 [n_events] of positives, those of a pair together.
+            factors: weights of events above 0, float64 [n_events], sorted by pair.
             starts: where each pair begins.
         """
         if not len(starts):
@@ -133,7 +133,7 @@ def weighting_names() -> tuple[str, ...]:
 
 
 def weighting_settings(name: str) -> dict[str, Any]:
-    """A preset's settings as a tree, in the words of a simulation's configuration.
+    """A preset's settings as nested tables, in the format of a simulation's configuration.
 
     Raises:
         InputError: there is no such preset.
@@ -163,7 +163,7 @@ def weighting_of(name: str) -> Weighting:
 
 
 def _steps(table: Mapping[str, float] | None) -> dict[float, float] | None:
-    """Steps as TOML spells them, whose keys are text."""
+    """Steps from a TOML table, whose keys are text."""
     return None if table is None else {float(step): weight for step, weight in table.items()}
 
 

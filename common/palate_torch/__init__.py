@@ -1,6 +1,6 @@
-"""Torch modules as federated recommenders: the protocol for one's own, and those that come with Palate.
+"""Torch modules as federated recommenders: the base class for your own, and the modules that come with Palate.
 
-Needs the extra `torch`. Nothing else of Palate imports this package; entry points name what is in it.
+It needs the extra `torch`. Nothing else of Palate imports this package; entry points load what is in it.
 """
 
 from palate_torch.algorithm import ModuleAlgorithm, federated

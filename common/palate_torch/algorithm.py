@@ -1,11 +1,11 @@
-"""ModuleAlgorithm: a torch module behind the same seam as every other algorithm.
+"""ModuleAlgorithm: a torch module as a learning algorithm like any other.
 
     public arrays --tensors--> module --changes of each user--> contribution: item rows [h W], shared [S]
     noised sums --server step, the one of `sgd`--> public arrays
 
-Round 0 releases noised popularity, and the module gets the head of it. In each later round a device rebuilds the
-private side from its own events, takes `local_steps` full-batch steps on the item side, and sends the change over S,
-clipped. The loss's weight of a user, the clip, the server's momentum and Adam are those of `sgd`.
+Round 0 releases noised popularity, and the module learns the items of its head. In each later round a device rebuilds
+the private side from its own events, takes `local_steps` full-batch steps on the item side, and sends the change over
+S, clipped. The weight of a user in the loss, the clip, the server's momentum and Adam are those of `sgd`.
 
 Sources: McMahan et al., Learning Differentially Private Recurrent Language Models (ICLR 2018), algorithm 1, flat
 clipping, with every user in every round and no amplification by sampling claimed; Singhal et al., Federated
@@ -38,7 +38,7 @@ from palate_torch.settings import ModuleSettings, later_rounds, server_rates
 ROWS, SHARED = "rows", "shared"
 TINY = 1e-12
 SCORED_AT_ONCE = 2**21
-"""Scores of all users that are computed at once, about."""
+"""About how many scores are computed at once."""
 
 
 class ModuleAlgorithm(Algorithm):
@@ -72,15 +72,15 @@ class ModuleAlgorithm(Algorithm):
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Round 0's share, then equal ones."""
+        """Round 0's share, then equal shares."""
         return split_budget(self.settings.first_share, self.later)
 
     def start(self) -> State:
-        """Nothing is known yet."""
+        """Zero counts."""
         return {COUNTS: np.zeros(self.facts.n_items, np.float32)}
 
     def layout(self, state: State, round_: int) -> Layout:
-        """Counts; then the changes of item rows and of shared parameters, and whether they were within S."""
+        """Round 0: counts. Later: changes of item rows and shared parameters, and whether they were within S."""
         if round_ == 0:
             return popularity_layout(self.facts.n_items)
         sizes = {ROWS: self.head_items * self._parameters.width, SHARED: self._parameters.shared_size}
@@ -91,14 +91,14 @@ class ModuleAlgorithm(Algorithm):
 
     @property
     def _weights(self) -> dict[str, float]:
-        """Each block's part of the norm, without a verdict's."""
+        """Each block's weight in the layout, before the adaptive clip takes its part."""
         share = self.settings.shared_share
         if not self._parameters.shared_size or not self._parameters.width:
             return {ROWS: 1.0, SHARED: 1.0}
         return {ROWS: (1 - share) ** 0.5, SHARED: share**0.5}
 
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
-        """Round 0: the items, norm 1. Later: the change of all parameters over S, to be clipped."""
+        """Round 0: item weights, norm 1. Later: the change of all parameters divided by S, to be clipped."""
         if round_ == 0:
             return popularity_update(histories)
         seen = histories.columns(state[HEAD])
@@ -122,12 +122,12 @@ class ModuleAlgorithm(Algorithm):
         return np.asarray(np.sqrt(squares), np.float64)
 
     def _local(self, seen: Interactions, round_: int) -> LocalItems:
-        """What each user trains on in a round; for a ranking, round 0."""
+        """The items that each user trains on in a round; for a ranking, those of round 0."""
         key = (self.facts.seed << 16) + round_
         return local_items(seen, negatives=self.settings.negatives, most=self.settings.max_events, key=key)
 
     def _row_block(self, local: LocalItems, rows: Float64) -> OuterBlock:
-        """A sparse vector over the numbers of all item rows."""
+        """The changes as a sparse vector over the numbers of all item rows."""
         width = self._parameters.width
         numbers = local.indices[:, None] * np.int32(width) + np.arange(width, dtype=np.int32)
         ones = np.ones((len(local.indptr) - 1, 1))
@@ -194,7 +194,7 @@ class ModuleAlgorithm(Algorithm):
         return moved | self._parameters.arrays(held[ROWS], held[SHARED])
 
     def _first(self, counts: Float64, noise: float, features: npt.NDArray[np.floating[Any]] | None) -> State:
-        """The head, and the module as it starts, knowing how popular the head's items are."""
+        """The state after round 0: the head, and the module's starting parameters, given the head's popularity."""
         state = choose_head(counts, noise, self.head_items)
         module = made(self.module, self.settings, Catalogue(self.head_items, self.facts.n_features), self.facts.seed)
         with one_thread():
@@ -210,13 +210,13 @@ class ModuleAlgorithm(Algorithm):
         return state | self.clip.start()
 
     def _popularity(self, counts: Float64, noise: float) -> npt.NDArray[np.float32]:
-        """About what share of the users has each item: a user with k items adds k^-1/2 for each to the counts."""
+        """About the share of users with each item: a user with k items adds k^-1/2 for each to the counts."""
         length = max(float(np.maximum(counts, 0).sum()) / self.facts.n_users, 1.0) ** 2
         floored = np.maximum(counts, max(noise, 0.01 * float(counts.max()), TINY))
         return np.asarray(np.minimum(floored * (length**0.5 / self.facts.n_users), 1.0), np.float32)
 
     def scores(self, state: State, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
-        """The module's over the head; tail items below, by popularity. Popularity where the module has no number."""
+        """The module's scores of head items, tail items below; popularity for users whose scores aren't finite."""
         if HEAD not in state:
             return np.broadcast_to(state[COUNTS], (histories.n_users, histories.n_items))
         seen = histories.columns(state[HEAD])
@@ -236,11 +236,11 @@ class ModuleAlgorithm(Algorithm):
 
 
 def federated(module: type[Recommender], name: str) -> type[ModuleAlgorithm]:
-    """A module as a learning algorithm.
+    """The algorithm class of a module.
 
     Args:
         module: a subclass of `Recommender`.
-        name: what the algorithm is called.
+        name: the algorithm's name.
 
     Raises:
         InputError: the class lacks a member of the protocol.
@@ -259,7 +259,7 @@ add_adapter(Recommender, federated)
 
 
 def _centred(features: Float64, popularity: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Features without what a history of popular items has anyway, of mean square 1."""
+    """Features minus their mean under popularity, scaled to mean square 1."""
     centred = features - popularity / popularity.sum() @ features
     return np.asarray(centred / max(float(np.sqrt(np.mean(centred**2))), TINY), np.float32)
 

@@ -1,6 +1,6 @@
-"""Checks: what a module must be before anybody's events are computed with, each failure in one line.
+"""Checks: requirements on a module before it computes with anybody's events; each failure is one line.
 
-A module that is found out in the middle of a round would cost an attempt that is already charged.
+A module that fails in the middle of a round would waste an attempt that is already charged.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from palate_torch.settings import ModuleSettings
 
 MEMBERS = ("private", "forward")
 MIXING = (torch.nn.modules.batchnorm._BatchNorm, torch.nn.modules.instancenorm._InstanceNorm)
-"""Layers that keep statistics over what passes through them."""
+"""Layers that keep statistics over their inputs."""
 
 
 def check_class(cls: type[Recommender]) -> None:
     """Refuse a class that lacks a member of the protocol.
 
     Raises:
-        InputError: naming it.
+        InputError: it lacks one.
     """
     owner = f"the module {cls.__name__}"
     for member in MEMBERS:
@@ -39,7 +39,7 @@ def check_class(cls: type[Recommender]) -> None:
 
 
 def made(cls: type[Recommender], settings: ModuleSettings, catalogue: Catalogue, seed: int) -> Recommender:
-    """The module, from the seed; torch's own random numbers go on as if nothing had happened.
+    """Make the module from the seed; torch's global random state is restored.
 
     Raises:
         InputError: it can't be made, or keeps statistics.
@@ -65,7 +65,7 @@ def made(cls: type[Recommender], settings: ModuleSettings, catalogue: Catalogue,
 
 
 def check_computes(cls: type[Recommender], settings: ModuleSettings, n_features: int) -> None:
-    """Let the module compute for two made-up users, one of them without events, in a tiny catalogue.
+    """Run the module for two made-up users, one of them without events, in a tiny catalogue.
 
     Raises:
         InputError: a method fails, returns something of another shape, or changes a buffer.
@@ -84,7 +84,7 @@ def check_computes(cls: type[Recommender], settings: ModuleSettings, n_features:
     own = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
     events = Events(own * 2, own, torch.ones(2, length))
     rows = {name: table[:length].expand(2, length, *table.shape[1:]) for name, table in tables.items()}
-    # The same users, with places that aren't counted behind their items.
+    # The same users, with padding after their items.
     longer = Events(*(torch.nn.functional.pad(each, (0, n_items - length)) for each in events))
     padded = {
         name: torch.cat([each, each.new_zeros(2, n_items - length, *each.shape[2:])], 1) for name, each in rows.items()
@@ -112,11 +112,11 @@ def check_computes(cls: type[Recommender], settings: ModuleSettings, n_features:
 
 
 _COMPUTE: set[tuple[type[Recommender], str, int]] = set()
-"""What has been tried already: a plan, a model and a round each make their algorithm anew."""
+"""What has passed already: a plan, a model and a round each make their algorithm anew."""
 
 
 def _check_methods(module: Recommender, owner: str, n_items: int) -> None:
-    """Each method by itself, for one user, where messages are the clearest."""
+    """Check each method by itself for one user, where messages are clearest."""
     own = torch.zeros(n_items).index_fill(0, torch.tensor([0]), 1.0)
     events = Events(own, own, torch.ones(n_items))
     user = _tried(f"{owner}: `private`", module.private, events)
@@ -131,7 +131,7 @@ def _check_methods(module: Recommender, owner: str, n_items: int) -> None:
 
 
 def _tried(what: str, method: Any, *arguments: Any) -> Any:
-    """What a method returns."""
+    """Call a method; its error becomes one line."""
     try:
         return method(*arguments)
     except Exception as error:
@@ -143,7 +143,7 @@ def _is_float(value: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """A value in few words."""
+    """A short description of a value."""
     if isinstance(value, torch.Tensor):
         return f"{value.dtype} of shape {tuple(value.shape)}"
     if isinstance(value, dict):

@@ -1,10 +1,10 @@
 """Functional: a module's computations as functions of its parameters, for many users at once through `torch.func`.
 
-    parameters, local rows, events of B users --changes--> minus the slopes, summed over local steps, user by user
+    parameters, local rows, events of B users --changes--> each user's steps against the gradient, summed
     parameters, histories          of B users --scores---> one row of scores a user
 
-Both rebuild the private side first. It is never returned. Everything runs on one thread of the processor, in the order
-that shapes give, so that it repeats itself bit by bit.
+Both rebuild the private side first, and never return it. Everything runs on one thread, in an order that depends on
+shapes only, so that results have the same bits every time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Tensors = dict[str, Tensor]
 
 
 class _Threads:
-    """How many of this process's own threads are inside `one_thread`, and what torch had before the first of them."""
+    """How many threads of this process are inside `one_thread`, and torch's setting before the first of them."""
 
     lock = threading.Lock()
     inside = 0
@@ -35,7 +35,7 @@ class _Threads:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread, and no graph kept, for as long as the context lasts; the host's own number of threads after it."""
+    """Use one thread and no autograd graph within the context; restore the number of threads after it."""
     with _Threads.lock:
         if not _Threads.inside:
             _Threads.before = torch.get_num_threads()
@@ -71,7 +71,7 @@ class Functional:
         self._scores = vmap(self._score, in_dims=(None, None, 0, 0, 0))
 
     def changes(self, shared: Tensors, rows: Tensors, events: Events) -> Tensors:
-        """Each user's change of every parameter under S: [B, ...].
+        """Each user's change of every parameter, before clipping: [B, ...].
 
         Args:
             shared: parameters without a row an item.
@@ -86,8 +86,8 @@ class Functional:
 
         Args:
             shared: parameters without a row an item.
-            tables: the others whole, and the features.
-            rows: as for `changes`: what the private side is rebuilt from.
+            tables: the other parameters, whole, and the features.
+            rows: as for `changes`; the private side is rebuilt from them.
             events: over those rows.
             histories: over all items of the head, [B, h].
         """
@@ -99,7 +99,7 @@ class Functional:
         return functional_call(self._steps, named, (step, *arguments))
 
     def _change(self, shared: Tensors, rows: Tensors, events: Events) -> Tensors:
-        """Of one user."""
+        """`changes` of one user."""
         features = {name: rows[name] for name in rows if name == FEATURES}
         first = shared | {name: rows[name] for name in rows if name != FEATURES}
         user = self._rebuilt(first | features, events)
@@ -116,18 +116,18 @@ class Functional:
         return change
 
     def _score(self, shared: Tensors, tables: Tensors, rows: Tensors, events: Events, histories: Events) -> Tensor:
-        """Of one user."""
+        """`scores` of one user."""
         user = self._rebuilt(shared | rows, events)
         scores: Tensor = self._call(shared | tables, "forward", user, histories)
         return scores
 
     def _wrong(self, tensors: Tensors, user: User, events: Events) -> Tensor:
-        """The loss."""
+        """The loss of one user."""
         loss: Tensor = self._call(tensors, "loss", self._call(tensors, "forward", user, events), events)
         return loss
 
     def _rebuilt(self, tensors: Tensors, events: Events) -> User:
-        """The private side, from where the module starts it, after the user's own steps."""
+        """The private side: what the module's `private` gives, after `user_steps` gradient steps."""
         first: User = self._call(tensors, "private", events)
         ridge, items = self._settings.user_ridge, events.counted.sum().clamp(min=1.0)
 

@@ -1,10 +1,9 @@
-"""Local items: the small catalogue that a device trains on, and batches of such in shapes that depend on nobody else.
+"""Local items: the items that a device trains on, and batches of users in shapes that don't depend on other users.
 
     histories -> own items and sampled others, as CSR -> batches [users, length] of equal padded length
 
-A number's last bits can depend on the shapes it is computed in. So a user's padded length follows from their own items
-alone, and a batch of that length always has the same number of places, some of them empty: whoever else is there, the
-same user computes in the same shapes.
+The last bits of a number can depend on the array shapes of its computation. So a user's padded length follows from
+their own items alone, and a batch of that length always has the same number of places, some of them empty.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from palate_common.interactions import Interactions
 from palate_common.mechanism.update import Int64
 
 AT_ONCE = 2**13
-"""Items of all users that are computed at once, about."""
+"""About how many items of all users are computed at once."""
 PLACES = (4, 32)
 """Users in a batch, at least and at most."""
 
@@ -30,7 +29,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class LocalItems:
-    """What each user trains on.
+    """The items that each user trains on.
 
     Attributes:
         indptr: int64 [n_users + 1], CSR; nothing for users without own items.
@@ -65,10 +64,9 @@ class Batch:
 
 
 def local_items(seen: Interactions, *, negatives: int | None, most: int, key: int) -> LocalItems:
-    """Own items, `most` of them at most, with `negatives` sampled ones for each, or every item.
+    """Own items, `most` of them at most, with `negatives` sampled ones for each; None: with every item.
 
-    Which ones follows from the user's own items and the public key by hashing: the draw is repeatable, and nobody
-    else's.
+    A hash of the user's own items and the public key draws the samples, so the draw is repeatable.
     """
     own = fewer(seen, most, key)
     if negatives is None:
@@ -83,7 +81,7 @@ def local_items(seen: Interactions, *, negatives: int | None, most: int, key: in
     weights[is_own] = own.weights
     if own is seen:
         return LocalItems(ends, items, weights, own.n_items)
-    # A draw may have hit an item that the user has and doesn't train on in this round: it is no negative.
+    # A draw may have hit an item that the user has but doesn't train on in this round: it must not be a negative.
     owners = np.repeat(np.arange(seen.n_users, dtype=np.int64), np.diff(ends)) * seen.n_items
     theirs = np.isin(owners + items, seen.owners().astype(np.int64) * seen.n_items + seen.indices)
     kept = is_own | ~theirs
@@ -92,7 +90,7 @@ def local_items(seen: Interactions, *, negatives: int | None, most: int, key: in
 
 
 def fewer(seen: Interactions, most: int, key: int) -> Interactions:
-    """At most so many events of each user, drawn by hashes of the items; the same object where nobody has more."""
+    """At most `most` events of each user, drawn in a random order of the items; the same object if nobody has more."""
     if seen.counts().max(initial=0) <= most:
         return seen
     order = np.random.default_rng(key).permutation(seen.n_items)[seen.indices]
@@ -104,7 +102,7 @@ def fewer(seen: Interactions, most: int, key: int) -> Interactions:
 
 
 def padded(counts: Int64, n_items: int) -> Int64:
-    """Padded lengths: 16, 24, 32, 48, 64 and so on, the least that holds so many items, or all there are."""
+    """Padded lengths: the least of 16, 24, 32, 48, 64 and so on that holds `counts` items, at most `n_items`."""
     lengths = [16]
     while lengths[-1] < counts.max(initial=0):
         lengths.append(lengths[-1] * 3 // 2 if len(lengths) % 2 else lengths[-2] * 2)

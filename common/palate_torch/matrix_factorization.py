@@ -1,7 +1,7 @@
 """`torch-mf`: matrix factorisation with biases, the model of `sgd`, as a torch module.
 
-Its changes are those of `sgd` with the same loss, which has them in closed form and is faster: this one is there to
-build on, and to show that the seam computes what it should.
+It computes the changes that `sgd` has in closed form for the same loss; `sgd` is faster. This module is there to build
+on, and to test the interface for torch modules.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ class MatrixFactorizationSettings(ModuleSettings):
     embedding_size: int = Field(default=24, ge=1, le=256)
     """d."""
     loss: Literal["implicit", "logistic"] = "implicit"
-    """Every item as a weak negative and a ridge solution, or sampled negatives and the mean of own vectors."""
+    """implicit: every item is a weak negative, user vectors are ridge solutions. logistic: negatives are sampled, user
+    vectors are means of own items' vectors."""
     negatives: int | None = Field(default=None, ge=0, le=64)
-    """Sampled items for each own one. None: every head item, as implicit means it."""
+    """Sampled items for each own one. None: every head item, as implicit needs it."""
     clip_norm: float = Field(default=1.0, gt=0)
     """S, the L2 norm a user's change is clipped to; the first one, with `clip_quantile`."""
     server_rate: float | None = Field(default=15.0, gt=0)
@@ -54,7 +55,7 @@ class MatrixFactorization(Recommender):
 
     @torch.no_grad()
     def start(self, popularity: Tensor) -> None:
-        """Biases that predict popularity, and, for implicit, vectors that are longer where it is larger."""
+        """Set biases that predict popularity; for implicit, scale vectors by its square root."""
         if self.settings.loss == "logistic":
             self.bias.copy_(log_odds(popularity))
             return

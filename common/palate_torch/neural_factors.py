@@ -55,11 +55,11 @@ class NeuralFactors(Recommender):
 
     @torch.no_grad()
     def start(self, popularity: Tensor) -> None:
-        """Biases whose probabilities are the popularity."""
+        """Set biases to the log-odds of the popularity."""
         self.bias.copy_(log_odds(popularity))
 
     def private(self, events: Events) -> User:
-        """The directions of own vectors, of a fixed length."""
+        """The directions of the user's items' vectors, at a fixed length."""
         rows = {"vector": self.vectors, "input": self.inputs}
         return {name: self.user_length * direction_of_own(table, events) for name, table in rows.items()}
 

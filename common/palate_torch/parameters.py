@@ -20,21 +20,21 @@ from palate_torch.functional import FEATURES, Tensors
 from palate_torch.recommender import Recommender
 
 PREFIX = "module."
-"""A parameter's array stands under its name with this before it."""
+"""Prefix of a parameter's name in the state."""
 LARGEST = 2**26
-"""Numbers in a contribution, at most: 256 MB as float32."""
+"""Most numbers in a contribution: 256 MB as float32."""
 
 Floats = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """Names and shapes.
+    """Names and shapes of a module's parameters.
 
     Attributes:
         rows: parameters with a row an item, and the shape of one row.
         shared: the others, and their shapes.
-        n_items: rows.
+        n_items: number of rows.
     """
 
     rows: dict[str, tuple[int, ...]]
@@ -43,17 +43,17 @@ class Parameters:
 
     @property
     def width(self) -> int:
-        """W."""
+        """W, the numbers of one item."""
         return sum(math.prod(shape) for shape in self.rows.values())
 
     @property
     def shared_size(self) -> int:
-        """S."""
+        """S, the numbers of all shared parameters."""
         return sum(math.prod(shape) for shape in self.shared.values())
 
     @classmethod
     def of(cls, module: Recommender, n_items: int) -> Parameters:
-        """Those of a module.
+        """The parameters of a module.
 
         Raises:
             InputError: they can't be learned.

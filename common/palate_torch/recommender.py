@@ -1,13 +1,12 @@
-"""Recommender: the protocol by which one's own `torch.nn.Module` learns from users that never send their events.
+"""Recommender: the base class of a `torch.nn.Module` that learns from users who never send their events.
 
     private(events) ----> the user's private tensors, made and kept on the device
     forward(user, events) -> one score for each item of the catalogue at hand
     loss(scores, events)  -> how wrong they are, a number
 
-Parameters of the module are the global side: public, the same for everybody, learned from noised sums of changes. A
-module says in `item_rows` which of them have one row an item. It is written as if the catalogue were small, and it is:
-in training a device hands it the rows of the user's own items and of a few others; for a ranking, all of them. So a
-module must compute with the rows it has, and never count on how many there are.
+Parameters of the module are the global side: public, the same for everybody, learned from noised sums of changes.
+`item_rows` names those with one row an item. In training, a device gives the module only the rows of the user's own
+items and of a few others; for a ranking, all rows. So a module must work with any number of rows.
 
 Source: Singhal et al., Federated Reconstruction (NeurIPS 2021), for a private side rebuilt in every round.
 """
@@ -27,10 +26,10 @@ User = dict[str, Tensor]
 
 
 class Catalogue(NamedTuple):
-    """What a module is made for.
+    """The size of the catalogue that a module is made for.
 
     Attributes:
-        n_items: items it is given, the rows of its tables.
+        n_items: items, the rows of its tables.
         n_features: width of the public item features, 0 without any.
     """
 
@@ -39,7 +38,7 @@ class Catalogue(NamedTuple):
 
 
 class Events(NamedTuple):
-    """What a module sees of ONE user, over the n items at hand. Private.
+    """The events of ONE user, over the n items at hand. Private.
 
     Attributes:
         weights: float32 [n], the weight of the user's interaction with an item, 0 without one.
@@ -55,9 +54,9 @@ class Events(NamedTuple):
 class Recommender(torch.nn.Module):
     """A torch module that can be federated. Subclass it, and name the class under `palate.algorithms`.
 
-    It is made by `cls(settings, catalogue)`, with its own `Settings`, from a fixed seed, so what it draws at random is
-    the same everywhere. It always runs in `eval` mode. A buffer named `features`, float32 [n_items, n_features], is
-    filled with the public item features, and, like `item_rows`, holds the rows at hand.
+    It is made by `cls(settings, catalogue)`, with its own `Settings`, from a fixed seed, so its random numbers are the
+    same everywhere. It always runs in `eval` mode. A buffer named `features`, float32 [n_items, n_features], holds the
+    public item features: like `item_rows`, of the items at hand.
     """
 
     Settings: ClassVar[type[ModuleSettings]] = ModuleSettings
@@ -65,17 +64,17 @@ class Recommender(torch.nn.Module):
     """Names of the parameters with one row an item, as `named_parameters` spells them."""
 
     def start(self, popularity: Tensor) -> None:
-        """Set parameters to what popularity suggests, in place; nothing unless a subclass does.
+        """Initialise parameters from popularity, in place. The default does nothing.
 
         Args:
-            popularity: about what share of all users has each item of the head, float32 [n_items], in (0, 1]; from
-                noised counts, and raised to their noise.
+            popularity: about the share of all users with each item of the head, float32 [n_items], in (0, 1]; from
+                noised counts, raised to their noise.
         """
 
     def private(self, events: Events) -> User:
         """The private side under the present parameters: float32 tensors. `user_steps` gradient steps follow.
 
-        A closed form, the mean of the own items' rows, or zeros. Nothing is learned through it.
+        It may be a closed form, the mean of the own items' rows, or zeros. No gradient flows through it.
         """
         raise NotImplementedError
 
@@ -102,5 +101,5 @@ def direction_of_own(rows: Tensor, events: Events) -> Tensor:
 
 
 def log_odds(popularity: Tensor) -> Tensor:
-    """Biases by which own and evenly sampled items are told apart as well as popularity can: [n_items] -> [n_items]."""
+    """Biases that tell own items from evenly sampled ones as well as popularity can: [n_items] -> [n_items]."""
     return torch.log(popularity / popularity.mean())

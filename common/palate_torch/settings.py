@@ -24,29 +24,29 @@ class ModuleSettings(BaseModel):
     clip_norm: float = Field(default=0.25, gt=0)
     """S, the L2 norm a user's change is clipped to; the first one, with `clip_quantile`."""
     clip_quantile: float | None = Field(default=None, gt=0, lt=1)
-    """S follows this quantile of the changes' norms, which is released too. None: S stays."""
+    """S follows this quantile of the changes' norms, learned privately. None: S is fixed."""
     shared_share: float = Field(default=0.05, gt=0, lt=1)
     """Part of a round's squared norm that parameters without a row an item get, where there are any."""
     user_exponent: float = Field(default=0.5, ge=0, le=0.5)
     """e: a user with k events weighs k^-e in the loss."""
     optimizer: Literal["momentum", "adam"] = "momentum"
-    """The server's step."""
+    """Optimizer of the server's step."""
     server_rate: float | None = Field(default=None, gt=0)
     """The server's step size for item rows. None: by the optimizer and whether there is noise."""
     shared_rate: float | None = Field(default=None, gt=0)
-    """The same for the other parameters. None: by the optimizer."""
+    """The server's step size for the other parameters. None: by the optimizer."""
     momentum: float = Field(default=0.5, ge=0, lt=1)
-    """Of the server's step."""
+    """Momentum of the server's step."""
     local_steps: int = Field(default=1, ge=1, le=64)
     """Full-batch steps of a device on the item side in each round."""
     local_rate: float = Field(default=1.0, gt=0)
-    """Their size."""
+    """Step size of `local_steps`."""
     user_steps: int = Field(default=0, ge=0, le=256)
     """Steps of a device on its private side, from where the module starts it."""
     user_rate: float = Field(default=1.0, gt=0)
-    """Their size, on the mean loss of an item."""
+    """Step size of `user_steps`, on the mean loss of an item."""
     user_ridge: float = Field(default=0.0, ge=0)
-    """How strongly they are drawn back to where they began."""
+    """Ridge that draws the private side back to where the module starts it."""
     negatives: int | None = Field(default=1, ge=0, le=64)
     """Sampled items for each own one. None: every head item."""
     max_events: int = Field(default=512, ge=1, le=65_536)

@@ -1,12 +1,12 @@
-"""`torch-two-tower`: an item tower of an embedding and what its public features say, a user tower of the history.
+"""`torch-two-tower`: an item tower of an embedding plus a network on public features, a user tower of the history.
 
     item    z_i = E_i + MLP(features_i)
-    user    u   = the direction of the summed z of own items, of a fixed length, + what `user_steps` add
+    user    u   = the direction of the summed z of own items, at a fixed length, + what `user_steps` add
     score   z_i . u + sigma_i
 
 The fixed length keeps a user's change from being mostly biases, which popularity already knows. The features of the
-head travel with the model. They are public, so that costs bytes and no privacy: without them a device could compute
-neither a slope of the MLP nor an item's vector.
+head are part of the model. They are public, so that costs bytes and no privacy: without them a device could compute
+neither a gradient of the MLP nor an item's vector.
 
 Source: Yi et al., Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations (RecSys 2019), for
 towers over content; the private vector is that of Singhal et al. (NeurIPS 2021).
@@ -38,7 +38,7 @@ class TwoTowerSettings(ModuleSettings):
     shared_rate: float | None = Field(default=0.3, gt=0)
     """The server's step size for the MLP."""
     content_scale: float = Field(default=0.5, gt=0)
-    """What the MLP's part of an item's vector is multiplied by."""
+    """Factor on the MLP's part of an item's vector."""
 
 
 class TwoTower(Recommender):
@@ -66,7 +66,7 @@ class TwoTower(Recommender):
 
     @torch.no_grad()
     def start(self, popularity: Tensor) -> None:
-        """Biases whose probabilities are the popularity."""
+        """Set biases to the log-odds of the popularity."""
         self.bias.copy_(log_odds(popularity))
 
     def items(self) -> Tensor:
@@ -74,7 +74,7 @@ class TwoTower(Recommender):
         return self.vectors if self.content is None else self.vectors + self.content_scale * self.content(self.features)
 
     def private(self, events: Events) -> User:
-        """The pooled history."""
+        """The direction of the user's items' vectors, at a fixed length."""
         return {"vector": self.user_length * direction_of_own(self.items(), events)}
 
     def forward(self, user: User, events: Events) -> Tensor:

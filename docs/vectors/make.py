@@ -28,7 +28,7 @@ from palate_common.models.delta import HEADER, MIX, NONE, REST, ROWS, DeltaHeade
 from palate_common.models.manifest import MANIFEST_TAG
 from palate_common.models.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
 from palate_common.records.canonical import canonical_json, digest
-from palate_common.records.growth import Shown
+from palate_common.records.consistency import Shown
 from palate_common.records.merkle import Checkpoint, MerkleTree
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import PLAN_TAG, ChargeProof, Noise, RoundPlan, SignedPlan, sign_plan
@@ -37,11 +37,11 @@ from palate_common.rounds.wire import REFUSED, ContributionHeader, dtype_for, en
 from palate_common.secagg.agreement import KeyPair, agree, seal
 from palate_common.secagg.directory import Directory
 from palate_common.secagg.graph import Ring
+from palate_common.secagg.graph_terms import graph_terms
 from palate_common.secagg.masking import Masker
 from palate_common.secagg.messages import Complaint, Header, Step, pack_flags, write
 from palate_common.secagg.packing import pack, residue_type
 from palate_common.secagg.shamir import combine
-from palate_common.secagg.sizes import graph_terms
 from palate_common.secagg.transcript import COMPLAINT, cohort_binding, complaint_payload, share_digest, sign
 from palate_server.ledger.history import entry_from
 from palate_server.ledger.log import Log

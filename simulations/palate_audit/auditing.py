@@ -190,12 +190,9 @@ def audit(
     Raises:
         InputError: what was given doesn't go together, or isn't what it must be.
 
-    Guarantees:
-        A mechanism that keeps its claim raises an alarm once in a million audits.
-
-    Assumes:
-        Independent canaries, for a function of which epsilon and delta are all that is claimed; the assumptions that
-        each section names, for the others.
+    **Guarantees:** a stock mechanism raises no alarm: one that keeps its claim does once in a million audits.
+    **Assumes:** independent canaries, for a function of which epsilon and delta are all that is claimed; for others,
+    the assumptions that each section names.
     """
     asked = {
         "epsilon": epsilon, "delta": delta, "clip_norm": clip_norm, "noise_multiplier": noise_multiplier,

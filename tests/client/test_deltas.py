@@ -16,7 +16,7 @@ from palate_common.errors import IntegrityError, RefusedError
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel
-from palate_common.records.growth import Shown
+from palate_common.records.consistency import Shown
 from palate_common.records.merkle import MerkleTree
 from palate_common.records.signing import SigningKey
 

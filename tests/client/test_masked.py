@@ -17,8 +17,8 @@ from palate_common.errors import InputError, IntegrityError, PalateError, Refuse
 from palate_common.secagg import cohort as cohorts
 from palate_common.secagg.agreement import KeyPair
 from palate_common.secagg.directory import Directory
+from palate_common.secagg.graph_terms import graph_terms
 from palate_common.secagg.messages import BOX, HEADER, SHARE, Step, UnmaskRequest, is_complaint
-from palate_common.secagg.sizes import graph_terms
 from palate_server.secagg.attempt import Unmasking
 
 

@@ -13,7 +13,7 @@ import palate
 from palate_common.errors import IntegrityError
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
-from palate_common.records.growth import SPENT, Shown
+from palate_common.records.consistency import SPENT, Shown
 from palate_common.rounds.plan import SignedPlan
 from palate_common.rounds.wire import REFUSED
 from palate_server.ledger.ledger import Ledger

@@ -25,7 +25,7 @@ from palate_common.errors import InputError, IntegrityError, PalateError, Refuse
 from palate_common.interactions import Interactions
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
-from palate_common.records.growth import Shown
+from palate_common.records.consistency import Shown
 from palate_common.records.merkle import Checkpoint, MerkleTree
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import SignedPlan

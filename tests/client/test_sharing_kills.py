@@ -19,7 +19,7 @@ import palate
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel
-from palate_common.records.growth import Shown
+from palate_common.records.consistency import Shown
 from palate_common.records.merkle import MerkleTree
 from palate_common.rounds.plan import SignedPlan
 

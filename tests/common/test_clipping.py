@@ -1,5 +1,6 @@
 import ast
 import doctest
+import inspect
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
 from palate_common import interactions
+from palate_common.algorithms import Algorithm
 from palate_common.mechanism import clipping, update
 from palate_common.mechanism.clipping import CLIP_NORMS, MAX_GRID, clip
 from palate_common.mechanism.update import Block, BlockSpec, ClippedUpdate, DenseBlock, Layout, OuterBlock, Update
@@ -151,6 +153,11 @@ def test_blocks_are_clipped_jointly() -> None:
     batch = Update((DenseBlock(np.array([[3.0, 0.0]])), DenseBlock(np.array([[0.0, -4.0]]))), 1)
     # Clipped block by block, both would come out at 707 steps; clipped after the sum, at 3 and 4 times that.
     assert clip(batch, layout, clip_norm=1.0, grid=1000).vector(0).tolist() == [599, 0, 0, -799]
+
+
+def test_the_layout_knows_no_data() -> None:
+    """An algorithm gives the layout before any history is there: nothing that it is called with holds one."""
+    assert [*inspect.signature(Algorithm.layout).parameters] == ["self", "state", "round_"]
 
 
 def test_weights_scale_before_the_clip() -> None:

@@ -14,7 +14,7 @@ from palate_common.errors import InputError
 from palate_common.mechanism import cohort
 from palate_common.mechanism.accounting import GaussianEvent, account
 from palate_common.mechanism.cohort import TAIL, CohortTerms, modulus_bits, share_sigma, shares_slack
-from palate_common.secagg import sizes as terms
+from palate_common.secagg import graph_terms as terms
 
 COHORT: dict[str, Any] = {"n_max": 1000, "n_min": 900, "c_max": 100, "masks": False}
 

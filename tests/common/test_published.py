@@ -18,7 +18,7 @@ from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.compact import compact, expand
 from palate_common.models.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
 from palate_common.records.canonical import canonical_json, digest, read_canonical
-from palate_common.records.growth import Shown
+from palate_common.records.consistency import Shown
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.signing import SigningKey
 

@@ -78,6 +78,15 @@ def test_the_released_variance_is_what_the_survivors_add(noise: Any, users: int)
     assert not low < (drawn**2).sum() * 0.93 < high  # it would have seen a share too few in fourteen
 
 
+def test_local_noise_is_the_charged_one() -> None:
+    size, plan = 40_000, make_plan(40_000, dp="local", cohort=None)
+    assert plan.share_sigma == SIGMA
+    for users in (1, 3):
+        drawn = add_shares(nothing(users, size), plan, SeededSource(b"%d" % users)).steps.astype(np.float64)
+        low, high = chi2.ppf([FALSE_ALARM, 1 - FALSE_ALARM], len(drawn)) * users * SIGMA**2
+        assert low < (drawn**2).sum() < high
+
+
 def test_pooled_and_separate_shares_have_one_law() -> None:
     """Two-sample chi^2 over the quantiles of what 12 devices add."""
     size = 40_000

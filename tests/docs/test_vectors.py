@@ -25,12 +25,12 @@ from palate_common.errors import InputError, IntegrityError
 from palate_common.models.delta import apply_delta
 from palate_common.models.manifest import MANIFEST, SIGNATURE, read_manifest
 from palate_common.records.canonical import canonical_json, read_canonical
-from palate_common.records.growth import check_growth
+from palate_common.records.consistency import check_growth
 from palate_common.records.merkle import Checkpoint, MerkleTree, verify_consistency, verify_inclusion
 from palate_common.rounds.plan import open_plan
 from palate_common.rounds.wire import decode
 from palate_common.secagg.agreement import KeyPair, agree
-from palate_common.secagg.sizes import graph_terms
+from palate_common.secagg.graph_terms import graph_terms
 
 FOLDER = Path(__file__).parents[2] / "docs" / "vectors"
 FILES = (

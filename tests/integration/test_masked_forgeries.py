@@ -16,6 +16,7 @@ from palate_client.secagg.states import Advertised, Shared
 from palate_common.errors import IntegrityError, PalateError, RefusedError
 from palate_common.secagg import cohort as cohorts
 from palate_common.secagg.agreement import KeyPair, agree, unseal
+from palate_common.secagg.graph_terms import GraphTerms, graph_terms
 from palate_common.secagg.messages import (
     BOX,
     HEADER,
@@ -32,7 +33,6 @@ from palate_common.secagg.messages import (
     write,
 )
 from palate_common.secagg.shamir import combine, split
-from palate_common.secagg.sizes import GraphTerms, graph_terms
 from palate_common.secagg.transcript import (
     ADVERT,
     advert_payload,

@@ -9,8 +9,8 @@ import pytest
 
 from palate_audit.secagg.hostile import ANYWHERE, HOSTILE, PLANS, POISON, Life, live
 from palate_common.secagg import cohort as cohorts
+from palate_common.secagg.graph_terms import GraphTerms, graph_terms
 from palate_common.secagg.messages import Step
-from palate_common.secagg.sizes import GraphTerms, graph_terms
 
 EVERYWHERE = {f"{name} at {step.name.lower()}" for name in ANYWHERE for step in Step if step > Step.COMMIT}
 UNCOMMITTED = {f"{name} at commit" for name in ANYWHERE}

@@ -14,7 +14,7 @@ from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
 from palate_common.records.canonical import digest
-from palate_common.records.growth import Shown
+from palate_common.records.consistency import Shown
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.signing import SigningKey
 from palate_server.rounds import registry as registry_module

@@ -94,9 +94,9 @@ def hold(channel: Channel, past: Sequence[CountedDelivery], *, now: float, calen
         now: seconds since 1970.
         calendar: the user's calendar.
 
-    Guarantees:
-        No message in the quiet hours of where the user is.
-        No calendar day of the user's has more messages on the channel than its cap, and no calendar week.
+    **Guarantees:** quiet hours: no message in those of where the user is.
+    **Guarantees:** a day's cap: no calendar day of the user's has more messages on the channel.
+    **Guarantees:** a week's cap: no calendar week of the user's has more messages on the channel.
     """
     here = calendar.moment(now)
     quiet = channel.quiet

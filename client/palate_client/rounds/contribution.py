@@ -117,14 +117,11 @@ class Contributor:
         Returns:
             A contribution in wire format: the clipped sum over the installations that took part.
 
-        Guarantees:
-            Nothing is computed from behaviour before the plan is verified and charged.
-            An attempt is answered at most once.
-            Whether there is an answer, and for how many installations, does not depend on anyone's behaviour: a
-            history that the algorithm fails on counts as one without events.
-
-        Assumes:
-            The algorithm contributes for each user from that user's history alone, and for one without events.
+        **Guarantees:** nothing is computed from behaviour before the plan is verified and charged.
+        **Guarantees:** an attempt is answered at most once.
+        **Guarantees:** how many answer does not depend on what anybody did: a history that the algorithm can't work on
+        counts as one without events.
+        **Assumes:** the algorithm contributes for each user from that user's history alone, and for one without events.
 
         Raises:
             IntegrityError: the plan or the model does not verify.
@@ -165,9 +162,9 @@ class Contributor:
     def join(self, signed_plan: bytes, model_bytes: bytes, identity: Identity) -> MaskedDevice:
         """Take part in one masked attempt; returns the device's state machine for its messages.
 
-        Guarantees:
-            The attempt is verified, then charged, before the machine is returned; an invalid one is not charged.
-            Nothing is computed from behaviour before the machine has checked the other devices of the cohort.
+        **Guarantees:** the attempt is verified, then charged, before anybody has the machine; what doesn't fit is not
+        charged.
+        **Guarantees:** nothing is computed from behaviour before the machine has checked who else takes part.
 
         Raises:
             IntegrityError, RefusedError: as `contribute`.

@@ -131,10 +131,10 @@ class Rounds:
     def contribute(self, plan: bytes, model: bytes, number: int = ONE) -> bytes:
         """A contribution's bytes, or the constant refusal; see `Device.contribute`.
 
-        Guarantees:
-            Nothing is read without consent to `train`, or to `analytics` for a survey, nothing computed from behaviour
-            before the charge is on the disk, and nothing returned before it is in the journal.
-            Whatever goes wrong, the answer is the same constant.
+        **Guarantees:** without consent to train nothing is looked at: for a survey, without consent to `analytics`.
+        **Guarantees:** the charge is on the disk before anything is computed: from behaviour.
+        **Guarantees:** what cannot be noted does not leave: nothing is returned before it is in the journal.
+        **Guarantees:** a refusal tells the user why and the server nothing: whatever goes wrong, it is one constant.
         """
         service = required(self.service)
         with self._refusing():

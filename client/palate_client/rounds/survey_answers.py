@@ -95,8 +95,7 @@ class Behaviour:
 class OwnAnswers:
     """The user's answers as a batch of one, computed when needed.
 
-    Guarantees:
-        Whether there are answers does not depend on the user's behaviour.
+    **Guarantees:** whether there are answers does not depend on what the user did.
 
     Attributes:
         store: the user's events; the record of messages lies beside it.

@@ -70,14 +70,13 @@ from palate_common.secagg.transcript import (
 class MaskedDevice:
     """One device in one attempt.
 
-    **Guarantees:** no vector before its checks: `vector` is called at most once, after U1 has passed every check.
-    **Guarantees:** one share a neighbour: either of b or of the mask key, by the one list that this device has signed.
-    **Guarantees:** refusal changes nothing: a refused request leaves the state; only a failed draw ends the attempt.
-    **Guarantees:** a complaint ends it: if a box can't be opened, the device names its sender, sends no vector, and
-        drops its secrets.
-    **Guarantees:** secrets are dropped: after its shares are sent, it refers to no secret (CPython can't erase memory).
-    **Assumes:** charged: the attempt was checked against the floors and written to the device's ledger before.
-    **Assumes:** durable latch: what `latch` has stored survives a crash and a restored backup.
+    **Guarantees:** the vector is made once and only after every check: of U1.
+    **Guarantees:** signs no second list: so of each neighbour it gives one share, of b or of the mask key.
+    **Guarantees:** another is refused: then the device is where it was before that request; a draw not met ends it.
+    **Guarantees:** a complaint ends it: who can't open a box says whose, sends no vector, and drops its secrets.
+    **Guarantees:** secrets are dropped: once its shares are out, it refers to none (CPython can't erase).
+    **Assumes:** charged: the attempt was checked against floors and written to the device's ledger before.
+    **Assumes:** the latch outlives the process: what it has accepted survives a crash and a restored backup.
 
     Args:
         terms: the terms of the attempt.

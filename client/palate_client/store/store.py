@@ -9,7 +9,7 @@ in the file when `add` returns.
 before `flush` survive a power cut (FULL); an event is stored once; several threads, processes and forked children may
 share a store; after `erase`, also by another process, nothing is stored.
 
-**Assumes:** a local disk that keeps what was synced, and supports SQLite's locks: no network drive.
+**Assumes:** a local disk, no network drive, that keeps what it was told to sync, and SQLite's locks.
 """
 
 from __future__ import annotations

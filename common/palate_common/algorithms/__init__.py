@@ -1,6 +1,6 @@
-"""Learning algorithms: the seam, those that come with Palate, and how others register theirs.
+"""Learning algorithms: the base class, the algorithms that come with Palate, and the registry for others.
 
-`__all__` is what an algorithm of one's own needs, what it contributes included.
+`__all__` names everything that an algorithm in another package needs.
 """
 
 from palate_common.algorithms.base import Algorithm, EventAlgorithm, Factors, PublicFacts, State

@@ -1,8 +1,8 @@
-"""`analytics`: counts for the operator, through the same door as training: clipped, noised, charged, sealed.
+"""`analytics`: weekly survey counts for the operator. They are clipped, noised, charged and sealed as training is.
 
-The catalogue is the survey's questions, and a history is a device's answers, each from 0 to 1. One release a week.
-What is released is the capped statistic over the devices that answered: nothing is rescaled, so the noise is known
-exactly, and with it every error bar.
+The survey's questions take the place of the catalogue, a device's answers (each from 0 to 1) that of a history. Each
+week has one release: the sums of the devices' answers plus noise. Nothing is rescaled, so the noise and every error bar
+are known exactly.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ TOTALS, NOISE = "totals", "noise"
 class Analytics(Algorithm):
     """The sums of devices' answers to a survey.
 
-    Guarantees:
-        A device's answers have L2 norm at most 1, whatever they are.
-        Answers that a survey can have are sent as they are.
+    **Guarantees:** a device that lies has the same bound: its answers have L2 norm at most 1, whatever they are.
+    **Guarantees:** a device that gives all it can is sent as it is: valid answers are never scaled down.
     """
 
     name = NAME
@@ -41,15 +40,15 @@ class Analytics(Algorithm):
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """One release takes all of the budget."""
+        """The one release has the whole budget."""
         return (1.0,)
 
     def start(self) -> State:
-        """Nothing is known yet."""
+        """Zero totals and zero noise."""
         return {name: np.zeros(self.facts.n_items) for name in (TOTALS, NOISE)}
 
     def layout(self, state: State, round_: int) -> Layout:
-        """One block of the survey each, by its share of the budget."""
+        """One block for each block of the survey, weighted by its share of the budget."""
         return tuple(
             BlockSpec(
                 name=block.name, shape=(len(block.questions),), weight=float(np.sqrt(self.survey.share_of(block.name)))
@@ -58,13 +57,13 @@ class Analytics(Algorithm):
         )
 
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
-        """Each device's answers, in parts of their block's norm."""
+        """Each device's answers, divided by the norm of their block."""
         answers = np.zeros((histories.n_users, histories.n_items))
         answers[histories.owners(), histories.indices] = np.clip(histories.weights, 0.0, 1.0)
         blocks, first = [], 0
         for block in self.survey.blocks():
             part = answers[:, first : first + len(block.questions)] / block.norm
-            # A survey's answers stay below 1; others, of a device that doesn't keep to it, are cut to it.
+            # Valid answers have norm 1 at most; those of a device that breaks the rules are scaled down to it.
             norms = np.sqrt((part**2).sum(axis=1, keepdims=True))
             blocks.append(DenseBlock(part / np.maximum(norms, 1.0)))
             first += len(block.questions)
@@ -77,12 +76,12 @@ class Analytics(Algorithm):
         sums: Mapping[str, npt.NDArray[np.float64]],
         noise: Mapping[str, float],
     ) -> State:
-        """Totals in answers, and the standard deviation of the noise in each."""
+        """Each question's noised total, in answers, and the standard deviation of its noise."""
         blocks = self.survey.blocks()
         totals = [sums[block.name] * block.norm for block in blocks]
         errors = [np.full(len(block.questions), noise[block.name] * block.norm) for block in blocks]
         return {TOTALS: np.concatenate(totals), NOISE: np.concatenate(errors)}
 
     def scores(self, state: State, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
-        """Nothing is ranked: all alike."""
+        """Zeros: a survey ranks nothing."""
         return np.zeros((histories.n_users, histories.n_items))

@@ -1,15 +1,15 @@
-"""The seam between Palate and a learning algorithm: whoever adds one reads this file and nothing else.
+"""The interface between Palate and a learning algorithm: to add one, you need to read only this file.
 
-An algorithm says what a device contributes and what the server makes of the noised sum. It never sees clipping,
-noise, accounting, signing or transport: whatever `contribute` returns is clipped to norm 1 and charged.
+An algorithm says what a device contributes and what the server computes from the noised sum. It doesn't deal with
+clipping, noise, accounting, signing or transport: whatever `contribute` returns is clipped to norm 1 and charged.
 
     public state --contribute (device, private histories)--> Update
     noised sums  --release (server, post-processing)-------> next public state
     public state --scores (device, private history)--------> one score an item
 
 To add one: derive from `Algorithm`, define the abstract members, and name the class under the entry point group
-`palate.algorithms`. Every other member has a default, which says that the algorithm can't do that; define those that
-yours can. An algorithm whose privacy unit is one event derives from `EventAlgorithm`.
+`palate.algorithms`. The other members are optional: their defaults say that the algorithm lacks that ability. An
+algorithm whose privacy unit is one event derives from `EventAlgorithm`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ State = dict[str, npt.NDArray[Any]]
 
 
 class PublicFacts(BaseModel):
-    """What everybody knows before the first release, and settings may be derived from for free."""
+    """Public numbers known before the first release. Settings derived from them cost no privacy."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,15 +47,15 @@ class PublicFacts(BaseModel):
     seed: int = 0
     """Seed of public randomness, such as a starting table."""
     local: bool = Field(default=False, exclude_if=lambda local: not local)
-    """Whether each device adds all of its noise: a sum then has that of `n_users` draws. Not written where False."""
+    """Whether each device adds the full noise: a sum then holds `n_users` draws of it. Left out of JSON if False."""
     former_signal: float = Field(default=0.0, ge=0, allow_inf_nan=False, exclude_if=lambda signal: signal == 0)
-    """mu x users of the former release a run starts from; 0, and then not written, without a warm start."""
+    """mu x users of the former release that a run starts from. Without a warm start 0, and left out of JSON."""
 
     @property
     def signal(self) -> float:
-        """How far a count that all users share stands above the noise of a sum, with the whole budget; inf without.
+        """Signal-to-noise ratio of a count that all users share, in a sum with the whole budget; inf without noise.
 
-        mu x users where a sum holds one draw of the charged noise; mu x sqrt(users) where it holds one a user.
+        mu x users where a sum holds one draw of the charged noise; mu x sqrt(users) where each user adds one.
         """
         if self.mu is None:
             return math.inf
@@ -63,24 +63,23 @@ class PublicFacts(BaseModel):
 
 
 class Factors(Protocol):
-    """A public state whose scores are products of a user's vector and items' vectors.
+    """Scores in factorised form: a score is the dot product of a user's vector and an item's vector.
 
-    A device can then search a large catalogue without scoring all of it, and explain a score exactly. Both ways give
-    the same numbers:
+    With it a device can search a large catalogue without scoring all of it, and explain a score exactly:
 
         scores(state, histories)  ==  factors(state).users(histories) @ factors(state).items().T
 
-    The columns come in parts, by what they know (see `palate_common.score_sources`). A device can weigh a part, and
-    the product stays a product.
+    The columns are grouped by the information they use (see `palate_common.score_sources`). A device can weight a
+    group, and scores are still dot products.
     """
 
     @property
     def parts(self) -> Mapping[str, slice]:
-        """Which columns know what; they cover all k columns, in order."""
+        """Score source -> its columns; together they cover all k columns, in order."""
 
     @property
     def trust(self) -> Float64:
-        """How far each column is trusted after ten events, float64 [k]: by this two items' vectors are compared."""
+        """Shrinkage of each column after ten events, float64 [k]. It weights columns when two items are compared."""
 
     def items(self) -> npt.NDArray[np.float32]:
         """The items' vectors, float32 [n_items, k]."""
@@ -91,27 +90,27 @@ class Factors(Protocol):
     def events(self, history: Interactions) -> Float64:
         """What each interaction of one user adds to their vector, float64 [nnz, k]. Private as well.
 
-        Their sum is the user's vector, apart from what a user has without any event that counts.
+        The rows sum to the user's vector, apart from a default part that comes from no event.
         """
 
 
 class Algorithm(ABC):
-    """One way to learn from noised sums."""
+    """Base class of algorithms that learn from noised sums."""
 
     name: ClassVar[str]
-    """What a plan and a model file call it."""
+    """Its name in plans and model files."""
     Settings: ClassVar[type[BaseModel]]
-    """A pydantic model of its settings, which refuses unknown keys."""
+    """The pydantic model of its settings; it must refuse unknown keys."""
     unit: ClassVar[Literal["user", "event"]] = "user"
-    """Whose contribution is clipped and charged: a user's, or one event's; see `EventAlgorithm`."""
+    """Privacy unit: whether the contribution of a user or of one event is clipped and charged, see `EventAlgorithm`."""
     public_inputs: ClassVar[tuple[str, ...]] = ()
-    """Public arrays that it can use, such as `features`. `release` finds those that a run has in the state it is given.
+    """Public arrays that it can use, such as `features`. `release` gets those that a run has, as part of its state.
 
-    They stay on the server, unless `release` puts what a device needs of them into the state, under another name. A run
+    They stay on the server: what devices need of them, `release` must store in the state under another name. A run
     refuses features that the algorithm doesn't name.
     """
     training_only: ClassVar[tuple[str, ...]] = ()
-    """Arrays of the state that `contribute` needs and `scores` doesn't: what devices download to rank by lacks them."""
+    """Arrays of the state that only `contribute` needs: models that devices download for ranking lack them."""
 
     @abstractmethod
     def __init__(self, settings: Any, facts: PublicFacts) -> None:
@@ -132,10 +131,10 @@ class Algorithm(ABC):
 
     @abstractmethod
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
-        """On the device: one raw contribution a user. Anything above norm 1 is clipped away.
+        """On the device: each user's raw contribution. It is then clipped to norm 1.
 
-        Each user's must follow from that user's history and the state alone, whoever else is in the batch: clipping
-        bounds what a user sends, not what they do to what others send. A user without events contributes too.
+        A user's contribution must depend only on that user's history and the state, not on others in the batch:
+        clipping bounds what a user sends, not their influence on others. A user without events contributes too.
         """
 
     @abstractmethod
@@ -164,40 +163,40 @@ class Algorithm(ABC):
         return 1
 
     def factors(self, state: State) -> Factors | None:
-        """On the device: the vectors that the scores are products of. None: a device scores item by item."""
+        """On the device: the scores in factorised form. None: there is no such form, and a device scores each item."""
         return None
 
     @property
     def feature_sources(self) -> tuple[str, ...]:
-        """Names of the sources of public features that scores keep apart. With two or more, a device weighs them."""
+        """Names of the feature sources whose parts of a score are kept apart. A device can weight two or more."""
         return ()
 
     def new_item_scores(
         self, state: State, histories: Interactions, features: npt.NDArray[np.floating[Any]]
     ) -> npt.NDArray[np.floating[Any]] | None:
-        """Scores of items that no training user had, float [n_users, n_new]. None: it has none, and `scores` stay.
+        """Scores of items that no training user had, float [n_users, n_new]. None: it can't score new items.
 
         Args:
-            state: of a run with features.
+            state: public state of a run with features.
             histories: over the run's catalogue.
-            features: of the new items, made like the catalogue's, float [n_new, m].
+            features: features of the new items, computed like the catalogue's, float [n_new, m].
         """
         return None
 
     def expected_ratings(self, state: State, histories: Interactions) -> Float64 | None:
-        """What each user would rate each item, float64 [n_users, n_items], in the log's units. None: it learns none."""
+        """Expected ratings in the log's units, float64 [n_users, n_items]. None: it learns no ratings."""
         return None
 
     def hand_over(self, state: State, rows: npt.NDArray[np.int64], n_items: int) -> State:
-        """Public inputs for a later run of the same algorithm, which goes on from this one's final state.
+        """Public inputs for a later run of the same algorithm that starts from this run's final state (warm start).
 
         Args:
             state: after the last release.
-            rows: the place of each item among the later ones.
-            n_items: how many later ones there are.
+            rows: each item's row in the later catalogue.
+            n_items: size of the later catalogue.
 
         Raises:
-            InputError: no run can go on from this state; by default from none.
+            InputError: no run can start from this state; the default for every state.
         """
         raise InputError(f"the algorithm must be one that can go on from a release, got {self.name}")
 
@@ -208,17 +207,17 @@ class Algorithm(ABC):
 
 
 class EventAlgorithm(Algorithm):
-    """An algorithm whose privacy unit is one event: noised steps on each device stand in the place of `contribute`.
+    """An algorithm whose privacy unit is one event: each device takes noised steps instead of `contribute`.
 
-    A round is `steps(round_)` noised sums over the events that secret coins choose, each event with probability
-    `inclusion`. All but the last move the user's own vector, which stays on the device; the last one is sent. See
-    `palate_common.rounds.event_steps`, which clips each event's gradient by itself and noises each sum.
+    A round makes `steps(round_)` noised sums. Each is over a secret random sample of the events, every event with
+    probability `inclusion`. All sums but the last update the user's vector, which stays on the device; the last is
+    sent. `palate_common.rounds.event_steps` clips each event's gradient separately and adds the noise.
     """
 
     unit = "event"
 
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
-        """A user contributes nothing.
+        """Refuse: with events as the unit, users have no contribution.
 
         Raises:
             InputError: always.
@@ -228,7 +227,7 @@ class EventAlgorithm(Algorithm):
     @property
     @abstractmethod
     def inclusion(self) -> float:
-        """With which probability an event takes part in a step; a constant of the settings."""
+        """Probability that an event takes part in a step; a constant of the settings."""
 
     @abstractmethod
     def steps(self, round_: int) -> int:
@@ -236,16 +235,16 @@ class EventAlgorithm(Algorithm):
 
     @abstractmethod
     def user_start(self, state: State, n_users: int) -> Float64:
-        """Public vectors to start from, float64 [n_users, d]."""
+        """Public starting vectors of users, float64 [n_users, d]."""
 
     @abstractmethod
     def user_gradients(self, state: State, users: Float64, events: Interactions) -> Float64:
-        """One gradient an event, of that event, the state and noised vectors alone: float64 [nnz, d]."""
+        """Gradients, float64 [nnz, d]; an event's row depends only on that event, the state and noised vectors."""
 
     @abstractmethod
     def user_step(self, users: Float64, sums: Float64) -> Float64:
-        """Vectors after a step, from noised sums in units of the clip norm."""
+        """Users' vectors after a step, float64 [n_users, d], from noised sums in units of the clip norm."""
 
     @abstractmethod
     def item_gradients(self, state: State, round_: int, users: Float64, events: Interactions) -> Update:
-        """One row of the update an event, in the plan's layout."""
+        """The update in the plan's layout, one row for each event."""

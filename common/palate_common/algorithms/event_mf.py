@@ -1,20 +1,19 @@
 """`event-mf`: matrix factorisation by noised gradient steps on each device, for dp local and single events as the unit.
 
-What is protected is one item of a user's history, against everybody, the server included. So nothing that follows from
-events may enter a gradient without noise of its own, a user's vector included: a vector that is folded in exactly moves
-every other event's gradient when one event changes. A round is therefore a few steps, each a noised sum:
+The privacy unit is one item of a user's history, protected from everybody, the server included. With an exact user
+vector, one event would change the gradients of all others; so gradients use noised user vectors only. A round is
+therefore a few steps, each a noised sum:
 
     user steps   p += rate x (noised sum over sampled events of -d loss / d p)     p starts at 0, and stays here
     item step    noised sum over sampled events of -d loss / d r_i                 this one is sent
 
-with the loss of one event, on item i, 2 log(1 + e^-s), s = p . r_i: the item rows r are the public table, whose mean
-under popularity is zero, so that nothing has to be sampled against what a user has. Each event's gradient is clipped by
-itself. Which events take part in a step is drawn by secret coins; inclusion, steps, rates and normalisers are
-constants of the plan and never follow from how many events a user has. Weights of events are not used: a half-life,
-say, would let one event change others' gradients.
+The loss of one event on item i is 2 log(1 + e^-s), s = p . r_i. The item rows r are the public table; its mean under
+popularity is zero, so no negative items have to be sampled. Each event's gradient is clipped separately. Secret coins
+draw the events of a step. Inclusion, steps, rates and normalisers are constants of the plan: they never depend on how
+many events a user has. Event weights are not used: with a half-life, one event would change others' gradients.
 
-Round 0 sends noised counts. The server makes directions and the next table of the sums, as `als` does, whose
-scores it shares; a ranking device folds its history in exactly, as nothing of that is sent.
+Round 0 sends noised counts. The server computes directions and the next table from the sums as `als` does, and scores
+are those of `als`: to rank, a device folds in its exact history, of which nothing is sent.
 
 Sources: Abadi et al. (2016) for DP-SGD; Hu et al. 2008 and Chien et al. 2021 for the alternation.
 """
@@ -37,20 +36,20 @@ from palate_common.mechanism.update import Float64, OuterBlock, Update
 
 
 class EventMfSettings(AlsSettings):
-    """Those of `als` that make sense without a vote, and the steps."""
+    """Settings of `als` without the vote, and of the noised steps."""
 
     rounds: int | None = Field(default=3, ge=1, le=64)
     vote_share: float | None = Field(default=0.0, ge=0, le=0)
-    """There is none: a ballot is a user's, and not an event's."""
+    """Always 0: a ballot belongs to a user, not to an event."""
     inclusion: float = Field(default=1.0, ge=0.001, le=1)
-    """q: the probability with which an event takes part in a step; below 1 a secret coin of the device decides, and it
-    is accounted for."""
+    """q: probability that an event takes part in a step. Below 1 secret coins of the device decide, and the accounting
+    uses it."""
     user_steps: int = Field(default=1, ge=1, le=32)
     """Noised steps on the user's vector before the item step, in every round but the first."""
     user_rate: float = Field(default=1.0, gt=0)
-    """A step's size, in sums over `events_per_user` events."""
+    """Step size, relative to a sum over `events_per_user` events."""
     events_per_user: float = Field(default=16.0, ge=1)
-    """A public guess, for rates and sizes: nobody's history changes it."""
+    """Public guess of the events a user has, for rates and sizes; it depends on nobody's history."""
 
 
 class EventMf(EventAlgorithm, Als):
@@ -62,7 +61,7 @@ class EventMf(EventAlgorithm, Als):
     settings: EventMfSettings
 
     def __init__(self, settings: EventMfSettings, facts: PublicFacts) -> None:
-        # An event moves a sum as far as a user does elsewhere, and a user has many: the signal is that much stronger.
+        # Here one event moves a sum as far as a whole user does elsewhere, and a user has many: more signal.
         signal = facts.model_copy(update={"former_signal": 0.0})
         if facts.mu is not None:
             signal = signal.model_copy(update={"mu": facts.mu * float(np.sqrt(settings.events_per_user))})
@@ -71,7 +70,7 @@ class EventMf(EventAlgorithm, Als):
 
     @property
     def inclusion(self) -> float:
-        """With which probability an event takes part in a step."""
+        """Probability that an event takes part in a step."""
         return self.settings.inclusion
 
     def steps(self, round_: int) -> int:
@@ -89,7 +88,7 @@ class EventMf(EventAlgorithm, Als):
         Args:
             state: with the public table.
             users: p, noised, float64 [n_users, d].
-            events: those that take part.
+            events: the sampled events.
         """
         rows, owners = self._rows(state)[events.indices], events.owners()
         known = rows.any(axis=1)
@@ -99,18 +98,18 @@ class EventMf(EventAlgorithm, Als):
     def user_step(self, users: Float64, sums: Float64) -> Float64:
         """The users' vectors after a step: post-processing of noised sums, float64 [n_users, d]."""
         moved = users + sums * (self.settings.user_rate / (self.inclusion * self.settings.events_per_user))
-        # No step may take a vector further than where its errors still tell something.
+        # Length 1 at most: for longer vectors the loss saturates, and errors say nothing.
         length = np.sqrt(row_squares(moved))
         return np.asarray(moved / np.maximum(length, 1.0)[:, None], np.float64)
 
     def item_gradients(self, state: State, round_: int, users: Float64, events: Interactions) -> Update:
-        """-d loss / d r_i of each event, one row an event; in round 0 one count.
+        """-d loss / d r_i of each event, one row an event; in round 0 one count, sketched under compression.
 
         Args:
             state: the public state.
             round_: the round.
-            users: p, noised; not used in round 0, whose counts are a sketch where there is one.
-            events: those that take part.
+            users: p, noised; not used in round 0.
+            events: the sampled events.
         """
         ones = np.ones(events.nnz)
         if round_ == 0:
@@ -126,7 +125,7 @@ class EventMf(EventAlgorithm, Als):
         return Update((_one_row_each(rows, error, directions, len(head)),), int(inside.sum()))
 
     def hand_over(self, state: State, rows: npt.NDArray[np.int64], n_items: int) -> State:
-        """Nothing: a warm start counts users.
+        """Refuse: a warm start needs sums over users.
 
         Raises:
             InputError: always.
@@ -136,18 +135,18 @@ class EventMf(EventAlgorithm, Als):
     def release(
         self, state: State, round_: int, sums: Mapping[str, npt.NDArray[np.float64]], noise: Mapping[str, float]
     ) -> State:
-        """As `als`, from sums over events: divided by the inclusion, which is a constant."""
+        """As in `als`, after dividing the sums over events by the constant inclusion."""
         scaled = {name: np.asarray(total / self.inclusion, np.float64) for name, total in sums.items()}
         return super().release(state, round_, scaled, {name: each / self.inclusion for name, each in noise.items()})
 
     def _energy_and_length(self, state: State) -> tuple[float, float]:
-        """Of histories whose every event has norm 1: users have that of their events, whose mean number counts tell."""
+        """The squared sum of what users send if each event has norm 1, and the mean number of head items a user has."""
         users = self.facts.n_users
         length = max(float(state[COUNTS][state["head"]].astype(np.float64).sum()) / users, 1.0)
         return users**2 * length, length
 
     def _rows(self, state: State, *, whole: bool = True) -> Float64:
-        """r: the table at mean square length 1 under popularity, of the whole catalogue or of the head alone."""
+        """r: the table scaled to mean square length 1 under popularity, for the whole catalogue or the head alone."""
         table, weight = state["table"].astype(np.float64), state["weight"].astype(np.float64)
         mean = float((weight * row_squares(table)).sum() / weight.sum())
         rows = table / max(float(np.sqrt(mean)), TINY)

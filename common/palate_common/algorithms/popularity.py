@@ -1,4 +1,4 @@
-"""`popularity`: the whole budget on one release of item counts. The floor every private model is compared with.
+"""`popularity`: one release of noised item counts with the whole budget. Every private model is compared with it.
 
 A user sends weight 1/sqrt(k) on each of their k items: norm exactly 1, and nobody counts for more than anybody else.
 """
@@ -41,7 +41,7 @@ def popularity_update(histories: Interactions) -> Update:
 
 
 def user_weights(strength: Float64, *, exponent: float, n_items: int) -> Float64:
-    """How much each user counts in a loss: strength^-e, scaled so that a user with every item has norm 1 in round 0.
+    """Each user's weight in a loss: strength^-e, scaled so that a user with every item has norm 1 in round 0.
 
     Args:
         strength: the number of a user's events, or their summed squared weights, float64 [n_users].
@@ -54,7 +54,7 @@ def user_weights(strength: Float64, *, exponent: float, n_items: int) -> Float64
 
 @dataclass(frozen=True)
 class Ranked:
-    """The same score of an item for everybody.
+    """Factors of a ranking that is the same for every user.
 
     Attributes:
         scores: float [n_items].
@@ -64,12 +64,12 @@ class Ranked:
 
     @property
     def parts(self) -> Mapping[str, slice]:
-        """Popularity alone."""
+        """The one column is popularity."""
         return {POPULARITY: slice(0, 1)}
 
     @property
     def trust(self) -> Float64:
-        """In full."""
+        """1: the column is trusted in full."""
         return np.ones(1)
 
     def items(self) -> npt.NDArray[np.float32]:
@@ -77,22 +77,22 @@ class Ranked:
         return self.scores.astype(np.float32)[:, None]
 
     def users(self, histories: Interactions) -> Float64:
-        """1 for everybody."""
+        """1 for every user, float64 [n_users, 1]."""
         return np.ones((histories.n_users, 1))
 
     def events(self, history: Interactions) -> Float64:
-        """No event adds anything."""
+        """Zeros: events don't change the scores."""
         return np.zeros((history.nnz, 1))
 
 
 class PopularitySettings(BaseModel):
-    """No settings."""
+    """`popularity` has no settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Popularity(Algorithm):
-    """Noised item popularity, recommended to everybody alike."""
+    """Noised item popularity: the same ranking for everybody."""
 
     name = "popularity"
     Settings = PopularitySettings
@@ -102,11 +102,11 @@ class Popularity(Algorithm):
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """One release takes all of the budget."""
+        """The one release has the whole budget."""
         return (1.0,)
 
     def start(self) -> State:
-        """No counts yet."""
+        """Zero counts."""
         return {COUNTS: np.zeros(self.facts.n_items, np.float32)}
 
     def layout(self, state: State, round_: int) -> Layout:
@@ -114,7 +114,7 @@ class Popularity(Algorithm):
         return popularity_layout(self.facts.n_items)
 
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
-        """Each user's items, norm 1."""
+        """Each user's item weights, L2 norm 1."""
         return popularity_update(histories)
 
     def release(
@@ -124,11 +124,11 @@ class Popularity(Algorithm):
         sums: Mapping[str, npt.NDArray[np.float64]],
         noise: Mapping[str, float],
     ) -> State:
-        """The noised counts as they are."""
+        """The noised counts."""
         return {COUNTS: sums[COUNTS].astype(np.float32)}
 
     def scores(self, state: State, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
-        """The same row for everybody."""
+        """The counts, the same for every user."""
         return np.broadcast_to(state[COUNTS], (histories.n_users, histories.n_items))
 
     def factors(self, state: State) -> Factors:

@@ -1,4 +1,4 @@
-"""Finding algorithms by name through the entry point group `palate.algorithms`."""
+"""Registry: finds algorithms by name in the entry point group `palate.algorithms`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from palate_common.errors import InputError
 
 GROUP = "palate.algorithms"
 COUNTING = "palate.counting"
-"""What goes through the same door and ranks nothing: surveys."""
+"""Entry point group of algorithms that rank nothing: surveys."""
 _lent: dict[str, type[Algorithm]] = {}
 _admitted: set[str] = set()
 _adapters: dict[type, Callable[[Any, str], type[Algorithm]]] = {}
@@ -43,15 +43,15 @@ def lent(algorithm: type[Algorithm]) -> Iterator[None]:
 
 
 def add_adapter(kind: type, make: Callable[[Any, str], type[Algorithm]]) -> None:
-    """Let classes that derive from `kind` be registered too: `make(cls, name)` gives the algorithm of such a class."""
+    """Accept registered classes that derive from `kind`: `make(cls, name)` wraps such a class as an algorithm."""
     _adapters[kind] = make
 
 
 def admit(target: str) -> None:
-    """Let this process load `package.module:Class`, which its own user named; a plan can't.
+    """Allow this process to load `package.module:Class`.
 
-    Whoever runs a command may name what it loads. A device loads what is registered on it, and nothing that a plan
-    names: importing a module is running it.
+    Call it only for names from the user who runs a command, never for names from a plan: importing a module runs its
+    code. A device loads only what is registered on it.
     """
     _admitted.add(target)
 
@@ -109,7 +109,7 @@ def algorithm_class(name: str) -> type[Algorithm]:
 
 
 def _wrong(loaded: Any) -> str:
-    """What keeps it from being an algorithm; empty if nothing does."""
+    """Why `loaded` is no algorithm; empty if it is one."""
     if not (isinstance(loaded, type) and issubclass(loaded, Algorithm)):
         return "must derive from palate_common.algorithms.Algorithm"
     missing = [name for name in ("name", "Settings") if not hasattr(loaded, name)]
@@ -146,7 +146,7 @@ def next_state(
     noise: Mapping[str, float],
     inputs: State,
 ) -> State:
-    """The public state after a release; what `inputs` the algorithm names, it sees, and the state does not keep."""
+    """The public state after a release. `release` sees the `inputs` that the algorithm names; the state drops them."""
     seen = {name: inputs[name] for name in algorithm.public_inputs if name in inputs}
     released = algorithm.release(state | seen, round_, sums, noise)
     return {name: array for name, array in released.items() if name not in seen}

@@ -1,9 +1,9 @@
-"""What a run's releases cost together: sensitivity and noise in, (eps, delta) out.
+"""Accounting: what a run's releases cost together, from sensitivity and noise to (eps, delta).
 
 Privacy unit: one installation. Adjacency: zero-out, i.e. one installation's events are emptied; it still takes part and
-sends zero. Every figure here is for that unit and that adjacency, at full participation: no amplification by sampling,
-but for the sampled sums below. The plan chooses sigma with it, the ledger charges mu^2 with it, the privacy card prints
-what it says.
+sends zero. Every figure here is for that unit and that adjacency, at full participation: without amplification by
+sampling, except for the sampled sums below. The plan chooses sigma by it, the ledger charges mu^2, and the privacy card
+prints the results.
 
     >>> mu = mu_of(epsilon=5.0, delta=1e-5)
     >>> sigma = sigma_for(mu_r=split_budget(mu=mu, shares=(1, 4))[1], sensitivity=2**14)
@@ -11,24 +11,24 @@ what it says.
     True
 
 mu is the parameter of Gaussian differential privacy (Dong, Roth and Su 2022): releases compose as the sum of mu^2, and
-the noise multiplier of one release is 1/mu. What happened (`GaussianEvent`) is apart from how it is counted
-(`account`). Every bound is rounded against the claim: charges, eps and sigma up, budgets down. Every function raises
-`InputError` for a value that is out of its range, not finite or not a number.
+the noise multiplier of one release is 1/mu. `GaussianEvent` says what happened, `account` what it costs. Every bound is
+rounded to the safe side: charges, eps and sigma up, budgets down. Every function raises `InputError` for a value that
+is out of its range, not finite or not a number.
 
-**Sampled sums.** Where the unit is one event, that is, one item of one user, zero-out replaces the event by none, and
-secret coins of the device may choose what takes part. In each of `steps` sums an event takes part with probability
+**Sampled sums.** Where the unit is one event, that is, one item of one user, zero-out removes the event, and secret
+coins of the device may sample the events. In each of `steps` sums an event takes part with probability
 q = `inclusion`, and moves the sum by `sensitivity` at most. So a step is dominated by the pair
-(1 - q) N(0, z^2) + q N(1, z^2) and N(0, z^2), in either order, z = sigma / sensitivity. No such mechanism is Gaussian:
-its loss has the tail of the whole noise, however small q is. But it is one but for a probability of `TAIL`.
-`sampled_mu2` finds the mu with
+(1 - q) N(0, z^2) + q N(1, z^2) and N(0, z^2), in either order, z = sigma / sensitivity. A sampled step isn't exactly
+mu-GDP for a smaller mu: its loss has the tail of the unsampled step, however small q is. But it is, except with
+probability `TAIL`. `sampled_mu2` finds the mu with
 
     delta(eps) of all steps <= TAIL + (1 - TAIL) delta(eps) of mu-GDP     for every eps, in both orders,
 
 that is, steps are mu-GDP tensor (0, TAIL)-DP in the sense of Dong, Roth and Su. So they compose with everything else in
-a ledger: mu^2 adds up, and so does TAIL, for which a run keeps a part of its delta. The losses of a step are put on a
-grid, each rounded up, and convolved directly: all terms are positive, so that sums keep their digits (Koskela, Jaelkoe
-and Honkela 2020; Doroshenko et al. 2022 for the rounding). Numpy is all it needs: a device works it out again from the
-plan, and believes nobody.
+a ledger: mu^2 adds up, and so does TAIL, for which a run reserves a part of its delta. The losses of a step are rounded
+up to a grid and convolved directly: all terms are positive, so that no digits cancel (Koskela, Jaelkoe and Honkela
+2020; Doroshenko et al. 2022 for the rounding). It needs numpy only: a device computes it from the plan itself instead
+of trusting the server.
 
     >>> one = sampled_mu2(sensitivity=2**14, sigma=2**15, inclusion=1.0, steps=3)
     >>> half = sampled_mu2(sensitivity=2**14, sigma=2**15, inclusion=0.5, steps=3)
@@ -58,16 +58,16 @@ ACCOUNTANT_VERSION = "1"
 CENTRAL_SIGMA_FLOOR = 64
 """Smallest sigma, in grid steps, that a central release may have."""
 PLD_INTERVAL, PLD_FINE, PLD_MOST = 1e-4, 20.0, 100.0
-"""The second accountant's step up to an epsilon of 20 (user-level, zero-out), then in proportion up to 100."""
+"""Grid step of the second accountant up to an epsilon of 20 (user-level, zero-out); then in proportion, up to 100."""
 TAIL = 2.0**-40
-"""Probability, an attempt, with which nothing is promised; paid for in delta."""
+"""Probability, for each attempt, that the mu-GDP bound fails; it is a part of delta."""
 MAX_STEPS = 64
 LEAST_INCLUSION = 1e-3
 
 _MAX_MU = 1e4
-# Beyond these a square is no float.
+# Beyond these a square is out of a float's range.
 _LEAST, _MOST = 1e-100, 1e150
-# `_delta` is this close to the truth, usually far closer; eps pays for it.
+# Bound of the relative error of `_delta`, which is usually far smaller; eps is rounded up by it.
 _DELTA_MARGIN = 1.0 + 1e-10
 # Trapezoid rule of step 1/16 in x, where s = e^(x - e^(-x)): exponentially accurate for decays from 0 to infinity.
 _NODES = tuple(
@@ -75,9 +75,9 @@ _NODES = tuple(
     for x in (k / 16 for k in range(-60, 73))
 )
 _CELLS = 6000  # of the grid of losses, for one step and for all
-_MOST_CELLS = 2**16  # of the grid for all steps; above, sampling counts for nothing: time is quadratic, 2 s here
-_SPARE = TAIL * 1e-3  # what may be cut off at the far ends, and lost to rounding
-_WIDTH = 9.0  # deviations of noise that a step's grid covers: beyond lies less than 1e-18
+_MOST_CELLS = 2**16  # of the grid for all steps; above, sampling isn't credited: time is quadratic, 2 s here
+_SPARE = TAIL * 1e-3  # probability that may be cut off at the far ends, and lost to rounding
+_WIDTH = 9.0  # standard deviations of noise that a step's grid covers: beyond lies less than 1e-18
 _erfc = np.frompyfunc(math.erfc, 1, 1)
 
 
@@ -90,10 +90,10 @@ class GaussianEvent:
         sigma: parameter of the noise, grid steps.
         dimension: number of released coordinates, dummies included.
         round: round of the run, 0 for popularity.
-        attempt: attempt of the round; every answered one is a release of its own.
+        attempt: attempt of the round; each answered attempt is a release.
         shares: how many devices' shares the noise is the sum of; 1 for a single draw.
-        inclusion: where the unit is one event, the probability with which it takes part in a step, secretly.
-        steps: noised sums on each device; below inclusion 1 whoever composes keeps `TAIL` of delta.
+        inclusion: where the unit is one event, the probability that it takes part in a step, by secret coins.
+        steps: noised sums on each device; with inclusion below 1 the caller must reserve `TAIL` of delta.
     """
 
     sensitivity: float
@@ -113,14 +113,14 @@ class GaussianEvent:
 
     @property
     def mu2(self) -> float:
-        """What the release is charged."""
+        """The release's charge."""
         if (self.inclusion, self.steps) == (1.0, 1):
             return charged_mu2(sensitivity=self.sensitivity, sigma=self.sigma)
         return sampled_mu2(sensitivity=self.sensitivity, sigma=self.sigma, inclusion=self.inclusion, steps=self.steps)
 
     @property
     def noise_multiplier(self) -> float:
-        """The multiplier of the continuous Gaussian it is charged as, rounded down."""
+        """Noise multiplier of the continuous Gaussian with the same charge, rounded down."""
         return _root(1 / Fraction(self.mu2))
 
 
@@ -318,7 +318,7 @@ def epsilon_pld(
     interval: float = 1e-4,
     sampling: Sequence[tuple[float, int]] | None = None,
 ) -> float:
-    """The same by composing privacy loss distributions: the second accountant. Needs `palate[server]`.
+    """`epsilon_closed` by composing privacy loss distributions: the second accountant. Needs `palate[server]`.
 
     **Assumes:** fixed schedule: the multipliers were chosen before the first release.
 
@@ -326,7 +326,7 @@ def epsilon_pld(
         noise_multipliers: noise over sensitivity of each release.
         delta: in (0, 1).
         interval: width of the grid of privacy losses. The error falls with its square and grows with the releases.
-        sampling: for each multiplier, with which secret probability the unit takes part, and in how many sums.
+        sampling: for each multiplier, the probability that the unit secretly takes part, and the number of sums.
     """
     delta = check_delta(delta)
     terms = [(1.0, 1)] * len(noise_multipliers) if sampling is None else sampling
@@ -339,7 +339,7 @@ def epsilon_pld(
 
 @lru_cache(maxsize=256)
 def _composed_losses(releases: tuple[tuple[tuple[float, float], int], ...], delta: float, interval: float) -> float:
-    """`epsilon_pld` of ((multiplier, inclusion), times) each, kept as `_epsilon` is: an audit asks what its run did."""
+    """`epsilon_pld` of ((multiplier, inclusion), times) each; cached, as an audit computes what its run did."""
     from dp_accounting import (  # type: ignore[import-untyped]  # ships no types
         GaussianDpEvent,
         NeighboringRelation,
@@ -356,7 +356,7 @@ def _composed_losses(releases: tuple[tuple[tuple[float, float], int], ...], delt
 
 
 def pld_interval(epsilon: float) -> float:
-    """The grid on which `epsilon_pld` composes: five times coarser from 1 on, which moves it by 1e-6 of it."""
+    """Grid step for `epsilon_pld`: five times coarser from 1 on, which changes the result by a part in 10^6."""
     return PLD_INTERVAL * (1.0 if epsilon < 1 else 5.0 * max(1.0, epsilon / PLD_FINE))
 
 
@@ -393,7 +393,7 @@ def _delta(epsilon: float, mu: float) -> float:
 
 
 def _excess(t: float, mu: float) -> float:
-    """That integral, for t > -1; with mu infinite it is Mills' ratio. Positive terms only: nothing cancels."""
+    """The integral in `_delta`, for t > -1; with mu infinite, Mills' ratio. All terms are positive: nothing cancels."""
     scale = 1 / (1 + max(t, 0.0))
     exp, expm1 = math.exp, math.expm1
     return math.fsum([w * scale * exp(-(u := s * scale) * (t + u / 2)) * -expm1(-mu * u) for s, w in _NODES])
@@ -417,7 +417,7 @@ def total_mu2(charges: Iterable[float | Fraction]) -> float:
 
 
 def _root(exact: Fraction) -> float:
-    """Its square root, rounded down."""
+    """The square root of a fraction, rounded down."""
     root = math.sqrt(min(exact, Fraction(2**1023)))
     while Fraction(root) ** 2 > exact:
         root = math.nextafter(root, 0.0)
@@ -451,7 +451,7 @@ def _whole(name: str, value: int, least: int) -> int:
 
 @lru_cache(maxsize=256)
 def _sampled(mu2: float, q: float, steps: int) -> float:
-    """mu^2 of the sampled steps, each of mu2 without sampling; infinite where counting it would take too long."""
+    """mu^2 of the sampled steps, each of mu2 without sampling; infinite where computing it would take too long."""
     if _cells(mu2**0.5, q, steps) * steps > _MOST_CELLS:
         return math.inf
     curves = [_Curve.of(mu2**0.5, q, steps, removed=removed) for removed in (True, False)]
@@ -466,7 +466,7 @@ def _sampled(mu2: float, q: float, steps: int) -> float:
 
 
 def _cells(mu: float, q: float, steps: int) -> int:
-    """Cells of one step's grid, in the longer order."""
+    """Cells of one step's grid, for the order that needs more."""
     width = _reach(mu, q, steps) / _CELLS
     return max(len(_step(mu, q, width, removed=removed)[1]) for removed in (True, False))
 
@@ -484,7 +484,7 @@ class _Curve:
 
     @classmethod
     def of(cls, mu: float, q: float, steps: int, *, removed: bool) -> _Curve:
-        """The curve of the pair in one order: of the mixture over noise alone (`removed`), or the other way round."""
+        """The curve of the pair in one order: mixture against noise alone (`removed`), or noise against mixture."""
         width = _reach(mu, q, steps) / _CELLS
         first, masses, lost = _step(mu, q, width, removed=removed)
         offset, whole = first * steps, _power(masses, steps)
@@ -499,14 +499,14 @@ class _Curve:
         return cls(epsilons, infinite + np.maximum(above - np.exp(epsilons) * scaled, 0.0) + above * 1e-12)
 
     def below(self, mu: float) -> bool:
-        """Whether TAIL and mu-GDP cover the curve everywhere: between two points by the left one's delta."""
+        """Whether TAIL and mu-GDP bound the curve everywhere; between two points the left one's delta counts."""
         right = self.epsilons[1:]
         allowed = TAIL * (1 - 1e-6) + (1 - TAIL) * _gaussian_delta(right, mu) * (1 - 1e-9)
         return bool((self.deltas[:-1] <= allowed).all() and self.deltas[-1] <= TAIL * (1 - 1e-6))
 
 
 def _reach(mu: float, q: float, steps: int) -> float:
-    """A loss that all steps together stay below, but for a part of TAIL: by Chernoff's bound on their moments."""
+    """A loss that all steps together exceed with a small part of TAIL only, by Chernoff's bound on their moments."""
     orders = np.arange(2, 257, dtype=np.float64)
     whole = mu * mu * orders * (orders - 1) / 2
     # The moment of a mixture is at most the mixture of moments: E e^((a-1) L) <= 1 - q + q e^(a (a-1) mu^2 / 2).
@@ -515,14 +515,14 @@ def _reach(mu: float, q: float, steps: int) -> float:
 
 
 def _step(mu: float, q: float, width: float, *, removed: bool) -> tuple[int, Float64, float]:
-    """One step's losses, rounded up to multiples of `width`: the first, the probabilities from it on, and what is cut.
+    """One step's losses, rounded up to multiples of `width`: first multiple, probabilities from it on, part cut off.
 
-    Noise has deviation 1, an event moves it by mu. The loss of the mixture over the noise at x is
-    log(1 - q + q e^(mu x - mu^2 / 2)), rising in x; in the other order it is the same with the other sign.
+    Noise has standard deviation 1, an event moves it by mu. The loss of the mixture over the noise at x is
+    log(1 - q + q e^(mu x - mu^2 / 2)), rising in x; in the other order it has the other sign.
     """
 
     def at(loss: Float64) -> Float64:
-        """Where the mixture's loss has this value; minus infinity below its least."""
+        """The x at which the mixture's loss has this value; minus infinity below its least value."""
         inner = np.expm1(loss) + q
         with np.errstate(divide="ignore", invalid="ignore"):
             place = (np.log(np.where(inner > 0, inner, 1.0) / q) + mu * mu / 2) / mu
@@ -539,7 +539,7 @@ def _step(mu: float, q: float, width: float, *, removed: bool) -> tuple[int, Flo
     cells = np.arange(math.floor(-top / width), math.ceil(-least / width) + 1)
     edges = at(np.asarray(-cells * width, np.float64))
     masses = _between(edges[::-1])[::-1]
-    masses[0] += _above(edges[0])  # losses below the grid count as its first, which is more
+    masses[0] += _above(edges[0])  # losses below the grid are rounded up to its first
     return int(cells[1]), masses, 0.0
 
 
@@ -556,7 +556,7 @@ def _power(masses: Float64, steps: int) -> Float64:
 
 
 def _between(edges: Float64) -> Float64:
-    """Probability of a standard normal number between neighbours of rising edges; small ones keep their digits."""
+    """Probabilities of a standard normal variable between neighbouring edges, rising; small ones keep their digits."""
     upper, lower = _above_all(edges), _above_all(-edges)
     return np.maximum(np.where(edges[:-1] > 0, upper[:-1] - upper[1:], lower[1:] - lower[:-1]), 0.0)
 

@@ -1,8 +1,8 @@
 """Clipping: from a raw `Update` to a `ClippedUpdate` whose sensitivity is an exact integer.
 
 All blocks are scaled by their layout weight, clipped JOINTLY to `clip_norm`, quantised toward zero onto a grid of
-`grid` steps per clip norm, and only then checked, in arithmetic that is exact wherever the check can pass. Whatever is
-wrong with one user's numbers zeroes that user alone: were it to raise, the fate of a whole shard would tell on them.
+`grid` steps per clip norm, and only then checked, in arithmetic that is exact wherever the check can pass. Invalid
+numbers of one user zero that user alone: an error would fail the whole shard, and so reveal that user.
 
     >>> import numpy as np
     >>> layout = (BlockSpec(name="x", shape=(2,), weight=1.0),)
@@ -34,7 +34,7 @@ from palate_common.mechanism.update import (
 )
 
 MAX_GRID = 2**26  # grid^2 stays below 2^53: a float64 sum of squares that passes the check is exact
-CLIP_NORMS = (1e-6, 1e6)  # so that nothing scaled can leave int64, even where squares underflow
+CLIP_NORMS = (1e-6, 1e6)  # so that scaled numbers fit int64, even where squares underflow
 GUARD = 1.0 - 2.0**-40  # more than all rounding of the scaling, less than one grid step
 
 
@@ -50,14 +50,11 @@ def clip(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid:
     Returns:
         Integers q_u with |q_u|_2 <= grid for every user.
 
-    Guarantees:
-        The L2 norm of every user's integer vector is at most `grid`.
-        One user's integers do not depend on who else is in the batch.
-        A contribution that is not finite is zeroed, and the others are kept.
-        Blocks are clipped jointly.
-
-    Assumes:
-        The layout was fixed before this round's data was seen.
+    **Guarantees:** the norm of every user's integer vector is at most grid: L2, checked exactly.
+    **Guarantees:** one user's integers do not depend on who else is in the batch: each row is computed by itself.
+    **Guarantees:** a contribution that is not finite is zeroed, and the others are kept: it raises nothing.
+    **Guarantees:** blocks are clipped jointly: the bound is on the norm over all blocks.
+    **Assumes:** the layout knows no data: it was fixed before this round's data was seen.
 
     Raises:
         InputError: shapes do not fit the layout, or a setting is out of range.
@@ -82,7 +79,7 @@ def clip(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid:
 
 
 def _check_shapes(update: Update, layout: Sequence[BlockSpec]) -> None:
-    """Every block has the layout's shape, one entry a user."""
+    """Refuse blocks whose shape isn't the layout's, with one entry a user."""
     if not layout or len(update.blocks) != len(layout):
         raise InputError(f"an update must have {max(1, len(layout))} blocks, got {len(update.blocks)}")
     for spec, block in zip(layout, update.blocks, strict=True):
@@ -98,7 +95,7 @@ def _check_shapes(update: Update, layout: Sequence[BlockSpec]) -> None:
 
 
 def _check_rows(name: str, block: OuterBlock) -> None:
-    """Each user's rows are there, in range, and each once: a row sent twice would count twice in the sum."""
+    """Refuse rows that are missing, out of range or repeated: a row sent twice would count twice in the sum."""
     indptr, indices = block.indptr, block.indices
     lengths = (int(indptr[-1]), len(block.rows), len(block.columns))
     if indptr[0] != 0 or (np.diff(indptr) < 0).any() or lengths != (len(indices), len(indices), len(indptr) - 1):

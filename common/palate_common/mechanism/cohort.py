@@ -1,7 +1,7 @@
-"""Cohort: what an attempt with `--dp distributed` needs of its devices, and what follows from it.
+"""Cohort: how many devices an attempt with `--dp distributed` needs, and the share of the noise that each adds.
 
-Each device adds a share of the noise. The charged noise is reached by `n_min - c_max` shares: by the honest ones among
-the fewest devices that an attempt is released with.
+`n_min - c_max` shares make up the charged noise: those of the honest devices among the fewest with which an attempt is
+released.
 
     >>> cohort = CohortTerms(n_max=1000, n_min=900, c_max=100, masks=False)
     >>> cohort.shares
@@ -19,24 +19,24 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from palate_common.errors import InputError
-from palate_common.secagg.sizes import FAILURE, MAX_TOSSES
+from palate_common.secagg.graph_terms import FAILURE, MAX_TOSSES
 
 LEAST_SHARE = 2
 """Smallest standard deviation of a device's share, in grid steps: below it a sum of shares is no discrete Gaussian."""
 MAX_COHORT = 2**26
 GRAPH_FAILURE: float = 2.0**FAILURE
-"""Probability, an attempt, that the corrupt devices sit where masks don't protect against them; paid for in delta."""
+"""Probability, for each attempt, that masks don't protect against corrupt devices' places in the graph; in delta."""
 MAX_ATTEMPTS = 2**10
-"""Attempts of a population with `distributed` or with sampled steps, in all runs: for so many, delta is reserved."""
+"""Most attempts of a population with `distributed` or sampled steps, over all runs: delta is reserved for them."""
 RESERVED_DELTA = MAX_ATTEMPTS * GRAPH_FAILURE
-"""What of delta, a run's and the lifetime's, is kept for the graphs of all attempts; without masks too, so that noise
-is the same."""
+"""The part of delta, of a run and of the lifetime, that is reserved for the graphs of all attempts; without masks too,
+so that the noise is the same."""
 TAIL = 64
-"""Standard deviations of the whole noise that the modulus has room for: wrapped once in more than 10^800 attempts."""
+"""Standard deviations of the whole noise that the modulus has room for: less than one in 10^800 attempts wraps."""
 
 
 class CohortTerms(BaseModel):
-    """Who must take part in an attempt for its noise to be enough, and how the server may see the sum."""
+    """How many devices an attempt needs for enough noise, and whether the server sees only their sum."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,14 +45,14 @@ class CohortTerms(BaseModel):
     n_min: int = Field(ge=2)
     """Fewer survivors than this, and the attempt aborts: it releases nothing and stays charged."""
     c_max: int = Field(ge=1)
-    """Most members of the cohort, surviving or lost, that may be the adversary's, or skip their noise; so at most as
-    many survivors. Never 0: nobody can rule out one."""
+    """Most members of the cohort, surviving or lost, that may be corrupt or skip their noise. Never 0: nobody can rule
+    out one."""
     masks: bool
     """Whether the sum is computed under masks. Without, the server sees each node's noised share: simulations only."""
     directory: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     """Hash of the list of the devices' identities; with masks, and only then."""
     max_tosses: int = Field(default=16, ge=1, le=MAX_TOSSES)
-    """Times the ring may be tossed for in this attempt."""
+    """How often the ring may be drawn in this attempt."""
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
@@ -64,20 +64,20 @@ class CohortTerms(BaseModel):
 
     @property
     def shares(self) -> int:
-        """How many shares of noise the charge counts on."""
+        """Number of noise shares that make up the charged noise."""
         return self.n_min - self.c_max
 
 
 def share_sigma(*, sigma: int, shares: int) -> int:
     """Standard deviation of one device's share, in whole steps: `shares` of them have at least variance sigma^2.
 
-    Kairouz, Liu and Steinke (2021). Each device computes it from the plan; nobody tells it.
+    Kairouz, Liu and Steinke (2021). Each device computes it from the plan itself.
 
     **Guarantees:** share rounded up: `shares` times its square is at least sigma^2, exactly.
 
     Args:
         sigma: standard deviation that is charged, steps, at least 1.
-        shares: how many devices are counted on, at least 1.
+        shares: how many devices' shares make up sigma, at least 1.
     """
     if sigma < 1 or shares < 1:
         raise InputError(f"`sigma` and `shares` must be at least 1, got {sigma} and {shares}")
@@ -86,7 +86,7 @@ def share_sigma(*, sigma: int, shares: int) -> int:
 
 
 def shares_slack(*, sigma: int, shares: int) -> float:
-    """tau, an upper bound: how far a sum of discrete Gaussian shares is from one discrete Gaussian, a coordinate.
+    """tau: upper bound, for each coordinate, of the distance of a sum of discrete Gaussian shares from a single one.
 
     10 sum over k = 1 .. N - 1 of exp(-2 pi^2 s^2 k / (k + 1)), s the sigma of a share (Kairouz, Liu and Steinke 2021,
     proposition 7), with k / (k + 1) taken as 1/2. A release of d coordinates adds 2 tau d to eps and multiplies delta

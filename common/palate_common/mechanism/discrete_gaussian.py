@@ -1,8 +1,8 @@
 """Discrete Gaussian noise on the integer grid, sampled exactly.
 
-The step of the path between the summed contributions and the noised sum. Canonne, Kamath and Steinke (2020), "The
-Discrete Gaussian for Differential Privacy": rejection from a discrete Laplace of scale sigma, where every coin is a
-comparison of whole numbers. No table, no tail cut, no floating point.
+It is the step between the sum of contributions and the noised sum. Canonne, Kamath and Steinke (2020), "The Discrete
+Gaussian for Differential Privacy": rejection sampling from a discrete Laplace of scale sigma, where every coin is a
+comparison of whole numbers. There is no table, no tail cut and no floating point.
 
     >>> from palate_common.mechanism.randomness import SeededSource
     >>> sample_discrete_gaussian(4, sigma=2**14, source=SeededSource(b"demo")).dtype
@@ -28,7 +28,7 @@ MAX_SIGMA = 2**30
 _TOP = 2**64 - 1
 # Candidates at once: more don't fit the cache, fewer leave numpy with short arrays (2^14 costs 1.5 times as much).
 _CHUNK = 1 << 16
-# How often one draw may meet an event of probability at most 1/e before the source is called stuck: e^-256 < 2^-369.
+# Repeats of an event of probability at most 1/e after which the source is called stuck: e^-256 < 2^-369.
 _PATIENCE = 256
 # The first coins 1/2 .. 1/10 of the chain for e^-1 share one word, as thresholds on it.
 _SHARED = 10
@@ -43,7 +43,7 @@ def sample_discrete_gaussian(n: int, *, sigma: int, source: Source) -> npt.NDArr
     **Guarantees:** exact law: given uniform words nothing is rounded or tabled.
     **Guarantees:** no tail cut: any value up to 256 sigma occurs; beyond, with probability < 2^-340, the call raises.
     **Guarantees:** reproducible: one seed gives one sequence of values.
-    **Guarantees:** always ends: a source that makes no headway raises, good words with probability < 2^-340 a value.
+    **Guarantees:** always ends: a stuck source raises; uniform words do so with probability < 2^-340 a value.
     **Assumes:** uniform words: `source` gives independent uniform 64-bit words that nobody else has.
 
     Args:
@@ -56,7 +56,7 @@ def sample_discrete_gaussian(n: int, *, sigma: int, source: Source) -> npt.NDArr
 
     Raises:
         InputError: `n` or `sigma` is not a whole number in its range.
-        PalateError: the source makes no headway.
+        PalateError: the source is stuck.
     """
     for name, value, least, most in (("n", n, 0, 2**48), ("sigma", sigma, 1, MAX_SIGMA)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:

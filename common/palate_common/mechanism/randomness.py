@@ -42,7 +42,7 @@ _forks = 0
 
 
 def _count_fork() -> None:
-    """Runs in the child of every `os.fork`: tells a grandchild from the ancestor whose process id it was given."""
+    """Runs in the child of every `os.fork`; it tells processes apart that were given the same process id."""
     global _forks
     _forks += 1
 
@@ -52,7 +52,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class Source(Protocol):
-    """Anything that gives uniform 64-bit words; the seam between the noise and its randomness."""
+    """Interface of random sources: uniform 64-bit words."""
 
     @property
     def secure(self) -> bool:
@@ -135,7 +135,7 @@ class SeededSource(_Unpicklable):
 
     **Guarantees:** same seed same words: two instances with one seed give the same stream on every machine.
     **Guarantees:** different seeds differ: seeds are told apart by HKDF-SHA256 (RFC 5869), whatever their length.
-    **Guarantees:** marked insecure: `secure` is False, so that whoever releases can refuse it.
+    **Guarantees:** marked insecure: `secure` is False, so that a release can refuse it.
 
     Args:
         seed: at least one byte.

@@ -1,11 +1,11 @@
-"""Updates: what a device computes for one round, and its clipped, integer form, the only thing that leaves.
+"""Updates: what a device computes for one round, and its clipped integer form; only the latter leaves the device.
 
 A contribution is a few named blocks of fixed shape (the layout, from the signed plan). Two kinds of block:
 
-- `DenseBlock`: any array a user.
-- `OuterBlock`: rows times columns, `q = a b'` with `a` sparse over the items a user has and `b` a vector: what matrix
-  factorisation sends. Its norm is |a| |b|, and the sum over users is one sparse product, so nothing of the size of
-  the item table is made per user.
+- `DenseBlock`: a dense array for each user.
+- `OuterBlock`: rows times columns, `q = a b'` with `a` sparse over the items a user has and `b` a vector, as matrix
+  factorisation sends it. Its norm is |a| |b|, and the sum over users is one sparse product, so no array of the size of
+  the item table is made for each user.
 
 `Update` has no serializer. `ClippedUpdate` is made only by `palate_common.mechanism.clipping.clip`.
 """
@@ -26,8 +26,8 @@ Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
 DUMMIES = 64
-"""Coordinates at the end of each release that no user can touch: their noise can be tested on what was released."""
-DENSE_AT_ONCE = 2**19  # numbers spelled out for a dense product at once: 4 MB
+"""Coordinates at the end of each release that no user contributes to, so that anybody can test the released noise."""
+DENSE_AT_ONCE = 2**19  # numbers of a dense matrix that is made at once: 4 MB
 DENSE_SHARE = 32  # above one entry in 32, a dense product is faster than a sparse one
 
 
@@ -162,7 +162,7 @@ class OuterSteps:
         return out.astype(np.int64).ravel()
 
     def _dense_total(self, rows: Float64, columns: Float64) -> Float64:
-        """A'B with A spelled out, some users at a time: fastest where users touch many of the rows."""
+        """A'B with a dense A, some users at a time: fastest where users touch many of the rows."""
         out = np.zeros((self.n_rows, columns.shape[1]))
         at_once = max(1, DENSE_AT_ONCE // self.n_rows)
         for first in range(0, len(columns), at_once):
@@ -175,7 +175,7 @@ class OuterSteps:
         return out
 
     def _sparse_total(self, rows: Float64, columns: Float64, owners: npt.NDArray[np.int32]) -> Float64:
-        """A'B item by item, a cache full of entries at a time."""
+        """A'B item by item, in parts that fit the processor's cache."""
         out = np.zeros((self.n_rows, columns.shape[1]))
         by_item = np.argsort(self.indices.astype(np.uint16) if self.n_rows < 2**16 else self.indices, kind="stable")
         users, sorted_rows = owners[by_item], rows[by_item]

@@ -1,6 +1,7 @@
 """Catalogue: the items that a model is about, in the order of its rows, as operator and devices share them.
 
-    >>> ItemCatalogue(("book-7", "film-3"), domains=("books", "films")).hash == ItemCatalogue(("book-7", "film-3")).hash
+    >>> ids = ("book-7", "film-3")
+    >>> ItemCatalogue(ids, domains=("books", "films")).hash == ItemCatalogue(ids).hash
     True
 
 As files each is a list of lines: `items`, `domains`, `new-items`; features are a safetensors file. All of it is public.
@@ -20,7 +21,7 @@ from palate_common.models.model import catalogue_hash
 
 @dataclass(frozen=True)
 class ItemCatalogue:
-    """Items, and what everybody may know of them.
+    """The items of a model, and public facts about them.
 
     Attributes:
         items: ids in the order of the model's rows.
@@ -29,7 +30,7 @@ class ItemCatalogue:
         features: public features of `items` and then of `new_items`, float32 [items + new items, width], or None.
 
     Raises:
-        InputError: an id twice or over more than one line, or a part that doesn't fit the others.
+        InputError: an id is repeated or has a line break, or one part doesn't fit the others.
     """
 
     items: tuple[str, ...]
@@ -64,7 +65,7 @@ def lines(ids: Sequence[str]) -> bytes:
 
 
 def read_lines(data: bytes) -> tuple[str, ...]:
-    """What `lines` wrote.
+    """Read what `lines` wrote.
 
     Raises:
         ValueError: no UTF-8, or the last line has no end.

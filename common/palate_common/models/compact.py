@@ -1,11 +1,11 @@
-"""Compact: a model for download, its tables in int8. A quarter of the size, or less.
+"""Compact model: a model for download with its tables in int8, a quarter of the size or less.
 
     GlobalModel -> int8 tables, one scale a column; float16 vectors, one scale each -> safetensors -> deflate
 
 A table's value is within half a step of what it was, a step being the column's largest magnitude / 127; a vector's is
-within 1 / 2048 of itself, unless it is tiny beside the largest. What an algorithm names as `training_only` is left out:
-nobody ranks by it, and a round brings its own model file. The metadata is the model's own, so that what is read
-back is a `GlobalModel` like any other; its hash is another one, since its numbers are.
+within 1 / 2048 of itself, unless it is tiny beside the largest. Arrays that the algorithm names as `training_only` are
+left out: ranking doesn't need them, and a round sends its own model file. The metadata is the model's, so that reading
+gives a `GlobalModel` like any other; its hash differs, as its numbers do.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from palate_common.models.model import METADATA_KEY, GlobalModel, read_model
 from palate_common.records.canonical import canonical_json
 
 SCALE = " scale"
-"""An array's scales stand under its name with this behind it; no algorithm's array has a space in its name."""
+"""Suffix of the name under which an array's scales are stored; no algorithm's array has a space in its name."""
 
 
 def compact(model: GlobalModel) -> bytes:
-    """The model as a small file."""
+    """The compact model file."""
     return deflated(compact_unpacked(model))
 
 
 def deflated(plain: bytes) -> bytes:
-    """What `inflated` reads."""
+    """The bytes, compressed by zlib."""
     return zlib.compress(plain, 9)
 
 
 def compact_unpacked(model: GlobalModel) -> bytes:
-    """The same before it is deflated: what deltas lead to."""
+    """The compact model before compression; deltas are between such files."""
     tensors: State = {}
     for name, array in sorted(model.state.items()):
         if name in model.algorithm.training_only:
@@ -57,7 +57,7 @@ def expand(data: bytes, *, most: int) -> GlobalModel:
 
     Args:
         data: what `compact` made.
-        most: bytes it may take unpacked; more is refused before it is unpacked.
+        most: largest size in bytes after decompression; more is refused before it is decompressed.
 
     Raises:
         IntegrityError: not a compact model, or larger.
@@ -66,12 +66,12 @@ def expand(data: bytes, *, most: int) -> GlobalModel:
 
 
 def inflated(data: bytes, *, most: int, noun: str) -> bytes:
-    """What was deflated.
+    """The decompressed bytes of a zlib stream.
 
     Args:
-        data: a zlib stream, and nothing behind it.
-        most: bytes it may take; more is refused before it is unpacked.
-        noun: what messages call it.
+        data: a zlib stream, and nothing after it.
+        most: largest size in bytes after decompression; more is refused before it is decompressed.
+        noun: its name in error messages.
 
     Raises:
         IntegrityError: not such a stream, or a larger one.
@@ -87,7 +87,7 @@ def inflated(data: bytes, *, most: int, noun: str) -> bytes:
 
 
 def expand_unpacked(plain: bytes) -> GlobalModel:
-    """Read a compact model that is not deflated any more.
+    """Read a compact model that has been decompressed.
 
     Raises:
         IntegrityError: not a compact model.
@@ -112,7 +112,7 @@ def expand_unpacked(plain: bytes) -> GlobalModel:
 
 
 def _rounded(array: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
-    """A table in steps of its columns, or a vector as parts of its largest value, and the scales."""
+    """Round a table to int8 by column, or a vector to float16: the rounded numbers, and the scales."""
     largest = np.abs(array).max(axis=0, keepdims=True)
     scale = (largest / 127 if array.ndim == 2 else largest).astype(np.float32)
     parts = np.divide(array, scale, out=np.zeros_like(array), where=scale > 0)

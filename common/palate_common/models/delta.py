@@ -1,12 +1,11 @@
-"""Delta: from one unpacked compact model to the next, for devices that have the first. See docs/wire-protocol.md.
+"""Delta: the difference of two decompressed compact models, for devices with the first. See docs/wire-protocol.md.
 
-    base, delta -> inflate -> for each tensor what the base predicts, and what is left of it -> result
+    base, delta -> inflate -> for each tensor: its prediction from the base, plus the rest -> result
 
-A table is predicted by whole numbers alone: the base's rows of the same items, times a matrix in steps of 1 / 4096. The
-matrix takes in that the directions of a private factorisation turn,
-and change sign and scale, between releases, so the models themselves need not be aligned. Products of whole numbers are
-exact in float64 in any order, so every machine makes the same bytes; what they must hash to is signed elsewhere. How a
-delta is found is in `palate_common.models.delta_search`; any way of finding one will do.
+A table is predicted by whole numbers alone: the base's rows of the same items, times a matrix in steps of 1 / 4096.
+Between releases, the directions of a private factorisation rotate, and change sign and scale. The matrix follows that,
+so models need not be aligned. Products of whole numbers are exact in float64 in any order, so every machine makes the
+same bytes; the manifest signs their hash. `palate_common.models.delta_search` makes deltas.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ from palate_common.records.canonical import digest
 
 ROWS, MIX, REST, HEADER = " rows", " mix", " rest", " header"
 STEP = 4096
-"""Steps of a mix's 1."""
+"""Steps of a mix matrix that stand for 1."""
 ONE = 127
-"""The column that stands for a constant."""
+"""Value of the constant column."""
 NONE = -(2**31)
-"""In place of a step: this row has none in the base."""
+"""In place of a step, this marks a row that the base lacks."""
 ROWS_AT_ONCE = 2**14
 WORDS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 Array = npt.NDArray[Any]
@@ -40,26 +39,26 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class DeltaHeader(BaseModel):
-    """What a delta says of itself."""
+    """The metadata of a delta."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     base: str
-    """SHA-256 of the unpacked model it starts from."""
+    """SHA-256 of the decompressed model that it starts from."""
     result: str
-    """SHA-256 of what it makes."""
+    """SHA-256 of the result."""
     predicted: tuple[str, ...]
-    """Tensors that are predicted by those of their name in the base."""
+    """Tensors that are predicted from the base's tensor of the same name."""
 
 
 def apply_delta(base: bytes, delta: bytes, *, most: int) -> bytes:
-    """What a delta makes of its base.
+    """The result of a delta on its base.
 
     Args:
-        base: an unpacked compact model.
+        base: a decompressed compact model.
         delta: what `make_delta` made.
-        most: bytes that the delta, unpacked, and what it makes may have; more is refused before it is made.
+        most: largest size in bytes of the decompressed delta and of the result; more is refused before it is made.
 
     Raises:
         IntegrityError: another base, not a delta, a damaged one, or a larger one.
@@ -88,7 +87,7 @@ def apply_delta(base: bytes, delta: bytes, *, most: int) -> bytes:
 
 
 def _made(old: Mapping[str, Array], parts: Mapping[str, Array], header: DeltaHeader, most: int) -> bytes:
-    """The result's bytes; whatever is amiss is one of many errors."""
+    """The result's bytes. A malformed delta raises one of many errors."""
     head = parts[HEADER].tobytes()
     if len(head) > MOST_HEADER:
         raise ValueError("a header that is too large")
@@ -119,11 +118,11 @@ _DTYPES = {"I8": "<i1", "F16": "<f2", "F32": "<f4", "F64": "<f8", "I32": "<i4", 
 
 
 def predicted(base: Array, rows: Array | None, mix: Array | None, shape: tuple[int, ...]) -> Array:
-    """A tensor as its base predicts it.
+    """The prediction of a tensor from the base.
 
     Args:
         base: the base's tensor.
-        rows: for each row the base's, -1 where there is none; None: they are the same.
+        rows: each row's row in the base, -1 where there is none; None: the same rows.
         mix: int16 [base's columns + 1, columns], steps of the weights of the base's columns and of `ONE`; None: the
             row as it is. Only between int8 tables.
         shape: of the result.
@@ -145,13 +144,13 @@ def predicted(base: Array, rows: Array | None, mix: Array | None, shape: tuple[i
 
 
 def sources(base: Array, rows: Array | None, part: slice) -> npt.NDArray[np.float64]:
-    """The base's rows for a part of a table, and a column of `ONE`: whole numbers as float64."""
+    """The base's rows for a part of a table, and a constant column of `ONE`: whole numbers as float64."""
     chosen = base[part] if rows is None else taken(base, rows[part], part.stop - part.start)
     return np.column_stack([chosen, np.full(len(chosen), ONE)]).astype(np.float64)
 
 
 def taken(base: Array, rows: Array | None, n: int) -> Array:
-    """The base's rows; zeros where it has none."""
+    """The `n` rows of the base; zeros where it has none."""
     if rows is None:
         return base
     if len(rows) != n or (n and int(rows.max()) >= len(base)):
@@ -162,7 +161,7 @@ def taken(base: Array, rows: Array | None, n: int) -> Array:
 
 
 def _from_steps(steps: Array) -> npt.NDArray[np.int64]:
-    """What `_to_steps` made of rows."""
+    """Decode rows: the inverse of `_to_steps` of `delta_search`."""
     if steps.dtype != np.int32 or steps.ndim != 1:
         raise ValueError("steps of another type")
     there = steps != NONE
@@ -174,7 +173,7 @@ def _from_steps(steps: Array) -> npt.NDArray[np.int64]:
 
 
 def _joined(rest: Array, size: int, n: int) -> Array:
-    """What `_split` took apart."""
+    """Decode words: the inverse of `_split` of `delta_search`."""
     if rest.dtype != np.uint8 or rest.shape != (size, n):
         raise ValueError("a rest of another shape")
     return np.ascontiguousarray(rest.T).reshape(-1).view(WORDS[size])

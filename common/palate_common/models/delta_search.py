@@ -1,9 +1,9 @@
-"""Delta search: the smallest delta between two published models that this module knows to make. The server's side.
+"""Delta search: on the server, make a small delta between two published models.
 
-    base, result -> every way to write each tensor -> the one that deflates best -> a delta
+    base, result -> every encoding of each tensor -> the one that compresses best -> a delta
 
-Each tensor is tried by itself: as it is; less the base's rows of the same items; and, a table, less its least squares
-on them.
+Each tensor is encoded as it is; minus the base's rows of the same items; and, if it is a table, minus its least-squares
+prediction from these rows.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def make_delta(base: bytes, result: bytes, *, base_items: Sequence[str], items: 
     """The delta between two unpacked compact models.
 
     Args:
-        base: what devices have.
-        result: what they are to have.
+        base: the model that devices have.
+        result: the model that they are to have.
         base_items: ids of the base's rows.
         items: ids of the result's rows.
     """
@@ -59,7 +59,7 @@ def make_delta(base: bytes, result: bytes, *, base_items: Sequence[str], items: 
 def _choices(
     name: str, array: Array, base: Array | None, rows: Array | None
 ) -> Iterable[tuple[bool, dict[str, Array]]]:
-    """Every way that a tensor may be written: whether the base predicts it, and the parts it needs."""
+    """Each encoding of a tensor: whether the base predicts it, and the parts it needs."""
     bits = np.ascontiguousarray(array).reshape(-1).view(WORDS[array.dtype.itemsize])
     yield False, {name + REST: _split(bits)}
     if base is None or not array.ndim or base.ndim != array.ndim or base.dtype != array.dtype:
@@ -76,7 +76,7 @@ def _choices(
 
 
 def _best_mix(base: Array, rows: Array | None, array: Array) -> npt.NDArray[np.int16]:
-    """The least squares of the table on the base's rows, in steps."""
+    """The least-squares matrix from the base's rows to the table, in steps."""
     width = base.shape[1] + 1
     gram, products = np.eye(width), np.zeros((width, array.shape[1]))
     for first in range(0, len(array), ROWS_AT_ONCE):
@@ -91,7 +91,7 @@ def _best_mix(base: Array, rows: Array | None, array: Array) -> npt.NDArray[np.i
 def _rows(
     name: str, old: Mapping[str, Array], new: Mapping[str, Array], base_items: Sequence[str], items: Sequence[str]
 ) -> Array | None:
-    """For each row of a tensor, the base's row of the same item, -1 where there is none; None: they are the same."""
+    """For each row of a tensor, the base's row of the same item, -1 where there is none; None: the same rows."""
     array, base = new[name], old.get(name)
     if base is None or not base.ndim or not array.ndim:
         return None
@@ -106,7 +106,7 @@ def _rows(
 
 
 def _to_steps(rows: Array) -> npt.NDArray[np.int32]:
-    """Rows as what is left of them when the next one follows the last: mostly zeros."""
+    """Encode each row by its difference from the row after the previous one: mostly zeros."""
     steps, following = np.full(len(rows), NONE, np.int64), 0
     for place, row in enumerate(rows.tolist()):
         if row >= 0:
@@ -115,13 +115,13 @@ def _to_steps(rows: Array) -> npt.NDArray[np.int32]:
 
 
 def _split(words: Array) -> Bytes:
-    """Words as their first bytes, then their second bytes, and so on: like beside like."""
+    """Encode words as all first bytes, then all second bytes, and so on, which compresses better."""
     plain = np.ascontiguousarray(words).view(np.uint8).reshape(len(words), -1)
     return np.ascontiguousarray(plain.T)
 
 
 def _packed(parts: Mapping[str, Array], metadata: dict[str, str] | None = None) -> bytes:
-    """Parts as a deflated file, by the strategy that makes it smallest."""
+    """The parts as a compressed file, by the zlib strategy that makes it smallest."""
     plain = safetensors.numpy.save({name: np.ascontiguousarray(part) for name, part in parts.items()}, metadata)
     packed = []
     for strategy in (zlib.Z_DEFAULT_STRATEGY, zlib.Z_HUFFMAN_ONLY):

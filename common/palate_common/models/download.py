@@ -1,4 +1,4 @@
-"""Download: what a device fetches of a published model, and how it goes on from the one it has.
+"""Download: which files of a published model a device fetches, and how it applies a delta to the model it has.
 
 manifest, files in use -> wanted -> the least to fetch;   delta, files in use -> from_delta -> the new model
 """
@@ -28,10 +28,10 @@ from palate_common.records.canonical import digest
 
 
 def unpacked(files: Mapping[str, bytes], *, most: int = MOST_BYTES) -> bytes | None:
-    """The compact model of a published one before it is deflated; None where there is only the large one.
+    """The decompressed compact model among the files; None where there is only the full model.
 
     Raises:
-        IntegrityError: it can't be unpacked.
+        IntegrityError: it can't be decompressed.
     """
     if UNPACKED in files:
         return files[UNPACKED]
@@ -39,17 +39,17 @@ def unpacked(files: Mapping[str, bytes], *, most: int = MOST_BYTES) -> bytes | N
 
 
 def delta_name(base: bytes) -> str:
-    """The file that leads from this unpacked model to the published one."""
+    """Name of the file with the delta from this decompressed model."""
     return f"delta-{digest(base)}.z"
 
 
 def wanted(signed: Mapping[str, bytes], *, public_key: str, have: Mapping[str, bytes]) -> tuple[str, ...]:
-    """What a device needs besides manifest and signature, the least of it.
+    """Names of the files that a device needs besides manifest and signature, as few bytes as possible.
 
     Args:
         signed: manifest and signature.
         public_key: the release key, pinned.
-        have: the files in use; what is the same there need not be sent again.
+        have: files of the model in use; unchanged ones are not fetched again.
 
     Raises:
         IntegrityError: not signed by that key, or no manifest.
@@ -69,17 +69,17 @@ def wanted(signed: Mapping[str, bytes], *, public_key: str, have: Mapping[str, b
 def from_delta(
     source: FileSource, manifest: Manifest, have: Mapping[str, bytes], *, most: int, needed: bool
 ) -> dict[str, bytes]:
-    """The model that a delta makes of the one in use, under its name; nothing where there is no such delta.
+    """Name -> bytes of the model that a delta makes from the one in use; empty where there is no such delta.
 
     Args:
-        source: what was downloaded, or can be.
+        source: the published files.
         manifest: verified.
-        have: the files in use.
-        most: bytes of the largest file, packed or not.
-        needed: there is no whole model, so that a delta that doesn't fit is an error.
+        have: files of the model in use.
+        most: largest size of a file in bytes, compressed or not.
+        needed: whether there is no whole model, so that a delta that doesn't fit is an error.
 
     Raises:
-        IntegrityError: a delta that was needed doesn't fit.
+        IntegrityError: a needed delta doesn't fit.
     """
     facts, base = manifest.unpacked, unpacked(have, most=most)
     if base is None or facts is None:

@@ -1,4 +1,4 @@
-"""Manifest: what an operator signs of a published model, and the files that it names.
+"""Manifest: what an operator signs for a published model, and access to the files that it names.
 
 manifest.json, signature -> read_manifest -> Manifest -> sizes and hashes of all other files
 """
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palate_common.errors import IntegrityError
 from palate_common.records.canonical import canonical_json, digest, read_canonical
-from palate_common.records.growth import Shown
+from palate_common.records.consistency import Shown
 from palate_common.records.signing import verify
 
 MANIFEST_TAG = "palate/model/1"
@@ -24,7 +24,7 @@ MANIFEST, SIGNATURE = "manifest.json", "signature"
 ITEMS, DOMAINS, NEW_ITEMS, FEATURES = "items", "domains", "new-items", "features.safetensors"
 MODEL, COMPACT = "model.safetensors", "model.int8.safetensors.z"
 UNPACKED = "model.int8.safetensors"
-"""What a compact model is before it is deflated: deltas go from one of these to another. It is no file of a folder."""
+"""The compact model before compression, which deltas are between. No folder holds a file of this name."""
 MOST_SIGNED = 2**18
 """Bytes of the largest manifest, and of the largest signature, that is read."""
 MOST_BYTES = 2**28
@@ -32,7 +32,7 @@ MOST_BYTES = 2**28
 
 
 class FileFacts(BaseModel):
-    """What the manifest says of a file."""
+    """Hash and size of a file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,15 +41,15 @@ class FileFacts(BaseModel):
 
 
 class Manifest(Shown):
-    """What the operator signs of a model. Members besides these, such as the run, are kept.
+    """What the operator signs for a model. Further fields, such as the run, are kept.
 
-    The state of the ledger that it shows is the one that the model was made at. Its size only grows: it is the version.
+    It shows the state of the ledger when the model was made. A ledger's size only grows, so it is the model's version.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     format: Literal[1, 2] = 1
-    """1 is without proofs: a device takes it into use where it has seen nothing yet, or the very same state."""
+    """1 has no proofs: a device accepts it only if it has seen no state of the ledger yet, or the very same one."""
     population: str
     algorithm: str
     releases: int
@@ -57,14 +57,14 @@ class Manifest(Shown):
     """Hash of the item ids in row order."""
     items: int
     model_hash: str
-    """Of `model.safetensors`."""
+    """SHA-256 of `model.safetensors`."""
     files: dict[str, FileFacts]
     unpacked: FileFacts | None = None
-    """Of the compact model before it is deflated: what a delta must make."""
+    """The compact model before compression: the result of every delta."""
     public_key: str
 
     def names(self, name: str, data: bytes | None) -> bool:
-        """Whether these are the bytes that were signed."""
+        """Whether these are the signed bytes of a file."""
         facts = self.unpacked if name == UNPACKED else self.files.get(name)
         return facts is not None and data is not None and (facts.bytes, facts.sha256) == (len(data), digest(data))
 
@@ -90,30 +90,26 @@ def read_manifest(files: Mapping[str, bytes], public_key: str) -> Manifest:
 
 
 def evidence_of(files: Mapping[str, bytes]) -> bytes:
-    """The signed bytes of a model that verified, as they are kept with the state of the ledger that they show."""
+    """Manifest and signature of a verified model as one JSON, which a device keeps with the ledger's state in it."""
     signature = files[SIGNATURE].decode("ascii")
     return canonical_json({"manifest": read_canonical(files[MANIFEST], most=MOST_SIGNED), "signature": signature})
 
 
 class FileSource(Protocol):
-    """Where the files of a published model are.
-
-    Attributes:
-        place: what messages call it.
-    """
+    """Where the files of a published model are."""
 
     @property
     def place(self) -> str:
-        """What messages call it."""
+        """Its name in error messages."""
 
     def has(self, name: str) -> bool:
         """Whether there is such a file."""
 
     def get(self, name: str, *, most: int, exactly: int | None = None) -> bytes:
-        """A file's bytes: at most so many, or exactly so many.
+        """A file's bytes: `most` of them at most, and `exactly` so many if that is given.
 
         Raises:
-            IntegrityError: it is none, or of another size.
+            IntegrityError: there is no such file, or it has another size.
         """
 
 
@@ -142,10 +138,10 @@ class Folder:
 
 
 def signed_file(source: FileSource, manifest: Manifest, name: str, *, most: int) -> bytes:
-    """A file of the size that was signed, which must be bearable.
+    """Read a file of the signed size, which must be at most `most`.
 
     Raises:
-        IntegrityError: it claims or has another size, or can't be read.
+        IntegrityError: the signed size is larger, the file has another size, or it can't be read.
     """
     if manifest.files[name].bytes > most:
         raise IntegrityError(f"{name} must be at most {most} bytes, got a claim of {manifest.files[name].bytes}")
@@ -153,10 +149,10 @@ def signed_file(source: FileSource, manifest: Manifest, name: str, *, most: int)
 
 
 def read_file(path: Path, *, most: int, exactly: int | None = None) -> bytes:
-    """A file's bytes, if it is a file, and of that size: a claim, a pipe or a device costs no memory.
+    """The bytes of a regular file. Pipes, devices and files of another size are refused before anything is read.
 
     Raises:
-        IntegrityError: it is none, or of another size.
+        IntegrityError: it is no regular file, or has another size.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))

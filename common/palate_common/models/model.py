@@ -1,7 +1,7 @@
 """GlobalModel: the public state of an algorithm after a release, as devices receive it.
 
-Serialised as safetensors with one metadata entry of canonical JSON, so that equal models are equal bytes and have
-one hash.
+It is stored as safetensors with one metadata entry of canonical JSON, so that equal models have equal bytes and one
+hash.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MOST_HEADER = 2**21
 
 
 class ModelHeader(BaseModel):
-    """What a model's bytes say about themselves."""
+    """The metadata of a model file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,7 +46,7 @@ class ModelHeader(BaseModel):
 
 @dataclass(frozen=True)
 class GlobalModel:
-    """A public state, and what is needed to use it."""
+    """A public state, and the metadata that is needed to use it."""
 
     header: ModelHeader
     state: State = field(repr=False)
@@ -61,12 +61,12 @@ class GlobalModel:
         return self.algorithm.scores(self.state, histories)
 
     def expected_ratings(self, histories: Interactions) -> npt.NDArray[np.float64] | None:
-        """What each user would rate each item, or None where the algorithm learned no ratings."""
+        """Expected ratings, float64 [n_users, n_items], or None where the algorithm learns no ratings."""
         return self.algorithm.expected_ratings(self.state, histories)
 
     @cached_property
     def data(self) -> bytes:
-        """The model file."""
+        """The bytes of the model file."""
         metadata = {METADATA_KEY: canonical_json(self.header.model_dump(mode="json")).decode()}
         tensors = {name: np.asarray(array, order="C") for name, array in sorted(self.state.items())}
         data: bytes = safetensors.numpy.save(tensors, metadata)
@@ -85,17 +85,17 @@ class GlobalModel:
             IntegrityError: as `read_model`.
         """
         model = cls(*read_model(data))
-        # Kept as received: what is hashed and passed on are these bytes, not this version's spelling of them.
+        # The received bytes are hashed and passed on: this version might encode the model differently.
         vars(model)["data"] = bytes(data)
         return model
 
 
 def read_model(data: bytes) -> tuple[ModelHeader, State]:
-    """Header and arrays of a model file. What comes from a server is judged before anything is computed with it.
+    """Read and check header and arrays of a model file, before anything is computed with them.
 
     Raises:
-        IntegrityError: not a model file, of another format, a shape that its bytes don't bear out, or a number that is
-            none.
+        IntegrityError: not a model file, of another format, a shape larger than the file, or a number that isn't
+            finite.
     """
     try:
         state = read_tensors(data)
@@ -103,7 +103,7 @@ def read_model(data: bytes) -> tuple[ModelHeader, State]:
     except (safetensors.SafetensorError, ValidationError, KeyError, ValueError, TypeError, RecursionError):
         raise IntegrityError(f"a model must be a Palate safetensors file, got {len(data)} other bytes") from None
     for name, array in state.items():
-        # An empty array may claim any width: what is computed with it must not be larger than what was sent.
+        # An empty array may claim any width: computations with it must not be larger than the file.
         if math.prod(max(n, 1) for n in array.shape) > max(len(data), 1):
             raise IntegrityError(f"the array {name!r} must fit its file, got the shape {array.shape}")
         if array.dtype.kind not in "fiub" or not np.isfinite(array).all():
@@ -115,7 +115,7 @@ def read_tensors(data: bytes) -> State:
     """The arrays of a safetensors file.
 
     Raises:
-        SafetensorError, ValueError: it is none, or has a header of more than `MOST_HEADER` bytes.
+        SafetensorError, ValueError: not a safetensors file, or its header has more than `MOST_HEADER` bytes.
     """
     _header_bytes(data)
     state: State = safetensors.numpy.load(data)

@@ -1,4 +1,4 @@
-"""Published: a model with its catalogue and a signed manifest, from the operator's folder to a device.
+"""Published model: a model with its catalogue and a signed manifest, from the operator's folder to a device.
 
     manifest.json             whose model this is, of which state of the ledger, and hash and size of every other file
     signature                 Ed25519, over manifest.json
@@ -6,9 +6,9 @@
     features.safetensors      public features of the items
     model.safetensors         the model
     model.int8.safetensors.z  the same for download, see `palate_common.models.compact`; a device needs one of the two,
-    delta-<base>.z            or, if it has an earlier one, the way from there, see `palate_common.models.delta`
+    delta-<base>.z            or, if it has an earlier model, the delta from it, see `palate_common.models.delta`
 
-There is one reader, for servers and devices: signature first, then sizes, then hashes, then content.
+Servers and devices share one reader, which checks signature, sizes, hashes and content, in this order.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ from palate_common.models.manifest import (
 )
 from palate_common.models.model import GlobalModel, read_tensors
 from palate_common.records.canonical import canonical_json, digest
+from palate_common.records.consistency import Shown
 from palate_common.records.files import make_folder, write_durably
-from palate_common.records.growth import Shown
 from palate_common.records.signing import SigningKey
 
 __all__ = [
@@ -81,7 +81,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Published:
-    """A model that verified.
+    """A verified model.
 
     Attributes:
         model: the global model.
@@ -126,11 +126,11 @@ def pack(
     Args:
         model: the model.
         catalogue: its items.
-        facts: what else the manifest says, such as run and privacy.
+        facts: further fields of the manifest, such as run and privacy.
         key: the release key.
         population: whose model it is.
-        shown: the population's ledger, now: `Ledger.shown()`.
-        formers: files of earlier ones; from each there is a delta, where that is smaller than the whole.
+        shown: the ledger's present state: `Ledger.shown()`.
+        formers: files of earlier models; from each a delta is made, and kept if it is smaller than the compact model.
 
     Raises:
         IntegrityError: another catalogue than the model's, or a former one that can't be read.
@@ -147,7 +147,7 @@ def pack(
         files[FEATURES] = safetensors.numpy.save({"features": np.ascontiguousarray(catalogue.features, np.float32)})
     for former in formers:
         base = unpacked(former)
-        if base == plain:  # published again: what led there leads here, so that it is the same to the byte
+        if base == plain:  # published again: keep the deltas, so that all files have the same bytes
             files |= {name: data for name, data in former.items() if name.startswith("delta-")}
         if base in (None, plain):
             continue
@@ -173,7 +173,7 @@ def pack(
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write a published model's files, each whole; a reader who comes in between sees that they don't fit."""
+    """Write a published model's files, each atomically; a reader in between sees that they don't fit together."""
     make_folder(folder)
     deltas = sorted(
         {path.name for path in folder.glob("delta-*.z")} | {each for each in files if each.startswith("delta-")}
@@ -200,12 +200,12 @@ def read(
         public_key: the release key, pinned.
         most: bytes of the largest file that is read.
         small: take the compact model where there are both.
-        have: files of a model in use. What the folder lacks is taken from there if it is the same, and a delta from
-            there is taken before a whole model. A delta that doesn't fit is left for the whole, where that is there.
+        have: files of a model in use. Unchanged files that the folder lacks are taken from it, and a delta from it is
+            preferred to a whole model. If that delta doesn't fit, the whole model is taken, where there is one.
 
-    Guarantees:
-        No file is opened before the manifest's signature verified, and none is read whose size is not the one that was
-        signed, or is above `most`.
+    **Guarantees:** another key is refused before anything else is read: the signature is verified first.
+    **Guarantees:** a signed claim of ten gigabytes is refused before the file is opened: as is any size above `most`,
+    and any that isn't the signed one.
 
     Raises:
         IntegrityError: a file is missing, changed, too large, or not signed by that key; or what was signed is no
@@ -282,7 +282,7 @@ def unpack(files: Mapping[str, bytes], *, public_key: str, most: int = MOST_BYTE
 
 
 def _catalogue(files: Mapping[str, bytes], items: int) -> ItemCatalogue:
-    """The catalogue's files: as many lines as the manifest and the features have of them, before they are split."""
+    """Read the catalogue's files; the number of lines must be the manifest's and the features', before the split."""
     features, rows = None, items
     if FEATURES in files:
         features = read_tensors(files[FEATURES])["features"]
@@ -304,7 +304,7 @@ def _model(files: Mapping[str, bytes], *, most: int) -> GlobalModel:
 
 
 def _try_out(model: GlobalModel) -> None:
-    """A model that can't score somebody without events can't be used at all."""
+    """Refuse a model that can't score a user without events: it can't be used at all."""
     nobody = Interactions.from_pairs([], [], n_users=1, n_items=model.header.facts.n_items)
     try:
         scores = np.asarray(model.scores(nobody))

@@ -8,7 +8,7 @@ Everything that is signed, sealed or logged passes here first: plans, ledger ent
     {'mu2': 0.25, 'round': 1}
 
 Floats are written by `repr`, the shortest text that reads back to the same bits; 1 and 1.0 stay different values.
-JSON can take thirty times its size once it is read, so every reader says how much it reads.
+Parsed JSON can take thirty times its size in memory, so every reader sets a limit.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any
 from palate_common.errors import InputError, IntegrityError
 
 MOST_LEVELS = 64
-"""Lists and objects within each other: deeper ones are neither written nor read."""
+"""Deepest nesting of lists and objects that is written or read."""
 _PLAIN = frozenset((type(None), bool, int, float, str))
-# No search for circles: what is within itself is deeper than the levels that `_check` lets through.
+# No check for cycles: `_check` refuses them as nested too deeply.
 _ENCODER = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"), check_circular=False
 )
@@ -50,11 +50,11 @@ def read_canonical(data: bytes, *, most: int) -> Any:
 
     Args:
         data: the bytes.
-        most: of how many of them are read; more are refused before anything is.
+        most: largest number of bytes; more are refused before anything is parsed.
 
     Raises:
-        IntegrityError: too many, not JSON, nested too deeply, or not canonical (spaces, key order, duplicate keys,
-            NaN, `1e0` for `1.0`).
+        IntegrityError: too many bytes, not JSON, nested too deeply, or not canonical (spaces, key order, duplicate
+            keys, NaN, `1e0` for `1.0`).
     """
     if len(data) > most:
         raise IntegrityError(f"signed or logged data must be at most {most} bytes, got {len(data)}")
@@ -74,14 +74,14 @@ def digest(data: bytes | memoryview) -> str:
 
 
 def _check(value: object, levels: int) -> None:
-    """Refuse what `json` would silently rewrite: keys that aren't text, and types it knows better than we do."""
+    """Refuse what `json` would silently convert: keys that aren't text, and other types."""
     if type(value) in _PLAIN or isinstance(value, (str, int, float)):
         return
     if not levels:
         raise InputError(f"`value` must be nested at most {MOST_LEVELS} levels deep, got more")
     if isinstance(value, (list, tuple)):
         for item in value:
-            if type(item) not in _PLAIN:  # most are: a call for each would take longer than the text
+            if type(item) not in _PLAIN:  # most items are plain: a call for each would dominate the time
                 _check(item, levels - 1)
     elif isinstance(value, dict):
         for key, item in value.items():

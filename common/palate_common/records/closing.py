@@ -1,4 +1,4 @@
-"""Closing: what must be closed when a `with` block ends, however it ends."""
+"""Closing: base class of resources that are closed when a `with` block ends, however it ends."""
 
 from __future__ import annotations
 
@@ -20,4 +20,4 @@ class Closing(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Give up what is held; closing twice is fine."""
+        """Release the resource; closing twice is fine."""

@@ -1,7 +1,7 @@
-"""A small durable SQLite file: how both ledgers, and a device's encrypted store, reach the disk.
+"""Database: a small durable SQLite file, the base of both ledgers and of a device's encrypted store.
 
-Opens a file of one kind and no other, in WAL mode with `synchronous` read back, and turns every SQLite error into one
-line. Threads take turns; other processes wait their turn up to `timeout` seconds.
+It opens only files of one kind, in WAL mode, checks that settings took effect, and turns every SQLite error into one
+line. Threads take turns; other processes wait up to `timeout` seconds.
 
     >>> with Database(":memory:", kind=1, schema=("CREATE TABLE notes(text TEXT)",)) as database:
     ...     with database.transaction(write=True) as connection:
@@ -37,7 +37,7 @@ class Driver:
         connect: DB-API's `connect`.
         error: the base of its errors.
         first: statements before any other, such as a key.
-        noun: what messages call the file.
+        noun: the file's name in error messages.
     """
 
     connect: Callable[..., sqlite3.Connection]
@@ -46,11 +46,11 @@ class Driver:
     noun: str = "the ledger"
 
     def explain(self, error: Exception, path: str) -> PalateError:
-        """The error of our tree for one of SQLite's, in one line."""
+        """Palate's error for one of SQLite's, in one line."""
         code, noun = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF, self.noun
         if code in _BUSY:
             return LockedError(f"{noun} must be free, got one that another process keeps locked: {path}")
-        # What is encrypted has no magic number: damage and another kind of file look alike.
+        # An encrypted file has no magic number: damage and another kind of file look alike.
         if code == sqlite3.SQLITE_CORRUPT or (self.first and code == sqlite3.SQLITE_NOTADB):
             return IntegrityError(f"{noun} must be intact, got a damaged file: {path}")
         if code == sqlite3.SQLITE_NOTADB:
@@ -71,7 +71,7 @@ class Database(Closing):
         path: the file, made if missing (its folder isn't), or ":memory:".
         kind: SQLite's application_id, which tells this kind of file from every other.
         schema: statements that make the tables of a new file.
-        durable: a commit has reached the disk (`synchronous=FULL`); otherwise a power cut may lose the last ones.
+        durable: a commit waits for the disk (`synchronous=FULL`); otherwise a power cut may lose the last commits.
         read_only: never write; the file must exist.
         timeout: seconds to wait for another process.
         driver: the build of SQLite that opens it.
@@ -121,7 +121,7 @@ class Database(Closing):
 
     @contextmanager
     def transaction(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
-        """All or nothing: commit at the end, or roll back on any exception. A writer excludes other writers."""
+        """A transaction: commit at the end, or roll back on any exception. A writer excludes other writers."""
         if os.getpid() != self._process:  # https://sqlite.org/howtocorrupt.html, "carrying a connection across fork()"
             raise PalateError(f"{self.path} must be opened again in a forked process, got the parent's connection")
         with self._lock, self._one_line():
@@ -135,27 +135,27 @@ class Database(Closing):
                 raise
 
     def wait_for_disk(self, durable: bool) -> None:
-        """From the next commit on, wait for the disk or don't; the first that waits brings all earlier ones along."""
+        """Whether commits wait for the disk, from the next one on; the first that waits syncs all earlier ones."""
         with self._lock, self._one_line():
             self._set("synchronous", _FULL if durable else _NORMAL)
 
     def copy(self, path: Path) -> None:
-        """A consistent copy as one new file, while this one is in use."""
+        """Write a consistent copy to a new file, while this one is in use."""
         with self._lock, self._one_line():
             self._connection.execute("VACUUM INTO ?", (str(path),))
 
     def checkpoint(self) -> None:
-        """Move what the WAL holds to the main file, as far as no reader needs it."""
+        """Move the WAL's pages to the main file, except those that a reader needs."""
         with self._lock, self._one_line():
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def checkpoint_every(self, pages: int) -> None:
-        """From the next commit on, the one with which the WAL reaches so many pages moves them; 0: none does."""
+        """Checkpoint with each commit after which the WAL has this many pages; 0: with none."""
         with self._lock, self._one_line():
             self._set("wal_autocheckpoint", pages)
 
     def _prepare(self, kind: int, schema: Sequence[str], *, durable: bool, read_only: bool, deadline: float) -> None:
-        """Look before touching: a file of another kind stays as it is."""
+        """Set the file up; check its kind first, so that a file of another kind isn't changed."""
         known = self._known(kind)
         if read_only:
             if not known:
@@ -180,7 +180,7 @@ class Database(Closing):
         return bool(tables)
 
     def _use_wal(self, deadline: float) -> None:
-        """Switch to WAL; SQLite doesn't wait by itself when two processes do so at once."""
+        """Switch to WAL, and wait for another process that does so: SQLite doesn't wait by itself."""
         while True:
             try:
                 (mode,) = self._connection.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -202,7 +202,7 @@ class Database(Closing):
 
     @contextmanager
     def _one_line(self) -> Iterator[None]:
-        """Say in one line what SQLite said, in the terms of the error tree."""
+        """Turn SQLite's errors into Palate's, in one line."""
         try:
             yield
         except self._driver.error as error:

@@ -1,9 +1,9 @@
-"""The entries of a population's ledger: what each kind holds, checked field by field.
+"""Ledger entries: the fields of each kind of entry in a population's ledger, and their checks.
 
     >>> entry_from({"kind": "population", "seq": 0, "population": "readers", "created": "2025-01-01"}).kind
     'population'
 
-Which entry may follow which is for `palate_server.ledger.history`.
+`palate_server.ledger.history` checks which entry may follow which.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 
 
 class _Entry(BaseModel):
-    """What every entry has: its place in the log, from 0."""
+    """Base of all entries: `seq` is the place in the log, from 0."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     seq: Annotated[int, Field(ge=0)]
@@ -71,7 +71,7 @@ class OpenEntry(_Entry):
 
 
 class ChargeEntry(_Entry):
-    """One attempt at a round is paid for, before anything of it is sent."""
+    """One attempt at a round is charged, before anything of it is sent."""
 
     kind: Literal["charge"] = "charge"
     run: Name
@@ -110,7 +110,7 @@ class AuditEntry(_Entry):
 
 
 class PublishEntry(_Entry):
-    """A closed run's model is published; what is published later has a larger log, and so a higher version."""
+    """A closed run's model is published; a later one has a larger log, and so a higher version."""
 
     kind: Literal["publish"] = "publish"
     run: Name
@@ -118,28 +118,25 @@ class PublishEntry(_Entry):
 
 
 class LostEntry(_Entry):
-    """A place of the log that was witnessed, and is not in the backup that the ledger was restored from."""
+    """Placeholder of an entry that a signed message has shown, and that the restored backup lacks."""
 
     kind: Literal["lost"] = "lost"
 
 
 class RestoredEntry(_Entry):
-    """A new epoch: the ledger was restored from a backup, and goes on from the highest spend that was witnessed.
-
-    Runs of before are closed by it.
-    """
+    """The ledger was restored from a backup, which begins a new epoch. All earlier runs are closed."""
 
     kind: Literal["restored"] = "restored"
     base: Annotated[int, Field(ge=1)]
-    """Entries of the backup; those from here to this entry are lost."""
+    """Number of entries in the backup; those between them and this entry are lost."""
     spent: Annotated[float, Field(ge=0)]
-    """The population's mu^2 from here on, at least: the highest that a signed plan has shown."""
+    """Least mu^2 of the population from here on: the highest that a signed plan has shown."""
     witness_size: Annotated[int, Field(ge=1)]
-    """Entries of the latest state of the lost log that was witnessed."""
+    """Size of the latest known state of the lost log."""
     witness_root: Hash
-    """Its root."""
+    """Root of that state."""
     created: str | None = Field(default=None, exclude_if=lambda created: created is None)
-    """When, ISO 8601, UTC: an A/B test that had begun may have been looked at in the entries that are lost."""
+    """Time of the restoration, ISO 8601, UTC: lost entries may include evaluations of A/B tests that began before."""
 
 
 Entry = (
@@ -170,17 +167,17 @@ def entry_from(fields: Mapping[str, Any]) -> Entry:
 
 
 def one_line(error: ValidationError) -> str:
-    """The first thing pydantic has to say, as "`x` must be ..., got ..."."""
+    """The first error of pydantic, as "`x` must be ..., got ..."."""
     first = error.errors(include_url=False)[0]
     name = ".".join(str(part) for part in first["loc"][1:] or first["loc"])
-    if first["type"] == "value_error":  # a check of our own, which says what it got
+    if first["type"] == "value_error":  # from a validator of Palate, whose message has the value
         return f"{f'`{name}`: ' if name else ''}{first['msg'].removeprefix('Value error, ')}".replace("\n", " ")
     reason = first["msg"].replace("Input should be", "must be").replace("Field required", "must be given")
     return f"`{name}` {reason}, got {_shown(first['input'])}".replace("\n", " ")
 
 
 def _shown(value: object) -> str:
-    """A value in a few words, however large or deeply nested it is."""
+    """A value in at most 80 characters, however large or deeply nested it is."""
     try:
         return _SHORT.repr(value)[:80]
     except (ValueError, RecursionError):  # more digits than are printed, or a value that contains itself

@@ -1,6 +1,6 @@
 """FileLock: a file that one thread of one process holds at a time. The operating system frees it when its owner dies.
 
-It writes nothing, so that it can be had on a full disk, too.
+It writes nothing, so it works on a full disk too.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "lock"
@@ -9,7 +9,7 @@ It writes nothing, so that it can be had on a full disk, too.
     Traceback (most recent call last):
     palate_common.errors.LockedError: the file must be free, got one that somebody else holds: lock
 
-A forked child does not own it: it gives its copy up at once, and the lock ends with the process that took it.
+A forked child does not own the lock: it closes its copy at once, and the lock ends with the process that took it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class FileLock(Closing):
             return False
 
     def close(self) -> None:
-        """Let go; closing twice is fine."""
+        """Release the lock; closing twice is fine."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is None:
             return
@@ -91,7 +91,7 @@ def _taken(descriptor: int) -> bool:
 
 
 def _let_go(descriptor: int) -> None:
-    """Let go of the lock; closing alone would leave it to a copy."""
+    """Release the lock; closing alone would leave it to a forked child's copy."""
     with suppress(OSError):
         if sys.platform == "win32":
             import msvcrt
@@ -107,7 +107,7 @@ _held: weakref.WeakSet[FileLock] = weakref.WeakSet()
 
 
 def _give_up_copies() -> None:
-    """In a forked child."""
+    """Close the copies of all locks, in a forked child."""
     for lock in list(_held):
         lock.close()
 

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: what is written here survives a crash of the process or the machine."""
+"""Durable files: a file is complete or absent, also after a crash of the process or the machine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def create_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 @contextmanager
 def _draft(path: Path, data: bytes | Iterable[bytes], mode: int) -> Iterator[Path]:
-    """A whole file beside `path`, on disk, that its owner alone could read until it was; gone at the end."""
+    """A complete temporary file beside `path`, on disk; it has `mode` only when complete, and is removed at the end."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     draft = Path(name)
     try:
@@ -49,7 +49,7 @@ def _draft(path: Path, data: bytes | Iterable[bytes], mode: int) -> Iterator[Pat
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, durably, if it isn't there; its parent must be.
+    """Make a folder durably, if it isn't there; its parent must exist.
 
     Raises:
         OSError: it can't be made.
@@ -59,7 +59,7 @@ def make_folder(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring a new name in a folder to disk, where the system lets folders be opened."""
+    """Sync a folder, so that new names in it are on disk; on POSIX systems only."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

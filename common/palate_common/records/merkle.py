@@ -52,7 +52,7 @@ class MerkleTree:
         return len(self._levels[0])
 
     def append(self, leaf: bytes) -> int:
-        """Add a leaf; its index."""
+        """Add a leaf; returns its index."""
         node, height = _leaf_hash(leaf), 0
         while True:
             level = self._levels[height]
@@ -110,7 +110,7 @@ class MerkleTree:
         return self._hash(start, end).hex()
 
     def _known(self, size: int | None) -> int:
-        """A size this tree has reached."""
+        """Refuse a size that the tree hasn't reached; None stands for the present one."""
         if size is None:
             return self.size
         if not 0 <= size <= self.size:
@@ -172,7 +172,7 @@ def verify_inclusion(leaf: bytes, *, index: int, size: int, root: str, proof: Se
         proof: what `MerkleTree.inclusion_proof(index, size)` gave.
 
     Raises:
-        IntegrityError: it isn't shown to be.
+        IntegrityError: the proof doesn't show it.
     """
     expected, path = _bytes(root), [_bytes(node) for node in proof]
     _natural(index, size)
@@ -203,7 +203,7 @@ def verify_consistency(*, old_size: int, old_root: str, new_size: int, new_root:
         proof: what `MerkleTree.consistency_proof(old_size, new_size)` gave.
 
     Raises:
-        IntegrityError: it isn't shown to be an extension: a leaf was changed, dropped or moved, or the log is a fork.
+        IntegrityError: the proof doesn't show it: a leaf was changed, dropped or moved, or the log is a fork.
     """
     old, new, path = _bytes(old_root), _bytes(new_root), [_bytes(node) for node in proof]
     _natural(old_size, new_size)
@@ -257,14 +257,14 @@ def _node_hash(left: bytes, right: bytes) -> bytes:
 
 
 def _bytes(text: object) -> bytes:
-    """A hash in its one spelling."""
+    """Decode a hash from 64 lower-case hexadecimal digits."""
     if not isinstance(text, str) or not _HASH.fullmatch(text):
         raise IntegrityError(f"a hash must be 64 lower-case hexadecimal digits, got {text!r:.80}")
     return bytes.fromhex(text)
 
 
 def _natural(*numbers: object) -> None:
-    """Sizes and indices that come from outside."""
+    """Refuse sizes and indices that aren't whole numbers from 0."""
     for number in numbers:
         if type(number) is not int or number < 0:
             raise IntegrityError(f"a size or index of a log must be a whole number from 0, got {number!r:.80}")

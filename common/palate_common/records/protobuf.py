@@ -1,15 +1,15 @@
-"""Protocol Buffers' wire format: as much of it as Flower's Fleet messages need.
+"""Protocol Buffers' wire format, as far as Flower's Fleet messages need it.
 
 A message is a sequence of fields, each a number and a varint, eight bytes, or a length and bytes; source:
-https://protobuf.dev/programming-guides/encoding/. A device carries these few lines in the place of a package whose
-version its host app may not be free to choose.
+https://protobuf.dev/programming-guides/encoding/. These few lines replace a package whose version an app may not be
+free to choose.
 
     >>> message = uint(1, 300) + text(2, "palate") + double(7, 0.5)
     >>> fields = read(message)
     >>> last_uint(fields, 1), last_text(fields, 2), as_double(fields[7][0])
     (300, 'palate', 0.5)
 
-What is read is never copied: bytes are views of the message that they are in.
+Reading copies nothing: bytes are views of the message that they are in.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from palate_common.errors import IntegrityError
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 _WORD = 2**64
 MOST_FIELDS = 2**12
-"""Fields of the largest message that is read: each takes thirty times the two bytes that it may have."""
+"""Most fields of a message that is read: a field of two bytes takes thirty times as much memory."""
 
 Value = int | memoryview
 Fields = dict[int, list[Value]]
@@ -29,22 +29,22 @@ Fields = dict[int, list[Value]]
 
 
 def uint(number: int, value: int, *, always: bool = False) -> bytes:
-    """An unsigned field; zero is left out, unless its being there says something."""
+    """Encode an unsigned field; zero is left out unless `always`."""
     return _key(number, _VARINT) + _varint(value) if value or always else b""
 
 
 def double(number: int, value: float) -> bytes:
-    """A double; zero is left out."""
+    """Encode a double; zero is left out."""
     return _key(number, _EIGHT) + struct.pack("<d", value) if value else b""
 
 
 def blob(number: int, value: bytes, *, always: bool = False) -> bytes:
-    """Bytes or an embedded message; empty ones are left out, unless a message must be there though it is empty."""
+    """Encode bytes or an embedded message; empty ones are left out unless `always`."""
     return _key(number, _BYTES) + _varint(len(value)) + value if value or always else b""
 
 
 def text(number: int, value: str) -> bytes:
-    """A string; an empty one is left out."""
+    """Encode a string; an empty one is left out."""
     return blob(number, value.encode())
 
 
@@ -77,8 +77,7 @@ def read(data: bytes | memoryview, *, most: int = MOST_FIELDS) -> Fields:
         most: fields that it may have.
 
     Raises:
-        IntegrityError: it isn't one: cut off, too long a number, too many fields, or a kind of field that nobody writes
-            any more.
+        IntegrityError: not a message: cut off, too long a number, too many fields, or an obsolete kind of field.
     """
     data, fields = memoryview(data), Fields()
     place = count = 0
@@ -130,7 +129,7 @@ def last_bytes(fields: Fields, number: int) -> memoryview:
 
 
 def all_bytes(fields: Fields, number: int) -> list[memoryview]:
-    """The bytes in a field that may be there several times; numbers in it are passed over."""
+    """The bytes in a field that may be repeated; numbers in it are ignored."""
     return [value for value in fields.get(number, []) if not isinstance(value, int)]
 
 
@@ -147,12 +146,12 @@ def last_text(fields: Fields, number: int) -> str:
 
 
 def _key(number: int, kind: int) -> bytes:
-    """What stands before a field."""
+    """The key before a field: its number and kind."""
     return _varint(number << 3 | kind)
 
 
 def _varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first."""
+    """Encode a number: seven bits a byte, the lowest first."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -162,7 +161,7 @@ def _varint(value: int) -> bytes:
 
 
 def _read_varint(data: memoryview, place: int) -> tuple[int, int]:
-    """A number and the place after it."""
+    """Decode a number: its value, and the place after it."""
     value = 0
     for index, byte in enumerate(data[place : place + 10]):
         value |= (byte & 0x7F) << 7 * index
@@ -172,7 +171,7 @@ def _read_varint(data: memoryview, place: int) -> tuple[int, int]:
 
 
 def _cut(data: memoryview, place: int, size: int) -> memoryview:
-    """Some bytes, all of them."""
+    """The next `size` bytes; refuse a message that has fewer."""
     if size > len(data) - place:
         raise IntegrityError("a message must be whole, got one that was cut off")
     return data[place : place + size]

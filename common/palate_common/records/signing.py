@@ -24,7 +24,7 @@ from palate_common.errors import InputError, IntegrityError
 from palate_common.records.files import create_durably
 
 MOST_KEY = 2**14
-"""Bytes of the largest key file that is read; what is longer is no key."""
+"""Largest key file that is read, in bytes."""
 _PREFIX = b"palate signature 1\x00"
 _LOWER_HEX = re.compile(r"(?:[0-9a-f]{2})*", re.ASCII)
 
@@ -89,7 +89,7 @@ class SigningKey:
         return cls(private)
 
     def to_pem(self) -> bytes:
-        """The secret as PKCS #8 PEM, for whoever keeps it encrypted."""
+        """The secret key as PKCS #8 PEM; the caller must encrypt it."""
         return self._private.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
@@ -138,14 +138,14 @@ def verify(public: str, tag: str, payload: bytes, signature: str) -> None:
 
 
 def _message(tag: str, payload: bytes) -> bytes:
-    """The bytes under the signature."""
+    """The bytes that are signed."""
     if not (0 < len(tag) < 256 and tag.isascii() and tag.isprintable()):
         raise InputError(f"`tag` must be 1 to 255 printable ASCII characters, got {tag!r:.80}")
     return _PREFIX + bytes([len(tag)]) + tag.encode() + payload
 
 
 def _from_hex(name: str, text: object, length: int) -> bytes:
-    """Strict hexadecimal: lower case, no spaces, so that one value has one spelling."""
+    """Decode strict hexadecimal: lower case, no spaces, so that a value has one spelling."""
     if not isinstance(text, str) or len(text) != 2 * length or not _LOWER_HEX.fullmatch(text):
         raise IntegrityError(f"the {name} must be {2 * length} lower-case hexadecimal digits, got {text!r:.80}")
     return bytes.fromhex(text)

@@ -1,1 +1,1 @@
-"""Rounds: what server and devices tell each other of one, and what each device adds to it."""
+"""Rounds: the signed plan of a round, its messages, and the noise that devices add."""

@@ -1,13 +1,10 @@
-"""Event steps: a device's round with dp local where the unit is one event: DP-SGD on the device.
+"""Event steps: DP-SGD on the device, for rounds with dp local whose unit is one event.
 
     for each step: secret coins pick events -> gradient of each -> clip each -> whole-number sum -> noise of its own
-    user steps move the user's vector, which stays here; the item step's noised sum is what is sent
+    user steps update the user's vector, which stays here; the item step's noised sum is sent
 
-    >>> plan.events  # doctest: +SKIP
-    Sampling(inclusion=0.5, steps=2)
-
-Each step's sum goes through the clip and the sampler that everything else goes through. What one step leaves behind,
-the next may use: it is noised, and steps are accounted as adaptive (`palate_common.mechanism.accounting`).
+Each step uses the same clipping and noise sampler as every other round. A step may use the noised results of earlier
+ones: the accounting covers adaptive steps (`palate_common.mechanism.accounting`).
 """
 
 from __future__ import annotations
@@ -34,24 +31,22 @@ def event_steps(
 ) -> NoisyShare:
     """All steps of a round, for the devices of one node.
 
-    Guarantees:
-        In each step, one event moves the sum by at most `plan.grid` steps, given what was noised before.
-        Each device's sum has noise of its own in every step, on every coordinate, whatever took part.
-        Which events take part is drawn anew in each step, each with probability `inclusion` at most.
-        An event that the algorithm fails on counts as none: that a device answers doesn't tell what its user has.
-
-    Assumes:
-        The algorithm's gradients follow from the event, the public state and the noised vectors alone.
+    **Guarantees:** each event is clipped by itself: it moves a step's sum by `plan.grid` at most, given earlier sums.
+    **Guarantees:** every step has its noise: each device's sum has its own on every coordinate, whatever took part.
+    **Guarantees:** coins are secret: each step draws events anew, each with probability `inclusion` at most.
+    **Guarantees:** an event that the algorithm fails on counts as none: whether a device answers doesn't reveal it.
+    **Assumes:** a user's vector knows of events through noise alone: gradients follow from the event, the public state
+    and noised vectors.
 
     Args:
         algorithm: the plan's.
         state: the public state that the round starts from.
         plan: with dp local and events.
         histories: one row a device.
-        source: of this call's random words alone.
+        source: random words for this call alone.
 
     Raises:
-        InputError: another plan, nobody, or gradients that don't fit.
+        InputError: another kind of plan, no device, or gradients that don't fit.
     """
     if plan.events is None or histories.n_users < 1:
         raise InputError("event steps need a plan whose unit is one event, and a device")
@@ -73,9 +68,9 @@ def event_steps(
 
 
 def sampled(histories: Interactions, inclusion: float, source: Source) -> Interactions:
-    """The same users with the events that take part: each by a coin of its own, with probability rounded down.
+    """The same users with a sample of the events: each is drawn by its own coin, with probability rounded down.
 
-    The coins are words of the source, never the algorithm's, so that nothing public tells who took part.
+    Coins come from the secret source, never from public randomness.
     """
     if inclusion == 1:
         return histories
@@ -95,7 +90,7 @@ def _user_sums(
     layout = (BlockSpec(name="user", shape=(users.shape[1],), weight=1.0),)
 
     def user_step(events: Interactions) -> Int64:
-        """Its sums without noise, int64 [n_users, d]."""
+        """The step's sums without noise, int64 [n_users, d]."""
         update = Update((DenseBlock(algorithm.user_gradients(state, users, events)),), events.nnz)
         clipped = clip(update, layout, clip_norm=plan.clip_norm, grid=plan.grid)
         return segment_sum(_steps(clipped), events.indptr)
@@ -106,11 +101,11 @@ def _user_sums(
 
 
 def _summed(step: Callable[[Interactions], Int64], events: Interactions) -> Int64:
-    """A step's whole-number sum over events; were one event's error the device's, its refusal would tell who has it."""
+    """A step's whole-number sum over events. An event that fails counts as none: a refusal would reveal it."""
     try:
         return step(events)
     except Exception:
-        # What fails without any events fails for everybody alike, whatever anybody did.
+        # A step that fails without events fails for every device, whatever its user did.
         total = step(events.entries(np.zeros(events.nnz, np.bool_)))
     for event in range(events.nnz):
         with suppress(Exception):
@@ -119,7 +114,7 @@ def _summed(step: Callable[[Interactions], Int64], events: Interactions) -> Int6
 
 
 def _steps(clipped: ClippedUpdate) -> Int64:
-    """The one dense block, a row an event."""
+    """The one dense block, a row an event: int64 [nnz, d]."""
     (block,) = clipped.steps
     if not isinstance(block, DenseSteps):
         raise InputError("a user step's gradients must be an array")

@@ -1,4 +1,4 @@
-"""Attempt: what a masked attempt agrees on before its first message, taken from the signed plan by both sides.
+"""Masked attempt: its terms, which both sides derive from the signed plan before the first message.
 
 SignedPlan --attempt_terms--> AttemptTerms --> MaskedDevice, Unmasking
 """
@@ -20,10 +20,10 @@ def attempt_terms(signed: SignedPlan) -> AttemptTerms:
     """The terms of the masked attempt that a plan asks for.
 
     Args:
-        signed: a verified plan, with the charge whose checkpoint every device of the cohort signs.
+        signed: a verified plan, with a charge; every device of the cohort signs the charge's checkpoint.
 
     Raises:
-        InputError: the plan asks for no masks.
+        InputError: the plan has no masks.
     """
     plan, charge = signed.plan, signed.charge
     if plan.cohort is None or plan.cohort.directory is None or charge is None:

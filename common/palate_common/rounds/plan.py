@@ -1,4 +1,4 @@
-"""RoundPlan: the signed contract each round attempt starts from.
+"""RoundPlan: the signed contract from which each attempt at a round starts.
 
 The server fixes everything in the plan, charges its ledger with the plan's hash, and signs plan, charge and ledger
 checkpoint together. A device verifies all of it before it computes.
@@ -26,8 +26,8 @@ from palate_common.mechanism.clipping import CLIP_NORMS, MAX_GRID
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.update import Layout
 from palate_common.records.canonical import canonical_json, digest, read_canonical
+from palate_common.records.consistency import Shown, check_growth, spend_shown
 from palate_common.records.entries import ChargeEntry, entry_from
-from palate_common.records.growth import Shown, check_growth, spend_shown
 from palate_common.records.merkle import Checkpoint, verify_inclusion
 from palate_common.records.signing import SigningKey, verify
 from palate_common.rounds.privacy_mode import DpMode, PrivacyMode, mode_of
@@ -36,7 +36,7 @@ PLAN_TAG = "palate/plan/1"
 MOST_PLAN = 2**20
 """Bytes of the largest signed plan that is read."""
 MAX_USERS = 2**26
-"""Installations that one answer may sum: with `MAX_GRID`, no coordinate leaves the exact range of float64."""
+"""Most installations in one answer's sum: with `MAX_GRID`, every coordinate is exact in float64."""
 
 
 class Noise(StrEnum):
@@ -56,7 +56,7 @@ class Sampling(_Frozen):
     """The noised steps that each device makes in a round where the unit is one event, with dp local."""
 
     inclusion: float = Field(ge=LEAST_INCLUSION, le=1)
-    """Probability with which an event takes part in a step, by the device's own secret coins."""
+    """Probability that an event takes part in a step, by secret coins of the device."""
     steps: int = Field(ge=1, le=MAX_STEPS)
     """Noised sums, the one that is sent included."""
 
@@ -79,17 +79,17 @@ class RoundPlan(_Frozen):
     grid: int = Field(ge=1, le=MAX_GRID)
     """Steps per clip norm: the L2 sensitivity of the sum, in steps."""
     sigma: int = Field(ge=0)
-    """Standard deviation of the noise, in steps: of each device's with `local`, else of the sum's; 0 with `off`."""
+    """Standard deviation of the noise, in steps: each device's noise with `local`, else the sum's; 0 with `off`."""
     dp: DpMode
     noise: Noise
     cohort_floor: int = Field(ge=1)
-    """Fewer accepted contributions than this, and nothing is released."""
+    """Fewest accepted contributions for a release."""
     per_node: int = Field(default=1, ge=1, le=MAX_USERS, exclude_if=lambda installations: installations == 1)
     """Installations that one answer may speak for. One in a deployment; a simulated node hosts many."""
     cohort: CohortTerms | None = None
-    """Who shares the noise; with `distributed`, and only then."""
+    """The devices that share the noise; with `distributed`, and only then."""
     events: Sampling | None = Field(default=None, exclude_if=lambda events: events is None)
-    """Where the unit is one event and not the user: the steps. With `local` only."""
+    """The noised steps, where the unit is one event and not the user; with `local` only."""
     mu2: float = Field(ge=0, allow_inf_nan=False)
     """What this attempt costs each installation, as squared mu-GDP parameter; 0 only with `off`."""
     expires: int
@@ -105,15 +105,15 @@ class RoundPlan(_Frozen):
 
     @property
     def mode(self) -> PrivacyMode:
-        """What follows from who adds the noise."""
+        """The privacy mode of `dp`."""
         return mode_of(self.dp)
 
     @property
     def share_sigma(self) -> int:
-        """Where devices add the noise: standard deviation of what one of them adds, in steps.
+        """Standard deviation of the noise that one device adds, in steps.
 
         Raises:
-            InputError: another dp mode.
+            InputError: with this dp mode, devices add no noise.
         """
         if not self.mode.noised_by_devices:
             raise InputError(f"only where devices add the noise has a plan shares of it, got dp {self.dp}")
@@ -121,9 +121,9 @@ class RoundPlan(_Frozen):
 
     @property
     def mu2_alone(self) -> float:
-        """What this attempt costs an installation if all others are the adversary's: its own noise, and no other.
+        """What this attempt costs an installation, as mu^2, if all others collude: only its own noise counts.
 
-        Infinite where that is none, or less than the accounting has a rule for.
+        Infinite where it adds no noise, or less than the accounting covers.
         """
         if self.mode.alone:
             return self.mu2
@@ -139,7 +139,7 @@ class RoundPlan(_Frozen):
 
     @property
     def least(self) -> int:
-        """Contributions without which nothing is released."""
+        """Fewest contributions for a release."""
         return self.cohort_floor if self.cohort is None else max(self.cohort_floor, self.cohort.n_min)
 
     @property
@@ -149,7 +149,7 @@ class RoundPlan(_Frozen):
 
 
 class ChargeProof(Shown):
-    """Proof that the ledger was charged for the plan before it was signed: in the state of the ledger that it shows."""
+    """Proof that the ledger was charged for the plan before it was signed, in a state of the ledger that it shows."""
 
     entry: dict[str, Any]
     """The ledger entry, a leaf of the log."""
@@ -166,7 +166,7 @@ class SignedPlan(_Frozen):
     signature: str
 
     def to_bytes(self) -> bytes:
-        """The plan as it travels."""
+        """The plan's bytes on the wire."""
         return canonical_json(self.model_dump(mode="json"))
 
 
@@ -176,18 +176,18 @@ def sign_plan(plan: RoundPlan, charge: ChargeProof | None, key: SigningKey) -> S
 
 
 def signed_bytes(signed: SignedPlan) -> bytes:
-    """What the signature of a plan is over."""
+    """The bytes that a plan's signature covers."""
     return _payload(signed.plan, signed.charge)
 
 
 def read_plan(data: bytes) -> SignedPlan:
-    """A plan that nobody has verified: nothing but a refusal, or what to fetch, may follow from what it says.
+    """Parse a plan without verifying it: it may only decide a refusal, or what to fetch.
 
     Raises:
         IntegrityError: no plan, another spelling of one, or more than `MOST_PLAN` bytes.
     """
     try:
-        # Read before it is validated: the errors of JSON that is validated as it is read each hold all of it.
+        # Parse, then validate: pydantic's errors on JSON text would each hold the whole text.
         signed = SignedPlan.model_validate(read_canonical(data, most=MOST_PLAN))
         same = signed.to_bytes() == data
     except (IntegrityError, ValidationError, InputError):
@@ -211,13 +211,13 @@ def open_plan(
         data: the signed plan's bytes.
         public_key: the release key pinned on the device, Ed25519, hex.
         last_seen: the last checkpoint the device saw of a population's ledger, or None.
-        evidence: the signed bytes that it came in, or None: what a restored ledger must not have forgotten.
-        accept: the device's own floors, which raise. They come before anything is counted: a plan that a device
-            wouldn't answer anyway costs it nothing but a signature.
+        evidence: the signed bytes that showed it, or None: a restored ledger must include their spend.
+        accept: checks the device's own floors, and raises. It runs before the cost is computed, so that a plan below
+            the floors costs only a signature check.
 
     Raises:
         IntegrityError: any part does not verify.
-        InputError: less noise than the accounting has a rule for.
+        InputError: less noise than the accounting covers.
     """
     signed = read_plan(data)
     plan, charge = signed.plan, signed.charge
@@ -235,7 +235,7 @@ def open_plan(
 
 
 def _verify_cost(plan: RoundPlan) -> None:
-    """The cost is what grid and noise amount to: a device's limits mean nothing if it takes the plan's word for it."""
+    """Compute the cost from grid and noise: a device must not trust the plan's number."""
     private = plan.mode.private
     if private != (plan.sigma > 0) or (not private and plan.mu2 > 0):
         raise IntegrityError(f"a plan with dp {plan.dp} must have noise and a cost with privacy, and only then")
@@ -245,14 +245,14 @@ def _verify_cost(plan: RoundPlan) -> None:
 
 
 def attempt_mu2(grid: int, sigma: int, events: Sampling | None) -> float:
-    """What an attempt costs, as mu^2: of the user, or of one event where there are steps on the device."""
+    """What an attempt costs a user, as mu^2; with event steps, what it costs one event."""
     if events is None:
         return charged_mu2(sensitivity=grid, sigma=sigma)
     return sampled_mu2(sensitivity=grid, sigma=sigma, inclusion=events.inclusion, steps=events.steps)
 
 
 def _verify_charge(plan: RoundPlan, charge: ChargeProof) -> None:
-    """The charge is for this very plan, is one that a ledger admits, and is in the log."""
+    """Check that the charge is a valid ledger entry, is for this very plan, and is in the log."""
     try:
         entry = entry_from(charge.entry)
     except InputError as error:

@@ -1,4 +1,4 @@
-"""PrivacyMode: one object a mode says who adds the noise, what leaves a device, and what a release holds.
+"""PrivacyMode: an object for each mode that says who adds the noise, what leaves a device, and what is released.
 
 | mode | who adds the noise | leaves a device | a release holds | unit |
 |---|---|---|---|---|
@@ -7,8 +7,7 @@
 | central | the server, once for the sum | a clipped contribution | one draw | a user |
 | off | nobody: research only | a clipped contribution | the sum itself | none |
 
-A plan and a run's terms carry the mode's name, `DpMode`. Nobody else asks for the name: `mode_of` gives
-the object.
+A plan and a run's terms carry the mode's name, `DpMode`; all other code uses the object, which `mode_of` gives.
 
     >>> mode_of("local").noised_by_devices, mode_of("central").device_sigma(sigma=640, cohort=None)
     (True, 0)
@@ -25,7 +24,7 @@ from palate_common.mechanism.cohort import RESERVED_DELTA, CohortTerms, modulus_
 
 
 class DpMode(StrEnum):
-    """Who adds the noise: the mode's name, as it travels."""
+    """A mode's name, as plans carry it."""
 
     DISTRIBUTED = "distributed"
     """Each device a share, before anything leaves it: with masks the server sees one noised sum."""
@@ -39,13 +38,13 @@ class DpMode(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class PrivacyMode:
-    """What follows from who adds the noise.
+    """Who adds the noise, and what follows from that.
 
     Attributes:
         name: as a plan carries it.
-        private: whether there is noise at all: what is released is charged, sealed, and has a budget.
-        noised_by_devices: whether each device adds noise before anything leaves it; else it is the server's part.
-        cohort: whether the devices of a cohort add the noise together, a share each. Plans name the cohort.
+        private: whether there is noise: releases are charged, sealed, and have a budget.
+        noised_by_devices: whether each device adds noise before anything leaves it; else the server adds it.
+        cohort: whether the devices of a cohort each add a share of the noise. Plans name the cohort.
     """
 
     name: DpMode
@@ -55,19 +54,19 @@ class PrivacyMode:
 
     @property
     def alone(self) -> bool:
-        """Whether each device adds all of the noise by itself: it needs nobody, and the unit may be one event."""
+        """Whether each device adds the full noise by itself; only then may the unit be one event."""
         return self.noised_by_devices and not self.cohort
 
     @property
     def trusts_server(self) -> bool:
-        """Whether what leaves a device is its clipped contribution, and the noise is somebody else's to add."""
+        """Whether devices send clipped contributions without noise, and trust the server to add it."""
         return self.private and not self.noised_by_devices
 
     def check(self, cohort: CohortTerms | None, events: object) -> None:
-        """Refuse a plan or terms with a cohort that the mode hasn't, or a unit that it doesn't protect.
+        """Refuse a cohort, or a privacy unit, that doesn't fit the mode.
 
         Raises:
-            ValueError: which of the two.
+            ValueError: one of the two doesn't fit.
         """
         if self.cohort != (cohort is not None):
             raise ValueError("a cohort is given with dp distributed, and only then")
@@ -78,11 +77,11 @@ class PrivacyMode:
         """Standard deviation of the noise that one device adds, in steps; 0 where it adds none.
 
         Args:
-            sigma: what is charged: of each device's noise where it adds all of it, else of the sum's.
-            cohort: who shares it.
+            sigma: the charged one: of each device's noise where it adds all of it, else of the sum's.
+            cohort: the devices that share it.
 
         Raises:
-            InputError: it is shared, and nobody says among whom.
+            InputError: the noise is shared, and there is no cohort.
         """
         if not self.cohort:
             return sigma if self.alone else 0
@@ -105,10 +104,10 @@ class PrivacyMode:
         return modulus_bits(n_max=users if cohort is None else cohort.n_max, grid=grid, share=share)
 
     def reserved_delta(self, inclusion: float | None = None) -> float:
-        """What of delta isn't the noise's: kept for the graphs of masks, or for the tail of sampled steps.
+        """The part of delta that is reserved for the graphs of masks, or for the tail of sampled steps.
 
         Args:
-            inclusion: where the unit is one event, the probability with which it takes part in a step.
+            inclusion: where the unit is one event, the probability that it takes part in a step.
         """
         return RESERVED_DELTA if self.cohort or inclusion not in (None, 1.0) else 0.0
 
@@ -125,7 +124,7 @@ def mode_of(name: str) -> PrivacyMode:
     """The mode of this name.
 
     Raises:
-        InputError: there is none: whoever doesn't know a mode doesn't take part in it.
+        InputError: there is no such mode.
     """
     try:
         return MODES[DpMode(name)]

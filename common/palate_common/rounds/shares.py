@@ -1,4 +1,4 @@
-"""Shares: with `--dp distributed` each device adds its own part of the noise, with `local` all of it.
+"""Noise shares: with `--dp distributed` each device adds its share of the noise, with `local` all of it.
 
     ClippedUpdate --add_shares--> NoisyShare --> masks, or, with `local` and in a simulation without masks, the wire
 
@@ -9,7 +9,7 @@ is written as at most four squares, so that each draw has a whole number for its
     >>> squares(2048), squares(7), squares(1)
     ((32, 32), (2, 1, 1, 1), (1,))
 
-With one device a node it is that device's single draw: the same code, and for the same seed the same numbers.
+A node with one device makes a single draw: the same code gives the same numbers for the same seed.
 """
 
 from __future__ import annotations
@@ -46,24 +46,23 @@ class NoisyShare:
 def add_shares(clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> NoisyShare:
     """Add every device's share of the noise to the sum of their contributions.
 
-    Guarantees:
-        Every coordinate gets noise, whether anybody touched it or not, and so does a contribution of zero.
-        The share follows from the plan's charged noise, not from a number that the server names.
-        With dp local each device's noise is the charged one by itself, whoever else takes part.
+    **Guarantees:** every coordinate gets noise: also where nobody contributed to it, and for a contribution of zero.
+    **Guarantees:** the released variance is what the survivors add: the plan's charge alone gives each share.
+    **Guarantees:** local noise is the charged one: each device's own has it, whoever else takes part.
 
     Args:
         clipped: the contributions of the devices of one node.
         plan: with dp distributed or local.
-        source: of this call's random words alone.
+        source: random words for this call alone.
 
     Raises:
-        InputError: another plan, or nobody to add for.
+        InputError: another dp mode, or no device.
     """
     return with_noise(clipped.total(), len(clipped.accepted), plan, source)
 
 
 def with_noise(total: Int64, users: int, plan: RoundPlan, source: Source) -> NoisyShare:
-    """The same for a sum that is made already: `total`, int64 [layout size], of so many devices."""
+    """`add_shares` for a sum that is made already: `total`, int64 [layout size], over `users` devices."""
     if not plan.mode.noised_by_devices or users < 1:
         raise InputError(f"devices add noise with dp distributed or local, one or more, got {plan.dp} and {users}")
     steps = np.concatenate([total, np.zeros(DUMMIES, np.int64)])
@@ -73,7 +72,7 @@ def with_noise(total: Int64, users: int, plan: RoundPlan, source: Source) -> Noi
 
 
 def share_source(plan: RoundPlan, devices: Sequence[int]) -> Source:
-    """A fresh secure source, or, for experiments that say so in the plan, one that repeats for these devices."""
+    """A fresh secure source, or, for a plan with seeded noise, one that repeats for these devices."""
     if plan.noise is Noise.SECURE:
         return SecureSource()
     scope = {"seed": plan.facts.seed, "round": plan.round, "attempt": plan.attempt, "devices": [*map(int, devices)]}
@@ -90,7 +89,7 @@ def squares(number: int) -> tuple[int, ...]:
 
 
 def _squares(number: int, count: int) -> tuple[int, ...]:
-    """Exactly `count` of them, falling, or nothing."""
+    """Exactly `count` such numbers, falling; empty if there are none."""
     top = math.isqrt(max(number, 0))
     if count == 1:
         return (top,) if top > 0 and top * top == number else ()

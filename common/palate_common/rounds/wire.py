@@ -1,4 +1,4 @@
-"""What a device, or a node that hosts many simulated ones, answers a plan with: one bytes record.
+"""Contribution on the wire: the record with which a device, or a node of simulated devices, answers a plan.
 
 Layout: 4 bytes length of the header (big endian), the header as canonical JSON, then the clipped integer sum as
 little-endian int32 or int64, whichever its bound needs. A `ClippedUpdate` travels where the server adds the noise, a
@@ -22,7 +22,7 @@ from palate_common.rounds.shares import NoisyShare
 REFUSED = b"refused"
 """The one answer of a device that doesn't take part, whatever its reason."""
 UNLIKELY = 64.0
-"""With dp local, an honest answer fails the check of its norm with probability e to the minus this."""
+"""With dp local, an honest answer fails the check of its norm with probability e^-this at most."""
 MOST_HEADER = 2**12
 """Bytes of the largest header that is read."""
 
@@ -41,7 +41,7 @@ class ContributionHeader(BaseModel):
     """Installations in the sum. A contribution that was not finite counts, as zero: how many take part must not
     depend on what anybody did."""
     rejected: int = Field(ge=0, le=MAX_USERS)
-    """Installations hosted by the node whose own limits said no."""
+    """Installations of the node that their own limits kept from taking part."""
     size: int = Field(ge=1)
     """Number of coordinates."""
 
@@ -65,12 +65,12 @@ def share_dtype(bits: int) -> np.dtype[np.int32] | np.dtype[np.int64]:
 
 
 def packed_bytes(coordinates: int, grid: int) -> int:
-    """What one installation's coordinates take when packed, each in the bits that -grid to grid needs."""
+    """Bytes of one installation's coordinates when packed, each in the bits that -grid to grid needs."""
     return -(-coordinates * (grid.bit_length() + 1) // 8)
 
 
 def vector_bytes(plan: RoundPlan) -> int:
-    """What one installation's numbers take as they travel: packed under masks, whole words otherwise."""
+    """Bytes of one installation's numbers on the wire: packed under masks, whole words otherwise."""
     if not plan.mode.noised_by_devices:
         return layout_size(plan.layout) * dtype_for(1, plan.grid).itemsize
     size, bits = released_size(plan.layout), plan.bits(1)
@@ -84,12 +84,12 @@ def encode(header: ContributionHeader, clipped: ClippedUpdate) -> bytes:
 
 
 def encode_share(header: ContributionHeader, share: NoisyShare, *, bits: int) -> bytes:
-    """Serialise a sum that carries its devices' noise; `bits` is what the plan gives so many devices."""
+    """Serialise a sum that holds its devices' noise; `bits` is the plan's for that many devices."""
     return _record(header, share.steps, share_dtype(bits))
 
 
 def _record(header: ContributionHeader, numbers: Int64, dtype: np.dtype[np.int32] | np.dtype[np.int64]) -> bytes:
-    """Header and numbers as they travel."""
+    """The bytes of header and numbers."""
     text = canonical_json(header.model_dump(mode="json"))
     return len(text).to_bytes(4, "big") + text + numbers.astype(dtype).tobytes()
 
@@ -103,7 +103,7 @@ def decode(data: bytes, *, grid: int) -> DecodedContribution:
     header, payload = split(data)
     contribution = _read(header, payload, dtype_for(header.users, grid))
     bound = header.users * grid
-    # Up to 2^53 the sum of squares is exact, which covers every single contribution; above, rounding gets its due.
+    # Up to 2^53 the sum of squares is exact, which covers every single contribution; above, allow for rounding.
     slack = 0.0 if bound**2 <= 2**53 else 2.0**-40
     if float(np.square(contribution.total.astype(np.float64)).sum()) > bound**2 * (1 + slack):
         raise IntegrityError(f"a sum of {header.users} contributions must have norm <= {bound} steps")
@@ -111,7 +111,7 @@ def decode(data: bytes, *, grid: int) -> DecodedContribution:
 
 
 def decode_share(data: bytes, *, bits: int) -> DecodedContribution:
-    """Read a noised sum back. Its norm says nothing: the noise is in it.
+    """Read a noised sum back. Its norm isn't checked, as the noise is in it.
 
     Raises:
         IntegrityError: malformed, of another version, or beyond the plan's modulus.
@@ -125,7 +125,7 @@ def decode_share(data: bytes, *, bits: int) -> DecodedContribution:
 
 
 def decode_local(data: bytes, plan: RoundPlan) -> DecodedContribution:
-    """Read a sum back of which each device added all of its noise: no longer than clipped contributions and noise are.
+    """Read back a sum with dp local, and check that its norm is possible for clipped contributions and noise.
 
     The length of a discrete Gaussian vector is bounded as that of a sub-Gaussian one: an honest answer is refused with
     probability below e^-64 (Hsu, Kakade and Zhang 2012, theorem 2.1).
@@ -150,10 +150,10 @@ def decode_local(data: bytes, plan: RoundPlan) -> DecodedContribution:
 
 
 def split(data: bytes) -> tuple[ContributionHeader, memoryview]:
-    """Header and numbers of a record, so that the one is judged before the others are read.
+    """Header and numbers of a record, so that the header is checked before the numbers are read.
 
     Raises:
-        IntegrityError: the header is none, or of another version.
+        IntegrityError: no header, or one of another version.
     """
     length = int.from_bytes(data[:4], "big")
     try:

@@ -1,13 +1,16 @@
-"""Secure aggregation: what device and server share of it. Bytes in, bytes out; no transport is known here.
+"""Secure aggregation: the code that device and server share. It maps bytes to bytes and knows no transport.
 
 The protocol is SecAgg+ (Bell et al., Secure Single-Server Aggregation with (Poly)Logarithmic Overhead, CCS 2020) with
 a server that may lie. In path order:
 
     directory   who may take part, pinned by the device
     agreement   keys agreed between two devices, and sealed shares (HAZMAT)
-    graph       who is whose neighbour
-    terms       how many neighbours, how many shares, and what that can bear
+    graph       which members are neighbours
+    graph_terms how many neighbours and shares, and their failure bounds
+    cohort      the graph and the thresholds of one cohort
     shamir      secrets split among the neighbours
     masking     the masks that cancel in the sum (HAZMAT)
     packing     residues as bits on the wire
+    messages    the records, as strict bytes
+    transcript  what is signed, hashed and derived from
 """

@@ -1,10 +1,10 @@
-"""Keys that two devices agree on, and the sealed letters between them.
+"""Key agreement between two devices, and the encrypted messages between them.
 
-HAZMAT. A key agreed for one purpose and used for another, or a second letter under one sealing key, opens what the
+HAZMAT. A key agreed for one purpose and used for another, or a second message under one sealing key, reveals what the
 protocol hides, and nothing downstream can notice. `info` must name the role, the attempt, both parties and both keys;
-each of the two directional keys seals one message in its life.
+each of the two directional keys seals only one message.
 
-Masks and boxes of secure aggregation start here: key pair -> `agree` -> `Masker`, `seal`.
+Path: key pair -> `agree` -> `Masker` for masks, `seal` for boxes of shares.
 
     >>> anna, ben = KeyPair.generate(), KeyPair.generate()
     >>> key = agree(anna, ben.public, info=b"share, Anna, Ben")[:32]
@@ -44,7 +44,7 @@ _LOW_ORDER: Final = frozenset(
         _FIELD - 1,
     )
 )
-# One message a key: the nonce has nothing to tell apart.
+# Each key encrypts only one message, so a constant nonce is safe.
 _NONCE: Final = bytes(12)
 
 
@@ -77,7 +77,7 @@ class KeyPair:
 
     @classmethod
     def from_private(cls, private: bytes) -> KeyPair:
-        """The pair of a private half: how the server rebuilds the pair of a device that was lost.
+        """The pair of a private half, by which the server rebuilds the pair of a device that dropped out.
 
         Raises:
             IntegrityError: not 32 bytes.
@@ -91,7 +91,7 @@ class KeyPair:
 
 
 def agree(own: KeyPair, other_public: bytes, *, info: bytes) -> bytes:
-    """What both parties, and they alone, can derive: 64 bytes.
+    """Derive 64 bytes that both parties, and they alone, can derive.
 
     **Guarantees:** both sides agree: each private half with the other public half gives the same bytes.
     **Guarantees:** bound to info: another `info` gives unrelated bytes.
@@ -129,7 +129,7 @@ def check_public(public: bytes) -> None:
 
 
 def seal(key: bytes, plaintext: bytes, *, aad: bytes) -> bytes:
-    """Encrypt the one message of a directional key: its ciphertext, then 16 bytes of tag.
+    """Encrypt the one message of a directional key: ciphertext, then 16 bytes of tag.
 
     **Assumes:** one message: the key never seals a second plaintext, because the nonce is zero.
 
@@ -147,7 +147,7 @@ def seal(key: bytes, plaintext: bytes, *, aad: bytes) -> bytes:
 
 
 def unseal(key: bytes, sealed: bytes, *, aad: bytes) -> bytes:
-    """The plaintext of `seal`.
+    """Decrypt what `seal` encrypted.
 
     **Guarantees:** authentic: a changed key, ciphertext, tag or `aad` raises, and gives no plaintext.
 

@@ -1,7 +1,7 @@
-"""Cohort: who takes part in one toss of one attempt, who is whose neighbour, and how many must agree.
+"""Cohort: the devices of one toss of an attempt, their neighbours, and how many must agree.
 
-Everything here follows from the attempt's terms, the ids and the seed: a device works it out itself and is told none
-of it. A member is an index into the rising ids.
+A toss is one draw of the ring's seed. Everything here follows from the attempt's terms, the ids and the seed, so a
+device computes it itself. A member is an index into the rising ids.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_common.secagg.graph import Complete, Ring
+from palate_common.secagg.graph_terms import graph_terms
 from palate_common.secagg.messages import Flags
-from palate_common.secagg.sizes import graph_terms
 from palate_common.secagg.transcript import AttemptTerms, cohort_binding, ring_seed
 
 Members = npt.NDArray[np.intp]
@@ -25,18 +25,18 @@ class Cohort:
 
     Args:
         terms: the attempt's.
-        toss: which one.
-        ids: the devices, rising.
-        root: what names the cohort, 32 bytes.
-        nonces: of the devices in that order; none without a ring.
+        toss: number of the toss.
+        ids: the devices' ids, rising.
+        root: hash that identifies the cohort, 32 bytes.
+        nonces: the devices' nonces in that order; none without a ring.
 
     Attributes:
         ids: int64 [n].
-        binding: what ties signatures to this cohort.
+        binding: prefix of signatures that ties them to this cohort.
         degree: neighbours of each member, k.
-        threshold: how many of a member's neighbours must agree to open a secret of its, t.
-        sample: how many of the whole cohort a device draws before it opens anything; 0 without a ring.
-        quorum: how many of those must agree with it.
+        threshold: how many of a member's neighbours must agree before one of its secrets is opened, t.
+        sample: members of the whole cohort that a device draws before it opens anything; 0 without a ring.
+        quorum: how many of those must have signed the device's list.
 
     Raises:
         InputError: no graph over so few devices is safe under these terms.
@@ -80,14 +80,14 @@ class Cohort:
         return np.broadcast_to(self.slots(0), (len(self), self.degree))
 
     def slots(self, member: int) -> Members:
-        """Where this member stands in the order of each of its neighbours, from 0, intp [k]."""
+        """This member's index in the neighbour list of each of its neighbours, intp [k]."""
         if self._ring is None:
             return np.asarray(member - (self.neighbours(member) < member), np.intp)
         # Offsets run -k/2..-1, 1..k/2: seen from the other end, an offset changes its sign.
         return np.arange(self.degree - 1, -1, -1, dtype=np.intp)
 
     def cut(self, alive: Flags) -> bool:
-        """Whether so many in a row of the ring are missing that the adversary's could make up a cut."""
+        """Whether so many consecutive ring members are missing that corrupt ones could complete a cut of the ring."""
         if self._ring is None:
             return False
         half = self.degree // 2

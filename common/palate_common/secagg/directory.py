@@ -1,11 +1,10 @@
-"""Directory: the identities that may take part, as the device has pinned them.
+"""Directory: the identities that may take part, which the device has pinned.
 
     >>> directory = Directory(("aa" * 32, "bb" * 32))
     >>> Directory.from_json(directory.to_json()) == directory
     True
 
-A device's id is its place in the list. Whoever can add identities to it can add devices of its own: `c_max` must count
-those.
+A device's id is its place in the list. Whoever can add identities can add corrupt devices: `c_max` must count those.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ class Directory:
         Raises:
             InputError: not a directory of this version.
         """
-        # There is one spelling: nothing is taken apart that isn't this many keys.
+        # There is one spelling: check the frame and the number of keys before anything is split.
         framed = data.startswith(_HEAD) and data.endswith((_TAIL, _TAIL + b"\n"))
         keys = data[len(_HEAD) : -len(_TAIL) - data.endswith(b"\n")] if framed else b""
         if not framed or keys.count(_BETWEEN) != len(keys) // (64 + len(_BETWEEN)):

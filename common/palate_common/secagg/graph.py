@@ -1,4 +1,4 @@
-"""Graphs: who is whose neighbour. Members are positions in the sorted cohort, 0 to n - 1.
+"""Graphs: which members are neighbours. Members are positions in the sorted cohort, 0 to n - 1.
 
     >>> ring = Ring.from_seed(bytes(32), 10)
     >>> ring.order.tolist()
@@ -8,11 +8,11 @@
     >>> ring.holder_index(1, 3, 4), Complete(4).neighbours(2, 3).tolist()
     (4, [0, 1, 3])
 
-A ring is a uniform permutation of the members that nobody could choose: its seed is a hash over nonces all members had
-committed to (Bell et al., CCS 2020, section 3, use a random graph in its place). Each member is joined to the k/2
-members on each side. To port it: the seed is an AES-256 key; the keystream of counter mode from zero is read as
-little-endian 64-bit words; member i takes word i, and members stand in rising order of their words. If two words are
-equal, all are dropped and the next n are read.
+A ring is a uniform permutation of the members that nobody could choose: its seed is a hash over nonces that all members
+had committed to (Bell et al., CCS 2020, section 3, use a random graph instead). Each member is joined to the k/2
+members on each side. For other implementations: the seed is an AES-256 key; the keystream of counter mode from zero is
+read as little-endian 64-bit words; member i takes word i, and members are sorted by their words, rising. If two words
+are equal, all are dropped and the next n are read.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _SEED_BYTES = 32
 
 @dataclass(frozen=True, eq=False)
 class Ring:
-    """Members in a circle, each joined to the nearest on both sides.
+    """Members on a circle, each joined to the nearest ones on both sides.
 
     **Guarantees:** uniform: over uniform seeds every order of the members is equally likely.
     **Guarantees:** same seed same ring: the order is a function of seed and n, on every machine.
-    **Guarantees:** symmetric: who is a member's neighbour has that member as a neighbour.
+    **Guarantees:** symmetric: if a is a neighbour of b, b is a neighbour of a.
 
     Attributes:
         order: the member at each position, int64 [n].
@@ -84,7 +84,7 @@ class Ring:
         return near.astype(np.int32)
 
     def holder_index(self, owner: int, holder: int, k: int) -> int:
-        """Which of the owner's shares the holder has: its place among the owner's neighbours, from 1.
+        """Index of the owner's share that the holder has: its place among the owner's neighbours, from 1.
 
         Raises:
             InputError: they are no neighbours.
@@ -101,7 +101,7 @@ class Ring:
         raise InputError(f"`holder` must be one of the {k} neighbours of member {owner}, got {holder}")
 
     def gaps(self, alive: npt.NDArray[np.bool_], window: int, limit: int) -> bool:
-        """Whether some `window` positions in a row, around the circle, have `limit` members or more that aren't alive.
+        """Whether any `window` consecutive positions on the circle have `limit` members or more that aren't alive.
 
         Args:
             alive: bool [n], by member.
@@ -129,7 +129,7 @@ class Ring:
 
 @dataclass(frozen=True)
 class Complete:
-    """Everybody is everybody's neighbour.
+    """The complete graph: all members are neighbours of each other.
 
     Attributes:
         n: members, at least 3.
@@ -161,7 +161,7 @@ class Complete:
         """The holder's place among the owner's neighbours, from 1.
 
         Raises:
-            InputError: they are one and the same.
+            InputError: they are the same member.
         """
         for member in (owner, holder):
             _check_member(member, self.n)
@@ -171,13 +171,13 @@ class Complete:
         return holder + (holder < owner)
 
     def _check_degree(self, k: int) -> None:
-        """A complete graph has one number of neighbours only."""
+        """Refuse a number of neighbours other than n - 1."""
         if k != self.n - 1:
             raise InputError(f"`k` must be {self.n - 1} in a complete graph, got {k!r}")
 
 
 def _sorted_draw(draw: Callable[[], npt.NDArray[np.uint64]]) -> Members:
-    """Members in the order of their words; drawn again while two words are equal, so that no order is preferred."""
+    """Members sorted by random words, drawn again while two are equal, so that every order is equally likely."""
     while True:
         words = draw()
         order = np.argsort(words, kind="stable")
@@ -186,12 +186,12 @@ def _sorted_draw(draw: Callable[[], npt.NDArray[np.uint64]]) -> Members:
 
 
 def _check_members(n: int) -> None:
-    """Refuse a cohort in which nobody could hide."""
+    """Refuse fewer than three members, whose sum would hide nobody."""
     if isinstance(n, bool) or not isinstance(n, int) or n < 3:
         raise InputError(f"`n` must be a whole number of at least 3, got {n!r}")
 
 
 def _check_member(member: int, n: int) -> None:
-    """Refuse positions that numpy would read from the end."""
+    """Refuse members out of range: numpy would read negative ones from the end."""
     if not 0 <= member < n:
         raise InputError(f"`member` must be 0 to {n - 1}, got {member}")

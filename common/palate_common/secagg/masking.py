@@ -1,9 +1,9 @@
 """Masks: keystreams that are added on one device, subtracted on another, and cancel in the sum.
 
-HAZMAT. A key that masks two vectors gives their difference away, and nothing downstream can notice: a retry needs fresh
-keys. Whoever holds the key of a mask can take it off.
+HAZMAT. A key that masks two vectors reveals their difference, and nothing downstream can notice: a retry needs fresh
+keys. Whoever holds the key of a mask can remove it.
 
-A contribution leaves the device under these: residues -> `Masker.add` -> `pack` -> server.
+Path of a contribution: residues -> `Masker.add` -> `pack` -> server.
 
     >>> masker, total, key = Masker(4, 20), np.zeros(4, np.uint32), bytes(range(32))
     >>> masker.add(total, key)
@@ -39,7 +39,7 @@ _BLOCK: Final = 16
 
 
 class Masker:
-    """Adds and subtracts masks of one length, in place, through one buffer. Not for two threads at a time.
+    """Adds and subtracts masks of one length, in place, through one buffer. It isn't thread-safe.
 
     **Guarantees:** masks cancel: `add` and `subtract` under one key leave a total as it was, in any order of many.
     **Guarantees:** whole length: each of the `size` words gets its own words of keystream.
@@ -108,7 +108,7 @@ class Masker:
 
 
 def _keystream(key: bytes) -> _Keystream:
-    """What writes the next bytes of a key's keystream over zeros into a buffer."""
+    """A function that writes the next bytes of a key's keystream into a buffer."""
     if len(key) != _KEY_BYTES:
         raise InputError(f"`key` must be {_KEY_BYTES} bytes, got {len(key)}")
     # The counter may start at zero because no key is ever used for a second stream.

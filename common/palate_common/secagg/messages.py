@@ -33,11 +33,11 @@ Data = TypeVar("Data", bytes, memoryview)
 VERSION = 2
 HASH, KEY, SIGNATURE, SHARE, DIGEST = 32, 32, 64, 32, 16
 SEALED = 2 * SHARE + 16
-"""A sealed pair of shares: of b, of the mask key, and the tag."""
+"""Bytes of a sealed pair of shares: of b, of the mask key, and the tag."""
 BOX = SEALED + 2 * DIGEST
-"""What one neighbour deals another: the sealed pair, and the digests of both shares, open."""
+"""Bytes of a box from one neighbour to another: the sealed pair, and the digests of both shares in the clear."""
 ENTRY = 4 + 2 * HASH
-"""A line of the cohort list: id, commitment, nonce."""
+"""Bytes of a line of the cohort list: id, commitment, nonce."""
 
 _HEADER = struct.Struct("<BBHI32s")
 HEADER = _HEADER.size
@@ -67,7 +67,7 @@ class Header:
 
 
 def write(header: Header, body: bytes, *, answer: bool, complaint: bool = False) -> bytes:
-    """A record from the server, or an answer of a device, or its complaint in the place of one."""
+    """Encode a record: the server's, or a device's answer, or its complaint instead of an answer."""
     kind = header.step + _ANSWER * answer + _COMPLAINT * complaint
     return _HEADER.pack(VERSION, kind, header.toss, header.device, header.context) + body
 
@@ -75,7 +75,7 @@ def write(header: Header, body: bytes, *, answer: bool, complaint: bool = False)
 def read(
     data: Data, *, step: Step, device: int, context: bytes, answer: bool, complaint: bool = False
 ) -> tuple[int, Data]:
-    """The toss and the body of a record that must be of this step, device and attempt; of a view the body is a view.
+    """Check a record's step, device and attempt: its toss and its body. The body of a view is a view.
 
     Raises:
         IntegrityError: too short, of another version, step, device or attempt.
@@ -95,12 +95,12 @@ def read(
 
 
 def is_complaint(data: bytes) -> bool:
-    """Whether an answer says that it is a complaint; `read` checks everything else."""
+    """Whether an answer is marked as a complaint; `read` checks everything else."""
     return len(data) > 1 and bool(data[1] & _COMPLAINT)
 
 
 def step_of(data: bytes) -> Step:
-    """The step that a server's record says it is of; `read` checks everything else.
+    """The step that a server's record names; `read` checks everything else.
 
     Raises:
         IntegrityError: no such step.
@@ -112,12 +112,12 @@ def step_of(data: bytes) -> Step:
 
 
 def pack_flags(flags: Flags) -> bytes:
-    """A bitmap, the first member in the lowest bit, ceil(n / 8) bytes."""
+    """Encode flags as a bitmap, the first member in the lowest bit, ceil(n / 8) bytes."""
     return np.packbits(flags, bitorder="little").tobytes()
 
 
 def unpack_flags(data: bytes, n: int) -> Flags:
-    """A bitmap of `n` members, bool [n].
+    """Decode a bitmap of `n` members: bool [n].
 
     Raises:
         IntegrityError: another length, or a bit set behind the last member.
@@ -137,12 +137,12 @@ class Commit:
     signature: bytes
 
     def encode(self) -> bytes:
-        """The body."""
+        """Encode the body."""
         return self.commitment + self.signature
 
     @classmethod
     def decode(cls, body: bytes) -> Commit:
-        """Read a body."""
+        """Decode a body."""
         _exactly("a commit", body, HASH + SIGNATURE)
         return cls(body[:HASH], body[HASH:])
 
@@ -159,11 +159,11 @@ class Advert:
 
     @property
     def body(self) -> bytes:
-        """What is signed."""
+        """The signed fields."""
         return self.nonce + self.share_key + self.mask_key + self.self_digest
 
     def encode(self) -> bytes:
-        """The body of the record, and, behind an id, an advert as neighbours are shown it."""
+        """Encode the body. After an id, it is also a line of adverts in a share request."""
         return self.body + self.signature
 
     @classmethod
@@ -173,7 +173,7 @@ class Advert:
 
     @classmethod
     def decode(cls, body: bytes, *, committed: bool) -> Advert:
-        """Read a body."""
+        """Decode a body."""
         _exactly("an advert", body, cls.length(committed=committed))
         nonce, rest = (body[:HASH], body[HASH:]) if committed else (b"", body)
         return cls(nonce, rest[:32], rest[32:64], rest[64:96], rest[96:])
@@ -181,7 +181,7 @@ class Advert:
 
 @dataclass(frozen=True)
 class ShareRequest:
-    """Who takes part (the ring's list; empty without a ring), and adverts: the neighbours', or everybody's.
+    """The cohort list (empty without a ring), and adverts: those of the neighbours, or without a ring of all.
 
     Attributes:
         entries: (id, commitment, nonce) of the whole cohort.
@@ -192,13 +192,13 @@ class ShareRequest:
     adverts: tuple[tuple[int, Advert], ...]
 
     def encode(self) -> bytes:
-        """The body."""
+        """Encode the body."""
         adverts = b"".join(encode_advert(*advert) for advert in self.adverts)
         return share_body(encode_entries(self.entries), adverts, len(self.adverts))
 
     @classmethod
     def decode(cls, body: bytes, *, committed: bool, n_max: int) -> ShareRequest:
-        """Read a body that may name at most `n_max` devices."""
+        """Decode a body that may name at most `n_max` devices."""
         if len(body) < 8:
             raise IntegrityError(f"a share request must start with two counts, got {len(body)} bytes")
         n, k = struct.unpack_from("<II", body)
@@ -213,17 +213,17 @@ class ShareRequest:
 
 
 def encode_entries(entries: Sequence[tuple[int, bytes, bytes]]) -> bytes:
-    """The cohort list as it travels."""
+    """Encode the cohort list."""
     return b"".join(struct.pack("<I", device) + commitment + nonce for device, commitment, nonce in entries)
 
 
 def encode_commitments(entries: Sequence[tuple[int, bytes]]) -> bytes:
-    """What the root of a committed cohort is taken over."""
+    """The bytes that the root of a committed cohort hashes."""
     return b"".join(struct.pack("<I", device) + commitment for device, commitment in entries)
 
 
 def encode_advert(device: int, advert: Advert) -> bytes:
-    """One line of adverts."""
+    """Encode one line of adverts."""
     return struct.pack("<I", device) + advert.encode()
 
 
@@ -234,7 +234,7 @@ def share_body(entries: bytes, adverts: bytes, count: int) -> bytes:
 
 @dataclass(frozen=True)
 class Complaint:
-    """Which of a device's neighbours in U1 have dealt it a box that it can't open, or other shares than they showed.
+    """The neighbours in U1 whose box a device can't open, or whose shares don't fit the digests that they showed.
 
     Attributes:
         accused: by slot, bool [k]; one at least.
@@ -245,12 +245,12 @@ class Complaint:
     signature: bytes
 
     def encode(self) -> bytes:
-        """The body."""
+        """Encode the body."""
         return pack_flags(self.accused) + self.signature
 
     @classmethod
     def decode(cls, body: bytes, *, k: int) -> Complaint:
-        """Read a body of a device with `k` neighbours."""
+        """Decode a body of a device with `k` neighbours."""
         head = -(-k // 8)
         _exactly("a complaint", body, head + SIGNATURE)
         return cls(unpack_flags(body[:head], k), body[head:])
@@ -265,12 +265,12 @@ class InputRequest:
     boxes: tuple[bytes, ...]
 
     def encode(self) -> bytes:
-        """The body."""
+        """Encode the body."""
         return pack_flags(self.u1) + self.signature + b"".join(self.boxes)
 
     @classmethod
     def decode(cls, body: bytes, *, n: int) -> InputRequest:
-        """Read a body for a cohort of `n`."""
+        """Decode a body for a cohort of `n`."""
         head = -(-n // 8)
         if not head + SIGNATURE <= len(body) <= head + SIGNATURE + n * BOX:
             least = head + SIGNATURE
@@ -283,12 +283,12 @@ class InputRequest:
 
 @dataclass(frozen=True)
 class UnmaskRequest:
-    """Who has signed the survivors, and what ties the receiver's other surviving neighbours to U1.
+    """The signatures on the list of survivors, and those that tie the receiver's other surviving neighbours to U1.
 
     Attributes:
-        signers: of the whole cohort, the receiver too.
+        signers: the members who have signed the survivors, the receiver too: bool [n].
         signatures: theirs, on U1 and the survivors.
-        others: on U1 alone, given with their vectors, by the surviving neighbours that are no signers, in their order.
+        others: signatures on U1 alone, sent with the vectors, of surviving neighbours that are no signers, in order.
     """
 
     signers: Flags
@@ -296,12 +296,12 @@ class UnmaskRequest:
     others: tuple[bytes, ...]
 
     def encode(self) -> bytes:
-        """The body."""
+        """Encode the body."""
         return pack_flags(self.signers) + b"".join(self.signatures + self.others)
 
     @classmethod
     def decode(cls, body: bytes, *, n: int) -> UnmaskRequest:
-        """Read a body for a cohort of `n`."""
+        """Decode a body for a cohort of `n`."""
         head = -(-n // 8)
         signers = unpack_flags(body[:head], n)
         if len(body) > head + n * SIGNATURE:

@@ -1,4 +1,4 @@
-"""Residues modulo 2^bits, packed without gaps: what a masked contribution weighs on the wire.
+"""Packing: residues modulo 2^bits without gaps between their bits, the wire format of masked contributions.
 
     >>> packed = pack(np.array([1, 2, 7], np.uint32), 3)
     >>> packed.hex(), unpack(packed, 3, 3).tolist()
@@ -21,16 +21,16 @@ from palate_common.errors import InputError, IntegrityError
 
 Residues = npt.NDArray[np.uint32] | npt.NDArray[np.uint64]
 
-# Rows that wait to be added together: the sum is then fetched into the cache once for all of them.
+# Rows that are added together, so that the sum is loaded into the cache once for all of them.
 _ROWS = 8
-# Values a step: they and their words stay in the second-level cache, and a step outweighs what calling numpy costs.
+# Values a step: few enough for the second-level cache, and enough to outweigh the cost of numpy's calls.
 _STEP = 1 << 17
 
 
 def residue_type(bits: int) -> np.dtype[np.uint32] | np.dtype[np.uint64]:
     """The words that residues modulo 2^bits are computed in: uint32 up to 32 bits, uint64 above.
 
-    2^bits divides the word's own modulus, so sums may wrap as they like and are reduced once, at the end.
+    2^bits divides the word's own modulus, so sums may wrap and are reduced once, at the end.
 
     Raises:
         InputError: `bits` is not 1 to 64.
@@ -77,7 +77,7 @@ def pack(values: Residues, bits: int) -> bytes:
 
 
 def unpack(data: bytes | memoryview, size: int, bits: int) -> Residues:
-    """The residues that `pack` packed.
+    """Unpack the residues that `pack` packed.
 
     **Guarantees:** one spelling: another length, or padding that isn't zero, raises.
 
@@ -98,13 +98,13 @@ def unpack(data: bytes | memoryview, size: int, bits: int) -> Residues:
 
 
 class PackedSum:
-    """The sum of packed rows: they are added as they come, a few together, and the sum is put into order at the end.
+    """The sum of packed rows, which are added a few at a time and put into order at the end.
 
     **Guarantees:** same as unpacked: `values` is the sum of the rows' residues modulo 2^bits.
     **Guarantees:** all or nothing: a row that `unpack` would refuse raises, and the sum is as it was.
 
-    A residue is added as the pieces of it that lie in one word each. Bits of the next residue come with a piece, above
-    `bits`, where sums modulo 2^bits may hold anything: nothing is masked before the end.
+    A residue that crosses the end of a word is added in two pieces. A piece also holds bits of the next residue, above
+    `bits`: they don't change sums modulo 2^bits, and are cleared at the end.
 
     Args:
         size: residues in a row.
@@ -160,7 +160,7 @@ class PackedSum:
         self._waiting.clear()
 
     def _check(self, data: bytes | memoryview) -> None:
-        """Refuse a second spelling of the same residues."""
+        """Refuse another length, and padding bits that aren't zero: residues have one spelling."""
         size, bits = self._size, self._bits
         if len(data) != packed_bytes(size, bits):
             raise IntegrityError(
@@ -172,13 +172,13 @@ class PackedSum:
 
 
 def _pattern(bits: int, kind: np.dtype[Any]) -> tuple[int, int]:
-    """After how many residues they meet a word's end again, and after how many words."""
+    """After how many residues, and how many words, a residue ends at the end of a word."""
     common = math.gcd(bits, 8 * kind.itemsize)
     return 8 * kind.itemsize // common, bits // common
 
 
 def _pieces(bits: int, kind: np.dtype[Any]) -> Iterator[tuple[int, int, Any, Any]]:
-    """Where the residues of a pattern lie: column, word, and by how much the word is shifted left, else right."""
+    """The pieces of a pattern's residues: column, word, and by how much the word is shifted left, else right."""
     size = 8 * kind.itemsize
     for column in range(_pattern(bits, kind)[0]):
         word, shift = divmod(column * bits, size)

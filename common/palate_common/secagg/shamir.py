@@ -97,7 +97,7 @@ def combine(indices: Sequence[int], shares: Shares, *, total: int) -> bytes:
 
 
 def combine_all(held: npt.NDArray[np.bool_], shares: Shares) -> Shares:
-    """Many secrets at once, each from exactly the shares that are held of it: `combine`, without its cost a call.
+    """Many secrets at once, each from exactly the shares that are held of it: faster than `combine` for each.
 
     Args:
         held: bool [secrets, total], two or more of each; column i is index i + 1.
@@ -137,11 +137,11 @@ class _Field:
 
     @property
     def order(self) -> int:
-        """How many elements other than zero there are."""
+        """Number of elements other than zero."""
         return (1 << self.bits) - 1
 
     def check_length(self, name: str, length: int) -> int:
-        """How many elements `length` bytes are."""
+        """Number of elements in `length` bytes."""
         if length == 0 or length % self.kind.itemsize:
             raise InputError(f"`{name}` must be a positive multiple of {self.kind.itemsize} bytes, got {length}")
         return length // self.kind.itemsize

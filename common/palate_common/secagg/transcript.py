@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from palate_common.errors import InputError
 from palate_common.records.signing import SigningKey, verify
-from palate_common.secagg.sizes import LARGEST_COMPLETE, MAX_TOSSES
+from palate_common.secagg.graph_terms import LARGEST_COMPLETE, MAX_TOSSES
 
 COMMIT = "palate/secagg/commit/1"
 ADVERT = "palate/secagg/advert/1"
@@ -36,7 +36,7 @@ _SHARE = b"palate/secagg/share/1\x00"
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptTerms:
-    """What one masked attempt has agreed on before its first message.
+    """The terms of one masked attempt, fixed before its first message.
 
     Attributes:
         context: SHA-256 over run, round, attempt, plan, model and ledger checkpoint, 32 bytes.
@@ -44,7 +44,7 @@ class AttemptTerms:
         bits: the sum is taken modulo 2^bits, 1 <= bits <= 64.
         n_max: the most devices that may take part.
         n_min: the fewest whose sum may be opened.
-        c_max: how many of the cohort, surviving or not, may be the adversary's, at least 1.
+        c_max: how many of the cohort, surviving or not, may be corrupt, at least 1.
         directory: SHA-256 of the pinned identities, 64 lower-case hexadecimal digits.
         max_tosses: how often the ring's seed may be drawn.
 
@@ -79,12 +79,12 @@ class AttemptTerms:
 
     @property
     def committed(self) -> bool:
-        """Whether nonces are committed to first, for the seed of a ring."""
+        """Whether devices first commit to nonces, for the seed of a ring."""
         return self.n_max > LARGEST_COMPLETE
 
 
 def sign(key: SigningKey, tag: str, payload: bytes) -> bytes:
-    """A signature as it travels, 64 bytes."""
+    """Sign a payload: the signature, 64 bytes."""
     return bytes.fromhex(key.sign(tag, payload))
 
 
@@ -98,7 +98,7 @@ def check_signature(public: str, tag: str, payload: bytes, signature: bytes) -> 
 
 
 def commitment_to(nonce: bytes) -> bytes:
-    """What a device shows of its nonce before anybody else's is known, 32 bytes."""
+    """A device's commitment to its nonce, 32 bytes, which it sends before any nonce is revealed."""
     return hashlib.sha256(_NONCE + nonce).digest()
 
 
@@ -113,7 +113,7 @@ def advert_payload(context: bytes, toss: int, root: bytes, device: int, body: by
 
 
 def members_payload(binding: bytes, u1: bytes) -> bytes:
-    """What the server signs, and each device when it masks: who has shared, one list for the whole cohort."""
+    """What the server signs, and each device when it masks: who has shared (U1), one list for the whole cohort."""
     return binding + u1
 
 
@@ -123,21 +123,21 @@ def consistency_payload(binding: bytes, u1: bytes, survivors: bytes) -> bytes:
 
 
 def complaint_payload(binding: bytes, u1: bytes, accused: bytes) -> bytes:
-    """What a device signs in the place of a masked vector: which of its neighbours' boxes are none."""
+    """What a device signs when it complains instead of sending a vector: which neighbours' boxes are invalid."""
     return binding + u1 + accused
 
 
 def share_digest(share: bytes) -> bytes:
-    """What a dealer shows of a share, 16 bytes: who gives another one later is seen, and so is who has dealt another.
+    """The digest of a share that its dealer shows, 16 bytes. It exposes whoever deals or gives another share.
 
     A share is 32 uniform bytes to whoever holds fewer than the threshold of the others, so its hash hides it as SHA-256
-    hides b. Sixteen bytes do: two shares of one digest would help a dealer only to deal what doesn't open.
+    hides b. Sixteen bytes do: with two shares of one digest, a dealer could only deal a secret that doesn't open.
     """
     return hashlib.sha256(_SHARE + share).digest()[:16]
 
 
 def cohort_root(context: bytes, toss: int, entries: bytes) -> bytes:
-    """What names a cohort: its commitments, or its adverts where there are none, by rising id, 32 bytes."""
+    """Hash that identifies a cohort, over its commitments, or without these its adverts, by rising id: 32 bytes."""
     return hashlib.sha256(_ROOT + context + _u16(toss) + entries).digest()
 
 
@@ -147,18 +147,18 @@ def ring_seed(context: bytes, root: bytes, nonces: Sequence[bytes]) -> bytes:
 
 
 def cohort_binding(context: bytes, toss: int, root: bytes, seed: bytes) -> bytes:
-    """What ties a later signature to one cohort of one toss of one attempt, 98 bytes."""
+    """Prefix that ties later signatures to one cohort of one toss of one attempt, 98 bytes."""
     return context + _u16(toss) + root + seed
 
 
 def pair_info(role: str, context: bytes, toss: int, lower: tuple[int, bytes], higher: tuple[int, bytes]) -> bytes:
-    """What a key between two devices is derived for: (id, public key) of the lower id, then of the higher."""
+    """The `info` of a key between two devices; (id, public key) of the lower id comes first, then of the higher."""
     ends = _u32(lower[0]) + _u32(higher[0]) + lower[1] + higher[1]
     return f"palate/secagg/{role}/1".encode() + b"\x00" + context + _u16(toss) + ends
 
 
 def box_aad(context: bytes, root: bytes, sender: int, receiver: int) -> bytes:
-    """What a sealed box belongs to: a box for another device, direction or cohort doesn't open."""
+    """Associated data of a sealed box: a box for another device, direction or cohort doesn't open."""
     return context + root + _u32(sender) + _u32(receiver)
 
 

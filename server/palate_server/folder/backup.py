@@ -19,8 +19,8 @@ from palate_common.models import published
 from palate_common.models.manifest import MOST_SIGNED
 from palate_common.models.published import MANIFEST, MANIFEST_TAG, SIGNATURE
 from palate_common.records.canonical import read_canonical
+from palate_common.records.consistency import SPENT, spend_shown
 from palate_common.records.files import write_durably
-from palate_common.records.growth import SPENT, spend_shown
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.signing import verify
 from palate_common.rounds.plan import PLAN_TAG, read_plan, signed_bytes

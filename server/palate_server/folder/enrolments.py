@@ -75,7 +75,7 @@ class Enrolments(Closing):
     **Guarantees:** a token enrols one device; the same request again gives the same device; a token is stored as its
     SHA-256 only; a number, a node key and an identity belong to one device for ever.
 
-    **Assumes:** nobody else gets a token: anyone who has it can enrol as the device.
+    **Assumes:** nobody else gets a token; whoever has it is the device.
 
     Args:
         path: the file, made if missing, or ":memory:".

@@ -58,8 +58,8 @@ class EventTally(Closing):
     The first event is written at once; those within the next minute are written together, after it or when the tally is
     closed. The counts add up to all events.
 
-    **Guarantees:** the events can't fill the log and hide its other lines: a line has at most `REASONS` reasons and
-    `OTHER`, and there is at most one in `EVERY` seconds, besides the one at the end.
+    **Guarantees:** whoever causes them can't fill the log, so that what else it says stays readable; a line has at most
+    `REASONS` reasons and `OTHER`, and there is one in `EVERY` seconds, beside the one at the end.
 
     Args:
         events: the log.

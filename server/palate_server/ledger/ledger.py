@@ -28,8 +28,8 @@ from itertools import chain
 from typing import Any
 
 from palate_common.errors import InputError, IntegrityError
+from palate_common.records.consistency import MOST_EPOCHS, PROVED, Shown
 from palate_common.records.entries import Entry
-from palate_common.records.growth import MOST_EPOCHS, PROVED, Shown
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.signing import SigningKey
 from palate_server.ledger.extract import Extract, verify_extract, write_extract
@@ -59,8 +59,8 @@ class Charge:
 class Ledger(LedgerFile):
     """An append-only log of charges in one SQLite file.
 
-    **Guarantees:** those of `History`, across threads, processes and crashes: an entry is on disk when its method
-    returns, and a refused one changes nothing.
+    **Guarantees:** those of `History`, across threads, processes and crashes; an entry is on disk when its method
+    returns, and a refused one leaves nothing behind.
 
     **Assumes:** the disk keeps synced data, and nobody restores an older copy of the file.
 

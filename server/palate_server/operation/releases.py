@@ -26,8 +26,8 @@ from palate_common.models import published
 from palate_common.models.model import GlobalModel
 from palate_common.models.published import Published
 from palate_common.records.canonical import canonical_json, digest
+from palate_common.records.consistency import SPENT, Shown
 from palate_common.records.files import write_durably
-from palate_common.records.growth import SPENT, Shown
 from palate_common.rounds.plan import Noise
 from palate_common.rounds.privacy_mode import DpMode
 from palate_common.survey import SURVEYING

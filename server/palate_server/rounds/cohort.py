@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from palate_common.errors import InputError
 from palate_common.mechanism.accounting import sigma_for
 from palate_common.mechanism.cohort import CohortTerms, modulus_bits, share_sigma
-from palate_common.secagg.sizes import graph_terms
+from palate_common.secagg.graph_terms import graph_terms
 
 FINE = 2**20
 """The usual number of grid steps per clip norm."""

@@ -128,8 +128,7 @@ class Coordinator:
     def open_attempt(self) -> bytes:
         """Charge the next attempt and return its signed plan.
 
-        Guarantees:
-            The charge is durable in the ledger before the plan is signed.
+        **Guarantees:** the charge is in the ledger before the plan is signed: durably.
 
         Raises:
             BudgetError: the run's or the population's budget doesn't allow it; nothing is charged.
@@ -188,9 +187,8 @@ class Coordinator:
         Args:
             replies: node id -> its answer.
 
-        Guarantees:
-            A noised sum is sealed in the ledger before anything computed from it is shown.
-            An attempt is noised at most once, whatever happens.
+        **Guarantees:** the seal before the model moves: a noised sum is sealed before anything made from it is shown.
+        **Guarantees:** an attempt is noised once: whatever becomes of it.
 
         Raises:
             InputError: no attempt is open.
@@ -217,7 +215,7 @@ class Coordinator:
     def close_masked(self, attempt: Unmasking) -> Release:
         """Persist, seal and post-process the sum that a masked attempt has opened.
 
-        Guarantees: as `close_attempt`.
+        **Guarantees:** as `close_attempt`.
 
         Raises:
             InputError: no attempt is open, or `attempt` is of another one.

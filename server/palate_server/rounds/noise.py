@@ -62,14 +62,11 @@ def source_for(plan: RoundPlan) -> Source:
 def noised(aggregate: Aggregate, plan: RoundPlan) -> NoisyAggregate:
     """The aggregate with noise: the server's, or, with dp distributed or local, the devices', which it has already.
 
-    Guarantees:
-        Every coordinate gets its own draw, whether a device contributed to it or not.
-        Too small a cohort releases nothing.
-
-    Assumes:
-        Each installation's contribution has L2 norm at most `plan.grid` steps.
-        The operating system's random source and AES-256.
-        With dp distributed: at least `n_min - c_max` of the survivors added their share, which nobody learns.
+    **Guarantees:** every coordinate gets its own draw: whether anybody touched it or not.
+    **Guarantees:** too small a cohort releases nothing: the plan's floor counts.
+    **Assumes:** each installation's contribution has L2 norm at most `plan.grid` steps.
+    **Assumes:** the operating system's random source and AES-256.
+    **Assumes:** with dp distributed, at least `n_min - c_max` survivors added their share, and nobody learns it.
 
     Raises:
         IntegrityError: the cohort is too small or too large for the plan, or a plan with privacy has no noise.

@@ -22,8 +22,8 @@ from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import METADATA_KEY, GlobalModel, read_metadata
 from palate_common.records.canonical import canonical_json, digest
+from palate_common.records.consistency import Shown
 from palate_common.records.files import make_folder, write_durably
-from palate_common.records.growth import Shown
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import RoundPlan
 from palate_server.rounds.noise import NoisyAggregate

@@ -34,9 +34,9 @@ from palate_server.secagg.stage import Attempt, Stage, UnmaskedSum
 class Unmasking:
     """One attempt on the server.
 
-    **Guarantees:** never a wrong sum: `total` is the exact sum of the survivors' vectors, or there is none.
-    **Guarantees:** nothing below the floor: with fewer than `n_min` survivors nothing is opened.
-    **Assumes:** the sum fits: every sum of vectors and noise shares fits into `bits` bits.
+    **Guarantees:** the exact sum or a clean end: `total` is the exact sum of the survivors' vectors, or there is none.
+    **Guarantees:** a cohort below the floor ends: with fewer than `n_min` survivors nothing is opened.
+    **Assumes:** `bits` holds every sum of vectors and noise shares.
 
     Args:
         terms: the terms of the attempt.

@@ -35,7 +35,7 @@ from palate_common.models.delta import apply_delta
 from palate_common.models.manifest import MANIFEST_TAG, read_manifest
 from palate_common.models.model import GlobalModel, ModelHeader
 from palate_common.records.canonical import canonical_json, digest
-from palate_common.records.growth import Shown
+from palate_common.records.consistency import Shown
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.protobuf import blob, read, text
 from palate_common.records.signing import SigningKey

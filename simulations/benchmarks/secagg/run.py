@@ -19,7 +19,7 @@ from palate_audit.secagg.cost import MaskingCost, Scale, measure
 from palate_audit.secagg.fuzz import fuzz
 from palate_audit.secagg.hostile import HOSTILE, PLANS, POISON, live
 from palate_common.errors import PalateError
-from palate_common.secagg.sizes import LARGEST_COMPLETE
+from palate_common.secagg.graph_terms import LARGEST_COMPLETE
 
 RATIO, UPLOAD, FLOWER = 1.6, 1.03, 50.0
 ATTEMPTS, RECORDS = 1000, 100_000

@@ -82,8 +82,7 @@ def play(subject: Subject, view: View, differences: Sequence[Spread], *, repeats
 def own(subject: Subject, differences: Sequence[Spread]) -> LikelihoodTrials:
     """The same on the run's own sealed releases: one sample, in which all targets share the noise.
 
-    Assumes:
-        Each release is of exactly the users whose data is known.
+    **Assumes:** each release is of exactly the users whose data is known.
     """
     targets = differences[0].users
     noise, apart = np.zeros((1, targets)), np.zeros(targets)

@@ -1,9 +1,9 @@
 """S: under masks only one sum of enough devices is revealed, whatever a server sends and however often it asks.
 
 The real devices meet a server that lies, colludes, restores copies and asks twice (`palate_audit.secagg.attacks`).
-Each part of their messages is checked: a masked vector must be uniform at every coordinate, keys must be bound to
-attempt, toss, role and both ends, and secrets must be new in each attempt. Rules on sizes are recomputed, from those of
-`palate_common.mechanism.cohort` and `palate_common.secagg.sizes`; scipy gives the tails.
+What they send is looked at by itself: a masked vector must be uniform at every coordinate, keys must be bound to
+attempt, toss, role and both ends, and secrets must be new in each attempt. Rules on sizes are worked out anew, from
+those of `palate_common.mechanism.cohort` and `palate_common.secagg.graph_terms`; the tails are scipy's.
 
 **Assumes:** X25519, Ed25519, HKDF-SHA256 and AES-256; unknown attacks were not tried.
 """

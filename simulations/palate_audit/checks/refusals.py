@@ -4,7 +4,7 @@ There is one plan of the production path, which devices with the loosest rules a
 that the plan violates it by the least possible amount: the device must send the constant refusal, and record nothing.
 So a device that ignores a rule, or checks it the wrong way round, is found.
 
-**Assumes:** the device runs this code: no server can verify that.
+**Assumes:** the device runs this code; no server can see that it does.
 """
 
 from __future__ import annotations

@@ -146,9 +146,8 @@ def judge(findings: Iterable[Finding], *, alpha: float = ALPHA) -> tuple[Finding
     Returns:
         The findings in their order.
 
-    Guarantees:
-        If the claim holds, some counted finding is an alarm with probability at most `alpha`, however they depend on
-        each other.
+    **Guarantees:** a correct mechanism is accused at most at the stated rate: if the claim holds, some counted finding
+    is an alarm with probability at most `alpha`, however they depend on each other.
     """
     given = list(findings)
     counted = [number for number, found in enumerate(given) if found.p_value is not None]

@@ -14,9 +14,9 @@ from palate_client.secagg import channels as masked_letters
 from palate_client.secagg import checks as masked_checks
 from palate_client.secagg.states import Advertised, Shared
 from palate_common.secagg import cohort
+from palate_common.secagg.graph_terms import GraphTerms, graph_terms
 from palate_common.secagg.masking import Masker
 from palate_common.secagg.packing import Residues
-from palate_common.secagg.sizes import GraphTerms, graph_terms
 from palate_common.secagg.transcript import ADVERT, advert_payload, pair_info, sign
 from palate_server.secagg import recovery
 

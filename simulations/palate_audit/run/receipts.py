@@ -22,7 +22,7 @@ from palate_audit.run.run_records import Place, RunRecords
 from palate_client.ledger.device_ledger import DeviceLedger, Receipt
 from palate_common.errors import InputError, PalateError
 from palate_common.records.canonical import canonical_json
-from palate_common.records.growth import shown_by
+from palate_common.records.consistency import shown_by
 from palate_common.records.merkle import Checkpoint
 from palate_common.rounds.plan import SignedPlan
 from palate_server.rounds.registry import Registry

@@ -22,8 +22,8 @@ import numpy as np
 from palate_audit.secagg.adversary import Adversary
 from palate_audit.secagg.cohort import MaskedCohort
 from palate_common.secagg import cohort as cohorts
+from palate_common.secagg.graph_terms import GraphTerms, graph_terms
 from palate_common.secagg.messages import Flags
-from palate_common.secagg.sizes import GraphTerms, graph_terms
 
 SMALL_RINGS: dict[int, dict[str, Any]] = {
     24: {"neighbours": 8, "threshold": 7, "window_corrupt": 1, "complete": False},

@@ -28,9 +28,9 @@ from palate_common.mechanism.cohort import modulus_bits, share_sigma
 from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
 from palate_common.mechanism.randomness import SecureSource
 from palate_common.mechanism.update import DUMMIES, Int64
+from palate_common.secagg.graph_terms import GraphTerms, graph_terms
 from palate_common.secagg.messages import HEADER, Step, UnmaskRequest
 from palate_common.secagg.packing import packed_bytes
-from palate_common.secagg.sizes import GraphTerms, graph_terms
 from palate_server.secagg.attempt import Unmasking
 
 GRID = 2**14

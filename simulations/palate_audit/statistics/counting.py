@@ -60,8 +60,8 @@ def upper(successes: int, trials: int, *, alpha: float) -> float:
 def epsilon_raw(errors: ErrorCounts, *, delta: float, alpha: float) -> float:
     """L0, many canaries or runs: the eps that both rates refute (Kairouz, Oh and Viswanath 2015; Jagielski 2020).
 
-    Guarantees:
-        With probability 1 - alpha it is at most the true one, whatever the mechanism, if canaries are independent.
+    **Guarantees:** lower bounds lie below the claim: with probability 1 - alpha it is at most the true one, whatever
+    the mechanism, if canaries are independent.
     """
     misses, false = errors.rates(alpha)
     return max(0.0, _ratio(1 - misses - delta, false), _ratio(1 - false - delta, misses))
@@ -91,8 +91,7 @@ def refuted(errors: ErrorCounts, trade_off: TradeOff) -> float:
 
     It is the smallest alpha at which the upper bounds of both rates lie below the curve.
 
-    Guarantees:
-        If the claim holds, it is at most alpha with probability at most alpha.
+    **Guarantees:** valid p values: if the claim holds, it is at most alpha with probability at most alpha.
     """
 
     def beaten(log_alpha: float) -> bool:

@@ -48,8 +48,7 @@ class Shift:
     def lower(self, alpha: float) -> float:
         """The smallest mu that the data don't refute at level alpha; 0 if they refute none.
 
-        Guarantees:
-            With Gaussian independent scores it is above the true mu with probability alpha.
+        **Guarantees:** a lower bound: with Gaussian independent scores it is above the true mu with probability alpha.
         """
         if self.p_value(0.0) > alpha:
             return 0.0

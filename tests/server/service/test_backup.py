@@ -16,7 +16,7 @@ import pytest
 from palate_common.errors import InputError, IntegrityError
 from palate_common.models import published
 from palate_common.records.canonical import canonical_json
-from palate_common.records.growth import SPENT
+from palate_common.records.consistency import SPENT
 from palate_common.rounds.plan import SignedPlan, open_plan
 from palate_server.folder.backup import read_backup, write_backup
 from palate_server.folder.server_folder import Site

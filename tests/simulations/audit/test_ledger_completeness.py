@@ -44,7 +44,7 @@ def model_of_its_own(bench: Any) -> None:
     """A published model, rightly signed, that holds something besides the releases: an un-noised checkpoint."""
     from palate_common.models import published
     from palate_common.models.model import GlobalModel
-    from palate_common.records.growth import Shown
+    from palate_common.records.consistency import Shown
 
     key, folder = SigningKey.load(bench.folder / "key"), bench.folder / "model"
     found = published.read(folder, public_key=key.public)

@@ -5,14 +5,14 @@ its history onto it and normalises (the user side); with all users fixed, the no
 item weights and user vectors gives the next table (the item side, its right-hand side only: no Gramian is released).
 
 The table is CENTRED: its mean under popularity is zero. A user's vector then carries taste and no popularity, and
-none of the norm-1 budget is spent on the one direction that round 0 has already released. How strong each taste
-direction is follows from what the spectrum shows above the known noise, and above what histories drawn at random from
-the popularity would show. Where no taste is visible, the scores are noised popularity: private training must not harm.
+none of the norm-1 budget is spent on the one direction that round 0 has already released. The strength of a taste
+direction is estimated from its singular value: the part above the known noise, and above what histories drawn at random
+by popularity would show. Where no taste is visible, the scores are noised popularity, so that training does no harm.
 
-Public item features cost nothing: their principal directions, weighted by noised popularity, are further taste
-directions of ALL items. What the released directions already cover, at their accuracy, is taken out of them, so that
-the prior fades as the noise does. How much they count is put to a vote, in the last round (see `vote`): features that
-say nothing about what people like must not harm either.
+Public item features cost no privacy. Their principal directions, weighted by noised popularity, are further taste
+directions of ALL items. What the released directions already cover is removed, as far as these are accurate: with less
+noise, features count less. In the last round users vote on their weight (see `vote`), so that features that say nothing
+about what people like do no harm.
 
 Sources: Hu et al. 2008 and Chien et al. 2021 (DP-ALS); Hardt and Price 2014 (noisy power method: a projection followed
 by a noised product is one step of it); Krichene et al. 2023 (adaptive item weights in the place of sampling).
@@ -46,17 +46,17 @@ PRODUCTS = "products"
 FEATURES = "features"
 VOTE = "vote"
 CAUTIOUS_WEIGHT = 0.5
-"""How much features count where users are too few for collaborative rounds: what did no harm on any set."""
+"""Weight of features where users are too few for collaborative rounds: it did no harm on any data set."""
 VOTE_FROM = 100.0
-"""Below this mu x users a vote would be noise."""
+"""Below this signal, mu x users, there is no vote: it would be mostly noise."""
 VOTE_SIGNAL = 60.0
 """A vote in a round of its own takes (this / signal)^2 of mu^2, within 0.01 .. 0.1."""
 VOTE_BESIDE_PRODUCTS = 0.02
 """The vote's share of the squared norm beside the last round's products."""
 FEWEST = 2
-"""Collaborative rounds of a compressed run: for as many numbers in all, two larger ones were better than three."""
+"""Collaborative rounds of a compressed run: at equal total size, two larger rounds were better than three."""
 WARM_SHARE = 0.3
-"""Round 0's share of mu^2 where a run starts from a former release: one round is left beside it."""
+"""Round 0's share of mu^2 with a warm start, which has one more round."""
 SOURCES = "feature_sources"
 """The setting that names the sources of public features."""
 
@@ -77,31 +77,30 @@ class AlsSettings(BaseModel):
     popularity_only_below: float = Field(default=350.0, ge=0)
     """Below this mu x users, no round is collaborative."""
     content_weight: float | None = Field(default=None, ge=0, le=4)
-    """How much public features count before the vote, and without one; 0.5 without collaborative rounds, else 1."""
+    """Weight of public features before the vote, and without one. None: 0.5 without collaborative rounds, else 1."""
     vote_share: float | None = Field(default=None, ge=0, lt=1)
     """The vote's share of the last round's squared norm, or of mu^2 if it has a round of its own; 0: no vote."""
     feature_sources: dict[str, int] | None = None
     """Public features of several sources: name -> width, their columns in alphabetical order; None: there is one."""
     contribution_exponent: float = Field(default=-0.15, ge=-2, le=2)
-    """Which of their items a user's norm is spent on: weight proportional to popularity to this power."""
+    """How a user's norm is split over their items: an item's weight is its popularity to this power."""
     fold_exponent: float = Field(default=-0.3, ge=-2, le=2)
     """An item's weight in a user's history: popularity to this power."""
     score_exponent: float = Field(default=0.1, ge=-2, le=2)
-    """Popularity's part in the ranking."""
+    """Popularity's part in the ranking: a score is multiplied by popularity to this power."""
     whitening: float = Field(default=-0.3, ge=-1, le=0)
     """The next table's directions are scaled by their singular value to this power."""
     former_discount: float = Field(default=0.5, gt=0, le=1)
-    """How much of its evidence a former table keeps when a run starts from it."""
+    """Warm start: the share of its evidence that the former table keeps."""
     compression: float = Field(default=1.0, ge=1, le=1024)
-    """How many times fewer numbers a device sends over the run than the other settings would have it send; see
+    """Factor by which a device sends fewer numbers over the run than the other settings say; see
     docs/algorithm.md#compression."""
 
 
 class AlsPlan:
-    """Rounds, sizes and budget from public numbers only.
+    """Rounds, sizes and budget, derived from public numbers only.
 
-    `signal` is mu x users: how far a count that all users share stands above noise of multiplier 1/mu. With dp local it
-    is mu x sqrt(users), as every user adds such noise. A former release adds its own, as mu^2 adds up.
+    `signal` is that of `PublicFacts`; with a warm start, the former release's signal is added in squares, as mu^2 is.
 
     Attributes:
         shares: each release's share of mu^2, round 0 first.
@@ -109,7 +108,7 @@ class AlsPlan:
         later: collaborative rounds after round 0.
         embedding_size: d.
         head_items: items in the collaborative rounds.
-        content_weight: how much public features count until there is a vote on it.
+        content_weight: weight of public features before the vote.
         sources: name -> columns of the public features; {"": all of them} where there is one source.
         vote_share: the vote's share of the squared norm in the last round, 0 without a vote. It is 1 where no
             round is collaborative: the vote then has the last round to itself.
@@ -156,7 +155,7 @@ class AlsPlan:
         return 4 if signal >= 20_000 else 3
 
     def _vote_share(self, settings: AlsSettings, signal: float) -> float:
-        """As set; else what keeps the vote's noise down beside products, or alone, where that doesn't cost too much."""
+        """As set; else a constant beside products, or a share by the signal for a vote in a round of its own."""
         if settings.vote_share is not None:
             chosen = settings.vote_share
         elif self.later:
@@ -169,13 +168,13 @@ class AlsPlan:
 
 
 def _columns(widths: dict[str, int] | None, n_features: int) -> dict[str, slice]:
-    """The columns of each source."""
+    """Feature source -> its columns."""
     if widths is None:
         return {"": slice(0, n_features)}
     if not widths or min(widths.values()) < 1 or sum(widths.values()) != n_features:
         raise InputError(f"`{SOURCES}` must have widths that sum to {n_features}, the features' own, got {widths}")
     columns, end = dict[str, slice](), 0
-    for name in sorted(widths):  # as canonical JSON has them
+    for name in sorted(widths):  # the order of canonical JSON
         columns[name] = slice(end, end + widths[name])
         end += widths[name]
     return columns
@@ -184,14 +183,13 @@ def _columns(widths: dict[str, int] | None, n_features: int) -> dict[str, slice]
 class Als(Algorithm):
     """Noised popularity, then alternating steps on a centred table.
 
-    State, all of it public: `counts` [n_items], noised; `floor` [1], what a count is raised to at least; `head` [h],
-    item rows; `weight` [h], popularity relative to the head's mean; `table` [h, d], what the next round's devices sum
-    over their history; `basis` [h, d], orthonormal taste directions; `strength` [d], variance of taste per item;
+    State, all of it public: `counts` [n_items], noised; `floor` [1], the least value of a count; `head` [h], item rows;
+    `weight` [h], popularity relative to the head's mean; `table` [h, d], the rows that devices sum over their history
+    in the next round; `basis` [h, d], orthonormal taste directions; `strength` [d], variance of taste per item;
     `accuracy` [d], the cosine between a direction and its noise-free one; `values` [d], singular values; `noise` [2],
-    standard deviations in counts and in what the directions were made of; with features, `content` [n_items, c],
-    further directions, `content_widths` [s] how many of each of several sources, `content_weight` [1], how much they
-    count, and `new_items` [m + 1, 1 + c + d], what makes item
-    vectors of a new item's features.
+    standard deviations in counts and in products; with features, `content` [n_items, c], further directions,
+    `content_widths` [s], how many of them each of several sources has, `content_weight` [1], their weight, and
+    `new_items` [m + 1, 1 + c + d], the map from a new item's features to its vectors.
     """
 
     name = "als"
@@ -212,15 +210,15 @@ class Als(Algorithm):
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Round 0's share, then doubling ones, or the vote's."""
+        """Round 0's share, then shares that double with each round, or the vote's share."""
         return self.plan.shares
 
     def start(self) -> State:
-        """Nothing is known yet."""
+        """Zero counts and a zero floor."""
         return {COUNTS: np.zeros(self.facts.n_items, np.float32), "floor": np.zeros(1, np.float32)}
 
     def layout(self, state: State, round_: int) -> Layout:
-        """Counts, then the products over the head; the vote in the last round."""
+        """Round 0: counts. Later: products over the head, and in the last round the vote."""
         if round_ == 0:
             return popularity_layout(self.sketch.n_buckets)
         blocks, share = [], self._vote_share(round_)
@@ -236,7 +234,7 @@ class Als(Algorithm):
         return self.plan.vote_share if round_ == len(self.shares) - 1 else 0.0
 
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
-        """Round 0: the items, norm 1. Later: w_u p_u' over the head, |w_u| = |p_u| = 1. In the last, ballots."""
+        """Round 0: item weights, norm 1. Later: w_u p_u' over the head, |w_u| = |p_u| = 1; in the last also ballots."""
         if round_ == 0:
             return Update((self.sketch.fold(popularity_block(histories)),), histories.n_users)
         share, blocks = self._vote_share(round_), list[Block]()
@@ -260,7 +258,7 @@ class Als(Algorithm):
         return OuterBlock(seen.indptr, seen.indices, rows, users, seen.n_items)
 
     def _ballots(self, state: State, histories: Interactions) -> Float64:
-        """Each user's ballot on the weight of content; zeros of those who don't vote."""
+        """Each user's ballot on the weight of content; zeros for users who don't vote."""
         ballots = np.zeros((histories.n_users, len(CHOICES) - 1))
         rows = voters(histories, self.facts.n_users, self.facts.seed)
         shown, hidden = hide(histories.users(rows), self.facts.seed)
@@ -287,7 +285,7 @@ class Als(Algorithm):
         return state if features is None else state | self._with_content(state, features)
 
     def _elected(self, total: Float64, noise: float) -> npt.NDArray[np.float32]:
-        """What the vote says of the weight of content."""
+        """The weight of content that wins the vote, float32 [1]."""
         chosen = elected(total, noise=noise, n_users=self.facts.n_users, expected=self.plan.content_weight)
         return np.array([chosen], np.float32)
 
@@ -297,7 +295,7 @@ class Als(Algorithm):
         return warm.hand_over(state, n_users=users, fold_exponent=fold, rows=rows, n_items=n_items)
 
     def _first(self, counts: Float64, noise: float, former: State) -> State:
-        """Noised popularity, the head it shows, and directions to start from: random ones, or a former release's."""
+        """The state after round 0: noised popularity, its head, and a starting table, random or a former release's."""
         if FORMER_COUNTS in former:
             counts, noise = warm.combined_counts(counts, noise, former, self.facts.n_users)
         floor = max(noise, 0.01 * float(counts.max()), TINY)
@@ -319,7 +317,7 @@ class Als(Algorithm):
         return state | {"table": centred(table, weight).astype(np.float32)}
 
     def _next(self, state: State, products: Float64, noise: float) -> State:
-        """One item step: the directions of the noised products, a former release's beside them."""
+        """One item step: directions from the noised products, joined with a former release's."""
         weight, power = state["weight"].astype(np.float64), self.settings.fold_exponent
         fold = weight**power
         if FORMER_PRODUCTS in state:
@@ -359,7 +357,7 @@ class Als(Algorithm):
         return {name: array.astype(np.float32) if array.dtype == np.float64 else array for name, array in kept.items()}
 
     def scores(self, state: State, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
-        """Popularity, moved by the user's taste as far as their history and the noise allow.
+        """Popularity, adjusted by the user's taste as far as their history and the noise support it.
 
         Items outside the head have popularity's and content's part only, on the same scale.
         """
@@ -368,7 +366,7 @@ class Als(Algorithm):
         return self._factors(state).scores(histories)
 
     def factors(self, state: State) -> Factors:
-        """The vectors that the scores are products of."""
+        """The scores in factorised form."""
         if "basis" not in state and "content" not in state:
             return Ranked(state[COUNTS])
         return self._factors(state)
@@ -379,9 +377,9 @@ class Als(Algorithm):
         """Scores of items that no training user had, from their features: float64 [n_users, n_new].
 
         Args:
-            state: of a run with features.
+            state: public state of a run with features.
             histories: over the run's catalogue.
-            features: of the new items, made like the catalogue's, float [n_new, m].
+            features: features of the new items, computed like the catalogue's, float [n_new, m].
 
         Raises:
             InputError: the run had no features, or these are of another width.

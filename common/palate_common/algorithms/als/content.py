@@ -1,4 +1,4 @@
-"""Content: what `als` makes of public item features. A prior that costs nothing and fades as the noise does."""
+"""Content: taste directions of `als` from public item features. They cost no privacy and count less with less noise."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from palate_common.algorithms.als.taste import TINY, centred, chance_direction, 
 from palate_common.mechanism.update import Float64
 
 CONTENT_POWER = 0.6
-"""Content direction l counts with (its singular value / the largest)^this."""
+"""Content direction l has the weight (its singular value / the largest)^this."""
 CONTENT_SCALE = 7.0
-"""A history of k items trusts its content directions (k / (k + this))^2: 0.02 after one item, half after 17."""
+"""After k items, content directions are trusted (k / (k + this))^2: 0.02 after one item, half after 17."""
 NEW_ITEM_RIDGE = 0.3
 """Ridge of the map from features to item vectors, in units of its mean eigenvalue."""
 
@@ -58,7 +58,7 @@ def content_state(
 
 
 def content_directions(popularity: Float64, features: npt.NDArray[np.floating], fold: float) -> Float64:
-    """Principal directions of the features among what people use: float64 [n_items, c], off the chance direction.
+    """Principal directions of features, weighted by use, orthogonal to the chance direction: float64 [n_items, c].
 
     Args:
         popularity: relative, noised, float64 [n_items].
@@ -85,13 +85,13 @@ def uncovered(content: Float64, head: npt.NDArray[np.int32], basis: Float64, cos
 
 
 def content_trust(counts: npt.NDArray[np.int64]) -> Float64:
-    """How far the content directions are trusted after so many items: float64 [n_users, 1]."""
+    """Trust in the content directions after `counts` items: float64 [n_users, 1]."""
     trust: Float64 = (counts[:, None] / (counts[:, None] + CONTENT_SCALE)) ** 2
     return trust
 
 
 def new_item_map(features: npt.NDArray[np.floating], popularity: Float64, targets: Float64) -> Float64:
-    """A ridge from features to item vectors, weighted by popularity: float64 [m, width].
+    """Ridge regression from features to item vectors, weighted by popularity: float64 [m, width].
 
     Args:
         features: of the items, centred, float [n, m].

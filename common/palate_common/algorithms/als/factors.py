@@ -2,9 +2,9 @@
 
     score of item i  =  level * base_i  +  taste . basis_i popularity_i^e  +  weight * likes . content_i popularity_i^e
 
-`level` says how much, not what, a history shows of its user; `base` is popularity, `basis` the released directions over
-the head, `content` the directions of item features and `weight` how much these count. All of it is linear in what the
-events say; how far the directions are trusted depends on the number of events.
+`level` is a history's part along the chance direction: how much, not what, its user likes. `base` is popularity,
+`basis` the released directions over the head, `content` the directions of item features and `weight` their weight.
+Scores are linear in the events, except that the trust in directions depends on the number of events.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from palate_common.mechanism.update import Float64
 from palate_common.score_sources import COLLABORATIVE, CONTENT, POPULARITY, source_of
 
 TRUSTED_AFTER = 10
-"""Events after which `trust` says how far the columns are trusted."""
+"""The number of events that `trust` is given for."""
 ROWS_AT_ONCE = 65_536
-"""Rows of a table that are made at once in float64."""
+"""Table rows that are computed at once in float64."""
 
 
 class AlsFactors:
-    """Scores, and the vectors that they are products of.
+    """Scores of `als`, and the user and item vectors whose products they are.
 
     Args:
         state: with directions, content or both.
         fold_exponent: an item's weight in a history is popularity^this.
         score_exponent: popularity's part in the ranking.
-        head_items: over how many items popularity is relative.
-        sources: names of the sources of features; one needs none.
+        head_items: the most popular items, whose mean popularity is 1.
+        sources: names of the feature sources; ("",) where there is one.
 
     Attributes:
         popularity: relative popularity of all items, float64 [n_items].
-        weight: how much content counts.
+        weight: weight of content.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class AlsFactors:
 
     @property
     def trust(self) -> Float64:
-        """How far each column is trusted after ten events, float64 [k]."""
+        """Trust in each column after ten events, float64 [k]."""
         counts, columns = np.array([TRUSTED_AFTER]), [np.ones(1)]
         if self._head is not None:
             columns.append(self._taste_weights(counts)[0])
@@ -139,9 +139,9 @@ class AlsFactors:
         return scores
 
     def apart(self, user: Float64) -> tuple[Float64, Float64]:
-        """One vector's scores without content, and what content adds at weight 1: float64 [n_items] each.
+        """A user vector's scores without content, and what content adds at weight 1: float64 [n_items] each.
 
-        Both have the same bits whatever batch the vector [k] is from.
+        Both have the same bits in whatever batch the vector [k] was computed.
         """
         plain = user[0] * self.base
         if self._head is not None:
@@ -174,51 +174,51 @@ class AlsFactors:
 
     @cached_property
     def _reference(self) -> Float64:
-        """The popularity of the items that show a level."""
+        """Popularity of the items that count for the level: the head, or without one all items."""
         return self.popularity if self._head is None else self.popularity[self._head]
 
     @cached_property
     def _along(self) -> Float64:
-        """How far an event on each of them moves along the chance direction, [h, 1]."""
+        """What an event on each of these items adds along the chance direction, float64 [h, 1]."""
         along: Float64 = (self._reference**self._fold * chance_direction(self._reference, self._fold))[:, None]
         return along
 
     @cached_property
     def _lift(self) -> Float64:
-        """Popularity's part in how much taste counts for an item."""
+        """Popularity's factor on each item's taste score, float64 [n_items]."""
         lift: Float64 = self.popularity**self._exponent
         return lift
 
     @cached_property
     def _basis(self) -> Float64:
-        """The released directions as they count for items, float64 [h, d]."""
+        """The released directions times the lift of their items, float64 [h, d]."""
         return self._directions("basis", slice(None), self._head)
 
     @cached_property
     def _content(self) -> Float64:
-        """The content directions as they count for items, float64 [n_items, c]."""
+        """The content directions times the lift of their items, float64 [n_items, c]."""
         return self._directions("content", slice(None), slice(None))
 
     def _directions(self, name: str, part: slice, items: slice | npt.NDArray[np.int32] | None) -> Float64:
-        """A part of the rows of some directions as they count for their items."""
+        """Rows `part` of the directions `name`, times the lift of their items."""
         rows: Float64 = self._lift[items, None] * self._state[name][part].astype(np.float64)
         return rows
 
     def _seen(self, histories: Interactions) -> Interactions:
-        """The part of the histories that shows a level."""
+        """The histories restricted to the items that count for the level."""
         if self._head is None:
             return histories
         places = self._places[histories.indices]
         return Interactions(histories.indptr, places, histories.weights, len(self._head)).entries(places >= 0)
 
     def _taste_weights(self, counts: npt.NDArray[np.int64]) -> Float64:
-        """How far the released directions are trusted after so many items, [n_users, d]."""
+        """Trust in the released directions after `counts` items, float64 [n_users, d]."""
         strength, accuracy = self._state["strength"].astype(np.float64), self._state["accuracy"].astype(np.float64)
         return taste_weights(counts, strength, accuracy)
 
     def _along_directions(self, name: str, histories: Interactions, weight: npt.NDArray[np.floating]) -> Float64:
-        """How far the histories move along some directions, weighing an item by weight^fold."""
-        # A device's few events need few rows of a large table; and each of them once, where there is one user.
+        """Each user's sum of the directions of their items, weighted by weight^fold: float64 [n_users, width]."""
+        # Only the rows of items that occur are computed, each once: a device's few events need few rows of the table.
         if histories.n_users == 1:
             return segment_sum(self._each(name, histories, weight), histories.indptr)
         used, places = np.unique(histories.indices, return_inverse=True)
@@ -226,12 +226,12 @@ class AlsFactors:
         return folded(few, self._rows(name, used, weight))
 
     def _each(self, name: str, history: Interactions, weight: npt.NDArray[np.floating]) -> Float64:
-        """How far each event moves along them, float64 [nnz, width]."""
+        """Each event's weighted direction, float64 [nnz, width]."""
         rows = self._rows(name, history.indices, weight)
         rows *= history.weights[:, None]
         return rows
 
     def _rows(self, name: str, items: npt.NDArray[np.int32], weight: npt.NDArray[np.floating]) -> Float64:
-        """The directions of some items, by weight^fold, float64 [len(items), width]."""
+        """The directions of `items` times weight^fold, float64 [len(items), width]."""
         rows: Float64 = (weight[items].astype(np.float64) ** self._fold)[:, None] * self._state[name][items]
         return rows

@@ -1,8 +1,8 @@
-"""Taste: popularity and directions as `als` sees them, and how far a history is to be trusted along them.
+"""Taste: relative popularity, taste directions, and the weight of each direction for a history; part of `als`.
 
-All of it is linear algebra on public arrays. Popularity is relative: 1 is the mean of the head. In a history, an item
-weighs popularity^fold, so chance draws from the popularity lie along popularity^(1 + fold): that direction is taken
-out of every other one, and a history says by its part along it how much, not what, its user likes.
+All of it is linear algebra on public arrays. Popularity is relative: the head's mean is 1. In a history an item has
+the weight popularity^fold, so histories drawn at random by popularity lie along popularity^(1 + fold), the chance
+direction. It is removed from every other direction: a history's part along it tells how much, not what, its user likes.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ def relative_popularity(counts: Float64, floor: float, head_items: int) -> Float
 
 
 def chance_direction(popularity: Float64, fold: float) -> Float64:
-    """The unit vector along which a history of chance draws lies."""
+    """Unit vector along which a history drawn at random by popularity lies, float64 [n]."""
     direction = popularity ** (1 + fold)
     unit: Float64 = direction / np.linalg.norm(direction)
     return unit
 
 
 def centred(table: Float64, popularity: Float64) -> Float64:
-    """The table with its mean under popularity taken out."""
+    """The table minus its mean under popularity."""
     rest: Float64 = table - (popularity / popularity.sum()) @ table
     return rest
 
 
 def signed(directions: Float64) -> Float64:
-    """The same directions with their largest entry positive.
+    """The directions with signs such that the largest entry of each is positive.
 
-    Singular vectors have no sign of their own, and equal sums must give equal models.
+    Singular vectors are unique only up to sign, and equal sums must give equal models.
     """
     if not directions.size:
         return directions
@@ -49,7 +49,7 @@ def signed(directions: Float64) -> Float64:
 
 
 def directions(products: Float64, popularity: Float64, fold: float, size: int) -> tuple[Float64, Float64]:
-    """Left singular vectors [h, size] and values [size] of products, with the chance direction taken out."""
+    """Left singular vectors [h, size] and values [size] of the products without the chance direction."""
     chance = chance_direction(popularity, fold)
     scaled = (popularity**fold)[:, None] * products
     scaled -= np.outer(chance, chance @ scaled)
@@ -58,14 +58,14 @@ def directions(products: Float64, popularity: Float64, fold: float, size: int) -
 
 
 def scaled_table(basis: Float64, values: Float64, popularity: Float64, fold: float, whitening: float) -> Float64:
-    """What devices sum over their history, before it is centred: directions, the weaker ones not quite so weak."""
+    """The table that devices sum over their history, before centring: directions, weak ones scaled up by whitening."""
     spread = np.maximum(values / max(values[0], TINY), 1e-3) ** whitening
     table: Float64 = (popularity**fold)[:, None] * basis * spread
     return table
 
 
 def taste_weights(counts: npt.NDArray[np.int64], strength: Float64, accuracy: Float64) -> Float64:
-    """How much each released direction counts after so many items: float64 [n_users, d].
+    """Weight of each released direction after `counts` items: float64 [n_users, d].
 
     k L / (1 + k L) is the posterior mean of a taste of variance L per item. The noise makes L too small where a
     direction is inaccurate; the power makes up for half of it.

@@ -1,13 +1,13 @@
-"""Warm start: what a former release of the same population knows, carried into the next one.
+"""Warm start: a run starts from a former release of the same population.
 
-The arrays are public and enter as inputs of the run, under the hash in its terms: they were charged when they were
-released, and cost nothing again. What is carried over is what `als` keeps about its own noise:
+The former arrays are public inputs of the run, named by hash in its terms. They were charged when they were released,
+and cost nothing again. They come with the standard deviation of their noise:
 
     former release --hand_over (rows of the new catalogue)--> inputs --combine--> counts and products with less noise
 
-Two estimates of one thing are weighed by their inverse variances. Behaviour drifts, so the former one gets more than
-its noise: for counts, as much as the two releases themselves show; for products, a discount. Both noises are known, so
-all of it is post-processing.
+Two estimates of one quantity are weighted by their inverse variances. Behaviour drifts, so the former variance is
+increased: for counts, by the drift that the two releases show; for products, by a discount. All of it is
+post-processing.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from palate_common.mechanism.update import Float64
 FORMER_COUNTS, FORMER_SIGNAL = "former_counts", "former_signal"
 FORMER_HEAD, FORMER_PRODUCTS = "former_head", "former_products"
 FORMER = (FORMER_COUNTS, FORMER_SIGNAL, "former_known", "former_noise", "former_users", FORMER_HEAD, FORMER_PRODUCTS)
-"""Names of the public arrays. All are there, or the last two are not: the former run had no table yet."""
+"""Names of the public arrays. The last two are missing if the former run had no table."""
 STEEPEST = 4.0
-"""A former row is rescaled with its item's popularity by this factor at most."""
+"""Largest factor by which a former row is rescaled with its item's popularity."""
 
 
 def hand_over(state: State, *, n_users: int, fold_exponent: float, rows: npt.NDArray[np.int64], n_items: int) -> State:
     """The public arrays for a later run, from a state of `als`.
 
     Args:
-        state: after its last release.
-        n_users: that took part in it.
-        fold_exponent: of its settings.
-        rows: int64, the place of each former item in the later catalogue.
-        n_items: items of the later catalogue.
+        state: after the last release.
+        n_users: users who took part.
+        fold_exponent: the run's setting of that name.
+        rows: int64, the row of each former item in the later catalogue.
+        n_items: size of the later catalogue.
 
     Returns:
         `former_counts` [n_items], 0 where the item is new; `former_known` [n_items], 1 where it isn't; `former_noise`
@@ -66,28 +66,27 @@ def hand_over(state: State, *, n_users: int, fold_exponent: float, rows: npt.NDA
 
 
 def signal_of(inputs: State | None) -> float:
-    """The signal, mu x users, of what a run starts from; 0 without a warm start."""
+    """The signal, mu x users, of the former release that a run starts from; 0 without a warm start."""
     found = (inputs or {}).get(FORMER_SIGNAL)
     return 0.0 if found is None else float(found[0])
 
 
 def combined_counts(counts: Float64, noise: float, former: State, users: int) -> tuple[Float64, float]:
-    """This release's counts and the former ones, each weighed by its inverse variance.
+    """The mean of this release's counts and the former ones, weighted by inverse variance.
 
     Args:
         counts: noised, [n_items].
         noise: their standard deviation.
         former: arrays of `hand_over`.
-        users: of this run. The former counts are scaled to as many.
+        users: of this run; former counts are scaled to this number.
 
     Returns:
-        Counts, and the standard deviation of what both releases say about an item that doesn't drift. Items that are
-        new have this release's counts.
+        Counts, and their standard deviation for an item that doesn't drift. New items have this release's counts.
     """
     known = former["former_known"] > 0
     growth = users / float(former["former_users"][0])
     old, old_noise = former[FORMER_COUNTS].astype(np.float64) * growth, float(former["former_noise"][0]) * growth
-    # What the two differ by beyond both noises is drift; it goes with the size of a count.
+    # A difference beyond both noises is drift, which is proportional to the count.
     excess = np.square(counts - old)[known].sum() - known.sum() * (noise**2 + old_noise**2)
     energy = np.square(old)[known].sum() - known.sum() * old_noise**2
     drift = excess / energy if min(excess, energy) > 0 else 0.0
@@ -109,18 +108,18 @@ def former_table(head: npt.NDArray[np.int32], former: State) -> Float64:
 def combined_products(
     products: Float64, noise: float, state: State, users: int, discount: float
 ) -> tuple[Float64, float]:
-    """This release's products beside the former ones, row by row in units of one noise.
+    """This release's products and the former ones side by side, each row scaled to one noise level.
 
-    Both have the same left singular vectors, the taste directions, but each its own table on the right: side by side,
-    and each divided by its noise, they are one matrix whose spectrum adds up what both know about a direction. A row
-    is first rescaled as its item's popularity has changed; an item that the former head lacks has the new part only.
+    Both have the same left singular vectors, the taste directions, but different tables on the right. Side by side and
+    each divided by its noise, they form one matrix whose spectrum adds up the evidence of both. A former row is first
+    rescaled by the change of its item's popularity; an item that the former head lacks has the new part only.
 
     Args:
         products: noised, [h, d].
         noise: their standard deviation.
         state: with the present `counts`, `floor` and `head`, and the arrays of `hand_over`.
         users: of this run.
-        discount: how much of its evidence the former part keeps, in (0, 1].
+        discount: share of its evidence that the former part keeps, in (0, 1].
 
     Returns:
         Float64 [h, d + former d], and the noise it has, at the level of `users`.
@@ -138,5 +137,5 @@ def combined_products(
 
 
 def _joint(one: float, other: float) -> float:
-    """The standard deviation of two estimates that are weighed by their inverse variances."""
+    """Standard deviation of the inverse-variance mean of two estimates."""
     return float(1 / np.sqrt(1 / one**2 + 1 / other**2))

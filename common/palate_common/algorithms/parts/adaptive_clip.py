@@ -1,9 +1,9 @@
-"""Adaptive clip: the norm that changes are scaled by follows a quantile of their own norms, which is released too.
+"""Adaptive clipping: the clip norm S follows a quantile of the norms of users' changes.
 
-A change is sent over S, and clipped to norm 1 like any contribution. Which S suits follows from what users do, so it
-must be learned privately: each says in one number whether their change was within S, a block of the round like any
-other, with its own part of the norm, noised by the same mechanism and paid from the same charge. The next S is
-post-processing of the noised sum. Whatever S becomes, a contribution has norm 1: no guarantee depends on it.
+A user sends their change divided by S, clipped to norm 1 like any contribution. A good S depends on what users do, so
+it is learned privately: each user adds one number that says whether their change was within S. It is a block of the
+round like any other, with a part of the norm, under the same noise and charge. The next S is post-processing of the
+noised sum. No guarantee depends on S: a contribution has norm 1 at most with any S.
 
     >>> clip = AdaptiveClip(quantile=0.5, first=0.5)
     >>> state = clip.start()
@@ -34,31 +34,31 @@ SHARE = 0.01
 RATE = 0.5
 """How fast S moves: by a factor of exp(RATE / 2) a round at most, for the median."""
 RANGE = (1e-4, 1e4)
-"""Where S stays, whatever the noise says."""
+"""Lower and upper bound of S."""
 
 
 @dataclass(frozen=True)
 class AdaptiveClip:
-    """S, fixed or following a quantile.
+    """The clip norm S, fixed or adaptive.
 
     Attributes:
-        quantile: the share of changes that should be within S; None: S stays.
-        first: S at first.
+        quantile: the share of changes that should be within S; None: S is fixed.
+        first: the first S.
     """
 
     quantile: float | None
     first: float
 
     def start(self) -> State:
-        """What the public state begins with."""
+        """The arrays that it adds to the first public state."""
         return {} if self.quantile is None else {CLIP_NORM: np.array([self.first], np.float64)}
 
     def norm(self, state: State) -> float:
-        """S of the coming round."""
+        """S of the round that starts from this state."""
         return float(state[CLIP_NORM][0]) if CLIP_NORM in state else self.first
 
     def layout(self, changes: Layout) -> Layout:
-        """The layout of changes, with the block beside it."""
+        """The layout of the changes and, with a quantile, the block of verdicts."""
         if self.quantile is None:
             return changes
         rest = (spec.model_copy(update={"weight": spec.weight * math.sqrt(1 - SHARE)}) for spec in changes)
@@ -67,7 +67,7 @@ class AdaptiveClip:
     def verdicts(
         self, state: State, norms: Callable[[], Float64], known: npt.NDArray[np.bool_]
     ) -> tuple[Float64, tuple[DenseBlock, ...]]:
-        """What each user's change is multiplied by before it is sent, and whether it was within.
+        """Each user's factor on their change, float64 [n_users], and the block of verdicts: whether it was within S.
 
         Args:
             state: the public state.
@@ -76,8 +76,8 @@ class AdaptiveClip:
             known: bool [n_users], False for users who have nothing to send.
 
         Returns:
-            Without a quantile, 1 / S and no block. With one, min(1 / S, 1 / norm), so that nothing is left for the
-            joint clip to cut and the verdict arrives whole, and a block of 1, -1 or, for those who have nothing, 0.
+            Without a quantile, 1 / S and no block. With one, min(1 / S, 1 / norm), so that the joint clip doesn't
+            shrink the verdict, and a block of 1 (within), -1 or, for users with nothing to send, 0.
         """
         clip_norm = self.norm(state)
         if self.quantile is None:
@@ -87,10 +87,10 @@ class AdaptiveClip:
         return 1 / np.maximum(lengths, clip_norm), (DenseBlock(signs[:, None]),)
 
     def follow(self, state: State, *, total: float, n_users: int) -> State:
-        """The state's S after a release.
+        """The next S, as an array of the state.
 
         Args:
-            state: of the round.
+            state: the round's.
             total: noised sum of the verdicts.
             n_users: installations that took part, as public facts have it.
         """
@@ -101,5 +101,5 @@ class AdaptiveClip:
         return {CLIP_NORM: np.clip([following], *RANGE)}
 
     def released(self, state: State, sums: Mapping[str, Float64], n_users: int) -> State:
-        """The same, from all sums of a release."""
+        """`follow`, from all sums of a release."""
         return self.follow(state, total=float(sums[WITHIN][0]) if WITHIN in sums else 0.0, n_users=n_users)

@@ -1,18 +1,18 @@
-"""Compression: how an algorithm spends fewer numbers a device, from public facts alone.
+"""Compression: sizes with which a device sends fewer numbers, derived from public facts alone.
 
-An algorithm that learns a table sends counts of all items, then some rounds of a table of `rows` x `width`. Asked for
-1/c of that, it sends
+A device sends counts of all items in round 0, then a table of `rows` x `width` in each later round. For 1/c of that, it
+sends
 
-- counts as a sketch (`palate_common.algorithms.parts.sketch`) where they would take more than half of what is left,
-- a table of fewer rows, those of the most popular items, and fewer columns, in few rounds.
+- counts as a sketch (`palate_common.algorithms.parts.sketch`) where they would take more than half of the numbers,
+- a table of fewer rows, those of the most popular items, and fewer columns, in fewer rounds.
 
     >>> plain = Sizes(counts=1_000_000, rounds=4, rows=4_500, width=96)
     >>> small = plain.compressed(8, fewest=2)
     >>> small, round(plain.numbers / small.numbers, 2)
     (Sizes(counts=170500, rounds=2, rows=1469, width=58, beside=0), 8.0)
 
-Why not the whole table in hashed rows: a table has rank `width`, and noise in every number. Rows that share a bucket
-can't be told apart again by what else is known of them, while rows left out are those that noise would hide anyway.
+The table is not sketched: it is dense and noisy, so rows that share a bucket could not be separated again, while rows
+that are left out are those that noise would hide anyway.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ import numpy as np
 from palate_common.errors import InputError
 
 SHAPE = 25.0
-"""Rows for each column of a compressed table: about the best from 8 x to 32 x, with noise and without."""
+"""Rows for each column of a compressed table: about the best for compression 8 to 32, with noise and without."""
 LEAST = 16
-"""A table of fewer numbers teaches nothing."""
+"""Fewest numbers of a table: with fewer, nothing is learned."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers that a device sends over a run.
+    """How many numbers a device sends over a run.
 
     Attributes:
-        counts: in round 0.
-        rounds: later ones.
-        rows: of the table, in each of them.
-        width: of the table.
+        counts: numbers in round 0.
+        rounds: rounds after round 0.
+        rows: rows of the table that each of these sends.
+        width: columns of the table.
         beside: numbers beside the table in each later round.
     """
 
@@ -49,18 +49,18 @@ class Sizes:
 
     @property
     def numbers(self) -> int:
-        """In all."""
+        """The total."""
         return self.counts + self.rounds * (self.rows * self.width + self.beside)
 
     def compressed(self, factor: float, *, fewest: int) -> Sizes:
-        """Sizes that send 1/`factor` of the numbers at most; the same ones for 1.
+        """Sizes with at most 1/`factor` of the numbers; the same sizes for 1.
 
         Args:
             factor: at least 1.
-            fewest: later rounds that the algorithm makes do with.
+            fewest: rounds after round 0 that are enough for the algorithm; more are dropped.
 
         Raises:
-            InputError: so few numbers teach nothing.
+            InputError: too few numbers are left to learn from.
         """
         if factor <= 1:
             return self

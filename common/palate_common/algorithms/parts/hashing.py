@@ -1,4 +1,4 @@
-"""Hashing: public draws that follow from a number alone, the same on every machine and for every batch."""
+"""Hashing: public pseudorandom numbers from integers, the same on every machine and in every batch."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def mixed(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def below(hashes: npt.NDArray[np.uint64], end: int) -> npt.NDArray[np.int64]:
-    """Hashes as whole numbers in [0, end), end <= 2^32: their upper half, scaled, which is as even as a remainder."""
+    """Map hashes to [0, end), end <= 2^32, by scaling their upper half; this is as even as a remainder."""
     return ((hashes >> np.uint64(32)) * np.uint64(end) >> np.uint64(32)).astype(np.int64)

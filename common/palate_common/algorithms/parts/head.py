@@ -1,7 +1,7 @@
-"""Head: the most popular items by the noised counts, which the published algorithms learn; the tail keeps its counts.
+"""Head: the most popular items by noised counts, which are learned; tail items are ranked by their counts.
 
-Under noise, learning rare items costs more than it brings: their few users' sum drowns in noise as large as everybody
-else's. So round 0 releases popularity, its head takes part in the later rounds, and tail items are ranked below it.
+The sum over a rare item's few users is smaller than the noise, so that learning it does not pay. So round 0 releases
+popularity, its head takes part in the later rounds, and tail items are ranked below the head.
 
 Source: Krichene et al., Multi-Task Differential Privacy Under Distribution Skew (ICML 2023), for the head and for
 weights that follow noised counts.
@@ -21,7 +21,7 @@ TINY = 1e-12
 
 
 def head_size(facts: PublicFacts, factor: float, chosen: int | None) -> int:
-    """Head items: as chosen, or `factor` signal^0.75, at least 50; never more than there are."""
+    """The number of head items: `chosen`, or `factor` x signal^0.75 and at least 50; at most all items."""
     if chosen is not None or facts.mu is None:
         return min(chosen or facts.n_items, facts.n_items)
     return min(max(int(factor * facts.signal**0.75), 50), facts.n_items)
@@ -41,8 +41,8 @@ def choose_head(counts: Float64, noise: float, size: int) -> State:
         size: h.
 
     Returns:
-        `counts` [n_items]; `head` [h], item rows, rising; `weight` [h], popularity relative to the head's mean, floored
-        where noise would rule it.
+        `counts` [n_items]; `head` [h], item rows, rising; `weight` [h], popularity relative to the head's mean, after
+        counts below the noise are raised to it.
     """
     head = np.sort(np.argsort(-counts, kind="stable")[:size])
     floored = np.maximum(counts[head], max(noise, 0.01 * float(counts.max()), TINY))

@@ -30,10 +30,9 @@ def symmetric_size(size: int) -> int:
 
 
 def outer_svec(vectors: Float64) -> Float64:
-    """V v' of each row as svec: the upper triangle, off-diagonals times sqrt 2. [n, d] -> [n, d(d+1)/2].
+    """The matrix v v' of each row v as svec: its upper triangle, off-diagonals times sqrt 2: [n, d] -> [n, d(d+1)/2].
 
-    Guarantees:
-        The L2 norm of a row is |v|^2, that of the whole matrix.
+    **Guarantees:** svec keeps norms: the L2 norm of a row is |v|^2, that of the whole matrix.
     """
     rows, columns = np.triu_indices(vectors.shape[1])
     return vectors[:, rows] * (vectors[:, columns] * np.where(rows == columns, 1.0, np.sqrt(2.0)))
@@ -54,8 +53,8 @@ def rebuild(table: Float64, histories: Interactions, *, unobserved_weight: float
 
     Args:
         table: V, float64 [n_items, d], public.
-        histories: who has what, over the same items; interaction weights count.
-        unobserved_weight: a0, the weight of every item as one the user does not want.
+        histories: users' items and interaction weights, over the same items.
+        unobserved_weight: a0, the weight of every item as a negative.
         regularization: the ridge, relative to the mean diagonal of a0 V'V, so that the scale of V does not matter.
 
     Returns:
@@ -82,11 +81,11 @@ def solve_users(
 
     Args:
         table: V, float64 [n_items, d], public.
-        histories: who has what, over the same items.
+        histories: users' items, over the same items.
         weights: x, float [nnz]; None where each is 1.
         targets: y, float64 [nnz].
-        common: float64 [d, d], what is the same for every user; positive definite.
-        shift: float64 [d], likewise.
+        common: float64 [d, d], the same for every user; positive definite.
+        shift: float64 [d], the same for every user.
 
     Returns:
         Float64 [n_users, d]. The same bits for a user in every batch.

@@ -1,4 +1,4 @@
-"""Server steps: what a server makes of a noised sum of changes. Post-processing: nothing here costs privacy.
+"""Server steps: optimizer steps from a noised sum of changes. They are post-processing and cost no privacy.
 
     >>> direction = newton_direction(
     ...     np.array([[4.0]]), moments=np.array([[2.0]]), counts=np.array([1.0]), ridge=np.array([0.0])
@@ -24,13 +24,13 @@ def newton_direction(
 ) -> Float64:
     """(count_i M + diag(ridge))^-1 change_i for every row i, damped where the change is mostly noise.
 
-    Read as a Bayesian would, the ridge says that a row has variance `prior` / ridge before anything is seen of it. With
-    noise of known variance in its change, the posterior mean divides by more: in coordinates where the ridge is 1 and M
-    is diagonal, by 1 + a + noise^2 / (a prior) in the place of 1 + a, where a is what the row's events bring.
+    In Bayesian terms, the ridge is a prior of variance `prior` / ridge on a row. With noise of known variance in the
+    change, the posterior mean has a larger divisor: in coordinates where the ridge is 1 and M is diagonal, it is
+    1 + a + noise^2 / (a prior) instead of 1 + a, where a is the row's count times M.
 
     Args:
-        change: float64 [h, d], minus the slopes of the loss.
-        moments: M, symmetric, float64 [d, d]; what noise made negative in it counts as 0.
+        change: float64 [h, d], minus the gradient of the loss.
+        moments: M, symmetric, float64 [d, d]; eigenvalues that noise made negative count as 0.
         counts: how much of M each row has, float64 [h], not negative.
         ridge: float64 [d], not negative.
         noise: standard deviation of the noise in each coordinate of `change`.
@@ -49,14 +49,14 @@ def newton_direction(
 
 
 def momentum_step(momentum: Float64, direction: Float64, *, rate: float, decay: float) -> Float64:
-    """The next running step, decay * momentum + rate * direction."""
+    """The new momentum, decay * momentum + rate * direction."""
     return decay * momentum + rate * direction
 
 
 def adam_step(
     momentum: Float64, squares: Float64, direction: Float64, *, noise: float, step: int, rate: float, decay: float
 ) -> tuple[Float64, Float64, Float64]:
-    """One step of Adam that knows how much of its second moment is noise.
+    """One step of Adam that subtracts the known noise from the second moment.
 
     Args:
         momentum: running mean of directions.

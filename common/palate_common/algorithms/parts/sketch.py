@@ -1,9 +1,8 @@
-"""Sketch: one number for each of many items, sent as fewer numbers: every item's is added to a few shared buckets.
+"""Count sketch: many items' numbers are sent as fewer: each is added to a few buckets, which items share.
 
-Which buckets and with which sign follows from the item's row and a public seed by hashing, so a device works out those
-of its own items and no others. All of it is linear: the sum of sketches is the sketch of the sum, under masks as well,
-and what is noised is the sum of buckets. Clipping comes after the sketch: whatever the buckets do, the norm of what a
-device sends is bounded as ever.
+A hash of an item's row and a public seed gives its buckets and signs, so a device computes those of its own items only.
+The sketch is linear: the sum of sketches is the sketch of the sum, under masks as well, and the noise is added to the
+buckets. Contributions are clipped after sketching, so their norm is bounded as ever.
 
     >>> sketch = Sketch(n_rows=1000, n_buckets=250, seed=0)
     >>> counts = np.zeros(1000)
@@ -12,11 +11,11 @@ device sends is bounded as ever.
     >>> np.argsort(-found)[:3].tolist(), found[[3, 77, 500]].round(-1).tolist()
     ([3, 77, 500], [90.0, 60.0, 30.0])
 
-The way back is post-processing. Sums of long-tailed counts are nearly sparse: some items have most of the sum, and
-those come back almost exactly from about four buckets each; what is small beside the buckets' noise comes back as 0.
+Recovery is post-processing. Sums of long-tailed counts are nearly sparse: some items have most of the sum, and these
+are recovered almost exactly from about four buckets each; numbers that are small beside the buckets' noise become 0.
 
 Sources: Charikar, Chen and Farach-Colton, Finding Frequent Items in Data Streams (ICALP 2002), for the sketch; Beck and
-Teboulle, A Fast Iterative Shrinkage-Thresholding Algorithm (SIAM J. Imaging Sciences 2009), for the way back.
+Teboulle, A Fast Iterative Shrinkage-Thresholding Algorithm (SIAM J. Imaging Sciences 2009), for the recovery.
 """
 
 from __future__ import annotations
@@ -35,19 +34,19 @@ from palate_common.mechanism.update import Float64, Int64, OuterBlock
 COPIES = 3
 """Buckets an item is added to."""
 STEPS = 100
-"""Of the way back."""
+"""Iterations of the recovery."""
 LOWEST = 0.01
-"""Threshold at its end where there is no noise, next to what a bucket holds."""
+"""Last threshold of a recovery without noise, relative to the root mean square of the buckets."""
 TINY = 1e-12
 
 
 @dataclass(frozen=True)
 class Sketch:
-    """Which rows share which buckets.
+    """The map from rows to buckets.
 
     Attributes:
-        n_rows: numbers to be sent.
-        n_buckets: as how many they are sent; as many as there are, and each is sent as it is.
+        n_rows: numbers before sketching.
+        n_buckets: numbers that are sent. With `n_rows` or more, the sketch is the identity.
         seed: public.
     """
 
@@ -57,15 +56,14 @@ class Sketch:
 
     @property
     def whole(self) -> bool:
-        """Whether every number has a place of its own."""
+        """Whether the sketch is the identity."""
         return self.n_buckets >= self.n_rows
 
     def fold(self, block: OuterBlock) -> OuterBlock:
-        """On the device: the same block with buckets for rows, each user's with the norm it had.
+        """On the device: the block with buckets as its rows.
 
-        Guarantees:
-            One user's numbers don't depend on who else is in the batch.
-            The norm of a user's block is what it was, or 0 where all of it cancels out.
+        **Guarantees:** a user has the same bits in every batch: their numbers don't depend on who else is in it.
+        **Guarantees:** what cancels out is sent as zero: everything else keeps the user's norm.
         """
         if self.whole:
             return block
@@ -87,32 +85,32 @@ class Sketch:
         return OuterBlock(indptr, (found % self.n_buckets).astype(np.int32), sums, block.columns, self.n_buckets)
 
     def buckets(self, rows: Float64) -> Float64:
-        """The sums that rows make, float64 [n_buckets]."""
+        """The sketch of `rows`, float64 [n_buckets]."""
         out = np.zeros(self.n_buckets)
         for buckets, signs in self._everywhere:
             out += np.bincount(buckets, rows * signs, self.n_buckets)
         return out
 
     def rows(self, buckets: Float64) -> Float64:
-        """What each row's own buckets say of it, float64 [n_rows]: its number, and chance parts of all others'."""
+        """The transpose of `buckets`, float64 [n_rows]: each row's number plus random parts of other rows."""
         out = np.zeros(self.n_rows)
         for places, signs in self._everywhere:
             out += buckets[places] * signs
         return out
 
     def recovered(self, buckets: Float64, noise: float) -> tuple[Float64, float]:
-        """The numbers behind noised sums of buckets, which are not negative and mostly small.
+        """Recover numbers that are not negative, and mostly small, from noised sums of buckets.
 
-        Least squares over what is not negative, less a threshold that falls from the largest number to the noise: the
-        large ones are explained first, and few of them.
+        Non-negative least squares with a threshold that falls from the largest number to the noise, so that a few
+        large numbers explain the buckets first.
 
         Args:
             buckets: noised sums, [n_buckets].
             noise: standard deviation of their noise.
 
         Returns:
-            Float64 [n_rows], and the standard deviation of what could not be told apart: the noise, and the chance
-            parts of the numbers beyond the largest, one for four buckets.
+            Float64 [n_rows], and the standard deviation of the error: of the noise, and of the random parts of all
+            numbers but the `n_buckets` / 4 largest.
         """
         if self.whole:
             return buckets, noise
@@ -131,14 +129,14 @@ class Sketch:
         return found, float(np.hypot(noise, np.sqrt(small @ small / self.n_buckets)))
 
     def estimated(self, buckets: Float64, noise: float, spread: Float64) -> tuple[Float64, float]:
-        """The numbers behind noised sums of buckets, where each is known to be about so large, of either sign.
+        """Recover numbers of either sign, whose sizes are about known, from noised sums of buckets.
 
         The posterior mean under independent normal priors, by conjugate gradients.
 
         Args:
             buckets: noised sums, [n_buckets].
             noise: standard deviation of their noise.
-            spread: each number's standard deviation before anything is seen of it, [n_rows].
+            spread: each number's prior standard deviation, [n_rows].
 
         Returns:
             As `recovered`.
@@ -171,7 +169,7 @@ class Sketch:
 
     @cached_property
     def _everywhere(self) -> tuple[tuple[Int64, Float64], ...]:
-        """The places of all rows."""
+        """Buckets and signs of all rows."""
         return tuple(self._places(np.arange(self.n_rows)))
 
     @cached_property

@@ -6,12 +6,12 @@ the item side. The step's change is an outer product, error_i (a_u, 1) for item 
 noise to the sum and steps.
 
 Round 0 releases noised counts and, for ratings, how far each item's ratings lie from their users' means: item biases
-start from that. In each later round, two more things are known for free or almost, and the server's step uses them:
+start from that. The server's step of each later round uses two more quantities:
 
 - The loss's second derivative in row i is about count_i M, M = sum_u w_u (a_u, 1)(a_u, 1)' / sum_u w_u. The optimizer
   `newton` has M released beside the change, d^2/2 numbers for all items together, and solves with it, so that rare and
   frequent items learn alike in about ten rounds.
-- The noise of a row: where events bring less than the noise hides, steps are damped.
+- The standard deviation of the noise: steps are damped in rows whose events carry less than it.
 
 Sources: McMahan et al., Learning Differentially Private Recurrent Language Models (ICLR 2018), algorithm 1, flat
 clipping, with every user in every round and no amplification by sampling claimed; Singhal et al., Federated
@@ -46,7 +46,7 @@ from palate_common.mechanism.update import Block, BlockSpec, DenseBlock, Float64
 TABLE, MOMENTUM, SQUARES, BIAS, OFFSET = "table", "momentum", "squares", "bias", "offset"
 CHANGE, MOMENTS, RATINGS, MEAN, FEATURES = "change", "moments", "ratings", "mean", "features"
 DEVIATION = 0.5  # about how far a user's ratings spread, on [-1, 1]
-FEWEST = 4  # later rounds that a compressed run makes do with; ratings under noise have two anyway
+FEWEST = 4  # rounds after round 0 of a compressed run, at most; ratings under noise have two anyway
 BY_LOSS: dict[str, dict[str, float]] = {
     "ratings": {
         "first_share": 0.4,
@@ -60,7 +60,7 @@ BY_LOSS: dict[str, dict[str, float]] = {
         "regularization": 6.0,
     }
 }
-"""What is None, by the loss. Those of ratings were chosen on validation ratings: the benchmark `sgd`, part `tune`."""
+"""Defaults of settings, by the loss. Those of ratings were chosen on validation data: benchmark `sgd`, part `tune`."""
 _OTHERS = {"first_share": 0.2, "clip_norm": 1.0, "momentum": 0.5, "moments_share": 0.05}
 _OTHERS |= {"residual_variance": 0.15, "feature_scale": 0.15, "regularization": 0.5}
 BY_LOSS |= {"implicit": _OTHERS, "logistic": _OTHERS | {"clip_norm": 0.5}}
@@ -86,7 +86,7 @@ class SgdSettings(BaseModel):
     clip_norm: float | None = Field(default=None, gt=0)
     """S, the L2 norm a user's change is clipped to. None: by the loss."""
     clip_quantile: float | None = Field(default=None, gt=0, lt=1)
-    """S follows this quantile of the changes' norms, which is released too. None: S stays."""
+    """S follows this quantile of the changes' norms, learned privately. None: S is fixed."""
     user_exponent: float | None = Field(default=None, ge=0, le=0.5)
     """e: a user with k events weighs k^-e in the loss. None: 0.5 under noise, where a user's whole change has one norm
     anyway; 0 for ratings without, where every rating counts alike."""
@@ -96,12 +96,12 @@ class SgdSettings(BaseModel):
     server_rate: float | None = Field(default=None, gt=0)
     """The server's step size. None: by the optimizer."""
     momentum: float | None = Field(default=None, ge=0, lt=1)
-    """Of the server's step. None: 0 for ratings, 0.5 for implicit feedback."""
+    """Momentum of the server's step. None: 0 for ratings, 0.5 for implicit feedback."""
     moments_share: float | None = Field(default=None, gt=0, lt=1)
     """Part of a round's squared norm that the second moments get; newton only. None: 0.1 for ratings, else 0.05."""
     residual_variance: float | None = Field(default=None, gt=0)
-    """Variance of an error, on a scale where ratings lie in [-1, 1]: what a row's noise is weighed against. None: 0.4
-    for ratings, 0.15 for implicit feedback."""
+    """Variance of an error, on a scale where ratings lie in [-1, 1]; a row's noise is compared with it. None: 0.4 for
+    ratings, 0.15 for implicit feedback."""
     item_ridge: float = Field(default=0.5, ge=0)
     """The ridge of item vectors for implicit feedback, in users' weights."""
     use_features: bool = True
@@ -124,20 +124,20 @@ class SgdSettings(BaseModel):
     highest: float = 5.0
     """Highest rating of the scale; ratings only."""
     popularity_weight: float = Field(default=0.0, ge=0)
-    """How much a natural logarithm of popularity adds to an expected rating where items are ranked; ratings only."""
+    """Weight of the natural logarithm of popularity, which is added to expected ratings for rankings; ratings only."""
     compression: float = Field(default=1.0, ge=1, le=1024)
-    """How many times fewer numbers a device sends over the run than the other settings would have it send."""
+    """Factor by which a device sends fewer numbers over the run than the other settings say."""
 
     @model_validator(mode="after")
     def _a_scale_has_two_ends(self) -> SgdSettings:
-        """Refuse a scale upside down."""
+        """Refuse a scale whose lowest rating isn't below its highest."""
         if not self.lowest < self.highest:
             raise PydanticCustomError("scale", "`lowest` must be below `highest`")
         return self
 
     @model_validator(mode="after")
     def _ratings_need_newton(self) -> SgdSettings:
-        """Refuse steps that know neither an item's count nor its ridge, where counts differ a thousandfold."""
+        """Ratings need `newton`: other steps ignore items' counts, which differ a thousandfold."""
         if self.loss == "ratings" and self.optimizer not in (None, "newton"):
             raise PydanticCustomError("optimizer", "`optimizer` must be newton for ratings")
         return self
@@ -145,7 +145,7 @@ class SgdSettings(BaseModel):
 
 @dataclass(frozen=True)
 class Filled:
-    """What is None in the settings, by the loss and the optimizer.
+    """Settings whose default depends on the loss or the optimizer, with that default filled in.
 
     Attributes:
         first_share, clip_norm, server_rate, momentum, moments_share, residual_variance, feature_scale, start_scale,
@@ -164,7 +164,7 @@ class Filled:
 
 
 def filled(settings: SgdSettings, optimizer: str) -> Filled:
-    """The settings that have a default by the loss, with nothing left open."""
+    """Fill in the settings whose default depends on the loss or the optimizer."""
     values = {"server_rate": RATES[optimizer], "start_scale": 0.15 if optimizer == "newton" else 0.03}
     values |= BY_LOSS[settings.loss]
     given = {name: getattr(settings, name) for name in values}
@@ -186,7 +186,7 @@ def make_loss(settings: SgdSettings) -> Loss:
 
 
 def chosen_optimizer(settings: SgdSettings, facts: PublicFacts) -> Literal["newton", "momentum", "adam"]:
-    """The server's step."""
+    """The optimizer of the server's step."""
     if settings.optimizer is not None:
         return settings.optimizer
     return "newton" if facts.mu is None or settings.loss == "ratings" else "momentum"
@@ -251,15 +251,15 @@ class Sgd(Algorithm):
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Round 0's share, then equal ones."""
+        """Round 0's share, then equal shares."""
         return split_budget(self.filled.first_share, self.later)
 
     def start(self) -> State:
-        """Nothing is known yet."""
+        """Zero counts."""
         return {COUNTS: np.zeros(self.facts.n_items, np.float32)}
 
     def layout(self, state: State, round_: int) -> Layout:
-        """Counts, and sums of ratings; then the change of the item side, and the moments of the user side."""
+        """Round 0: counts, and sums of ratings. Later: the item side's change, and the user side's moments."""
         size = self.sketch.n_buckets
         if round_ == 0 and not self.ratings:
             return (BlockSpec(name=COUNTS, shape=(size,), weight=1.0),)
@@ -322,7 +322,7 @@ class Sgd(Algorithm):
         return Update((*(self.sketch.fold(block) for block in outer), *dense), histories.n_users)
 
     def _errors(self, state: State, seen: Interactions, key: int) -> tuple[Float64, Errors]:
-        """The private user side, and how far off its predictions are."""
+        """The private user side, and the errors of its predictions."""
         users = self.loss.users(state[TABLE], seen)
         return users, self.loss.errors(state[TABLE], seen, users, key=key)
 
@@ -357,7 +357,7 @@ class Sgd(Algorithm):
         return state | moved
 
     def _newton(self, state: State, change: Float64, svec: Float64, noise: float) -> Float64:
-        """The solution of each row's quadratic, whose second derivative is count_i M and the ridges."""
+        """Each row's Newton direction, float64 [h, d + 1]: the second derivative is count_i M plus the ridges."""
         moments = matrices(svec[None], self.size + 1)[0]
         users = max(float(moments[-1, -1]), 0.01 * self.scale * self.facts.n_users ** (1 - self.exponent), TINY)
         counts = np.maximum(state[COUNTS][state[HEAD]].astype(np.float64), 0) / users
@@ -385,7 +385,7 @@ class Sgd(Algorithm):
         noise: Mapping[str, float],
         features: npt.NDArray[np.floating[Any]] | None,
     ) -> State:
-        """What the counts, and the sums of ratings, say; and vectors to start from."""
+        """The state after round 0: counts, head, item biases and starting vectors."""
         counts, unsure = self.sketch.recovered(sums[COUNTS], noise[COUNTS])
         state = choose_head(counts, unsure, self.head_items)
         head, weight = state[HEAD], state[WEIGHT].astype(np.float64)
@@ -422,7 +422,7 @@ class Sgd(Algorithm):
         return state | self.clip.start() | {name: np.zeros_like(table) for name in running}
 
     def _vectors(self, head: npt.NDArray[np.integer[Any]], features: npt.NDArray[np.floating[Any]] | None) -> Float64:
-        """Item vectors to start from: what is public about the items, and random directions beside it."""
+        """Starting item vectors, float64 [h, d]: public features, and random numbers in the other columns."""
         rng = np.random.default_rng(self.facts.seed)
         vectors = rng.normal(size=(len(head), self.size)) * self.filled.start_scale
         if features is not None and self.settings.use_features:
@@ -444,7 +444,7 @@ class Sgd(Algorithm):
         return with_tail(state, self._predicted(state, seen), seen.counts() > 0)
 
     def expected_ratings(self, state: State, histories: Interactions) -> Float64 | None:
-        """What each user would rate each item, on the scale's own units, or None where no ratings are learned.
+        """Expected ratings on the scale of the settings, or None where no ratings are learned.
 
         Args:
             state: the public state after a release.

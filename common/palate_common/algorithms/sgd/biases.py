@@ -1,8 +1,8 @@
 """Item biases from noised sums: how much better than usual an item is rated. Post-processing; part of `sgd`.
 
-Most items have few ratings, and under noise most sums say little. What is known without them is then the better guess:
-often rated items are rated better, and some genres are. So a bias is what popularity and the public features say, moved
-by the item's own ratings as far as their number and the noise allow: an empirical Bayes estimate.
+Most items have few ratings, and noise hides most of their sums. Popularity and public features then predict better:
+items that are often rated are rated better, and so are some genres. So a bias is what both predict, moved towards the
+item's own ratings as far as their number and the noise allow: an empirical Bayes estimate.
 
     >>> excess, events = np.array([5.0, -50.0]), np.array([10.0, 100.0])
     >>> item_biases(excess, events, counts_noise=0.0, noise=0.0, ridge=0.1, prior=0.01).round(2).tolist()
@@ -40,7 +40,7 @@ def item_biases(
         excess: weighted sums of how far ratings lie from their users' means, [n_items].
         events: the weights' sums, not negative, [n_items].
         counts_noise: standard deviation of the noise in `events`.
-        noise: of that in `excess`.
+        noise: standard deviation of the noise in `excess`.
         ridge: the weight of the prior mean, in the units of `events`.
         prior: variance of a bias around its prior mean, times `ridge`.
         features: public, [n_items, m].
@@ -54,7 +54,7 @@ def item_biases(
 def _expected(
     excess: Float64, seen: Float64, weights: Float64, features: npt.NDArray[np.floating[Any]] | None
 ) -> Float64:
-    """What an item's popularity and public features say of its bias: a weighted ridge regression, float64 [n_items]."""
+    """Biases that popularity and public features predict, by weighted ridge regression: float64 [n_items]."""
     popular = np.log(seen)
     columns = [np.ones(len(seen)), (popular - popular.mean()) / max(float(popular.std()), TINY)]
     design = np.stack(columns, axis=1)

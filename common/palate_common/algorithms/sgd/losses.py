@@ -1,4 +1,4 @@
-"""Losses of `sgd`: what each user fits on the device, and how far each of their predictions is off.
+"""Losses of `sgd`: the private user side that a device fits, and the errors of its predictions.
 
 All three share the model
 
@@ -36,7 +36,7 @@ Table = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Errors:
-    """By how much each prediction a user trains on is too low, weighted: minus the loss's slope in that prediction.
+    """Minus the loss's derivative in each prediction that a user trains on: positive where it is too low.
 
     Attributes:
         indptr: int64 [n_users + 1], CSR over the items each user trains on.
@@ -50,31 +50,25 @@ class Errors:
 
 
 class Loss(Protocol):
-    """What a device minimises.
-
-    Attributes:
-        curvature: the loss's second derivative in a prediction, or a bound of it.
-        unobserved: the weight of every item as one the user does not want; 0 where only own items count.
-        negatives: sampled items for each own one.
-    """
+    """What a device minimises."""
 
     @property
     def curvature(self) -> float:
-        """See above."""
+        """The loss's second derivative in a prediction, or a bound of it."""
 
     @property
     def unobserved(self) -> float:
-        """See above."""
+        """The weight of every item as a negative; 0 where only own items count."""
 
     @property
     def negatives(self) -> int:
-        """See above."""
+        """Sampled items for each own one."""
 
     def users(self, table: Table, seen: Interactions) -> Float64:
         """The private user side under a public table: float64 [n_users, d + 1]."""
 
     def errors(self, table: Table, seen: Interactions, users: Float64, *, key: int) -> Errors:
-        """Each user's errors; `key` is public, and changes what is sampled, if anything is."""
+        """Each user's errors. `key` is the public seed of sampled negatives, for losses that sample."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +93,7 @@ class RatingLoss:
         return np.asarray(np.clip((ratings.astype(np.float64) - self.lowest) / half - 1, -1, 1), np.float64)
 
     def rating(self, internal: Float64) -> Float64:
-        """The way back, cut to the scale."""
+        """The inverse of `internal`, clipped to the scale."""
         half = (self.highest - self.lowest) / 2
         return np.asarray(self.lowest + (np.clip(internal, -1, 1) + 1) * half, np.float64)
 
@@ -141,11 +135,11 @@ class ImplicitLoss:
         weights = None if (seen.weights == 1).all() else seen.weights.astype(np.float64)
         solved = solve_users(design, seen, weights=weights, targets=1 - bias[seen.indices], common=common, shift=shift)
         users = np.zeros((seen.n_users, size + 1))
-        users[known, :size] = solved[known]  # nobody is moved by having nothing
+        users[known, :size] = solved[known]  # users without items keep zeros
         return users
 
     def errors(self, table: Table, seen: Interactions, users: Float64, *, key: int) -> Errors:
-        """Of own items x (1 - r), of all -a0 r; nothing of users without items."""
+        """Errors x (1 - r) of own items plus -a0 r of all items; none for users without items."""
         known = seen.counts() > 0
         exact, size = table.astype(np.float64), table.shape[1] - 1
         # Each user's predictions by themselves: a matrix product's rounding depends on how many users share it.
@@ -164,8 +158,8 @@ class ImplicitLoss:
 class LogisticLoss:
     """Cross-entropy on own items and as many sampled others, with a user vector that is the mean of own items' vectors.
 
-    The one whose cost does not grow with the catalogue. Which items a user samples follows from the user's own items
-    and the public key by hashing: the draw is repeatable, uniform, and nobody else's.
+    Its cost does not grow with the catalogue. A hash of the user's own items and the public key draws the sampled
+    items: the draw is repeatable, uniform, and differs between users.
     """
 
     negatives: int = 1
@@ -204,7 +198,7 @@ def predict(table: Table, indptr: Int64, indices: npt.NDArray[np.int32], users: 
 
 
 def sampled(seen: Interactions, negatives: int, key: int) -> tuple[Int64, npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
-    """Own items and `negatives` draws for each, as CSR; a draw that hits an own item, or an earlier draw, is lost.
+    """Own items and `negatives` draws for each, as CSR; a draw that hits an own item, or an earlier draw, is dropped.
 
     Returns:
         indptr, indices, and which entries are own items.

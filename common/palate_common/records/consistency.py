@@ -1,4 +1,4 @@
-"""Growth: that the ledger which a plan or a model shows is the one that was seen here before, and only ever grew.
+"""Consistency: checks that the ledger which a plan or a model shows extends the state that was seen last.
 
     a plan's charge, a model's manifest -> Shown (state and proofs) -> check_growth <- the last state that was seen here
 
@@ -7,8 +7,8 @@
     >>> now = Shown.of(tree, 3, since=[2])
     >>> check_growth("model", now, seen=tree.checkpoint(2), evidence=lambda: None)
 
-A device keeps one state for both, with the signed bytes that it came in: what is charged and what is published can't
-come from two ledgers.
+A device keeps one state for both, with the signed bytes that showed it, so that charges and publications can't come
+from two ledgers.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from palate_common.records.entries import Entry, RestoredEntry, entry_from
 from palate_common.records.merkle import Checkpoint, MerkleTree, verify_consistency, verify_inclusion
 
 MOST_EPOCHS = 16
-"""Restorations of a ledger that are shown."""
+"""Most restorations of a ledger that are shown."""
 PROVED = 64
-"""It is proved that the ledger extends its states after this many of the latest charges, after as many of the entries
-that a server publishes models at, and after a quarter of it of all others: a device that has missed more has to be
-enrolled again, with a new store."""
+"""Consistency is proved with the states after this many of the latest charges, after as many of the entries at which a
+server publishes models, and after a quarter as many of all others. A device that has missed more must be enrolled
+again, with a new store."""
 MOST_KEPT = 2**20
-"""Bytes of the signed plan or manifest that a device has kept."""
+"""Largest signed plan or manifest that a device has kept, in bytes."""
 SPENT = "spent_mu2"
-"""What a manifest calls the population's mu^2 when it was signed."""
+"""Field of a manifest: the population's mu^2 when it was signed."""
 
 
 class Epoch(BaseModel):
-    """Proof that the ledger was restored from a backup, and of what was said about it."""
+    """Proof that the ledger was restored from a backup, with the entry about it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -63,13 +63,13 @@ class Shown(BaseModel):
         """A state of a log, with proofs.
 
         Args:
-            tree: over the log, now or later.
+            tree: over the log in that state or a later one.
             size: of the log in that state.
-            since: sizes that it is proved to extend.
+            since: sizes of the earlier states.
             restored: entries of restorations.
 
         Raises:
-            InputError: the log never had as many entries.
+            InputError: the log has fewer entries.
         """
         return Shown(
             checkpoint=tree.checkpoint(size),
@@ -84,11 +84,11 @@ def check_growth(
     """Refuse a state that doesn't extend the one that was seen last, or has spent less.
 
     Args:
-        what: that shows it.
-        shown: with its proofs; its signature is verified.
+        what: "plan" or "model", for errors.
+        shown: the new state with its proofs, from a message whose signature is verified.
         seen: the last state that was seen, or None.
-        evidence: the signed bytes that it came in: what a restored ledger must not have forgotten.
-        spent: the population's mu^2 that the new state comes with, for whoever keeps it as the next evidence.
+        evidence: gives the signed bytes that showed `seen`: a restored ledger must include their spend.
+        spent: the population's mu^2 in the message that shows the new state.
 
     Raises:
         IntegrityError: another ledger of the same size, no proof that this one extends it, or a lower spend.
@@ -110,9 +110,9 @@ def check_growth(
 
 
 def _covers(epoch: Epoch, seen: Checkpoint, now: Checkpoint, spent: float) -> bool:
-    """Whether what was seen last is of entries that a restored ledger has lost, and says so, and has not forgotten.
+    """Whether the epoch explains that the last seen state was lost, without forgetting its spend.
 
-    The entry is in the log that this and every later state extends: who is shown two such logs holds the proof.
+    The entry is in the log that this and every later state extends, so a device that is shown two logs can prove it.
     """
     try:
         entry = entry_from(epoch.entry)
@@ -129,7 +129,7 @@ def _covers(epoch: Epoch, seen: Checkpoint, now: Checkpoint, spent: float) -> bo
 
 
 def spend_shown(evidence: bytes | None) -> float:
-    """The population's mu^2 that signed bytes have shown; infinite where they show none, so that nothing is enough."""
+    """The population's mu^2 that signed bytes have shown; infinite where they show none, so that no spend suffices."""
     value = _read(evidence)
     try:
         spent = value["charge"]["entry"]["facts"]["spent"] if "charge" in value else value["manifest"][SPENT]
@@ -149,7 +149,7 @@ def shown_by(evidence: bytes | None) -> Shown | None:
 
 
 def _read(evidence: bytes | None) -> dict[str, Any]:
-    """A signed plan, or a manifest with its signature, as it was kept."""
+    """Parse a kept plan, or manifest with its signature; {} if it is neither."""
     try:
         value = read_canonical(evidence or b"", most=MOST_KEPT)
     except IntegrityError:

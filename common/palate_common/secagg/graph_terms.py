@@ -1,8 +1,8 @@
-"""Terms of the graph: how many neighbours a member needs, how many open a secret, how many of all it asks about.
+"""Graph terms: the neighbours of a member, the shares that open a secret, and the members that a device samples.
 
-Both sides work them out from the size of the cohort; nothing is sent. Why these numbers are enough is proved in
-`docs/secure-aggregation.md`, under "Why the graph protects". The tails are those of the hypergeometric law, summed in
-doubles: no scipy on the device.
+Both sides compute them from the size of the cohort; nothing is sent. `docs/secure-aggregation.md` proves, under "Why
+the graph protects", that these numbers are enough. Tails of the hypergeometric distribution are summed in doubles, as
+the device has no scipy.
 
     >>> terms = graph_terms(1000, corrupt=100, dropped=100)
     >>> terms.neighbours, terms.threshold, terms.window_corrupt
@@ -34,13 +34,13 @@ _TOSS_BITS: Final = math.log2(MAX_TOSSES)
 
 @dataclass(frozen=True)
 class GraphTerms:
-    """What a cohort of n needs.
+    """The graph's numbers for a cohort of n members.
 
     Attributes:
         n: members.
         neighbours: k, of each member; n - 1 in a complete graph, else even.
         threshold: t, shares that open a secret, and signatures a device asks for.
-        window_corrupt: c_w, corrupt in any k/2 positions in a row; in a complete graph `corrupt`, and unused.
+        window_corrupt: c_w, most corrupt in any k/2 consecutive positions; in a complete graph `corrupt`, and unused.
         complete: whether there is no ring.
         sample: m, members of the whole cohort that a device draws; 0 in a complete graph.
         quorum: q, of those drawn that must have signed its list; 0 in a complete graph.
@@ -62,7 +62,7 @@ class GraphTerms:
 
 @lru_cache(maxsize=64)
 def graph_terms(n: int, *, corrupt: int, dropped: int) -> GraphTerms:
-    """The smallest graph that bears this many corrupt and this many lost members.
+    """The smallest graph that tolerates this many corrupt and this many lost members.
 
     **Guarantees:** one secret: no member's two secrets open, but for the failure bound.
     **Guarantees:** no arc: no two disjoint windows hold more than `window_corrupt`, but for the failure bound.
@@ -72,11 +72,11 @@ def graph_terms(n: int, *, corrupt: int, dropped: int) -> GraphTerms:
 
     Args:
         n: members of the cohort, at least 3.
-        corrupt: how many may be the adversary's.
-        dropped: how many of them may be lost on the way.
+        corrupt: how many may be corrupt.
+        dropped: how many may drop out.
 
     Raises:
-        InputError: numbers out of range, or no graph bears so many.
+        InputError: numbers out of range, or no graph tolerates so many.
     """
     for name, value, least in (("n", n, 3), ("corrupt", corrupt, 0), ("dropped", dropped, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= max(n, least):
@@ -86,7 +86,7 @@ def graph_terms(n: int, *, corrupt: int, dropped: int) -> GraphTerms:
 
 
 def _complete(n: int, corrupt: int, dropped: int) -> GraphTerms:
-    """Everybody holds a share of everybody's secrets."""
+    """The complete graph: each member holds a share of every other's secrets."""
     k = n - 1
     threshold = (k + corrupt) // 2 + 1
     if threshold > k - dropped:
@@ -115,7 +115,7 @@ def _ring(n: int, corrupt: int, dropped: int) -> GraphTerms | None:
             drawn = _draw(n, corrupt, dropped, k - threshold, failure, abort)
             if drawn is not None:
                 return GraphTerms(n, k, threshold, c_w, False, *drawn)
-        # The tails' bounds never fall with k, and t rises by half of it: two more neighbours mend one share at most.
+        # The tails' bounds never fall with k, and t rises by half of it: two more neighbours supply one share at most.
         k += 2 * max(short, 1)
     return None
 
@@ -123,7 +123,7 @@ def _ring(n: int, corrupt: int, dropped: int) -> GraphTerms | None:
 def _draw(
     n: int, corrupt: int, dropped: int, spare: int, failure: float, abort: float
 ) -> tuple[int, int, float, float] | None:
-    """Sample, quorum and both bounds with them, for a ring with these bounds and k - t `spare`; or None."""
+    """Sample, quorum and both bounds with them, for a ring with these bounds and `spare` = k - t; None if it fails."""
     if failure >= FAILURE or abort >= ABORT:
         return None
     log, union = _log_factorials(n), math.log2(n)
@@ -138,12 +138,12 @@ def _draw(
             passed = ways + (spare + 1) * _tail(others, minority, size, quorum)
             return size, quorum, _log2_sum(failure, passed), _log2_sum(abort, refused)
         size += size // 8
-    # Everybody is asked: nothing is left to chance.
+    # All members are sampled: nothing is left to chance.
     return (others, minority + 1, failure, abort) if minority < others - dropped else None
 
 
 def _bound(population: int, marked: int, draws: int, log2: float) -> int:
-    """The smallest x that more than x marked among the draws exceed with chance at most 2^log2."""
+    """The smallest x such that more than x of the draws are marked with chance at most 2^log2."""
     tails = _tails(population, marked, draws)
     return int(np.count_nonzero(tails[1:] > 2.0**log2))
 
@@ -176,7 +176,7 @@ def _log_factorials(n: int) -> npt.NDArray[np.float64]:
 
 
 def _log2_less(whole: float, part: float) -> float:
-    """log2 of what is left of a chance."""
+    """log2 of the difference of two chances given as log2."""
     return whole + math.log2(1 - 2.0 ** (part - whole))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from palate_common.errors import IntegrityError
 from palate_common.records.canonical import canonical_json
-from palate_common.records.growth import PROVED, SPENT, Shown, check_growth, shown_by, spend_shown
+from palate_common.records.consistency import PROVED, SPENT, Shown, check_growth, shown_by, spend_shown
 from palate_server.ledger.ledger import Ledger
 
 FACTS = {"mechanism": "discrete Gaussian"}

@@ -6,8 +6,8 @@ import pytest
 from scipy.stats import hypergeom
 
 from palate_common.errors import InputError
-from palate_common.secagg import sizes as terms
-from palate_common.secagg.sizes import graph_terms
+from palate_common.secagg import graph_terms as terms
+from palate_common.secagg.graph_terms import graph_terms
 
 RINGS = [(n, c, d) for n in (251, 300, 1000, 3000, 10_000) for c in (0.01, 0.1, 0.2) for d in (0.0, 0.05, 0.1, 0.2)]
 
