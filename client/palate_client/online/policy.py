@@ -2,7 +2,7 @@
 
     Policy(charging=power.is_charging, unmetered=network.is_unmetered, window=lambda: 1 <= now().hour < 6)
 
-They are asked before the network is touched, and again before each exchange. One that fails says no.
+They are asked before the network is touched, and again before each request but the farewell. One that fails says no.
 """
 
 from __future__ import annotations

@@ -121,6 +121,9 @@ class Deadline:
     def retry(self, call: Callable[[], _Got]) -> _Got | Over:
         """Call until it succeeds: a server that restarts is waited for, with growing pauses and jitter.
 
+        Guarantees:
+            Where the app, the user, the policy or the clock end the sync, nothing is called, the first time included.
+
         Returns:
             What the call gave; an `Over` where the server can't be reached for too long, or something else ends it.
 
@@ -128,7 +131,7 @@ class Deadline:
             RejectedError: the server said no, and will again.
         """
         delay, begun = BACKOFF_SECONDS[0], time.monotonic()
-        while True:
+        while (over := self.over()) is None:
             try:
                 got = call()
             except StoppedError:
@@ -143,9 +146,10 @@ class Deadline:
             else:
                 self._heard = time.monotonic()
                 return got
-            if over := self.pause(delay, at_least=0.5, at_most=1.0) or self.over():
-                return over
+            if stopped := self.pause(delay, at_least=0.5, at_most=1.0):
+                return stopped
             delay = min(delay * 2, BACKOFF_SECONDS[1])
+        return over
 
 
 def _never() -> bool:
