@@ -77,10 +77,19 @@ def test_what_cannot_be_reached_is_tried_again(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_reason_to_end_ends_the_trying() -> None:
-    agrees = iter([False])
+    agrees = iter([True, False])
     found = deadline(consents=lambda: next(agrees)).retry(failing(UnreachableError("nobody there")))
     assert isinstance(found, SyncEnd)
     assert found.ended == "no consent"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"consents": lambda: False}, {"policy": Policy(idle=lambda: False)}, {"stop": lambda: True}, {"seconds": 1e-9}],
+)
+def test_nothing_begins_after_there_is_a_reason_to_end(changes: dict[str, Any]) -> None:
+    found = deadline(**changes).retry(lambda: pytest.fail("begun"))
+    assert isinstance(found, Over)
 
 
 def test_what_ends_a_download_takes_the_place_of_the_model() -> None:

@@ -2,7 +2,8 @@
 
     Policy(charging=power.is_charging, unmetered=network.is_unmetered, window=lambda: 1 <= now().hour < 6)
 
-They are called before the network is used, and again before each exchange. An error in one counts as False.
+They are called before the network is used, and again before each request but the farewell. An error in one counts as
+False.
 """
 
 from __future__ import annotations

@@ -121,6 +121,9 @@ class Deadline:
     def retry(self, call: Callable[[], _Got]) -> _Got | SyncEnd:
         """Call until it succeeds, with growing random pauses, so that a server may restart meanwhile.
 
+        Guarantees:
+            Where the app, the user, the policy or the clock end the sync, nothing is called, the first time included.
+
         Returns:
             The call's result; a `SyncEnd` if the server can't be reached for too long, or the sync ends.
 
@@ -128,7 +131,7 @@ class Deadline:
             RejectedError: the server refused, and a retry wouldn't help.
         """
         delay, begun = BACKOFF_SECONDS[0], time.monotonic()
-        while True:
+        while (over := self.over()) is None:
             try:
                 got = call()
             except StoppedError:
@@ -143,9 +146,10 @@ class Deadline:
             else:
                 self._heard = time.monotonic()
                 return got
-            if over := self.pause(delay, at_least=0.5, at_most=1.0) or self.over():
-                return over
+            if stopped := self.pause(delay, at_least=0.5, at_most=1.0):
+                return stopped
             delay = min(delay * 2, BACKOFF_SECONDS[1])
+        return over
 
 
 def _never() -> bool:

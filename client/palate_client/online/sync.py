@@ -233,10 +233,8 @@ class Session:
                 return host.over
             reply = fleet.reply(asked, answer)
             computed = max(computed, time.monotonic() - began)
-            if over := deadline.over():  # consent or policy may have changed while it was computed
-                return over
             try:
-                if over := deadline.retry(reply.go_on):
+                if over := deadline.retry(reply.go_on):  # or not: consent or policy may have changed meanwhile
                     return over
             except RejectedError as error:
                 logger.info("an answer came too late: %s", error)

@@ -94,6 +94,22 @@ def test_a_policy_consent_or_stop_ends_it_between_exchanges(fleet: Any, pool: Th
     assert last.count("deactivate-node") == 3  # who has no consent any more doesn't even say farewell
 
 
+def test_who_has_revoked_consent_sends_no_further_request(fleet: Any) -> None:
+    """Not even of those that come before the first look for messages: a newer model, and the node's key."""
+    mine = fleet(1)
+    device, asked = mine.devices[0], list[int]()
+
+    def window() -> bool:
+        asked.append(len(mine.deployment.gateway.seen))
+        device.consent.revoke("train")
+        return True
+
+    before = len(mine.deployment.gateway.seen)
+    result = device.sync(seconds=10, policy=palate.Policy(window=window))
+    assert (result.ended, result.requests, asked) == ("no consent", 0, [before])
+    assert len(mine.deployment.gateway.seen) == before
+
+
 def test_it_ends_in_time_and_says_when_it_is_busy(fleet: Any, pool: ThreadPoolExecutor) -> None:
     mine = fleet(1)
     first = pool.submit(mine.devices[0].sync, seconds=4.0, poll_seconds=0.1)
