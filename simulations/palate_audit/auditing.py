@@ -19,6 +19,7 @@ import secrets
 from collections.abc import Set
 from dataclasses import dataclass, replace
 from html import escape
+from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 
@@ -26,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_audit.checks.pair import LEAST
+from palate_audit.checks.seeds import WINDOW
 from palate_audit.evidence.evidence import Bound, Finding, Section, Verdict
 from palate_audit.harness.canaries import Floats, OwnCanaries, Score, orthogonal
 from palate_audit.harness.claim import Claim
@@ -47,7 +49,9 @@ MOST = 100.0
 CANARIES, DIMENSION = 128, 128
 """Canaries of each run, and numbers of a row, for a function of unknown structure."""
 KNOWN_CANARIES, KNOWN_DIMENSION = 1024, 8192
-"""The same for a function whose noise is known, which runs only three times."""
+"""The same of a function whose noise is known: it runs three times."""
+ROOM = 2**24
+"""Numbers of all rows together: with longer ones, fewer canaries."""
 ROUNDED = 1e-3
 """Tolerance for an epsilon that is stated with three digits."""
 
@@ -166,8 +170,8 @@ def audit(
     Args:
         target: one of
             a function `mechanism(data, rng)`, or `mechanism(data)`: data is float64 [users, dimension], one row a user,
-            and a user who doesn't take part has a row of zeros; it returns the array that it would publish, with noise
-            of its own or of `rng`, a numpy generator;
+            and a user who doesn't take part has a row of zeros; it returns the array of real numbers that it would
+            publish, with noise of its own or of `rng`, a numpy generator;
             an object with the members of `palate_audit.Target`, which brings its own claim;
             the folder of a finished run: its ledger and its card are checked;
             "palate" or None: the round that Palate's runs go through, `dp="distributed"`.
@@ -199,9 +203,7 @@ def audit(
         "dimension": dimension, "canaries": canaries, "score": score, "runs": runs,
     }  # fmt: skip
     given = {name for name, value in asked.items() if value is not None}
-    if seed is not None and not (isinstance(seed, int) and 0 <= seed < 2**63):
-        raise InputError(f"`seed` must be a whole number from 0, got {seed!r}")
-    chosen = secrets.randbelow(2**31) if seed is None else seed
+    chosen = secrets.randbelow(2**31) if seed is None else _whole("seed", seed, least=0)
     if target is None or (isinstance(target, str) and target == "palate"):
         _only(given, {"epsilon", "delta"}, "Palate's own round")
         own = Production(
@@ -227,6 +229,10 @@ def audit(
         raise InputError(f'`target` must be a function, a Target, a run folder or "palate", got {target!r:.80}')
     if delta is None:
         raise InputError("`delta` must be given with a function: it says what is claimed, together with epsilon")
+    if isinstance(delta, Real) and delta == 0:
+        raise InputError("`delta` must be above 0, got 0: for a pure epsilon give a small one, such as 1e-9")
+    if score is not None and not callable(score):
+        raise InputError(f"`score` must be a function of (released, canaries), got {type(score).__name__}")
     clip = _positive("clip_norm", 1.0 if clip_norm is None else clip_norm)
     if noise_multiplier is not None:
         if refused := given & {"canaries", "score", "runs"}:
@@ -263,16 +269,17 @@ def _known(
     dimension: int | None,
     seed: int,
 ) -> Section:
-    """Run the battery on a function with known noise, and check its epsilon against that noise."""
+    """The battery on a function that says what its noise is, and whether its epsilon is what that costs."""
+    stated = None if epsilon is None else _epsilon(epsilon)
     claim = Claim.gaussian(sensitivity=clip_norm, sigmas=(noise_multiplier * clip_norm,), delta=delta)
-    size = KNOWN_DIMENSION if dimension is None else _whole("dimension", dimension, least=2)
-    users = min(KNOWN_CANARIES, size)
+    size = KNOWN_DIMENSION if dimension is None else _whole("dimension", dimension, least=WINDOW)
+    users = min(KNOWN_CANARIES, size, max(CANARIES, ROOM // size))
     section = audit_mechanism(Function(mechanism, claim, size, users, clip_norm, seed=seed), seed=seed)
-    if epsilon is None:
+    if stated is None:
         return section
-    said = f"noise of {noise_multiplier:g} clip norms costs epsilon {claim.epsilon:.4g}, {epsilon:g} is claimed"
-    stated = Finding.checked("epsilon of the noise", _epsilon(epsilon) >= claim.epsilon * (1 - ROUNDED), said)
-    return replace(section, findings=(stated, *section.findings))
+    said = f"noise of {noise_multiplier:g} clip norms costs epsilon {claim.epsilon:.4g}, {stated:g} is claimed"
+    cost = Finding.checked("epsilon of the noise", stated >= claim.epsilon * (1 - ROUNDED), said)
+    return replace(section, findings=(cost, *section.findings))
 
 
 def _only(given: Set[str], allowed: Set[str], what: str) -> None:
@@ -292,16 +299,17 @@ def _epsilon(epsilon: float) -> float:
 
 
 def _positive(name: str, value: float) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+    """A positive finite number."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < math.inf:
         raise InputError(f"`{name}` must be a positive number, got {value!r:.80}")
     return float(value)
 
 
 def _whole(name: str, value: int, *, least: int) -> int:
-    """Check for an integer."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    """A whole number."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= value < 2**63:
         raise InputError(f"`{name}` must be a whole number from {least}, got {value!r:.80}")
-    return value
+    return int(value)
 
 
 def _vectors(canaries: npt.ArrayLike) -> Floats:

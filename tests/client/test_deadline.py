@@ -89,7 +89,7 @@ def test_a_reason_to_end_ends_the_trying() -> None:
 )
 def test_nothing_begins_after_there_is_a_reason_to_end(changes: dict[str, Any]) -> None:
     found = deadline(**changes).retry(lambda: pytest.fail("begun"))
-    assert isinstance(found, Over)
+    assert isinstance(found, SyncEnd)
 
 
 def test_what_ends_a_download_takes_the_place_of_the_model() -> None:

@@ -24,7 +24,7 @@ known variance.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy import special, stats  # type: ignore[import-untyped]  # scipy ships no types
@@ -52,25 +52,30 @@ def noise_variance(trials: Trials) -> list[Finding]:
                     low = float(stats.chi2.cdf(part.sum(), len(part)))
                     parts.append((low, f"{name}, run {number}, release {round_}", float(part.mean())))
     ratio = float(np.sqrt(squares / count))
+    over_all = Finding.counted(
+        "B noise variance",
+        float(stats.chi2.cdf(squares, count)),
+        f"noise is {ratio:.4f} of the charged standard deviation over {count:,} numbers",
+        ratio=ratio,
+        numbers=count,
+    )
+    return [over_all, _in_parts(parts), _coordinates(trials), *_excess(trials)]
+
+
+def _in_parts(parts: Sequence[tuple[float, str, float]]) -> Finding:
+    """The part with the least likely noise."""
+    test = "B noise in every part"
+    if not parts:
+        return Finding.missing(test, f"parts of at least {LEAST} numbers are needed")
     low, where, least = min(parts)
-    found = [
-        Finding.counted(
-            "B noise variance",
-            float(stats.chi2.cdf(squares, count)),
-            f"noise is {ratio:.4f} of the charged standard deviation over {count:,} numbers",
-            ratio=ratio,
-            numbers=count,
-        ),
-        Finding.counted(
-            "B noise in every part",
-            min(1.0, low * len(parts)),
-            f"the least likely of {len(parts):,} parts: {where}, {np.sqrt(least):.4f} of the charged deviation",
-            parts=len(parts),
-            where=where,
-            ratio=float(np.sqrt(least)),
-        ),
-    ]
-    return [*found, _coordinates(trials), *_excess(trials)]
+    return Finding.counted(
+        test,
+        min(1.0, low * len(parts)),
+        f"the least likely of {len(parts):,} parts: {where}, {np.sqrt(least):.4f} of the charged deviation",
+        parts=len(parts),
+        where=where,
+        ratio=float(np.sqrt(least)),
+    )
 
 
 def _coordinates(trials: Trials) -> Finding:

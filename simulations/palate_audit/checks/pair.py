@@ -3,13 +3,17 @@
 There are many runs, in each of which a coin decides for each canary. An eighth of the runs selects a rule by which a
 canary is called present. The rule is evaluated on the other runs, so it was fixed before (Jagielski et al. 2020).
 
-**Assumes:** independent canaries (rung L0). Canaries of different runs are independent, by the coins. Those of one run
-are if the mechanism's noise is independent, so that is tested first: if scores within a run are dependent, one canary
-a run is counted, and nothing is assumed.
+**Assumes:** independent canaries (rung L0). Canaries of different runs are, by the coins. Those of one run are if the
+mechanism's noise is independent, so that is tested first: if the scores of one run know of each other, one canary a run
+is counted, and nothing is assumed. What the scores of the others foretell of its noise is taken off: the claim is made
+against those who know everybody else.
+
+Counts that would not refute the claim even if the rule were never wrong say nothing: that is "not checkable", no pass.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +21,9 @@ from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 
 from palate_audit.checks.claims import ALPHA, errors
 from palate_audit.evidence.evidence import ALPHA as ALARM
-from palate_audit.evidence.evidence import Bound, Finding, Rung
+from palate_audit.evidence.evidence import Bound, Finding, Rung, Verdict
 from palate_audit.harness.canaries import Floats
+from palate_audit.harness.claim import Claim
 from palate_audit.harness.trials import Trials
 from palate_audit.statistics.counting import ErrorCounts, epsilon_raw, epsilon_trade_off, refuted
 
@@ -35,23 +40,30 @@ class Counted:
     """The errors of the rule.
 
     Attributes:
-        errors: on the runs that were not used to select it.
-        runs: the number of those runs.
-        canaries: how many were counted in each.
-        p_independent: p-value of the correlations between scores within a run.
+        errors: on runs that the rule hadn't seen.
+        runs: how many they were.
+        canaries: that were counted in each.
+        of: canaries that were in each.
+        p_independent: of the correlations between scores of one run, if there are none.
     """
 
     errors: ErrorCounts
     runs: int
     canaries: int
+    of: int
     p_independent: float
 
 
 def pair_tests(trials: Trials) -> list[Finding]:
     """The claim test on counts alone, and whether canaries of one run are independent; without verdicts yet."""
     claim, found = trials.claim, counted(trials)
-    p_value = refuted(found.errors, epsilon_trade_off(claim.epsilon, claim.delta))
-    wrong = found.errors
+    if found is None:
+        return [Finding.missing(TEST, "a rule needs runs with a canary and runs without it: `runs` must be larger")]
+    curve, wrong = epsilon_trade_off(claim.epsilon, claim.delta), found.errors
+    if refuted(ErrorCounts(0, wrong.inside, 0, wrong.outside), curve) > ALARM:
+        unsure = [each for each in [_independent(found)] if each.verdict is Verdict.UNCHECKABLE]
+        return [*unsure, Finding.missing(TEST, _too_few(found, claim))]
+    p_value = refuted(wrong, curve)
     said = (
         f"missed {wrong.misses:,} of {wrong.inside:,} present, called {wrong.false:,} of {wrong.outside:,} absent "
         f"present, in {found.runs:,} runs that the rule hadn't seen"
@@ -62,26 +74,48 @@ def pair_tests(trials: Trials) -> list[Finding]:
 def pair_bounds(trials: Trials) -> list[Bound]:
     """The lower bound on epsilon from counts alone, at 95 %."""
     claim, found = trials.claim, counted(trials)
+    if found is None:
+        return []
     raw = epsilon_raw(found.errors, delta=claim.delta, alpha=ALPHA)
     return [Bound(Rung.L0, f"counts, {found.runs:,} runs of {found.canaries}", None, raw, claim.epsilon)]
 
 
-def counted(trials: Trials) -> Counted:
-    """Select a rule on some runs and evaluate it on the others."""
+def counted(trials: Trials) -> Counted | None:
+    """Choose a rule on some runs and count it on the others; None where those show no canary, or no absent one."""
     scores = np.stack([run.scores for run in trials.runs])
     inside = np.stack([run.inside for run in trials.runs])
     chosen = len(scores) // CHOOSING
     early, late = slice(None, chosen), slice(chosen, None)
-    # Noise that is the same in every run is known to an attacker: it is subtracted.
+    if inside[early].all() or not inside[early].any():
+        return None
+    # Noise that is the same in every run is known to whoever runs the mechanism: it is taken off.
     known = np.where(inside[early], 0.0, scores[early]).sum(axis=0) / np.maximum(1, (~inside[early]).sum(axis=0))
     scores = scores - known
     apart = scores[early][inside[early]].mean() - scores[early][~inside[early]].mean()
     scores = scores if apart >= 0 else -scores
-    p_independent = _p_independent(np.where(inside, scores - apart, scores)[late])
-    used = slice(None) if p_independent > ALARM else slice(1)
+    noise = np.where(inside, scores - apart, scores)
+    p_independent = _p_independent(noise[late])
+    if p_independent <= ALARM:
+        scores, inside = _alone(scores, noise, chosen), inside[:, :1]
+        if inside[early].all() or not inside[early].any():
+            return None
     threshold = _threshold(scores[early][inside[early]], scores[early][~inside[early]], trials.claim.delta)
-    kept, present = scores[late, used], inside[late, used]
-    return Counted(errors(kept[present], kept[~present], threshold), len(kept), kept.shape[1], p_independent)
+    kept, present = scores[late], inside[late]
+    wrong = errors(kept[present], kept[~present], threshold)
+    return Counted(wrong, len(kept), kept.shape[1], noise.shape[1], p_independent)
+
+
+def _alone(scores: Floats, noise: Floats, chosen: int) -> Floats:
+    """The first canary's scores [runs, 1] without what the others' noise foretells of its own.
+
+    Half of the runs that choose the rule fit that, and the other half says whether it is any good.
+    """
+    half = chosen // 2
+    foretold, *_ = np.linalg.lstsq(noise[:half, 1:], noise[:half, 0])
+    rest = scores[:, 0] - noise[:, 1:] @ foretold
+    tried = slice(half, chosen)
+    better = np.square(noise[tried, 0] - noise[tried, 1:] @ foretold).sum() < np.square(noise[tried, 0]).sum()
+    return (rest if better else scores[:, 0])[:, None]
 
 
 def _threshold(inside: Floats, outside: Floats, delta: float) -> float:
@@ -114,7 +148,18 @@ def _p_independent(scores: Floats) -> float:
 def _independent(found: Counted) -> Finding:
     """Whether canaries of one run may be counted as independent."""
     test = "A independent canaries"
-    if found.canaries == 1 and found.p_independent <= ALARM:
+    if found.p_independent <= ALARM:
         return Finding.missing(test, "canaries of a run know of each other: one a run is counted")
-    said = "one canary a run" if found.canaries == 1 else "scores of a run don't know of each other"
+    said = "one canary a run" if found.of == 1 else "scores of a run don't know of each other"
     return Finding.checked(test, True, f"{said} (p = {found.p_independent:.2g})")
+
+
+def _too_few(found: Counted, claim: Claim) -> str:
+    """How many runs it would take until a rule without errors refuted the claim."""
+    least = math.log(ALARM / 2) / math.log1p(-(1 - claim.delta) / (1 + math.exp(claim.epsilon)))
+    runs = 2 * least * CHOOSING / (CHOOSING - 1) / found.canaries
+    needed = f"{runs:,.0f}" if runs < 1e9 else f"{runs:.0e}"
+    return (
+        f"{found.runs:,} runs of {found.canaries} would not refute epsilon {claim.epsilon:g} even of a mechanism "
+        f"without noise: that takes about {needed} `runs`"
+    )

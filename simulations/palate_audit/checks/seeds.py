@@ -54,6 +54,8 @@ PLAN_SEED = 0
 def seed_search(trials: Trials) -> list[Finding]:
     """Noise that a public generator reproduces."""
     windows, names = _windows(trials)
+    if not names:
+        return [Finding.missing("K small and public seeds", f"a block of at least {WINDOW} numbers is needed")]
     best, looks = (0.0, ""), 0
     for name, table in _tables():
         found = np.abs(windows @ table.T)

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_audit.harness.claim import Claim
-from palate_audit.harness.target import Contributions, Released
+from palate_audit.harness.target import Contributions, Released, numbers
 from palate_common.errors import InputError
 
 NORM = 2.0
@@ -159,10 +159,14 @@ class OwnCanaries:
             InputError: no finite number a canary.
         """
         [vector] = released.vectors
-        found = np.asarray(self.vectors @ vector.ravel() if self.score is None else self.score(vector, self.vectors))
-        if found.shape != (self.users,) or not np.isfinite(found).all():
-            raise InputError(f"`score` must give {self.users} finite numbers, one a canary, got shape {found.shape}")
-        return found.astype(np.float64)
+        what = f"`score` must give {self.users} finite numbers, one a canary"
+        given = self.vectors @ vector.ravel() if self.score is None else self.score(vector, self.vectors)
+        found = numbers(given, what)
+        if found.shape != (self.users,):
+            raise InputError(f"{what}, got shape {found.shape}")
+        if wrong := int((~np.isfinite(found)).sum()):
+            raise InputError(f"{what}, got {wrong} that are not")
+        return found
 
     def residuals(self, inside: Bools, released: Released, claim: Claim) -> tuple[Floats, ...]:
         """Empty, because nothing is known of the noise."""

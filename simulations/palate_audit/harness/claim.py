@@ -72,7 +72,10 @@ class Claim:
     def __post_init__(self) -> None:
         check_delta(self.delta)
         if not 0 < self.epsilon < math.inf or not 0 < self.sampling <= 1:
-            raise InputError("a claim must have an epsilon above 0 and a sampling rate in (0, 1]")
+            raise InputError(
+                f"a claim must have an epsilon above 0 and a sampling rate in (0, 1], got {self.epsilon:g} and "
+                f"{self.sampling:g}"
+            )
         if (self.mu is None) != (self.sampling < 1 or not self.releases):
             raise InputError("`mu` of a claim must be given with releases and without hidden sampling, and only then")
         if not self.releases and self.sampling < 1:

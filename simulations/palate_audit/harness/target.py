@@ -99,6 +99,26 @@ class Released:
     dummies: int = 0
 
 
+def numbers(given: npt.ArrayLike, what: str) -> npt.NDArray[np.float64]:
+    """An array of real numbers of its own: whoever gave it may use theirs again.
+
+    Args:
+        given: what somebody else's function returned.
+        what: the beginning of an error: what it must be.
+
+    Raises:
+        InputError: no array, or one of complex numbers, text or objects.
+    """
+    try:
+        found = np.asarray(given)
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a tensor of torch that requires grad
+        raise InputError(f"{what}, got {type(given).__name__}: {error}") from None
+    if found.dtype.kind not in "biuf":
+        of = f" of {found.dtype}" if isinstance(given, np.ndarray | np.generic) else ""
+        raise InputError(f"{what}, got {type(given).__name__}{of}")
+    return np.array(found, np.float64)
+
+
 @runtime_checkable
 class Target(Protocol):
     """A mechanism under audit. Plain attributes may take the place of the properties."""

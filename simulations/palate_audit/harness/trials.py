@@ -128,10 +128,12 @@ def check_released(released: Released, target: Target) -> None:
     """Refuse a release that doesn't fit the target's description.
 
     Raises:
-        InputError: another number or size of vectors, or numbers that aren't finite.
+        InputError: another number or size of vectors, or numbers that aren't real and finite.
     """
+    if odd := [vector.dtype for vector in released.vectors if vector.dtype.kind not in "biuf"]:
+        raise InputError(f"{target.name} must release real numbers, got {odd[0]}")
     sizes, expected = [len(vector) for vector in released.vectors], target.dimension + released.dummies
     if target.claim.releases and sizes != [expected] * len(target.claim.releases):
         raise InputError(f"{target.name} must release {len(target.claim.releases)} of {expected}, got {sizes}")
-    if not all(np.isfinite(vector).all() for vector in released.vectors):
-        raise InputError(f"{target.name} must release finite numbers, got others")
+    if wrong := sum(int((~np.isfinite(vector)).sum()) for vector in released.vectors):
+        raise InputError(f"{target.name} must release finite numbers, got {wrong} of NaN or infinity")

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_audit.harness.claim import Claim
-from palate_audit.harness.target import Contributions, Released
+from palate_audit.harness.target import Contributions, Released, numbers
 from palate_common.errors import InputError
 
 Mechanism = Callable[..., npt.ArrayLike]
@@ -70,10 +70,7 @@ class Function:
         """
         data = contributions.dense() * self.clip_norm
         returned = self.mechanism(data, self._rng) if self._takes_rng else self.mechanism(data)
-        try:
-            vector = np.atleast_1d(np.asarray(returned, np.float64))
-        except (TypeError, ValueError):
-            raise InputError(f"`{self.name}` must return an array of numbers, got {type(returned).__name__}") from None
+        vector = np.atleast_1d(numbers(returned, f"`{self.name}` must return an array of numbers"))
         if self.sized and vector.size != self.dimension:
             raise InputError(
                 f"`{self.name}` must return {self.dimension} numbers as a row has, or `score` say what a release tells "
@@ -88,7 +85,7 @@ class Function:
 
     @cached_property
     def _takes_rng(self) -> bool:
-        """Whether the function has a second argument.
+        """Whether it has a second argument, for a generator: one with a default is its own unless it is called `rng`.
 
         Raises:
             InputError: it takes neither one nor two arguments.
@@ -102,5 +99,11 @@ class Function:
                 signature.bind(*range(given))
             except TypeError:
                 continue
-            return given == 2
+            return given == 2 and self._second_is_free(signature)
         raise InputError(f"`{self.name}` must take (data, rng) or (data), got {signature}")
+
+    @staticmethod
+    def _second_is_free(signature: inspect.Signature) -> bool:
+        """Whether the second argument is a generator's, and not a setting with a default."""
+        second = [*signature.parameters.values()][:2][-1]
+        return second.default is inspect.Parameter.empty or second.name == "rng"

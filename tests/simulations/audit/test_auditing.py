@@ -19,6 +19,7 @@ import palate_audit
 from palate_audit import AuditResult, Claim, Contributions, Released, Rung, Verdict, auditing
 from palate_audit.run import mechanism as battery
 from palate_audit.run.structure import structural
+from palate_audit.targets.function import Function
 from palate_common.errors import InputError
 from palate_common.mechanism.accounting import epsilon_of
 
@@ -138,13 +139,94 @@ def test_any_release_is_scored_by_its_auditor() -> None:
 
 
 def test_canaries_that_know_of_each_other_are_counted_one_a_run() -> None:
-    """One number of noise for all coordinates: pooled counts of a run would be no independent ones."""
-    shared = summed(lambda size, rng: np.full(size, rng.normal(0.0, NOISE)))
+    """Pooled counts of a run would be no independent ones: here it is too much noise, and of one canary enough."""
+    shared = summed(lambda size, rng: rng.normal(0.0, NOISE) + rng.normal(0.0, NOISE, size))
     result = palate.audit(shared, epsilon=EPSILON, delta=DELTA, runs=1024, seed=2)
     assert [found.test for found in result.unchecked] == ["A independent canaries"]
     assert result.verdict is Verdict.PASS
     assert result.bound is not None
     assert result.bound.name == "counts, 896 runs of 1"
+
+
+@pytest.mark.parametrize("runs", [512, 1024])
+def test_noise_that_other_canaries_tell_is_none(runs: int) -> None:
+    """One number of noise for all coordinates: the difference of two is what it was without noise."""
+    shared = summed(lambda size, rng: np.full(size, rng.normal(0.0, NOISE)))
+    result = palate.audit(shared, epsilon=EPSILON, delta=DELTA, runs=runs, seed=2)
+    assert result.verdict is Verdict.ALARM
+    assert result.epsilon is not None
+    assert result.epsilon > EPSILON
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "more", "takes"),
+    [
+        (12.0, {"runs": 256}, "that takes about 42,167 `runs`"),
+        (100.0, {"runs": 256}, "e+42 `runs`"),
+        (1.0, {"runs": 64, "canaries": [[3.0, 0.0]]}, "56 runs of 1 would not refute epsilon 1 even of a mechanism"),
+    ],
+)
+def test_too_few_runs_are_no_pass(epsilon: float, more: dict[str, Any], takes: str) -> None:
+    """A mechanism without noise keeps no epsilon; where even that can't show, nothing was checked."""
+    result = palate.audit(lambda data: data.sum(axis=0), epsilon=epsilon, delta=DELTA, seed=3, **more)
+    assert result.verdict is Verdict.UNCHECKABLE
+    assert takes in repr(result)
+    assert result.epsilon is not None
+
+
+def test_runs_that_choose_nothing_are_no_pass() -> None:
+    """Eight runs choose the rule: by the coins of this seed, the only canary is absent from each."""
+    given: dict[str, Any] = {"epsilon": 1.0, "delta": DELTA, "canaries": [[3.0, 0.0]], "runs": 64, "seed": 51}
+    result = palate.audit(lambda data: data.sum(axis=0), **given)
+    assert (result.verdict, result.bound) == (Verdict.UNCHECKABLE, None)
+    assert "`runs` must be larger" in repr(result)
+
+
+def test_a_setting_with_a_default_is_no_generator() -> None:
+    def ours(data: Floats, sigma: float = NOISE) -> Floats:
+        assert sigma == NOISE
+        return summed(gaussian(sigma))(data, np.random.default_rng())
+
+    assert palate.audit(ours, epsilon=EPSILON, delta=DELTA, runs=64).verdict is Verdict.PASS
+
+
+def test_numpys_numbers_are_numbers() -> None:
+    whole, real = np.int64, np.float32
+    result = palate.audit(
+        summed(gaussian(NOISE)), epsilon=real(3), delta=DELTA, runs=whole(64), dimension=whole(64), seed=whole(3)
+    )
+    assert (result.verdict, result.seed) == (Verdict.PASS, 3)
+
+
+def test_a_mechanism_may_use_its_array_again() -> None:
+    """Three releases in one place would be three times the last."""
+    buffer = np.empty(256)
+
+    def reuses(data: Floats, rng: np.random.Generator) -> Floats:
+        buffer[:] = summed(gaussian(NOISE))(data, rng)
+        return buffer
+
+    target = Function(reuses, Claim.gaussian(sensitivity=1.0, sigmas=(NOISE,), delta=DELTA), 256, 16)
+    one, other = (target.run(Contributions.empty(16, 256)).vectors[0] for _ in range(2))
+    assert (one != other).all()
+
+
+@pytest.mark.parametrize("size", [4, 40])
+def test_a_small_target_says_what_it_is_too_small_for(size: int) -> None:
+    small = type("Small", (Ours,), {"dimension": size, "blocks": (size,), "users": 2})()
+    result = palate.audit(small, seed=1)
+    assert {"B noise in every part", "K small and public seeds"} & {found.test for found in result.unchecked}
+
+
+def test_long_rows_are_fewer() -> None:
+    shapes = set()
+
+    def mechanism(data: Floats, rng: np.random.Generator) -> Floats:
+        shapes.add(data.shape)
+        return summed(gaussian(NOISE))(data, rng)
+
+    assert palate.audit(mechanism, delta=DELTA, noise_multiplier=NOISE, dimension=2**16, seed=1).verdict == "pass"
+    assert shapes == {(256, 2**16)}
 
 
 def test_the_same_seed_makes_the_same_audit() -> None:
@@ -234,6 +316,17 @@ def test_names_are_text_in_a_notebook() -> None:
     assert "&lt;script&gt;" in found
 
 
+class Graph:
+    """Refuses to be an array, as a tensor of torch that requires grad does."""
+
+    def __array__(self, *_: Any, **__: Any) -> Floats:
+        raise RuntimeError("Use tensor.detach().numpy() instead.")
+
+
+def imaginary(self: Ours, contributions: Contributions, *, seed: int | None = None) -> Released:
+    return Released((np.full(2048, 1j), np.full(2048, 1j)))  # type: ignore[arg-type]  # what is to be refused
+
+
 def nothing(data: Floats, rng: np.random.Generator) -> Floats:
     return np.zeros(data.shape[1])
 
@@ -245,17 +338,31 @@ def nothing(data: Floats, rng: np.random.Generator) -> Floats:
         (nothing, {"delta": 1e-6}, "`epsilon` must be given with a function, or `noise_multiplier`"),
         (nothing, {"epsilon": -1.0, "delta": 1e-6}, "`epsilon` must be a number in"),
         (nothing, {"epsilon": 101.0, "delta": 1e-6}, "`epsilon` must be at most 100"),
-        (nothing, {"epsilon": 1.0, "delta": 0.0}, "`delta` must be a number in"),
+        (nothing, {"epsilon": 1.0, "delta": 0.0}, "`delta` must be above 0, got 0: for a pure"),
+        (nothing, {"epsilon": 1.0, "delta": 1.0}, "`delta` must be a number in (0, 1), got 1.0"),
         (nothing, {"epsilon": 1.0, "delta": 1e-6, "runs": 5}, "`runs` must be a whole number from 64, got 5"),
         (nothing, {"epsilon": 1.0, "delta": 1e-6, "clip_norm": 0}, "`clip_norm` must be a positive number"),
         (nothing, {"epsilon": 1.0, "delta": 1e-6, "dimension": 1.5}, "`dimension` must be a whole number from 2"),
         (nothing, {"epsilon": 1.0, "delta": 1e-6, "seed": -1}, "`seed` must be a whole number from 0"),
+        (nothing, {"epsilon": 1.0, "delta": 1e-6, "seed": True}, "`seed` must be a whole number from 0, got True"),
+        (nothing, {"epsilon": "1", "delta": 1e-6, "noise_multiplier": 2}, "`epsilon` must be a number in (0, inf), go"),
+        (nothing, {"delta": 1e-6, "noise_multiplier": 2, "dimension": 9}, "`dimension` must be a whole number from 64"),
+        (nothing, {"delta": 1e-6, "noise_multiplier": 1e9}, "an epsilon above 0 and a sampling rate in (0, 1], got 0 "),
         (nothing, {"delta": 1e-6, "noise_multiplier": "2"}, "`noise_multiplier` must be a positive number"),
         (nothing, {"delta": 1e-6, "noise_multiplier": 2, "runs": 99}, "`runs` must be left out with `noise_mult"),
         (nothing, {"epsilon": 1.0, "delta": 1e-6, "canaries": [[1.0], [0.0]]}, "`canaries` must be finite rows"),
         (nothing, {"epsilon": 1.0, "delta": 1e-6, "canaries": [["a"]]}, "`canaries` must be an array of numbers"),
         (nothing, {"epsilon": 1.0, "delta": 1e-6, "canaries": [[1.0]], "clip_norm": 2.0}, "`clip_norm` must be left"),
         (nothing, {"epsilon": 1.0, "delta": 1e-6, "score": lambda r, c: [1.0]}, "`score` must give 128 finite numb"),
+        (nothing, {"epsilon": 1.0, "delta": 1e-6, "score": 3}, "`score` must be a function of (released, canaries)"),
+        (nothing, {"epsilon": 1.0, "delta": 1e-6, "score": lambda r, c: None}, "one a canary, got NoneType"),
+        (nothing, {"epsilon": 1.0, "delta": 1e-6, "score": lambda r, c: ["a"] * 128}, "one a canary, got list"),
+        (nothing, {"epsilon": 1.0, "delta": 1e-6, "score": lambda r, c: r * np.nan}, "got 128 that are not"),
+        (nothing, {"epsilon": 1.0, "delta": 1e-6, "score": lambda r, c: r * 1j}, "got ndarray of complex128"),
+        (lambda data: None, {"epsilon": 1.0, "delta": 1e-6}, "must return an array of numbers, got NoneType"),
+        (lambda data: data[0] + 1j, {"epsilon": 1.0, "delta": 1e-6}, "of numbers, got ndarray of complex128"),
+        (lambda data: Graph(), {"epsilon": 1.0, "delta": 1e-6}, "got Graph: Use tensor.detach().numpy() instead."),
+        (type("C", (Ours,), {"run": imaginary})(), {}, "ours must release real numbers, got complex128"),
         (lambda: 1, {"epsilon": 1.0, "delta": 1e-6}, "must take (data, rng) or (data)"),
         (lambda data: "no", {"epsilon": 1.0, "delta": 1e-6}, "must return an array of numbers, got str"),
         (lambda data: data[0, :3], {"epsilon": 1.0, "delta": 1e-6}, "must return 128 numbers as a row has"),
