@@ -9,7 +9,7 @@ rise if the channel is tried k more times, for the messages that follow. What ma
 nothing once a user's deliveries have said enough: exploring has to end, for a user has few.
 
     >>> import numpy as np
-    >>> tried = [Trial("email", 9.5, False)] * 8 + [Trial("chat", 9.5, True)] * 8
+    >>> tried = [DeliveryTrial("email", 9.5, False)] * 8 + [DeliveryTrial("chat", 9.5, True)] * 8
     >>> choose_channel(["chat", "email"], tried, np.random.default_rng(0), expected={})
     'chat'
 

@@ -3,9 +3,6 @@
     for each step: secret coins pick events -> gradient of each -> clip each -> whole-number sum -> noise of its own
     user steps update the user's vector, which stays here; the item step's noised sum is sent
 
-    >>> plan.events  # doctest: +SKIP
-    Sampling(inclusion=0.5, steps=2)
-
 Each step uses the same clipping and noise sampler as every other round. A step may use the noised results of earlier
 ones: the accounting covers adaptive steps (`palate_common.mechanism.accounting`).
 """

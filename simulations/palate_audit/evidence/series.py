@@ -13,7 +13,7 @@
 
     >>> bins = histogram("L2 canaries", [0.9, 1.1, 1.0], [0.1, -0.2, 0.0], bins=4)
     >>> bins["in"], bins["out"], len(bins["edges"])
-    ([0, 0, 0, 3], [2, 1, 0, 0], 5)
+    ([0, 0, 0, 3], [3, 0, 0, 0], 5)
 """  # noqa: E501  # rows of a table
 
 from __future__ import annotations

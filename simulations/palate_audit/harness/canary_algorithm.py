@@ -4,7 +4,7 @@ It takes the place of `als` in a production round, so that everything around it 
 of contributions is public and named in the plan by its hash. Secret is who takes part with it: a user whose history
 has item u brings row u of the table, and a user without events brings nothing, which is zero-out adjacency.
 
-    >>> table = Table(Contributions.of([[0.6, 0.8]]), (Part(name="x", size=2),))
+    >>> table = CanaryTable(Contributions.of([[0.6, 0.8]]), (Part(name="x", size=2),))
     >>> with carried(table) as settings:
     ...     sorted(settings)
     ['parts', 'shares', 'table']

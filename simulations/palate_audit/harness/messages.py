@@ -6,7 +6,7 @@ The round is the production one, with one device a node. A device's message is s
 in each block, and some that are nobody's. Laid side by side the messages are a vector in which canaries are orthogonal
 by themselves, and every number has the noise of one device, which is what is claimed.
 
-    >>> target = Messages(users=8, epsilon=4.0)
+    >>> target = DeviceMessages(users=8, epsilon=4.0)
     >>> [len(vector) for vector in target.run(Contributions.empty(8, target.dimension)).vectors]
     [640, 640, 640]
 """

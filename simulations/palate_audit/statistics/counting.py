@@ -2,7 +2,7 @@
 
     >>> upper(3, 100, alpha=0.05) > 0.03
     True
-    >>> round(epsilon_raw(Errors(misses=0, inside=1000, false=0, outside=1000), delta=1e-6, alpha=0.05), 2)
+    >>> round(epsilon_raw(ErrorCounts(misses=0, inside=1000, false=0, outside=1000), delta=1e-6, alpha=0.05), 2)
     5.6
 
 A rule is fixed before its counts are seen; then the counts are binomial, canary by canary, and nothing about scores

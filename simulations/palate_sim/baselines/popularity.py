@@ -1,7 +1,7 @@
 """Popularity: everybody gets the items most training users have; the floor for every other model.
 
 >>> train = Interactions.from_pairs([0, 1, 1], [2, 2, 0], n_users=2, n_items=3)
->>> Popularity.fit(train).scores(train.user(0)).tolist()
+>>> PopularityBaseline.fit(train).scores(train.user(0)).tolist()
 [[1.0, 0.0, 2.0]]
 """
 
