@@ -164,7 +164,7 @@ class EnrolRequest(_Strict):
 
     Attributes:
         token: the one-time token.
-        node_key: P-384, PEM SubjectPublicKeyInfo, spelled as OpenSSL and Flower spell it.
+        node_key: P-384, PEM SubjectPublicKeyInfo, formatted as OpenSSL and Flower do.
         identity: Ed25519, 64 hexadecimal digits.
         proof: the identity's signature over all fields, with the token's hash in place of the token.
     """

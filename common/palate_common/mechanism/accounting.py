@@ -210,7 +210,7 @@ def _mu(epsilon: float, delta: float) -> float:
 
 
 def split_budget(*, mu: float, shares: Sequence[float]) -> tuple[float, ...]:
-    """The mu of each release: their squares stand in the ratio of `shares` (any unit) and add up to at most mu^2.
+    """The mu of each release: their squares are in proportion to `shares` (any unit) and add up to at most mu^2.
 
     **Guarantees:** split within budget: the exact sum of the squares is at most mu^2.
     """

@@ -57,7 +57,7 @@ class GlobalModel:
         return make_algorithm(self.header.algorithm, self.header.settings, self.header.facts)
 
     def scores(self, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
-        """One score an item for each user, float [n_users, n_items]."""
+        """Each user's score of each item, float [n_users, n_items]."""
         return self.algorithm.scores(self.state, histories)
 
     def expected_ratings(self, histories: Interactions) -> npt.NDArray[np.float64] | None:

@@ -69,7 +69,7 @@ class Database(Closing):
 
     Args:
         path: the file, made if missing (its folder isn't), or ":memory:".
-        kind: SQLite's application_id, which tells this kind of file from every other.
+        kind: SQLite's application_id, which identifies this kind of file.
         schema: statements that make the tables of a new file.
         durable: a commit waits for the disk (`synchronous=FULL`); otherwise a power cut may lose the last commits.
         read_only: never write; the file must exist.

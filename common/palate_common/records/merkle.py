@@ -118,7 +118,7 @@ class MerkleTree:
         return size
 
     def _hash(self, start: int, end: int) -> bytes:
-        """MTH of the leaves [start, end)."""
+        """Merkle tree hash of the leaves [start, end)."""
         count = end - start
         if count == 0:
             return _EMPTY

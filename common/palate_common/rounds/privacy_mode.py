@@ -27,13 +27,13 @@ class DpMode(StrEnum):
     """A mode's name, as plans carry it."""
 
     DISTRIBUTED = "distributed"
-    """Each device a share, before anything leaves it: with masks the server sees one noised sum."""
+    """Each device adds a share before anything leaves it. With masks, the server sees one noised sum only."""
     LOCAL = "local"
-    """Each device all of its own, before anything leaves it: it trusts neither the server nor other devices."""
+    """Each device adds the full noise before anything leaves it: it trusts neither the server nor other devices."""
     CENTRAL = "central"
-    """The server, after the sum: it sees each clipped update."""
+    """The server adds the noise to the sum: it sees each clipped update."""
     OFF = "off"
-    """Nobody: research only, stamped on every artefact."""
+    """There is no noise: for research only, as every artefact says."""
 
 
 @dataclass(frozen=True, kw_only=True)

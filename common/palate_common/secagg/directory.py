@@ -33,7 +33,7 @@ class Directory:
         identities: public keys, each 64 lower-case hexadecimal digits.
 
     Raises:
-        InputError: no identities, another spelling of a key, or a key that stands twice.
+        InputError: no identities, another spelling of a key, or a repeated key.
     """
 
     identities: tuple[str, ...]

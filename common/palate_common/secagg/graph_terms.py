@@ -45,8 +45,8 @@ class GraphTerms:
         sample: m, members of the whole cohort that a device draws; 0 in a complete graph.
         quorum: q, of those drawn that must have signed its list; 0 in a complete graph.
         failure: log2 of a bound on the chance that the graph doesn't protect, over all members and tosses.
-        abort: log2 of a bound on the chance, in one toss, that losses leave somebody with fewer than t, or a gap or a
-            draw that devices refuse.
+        abort: log2 of a bound on the chance, in one toss, that losses leave a member with fewer than t holders, or
+            cause a gap or a draw that devices refuse.
     """
 
     n: int

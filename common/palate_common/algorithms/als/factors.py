@@ -128,7 +128,7 @@ class AlsFactors:
         return vectors
 
     def scores(self, histories: Interactions) -> Float64:
-        """One score an item for each user: float64 [n_users, n_items]."""
+        """Each user's score of each item, float64 [n_users, n_items]."""
         users = self.users(histories)
         # Taste is multiplied over the head alone, which may be a small part of the catalogue.
         scores: Float64 = users[:, :1] * self.base
@@ -166,7 +166,7 @@ class AlsFactors:
 
     @cached_property
     def _places(self) -> npt.NDArray[np.int32]:
-        """Where each item stands in the head, -1 for the others, int32 [n_items]."""
+        """Each item's index in the head, -1 for other items, int32 [n_items]."""
         places = np.full(len(self.popularity), -1, np.int32)
         if self._head is not None:
             places[self._head] = np.arange(len(self._head), dtype=np.int32)
