@@ -21,7 +21,7 @@ from http import HTTPStatus
 from palate_client.models import Models
 from palate_client.online import downloads
 from palate_client.online.enrolment import Enrolment, came_online, enrolment_of
-from palate_client.online.flower_messages import Asked
+from palate_client.online.flower_messages import Asked, ReplyUpload
 from palate_client.online.flower_wire import LEAVE_SECONDS, Fleet
 from palate_client.online.hosting import OwnHost
 from palate_client.online.https import Address, Https, RejectedError
@@ -232,7 +232,7 @@ class Session:
             reply = fleet.reply(asked, answer)
             computed = max(computed, time.monotonic() - began)
             try:
-                if over := deadline.retry(reply.go_on):  # or not: consent or policy may have changed meanwhile
+                if over := deadline.retry(partial(_send, reply, host)):
                     return over
             except RejectedError as error:
                 logger.info("an answer came too late: %s", error)
@@ -312,6 +312,14 @@ def _ended(work: Callable[[], Over]) -> Over:
     except Exception as error:
         logger.debug("sync failed", exc_info=True)
         return Over("failed", reason_of(error))
+
+
+def _send(reply: ReplyUpload, host: OwnHost) -> Over | None:
+    """Send what is missing of an answer, while the user agrees to what it is for: each try may be minutes later."""
+    if not host.agreed():
+        return Over("no consent", "the user no longer agrees to what an answer is for")
+    reply.go_on()
+    return None
 
 
 def _come_back(asked: Asked) -> float | None:

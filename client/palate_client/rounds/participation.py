@@ -70,6 +70,11 @@ class OwnHistory:
         return self.interests.interactions().users(rows)
 
 
+def purpose_of(plan: RoundPlan) -> Purpose:
+    """What the user must have agreed to before this device answers a plan."""
+    return "analytics" if plan.algorithm == ANALYTICS else "train"
+
+
 class Masked:
     """This device in one masked attempt. It lives in memory alone: a device that restarts has dropped out.
 
@@ -90,6 +95,7 @@ class Masked:
             self._check()
             step = step_of(request)
             answer = self._machine.answer(step, request)
+            self._check()  # a vector takes a while
             self._note(step.name.lower(), answer)
         except Exception as error:
             self.refusal = reason_of(error)
@@ -132,8 +138,9 @@ class Rounds:
         """As `Device.contribute`: a contribution's bytes, or the constant refusal.
 
         Guarantees:
-            Nothing is looked at without consent to `train`, or to `analytics` for a survey, nothing computed from
-            behaviour before the charge is on the disk, and nothing returned before it is in the journal.
+            Nothing is looked at without consent to `train`, or to `analytics` for a survey, and nothing is returned if
+            that was revoked meanwhile. Nothing is computed from behaviour before the charge is on the disk, and nothing
+            is returned before it is in the journal.
             Whatever goes wrong, the answer is the same one constant.
         """
         service = required(self.service)
@@ -142,6 +149,7 @@ class Rounds:
             asked = read_plan(plan)
             with OwnLedger(self.store, service) as ledger:
                 answer = self._contributor(service, ledger, number, asked).contribute(plan, model)
+                self._check_consent(asked.plan)  # it takes a while
                 self._note(asked.plan, "contribution", answer)
                 return answer
         return REFUSED
@@ -216,7 +224,7 @@ class Rounds:
 
     def _check_consent(self, plan: RoundPlan) -> None:
         """Refuse what the user doesn't agree to, now."""
-        purpose: Purpose = "analytics" if plan.algorithm == ANALYTICS else "train"
+        purpose = purpose_of(plan)
         if not self.consent.get(purpose):
             raise RefusedError(f"the user has not agreed, or no longer agrees, to take part in {_SAID[purpose]}")
 
