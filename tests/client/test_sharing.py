@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.rounds import contribution, participation
 from palate_client.rounds.contribution import Contributor
+from palate_client.secagg.attempt import MaskedDevice
 from palate_client.store.journal import Journal
 from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.popularity import Popularity
@@ -30,6 +32,7 @@ from palate_common.records.merkle import Checkpoint, MerkleTree
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import SignedPlan
 from palate_common.rounds.wire import REFUSED, decode
+from palate_common.secagg.messages import Header, Step, write
 from palate_server.ledger.ledger import Ledger
 
 OpenDevice = Callable[..., palate.Device]
@@ -277,6 +280,50 @@ def test_revoking_stops_later_rounds_and_granting_begins_anew(pair: Pair) -> Non
     device.consent.grant("train")
     assert device.contribute(plan, model) != REFUSED
     assert [sent.attempt for sent in device.privacy_report().sent] == [0, 1]
+
+
+@pytest.mark.parametrize("others", [(), ("analytics",)])
+def test_an_answer_whose_consent_is_revoked_while_it_is_computed_stays_here(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, others: tuple[str, ...]
+) -> None:
+    """Charged it is: that the device began is not undone."""
+    device, contribute = pair.ready(consents=("train", *others)), Popularity.contribute
+    plan, model = pair.run.first()
+
+    def slow(*given: Any) -> Any:
+        device.consent.revoke("train")
+        return contribute(*given)
+
+    monkeypatch.setattr(Popularity, "contribute", slow)
+    assert device.contribute(plan, model) == REFUSED
+    assert device.refusal == "the user has not agreed, or no longer agrees, to take part in training"
+    report = device.privacy_report()
+    assert report.sent == ()
+    assert report.spending is not None
+    assert report.spending.participations == 1
+
+
+def test_a_masked_answer_whose_consent_is_revoked_while_it_is_computed_stays_here(pair: Pair) -> None:
+    device, noted = pair.ready(), list[str]()
+    plan = SignedPlan.model_validate_json(pair.run.first()[0]).plan
+
+    class Revoking(MaskedDevice):
+        """Its user changes their mind while it computes."""
+
+        def __init__(self) -> None:
+            """It needs nothing to compute with."""
+
+        def answer(self, step: Step, request: bytes) -> bytes:
+            device.consent.revoke("train")
+            return b"a masked vector"
+
+    request = write(Header(Step.INPUT, 0, 0, bytes(32)), b"", answer=False)
+    with OwnLedger(device.store, pair.service()) as ledger:
+        check = partial(device.rounds._check_consent, plan)
+        masked = participation.Masked(Revoking(), ledger, lambda what, answer: noted.append(what), check)
+        assert masked.answer(request) == REFUSED
+    assert "no longer agrees" in masked.refusal
+    assert noted == []
 
 
 def test_a_device_without_a_model_or_with_another_catalogue_refuses(pair: Pair) -> None:

@@ -10,8 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+<<<<<<< HEAD
 from palate_client.online.retry import SyncEnd
 from palate_client.rounds.participation import Masked, Rounds
+=======
+from palate_client.consent import Purpose
+from palate_client.online.retry import Over
+from palate_client.rounds.participation import Masked, Rounds, purpose_of
+>>>>>>> rev1
 from palate_client.store.journal import note_refusal, reason_of
 from palate_client.store.store import EventStore
 from palate_common.errors import RefusedError
@@ -46,6 +52,11 @@ class OwnHost(Closing):
         self._store, self._rounds, self._number, self._directory_of = store, rounds, number, directory_of
         self._machine: Masked | None = None
         self._plan = b""
+        self._purpose: Purpose | None = None
+
+    def agreed(self) -> bool:
+        """Whether the user agrees, now, to what the latest answer is for; a refusal is for nothing."""
+        return self._purpose is None or self._rounds.consent.get(self._purpose)
 
     def close(self) -> None:
         """Leave the masked attempt, if it is in one."""
@@ -59,7 +70,7 @@ class OwnHost(Closing):
 
     def answer(self, node: int, plan: bytes, model: bytes) -> bytes:
         """A contribution's bytes, or the constant refusal."""
-        return self._counted(self._rounds.contribute(plan, model, self._number), begins=True)
+        return self._counted(self._rounds.contribute(plan, model, self._number), plan, begins=True)
 
     def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
         """Take part in a masked attempt. For the same plan again the same state machine answers.
@@ -73,16 +84,26 @@ class OwnHost(Closing):
                 directory = self._directory_of(_directory_hash(plan))
             except Exception as error:
                 note_refusal(self._store, "plan", reason_of(error))
+<<<<<<< HEAD
                 return self._counted(REFUSED)
             if isinstance(directory, SyncEnd):
+=======
+                return self._counted(REFUSED, plan)
+            if isinstance(directory, Over):
+>>>>>>> rev1
                 self.over = directory
                 return REFUSED
             self._machine, self._plan = self._rounds.join(plan, model, directory, self._number), plan
-        return self._counted(self._next(request), begins=begins)
+        return self._counted(self._next(request), plan, begins=begins)
 
     def go_on(self, node: int, request: bytes) -> bytes:
+<<<<<<< HEAD
         """Answer a later request."""
         return self._counted(self._next(request))
+=======
+        """The answer to a later request."""
+        return self._counted(self._next(request), self._plan)
+>>>>>>> rev1
 
     def _next(self, request: bytes) -> bytes:
         """The state machine's answer."""
@@ -93,7 +114,13 @@ class OwnHost(Closing):
             note_refusal(self._store, "request", self._machine.refusal)
         return answer
 
+<<<<<<< HEAD
     def _counted(self, answer: bytes, *, begins: bool = False) -> bytes:
+=======
+    def _counted(self, answer: bytes, plan: bytes, *, begins: bool = False) -> bytes:
+        """Keep count, and what the answer is for."""
+        self._purpose = None if answer == REFUSED else purpose_of(read_plan(plan).plan)
+>>>>>>> rev1
         self.refused += answer == REFUSED
         self.rounds += begins and answer != REFUSED
         return answer

@@ -121,8 +121,8 @@ class Deadline:
     def retry(self, call: Callable[[], _Got]) -> _Got | SyncEnd:
         """Call until it succeeds, with growing random pauses, so that a server may restart meanwhile.
 
-        Guarantees:
-            Where the app, the user, the policy or the clock end the sync, nothing is called, the first time included.
+        **Guarantees:** where the app, the user, the policy or the clock end the sync, nothing is called, the first time
+        included.
 
         Returns:
             The call's result; a `SyncEnd` if the server can't be reached for too long, or the sync ends.

@@ -21,7 +21,11 @@ from http import HTTPStatus
 from palate_client.models import Models
 from palate_client.online import downloads
 from palate_client.online.enrolment import Enrolment, came_online, enrolment_of
+<<<<<<< HEAD
 from palate_client.online.flower_messages import ServerMessage
+=======
+from palate_client.online.flower_messages import Asked, ReplyUpload
+>>>>>>> rev1
 from palate_client.online.flower_wire import LEAVE_SECONDS, Fleet
 from palate_client.online.hosting import OwnHost
 from palate_client.online.https import Address, Https, RejectedError
@@ -234,7 +238,7 @@ class Session:
             reply = fleet.reply(asked, answer)
             computed = max(computed, time.monotonic() - began)
             try:
-                if over := deadline.retry(reply.go_on):  # or not: consent or policy may have changed meanwhile
+                if over := deadline.retry(partial(_send, reply, host)):
                     return over
             except RejectedError as error:
                 logger.info("an answer came too late: %s", error)
@@ -316,8 +320,21 @@ def _ended(work: Callable[[], SyncEnd]) -> SyncEnd:
         return SyncEnd("failed", reason_of(error))
 
 
+<<<<<<< HEAD
 def _come_back(asked: ServerMessage) -> float | None:
     """Seconds after which the server wants this device to sync again; None: the message doesn't say so."""
+=======
+def _send(reply: ReplyUpload, host: OwnHost) -> Over | None:
+    """Send what is missing of an answer, while the user agrees to what it is for: each try may be minutes later."""
+    if not host.agreed():
+        return Over("no consent", "the user no longer agrees to what an answer is for")
+    reply.go_on()
+    return None
+
+
+def _come_back(asked: Asked) -> float | None:
+    """When the server wants to see this device again; None: it doesn't send it away."""
+>>>>>>> rev1
     seconds = (asked.record or {}).get(COME_BACK)
     if asked.kind != QUERY or isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
         return None

@@ -70,6 +70,11 @@ class OwnHistory:
         return self.interests.interactions().users(rows)
 
 
+def purpose_of(plan: RoundPlan) -> Purpose:
+    """What the user must have agreed to before this device answers a plan."""
+    return "analytics" if plan.algorithm == ANALYTICS else "train"
+
+
 class Masked:
     """This device in one masked attempt. It is kept in memory only: a device that restarts has dropped out.
 
@@ -90,6 +95,7 @@ class Masked:
             self._check()
             step = step_of(request)
             answer = self._machine.answer(step, request)
+            self._check()  # a vector takes a while
             self._note(step.name.lower(), answer)
         except Exception as error:
             self.refusal = reason_of(error)
@@ -131,10 +137,18 @@ class Rounds:
     def contribute(self, plan: bytes, model: bytes, number: int = ONE) -> bytes:
         """A contribution's bytes, or the constant refusal; see `Device.contribute`.
 
+<<<<<<< HEAD
         **Guarantees:** without consent to train nothing is looked at: for a survey, without consent to `analytics`.
         **Guarantees:** the charge is on the disk before anything is computed: from behaviour.
         **Guarantees:** what cannot be noted does not leave: nothing is returned before it is in the journal.
         **Guarantees:** a refusal tells the user why and the server nothing: whatever goes wrong, it is one constant.
+=======
+        Guarantees:
+            Nothing is looked at without consent to `train`, or to `analytics` for a survey, and nothing is returned if
+            that was revoked meanwhile. Nothing is computed from behaviour before the charge is on the disk, and nothing
+            is returned before it is in the journal.
+            Whatever goes wrong, the answer is the same one constant.
+>>>>>>> rev1
         """
         service = required(self.service)
         with self._refusing():
@@ -142,6 +156,7 @@ class Rounds:
             asked = read_plan(plan)
             with OwnLedger(self.store, service) as ledger:
                 answer = self._contributor(service, ledger, number, asked).contribute(plan, model)
+                self._check_consent(asked.plan)  # it takes a while
                 self._note(asked.plan, "contribution", answer)
                 return answer
         return REFUSED
@@ -215,8 +230,13 @@ class Rounds:
         return OwnHistory(Interests(self.store, current.items, self.weighting)), current.catalogue.hash
 
     def _check_consent(self, plan: RoundPlan) -> None:
+<<<<<<< HEAD
         """Refuse a plan for a purpose that the user doesn't agree to now."""
         purpose: Purpose = "analytics" if plan.algorithm == ANALYTICS else "train"
+=======
+        """Refuse what the user doesn't agree to, now."""
+        purpose = purpose_of(plan)
+>>>>>>> rev1
         if not self.consent.get(purpose):
             raise RefusedError(f"the user has not agreed, or no longer agrees, to take part in {_SAID[purpose]}")
 

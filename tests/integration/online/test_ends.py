@@ -110,6 +110,27 @@ def test_who_has_revoked_consent_sends_no_further_request(fleet: Any) -> None:
     assert len(mine.deployment.gateway.seen) == before
 
 
+def test_an_answer_is_not_tried_again_after_what_it_is_for_was_revoked(fleet: Any, pool: ThreadPoolExecutor) -> None:
+    """Who agrees to surveys still stays online, and not one of those goes out that were computed for training."""
+    mine = fleet(1)
+    device, tried = mine.devices[0], list[str]()
+    device.consent.grant("analytics")
+
+    def trouble(path: str, phase: str, who: str) -> int | None:
+        if "/push-" not in path:
+            return None
+        tried.append(path)
+        device.consent.revoke("train")
+        return 503
+
+    mine.deployment.gateway.trouble = trouble
+    (result,) = mine.sync(pool)
+    outcome = mine.order(timeout=8, come_back=None)()
+    assert "error" in outcome, outcome
+    found = result.result()
+    assert (found.ended, found.exchanges, len(tried)) == ("no consent", 0, 1)
+
+
 def test_it_ends_in_time_and_says_when_it_is_busy(fleet: Any, pool: ThreadPoolExecutor) -> None:
     mine = fleet(1)
     first = pool.submit(mine.devices[0].sync, seconds=4.0, poll_seconds=0.1)
