@@ -10,14 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-<<<<<<< HEAD
-from palate_client.online.retry import SyncEnd
-from palate_client.rounds.participation import Masked, Rounds
-=======
 from palate_client.consent import Purpose
-from palate_client.online.retry import Over
+from palate_client.online.retry import SyncEnd
 from palate_client.rounds.participation import Masked, Rounds, purpose_of
->>>>>>> rev1
 from palate_client.store.journal import note_refusal, reason_of
 from palate_client.store.store import EventStore
 from palate_common.errors import RefusedError
@@ -84,26 +79,16 @@ class OwnHost(Closing):
                 directory = self._directory_of(_directory_hash(plan))
             except Exception as error:
                 note_refusal(self._store, "plan", reason_of(error))
-<<<<<<< HEAD
-                return self._counted(REFUSED)
-            if isinstance(directory, SyncEnd):
-=======
                 return self._counted(REFUSED, plan)
-            if isinstance(directory, Over):
->>>>>>> rev1
+            if isinstance(directory, SyncEnd):
                 self.over = directory
                 return REFUSED
             self._machine, self._plan = self._rounds.join(plan, model, directory, self._number), plan
         return self._counted(self._next(request), plan, begins=begins)
 
     def go_on(self, node: int, request: bytes) -> bytes:
-<<<<<<< HEAD
         """Answer a later request."""
-        return self._counted(self._next(request))
-=======
-        """The answer to a later request."""
         return self._counted(self._next(request), self._plan)
->>>>>>> rev1
 
     def _next(self, request: bytes) -> bytes:
         """The state machine's answer."""
@@ -114,13 +99,9 @@ class OwnHost(Closing):
             note_refusal(self._store, "request", self._machine.refusal)
         return answer
 
-<<<<<<< HEAD
-    def _counted(self, answer: bytes, *, begins: bool = False) -> bytes:
-=======
     def _counted(self, answer: bytes, plan: bytes, *, begins: bool = False) -> bytes:
         """Keep count, and what the answer is for."""
         self._purpose = None if answer == REFUSED else purpose_of(read_plan(plan).plan)
->>>>>>> rev1
         self.refused += answer == REFUSED
         self.rounds += begins and answer != REFUSED
         return answer

@@ -21,11 +21,7 @@ from http import HTTPStatus
 from palate_client.models import Models
 from palate_client.online import downloads
 from palate_client.online.enrolment import Enrolment, came_online, enrolment_of
-<<<<<<< HEAD
-from palate_client.online.flower_messages import ServerMessage
-=======
-from palate_client.online.flower_messages import Asked, ReplyUpload
->>>>>>> rev1
+from palate_client.online.flower_messages import ReplyUpload, ServerMessage
 from palate_client.online.flower_wire import LEAVE_SECONDS, Fleet
 from palate_client.online.hosting import OwnHost
 from palate_client.online.https import Address, Https, RejectedError
@@ -320,21 +316,16 @@ def _ended(work: Callable[[], SyncEnd]) -> SyncEnd:
         return SyncEnd("failed", reason_of(error))
 
 
-<<<<<<< HEAD
-def _come_back(asked: ServerMessage) -> float | None:
-    """Seconds after which the server wants this device to sync again; None: the message doesn't say so."""
-=======
-def _send(reply: ReplyUpload, host: OwnHost) -> Over | None:
+def _send(reply: ReplyUpload, host: OwnHost) -> SyncEnd | None:
     """Send what is missing of an answer, while the user agrees to what it is for: each try may be minutes later."""
     if not host.agreed():
-        return Over("no consent", "the user no longer agrees to what an answer is for")
+        return SyncEnd("no consent", "the user no longer agrees to what an answer is for")
     reply.go_on()
     return None
 
 
-def _come_back(asked: Asked) -> float | None:
-    """When the server wants to see this device again; None: it doesn't send it away."""
->>>>>>> rev1
+def _come_back(asked: ServerMessage) -> float | None:
+    """Seconds after which the server wants this device to sync again; None: the message doesn't say so."""
     seconds = (asked.record or {}).get(COME_BACK)
     if asked.kind != QUERY or isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
         return None

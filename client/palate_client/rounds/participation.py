@@ -137,18 +137,11 @@ class Rounds:
     def contribute(self, plan: bytes, model: bytes, number: int = ONE) -> bytes:
         """A contribution's bytes, or the constant refusal; see `Device.contribute`.
 
-<<<<<<< HEAD
         **Guarantees:** without consent to train nothing is looked at: for a survey, without consent to `analytics`.
+            Nothing is returned if it was revoked meanwhile.
         **Guarantees:** the charge is on the disk before anything is computed: from behaviour.
         **Guarantees:** what cannot be noted does not leave: nothing is returned before it is in the journal.
         **Guarantees:** a refusal tells the user why and the server nothing: whatever goes wrong, it is one constant.
-=======
-        Guarantees:
-            Nothing is looked at without consent to `train`, or to `analytics` for a survey, and nothing is returned if
-            that was revoked meanwhile. Nothing is computed from behaviour before the charge is on the disk, and nothing
-            is returned before it is in the journal.
-            Whatever goes wrong, the answer is the same one constant.
->>>>>>> rev1
         """
         service = required(self.service)
         with self._refusing():
@@ -230,13 +223,8 @@ class Rounds:
         return OwnHistory(Interests(self.store, current.items, self.weighting)), current.catalogue.hash
 
     def _check_consent(self, plan: RoundPlan) -> None:
-<<<<<<< HEAD
         """Refuse a plan for a purpose that the user doesn't agree to now."""
-        purpose: Purpose = "analytics" if plan.algorithm == ANALYTICS else "train"
-=======
-        """Refuse what the user doesn't agree to, now."""
         purpose = purpose_of(plan)
->>>>>>> rev1
         if not self.consent.get(purpose):
             raise RefusedError(f"the user has not agreed, or no longer agrees, to take part in {_SAID[purpose]}")
 
