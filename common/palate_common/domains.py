@@ -1,4 +1,4 @@
-"""Focus: a history as the recommendations of one domain see it. On devices, and in the simulator's evaluation.
+"""Domains: a history as the recommendations of one domain see it. On devices, and in the simulator's evaluation.
 
 What a user did elsewhere tells about their taste; what they did in the domain itself tells more. It counts
 

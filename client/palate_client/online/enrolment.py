@@ -1,4 +1,4 @@
-"""Enrolling: how this device became one of its population's, kept encrypted in its journal.
+"""Enrolment: how this device became one of its population's, kept encrypted in its journal.
 
     Invitation + node key + identity -> POST /v1/enroll -> Enrolment
 

@@ -1,4 +1,4 @@
-"""Masked: one device's part in one masked attempt, from its first nonce to the shares that open the sum.
+"""Attempt: one device's part in one masked attempt, from its first nonce to the shares that open the sum.
 
     commit -> advertise -> share -> input -> consistency -> unmask
 

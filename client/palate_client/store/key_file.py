@@ -1,4 +1,4 @@
-"""KeyFile: what `key.json` says, read as if a stranger had written it. HAZMAT: what is wrong here is wrong for ever.
+"""Key file: what `key.json` says, read as if a stranger had written it. HAZMAT: what is wrong here is wrong for ever.
 
     wrapped     format, app, store id, holder, salt, nonce, wrapped key
     tombstone   format, the id of the store that is being erased

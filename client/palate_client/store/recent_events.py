@@ -1,4 +1,4 @@
-"""Tail: the latest events, kept in mind so that a repeat or a flood is seen without asking the disk."""
+"""Recent events: the latest events, kept in mind so that a repeat or a flood is seen without asking the disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flower: every touch of its internals that operating a SuperLink needs, for one version of it and no other.
+"""SuperLink state: every touch of Flower's internals that operating a SuperLink needs, for one version and no other.
 
     superlink_command, superexec_command   what the supervisor starts
     LinkControl                            nodes and runs, asked of the SuperLink over loopback TLS

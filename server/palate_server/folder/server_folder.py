@@ -1,4 +1,4 @@
-"""Site: the server's folder, where everything that it keeps has one place.
+"""Server folder: the server's folder, where everything that it keeps has one place.
 
     server.toml, items    the configuration, the catalogue; features.npy where items have public features
     key, keys/            the release key (mode 0600); former ones' public halves, with the statement that ended them

@@ -1,4 +1,4 @@
-"""Appointments: which of the devices that came take part in the next attempt, and when the others come back.
+"""Gathering: which of the devices that came take part in the next attempt, and when the others come back.
 
 Devices are online only while they sync. A cohort gathers from those that are: as soon as it is full, or, when its time
 is up, if it is large enough. Whom it leaves out is drawn by lot.

@@ -1,4 +1,4 @@
-"""Agenda: what a site has to go on with, and when something new is due, by its ledger alone."""
+"""Schedule: what a site has to go on with, and when something new is due, by its ledger alone."""
 
 from __future__ import annotations
 

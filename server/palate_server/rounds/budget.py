@@ -1,4 +1,4 @@
-"""Allowance: what the next attempt of a run may cost, out of what its budget has left.
+"""Budget: what the next attempt of a run may cost, out of what its budget has left.
 
 A charge without a seal is void and never refunded, so a round that is tried again gets its share of what is left, and
 never more than it was meant to have.

@@ -1,4 +1,4 @@
-"""Front: the few HTTP answers that are ours, on the loopback interface behind the gateway.
+"""HTTP API: the few HTTP answers that are ours, on the loopback interface behind the gateway.
 
     POST /v1/enroll      a token, two keys and a proof -> a device number, or one constant refusal
 

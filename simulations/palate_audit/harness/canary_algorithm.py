@@ -1,4 +1,4 @@
-"""Carrier: an ordinary algorithm whose devices contribute what an auditor chose for them.
+"""Canary algorithm: an ordinary algorithm whose devices contribute what an auditor chose for them.
 
 It takes the place of `als` in a production round, so that everything around it is the real thing. The auditor's table
 of contributions is public and named in the plan by its hash. Secret is who takes part with it: a user whose history

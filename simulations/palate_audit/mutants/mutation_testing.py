@@ -1,4 +1,4 @@
-"""Kills: the battery against code that is broken on purpose, and against the code as it is.
+"""Mutation testing: the battery against code that is broken on purpose, and against the code as it is.
 
     for each mutant: injected -> quick battery; what its test didn't find -> that test, thoroughly -> killed or not
     clean code:      the same battery, again and again -> no alarm

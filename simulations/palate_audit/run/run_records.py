@@ -1,4 +1,4 @@
-"""Books: what a run folder and its ledger say of one run, side by side, for the tests that compare them.
+"""Run records: what a run folder and its ledger say of one run, side by side, for the tests that compare them.
 
 books.charges[0].body["mu2"], books.sealed
 """

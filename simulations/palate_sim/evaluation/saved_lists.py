@@ -1,4 +1,4 @@
-"""Ranking runs: what an evaluation found, user by user, and its lists on disk for any other tool to judge again.
+"""Saved lists: what an evaluation found, user by user, and its lists on disk for any other tool to judge again.
 
 After the evaluator, before the report. `save_split` and `Evaluation.save_recommendations` write plain CSV, atomically
 and with the same bytes for the same content.
