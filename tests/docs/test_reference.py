@@ -15,6 +15,7 @@ import pytest
 import typer
 from pydantic import BaseModel
 
+import palate
 from palate_cli.cli import app
 from palate_common import errors
 from palate_common.algorithms import algorithm_class
@@ -114,6 +115,13 @@ def test_examples_of_configuration_are_valid(pages: dict[str, Any], tmp_path: Pa
         file = tmp_path / "config.toml"
         file.write_text(block.text, encoding="utf-8")
         assert load_config(str(file)) != load_config()
+
+
+def test_a_newcomer_is_told_every_preset() -> None:
+    command = typer.main.get_command(app).commands["simulate"]  # type: ignore[attr-defined]  # a group has them
+    [argument] = [each for each in command.params if each.name == "what"]
+    for text in (argument.help, palate.simulate.__doc__):
+        assert [name for name in preset_names() if not re.search(rf"\b{name}\b", text)] == []
 
 
 def test_named_choices_are_all_there(pages: dict[str, Any]) -> None:

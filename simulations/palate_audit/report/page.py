@@ -105,7 +105,8 @@ def _headline(counts: Mapping[Verdict, int]) -> str:
     if counts[Verdict.ALARM]:
         return f"The evidence exceeds the claim: {counts[Verdict.ALARM]} finding(s)."
     if counts[Verdict.UNCHECKABLE]:
-        return f"Nothing found that exceeds the claim; {counts[Verdict.UNCHECKABLE]} thing(s) could not be checked."
+        said = "Nothing found that exceeds the claim" if counts[Verdict.PASS] else "Nothing was checked"
+        return f"{said}; {counts[Verdict.UNCHECKABLE]} thing(s) could not be checked."
     return "Nothing found that exceeds the claim."
 
 

@@ -24,7 +24,7 @@ def simulate(
         str | None,
         typer.Argument(
             metavar="[PRESET|CONFIG.toml|LOG]",
-            help="A preset (movies, shop, news, music), a configuration, or the log of interactions. "
+            help="A preset (movies, shop, news, music, ratings), a configuration, or the log of interactions. "
             "Default: MovieLens small, which comes with palate[demo-data].",
         ),
     ] = None,
@@ -57,7 +57,10 @@ def simulate(
         typer.Option(metavar="secure|seeded", help="secure (default), or repeatable by --seed: not for release."),
     ] = None,
     algorithm: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The algorithm: als (default), popularity, or an installed one.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The algorithm: als (default), sgd, event-mf, popularity, or an installed one."
+        ),
     ] = None,
     split: Annotated[
         str | None,

@@ -1,4 +1,4 @@
-"""DeviceFleet: many real devices in one process, each with its own store, keys and sockets, for load tests.
+"""Device fleet: many real devices in one process, each with its own store, keys and sockets, for load tests.
 
     invitations -> (open, consent, enrol, model, events, sync) x N, a thread each -> Members
 

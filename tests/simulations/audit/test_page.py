@@ -96,7 +96,11 @@ def test_hostile_text_is_text_and_the_page_loads_nothing() -> None:
     ("findings", "headline"),
     [
         ((Finding.checked("a", True, ""),), "Nothing found that exceeds the claim."),
-        ((Finding.missing("a", ""),), "1 thing(s) could not be checked"),
+        ((Finding.missing("a", ""),), "Nothing was checked; 1 thing(s) could not be checked."),
+        (
+            (Finding.checked("a", True, ""), Finding.missing("b", "")),
+            "Nothing found that exceeds the claim; 1 thing(s) could not be checked.",
+        ),
         ((Finding.checked("a", False, "why"), Finding.missing("b", "")), "The evidence exceeds the claim"),
     ],
 )
