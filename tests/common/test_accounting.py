@@ -438,3 +438,10 @@ def test_extreme_sensitivities_neither_overflow_nor_loop():
         account([_event(sensitivity=1e149)], delta=1e-5)
     with pytest.raises(InputError, match="coarser grid"):
         sigma_for(mu_r=1e-300, sensitivity=1e-99)
+
+
+@pytest.mark.parametrize("charge", [math.inf, math.nan, None])
+def test_a_charge_that_is_no_number_has_no_total(charge):
+    with pytest.raises(InputError, match="`charges` must be finite numbers"):
+        accounting.total_mu2([0.5, charge])
+    assert accounting.total_mu2([]) == 0

@@ -35,6 +35,7 @@ class OwnHost(Closing):
 
     Attributes:
         over: why the sync ended before a message could be answered; None: it didn't.
+        purpose: what the current answer is for; None: a refusal, or what needs no consent of its own.
         rounds: attempts that it took part in.
         refused: messages that it refused.
     """
@@ -47,11 +48,11 @@ class OwnHost(Closing):
         self._store, self._rounds, self._number, self._directory_of = store, rounds, number, directory_of
         self._machine: Masked | None = None
         self._plan = b""
-        self._purpose: Purpose | None = None
+        self.purpose: Purpose | None = None
 
     def agreed(self) -> bool:
-        """Whether the user agrees, now, to what the latest answer is for; a refusal is for nothing."""
-        return self._purpose is None or self._rounds.consent.get(self._purpose)
+        """Whether the user agrees, now, to what the answer that is under way is for."""
+        return self.purpose is None or self._rounds.consent.get(self.purpose)
 
     def close(self) -> None:
         """Leave the masked attempt, if it is in one."""
@@ -101,7 +102,7 @@ class OwnHost(Closing):
 
     def _counted(self, answer: bytes, plan: bytes, *, begins: bool = False) -> bytes:
         """Keep count, and what the answer is for."""
-        self._purpose = None if answer == REFUSED else purpose_of(read_plan(plan).plan)
+        self.purpose = None if answer == REFUSED else purpose_of(read_plan(plan).plan)
         self.refused += answer == REFUSED
         self.rounds += begins and answer != REFUSED
         return answer

@@ -228,6 +228,7 @@ class Session:
             if over := deadline.retry(partial(fleet.beat, silent=computed)):
                 return over
             began = time.monotonic()
+            host.purpose = None
             answer = answer_message(host, 0, asked.kind, asked.record)
             if host.over:
                 return host.over

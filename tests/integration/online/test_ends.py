@@ -131,6 +131,23 @@ def test_an_answer_is_not_tried_again_after_what_it_is_for_was_revoked(fleet: An
     assert (found.ended, found.exchanges, len(tried)) == ("no consent", 0, 1)
 
 
+def test_who_revokes_after_an_answer_has_left_still_says_who_it_is(fleet: Any, pool: ThreadPoolExecutor) -> None:
+    """A question that needs no consent of its own is answered by whoever still agrees to surveys."""
+    mine = fleet(1)
+    device = mine.devices[0]
+    device.consent.grant("analytics")
+
+    def trouble(path: str, phase: str, who: str) -> None:
+        if "/push-" in path and phase == "after" and device.privacy_report().sent:
+            device.consent.revoke("train")
+
+    mine.deployment.gateway.trouble = trouble
+    (result,) = mine.sync(pool)
+    outcome = mine.order()()
+    assert [release["users"] for release in outcome["releases"]] == [1], outcome
+    assert (result.result().ended, device.consent.get("train")) == ("come back", False)
+
+
 def test_it_ends_in_time_and_says_when_it_is_busy(fleet: Any, pool: ThreadPoolExecutor) -> None:
     mine = fleet(1)
     first = pool.submit(mine.devices[0].sync, seconds=4.0, poll_seconds=0.1)
