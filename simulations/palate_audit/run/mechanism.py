@@ -68,6 +68,7 @@ ASSUMPTIONS = (
 
 OF_COUNTS = (
     "A: canaries are independent. Those of one run are tested; where they know of each other, one a run is counted.",
+    "A: noise of a run follows from no other's. The same in all of them shows, what changes from run to run may not.",
     ASSUMPTIONS[-1],
 )
 

@@ -158,6 +158,21 @@ def test_noise_that_other_canaries_tell_is_none(runs: int) -> None:
     assert result.epsilon > EPSILON
 
 
+def test_noise_that_changes_a_little_from_run_to_run_is_found_where_it_is_known() -> None:
+    kept: list[Floats] = []
+
+    def slow(size: int, rng: np.random.Generator) -> Floats:
+        fresh = rng.normal(0.0, NOISE, size)
+        kept.append(fresh if not kept else 0.9 * kept[-1] + np.sqrt(1 - 0.9**2) * fresh)
+        return kept[-1]
+
+    known = palate.audit(summed(slow), delta=DELTA, noise_multiplier=NOISE, seed=4)
+    assert "C2 correlation across runs" in {found.test for found in known.alarms}
+    kept.clear()
+    blind = palate.audit(summed(slow), epsilon=EPSILON, delta=DELTA, runs=256, seed=4)
+    assert "noise of a run follows from no other's" in " ".join(blind.sections[0].assumptions)
+
+
 @pytest.mark.parametrize(
     ("epsilon", "more", "takes"),
     [
