@@ -9,6 +9,7 @@ Nothing is written if a file or a name is there already.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -207,6 +208,8 @@ def main(arguments: list[str]) -> int:
             raise RefusedError(
                 f"one of {', '.join(f'{each}=NAME' for each in KINDS)} is expected, got {' '.join(arguments)!r}"
             )
+        if importlib.util.find_spec("ruff") is None:
+            raise RefusedError("ruff is needed, which puts imports in order; `make new` installs it")
         written = KINDS[kind](name)
         for place, text in written.items():
             place.write_text(text, encoding="utf-8")
