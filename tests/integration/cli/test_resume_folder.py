@@ -29,7 +29,7 @@ SLOW = (
     "import sys, time\n"
     "from palate_sim.run import outcome\n"
     "from palate_cli.cli import run\n"
-    "outcome.judge_prepared = lambda *a, **k: time.sleep(60)\n"
+    "outcome.judge_prepared = lambda *a, **k: (open('judging', 'w').close(), time.sleep(60))\n"
     "sys.exit(run(sys.argv[1:]))\n"
 )
 
@@ -196,7 +196,8 @@ def test_control_c_says_how_to_go_on(palate: Any, folder: Path, hears_control_c:
     with subprocess.Popen(
         command, cwd=folder, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=hears_control_c
     ) as process:
-        wait_for(folder / "run" / "model" / "signature", process)
+        wait_for(folder / "judging", process)  # the model is published, and nothing but a sleep is interrupted
+        assert (folder / "run" / "model" / "signature").exists()
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=30)
     assert process.returncode == 130
