@@ -17,7 +17,7 @@ from palate_client.store.journal import note_refusal, reason_of
 from palate_client.store.store import EventStore
 from palate_common.errors import RefusedError
 from palate_common.records.closing import Closing
-from palate_common.rounds.plan import read_plan
+from palate_common.rounds.plan import RoundPlan, read_plan
 from palate_common.rounds.wire import REFUSED
 from palate_common.secagg.directory import Directory
 
@@ -48,6 +48,7 @@ class OwnHost(Closing):
         self._store, self._rounds, self._number, self._directory_of = store, rounds, number, directory_of
         self._machine: Masked | None = None
         self._plan = b""
+        self._plan_purpose: Purpose | None = None
         self.purpose: Purpose | None = None
 
     def agreed(self) -> bool:
@@ -66,7 +67,8 @@ class OwnHost(Closing):
 
     def answer(self, node: int, plan: bytes, model: bytes) -> bytes:
         """A contribution's bytes, or the constant refusal."""
-        return self._counted(self._rounds.contribute(plan, model, self._number), plan, begins=True)
+        answer = self._rounds.contribute(plan, model, self._number)
+        return self._counted(answer, None if answer == REFUSED else purpose_of(read_plan(plan).plan), begins=True)
 
     def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
         """Take part in a masked attempt. For the same plan again the same state machine answers.
@@ -77,19 +79,21 @@ class OwnHost(Closing):
         if begins:
             self.close()
             try:
-                directory = self._directory_of(_directory_hash(plan))
+                asked = read_plan(plan).plan  # not verified yet: it only says which directory to download
+                directory = self._directory_of(_directory_hash(asked))
             except Exception as error:
                 note_refusal(self._store, "plan", reason_of(error))
-                return self._counted(REFUSED, plan)
+                return self._counted(REFUSED, None)
             if isinstance(directory, SyncEnd):
                 self.over = directory
                 return REFUSED
             self._machine, self._plan = self._rounds.join(plan, model, directory, self._number), plan
-        return self._counted(self._next(request), plan, begins=begins)
+            self._plan_purpose = purpose_of(asked)
+        return self._counted(self._next(request), self._plan_purpose, begins=begins)
 
     def go_on(self, node: int, request: bytes) -> bytes:
         """Answer a later request."""
-        return self._counted(self._next(request), self._plan)
+        return self._counted(self._next(request), self._plan_purpose)
 
     def _next(self, request: bytes) -> bytes:
         """The state machine's answer."""
@@ -100,17 +104,17 @@ class OwnHost(Closing):
             note_refusal(self._store, "request", self._machine.refusal)
         return answer
 
-    def _counted(self, answer: bytes, plan: bytes, *, begins: bool = False) -> bytes:
+    def _counted(self, answer: bytes, purpose: Purpose | None, *, begins: bool = False) -> bytes:
         """Keep count, and what the answer is for."""
-        self.purpose = None if answer == REFUSED else purpose_of(read_plan(plan).plan)
+        self.purpose = None if answer == REFUSED else purpose
         self.refused += answer == REFUSED
         self.rounds += begins and answer != REFUSED
         return answer
 
 
-def _directory_hash(plan: bytes) -> str:
-    """The hash of the directory that a plan names. The plan isn't verified yet; this only says what to download."""
-    cohort = read_plan(plan).plan.cohort
+def _directory_hash(plan: RoundPlan) -> str:
+    """The hash of the directory that a plan names."""
+    cohort = plan.cohort
     name = None if cohort is None else cohort.directory
     if name is None or not _HEX.fullmatch(name):
         raise RefusedError("a masked attempt's plan must name a directory, got none")
