@@ -21,7 +21,8 @@ from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.restraint import restraint_of, voids
 from palate_server.operation.schedule import next_run, unfinished_run
-from palate_server.operation.terms import Budget, budgets_of, noise_delta
+from palate_server.operation.terms import Budget, budgets_of
+from palate_server.rounds.terms import noise_delta
 
 TROUBLES = {
     "failed": "read logs/serverapp.log; the ServerApp is started again by itself",

@@ -22,8 +22,7 @@ from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.releases import candidate
 from palate_server.operation.surveys import surveys_of
-from palate_server.operation.terms import noise_delta
-from palate_server.rounds.terms import RunTerms
+from palate_server.rounds.terms import RunTerms, noise_delta
 from palate_server.surveys.analytics import DEFINITIONS, comparisons, cost, figures
 
 TAG = "palate/figures/1"

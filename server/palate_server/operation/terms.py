@@ -14,32 +14,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from palate_common.algorithms import State, make_algorithm
+from palate_common.algorithms import State, algorithm_class
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.errors import BudgetError, InputError
 from palate_common.mechanism.accounting import mu_of, total_mu2
 from palate_common.mechanism.cohort import MAX_ATTEMPTS
-from palate_common.rounds.privacy_mode import DpMode, mode_of
 from palate_common.secagg.directory import Directory
 from palate_server.folder.config import ServerConfig
 from palate_server.ledger.history import ChargeEntry, Entry, RestoredEntry, reserves
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.cohort import choose_cohort
-from palate_server.rounds.terms import RunTerms, make_terms
+from palate_server.rounds.terms import RunTerms, make_terms, noise_delta
 
 DAY = 86400.0
-
-
-def noise_delta(dp: DpMode, delta: float) -> float:
-    """The part of delta for the noise; with `distributed`, the rest is for failures of the masking graph.
-
-    Raises:
-        InputError: nothing is left for the noise.
-    """
-    reserved = mode_of(dp).reserved_delta()
-    if delta <= reserved:
-        raise InputError(f"`privacy.delta` must be above {reserved:.2g} with dp {dp}, got {delta:g}")
-    return delta - reserved
 
 
 def period_of(config: ServerConfig, now: float) -> int:
@@ -78,16 +65,19 @@ def next_terms(
         raise InputError("a run with masks must have enrolled devices, got none: see `palate serve enroll`")
     names = directory.hash if distributed and directory is not None else None
     bounds = choose_cohort(n_users=size, corrupt=privacy.corrupt, dropout=privacy.dropout, directory=names)
-    terms = make_terms(
+    features, training = inputs.get(FEATURES), config.training
+    if features is not None and features.shape[1] and FEATURES not in algorithm_class(training.algorithm).public_inputs:
+        raise InputError(f"`training.features` must be empty: {training.algorithm} has no use for features")
+    return make_terms(
         population=config.population,
         run=f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
-        algorithm=config.training.algorithm,
-        settings=config.training.settings,
+        algorithm=training.algorithm,
+        settings=training.settings,
         n_users=size,
         n_items=n_items,
         catalogue=catalogue,
         inputs=inputs,
-        seed=config.training.seed,
+        seed=training.seed,
         dp=privacy.dp,
         noise=privacy.noise,
         epsilon=privacy.epsilon,
@@ -100,10 +90,6 @@ def next_terms(
         plan_seconds=config.cohort.plan_seconds,
         about={**about, "deployed": True, "period": period_of(config, now)},
     )
-    algorithm = make_algorithm(terms.algorithm, terms.settings, terms.facts)
-    if terms.facts.n_features and FEATURES not in algorithm.public_inputs:
-        raise InputError(f"`training.features` must be empty: {config.training.algorithm} has no use for features")
-    return terms
 
 
 def check_config(config: ServerConfig, *, n_items: int, inputs: State) -> None:

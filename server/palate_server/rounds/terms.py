@@ -92,6 +92,23 @@ class RunTerms(BaseModel):
         return self
 
 
+def noise_delta(dp: DpMode, delta: float, events: float | None = None) -> float:
+    """The part of delta for the noise; the rest is for failures of the masking graph, or for the tail of sampled steps.
+
+    Args:
+        dp: who adds the noise.
+        delta: delta as promised.
+        events: the probability with which an event takes part in a step, if the unit is one event.
+
+    Raises:
+        InputError: nothing is left for the noise.
+    """
+    reserved = mode_of(dp).reserved_delta(events)
+    if delta <= reserved:
+        raise InputError(f"`privacy.delta` must be above {reserved:.2g} with dp {dp}, got {delta:g}")
+    return delta - reserved
+
+
 def make_terms(
     *,
     population: str,
@@ -144,19 +161,16 @@ def make_terms(
     Raises:
         InputError: no delta is left for the noise, or the budget's noise doesn't fit the grid.
     """
-    mode = mode_of(dp)
-    reserved = mode.reserved_delta(events)
-    if delta <= reserved:
-        raise InputError(f"`privacy.delta` must be above {reserved:.2g} with dp {dp}, got {delta:g}")
+    for_noise = noise_delta(dp, delta, events)
     features = inputs.get(FEATURES)
     facts = PublicFacts(
         n_users=n_users,
         n_items=n_items,
         n_features=0 if features is None else int(features.shape[1]),
         former_signal=signal_of(inputs),
-        mu=None if epsilon is None else mu_of(epsilon=epsilon, delta=delta - reserved),
+        mu=None if epsilon is None else mu_of(epsilon=epsilon, delta=for_noise),
         seed=seed,
-        local=mode.alone,
+        local=mode_of(dp).alone,
     )
     learner = make_algorithm(algorithm, settings, facts)
     # If the unit is one event, a round's noised steps share its cost.

@@ -23,7 +23,8 @@ from palate_server.folder.certificates import issue, make_authority
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
 from palate_server.operation.releases import publish_start
-from palate_server.operation.terms import check_config, noise_delta
+from palate_server.operation.terms import check_config
+from palate_server.rounds.terms import noise_delta
 
 TEMPLATE = """\
 # Every key is described in docs/operations.md; a key that is left out has its default.

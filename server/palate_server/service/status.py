@@ -13,7 +13,7 @@ from palate_server.ledger.ledger import Ledger
 from palate_server.operation.outlook import epsilon
 from palate_server.operation.releases import listed
 from palate_server.operation.surveys import surveys_of
-from palate_server.operation.terms import noise_delta
+from palate_server.rounds.terms import noise_delta
 
 NOTHING = "closed without a release"
 

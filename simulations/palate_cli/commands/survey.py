@@ -93,7 +93,7 @@ def result(
 
 def _price(site: Site, *, spent: float) -> dict[str, Any]:
     """The cost of a survey, and how many more the lifetime budget allows."""
-    from palate_server.operation.terms import noise_delta
+    from palate_server.rounds.terms import noise_delta
     from palate_server.surveys.analytics import cost
 
     privacy = site.config.privacy
@@ -111,7 +111,7 @@ def _price(site: Site, *, spent: float) -> dict[str, Any]:
 
 def _blocks(site: Site, survey: Survey) -> list[dict[str, Any]]:
     """Each block's share, the noise of one of its totals, and the smallest group that is reported."""
-    from palate_server.operation.terms import noise_delta
+    from palate_server.rounds.terms import noise_delta
     from palate_server.surveys.analytics import LEAST
 
     privacy = site.config.privacy
