@@ -39,7 +39,7 @@ from palate_audit.run.ledger import audit_ledger
 from palate_audit.run.mechanism import PAIRS, audit_mechanism
 from palate_audit.targets.function import Function, Mechanism
 from palate_common.errors import InputError
-from palate_common.mechanism.accounting import check_delta, check_epsilon
+from palate_common.mechanism.accounting import ACCOUNTANT, check_delta, check_epsilon
 from palate_common.records.files import write_durably
 
 EPSILON, DELTA = 5.0, 1e-6
@@ -125,7 +125,7 @@ class AuditResult:
         lines = [f"audit: {self._headline()}", *(f"  {section.subject}" for section in self.sections)]
         if self.bound is not None:
             lines.append(f"  {self._said_of(self.bound)}")
-        lines += [f"  ALARM {found.test}: {found.said}" for found in self.alarms]
+        lines += [f"  ALARM {found.test}: {found.sentence}" for found in self.alarms]
         return "\n".join([*lines, *(f"  not checkable: {found.test}: {found.said}" for found in self.unchecked)])
 
     def _repr_html_(self) -> str:
@@ -133,7 +133,7 @@ class AuditResult:
         subjects = "<br>".join(escape(section.subject) for section in self.sections)
         bound = "" if self.bound is None else f"<p>{escape(self._said_of(self.bound))}</p>"
         rows = "".join(
-            f"<tr><td>{escape(found.verdict.value)}</td><td>{escape(found.test)}</td><td>{escape(found.said)}</td></tr>"
+            f"<tr><td>{escape(found.verdict.value)}</td><td>{escape(found.test)}</td><td>{escape(found.sentence)}</td></tr>"
             for found in (*self.alarms, *(found for found in self.findings if found.verdict is not Verdict.ALARM))
         )
         return f"<b>{escape(self._headline())}</b><p>{subjects}</p>{bound}<table>{rows}</table>"
@@ -180,7 +180,7 @@ def audit(
         clip_norm: of a function: the norm that rows are clipped to, 1 by default. Canaries are twice as long.
         noise_multiplier: of a function that returns the sum of clipped rows plus Gaussian noise: the noise's standard
             deviation over `clip_norm`. The whole battery then tests the noise and finds far smaller faults; epsilon may
-                be left out.
+            be left out.
         dimension: of a function: numbers in a row.
         canaries: of a function: rows of your own, [users, dimension]; by default orthogonal ones.
         score: of a function: `score(released, canaries)` gives one number a canary, higher for canaries that more
@@ -277,7 +277,10 @@ def _known(
     section = audit_mechanism(Function(mechanism, claim, size, users, clip_norm, seed=seed), seed=seed)
     if stated is None:
         return section
-    said = f"noise of {noise_multiplier:g} clip norms costs epsilon {claim.epsilon:.4g}, {stated:g} is claimed"
+    said = (
+        f"noise of {noise_multiplier:g} clip norms costs epsilon {claim.epsilon:.4g}, {stated:g} is claimed (delta "
+        f"{delta:g}, unit {claim.unit}, adjacency {claim.adjacency}, accountant: {ACCOUNTANT})"
+    )
     cost = Finding.checked("epsilon of the noise", stated >= claim.epsilon * (1 - ROUNDED), said)
     return replace(section, findings=(cost, *section.findings))
 

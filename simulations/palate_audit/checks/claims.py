@@ -15,12 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from palate_audit.evidence.evidence import Bound, Finding, Rung
+from palate_audit.evidence.evidence import LEAST_P, Bound, Finding, Rung
 from palate_audit.harness.canaries import Bools, Floats
 from palate_audit.harness.claim import Claim
 from palate_audit.harness.trials import Presence, Trial, Trials
 from palate_audit.statistics.counting import (
-    LEAST_P,
     MOST_MU,
     ErrorCounts,
     epsilon_one_run,

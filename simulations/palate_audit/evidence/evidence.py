@@ -22,6 +22,8 @@ from palate_common.errors import InputError
 
 ALPHA = 1e-6
 """Family-wise error of one audit: the chance that a correct mechanism raises any alarm of a counted test."""
+LEAST_P = 1e-300
+"""Smaller p-values are given as this one."""
 
 
 class Verdict(StrEnum):
@@ -67,6 +69,13 @@ class Finding:
     def __post_init__(self) -> None:
         if self.p_value is not None and not 0 <= self.p_value <= 1:
             raise InputError(f"`p_value` of {self.test} must lie in [0, 1], got {self.p_value}")
+
+    @property
+    def sentence(self) -> str:
+        """`said`, with the p-value if there is one; `LEAST_P` is a bound of it."""
+        if self.p_value is None:
+            return self.said
+        return f"{self.said} (p {'<' if self.p_value <= LEAST_P else '='} {self.p_value:.2g})"
 
     @classmethod
     def counted(cls, test: str, p_value: float, said: str, **figures: Any) -> Self:

@@ -136,9 +136,7 @@ def _part(section: Section, charts: dict[str, Chart]) -> ReportPart:
         title=_TITLES.get(section.name, section.name),
         subject=section.subject,
         verdict=_summary(section),
-        findings=[
-            (f.verdict.name.lower(), _VERDICTS[f.verdict], f.test, f.said + _p(f.p_value)) for f in section.findings
-        ],
+        findings=[(f.verdict.name.lower(), _VERDICTS[f.verdict], f.test, f.sentence) for f in section.findings],
         bounds=[_bound(bound) for bound in section.bounds],
         assumptions=section.assumptions,
         tiles=tiles,
@@ -156,11 +154,6 @@ def _summary(section: Section) -> str:
         return f"{counts[Verdict.ALARM]} ALARM{'S' if counts[Verdict.ALARM] > 1 else ''}"
     open_ = f", {counts[Verdict.UNCHECKABLE]} not checkable" if counts[Verdict.UNCHECKABLE] else ""
     return f"{counts[Verdict.PASS]} passed{open_}"
-
-
-def _p(value: float | None) -> str:
-    """A p-value, as text after its sentence."""
-    return "" if value is None else f" (p = {value:.2g})"
 
 
 def _bound(bound: Bound) -> tuple[str, ...]:

@@ -156,16 +156,13 @@ def _series(trials: Trials, bounds: Sequence[Bound]) -> Mapping[str, Any]:
         "facts": {
             "claimed_epsilon": claim.epsilon,
             "delta": claim.delta,
-            "mu": claim.mu,
             "unit": claim.unit,
             "adjacency": claim.adjacency,
             "sampling": claim.sampling,
-            "rounds": len(claim.releases),
             "runs": len(trials.runs),
             "canaries": trials.canaries.users,
             "coordinates": trials.target.dimension,
-            "numbers": sum(len(residual) for _, _, residual in trials.noises()),
-            "thresholds": ", ".join(f"{each:.4g}" for each in thresholds(claim)) if claim.releases else "held out",
+            **_of_the_noise(trials),
             "alpha": ALPHA,
             "seed": trials.seed,
         },
@@ -178,6 +175,19 @@ def _series(trials: Trials, bounds: Sequence[Bound]) -> Mapping[str, Any]:
     if claim.mu is not None:
         found["delta_curve"] = _curve(claim.mu, claim.epsilon, bounds)
     return found
+
+
+def _of_the_noise(trials: Trials) -> dict[str, Any]:
+    """Facts of a claim that says what the noise is; a claim of epsilon and delta alone has a rule, held out."""
+    claim = trials.claim
+    if not claim.releases:
+        return {"thresholds": "held out"}
+    return {
+        "mu": claim.mu,
+        "rounds": len(claim.releases),
+        "numbers": sum(len(residual) for _, _, residual in trials.noises()),
+        "thresholds": ", ".join(f"{each:.4g}" for each in thresholds(claim)),
+    }
 
 
 def _curve(mu: float, epsilon: float, bounds: Sequence[Bound]) -> Mapping[str, Any]:

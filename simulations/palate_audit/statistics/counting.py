@@ -19,10 +19,11 @@ from statistics import NormalDist
 import numpy as np
 from scipy import optimize, special, stats  # type: ignore[import-untyped]  # scipy ships no types
 
+from palate_audit.evidence.evidence import LEAST_P
+
 _NORMAL = NormalDist()
 MOST_MU = 60.0
 """Largest bound on mu: a canary that is always told right gives no larger one."""
-LEAST_P = 1e-300
 
 TradeOff = Callable[[float], float]
 """The least miss rate that a claim allows to a test with a given false alarm rate."""

@@ -305,6 +305,20 @@ def test_a_run_folder(bench: Any) -> None:
     assert palate.audit(folder).verdict is Verdict.ALARM
 
 
+def test_the_page_shows_no_fact_that_is_not_there(tmp_path: Path) -> None:
+    pair = palate.audit(BROKEN["no noise"], epsilon=EPSILON, delta=DELTA, runs=RUNS, seed=3)
+    facts = pair.sections[0].series["facts"]
+    assert not {"mu", "rounds", "numbers"} & set(facts)
+    assert (facts["unit"], facts["adjacency"], facts["thresholds"]) == ("user", "zero-out", "held out")
+    [alarm] = pair.alarms
+    assert alarm.sentence == f"{alarm.said} (p < 1e-300)"
+    page = pair.report(tmp_path / "page.html").read_text()
+    assert "(p &lt; 1e-300)" in page
+    known = palate.audit(summed(gaussian(NOISE)), epsilon=1.0, delta=DELTA, noise_multiplier=NOISE, seed=3)
+    assert {"mu", "rounds", "numbers"} <= set(known.sections[0].series["facts"])
+    assert f"delta {DELTA:g}, unit user, adjacency zero-out, accountant: palate closed form" in known.findings[0].said
+
+
 def test_a_result_can_be_read(tmp_path: Path) -> None:
     result = palate.audit(BROKEN["no noise"], epsilon=1.0, delta=DELTA, runs=256, seed=5)
     text = repr(result)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from palate_audit.evidence.evidence import LEAST_P
 from palate_audit.statistics.counting import (
-    LEAST_P,
     MOST_MU,
     ErrorCounts,
     epsilon_one_run,

@@ -67,8 +67,8 @@ def show(section: Section, console: Console) -> None:
     console.print(f"[bold]{escape(section.name)}[/]: {escape(clean(section.subject))}", soft_wrap=True, highlight=False)
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     for found in section.findings:
-        said = clean(found.said) + ("" if found.p_value is None else f" (p = {found.p_value:.2g})")
-        table.add_row(f"[{_LOOK[found.verdict]}]{found.verdict.value}[/]", escape(found.test), escape(said))
+        said = escape(clean(found.sentence))
+        table.add_row(f"[{_LOOK[found.verdict]}]{found.verdict.value}[/]", escape(found.test), said)
     console.print(table)
     if section.bounds:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
