@@ -273,7 +273,7 @@ class Device(Closing):
                 ledger is not the one that this device knows.
             RefusedError: the model is of another population, or older than one that was in use.
             PalateError: the store can't be written.
-                    After any of these errors the former model stays in use, and the privacy report says why.
+                After any of these errors the former model stays in use, and the privacy report says why.
         """
         return self.models.update(Path(folder))
 

@@ -34,7 +34,7 @@ from palate_common.errors import PalateError
 EXTRAS = {
     "dp_accounting": "server",
     "flwr": "server",
-    "opacus": "audit",
+    "opacus": "torch",
     "prv_accountant": "audit",
     "ray": "ray",
     "riskcal": "audit",

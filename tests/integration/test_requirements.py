@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from palate_cli.__main__ import main
+from palate_cli.cli import EXTRAS as MISSING
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -58,6 +59,13 @@ def test_what_is_imported_is_declared(package: str) -> None:
     known = declared(*EXTRAS[package])
     missing = {name for name, dists in carriers.items() if not known & {PARTS.get(each, each) for each in dists}}
     assert missing == set()
+
+
+def test_a_missing_package_names_an_extra_that_brings_it() -> None:
+    brought = packages_distributions()
+    for name, extra in MISSING.items():
+        wanted = {each.lower().replace("_", "-") for each in brought[name]}
+        assert wanted & declared(extra) or (name, extra) == ("ray", "ray"), name  # by way of `flwr[simulation]`
 
 
 @pytest.mark.parametrize("extra", ["dev", "server"])
