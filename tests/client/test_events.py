@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 import math
 from datetime import UTC, datetime, timedelta, timezone
@@ -12,17 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate_client import events as module
 from palate_client.events import KINDS, MAX_DEPTH, SOURCES, VALUES, Event, Tracked, event_from, event_line
 from palate_common.errors import InputError
 from palate_common.weighting import weighting_names, weighting_of
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
 JSON = st.recursive(st.none() | st.booleans() | st.integers(-9, 9) | TEXT, lambda inner: st.lists(inner, max_size=3))
-
-
-def test_the_docstring_runs() -> None:
-    assert doctest.testmod(module).failed == 0
 
 
 def test_only_stored_is_true() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import time
 from importlib.metadata import version
 from typing import Any
@@ -50,10 +49,6 @@ def test_the_names_are_flowers() -> None:
     assert PROTOBUF_MEDIA_TYPE == fleet._MEDIA
     assert constant.HEARTBEAT_MIN_INTERVAL <= fleet.HEARTBEAT_SECONDS <= constant.HEARTBEAT_MAX_INTERVAL
     assert fleet.LONGEST_SECONDS <= constant.HEARTBEAT_MAX_INTERVAL
-
-
-def test_the_docstring_runs() -> None:
-    assert doctest.testmod(protobuf).failed == 0
 
 
 def test_requests_are_flowers() -> None:

@@ -1,4 +1,3 @@
-import doctest
 import json
 import math
 from enum import StrEnum
@@ -9,15 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palate_common.errors import InputError, IntegrityError
-from palate_common.records import canonical
 from palate_common.records.canonical import MOST_LEVELS, canonical_json, digest, read_canonical
 
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 _VALUES = st.recursive(_SCALARS, lambda v: st.lists(v, max_size=4) | st.dictionaries(st.text(), v, max_size=4))
-
-
-def test_the_docstring_runs() -> None:
-    assert doctest.testmod(canonical).failed == 0
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,4 @@
 import ast
-import doctest
 import inspect
 import math
 from collections.abc import Sequence
@@ -82,10 +81,6 @@ def square_norm(clipped: ClippedUpdate, user: int) -> int:
 def dense(rows: object, weight: float = 1.0) -> tuple[Update, Layout]:
     values = np.asarray(rows, np.float64)
     return Update((DenseBlock(values),), len(values)), (BlockSpec(name="x", shape=values.shape[1:], weight=weight),)
-
-
-def test_the_docstring_runs() -> None:
-    assert doctest.testmod(clipping).failed == 0
 
 
 @given(updates(), GRIDS, NORMS)

@@ -1,4 +1,3 @@
-import doctest
 import os
 import sqlite3
 import subprocess
@@ -28,10 +27,6 @@ def notes(database: Database) -> list[str]:
 def note(database: Database, text: str) -> None:
     with database.transaction(write=True) as connection:
         connection.execute("INSERT INTO notes VALUES (?)", (text,))
-
-
-def test_the_docstring_runs() -> None:
-    assert doctest.testmod(database).failed == 0
 
 
 @pytest.mark.parametrize(("durable", "level"), [(True, 2), (False, 1)])

@@ -1,4 +1,3 @@
-import doctest
 import shutil
 import sqlite3
 import subprocess
@@ -11,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from palate_client.ledger import device_ledger as module
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.trust import Trust
 from palate_common.errors import InputError, IntegrityError, RefusedError
@@ -32,10 +30,6 @@ def charge(
     mask = ledger.charge(HASH, run=run, round_=round_, attempt=attempt, mu2=mu2, n_bytes=100, devices=devices)
     assert mask.dtype == np.bool_
     return [bool(allowed) for allowed in mask]
-
-
-def test_the_docstring_runs() -> None:
-    assert doctest.testmod(module).failed == 0
 
 
 def test_a_participation_leaves_a_receipt(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import datetime
-import doctest
 import json
 from typing import Any
 
@@ -51,10 +50,6 @@ def request_(identity: SigningKey, node_key: NodeKey) -> EnrolRequest:
 def fields() -> dict[str, Any]:
     names = {"server": "palate.example", "port": 443, "ca": certificate(), "population": "readers"}
     return {**names, "public_key": "ab" * 32, "token": enrolment.new_token()}
-
-
-def test_the_docstring_runs() -> None:
-    assert doctest.testmod(enrolment).failed == 0
 
 
 def test_a_request_reads_back_and_is_the_same_bytes_each_time(

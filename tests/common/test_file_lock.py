@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import errno
 import os
 import threading
@@ -13,10 +12,6 @@ import pytest
 from palate_common.errors import LockedError
 from palate_common.records import file_lock
 from palate_common.records.file_lock import FileLock
-
-
-def test_the_docstring_runs() -> None:
-    assert doctest.testmod(file_lock).failed == 0
 
 
 def test_it_is_waited_for_and_given_up_and_nothing_is_written(tmp_path: Path) -> None:

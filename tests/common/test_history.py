@@ -1,4 +1,3 @@
-import doctest
 import math
 from fractions import Fraction
 from typing import Any
@@ -52,10 +51,6 @@ def after(*entries: dict[str, Any]) -> History:
 
 def admits(state: History, fields: dict[str, Any]) -> None:
     state.admit(entry_from({"seq": 99, **fields}))
-
-
-def test_the_docstring_runs() -> None:
-    assert doctest.testmod(history).failed == 0
 
 
 def test_an_entry_is_its_leaf() -> None:

@@ -1,4 +1,3 @@
-import doctest
 from itertools import pairwise
 from unittest import mock
 
@@ -25,10 +24,6 @@ def same(one: Interactions, other: Interactions) -> bool:
     return one.n_items == other.n_items and all(
         np.array_equal(getattr(one, name), getattr(other, name)) for name in ("indptr", "indices", "weights")
     )
-
-
-def test_the_docstring_runs() -> None:
-    assert doctest.testmod(interactions).failed == 0
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,4 +1,3 @@
-import doctest
 import json
 import shutil
 import threading
@@ -14,7 +13,6 @@ from palate_common.errors import BudgetError, InputError, PalateError
 from palate_common.records.canonical import canonical_json
 from palate_common.records.merkle import verify_consistency, verify_inclusion
 from palate_common.records.signing import SigningKey
-from palate_server.ledger import ledger as module
 from palate_server.ledger.history import ChargeEntry, SealEntry
 from palate_server.ledger.ledger import Charge, Ledger, verify_extract
 
@@ -47,10 +45,6 @@ def seal(ledger: Ledger, round_: int = 0, attempt: int = 0, *, run: str = "a") -
 
 def reopened(path: Path) -> Ledger:
     return Ledger(path, population="readers", read_only=True)
-
-
-def test_the_docstring_runs() -> None:
-    assert doctest.testmod(module).failed == 0
 
 
 def test_a_run_from_charge_to_close(ledger: Ledger, path: Path) -> None:

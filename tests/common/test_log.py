@@ -1,4 +1,3 @@
-import doctest
 import hashlib
 from typing import Any
 
@@ -6,7 +5,6 @@ import pytest
 
 from palate_common.errors import InputError, IntegrityError
 from palate_common.records.merkle import MerkleTree
-from palate_server.ledger import log
 from palate_server.ledger.history import entry_from
 from palate_server.ledger.log import Log, indexed
 
@@ -19,10 +17,6 @@ def both() -> Log:
     whole.take(FIRST, FIRST.leaf())
     whole.take(SECOND, SECOND.leaf())
     return whole
-
-
-def test_the_docstring_runs() -> None:
-    assert doctest.testmod(log).failed == 0
 
 
 def test_the_chain_and_tree_are_over_the_leaves() -> None:

@@ -1,4 +1,3 @@
-import doctest
 import hashlib
 import time
 
@@ -61,10 +60,6 @@ def mutations(proof: tuple[str, ...]) -> list[list[str]]:
         found += [[*before, f"{int(node, 16) ^ 1:064x}", *after], [*before, *after], [*before, node, node, *after]]
         found.append([*before, *nodes[at : at + 2][::-1], *after[1:]])
     return [mutated for mutated in found if mutated != nodes]
-
-
-def test_the_docstring_runs() -> None:
-    assert doctest.testmod(merkle).failed == 0
 
 
 def test_roots_follow_the_definition() -> None:

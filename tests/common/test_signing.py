@@ -1,4 +1,3 @@
-import doctest
 import os
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate_common.errors import InputError, IntegrityError
-from palate_common.records import signing
 from palate_common.records.signing import SigningKey, verify
 
 ORDER = 2**252 + 27742317777372353535851937790883648493  # of the group, RFC 8032, section 5.1
@@ -19,10 +17,6 @@ ORDER = 2**252 + 27742317777372353535851937790883648493  # of the group, RFC 803
 @pytest.fixture(scope="module")
 def key() -> SigningKey:
     return SigningKey(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
-
-
-def test_the_docstring_runs() -> None:
-    assert doctest.testmod(signing).failed == 0
 
 
 def test_the_signed_bytes_are_fixed(key: SigningKey) -> None:

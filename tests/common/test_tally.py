@@ -1,4 +1,3 @@
-import doctest
 from fractions import Fraction
 
 import numpy as np
@@ -6,16 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate_client.ledger import totals as module
 from palate_client.ledger.totals import DeviceTotals
 
 
 def ids(*values: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     return np.array(values, dtype=np.int64)
-
-
-def test_the_docstring_runs() -> None:
-    assert doctest.testmod(module).failed == 0
 
 
 def test_new_ids_keep_what_the_old_ones_have() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -10,15 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_common import weighting as module
 from palate_common.errors import InputError
 from palate_common.weighting import Weighting, weighting_names, weighting_of, weighting_settings
 
 NAN = math.nan
-
-
-def test_the_docstring_runs() -> None:
-    assert doctest.testmod(module).failed == 0
 
 
 def test_presets() -> None:

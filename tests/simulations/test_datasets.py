@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import json
 from typing import Any
 
@@ -160,18 +158,3 @@ def test_filters_that_leave_nothing_are_refused() -> None:
 def test_the_package_exports_what_it_says() -> None:
     assert sorted(package.__all__) == package.__all__
     assert all(hasattr(package, name) for name in package.__all__)
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        *(f"data.{name}" for name in ["columns", "download", "features", "ids", "log", "positives", "readers"]),
-        *(f"data.{name}" for name in ["registry", "repair", "tables", "times"]),
-        "preparation.filters",
-        "preparation.splits",
-    ],
-)
-def test_the_examples_of_the_docstrings_run(module: str) -> None:
-    outcome = doctest.testmod(importlib.import_module(f"palate_sim.{module}"))
-    assert outcome.attempted > 0
-    assert outcome.failed == 0

@@ -1,6 +1,5 @@
 """The evaluator: exact ranking, ties by a seeded order, refusals, segments, intervals, and what it writes."""
 
-import doctest
 import gzip
 import time
 from itertools import pairwise
@@ -13,8 +12,6 @@ from hypothesis import strategies as st
 
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_sim.evaluation import evaluation
-from palate_sim.evaluation import saved_lists as ranking_runs
 from palate_sim.evaluation.evaluation import evaluate, evaluate_sampled, rank
 from palate_sim.evaluation.saved_lists import Evaluation, bootstrap, save_split, strictly_decreasing
 from palate_sim.preparation.splits import Heldout, Split
@@ -358,9 +355,3 @@ def test_six_hundred_users_and_four_thousand_items_take_less_than_half_a_second(
         judged(scorer, heldout)
         took.append(time.process_time() - before)
     assert min(took) < 0.5
-
-
-def test_the_examples_run():
-    for module in (evaluation, ranking_runs):
-        assert doctest.testmod(module).attempted > 0
-        assert doctest.testmod(module).failed == 0

@@ -1,4 +1,3 @@
-import doctest
 import io
 import json
 import threading
@@ -58,10 +57,6 @@ def shown(renderable, width=100):
     console = screen(width=width)
     console.print(renderable)
     return console.file.getvalue()
-
-
-def test_wording_doctests():
-    assert doctest.testmod(wording).failed == 0
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import json
 
 import numpy as np
@@ -32,30 +30,6 @@ def test_clean_code_passes_the_quick_battery(test: Structural) -> None:
     assert all(each.test.split()[0] == test.letter for each in found)
     assert len({each.test for each in found}) == len(found)
     json.dumps([dict(each.figures) for each in found], allow_nan=False)
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        "auditing",
-        "evidence.evidence",
-        "harness.canaries",
-        "harness.canary_algorithm",
-        "harness.claim",
-        "harness.messages",
-        "harness.probe_algorithm",
-        "harness.probe_run",
-        "harness.production",
-        "harness.target",
-        "harness.trials",
-        "mutants.mutant",
-        "targets.function",
-    ],
-)
-def test_examples_run(module: str) -> None:
-    outcome = doctest.testmod(importlib.import_module(f"palate_audit.{module}"))
-    assert outcome.attempted > 0
-    assert outcome.failed == 0
 
 
 def test_letters_choose_tests() -> None:
