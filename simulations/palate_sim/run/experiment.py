@@ -29,6 +29,7 @@ from palate_sim.data import Source, is_local
 from palate_sim.data.ids import is_text
 from palate_sim.engines import Job, OnRelease, Outcome
 from palate_sim.engines.identities import Identities
+from palate_sim.engines.job import node_size
 from palate_sim.evaluation.curve import LearningCurve
 from palate_sim.evaluation.model_evaluation import Notify
 from palate_sim.preparation.preparation import Prepared, naming_sources, prepare
@@ -39,8 +40,6 @@ from palate_sim.run.result import Result
 from palate_sim.run.run_folder import RunFolder, check_new, create, default_folder
 from palate_sim.run.terms import NAME, all_inputs, simulated_terms
 from palate_sim.run.warm_start import former_release
-
-USERS_PER_NODE = 2048
 
 Engine = Callable[[Job, Interactions, OnRelease | None], Outcome]
 
@@ -226,7 +225,7 @@ def _run(started: Started, notify: Notify) -> Result:
         terms=terms,
         ledger=started.ledger,
         key=folder.key_file.resolve(),
-        users_per_node=config.engine.users_per_node or (1 if config.privacy.masks == "on" else USERS_PER_NODE),
+        users_per_node=users_per_node(config, train.n_users),
         identities=folder.identities_file.resolve() if config.privacy.masks == "on" else None,
         floors=Floors(
             allow_seeded=terms.noise is Noise.SEEDED,
@@ -254,6 +253,13 @@ def present(train: Interactions, config: SimulationConfig) -> Interactions:
         return train
     there = np.random.default_rng([config.seed, 7]).random(train.n_users) >= config.engine.absent
     return train.users(np.flatnonzero(there))
+
+
+def users_per_node(config: SimulationConfig, n_users: int) -> int:
+    """How many of the training users a node hosts: as configured, 1 with masks, or by their number."""
+    if config.engine.users_per_node is not None:
+        return config.engine.users_per_node
+    return 1 if config.privacy.masks == "on" else node_size(n_users, unit=config.privacy.unit)
 
 
 def _engine(config: SimulationConfig) -> Engine:
