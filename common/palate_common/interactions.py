@@ -133,7 +133,7 @@ class Interactions:
             Array [n_users, width] of the table's dtype. A user's row has the same bits in every batch.
         """
         out = np.zeros((self.n_users, table.shape[1]), table.dtype)
-        for first, last in row_chunks(self.indptr):
+        for first, last in row_chunks(self.indptr, table.shape[1]):
             part = slice(self.indptr[first], self.indptr[last])
             gathered = table[self.indices[part]]
             if entries is not None:
@@ -188,14 +188,16 @@ class Interactions:
         return cls(indptr, item_rows[order].astype(np.int32), values[order], n_items)
 
 
-ENTRIES_AT_ONCE = 16_384  # table rows gathered at once: a buffer that stays in the processor's cache
+ENTRIES_AT_ONCE = 16_384  # table rows gathered at once, at most
+NUMBERS_AT_ONCE = 196_608  # numbers in them: the buffer stays in a core's own cache, which its neighbours don't use up
 
 
-def row_chunks(indptr: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Ranges of CSR rows with about `ENTRIES_AT_ONCE` entries each, one row at least."""
+def row_chunks(indptr: npt.NDArray[np.int64], width: int = 1) -> Iterator[tuple[int, int]]:
+    """Ranges of CSR rows whose entries, of `width` numbers each, fit the processor's cache; one row at least."""
     first, end = 0, len(indptr) - 1
+    at_once = min(ENTRIES_AT_ONCE, max(1, NUMBERS_AT_ONCE // max(1, width)))
     while first < end:
-        last = max(first + 1, int(np.searchsorted(indptr, indptr[first] + ENTRIES_AT_ONCE, "right")) - 1)
+        last = max(first + 1, int(np.searchsorted(indptr, indptr[first] + at_once, "right")) - 1)
         yield first, last
         first = last
 

@@ -174,6 +174,9 @@ class EngineConfig(_Section):
     users_per_node: int | None = Field(default=None, ge=1)
     """Simulated installations a node hosts; each is clipped by itself. None: 2048, in a population above 65,536 so many
     that there are 8 to 32 nodes, or 1 with masks, where each installation takes part by itself."""
+    workers: int | None = Field(default=None, ge=1, le=1024)
+    """Processes in which the engine local runs the nodes of more than 65,536 users; the model doesn't depend on it.
+    None: one a core."""
     absent: float = Field(default=0.0, ge=0, lt=1)
     """Share of the simulated devices that are invited and never answer; the seed chooses them."""
 

@@ -181,7 +181,7 @@ class OuterSteps:
         by_item = np.argsort(self.indices.astype(np.uint16) if self.n_rows < 2**16 else self.indices, kind="stable")
         users, sorted_rows = owners[by_item], rows[by_item]
         starts: Int64 = np.concatenate(([0], np.cumsum(np.bincount(self.indices, minlength=self.n_rows))))
-        for first, last in row_chunks(starts):
+        for first, last in row_chunks(starts, columns.shape[1]):
             part = slice(starts[first], starts[last])
             products = columns[users[part]]
             products *= sorted_rows[part, None]

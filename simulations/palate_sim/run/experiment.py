@@ -41,7 +41,7 @@ from palate_sim.run.run_folder import RunFolder, check_new, create, default_fold
 from palate_sim.run.terms import NAME, all_inputs, simulated_terms
 from palate_sim.run.warm_start import former_release
 
-Engine = Callable[[Job, Interactions, OnRelease | None], Outcome]
+Engine = Callable[[Job, Interactions, OnRelease | None, Notify], Outcome]
 
 
 def _silent(event: Mapping[str, Any]) -> None:
@@ -227,6 +227,7 @@ def _run(started: Started, notify: Notify) -> Result:
         key=folder.key_file.resolve(),
         users_per_node=users_per_node(config, train.n_users),
         identities=folder.identities_file.resolve() if config.privacy.masks == "on" else None,
+        workers=config.engine.workers,
         floors=Floors(
             allow_seeded=terms.noise is Noise.SEEDED,
             allow_off=not terms.mode.private,
@@ -242,7 +243,7 @@ def _run(started: Started, notify: Notify) -> Result:
         curve = LearningCurve(
             ledger, prepared, config, notify, delta=terms.delta, last=rounds - 1, events=folder.events
         )
-        outcome = _engine(config)(job, present(train, config), curve)
+        outcome = _engine(config)(job, present(train, config), curve, notify)
         trained = Trained(terms, outcome, curve.points, rounds)
         return write_outcome(folder, config, prepared, trained, ledger, notify, clock)
 
