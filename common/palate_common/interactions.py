@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -186,6 +187,29 @@ class Interactions:
         order = order[first]
         indptr = np.concatenate(([0], np.cumsum(np.bincount(user_rows[order], minlength=n_users)))).astype(np.int64)
         return cls(indptr, item_rows[order].astype(np.int32), values[order], n_items)
+
+
+def map_interactions(folder: Path) -> Interactions:
+    """Interactions whose arrays are mapped from files, which any number of processes can share.
+
+    Args:
+        folder: with `indptr.npy`, `indices.npy`, `weights.npy` (one number where all weights are the same) and
+            `n_items.npy`.
+
+    Raises:
+        InputError: a file is missing or isn't such an array.
+    """
+    try:
+        indptr, indices, weights = (
+            np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
+            for name in ("indptr", "indices", "weights")
+        )
+        n_items = int(np.load(folder / "n_items.npy", allow_pickle=False))
+        if not (indptr.ndim == indices.ndim == 1 and len(indptr) and indptr[0] == 0 and indptr[-1] == len(indices)):
+            raise ValueError("its arrays don't belong together")
+        return Interactions(indptr, indices, np.broadcast_to(weights, indices.shape), n_items)
+    except (OSError, ValueError) as error:
+        raise InputError(f"`histories` must be a folder of arrays, got {folder}: {error}") from None
 
 
 ENTRIES_AT_ONCE = 16_384  # table rows gathered at once: a buffer that stays in the processor's cache

@@ -23,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from palate_common.errors import InputError
 from palate_sim.data import features
@@ -162,7 +163,10 @@ def _users(folder: Path) -> pd.DataFrame | None:
 
 def _of(log: InteractionLog, key: str, table: pd.DataFrame | None) -> pd.DataFrame | None:
     """The rows of a feature table for the log's ids."""
-    return None if table is None else features.matched(table, log.frame[key], key)
+    if table is None:
+        return None
+    ids, events = (log.item_ids, log.events_of_items) if key == "item_id" else (log.user_ids, log.events_of_users)
+    return features.matched(table, pd.Series(ids.filter(pa.array(events > 0)).to_pandas(), dtype="str"), key)
 
 
 _LAYOUTS: dict[str, Callable[[Path, str, ColumnMap | None], InteractionLog]] = {

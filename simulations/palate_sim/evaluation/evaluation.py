@@ -153,7 +153,7 @@ def _evaluate(
     top, all_hits, n_relevant = np.concatenate(tops), np.concatenate(hits), heldout.target.counts()[rows]
     mark = "" if negatives is None else f"[{negatives} negatives]"
     return Evaluation(
-        users=tuple(heldout.users[row] for row in rows),
+        users=tuple(heldout.users[int(row)] for row in rows),
         rows=rows,
         values={
             f"{name}@{cut}{mark}": metric(all_hits[:, :cut], n_relevant)
