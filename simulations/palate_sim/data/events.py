@@ -25,7 +25,7 @@ import numpy.typing as npt
 from palate_common.interactions import Floats, Ints
 from palate_sim.data.download import cache_dir
 
-ROWS_IN_MEMORY = 8_000_000
+ROWS_IN_MEMORY = 4_000_000
 """Rows of a log that are kept in memory; a larger log goes to disk."""
 USERS_IN_FILE = 1 << 14
 """Users of a block on disk: enough that a file is read in one go, few enough that a block is small."""
@@ -181,12 +181,9 @@ class Rows:
         for first, last in zip(starts, [*starts[1:], len(files)], strict=True):
             part = block.rows(slice(first, last)).columns()
             part["users"] = part["users"] % USERS_IN_FILE
-            packed = [
-                np.int64(last - first).tobytes(),
-                *(part[name].astype(_TYPES[name]).tobytes() for name in self.names),
-            ]
+            packed = [part[name].astype(_TYPES[name]).tobytes() for name in self.names]
             with (self._path / str(files[first])).open("ab") as file:
-                file.write(b"".join(packed))
+                file.write(b"".join([np.int64(last - first).tobytes(), *packed]))
 
     def _unpacked(self, data: bytes, first_user: int) -> Block:
         """The rows of one file."""
@@ -228,7 +225,12 @@ def stable_order(*keys: tuple[Ints, int]) -> npt.NDArray[np.int64]:
     widths = [max(end - 1, 1).bit_length() for _, end in keys]
     place = max(n - 1, 1).bit_length()
     if sum(widths) + place > 63:
-        return np.lexsort([key for key, _ in reversed(keys)])
+        if len(keys) == 1:
+            return np.argsort(keys[0][0], kind="stable")
+        order = np.arange(n)
+        for key, end in reversed(keys):  # the least significant first: each sort keeps the order of the ones before
+            order = order[stable_order((key[order], end))]
+        return order
     packed = np.zeros(n, np.int64)
     for (key, _), width in zip(keys, widths, strict=True):
         packed <<= width

@@ -218,7 +218,8 @@ class Shelf:
             numbers, known = steps_of(part)
             for one, found in within.items():
                 found.append(known[numbers == one])
-        return [float(np.sort(np.concatenate(within[one]))[place - before[one]]) for place, one in holding.items()]
+        in_order = {one: np.sort(np.concatenate(found)) for one, found in within.items()}
+        return [float(in_order[holding[place]][place - before[holding[place]]]) for place in places]
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:

@@ -344,12 +344,12 @@ NEEDS_TIMES = frozenset(
 def _later(rng: np.random.Generator, draws: int) -> np.random.Generator:
     """The generator as it will be after `draws` numbers of `random`, which take one step each."""
     source = np.random.PCG64()
-    state = rng.bit_generator.state
+    state = cast("Any", rng.bit_generator.state)
     source.state = state
     source.advance(draws)
     # `advance` forgets the half of a step that a former draw has left over, and `random` doesn't.
     left = {"has_uint32": state["has_uint32"], "uinteger": state["uinteger"]}
-    source.state = cast("Any", {**source.state, **left})
+    source.state = cast("Any", dict(source.state) | left)
     return np.random.Generator(source)
 
 
