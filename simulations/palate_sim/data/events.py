@@ -30,6 +30,9 @@ ROWS_IN_MEMORY = 4_000_000
 USERS_IN_FILE = 1 << 14
 """Users of a block on disk: enough that a file is read in one go, few enough that a block is small."""
 
+Place = Callable[[], Path]
+"""Gives a folder, which may be made only then."""
+
 _TYPES: dict[str, str] = {"users": "<u2", "items": "<i4", "kinds": "<i4", "values": "<f8", "times": "<f8"}
 _ALWAYS = ("users", "items")
 
@@ -100,11 +103,11 @@ class Rows:
 
     Args:
         has: which of `kinds`, `values` and `times` the rows have.
-        folder: where to make the folder for the files; None: the user's cache.
+        folder: gives the folder to make the one for the files in, once there are any; None: the user's cache.
         limit: rows that are kept in memory.
     """
 
-    def __init__(self, *, has: frozenset[str], folder: Path | None = None, limit: int = ROWS_IN_MEMORY) -> None:
+    def __init__(self, *, has: frozenset[str], folder: Place | None = None, limit: int = ROWS_IN_MEMORY) -> None:
         self.names = tuple(name for name in _TYPES if name in _ALWAYS or name in has)
         self.total = 0
         self._limit, self._parent = limit, folder
@@ -205,9 +208,9 @@ class Rows:
         return Path(self._folder.name)
 
 
-def private_folder(parent: Path | None = None) -> tempfile.TemporaryDirectory[str]:
+def private_folder(parent: Place | None = None) -> tempfile.TemporaryDirectory[str]:
     """A folder that only its owner can read, below `parent` or the user's cache; it goes with its last reference."""
-    place = cache_dir() if parent is None else parent
+    place = cache_dir() if parent is None else parent()
     place.mkdir(parents=True, exist_ok=True)
     return tempfile.TemporaryDirectory(prefix=".rows-", dir=place, ignore_cleanup_errors=True)
 

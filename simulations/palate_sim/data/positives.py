@@ -31,7 +31,7 @@ import pyarrow.compute as pa_compute  # type: ignore[import-untyped]  # it ships
 from palate_common.errors import InputError
 from palate_common.weighting import Combine, Weighting
 from palate_sim.data.columns import show
-from palate_sim.data.events import Block, private_folder, stable_order
+from palate_sim.data.events import Block, Place, private_folder, stable_order
 from palate_sim.data.id_list import IdList
 from palate_sim.data.log import InteractionLog
 from palate_sim.steps import Notify, silent, step
@@ -151,7 +151,7 @@ class Shelf:
         timed: whether times are kept.
     """
 
-    def __init__(self, users: int, *, folder: Path | None, on_disk: bool, timed: bool) -> None:
+    def __init__(self, users: int, *, folder: Place | None, on_disk: bool, timed: bool) -> None:
         self.on_disk, self.timed = on_disk, timed
         self._counts = np.zeros(users, np.int64)
         self._parts: dict[str, list[npt.NDArray[Any]]] = {"items": [], "weights": [], "times": []}
@@ -261,7 +261,7 @@ def positives(
     half_life_days: float | None = None,
     timed: bool = True,
     notify: Notify = silent,
-    folder: Path | None = None,
+    folder: Place | None = None,
 ) -> Pairs:
     """Turn a log into weighted positive pairs.
 
@@ -283,7 +283,7 @@ def positives(
             event; events of unknown time keep their weight.
         timed: whether to keep the times of pairs.
         notify: called with progress events.
-        folder: where pairs go whose log is on disk; None: the user's cache.
+        folder: gives the folder for pairs whose log is on disk; None: the user's cache.
 
     Raises:
         InputError: a setting is out of range, or no positive is left.

@@ -12,7 +12,7 @@ reads folders of known archives and named data sets.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import pandas as pd
 
 from palate_common.errors import InputError
 from palate_sim.data.columns import ColumnMap, find_columns, show
-from palate_sim.data.events import ROWS_IN_MEMORY
+from palate_sim.data.events import ROWS_IN_MEMORY, Place
 from palate_sim.data.log import InteractionLog, distinct_pairs
 from palate_sim.data.repair import REPAIRS, Reading, repaired
 from palate_sim.data.sources import find_sources, is_address, is_pattern
@@ -32,14 +32,26 @@ from palate_sim.steps import Notify, silent, step
 Source = str | PathLike[str] | pd.DataFrame
 
 
+@dataclass(frozen=True)
+class Workspace:
+    """How a log is read: who is told, and where rows go that are too many for memory.
+
+    Attributes:
+        notify: called with progress events.
+        folder: gives the folder for the rows of a log that is too large for memory; None: the user's cache.
+        limit: rows that are kept in memory.
+    """
+
+    notify: Notify = silent
+    folder: Place | None = None
+    limit: int = ROWS_IN_MEMORY
+
+
+IN_MEMORY = Workspace()
+
+
 def read_log(
-    source: Source,
-    *,
-    columns: ColumnMap | None = None,
-    name: str | None = None,
-    notify: Notify = silent,
-    folder: Path | None = None,
-    limit: int = ROWS_IN_MEMORY,
+    source: Source, *, columns: ColumnMap | None = None, name: str | None = None, workspace: Workspace = IN_MEMORY
 ) -> InteractionLog:
     """Read an interaction log.
 
@@ -50,9 +62,7 @@ def read_log(
             from 0, in a file without a header; None to leave the field out. What is not given is detected by common
             names, but for the domain.
         name: what to call the log in reports; the file's name when left out.
-        notify: called with progress events.
-        folder: where the rows of a log go that is too large for memory; None: the user's cache.
-        limit: rows that are kept in memory.
+        workspace: how it is read.
 
     Returns:
         The log, repaired; `repairs` counts every change.
@@ -61,11 +71,11 @@ def read_log(
         InputError: the source can't be read as an interaction log, or the disk is full. Nothing is written or kept.
     """
     if isinstance(source, pd.DataFrame):
-        return _log(_from_frame(source, columns), name or "frame", notify, folder, limit)
+        return _log(_from_frame(source, columns), name or "frame", workspace)
     if not isinstance(source, (str, PathLike)):
         raise InputError(f"`data` must be a path or a pandas data frame, got {type(source).__name__}")
     table = open_table(find_sources(source), columns)
-    return _log(table, name or _name(source), notify, folder, limit)
+    return _log(table, name or _name(source), workspace)
 
 
 def _name(source: str | PathLike[str]) -> str:
@@ -109,14 +119,14 @@ def _from_frame(frame: pd.DataFrame, columns: ColumnMap | None) -> Table:
     return Table(tuple(places), batches, len(frame), "rows")
 
 
-def _log(table: Table, name: str, notify: Notify, folder: Path | None, limit: int) -> InteractionLog:
+def _log(table: Table, name: str, workspace: Workspace) -> InteractionLog:
     """A table, read and repaired."""
     notation: Notation | None = None
     try:
         while True:
             counts: Repairs = {}
-            reading = Reading(table.fields, notation=notation, folder=folder, limit=limit)
-            with step(notify, "reading", of=table.size, unit=table.unit) as advance:
+            reading = Reading(table.fields, notation=notation, folder=workspace.folder, limit=workspace.limit)
+            with step(workspace.notify, "reading", of=table.size, unit=table.unit) as advance:
                 for batch in table.batches(counts, advance):
                     reading.add(batch)
             if reading.times is None or reading.times.used in (None, reading.times.notation):
@@ -125,13 +135,19 @@ def _log(table: Table, name: str, notify: Notify, folder: Path | None, limit: in
         if not reading.rows.total:
             raise InputError(f"`data` must hold a row with a user and an item, got none among {reading.seen} rows")
         found = reading.repairs
-        with step(notify, "repairing", of=reading.rows.total, unit="rows") as advance:
+        with step(workspace.notify, "repairing", of=reading.rows.total, unit="rows") as advance:
             rows = repaired(reading.rows, found, advance)
     except OSError as error:
-        where = "the user's cache" if folder is None else show(str(folder))
-        reason = error.strerror or type(error).__name__
-        raise InputError(f"`data` must find room for its rows, got {reason} in {where}") from None
+        raise no_room(error) from None
     user_ids, item_ids = reading.users.names, reading.items.names
     repairs = counts | {repair: found[repair] for repair in REPAIRS if found.get(repair)}
     items = reading.domains.table(item_ids)
     return InteractionLog(rows, user_ids, item_ids, tuple(reading.kinds), items, None, repairs, name)
+
+
+def no_room(error: OSError) -> InputError:
+    """The error for a disk that is full or can't be written while a large log is prepared."""
+    where = "" if error.filename is None else f": {show(str(error.filename))}"
+    return InputError(
+        f"`data.cache` must be a folder with room for a large log, got {error.strerror or type(error).__name__}{where}"
+    )

@@ -15,7 +15,6 @@ with one event). `REPAIRS` says in words what each count means.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ import pandas as pd
 from palate_common.errors import InputError
 from palate_sim.data.columns import show
 from palate_sim.data.domains import DOMAIN, Domains
-from palate_sim.data.events import Block, Rows, stable_order
+from palate_sim.data.events import Block, Place, Rows, stable_order
 from palate_sim.data.ids import MISSING, IdCoder
 from palate_sim.data.log import distinct_pairs
 from palate_sim.data.times import Notation, TimeReader
@@ -62,7 +61,7 @@ class Reading:
     """
 
     def __init__(
-        self, fields: Collection[str], *, notation: Notation | None = None, folder: Path | None = None, limit: int
+        self, fields: Collection[str], *, notation: Notation | None = None, folder: Place | None = None, limit: int
     ) -> None:
         self.users, self.items = IdCoder("user_id"), IdCoder("item_id")
         self.kinds: dict[str, int] = {}

@@ -34,11 +34,13 @@ class ByteSource:
         name: its name without folders, for messages.
         open: opens it for reading; where it is a local file, the stream can be sought.
         size: its bytes, None where that isn't known.
+        facts: where it lies, and what changes when it does: size and time, or its file system's mark.
     """
 
     name: str
     open: Callable[[], BinaryIO]
     size: int | None
+    facts: tuple[str | int, ...] = ()
 
 
 def is_address(source: object) -> bool:
@@ -91,13 +93,14 @@ def _local(path: Path) -> ByteSource:
     """A file of this machine; refused here if it can't be opened."""
     try:
         with path.open("rb"):
-            size = path.stat().st_size
+            about = path.stat()
     except FileNotFoundError:
         raise InputError(f"`data` must be an existing file, got {_shown(path)}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a file name"
         raise InputError(f"`data` must be a readable file, got {_shown(path)}: {reason}") from None
-    return ByteSource(path.name, lambda: path.open("rb"), size)
+    facts = (str(path.resolve()), about.st_size, about.st_mtime_ns)
+    return ByteSource(path.name, lambda: path.open("rb"), about.st_size, facts)
 
 
 def _remote(address: str) -> list[ByteSource]:
@@ -129,7 +132,8 @@ def _remote_file(system: Any, path: str) -> ByteSource:
             raise _unreachable(path, error) from None
         return stream
 
-    return ByteSource(path.rpartition("/")[2], open_file, system.size(path))
+    facts = (system.unstrip_protocol(path), str(system.ukey(path)))
+    return ByteSource(path.rpartition("/")[2], open_file, system.size(path), facts)
 
 
 def _unreachable(address: str, error: Exception) -> InputError:

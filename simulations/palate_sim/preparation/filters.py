@@ -18,15 +18,19 @@ import numpy.typing as npt
 
 from palate_common.errors import InputError
 from palate_sim.data.log import InteractionLog, distinct_pairs
+from palate_sim.steps import Notify, silent, step
 
 
-def k_core(log: InteractionLog, user_core: int, item_core: int) -> tuple[InteractionLog, dict[str, int]]:
+def k_core(
+    log: InteractionLog, user_core: int, item_core: int, notify: Notify = silent
+) -> tuple[InteractionLog, dict[str, int]]:
     """Keep the largest part in which every user has `user_core` distinct items and every item `item_core` users.
 
     Args:
         log: any log.
         user_core: least number of distinct items a user, from 0.
         item_core: least number of distinct users an item, from 0.
+        notify: called with progress events.
 
     Returns:
         The narrowed log, and the number of users, items and rows dropped.
@@ -38,8 +42,10 @@ def k_core(log: InteractionLog, user_core: int, item_core: int) -> tuple[Interac
         if bound < 0:
             raise InputError(f"`{name}` must not be negative, got {bound}")
     users, items = _everybody(log)
+    sweeps = 0
     while True:
-        per_user, per_item = _degrees(log, users, items)
+        sweeps += 1
+        per_user, per_item = _degrees(log, users, items, notify, f"filtering, sweep {sweeps}")
         kept_users, kept_items = users & (per_user >= user_core), items & (per_item >= item_core)
         if (kept_users == users).all() and (kept_items == items).all():
             break
@@ -59,7 +65,7 @@ def min_support(log: InteractionLog, item_min_users: int) -> tuple[InteractionLo
     if item_min_users < 0:
         raise InputError(f"`item_min_users` must not be negative, got {item_min_users}")
     users, items = _everybody(log)
-    per_item = _degrees(log, users, items)[1]
+    per_item = _degrees(log, users, items, silent, "filtering")[1]
     return _narrow(log, users, items & (per_item >= item_min_users), f"an item with {item_min_users} users")
 
 
@@ -68,17 +74,19 @@ def _everybody(log: InteractionLog) -> tuple[Mask, Mask]:
     return log.events_of_users > 0, log.events_of_items > 0
 
 
-def _degrees(log: InteractionLog, users: Mask, items: Mask) -> tuple[Counts, Counts]:
+def _degrees(log: InteractionLog, users: Mask, items: Mask, notify: Notify, what: str) -> tuple[Counts, Counts]:
     """How many distinct chosen items each chosen user has, and how many chosen users each chosen item."""
     per_user, per_item = np.zeros(len(users), np.int64), np.zeros(len(items), np.int64)
-    for block in log.rows:
-        keys = distinct_pairs(block, len(items))
-        pair_users, pair_items = keys // len(items), keys % len(items)
-        kept = users[pair_users] & items[pair_items]
-        first = int(block.users[0])
-        own = np.bincount(pair_users[kept] - first)
-        per_user[first : first + len(own)] += own
-        per_item += np.bincount(pair_items[kept], minlength=len(items))
+    with step(notify, what, of=log.rows.total, unit="rows") as advance:
+        for block in log.rows:
+            keys = distinct_pairs(block, len(items))
+            pair_users, pair_items = keys // len(items), keys % len(items)
+            kept = users[pair_users] & items[pair_items]
+            first = int(block.users[0])
+            own = np.bincount(pair_users[kept] - first)
+            per_user[first : first + len(own)] += own
+            per_item += np.bincount(pair_items[kept], minlength=len(items))
+            advance(len(block))
     return per_user, per_item
 
 
