@@ -232,30 +232,29 @@ def gathered_sums(table: Floats, indices: Ints, indptr: npt.NDArray[np.int64], e
 
 
 def _leaf_sums(gather: Gather, indices: Ints, starts: Ints, lengths: Ints, entries: Floats | None) -> Floats:
-    """The sum of each run of at most LEAF entries, [n, width]; longer runs are left at zero."""
+    """The sum of each run of at most LEAF entries, [n, width]; that of longer ones means nothing."""
     sums = np.zeros((len(starts), gather.table.shape[1]), gather.table.dtype)
-    for runs, length in alike(lengths, most=LEAF):
-        rows, lanes = gather(indices, starts[runs], length, entries), length // LANES
-        if lanes:
-            added = rows[:, : lanes * LANES].reshape(len(runs), lanes, LANES, -1)
-            added = added[:, 0] if lanes == 1 else np.add.reduce(added, axis=1)
-            for _ in range(3):  # neighbours, then pairs, then fours
-                added = added[:, ::2] + added[:, 1::2]
-            total = added[:, 0]
-        else:
-            total = rows[:, 0].copy()
-        for at in range(max(lanes * LANES, 1), length):
-            total += rows[:, at]
-        sums[runs] = total
+    lanes = np.where(lengths > LEAF, 0, lengths // LANES)
+    for runs, times in alike(lanes, most=LEAF // LANES, entries_each=LANES):
+        rows = gather(indices, starts[runs], times * LANES, entries).reshape(len(runs), times, LANES, -1)
+        added = rows[:, 0] if times == 1 else np.add.reduce(rows, axis=1)
+        for _ in range(3):  # neighbours, then pairs, then fours
+            added = added[:, ::2] + added[:, 1::2]
+        sums[runs] = added[:, 0]
+    rest = np.where(lengths > LEAF, 0, lengths % LANES)
+    for at in range(LANES - 1):
+        left = np.flatnonzero(rest > at)
+        for runs in (left[first : first + ENTRIES_AT_ONCE] for first in range(0, len(left), ENTRIES_AT_ONCE)):
+            sums[runs] += gather(indices, starts[runs] + lanes[runs] * LANES + at, 1, entries)[:, 0]
     return sums
 
 
-def alike(lengths: Ints, *, most: int) -> Iterator[tuple[npt.NDArray[np.intp], int]]:
+def alike(lengths: Ints, *, most: int, entries_each: int = 1) -> Iterator[tuple[npt.NDArray[np.intp], int]]:
     """(runs, length) of runs of one length from 1 to `most`: about `ENTRIES_AT_ONCE` entries, one run at least."""
     order = np.argsort(np.minimum(lengths, most + 1).astype(np.uint16), kind="stable")
     ends = np.searchsorted(lengths[order], np.arange(most + 2)).tolist()
     for length in range(1, most + 1):
-        at_once = max(1, ENTRIES_AT_ONCE // length)
+        at_once = max(1, ENTRIES_AT_ONCE // (length * entries_each))
         for first in range(ends[length], ends[length + 1], at_once):
             yield order[first : min(first + at_once, ends[length + 1])], length
 
