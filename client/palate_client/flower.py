@@ -20,16 +20,17 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from pydantic import TypeAdapter, ValidationError
 
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
-from palate_client.rounds.contribution import Contributor, Identity
+from palate_client.rounds.contribution import Contributor, Identity, ModelReader, unseen
 from palate_client.rounds.dispatch import MASKED, QUERY, RECORD, TRAIN, answer_message
 from palate_client.secagg.attempt import MaskedDevice
 from palate_common.errors import InputError, RefusedError
@@ -80,6 +81,7 @@ class Host:
         public_key: the pinned release key.
         floors: the conditions of the devices on a plan.
         identity_of: gives a device's identity, for masked attempts.
+        advance: called with a number of users whose updates are made, in the course of a node's answer.
     """
 
     source: HistorySource
@@ -87,6 +89,8 @@ class Host:
     public_key: str
     floors: Floors = field(default_factory=Floors)
     identity_of: Callable[[int], Identity] | None = None
+    advance: Callable[[int], None] = unseen
+    _reader: ModelReader = field(default_factory=ModelReader, init=False, repr=False)
     _masked: dict[int, tuple[bytes, MaskedDevice]] = field(default_factory=dict, init=False, repr=False)
 
     def answer(self, node: int, plan: bytes, model: bytes) -> bytes:
@@ -96,8 +100,7 @@ class Host:
         behaviour, so it goes to the local log alone.
         """
         try:
-            histories, devices = self.source.shard(node)
-            contributor = Contributor(histories, devices, self.ledger, self.public_key, self.floors)
+            contributor = self._contributor(node)
             answer = contributor.answer(plan, model)
             if contributor.refusal:
                 logger.info("node %d refuses: %s", node, contributor.refusal)
@@ -117,9 +120,8 @@ class Host:
             if begun is None or begun[0] != plan:
                 if self.identity_of is None:
                     raise RefusedError("this node has no identity among devices that mask for each other")
-                histories, devices = self.source.shard(node)
-                contributor = Contributor(histories, devices, self.ledger, self.public_key, self.floors)
-                machine = contributor.join(plan, model, self.identity_of(int(devices[0])))
+                contributor = self._contributor(node)
+                machine = contributor.join(plan, model, self.identity_of(int(contributor.devices[0])))
                 self._masked[node] = (plan, machine)
         except Exception as error:
             logger.info("node %d refuses: %s", node, error)
@@ -134,6 +136,13 @@ class Host:
         except Exception as error:
             logger.info("node %d refuses: %s", node, error)
             return REFUSED
+
+    def _contributor(self, node: int) -> Contributor:
+        """The installations of a node, for one message."""
+        histories, devices = self.source.shard(node)
+        return Contributor(
+            histories, devices, self.ledger, self.public_key, self.floors, reader=self._reader, advance=self.advance
+        )
 
     def device(self, node: int) -> int:
         """The number of the first installation that a node hosts."""
@@ -230,16 +239,23 @@ def _floors(text: str) -> Floors:
 def load_histories(folder: Path) -> Interactions:
     """Map histories from the files `indptr.npy`, `indices.npy`, `weights.npy` and `n_items.npy` into memory.
 
+    `weights.npy` may hold one number for all interactions.
+
     Raises:
         InputError: a file is missing or isn't an array.
     """
     try:
-        indptr, indices, weights = (
-            np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)) for name in ARRAYS
-        )
+        indptr, indices, weights = (_mapped(folder / f"{name}.npy") for name in ARRAYS)
+        if weights.ndim == 0:
+            weights = np.broadcast_to(weights, indices.shape)
         return Interactions(indptr, indices, weights, int(np.load(folder / "n_items.npy", allow_pickle=False)))
     except (OSError, ValueError) as error:
         raise InputError(f"`{HISTORIES}` must be a folder of histories, got {folder}: {error}") from None
+
+
+def _mapped(file: Path) -> npt.NDArray[Any]:
+    """An array of a file, as a map of it."""
+    return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
 
 
 _opening = threading.RLock()

@@ -177,8 +177,8 @@ class EngineConfig(_Section):
     """local: a Flower grid in this process. flower: Flower's SuperLink with its Ray simulation; needs palate[ray] and
     Linux."""
     users_per_node: int | None = Field(default=None, ge=1)
-    """Simulated installations a node hosts; each is clipped by itself. None: 2048, or 1 with masks, where each
-    installation takes part by itself."""
+    """Simulated installations a node hosts; each is clipped by itself. None: 2048, in a population above 65,536 so many
+    that there are 8 to 32 nodes, or 1 with masks, where each installation takes part by itself."""
     absent: float = Field(default=0.0, ge=0, lt=1)
     """Share of the simulated devices that are invited and never answer; the seed chooses them."""
 

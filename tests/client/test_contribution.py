@@ -7,12 +7,15 @@ import pytest
 
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds import contribution
+from palate_client.rounds.contribution import ModelReader
 from palate_common.algorithms import State
 from palate_common.algorithms.popularity import Popularity
+from palate_common.errors import IntegrityError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import OuterBlock, Update
 from palate_common.models.model import GlobalModel
+from palate_common.records.canonical import digest
 from palate_common.rounds.plan import SignedPlan
 from palate_common.rounds.wire import REFUSED, decode
 
@@ -174,3 +177,73 @@ def test_devices_follow_the_ledger_from_run_to_run(make_run: MakeRun) -> None:
     plan, model = run.first()
     node = run.nodes()[0]
     assert node.answer(plan, model) != REFUSED, node.refusal
+
+
+@pytest.mark.parametrize("dp", ["central", "off"])
+def test_a_node_that_works_in_parts_answers_with_the_same_bytes(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, dp: str
+) -> None:
+    run = make_run(dp=dp)
+    plan, model = run.first()
+    answers, shown = [], list[int]()
+    for at_once in (16_384, 40, 39, 7, 1):
+        monkeypatch.setattr(contribution, "USERS_AT_ONCE", at_once)
+        with DeviceLedger(":memory:") as devices:
+            node = run.nodes(users_per_node=40, ledger=devices, advance=shown.append)[0]
+            answers.append(node.answer(plan, model))
+    assert answers[0] != REFUSED
+    assert set(answers) == {answers[0]}
+    assert shown == [40, 40, 39, 1, 7, 7, 7, 7, 7, 5, *[1] * 40]
+
+
+def test_a_history_that_the_algorithm_fails_on_counts_as_empty_in_its_part_alone(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, model = run.first()
+    contribute, bad = Popularity.contribute, run.histories.user(9).indices
+
+    def fails(self: Popularity, state: State, round_: int, histories: Interactions) -> Update:
+        if any(np.array_equal(histories.items_of(row), bad) for row in range(histories.n_users)):
+            raise ValueError("this history")
+        return contribute(self, state, round_, histories)
+
+    monkeypatch.setattr(Popularity, "contribute", fails)
+    answers = []
+    for at_once in (40, 7):
+        monkeypatch.setattr(contribution, "USERS_AT_ONCE", at_once)
+        with DeviceLedger(":memory:") as devices:
+            answers.append(decode(run.nodes(users_per_node=40, ledger=devices)[0].answer(plan, model), grid=2**14))
+    assert answers[0].header == answers[1].header
+    assert answers[0].header.users == 40
+    assert answers[0].total.tolist() == answers[1].total.tolist()
+
+
+def test_nodes_that_share_a_reader_verify_and_parse_a_model_once(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, model = run.first()
+    parsed = list[int]()
+    parse = GlobalModel.from_bytes
+    monkeypatch.setattr(contribution.GlobalModel, "from_bytes", lambda data: (parsed.append(len(data)), parse(data))[1])
+    reader = ModelReader()
+    nodes = run.nodes(users_per_node=10, reader=reader)
+    assert nodes[0].answer(plan, model) != REFUSED
+    assert nodes[1].answer(plan, bytes(bytearray(model))) != REFUSED  # the same bytes, as they come by another message
+    assert nodes[2].answer(plan, model[:-1] + bytes([model[-1] ^ 1])) == REFUSED
+    assert nodes[3].answer(plan, model) != REFUSED
+    assert parsed == [len(model)]
+    array = next(iter(reader.read(model, digest(model)).state.values()))
+    with pytest.raises(ValueError, match="read-only"):
+        array[:] = 1
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_reader_refuses_a_model_that_the_plan_does_not_name(run: Any, known: bool) -> None:
+    _, model = run.first()
+    reader = ModelReader()
+    if known:
+        reader.read(model, digest(model))
+    other = bytes(bytearray(model))
+    for data in (model, other):
+        with pytest.raises(IntegrityError, match="the one the plan names"):
+            reader.read(data, digest(b"another"))
+    with pytest.raises(IntegrityError, match="the one the plan names"):
+        reader.read(model + b" ", digest(model))

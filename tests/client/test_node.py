@@ -173,3 +173,13 @@ def test_histories_are_mapped_and_equal(histories: Interactions, tmp_path: Path)
         assert type(getattr(loaded, name)) is np.ndarray
     assert loaded.n_items == histories.n_items
     assert isinstance(loaded.indices.base, np.memmap)
+
+
+def test_one_number_may_stand_for_all_weights(histories: Interactions, tmp_path: Path) -> None:
+    folder = written(tmp_path / "histories", histories)
+    np.save(folder / "weights.npy", np.float32(1))
+    loaded = load_histories(folder)
+    assert loaded.weights.strides == (0,)
+    assert loaded.weights.tolist() == [1.0] * histories.nnz
+    batch = loaded.users(slice(3, 9))
+    assert np.array_equal(batch.weights, np.ones(batch.nnz, np.float32))

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -130,3 +130,21 @@ def test_a_node_counts_once(make_run: Callable[..., Any]) -> None:
     answer = node.answer(plan, coordinator.model.data)
     replies = dict([(0, answer), (0, answer)])
     assert coordinator.close_attempt(replies).participation.users == 40
+
+
+def test_answers_are_summed_as_they_come_and_a_nodes_later_ones_do_not_count(make_run: Callable[..., Any]) -> None:
+    run = make_run()
+    coordinator = run.coordinator()
+    plan = coordinator.open_attempt()
+    made = list[int]()
+
+    def answers() -> Iterator[tuple[int, bytes]]:
+        for place, node in enumerate(run.nodes(users_per_node=16)):
+            made.append(place)
+            answer = node.answer(plan, coordinator.model.data)
+            yield place, answer
+            yield place, answer
+            yield 0, answer
+
+    release = coordinator.close_attempt(answers())
+    assert (release.participation.users, made) == (40, [0, 1, 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ import pytest
 from palate_client.floors import Floors
 from palate_common.errors import BudgetError, InputError, IntegrityError, LockedError
 from palate_common.records.signing import SigningKey
+from palate_common.rounds.shares import squares
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.lock import RunLock
 from palate_server.rounds.run import run_rounds
 from palate_sim.engines import Job
 from palate_sim.engines.in_process import InProcess
+from palate_sim.engines.job import node_size
 from palate_sim.engines.local import run_local
 
 ALS = {"algorithm": "als", "settings": {"popularity_only_below": 0.0}}
@@ -144,3 +147,14 @@ def test_a_missing_key_is_named(make_run: Any, tmp_path: Path) -> None:
     run = make_run()
     with pytest.raises(InputError, match="`key`"):
         run_local(job_for(run, tmp_path / "engine", key=tmp_path / "nowhere"), run.histories)
+
+
+@pytest.mark.parametrize("users", [1, 65_536, 65_537, 131_073, 10**6, 8 * 10**6, 10**8])
+def test_nodes_are_few_and_large_in_a_large_population(users: int) -> None:
+    size = node_size(users)
+    if users <= 32 * 2048:
+        assert size == 2048  # as ever, so that seeded noise has the bits it had
+    else:
+        assert 8 <= users / size <= 32
+        assert squares(size) == (math.isqrt(size),)
+    assert node_size(users, unit="event") == 2048

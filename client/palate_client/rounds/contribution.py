@@ -27,7 +27,7 @@ from palate_common.errors import InputError, IntegrityError, PalateError, Refuse
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.randomness import Source
-from palate_common.mechanism.update import ClippedUpdate, Int64, layout_size, released_size
+from palate_common.mechanism.update import ClippedSum, ClippedUpdate, Int64, layout_size, released_size
 from palate_common.models.model import GlobalModel
 from palate_common.records.canonical import digest
 from palate_common.records.signing import SigningKey
@@ -37,6 +37,42 @@ from palate_common.rounds.plan import RoundPlan, SignedPlan, open_plan
 from palate_common.rounds.shares import NoisyShare, add_shares, share_source
 from palate_common.rounds.wire import REFUSED, ContributionHeader, encode, encode_share, vector_bytes
 from palate_common.secagg.directory import Directory
+
+USERS_AT_ONCE = 16_384
+"""Simulated users of a node whose updates are in memory at the same time."""
+
+
+def unseen(users: int) -> None:
+    """Show nobody how far a node is."""
+
+
+@dataclass
+class ModelReader:
+    """Verifies and reads the model of a plan: once for all nodes of a process that share a reader.
+
+    **Guarantees:** a model is used only if its bytes have the hash that the signed plan names.
+    """
+
+    _latest: tuple[bytes, str, GlobalModel] | None = field(default=None, init=False, repr=False)
+
+    def read(self, data: bytes, named: str) -> GlobalModel:
+        """The model in `data`, whose SHA-256 must be `named`. Its arrays can't be written, because nodes share it.
+
+        Raises:
+            IntegrityError: another model, or not a model file.
+        """
+        latest = self._latest
+        # Bytes can't change: the same object, which is kept here, has the hash that was computed of it.
+        known = latest is not None and latest[0] is data
+        if (latest[1] if latest is not None and known else digest(data)) != named:
+            raise IntegrityError("the model must be the one the plan names, got another")
+        if latest is not None and latest[1] == named:
+            return latest[2]
+        model = GlobalModel.from_bytes(data)
+        for array in model.state.values():
+            array.flags.writeable = False
+        self._latest = (data, named, model)
+        return model
 
 
 @dataclass(frozen=True)
@@ -79,6 +115,8 @@ class Contributor:
         floors: the conditions of the devices on a plan.
         clock: returns the time in seconds since 1970.
         catalogue: hash of the item ids of the histories; None: any catalogue of the right size.
+        reader: reads models; nodes of one process may share it.
+        advance: called with a number of users whose updates are made, to show how far a large node is.
         refusal: why the last plan was refused, for the user; empty if it was answered.
 
     Raises:
@@ -92,6 +130,8 @@ class Contributor:
     floors: Floors = field(default_factory=Floors)
     clock: Callable[[], float] = time.time
     catalogue: str | None = None
+    reader: ModelReader = field(default_factory=ModelReader)
+    advance: Callable[[int], None] = unseen
     refusal: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
@@ -135,7 +175,7 @@ class Contributor:
             raise RefusedError("a plan with masks must be answered under masks")
         joined = self._charged(signed, signed_plan)
         histories = self.histories.users(slice(None) if joined.all() else np.flatnonzero(joined))
-        devices = [device for device, joins in zip(self.devices, joined, strict=True) if joins]
+        devices = self.devices if joined.all() else [self.devices[int(row)] for row in np.flatnonzero(joined)]
         shared = plan.mode.noised_by_devices
         answer = ContributionHeader(
             run=plan.run,
@@ -143,7 +183,7 @@ class Contributor:
             attempt=plan.attempt,
             plan_hash=plan.hash,
             users=histories.n_users,
-            rejected=len(self.devices) - histories.n_users,
+            rejected=len(joined) - histories.n_users,
             size=released_size(plan.layout) if shared else layout_size(plan.layout),
         )
         if not shared:
@@ -214,9 +254,7 @@ class Contributor:
 
     def _model(self, plan: RoundPlan, data: bytes) -> GlobalModel:
         """The model that the plan names; it must have the catalogue of these histories."""
-        if digest(data) != plan.model_hash:
-            raise IntegrityError("the model must be the one the plan names, got another")
-        model = GlobalModel.from_bytes(data)
+        model = self.reader.read(data, plan.model_hash)
         header = model.header
         if (header.algorithm, header.settings, header.facts) != (plan.algorithm, plan.settings, plan.facts):
             raise IntegrityError("the model must have the algorithm, settings and facts that the plan names")
@@ -241,8 +279,22 @@ class Contributor:
             devices=self.devices,
         )
 
-    def _clipped(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate:
+    def _clipped(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate | ClippedSum:
+        """Train and clip, many users one part after the other. The sum is the same integers, however it is cut."""
+        if histories.n_users <= USERS_AT_ONCE:
+            return self._spared(plan, model, histories)
+        firsts = range(0, histories.n_users, USERS_AT_ONCE)
+        parts = (self._spared(plan, model, histories.users(slice(each, each + USERS_AT_ONCE))) for each in firsts)
+        return ClippedSum.of(parts, plan.layout, grid=plan.grid)
+
+    def _spared(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate:
         """Train and clip. If the algorithm fails for a user, they count as one without events: a failure would leak."""
+        clipped = self._sparing(plan, model, histories)
+        self.advance(histories.n_users)
+        return clipped
+
+    def _sparing(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate:
+        """`_spared`, unseen."""
         try:
             return self._trained(plan, model, histories)
         except Exception:

@@ -7,12 +7,13 @@ A contribution is a few named blocks of fixed shape (the layout, from the signed
   factorisation sends it. Its norm is |a| |b|, and the sum over users is one sparse product, so no array of the size of
   the item table is made for each user.
 
-`Update` has no serializer. `ClippedUpdate` is made only by `palate_common.mechanism.clipping.clip`.
+`Update` has no serializer. `ClippedUpdate` is made only by `palate_common.mechanism.clipping.clip`, and `ClippedSum`
+from such.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -238,6 +239,11 @@ class ClippedUpdate:
     accepted: npt.NDArray[np.bool_]
     grid: int
 
+    @property
+    def users(self) -> int:
+        """Users in the batch, those who send only zeros included."""
+        return len(self.accepted)
+
     def total(self) -> Int64:
         """The batch's sum, int64 [layout size]."""
         total = np.zeros(sum(block.size for block in self.steps), np.int64)
@@ -253,3 +259,33 @@ class ClippedUpdate:
     def vector(self, user: int) -> Int64:
         """One user's contribution, int64 [layout size]."""
         return np.concatenate([block.vector(user) for block in self.steps])
+
+
+@dataclass(frozen=True)
+class ClippedSum:
+    """The sum of several batches that were clipped one after the other, so that no array is as large as all of them.
+
+    Integers add exactly: it is the sum that all users in one batch would have.
+
+    Attributes:
+        steps: int64 [layout size], in grid steps.
+        users: how many users are in it.
+        grid: steps per clip norm, the sensitivity of the sum.
+    """
+
+    steps: Int64
+    users: int
+    grid: int
+
+    @classmethod
+    def of(cls, batches: Iterable[ClippedUpdate], layout: Sequence[BlockSpec], *, grid: int) -> ClippedSum:
+        """Add batches, each of which is dropped before the next is made."""
+        total, users = np.zeros(layout_size(layout), np.int64), 0
+        for batch in batches:
+            total += batch.total()
+            users += batch.users
+        return cls(total, users, grid)
+
+    def total(self) -> Int64:
+        """The sum itself, int64 [layout size]."""
+        return self.steps

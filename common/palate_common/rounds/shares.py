@@ -25,7 +25,7 @@ import numpy as np
 from palate_common.errors import InputError
 from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
 from palate_common.mechanism.randomness import SecureSource, SeededSource, Source
-from palate_common.mechanism.update import DUMMIES, ClippedUpdate, Int64
+from palate_common.mechanism.update import DUMMIES, ClippedSum, ClippedUpdate, Int64
 from palate_common.records.canonical import canonical_json
 from palate_common.rounds.plan import Noise, RoundPlan
 
@@ -43,7 +43,7 @@ class NoisyShare:
     users: int
 
 
-def add_shares(clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> NoisyShare:
+def add_shares(clipped: ClippedUpdate | ClippedSum, plan: RoundPlan, source: Source) -> NoisyShare:
     """Add every device's share of the noise to the sum of their contributions.
 
     **Guarantees:** every coordinate gets noise: also where nobody contributed to it, and for a contribution of zero.
@@ -58,7 +58,7 @@ def add_shares(clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> Noisy
     Raises:
         InputError: another dp mode, or no device.
     """
-    return with_noise(clipped.total(), len(clipped.accepted), plan, source)
+    return with_noise(clipped.total(), clipped.users, plan, source)
 
 
 def with_noise(total: Int64, users: int, plan: RoundPlan, source: Source) -> NoisyShare:

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palate_common.errors import IntegrityError
-from palate_common.mechanism.update import ClippedUpdate, Int64, layout_size, released_size
+from palate_common.mechanism.update import ClippedSum, ClippedUpdate, Int64, layout_size, released_size
 from palate_common.records.canonical import canonical_json, read_canonical
 from palate_common.rounds.plan import MAX_USERS, RoundPlan
 from palate_common.rounds.shares import NoisyShare
@@ -78,7 +78,7 @@ def vector_bytes(plan: RoundPlan) -> int:
     return -(-size * bits // 8) if masked else size * share_dtype(bits).itemsize
 
 
-def encode(header: ContributionHeader, clipped: ClippedUpdate) -> bytes:
+def encode(header: ContributionHeader, clipped: ClippedUpdate | ClippedSum) -> bytes:
     """Serialise the sum of clipped contributions, for a server that adds the noise."""
     return _record(header, clipped.total(), dtype_for(header.users, clipped.grid))
 

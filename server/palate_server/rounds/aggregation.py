@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,9 @@ from palate_common.rounds.wire import (
     split,
 )
 from palate_server.secagg.attempt import Unmasking
+
+Replies = Mapping[int, bytes] | Iterable[tuple[int, bytes]]
+"""Each node's answer."""
 
 
 @dataclass(frozen=True)
@@ -56,19 +59,24 @@ class Aggregate:
     suspects: frozenset[int] = frozenset()
 
 
-def aggregate(replies: Mapping[int, bytes], plan: RoundPlan) -> Aggregate:
+def aggregate(replies: Replies, plan: RoundPlan) -> Aggregate:
     """Check each node's answer alone and sum the valid ones; an invalid one is left out.
 
+    Answers are summed as they come: only one is in memory, if `replies` makes one at a time.
+
     Args:
-        replies: node -> its answer; each node counts once.
+        replies: node -> its answer, or pairs of the two; each node counts once, with its first answer.
         plan: the plan that they answer.
     """
     expected: dict[str, Any] = {"run": plan.run, "round": plan.round, "attempt": plan.attempt, "plan_hash": plan.hash}
     expected["size"] = released_size(plan.layout) if plan.mode.noised_by_devices else layout_size(plan.layout)
     total = np.zeros(expected["size"], np.int64)
     users = rejected = refused = 0
-    suspects = set[int]()
-    for node, reply in replies.items():
+    suspects, answered = set[int](), set[int]()
+    for node, reply in replies.items() if isinstance(replies, Mapping) else replies:
+        if node in answered:
+            continue
+        answered.add(node)
         if reply == REFUSED:
             refused += 1
             continue

@@ -10,7 +10,7 @@ without a seal is void, never refunded, and its round is repeated with what is l
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from palate_common.rounds.plan import ChargeProof, RoundPlan, SignedPlan, sign_p
 from palate_common.secagg.directory import Directory
 from palate_server.ledger.history import one_line
 from palate_server.ledger.ledger import Ledger
-from palate_server.rounds.aggregation import Aggregate, ParticipationCounts, aggregate, recovered
+from palate_server.rounds.aggregation import Aggregate, ParticipationCounts, Replies, aggregate, recovered
 from palate_server.rounds.budget import BudgetSchedule
 from palate_server.rounds.lock import RunLock
 from palate_server.rounds.noise import noised
@@ -181,11 +181,11 @@ class Coordinator:
         self._signed = signed
         return data
 
-    def close_attempt(self, replies: Mapping[int, bytes]) -> Release:
+    def close_attempt(self, replies: Replies) -> Release:
         """Sum, noise, persist, seal and post-process the answers to the open attempt.
 
         Args:
-            replies: node id -> its answer.
+            replies: node id -> its answer, or pairs of the two, which are summed as they come.
 
         **Guarantees:** the seal before the model moves: a noised sum is sealed before anything made from it is shown.
         **Guarantees:** an attempt is noised once: whatever becomes of it.

@@ -153,12 +153,13 @@ def run_rounds(
             on_release(release)
 
 
-def first_answers(answers: Iterable[tuple[int, bytes]]) -> dict[int, bytes]:
-    """Each node's first answer; later ones are ignored."""
-    found: dict[int, bytes] = {}
+def first_answers(answers: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """Each node's first answer, as it comes; later ones are ignored."""
+    found = set[int]()
     for node, answer in answers:
-        found.setdefault(node, answer)
-    return found
+        if node not in found:
+            found.add(node)
+            yield node, answer
 
 
 def _check_directory(terms: RunTerms, directory: Directory | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 from unittest import mock
@@ -15,7 +15,7 @@ from palate_common.mechanism.update import ClippedUpdate, Int64
 from palate_common.rounds.plan import RoundPlan
 from palate_common.rounds.wire import REFUSED
 from palate_server.rounds import coordinator, run
-from palate_server.rounds.aggregation import Aggregate, aggregate
+from palate_server.rounds.aggregation import Aggregate, Replies, aggregate
 
 
 def _totals(change: Any) -> Any:
@@ -50,7 +50,8 @@ def duplicate() -> Iterator[None]:
 def oversampled() -> Iterator[None]:
     """One user contributes up to three clip norms."""
 
-    def instead(replies: Mapping[int, bytes], plan: RoundPlan) -> Aggregate:
+    def instead(answers: Replies, plan: RoundPlan) -> Aggregate:
+        replies = dict(answers)
         found = aggregate(replies, plan)
         good = [node for node, reply in replies.items() if reply != REFUSED]
         again = aggregate({good[0]: replies[good[0]]}, plan) if good else found

@@ -17,6 +17,30 @@ from palate_common.models.model import GlobalModel
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.terms import RunTerms
 
+SMALL_NODE = 2048
+"""Users a node hosts in a small population, and where a device sends single events."""
+MOST_NODES = 32
+"""Nodes of a large population, at most; eight are the fewest."""
+
+
+def node_size(n_users: int, *, unit: str = "user") -> int:
+    """How many simulated users a node hosts: by public numbers alone, whatever the machine has.
+
+    A node answers with one sum. The model that it reads, the noise that it draws and the answer that the server checks
+    have a size that the catalogue sets, so a large population has large nodes: 8 to 32, enough for the cores to share.
+    Powers of four are squares, whose noise takes one draw (`palate_common.rounds.shares.squares`). Where a device sends
+    single events, each draws its own noise, and nodes stay small.
+
+    >>> [node_size(users) for users in (1000, 65_536, 65_537, 112_000, 800_000, 8_000_000)]
+    [2048, 2048, 4096, 4096, 65536, 262144]
+    """
+    size = SMALL_NODE
+    if unit == "user" and n_users > MOST_NODES * SMALL_NODE:
+        size = 4096
+        while n_users > MOST_NODES * size:
+            size *= 4
+    return size
+
 
 class Job(BaseModel):
     """One run, serialisable as JSON. Histories are passed beside it, because they are private."""
@@ -30,8 +54,8 @@ class Job(BaseModel):
     """The population's ledger."""
     key: Path
     """The release key (`SigningKey.save`), whose public half is pinned in every simulated device."""
-    users_per_node: int = Field(default=2048, ge=1)
-    """Users a node hosts; 1 makes each node a real device."""
+    users_per_node: int = Field(default=SMALL_NODE, ge=1)
+    """Users a node hosts (see `node_size`); 1 makes each node a real device."""
     identities: Path | None = None
     """The simulated devices' keys, for a run with masks."""
     floors: Floors = Floors()

@@ -28,6 +28,7 @@ from palate_sim.data import Source, is_local, is_place
 from palate_sim.data.ids import is_text
 from palate_sim.engines import Job, OnRelease, Outcome
 from palate_sim.engines.identities import Identities
+from palate_sim.engines.job import node_size
 from palate_sim.evaluation.curve import LearningCurve
 from palate_sim.preparation.preparation import Prepared, naming_sources, prepare
 from palate_sim.run.budget import check_budget, check_ledger, set_budget
@@ -38,8 +39,6 @@ from palate_sim.run.run_folder import RunFolder, check_new, create, default_fold
 from palate_sim.run.terms import NAME, all_inputs, simulated_terms
 from palate_sim.run.warm_start import former_release
 from palate_sim.steps import Notify, silent
-
-USERS_PER_NODE = 2048
 
 Engine = Callable[[Job, Interactions, OnRelease | None], Outcome]
 
@@ -228,7 +227,7 @@ def _run(started: Started, notify: Notify) -> Result:
         terms=terms,
         ledger=started.ledger,
         key=folder.key_file.resolve(),
-        users_per_node=config.engine.users_per_node or (1 if config.privacy.masks == "on" else USERS_PER_NODE),
+        users_per_node=users_per_node(config, train.n_users),
         identities=folder.identities_file.resolve() if config.privacy.masks == "on" else None,
         floors=Floors(
             allow_seeded=terms.noise is Noise.SEEDED,
@@ -256,6 +255,13 @@ def present(train: Interactions, config: SimulationConfig) -> Interactions:
         return train
     there = np.random.default_rng([config.seed, 7]).random(train.n_users) >= config.engine.absent
     return train.users(np.flatnonzero(there))
+
+
+def users_per_node(config: SimulationConfig, n_users: int) -> int:
+    """How many of the training users a node hosts: as configured, 1 with masks, or by their number."""
+    if config.engine.users_per_node is not None:
+        return config.engine.users_per_node
+    return 1 if config.privacy.masks == "on" else node_size(n_users, unit=config.privacy.unit)
 
 
 def _engine(config: SimulationConfig) -> Engine:
