@@ -30,7 +30,6 @@ from palate_sim.data.ids import is_text
 from palate_sim.engines import Job, OnRelease, Outcome
 from palate_sim.engines.identities import Identities
 from palate_sim.evaluation.curve import LearningCurve
-from palate_sim.evaluation.model_evaluation import Notify
 from palate_sim.preparation.preparation import Prepared, naming_sources, prepare
 from palate_sim.run.budget import check_budget, check_ledger, set_budget
 from palate_sim.run.clock import Clock
@@ -39,6 +38,7 @@ from palate_sim.run.result import Result
 from palate_sim.run.run_folder import RunFolder, check_new, create, default_folder
 from palate_sim.run.terms import NAME, all_inputs, simulated_terms
 from palate_sim.run.warm_start import former_release
+from palate_sim.steps import Notify
 
 USERS_PER_NODE = 2048
 
