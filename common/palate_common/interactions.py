@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from palate_common.errors import InputError
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
+COUNTED_AT_ONCE = 1 << 22  # entries counted at once, 32 MiB as numpy counts them
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,14 @@ class Interactions:
     def counts(self) -> npt.NDArray[np.int64]:
         """Number of items per user, int64 [n_users]."""
         return np.diff(self.indptr)
+
+    @cached_property
+    def item_counts(self) -> npt.NDArray[np.int64]:
+        """Number of users who have each item, int64 [n_items]; counted once, in blocks of entries."""
+        counts = np.zeros(self.n_items, np.int64)
+        for first in range(0, self.nnz, COUNTED_AT_ONCE):
+            counts += np.bincount(self.indices[first : first + COUNTED_AT_ONCE], minlength=self.n_items)
+        return counts
 
     def owners(self) -> npt.NDArray[np.int32]:
         """The user of each entry, int32 [nnz]."""

@@ -192,6 +192,14 @@ class EvaluationConfig(_Section):
     """Baselines to compare with; "none" or [] for none."""
     projection: tuple[Annotated[int, Field(ge=1, le=10**6)], ...] = (1, 10, 100)
     """Multiples of the population to project quality to; "none" or [] for none."""
+    look_users: int = Field(default=2000, ge=1)
+    """Validation users on whom each release is looked at, the same ones every time, drawn by the seed; all where there
+    are fewer."""
+    test_users: int | None = Field(default=None, ge=1)
+    """Test users on whom the model and everything beside it are judged, drawn by the seed. None: all."""
+    fit_users: int | None = Field(default=None, ge=1)
+    """Training users on whom item_knn, ease, ease_sparse and ials are fitted, drawn by the seed: for logs that these
+    can't hold in memory. None: all."""
     save_recommendations: bool = False
     """Write recommendations.csv.gz and split/."""
     tensorboard: bool = False
