@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from palate_common.errors import InputError
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
+COUNTED_AT_ONCE = 1 << 22  # entries counted at once, 32 MiB as numpy counts them
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,14 @@ class Interactions:
     def counts(self) -> npt.NDArray[np.int64]:
         """Number of items per user, int64 [n_users]."""
         return np.diff(self.indptr)
+
+    @cached_property
+    def item_counts(self) -> npt.NDArray[np.int64]:
+        """Number of users who have each item, int64 [n_items]; counted once, in blocks of entries."""
+        counts = np.zeros(self.n_items, np.int64)
+        for first in range(0, self.nnz, COUNTED_AT_ONCE):
+            counts += np.bincount(self.indices[first : first + COUNTED_AT_ONCE], minlength=self.n_items)
+        return counts
 
     def owners(self) -> npt.NDArray[np.int32]:
         """The user of each entry, int32 [nnz]."""
@@ -87,8 +98,10 @@ class Interactions:
 
     def entries(self, kept: npt.NDArray[np.bool_]) -> Interactions:
         """The same users, with the interactions that are `kept` only, bool [nnz]."""
-        ends = np.concatenate(([0], np.cumsum(kept))).astype(np.int64)
-        return Interactions(ends[self.indptr], self.indices[kept], self.weights[kept], self.n_items)
+        places = np.flatnonzero(kept)
+        # A view of one number, which stands for weights that are all the same, stays one.
+        weights = self.weights[: len(places)] if self.weights.strides == (0,) else self.weights[places]
+        return Interactions(np.searchsorted(places, self.indptr), self.indices[places], weights, self.n_items)
 
     def columns(self, keep: Ints) -> Interactions:
         """Only the items in `keep`, renumbered to their position in it.
@@ -132,14 +145,7 @@ class Interactions:
         Returns:
             Array [n_users, width] of the table's dtype. A user's row has the same bits in every batch.
         """
-        out = np.zeros((self.n_users, table.shape[1]), table.dtype)
-        for first, last in row_chunks(self.indptr, table.shape[1]):
-            part = slice(self.indptr[first], self.indptr[last])
-            gathered = table[self.indices[part]]
-            if entries is not None:
-                gathered *= entries[part, None]
-            out[first:last] = segment_sum(gathered, self.indptr[first : last + 1] - self.indptr[first])
-        return out
+        return gathered_sums(table, self.indices, self.indptr, entries)
 
     def dense(self) -> npt.NDArray[np.bool_]:
         """Which items each user has, bool [n_users, n_items]."""
@@ -188,18 +194,128 @@ class Interactions:
         return cls(indptr, item_rows[order].astype(np.int32), values[order], n_items)
 
 
-ENTRIES_AT_ONCE = 16_384  # table rows gathered at once, at most
-NUMBERS_AT_ONCE = 196_608  # numbers in them: the buffer stays in a core's own cache, which its neighbours don't use up
+def map_interactions(folder: Path) -> Interactions:
+    """Interactions whose arrays are mapped from files, which any number of processes can share.
+
+    Args:
+        folder: with `indptr.npy`, `indices.npy`, `weights.npy` (one number where all weights are the same) and
+            `n_items.npy`.
+
+    Raises:
+        InputError: a file is missing or isn't such an array.
+    """
+    try:
+        indptr, indices, weights = (
+            np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
+            for name in ("indptr", "indices", "weights")
+        )
+        n_items = int(np.load(folder / "n_items.npy", allow_pickle=False))
+        if not (indptr.ndim == indices.ndim == 1 and len(indptr) and indptr[0] == 0 and indptr[-1] == len(indices)):
+            raise ValueError("its arrays don't belong together")
+        return Interactions(indptr, indices, np.broadcast_to(weights, indices.shape), n_items)
+    except (OSError, ValueError) as error:
+        raise InputError(f"`histories` must be a folder of arrays, got {folder}: {error}") from None
 
 
-def row_chunks(indptr: npt.NDArray[np.int64], width: int = 1) -> Iterator[tuple[int, int]]:
-    """Ranges of CSR rows whose entries, of `width` numbers each, fit the processor's cache; one row at least."""
+ENTRIES_AT_ONCE = 16_384  # table rows gathered at once: a buffer that stays in the processor's cache
+LANES = 8  # numpy's pairwise sum has eight partial sums,
+LEAF = 128  # for up to so many values; more are halved first
+
+
+def row_chunks(indptr: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Ranges of CSR rows with about `ENTRIES_AT_ONCE` entries each, one row at least."""
     first, end = 0, len(indptr) - 1
-    at_once = min(ENTRIES_AT_ONCE, max(1, NUMBERS_AT_ONCE // max(1, width)))
     while first < end:
-        last = max(first + 1, int(np.searchsorted(indptr, indptr[first] + at_once, "right")) - 1)
+        last = max(first + 1, int(np.searchsorted(indptr, indptr[first] + ENTRIES_AT_ONCE, "right")) - 1)
         yield first, last
         first = last
+
+
+def gathered_sums(table: Floats, indices: Ints, indptr: npt.NDArray[np.int64], entries: Floats | None = None) -> Floats:
+    """`segment_sum(table[indices] * entries[:, None], indptr)`, some times as fast and with the same bits.
+
+    numpy adds the columns of a segment one after the other. Here segments of one length lie side by side, so that whole
+    table rows are added at once, in the order of numpy's pairwise sum: the first row, and to it the sum of the others.
+
+    Args:
+        table: float [n_items, width].
+        indices: int [nnz], rows of it.
+        indptr: int64 [n_rows + 1], the segments.
+        entries: float [nnz], a factor on each row; None: 1.
+    """
+    counts, out = np.diff(indptr), np.zeros((len(indptr) - 1, table.shape[1]), table.dtype)
+    gather = Gather(table, max(min(len(indices), ENTRIES_AT_ONCE), LEAF))
+    filled, longer = np.flatnonzero(counts > 0), np.flatnonzero(counts > 1)
+    for part in (filled[at : at + ENTRIES_AT_ONCE] for at in range(0, len(filled), ENTRIES_AT_ONCE)):
+        out[part] = gather(indices, indptr[:-1][part], 1, entries)[:, 0]
+    # Sums of more than LEAF rows are made of two halves each, the first of which is a multiple of LANES.
+    starts, lengths = [indptr[:-1][longer] + 1], [counts[longer] - 1]
+    whole, first, halves = np.arange(len(longer)), 0, []
+    while (long := np.flatnonzero(lengths[-1] > LEAF)).size:
+        start, length, first = starts[-1][long], lengths[-1][long], first + len(starts[-1])
+        half = length // 2 // LANES * LANES
+        halves.append((whole[long], first, len(long)))
+        whole = np.arange(first, first + 2 * len(long))
+        starts.append(np.concatenate([start, start + half]))
+        lengths.append(np.concatenate([half, length - half]))
+    sums = _leaf_sums(gather, indices, np.concatenate(starts), np.concatenate(lengths), entries)
+    for parents, at, n in reversed(halves):
+        sums[parents] = sums[at : at + n] + sums[at + n : at + 2 * n]
+    out[longer] += sums[: len(longer)]
+    return out
+
+
+def _leaf_sums(gather: Gather, indices: Ints, starts: Ints, lengths: Ints, entries: Floats | None) -> Floats:
+    """The sum of each run of at most LEAF entries, [n, width]; that of longer ones means nothing."""
+    sums = np.zeros((len(starts), gather.table.shape[1]), gather.table.dtype)
+    lanes = np.where(lengths > LEAF, 0, lengths // LANES)
+    for runs, times in alike(lanes, most=LEAF // LANES, entries_each=LANES):
+        rows = gather(indices, starts[runs], times * LANES, entries).reshape(len(runs), times, LANES, -1)
+        added = rows[:, 0] if times == 1 else np.add.reduce(rows, axis=1)
+        for _ in range(3):  # neighbours, then pairs, then fours
+            added = added[:, ::2] + added[:, 1::2]
+        sums[runs] = added[:, 0]
+    rest = np.where(lengths > LEAF, 0, lengths % LANES)
+    for at in range(LANES - 1):
+        left = np.flatnonzero(rest > at)
+        for runs in (left[first : first + ENTRIES_AT_ONCE] for first in range(0, len(left), ENTRIES_AT_ONCE)):
+            sums[runs] += gather(indices, starts[runs] + lanes[runs] * LANES + at, 1, entries)[:, 0]
+    return sums
+
+
+def alike(lengths: Ints, *, most: int, entries_each: int = 1) -> Iterator[tuple[npt.NDArray[np.intp], int]]:
+    """(runs, length) of runs of one length from 1 to `most`: about `ENTRIES_AT_ONCE` entries, one run at least."""
+    order = np.argsort(np.minimum(lengths, most + 1).astype(np.uint16), kind="stable")
+    ends = np.searchsorted(lengths[order], np.arange(most + 2)).tolist()
+    for length in range(1, most + 1):
+        at_once = max(1, ENTRIES_AT_ONCE // (length * entries_each))
+        for first in range(ends[length], ends[length + 1], at_once):
+            yield order[first : min(first + at_once, ends[length + 1])], length
+
+
+class Gather:
+    """Rows of a table, gathered into one buffer again and again: new memory each time would cost more than the rows.
+
+    Args:
+        table: [n, width].
+        at_once: the most rows of a call.
+    """
+
+    def __init__(self, table: npt.NDArray[Any], at_once: int) -> None:
+        self.table, self._buffer = table, np.empty((at_once, table.shape[1]), table.dtype)
+
+    def __call__(self, indices: Ints, starts: Ints, length: int, entries: Floats | None = None) -> npt.NDArray[Any]:
+        """The rows `indices[start : start + length]` of each start, times their entries: [n, length, width].
+
+        They are valid until the next call.
+        """
+        places = (starts[:, None] + np.arange(length)).ravel()
+        rows = self._buffer[: len(places)]
+        np.take(self.table, indices[places], axis=0, out=rows, mode="clip")  # any other mode makes a copy first
+        if entries is not None:
+            rows *= entries[places, None]
+        gathered: npt.NDArray[Any] = rows.reshape(len(starts), length, -1)
+        return gathered
 
 
 def segment_sum(values: npt.NDArray[Any], indptr: npt.NDArray[np.int64]) -> npt.NDArray[Any]:

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import click
 import typer
 import typer.core
 import typer.main
+from click.utils import make_default_short_help
 
-from palate_cli.commands import (
-    audit,
-    bench,
-    config,
-    data,
-    device,
-    feasibility,
-    frontier,
-    online,
-    releases,
-    serve,
-    simulate,
-    survey,
-)
 from palate_common.errors import PalateError
 
 EXTRAS = {
@@ -43,36 +30,97 @@ EXTRAS = {
 }
 """Package -> the extra that installs it; packages that are not listed come with `simulations`."""
 
+COMMANDS = {
+    "simulate": (
+        "simulate:simulate",
+        "Train a federated recommender on a log with privacy, and show its quality and that of the baselines.",
+    ),
+    "frontier": (
+        "frontier:frontier",
+        "Measure what privacy costs on this data, and how more users reduce the cost. Nothing is charged or released.",
+    ),
+    "releases": (
+        "releases:releases",
+        "Measure what a series of releases keeps of its quality under one budget. Nothing is charged or released.",
+    ),
+    "feasibility": ("feasibility:feasibility", "Plan a run of the default algorithm from public numbers alone."),
+    "config": (
+        "config:config",
+        "Print every configuration key, as TOML: for `palate simulate CONFIG.toml`, or one by one for --set.",
+    ),
+    "audit": (
+        "audit:app",
+        "Evidence about a run, a mechanism or an attack: exit code 4 where it exceeds the claim (docs/audit.md).",
+    ),
+    "data": ("data:app", "Named data sets, and what is in a log."),
+    "device": ("online:app", "A device's encrypted store: what the SDK does, from a shell."),
+    "serve": ("serve:app", "A server that devices take part in: rounds, models, budgets."),
+    "survey": ("survey:app", "Surveys of a server: figures for the operator, and what they cost."),
+    "bench": ("bench:app", "What Palate costs on this machine."),
+}
+"""Command -> where it is in `palate_cli.commands`, and what its help begins with: only what runs is imported."""
+
 # Help is plain text here, in which typer would still escape its brackets for rich: \[required].
 typer.core.HAS_RICH = False
 
+
+class _Loading(Mapping[str, click.Command]):
+    """The commands by name, each imported when it is asked for."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        return _loaded(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+@cache
+def _loaded(name: str) -> click.Command:
+    """A command, imported. Raises KeyError if there is none of that name."""
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    found = getattr(importlib.import_module(f"palate_cli.commands.{module}"), attribute)
+    alone = typer.Typer(**_PLAIN)
+    if isinstance(found, typer.Typer):
+        alone.add_typer(found, name=name)
+    else:
+        alone.command(name)(found)
+    return typer.main.get_group(alone).commands[name]
+
+
+class _Commands(typer.core.TyperGroup):
+    """The group of all commands, whose own help imports none of them."""
+
+    def __init__(self, **given: Any) -> None:  # typer passes what click's group takes
+        super().__init__(**given)
+        self.commands = _Loading()  # type: ignore[assignment]  # click reads it, and only to add a command would it write
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As click writes them, from the summaries."""
+        limit = formatter.width - 6 - max(map(len, COMMANDS))
+        with formatter.section("Commands"):
+            rows = [(name, make_default_short_help(summary, limit)) for name, (_, summary) in COMMANDS.items()]
+            formatter.write_dl(rows)
+
+
+_PLAIN: dict[str, Any] = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}
 app = typer.Typer(
     name="palate",
     help="A federated recommender whose privacy can be checked.",
     no_args_is_help=True,
-    add_completion=False,
     suggest_commands=False,  # click does
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
+    cls=_Commands,
+    **_PLAIN,
 )
-app.command("simulate")(simulate.simulate)
-app.command("frontier")(frontier.frontier)
-app.command("releases")(releases.releases)
-app.command("feasibility")(feasibility.feasibility)
-app.command("config")(config.config)
-app.add_typer(audit.app, name="audit")
-app.add_typer(data.app, name="data")
-for command in (online.enroll, online.sync, online.fleet):
-    device.app.command()(command)
-app.add_typer(device.app, name="device")
-app.add_typer(serve.app, name="serve")
-app.add_typer(survey.app, name="survey")
-app.add_typer(bench.app, name="bench")
 
 
 def _version(asked: bool) -> None:
     """Print the version, if asked for, and end."""
     if asked:
+        from importlib.metadata import version
+
         typer.echo(f"palate {version('palate')}")
         raise typer.Exit
 

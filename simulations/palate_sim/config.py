@@ -53,6 +53,11 @@ class DataConfig(_Section):
     domains: dict[str, str] = Field(default_factory=dict)
     """Several logs in the place of one, each with the items of one domain: domain -> a registered name or a path. The
     same user id is the same user; an item must be in one of them only."""
+    cache: str | None = Field(default=None, min_length=1)
+    """Folder in which a log that is too large for memory is prepared, and kept for later runs of the same log and
+    settings. None: the user's cache, or the folder in PALATE_DATA."""
+    rows_in_memory: int = Field(default=4_000_000, ge=1)
+    """Rows of a log that is prepared in memory; a larger one is prepared on disk."""
     columns: dict[str, str | int] = Field(default_factory=dict)
     """Palate's column -> the log's, where detection needs help: a name, a position from 0 in a file without a header,
     or "" to leave the column out."""
@@ -190,6 +195,14 @@ class EvaluationConfig(_Section):
     """Baselines to compare with; "none" or [] for none."""
     projection: tuple[Annotated[int, Field(ge=1, le=10**6)], ...] = (1, 10, 100)
     """Multiples of the population to project quality to; "none" or [] for none."""
+    look_users: int = Field(default=2000, ge=1)
+    """Validation users on whom each release is looked at, the same ones every time, drawn by the seed; all where there
+    are fewer."""
+    test_users: int | None = Field(default=None, ge=1)
+    """Test users on whom the model and everything beside it are judged, drawn by the seed. None: all."""
+    fit_users: int | None = Field(default=None, ge=1)
+    """Training users on whom item_knn, ease, ease_sparse and ials are fitted, drawn by the seed: for logs that these
+    can't hold in memory. None: all."""
     save_recommendations: bool = False
     """Write recommendations.csv.gz and split/."""
     tensorboard: bool = False

@@ -35,8 +35,8 @@ def step(
     """Report one piece of work from its beginning to its end.
 
     Args:
-        notify: receives `{"event": "step", "step", "done", "of", "unit", "seconds"}`: at the beginning, twice a second
-            at most, and at the end. Work that fails has no event of its end.
+        notify: receives `{"event": "step", "step", "done", "of", "unit", "seconds", "over"}`: at the beginning, twice a
+            second at most, and at the end, which is `over`. Work that fails has no event of its end.
         name: what is done, as the user reads it: "reading".
         of: how much there is to do; None: unknown.
         unit: what is counted, in the plural: "users".
@@ -48,9 +48,9 @@ def step(
     begun = latest = clock()
     done = 0
 
-    def say(now: float) -> None:
-        seconds = round(now - begun, 3)
-        notify({"event": "step", "step": name, "done": done, "of": of, "unit": unit, "seconds": seconds})
+    def say(now: float, *, over: bool = False) -> None:
+        facts = {"step": name, "done": done, "of": of, "unit": unit, "seconds": round(now - begun, 3), "over": over}
+        notify({"event": "step", **facts})
 
     def advance(more: int = 1) -> None:
         nonlocal done, latest
@@ -62,4 +62,4 @@ def step(
 
     say(begun)
     yield advance
-    say(clock())
+    say(clock(), over=True)

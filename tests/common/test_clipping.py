@@ -129,6 +129,27 @@ def test_the_total_is_the_sum_of_the_vectors_whichever_way_it_is_taken(
     assert total.tolist() == [sum(steps) for steps in zip(*vectors, strict=True)] if vectors else not total.any()
 
 
+@pytest.mark.parametrize("grid", [2**14, 2**20, 2**26])  # of the last, products are too large for float32
+@pytest.mark.parametrize("users_at_once", [700, 16_384])
+def test_a_sparse_total_is_that_of_a_dense_product(grid: int, users_at_once: int) -> None:
+    """Of popular items with hundreds of users as of rare ones; and a total is added to."""
+    rng, n_users, n_rows = np.random.default_rng(8), 1500, 90
+    chosen = rng.random((n_users, n_rows)) < np.linspace(0.001, 0.5, n_rows)
+    indptr, indices = np.concatenate(([0], np.cumsum(chosen.sum(axis=1)))), np.nonzero(chosen)[1].astype(np.int32)
+    block = OuterBlock(indptr, indices, rng.normal(size=len(indices)), rng.normal(size=(n_users, 3)), n_rows)
+    layout = (BlockSpec(name="x", shape=(n_rows, 3), weight=1.0),)
+    clipped = clip(Update((block,), n_users), layout, clip_norm=1.0, grid=grid)
+    (steps,) = clipped.steps
+    assert isinstance(steps, update.OuterSteps)
+    spelled = np.zeros((n_users, n_rows), np.int64)
+    spelled[chosen] = steps.rows
+    expected = (spelled.T @ steps.columns).ravel()
+    total = np.arange(n_rows * 3)
+    with mock.patch.object(update, "DENSE_SHARE", 0), mock.patch.object(update, "USERS_AT_ONCE", users_at_once):
+        clipped.add_to(total)
+    assert (total - np.arange(n_rows * 3)).tolist() == expected.tolist()
+
+
 @pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, 1e200, 1.7e308])
 @pytest.mark.parametrize("block", [0, 1])
 def test_a_contribution_that_is_not_finite_is_zeroed_and_the_others_are_kept(odd: float, block: int) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from palate_common import interactions
 from palate_common.errors import InputError
-from palate_common.interactions import Interactions, row_chunks, row_squares, segment_sum
+from palate_common.interactions import Interactions, gathered_sums, row_chunks, row_squares, segment_sum
 
 
 def made(seed: int, n_users: int, n_items: int) -> Interactions:
@@ -177,3 +177,30 @@ def test_chunks_cover_every_row_once_and_cut_no_row() -> None:
     assert chunks[-1][1] == 6
     assert all(left[1] == right[0] for left, right in pairwise(chunks))
     assert all(last > first for first, last in chunks)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_sums_of_gathered_rows_have_the_bits_of_sums_row_by_row(dtype: str, weighted: bool) -> None:
+    """For every length up to the first halving of numpy's pairwise sum, and for lengths with halves of halves."""
+    rng = np.random.default_rng(3)
+    lengths = np.concatenate([np.arange(290), [0, 1023, 1024, 1025, 5000, 0, 9, 9]])
+    rng.shuffle(lengths)
+    indptr = np.concatenate(([0], np.cumsum(lengths)))
+    table = (rng.normal(size=(400, 5)) * 10.0 ** rng.integers(-6, 7, (400, 1))).astype(dtype)
+    indices = rng.integers(400, size=indptr[-1]).astype(np.int32)
+    entries = rng.uniform(0.1, 9, len(indices)).astype(np.float32) if weighted else None
+    rows = table[indices] if entries is None else (table[indices] * entries[:, None]).astype(dtype)
+    expected = segment_sum(rows, indptr)
+    assert np.array_equal(gathered_sums(table, indices, indptr, entries), expected)
+    with mock.patch.object(interactions, "ENTRIES_AT_ONCE", 100):
+        assert np.array_equal(gathered_sums(table, indices, indptr, entries), expected)
+
+
+def test_weights_that_are_a_view_of_one_number_stay_one() -> None:
+    ones = Interactions(np.array([0, 2, 3]), np.array([0, 2, 1], np.int32), np.broadcast_to(np.float32(1), 3), 3)
+    kept = ones.columns(np.array([1, 2]))
+    assert kept.indices.tolist() == [1, 0]
+    assert kept.indptr.tolist() == [0, 1, 2]
+    assert kept.weights.strides == (0,)
+    assert kept.weights.tolist() == [1, 1]

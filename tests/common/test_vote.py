@@ -7,7 +7,16 @@ import pytest
 
 from palate_common.algorithms import PublicFacts, State, make_algorithm
 from palate_common.algorithms.als.algorithm import VOTE, Als
-from palate_common.algorithms.als.vote import CHOICES, ballot, elected, hide, thinning, voters
+from palate_common.algorithms.als.vote import (
+    CHOICES,
+    FIRST_RANKED,
+    VoteTables,
+    ballots,
+    elected,
+    hide,
+    thinning,
+    voters,
+)
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import BlockSpec, DenseBlock, OuterBlock, Update, split_vector
@@ -149,26 +158,80 @@ def test_half_of_each_history_is_hidden() -> None:
         assert sorted(both) == HISTORIES.user(user).indices.tolist()
 
 
-def test_a_ballot_counts_hidden_items_among_the_first_twenty() -> None:
-    plain, content = -np.arange(40.0), np.zeros(40)
-    content[30] = 1e3
-    found = ballot(plain, content, np.array([0], np.int32), np.array([30, 39], np.int32))
+def one_ballot(plain: np.ndarray, content: np.ndarray, shown: list[int], hidden: list[int]) -> np.ndarray:
+    """The ballot of a user of level 1 who likes the only direction of content."""
+    tables = VoteTables.of(plain, np.zeros(0, np.int32), np.zeros((0, 0)), content[:, None])
+    level, likes = np.ones(1), np.ones((1, 1))
+    parts = (Interactions.from_pairs([0] * len(part), part, n_users=1, n_items=len(plain)) for part in (shown, hidden))
+    return ballots(tables, level, np.zeros((1, 0)), likes, *parts)[0]
+
+
+@pytest.mark.parametrize("n_items", [40, 5 * FIRST_RANKED])
+def test_a_ballot_counts_hidden_items_among_the_first_twenty(n_items: int) -> None:
+    """Also where the item that content lifts is in the tail, which is not scored first."""
+    plain, content, last = -np.arange(float(n_items)), np.zeros(n_items), n_items - 1
+    content[last - 9] = 1e5
+    found = one_ballot(plain, content, [0], [last - 9, last])
     assert np.allclose(found, 1 / math.sqrt(3))  # half of two, at each weight; 8 times that is cut to norm 1
-    lost = ballot(plain, content, np.array([0], np.int32), np.array([20], np.int32))
+    lost = one_ballot(plain, content, [0], [20])
     assert np.allclose(lost, -1 / math.sqrt(3))  # pushed from place 20 to 21
+
+
+def test_ballots_are_those_of_a_ranking_of_the_whole_catalogue() -> None:
+    """Whatever of it is scored first, with or without a head, and where a user's taste is nothing."""
+    rng, n_users, n_items = np.random.default_rng(6), 40, 3 * FIRST_RANKED
+    popularity = 1 / np.arange(1, n_items + 1)
+    rng.shuffle(popularity)
+    content = rng.normal(size=(n_items, 3)) * popularity[:, None] ** 0.5
+    level, likes = rng.normal(size=n_users) + 1, rng.normal(size=(n_users, 3)) * rng.uniform(0, 0.3, (n_users, 1))
+    likes[:2] = 0
+    owners = np.repeat(np.arange(n_users), 12)
+    items = rng.choice(n_items, len(owners), p=popularity / popularity.sum())
+    shown, hidden = hide(Interactions.from_pairs(owners, items, n_users=n_users, n_items=n_items), 3)
+    for head_items in (0, 300):
+        head = np.sort(np.argsort(-popularity)[:head_items]).astype(np.int32)
+        basis = rng.normal(size=(head_items, 2)) * popularity[head, None]
+        taste = rng.normal(size=(n_users, 2))
+        voted = ballots(VoteTables.of(popularity, head, basis, content), level, taste, likes, shown, hidden)
+        for user in range(n_users):
+            plain = level[user] * popularity
+            plain[head] += basis @ taste[user]
+            plain[shown.items_of(user)] = -np.inf
+            found = []
+            for weight in CHOICES:
+                top = np.argsort(-(plain + weight * (content @ likes[user])))[:20]
+                found.append(len(np.intersect1d(top, hidden.items_of(user))))
+            gained = 8 * (np.array(found[1:]) - found[0]) / min(len(hidden.items_of(user)), 20)
+            assert np.allclose(voted[user], gained / max(np.linalg.norm(gained), 1))
 
 
 def test_the_expected_weight_wins_unless_the_ballots_stand_out_of_the_noise() -> None:
     total = np.array([0.0, 0.0, 40.0])
-    assert elected(total, noise=0.0, n_users=400, expected=0.5) == 1.0
-    assert elected(total, noise=200.0, n_users=400, expected=0.5) == 0.5
-    assert elected(-np.array([10.0, 20.0, 40.0]), noise=1.0, n_users=400, expected=1.0) == 0.0
+    assert elected(total, noise=0.0, voted=400, expected=0.5) == 1.0
+    assert elected(total, noise=200.0, voted=400, expected=0.5) == 0.5
+    assert elected(-np.array([10.0, 20.0, 40.0]), noise=1.0, voted=400, expected=1.0) == 0.0
+
+
+def test_as_many_vote_as_the_decision_needs() -> None:
+    """The error of the mean ballot is a 300th with them, by sampling and by noise; where fewer take part, all vote."""
+    assert thinning(899, 0.0) == 1
+    assert thinning(9_000, 0.0) == 10  # 900 votes: 0.1 / sqrt(900)
+    noise = 8 * 600 / 300
+    voted = 100_000 / thinning(100_000, noise)
+    assert math.isclose(math.hypot(0.1 / math.sqrt(voted), noise / (8 * voted)), 1 / 300, rel_tol=0.02)
+    assert thinning(10_000, 1e6) == 1
 
 
 def test_where_many_take_part_some_vote() -> None:
-    n_users = 40_000
-    assert thinning(n_users) == 9
-    share = len(voters(HISTORIES, n_users, 2)) / N_USERS
+    one_in = 9
+    share = len(voters(HISTORIES, one_in, 2)) / N_USERS
     assert 0.04 < share < 0.25
-    alone = [len(voters(HISTORIES.user(user), n_users, 2)) for user in range(N_USERS)]
-    assert np.flatnonzero(alone).tolist() == voters(HISTORIES, n_users, 2).tolist()
+    alone = [len(voters(HISTORIES.user(user), one_in, 2)) for user in range(N_USERS)]
+    assert np.flatnonzero(alone).tolist() == voters(HISTORIES, one_in, 2).tolist()
+    facts = PublicFacts(n_users=40_000, n_items=N_ITEMS, n_features=GENRES, mu=BESIDE, seed=2)
+    algorithm = make_algorithm("als", {}, facts)
+    last = len(algorithm.shares) - 1
+    state = before_the_vote(made(BESIDE), FEATURES)
+    cast = algorithm.contribute(state, last, HISTORIES).blocks[-1]
+    assert isinstance(cast, DenseBlock)
+    assert 0 < len(np.flatnonzero(cast.values.any(axis=1))) < N_USERS / 4

@@ -229,6 +229,11 @@ class TestIals(Contract):
         plain, scaled = Ials.fit(train).scores(user), Ials.fit(tenfold).scores(user_tenfold)
         np.testing.assert_allclose(plain, scaled, rtol=1e-4, atol=1e-5)
 
+    def test_any_number_of_threads_gives_the_same_factors(self, split):
+        one, four = (Ials.fit(split.train, threads=threads, seed=1).model for threads in (1, 4))
+        assert np.array_equal(one.item_factors, four.item_factors)
+        assert np.array_equal(one.user_factors, four.user_factors)
+
     def test_another_seed_is_another_start(self, split):
         models = [Ials.fit(split.train, seed=seed, sweeps=1) for seed in (1, 2)]
         assert not np.array_equal(models[0].model.item_factors, models[1].model.item_factors)

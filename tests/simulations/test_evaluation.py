@@ -3,6 +3,7 @@
 import gzip
 import time
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_sim.evaluation.evaluation import evaluate, evaluate_sampled, rank
+from palate_sim.evaluation.evaluation import evaluate, evaluate_sampled, mean_rank, rank
+from palate_sim.evaluation.sampling import LOOKED, TESTED, some_heldout
 from palate_sim.evaluation.saved_lists import Evaluation, bootstrap, save_split, strictly_decreasing
 from palate_sim.preparation.splits import Heldout, Split
 
@@ -78,6 +80,112 @@ def test_ranking_equals_a_full_sort_with_ties_by_the_given_order(seed, n_users, 
         assert top[row].tolist() == expected + [-1] * (k - len(expected))
         assert values[row, : len(expected)].tolist() == scores[row, expected].tolist()
         assert np.isneginf(values[row, len(expected) :]).all()
+
+
+def ranked_by_a_partition(scores, k, order):
+    """The lists by a partition of all scores in the order: the rule that the bound from groups' maxima replaced."""
+    n_users, n_items = scores.shape
+    width = min(k, n_items)
+    shuffled = scores[:, order]
+    best = np.argpartition(shuffled, n_items - width, axis=1)[:, n_items - width :]
+    last = np.take_along_axis(shuffled, best, axis=1).min(axis=1, initial=np.inf)
+    for row in np.flatnonzero(((shuffled >= last[:, None]).sum(axis=1) > width) & (last > -np.inf)):
+        above = np.flatnonzero(shuffled[row] > last[row])
+        tied = np.flatnonzero(shuffled[row] == last[row])
+        best[row] = np.concatenate((above, tied[: width - len(above)]))
+    best.sort(axis=1)
+    value = np.take_along_axis(shuffled, best, axis=1)
+    by_score = np.argsort(-value, axis=1, kind="stable")
+    top = np.full((n_users, k), -1, np.int32)
+    top_scores = np.full((n_users, k), -np.inf, scores.dtype)
+    top_scores[:, :width] = np.take_along_axis(value, by_score, axis=1)
+    top[:, :width] = order[np.take_along_axis(best, by_score, axis=1)]
+    top[np.isneginf(top_scores)] = -1
+    return top, top_scores
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_items=st.integers(1, 3000),
+    k=st.integers(1, 25),
+    levels=st.sampled_from([1, 2, 7, 300, 10**6]),
+    hidden=st.sampled_from([0.0, 0.2, 0.97, 1.0]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+@settings(max_examples=150, deadline=None)
+def test_large_catalogues_give_the_lists_of_a_partition_of_all_scores(seed, n_items, k, levels, hidden, dtype):
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(levels, size=(4, n_items)).astype(dtype)
+    scores[rng.random(scores.shape) < hidden] = -np.inf
+    scores[0, rng.random(n_items) < 0.01] = np.inf
+    order = rng.permutation(n_items)
+    for found, expected in zip(rank(scores, k, order), ranked_by_a_partition(scores, k, order), strict=True):
+        assert found.dtype == expected.dtype
+        assert np.array_equal(found, expected)
+
+
+@given(seed=st.integers(0, 2**32 - 1), n_items=st.integers(80, 400), levels=st.sampled_from([1, 5, 10**6]))
+@settings(max_examples=60, deadline=None)
+def test_the_mean_rank_is_that_of_a_full_sort(seed, n_items, levels):
+    heldout = many_users(6, n_items, seed)
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(levels, size=(6, n_items)).astype(np.float32)
+    scores[rng.random(scores.shape) < 0.1] = -np.inf
+    every = np.arange(n_items) % 3 > 0  # one user with many targets, whose scores are sorted
+    target = np.concatenate([np.flatnonzero(every), heldout.target.indices[heldout.target.indptr[1] :]])
+    owners = np.concatenate([np.zeros(every.sum(), int), heldout.target.owners()[heldout.target.indptr[1] :]])
+    heldout = Heldout(
+        heldout.foldin.only(np.arange(6) > 0),
+        Interactions.from_pairs(owners, target, n_users=6, n_items=n_items), heldout.users, {},
+    )  # fmt: skip
+    hidden = np.where(heldout.foldin.dense(), -np.inf, scores)
+    places = np.argsort(np.argsort(-hidden, axis=1, kind="stable"), axis=1)
+    share = places / np.maximum(n_items - heldout.foldin.counts() - 1, 1)[:, None]
+    expected = share[heldout.target.dense()].mean()
+    assert mean_rank(Fixed(scores), heldout) == pytest.approx(expected, rel=1e-12)
+    assert judged(Fixed(scores), heldout, places=True).mean_rank == pytest.approx(expected, rel=1e-12)
+    assert judged(Fixed(scores), heldout).mean_rank is None
+
+
+def test_the_number_of_threads_changes_nothing():
+    heldout, rng = many_users(60, 90), np.random.default_rng(2)
+    taste, items = rng.normal(size=(90, 8)), rng.normal(size=(8, 90))
+    scorer = SimpleNamespace(scores=lambda batch: batch.dense() @ taste @ items)
+    one, many = (judged(scorer, heldout, batch=7, threads=threads, places=True) for threads in (1, 5))
+    assert np.array_equal(one.top, many.top)
+    assert np.array_equal(one.top_scores, many.top_scores)
+    assert (one.table(), one.mean_rank) == (many.table(), many.mean_rank)
+
+
+def test_a_failure_in_one_thread_ends_all():
+    def scores(batch):
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        judged(SimpleNamespace(scores=scores), many_users(60, 90), batch=7, threads=3)
+
+
+def test_a_sample_of_the_users_is_the_same_every_time_and_keeps_their_order():
+    heldout = many_users(50, 30, city=tuple(f"c{row % 3}" for row in range(50)))
+    one, again, other = (some_heldout(heldout, 20, seed=seed, purpose=TESTED) for seed in (1, 1, 2))
+    assert one.users == again.users != other.users
+    rows = [int(user[1:]) for user in one.users]
+    assert rows == sorted(set(rows))
+    assert len(rows) == 20
+    assert one.groups["city"] == tuple(f"c{row % 3}" for row in rows)
+    for part, whole in ((one.foldin, heldout.foldin), (one.target, heldout.target)):
+        assert all(np.array_equal(part.items_of(i), whole.items_of(row)) for i, row in enumerate(rows))
+    assert some_heldout(heldout, None, seed=1, purpose=TESTED) is heldout
+    assert some_heldout(heldout, 50, seed=1, purpose=TESTED) is heldout
+    assert some_heldout(heldout, 20, seed=1, purpose=LOOKED).users != one.users
+
+
+def test_all_intervals_are_those_of_each_metric_alone():
+    result = judged(Fixed(np.random.default_rng(0).random((40, 70))), many_users(40, 70))
+    found = result.intervals(np.random.default_rng(4))
+    assert found.keys() == result.values.keys()
+    for name, bounds in found.items():
+        assert bounds == pytest.approx(result.interval(name, np.random.default_rng(4)), rel=1e-12)
 
 
 def test_fold_in_items_are_never_recommended():

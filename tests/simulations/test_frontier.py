@@ -34,7 +34,8 @@ def test_every_epsilon_multiple_and_seed_is_measured(frontier):
     found, events = frontier
     assert found.epsilons == (2.0, 8.0)
     assert set(found.curves) == {1, 50}
-    assert len(events) == 2 * (3 + 2 * 3)
+    measured = [event for event in events if event["event"] == "measured"]
+    assert len(measured) == 2 * (3 + 2 * 3)
 
 
 def test_more_users_and_more_epsilon_do_not_hurt_here(frontier):

@@ -13,14 +13,15 @@ from palate_common.algorithms.als.algorithm import FEATURES
 from palate_sim.baselines import ease
 from palate_sim.config import load_config
 from palate_sim.evaluation import model_evaluation
+from palate_sim.evaluation.evaluation import mean_rank
 from palate_sim.evaluation.model_evaluation import (
+    fitted_on,
     headline,
     judge,
     judge_baselines,
     judge_prepared,
-    percentile_rank,
+    look,
     project,
-    validation_quality,
 )
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.preparation.preparation import Prepared, prepare
@@ -57,7 +58,7 @@ def test_baselines_are_judged_alike_in_any_order(prepared: Prepared) -> None:
     assert list(one) == names
     assert left_out == {}
     assert {name: e.table() for name, e in one.items()} == {name: e.table() for name, e in other.items()}
-    assert [event["name"] for event in told] == [*names, *names[::-1]]
+    assert [event["name"] for event in told if event["event"] == "baseline"] == [*names, *names[::-1]]
 
 
 def test_a_baseline_that_refuses_or_needs_too_much_memory_is_left_out(
@@ -78,7 +79,7 @@ def test_a_baseline_that_refuses_or_needs_too_much_memory_is_left_out(
     assert list(found) == ["popularity"]
     assert "`n_items` must be at most 10 for EASE" in left_out["ease"]
     assert left_out["item_knn"] == "it needs more memory than there is"
-    assert [event["name"] for event in told] == ["popularity"]
+    assert [event["name"] for event in told if event["event"] == "baseline"] == ["popularity"]
 
 
 def test_noised_popularity_needs_a_budget(prepared: Prepared) -> None:
@@ -105,15 +106,14 @@ def test_the_loss_is_the_mean_place_of_what_was_held_out(prepared: Prepared) -> 
         def scores(self, foldin: Any) -> Any:
             return -super().scores(foldin)
 
-    assert percentile_rank(Oracle(), heldout) < 0.03
-    assert percentile_rank(Reverse(), heldout) > 0.97
+    assert mean_rank(Oracle(), heldout) < 0.03
+    assert mean_rank(Reverse(), heldout) > 0.97
 
 
-def test_without_validation_users_there_is_no_validation_quality(frame: pd.DataFrame) -> None:
+def test_a_log_without_validation_users_is_judged_on_its_test_users(frame: pd.DataFrame) -> None:
     tiny = prepare(load_config(None, {"split.name": "leave-last-out"}), frame.groupby("user_id").head(2))
     assert tiny.split.validation is None
     model = rehearse(tiny.split.train, algorithm="popularity", settings={}, epsilon=None, delta=1e-5)
-    assert validation_quality(model, tiny, load_config(None), "recall@10") is None
     assert judge(model, tiny.split.test, tiny.split, ks=(5,), seed=0).mean("hr@5") >= 0
 
 
@@ -135,6 +135,37 @@ def test_new_items_are_judged_by_their_features_on_validation_users_too(
 
     monkeypatch.setattr(type(model.algorithm), "new_item_scores", spied)
     assert cold.split.validation is not None
-    assert validation_quality(model, cold, config, headline(cold.split, [5])) is not None
+    found = look(model, cold, config, cold.split.validation)
+    assert found.mean(headline(cold.split, [5])) >= 0
+    assert found.mean_rank == mean_rank(model, cold.split.validation)
     judge_prepared(model, cold, config)
     assert asked == [len(cold.split.validation.users), len(cold.split.test.users)]
+
+
+def test_a_sample_of_training_users_is_fitted_on_where_a_baseline_holds_the_log(prepared: Prepared) -> None:
+    config = load_config(None, {"evaluation.fit_users": 20})
+    assert fitted_on(prepared.split, config, "ials").train.n_users == 20
+    assert fitted_on(prepared.split, config, "popularity") is prepared.split
+    everybody = load_config(None, {"evaluation.fit_users": 72})
+    assert fitted_on(prepared.split, everybody, "ials").train is prepared.split.train
+
+
+def test_a_projection_trains_some_users_and_speaks_of_all(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config(None, {"evaluation.projection": "1,100"})
+    metric, told = headline(prepared.split, config.evaluation.ks), events()
+    monkeypatch.setattr(model_evaluation, "REHEARSED_USERS", 50)
+    points = project(config, prepared, epsilon=5, delta=1e-5, metric=metric, notify=told[1])
+    assert [(point["users"], point["rehearsed"]) for point in points] == [(72, 50), (7200, 50)]
+    assert "projecting to 7,200 users" in {event["step"] for event in told[0]}
+
+
+def test_sums_of_some_users_are_multiplied_up_to_the_population(prepared: Prepared) -> None:
+    train = prepared.split.train.users(slice(0, 50))
+    whole, scaled = (
+        rehearse(train, algorithm="popularity", settings={}, epsilon=None, delta=1e-5, **size).state["counts"]
+        for size in ({}, {"users": 72})
+    )
+    assert np.allclose(scaled, whole * 72 / 50, rtol=1e-5)
+    exact = rehearse(train, algorithm="popularity", settings={}, epsilon=None, delta=1e-5, users=100)
+    twice = rehearse(train, algorithm="popularity", settings={}, epsilon=None, delta=1e-5, population=2)
+    assert np.array_equal(exact.state["counts"], twice.state["counts"])

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from palate_sim.progress import Progress, follow, print_result, result_table, wording
+from palate_sim.progress.steps import OpenSteps, said
 
 SAMPLE = Path(__file__).parent / "samples" / "run.json"
 EVENTS = [
@@ -152,6 +153,98 @@ def test_a_first_round_that_is_not_popularity_is_not_called_so():
         progress({"event": "prepared", "name": "x", "algorithm": "my-own"})
         progress({"event": "round", "round": 0, "rounds": 4})
     assert console.file.getvalue().splitlines()[-1] == "round 1 of 5"
+
+
+STEP = {"event": "step", "step": "reading", "of": 3000, "unit": "rows", "seconds": 0.0, "over": False}
+
+
+def test_a_step_is_a_bar_on_a_terminal_and_ends_with_it():
+    console = screen(terminal=True)
+    threads = threading.active_count()
+    with Progress(console=console) as progress:
+        for done in (0, 1500):
+            progress({**STEP, "done": done})
+            time.sleep(0.15)
+        progress({**STEP, "done": 3000, "over": True})
+        progress(EVENTS[0])
+        time.sleep(0.15)
+        progress(EVENTS[-1])
+        assert settles_at(threads)
+    text = console.file.getvalue()
+    assert "reading 1,500 of 3,000 rows, 50 %" in text
+    assert "━" in text
+    assert text.rindex("round 1 (popularity)") > text.rindex("reading")
+
+
+def test_a_pipe_gets_a_line_of_a_long_step_and_none_of_a_short_one():
+    console = screen()
+    threads = threading.active_count()
+    with Progress(console=console, every=0.05) as progress:
+        progress({**STEP, "step": "short", "done": 0})
+        progress({**STEP, "step": "short", "done": 3000, "over": True})
+        progress({**STEP, "done": 0})
+        progress({**STEP, "done": 1000})
+        end = time.monotonic() + 5
+        while not console.file.getvalue() and time.monotonic() < end:
+            time.sleep(0.01)
+        progress({**STEP, "done": 3000, "over": True})
+    assert settles_at(threads)
+    lines = console.file.getvalue().splitlines()
+    assert lines[0].startswith("reading 1,000 of 3,000 rows, 33 %, about ")
+    assert "short" not in console.file.getvalue()
+
+
+def test_only_the_end_of_a_step_is_logged(tmp_path):
+    with Progress(tmp_path / "events.jsonl", quiet=True) as progress:
+        for done, over in ((0, False), (1000, False), (3000, True)):
+            progress({**STEP, "done": done, "over": over})
+    [event] = follow(tmp_path / "events.jsonl", stop=lambda: True)
+    assert (event["done"], event["over"]) == (3000, True)
+
+
+def test_steps_within_steps_come_back():
+    now, open_ = [0.0], OpenSteps(lambda: now[0])
+    assert open_.latest() is None
+    open_({**STEP, "step": "outer", "done": 0})
+    now[0] = 2.0
+    open_({**STEP, "step": "inner", "done": 0})
+    assert open_.latest()[0]["step"] == "inner"
+    open_({**STEP, "step": "inner", "done": 5, "over": True})
+    event, seconds = open_.latest()
+    assert (event["step"], seconds) == ("outer", 2.0)
+
+
+@pytest.mark.parametrize(
+    ("event", "seconds", "text"),
+    [
+        ({"done": 1000}, 10.0, "reading 1,000 of 3,000 rows, 33 %, about 20 s left"),
+        ({"done": 10}, 10.0, "reading 10 of 3,000 rows, 0 %, about 50 min left"),
+        ({"done": 1}, 10.0, "reading 1 of 3,000 rows, 0 %, about 8.3 h left"),
+        ({"done": 0}, 10.0, "reading, 10 s"),
+        ({"done": 12, "of": None}, 300.0, "reading 12 rows, 5 min"),
+        ({"done": 12, "of": None, "unit": "", "step": "a\x1bb"}, 1.0, "a\N{REPLACEMENT CHARACTER}b 12, 1 s"),
+    ],
+)
+def test_a_step_says_how_far_it_is_and_how_long_it_will_take(event, seconds, text):
+    assert said({**STEP, **event}, seconds) == text
+
+
+def test_what_a_study_measured_is_a_line():
+    console = screen()
+    with Progress(console=console) as progress:
+        progress({"event": "measured", "seed": 1, "what": "10", "epsilon": 2.0, "value": 0.25})
+        progress({"event": "measured", "seed": 1, "what": "warm start", "words": "mean of releases", "value": 0.25})
+    assert console.file.getvalue().splitlines() == [
+        "seed 1 · 10 · ε 2 · 0.2500",
+        "seed 1 · warm start · mean of releases 0.2500",
+    ]
+
+
+def test_a_round_says_on_how_many_users_it_was_looked_at():
+    console = screen(width=140)
+    with Progress(console=console) as progress:
+        progress({**EVENTS[3], "low": 0.23, "high": 0.25, "looked_at": 2000})
+    assert "validation recall_capped@20 0.242 · on 2,000 validation users · mean rank 0.251" in console.file.getvalue()
 
 
 def test_the_spinner_ends_with_an_error_too():

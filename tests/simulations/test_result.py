@@ -51,6 +51,21 @@ def test_a_result_has_metrics_model_card_and_plots(result: Result, frame: pd.Dat
     assert result.plots.quality() is not None
 
 
+def test_samples_of_users_are_said_wherever_their_figures_stand(frame: pd.DataFrame, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"evaluation.projection": [], "evaluation.baselines": ["popularity", "ials"]}
+    settings |= {"evaluation.look_users": 5, "evaluation.test_users": 7, "evaluation.fit_users": 60}
+    said = palate.simulate(frame, epsilon=4, out=tmp_path / "few", settings=settings)
+    facts = said.summary
+    assert (facts["judged_users"], facts["split"]["test_users"]) == (7, 12)
+    assert facts["fitted_on"] == {"ials": 60}
+    assert {point["looked_at"] for point in facts["curve"]} == {5}
+    assert all(point["low"] <= point[facts["metric"]] <= point["high"] for point in facts["curve"])
+    page = said.report.read_text(encoding="utf-8")
+    for words in ("7 other users, drawn at random from 12", "iALS: fitted on 60 training users", "iALS (on 60 users)"):
+        assert words in page
+    assert "on 5 validation users" in page
+
+
 def test_it_says_itself_in_one_line_with_the_privacy_in_full(result: Result) -> None:
     text = repr(result)
     assert "\n" not in text

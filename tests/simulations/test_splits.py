@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -220,7 +221,7 @@ def test_weights_and_groups_go_along() -> None:
     )
     log = read_log(frame)
     users = pd.DataFrame({"user_id": [str(u) for u in range(29)], "gender": ["f", "m"] * 14 + ["f"]})
-    log = InteractionLog(log.frame, None, users, log.repairs)
+    log = replace(log, users=users)
     cut = split(positives(log, weights={"buy": 2.5}), "strong", seed=0)
     assert set(cut.train.weights) == set(cut.test.target.weights) == {np.float32(2.5)}
     expected = dict(zip(users["user_id"], users["gender"], strict=True))

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from palate_client.ledger.device_ids import Ids, holds, pack, sorted_ids, unpack
+from palate_client.ledger.device_ids import IdRuns, Ids, pack, runs_of, unpack
 from palate_client.ledger.totals import DeviceTotals
 from palate_client.ledger.trust import Trust
 from palate_common.errors import InputError, RefusedError
@@ -158,23 +158,27 @@ class DeviceLedger(Closing):
         round_, attempt, n_bytes = operator.index(round_), operator.index(attempt), operator.index(n_bytes)
         mu2 = float(mu2)
         _check(plan_hash, run, round_, attempt, mu2, n_bytes)
-        ids, place = sorted_ids(devices)
+        asked, place = runs_of(devices)
         with self._view(write=True) as connection:
-            rows = self._totals.rows(ids)
+            rows = self._totals.rows(asked)
             if self._totals.reached(rows, run, round_, attempt):
                 raise RefusedError(
                     f"(round, attempt) must be above every earlier one of run {run!r}, got ({round_}, {attempt}) again"
                 )
-            allowed = self._totals.affords(rows, mu2)
+            allowed, runs = self._totals.affords(rows, mu2), self._totals.runs(rows)
             if allowed.any():
-                values = (run, round_, attempt, plan_hash, mu2, n_bytes, time.time(), pack(ids[allowed]))
+                packed = pack(IdRuns(runs.first[allowed], runs.last[allowed]).joined())
+                values = (run, round_, attempt, plan_hash, mu2, n_bytes, time.time(), packed)
                 connection.execute(
                     "INSERT INTO charges(run, round, attempt, plan_hash, mu2, n_bytes, time, devices, trust)"
                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (*values, None if trust is None else trust.text),
                 )
-        mask = np.empty(len(ids), dtype=np.bool_)
-        mask[place] = allowed
+        by_id = np.repeat(allowed, runs.lengths())
+        if place is None:
+            return by_id
+        mask = np.empty_like(by_id)
+        mask[place] = by_id
         return mask
 
     def latch(self, step: str, digest: str, *, device: int, run: str, round_: int, attempt: int) -> None:
@@ -201,10 +205,14 @@ class DeviceLedger(Closing):
 
     def receipts(self, device: int) -> list[Receipt]:
         """The participations of a device, oldest first."""
-        return [receipt for receipt, devices in self.charges() if holds(devices, device)]
+        return [receipt for receipt, runs in self._charges() if runs.holds(device)]
 
     def charges(self) -> list[tuple[Receipt, Ids]]:
         """Every charge, oldest first, with the devices that took part in it, int64 [n]."""
+        return [(receipt, runs.spelled()) for receipt, runs in self._charges()]
+
+    def _charges(self) -> list[tuple[Receipt, IdRuns]]:
+        """Every charge, oldest first, with the runs of the devices that took part in it."""
         query = "SELECT devices, trust, run, round, attempt, plan_hash, mu2, n_bytes, time FROM charges ORDER BY seq"
         with self._view() as connection:
             return [

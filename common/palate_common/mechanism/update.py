@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from palate_common.interactions import row_chunks, segment_sum
+from palate_common.interactions import ENTRIES_AT_ONCE, Gather, alike
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -30,6 +30,8 @@ DUMMIES = 64
 """Coordinates at the end of each release that no user contributes to, so that anybody can test the released noise."""
 DENSE_AT_ONCE = 2**19  # numbers of a dense matrix that is made at once: 4 MB
 DENSE_SHARE = 32  # above one entry in 32, a dense product is faster than a sparse one
+USERS_AT_ONCE = 16_384  # users whose vectors a sparse product reads again and again: 6 MB at width 96
+RUN, SHORTEST_RUN = 64, 8  # entries of an item that are summed as one product, at most and in float32 at least
 
 
 class BlockSpec(BaseModel):
@@ -123,10 +125,14 @@ class DenseSteps:
 
     values: Int64
 
-    def total(self) -> Int64:
-        """Sum over users, int64 [size]."""
-        total: Int64 = self.values.sum(axis=0)
-        return total
+    @property
+    def size(self) -> int:
+        """Number of coordinates of one user."""
+        return int(self.values.shape[1])
+
+    def add_to(self, total: Int64) -> None:
+        """Add the sum over users to `total`, int64 [size]."""
+        total += self.values.sum(axis=0)
 
     def vector(self, user: int) -> Int64:
         """One user's coordinates, int64 [size]."""
@@ -144,49 +150,69 @@ class OuterSteps:
     columns: Int64
     n_rows: int
 
-    def total(self) -> Int64:
-        """Sum over users, int64 [n_rows * width].
+    @property
+    def size(self) -> int:
+        """Number of coordinates of one user."""
+        return self.n_rows * int(self.columns.shape[1])
+
+    def add_to(self, total: Int64) -> None:
+        """Add the sum over users to `total`, int64 [n_rows * width].
 
         Every product and every partial sum is an integer below 2^53 and so exact in float64: the order of summing,
         and which of the three ways is taken, cannot change it.
         """
         n_users, width = self.columns.shape
-        rows, columns = self.rows.astype(np.float64), self.columns.astype(np.float64)
-        owners = np.repeat(np.arange(n_users, dtype=np.int32), np.diff(self.indptr))
-        out: Float64
         if width == 1:
-            out = np.bincount(self.indices, rows * columns[owners, 0], self.n_rows).astype(np.float64)[:, None]
-        elif len(rows) * DENSE_SHARE > n_users * self.n_rows:
-            out = self._dense_total(rows, columns)
+            per_entry = np.repeat(self.columns[:, 0].astype(np.float64), np.diff(self.indptr))
+            total += np.bincount(self.indices, self.rows * per_entry, self.n_rows).astype(np.int64)
+        elif len(self.rows) * DENSE_SHARE > n_users * self.n_rows:
+            total += self._dense_total().astype(np.int64).ravel()
         else:
-            out = self._sparse_total(rows, columns, owners)
-        return out.astype(np.int64).ravel()
+            for first in range(0, n_users, USERS_AT_ONCE):
+                self._add_sparse(total.reshape(self.n_rows, width), first, min(first + USERS_AT_ONCE, n_users))
 
-    def _dense_total(self, rows: Float64, columns: Float64) -> Float64:
+    def _dense_total(self) -> Float64:
         """A'B with a dense A, some users at a time: fastest where users touch many of the rows."""
-        out = np.zeros((self.n_rows, columns.shape[1]))
+        out = np.zeros((self.n_rows, self.columns.shape[1]))
         at_once = max(1, DENSE_AT_ONCE // self.n_rows)
-        for first in range(0, len(columns), at_once):
-            last = min(first + at_once, len(columns))
+        for first in range(0, len(self.columns), at_once):
+            last = min(first + at_once, len(self.columns))
             part = slice(self.indptr[first], self.indptr[last])
             spelled = np.zeros((last - first, self.n_rows))
             owners = np.repeat(np.arange(last - first), np.diff(self.indptr[first : last + 1]))
-            spelled[owners, self.indices[part]] = rows[part]
-            out += spelled.T @ columns[first:last]
+            spelled[owners, self.indices[part]] = self.rows[part]
+            out += spelled.T @ self.columns[first:last].astype(np.float64)
         return out
 
-    def _sparse_total(self, rows: Float64, columns: Float64, owners: npt.NDArray[np.int32]) -> Float64:
-        """A'B item by item, in parts that fit the processor's cache."""
-        out = np.zeros((self.n_rows, columns.shape[1]))
-        by_item = np.argsort(self.indices.astype(np.uint16) if self.n_rows < 2**16 else self.indices, kind="stable")
-        users, sorted_rows = owners[by_item], rows[by_item]
-        starts: Int64 = np.concatenate(([0], np.cumsum(np.bincount(self.indices, minlength=self.n_rows))))
-        for first, last in row_chunks(starts, columns.shape[1]):
-            part = slice(starts[first], starts[last])
-            products = columns[users[part]]
-            products *= sorted_rows[part, None]
-            out[first:last] = segment_sum(products, starts[first : last + 1] - starts[first])
-        return out
+    def _add_sparse(self, total: Int64, first: int, last: int) -> None:
+        """Add A'B of the users from `first` to before `last`, an item's users in runs: small products, many at once."""
+        part = slice(self.indptr[first], self.indptr[last])
+        indices, rows, columns = self.indices[part], self.rows[part], self.columns[first:last]
+        top = int(np.abs(rows).max(initial=1)) * int(np.abs(columns).max(initial=1))
+        # Whole numbers are exact in float32, too, for as many entries as stay below 2^24: half the bytes.
+        dtype: npt.DTypeLike
+        run, dtype = min(RUN, 2**24 // top), np.float32
+        if run < SHORTEST_RUN:
+            run, dtype = RUN, np.float64
+        by_item = np.argsort(indices.astype(np.uint16) if self.n_rows < 2**16 else indices, kind="stable")
+        owners = np.repeat(np.arange(last - first, dtype=np.int32), np.diff(self.indptr[first : last + 1]))[by_item]
+        rows, columns = rows[by_item].astype(dtype), columns.astype(dtype)
+        counts = np.bincount(indices, minlength=self.n_rows)
+        runs = -(-counts // run)
+        ends, run_ends = np.cumsum(counts), np.cumsum(runs)
+        item = np.repeat(np.arange(self.n_rows), runs)
+        starts = (ends - counts)[item] + run * (np.arange(len(item)) - (run_ends - runs)[item])
+        lengths = np.minimum(ends[item] - starts, run)
+        sums = np.empty((len(item), columns.shape[1]), dtype)
+        gather = Gather(columns, max(min(len(owners), ENTRIES_AT_ONCE), run))
+        for which, length in alike(lengths, most=run):
+            factors = rows[starts[which, None] + np.arange(length)]
+            sums[which] = np.matmul(factors[:, None], gather(owners, starts[which], length))[:, 0]
+        once = np.flatnonzero(runs == 1)
+        total[once] += sums[run_ends[once] - 1].astype(np.int64)
+        for each in np.flatnonzero(runs > 1):
+            among = slice(run_ends[each] - runs[each], run_ends[each])
+            total[each] += sums[among].sum(axis=0, dtype=np.float64).astype(np.int64)
 
     def vector(self, user: int) -> Int64:
         """One user's coordinates, int64 [n_rows * width]."""
@@ -220,7 +246,15 @@ class ClippedUpdate:
 
     def total(self) -> Int64:
         """The batch's sum, int64 [layout size]."""
-        return np.concatenate([block.total() for block in self.steps])
+        total = np.zeros(sum(block.size for block in self.steps), np.int64)
+        self.add_to(total)
+        return total
+
+    def add_to(self, total: Int64) -> None:
+        """Add the batch's sum to `total`, int64 [layout size]: many batches need no vector of that size each."""
+        ends = np.cumsum([block.size for block in self.steps])
+        for block, part in zip(self.steps, np.split(total, ends[:-1]), strict=True):
+            block.add_to(part)
 
     def vector(self, user: int) -> Int64:
         """One user's contribution, int64 [layout size]."""

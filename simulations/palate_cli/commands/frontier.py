@@ -37,6 +37,7 @@ def frontier(
     """Measure what privacy costs on this data, and how more users reduce the cost. Nothing is charged or released."""
     from rich.console import Console
 
+    from palate_sim.progress import Progress
     from palate_sim.studies.frontier import ASSUMPTION, measure
 
     given = {"privacy.delta": delta, "algorithm.name": algorithm, "split.name": split, "seed": seed}
@@ -46,15 +47,15 @@ def frontier(
     factors = [int(factor) for factor in _numbers("users", users)]
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"`--out` must be a new or empty folder, got {out}")
-    notes = Console(stderr=True)
-    measured = measure(
-        config,
-        epsilons=_numbers("epsilons", epsilons),
-        seeds=seeds,
-        factors=factors,
-        source=log,
-        notify=lambda e: notes.print(f"seed {e['seed']} · {e['what']} · ε {e['epsilon']:g} · {e['value']:.4f}"),
-    )
+    with Progress() as progress:
+        measured = measure(
+            config,
+            epsilons=_numbers("epsilons", epsilons),
+            seeds=seeds,
+            factors=factors,
+            source=log,
+            notify=progress,
+        )
     console = Console()
     console.print(_table(measured.facts()))
     console.print(f"ε with {measured.facts()['privacy']}", soft_wrap=True)

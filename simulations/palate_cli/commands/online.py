@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from palate_cli.commands.device import App, Key, Store
+from palate_cli.commands.device import App, Key, Store, app
 from palate_cli.commands.device import _device as open_store
 from palate_client.floors import Floors
 from palate_client.online.enrolment import enrolment_of
@@ -156,3 +156,7 @@ def fleet(
         typer.echo(f"{name:<{width}}  {value}")
     if not any(member.result is not None for member in members):
         raise typer.Exit(1)
+
+
+for command in (enroll, sync, fleet):
+    app.command()(command)

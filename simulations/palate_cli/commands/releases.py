@@ -44,6 +44,7 @@ def releases(
     """Measure what a series of releases keeps of its quality under one budget. Nothing is charged or released."""
     from rich.console import Console
 
+    from palate_sim.progress import Progress
     from palate_sim.studies.releases import measure
 
     given = {
@@ -57,13 +58,8 @@ def releases(
     config = load_config(base, chosen(given, settings or ()))
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"`--out` must be a new or empty folder, got {out}")
-    notes = Console(stderr=True)
-    measured = measure(
-        config,
-        seeds=seeds,
-        source=log,
-        notify=lambda e: notes.print(f"seed {e['seed']} · {e['what']} · mean of releases {e['value']:.4f}"),
-    )
+    with Progress() as progress:
+        measured = measure(config, seeds=seeds, source=log, notify=progress)
     console, facts = Console(), measured.facts()
     console.print(_table(facts))
     console.print(f"ε = {facts['epsilon']:g} over all releases, with {facts['privacy']}", soft_wrap=True)

@@ -56,6 +56,7 @@ class Ials:
         regularization: float = 50.0,
         sweeps: int = 15,
         seed: int = 0,
+        threads: int = 1,
     ) -> Ials:
         """Fit the factors by alternating least squares.
 
@@ -66,6 +67,7 @@ class Ials:
             regularization: the ridge on every factor.
             sweeps: passes over users and items.
             seed: seed of the initial factors.
+            threads: how many solve at once, with the same factors for any number.
 
         Raises:
             InputError: a setting is out of range.
@@ -83,7 +85,7 @@ class Ials:
                 regularization=regularization,
                 alpha=confidence,
                 iterations=sweeps,
-                num_threads=1,
+                num_threads=threads,
                 random_state=seed,
             )
             model.fit(_relative(train, mean_weight), show_progress=False)

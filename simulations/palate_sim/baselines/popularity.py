@@ -31,7 +31,7 @@ class PopularityBaseline:
     @classmethod
     def fit(cls, train: Interactions) -> PopularityBaseline:
         """Count each item's users."""
-        return cls(np.bincount(train.indices, minlength=train.n_items).astype(np.float64))
+        return cls(train.item_counts.astype(np.float64))
 
     def scores(self, foldin: Interactions) -> npt.NDArray[np.float64]:
         """The same counts for every user, float64 [n_users, n_items]."""

@@ -10,8 +10,8 @@ from palate_sim.data.columns import ColumnMap
 from palate_sim.data.domains import domains_of, joined
 from palate_sim.data.log import InteractionLog, describe
 from palate_sim.data.positives import Pairs, positives
-from palate_sim.data.readers import Source, read_log
-from palate_sim.data.registry import Dataset, get, is_local, list_datasets, load
+from palate_sim.data.readers import Source, Workspace, read_log
+from palate_sim.data.registry import Dataset, files_of, get, is_local, is_place, list_datasets, load
 
 __all__ = [
     "ColumnMap",
@@ -19,10 +19,13 @@ __all__ = [
     "InteractionLog",
     "Pairs",
     "Source",
+    "Workspace",
     "describe",
     "domains_of",
+    "files_of",
     "get",
     "is_local",
+    "is_place",
     "joined",
     "list_datasets",
     "load",

@@ -15,11 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from palate_common.errors import InputError
 from palate_sim.data.columns import show
-from palate_sim.data.ids import canonical_ids
 from palate_sim.data.log import InteractionLog
 
 DOMAIN = "domain"
@@ -28,22 +30,37 @@ OTHER = "other"
 """The domain of an item that has none, where others have one."""
 
 
-def domain_table(ids: pd.Series, domains: pd.Series) -> pd.DataFrame:
-    """The domain of each item of a log, one row an id.
+class Domains:
+    """The domain of each item of a log that comes in batches."""
 
-    Raises:
-        InputError: an item of two domains.
-    """
-    named = domains.fillna("").astype("str").str.strip().to_numpy()
-    codes, names = canonical_ids(ids, "item_id", {})
-    pairs = pd.DataFrame({"item_id": codes, DOMAIN: named})[(codes >= 0) & (named != "")].drop_duplicates()
-    twice = pairs[pairs["item_id"].duplicated(keep=False)]
-    if len(twice):
-        item = twice["item_id"].iloc[0]
-        found = ", ".join(map(show, sorted(twice[twice["item_id"] == item][DOMAIN])))
-        raise InputError(f"`domain` must be one for each item, got {found} for {show(names[item])}")
-    table: pd.DataFrame = pairs.assign(item_id=pd.Series([*names, ""], dtype="str").take(pairs["item_id"]).to_numpy())
-    return table
+    def __init__(self) -> None:
+        self._names: dict[str, int] = {}
+        self._pairs = pd.DataFrame({"item": np.zeros(0, np.int32), "domain": np.zeros(0, np.int64)})
+
+    def add(self, items: npt.NDArray[np.int32], domains: pd.Series) -> None:
+        """Take the domains of rows; rows without an item, number -1, and empty domains say nothing."""
+        codes, names = pd.factorize(domains.fillna("").astype("str").str.strip())
+        recode = np.array([self._names.setdefault(name, len(self._names)) if name else -1 for name in names], np.int64)
+        found = pd.DataFrame({"item": items, "domain": recode[codes]})
+        found = found[(found["item"] >= 0) & (found["domain"] >= 0)].drop_duplicates()
+        self._pairs = pd.concat([self._pairs, found]).drop_duplicates()
+
+    def table(self, ids: pa.ChunkedArray) -> pd.DataFrame | None:
+        """`item_id` and `domain`, one row an item; None if no row had a domain.
+
+        Raises:
+            InputError: an item of two domains.
+        """
+        if not self._names and not len(self._pairs):
+            return None
+        names = np.array([*self._names], dtype=object)
+        twice = self._pairs[self._pairs["item"].duplicated(keep=False)]
+        if len(twice):
+            item = twice["item"].iloc[0]
+            found = ", ".join(map(show, sorted(names[twice[twice["item"] == item]["domain"]])))
+            raise InputError(f"`domain` must be one for each item, got {found} for {show(ids[int(item)].as_py())}")
+        of = ids.take(pa.array(self._pairs["item"].to_numpy()))
+        return pd.DataFrame({"item_id": pd.Series(of.to_pandas(), dtype="str"), DOMAIN: names[self._pairs["domain"]]})
 
 
 def with_domains(items: pd.DataFrame | None, domains: pd.DataFrame | None) -> pd.DataFrame | None:
@@ -69,7 +86,7 @@ def joined(logs: Mapping[str, InteractionLog]) -> InteractionLog:
     for domain, log in logs.items():
         if not domain.strip() or "\n" in domain or "\r" in domain:
             raise InputError(f"`data.domains` must have names on one line, got {show(domain)}")
-        ids = pd.Series(log.frame["item_id"].unique(), dtype="str")
+        ids = pd.Series(log.present_items, dtype="str")
         both = next((item for item in ids if item in owner), None)
         if both is not None:
             raise InputError(
@@ -87,13 +104,13 @@ def joined(logs: Mapping[str, InteractionLog]) -> InteractionLog:
         repairs |= {name: repairs.get(name, 0) + count for name, count in log.repairs.items()}
     single = int((frame["user_id"].value_counts() == 1).sum())
     repairs |= {"single_event_users": single} if single or "single_event_users" in repairs else {}
-    return InteractionLog(
+    return InteractionLog.from_frame(
         frame.sort_values(["user_id", "timestamp"], kind="stable", ignore_index=True),
-        pd.concat(items, ignore_index=True),
-        pd.concat(groups, ignore_index=True).drop_duplicates("user_id") if groups else None,
-        repairs,
-        " + ".join(logs),
-        "; ".join(dict.fromkeys(log.terms for log in logs.values() if log.terms)),
+        items=pd.concat(items, ignore_index=True),
+        users=pd.concat(groups, ignore_index=True).drop_duplicates("user_id") if groups else None,
+        repairs=repairs,
+        name=" + ".join(logs),
+        terms="; ".join(dict.fromkeys(log.terms for log in logs.values() if log.terms)),
     )
 
 

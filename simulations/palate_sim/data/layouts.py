@@ -10,7 +10,7 @@ Part of the registry: a folder is recognised by the names of its files, wherever
 | `user_artists.dat` (`artists.dat`) | Last.fm of HetRec 2011 |
 | `behaviors.tsv` (`news.tsv`), or both with a prefix a part | MIND |
 | `data.csv` with StockCode and CustomerID | Online Retail |
-| `interactions.csv.gz`, `.csv`, `.tsv`, `.parquet`, or one `*.inter` | any log |
+| `interactions.csv.gz`, `.csv`, `.tsv`, `.parquet`, one `*.inter`, or else all `*.parquet` | any log |
 
 Beside any log may lie titles and genres (`movies.dat`, `movies.csv`, `items.csv`) and groups (`users.dat`,
 `users.csv`).
@@ -23,25 +23,30 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from palate_common.errors import InputError
 from palate_sim.data import features
 from palate_sim.data.columns import ColumnMap, show
 from palate_sim.data.domains import with_domains
 from palate_sim.data.log import InteractionLog
-from palate_sim.data.readers import purchases_only, read_log
+from palate_sim.data.readers import IN_MEMORY, Workspace, purchases_only, read_log
 
+Reader = Callable[[Path, str, ColumnMap | None, Workspace], InteractionLog]
 BARE: dict[str, str | int | None] = {"user_id": 0, "item_id": 1, "value": 2, "timestamp": 3}
 PLAIN = ("interactions.csv.gz", "interactions.csv", "interactions.parquet", "interactions.tsv")
 
 
-def read_folder(folder: Path, *, columns: ColumnMap | None = None, name: str | None = None) -> InteractionLog:
+def read_folder(
+    folder: Path, *, columns: ColumnMap | None = None, name: str | None = None, workspace: Workspace = IN_MEMORY
+) -> InteractionLog:
     """Read a folder of a known layout.
 
     Args:
         folder: the folder.
         columns: explicit columns of the log file, where the layout has a header.
         name: what to call the log; the folder's name when left out.
+        workspace: how the log is read.
 
     Raises:
         InputError: the layout is not known, or its files can't be read.
@@ -50,34 +55,38 @@ def read_folder(folder: Path, *, columns: ColumnMap | None = None, name: str | N
     present = sorted(entry.name for entry in folder.iterdir())
     for log_file, reader in _LAYOUTS.items():
         if (folder / log_file).is_file():
-            log = reader(folder, name, columns)
+            log = reader(folder, name, columns, workspace)
             return replace(log, name=name, items=_of(log, "item_id", log.items), users=_of(log, "user_id", log.users))
     inter = [entry for entry in present if entry.endswith(".inter")]
     if len(inter) == 1:
-        return read_log(folder / inter[0], columns=columns, name=name)
+        return read_log(folder / inter[0], columns=columns, name=name, workspace=workspace)
+    if any(entry.endswith((".parquet", ".pq")) for entry in present):
+        return read_log(folder, columns=columns, name=name, workspace=workspace)
     listed = ", ".join(map(show, present[:8])) or "nothing"
-    raise InputError(f"`data` must be a folder with one of {', '.join(_LAYOUTS)} or a .inter file, got {listed}")
+    raise InputError(
+        f"`data` must be a folder with one of {', '.join(_LAYOUTS)}, a .inter file or parquet files, got {listed}"
+    )
 
 
-def _plain(log_file: str) -> Callable[[Path, str, ColumnMap | None], InteractionLog]:
+def _plain(log_file: str) -> Reader:
     """A reader of `log_file` with whatever features lie beside it."""
 
-    def read(folder: Path, name: str, columns: ColumnMap | None) -> InteractionLog:
-        log = read_log(folder / log_file, columns=columns, name=name)
+    def read(folder: Path, name: str, columns: ColumnMap | None, workspace: Workspace) -> InteractionLog:
+        log = read_log(folder / log_file, columns=columns, name=name, workspace=workspace)
         return replace(log, items=with_domains(_items(folder), log.items), users=_users(folder))
 
     return read
 
 
-def _ratings_dat(folder: Path, name: str, columns: ColumnMap | None) -> InteractionLog:
+def _ratings_dat(folder: Path, name: str, columns: ColumnMap | None, workspace: Workspace) -> InteractionLog:
     """MovieLens 1M and 10M, MovieTweetings: no header, "::" between fields."""
-    log = read_log(folder / "ratings.dat", columns=BARE | dict(columns or {}), name=name)
+    log = read_log(folder / "ratings.dat", columns=BARE | dict(columns or {}), name=name, workspace=workspace)
     return replace(log, items=_items(folder), users=_users(folder))
 
 
-def _ml_100k(folder: Path, name: str, columns: ColumnMap | None) -> InteractionLog:
+def _ml_100k(folder: Path, name: str, columns: ColumnMap | None, workspace: Workspace) -> InteractionLog:
     """MovieLens 100K: genres are flags in the last columns of u.item, named in u.genre."""
-    log = read_log(folder / "u.data", columns=BARE | dict(columns or {}), name=name)
+    log = read_log(folder / "u.data", columns=BARE | dict(columns or {}), name=name, workspace=workspace)
     items = users = None
     if (folder / "u.item").is_file() and (folder / "u.genre").is_file():
         table = features.separated(folder / "u.item", "|")
@@ -91,16 +100,16 @@ def _ml_100k(folder: Path, name: str, columns: ColumnMap | None) -> InteractionL
     return replace(log, items=items, users=users)
 
 
-def _lastfm(folder: Path, name: str, columns: ColumnMap | None) -> InteractionLog:
+def _lastfm(folder: Path, name: str, columns: ColumnMap | None, workspace: Workspace) -> InteractionLog:
     """Last.fm of HetRec 2011: how often a user played an artist; no times."""
-    log = read_log(folder / "user_artists.dat", columns=columns, name=name)
+    log = read_log(folder / "user_artists.dat", columns=columns, name=name, workspace=workspace)
     if not (folder / "artists.dat").is_file():
         return log
     table = features.separated(folder / "artists.dat", "\t")[1:]
     return replace(log, items=features.item_table(table[0], table[1], None))
 
 
-def _mind(folder: Path, name: str, columns: ColumnMap | None) -> InteractionLog:
+def _mind(folder: Path, name: str, columns: ColumnMap | None, workspace: Workspace) -> InteractionLog:
     """MIND: the clicked items of each impression with its time, and the earlier history without times."""
     parts, news = sorted(folder.glob("*behaviors.tsv")), sorted(folder.glob("*news.tsv"))
     table = pd.concat([features.separated(part, "\t") for part in parts], ignore_index=True)
@@ -115,17 +124,17 @@ def _mind(folder: Path, name: str, columns: ColumnMap | None) -> InteractionLog:
         pd.DataFrame({"user_id": before[1], "item_id": before["item"], "timestamp": ""}, dtype="str"),
     ]
     frame = pd.concat(parts_of_log, ignore_index=True)
-    log = read_log(frame, name=name)
+    log = read_log(frame, name=name, workspace=workspace)
     if not news:
         return log
     about = pd.concat([features.separated(part, "\t") for part in news], ignore_index=True)
     return replace(log, items=features.item_table(about[0], about[3], about[1] + "|" + about[2]))
 
 
-def _retail(folder: Path, name: str, columns: ColumnMap | None) -> InteractionLog:
+def _retail(folder: Path, name: str, columns: ColumnMap | None, workspace: Workspace) -> InteractionLog:
     """Online Retail: one line a purchase; returns have a negative quantity."""
     chosen: ColumnMap = {"user_id": "CustomerID", "item_id": "StockCode"} | dict(columns or {})
-    log = purchases_only(read_log(folder / "data.csv", columns=chosen, name=name))
+    log = purchases_only(read_log(folder / "data.csv", columns=chosen, name=name, workspace=workspace))
     table = features.with_header(folder / "data.csv")
     if {"StockCode", "Description"} - set(table.columns):
         return log
@@ -162,10 +171,13 @@ def _users(folder: Path) -> pd.DataFrame | None:
 
 def _of(log: InteractionLog, key: str, table: pd.DataFrame | None) -> pd.DataFrame | None:
     """The rows of a feature table for the log's ids."""
-    return None if table is None else features.matched(table, log.frame[key], key)
+    if table is None:
+        return None
+    ids, events = (log.item_ids, log.events_of_items) if key == "item_id" else (log.user_ids, log.events_of_users)
+    return features.matched(table, pd.Series(ids.filter(pa.array(events > 0)).to_pandas(), dtype="str"), key)
 
 
-_LAYOUTS: dict[str, Callable[[Path, str, ColumnMap | None], InteractionLog]] = {
+_LAYOUTS: dict[str, Reader] = {
     **{log_file: _plain(log_file) for log_file in PLAIN},
     "u.data": _ml_100k,
     "ratings.dat": _ratings_dat,

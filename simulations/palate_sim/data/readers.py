@@ -11,45 +11,79 @@ reads folders of known archives and named data sets.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from palate_common.errors import InputError
 from palate_sim.data.columns import ColumnMap, find_columns, show
-from palate_sim.data.domains import DOMAIN, domain_table
-from palate_sim.data.log import InteractionLog
-from palate_sim.data.repair import repair
-from palate_sim.data.tables import Table, read_table
+from palate_sim.data.events import ROWS_IN_MEMORY, Place
+from palate_sim.data.log import InteractionLog, distinct_pairs
+from palate_sim.data.repair import REPAIRS, Reading, repaired
+from palate_sim.data.sources import find_sources, is_address, is_pattern
+from palate_sim.data.tables import Advance, Batch, Repairs, Table, open_table
+from palate_sim.data.times import Notation
+from palate_sim.steps import Notify, silent, step
 
 Source = str | PathLike[str] | pd.DataFrame
 
 
-def read_log(source: Source, *, columns: ColumnMap | None = None, name: str | None = None) -> InteractionLog:
+@dataclass(frozen=True)
+class Workspace:
+    """How a log is read: who is told, and where rows go that are too many for memory.
+
+    Attributes:
+        notify: called with progress events.
+        folder: gives the folder for the rows of a log that is too large for memory; None: the user's cache.
+        limit: rows that are kept in memory.
+    """
+
+    notify: Notify = silent
+    folder: Place | None = None
+    limit: int = ROWS_IN_MEMORY
+
+
+IN_MEMORY = Workspace()
+
+
+def read_log(
+    source: Source, *, columns: ColumnMap | None = None, name: str | None = None, workspace: Workspace = IN_MEMORY
+) -> InteractionLog:
     """Read an interaction log.
 
     Args:
         source: a data frame, or a file: CSV, TSV, text separated by "::", ";" or "|", RecBole `.inter`, each plain or
-            gzip, or parquet.
+            gzip, or parquet; a pattern of such files, a folder of parquet files, or an address that fsspec opens.
         columns: canonical field (user_id, item_id, kind, value, timestamp, domain) -> name of its column; its position,
             from 0, in a file without a header; None to leave the field out. What is not given is detected by common
             names, but for the domain.
         name: what to call the log in reports; the file's name when left out.
+        workspace: how it is read.
 
     Returns:
         The log, repaired; `repairs` counts every change.
 
     Raises:
-        InputError: the source can't be read as an interaction log. Nothing is written or kept.
+        InputError: the source can't be read as an interaction log, or the disk is full. Nothing is written or kept.
     """
     if isinstance(source, pd.DataFrame):
-        return _log(_from_frame(source, columns), name or "frame")
+        return _log(_from_frame(source, columns), name or "frame", workspace)
     if not isinstance(source, (str, PathLike)):
         raise InputError(f"`data` must be a path or a pandas data frame, got {type(source).__name__}")
-    path = Path(source)
-    return _log(read_table(path, columns), name or path.name.partition(".")[0] or show(str(path)))
+    table = open_table(find_sources(source), columns)
+    return _log(table, name or _name(source), workspace)
+
+
+def _name(source: str | PathLike[str]) -> str:
+    """What to call a log by its source: the file's name, or the folder's of a pattern or an address."""
+    path = Path(str(source).partition("://")[2] if is_address(source) else source)
+    if is_pattern(path) or "*" in path.name:
+        path = path.parent
+    return path.name.partition(".")[0] or show(str(path))
 
 
 def purchases_only(log: InteractionLog) -> InteractionLog:
@@ -58,30 +92,62 @@ def purchases_only(log: InteractionLog) -> InteractionLog:
     Raises:
         InputError: no purchase is left.
     """
-    bought = ~(log.frame["value"].to_numpy() <= 0)
-    if not bought.any():
-        raise InputError(f"`data` must hold a purchase, got {len(bought)} rows without a positive quantity")
-    if bought.all():
+    bought = log.only(lambda block: np.ones(len(block), np.bool_) if block.values is None else ~(block.values <= 0))
+    if not bought.rows.total:
+        raise InputError(f"`data` must hold a purchase, got {log.rows.total} rows without a positive quantity")
+    if bought.rows.total == log.rows.total:
         return log
-    frame = log.frame[bought].reset_index(drop=True)
+    pairs = sum(len(distinct_pairs(block, len(log.item_ids))) for block in bought.rows)
     repairs = log.repairs | {
-        "rows_without_purchase": int((~bought).sum()),
-        "repeated_pairs": int(frame.duplicated(["user_id", "item_id"]).sum()),
-        "single_event_users": int((frame["user_id"].value_counts() == 1).sum()),
+        "rows_without_purchase": log.rows.total - bought.rows.total,
+        "repeated_pairs": bought.rows.total - pairs,
+        "single_event_users": int((bought.events_of_users == 1).sum()),
     }
-    return replace(log, frame=frame, repairs={name: count for name, count in repairs.items() if count})
+    return replace(bought, repairs={name: count for name, count in repairs.items() if count})
 
 
 def _from_frame(frame: pd.DataFrame, columns: ColumnMap | None) -> Table:
-    """The canonical columns of a data frame."""
+    """The canonical columns of a data frame, as a table of one batch."""
     places = find_columns(list(frame.columns), columns)
     if frame.empty:
         raise InputError("`data` must hold rows, got an empty data frame")
-    return Table({field: frame.iloc[:, place].reset_index(drop=True) for field, place in places.items()}, {})
+
+    def batches(repairs: Repairs, advance: Advance) -> Iterator[Batch]:
+        advance(len(frame))
+        yield {field: frame.iloc[:, place].reset_index(drop=True) for field, place in places.items()}
+
+    return Table(tuple(places), batches, len(frame), "rows")
 
 
-def _log(table: Table, name: str) -> InteractionLog:
-    """A repaired table as a log."""
-    frame, repairs = repair({field: column for field, column in table.columns.items() if field != DOMAIN})
-    items = domain_table(table.columns["item_id"], table.columns[DOMAIN]) if DOMAIN in table.columns else None
-    return InteractionLog(frame, items, None, table.repairs | repairs, name)
+def _log(table: Table, name: str, workspace: Workspace) -> InteractionLog:
+    """A table, read and repaired."""
+    notation: Notation | None = None
+    try:
+        while True:
+            counts: Repairs = {}
+            reading = Reading(table.fields, notation=notation, folder=workspace.folder, limit=workspace.limit)
+            with step(workspace.notify, "reading", of=table.size, unit=table.unit) as advance:
+                for batch in table.batches(counts, advance):
+                    reading.add(batch)
+            if reading.times is None or reading.times.used in (None, reading.times.notation):
+                break
+            notation = reading.times.notation  # the first rows showed another one: read it again
+        if not reading.rows.total:
+            raise InputError(f"`data` must hold a row with a user and an item, got none among {reading.seen} rows")
+        found = reading.repairs
+        with step(workspace.notify, "repairing", of=reading.rows.total, unit="rows") as advance:
+            rows = repaired(reading.rows, found, advance)
+    except OSError as error:
+        raise no_room(error) from None
+    user_ids, item_ids = reading.users.names, reading.items.names
+    repairs = counts | {repair: found[repair] for repair in REPAIRS if found.get(repair)}
+    items = reading.domains.table(item_ids)
+    return InteractionLog(rows, user_ids, item_ids, tuple(reading.kinds), items, None, repairs, name)
+
+
+def no_room(error: OSError) -> InputError:
+    """The error for a disk that is full or can't be written while a large log is prepared."""
+    where = "" if error.filename is None else f": {show(str(error.filename))}"
+    return InputError(
+        f"`data.cache` must be a folder with room for a large log, got {error.strerror or type(error).__name__}{where}"
+    )

@@ -18,10 +18,11 @@ import pandas as pd
 from palate_common.errors import InputError
 from palate_sim.data import shipped
 from palate_sim.data.columns import ColumnMap, show
-from palate_sim.data.download import Remote, Say, fetch, say_to_stderr
+from palate_sim.data.download import Remote, Say, cache_dir, fetch, say_to_stderr
 from palate_sim.data.layouts import read_folder
 from palate_sim.data.log import InteractionLog
-from palate_sim.data.readers import Source, read_log
+from palate_sim.data.readers import IN_MEMORY, Source, Workspace, read_log
+from palate_sim.data.sources import find_sources, is_address, is_pattern
 
 GROUPLENS = "GroupLens terms: research use, no redistribution, no commercial use without permission; cite the set"
 _MOVIELENS = "https://files.grouplens.org/datasets/movielens"
@@ -190,6 +191,34 @@ def get(name: str, *, say: Say = say_to_stderr) -> Path | None:
     return fetch(name, known.remotes, say)
 
 
+def files_of(source: Source) -> list[list[str | int]] | None:
+    """The files of a log as path, size and time of change: others mean another log.
+
+    Args:
+        source: as for `load`.
+
+    Returns:
+        One list a file, in order; None for a data frame, and for a set that comes with a package.
+    """
+    if isinstance(source, pd.DataFrame):
+        return None
+    if is_address(source) or is_pattern(source):
+        return [list(each.facts) for each in find_sources(source)]
+    path = Path(source)
+    if not is_local(source):
+        known = _BY_NAME.get(str(source))
+        if known is None or known.shipped:
+            return None
+        path = cache_dir() / known.name
+    files = sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path]
+    return [[str(each.resolve()), each.stat().st_size, each.stat().st_mtime_ns] for each in files]
+
+
+def is_place(source: object) -> bool:
+    """Whether a source is a path, a pattern or an address, rather than the name of a set."""
+    return is_address(source) or is_pattern(source) or (isinstance(source, (str, PathLike)) and is_local(source))
+
+
 def is_local(source: str | PathLike[str]) -> bool:
     """Whether a file or folder of that name exists; False for a name that no file can have."""
     try:
@@ -198,7 +227,13 @@ def is_local(source: str | PathLike[str]) -> bool:
         return False
 
 
-def load(source: Source, *, columns: ColumnMap | None = None, say: Say = say_to_stderr) -> InteractionLog:
+def load(
+    source: Source,
+    *,
+    columns: ColumnMap | None = None,
+    say: Say = say_to_stderr,
+    workspace: Workspace = IN_MEMORY,
+) -> InteractionLog:
     """Load a log by name or from anything local.
 
     Args:
@@ -206,30 +241,33 @@ def load(source: Source, *, columns: ColumnMap | None = None, say: Say = say_to_
             folder of that name in the working directory comes first.
         columns: explicit columns, see `read_log`; for a frame, a file or a folder.
         say: called with one line for each download.
+        workspace: how it is read.
 
     Raises:
         InputError: it is none of these, or can't be read.
         IntegrityError: a download is not the published file.
     """
     if isinstance(source, pd.DataFrame):
-        return read_log(source, columns=columns)
+        return read_log(source, columns=columns, workspace=workspace)
     if not isinstance(source, (str, PathLike)):
         raise InputError(f"`data` must be a name, a path or a pandas data frame, got {type(source).__name__}")
+    if is_address(source) or is_pattern(source):
+        return read_log(source, columns=columns, workspace=workspace)
     path, there = Path(source), is_local(source)
     if there and path.is_dir():
-        return read_folder(path, columns=columns)
+        return read_folder(path, columns=columns, workspace=workspace)
     if isinstance(source, PathLike) or there or source not in _BY_NAME:
         if not there and len(path.parts) == 1 and not path.suffix:
             raise InputError(
                 f"`data` must be a file, a folder or one of {', '.join(_BY_NAME)}, got {show(str(source))}"
             )
-        return read_log(path, columns=columns)
+        return read_log(path, columns=columns, workspace=workspace)
     known = _BY_NAME[source]
     if columns:
         raise InputError(f"`columns` must be left out for a named set, got {', '.join(columns)} for {source}")
     if known.shipped:
         log = known.shipped()
     else:
-        folder = fetch(source, known.remotes, say)
-        log = read_folder(folder, name=source)
+        place = fetch(source, known.remotes, say)
+        log = read_folder(place, name=source, workspace=workspace)
     return replace(log, name=source, terms=known.terms)

@@ -1,18 +1,20 @@
-"""Repair: from raw columns to a canonical frame, with every change counted.
+"""Repair: from raw batches to coded rows in canonical order, with every change counted.
 
 Third step of reading. A value that can't be interpreted is refused (a rating that is no finite number). A value with
 one obvious interpretation is repaired and counted (an id written `7.0`). An unusual value is kept and counted (a user
 with one event). `REPAIRS` says in words what each count means.
 
-    >>> import pandas as pd
-    >>> columns = {"user_id": pd.Series([" u1", "u1", None]), "item_id": pd.Series([7, 7, 8])}
-    >>> frame, repairs = repair(columns)
-    >>> frame[["user_id", "item_id"]].values.tolist(), repairs["rows_without_id"], repairs["exact_duplicates"]
-    ([['u1', '7']], 1, 1)
+    >>> reading = Reading(("user_id", "item_id"), limit=100)
+    >>> reading.add({"user_id": pd.Series([" u1", "u1", None]), "item_id": pd.Series([7, 7, 8])})
+    >>> counts = reading.repairs
+    >>> rows = repaired(reading.rows, counts, lambda rows: None)
+    >>> rows.total, counts["rows_without_id"], counts["exact_duplicates"]
+    (1, 1, 1)
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,8 +23,13 @@ import pandas as pd
 
 from palate_common.errors import InputError
 from palate_sim.data.columns import show
-from palate_sim.data.ids import MISSING, canonical_ids
-from palate_sim.data.times import canonical_times
+from palate_sim.data.domains import DOMAIN, Domains
+from palate_sim.data.events import Block, Place, Rows, stable_order
+from palate_sim.data.ids import MISSING, IdCoder
+from palate_sim.data.log import distinct_pairs
+from palate_sim.data.times import Notation, TimeReader
+
+_ODD = np.uint64(0x9E3779B97F4A7C15)  # spreads the bits of a row over its hash
 
 REPAIRS = {
     "byte_order_mark": "files began with a byte-order mark, which was left out",
@@ -43,80 +50,149 @@ REPAIRS = {
 }
 
 
-def repair(columns: dict[str, pd.Series]) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Bring columns into canonical form.
+class Reading:
+    """Codes the batches of a log: canonical ids as numbers, values and times as floats. Rows without an id are dropped.
 
     Args:
-        columns: canonical field -> values of any type, all of one length; user_id and item_id are present.
+        fields: the canonical fields that the log has.
+        notation: how its times are written, once that is known.
+        folder: where rows go that are too many for memory.
+        limit: rows that are kept in memory.
+    """
 
-    Returns:
-        The frame of an `InteractionLog`, ordered by user and time, and the counts of repairs without zero counts.
+    def __init__(
+        self, fields: Collection[str], *, notation: Notation | None = None, folder: Place | None = None, limit: int
+    ) -> None:
+        self.users, self.items = IdCoder("user_id"), IdCoder("item_id")
+        self.kinds: dict[str, int] = {}
+        self.times = TimeReader(notation) if "timestamp" in fields else None
+        self.domains = Domains()
+        has = {"kinds": "kind" in fields, "values": "value" in fields, "times": self.times is not None}
+        self.rows = Rows(has=frozenset(name for name, there in has.items() if there), folder=folder, limit=limit)
+        self.seen = 0
+
+    def add(self, batch: Mapping[str, pd.Series]) -> None:
+        """Code the rows of a batch.
+
+        Raises:
+            InputError: a value is not a finite number, or an id is not a scalar.
+            OSError: the disk is full.
+        """
+        block = Block(
+            self.users.code(batch["user_id"]),
+            self.items.code(batch["item_id"]),
+            self._kinds(batch["kind"]) if "kind" in batch else None,
+            _values(batch["value"], self.seen, blank_allowed="kind" in batch) if "value" in batch else None,
+            None if self.times is None else self.times.read(batch["timestamp"]),
+        )
+        if DOMAIN in batch:
+            self.domains.add(block.items, batch[DOMAIN])
+        self.seen += len(block)
+        keep = (block.users >= 0) & (block.items >= 0)
+        self.rows.add(block if keep.all() else block.rows(keep))
+
+    @property
+    def repairs(self) -> dict[str, int]:
+        """The counts of what was repaired so far, without what only whole users show."""
+        counts = {"rows_without_id": self.seen - self.rows.total}
+        for part in (self.users.repairs, self.items.repairs, {} if self.times is None else self.times.repairs):
+            for name, count in part.items():
+                counts[name] = counts.get(name, 0) + count
+        return counts
+
+    def _kinds(self, column: pd.Series) -> npt.NDArray[np.int32]:
+        """The code of each row's kind, -1 for none."""
+        raw, uniques = pd.factorize(column)
+        recode = np.full(len(uniques) + 1, -1, np.int32)
+        for code, value in enumerate(uniques):
+            text = str(value).strip()
+            if text.casefold() not in MISSING:
+                recode[code] = self.kinds.setdefault(text, len(self.kinds))
+        return recode[raw]
+
+
+def repaired(rows: Rows, repairs: dict[str, int], advance: Callable[[int], None]) -> Rows:
+    """Drop what is repeated, and order the rows of each user by time; the raw rows are gone afterwards.
+
+    Args:
+        rows: coded rows, as they came.
+        repairs: counts to add to.
+        advance: called with the number of rows that are done.
 
     Raises:
-        InputError: a value is not a finite number, an id is not a scalar, or no row is left.
+        OSError: the disk is full.
     """
-    repairs = dict.fromkeys(REPAIRS, 0)
-    rows = len(columns["user_id"])
-    users, user_names = canonical_ids(columns["user_id"], "user_id", repairs)
-    items, item_names = canonical_ids(columns["item_id"], "item_id", repairs)
-    kinds, kind_names = _kinds(columns.get("kind"), rows)
-    values = _values(columns.get("value"), rows, blank_allowed="kind" in columns)
-    times = canonical_times(columns.get("timestamp"), rows, repairs)
-
-    keep = (users >= 0) & (items >= 0)
-    repairs["rows_without_id"] = rows - int(keep.sum())
-    codes = pd.DataFrame({"user": users, "item": items, "kind": kinds, "value": values, "time": times})[keep]
-    repeats = codes.duplicated().to_numpy(bool)
-    repairs["exact_duplicates"] = int(repeats.sum())
-    codes = codes[~repeats]
-    if codes.empty:
-        raise InputError(f"`data` must hold a row with a user and an item, got none among {rows} rows")
-    repairs["repeated_pairs"] = int(codes.duplicated(["user", "item"]).sum())
-    repairs["single_event_users"] = int((np.bincount(codes["user"]) == 1).sum())
-    codes = _in_order(codes, repairs)
-    frame = pd.DataFrame(
-        {
-            "user_id": _names(codes["user"], user_names),
-            "item_id": _names(codes["item"], item_names),
-            "kind": np.array([*kind_names, None], dtype=object)[codes["kind"].to_numpy()],
-            "value": codes["value"].to_numpy(np.float64),
-            "timestamp": codes["time"].to_numpy(np.float64),
-        }
-    )
-    return frame, {name: count for name, count in repairs.items() if count}
+    done = rows.like()
+    counts = dict.fromkeys(("exact_duplicates", "repeated_pairs", "single_event_users", "times_out_of_order"), 0)
+    for block in rows.taken():
+        advance(len(block))
+        done.add(_repaired(block, counts))
+    for name, count in counts.items():
+        repairs[name] = repairs.get(name, 0) + count
+    return done
 
 
-def _in_order(codes: pd.DataFrame, repairs: dict[str, int]) -> pd.DataFrame:
-    """Sort rows by user and time, unknown times last; count the rows that were out of order."""
-    grouped = codes.iloc[np.argsort(codes["user"].to_numpy(), kind="stable")]
-    same_user = np.diff(grouped["user"].to_numpy()) == 0
-    repairs["times_out_of_order"] = int((same_user & (np.diff(grouped["time"].to_numpy()) < 0)).sum())
-    return grouped.iloc[np.lexsort((grouped["time"].to_numpy(), grouped["user"].to_numpy()))]
+def _repaired(block: Block, counts: dict[str, int]) -> Block:
+    """One block of whole users without repeats, in order."""
+    if (np.diff(block.users) < 0).any():
+        block = block.rows(stable_order((block.users - block.users.min(), int(np.ptp(block.users)) + 1)))
+    repeats = _repeats(block)
+    if len(repeats):
+        counts["exact_duplicates"] += len(repeats)
+        block = block.rows(np.delete(np.arange(len(block)), repeats))
+    counts["repeated_pairs"] += len(block) - len(distinct_pairs(block, int(block.items.max(initial=0)) + 1))
+    counts["single_event_users"] += int((np.bincount(block.users - block.users[0]) == 1).sum())
+    if block.times is None:
+        return block
+    late = (np.diff(block.users) == 0) & (np.diff(block.times) < 0)
+    counts["times_out_of_order"] += int(late.sum())
+    if not late.any() and not np.isnan(block.times).any():
+        return block
+    return block.rows(_by_time(block.users - block.users[0], block.times))
 
 
-def _names(codes: pd.Series, names: list[str]) -> pd.Series:
-    """The text of each code."""
-    return pd.Series(names, dtype="str").take(codes.to_numpy()).reset_index(drop=True)
+def _by_time(users: npt.NDArray[np.int32], times: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """The order of rows by user and time, unknown times last, equal ones as they came."""
+    unknown = np.isnan(times)
+    if unknown.all():
+        return np.arange(len(times))
+    first, last = np.nanmin(times), np.nanmax(times)
+    if last - first >= 2**40:
+        return np.lexsort((times, users))
+    since = np.where(unknown, last + 1 - first, times - first)
+    whole = since.astype(np.int64)
+    if (whole != since).any():
+        return np.lexsort((times, users))
+    return stable_order((users, int(users[-1]) + 1), (whole, int(last - first) + 2))
 
 
-def _kinds(column: pd.Series | None, rows: int) -> tuple[npt.NDArray[np.int64], list[str]]:
-    """The code of each row's kind, -1 for none, and the kinds."""
-    if column is None:
-        return np.full(rows, -1, np.int64), []
-    raw, uniques = pd.factorize(column)
-    kinds: dict[str, int] = {}
-    recode = np.full(len(uniques) + 1, -1, np.int64)
-    for code, value in enumerate(uniques):
-        text = str(value).strip()
-        if text.casefold() not in MISSING:
-            recode[code] = kinds.setdefault(text, len(kinds))
-    return recode[raw], list(kinds)
+def _repeats(block: Block) -> npt.NDArray[np.int64]:
+    """The places of rows that repeat an earlier one in every column.
+
+    A hash of each row finds the few that may; only these are compared.
+    """
+    mixed = np.zeros(len(block), np.uint64)
+    columns = block.columns()
+    for number, column in enumerate(columns.values()):
+        if column.dtype == np.float64:
+            column = np.where(np.isnan(column), np.nan, column + 0.0)  # one NaN, and one zero
+            mixed ^= column.view(np.uint64)
+        else:
+            mixed ^= column.astype(np.uint64)
+        mixed *= _ODD
+        mixed ^= mixed >> np.uint64(29 + number)
+    in_order = np.sort(mixed)
+    twice = in_order[1:][in_order[1:] == in_order[:-1]]
+    if not len(twice):
+        return np.zeros(0, np.int64)
+    places = np.flatnonzero(np.isin(mixed, twice))
+    repeated = pd.DataFrame({name: column[places] for name, column in columns.items()}).duplicated()
+    found: npt.NDArray[np.int64] = places[repeated.to_numpy(bool)]
+    return found
 
 
-def _values(column: pd.Series | None, rows: int, *, blank_allowed: bool) -> npt.NDArray[np.float64]:
-    """Finite values; NaN only where there is no value column, or a row of an event log leaves it blank."""
-    if column is None:
-        return np.full(rows, np.nan)
+def _values(column: pd.Series, before: int, *, blank_allowed: bool) -> npt.NDArray[np.float64]:
+    """Finite values; NaN only in a row of an event log that leaves it blank. `before`: rows of earlier batches."""
     if pd.api.types.is_bool_dtype(column.dtype):
         return column.to_numpy(np.float64)
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
@@ -127,5 +203,6 @@ def _values(column: pd.Series | None, rows: int, *, blank_allowed: bool) -> npt.
         refused = bad[~blank.to_numpy(bool)] if blank_allowed else bad
         if len(refused):
             cell: Any = column.iloc[refused[0]]
-            raise InputError(f"`value` must be a finite number, got {show(str(cell))} in row {refused[0] + 1} of data")
+            row = before + refused[0] + 1
+            raise InputError(f"`value` must be a finite number, got {show(str(cell))} in row {row} of data")
     return numbers

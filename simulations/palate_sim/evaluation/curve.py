@@ -1,4 +1,7 @@
-"""LearningCurve: quality on the validation users after each release. Oracle metrics: simulation only."""
+"""LearningCurve: quality on validation users after each release. Oracle metrics: simulation only.
+
+`evaluation.look_users` of them at most, drawn by the seed: the same users in every round.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from palate_common.mechanism.accounting import epsilon_of, total_mu2
 from palate_common.mechanism.update import layout_size, released_size
 from palate_common.rounds.plan import RoundPlan
@@ -16,8 +21,10 @@ from palate_server.ledger.history import ChargeEntry
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.coordinator import Release
 from palate_sim.config import SimulationConfig
-from palate_sim.evaluation.model_evaluation import Notify, headline, percentile_rank, validation_quality
+from palate_sim.evaluation.model_evaluation import headline, look
+from palate_sim.evaluation.sampling import LOOKED, some_heldout
 from palate_sim.preparation.preparation import Prepared
+from palate_sim.steps import Notify, step
 
 
 class LearningCurve:
@@ -42,17 +49,17 @@ class LearningCurve:
         self._delta, self._last = delta, last
         self._started = time.perf_counter()
         self.points = earlier_points(events)
+        validation, most = prepared.split.validation, config.evaluation.look_users
+        self._looked = validation and some_heldout(validation, most, seed=config.seed, purpose=LOOKED)
 
     def __call__(self, release: Release) -> None:
         """Evaluate one release."""
-        plan, split = release.plan, self._prepared.split
-        metric = headline(split, self._config.evaluation.ks)
+        plan = release.plan
         point = {
             "round": plan.round,
             "attempt": plan.attempt,
             "epsilon": self._spent(plan) if plan.mode.private else None,
-            metric: validation_quality(release.model, self._prepared, self._config, metric),
-            "loss": None if split.validation is None else percentile_rank(release.model, split.validation),
+            **self._quality(release),
             "users": release.participation.users,
             "rejected": release.participation.rejected,
             "model_bytes": len(release.model.data),
@@ -61,6 +68,17 @@ class LearningCurve:
         }
         self.points = [earlier for earlier in self.points if earlier["round"] < plan.round] + [point]
         self._notify({"event": "round", "rounds": self._last, **point})
+
+    def _quality(self, release: Release) -> dict[str, Any]:
+        """The headline metric with its 95 % interval and the mean rank, on the same validation users every time."""
+        metric, heldout = headline(self._prepared.split, self._config.evaluation.ks), self._looked
+        if heldout is None:
+            return {metric: None, "loss": None}
+        users = heldout.target.n_users
+        with step(self._notify, f"evaluating round {release.plan.round + 1}", of=users, unit="users") as advance:
+            found = look(release.model, self._prepared, self._config, heldout, advance)
+        low, high = found.interval(metric, np.random.default_rng([self._config.seed, 2]))
+        return {metric: found.mean(metric), "low": low, "high": high, "loss": found.mean_rank, "looked_at": users}
 
     def _spent(self, plan: RoundPlan) -> float:
         """Epsilon of the run up to this attempt, void ones included; the next one may be charged already."""

@@ -22,7 +22,7 @@ the split withholds, is masked that way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from palate_common.errors import InputError
 from palate_common.interactions import Floats, Interactions
+from palate_sim.evaluation.blocks import over_blocks, users_of
 from palate_sim.evaluation.saved_lists import Evaluation
 from palate_sim.metrics import LIST_METRICS, RATING_METRICS, USER_METRICS
 
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from palate_sim.preparation.splits import Heldout
 
 BLOCK_ENTRIES = 1 << 22  # scores ranked at once: at most 32 MiB an array
+GROUPS = 16  # groups of items for each place of a list, whose maxima bound the scores of a list from below
+SORTED_FROM = 64  # held-out items of a user from which sorting all scores costs less than counting for each item
+CROWD = 8  # items for each place of a list that are sorted; where more reach the bounds, ties are resolved first
 
 
 class CatalogueScorer(Protocol):
@@ -64,21 +68,27 @@ def evaluate(
     ks: Sequence[int] = (10, 20),
     rng: np.random.Generator,
     batch: int = 512,
+    threads: int = 1,
+    places: bool = False,
+    advance: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Judge a scorer on held-out items, ranked against the full catalogue.
 
     Args:
-        scorer: what to judge.
+        scorer: what to judge; with several threads its `scores` is called from all of them.
         heldout: fold-in and target of the test users. Users without a held-out item are left out and counted.
         train: what the scorer was trained on, for the metrics that need popularity and catalogue size.
         ks: list lengths; lists of the longest are kept.
         rng: decides ties.
         batch: users scored at once; fewer where the catalogue is large.
+        threads: blocks of users judged at once; the result is the same for any number.
+        places: whether `mean_rank` of the held-out items is found as well.
+        advance: called with the number of users after each block.
 
     Raises:
         InputError: scores are NaN or of the wrong shape, sizes don't fit, or no user has a held-out item.
     """
-    return _evaluate(scorer, heldout, train, ks, rng, batch, None)
+    return _evaluate(scorer, heldout, train, ks, rng, batch, None, threads, places, advance)
 
 
 def evaluate_sampled(
@@ -90,6 +100,7 @@ def evaluate_sampled(
     ks: Sequence[int] = (10,),
     rng: np.random.Generator,
     batch: int = 512,
+    advance: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Judge a scorer on held-out items ranked against a few sampled items; every name says so.
 
@@ -105,13 +116,14 @@ def evaluate_sampled(
         ks: list lengths.
         rng: decides ties, and draws the negatives.
         batch: users scored at once; fewer where the catalogue is large.
+        advance: called with the number of users after each block.
 
     Raises:
         InputError: as for `evaluate`, or a user has fewer than `negatives` other items.
     """
     if negatives < 1:
         raise InputError(f"`negatives` must be at least 1, got {negatives}")
-    return _evaluate(scorer, heldout, train, ks, rng, batch, negatives)
+    return _evaluate(scorer, heldout, train, ks, rng, batch, negatives, 1, False, advance)
 
 
 def _evaluate(
@@ -122,8 +134,11 @@ def _evaluate(
     rng: np.random.Generator,
     batch: int,
     negatives: int | None,
+    threads: int,
+    places: bool,
+    advance: Callable[[int], None] | None,
 ) -> Evaluation:
-    """Score, rank and judge in batches of users."""
+    """Score, rank and judge in blocks of users. Negatives are drawn in the users' order, so by one thread."""
     rows = np.flatnonzero(heldout.target.counts())
     n_items = heldout.target.n_items
     if not len(rows):
@@ -134,26 +149,33 @@ def _evaluate(
         raise InputError(f"`ks` must be positive list lengths, got {tuple(ks)}")
     k = max(ks)
     order = rng.permutation(n_items)
-    tops, values, hits = [], [], []
-    batch = max(1, min(batch, BLOCK_ENTRIES // n_items))
-    for start in range(0, len(rows), batch):
-        chosen = rows[start : start + batch]
-        foldin, target = heldout.foldin.users(chosen), heldout.target.users(chosen)
+    place = np.empty(n_items, np.int32)
+    place[order] = np.arange(n_items, dtype=np.int32)
+
+    def judged(chosen: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int32], Floats, npt.NDArray[np.bool_], float]:
+        foldin, target = users_of(heldout.foldin, chosen), users_of(heldout.target, chosen)
         scores = _checked(scorer.scores(foldin), foldin)
-        relevant = target.dense()
-        allowed = ~foldin.dense()
+        scores[foldin.owners(), foldin.indices] = -np.inf
+        far = float(_places(scores, foldin, target).sum()) if places else 0.0
         if heldout.withheld is not None:
-            allowed &= ~heldout.withheld.users(chosen).dense()
+            withheld = users_of(heldout.withheld, chosen)
+            scores[withheld.owners(), withheld.indices] = -np.inf
         if negatives is not None:
-            allowed &= relevant | _sample(~relevant & allowed, negatives, rng)
-        top, value = rank(np.where(allowed, scores, -np.inf), k, order)
-        tops.append(top)
-        values.append(value)
-        hits.append((top >= 0) & np.take_along_axis(relevant, np.maximum(top, 0), axis=1))
-    top, all_hits, n_relevant = np.concatenate(tops), np.concatenate(hits), heldout.target.counts()[rows]
+            relevant = target.dense()
+            others = ~(relevant | foldin.dense())
+            if heldout.withheld is not None:
+                others &= ~withheld.dense()
+            scores[~(relevant | _sample(others, negatives, rng))] = -np.inf
+        top, value = _ranked(scores, k, place)
+        return top, value, _hits(top, target), far
+
+    size = max(1, min(batch, BLOCK_ENTRIES // n_items))
+    blocks = list(over_blocks(judged, rows, size, threads=threads, advance=advance))
+    top, values, all_hits = (np.concatenate([block[part] for block in blocks]) for part in range(3))
+    n_relevant = heldout.target.counts()[rows]
     mark = "" if negatives is None else f"[{negatives} negatives]"
     return Evaluation(
-        users=tuple(heldout.users[row] for row in rows),
+        users=tuple(heldout.users[int(row)] for row in rows),
         rows=rows,
         values={
             f"{name}@{cut}{mark}": metric(all_hits[:, :cut], n_relevant)
@@ -168,31 +190,90 @@ def _evaluate(
         activity=heldout.foldin.counts()[rows],
         groups={name: tuple(labels[row] for row in rows) for name, labels in heldout.groups.items()},
         top=top,
-        top_scores=np.concatenate(values),
+        top_scores=values,
         left_out=heldout.target.n_users - len(rows),
+        mean_rank=sum(block[3] for block in blocks) / int(n_relevant.sum()) if places else None,
     )
 
 
-def rating_errors(scorer: CatalogueScorer, heldout: Heldout, *, batch: int = 512) -> dict[str, float]:
+def rating_errors(scorer: CatalogueScorer, heldout: Heldout, *, batch: int = 512, threads: int = 1) -> dict[str, float]:
     """RMSE and MAE of a scorer's expected ratings on the held-out ratings; {} if it predicts no ratings.
 
     Args:
         scorer: what to judge.
         heldout: fold-in and target of the test users, whose weights are ratings.
         batch: users at once; fewer where the catalogue is large.
+        threads: blocks of users at once.
     """
-    if not isinstance(scorer, ExpectsRatings):
+    if not isinstance(scorer, ExpectsRatings) or scorer.expected_ratings(heldout.foldin.users(slice(0, 1))) is None:
         return {}
-    errors = []
-    batch = max(1, min(batch, BLOCK_ENTRIES // heldout.target.n_items))
-    for start in range(0, heldout.target.n_users, batch):
-        part = slice(start, start + batch)
-        expected, target = scorer.expected_ratings(heldout.foldin.users(part)), heldout.target.users(part)
-        if expected is None:
-            return {}
-        errors.append(expected[target.owners(), target.indices] - target.weights)
-    together = np.concatenate(errors)
+
+    def errors(chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        expected = scorer.expected_ratings(users_of(heldout.foldin, chosen))
+        target = users_of(heldout.target, chosen)
+        found = np.zeros(0) if expected is None else expected[target.owners(), target.indices] - target.weights
+        return np.asarray(found, np.float64)
+
+    size = max(1, min(batch, BLOCK_ENTRIES // heldout.target.n_items))
+    together = np.concatenate(list(over_blocks(errors, np.arange(heldout.target.n_users), size, threads=threads)))
     return {name: metric(together) for name, metric in RATING_METRICS.items()}
+
+
+def mean_rank(scorer: CatalogueScorer, heldout: Heldout, *, batch: int = 512, threads: int = 1) -> float:
+    """Mean place of the held-out items, 0 the top and 1 the end: a loss that needs no score scale.
+
+    An item's place counts the items that score more, and those of equal score before it in the catalogue. Expected
+    percentile ranking, Hu, Koren and Volinsky (2008), equation 8.
+
+    Args:
+        scorer: what to judge.
+        heldout: fold-in and target of the users.
+        batch: users scored at once; fewer where the catalogue is large.
+        threads: blocks of users at once.
+    """
+
+    def places(chosen: npt.NDArray[np.int64]) -> float:
+        foldin, target = users_of(heldout.foldin, chosen), users_of(heldout.target, chosen)
+        scores = _checked(scorer.scores(foldin), foldin)
+        scores[foldin.owners(), foldin.indices] = -np.inf
+        return float(_places(scores, foldin, target).sum())
+
+    size = max(1, min(batch, BLOCK_ENTRIES // heldout.target.n_items))
+    found = over_blocks(places, np.arange(heldout.target.n_users), size, threads=threads)
+    return sum(found) / max(heldout.target.nnz, 1)
+
+
+def _places(scores: Floats, foldin: Interactions, target: Interactions) -> npt.NDArray[np.float64]:
+    """The place of each held-out item among its user's scores, by counting: 0 the top and 1 the end, float64 [nnz]."""
+    places = np.empty(target.nnz, np.float64)
+    for user in range(target.n_users):
+        own, first, last = scores[user], int(target.indptr[user]), int(target.indptr[user + 1])
+        items = target.indices[first:last]
+        if last - first < SORTED_FROM:
+            places[first:last] = [_before(own, int(item)) for item in items]
+            continue
+        ascending, asked = np.sort(own), own[items]
+        above = np.searchsorted(ascending, asked, "right")
+        places[first:last] = len(own) - above
+        for entry in np.flatnonzero(above - np.searchsorted(ascending, asked, "left") > 1):
+            places[first + entry] = _before(own, int(items[entry]))
+    places /= np.maximum(scores.shape[1] - foldin.counts() - 1, 1)[target.owners()]
+    return places
+
+
+def _before(scores: Floats, item: int) -> int:
+    """How many items stand before this one: higher scores, and equal ones earlier in the catalogue."""
+    own = scores[item]
+    return int(np.count_nonzero(scores[:item] >= own)) + int(np.count_nonzero(scores[item + 1 :] > own))
+
+
+def _hits(top: npt.NDArray[np.int32], target: Interactions) -> npt.NDArray[np.bool_]:
+    """Whether the item at each place is held out, bool [n_users, k]; places after a list's end aren't."""
+    held = target.owners().astype(np.int64) * target.n_items + target.indices  # rising, as a batch's entries are
+    asked = np.arange(len(top))[:, None] * target.n_items + top
+    at = np.minimum(np.searchsorted(held, asked), max(len(held) - 1, 0))
+    found: npt.NDArray[np.bool_] = held[at] == asked
+    return found & (top >= 0)
 
 
 def rank(scores: Floats, k: int, order: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int32], Floats]:
@@ -206,34 +287,68 @@ def rank(scores: Floats, k: int, order: npt.NDArray[np.int64]) -> tuple[npt.NDAr
     Returns:
         Items int32 [n_users, k] in rank order, -1 where a list ends early, and their scores, -inf there.
     """
+    place = np.empty(len(order), np.int32)
+    place[order] = np.arange(len(order), dtype=np.int32)
+    return _ranked(scores, k, place)
+
+
+def _ranked(scores: Floats, k: int, place: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], Floats]:
+    """The same with each item's place in the order, int32 [n_items].
+
+    Few items can be in a list: those that reach the k-th largest of the maxima of disjoint groups of items, which is
+    never above the k-th largest score. Only they are sorted. NaN is in no comparison: callers refuse it.
+    """
     n_users, n_items = scores.shape
     width = min(k, n_items)
-    shuffled = scores[:, order]
-    best = np.argpartition(shuffled, n_items - width, axis=1)[:, n_items - width :]
-    last = np.take_along_axis(shuffled, best, axis=1).min(axis=1, initial=np.inf)
-    # A partition keeps any of the items tied at the last place; there the first in the order must be kept.
-    for row in np.flatnonzero(((shuffled >= last[:, None]).sum(axis=1) > width) & (last > -np.inf)):
-        above = np.flatnonzero(shuffled[row] > last[row])
-        tied = np.flatnonzero(shuffled[row] == last[row])
-        best[row] = np.concatenate((above, tied[: width - len(above)]))
-    best.sort(axis=1)
-    value = np.take_along_axis(shuffled, best, axis=1)
-    by_score = np.argsort(-value, axis=1, kind="stable")
     top = np.full((n_users, k), -1, np.int32)
     top_scores = np.full((n_users, k), -np.inf, scores.dtype)
-    top_scores[:, :width] = np.take_along_axis(value, by_score, axis=1)
-    top[:, :width] = order[np.take_along_axis(best, by_score, axis=1)]
-    top[np.isneginf(top_scores)] = -1
+    bound = np.maximum(_bound(scores, width), np.finfo(scores.dtype).min)
+    found = scores >= bound[:, None]
+    if np.count_nonzero(found) > CROWD * width * n_users:
+        # Many items are tied at a bound: only the first of them in the order can be in the list.
+        for row in np.flatnonzero(np.count_nonzero(found, axis=1) > CROWD * width):
+            found[row] = _without_the_crowd(scores[row], width, place)
+    owner, item = np.divmod(np.flatnonzero(found), n_items)
+    value = scores[owner, item]
+    by_score = np.lexsort((place[item], -value, owner))
+    counts = np.bincount(owner, minlength=n_users)
+    at = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    listed = at < width
+    owner, at, by_score = owner[listed], at[listed], by_score[listed]  # owners are the same after sorting
+    top[owner, at] = item[by_score]
+    top_scores[owner, at] = value[by_score]
     return top, top_scores
 
 
+def _bound(scores: Floats, width: int) -> Floats:
+    """A number for each user that at least `width` of their scores reach, [n_users]."""
+    n_users, n_items = scores.shape
+    groups = max(GROUPS * width, 1)
+    if n_items < 2 * groups:
+        return np.asarray(np.partition(scores, n_items - width, axis=1)[:, n_items - width])
+    size = n_items // groups
+    best = scores[:, : size * groups].reshape(n_users, size, groups).max(axis=1)
+    return np.asarray(np.partition(best, groups - width, axis=1)[:, groups - width])
+
+
+def _without_the_crowd(scores: Floats, width: int, place: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    """Which of one user's items are in the list, bool [n_items]."""
+    last = np.partition(scores, len(scores) - width)[len(scores) - width]
+    found: npt.NDArray[np.bool_] = scores > last
+    if last > -np.inf:
+        tied, missing = np.flatnonzero(scores == last), width - int(found.sum())
+        found[tied[np.argpartition(place[tied], missing - 1)[:missing]]] = True
+    return found
+
+
 def _checked(scores: Floats, foldin: Interactions) -> Floats:
-    """The scores, or an error if they can't be ranked."""
+    """A copy of the scores that may be changed, or an error if they can't be ranked."""
     if scores.shape != (foldin.n_users, foldin.n_items):
         raise InputError(f"`scores` must have shape ({foldin.n_users}, {foldin.n_items}), got {scores.shape}")
-    if np.isnan(scores).any():
+    own = np.array(scores, dtype=None if np.issubdtype(scores.dtype, np.floating) else np.float64, order="C")
+    if np.isnan(own.max(initial=-np.inf)):
         raise InputError("`scores` must be numbers, got NaN")
-    return scores
+    return own
 
 
 def _sample(candidates: npt.NDArray[np.bool_], size: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:

@@ -16,6 +16,7 @@ from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_sim.baselines.device_only import DeviceOnly, catalogue_features
 from palate_sim.baselines.popularity import PopularityBaseline
+from palate_sim.evaluation.blocks import cores
 from palate_sim.evaluation.evaluation import CatalogueScorer, evaluate
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _ease(context: _Context, settings: Mapping[str, Any]) -> Baseline:
 def _ials(context: _Context, settings: Mapping[str, Any]) -> Baseline:
     from palate_sim.baselines.ials import Ials
 
-    return Ials.fit(context.train, seed=context.seed, **settings)
+    return Ials.fit(context.train, seed=context.seed, threads=cores(), **settings)
 
 
 def _device_only(context: _Context, settings: Mapping[str, Any]) -> Baseline:

@@ -14,21 +14,28 @@ from palate_common.errors import InputError
 from palate_common.interactions import Floats, Interactions
 from palate_common.models.model import GlobalModel
 from palate_sim.config import SimulationConfig
-from palate_sim.evaluation.evaluation import CatalogueScorer, evaluate, evaluate_sampled, rating_errors
+from palate_sim.evaluation.blocks import cores
+from palate_sim.evaluation.evaluation import CatalogueScorer, evaluate, evaluate_sampled, mean_rank, rating_errors
 from palate_sim.evaluation.fitting import fit_baselines
 from palate_sim.evaluation.rehearsal import rehearse
+from palate_sim.evaluation.sampling import FITTED, PROJECTED, some_users
 from palate_sim.evaluation.saved_lists import Evaluation
 from palate_sim.preparation.preparation import Prepared
 from palate_sim.preparation.splits import Heldout, Split
+from palate_sim.progress.wording import display_name
+from palate_sim.steps import Notify, silent, step
 
-USERS_AT_ONCE = 512
 CONTROLS: dict[str, tuple[str, dict[str, Any]]] = {
     "noised_popularity": ("popularity", {}),
     "content_only": ("als", {"rounds": 1, "content_weight": 1.0}),
 }
 """Baselines that spend the same budget on popularity, without or with item features, and nothing on later rounds."""
 
-Notify = Callable[[Mapping[str, Any]], None]
+REHEARSED_USERS = 50_000
+"""Training users whose contributions a projection computes, at most; the sums are multiplied up to the population."""
+
+WHOLE_LOG = frozenset({"item_knn", "ease", "ease_sparse", "ials"})
+"""Baselines that hold all histories in memory while they are fitted: `evaluation.fit_users` limits these."""
 
 
 @dataclass(frozen=True)
@@ -43,20 +50,41 @@ class Restricted:
         return np.where(self.candidates, self.scorer.scores(foldin), -np.inf)
 
 
-def judge(scorer: CatalogueScorer, heldout: Heldout, split: Split, *, ks: Sequence[int], seed: int) -> Evaluation:
+def judge(
+    scorer: CatalogueScorer,
+    heldout: Heldout,
+    split: Split,
+    *,
+    ks: Sequence[int],
+    seed: int,
+    threads: int | None = None,
+    places: bool = False,
+    advance: Callable[[int], None] | None = None,
+) -> Evaluation:
     """Evaluate by the split's protocol; a scorer that predicts ratings also by its rating error.
 
     The same seed breaks ties alike for every scorer.
+
+    Args:
+        scorer: what to judge; its methods are called from several threads at once.
+        heldout: the users.
+        split: whose protocol and training users.
+        ks: list lengths.
+        seed: of ties.
+        threads: blocks of users at once, with the same result for any number; None: one a core.
+        places: whether to find the held-out items' mean rank too; not with sampled negatives.
+        advance: called with the number of users after each block.
     """
-    rng = np.random.default_rng([seed, 1])
-    errors = rating_errors(scorer, heldout)
+    rng, threads = np.random.default_rng([seed, 1]), cores() if threads is None else threads
+    errors = rating_errors(scorer, heldout, threads=threads)
     if split.candidates is not None:
         scorer = Restricted(scorer, split.candidates)
+    train = split.train
     if split.sampled_negatives is not None:
         sampled = split.sampled_negatives
-        found = evaluate_sampled(scorer, heldout, train=split.train, negatives=sampled, ks=ks, rng=rng)
+        found = evaluate_sampled(scorer, heldout, train=train, negatives=sampled, ks=ks, rng=rng, advance=advance)
     else:
-        found = evaluate(scorer, heldout, train=split.train, ks=ks, rng=rng)
+        found = evaluate(scorer, heldout, train=train, ks=ks, rng=rng, threads=threads, places=places, advance=advance)
     return replace(found, totals={**found.totals, **errors})
 
 
@@ -66,6 +94,9 @@ def judge_prepared(
     config: SimulationConfig,
     heldout: Heldout | None = None,
     within: npt.NDArray[np.bool_] | None = None,
+    *,
+    places: bool = False,
+    advance: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Evaluate on the test users or on `heldout`; cold items are scored by their features where the model can do that.
 
@@ -75,13 +106,16 @@ def judge_prepared(
         config: the run's configuration.
         heldout: the users; None: the test users.
         within: bool [n_items], the only items that are ranked, such as those of a domain; None: all.
+        places: whether to find the held-out items' mean rank too.
+        advance: called with the number of users after each block.
     """
     split, features = prepared.split, prepared.inputs.get(FEATURES)
     if split.candidates is not None and features is not None and isinstance(scorer, GlobalModel):
         scorer = NewItems(scorer, split.candidates, features)
     if within is not None:
         split = replace(split, candidates=within if split.candidates is None else within & split.candidates)
-    return judge(scorer, heldout or split.test, split, ks=config.evaluation.ks, seed=config.seed)
+    users, ks = heldout or split.test, config.evaluation.ks
+    return judge(scorer, users, split, ks=ks, seed=config.seed, places=places, advance=advance)
 
 
 @dataclass(frozen=True)
@@ -103,13 +137,11 @@ class NewItems:
 
 def summary(evaluation: Evaluation, seed: int) -> dict[str, dict[str, float | None]]:
     """Every metric with its 95 % bootstrap interval over users; list metrics have none."""
-    table: dict[str, dict[str, float | None]] = {}
-    for name, mean in evaluation.table().items():
-        low, high = (None, None)
-        if name in evaluation.values:
-            low, high = evaluation.interval(name, np.random.default_rng([seed, 2]))
-        table[name] = {"mean": float(mean), "low": low, "high": high}
-    return table
+    bounds: Mapping[str, tuple[float | None, float | None]] = evaluation.intervals(np.random.default_rng([seed, 2]))
+    return {
+        name: {"mean": float(mean), **dict(zip(("low", "high"), bounds.get(name, (None, None)), strict=True))}
+        for name, mean in evaluation.table().items()
+    }
 
 
 def headline(split: Split, ks: Sequence[int]) -> str:
@@ -164,6 +196,7 @@ def judge_baselines(
             continue
         if name in CONTROLS and config.privacy.unit != "user":
             continue  # their guarantee is user-level, and this run's is not
+        label = display_name(name)
         try:
             if name in CONTROLS:
                 algorithm, settings = CONTROLS[name]
@@ -176,10 +209,14 @@ def judge_baselines(
                     local=config.privacy.mode.alone,
                     seed=config.seed,
                     inputs=prepared.inputs,
+                    notify=notify,
+                    name=f"fitting {label}",
                 )
             else:
-                scorer = fit_baselines([name], split, seed=config.seed, items=prepared.catalogue)[name]
-            evaluations[name] = judge_prepared(scorer, prepared, config)
+                with step(notify, f"fitting {label}"):
+                    part = fitted_on(split, config, name)
+                    scorer = fit_baselines([name], part, seed=config.seed, items=prepared.catalogue)[name]
+            evaluations[name] = judged(scorer, prepared, config, notify, label)
         except InputError as error:
             left_out[name] = str(error)
         except MemoryError:
@@ -191,52 +228,87 @@ def judge_baselines(
     return evaluations, left_out
 
 
+def judged(
+    scorer: CatalogueScorer, prepared: Prepared, config: SimulationConfig, notify: Notify, label: str
+) -> Evaluation:
+    """Evaluate on the test users and report how far that is."""
+    users = prepared.split.test.target.n_users
+    with step(notify, f"evaluating {label}", of=users, unit="users") as advance:
+        return judge_prepared(scorer, prepared, config, advance=advance)
+
+
+def fitted_on(split: Split, config: SimulationConfig, name: str) -> Split:
+    """The split with the training users that a baseline is fitted on: all, or `evaluation.fit_users` of them."""
+    if name not in WHOLE_LOG:
+        return split
+    most, seed = config.evaluation.fit_users, config.seed
+    return replace(split, train=some_users(split.train, most, seed=seed, purpose=FITTED))
+
+
 def project(
-    config: SimulationConfig, prepared: Prepared, *, epsilon: float, delta: float, metric: str
+    config: SimulationConfig,
+    prepared: Prepared,
+    *,
+    epsilon: float,
+    delta: float,
+    metric: str,
+    notify: Notify = silent,
 ) -> list[dict[str, float]]:
-    """Quality at this epsilon with multiples of the users, assuming that the added users behave like these."""
+    """Quality at this epsilon with multiples of the users, assuming that the added users behave like these.
+
+    At most `REHEARSED_USERS` train, drawn by the seed: their sums are multiplied up to the same population.
+
+    Args:
+        config: the run's configuration.
+        prepared: its data.
+        epsilon: its budget, user-level, zero-out.
+        delta: its delta.
+        metric: the headline metric.
+        notify: called with the steps.
+
+    Returns:
+        One point a multiple: `users`, `factor`, `rehearsed` (users who trained) and the metric.
+    """
     split, points = prepared.split, []
+    train = some_users(split.train, REHEARSED_USERS, seed=config.seed, purpose=PROJECTED)
     for factor in config.evaluation.projection:
+        users = split.train.n_users * factor
         model = rehearse(
-            split.train,
+            train,
             algorithm=config.algorithm.name,
             settings=config.algorithm.settings,
             epsilon=epsilon,
             delta=delta,
-            population=factor,
+            users=users,
             local=config.privacy.mode.alone,
             seed=config.seed,
             inputs=prepared.inputs,
+            notify=notify,
+            name=f"projecting to {users:,} users",
         )
-        quality = judge_prepared(model, prepared, config).mean(metric)
-        points.append({"users": split.train.n_users * factor, "factor": factor, metric: quality})
+        quality = judged(model, prepared, config, notify, f"the projection to {users:,} users").mean(metric)
+        points.append({"users": users, "factor": factor, "rehearsed": train.n_users, metric: quality})
     return points
 
 
-def validation_quality(
-    scorer: CatalogueScorer, prepared: Prepared, config: SimulationConfig, metric: str
-) -> float | None:
-    """The headline metric on the validation users, or None where the split has none."""
-    heldout = prepared.split.validation
-    return None if heldout is None else judge_prepared(scorer, prepared, config, heldout).mean(metric)
+def look(
+    scorer: CatalogueScorer,
+    prepared: Prepared,
+    config: SimulationConfig,
+    heldout: Heldout,
+    advance: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Evaluate on validation users, with the mean rank of their held-out items in the whole catalogue.
 
-
-def percentile_rank(scorer: CatalogueScorer, heldout: Heldout) -> float:
-    """Mean rank of the held-out items, 0 the top and 1 the end: a loss that needs no score scale.
-
-    Expected percentile ranking, Hu, Koren and Volinsky (2008), equation 8.
+    Args:
+        scorer: what to judge.
+        prepared: the run's data.
+        config: the run's configuration.
+        heldout: the users, such as a sample of the validation users.
+        advance: called with the number of users after each block.
     """
-    total, count = 0.0, 0
-    for first in range(0, heldout.foldin.n_users, USERS_AT_ONCE):
-        part = slice(first, first + USERS_AT_ONCE)
-        foldin, target = heldout.foldin.users(part), heldout.target.users(part)
-        scores = np.array(scorer.scores(foldin), np.float64)
-        scores[foldin.dense()] = -np.inf
-        order = np.argsort(-scores, axis=1, kind="stable")
-        ranks = np.empty_like(order)
-        np.put_along_axis(ranks, order, np.arange(scores.shape[1])[None], axis=1)
-        last = np.maximum(scores.shape[1] - foldin.counts() - 1, 1)
-        owners = target.owners()
-        total += float((ranks[owners, target.indices] / last[owners]).sum())
-        count += target.nnz
-    return total / max(count, 1)
+    split = prepared.split
+    if split.candidates is None and split.sampled_negatives is None:
+        return judge_prepared(scorer, prepared, config, heldout, advance=advance, places=True)
+    found = judge_prepared(scorer, prepared, config, heldout, advance=advance)
+    return replace(found, mean_rank=mean_rank(scorer, heldout, threads=cores()))

@@ -55,7 +55,7 @@ class Period:
         """The same period, with the test users alone held out."""
         rows = np.flatnonzero([not is_validation(user) for user in self.heldout.users])
         foldin, target = self.heldout.foldin.users(rows), self.heldout.target.users(rows)
-        users = tuple(self.heldout.users[row] for row in rows)
+        users = tuple(self.heldout.users[int(row)] for row in rows)
         return replace(self, heldout=Heldout(foldin, target, users, {}))
 
     def widened(self, scorer: CatalogueScorer, items: Sequence[str]) -> Widened:
@@ -100,8 +100,8 @@ def periods(log: InteractionLog, config: SimulationConfig) -> Iterator[Period]:
     Raises:
         InputError: times are missing, or a span leaves nothing to train on or to judge.
     """
-    times = log.frame["timestamp"].to_numpy(np.float64)
-    log, times = replace(log, frame=log.frame[~np.isnan(times)]), times[~np.isnan(times)]
+    log = log.only(lambda block: np.zeros(len(block), np.bool_) if block.times is None else ~np.isnan(block.times))
+    times = np.concatenate([np.zeros(0), *(block.times for block in log.rows if block.times is not None)])
     if not len(times) or times.min() == times.max():
         raise InputError("`palate releases` needs a log whose events have times, got none that differ")
     count = config.releases.count
@@ -122,10 +122,10 @@ def is_validation(user: str) -> bool:
 
 def _until(log: InteractionLog, end: float, config: SimulationConfig) -> Pairs:
     """The positives of the events before a time."""
-    frame = log.frame[log.frame["timestamp"] < end]
-    if frame.empty:
+    log = log.only(lambda block: np.zeros(len(block), np.bool_) if block.times is None else block.times < end)
+    if not log.rows.total:
         raise InputError("each span of `palate releases` must have events to train on, got none: use fewer releases")
-    return weighed(replace(log, frame=frame.reset_index(drop=True)), config)
+    return weighed(log, config)
 
 
 def _judged(before: Pairs, after: Pairs) -> Heldout:
@@ -139,7 +139,7 @@ def _judged(before: Pairs, after: Pairs) -> Heldout:
     rows = np.flatnonzero(target.counts())
     if not len(rows):
         raise InputError("each span of `palate releases` must have new items of a user, got none: use fewer releases")
-    return Heldout(old.users(rows), target.users(rows), tuple(after.users[row] for row in rows), {})
+    return Heldout(old.users(rows), target.users(rows), tuple(after.users[int(row)] for row in rows), {})
 
 
 def _keys(batch: Interactions) -> npt.NDArray[np.int64]:

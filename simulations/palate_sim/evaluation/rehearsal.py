@@ -24,6 +24,7 @@ from palate_common.mechanism.update import block_sums, block_units, layout_size
 from palate_common.models.model import GlobalModel, ModelHeader
 from palate_common.records.canonical import canonical_json
 from palate_sim.features.features import features_width
+from palate_sim.steps import Notify, silent, step
 
 GRID = 2**20
 COARSE = 2**14
@@ -40,9 +41,12 @@ def rehearse(
     epsilon: float | None,
     delta: float,
     population: int = 1,
+    users: int | None = None,
     local: bool = False,
     seed: int = 0,
     inputs: State | None = None,
+    notify: Notify = silent,
+    name: str = "rehearsing",
 ) -> GlobalModel:
     """Train in memory.
 
@@ -54,13 +58,19 @@ def rehearse(
         delta: its delta.
         population: project to this many times the users: every sum is multiplied; the noise stays, or, with `local`,
             grows with the square root of the users. This assumes that the added users behave like these.
+        users: the same as a number of users, not below those of `train`, in the place of `population`: sums are
+            multiplied by their quotient and rounded to the grid.
         local: whether each user adds noise of their own, as with dp local.
         seed: of public randomness and of the noise.
         inputs: public arrays to start from, such as item features or what a former release handed over.
+        notify: called with the step's progress, in users and rounds.
+        name: of the step.
     """
+    wanted = train.n_users * population if users is None else users
+    factor, rest = divmod(wanted, max(train.n_users, 1))
     mu = None if epsilon is None else mu_of(epsilon=epsilon, delta=delta)
     facts = PublicFacts(
-        n_users=train.n_users * population,
+        n_users=wanted,
         n_items=train.n_items,
         n_features=features_width(inputs),
         mu=mu,
@@ -71,23 +81,26 @@ def rehearse(
     grid = COARSE if local else GRID
     learner = make_algorithm(algorithm, settings, facts)
     state = learner.start()
-    for round_, share in enumerate(learner.shares):
-        layout = learner.layout(state, round_)
-        steps, sigma = np.zeros(layout_size(layout), np.int64), 0
-        for first in range(0, train.n_users, AT_ONCE):  # integers: the order of summation doesn't matter
-            raw = learner.contribute(state, round_, train.users(slice(first, first + AT_ONCE)))
-            steps += clip(raw, layout, clip_norm=1.0, grid=grid).total() * population
-        if mu is not None:
-            sigma = sigma_for(mu_r=mu * math.sqrt(share), sensitivity=grid)
-            if local:  # a sum of discrete Gaussians has the distribution of one, up to a negligible distance
-                sigma = round(sigma * math.sqrt(facts.n_users))
-            # The noise doesn't depend on the algorithm: models compared at one seed share it where their shapes agree.
-            scope = canonical_json([seed, round_])
-            source = SeededSource(hashlib.sha256(b"palate/rehearsal/1" + scope).digest())
-            steps = steps + sample_discrete_gaussian(layout_size(layout), sigma=sigma, source=source)
-        sums = block_sums(steps, layout, 1.0 / grid)
-        noises = {name: sigma * unit for name, unit in block_units(layout, 1.0 / grid).items()}
-        state = next_state(learner, state, round_, sums, noises, inputs or {})
+    with step(notify, name, of=train.n_users * len(learner.shares), unit="contributions") as advance:
+        for round_, share in enumerate(learner.shares):
+            layout = learner.layout(state, round_)
+            steps, sigma = np.zeros(layout_size(layout), np.int64), 0
+            for first in range(0, train.n_users, AT_ONCE):  # integers: the order of summation doesn't matter
+                part = train.users(slice(first, first + AT_ONCE))
+                steps += clip(learner.contribute(state, round_, part), layout, clip_norm=1.0, grid=grid).total()
+                advance(part.n_users)
+            steps = steps * factor if not rest else np.rint(steps * (wanted / train.n_users)).astype(np.int64)
+            if mu is not None:
+                sigma = sigma_for(mu_r=mu * math.sqrt(share), sensitivity=grid)
+                if local:  # a sum of discrete Gaussians has the distribution of one, up to a negligible distance
+                    sigma = round(sigma * math.sqrt(facts.n_users))
+                # The noise doesn't depend on the algorithm: models compared at one seed share it where shapes agree.
+                scope = canonical_json([seed, round_])
+                source = SeededSource(hashlib.sha256(b"palate/rehearsal/1" + scope).digest())
+                steps = steps + sample_discrete_gaussian(layout_size(layout), sigma=sigma, source=source)
+            sums = block_sums(steps, layout, 1.0 / grid)
+            noises = {name: sigma * unit for name, unit in block_units(layout, 1.0 / grid).items()}
+            state = next_state(learner, state, round_, sums, noises, inputs or {})
     header = ModelHeader(
         algorithm=algorithm, settings=dict(settings), facts=facts, releases=len(learner.shares), catalogue=""
     )

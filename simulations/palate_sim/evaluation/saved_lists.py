@@ -58,6 +58,8 @@ class Evaluation:
         top: int32 [n, k], items in rank order, -1 where a list ends early.
         top_scores: [n, k], the scores the scorer gave them.
         left_out: users without a held-out item.
+        mean_rank: mean place of the held-out items in the whole catalogue, 0 the top and 1 the end; None where it
+            wasn't asked for.
     """
 
     users: tuple[str, ...]
@@ -69,6 +71,7 @@ class Evaluation:
     top: npt.NDArray[np.int32] = field(repr=False)
     top_scores: Floats = field(repr=False)
     left_out: int
+    mean_rank: float | None = None
 
     def mean(self, name: str) -> float:
         """A metric over all users.
@@ -89,6 +92,11 @@ class Evaluation:
             InputError: there is no such user metric; the list metrics have no mean over users.
         """
         return bootstrap(self._values(name), rng, resamples=resamples)
+
+    def intervals(self, rng: np.random.Generator, *, resamples: int = 1000) -> dict[str, tuple[float, float]]:
+        """The interval of every user metric, each from the same resamples as `interval` draws for it alone."""
+        table = np.stack(list(self.values.values()), axis=1)
+        return dict(zip(self.values, _bootstrapped(table, rng, resamples, 0.95), strict=True))
 
     def by_decile(self, name: str, rng: np.random.Generator | None = None) -> tuple[Segment, ...]:
         """A user metric by decile of fold-in length, least active first; with `rng`, with intervals.
@@ -176,13 +184,21 @@ def bootstrap(
             f"`values` must not be empty, `resamples` positive and `level` in (0, 1), got {len(values)} values, "
             f"{resamples} and {level}"
         )
-    rows = max(1, BOOTSTRAP_BLOCK // len(values))
-    means = [
-        values[rng.integers(len(values), size=(min(rows, resamples - start), len(values)))].mean(axis=1)
-        for start in range(0, resamples, rows)
-    ]
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return _bootstrapped(values[:, None], rng, resamples, level)[0]
+
+
+def _bootstrapped(
+    values: npt.NDArray[np.float64], rng: np.random.Generator, resamples: int, level: float
+) -> list[tuple[float, float]]:
+    """The bounds of each column's mean, [n, columns]. Users are counted, so that all columns share one resample."""
+    n = len(values)
+    rows, means = max(1, BOOTSTRAP_BLOCK // n), []
+    for start in range(0, resamples, rows):
+        drawn = rng.integers(n, size=(min(rows, resamples - start), n))
+        drawn += np.arange(len(drawn))[:, None] * n
+        means.append(np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape) @ values / n)
+    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return list(zip(low.tolist(), high.tolist(), strict=True))
 
 
 def strictly_decreasing(scores: Floats) -> npt.NDArray[np.float32]:

@@ -26,5 +26,5 @@ def novelty(top: Ints, train: Interactions) -> float:
         At least 0, in bits; 0 when nothing is recommended.
     """
     listed = top[top >= 0]
-    owners = np.maximum(np.bincount(train.indices, minlength=train.n_items), 1)[listed]
+    owners = np.maximum(train.item_counts, 1)[listed]
     return float(np.log2(max(train.n_users, 1) / owners).mean()) if listed.size else 0.0

@@ -5,7 +5,7 @@ Drawn from `curve`, `seconds` and `bytes_per_client` of `result.json`, and the c
     rounds(result).show()
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -13,7 +13,14 @@ import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ship
 from plotly.subplots import make_subplots  # type: ignore[import-untyped]  # as above
 
 from palate_sim.plots.theme import ACCENT, COLOURS, RED, epsilon_axis, finish
-from palate_sim.progress.wording import accountant_text, algorithm_of, epsilon_text, first_round, primary_metric
+from palate_sim.progress.wording import (
+    accountant_text,
+    algorithm_of,
+    epsilon_text,
+    first_round,
+    looked_at,
+    primary_metric,
+)
 
 RANK = "mean rank of held-out items (0 = top)"
 
@@ -24,7 +31,8 @@ def rounds(result: Mapping[str, Any]) -> go.Figure:
     The loss is the mean percentile rank of validation users' held-out items: 0 at the top of the list, 1 at its end.
     """
     curve, metric = result.get("curve") or [], primary_metric(result)
-    panels = [(metric, f"{escape(metric)}, validation", ACCENT), ("loss", RANK, COLOURS["ease"])]
+    users = next((said for row in curve if (said := looked_at(row))), "validation")
+    panels = [(metric, f"{escape(metric)}, {users}", ACCENT), ("loss", RANK, COLOURS["ease"])]
     panels = [panel for panel in panels if any(row.get(panel[0]) is not None for row in curve)] or panels[:1]
     titles = [title for _, title, _ in panels]
     figure = make_subplots(rows=len(panels), shared_xaxes=True, vertical_spacing=0.2, subplot_titles=titles)
@@ -33,6 +41,7 @@ def rounds(result: Mapping[str, Any]) -> go.Figure:
         known = [row for row in curve if row.get(key) is not None]
         figure.add_scatter(
             x=[row["round"] + 1 for row in known], y=[row[key] for row in known], mode="lines+markers",
+            error_y=_interval(known, key, metric),
             row=place, col=1, line={"color": colour, "width": 2.5}, hovertemplate="round %{x}: %{y:.4f}<extra></extra>",
         )  # fmt: skip
     _round_axis(figure, result, len(panels))
@@ -41,6 +50,14 @@ def rounds(result: Mapping[str, Any]) -> go.Figure:
         figure.update_xaxes(range=[0.5, 1.5])
         figure.update_yaxes(rangemode="tozero")
     return finish(figure, result, 110 + 130 * len(panels))
+
+
+def _interval(rows: Sequence[Mapping[str, Any]], key: str, metric: str) -> dict[str, Any] | None:
+    """The 95 % interval of the metric, where each point has one; the mean rank has none."""
+    if key != metric or any(row.get("low") is None or row.get("high") is None for row in rows):
+        return None
+    above, below = ([sign * (row[end] - row[key]) for row in rows] for end, sign in (("high", 1), ("low", -1)))
+    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1, "width": 3}
 
 
 def _round_axis(figure: go.Figure, result: Mapping[str, Any], row: int | None = None) -> None:

@@ -13,23 +13,24 @@ what it drops is an exclusion on the privacy card of every run that uses one.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from palate_common.errors import InputError
-from palate_sim.data.log import InteractionLog
+from palate_sim.data.log import InteractionLog, distinct_pairs
+from palate_sim.steps import Notify, silent, step
 
 
-def k_core(log: InteractionLog, user_core: int, item_core: int) -> tuple[InteractionLog, dict[str, int]]:
+def k_core(
+    log: InteractionLog, user_core: int, item_core: int, notify: Notify = silent
+) -> tuple[InteractionLog, dict[str, int]]:
     """Keep the largest part in which every user has `user_core` distinct items and every item `item_core` users.
 
     Args:
         log: any log.
         user_core: least number of distinct items a user, from 0.
         item_core: least number of distinct users an item, from 0.
+        notify: called with progress events.
 
     Returns:
         The narrowed log, and the number of users, items and rows dropped.
@@ -40,14 +41,16 @@ def k_core(log: InteractionLog, user_core: int, item_core: int) -> tuple[Interac
     for name, bound in (("user_core", user_core), ("item_core", item_core)):
         if bound < 0:
             raise InputError(f"`{name}` must not be negative, got {bound}")
-    users, items, pair_users, pair_items = _pairs(log)
+    users, items = _everybody(log)
+    sweeps = 0
     while True:
-        per_user, per_item = np.bincount(pair_users), np.bincount(pair_items)
-        kept = (per_user[pair_users] >= user_core) & (per_item[pair_items] >= item_core)
-        if kept.all():
+        sweeps += 1
+        per_user, per_item = _degrees(log, users, items, notify, f"filtering, sweep {sweeps}")
+        kept_users, kept_items = users & (per_user >= user_core), items & (per_item >= item_core)
+        if (kept_users == users).all() and (kept_items == items).all():
             break
-        pair_users, pair_items = pair_users[kept], pair_items[kept]
-    return _narrow(log, users, items, pair_users, pair_items, f"a {user_core}-{item_core} core")
+        users, items = kept_users, kept_items
+    return _narrow(log, users, items, f"a {user_core}-{item_core} core")
 
 
 def min_support(log: InteractionLog, item_min_users: int) -> tuple[InteractionLog, dict[str, int]]:
@@ -61,34 +64,45 @@ def min_support(log: InteractionLog, item_min_users: int) -> tuple[InteractionLo
     """
     if item_min_users < 0:
         raise InputError(f"`item_min_users` must not be negative, got {item_min_users}")
-    users, items, pair_users, pair_items = _pairs(log)
-    kept = np.bincount(pair_items)[pair_items] >= item_min_users
-    wanted = f"an item with {item_min_users} users"
-    return _narrow(log, users, items, pair_users[kept], pair_items[kept], wanted)
+    users, items = _everybody(log)
+    per_item = _degrees(log, users, items, silent, "filtering")[1]
+    return _narrow(log, users, items & (per_item >= item_min_users), f"an item with {item_min_users} users")
 
 
-Rows = npt.NDArray[np.int64]
+def _everybody(log: InteractionLog) -> tuple[Mask, Mask]:
+    """The users and items that have a row."""
+    return log.events_of_users > 0, log.events_of_items > 0
 
 
-def _pairs(log: InteractionLog) -> tuple[Rows, Rows, Rows, Rows]:
-    """The user and item number of each row, and of each distinct pair."""
-    users, _ = pd.factorize(log.frame["user_id"])
-    items, _ = pd.factorize(log.frame["item_id"])
-    n_items = int(items.max()) + 1
-    distinct = np.unique(users.astype(np.int64) * n_items + items)
-    return users, items, distinct // n_items, distinct % n_items
+def _degrees(log: InteractionLog, users: Mask, items: Mask, notify: Notify, what: str) -> tuple[Counts, Counts]:
+    """How many distinct chosen items each chosen user has, and how many chosen users each chosen item."""
+    per_user, per_item = np.zeros(len(users), np.int64), np.zeros(len(items), np.int64)
+    with step(notify, what, of=log.rows.total, unit="rows") as advance:
+        for block in log.rows:
+            keys = distinct_pairs(block, len(items))
+            pair_users, pair_items = keys // len(items), keys % len(items)
+            kept = users[pair_users] & items[pair_items]
+            first = int(block.users[0])
+            own = np.bincount(pair_users[kept] - first)
+            per_user[first : first + len(own)] += own
+            per_item += np.bincount(pair_items[kept], minlength=len(items))
+            advance(len(block))
+    return per_user, per_item
 
 
-def _narrow(
-    log: InteractionLog, users: Rows, items: Rows, kept_users: Rows, kept_items: Rows, wanted: str
-) -> tuple[InteractionLog, dict[str, int]]:
-    """The log with only the pairs of kept users and kept items."""
-    if not len(kept_users):
-        raise InputError(f"`filters` must leave {wanted}, got none in a log of {users.max() + 1} users")
-    kept = np.isin(users, kept_users) & np.isin(items, kept_items)
+def _narrow(log: InteractionLog, users: Mask, items: Mask, wanted: str) -> tuple[InteractionLog, dict[str, int]]:
+    """The log with only the rows of kept users and kept items."""
+    narrowed = log.only(lambda block: users[block.users] & items[block.items])
+    if not narrowed.rows.total:
+        had = int((log.events_of_users > 0).sum())
+        raise InputError(f"`filters` must leave {wanted}, got none in a log of {had} users")
     dropped = {
-        "users": int(users.max()) + 1 - len(np.unique(users[kept])),
-        "items": int(items.max()) + 1 - len(np.unique(items[kept])),
-        "rows": int((~kept).sum()),
+        "users": int((log.events_of_users > 0).sum() - (narrowed.events_of_users > 0).sum()),
+        "items": int((log.events_of_items > 0).sum() - (narrowed.events_of_items > 0).sum()),
+        "rows": log.rows.total - narrowed.rows.total,
     }
-    return replace(log, frame=log.frame[kept].reset_index(drop=True)), dropped
+    return narrowed, dropped
+
+
+Mask = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.int64]

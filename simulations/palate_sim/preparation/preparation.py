@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,14 +16,36 @@ import pandas as pd
 from palate_common.algorithms import State, algorithm_class
 from palate_common.algorithms.als.algorithm import FEATURES, SOURCES
 from palate_common.errors import InputError
-from palate_common.records.canonical import canonical_json, digest
+from palate_common.records.canonical import canonical_json
 from palate_sim.config import SimulationConfig
-from palate_sim.data import Source, domains_of, joined, load, positives
+from palate_sim.data import Source, Workspace, domains_of, files_of, joined, load, positives
+from palate_sim.data.events import Place
 from palate_sim.data.log import InteractionLog
 from palate_sim.data.positives import Pairs
+from palate_sim.data.readers import IN_MEMORY, no_room
 from palate_sim.features.features import Matrix, item_features, joined_features
 from palate_sim.preparation.filters import k_core
-from palate_sim.preparation.splits import Split, split
+from palate_sim.preparation.kept import Draft, Facts, ReadyError, kept_folder, key_of, moved, open_kept, write_kept
+from palate_sim.preparation.splits import NEEDS_TIMES, Split, split
+from palate_sim.steps import Notify, silent
+
+AT_ONCE = 1 << 20
+"""Numbers or ids that are hashed at once."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where the histories of a large log lie.
+
+    Attributes:
+        folder: the folder.
+        fingerprint: see `Prepared`.
+        draft: what removes the folder with its last reference, where it isn't kept for later runs.
+    """
+
+    folder: Path
+    fingerprint: str
+    draft: Draft | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +63,7 @@ class Prepared:
         filtered: which filter was used, even if it removed nothing; empty without one.
         domains: of each item of the split, such as "books"; None: there is only one.
         sources: name -> width of each source of features, in the order of their columns; {}: there is one, unnamed.
+        kept: the folder that a large log's histories are mapped from; None: they are in memory.
     """
 
     name: str
@@ -50,17 +76,17 @@ class Prepared:
     filtered: str = ""
     domains: tuple[str, ...] | None = None
     sources: dict[str, int] = field(default_factory=dict)
+    kept: Kept | None = None
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Hash of the catalogue, and of who has what in every part of the split: equal for equal data."""
-        cut = self.split
-        parts = [(cut.train_users, cut.train)]
-        for heldout in (cut.validation, cut.test):
-            parts += [] if heldout is None else [(heldout.users, heldout.foldin), (heldout.users, heldout.target)]
-        facts = [cut.name, list(cut.items), [[list(users), part.indptr.tolist()] for users, part in parts]]
-        arrays = b"".join(part.indices.tobytes() + part.weights.tobytes() for _, part in parts)
-        return digest(canonical_json(facts) + arrays)
+        return fingerprint_of(self.split) if self.kept is None else self.kept.fingerprint
+
+    @property
+    def histories(self) -> Path | None:
+        """The folder of the training histories, where they are prepared on disk."""
+        return None if self.kept is None else self.kept.folder / "train"
 
     def exclusions(self) -> list[dict[str, str]]:
         """Exclusions of the preparation for the privacy card; without counts, which would be raw statistics."""
@@ -70,31 +96,123 @@ class Prepared:
         return [{"what": what, "reason": "made on raw data before the experiment, not charged"}]
 
 
-def prepare(config: SimulationConfig, source: Source | None = None) -> Prepared:
-    """Read, filter and split.
+def prepare(config: SimulationConfig, source: Source | None = None, notify: Notify = silent) -> Prepared:
+    """Read, filter and split; a large log on disk, where a later run of the same log and settings finds it prepared.
 
     Args:
         config: the run's configuration.
         source: a log that replaces the configured one: a path, a registered name or a data frame.
+        notify: called with progress events.
 
     Raises:
-        InputError: the log can't be read, or nothing is left of it.
+        InputError: the log can't be read, nothing is left of it, or the disk is full.
     """
-    log = read(config, source)
+    parent = kept_folder(config.data.cache)
+    key = _key(config, source)
+    try:
+        if key is not None and (parent / key).exists():
+            return _reopened(config, parent / key, notify)
+        draft = Draft(parent, key, notify)
+        try:
+            return _prepared(config, source, draft, notify)
+        except ReadyError:
+            return _reopened(config, parent / str(key), notify)
+        finally:
+            if key is not None:
+                draft.close()
+    except OSError as error:
+        raise no_room(error) from None
+
+
+def _prepared(config: SimulationConfig, source: Source | None, draft: Draft, notify: Notify) -> Prepared:
+    """Prepare a log, in memory or, where it is large, in the draft."""
+    log = read(config, source, Workspace(notify, draft.path, config.data.rows_in_memory))
     dropped: dict[str, int] = {}
     bounds = ""
     if config.filters.user_core > 1 or config.filters.item_core > 1:
-        log, narrowed = k_core(log, config.filters.user_core, config.filters.item_core)
+        log, narrowed = k_core(log, config.filters.user_core, config.filters.item_core, notify=notify)
         bounds = f"({config.filters.user_core},{config.filters.item_core})-core"
         dropped |= {f"{name} outside the {bounds}": count for name, count in narrowed.items()}
-    pairs = weighed(log, config)
+    pairs = weighed(log, config, timed=config.split.name in NEEDS_TIMES, notify=notify, folder=draft.path)
     dropped |= pairs.excluded
-    cut = split(pairs, config.split.name, seed=config.seed)
+    name, catalogue, repairs, terms, large = log.name, log.items, log.repairs, log.terms, log.rows.on_disk
+    del log  # and with it what lies on disk of it
+    folder = draft.path() if large else None
+    cut = split(pairs, config.split.name, seed=config.seed, folder=folder, notify=notify)
+    del pairs
     _check_negatives(cut)
-    features, widths = run_features(log.items, cut.items, config)
+    kept = None
+    if folder is not None:
+        facts = Facts(name, repairs, dropped, terms, bounds, fingerprint_of(cut))
+        write_kept(folder, cut, catalogue, facts, notify)
+        folder = draft.keep()
+        cut = moved(cut, folder)
+        kept = Kept(folder, facts.fingerprint, draft)
+    return _with_features(config, Prepared(name, cut, catalogue, {}, repairs, dropped, terms, bounds, kept=kept))
+
+
+def _reopened(config: SimulationConfig, folder: Path, notify: Notify) -> Prepared:
+    """What an earlier run has prepared."""
+    cut, catalogue, facts = open_kept(folder, notify)
+    kept = Kept(folder, facts.fingerprint)
+    found = Prepared(
+        facts.name, cut, catalogue, {}, facts.repairs, facts.dropped, facts.terms, facts.filtered, kept=kept
+    )
+    return _with_features(config, found)
+
+
+def _with_features(config: SimulationConfig, prepared: Prepared) -> Prepared:
+    """The same with the configured features, and the domains of its items."""
+    catalogue, items = prepared.catalogue, prepared.split.items
+    features, widths = run_features(catalogue, items, config)
     inputs: State = {} if features is None else {FEATURES: features}
-    found = domains_of(log.items, cut.items)
-    return Prepared(log.name, cut, log.items, inputs, log.repairs, dropped, log.terms, bounds, found, widths)
+    return replace(prepared, inputs=inputs, domains=domains_of(catalogue, items), sources=widths)
+
+
+def _key(config: SimulationConfig, source: Source | None) -> str | None:
+    """What the prepared log is kept under; None for one that can't be found again."""
+    data = config.data
+    if data.domains or isinstance(source, pd.DataFrame):
+        return None
+    files = files_of((data.path or data.name) if source is None else source)
+    if files is None:
+        return None
+    sections: dict[str, Any] = {
+        "name": str((data.path or data.name) if source is None else source),
+        "data": data.model_dump(mode="json", exclude={"name", "path", "cache", "rows_in_memory"}),
+        "positives": config.positives.model_dump(mode="json"),
+        "filters": config.filters.model_dump(mode="json"),
+        "split": config.split.model_dump(mode="json"),
+        "seed": config.seed,
+    }
+    return key_of(files, sections)
+
+
+def fingerprint_of(cut: Split) -> str:
+    """Hash of a split's catalogue, and of who has what in every part of it; nothing is copied whole.
+
+    It is the hash of one JSON text and the arrays behind it: [name, items, [[users, indptr], ...]], indices, weights.
+    """
+    parts = [(cut.train_users, cut.train)]
+    for heldout in (cut.validation, cut.test):
+        parts += [] if heldout is None else [(heldout.users, heldout.foldin), (heldout.users, heldout.target)]
+    hashed = hashlib.sha256(canonical_json([cut.name, list(cut.items)])[:-1] + b",[")
+    for number, (users, part) in enumerate(parts):
+        hashed.update(b"[" if not number else b",[")
+        for listed in (users, part.indptr):
+            hashed.update(b"[" if listed is users else b",[")
+            for first in range(0, len(listed), AT_ONCE):
+                chunk = listed[first : first + AT_ONCE]
+                values = list(chunk) if listed is users else np.asarray(chunk).tolist()
+                hashed.update((b"," if first else b"") + canonical_json(values)[1:-1])
+            hashed.update(b"]")
+        hashed.update(b"]")
+    hashed.update(b"]]")
+    for _, part in parts:
+        for array in (part.indices, part.weights):
+            for first in range(0, len(array), AT_ONCE):
+                hashed.update(np.ascontiguousarray(array[first : first + AT_ONCE]).data)
+    return hashed.hexdigest()
 
 
 def run_features(
@@ -118,8 +236,13 @@ def naming_sources(config: SimulationConfig, prepared: Prepared) -> SimulationCo
     return config.model_copy(update={"algorithm": chosen.model_copy(update={"settings": settings})})
 
 
-def read(config: SimulationConfig, source: Source | None = None) -> InteractionLog:
+def read(config: SimulationConfig, source: Source | None = None, workspace: Workspace = IN_MEMORY) -> InteractionLog:
     """The configured log, or the one that replaces it.
+
+    Args:
+        config: the run's configuration.
+        source: a log that replaces the configured one.
+        workspace: how it is read.
 
     Raises:
         InputError: it can't be read.
@@ -127,14 +250,32 @@ def read(config: SimulationConfig, source: Source | None = None) -> InteractionL
     data = config.data
     columns = {name: None if column == "" else column for name, column in data.columns.items()}
     if not data.domains:
-        return load((data.path or data.name) if source is None else source, columns=columns or None)
+        return load(
+            (data.path or data.name) if source is None else source, columns=columns or None, workspace=workspace
+        )
     if source is not None or data.path is not None:
         raise InputError("`data.domains` names the logs: it can't stand beside another log, got both")
-    return joined({domain: load(log, columns=columns or None) for domain, log in data.domains.items()})
+    return joined(
+        {domain: load(log, columns=columns or None, workspace=workspace) for domain, log in data.domains.items()}
+    )
 
 
-def weighed(log: InteractionLog, config: SimulationConfig) -> Pairs:
+def weighed(
+    log: InteractionLog,
+    config: SimulationConfig,
+    *,
+    timed: bool = True,
+    notify: Notify = silent,
+    folder: Place | None = None,
+) -> Pairs:
     """The log's positives as configured.
+
+    Args:
+        log: the log.
+        config: the run's configuration.
+        timed: whether the times of pairs are needed.
+        notify: called with progress events.
+        folder: gives the folder for pairs whose log is on disk; None: the user's cache.
 
     Raises:
         InputError: none is left.
@@ -149,6 +290,9 @@ def weighed(log: InteractionLog, config: SimulationConfig) -> Pairs:
         combine=chosen.combine,
         cap=chosen.cap if math.isfinite(chosen.cap) else math.inf,
         half_life_days=chosen.half_life_days,
+        timed=timed,
+        notify=notify,
+        folder=folder,
     )
 
 

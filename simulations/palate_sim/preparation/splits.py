@@ -24,16 +24,23 @@ rows: pairs come in canonical order, and each split draws from its own generator
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
+from palate_sim.data.id_list import in_order
 from palate_sim.data.log import InteractionLog
-from palate_sim.data.positives import Pairs, positives
+from palate_sim.data.positives import PairBlock, Pairs, groups_of, positives
+from palate_sim.preparation.histories import HistoryWriter
+from palate_sim.steps import Notify, silent, step
 
 Mask = npt.NDArray[np.bool_]
 
@@ -52,7 +59,7 @@ class Heldout:
 
     foldin: Interactions
     target: Interactions
-    users: tuple[str, ...]
+    users: Sequence[str]
     groups: dict[str, tuple[str, ...]]
     withheld: Interactions | None = None
 
@@ -78,7 +85,7 @@ class Split:
 
     name: str
     train: Interactions
-    train_users: tuple[str, ...]
+    train_users: Sequence[str]
     validation: Heldout | None
     test: Heldout
     items: tuple[str, ...]
@@ -91,30 +98,48 @@ class Split:
 
 @dataclass(frozen=True)
 class _Cut:
-    """Which pairs train, which are targets, which are given, and which pairs of held-out users are neither."""
+    """Which pairs of a block train, which are targets, which are given, and which of held-out users are neither."""
 
     train: Mask
     validation: Mask
     test: Mask
     foldin: Mask
-    notes: tuple[str, ...] = ()
-    candidates: Mask | None = None
     withheld: Mask | None = None
 
 
-def split(log: InteractionLog | Pairs, name: str, *, seed: int) -> Split:
+@dataclass(frozen=True)
+class _Rule:
+    """How a split cuts a log: block after block, in canonical order, each once.
+
+    Attributes:
+        cut: cuts the next block.
+        notes: what a reader must know.
+        candidates: bool [n_items], the items that are ranked; None: all.
+    """
+
+    cut: Callable[[PairBlock], _Cut]
+    notes: tuple[str, ...] = ()
+    candidates: Mask | None = None
+
+
+def split(
+    log: InteractionLog | Pairs, name: str, *, seed: int, folder: Path | None = None, notify: Notify = silent
+) -> Split:
     """Cut a log for an experiment.
 
     Args:
         log: a log, whose every interaction then is a positive, or pairs from `positives`.
         name: one of `SPLITS`.
         seed: any whole number from 0; the same one gives the same cut.
+        folder: where the parts are written, a new folder; None: they stay in memory.
+        notify: called with progress events.
 
     Returns:
         The split. A user without a target, or without anything given, is left out of evaluation and counted.
 
     Raises:
         InputError: an unknown name, a negative seed, or a log too small for this cut.
+        OSError: the disk is full.
     """
     if name not in SPLITS:
         raise InputError(f"`split` must be one of {', '.join(SPLITS)}, got {name!r}")
@@ -122,34 +147,46 @@ def split(log: InteractionLog | Pairs, name: str, *, seed: int) -> Split:
         raise InputError(f"`seed` must be a whole number from 0, got {seed!r}")
     pairs = positives(log) if isinstance(log, InteractionLog) else log
     base = BASES.get(name, name)
-    cut = SPLITS[name](pairs, np.random.default_rng([seed, zlib.crc32(base.encode())]))
+    rule = SPLITS[name](pairs, np.random.default_rng([seed, zlib.crc32(base.encode())]))
     skipped: dict[str, int] = {}
-    validation = _heldout(pairs, cut, cut.validation, "validation", skipped)
-    test = _heldout(pairs, cut, cut.test, "test", skipped)
-    rows, train = _rows(pairs, cut.train)
-    if test is None or not train.nnz:
-        what = "a user to test on" if test is None else "a training user"
-        raise InputError(f"`split` {name} must have {what}, got a log of {len(pairs.users)} users that leaves none")
+    with ExitStack() as stack:
+        make = partial(_Part, stack, len(pairs.items), folder)
+        train, validation, test = make("train"), _Roles(make, "validation"), _Roles(make, "test")
+        with step(notify, "splitting", of=len(pairs.users), unit="users") as advance:
+            for block in pairs.blocks():
+                cut = rule.cut(block)
+                users = np.flatnonzero(_has(block, cut.train))
+                train.add(block, cut.train, users)
+                validation.add(block, cut, cut.validation)
+                test.add(block, cut, cut.test)
+                advance(len(block.indptr) - 1)
+        rows = train.rows
+        for role in (validation, test):
+            skipped[f"{role.name}_users_without_history"] = role.without_history
+        if not len(test.target.rows) or not train.total:
+            what = "a user to test on" if not len(test.target.rows) else "a training user"
+            raise InputError(f"`split` {name} must have {what}, got a log of {len(pairs.users)} users that leaves none")
+        parts = train.finish(), validation.finish(pairs), test.finish(pairs)
     if base == "strong":
-        evaluated = (len(validation.users) if validation else 0) + len(test.users)
+        evaluated = len(validation.target.rows) + len(test.target.rows)
         skipped["held_out_users_without_target"] = len(pairs.users) - len(rows) - evaluated
     published = name == "loo-heldout-excluded"
     return Split(
         name=name,
-        train=train,
-        train_users=tuple(pairs.users[row] for row in rows),
-        validation=validation,
-        test=test,
+        train=parts[0],
+        train_users=in_order(pairs.users, rows),
+        validation=parts[1],
+        test=cast("Heldout", parts[2]),
         items=pairs.items,
         skipped={reason: count for reason, count in skipped.items() if count},
-        notes=cut.notes,
+        notes=rule.notes,
         sampled_negatives=99 if published else None,
-        candidates=cut.candidates,
+        candidates=rule.candidates,
         negatives_exclude_heldout=published,
     )
 
 
-def _strong(pairs: Pairs, rng: np.random.Generator) -> _Cut:
+def _strong(pairs: Pairs, rng: np.random.Generator) -> _Rule:
     """Users apart: 10 % for validation, 10 % for test; 20 % of each one's pairs, at least one, are the target."""
     n_users = len(pairs.users)
     held = max(1, round(n_users / 10))
@@ -158,94 +195,130 @@ def _strong(pairs: Pairs, rng: np.random.Generator) -> _Cut:
     role = np.zeros(n_users, np.int8)
     drawn = rng.permutation(n_users)
     role[drawn[:held]], role[drawn[held : 2 * held]] = 1, 2
-    counts = np.bincount(pairs.user_rows, minlength=n_users)
-    n_target = np.where(counts >= 2, np.maximum(1, np.round(counts / 5)), 0)
-    target = _ranks(pairs, rng.random(len(pairs.user_rows))) < n_target[pairs.user_rows]
-    of_pair = role[pairs.user_rows]
-    return _Cut(of_pair == 0, target & (of_pair == 1), target & (of_pair == 2), ~target)
+
+    def cut(block: PairBlock) -> _Cut:
+        counts = np.diff(block.indptr)
+        n_target = np.where(counts >= 2, np.maximum(1, np.round(counts / 5)), 0)
+        of_user = role[block.first : block.first + len(counts)]
+        chances = rng.random(len(block.item_rows))
+        held_out = np.repeat(of_user > 0, counts)
+        target = np.zeros(len(chances), np.bool_)
+        owners = block.owners[held_out]
+        target[held_out] = _ranks(owners, chances[held_out]) < n_target[owners]
+        of_pair = np.repeat(of_user, counts)
+        return _Cut(of_pair == 0, target & (of_pair == 1), target & (of_pair == 2), ~target)
+
+    return _Rule(cut)
 
 
-def _user_cold(given: int) -> Callable[[Pairs, np.random.Generator], _Cut]:
+def _user_cold(given: int) -> Callable[[Pairs, np.random.Generator], _Rule]:
     """The strong cut with only each held-out user's first `given` events, by time, those of unknown time last."""
 
-    def cut(pairs: Pairs, rng: np.random.Generator) -> _Cut:
+    def make(pairs: Pairs, rng: np.random.Generator) -> _Rule:
         strong = _strong(pairs, rng)
-        held = ~strong.train
-        known = ~np.isnan(pairs.times)
-        # Targets sort last, so that the ranks count the given pairs only.
-        last = (strong.validation | strong.test).astype(np.float64)
-        ranks = _ranks(pairs, last, np.where(known, pairs.times, np.inf), rng.random(len(known)))
-        foldin = strong.foldin & (~held | (ranks < given))
-        withheld = strong.foldin & ~foldin
+        ties = _later(rng, pairs.n_pairs)
+
+        def cut(block: PairBlock) -> _Cut:
+            apart = strong.cut(block)
+            held = ~apart.train
+            known = ~np.isnan(block.times)
+            # Targets sort last, so that the ranks count the given pairs only.
+            last = (apart.validation | apart.test).astype(np.float64)
+            ranks = _ranks(block.owners, last, np.where(known, block.times, np.inf), ties.random(len(known)))
+            foldin = apart.foldin & (~held | (ranks < given))
+            return _Cut(apart.train, apart.validation, apart.test, foldin, withheld=apart.foldin & ~foldin)
+
         note = f"of each held-out user the first {given} events are given; targets as in the strong split of this seed"
-        return _Cut(strong.train, strong.validation, strong.test, foldin, (note,), withheld=withheld)
+        return _Rule(cut, (note,))
 
-    return cut
+    return make
 
 
-def _item_cold(pairs: Pairs, rng: np.random.Generator) -> _Cut:
+def _item_cold(pairs: Pairs, rng: np.random.Generator) -> _Rule:
     """Users as in the strong cut; 10 % of the items occur in no training history, and they are the targets."""
     n_items = len(pairs.items)
     strong = _strong(pairs, rng)
     cold = np.zeros(n_items, np.bool_)
-    cold[rng.permutation(n_items)[: max(2, round(n_items / 10))]] = True
-    of_pair = cold[pairs.item_rows]
-    asked = of_pair & ~strong.train
-    test = asked & np.isin(pairs.user_rows, pairs.user_rows[strong.test])
+    cold[_later(rng, pairs.n_pairs).permutation(n_items)[: max(2, round(n_items / 10))]] = True
+
+    def cut(block: PairBlock) -> _Cut:
+        apart = strong.cut(block)
+        of_pair = cold[block.item_rows]
+        asked = of_pair & ~apart.train
+        test = asked & np.repeat(_has(block, apart.test), np.diff(block.indptr))
+        return _Cut(apart.train & ~of_pair, asked & ~test, test, ~of_pair)
+
     note = f"{int(cold.sum())} of {n_items} items are nobody's training data, and are ranked among themselves"
-    return _Cut(strong.train & ~of_pair, asked & ~test, test, ~of_pair, (note,), cold)
+    return _Rule(cut, (note,), cold)
 
 
-def _last(pairs: Pairs, rng: np.random.Generator) -> _Cut:
+def _last(pairs: Pairs, rng: np.random.Generator) -> _Rule:
     """By each user's own time: the last pair for test if one remains to train on, the one before if two remain."""
-    known = ~np.isnan(pairs.times)
-    counts = np.bincount(pairs.user_rows, minlength=len(pairs.users))
-    ranks = _ranks(pairs, np.where(known, -pairs.times, np.inf), rng.random(len(known)))
-    left = counts[pairs.user_rows]
-    test, validation = (ranks == 0) & (left >= 2), (ranks == 1) & (left >= 3)
+
+    def cut(block: PairBlock) -> _Cut:
+        known = ~np.isnan(block.times)
+        counts = np.diff(block.indptr)
+        ranks = _ranks(block.owners, np.where(known, -block.times, np.inf), rng.random(len(known)))
+        left = np.repeat(counts, counts)
+        test, validation = (ranks == 0) & (left >= 2), (ranks == 1) & (left >= 3)
+        return _Cut(~(test | validation), validation, test, ~(test | validation))
+
     note = "ties in time are broken at random by the seed"
-    if not known.all():
-        note += f"; {int((~known).sum())} of {len(known)} pairs of unknown time count as earlier than every known one"
-    return _Cut(~(test | validation), validation, test, ~(test | validation), (note,))
+    unknown = pairs.n_pairs - pairs.shelf.n_timed
+    if unknown:
+        note += f"; {unknown} of {pairs.n_pairs} pairs of unknown time count as earlier than every known one"
+    return _Rule(cut, (note,))
 
 
-def _heldout_excluded(pairs: Pairs, rng: np.random.Generator) -> _Cut:
+def _heldout_excluded(pairs: Pairs, rng: np.random.Generator) -> _Rule:
     """As leave-last-out, but the user's other held-out item is not ranked beside the target."""
-    cut = _last(pairs, rng)
-    return replace(cut, withheld=cut.validation | cut.test)
+    rule = _last(pairs, rng)
+
+    def cut(block: PairBlock) -> _Cut:
+        found = rule.cut(block)
+        return replace(found, withheld=found.validation | found.test)
+
+    return replace(rule, cut=cut)
 
 
-def _temporal(pairs: Pairs, rng: np.random.Generator) -> _Cut:
+def _temporal(pairs: Pairs, rng: np.random.Generator) -> _Rule:
     """By global time: the first 80 % of pairs train, the next 10 % validate, the last 10 % test."""
-    known = ~np.isnan(pairs.times)
-    if not known.any():
+    n_known = pairs.shelf.n_timed
+    if not n_known:
         raise InputError("`split` temporal must have a log with times, got none")
-    times = np.sort(pairs.times[known])
-    first, second = times[int(len(times) * 0.8)], times[int(len(times) * 0.9)]
-    if times[0] == first or first == second:
+    least, first, second = pairs.shelf.times_in_order(0, int(n_known * 0.8), int(n_known * 0.9))
+    if least == first or first == second:
         raise InputError(
             f"`split` temporal must have times that can be cut at 80 % and 90 %, got {first:g}, {second:g}"
         )
-    test = known & (pairs.times >= second)
-    validation = known & (pairs.times >= first) & ~test
+
+    def cut(block: PairBlock) -> _Cut:
+        test = block.times >= second  # an unknown time is not
+        validation = (block.times >= first) & ~test
+        return _Cut(~(test | validation), validation, test, ~(test | validation))
+
     notes = [
         f"cut at {first:.0f} and {second:.0f} seconds since 1970; a pair's time is when the user first met the item"
     ]
-    if not known.all():
-        notes.append(f"{int((~known).sum())} of {len(known)} pairs of unknown time are in the training part")
-    return _Cut(~(test | validation), validation, test, ~(test | validation), tuple(notes))
+    if n_known < pairs.n_pairs:
+        notes.append(f"{pairs.n_pairs - n_known} of {pairs.n_pairs} pairs of unknown time are in the training part")
+    return _Rule(cut, tuple(notes))
 
 
-def _random(pairs: Pairs, rng: np.random.Generator) -> _Cut:
+def _random(pairs: Pairs, rng: np.random.Generator) -> _Rule:
     """By chance: 10 % of each user's pairs for test and 10 % for validation, rounded; from 5 pairs on that is one."""
-    counts = np.bincount(pairs.user_rows, minlength=len(pairs.users))
-    each = np.floor(counts / 10 + 0.5)[pairs.user_rows]
-    ranks = _ranks(pairs, rng.random(len(pairs.user_rows)))
-    test, validation = ranks < each, (ranks >= each) & (ranks < 2 * each)
-    return _Cut(~(test | validation), validation, test, ~(test | validation))
+
+    def cut(block: PairBlock) -> _Cut:
+        counts = np.diff(block.indptr)
+        each = np.repeat(np.floor(counts / 10 + 0.5), counts)
+        ranks = _ranks(block.owners, rng.random(len(block.item_rows)))
+        test, validation = ranks < each, (ranks >= each) & (ranks < 2 * each)
+        return _Cut(~(test | validation), validation, test, ~(test | validation))
+
+    return _Rule(cut)
 
 
-SPLITS: dict[str, Callable[[Pairs, np.random.Generator], _Cut]] = {
+SPLITS: dict[str, Callable[[Pairs, np.random.Generator], _Rule]] = {
     "strong": _strong,
     "leave-last-out": _last,
     "temporal": _temporal,
@@ -262,45 +335,100 @@ BASES = {"loo-heldout-excluded": "leave-last-out"} | dict.fromkeys(
 """Splits that use the random draws of another split at the same seed."""
 
 
-def _ranks(pairs: Pairs, *keys: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """The place of each pair among its user's, from 0, by the keys in order."""
-    order = np.lexsort((*reversed(keys), pairs.user_rows))
-    ends = np.cumsum(np.bincount(pairs.user_rows, minlength=len(pairs.users)))
+NEEDS_TIMES = frozenset(
+    {"leave-last-out", "temporal", "loo-heldout-excluded", "user-cold-1", "user-cold-3", "user-cold-10"}
+)
+"""Splits that look at times."""
+
+
+def _later(rng: np.random.Generator, draws: int) -> np.random.Generator:
+    """The generator as it will be after `draws` numbers of `random`, which take one step each."""
+    source = np.random.PCG64()
+    state = cast("Any", rng.bit_generator.state)
+    source.state = state
+    source.advance(draws)
+    # `advance` forgets the half of a step that a former draw has left over, and `random` doesn't.
+    left = {"has_uint32": state["has_uint32"], "uinteger": state["uinteger"]}
+    source.state = cast("Any", dict(source.state) | left)
+    return np.random.Generator(source)
+
+
+def _ranks(owners: npt.NDArray[np.int64], *keys: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """The place of each pair among its user's, from 0, by the keys in order; `owners` rise."""
+    order = np.lexsort((*reversed(keys), owners))
+    ends = np.cumsum(np.bincount(owners)) if len(owners) else np.zeros(0, np.int64)
     ranks = np.empty(len(order), np.int64)
-    ranks[order] = np.arange(len(order)) - np.concatenate(([0], ends))[pairs.user_rows[order]]
+    ranks[order] = np.arange(len(order)) - np.concatenate(([0], ends))[owners[order]]
     return ranks
 
 
-def _heldout(pairs: Pairs, cut: _Cut, target: Mask, role: str, skipped: dict[str, int]) -> Heldout | None:
-    """The users with a target and something given, or None when there is none."""
-    asked = np.unique(pairs.user_rows[target])
-    given = np.zeros(len(pairs.users), np.bool_)
-    given[pairs.user_rows[cut.foldin]] = True
-    rows = asked[given[asked]]
-    skipped[f"{role}_users_without_history"] = len(asked) - len(rows)
-    if not len(rows):
-        return None
-    groups = {column: tuple(values[row] for row in rows) for column, values in pairs.groups.items()}
-    users = tuple(pairs.users[row] for row in rows)
-    withheld = None if cut.withheld is None else _batch(pairs, cut.withheld & ~target, rows)
-    return Heldout(_batch(pairs, cut.foldin, rows), _batch(pairs, target, rows), users, groups, withheld)
+def _has(block: PairBlock, mask: Mask) -> Mask:
+    """Which users of a block have a pair in `mask`, bool [n_users]."""
+    ends = np.concatenate(([0], np.cumsum(mask)))
+    found: Mask = np.diff(ends[block.indptr]) > 0
+    return found
 
 
-def _rows(pairs: Pairs, mask: Mask) -> tuple[npt.NDArray[np.int64], Interactions]:
-    """The users with a pair in `mask`, and their batch."""
-    rows = np.unique(pairs.user_rows[mask])
-    return rows, _batch(pairs, mask, rows)
+class _Part:
+    """The interactions of some users, block after block."""
+
+    def __init__(self, stack: ExitStack, n_items: int, folder: Path | None, name: str) -> None:
+        self._writer = stack.enter_context(HistoryWriter(n_items, None if folder is None else folder / name))
+        self._rows: list[npt.NDArray[np.int64]] = []
+        self.total = 0
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """The users so far, int64, rising."""
+        return np.concatenate([np.zeros(0, np.int64), *self._rows])
+
+    def add(self, block: PairBlock, mask: Mask, users: npt.NDArray[np.int64]) -> None:
+        """Add the pairs in `mask` of the given users of a block."""
+        counts = np.diff(block.indptr)
+        chosen = np.zeros(len(counts), np.bool_)
+        chosen[users] = True
+        mask = mask & np.repeat(chosen, counts)
+        ends = np.concatenate(([0], np.cumsum(mask)))
+        self._rows.append(users + block.first)
+        self.total += int(ends[-1])
+        weights = block.weights
+        plain = not weights.strides[0]
+        self._writer.add(
+            np.diff(ends[block.indptr])[users],
+            block.item_rows[mask],
+            np.broadcast_to(weights[:1], int(ends[-1])) if plain and len(weights) else weights[mask],
+        )
+
+    def finish(self) -> Interactions:
+        """All of them."""
+        return self._writer.finish()
 
 
-def _batch(pairs: Pairs, mask: Mask, rows: npt.NDArray[np.int64]) -> Interactions:
-    """The pairs in `mask` of the given users, renumbered by their place in `rows`."""
-    place = np.full(len(pairs.users), -1, np.int64)
-    place[rows] = np.arange(len(rows))
-    mask = mask & (place[pairs.user_rows] >= 0)
-    return Interactions.from_pairs(
-        place[pairs.user_rows[mask]],
-        pairs.item_rows[mask],
-        pairs.weights[mask],
-        n_users=len(rows),
-        n_items=len(pairs.items),
-    )
+class _Roles:
+    """The held-out users of one role: those with a target and something given."""
+
+    def __init__(self, make: Callable[[str], _Part], name: str) -> None:
+        self.name, self.without_history = name, 0
+        self.foldin, self.target = make(f"{name}/foldin"), make(f"{name}/target")
+        self._make = make
+        self._withheld: _Part | None = None
+
+    def add(self, block: PairBlock, cut: _Cut, target: Mask) -> None:
+        """Add the users of a block."""
+        asked = np.flatnonzero(_has(block, target))
+        users = asked[_has(block, cut.foldin)[asked]]
+        self.without_history += len(asked) - len(users)
+        self.foldin.add(block, cut.foldin, users)
+        self.target.add(block, target, users)
+        if cut.withheld is not None:
+            self._withheld = self._withheld or self._make(f"{self.name}/withheld")
+            self._withheld.add(block, cut.withheld & ~target, users)
+
+    def finish(self, pairs: Pairs) -> Heldout | None:
+        """The users, or None when there is none."""
+        foldin, target = self.foldin.finish(), self.target.finish()
+        withheld = None if self._withheld is None else self._withheld.finish()
+        if not target.n_users:
+            return None
+        users = in_order(pairs.users, self.target.rows)
+        return Heldout(foldin, target, users, groups_of(pairs.table, users), withheld)

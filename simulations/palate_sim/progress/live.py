@@ -9,34 +9,43 @@ folder's `events.jsonl`.
 Keys read from an event, all optional but `event`: `prepared` name, algorithm, users, items, interactions, privacy
 (what stands beside every ε below: dp, delta, unit, adjacency, accountant); `round` round and rounds (the last one),
 both counted from 0 as in the ledger, epsilon, loss, seconds since the start and the validation metric under its own
-name (or `quality`); `baseline` name and the metric; `evaluated` the metric; `done` seconds; `failed` error. Any other
-event (`release`, say) is logged and not shown.
+name (or `quality`); `baseline` name and the metric; `evaluated` the metric; `measured` what a study measured: seed,
+what, epsilon, value; `done` seconds; `failed` error. Any other event (`release`, say) is logged and not shown.
+
+A `step` of `palate_sim.steps` is a bar below the lines on a terminal. Elsewhere it is a line every 2 s, from 2 s on.
+Only its end is logged.
 """
 
 import json
 import os
+import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.status import Status
+from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task
+from rich.progress import Progress as Bars
 from rich.text import Text
 
 from palate_common.records.closing import Closing
+from palate_sim.progress.steps import OpenSteps, said
 from palate_sim.progress.wording import (
     PRIMARY,
     clean,
     display_name,
     epsilon_text,
     first_round,
+    looked_at,
     point,
     round_text,
     rounds_line,
 )
 
 LAST_EVENTS = frozenset({"done", "failed"})
+LINES_EVERY = 2.0
+"""Seconds between two lines of a step where no bar can be drawn, and before the first one."""
 
 
 class Progress(Closing):
@@ -46,13 +55,24 @@ class Progress(Closing):
         path: the `events.jsonl` to append to, one JSON object a line, flushed at once; None shows only.
         console: where to draw; None makes one on stderr, so that stdout stays clean for results.
         quiet: True logs only.
+        every: seconds between two lines of a step where no bar can be drawn.
     """
 
-    def __init__(self, path: Path | None = None, *, console: Console | None = None, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path | None = None,
+        *,
+        console: Console | None = None,
+        quiet: bool = False,
+        every: float = LINES_EVERY,
+    ) -> None:
         self._console = console or Console(stderr=True)
         self._quiet = quiet
         self._algorithm: Any = None
-        self._status: Status | None = None
+        self._steps, self._doing = OpenSteps(), ""
+        self._bars: Bars | None = None
+        self._every, self._stop = every, threading.Event()
+        self._ticker: threading.Thread | None = None
         self._log = None
         if path is not None:
             torn = _ends_in_half_a_line(path)
@@ -62,7 +82,7 @@ class Progress(Closing):
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         """Log and show one event; `at` (UTC, ISO 8601) is added where it is missing."""
-        if self._log is not None:
+        if self._log is not None and (event.get("event") != "step" or event.get("over")):
             stamped = {**event, "at": event.get("at") or datetime.now(UTC).isoformat(timespec="milliseconds")}
             self._log.write(json.dumps(stamped, ensure_ascii=False, default=_plain) + "\n")
             self._log.flush()
@@ -70,7 +90,11 @@ class Progress(Closing):
             self._show(event)
 
     def _show(self, event: Mapping[str, Any]) -> None:
-        """Print the line of a finished step; on a terminal, keep a spinner below it for the next step."""
+        """Print the line of an event; keep a bar or a spinner below it, on a terminal, for what is done next."""
+        if event.get("event") == "step":
+            self._steps(event)
+            self._draw()
+            return
         self._algorithm = event.get("algorithm", self._algorithm)
         terminal = self._console.is_terminal
         line = _line({"algorithm": self._algorithm, **event}, self._console.width if terminal else None)
@@ -80,28 +104,69 @@ class Progress(Closing):
         if isinstance(event.get("privacy"), Mapping):
             self._console.print(Text(rounds_line(event["privacy"]), style="dim"), soft_wrap=not terminal)
         if event.get("event") in LAST_EVENTS:
-            self._spin(None)
-        elif terminal:
-            self._spin(_next_step({"algorithm": self._algorithm, **event}))
-
-    def _spin(self, text: str | None) -> None:
-        """Start, change or stop the spinner."""
-        if text is None:
-            if self._status is not None:
-                self._status.stop()
-                self._status = None
-        elif self._status is None:
-            self._status = self._console.status(Text(text))
-            self._status.start()
+            self._end()
         else:
-            self._status.update(Text(text))
+            self._doing = _next_step({"algorithm": self._algorithm, **event})
+            self._draw()
+
+    def _draw(self) -> None:
+        """The latest step as a bar, or what is done as a spinner; without a terminal, lines from time to time."""
+        latest = self._steps.latest()
+        if not self._console.is_terminal:
+            if latest is not None and self._ticker is None:
+                self._stop.clear()
+                self._ticker = threading.Thread(target=self._tick, name="palate-progress", daemon=True)
+                self._ticker.start()
+            return
+        if self._bars is None:
+            self._bars = Bars(SpinnerColumn(), _Bar(bar_width=20), _Words(), console=self._console, transient=True)
+            self._bars.add_task("", total=None)
+            self._bars.start()
+        event = {} if latest is None else latest[0]
+        self._bars.update(self._bars.task_ids[0], description=self._doing, latest=self._steps.latest)
+        self._bars.update(self._bars.task_ids[0], total=event.get("of"), completed=event.get("done") or 0)
+
+    def _tick(self) -> None:
+        """Print a line for the latest step from time to time, until the end."""
+        while not self._stop.wait(self._every):
+            latest = self._steps.latest()
+            if latest is not None and latest[1] >= self._every:
+                self._console.print(Text(said(*latest), style="dim"), soft_wrap=True)
+
+    def _end(self) -> None:
+        """Stop drawing and printing."""
+        self._steps.clear()
+        self._stop.set()
+        if self._ticker is not None:
+            self._ticker.join()
+            self._ticker = None
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
 
     def close(self) -> None:
         """Stop drawing and close the log; a second call does nothing."""
-        self._spin(None)
+        self._end()
         if self._log is not None:
             self._log.close()
             self._log = None
+
+
+class _Bar(BarColumn):
+    """A bar where it is known how much there is to do."""
+
+    def render(self, task: Task) -> Any:
+        """The bar, or nothing."""
+        return Text("") if not task.total else super().render(task)
+
+
+class _Words(ProgressColumn):
+    """The latest step in words with the time by now, or else what is done."""
+
+    def render(self, task: Task) -> Text:
+        """One line, drawn anew some times a second."""
+        latest = task.fields["latest"]() if task.fields else None
+        return Text(task.description if latest is None else said(*latest), no_wrap=True, overflow="ellipsis")
 
 
 def _ends_in_half_a_line(path: Path) -> bool:
@@ -132,12 +197,17 @@ def _line(event: Mapping[str, Any], width: int | None) -> str | None:
         case "round":
             spent = f"ε {epsilon_text(event['epsilon'])} spent" if event.get("epsilon") is not None else ""
             rank = f"mean rank {event['loss']:.3f}" if isinstance(event.get("loss"), int | float) else ""
-            parts = [_round(event), spent, f"validation {quality}" if quality else "", rank, seconds]
-            less = [rank, seconds]
+            on = looked_at(event)
+            parts = [_round(event), spent, f"validation {quality}" if quality else "", on, rank, seconds]
+            less = [on, rank, seconds]
         case "baseline":
             parts = [f"baseline {display_name(clean(event.get('name', '?')))}", quality, seconds]
         case "evaluated":
             parts = ["evaluated on the test users", quality, seconds]
+        case "measured":
+            spent = f"ε {event['epsilon']:g}" if event.get("epsilon") is not None else ""
+            value = f"{clean(event.get('words', ''))} {event['value']:.4f}".strip()
+            parts = [f"seed {event['seed']}", clean(event.get("what", "?")), spent, value]
         case "done":
             parts = ["done", seconds]
         case "failed":

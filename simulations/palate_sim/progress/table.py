@@ -13,7 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from palate_sim.progress.wording import clean, display_name, epsilon_line, point, primary_metric, stamp
+from palate_sim.progress.wording import clean, epsilon_line, fitted_name, point, primary_metric, stamp
 
 _BESIDE = ("ndcg@10", "ndcg@20", "hr@10", "coverage@20")
 
@@ -46,7 +46,7 @@ def _models(result: Mapping[str, Any]) -> Table:
     suffix = metric[metric.index("[") :] if "[" in metric else ""
     others = [f"{m}{suffix}" for m in _BESIDE if f"{m}{suffix}" in metrics and f"{m}{suffix}" != metric]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("model", max_width=30)
+    table.add_column("model", max_width=34)
     table.add_column(_header(metric), justify="right")
     table.add_column("95 % interval", justify="right", style="dim")
     others = others[: 1 if suffix else 2]
@@ -61,7 +61,8 @@ def _models(result: Mapping[str, Any]) -> Table:
         cells = [point(rows[name].get(m)) if isinstance(rows[name], Mapping) else None for m in others]
         interval = f"{low:.3f} – {high:.3f}" if low < high else ""
         table.add_row(
-            Text(display_name(clean(name))), f"{mean:.3f}", interval, *(f"{c[0]:.3f}" if c else "" for c in cells),
+            Text(fitted_name(clean(name), result)), f"{mean:.3f}", interval,
+            *(f"{c[0]:.3f}" if c else "" for c in cells),
             style="bold cyan" if name == "palate" else "",
         )  # fmt: skip
     return table

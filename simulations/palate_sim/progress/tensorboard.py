@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from palate_common.errors import InputError
-from palate_sim.progress.wording import epsilon_line, point, primary_metric, stamp
+from palate_sim.progress.wording import epsilon_line, looked_at, point, primary_metric, stamp
 
 
 def export(result: Mapping[str, Any], folder: Path) -> Path:
     """Write a run and its baselines as TensorBoard event files, and return the log folder.
 
-    Scalars: `validation/<metric>`, `validation/mean_rank` (of held-out items, 0 first and 1 last) and
-    `privacy/epsilon` by round, counted from 1; `test/<metric>` of each model; `cost/...` in
-    seconds and bytes. Texts: `privacy` (eps with its qualifiers, the stamp) and `config`.
+    Scalars: `validation/<metric>` with the ends of its 95 % interval, `validation/mean_rank` (of held-out items, 0
+    first and 1 last) and `privacy/epsilon` by round, counted from 1; `test/<metric>` of each model; `cost/...` in
+    seconds and bytes. Texts: `privacy` (eps with its qualifiers, the stamp), `config`, and `validation`, on how many
+    users the rounds were looked at.
 
     Args:
         result: what goes to `result.json`.
@@ -36,7 +37,9 @@ def export(result: Mapping[str, Any], folder: Path) -> Path:
     last = max([int(row["round"]) + 1 for row in result.get("curve") or []], default=int(result.get("rounds") or 1))
     words = " · ".join(part for part in (stamp(result), epsilon_line(result)) if part)
     config = "```json\n" + json.dumps(result.get("config") or {}, indent=2, sort_keys=True, default=str) + "\n```"
-    _write(folder / "palate", _scalars(result, last), {"privacy": words, "config": config})
+    users = next((said for row in result.get("curve") or [] if (said := looked_at(row))), "")
+    looked = {"validation": users} if users else {}
+    _write(folder / "palate", _scalars(result, last), {"privacy": words, "config": config} | looked)
     for name, raw in (result.get("baselines") or {}).items():
         run = re.sub(r"[^A-Za-z0-9._-]+", "-", str(name)).strip(".-") or "baseline"
         if isinstance(raw, Mapping):
@@ -47,7 +50,8 @@ def export(result: Mapping[str, Any], folder: Path) -> Path:
 def _scalars(result: Mapping[str, Any], last: int) -> Iterator[tuple[str, int, float]]:
     """Palate's own scalars as (tag, round, value)."""
     metric = primary_metric(result)
-    tags = {metric: f"validation/{metric}", "loss": "validation/mean_rank", "epsilon": "privacy/epsilon"}
+    tags = {metric: f"validation/{metric}", "low": f"validation/{metric} low", "high": f"validation/{metric} high"}
+    tags |= {"loss": "validation/mean_rank", "epsilon": "privacy/epsilon"}
     for row in result.get("curve") or []:
         yield from (
             (tag, int(row["round"]) + 1, float(row[key])) for key, tag in tags.items() if row.get(key) is not None

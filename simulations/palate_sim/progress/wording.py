@@ -56,6 +56,18 @@ def display_name(model: str) -> str:
     return _NAMES.get(model_key(model), model)
 
 
+def fitted_name(model: str, result: Mapping[str, Any]) -> str:
+    """The same for a model of a run, with the number of users where it was fitted on a sample of them."""
+    users = (result.get("fitted_on") or {}).get(model_key(model))
+    return display_name(model) if users is None else f"{display_name(model)} (on {users:,} users)"
+
+
+def looked_at(row: Mapping[str, Any]) -> str:
+    """On how many validation users a point of the curve was measured, where it says so."""
+    users = row.get("looked_at")
+    return f"on {users:,} validation users" if isinstance(users, int) else ""
+
+
 def algorithm_of(result: Mapping[str, Any]) -> str | None:
     """The algorithm's name, from the run's configuration."""
     named = (result.get("config") or {}).get("algorithm")

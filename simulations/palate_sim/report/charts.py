@@ -22,7 +22,9 @@ from palate_sim.progress.wording import (
     display_name,
     epsilon_text,
     first_round,
+    fitted_name,
     is_private,
+    looked_at,
     primary_metric,
     short,
 )
@@ -88,7 +90,7 @@ def build(result: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Chart
 
 def _quality(result: Mapping[str, Any]) -> Chart | None:
     rows: Rows = [
-        (display_name(n), f"{mean:.4f}", f"{low:.4f}", f"{high:.4f}") for n, mean, low, high in ranking(result)
+        (fitted_name(n, result), f"{mean:.4f}", f"{low:.4f}", f"{high:.4f}") for n, mean, low, high in ranking(result)
     ]
     if not rows:
         return None
@@ -142,6 +144,9 @@ def _projection(result: Mapping[str, Any]) -> Chart | None:
         "New users would also bring new signal, which is not counted. The first point has noise of its own: it "
         "need not equal the run's figure."
     )
+    rehearsed = (result.get("projection") or [{}])[0].get("rehearsed")
+    if rehearsed is not None and rehearsed < (result.get("users") or 0):
+        caption += f" {rehearsed:,} of the {result['users']:,} users trained; their sums were multiplied up."
     return _lines(
         plots.projection(result), "What more users would buy at the same ε", caption, ("users", "factor", metric), rows
     )
@@ -156,7 +161,9 @@ def _rounds(result: Mapping[str, Any]) -> Chart | None:
     ]
     if not any(row[1] or row[2] for row in rows):
         return None
-    caption = "Measured on what was held out for validation, for which there is no guarantee."
+    users = next((words for row in curve if (words := looked_at(row))), "")
+    sampled = f" {users}, the same ones in every round," if users else ""
+    caption = f"Measured{sampled} on what was held out for validation, for which there is no guarantee."
     if any(row[2] for row in rows):
         caption += " Mean rank: how far down the ranking those items stand on average; a random order gives 0.5."
     return _lines(

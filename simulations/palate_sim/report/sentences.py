@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from statistics import NormalDist
 from typing import Any
 
-from palate_sim.progress.wording import epsilon_line, is_private, point, primary_metric, short
+from palate_sim.progress.wording import display_name, epsilon_line, is_private, point, primary_metric, short
 
 SAME_USERS = frozenset({"leave-last-out", "loo-heldout-excluded", "temporal", "random"})
 FEW = 100  # test users below which a reader is warned
@@ -88,11 +88,16 @@ def _judges(result: Mapping[str, Any]) -> str:
     count = told.get("test_users")
     if count is None:
         return ""
-    count -= result.get("left_out") or 0
+    whole = count = count - (result.get("left_out") or 0)
+    count = result.get("judged_users", count)
+    drawn = f", drawn at random from {whole:,}" if count < whole else ""
     if told.get("name") in SAME_USERS:
-        judged = f"It was judged on held-out items of {count:,} of these users."
+        judged = f"It was judged on held-out items of {count:,} of these users{drawn}."
     else:
-        judged = f"It was judged on held-out items of {count:,} other users, given the rest of their history."
+        judged = f"It was judged on held-out items of {count:,} other users{drawn}, given the rest of their history."
+    if fitted := result.get("fitted_on"):
+        names = " and ".join(display_name(name) for name in fitted)
+        judged += f" {names}: fitted on {max(fitted.values()):,} training users, drawn at random."
     return judged if count >= FEW else f"{judged} So few tell little: mind the intervals."
 
 

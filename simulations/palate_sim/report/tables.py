@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from palate_sim.plots.quality import ranking
-from palate_sim.progress.wording import algorithm_of, display_name, first_round, point, primary_metric, short
+from palate_sim.progress.wording import algorithm_of, first_round, fitted_name, point, primary_metric, short
 
 Rows = list[tuple[str, ...]]
 _NOTES = {
@@ -106,7 +106,7 @@ def every_metric(result: Mapping[str, Any]) -> tuple[tuple[str, ...], Rows]:
     for name in [*ranked, *(model for model in models if model not in ranked)]:
         raw = models[name]
         cells = [point(raw.get(metric)) if isinstance(raw, Mapping) else None for metric in metrics]
-        rows.append((display_name(name), *(f"{cell[0]:.3f}" if cell else "" for cell in cells)))
+        rows.append((fitted_name(name, result), *(f"{cell[0]:.3f}" if cell else "" for cell in cells)))
     return ("model", *metrics), rows
 
 
@@ -120,10 +120,8 @@ def by_domain(result: Mapping[str, Any]) -> tuple[tuple[str, ...], Rows]:
         for name in sorted(known, key=lambda name: -known[name][0]):
             mean, low, high = known[name]
             new = (facts.get("new") or {}).get(name)
-            told = "" if new is None else f"{new:.3f}"
-            rows.append(
-                (display_name(name), domain, f"{mean:.3f}", f"{low:.3f} to {high:.3f}" if low < high else "", told)
-            )
+            told, interval = "" if new is None else f"{new:.3f}", f"{low:.3f} to {high:.3f}" if low < high else ""
+            rows.append((fitted_name(name, result), domain, f"{mean:.3f}", interval, told))
     return ("model", "domain", metric, "95 % interval", "of those who are new there"), rows
 
 

@@ -7,10 +7,9 @@ Nothing is written before the data is read and found usable, and `result.json` c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,13 +24,12 @@ from palate_server.rounds.lock import RunLock
 from palate_server.rounds.registry import Registry, pack_inputs
 from palate_server.rounds.terms import RunTerms
 from palate_sim.config import SimulationConfig, build_config
-from palate_sim.data import Source, is_local
+from palate_sim.data import Source, is_local, is_place
 from palate_sim.data.ids import is_text
 from palate_sim.engines import Job, OnRelease, Outcome
 from palate_sim.engines.identities import Identities
 from palate_sim.engines.job import node_size
 from palate_sim.evaluation.curve import LearningCurve
-from palate_sim.evaluation.model_evaluation import Notify
 from palate_sim.preparation.preparation import Prepared, naming_sources, prepare
 from palate_sim.run.budget import check_budget, check_ledger, set_budget
 from palate_sim.run.clock import Clock
@@ -40,12 +38,9 @@ from palate_sim.run.result import Result
 from palate_sim.run.run_folder import RunFolder, check_new, create, default_folder
 from palate_sim.run.terms import NAME, all_inputs, simulated_terms
 from palate_sim.run.warm_start import former_release
+from palate_sim.steps import Notify, silent
 
 Engine = Callable[[Job, Interactions, OnRelease | None, Notify], Outcome]
-
-
-def _silent(event: Mapping[str, Any]) -> None:
-    """Discard a progress event."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,7 @@ class Started:
     ledger: Path
     inputs: State
 
-    def run(self, notify: Notify = _silent) -> Result:
+    def run(self, notify: Notify = silent) -> Result:
         """Train, evaluate and write all files.
 
         Args:
@@ -86,7 +81,12 @@ class Started:
 
 
 def start(
-    config: SimulationConfig, *, source: Source | None = None, out: Path | None = None, ledger: Path | None = None
+    config: SimulationConfig,
+    *,
+    source: Source | None = None,
+    out: Path | None = None,
+    ledger: Path | None = None,
+    notify: Notify = silent,
 ) -> Started:
     """Read the data and make the run folder.
 
@@ -95,6 +95,7 @@ def start(
         source: a log in the place of the configured one: a path, a registered name or a data frame.
         out: the run folder, new or empty; default runs/<name>-<time>.
         ledger: the population's ledger; default beside the run folder.
+        notify: called with progress events while the data is read.
 
     Raises:
         InputError: bad data, configuration or folder; nothing was written.
@@ -107,7 +108,7 @@ def start(
             raise InputError(f"`{name}` must be a path in UTF-8, got {str(given)!r}")
     if out is not None:
         check_new(out)
-    prepared = prepare(config, source)
+    prepared = prepare(config, source, notify)
     config = naming_sources(config, prepared)
     path = out or default_folder(prepared.name)
     population = (config.privacy.population or _population(prepared.name, config.privacy.unit))[:NAME]
@@ -143,7 +144,7 @@ def _naming(config: SimulationConfig, source: Source | None) -> SimulationConfig
         return config.model_copy(update={"data": config.data.model_copy(update={"domains": logs})})
     if not isinstance(source, (str, Path)):
         return config
-    known = {"path": str(source)} if is_local(source) else {"name": str(source), "path": None}
+    known = {"path": str(source)} if is_place(source) else {"name": str(source), "path": None}
     return config.model_copy(update={"data": config.data.model_copy(update=known)})
 
 
@@ -155,12 +156,13 @@ def _place(config: SimulationConfig) -> str:
     return str(Path(chosen).resolve()) if is_local(chosen) else chosen
 
 
-def reopen(out: Path, *, source: Source | None = None) -> Started:
+def reopen(out: Path, *, source: Source | None = None, notify: Notify = silent) -> Started:
     """Reopen a run that was killed, to go on where it stopped.
 
     Args:
         out: its run folder.
         source: the same data again, needed if the run was started with a data frame.
+        notify: called with progress events while the data is read.
 
     Raises:
         InputError: not a run folder, or other data than the run was started with.
@@ -179,7 +181,7 @@ def reopen(out: Path, *, source: Source | None = None) -> Started:
             "`--resume` can't read a data frame again: palate_sim.run.experiment.reopen(out, source=frame)"
         )
     recorded = None if config.data.domains else begun["source"]
-    prepared = prepare(config, recorded if source is None else source)
+    prepared = prepare(config, recorded if source is None else source, notify)
     if prepared.fingerprint != begun["fingerprint"]:
         raise InputError("`--resume` needs the data that the run was started with, got other interactions")
     terms = RunTerms.model_validate(begun["terms"])

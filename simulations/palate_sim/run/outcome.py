@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -30,22 +30,24 @@ from palate_sim.engines import Outcome
 from palate_sim.evaluation.domains import by_domain
 from palate_sim.evaluation.evaluation import CatalogueScorer
 from palate_sim.evaluation.model_evaluation import (
-    Notify,
+    WHOLE_LOG,
     by_decile,
     by_group,
     headline,
     judge_baselines,
-    judge_prepared,
+    judged,
     project,
     summary,
 )
 from palate_sim.evaluation.on_device import OnDevice, weighs_sources
+from palate_sim.evaluation.sampling import TESTED, some_heldout
 from palate_sim.evaluation.saved_lists import Evaluation, save_split
 from palate_sim.preparation.preparation import Prepared, describe_split
 from palate_sim.run.clock import Clock
 from palate_sim.run.result import Result
 from palate_sim.run.run_folder import RunFolder
 from palate_sim.run.warm_start import model_folder
+from palate_sim.steps import Notify, step
 
 LARGE_EPSILON = 20.0
 """From this epsilon on (user-level, zero-out) a run warns that it promises next to nothing."""
@@ -93,7 +95,8 @@ def write_outcome(
         result |= clock.facts(trained.outcome)
         folder.write("privacy_card.json", sign_card(card, key))
         signed = json.loads((folder.path / "privacy_card.json").read_bytes())
-        write_report(result, signed, folder.path)
+        with step(notify, "writing the report"):
+            write_report(result, signed, folder.path)
         if config.evaluation.tensorboard:
             from palate_sim.progress.tensorboard import export
 
@@ -174,22 +177,26 @@ def _judged(
     notify: Notify,
 ) -> dict[str, Any]:
     """Everything that result.json says about quality and privacy."""
-    terms, split, ks = trained.terms, prepared.split, config.evaluation.ks
-    metric = headline(split, ks)
-    own = judge_prepared(trained.outcome.model, prepared, config)
+    terms, whole, ks = trained.terms, prepared.split, config.evaluation.ks
+    test = some_heldout(whole.test, config.evaluation.test_users, seed=config.seed, purpose=TESTED)
+    split = replace(whole, test=test)
+    prepared, metric = replace(prepared, split=split), headline(split, ks)
+    own = judged(trained.outcome.model, prepared, config, notify, "the model")
     notify({"event": "evaluated", metric: own.mean(metric)})
     scorers: dict[str, CatalogueScorer] | None = None if prepared.domains is None else {"palate": trained.outcome.model}
     evaluations, left_out = judge_baselines(
         config, prepared, epsilon=terms.epsilon, delta=terms.delta, notify=notify, keep=scorers
     )
     if weighs_sources(trained.outcome.model):
-        evaluations["palate_fused"] = judge_prepared(OnDevice(trained.outcome.model), prepared, config)
+        evaluations["palate_fused"] = judged(OnDevice(trained.outcome.model), prepared, config, notify, "fused lists")
     projection, rehearsed = None, config.warm_start is None and terms.unit == "user"
     if terms.epsilon is not None and config.evaluation.projection and rehearsed:
-        projection = project(config, prepared, epsilon=terms.epsilon, delta=terms.delta, metric=metric)
+        budget = {"epsilon": terms.epsilon, "delta": terms.delta}
+        projection = project(config, prepared, **budget, metric=metric, notify=notify)
     if config.evaluation.save_recommendations:
-        own.save_recommendations(folder.path / "recommendations.csv.gz", split.items, split.test.users)
-        save_split(folder.path / "split", split)
+        with step(notify, "writing recommendations and split"):
+            own.save_recommendations(folder.path / "recommendations.csv.gz", split.items, split.test.users)
+            save_split(folder.path / "split", split)
     result = {
         "schema": 1,
         "run": terms.run,
@@ -224,11 +231,19 @@ def _judged(
         "bytes_per_client": _payload(trained),
         "repairs": dict(prepared.repairs),
         "preparation": dict(prepared.dropped),
-        "split": describe_split(split),
+        "fitted_on": _fitted_on(config, split.train.n_users, evaluations),
+        "split": describe_split(whole),
+        "judged_users": len(own.users),
         "left_out": own.left_out,
     }
     omitted = [f"The baseline {name} was left out: {reason}." for name, reason in left_out.items()]
     return result | {"warnings": [*_warnings(result, trained, own, evaluations), *omitted]}
+
+
+def _fitted_on(config: SimulationConfig, users: int, names: Iterable[str]) -> dict[str, int]:
+    """The number of training users of each baseline that was fitted on a sample; {} where none was."""
+    most = config.evaluation.fit_users
+    return {} if most is None or users <= most else {name: most for name in names if name in WHOLE_LOG}
 
 
 def _payload(trained: Trained) -> dict[str, int]:

@@ -19,9 +19,11 @@ from palate_sim.config import SimulationConfig
 from palate_sim.data import Source
 from palate_sim.evaluation.evaluation import CatalogueScorer
 from palate_sim.evaluation.fitting import fit_baselines
-from palate_sim.evaluation.model_evaluation import Notify, headline, judge_prepared
+from palate_sim.evaluation.model_evaluation import headline, judged
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.preparation.preparation import Prepared, prepare
+from palate_sim.progress.wording import display_name
+from palate_sim.steps import Notify, step
 
 REFERENCES = ("popularity", "ease")
 ASSUMPTION = "projected users: as many times these users, behaving alike; every sum grows, the noise stays"
@@ -127,7 +129,7 @@ def measure(
     found: dict[tuple[str, float], list[float]] = {}
     for seed in chosen:
         prepared = prepare(config.model_copy(update={"seed": seed}), source)
-        for key, value in _measured(config, prepared, wanted, multiples, seed):
+        for key, value in _measured(config, prepared, wanted, multiples, seed, notify):
             found.setdefault(key, []).append(value)
             notify({"event": "measured", "seed": seed, "what": key[0], "epsilon": key[1], "value": value})
     estimates = {key: SeedMean.of(values) for key, values in found.items()}
@@ -145,7 +147,12 @@ def measure(
 
 
 def _measured(
-    config: SimulationConfig, prepared: Prepared, epsilons: Sequence[float], factors: Sequence[int], seed: int
+    config: SimulationConfig,
+    prepared: Prepared,
+    epsilons: Sequence[float],
+    factors: Sequence[int],
+    seed: int,
+    notify: Notify,
 ) -> Iterable[tuple[tuple[str, float], float]]:
     """What is measured (a multiple of the users, or a reference's name), at which epsilon, and its quality."""
     split, delta = prepared.split, _delta(config, prepared)
@@ -153,8 +160,8 @@ def _measured(
 
     seeded = config.model_copy(update={"seed": seed})
 
-    def quality(scorer: CatalogueScorer) -> float:
-        return judge_prepared(scorer, prepared, seeded).mean(metric)
+    def quality(scorer: CatalogueScorer, label: str) -> float:
+        return judged(scorer, prepared, seeded, notify, label).mean(metric)
 
     def rehearsed(algorithm: str, settings: Mapping[str, Any], epsilon: float | None, population: int = 1) -> float:
         return quality(
@@ -168,13 +175,18 @@ def _measured(
                 local=config.privacy.mode.alone,
                 seed=seed,
                 inputs=prepared.inputs,
-            )
+                notify=notify,
+                name=f"training {algorithm} {'without noise' if epsilon is None else f'at ε {epsilon:g}'}",
+            ),
+            algorithm,
         )
 
     own = config.algorithm
     for name in REFERENCES:
         try:
-            yield (name, 0.0), quality(fit_baselines([name], split, seed=seed)[name])
+            with step(notify, f"fitting {display_name(name)}"):
+                fitted = fit_baselines([name], split, seed=seed)[name]
+            yield (name, 0.0), quality(fitted, display_name(name))
         except InputError:  # EASE has a limit on items
             continue
     yield ("off", 0.0), rehearsed(own.name, own.settings, None)

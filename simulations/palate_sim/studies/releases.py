@@ -24,12 +24,12 @@ from palate_sim.config import SimulationConfig
 from palate_sim.data import Source
 from palate_sim.data.log import InteractionLog
 from palate_sim.evaluation.evaluation import evaluate
-from palate_sim.evaluation.model_evaluation import Notify
 from palate_sim.evaluation.periods import Period, is_validation, periods
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.features.features import item_features
 from palate_sim.preparation.preparation import read
 from palate_sim.run.warm_start import handed_over
+from palate_sim.steps import Notify
 from palate_sim.studies.frontier import SeedMean
 
 RATIOS = {"equal": 1.0, "decreasing": 0.9, "increasing": 1 / 0.9}
@@ -146,14 +146,15 @@ def measure(
         for part, row in zip(PARTS, zip(*rows, strict=True), strict=True):
             values.setdefault((name, part), []).append(list(row))
         late = np.array(values[name, "test"][-1][LATE:] or math.nan)
-        notify({"event": "measured", "seed": seed, "what": name, "value": float(late.mean())})
+        mean = {"value": float(late.mean()), "words": "mean of releases"}
+        notify({"event": "measured", "seed": seed, "what": name, **mean})
 
     if OFF in models:
-        judge(config.seed, OFF, _off(config, cuts, inputs))
+        judge(config.seed, OFF, _off(config, cuts, inputs, notify))
         for part in PARTS:  # without noise the seed has no effect: the same row for each
             values[OFF, part] *= seeds
     for seed in chosen:
-        made = _Releases(config, cuts, inputs, delta, whole, mus, seed)
+        made = _Releases(config, cuts, inputs, delta, whole, mus, seed, notify)
         for name in models:
             if name != OFF:
                 judge(seed, name, made.of(name))
@@ -181,6 +182,7 @@ class _Releases:
     whole: float
     mus: Sequence[float]
     seed: int
+    notify: Notify
 
     def of(self, name: str) -> Sequence[Trained | None]:
         """One model a release; None before there is one."""
@@ -214,12 +216,16 @@ class _Releases:
             epsilon=epsilon_of(mu=mu, delta=self.delta),
             delta=self.delta,
             seed=1000 * self.seed + cut.number,
+            notify=self.notify,
+            name=f"training {algorithm or own.name}, release {cut.number}",
             inputs={} if algorithm else self.inputs[number] | (former or {}),
         )
         return model, cut.items
 
 
-def _off(config: SimulationConfig, cuts: Sequence[Period], inputs: Sequence[State]) -> list[Trained | None]:
+def _off(
+    config: SimulationConfig, cuts: Sequence[Period], inputs: Sequence[State], notify: Notify
+) -> list[Trained | None]:
     """The same algorithm without noise, trained anew for each release."""
     own, found = config.algorithm, list[Trained | None]()
     for cut, given in zip(cuts, inputs, strict=True):
@@ -231,6 +237,8 @@ def _off(config: SimulationConfig, cuts: Sequence[Period], inputs: Sequence[Stat
             delta=1e-5,
             seed=config.seed,
             inputs=given,
+            notify=notify,
+            name=f"training {own.name} without noise, release {cut.number}",
         )
         found.append((model, cut.items))
     return found

@@ -31,7 +31,7 @@ from palate_common.algorithms.als import warm
 from palate_common.algorithms.als.content import content_state
 from palate_common.algorithms.als.factors import AlsFactors
 from palate_common.algorithms.als.taste import TINY, centred, directions, relative_popularity, scaled_table
-from palate_common.algorithms.als.vote import CHOICES, ballot, elected, hide, voters
+from palate_common.algorithms.als.vote import CHOICES, VoteTables, ballots, elected, hide, thinning, voters
 from palate_common.algorithms.als.warm import FORMER_COUNTS, FORMER_PRODUCTS
 from palate_common.algorithms.base import Algorithm, Factors, PublicFacts, State
 from palate_common.algorithms.parts.compression import Sizes
@@ -233,6 +233,14 @@ class Als(Algorithm):
         """The vote's part of a round's squared norm."""
         return self.plan.vote_share if round_ == len(self.shares) - 1 else 0.0
 
+    def _one_votes_in(self) -> int:
+        """n, where one user in n votes: by the noise that the last round has, which public facts tell."""
+        share, noise = self.plan.vote_share, 0.0
+        if self.facts.mu is not None:
+            noise = 1 / (self.facts.mu * np.sqrt(self.shares[-1] * share))
+            noise *= np.sqrt(self.facts.n_users) if self.facts.local else 1.0
+        return thinning(self.facts.n_users, float(noise))
+
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
         """Round 0: item weights, norm 1. Later: w_u p_u' over the head, |w_u| = |p_u| = 1; in the last also ballots."""
         if round_ == 0:
@@ -259,15 +267,14 @@ class Als(Algorithm):
 
     def _ballots(self, state: State, histories: Interactions) -> Float64:
         """Each user's ballot on the weight of content; zeros for users who don't vote."""
-        ballots = np.zeros((histories.n_users, len(CHOICES) - 1))
-        rows = voters(histories, self.facts.n_users, self.facts.seed)
+        cast = np.zeros((histories.n_users, len(CHOICES) - 1))
+        rows = voters(histories, self._one_votes_in(), self.facts.seed)
         shown, hidden = hide(histories.users(rows), self.facts.seed)
         factors = self._factors(state)
-        vectors = factors.users(shown)
-        for user, row in enumerate(rows):
-            plain, content = factors.apart(vectors[user])
-            ballots[row] = ballot(plain, content, shown.items_of(user), hidden.items_of(user))
-        return ballots
+        vectors, taste = factors.users(shown), factors.parts.get(COLLABORATIVE, slice(0, 0))
+        tables, likes = VoteTables.of(*factors.tables()), factors.content
+        cast[rows] = ballots(tables, vectors[:, 0], vectors[:, taste], vectors[:, likes], shown, hidden)
+        return cast
 
     def release(
         self, state: State, round_: int, sums: Mapping[str, npt.NDArray[np.float64]], noise: Mapping[str, float]
@@ -286,7 +293,8 @@ class Als(Algorithm):
 
     def _elected(self, total: Float64, noise: float) -> npt.NDArray[np.float32]:
         """The weight of content that wins the vote, float32 [1]."""
-        chosen = elected(total, noise=noise, n_users=self.facts.n_users, expected=self.plan.content_weight)
+        voted = self.facts.n_users / self._one_votes_in()
+        chosen = elected(total, noise=noise, voted=voted, expected=self.plan.content_weight)
         return np.array([chosen], np.float32)
 
     def hand_over(self, state: State, rows: npt.NDArray[np.int64], n_items: int) -> State:

@@ -138,17 +138,15 @@ class AlsFactors:
             scores += self.weight * (users[:, self.content] @ self._content.T)
         return scores
 
-    def apart(self, user: Float64) -> tuple[Float64, Float64]:
-        """A user vector's scores without content, and what content adds at weight 1: float64 [n_items] each.
+    def tables(self) -> tuple[Float64, npt.NDArray[np.int32], Float64, Float64]:
+        """What scores are made of: base [n_items], head [h], its directions [h, d], content at weight 1 [n_items, c].
 
-        Both have the same bits in whatever batch the vector [k] was computed.
+        Where a state has no directions or no content, they are empty.
         """
-        plain = user[0] * self.base
+        head, basis, content = np.zeros(0, np.int32), np.zeros((0, 0)), np.zeros((len(self.popularity), 0))
         if self._head is not None:
-            plain[self._head] += self._basis @ user[self.parts[COLLABORATIVE]]
-        if CONTENT not in self._state:
-            return plain, np.zeros(len(plain))
-        return plain, self._content @ user[self.content]
+            head, basis = self._head, self._basis
+        return self.base, head, basis, self._content if CONTENT in self._state else content
 
     @cached_property
     def norm(self) -> float:
@@ -221,8 +219,10 @@ class AlsFactors:
         # Only the rows of items that occur are computed, each once: a device's few events need few rows of the table.
         if histories.n_users == 1:
             return segment_sum(self._each(name, histories, weight), histories.indptr)
-        used, places = np.unique(histories.indices, return_inverse=True)
-        few = Interactions(histories.indptr, places.astype(np.int32), histories.weights, len(used))
+        used = np.flatnonzero(np.bincount(histories.indices, minlength=histories.n_items)).astype(np.int32)
+        places = np.zeros(histories.n_items, np.int32)
+        places[used] = np.arange(len(used), dtype=np.int32)
+        few = Interactions(histories.indptr, places[histories.indices], histories.weights, len(used))
         return folded(few, self._rows(name, used, weight))
 
     def _each(self, name: str, history: Interactions, weight: npt.NDArray[np.floating]) -> Float64:

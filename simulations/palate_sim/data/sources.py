@@ -1,0 +1,146 @@
+r"""Sources: where the bytes of a log lie: a file, several by a pattern, a folder of parquet files, or an address.
+
+The very first step of reading. Nothing is read whole: a source opens streams, and says how large they are.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for part in "ab":
+    ...     _ = (folder / f"part-{part}.csv").write_text("user,item\\n1,2\\n")
+    >>> [source.name for source in find_sources(str(folder / "part-*.csv"))]
+    ['part-a.csv', 'part-b.csv']
+
+Addresses such as `s3://bucket/log/*.parquet` are opened by fsspec, which the extra `remote` brings.
+"""
+
+from __future__ import annotations
+
+import glob
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from palate_common.errors import InputError
+from palate_sim.data.columns import show
+
+
+@dataclass(frozen=True)
+class ByteSource:
+    """One file, here or elsewhere.
+
+    Attributes:
+        name: its name without folders, for messages.
+        open: opens it for reading; where it is a local file, the stream can be sought.
+        size: its bytes, None where that isn't known.
+        facts: where it lies, and what changes when it does: size and time, or its file system's mark.
+    """
+
+    name: str
+    open: Callable[[], BinaryIO]
+    size: int | None
+    facts: tuple[str | int, ...] = ()
+
+
+def is_address(source: object) -> bool:
+    """Whether a source is an address such as `s3://...`."""
+    return isinstance(source, str) and "://" in source
+
+
+def is_pattern(source: object) -> bool:
+    """Whether a source is a pattern such as `log/*.parquet`, and no file of that very name exists."""
+    if not isinstance(source, (str, PathLike)) or not glob.has_magic(str(source)):
+        return False
+    try:
+        return not Path(source).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def find_sources(source: str | PathLike[str]) -> list[ByteSource]:
+    """The files of a source, in the order of their names.
+
+    Args:
+        source: a file; a folder of parquet files; a pattern; or an address, which may hold a pattern.
+
+    Raises:
+        InputError: there is no such file, or it can't be reached.
+    """
+    if is_address(source):
+        return _remote(str(source))
+    path = Path(source)
+    if is_pattern(source):
+        found = [Path(name) for name in sorted(glob.glob(str(source), recursive=True))]  # noqa: PTH207 - it may be absolute
+        files = [each for each in found if each.is_file()]
+        if not files:
+            raise InputError(f"`data` must be a pattern of existing files, got none for {show(str(source))}")
+        return [_local(each) for each in files]
+    try:
+        if path.is_dir():
+            parts = sorted(each for each in path.iterdir() if each.suffix in (".parquet", ".pq") and each.is_file())
+            if not parts:
+                raise InputError(f"`data` must be a file, or a folder of parquet files, got the folder {_shown(path)}")
+            return [_local(each) for each in parts]
+    except OSError as error:
+        raise InputError(f"`data` must be a readable folder, got {_shown(path)}: {error.strerror}") from None
+    except ValueError:
+        raise InputError(f"`data` must be a readable file, got {_shown(path)}: not a file name") from None
+    return [_local(path)]
+
+
+def _local(path: Path) -> ByteSource:
+    """A file of this machine; refused here if it can't be opened."""
+    try:
+        with path.open("rb"):
+            about = path.stat()
+    except FileNotFoundError:
+        raise InputError(f"`data` must be an existing file, got {_shown(path)}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a file name"
+        raise InputError(f"`data` must be a readable file, got {_shown(path)}: {reason}") from None
+    facts = (str(path.resolve()), about.st_size, about.st_mtime_ns)
+    return ByteSource(path.name, lambda: path.open("rb"), about.st_size, facts)
+
+
+def _remote(address: str) -> list[ByteSource]:
+    """The files of an address."""
+    if importlib.util.find_spec("fsspec") is None:
+        hint = "pip install 'palate[remote]'"
+        raise InputError(f"`data` must be a local path where fsspec is missing, got {show(address)}: {hint}")
+    import fsspec  # type: ignore[import-untyped]  # it ships no types
+
+    try:
+        system, _, paths = fsspec.get_fs_token_paths(address, mode="rb")
+        if len(paths) == 1 and not glob.has_magic(address) and system.isdir(paths[0]):
+            paths = system.glob(paths[0].rstrip("/") + "/*.parquet")
+        sources = [_remote_file(system, path) for path in sorted(paths) if not system.isdir(path)]
+    except Exception as error:
+        raise _unreachable(address, error) from None
+    if not sources:
+        raise InputError(f"`data` must be an address of existing files, got none for {show(address)}")
+    return sources
+
+
+def _remote_file(system: Any, path: str) -> ByteSource:
+    """One file of a file system of fsspec."""
+
+    def open_file() -> BinaryIO:
+        try:
+            stream: BinaryIO = system.open(path, "rb")
+        except Exception as error:
+            raise _unreachable(path, error) from None
+        return stream
+
+    facts = (system.unstrip_protocol(path), str(system.ukey(path)))
+    return ByteSource(path.rpartition("/")[2], open_file, system.size(path), facts)
+
+
+def _unreachable(address: str, error: Exception) -> InputError:
+    """The error for an address that can't be reached, whatever its file system raised."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return InputError(f"`data` must be an address that can be read, got {show(address)}: {reason[:120]}")
+
+
+def _shown(path: Path) -> str:
+    return show(str(path))
