@@ -57,7 +57,7 @@ def run_local(
     key = SigningKey.load(job.key)
     identities = None if job.identities is None else Identities.load(job.identities)
     with open_run(job.terms, job.folder, ledger=job.ledger, key=key) as coordinator:
-        shown = _Shown(coordinator, histories.n_users, notify)
+        shown = Shown(coordinator, histories.n_users, notify)
         number = 1 if coordinator.finished else workers_of(job, histories.n_users)
         carrier = (
             _in_process(job, histories, key.public, identities, shown.advance)
@@ -65,7 +65,7 @@ def run_local(
             else _in_workers(number, job, histories, key.public, shown.advance)
         )
         with carrier as (shown.transport, cpu_seconds):
-            meter = _Meter(cpu_seconds, on_release)
+            meter = Meter(cpu_seconds, on_release)
             startup_cpu, startup = cpu_seconds() - begun_cpu, time.perf_counter() - begun
             meter.resume()
             directory = None if identities is None else identities.directory
@@ -131,7 +131,7 @@ def _in_workers(
             DeviceLedger(job.devices, durable=False).close()  # workers that were ended leave its log beside it
 
 
-class _Shown:
+class Shown:
     """A `Transport` that shows how far each of its exchanges is."""
 
     transport: Transport
@@ -166,7 +166,7 @@ class _Shown:
 
 
 @dataclass
-class _Meter:
+class Meter:
     """Counts contributions, measures the seconds of training, and passes each release on."""
 
     cpu: Callable[[], float]

@@ -60,6 +60,8 @@ class Place:
             if (found.n_users, found.n_items, found.nnz) != (self.n_users, self.n_items, self.nnz):
                 raise InputError(f"`histories` must be a folder of the run's own histories, got others: {self.folder}")
             return found
+        if self.descriptor < 0:
+            raise InputError("`histories` must lie in a folder that this machine sees, got none")
         arrays, offset = dict[str, npt.NDArray[Any]](), 0
         lengths = {"indptr": self.n_users + 1, "indices": self.nnz, "weights": 1 if self.one_weight else self.nnz}
         with os.fdopen(self.descriptor, "rb") as file:

@@ -149,7 +149,7 @@ def main() -> None:
     tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
     start = commands.recv()
     sys.path[:] = start.path
-    threading.Thread(target=_read, args=(commands, tasks), daemon=True).start()
+    threading.Thread(target=read, args=(commands, tasks), daemon=True).start()
     try:
         Worker(start, answers).serve(tasks)
     except PalateError as error:
@@ -157,7 +157,7 @@ def main() -> None:
         sys.exit(1)
 
 
-def _read(commands: Connection, tasks: queue.SimpleQueue[Any]) -> None:
+def read(commands: Connection, tasks: queue.SimpleQueue[Any]) -> None:
     """Pass tasks on; when the other end of the pipe is gone, so is the command, and this process ends at once."""
     try:
         while True:

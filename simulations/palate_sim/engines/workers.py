@@ -17,8 +17,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from types import TracebackType
 
 from palate_client.rounds.contribution import unseen
@@ -28,6 +29,7 @@ from palate_common.records.closing import Closing
 from palate_server.rounds.run import Request
 from palate_sim.engines.worker import Advanced, Answered, Asked, Failed, Start
 
+PROGRAM = "from palate_sim.engines.worker import main; main()"
 PATIENCE = 10.0
 """Seconds for a worker to end by itself."""
 ONE_THREAD = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
@@ -38,6 +40,10 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class LostError(PalateError):
+    """A machine was lost while it worked: the attempt is void, and another one may succeed."""
+
+
 class Workers(Closing):
     """Processes that answer for nodes 1 to `start.nodes`; they end with this object, or with this process.
 
@@ -46,15 +52,27 @@ class Workers(Closing):
         number: how many processes.
         descriptors: open files that they inherit.
         advance: called with numbers of users that are done.
+        program: what each process runs.
+        ahead: nodes that a process is asked for at once.
+        log: where their standard error goes; None: to this process's.
 
     Raises:
         PalateError: a worker doesn't start, with its own error where it has one.
     """
 
     def __init__(
-        self, start: Start, number: int, *, descriptors: Collection[int], advance: Callable[[int], None] = unseen
+        self,
+        start: Start,
+        number: int,
+        *,
+        descriptors: Collection[int],
+        advance: Callable[[int], None] = unseen,
+        program: str = PROGRAM,
+        ahead: int = 1,
+        log: Path | None = None,
     ) -> None:
         self._nodes, self._advance = start.nodes, advance
+        self._program, self._ahead, self._log = program, ahead, log
         self._exchange = 0
         self._seconds: dict[Connection, float] = {}
         self._processes: dict[Connection, tuple[subprocess.Popen[bytes], Connection]] = {}
@@ -93,7 +111,8 @@ class Workers(Closing):
         nodes, open_nodes = iter(request.to), len(request.to)
         for answers in self._processes:
             self._send(answers, dict(request.shared))
-            self._ask(answers, nodes)
+            for _ in range(self._ahead):
+                self._ask(answers, nodes)
         while open_nodes:
             ready = set(wait(list(self._processes)))
             for answers in [each for each in self._processes if each in ready]:
@@ -134,14 +153,16 @@ class Workers(Closing):
 
     def _launch(self, start: Start, descriptors: Collection[int]) -> None:
         """Start a process. It has a session of its own, so that Ctrl-C in a terminal reaches this process alone."""
-        process = subprocess.Popen(
-            [sys.executable, "-c", "from palate_sim.engines.worker import main; main()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=tuple(descriptors),
-            env=os.environ | ONE_THREAD,
-            start_new_session=True,
-        )
+        with ExitStack() as stack:
+            process = subprocess.Popen(  # noqa: S603 - our own program
+                [sys.executable, "-c", self._program],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=None if self._log is None else stack.enter_context(self._log.open("ab")),
+                pass_fds=tuple(descriptors),
+                env=os.environ | ONE_THREAD,
+                start_new_session=True,
+            )
         with process.stdin as stdin, process.stdout as stdout:  # type: ignore[union-attr] # both are pipes
             answers = Connection(os.dup(stdout.fileno()), writable=False)
             self._processes[answers] = process, Connection(os.dup(stdin.fileno()), readable=False)
@@ -166,7 +187,7 @@ class Workers(Closing):
         except (EOFError, OSError):
             raise self._lost(answers) from None
         if isinstance(said, Failed):
-            raise getattr(errors, said.kind, PalateError)(said.error)
+            raise {**vars(errors), "LostError": LostError}.get(said.kind, PalateError)(said.error)
         self._seconds[answers] = said.seconds
         self._advance(said.users)
         return said if isinstance(said, Answered) else None

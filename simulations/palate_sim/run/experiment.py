@@ -210,6 +210,10 @@ def check_engine(config: SimulationConfig) -> None:
         from palate_sim.engines.launch import require_flower
 
         require_flower()
+    if config.engine.name == "ray":
+        from palate_sim.engines.cluster import address_of
+
+        address_of(config.engine.ray_address)
 
 
 def _run(started: Started, notify: Notify) -> Result:
@@ -230,6 +234,8 @@ def _run(started: Started, notify: Notify) -> Result:
         users_per_node=users_per_node(config, train.n_users),
         identities=folder.identities_file.resolve() if config.privacy.masks == "on" else None,
         workers=config.engine.workers,
+        histories=None if config.engine.absent else prepared.histories,
+        ray_address=config.engine.ray_address,
         floors=Floors(
             allow_seeded=terms.noise is Noise.SEEDED,
             allow_off=not terms.mode.private,
@@ -270,6 +276,10 @@ def _engine(config: SimulationConfig) -> Engine:
         from palate_sim.engines.flower import run_flower
 
         return run_flower
+    if config.engine.name == "ray":
+        from palate_sim.engines.cluster import run_ray
+
+        return run_ray
     from palate_sim.engines.local import run_local
 
     return run_local
