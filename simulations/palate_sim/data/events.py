@@ -3,7 +3,7 @@
 Reading codes each batch of rows and adds it to `Rows`; `repair`, filters and `positives` then work on one block of
 whole users after the other. A block is what fits into memory, whatever the size of the log.
 
-    >>> rows = Rows(has=frozenset({"times"}), limit=2)
+    >>> rows = Rows(has=frozenset({"times"}))
     >>> rows.add(Block.of(users=[1, 0, 1], items=[7, 7, 8], times=[3.0, 1.0, 2.0]))
     >>> [(block.users.tolist(), block.items.tolist()) for block in rows]
     [([1, 0, 1], [7, 7, 8])]
