@@ -31,8 +31,8 @@ import pyarrow.compute as pa_compute  # type: ignore[import-untyped]  # it ships
 from palate_common.errors import InputError
 from palate_common.weighting import Combine, Weighting
 from palate_sim.data.columns import show
-from palate_sim.data.events import Block, Place, private_folder, stable_order
-from palate_sim.data.id_list import IdList
+from palate_sim.data.events import EventBlock, Place, private_folder, stable_order
+from palate_sim.data.ids import IdList
 from palate_sim.data.log import InteractionLog
 from palate_sim.steps import Notify, silent, step
 
@@ -353,7 +353,7 @@ class _Rule:
         named = rule.kinds is not None or rule.values is not None or bool(rule.kind_values)
         return not named and rule.half_life_days is None and rule.combine == "max" and rule.cap >= 1
 
-    def weigh(self, block: Block) -> tuple[Block, npt.NDArray[np.float64] | None]:
+    def weigh(self, block: EventBlock) -> tuple[EventBlock, npt.NDArray[np.float64] | None]:
         """The events of a block that count, and their weights, float64; None: 1 each."""
         kept = np.ones(len(block), np.bool_)
         if self.threshold is not None:
@@ -379,7 +379,7 @@ class _Rule:
         return block, factors
 
 
-def _shelve(block: Block, rule: _Rule, rank: npt.NDArray[np.int32], shelf: Shelf, n_items: int) -> int:
+def _shelve(block: EventBlock, rule: _Rule, rank: npt.NDArray[np.int32], shelf: Shelf, n_items: int) -> int:
     """Add the pairs of a block of whole users to the shelf; returns how many events were merged into others."""
     block, factors = rule.weigh(block)
     if not len(block):

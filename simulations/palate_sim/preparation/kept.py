@@ -34,7 +34,7 @@ from palate_common.records.closing import Closing
 from palate_common.records.file_lock import FileLock
 from palate_common.records.files import write_durably
 from palate_sim.data.download import cache_dir
-from palate_sim.data.id_list import IdList
+from palate_sim.data.ids import IdList
 from palate_sim.preparation.splits import Heldout, Split
 from palate_sim.steps import Notify, step
 
