@@ -173,14 +173,17 @@ class OuterSteps:
     def _dense_total(self) -> Float64:
         """A'B with a dense A, some users at a time: fastest where users touch many of the rows."""
         out = np.zeros((self.n_rows, self.columns.shape[1]))
-        at_once = max(1, DENSE_AT_ONCE // self.n_rows)
+        at_once = min(max(1, DENSE_AT_ONCE // self.n_rows), len(self.columns))
+        spelled = np.zeros((at_once, self.n_rows))
+        flat = spelled.reshape(-1)
         for first in range(0, len(self.columns), at_once):
             last = min(first + at_once, len(self.columns))
             part = slice(self.indptr[first], self.indptr[last])
-            spelled = np.zeros((last - first, self.n_rows))
-            owners = np.repeat(np.arange(last - first), np.diff(self.indptr[first : last + 1]))
-            spelled[owners, self.indices[part]] = self.rows[part]
-            out += spelled.T @ self.columns[first:last].astype(np.float64)
+            places = np.repeat(np.arange(last - first) * self.n_rows, np.diff(self.indptr[first : last + 1]))
+            places += self.indices[part]
+            flat[places] = self.rows[part]
+            out += spelled[: last - first].T @ self.columns[first:last].astype(np.float64)
+            flat[places] = 0.0
         return out
 
     def _add_sparse(self, total: Int64, first: int, last: int) -> None:
