@@ -78,6 +78,7 @@ def test_a_baseline_that_refuses_or_needs_too_much_memory_is_left_out(
     found, left_out = judge_baselines(config, prepared, epsilon=None, delta=1e-5, notify=notify)
     assert list(found) == ["popularity"]
     assert "`n_items` must be at most 10 for EASE" in left_out["ease"]
+    assert left_out["ease"].endswith("ease_sparse fits any catalogue")
     assert left_out["item_knn"] == "it needs more memory than there is"
     assert [event["name"] for event in told if event["event"] == "baseline"] == ["popularity"]
 
@@ -169,3 +170,14 @@ def test_sums_of_some_users_are_multiplied_up_to_the_population(prepared: Prepar
     exact = rehearse(train, algorithm="popularity", settings={}, epsilon=None, delta=1e-5, users=100)
     twice = rehearse(train, algorithm="popularity", settings={}, epsilon=None, delta=1e-5, population=2)
     assert np.array_equal(exact.state["counts"], twice.state["counts"])
+
+
+def test_sparse_ease_stands_in_where_ease_does_not_fit(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = load_config(None, {"evaluation.baselines": ["ease", "ease_sparse"]})
+    alone = load_config(None, {"evaluation.baselines": ["ease_sparse"]})
+    options: Any = {"epsilon": None, "delta": 1e-5, "notify": events()[1]}
+    assert list(judge_baselines(both, prepared, **options)[0]) == ["ease"]
+    assert list(judge_baselines(alone, prepared, **options)[0]) == ["ease_sparse"]
+    monkeypatch.setattr(ease, "ITEM_LIMIT", 10)
+    found, left_out = judge_baselines(both, prepared, **options)
+    assert (list(found), list(left_out)) == (["ease_sparse"], ["ease"])

@@ -196,6 +196,8 @@ def judge_baselines(
             continue
         if name in CONTROLS and config.privacy.unit != "user":
             continue  # their guarantee is user-level, and this run's is not
+        if name == "ease_sparse" and "ease" in config.evaluation.baselines and split.train.n_items <= ease_limit():
+            continue  # EASE is what it stands for
         label = display_name(name)
         try:
             if name in CONTROLS:
@@ -226,6 +228,13 @@ def judge_baselines(
                 keep[name] = scorer
             notify({"event": "baseline", "name": name, metric: evaluations[name].mean(metric)})
     return evaluations, left_out
+
+
+def ease_limit() -> int:
+    """The largest catalogue that EASE is fitted on."""
+    from palate_sim.baselines import ease
+
+    return ease.ITEM_LIMIT
 
 
 def judged(
