@@ -11,10 +11,12 @@ import pytest
 
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_sim.baselines import ease
+from palate_sim.baselines.popularity import PopularityBaseline
 from palate_sim.config import load_config
 from palate_sim.evaluation import model_evaluation
 from palate_sim.evaluation.evaluation import mean_rank
 from palate_sim.evaluation.model_evaluation import (
+    Restricted,
     fitted_on,
     headline,
     judge,
@@ -22,6 +24,7 @@ from palate_sim.evaluation.model_evaluation import (
     judge_prepared,
     look,
     project,
+    takes_threads,
 )
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.preparation.preparation import Prepared, prepare
@@ -181,3 +184,15 @@ def test_sparse_ease_stands_in_where_ease_does_not_fit(prepared: Prepared, monke
     monkeypatch.setattr(ease, "ITEM_LIMIT", 10)
     found, left_out = judge_baselines(both, prepared, **options)
     assert (list(found), list(left_out)) == (["ease_sparse"], ["ease"])
+
+
+def test_only_what_is_known_to_take_threads_gets_several(prepared: Prepared) -> None:
+    train = prepared.split.train
+    numpy, torch = (
+        rehearse(train, algorithm=name, settings=settings, epsilon=None, delta=1e-5)
+        for name, settings in (("als", {"rounds": 1}), ("torch-mf", {}))
+    )
+    assert takes_threads(numpy)
+    assert takes_threads(PopularityBaseline.fit(train))
+    assert not takes_threads(torch)
+    assert not takes_threads(Restricted(numpy, np.ones(60, np.bool_)))
