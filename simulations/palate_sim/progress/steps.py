@@ -52,7 +52,7 @@ def said(event: Mapping[str, Any], seconds: float) -> str:
     counted = f" {unit}" if unit else ""
     if not isinstance(done, int) or not done:
         return f"{name}, {duration(seconds)}"
-    if not isinstance(of, int) or of < done:
+    if not isinstance(of, int) or of <= done:
         return f"{name} {done:,}{counted}, {duration(seconds)}"
     left = duration(seconds * (of - done) / done)
     return f"{name} {done:,} of {of:,}{counted}, {100 * done // of} %, about {left} left"

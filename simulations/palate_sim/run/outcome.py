@@ -223,7 +223,7 @@ def _judged(
         "baselines": {name: summary(e, config.seed) for name, e in evaluations.items()},
         "by_decile": by_decile({"palate": own, **evaluations}, metric),
         "by_group": by_group(own, metric, config.seed),
-        "by_domain": by_domain(scorers or {}, prepared, config, metric),
+        "by_domain": by_domain(scorers or {}, prepared, config, metric, notify),
         "activity": [{"history": part.label, "users": part.users} for part in own.by_decile(metric)],
         "curve": trained.curve,
         "projection": projection,
