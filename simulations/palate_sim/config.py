@@ -182,12 +182,17 @@ class AlgorithmConfig(_Section):
 class EngineConfig(_Section):
     """The engine that carries the messages."""
 
-    name: Literal["local", "flower"] = "local"
-    """local: a Flower grid in this process. flower: Flower's SuperLink with its Ray simulation; needs palate[ray] and
-    Linux."""
+    name: Literal["local", "flower", "ray"] = "local"
+    """local: this machine's cores. flower: Flower's SuperLink with its Ray simulation, on this machine. ray: the
+    machines of a running Ray cluster. Both need palate[ray] and Linux."""
     users_per_node: int | None = Field(default=None, ge=1)
     """Simulated installations a node hosts; each is clipped by itself. None: 2048, in a population above 65,536 so many
     that there are 8 to 32 nodes, or 1 with masks, where each installation takes part by itself."""
+    workers: int | None = Field(default=None, ge=1, le=1024)
+    """Processes in which the engine local runs the nodes of more than 65,536 users; the model doesn't depend on it.
+    With ray, processes in the whole cluster. None: one a core."""
+    ray_address: str | None = Field(default=None, min_length=1)
+    """The Ray cluster of the engine ray, as HOST:PORT. None: the environment variable RAY_ADDRESS."""
     absent: float = Field(default=0.0, ge=0, lt=1)
     """Share of the simulated devices that are invited and never answer; the seed chooses them."""
 
