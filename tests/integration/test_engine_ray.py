@@ -5,12 +5,10 @@ Each cluster takes some ten CPU-seconds to start: one test does for what is quic
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import sysconfig
 import tempfile
 import time
@@ -24,12 +22,10 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from palate_common.errors import InputError, PalateError
 from palate_common.records.signing import SigningKey
-from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.coordinator import Release
 from palate_sim.engines import Job
-from palate_sim.engines.cluster import LOG, address_of, run_ray
+from palate_sim.engines.cluster import LOG, run_ray
 from palate_sim.engines.local import run_local
 from palate_sim.engines.processes import MARK, PROC, end, marked
 from palate_sim.engines.superlink import free_port

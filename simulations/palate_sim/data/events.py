@@ -13,7 +13,10 @@ On disk a block is a file of `USERS_IN_FILE` consecutive user numbers. Rows of o
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -112,7 +115,7 @@ class Rows:
         self.total = 0
         self._limit, self._parent = limit, folder
         self._blocks: list[EventBlock] = []
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: PrivateFolder | None = None
 
     @property
     def on_disk(self) -> bool:
@@ -132,7 +135,7 @@ class Rows:
             self._blocks.append(block)
             if self.total <= self._limit:
                 return
-            self._folder = private_folder(self._parent)
+            self._folder = PrivateFolder(self._parent)
             waiting, self._blocks = self._blocks, []
         else:
             waiting = [block]
@@ -149,7 +152,7 @@ class Rows:
 
     def blocks(self) -> int:
         """The number of blocks."""
-        return 1 if self._folder is None else len(list(Path(self._folder.name).iterdir()))
+        return 1 if self._folder is None else len(list(self._folder.path.iterdir()))
 
     def like(self, has: frozenset[str] | None = None) -> Rows:
         """No rows, with the same limits and, if nothing else is said, the same columns."""
@@ -168,7 +171,7 @@ class Rows:
                 self._blocks = [EventBlock.joined(self._blocks)]  # once, for every later reader
                 yield self._blocks[0] if keep else self._blocks.pop()
             return
-        for path in sorted(Path(self._folder.name).iterdir(), key=lambda path: int(path.name)):
+        for path in sorted(self._folder.path.iterdir(), key=lambda path: int(path.name)):
             data = path.read_bytes()
             if not keep:
                 path.unlink()
@@ -205,14 +208,35 @@ class Rows:
     def _path(self) -> Path:
         if self._folder is None:
             raise RuntimeError("rows in memory have no files")
-        return Path(self._folder.name)
+        return self._folder.path
 
 
-def private_folder(parent: Place | None = None) -> tempfile.TemporaryDirectory[str]:
-    """A folder that only its owner can read, below `parent` or the user's cache; it goes with its last reference."""
-    place = cache_dir() if parent is None else parent()
-    place.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryDirectory(prefix=".rows-", dir=place, ignore_cleanup_errors=True)
+class PrivateFolder:
+    """A folder that only its owner can read; it goes with the last reference to it.
+
+    Args:
+        parent: gives the folder to make it in; None: the user's cache.
+
+    Raises:
+        OSError: it can't be made.
+    """
+
+    def __init__(self, parent: Place | None = None) -> None:
+        place = cache_dir() if parent is None else parent()
+        place.mkdir(parents=True, exist_ok=True)
+        self.path = Path(tempfile.mkdtemp(prefix=".rows-", dir=place))
+        removed_with(self, self.path)
+
+
+def removed_with(owner: object, path: Path) -> weakref.finalize[..., Any]:
+    """Remove a folder with the last reference to its owner, or at the end; a forked process removes nothing."""
+    return weakref.finalize(owner, _remove, path, os.getpid())
+
+
+def _remove(path: Path, process: int) -> None:
+    """Remove a folder that this process made."""
+    if os.getpid() == process:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def stable_order(*keys: tuple[Ints, int]) -> npt.NDArray[np.int64]:

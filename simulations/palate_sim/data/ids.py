@@ -241,7 +241,7 @@ class IdList(Sequence[str]):
             start, stop, step = place.indices(len(self))
             if step == 1:
                 return IdList(self.array.slice(start, max(0, stop - start)))
-            return self.take(np.arange(start, stop, step))
+            return self.take(np.fromiter(range(start, stop, step), np.int64))
         return str(self.array[int(place)].as_py())
 
     def __iter__(self) -> Iterator[str]:
