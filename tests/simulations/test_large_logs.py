@@ -16,12 +16,12 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from palate_sim.data.id_list import IdList
 
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_sim.data import InteractionLog, Pairs, Workspace, describe, positives, read_log
 from palate_sim.data.events import EventBlock, Rows, stable_order
+from palate_sim.data.ids import IdList
 from palate_sim.data.readers import purchases_only
 from palate_sim.preparation.filters import k_core, min_support
 from palate_sim.preparation.preparation import fingerprint_of
