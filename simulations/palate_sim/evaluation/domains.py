@@ -22,7 +22,6 @@ from palate_sim.evaluation.model_evaluation import judge_prepared, summary
 from palate_sim.evaluation.saved_lists import Evaluation
 from palate_sim.preparation.preparation import Prepared
 from palate_sim.preparation.splits import Heldout
-from palate_sim.progress.wording import display_name
 from palate_sim.steps import Notify, silent, step
 
 NEW = FEW
@@ -125,7 +124,7 @@ def _judged(
 ) -> Evaluation:
     """One model in one domain; the run's own weighs histories for it, as a device does."""
     own: CatalogueScorer = Focused(scorer, domain.has) if name == "palate" else scorer
-    label, users = f"evaluating {display_name(name)} on {domain.name}", len(domain.new)
+    label, users = f"evaluating {name} on {domain.name}", len(domain.new)
     with step(notify, label, of=users, unit="users") as advance:
         return judge_prepared(own, prepared, config, domain.asked, domain.has, advance=advance)
 

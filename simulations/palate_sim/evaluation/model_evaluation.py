@@ -22,7 +22,6 @@ from palate_sim.evaluation.sampling import FITTED, PROJECTED, some_users
 from palate_sim.evaluation.saved_lists import Evaluation
 from palate_sim.preparation.preparation import Prepared
 from palate_sim.preparation.splits import Heldout, Split
-from palate_sim.progress.wording import display_name
 from palate_sim.steps import Notify, silent, step
 
 CONTROLS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -211,7 +210,6 @@ def judge_baselines(
             continue  # their guarantee is user-level, and this run's is not
         if name == "ease_sparse" and "ease" in config.evaluation.baselines and split.train.n_items <= ease_limit():
             continue  # EASE is what it stands for
-        label = display_name(name)
         try:
             if name in CONTROLS:
                 algorithm, settings = CONTROLS[name]
@@ -225,13 +223,13 @@ def judge_baselines(
                     seed=config.seed,
                     inputs=prepared.inputs,
                     notify=notify,
-                    name=f"fitting {label}",
+                    name=f"fitting {name}",
                 )
             else:
-                with step(notify, f"fitting {label}"):
+                with step(notify, f"fitting {name}"):
                     part = fitted_on(split, config, name)
                     scorer = fit_baselines([name], part, seed=config.seed, items=prepared.catalogue)[name]
-            evaluations[name] = judged(scorer, prepared, config, notify, label)
+            evaluations[name] = judged(scorer, prepared, config, notify, name)
         except InputError as error:
             left_out[name] = str(error)
         except MemoryError:
