@@ -127,7 +127,7 @@ def measure(
     chosen = tuple(range(config.seed, config.seed + seeds))
     found: dict[tuple[str, float], list[float]] = {}
     for seed in chosen:
-        prepared = prepare(config.model_copy(update={"seed": seed}), source)
+        prepared = prepare(config.model_copy(update={"seed": seed}), source, notify)
         for key, value in _measured(config, prepared, wanted, multiples, seed, notify):
             found.setdefault(key, []).append(value)
             notify({"event": "measured", "seed": seed, "what": key[0], "epsilon": key[1], "value": value})
