@@ -27,7 +27,16 @@ from palate_common.rounds.privacy_mode import DpMode, PrivacyMode, mode_of
 from palate_common.weighting import weighting_settings
 
 SETTINGS = "algorithm.settings."
-BASELINES = ("popularity", "noised_popularity", "content_only", "item_knn", "ease", "ials", "device_only")
+BASELINES = (
+    "popularity",
+    "noised_popularity",
+    "content_only",
+    "item_knn",
+    "ease",
+    "ease_sparse",
+    "ials",
+    "device_only",
+)
 
 
 class _Section(BaseModel):
@@ -194,7 +203,8 @@ class EvaluationConfig(_Section):
     ks: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(10, 20), min_length=1)
     """Lengths k of the evaluated lists."""
     baselines: tuple[str, ...] = BASELINES
-    """Baselines to compare with; "none" or [] for none."""
+    """Baselines to compare with; "none" or [] for none. Beside ease, ease_sparse runs only where the catalogue is too
+    large for ease."""
     projection: tuple[Annotated[int, Field(ge=1, le=10**6)], ...] = (1, 10, 100)
     """Multiples of the population to project quality to; "none" or [] for none."""
     look_users: int = Field(default=2000, ge=1)

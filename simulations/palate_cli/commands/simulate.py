@@ -110,7 +110,7 @@ def simulate(
     """Train a federated recommender on a log with privacy, and show its quality and that of the baselines."""
     from rich.console import Console
 
-    from palate_sim.progress import print_result
+    from palate_sim.progress import Progress, print_result
     from palate_sim.run import experiment
     from palate_sim.run.result import Result
     from palate_sim.run.run_folder import RunFolder
@@ -132,13 +132,25 @@ def simulate(
     overrides = chosen(given, settings or ())
     if not resume:
         base, log = sort_out(what, data)
-        started = experiment.start(load_config(base, overrides), source=log, out=out, ledger=ledger)
+        with Progress() as progress:
+            started = experiment.start(
+                load_config(base, overrides), source=log, out=out, ledger=ledger, notify=progress
+            )
         result = _finish(started)
     elif out is None or overrides or (what, data, ledger) != (None, None, None):
         raise InputError("`--resume` takes --out DIR and nothing else: the run folder holds its configuration")
     else:
-        result = Result.read(out) if RunFolder(out).finished else _finish(experiment.reopen(out))
+        result = Result.read(out) if RunFolder(out).finished else _finish(_reopened(out))
     print_result(Console(), result.summary, report=result.report)
+
+
+def _reopened(out: Path) -> Started:
+    """A run that was cut off, with its data."""
+    from palate_sim.progress import Progress
+    from palate_sim.run import experiment
+
+    with Progress() as progress:
+        return experiment.reopen(out, notify=progress)
 
 
 def _finish(started: Started) -> Result:
@@ -173,14 +185,14 @@ def sort_out(what: str | None, data: str | None) -> tuple[str | None, str | None
     Raises:
         InputError: the argument is none of these, or names a second log.
     """
-    from palate_sim.data import is_local, list_datasets
+    from palate_sim.data import is_place, list_datasets
 
     if data == "":
         raise InputError("`--data` must be a name or a path, got nothing")
     if what is None or what in preset_names() or what.endswith(".toml"):
         return what, data
     named = what in {dataset.name for dataset in list_datasets()}
-    if not (named or what.lower().endswith(DATA_SUFFIXES) or (what and is_local(what))):
+    if not (named or what.lower().endswith(DATA_SUFFIXES) or (what and is_place(what))):
         known = ", ".join(preset_names())
         raise InputError(
             f"the argument must be a preset ({known}), a .toml file, a log or a name of `palate data list`, "

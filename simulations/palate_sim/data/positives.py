@@ -18,8 +18,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -31,8 +29,8 @@ import pyarrow.compute as pa_compute  # type: ignore[import-untyped]  # it ships
 from palate_common.errors import InputError
 from palate_common.weighting import Combine, Weighting
 from palate_sim.data.columns import show
-from palate_sim.data.events import Block, Place, private_folder, stable_order
-from palate_sim.data.id_list import IdList
+from palate_sim.data.events import EventBlock, Place, PrivateFolder, stable_order
+from palate_sim.data.ids import IdList
 from palate_sim.data.log import InteractionLog
 from palate_sim.steps import Notify, silent, step
 
@@ -157,7 +155,7 @@ class Shelf:
         self._parts: dict[str, list[npt.NDArray[Any]]] = {"items": [], "weights": [], "times": []}
         self._plain = True  # every weight is 1 so far
         self._total = self._known = 0
-        self._folder: TemporaryDirectory[str] | None = private_folder(folder) if on_disk else None
+        self._folder = PrivateFolder(folder) if on_disk else None
 
     def add(
         self,
@@ -185,7 +183,7 @@ class Shelf:
         if self._folder is None:
             self._parts[name].append(values)
         else:
-            with (Path(self._folder.name) / name).open("ab") as file:
+            with (self._folder.path / name).open("ab") as file:
                 values.tofile(file)
 
     @property
@@ -237,7 +235,7 @@ class Shelf:
         types: dict[str, Any] = {"items": np.int32, "weights": np.float32, "times": np.float64}
         if self._folder is None:
             return {name: np.concatenate(parts) for name, parts in self._parts.items() if parts}
-        paths = {name: Path(self._folder.name) / name for name in types}
+        paths = {name: self._folder.path / name for name in types}
         return {name: np.memmap(path, types[name], "r") for name, path in paths.items() if path.exists()}
 
     def entries(
@@ -353,7 +351,7 @@ class _Rule:
         named = rule.kinds is not None or rule.values is not None or bool(rule.kind_values)
         return not named and rule.half_life_days is None and rule.combine == "max" and rule.cap >= 1
 
-    def weigh(self, block: Block) -> tuple[Block, npt.NDArray[np.float64] | None]:
+    def weigh(self, block: EventBlock) -> tuple[EventBlock, npt.NDArray[np.float64] | None]:
         """The events of a block that count, and their weights, float64; None: 1 each."""
         kept = np.ones(len(block), np.bool_)
         if self.threshold is not None:
@@ -379,7 +377,7 @@ class _Rule:
         return block, factors
 
 
-def _shelve(block: Block, rule: _Rule, rank: npt.NDArray[np.int32], shelf: Shelf, n_items: int) -> int:
+def _shelve(block: EventBlock, rule: _Rule, rank: npt.NDArray[np.int32], shelf: Shelf, n_items: int) -> int:
     """Add the pairs of a block of whole users to the shelf; returns how many events were merged into others."""
     block, factors = rule.weigh(block)
     if not len(block):

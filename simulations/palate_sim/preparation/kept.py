@@ -34,7 +34,8 @@ from palate_common.records.closing import Closing
 from palate_common.records.file_lock import FileLock
 from palate_common.records.files import write_durably
 from palate_sim.data.download import cache_dir
-from palate_sim.data.id_list import IdList
+from palate_sim.data.events import removed_with
+from palate_sim.data.ids import IdList
 from palate_sim.preparation.splits import Heldout, Split
 from palate_sim.steps import Notify, step
 
@@ -78,7 +79,7 @@ class Draft(Closing):
         self._parent, self._key, self._notify = parent, key, notify
         self._lock: FileLock | None = None
         self._path: Path | None = None
-        self._removal: weakref.finalize[..., Draft] | None = None
+        self._removal: weakref.finalize[..., Any] | None = None
 
     def path(self) -> Path:
         """The folder.
@@ -97,7 +98,7 @@ class Draft(Closing):
             self._path = self._parent / f"{name}.partial"
             shutil.rmtree(self._path, ignore_errors=True)
             self._path.mkdir(mode=0o700)
-            self._removal = weakref.finalize(self, shutil.rmtree, self._path, ignore_errors=True)
+            self._removal = removed_with(self, self._path)
         return self._path
 
     def keep(self) -> Path:

@@ -36,7 +36,7 @@ import numpy.typing as npt
 
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_sim.data.id_list import in_order
+from palate_sim.data.ids import in_order
 from palate_sim.data.log import InteractionLog
 from palate_sim.data.positives import PairBlock, Pairs, groups_of, positives
 from palate_sim.preparation.histories import HistoryWriter

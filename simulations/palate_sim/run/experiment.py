@@ -26,6 +26,7 @@ from palate_server.rounds.terms import RunTerms
 from palate_sim.config import SimulationConfig, build_config
 from palate_sim.data import Source, is_local, is_place
 from palate_sim.data.ids import is_text
+from palate_sim.data.sources import is_address
 from palate_sim.engines import Job, OnRelease, Outcome
 from palate_sim.engines.identities import Identities
 from palate_sim.engines.job import node_size
@@ -153,7 +154,7 @@ def _place(config: SimulationConfig) -> str:
     if config.data.domains:
         return " + ".join(config.data.domains)
     chosen = config.data.path or config.data.name
-    return str(Path(chosen).resolve()) if is_local(chosen) else chosen
+    return chosen if is_address(chosen) or not is_place(chosen) else str(Path(chosen).resolve())
 
 
 def reopen(out: Path, *, source: Source | None = None, notify: Notify = silent) -> Started:
