@@ -25,13 +25,26 @@ import pytest
 from palate_common.records.signing import SigningKey
 from palate_server.rounds.coordinator import Release
 from palate_sim.engines import Job
-from palate_sim.engines.cluster import LOG, run_ray
+from palate_sim.engines.cluster.engine import LOG, address_of, run_ray
 from palate_sim.engines.local import run_local
-from palate_sim.engines.processes import MARK, PROC, end, marked
+from palate_sim.engines.processes import MARK, PROC, descendants, end, marked
 from palate_sim.engines.superlink import free_port
 
 ALS = {"algorithm": "als", "settings": {"popularity_only_below": 0.0}}
 RAY = Path(sysconfig.get_path("scripts")) / "ray"
+COMMAND = """
+import sys
+import numpy as np
+from palate_common.interactions import Interactions
+from palate_sim.engines import Job
+from palate_sim.engines.cluster.engine import run_ray
+arrays = np.load(sys.argv[2])
+histories = Interactions(arrays["indptr"], arrays["indices"], arrays["weights"], int(arrays["n_items"]))
+def wait(release):
+    print("released", flush=True)
+    sys.stdin.read()
+run_ray(Job.model_validate_json(open(sys.argv[1]).read()), histories, wait)
+"""
 
 
 @dataclass
@@ -53,7 +66,7 @@ class Cluster:
 
     def ray(self, *words: str) -> None:
         environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-        environment |= {MARK: self.mark, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+        environment |= {MARK: self.mark}
         done = subprocess.run([str(RAY), *words], env=environment, capture_output=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr + done.stdout
 
@@ -65,9 +78,17 @@ class Cluster:
                     found.append(pid)
         return sorted(found)
 
-    def kill_second(self) -> None:
-        """As the machine would be lost: its raylet, and what it runs."""
-        os.kill(self.processes(b"raylet/raylet")[-1], signal.SIGKILL)
+    def lose_second(self) -> None:
+        """The second machine is lost while its workers compute: they never answer, and its raylet is killed."""
+        second = self.processes(b"raylet/raylet")[-1]
+        for each in descendants(second):
+            os.kill(each.pid, signal.SIGSTOP)
+        os.kill(second, signal.SIGKILL)
+
+    def lose_head(self) -> None:
+        """The machine of the head is lost."""
+        for pid in (*self.processes(b"gcs_server"), self.processes(b"raylet/raylet")[0]):
+            os.kill(pid, signal.SIGKILL)
 
     def stop(self) -> None:
         assert end(lambda: marked(self.mark), grace=1.0)
@@ -128,3 +149,76 @@ def test_two_machines_give_the_local_engines_model(make_run: Any, tmp_path: Path
     assert run_ray(shared, run.histories).model.data == expected.model.data
     assert until(lambda: not cluster.processes(b"ray::RayWorker") + cluster.processes(b"ray::LedgerKeeper"))
     assert run_local(job, run.histories).model.data == expected.model.data  # a run folder like any other
+
+
+def learning(event: Any, round_: int) -> bool:
+    """Whether a round has just been begun."""
+    return event["step"] == f"round {round_}: learning" and event["seconds"] == 0
+
+
+@pytest.mark.soak
+def test_a_lost_machine_voids_the_attempt_and_the_others_make_another(
+    make_run: Any, tmp_path: Path, cluster: Cluster
+) -> None:
+    run = make_run(**ALS)
+    job = job_for(run, tmp_path / "run", ray_address=cluster.address)
+    lost = list[int]()
+
+    def lose(event: Any) -> None:
+        if learning(event, 2) and not lost:
+            lost.append(1)
+            cluster.lose_second()
+
+    outcome = run_ray(job, run.histories, notify=lose)
+    with Ledger(job.ledger, population="readers") as ledger:
+        entries = [entry for entry in ledger.entries("run-1") if entry.kind in ("charge", "seal")]
+    kinds = [(entry.kind, entry.round, entry.attempt) for entry in entries]
+    assert [each for each in kinds if each[0] == "charge"][:3] == [("charge", 0, 0), ("charge", 1, 0), ("charge", 1, 1)]
+    assert ("seal", 1, 0) not in kinds
+    assert ("seal", 1, 1) in kinds
+    assert outcome.updates == run.histories.n_users * outcome.model.header.releases
+    assert "1 workers on 1 machines" in (job.folder / LOG).read_text()
+    assert until(lambda: not cluster.processes(b"cluster.gateway"))
+
+
+@pytest.mark.soak
+def test_a_lost_head_is_said_and_the_run_goes_on_later(make_run: Any, tmp_path: Path, cluster: Cluster) -> None:
+    run = make_run(**ALS)
+    job = job_for(run, tmp_path / "run", ray_address=cluster.address)
+
+    def lose(event: Any) -> None:
+        if learning(event, 2):
+            cluster.lose_head()
+
+    with pytest.raises(PalateError, match=r"the Ray cluster.*--resume") as raised:
+        run_ray(job, run.histories, notify=lose)
+    assert "\n" not in str(raised.value)
+    assert run_local(job, run.histories).updates > 0
+
+
+@pytest.mark.soak
+def test_nothing_is_left_when_the_command_is_killed(make_run: Any, tmp_path: Path, cluster: Cluster) -> None:
+    run = make_run(**ALS)
+    job = job_for(run, tmp_path / "run", ray_address=cluster.address)
+    (tmp_path / "job.json").write_text(job.model_dump_json())
+    h = run.histories
+    np.savez(tmp_path / "histories.npz", indptr=h.indptr, indices=h.indices, weights=h.weights, n_items=h.n_items)
+    words = [sys.executable, "-c", COMMAND, str(tmp_path / "job.json"), str(tmp_path / "histories.npz")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as command:
+        assert command.stdout is not None
+        assert command.stdout.readline() == b"released\n"
+        assert len(cluster.processes(b"ray::RayWorker")) == 2
+        command.kill()
+    assert until(lambda: not cluster.processes(b"ray::RayWorker") + cluster.processes(b"ray::LedgerKeeper"))
+    assert run_local(job, run.histories).updates > 0
+
+
+def test_no_cluster_is_said_before_anything_is_read(
+    make_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(InputError, match="ray start --head"):
+        address_of(None)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert address_of(None) == "10.0.0.1:6379"
+    assert address_of("10.0.0.2:6379") == "10.0.0.2:6379"

@@ -87,7 +87,10 @@ def simulate(
     ] = None,
     engine: Annotated[
         str | None,
-        typer.Option(metavar="local|flower", help="On this machine's cores (default), or Flower's Ray engine."),
+        typer.Option(
+            metavar="local|flower|ray",
+            help="This machine's cores (default), Flower's Ray engine, or a Ray cluster.",
+        ),
     ] = None,
     workers: Annotated[
         int | None,

@@ -55,6 +55,7 @@ class Workers(Closing):
         program: what each process runs.
         ahead: nodes that a process is asked for at once.
         log: where their standard error goes; None: to this process's.
+        lost: what to say of a process that ended too early.
 
     Raises:
         PalateError: a worker doesn't start, with its own error where it has one.
@@ -70,9 +71,10 @@ class Workers(Closing):
         program: str = PROGRAM,
         ahead: int = 1,
         log: Path | None = None,
+        lost: str = "a worker process must live as long as the run, got one that ended",
     ) -> None:
         self._nodes, self._advance = start.nodes, advance
-        self._program, self._ahead, self._log = program, ahead, log
+        self._program, self._ahead, self._log, self._mourned = program, ahead, log, lost
         self._exchange = 0
         self._seconds: dict[Connection, float] = {}
         self._processes: dict[Connection, tuple[subprocess.Popen[bytes], Connection]] = {}
@@ -202,6 +204,5 @@ class Workers(Closing):
         how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
         memory = ", as the system does where memory is short" if code == -signal.SIGKILL else ""
         return PalateError(
-            f"a worker process must live as long as the run, got one that ended by {how}{memory}: an open attempt is "
-            "void and stays charged; go on with `--resume`"
+            f"{self._mourned} by {how}{memory}: an open attempt is void and stays charged; go on with `--resume`"
         )

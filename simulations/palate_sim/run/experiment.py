@@ -212,7 +212,7 @@ def check_engine(config: SimulationConfig) -> None:
 
         require_flower()
     if config.engine.name == "ray":
-        from palate_sim.engines.cluster import address_of
+        from palate_sim.engines.cluster.engine import address_of
 
         address_of(config.engine.ray_address)
 
@@ -278,7 +278,7 @@ def _engine(config: SimulationConfig) -> Engine:
 
         return run_flower
     if config.engine.name == "ray":
-        from palate_sim.engines.cluster import run_ray
+        from palate_sim.engines.cluster.engine import run_ray
 
         return run_ray
     from palate_sim.engines.local import run_local

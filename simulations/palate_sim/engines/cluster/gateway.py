@@ -6,7 +6,7 @@
 Ray ends a process whose cluster is gone without a word: it ends this one, and the run says what has happened. When the
 run's command ends, so does this process, and Ray ends the actors of a process that is gone.
 
-    python -c "from palate_sim.engines.ray_gateway import main; main()"
+    python -c "from palate_sim.engines.cluster.gateway import main; main()"
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from palate_client.flower import Shards
 from palate_common.errors import InputError, PalateError
-from palate_sim.engines.ray_worker import ClusterStart, LedgerKeeper, RayWorker, anywhere, arrays_of
+from palate_sim.engines.cluster.actors import ClusterStart, LedgerKeeper, RayWorker, anywhere, arrays_of
 from palate_sim.engines.worker import Advanced, Answered, Asked, Failed, Shared, read
 from palate_sim.engines.workers import ONE_THREAD
-from palate_sim.run.provenance import mechanism_sources
+from palate_sim.provenance import mechanism_sources
 
 POLL = 0.25
 """Seconds between two looks at what is done."""
 READY = 120.0
 """Seconds for the cluster's workers to start."""
-SILENT = 8.0
+SILENT = 30.0
 """Seconds without an answer of the cluster's head after which it counts as gone."""
 
 

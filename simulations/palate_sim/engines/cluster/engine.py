@@ -20,14 +20,14 @@ from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.records.signing import SigningKey
 from palate_server.rounds.run import open_run, run_rounds
+from palate_sim.engines.cluster.actors import ClusterStart
 from palate_sim.engines.job import Job, OnRelease, Outcome
 from palate_sim.engines.local import Meter, Shown
-from palate_sim.engines.ray_worker import ClusterStart
 from palate_sim.engines.shared_histories import SharedHistories
 from palate_sim.engines.workers import LostError, Workers
 from palate_sim.steps import Notify, silent, step
 
-PROGRAM = "from palate_sim.engines.ray_gateway import main; main()"
+PROGRAM = "from palate_sim.engines.cluster.gateway import main; main()"
 LOG = "ray.log"
 ATTEMPTS = 3
 """How often a round is tried when machines are lost: each try is charged."""
@@ -87,6 +87,7 @@ def run_ray(job: Job, histories: Interactions, on_release: OnRelease | None = No
                     program=PROGRAM,
                     ahead=start.nodes,
                     log=job.folder / LOG,
+                    lost=f"the Ray cluster must answer as long as the run, got a connection, see {LOG}, that ended",
                 )
             gateways.append(gateway)
             startup = startup if any(startup) else (cpu_seconds() - begun_cpu, time.perf_counter() - begun)

@@ -25,7 +25,7 @@ from palate_server.flower.transport import GridTransport
 from palate_server.rounds.run import Request
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.worker import Shared, Start
-from palate_sim.run.provenance import mechanism_sources
+from palate_sim.provenance import mechanism_sources
 
 Arrays = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32], int]
 """The histories of one node: `indptr`, `indices`, `weights` (one number where all are the same) and `n_items`."""
