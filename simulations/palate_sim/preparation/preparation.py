@@ -127,6 +127,10 @@ def prepare(config: SimulationConfig, source: Source | None = None, notify: Noti
 def _prepared(config: SimulationConfig, source: Source | None, draft: Draft, notify: Notify) -> Prepared:
     """Prepare a log, in memory or, where it is large, in the draft."""
     log = read(config, source, Workspace(notify, draft.path, config.data.rows_in_memory))
+    if log.rows.on_disk and _key(config, source) != draft.key:
+        raise InputError(
+            "`data` must stay as it is while it is read, got a file that was changed meanwhile: run it again"
+        )
     dropped: dict[str, int] = {}
     bounds = ""
     if config.filters.user_core > 1 or config.filters.item_core > 1:
