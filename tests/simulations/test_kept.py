@@ -21,6 +21,7 @@ from palate_common.errors import InputError
 from palate_sim.config import SimulationConfig, load_config
 from palate_sim.preparation.kept import MANIFEST
 from palate_sim.preparation.preparation import Prepared, prepare
+from palate_sim.run import experiment
 
 ROWS = 3000
 
@@ -282,3 +283,28 @@ def test_a_full_disk_is_one_clear_line(log: Path, largest: int) -> None:
     assert last.startswith("palate: `data.cache` must be a folder with room for a large log, got File too large")
     assert done.returncode == 2
     assert not kept(log)
+
+
+def test_a_run_on_disk_has_the_model_of_the_run_in_memory_and_is_resumed_without_reading(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(log.parent)
+    cheap = {"privacy__noise": "seeded", "evaluation__baselines": [], "evaluation__projection": []}
+    whole = experiment.start(in_memory(log, **cheap), out=Path("memory")).run()
+    chosen = config(log, **cheap, data__path="log.parquet")
+    steps: set[str] = set()
+
+    def stop(event: Any) -> None:
+        steps.add(event.get("step", event["event"]))
+        if event["event"] == "round":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        experiment.start(chosen, out=Path("disk"), notify=stop).run(stop)
+    assert steps >= READING
+    steps.clear()
+    result = experiment.reopen(Path("disk"), notify=lambda event: steps.add(event["step"])).run()
+    assert not steps & READING
+    assert result.model.data == whole.model.data
+    assert result.items == whole.items
+    assert result.metrics == whole.metrics
