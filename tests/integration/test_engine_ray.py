@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import sysconfig
 import tempfile
 import time
@@ -22,7 +23,9 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
+from palate_common.errors import InputError, PalateError
 from palate_common.records.signing import SigningKey
+from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.coordinator import Release
 from palate_sim.engines import Job
 from palate_sim.engines.cluster.engine import LOG, address_of, run_ray
