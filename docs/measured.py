@@ -26,7 +26,7 @@ SHOWN = (("quality", "main"), ("quality", "sets"))
 TOPICS = {
     "Quality": ("quality", "frontier", "feasibility", "published", "tournament", "presets", "protocols"),
     "New items, new users, several sources": ("coldstart", "domains", "fusion", "ranking", "download", "compression"),
-    "Releases and learning": ("releases", "sgd", "pfl", "engines", "speed"),
+    "Releases and learning": ("releases", "sgd", "pfl", "engines", "speed", "scale"),
     "Privacy": ("attacks", "audit", "ledger"),
     "Devices and servers": ("sdk", "durability", "doors", "secagg", "serve", "fleet", "loyalty"),
 }

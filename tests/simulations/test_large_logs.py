@@ -103,7 +103,7 @@ RULES: dict[str, dict[str, Any]] = {
 
 
 @given(
-    seed=st.integers(0, 10**6), limit=st.integers(1, 200), users=st.integers(1, 9), rule=st.sampled_from(sorted(RULES))
+    seed=st.integers(0, 10**6), limit=st.integers(1, 150), users=st.integers(1, 9), rule=st.sampled_from(sorted(RULES))
 )
 def test_a_log_on_disk_is_the_same_log(
     tmp_path_factory: pytest.TempPathFactory, seed: int, limit: int, users: int, rule: str

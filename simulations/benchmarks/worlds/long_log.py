@@ -1,9 +1,9 @@
 """Long log: a made log of any length with taste in it, written as it is made: for what a benchmark measures at scale.
 
-Items lie in 64 clusters. Within a cluster they are as popular as a shifted Zipf law says, and so are the clusters. A user
-likes four clusters, the first one most; one event in eight goes to anything, by popularity. Lengths of histories are
-log-normal. Draws are with replacement: who draws an item again has used it again, as in logs of shops and of music. Times
-rise within a history.
+Items lie in 64 clusters. Within a cluster they are as popular as a shifted Zipf law says, and so are the clusters. A
+user likes four clusters, the first one most; one event in eight goes to anything, by popularity. Lengths of histories
+are log-normal. Draws are with replacement: who draws an item again has used it again, as in logs of shops and of music.
+Times rise within a history.
 
     PYTHONPATH=simulations python -m benchmarks.worlds.long_log 1000000 100000 100 million.parquet
 

@@ -225,18 +225,23 @@ class PrivateFolder:
         place = cache_dir() if parent is None else parent()
         place.mkdir(parents=True, exist_ok=True)
         self.path = Path(tempfile.mkdtemp(prefix=".rows-", dir=place))
-        removed_with(self, self.path)
+        when_gone(self, _remove, self.path)
 
 
-def removed_with(owner: object, path: Path) -> weakref.finalize[..., Any]:
-    """Remove a folder with the last reference to its owner, or at the end; a forked process removes nothing."""
-    return weakref.finalize(owner, _remove, path, os.getpid())
+def when_gone(owner: object, do: Callable[..., None], *arguments: Any) -> weakref.finalize[..., Any]:
+    """Call a function after the last reference to its owner, or at the end, but not in a process forked of this one."""
+    return weakref.finalize(owner, _in_process, os.getpid(), do, arguments)
 
 
-def _remove(path: Path, process: int) -> None:
-    """Remove a folder that this process made."""
+def _in_process(process: int, do: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """Call a function in the process that asked for it."""
     if os.getpid() == process:
-        shutil.rmtree(path, ignore_errors=True)
+        do(*arguments)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder."""
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def stable_order(*keys: tuple[Ints, int]) -> npt.NDArray[np.int64]:
