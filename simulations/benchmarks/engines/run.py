@@ -225,7 +225,7 @@ def cores_tables(figures: Any) -> list[Table]:
     cells = [
         ((f"{each['users_per_node']:,}", f"{each['nodes']}"), f"{each['workers']}",
          (f"{each['cpu_seconds']:.1f}", f"{each['rate']:,.0f}", f"{each['wall_seconds']:.1f}"),
-         (f"{each['startup_cpu_seconds']:.1f}", f"{each['rss_mb']:.0f}", f"{each['pss_mb']:.0f}"))
+         (f"{each['startup_cpu_seconds']:.1f}", *(f"{each[name]:.0f}" if each[name] else "" for name in ("rss_mb", "pss_mb"))))
         for each in figures
     ]  # fmt: skip
     sizes = [(*node, *cost) for node, workers, cost, _ in cells if workers == "1"]
@@ -233,6 +233,8 @@ def cores_tables(figures: Any) -> list[Table]:
     workers = [(number, *cost, *rest) for node, number, cost, rest in cells if node[0] == chosen]
     same = len({each["model"] for each in figures if f"{each['users_per_node']:,}" == chosen}) == 1
     users, items, mean = LARGE
+    runs = figures[0]["runs"]
+    counted = "Each row is one run." if runs == 1 else f"Each row is the median of {runs} runs."
     about = f"{users:,} made users, {items:,} items, about {mean} draws each; als at eps {EPSILON:g}, dp distributed"
     return [
         Table("Size of a node", ("users a node", "nodes", *shared), sizes, f"{about}. {chosen} is what is chosen."),
@@ -240,8 +242,8 @@ def cores_tables(figures: Any) -> list[Table]:
             "Workers",
             ("workers", *shared, "start-up CPU-s", "MB a worker, all pages", "MB a worker, its share"),
             workers,
-            f"{about}; {chosen} users a node; the same model in every row: {'yes' if same else 'NO'}. Median of "
-            f"{figures[0]['runs']} runs. One worker is the command itself. Memory: the largest seen after a release.",
+            f"{about}; {chosen} users a node; the same model in every row: {'yes' if same else 'NO'}. {counted} "
+            "One worker is the command itself. Memory: the largest seen after a release.",
         ),
     ]
 
