@@ -49,13 +49,10 @@ def odd_frame(seed: int, rows: int = 200) -> pd.DataFrame:
 
 @contextmanager
 def small_blocks(users: int = 3) -> Iterator[None]:
-    """Files of a few users, and a few pairs and times at once."""
-    pairs = import_module("palate_sim.data.positives")
+    """Files of a few users, and times counted by a few steps."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(import_module("palate_sim.data.events"), "USERS_IN_FILE", users)
-        patch.setattr(pairs, "PAIRS_AT_ONCE", 5)
-        patch.setattr(pairs, "TIMES_AT_ONCE", 7)
-        patch.setattr(pairs, "STEPS_OF_TIMES", 4)
+        patch.setattr(import_module("palate_sim.data.positives"), "STEPS_OF_TIMES", 4)
         yield
 
 

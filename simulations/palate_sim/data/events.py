@@ -154,9 +154,16 @@ class Rows:
         """The number of blocks."""
         return 1 if self._folder is None else len(list(self._folder.path.iterdir()))
 
-    def like(self, has: frozenset[str] | None = None) -> Rows:
-        """No rows, with the same limits and, if nothing else is said, the same columns."""
-        return Rows(has=frozenset(self.names) if has is None else has, folder=self._parent, limit=self._limit)
+    def like(self, has: frozenset[str] | None = None, *, folder: Place | None = None, on_disk: bool = False) -> Rows:
+        """No rows, with the same limit and, where nothing else is said, the same columns and folder.
+
+        Args:
+            has: the columns.
+            folder: gives the folder for the files.
+            on_disk: whether they go to disk from the first on.
+        """
+        has = frozenset(self.names) if has is None else has
+        return Rows(has=has, folder=folder or self._parent, limit=0 if on_disk else self._limit)
 
     def only(self, keep: Callable[[EventBlock], npt.NDArray[np.bool_]]) -> Rows:
         """The rows that a function keeps of each block."""
