@@ -219,13 +219,18 @@ def cores(_: Path, repeats: int) -> Any:
     return figures
 
 
+def _megabytes(number: float) -> str:
+    """Memory of a worker; nothing where there was none."""
+    return f"{number:.0f}" if number else ""
+
+
 def cores_tables(figures: Any) -> list[Table]:
     """By size of node, and by number of workers."""
     shared = ("CPU-s", "updates / CPU-s", "wall s")
     cells = [
         ((f"{each['users_per_node']:,}", f"{each['nodes']}"), f"{each['workers']}",
          (f"{each['cpu_seconds']:.1f}", f"{each['rate']:,.0f}", f"{each['wall_seconds']:.1f}"),
-         (f"{each['startup_cpu_seconds']:.1f}", *(f"{each[name]:.0f}" if each[name] else "" for name in ("rss_mb", "pss_mb"))))
+         (f"{each['startup_cpu_seconds']:.1f}", _megabytes(each["rss_mb"]), _megabytes(each["pss_mb"])))
         for each in figures
     ]  # fmt: skip
     sizes = [(*node, *cost) for node, workers, cost, _ in cells if workers == "1"]
@@ -257,4 +262,11 @@ PARTS = {
 
 if __name__ == "__main__":
     threads = os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    main(__doc__, PARTS, Path(__file__).parent, seeds=5, set=ML_1M.label, OPENBLAS_NUM_THREADS=threads)
+    main(
+        __doc__,
+        PARTS,
+        Path(__file__).parent,
+        seeds=5,
+        set=f"{ML_1M.label}; cores: made users",
+        OPENBLAS_NUM_THREADS=threads,
+    )
