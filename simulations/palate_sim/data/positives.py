@@ -184,7 +184,7 @@ class Shelf:
             self._parts[name].append(values)
         else:
             with (self._folder.path / name).open("ab") as file:
-                values.tofile(file)
+                file.write(np.ascontiguousarray(values).data)  # `tofile` says nothing where the disk is full
 
     @property
     def n_timed(self) -> int:
