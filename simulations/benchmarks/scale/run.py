@@ -24,6 +24,7 @@ from typing import Any
 
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no types
 
+from benchmarks.scale import duck
 from benchmarks.sheet import Part, Sheet, Table, main
 from benchmarks.worlds import long_log
 from palate_common.errors import PalateError
@@ -309,7 +310,7 @@ def _ratio(each: float, million: float | None) -> str:
     return f"<= {RATIO:g} x a million's: {'met' if ratio <= RATIO else 'MISSED'} ({ratio:.2f} x)"
 
 
-PARTS = {name: Part(partial(command, name), partial(command_tables, name)) for name in CASES}
+PARTS = {name: Part(partial(command, name), partial(command_tables, name)) for name in CASES} | {"duck": duck.PART}
 
 
 if __name__ == "__main__":

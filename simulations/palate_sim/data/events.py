@@ -3,8 +3,8 @@
 Reading codes each batch of rows and adds it to `Rows`; `repair`, filters and `positives` then work on one block of
 whole users after the other. A block is what fits into memory, whatever the size of the log.
 
-    >>> rows = Rows(has=frozenset({"times"}), limit=2)
-    >>> rows.add(Block.of(users=[1, 0, 1], items=[7, 7, 8], times=[3.0, 1.0, 2.0]))
+    >>> rows = Rows(has=frozenset({"times"}))
+    >>> rows.add(EventBlock.of(users=[1, 0, 1], items=[7, 7, 8], times=[3.0, 1.0, 2.0]))
     >>> [(block.users.tolist(), block.items.tolist()) for block in rows]
     [([1, 0, 1], [7, 7, 8])]
 
@@ -13,7 +13,10 @@ On disk a block is a file of `USERS_IN_FILE` consecutive user numbers. Rows of o
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -38,7 +41,7 @@ _ALWAYS = ("users", "items")
 
 
 @dataclass(frozen=True)
-class Block:
+class EventBlock:
     """Rows of a log.
 
     Attributes:
@@ -64,7 +67,7 @@ class Block:
         kinds: Sequence[int] | Ints | None = None,
         values: Sequence[float] | Floats | None = None,
         times: Sequence[float] | Floats | None = None,
-    ) -> Block:
+    ) -> EventBlock:
         """A block of any sequences."""
         return cls(
             np.asarray(users, np.int32),
@@ -83,17 +86,17 @@ class Block:
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: column for name, column in found.items() if column is not None}
 
-    def rows(self, chosen: npt.NDArray[Any] | slice) -> Block:
+    def rows(self, chosen: npt.NDArray[Any] | slice) -> EventBlock:
         """The chosen rows: a mask, places in order, or a slice."""
-        return Block(**{name: column[chosen] for name, column in self.columns().items()})
+        return EventBlock(**{name: column[chosen] for name, column in self.columns().items()})
 
     @staticmethod
-    def joined(blocks: Sequence[Block]) -> Block:
+    def joined(blocks: Sequence[EventBlock]) -> EventBlock:
         """Blocks one after the other; they have the same columns."""
         if len(blocks) == 1:
             return blocks[0]
         parts = [block.columns() for block in blocks]
-        return Block(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+        return EventBlock(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 
 class Rows:
@@ -111,15 +114,15 @@ class Rows:
         self.names = tuple(name for name in _TYPES if name in _ALWAYS or name in has)
         self.total = 0
         self._limit, self._parent = limit, folder
-        self._blocks: list[Block] = []
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._blocks: list[EventBlock] = []
+        self._folder: PrivateFolder | None = None
 
     @property
     def on_disk(self) -> bool:
         """Whether they are in files."""
         return self._folder is not None
 
-    def add(self, block: Block) -> None:
+    def add(self, block: EventBlock) -> None:
         """Add rows.
 
         Raises:
@@ -132,49 +135,56 @@ class Rows:
             self._blocks.append(block)
             if self.total <= self._limit:
                 return
-            self._folder = private_folder(self._parent)
+            self._folder = PrivateFolder(self._parent)
             waiting, self._blocks = self._blocks, []
         else:
             waiting = [block]
         for each in waiting:
             self._write(each)
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[EventBlock]:
         """Read the blocks, users rising from block to block."""
         return self._read(keep=True)
 
-    def taken(self) -> Iterator[Block]:
+    def taken(self) -> Iterator[EventBlock]:
         """Read the blocks, and let go of each once it is read."""
         return self._read(keep=False)
 
     def blocks(self) -> int:
         """The number of blocks."""
-        return 1 if self._folder is None else len(list(Path(self._folder.name).iterdir()))
+        return 1 if self._folder is None else len(list(self._folder.path.iterdir()))
 
-    def like(self, has: frozenset[str] | None = None) -> Rows:
-        """No rows, with the same limits and, if nothing else is said, the same columns."""
-        return Rows(has=frozenset(self.names) if has is None else has, folder=self._parent, limit=self._limit)
+    def like(self, has: frozenset[str] | None = None, *, folder: Place | None = None, on_disk: bool = False) -> Rows:
+        """No rows, with the same limit and, where nothing else is said, the same columns and folder.
 
-    def only(self, keep: Callable[[Block], npt.NDArray[np.bool_]]) -> Rows:
+        Args:
+            has: the columns.
+            folder: gives the folder for the files.
+            on_disk: whether they go to disk from the first on.
+        """
+        has = frozenset(self.names) if has is None else has
+        return Rows(has=has, folder=folder or self._parent, limit=0 if on_disk else self._limit)
+
+    def only(self, keep: Callable[[EventBlock], npt.NDArray[np.bool_]]) -> Rows:
         """The rows that a function keeps of each block."""
         kept = self.like()
         for block in self:
             kept.add(block.rows(keep(block)))
         return kept
 
-    def _read(self, *, keep: bool) -> Iterator[Block]:
+    def _read(self, *, keep: bool) -> Iterator[EventBlock]:
         if self._folder is None:
             if self._blocks:
-                self._blocks = [Block.joined(self._blocks)]  # once, for every later reader
+                self._blocks = [EventBlock.joined(self._blocks)]  # once, for every later reader
                 yield self._blocks[0] if keep else self._blocks.pop()
             return
-        for path in sorted(Path(self._folder.name).iterdir(), key=lambda path: int(path.name)):
+        for path in sorted(self._folder.path.iterdir(), key=lambda path: int(path.name)):
             data = path.read_bytes()
             if not keep:
                 path.unlink()
             yield self._unpacked(data, int(path.name) * USERS_IN_FILE)
 
-    def _write(self, block: Block) -> None:
+    def _write(self, block: EventBlock) -> None:
         """Append the rows of a block to the files of their users."""
         files = (block.users // USERS_IN_FILE).astype(np.int32)
         if files[0] != files[-1] or (files != files[0]).any():
@@ -188,7 +198,7 @@ class Rows:
             with (self._path / str(files[first])).open("ab") as file:
                 file.write(b"".join([np.int64(last - first).tobytes(), *packed]))
 
-    def _unpacked(self, data: bytes, first_user: int) -> Block:
+    def _unpacked(self, data: bytes, first_user: int) -> EventBlock:
         """The rows of one file."""
         parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in self.names}
         at = 0
@@ -199,20 +209,46 @@ class Rows:
                 at += parts[name][-1].nbytes
         columns = {name: np.concatenate(found) if len(found) > 1 else found[0] for name, found in parts.items()}
         columns["users"] = columns["users"].astype(np.int32) + np.int32(first_user)
-        return Block(**columns)
+        return EventBlock(**columns)
 
     @property
     def _path(self) -> Path:
         if self._folder is None:
             raise RuntimeError("rows in memory have no files")
-        return Path(self._folder.name)
+        return self._folder.path
 
 
-def private_folder(parent: Place | None = None) -> tempfile.TemporaryDirectory[str]:
-    """A folder that only its owner can read, below `parent` or the user's cache; it goes with its last reference."""
-    place = cache_dir() if parent is None else parent()
-    place.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryDirectory(prefix=".rows-", dir=place, ignore_cleanup_errors=True)
+class PrivateFolder:
+    """A folder that only its owner can read; it goes with the last reference to it.
+
+    Args:
+        parent: gives the folder to make it in; None: the user's cache.
+
+    Raises:
+        OSError: it can't be made.
+    """
+
+    def __init__(self, parent: Place | None = None) -> None:
+        place = cache_dir() if parent is None else parent()
+        place.mkdir(parents=True, exist_ok=True)
+        self.path = Path(tempfile.mkdtemp(prefix=".rows-", dir=place))
+        when_gone(self, _remove, self.path)
+
+
+def when_gone(owner: object, do: Callable[..., None], *arguments: Any) -> weakref.finalize[..., Any]:
+    """Call a function after the last reference to its owner, or at the end, but not in a process forked of this one."""
+    return weakref.finalize(owner, _in_process, os.getpid(), do, arguments)
+
+
+def _in_process(process: int, do: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """Call a function in the process that asked for it."""
+    if os.getpid() == process:
+        do(*arguments)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder."""
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def stable_order(*keys: tuple[Ints, int]) -> npt.NDArray[np.int64]:

@@ -81,7 +81,7 @@ def read_log(
 def _name(source: str | PathLike[str]) -> str:
     """What to call a log by its source: the file's name, or the folder's of a pattern or an address."""
     path = Path(str(source).partition("://")[2] if is_address(source) else source)
-    if is_pattern(path) or "*" in path.name:
+    while is_pattern(path) or "*" in path.name:
         path = path.parent
     return path.name.partition(".")[0] or show(str(path))
 

@@ -108,13 +108,20 @@ def _remote(address: str) -> list[ByteSource]:
     if importlib.util.find_spec("fsspec") is None:
         hint = "pip install 'palate[remote]'"
         raise InputError(f"`data` must be a local path where fsspec is missing, got {show(address)}: {hint}")
-    import fsspec  # type: ignore[import-untyped]  # it ships no types
+    from fsspec.core import url_to_fs  # type: ignore[import-untyped]  # it ships no types
 
     try:
-        system, _, paths = fsspec.get_fs_token_paths(address, mode="rb")
-        if len(paths) == 1 and not glob.has_magic(address) and system.isdir(paths[0]):
-            paths = system.glob(paths[0].rstrip("/") + "/*.parquet")
-        sources = [_remote_file(system, path) for path in sorted(paths) if not system.isdir(path)]
+        system, path = url_to_fs(address)
+        if glob.has_magic(path) and not system.exists(path):  # a web address may hold a question mark
+            paths = system.glob(path)
+        elif system.info(path)["type"] == "directory":
+            paths = [each for end in (".parquet", ".pq") for each in system.glob(f"{path.rstrip('/')}/*{end}")]
+        else:
+            paths = [path]
+        abouts = {each: system.info(each) for each in sorted(paths)}
+        sources = [_remote_file(system, each, about) for each, about in abouts.items() if about["type"] == "file"]
+    except FileNotFoundError:
+        sources = []
     except Exception as error:
         raise _unreachable(address, error) from None
     if not sources:
@@ -122,7 +129,7 @@ def _remote(address: str) -> list[ByteSource]:
     return sources
 
 
-def _remote_file(system: Any, path: str) -> ByteSource:
+def _remote_file(system: Any, path: str, about: dict[str, Any]) -> ByteSource:
     """One file of a file system of fsspec."""
 
     def open_file() -> BinaryIO:
@@ -133,7 +140,7 @@ def _remote_file(system: Any, path: str) -> ByteSource:
         return stream
 
     facts = (system.unstrip_protocol(path), str(system.ukey(path)))
-    return ByteSource(path.rpartition("/")[2], open_file, system.size(path), facts)
+    return ByteSource(path.rpartition("/")[2], open_file, about.get("size"), facts)
 
 
 def _unreachable(address: str, error: Exception) -> InputError:

@@ -17,10 +17,12 @@ import csv
 import gzip
 import io
 import re
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import BinaryIO
 
 import pandas as pd
@@ -199,6 +201,10 @@ def _rows(lines: Iterator[bytes], form: _Form, name: str, repairs: Repairs) -> I
             rows += batch.num_rows
             yield {field: batch.column(column).to_pandas() for field, column in wanted.items()}
     except pa.ArrowInvalid as error:
+        if "straddl" in str(error):
+            raise InputError(
+                f"`data` must have rows of less than {CHUNK} bytes, got a longer one: {show(name)}"
+            ) from None
         raise InputError(f"`data` must be a table of text, got {show(str(error))}: {show(name)}") from None
     if ragged:
         repairs["lines_of_another_width"] = repairs.get("lines_of_another_width", 0) + ragged
@@ -212,25 +218,26 @@ class _Stream(io.RawIOBase):
 
     def __init__(self, first: bytes, second: bytes, rest: Iterator[bytes]) -> None:
         super().__init__()
-        self._waiting, self._next, self._rest = memoryview(first), second, rest
+        self._waiting, self._rest = memoryview(first), chain([second], rest)
 
     def readable(self) -> bool:
         """It can be read."""
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """Read up to `size` bytes; b"" at the end."""
-        while not self._waiting:
-            if self._next:
-                self._waiting, self._next = memoryview(self._next), b""
-            else:
+        """Read `size` bytes, less at the end only: Arrow refuses a row that is longer than one of its reads."""
+        parts: list[memoryview] = []
+        missing = size if size >= 0 else sys.maxsize
+        while missing:
+            if not self._waiting:
                 chunk = next(self._rest, None)
                 if chunk is None:
-                    return b""
+                    break
                 self._waiting = memoryview(chunk)
-        size = len(self._waiting) if size < 0 else size
-        taken, self._waiting = self._waiting[:size], self._waiting[size:]
-        return bytes(taken)
+            parts.append(self._waiting[:missing])
+            self._waiting = self._waiting[missing:]
+            missing -= len(parts[-1])
+        return b"".join(parts)
 
 
 def _lines(raw: BinaryIO, name: str, repairs: Repairs, advance: Advance, *, packed: bool) -> Iterator[bytes]:

@@ -34,7 +34,8 @@ from palate_common.records.closing import Closing
 from palate_common.records.file_lock import FileLock
 from palate_common.records.files import write_durably
 from palate_sim.data.download import cache_dir
-from palate_sim.data.id_list import IdList
+from palate_sim.data.events import when_gone
+from palate_sim.data.ids import IdList
 from palate_sim.preparation.splits import Heldout, Split
 from palate_sim.steps import Notify, step
 
@@ -70,15 +71,15 @@ class Draft(Closing):
 
     Args:
         parent: the folder of all kept histories.
-        key: what they will be kept under; None: they can't be found again, and won't be kept.
+        key: what they will be kept under; None: they can't be found again, and go with the last reference to the draft.
         notify: called with progress events.
     """
 
     def __init__(self, parent: Path, key: str | None, notify: Notify) -> None:
-        self._parent, self._key, self._notify = parent, key, notify
+        self._parent, self.key, self._notify = parent, key, notify
         self._lock: FileLock | None = None
         self._path: Path | None = None
-        self._removal: weakref.finalize[..., Draft] | None = None
+        self._removal: weakref.finalize[..., Any] | None = None
 
     def path(self) -> Path:
         """The folder.
@@ -90,37 +91,30 @@ class Draft(Closing):
         if self._path is None:
             self._parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             _sweep(self._parent)
-            name = self._key or f"once-{secrets.token_hex(8)}"
+            name = self.key or f"once-{secrets.token_hex(8)}"
             self._lock = _wait(self._parent / f"{name}.lock", self._notify)
-            if self._key is not None and (self._parent / self._key).exists():
+            if self.key is not None and (self._parent / self.key).exists():
                 raise ReadyError
             self._path = self._parent / f"{name}.partial"
             shutil.rmtree(self._path, ignore_errors=True)
             self._path.mkdir(mode=0o700)
-            self._removal = weakref.finalize(self, shutil.rmtree, self._path, ignore_errors=True)
+            self._removal = when_gone(self, _discard, self._path, self._lock)
         return self._path
 
     def keep(self) -> Path:
         """Give the folder its name; returns where it lies now. Without a key it stays a draft."""
         path = self.path()
-        if self._key is None:
+        if self.key is None:
             return path
-        kept = path.rename(self._parent / self._key)
-        if self._removal is not None:
-            self._removal.detach()
-        self._path = None
-        return kept
+        return path.rename(self._parent / self.key)
 
     def close(self) -> None:
-        """Remove what isn't kept."""
-        if self._path is not None and self._removal is not None:
+        """Remove what isn't kept, and let other runs go on."""
+        if self._removal is not None:
             self._removal()
-            self._path = None
-        if self._lock is not None:
-            with suppress(OSError):
-                self._lock.path.unlink()
-            self._lock.close()
-            self._lock = None
+        elif self._lock is not None:
+            _release(self._lock)
+        self._path = self._lock = self._removal = None
 
 
 class ReadyError(Exception):
@@ -155,7 +149,7 @@ def write_kept(folder: Path, cut: Split, catalogue: pd.DataFrame | None, facts: 
         catalogue.to_parquet(folder / "catalogue.parquet")
     if cut.candidates is not None:
         np.save(folder / "candidates.npy", cut.candidates)
-    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    names = _files(folder)
     hashes = _hash(folder, names, notify)
     about = {name: getattr(cut, name) for name in _ABOUT} | {"notes": list(cut.notes)}
     manifest = {
@@ -177,9 +171,14 @@ def open_kept(folder: Path, notify: Notify) -> tuple[Split, pd.DataFrame | None,
         if (folder / MANIFEST).stat().st_size > LARGEST_MANIFEST:
             raise ValueError("it is too large")
         manifest = json.loads((folder / MANIFEST).read_bytes())
+        if manifest["format"] != FORMAT:
+            raise ValueError(f"the format {manifest['format']!r}")
         facts, about, files = Facts(**manifest["facts"]), manifest["split"], manifest["files"]
         sizes = {name: (folder / name).stat().st_size for name in files}
         found = _hash(folder, list(files), notify)
+        strange = [name for name in _files(folder) if name not in files and name != MANIFEST]
+        if strange:
+            raise ValueError(f"{strange[0]} beside what was written")
         changed = [name for name, (size, sha) in files.items() if (sizes[name], found[name]) != (size, sha)]
         if changed:
             raise ValueError(f"{changed[0]} was changed")
@@ -234,6 +233,12 @@ def _ids(ids: Sequence[str]) -> IdList:
     return ids if isinstance(ids, IdList) else IdList(pa.chunked_array([pa.array(ids, pa.large_string())]))
 
 
+def _files(folder: Path) -> list[str]:
+    """The names of all files below a folder, without hidden ones, which a desktop may add."""
+    found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return sorted(path.relative_to(folder).as_posix() for path in found)
+
+
 def _hash(folder: Path, names: Sequence[str], notify: Notify) -> dict[str, str]:
     """The SHA-256 of files."""
     found = {}
@@ -269,6 +274,19 @@ def _taken(path: Path, *, seconds: float) -> FileLock | None:
         return lock
     lock.close()
     return None
+
+
+def _discard(path: Path, lock: FileLock) -> None:
+    """Remove a draft, or nothing where it was kept, and its lock."""
+    shutil.rmtree(path, ignore_errors=True)
+    _release(lock)
+
+
+def _release(lock: FileLock) -> None:
+    """Remove a lock's file while it is held, and release it."""
+    with suppress(OSError):
+        lock.path.unlink()
+    lock.close()
 
 
 def _sweep(parent: Path) -> None:

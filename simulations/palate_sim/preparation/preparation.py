@@ -18,11 +18,12 @@ from palate_common.algorithms.als.algorithm import FEATURES, SOURCES
 from palate_common.errors import InputError
 from palate_common.records.canonical import canonical_json
 from palate_sim.config import SimulationConfig
-from palate_sim.data import Source, Workspace, domains_of, files_of, joined, load, positives
+from palate_sim.data import Source, Workspace, domains_of, files_of, is_place, joined, load, positives
 from palate_sim.data.events import Place
 from palate_sim.data.log import InteractionLog
 from palate_sim.data.positives import Pairs
 from palate_sim.data.readers import IN_MEMORY, no_room
+from palate_sim.data.sources import is_address
 from palate_sim.features.features import Matrix, item_features, joined_features
 from palate_sim.preparation.filters import k_core
 from palate_sim.preparation.kept import Draft, Facts, ReadyError, kept_folder, key_of, moved, open_kept, write_kept
@@ -127,6 +128,10 @@ def prepare(config: SimulationConfig, source: Source | None = None, notify: Noti
 def _prepared(config: SimulationConfig, source: Source | None, draft: Draft, notify: Notify) -> Prepared:
     """Prepare a log, in memory or, where it is large, in the draft."""
     log = read(config, source, Workspace(notify, draft.path, config.data.rows_in_memory))
+    if log.rows.on_disk and _key(config, source) != draft.key:
+        raise InputError(
+            "`data` must stay as it is while it is read, got a file that was changed meanwhile: run it again"
+        )
     dropped: dict[str, int] = {}
     bounds = ""
     if config.filters.user_core > 1 or config.filters.item_core > 1:
@@ -174,11 +179,13 @@ def _key(config: SimulationConfig, source: Source | None) -> str | None:
     data = config.data
     if data.domains or isinstance(source, pd.DataFrame):
         return None
-    files = files_of((data.path or data.name) if source is None else source)
+    chosen = (data.path or data.name) if source is None else source
+    files = files_of(chosen)
     if files is None:
         return None
+    here = is_place(chosen) and not is_address(chosen)
     sections: dict[str, Any] = {
-        "name": str((data.path or data.name) if source is None else source),
+        "name": str(Path(chosen).absolute()) if here else str(chosen),
         "data": data.model_dump(mode="json", exclude={"name", "path", "cache", "rows_in_memory"}),
         "positives": config.positives.model_dump(mode="json"),
         "filters": config.filters.model_dump(mode="json"),
@@ -315,7 +322,7 @@ def _check_negatives(cut: Split) -> None:
 def describe_split(split_: Split) -> dict[str, Any]:
     """A split in figures, for result.json."""
     validation, train = split_.validation, split_.train
-    seen = np.bincount(train.indices, minlength=train.n_items) > 0
+    seen = train.item_counts > 0
     return {
         "name": split_.name,
         "train_users": split_.train.n_users,

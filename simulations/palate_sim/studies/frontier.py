@@ -26,7 +26,6 @@ from palate_sim.evaluation.model_evaluation import headline, judged
 from palate_sim.evaluation.projection import halves, with_new_users
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.preparation.preparation import Prepared, prepare
-from palate_sim.progress.wording import display_name
 from palate_sim.steps import Notify, step
 
 REFERENCES = ("popularity", "ease")
@@ -145,7 +144,7 @@ def measure(
     chosen = tuple(range(config.seed, config.seed + seeds))
     found: dict[tuple[str, float], list[float]] = {}
     for seed in chosen:
-        prepared = prepare(config.model_copy(update={"seed": seed}), source)
+        prepared = prepare(config.model_copy(update={"seed": seed}), source, notify)
         for key, value in _measured(config, prepared, wanted, multiples, seed, notify):
             found.setdefault(key, []).append(value)
             notify({"event": "measured", "seed": seed, "what": key[0], "epsilon": key[1], "value": value})
@@ -206,9 +205,9 @@ def _measured(
     own = config.algorithm
     for name in REFERENCES:
         try:
-            with step(notify, f"fitting {display_name(name)}"):
+            with step(notify, f"fitting {name}"):
                 fitted = fit_baselines([name], split, seed=seed)[name]
-            yield (name, 0.0), quality(fitted, display_name(name))
+            yield (name, 0.0), quality(fitted, name)
         except InputError:  # EASE has a limit on items
             continue
     train, n_users = split.train, split.train.n_users
