@@ -186,8 +186,8 @@ class EngineConfig(_Section):
     """local: this machine's cores. flower: Flower's SuperLink with its Ray simulation, on this machine. ray: the
     machines of a running Ray cluster. Both need palate[ray] and Linux."""
     users_per_node: int | None = Field(default=None, ge=1)
-    """Simulated installations a node hosts; each is clipped by itself. None: 2048, in a population above 65,536 so many
-    that there are 8 to 32 nodes, or 1 with masks, where each installation takes part by itself."""
+    """Simulated installations a node hosts; each is clipped by itself. None: 16,384, or so many that there are 32 nodes
+    at most; 1 with masks, where each installation takes part by itself; 2,048 where the unit is one event."""
     workers: int | None = Field(default=None, ge=1, le=1024)
     """Processes in which the engine local runs the nodes of more than 65,536 users; the model doesn't depend on it.
     With ray, processes in the whole cluster. None: one a core."""

@@ -57,7 +57,7 @@ def test_the_model_is_the_plain_loops(make_run: Any, tmp_path: Path, terms: Any,
 def test_a_job_is_json(make_run: Any, tmp_path: Path) -> None:
     job = job_for(make_run(**ALS), tmp_path / "engine")
     assert Job.model_validate_json(job.model_dump_json()) == job
-    assert json.loads(job.model_dump_json())["users_per_node"] == 2048
+    assert json.loads(job.model_dump_json())["users_per_node"] == 16_384
 
 
 def test_several_runs_in_one_process(make_run: Any, tmp_path: Path) -> None:
@@ -149,12 +149,10 @@ def test_a_missing_key_is_named(make_run: Any, tmp_path: Path) -> None:
         run_local(job_for(run, tmp_path / "engine", key=tmp_path / "nowhere"), run.histories)
 
 
-@pytest.mark.parametrize("users", [1, 65_536, 65_537, 131_073, 10**6, 8 * 10**6, 10**8])
+@pytest.mark.parametrize("users", [1, 16_384, 131_073, 524_288, 524_289, 10**6, 8 * 10**6, 10**8])
 def test_nodes_are_few_and_large_in_a_large_population(users: int) -> None:
     size = node_size(users)
-    if users <= 32 * 2048:
-        assert size == 2048  # as ever, so that seeded noise has the bits it had
-    else:
-        assert 8 <= users / size <= 32
-        assert squares(size) == (math.isqrt(size),)
+    assert users / size <= 32
+    assert users / size > 8 or size == 16_384
+    assert squares(size) == (math.isqrt(size),)
     assert node_size(users, unit="event") == 2048

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import resource
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
@@ -24,6 +25,7 @@ from palate_sim.data.events import EventBlock, Rows, stable_order
 from palate_sim.data.ids import IdList
 from palate_sim.data.readers import purchases_only
 from palate_sim.preparation.filters import k_core, min_support
+from palate_sim.preparation.histories import HistoryWriter, save_array
 from palate_sim.preparation.preparation import fingerprint_of
 from palate_sim.preparation.splits import SPLITS, Heldout, split
 
@@ -244,3 +246,41 @@ def test_a_list_of_ids_is_a_sequence(tmp_path_factory: pytest.TempPathFactory, i
     with pytest.raises(IndexError):
         listed[len(ids)]
     assert ("no such id" in listed) is False
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Writing fails beyond so many bytes of a file, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def written_rows(folder: Path) -> None:
+    rows = Rows(has=frozenset(), folder=lambda: folder, limit=0)
+    rows.add(EventBlock.of(users=np.zeros(1500, np.int32), items=np.arange(1500)))
+
+
+def written_histories(folder: Path, *, users: int = 1, items: int = 1500) -> None:
+    counts = np.zeros(users, np.int64)
+    counts[0] = items
+    with HistoryWriter(items, folder / "train") as writer:
+        writer.add(counts, np.arange(items, dtype=np.int32), np.broadcast_to(np.float32(1), items))
+        writer.finish()
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "rows": written_rows,
+    "items of users": written_histories,
+    "users": partial(written_histories, users=700, items=3),
+    "an array": lambda folder: save_array(folder / "array.npy", np.ones(6000, np.bool_)),
+}
+
+
+@pytest.mark.parametrize("what", WRITERS)
+def test_nothing_is_lost_without_a_word_on_a_full_disk(tmp_path: Path, what: str) -> None:
+    with largest_file(4000), pytest.raises(OSError, match="File too large"):
+        WRITERS[what](tmp_path)

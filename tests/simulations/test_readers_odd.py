@@ -105,6 +105,25 @@ def test_a_day_above_twelve_shows_that_days_come_first(tmp_path: Path) -> None:
     assert log.frame["timestamp"].tolist() == [1299924000.0, 1299924000.0 + 86_400]
 
 
+@pytest.mark.parametrize(
+    "times",
+    [
+        [None, -1e291, None, 5.0, -1e291],
+        [None, 1e-9, 0.0, -(2.0**39)],
+        [None, 1.5, 0.25, -7.75, 1.5],
+        [None, 0.5, -(2.0**41), None, 7.0],
+        [3.0, None, 2.0, 10.0**9],
+        [None, 1.5e-9],
+        [None, -1e291],
+    ],
+)
+def test_rows_are_in_order_whatever_their_times(times: list[float | None]) -> None:
+    frame = pd.DataFrame({"user": ["v", *"u" * len(times)], "item": range(len(times) + 1), "ts": [None, *times]})
+    read = read_log(frame).frame
+    places = np.argsort(np.array([np.inf if time is None else time for time in times]), kind="stable") + 1
+    assert read["item_id"].tolist() == ["0", *map(str, places)]
+
+
 def test_datetime_columns_of_a_frame() -> None:
     stamps = pd.to_datetime(["2011-03-12T10:00:00Z", None], utc=True)
     zoned = stamps.tz_convert("Europe/Berlin")

@@ -148,6 +148,5 @@ def _log(table: Table, name: str, workspace: Workspace) -> InteractionLog:
 def no_room(error: OSError) -> InputError:
     """The error for a disk that is full or can't be written while a large log is prepared."""
     where = "" if error.filename is None else f": {show(str(error.filename))}"
-    return InputError(
-        f"`data.cache` must be a folder with room for a large log, got {error.strerror or type(error).__name__}{where}"
-    )
+    reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    return InputError(f"`data.cache` must be a folder with room for a large log, got {reason}{where}")

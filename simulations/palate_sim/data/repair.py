@@ -157,13 +157,13 @@ def _by_time(users: npt.NDArray[np.int32], times: npt.NDArray[np.float64]) -> np
     if unknown.all():
         return np.arange(len(times))
     first, last = np.nanmin(times), np.nanmax(times)
-    if last - first >= 2**40:
-        return np.lexsort((times, users))
-    since = np.where(unknown, last + 1 - first, times - first)
-    whole = since.astype(np.int64)
-    if (whole != since).any():
-        return np.lexsort((times, users))
-    return stable_order((users, int(users[-1]) + 1), (whole, int(last - first) + 2))
+    if last - first < 2**40:
+        since = np.where(unknown, 0, times - first).astype(np.int64)
+        if (unknown | (first + since == times)).all():
+            end = int(since.max()) + 1
+            since[unknown] = end
+            return stable_order((users, int(users[-1]) + 1), (since, end + 1))
+    return np.lexsort((np.where(unknown, np.inf, times), users))
 
 
 def _repeats(block: EventBlock) -> npt.NDArray[np.int64]:

@@ -17,28 +17,29 @@ from palate_common.models.model import GlobalModel
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.terms import RunTerms
 
-SMALL_NODE = 2048
-"""Users a node hosts in a small population, and where a device sends single events."""
+EVENT_NODE = 2048
+"""Users a node hosts where a device sends single events, each with noise of its own."""
+SMALL_NODE = 4**7
+"""Users a node hosts in a small population."""
 MOST_NODES = 32
-"""Nodes of a large population, at most; eight are the fewest."""
+"""Nodes of a population, at most; a large one has eight or more."""
 
 
 def node_size(n_users: int, *, unit: str = "user") -> int:
     """How many simulated users a node hosts: by public numbers alone, whatever the machine has.
 
     A node answers with one sum. The model that it reads, the noise that it draws and the answer that the server checks
-    have a size that the catalogue sets, so a large population has large nodes: 8 to 32, enough for the cores to share.
-    Powers of four are squares, whose noise takes one draw (`palate_common.rounds.shares.squares`). Where a device sends
-    single events, each draws its own noise, and nodes stay small.
+    have a size that the catalogue sets, so nodes are few: one in a small population, and enough for the cores to share
+    in a large one. Powers of four are squares, whose noise takes one draw (`palate_common.rounds.shares.squares`).
 
-    >>> [node_size(users) for users in (1000, 65_536, 65_537, 112_000, 800_000, 8_000_000)]
-    [2048, 2048, 4096, 4096, 65536, 262144]
+    >>> [node_size(users) for users in (1000, 112_000, 800_000, 8_000_000)]
+    [16384, 16384, 65536, 262144]
     """
+    if unit != "user":
+        return EVENT_NODE
     size = SMALL_NODE
-    if unit == "user" and n_users > MOST_NODES * SMALL_NODE:
-        size = 4096
-        while n_users > MOST_NODES * size:
-            size *= 4
+    while n_users > MOST_NODES * size:
+        size *= 4
     return size
 
 

@@ -25,13 +25,13 @@ from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.run import Request, Transport, open_run, run_rounds
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.identities import Identities
-from palate_sim.engines.job import MOST_NODES, SMALL_NODE, Job, OnRelease, Outcome
+from palate_sim.engines.job import Job, OnRelease, Outcome
 from palate_sim.engines.shared_histories import SharedHistories
 from palate_sim.engines.worker import Start
 from palate_sim.engines.workers import Workers, cores
 from palate_sim.steps import Notify, silent, step
 
-FEW = MOST_NODES * SMALL_NODE
+FEW = 65_536
 """Up to so many users, workers take longer to start than they save."""
 
 
@@ -57,7 +57,7 @@ def run_local(
     key = SigningKey.load(job.key)
     identities = None if job.identities is None else Identities.load(job.identities)
     with open_run(job.terms, job.folder, ledger=job.ledger, key=key) as coordinator:
-        shown = Shown(coordinator, histories.n_users, notify)
+        shown = SteppedTransport(coordinator, histories.n_users, notify)
         number = 1 if coordinator.finished else workers_of(job, histories.n_users)
         carrier = (
             _in_process(job, histories, key.public, identities, shown.advance)
@@ -131,7 +131,7 @@ def _in_workers(
             DeviceLedger(job.devices, durable=False).close()  # workers that were ended leave its log beside it
 
 
-class Shown:
+class SteppedTransport:
     """A `Transport` that shows how far each of its exchanges is."""
 
     transport: Transport

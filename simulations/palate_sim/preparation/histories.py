@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import SimpleNamespace
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -67,7 +68,7 @@ class HistoryWriter(Closing):
         if self._folder is None:
             self._indices.append(indices.astype(np.int32))
         else:
-            indices.astype(np.int32, copy=False).tofile(self._files["indices"])
+            self._files["indices"].write(np.ascontiguousarray(indices, np.int32).data)
         if not self._plain:
             self._put_weights(weights)
 
@@ -75,7 +76,7 @@ class HistoryWriter(Closing):
         if self._folder is None:
             self._weights.append(weights.astype(np.float32))
         else:
-            np.ascontiguousarray(weights, np.float32).tofile(self._files["weights"])
+            self._files["weights"].write(np.ascontiguousarray(weights, np.float32).data)
 
     def finish(self) -> Interactions:
         """The interactions: arrays, or maps of the files, which are whole now.
@@ -98,14 +99,24 @@ class HistoryWriter(Closing):
             _close_array(self._files["weights"], np.dtype(np.float32), self._total)
         self.close()
         if self._plain:
-            np.save(self._folder / "weights.npy", np.float32(1))
-        np.save(self._folder / "indptr.npy", indptr.astype(np.int64))
-        np.save(self._folder / "n_items.npy", np.int64(self._n_items))
+            save_array(self._folder / "weights.npy", np.float32(1))
+        save_array(self._folder / "indptr.npy", indptr.astype(np.int64))
+        save_array(self._folder / "n_items.npy", np.int64(self._n_items))
         return map_interactions(self._folder)
 
     def close(self) -> None:
         """Close the files; what isn't finished is of no use."""
         self._stack.close()
+
+
+def save_array(path: Path, array: npt.NDArray[Any] | np.generic) -> None:
+    """Write an array to a new file. `numpy.save` itself loses the end of it without a word where the disk is full.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    with path.open("wb") as file:
+        np.save(cast("Any", SimpleNamespace(write=file.write)), array)  # no file to numpy, which leaves writing to it
 
 
 def _close_array(file: BinaryIO, dtype: np.dtype[Any], length: int) -> None:

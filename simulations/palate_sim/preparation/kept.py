@@ -36,6 +36,7 @@ from palate_common.records.files import write_durably
 from palate_sim.data.download import cache_dir
 from palate_sim.data.events import when_gone
 from palate_sim.data.ids import IdList
+from palate_sim.preparation.histories import save_array
 from palate_sim.preparation.splits import Heldout, Split
 from palate_sim.steps import Notify, step
 
@@ -148,7 +149,7 @@ def write_kept(folder: Path, cut: Split, catalogue: pd.DataFrame | None, facts: 
     if catalogue is not None:
         catalogue.to_parquet(folder / "catalogue.parquet")
     if cut.candidates is not None:
-        np.save(folder / "candidates.npy", cut.candidates)
+        save_array(folder / "candidates.npy", cut.candidates)
     names = _files(folder)
     hashes = _hash(folder, names, notify)
     about = {name: getattr(cut, name) for name in _ABOUT} | {"notes": list(cut.notes)}

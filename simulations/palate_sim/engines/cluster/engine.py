@@ -22,7 +22,7 @@ from palate_common.records.signing import SigningKey
 from palate_server.rounds.run import open_run, run_rounds
 from palate_sim.engines.cluster.actors import ClusterStart
 from palate_sim.engines.job import Job, OnRelease, Outcome
-from palate_sim.engines.local import Meter, Shown
+from palate_sim.engines.local import Meter, SteppedTransport
 from palate_sim.engines.shared_histories import SharedHistories
 from palate_sim.engines.workers import LostError, Workers
 from palate_sim.steps import Notify, silent, step
@@ -61,7 +61,7 @@ def run_ray(job: Job, histories: Interactions, on_release: OnRelease | None = No
         SharedHistories(histories, folder=job.histories, scratch=job.folder) as shared,
     ):
         DeviceLedger(job.devices, durable=False).close()  # so that what is wrong with it is said before anything starts
-        shown, meter = Shown(coordinator, histories.n_users, notify), Meter(cpu_seconds, on_release)
+        shown, meter = SteppedTransport(coordinator, histories.n_users, notify), Meter(cpu_seconds, on_release)
         start = ClusterStart(
             path=tuple(sys.path),
             place=shared.place,
