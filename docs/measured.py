@@ -1,9 +1,10 @@
-"""The README's measured tables and the page of measurements, made from the records of the benchmarks.
+"""The README's measured tables, the pages of measurements and their picture, made from the records of the benchmarks.
 
     python docs/measured.py
 
 Reads `simulations/benchmarks/*/figures.jsonl`, has each script make its tables of them, and writes what stands between
-the marks in README.md and docs/benchmarks.md. No figure is typed by hand: `tests/docs/test_measured.py` compares.
+the marks in README.md, docs/benchmarks.md and docs/population.md, and docs/img/population.svg. No figure is typed by
+hand: `tests/docs/test_measured.py` compares.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"
+USERS, PICTURE = ROOT / "docs" / "population.md", ROOT / "docs" / "img" / "population.svg"
 BENCHMARKS = ROOT / "simulations" / "benchmarks"
 BEGIN, END = "<!-- measured: written by docs/measured.py -->", "<!-- end of measured -->"
 SHOWN = (("quality", "main"), ("quality", "sets"))
 """What the README shows."""
 TOPICS = {
-    "Quality": ("quality", "frontier", "feasibility", "published", "tournament", "presets", "protocols"),
+    "Quality": ("quality", "frontier", "population", "feasibility", "published", "tournament", "presets", "protocols"),
     "New items, new users, several sources": ("coldstart", "domains", "fusion", "ranking", "download", "compression"),
-    "Releases and learning": ("releases", "sgd", "pfl", "engines", "speed"),
+    "Releases and learning": ("releases", "sgd", "pfl", "engines", "speed", "scale"),
     "Privacy": ("attacks", "audit", "ledger"),
     "Devices and servers": ("sdk", "durability", "doors", "secagg", "serve", "fleet", "loyalty"),
 }
@@ -57,6 +59,24 @@ def recorded(benchmark: str) -> Iterator[tuple[Mapping[str, Any], Sequence[Table
         parts = importlib.import_module(f"benchmarks.{benchmark}.run").PARTS
         for name, record in records.items():
             yield record, parts[name].tables(record["figures"])
+
+
+def users() -> str:
+    """What stands between the marks of the page on quality and users."""
+    lines = [line for record, tables in recorded("population") for line in _whole(record, tables)]
+    return "\n".join(lines).strip()
+
+
+def picture() -> str:
+    """The picture of that page; nothing before it is measured."""
+    figures = {name: record["figures"] for name, record in Sheet(BENCHMARKS / "population").parts.items()}
+    return str(importlib.import_module("benchmarks.population.run").picture(figures)) if "million" in figures else ""
+
+
+def _whole(record: Mapping[str, Any], tables: Sequence[Table]) -> Iterator[str]:
+    """A record's tables and how it was measured."""
+    yield from (table.markdown() for table in tables)
+    yield f"<sub>{_how(record['measured'])}</sub>\n"
 
 
 def method(benchmark: str) -> tuple[str, str, str]:
@@ -119,12 +139,14 @@ def _how(measured: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    """Write both."""
-    for file, text in ((README, section()), (PAGE, page())):
+    """Write all."""
+    for file, text in ((README, section()), (PAGE, page()), (USERS, users())):
         whole = file.read_text(encoding="utf-8")
         before, _, rest = whole.partition(BEGIN)
         _, _, after = rest.partition(END)
         file.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    if drawn := picture():
+        PICTURE.write_text(drawn, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 A node hosts one installation, or, in a simulation, many. Flower loads `palate_client.flower:app` from the INSTALLED
 package, never from a bundle that a server sends: a device runs only code that was installed on it.
 
-    >>> from palate_common.interactions import Interactions
+    >>> from palate_common.interactions import Interactions, map_interactions
     >>> histories = Interactions.from_pairs([0, 1, 2], [4, 4, 1], n_users=3, n_items=5)
     >>> batch, devices = Shards(histories, users_per_node=2).shard(1)
     >>> batch.n_users, list(devices)
@@ -20,10 +20,8 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from pydantic import TypeAdapter, ValidationError
@@ -34,7 +32,7 @@ from palate_client.rounds.contribution import Contributor, Identity, ModelReader
 from palate_client.rounds.dispatch import MASKED, QUERY, RECORD, TRAIN, answer_message
 from palate_client.secagg.attempt import MaskedDevice
 from palate_common.errors import InputError, RefusedError
-from palate_common.interactions import Interactions
+from palate_common.interactions import Interactions, map_interactions
 from palate_common.rounds.wire import REFUSED
 from palate_common.secagg.messages import step_of
 
@@ -244,18 +242,7 @@ def load_histories(folder: Path) -> Interactions:
     Raises:
         InputError: a file is missing or isn't an array.
     """
-    try:
-        indptr, indices, weights = (_mapped(folder / f"{name}.npy") for name in ARRAYS)
-        if weights.ndim == 0:
-            weights = np.broadcast_to(weights, indices.shape)
-        return Interactions(indptr, indices, weights, int(np.load(folder / "n_items.npy", allow_pickle=False)))
-    except (OSError, ValueError) as error:
-        raise InputError(f"`{HISTORIES}` must be a folder of histories, got {folder}: {error}") from None
-
-
-def _mapped(file: Path) -> npt.NDArray[Any]:
-    """An array of a file, as a map of it."""
-    return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
+    return map_interactions(folder)
 
 
 _opening = threading.RLock()

@@ -218,6 +218,7 @@ def map_interactions(folder: Path) -> Interactions:
 
 
 ENTRIES_AT_ONCE = 16_384  # table rows gathered at once: a buffer that stays in the processor's cache
+GATHERED_AT_ONCE = 2**19  # the same in bytes, for tables of any width
 LANES = 8  # numpy's pairwise sum has eight partial sums,
 LEAF = 128  # for up to so many values; more are halved first
 
@@ -244,9 +245,9 @@ def gathered_sums(table: Floats, indices: Ints, indptr: npt.NDArray[np.int64], e
         entries: float [nnz], a factor on each row; None: 1.
     """
     counts, out = np.diff(indptr), np.zeros((len(indptr) - 1, table.shape[1]), table.dtype)
-    gather = Gather(table, max(min(len(indices), ENTRIES_AT_ONCE), LEAF))
+    gather = Gather(table, least=LEAF)
     filled, longer = np.flatnonzero(counts > 0), np.flatnonzero(counts > 1)
-    for part in (filled[at : at + ENTRIES_AT_ONCE] for at in range(0, len(filled), ENTRIES_AT_ONCE)):
+    for part in (filled[at : at + gather.at_once] for at in range(0, len(filled), gather.at_once)):
         out[part] = gather(indices, indptr[:-1][part], 1, entries)[:, 0]
     # Sums of more than LEAF rows are made of two halves each, the first of which is a multiple of LANES.
     starts, lengths = [indptr[:-1][longer] + 1], [counts[longer] - 1]
@@ -269,7 +270,7 @@ def _leaf_sums(gather: Gather, indices: Ints, starts: Ints, lengths: Ints, entri
     """The sum of each run of at most LEAF entries, [n, width]; that of longer ones means nothing."""
     sums = np.zeros((len(starts), gather.table.shape[1]), gather.table.dtype)
     lanes = np.where(lengths > LEAF, 0, lengths // LANES)
-    for runs, times in alike(lanes, most=LEAF // LANES, entries_each=LANES):
+    for runs, times in alike(lanes, most=LEAF // LANES, entries=gather.at_once // LANES):
         rows = gather(indices, starts[runs], times * LANES, entries).reshape(len(runs), times, LANES, -1)
         added = rows[:, 0] if times == 1 else np.add.reduce(rows, axis=1)
         for _ in range(3):  # neighbours, then pairs, then fours
@@ -278,17 +279,17 @@ def _leaf_sums(gather: Gather, indices: Ints, starts: Ints, lengths: Ints, entri
     rest = np.where(lengths > LEAF, 0, lengths % LANES)
     for at in range(LANES - 1):
         left = np.flatnonzero(rest > at)
-        for runs in (left[first : first + ENTRIES_AT_ONCE] for first in range(0, len(left), ENTRIES_AT_ONCE)):
+        for runs in (left[first : first + gather.at_once] for first in range(0, len(left), gather.at_once)):
             sums[runs] += gather(indices, starts[runs] + lanes[runs] * LANES + at, 1, entries)[:, 0]
     return sums
 
 
-def alike(lengths: Ints, *, most: int, entries_each: int = 1) -> Iterator[tuple[npt.NDArray[np.intp], int]]:
-    """(runs, length) of runs of one length from 1 to `most`: about `ENTRIES_AT_ONCE` entries, one run at least."""
+def alike(lengths: Ints, *, most: int, entries: int) -> Iterator[tuple[npt.NDArray[np.intp], int]]:
+    """(runs, length) of runs of one length from 1 to `most`: at most so many entries at once, but one run at least."""
     order = np.argsort(np.minimum(lengths, most + 1).astype(np.uint16), kind="stable")
     ends = np.searchsorted(lengths[order], np.arange(most + 2)).tolist()
     for length in range(1, most + 1):
-        at_once = max(1, ENTRIES_AT_ONCE // (length * entries_each))
+        at_once = max(1, entries // length)
         for first in range(ends[length], ends[length + 1], at_once):
             yield order[first : min(first + at_once, ends[length + 1])], length
 
@@ -298,11 +299,16 @@ class Gather:
 
     Args:
         table: [n, width].
-        at_once: the most rows of a call.
+        least: the fewest rows that the buffer must hold.
+
+    Attributes:
+        at_once: the most rows of a call, which the processor's cache holds.
     """
 
-    def __init__(self, table: npt.NDArray[Any], at_once: int) -> None:
-        self.table, self._buffer = table, np.empty((at_once, table.shape[1]), table.dtype)
+    def __init__(self, table: npt.NDArray[Any], *, least: int) -> None:
+        width = table.shape[1]
+        self.table, self.at_once = table, max(least, GATHERED_AT_ONCE // max(width * table.itemsize, 1))
+        self._buffer = np.empty((0, width), table.dtype)
 
     def __call__(self, indices: Ints, starts: Ints, length: int, entries: Floats | None = None) -> npt.NDArray[Any]:
         """The rows `indices[start : start + length]` of each start, times their entries: [n, length, width].
@@ -310,6 +316,8 @@ class Gather:
         They are valid until the next call.
         """
         places = (starts[:, None] + np.arange(length)).ravel()
+        if len(places) > len(self._buffer):  # a device's few events need no large one
+            self._buffer = np.empty((min(2 * len(places), self.at_once), *self._buffer.shape[1:]), self.table.dtype)
         rows = self._buffer[: len(places)]
         np.take(self.table, indices[places], axis=0, out=rows, mode="clip")  # any other mode makes a copy first
         if entries is not None:
@@ -329,6 +337,11 @@ def segment_sum(values: npt.NDArray[Any], indptr: npt.NDArray[np.int64]) -> npt.
 
 def row_squares(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Sum of squares of each row of `values` [n, width], float64 [n]; the same bits for a row in every batch."""
-    exact = values.astype(np.float64)
-    ends = np.arange(len(exact) + 1, dtype=np.int64) * exact.shape[1]
-    return segment_sum(np.square(exact).ravel(), ends)
+    squares, width = np.zeros(len(values)), max(values.shape[1], 1)
+    at_once = max(1, GATHERED_AT_ONCE // (8 * width))
+    for first in range(0, len(values), at_once):
+        part = values[first : first + at_once].astype(np.float64)
+        np.square(part, out=part)
+        ends = np.arange(len(part) + 1, dtype=np.int64) * values.shape[1]
+        squares[first : first + at_once] = segment_sum(part.ravel(), ends)
+    return squares

@@ -185,12 +185,12 @@ def main(
         parts: by name.
         folder: where the records go unless the command says otherwise.
         seeds: how many by default.
-        needs_data: whether there must be a data folder; a part that needs none is given the current one.
+        needs_data: whether there must be a data folder; otherwise a part is given the named one, or the current one.
         facts: what else is said of how it was measured.
     """
     options = arguments(about or "", tuple(parts), folder, seeds=seeds).parse_args()
     try:
-        data = data_folder(options.data) if needs_data else Path()
+        data = data_folder(options.data) if needs_data else Path(options.data or "")
         sheet = Sheet(options.out)
         for name in chosen_parts(options.parts, tuple(parts)):
             figures = parts[name].measure(data, options.seeds)

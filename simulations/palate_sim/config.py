@@ -27,7 +27,16 @@ from palate_common.rounds.privacy_mode import DpMode, PrivacyMode, mode_of
 from palate_common.weighting import weighting_settings
 
 SETTINGS = "algorithm.settings."
-BASELINES = ("popularity", "noised_popularity", "content_only", "item_knn", "ease", "ials", "device_only")
+BASELINES = (
+    "popularity",
+    "noised_popularity",
+    "content_only",
+    "item_knn",
+    "ease",
+    "ease_sparse",
+    "ials",
+    "device_only",
+)
 
 
 class _Section(BaseModel):
@@ -173,12 +182,17 @@ class AlgorithmConfig(_Section):
 class EngineConfig(_Section):
     """The engine that carries the messages."""
 
-    name: Literal["local", "flower"] = "local"
-    """local: a Flower grid in this process. flower: Flower's SuperLink with its Ray simulation; needs palate[ray] and
-    Linux."""
+    name: Literal["local", "flower", "ray"] = "local"
+    """local: this machine's cores. flower: Flower's SuperLink with its Ray simulation, on this machine. ray: the
+    machines of a running Ray cluster. Both need palate[ray] and Linux."""
     users_per_node: int | None = Field(default=None, ge=1)
     """Simulated installations a node hosts; each is clipped by itself. None: 2048, in a population above 65,536 so many
     that there are 8 to 32 nodes, or 1 with masks, where each installation takes part by itself."""
+    workers: int | None = Field(default=None, ge=1, le=1024)
+    """Processes in which the engine local runs the nodes of more than 65,536 users; the model doesn't depend on it.
+    With ray, processes in the whole cluster. None: one a core."""
+    ray_address: str | None = Field(default=None, min_length=1)
+    """The Ray cluster of the engine ray, as HOST:PORT. None: the environment variable RAY_ADDRESS."""
     absent: float = Field(default=0.0, ge=0, lt=1)
     """Share of the simulated devices that are invited and never answer; the seed chooses them."""
 
@@ -189,7 +203,8 @@ class EvaluationConfig(_Section):
     ks: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(10, 20), min_length=1)
     """Lengths k of the evaluated lists."""
     baselines: tuple[str, ...] = BASELINES
-    """Baselines to compare with; "none" or [] for none."""
+    """Baselines to compare with; "none" or [] for none. Beside ease, ease_sparse runs only where the catalogue is too
+    large for ease."""
     projection: tuple[Annotated[int, Field(ge=1, le=10**6)], ...] = (1, 10, 100)
     """Multiples of the population to project quality to; "none" or [] for none."""
     look_users: int = Field(default=2000, ge=1)

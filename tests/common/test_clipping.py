@@ -121,7 +121,7 @@ def test_the_total_is_the_sum_of_the_vectors_whichever_way_it_is_taken(
     with (
         mock.patch.object(update, "DENSE_SHARE", dense_share),  # always one user at a time, or never
         mock.patch.object(update, "DENSE_AT_ONCE", 6 * at_once),
-        mock.patch.object(interactions, "ENTRIES_AT_ONCE", at_once),
+        mock.patch.object(interactions, "GATHERED_AT_ONCE", 8 * at_once),
     ):
         total = clipped.total()
     vectors = [[int(step) for step in clipped.vector(user)] for user in range(batch.n_users)]

@@ -39,7 +39,7 @@ def test_a_users_row_has_the_same_bits_in_every_batch(
     together = batch.matmul(table), batch.matmul(table, batch.weights)
     shuffled_batch = batch.users(order)
     shuffled = shuffled_batch.matmul(table), shuffled_batch.matmul(table, shuffled_batch.weights)
-    with mock.patch.object(interactions, "ENTRIES_AT_ONCE", at_once):
+    with mock.patch.object(interactions, "GATHERED_AT_ONCE", 8 * at_once):
         cut = batch.matmul(table), batch.matmul(table, batch.weights)
     for result in range(2):
         assert together[result].dtype == table.dtype
@@ -193,7 +193,7 @@ def test_sums_of_gathered_rows_have_the_bits_of_sums_row_by_row(dtype: str, weig
     rows = table[indices] if entries is None else (table[indices] * entries[:, None]).astype(dtype)
     expected = segment_sum(rows, indptr)
     assert np.array_equal(gathered_sums(table, indices, indptr, entries), expected)
-    with mock.patch.object(interactions, "ENTRIES_AT_ONCE", 100):
+    with mock.patch.object(interactions, "GATHERED_AT_ONCE", 100):
         assert np.array_equal(gathered_sums(table, indices, indptr, entries), expected)
 
 

@@ -34,6 +34,13 @@ def test_the_page_of_measurements_shows_all_that_was_measured(measured: Any, pag
     assert between(measured, pages["docs/benchmarks.md"]) == f"\n\n{measured.page()}\n\n"
 
 
+def test_the_page_on_users_and_its_picture_show_what_was_measured(measured: Any, pages: dict[str, Any]) -> None:
+    """If this fails, run docs/measured.py."""
+    assert between(measured, pages["docs/population.md"]) == f"\n\n{measured.users()}\n\n"
+    if drawn := measured.picture():
+        assert measured.PICTURE.read_text(encoding="utf-8") == drawn
+
+
 def test_every_benchmark_is_on_the_page_once_and_leads_there(measured: Any, root: Any) -> None:
     folders = sorted(file.parent.name for file in (root / "simulations" / "benchmarks").glob("*/README.md"))
     assert sorted(name for names in measured.TOPICS.values() for name in names) == folders

@@ -14,6 +14,7 @@ from palate_common.interactions import Interactions
 from palate_sim.baselines import ease as ease_module
 from palate_sim.baselines.device_only import DeviceOnly, catalogue_features
 from palate_sim.baselines.ease import Ease
+from palate_sim.baselines.ease_sparse import SparseEase, _solve
 from palate_sim.baselines.ials import Ials
 from palate_sim.baselines.item_knn import ItemKnn
 from palate_sim.baselines.sparse import cooccurrence, matrix
@@ -205,6 +206,46 @@ class TestEase(Contract):
             train = Interactions.from_pairs(users, items, n_users=n_users, n_items=50)
             with pytest.raises(InputError, match="`regularization`"):
                 Ease.fit(train, regularization=1e-12)
+
+
+class TestSparseEase(Contract):
+    name = "ease_sparse"
+
+    @given(seed=st.integers(0, 2**32 - 1), n_users=st.integers(2, 60))
+    @settings(max_examples=30, deadline=None)
+    def test_with_all_items_as_neighbours_it_is_ease(self, seed, n_users):
+        rng = np.random.default_rng(seed)
+        n_items = int(rng.integers(2, 40))
+        dense = rng.random((n_users, n_items)) < 0.4
+        dense[0] = True  # every pair occurs, so that none is left out
+        train = Interactions.from_pairs(*np.nonzero(dense), n_users=n_users, n_items=n_items)
+        whole = Ease.fit(train, regularization=20.0).item_map
+        found = SparseEase.fit(train, regularization=20.0, neighbours=n_items).item_map.toarray()
+        np.testing.assert_allclose(found, whole, atol=1e-4)
+        assert (np.diag(found) == 0).all()
+
+    def test_no_item_has_more_neighbours_than_asked_for(self, split):
+        found = SparseEase.fit(split.train, neighbours=5).item_map
+        assert found.getnnz(axis=0).max() == 5
+
+    def test_counts_that_were_not_kept_are_replaced_so_that_it_stays_near_ease(self, split):
+        few = SparseEase.fit(split.train, neighbours=10)
+        judged = [
+            evaluate(model, split.test, train=split.train, ks=(10,), rng=np.random.default_rng(0)).mean("ndcg@10")
+            for model in (few, Ease.fit(split.train))
+        ]
+        assert judged[0] > 0.9 * judged[1]
+
+    def test_a_matrix_that_is_not_positive_gets_a_larger_ridge(self):
+        gram = np.array([[0, 9, 9], [9, 0, 1], [9, 1, 0]], np.float32)
+        found = _solve(gram, np.ones(3, np.float32), np.ones(3, np.float32), np.float32(0.5))
+        assert np.isfinite(found).all()
+        assert np.abs(found).max() < 1
+
+    @pytest.mark.parametrize("bad", [{"regularization": 0.0}, {"regularization": np.inf}, {"neighbours": 0}])
+    def test_settings_out_of_range_are_refused(self, split, bad):
+        with pytest.raises(InputError, match=f"`{next(iter(bad))}`"):
+            SparseEase.fit(split.train, **bad)
 
 
 class TestIals(Contract):

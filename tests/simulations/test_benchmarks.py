@@ -110,6 +110,34 @@ def test_a_script_that_needs_titles_and_genres(name: str, part: str, folder: str
 
 
 @pytest.mark.soak
+def test_the_cost_of_a_whole_command_is_counted(scripts: Path, tmp_path: Path) -> None:
+    write = runpy.run_path(str(scripts / "worlds" / "long_log.py"))["write"]
+    rows = write(tmp_path / "a30k.parquet", users=500, items=300, mean=20)
+    done = bench("scale", tmp_path / "out", "--data", str(tmp_path), "--parts", "30k")
+    assert done.returncode == 0, done.stderr
+    figures = records(tmp_path / "out")["30k"]["figures"]
+    assert figures["log"]["rows"] == rows
+    [run] = figures["runs"]
+    assert run["train_users"] == 400
+    assert 0 < run["anonymous"] <= run["together"]
+    assert run["kept"]["run"] <= run["disk"]
+    assert list(run["quality"]) == ["palate", "popularity", "ials"]
+
+
+def test_memory_and_disk_are_those_that_the_system_counts(scripts: Path, tmp_path: Path) -> None:
+    scale = runpy.run_path(str(scripts / "scale" / "run.py"))
+    assert os.getpid() in scale["tree"](os.getpid())
+    before, held = scale["memory_of"](os.getpid()), np.ones(1 << 24)
+    after = scale["memory_of"](os.getpid())
+    assert after[0] - before[0] > 0.9 * held.nbytes
+    assert after[1] - before[1] > 0.9 * held.nbytes
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "file").write_bytes(os.urandom(1 << 20))
+    assert scale["disk_of"](tmp_path) >= 1 << 20
+    assert scale["memory_of"](0) == (0, 0)
+
+
+@pytest.mark.soak
 def test_the_comparison_is_skipped_without_the_other_environment(logs: Path, tmp_path: Path) -> None:
     done = bench("pfl", tmp_path, PALATE_BENCH_DATA=str(logs))
     assert done.returncode == 0, done.stderr

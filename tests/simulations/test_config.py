@@ -36,6 +36,7 @@ OTHER: dict[str, Any] = {
     "features.source": "none",
     "features.sources": {"kinds": "genres"},
     "split.name": "random",
+    "engine.ray_address": "10.0.0.1:6379",
     "privacy.delta": 1e-7,
     "privacy.dp": "off",
     "privacy.noise": "seeded",

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
+from palate_sim.evaluation import saved_lists
 from palate_sim.evaluation.evaluation import evaluate, evaluate_sampled, mean_rank, rank
 from palate_sim.evaluation.sampling import LOOKED, TESTED, some_heldout
 from palate_sim.evaluation.saved_lists import Evaluation, bootstrap, save_split, strictly_decreasing
@@ -463,3 +464,18 @@ def test_six_hundred_users_and_four_thousand_items_take_less_than_half_a_second(
         judged(scorer, heldout)
         took.append(time.process_time() - before)
     assert min(took) < 0.5
+
+
+def test_files_written_some_users_at_a_time_have_the_same_bytes(tmp_path, monkeypatch):
+    heldout = many_users(20, 30)
+    result = judged(Fixed(np.random.default_rng(0).random((20, 30))), heldout)
+    items = tuple(f"i{item}" for item in range(30))
+    split = Split("strong", heldout.foldin, heldout.users, None, heldout, items)
+    written = []
+    for at_once in (saved_lists.WRITTEN_AT_ONCE, 3):
+        monkeypatch.setattr(saved_lists, "WRITTEN_AT_ONCE", at_once)
+        result.save_recommendations(tmp_path / "lists.csv.gz", items)
+        save_split(tmp_path, split)
+        written.append([path.read_bytes() for path in sorted(tmp_path.glob("*.csv.gz"))])
+    assert len(written[0]) == 4
+    assert written[0] == written[1]

@@ -34,8 +34,9 @@ def test_every_epsilon_multiple_and_seed_is_measured(frontier):
     found, events = frontier
     assert found.epsilons == (2.0, 8.0)
     assert set(found.curves) == {1, 50}
+    assert set(found.repeated) == {50}
     measured = [event for event in events if event["event"] == "measured"]
-    assert len(measured) == 2 * (3 + 2 * 3)
+    assert len(measured) == 2 * (3 + 2 * 4)
 
 
 def test_more_users_and_more_epsilon_do_not_hurt_here(frontier):
@@ -48,6 +49,9 @@ def test_facts_are_json_and_state_the_privacy(frontier):
     facts = json.loads(json.dumps(frontier[0].facts(), allow_nan=False))
     assert "unit: user, adjacency: zero-out" in facts["privacy"]
     assert "projected" in facts["assumption"]
+    assert "population.md" in facts["checked"]
+    assert set(facts["projected"]) == set(facts["repeated"]) == {"50"}
+    assert len(facts["intervals"]["repeated 50 x users"]) == 2
     assert len(facts["quality"]) == len(facts["noised popularity"]) == 2
 
 
@@ -74,6 +78,8 @@ def test_the_command_writes_a_table_and_three_files(log, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "unit: user, adjacency: zero-out" in shown
     assert "projected users" in shown
+    assert "2,400, repeated" in shown
+    assert "docs/population.md" in shown
     assert {path.name for path in out.iterdir()} == {"frontier.json", "frontier.svg", "frontier.html"}
     assert run([*arguments, "--out", str(out)]) == 2
 

@@ -27,3 +27,9 @@ def test_a_file_that_holds_no_identities_is_refused(tmp_path: Path, content: byt
         path.write_bytes(content)
     with pytest.raises(InputError, match="`identities` must"):
         Identities.load(path)
+
+
+def test_more_devices_than_masks_can_have_get_no_identities() -> None:
+    """At ten million they would take gigabytes, and hours to sign with."""
+    with pytest.raises(InputError, match=r"\Amasks must be for at most 1,048,576 devices, got 10,000,000: [^\n]+\Z"):
+        Identities.generate(10_000_000)

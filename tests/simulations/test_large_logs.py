@@ -21,9 +21,8 @@ from hypothesis import strategies as st
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_sim.data import InteractionLog, Pairs, Workspace, describe, positives, read_log
-from palate_sim.data.events import Block, Rows, stable_order
-from palate_sim.data.id_list import IdList
-from palate_sim.data.positives import Shelf
+from palate_sim.data.events import EventBlock, Rows, stable_order
+from palate_sim.data.ids import IdList
 from palate_sim.data.readers import purchases_only
 from palate_sim.preparation.filters import k_core, min_support
 from palate_sim.preparation.histories import HistoryWriter, save_array
@@ -52,13 +51,10 @@ def odd_frame(seed: int, rows: int = 200) -> pd.DataFrame:
 
 @contextmanager
 def small_blocks(users: int = 3) -> Iterator[None]:
-    """Files of a few users, and a few pairs and times at once."""
-    pairs = import_module("palate_sim.data.positives")
+    """Files of a few users, and times counted by a few steps."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(import_module("palate_sim.data.events"), "USERS_IN_FILE", users)
-        patch.setattr(pairs, "PAIRS_AT_ONCE", 5)
-        patch.setattr(pairs, "TIMES_AT_ONCE", 7)
-        patch.setattr(pairs, "STEPS_OF_TIMES", 4)
+        patch.setattr(import_module("palate_sim.data.positives"), "STEPS_OF_TIMES", 4)
         yield
 
 
@@ -210,11 +206,11 @@ def test_blocks_hold_whole_users_whose_numbers_rise(tmp_path: Path) -> None:
         rows = Rows(has=frozenset({"times"}), folder=lambda: tmp_path, limit=50)
         users = rng.integers(0, 33, 300)
         for part in np.split(np.arange(300), 10):
-            rows.add(Block.of(users=users[part], items=part, times=part / 7))
+            rows.add(EventBlock.of(users=users[part], items=part, times=part / 7))
         blocks = list(rows)
         assert len(blocks) == rows.blocks() == 9
         assert all(before.users.max() < after.users.min() for before, after in itertools.pairwise(blocks))
-        joined = Block.joined(blocks)
+        joined = EventBlock.joined(blocks)
         order = stable_order((joined.users, 33))
         theirs = np.argsort(users, kind="stable")
         np.testing.assert_array_equal(joined.items[order], theirs)
@@ -263,9 +259,9 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def written_pairs(folder: Path) -> None:
-    shelf = Shelf(1, folder=lambda: folder, on_disk=True, timed=False)
-    shelf.add(0, np.array([1500]), np.arange(1500, dtype=np.int32), None, None)
+def written_rows(folder: Path) -> None:
+    rows = Rows(has=frozenset(), folder=lambda: folder, limit=0)
+    rows.add(EventBlock.of(users=np.zeros(1500, np.int32), items=np.arange(1500)))
 
 
 def written_histories(folder: Path, *, users: int = 1, items: int = 1500) -> None:
@@ -277,7 +273,7 @@ def written_histories(folder: Path, *, users: int = 1, items: int = 1500) -> Non
 
 
 WRITERS: dict[str, Callable[[Path], None]] = {
-    "pairs": written_pairs,
+    "rows": written_rows,
     "items of users": written_histories,
     "users": partial(written_histories, users=700, items=3),
     "an array": lambda folder: save_array(folder / "array.npy", np.ones(6000, np.bool_)),

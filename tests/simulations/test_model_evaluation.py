@@ -11,10 +11,12 @@ import pytest
 
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_sim.baselines import ease
+from palate_sim.baselines.popularity import PopularityBaseline
 from palate_sim.config import load_config
 from palate_sim.evaluation import model_evaluation
 from palate_sim.evaluation.evaluation import mean_rank
 from palate_sim.evaluation.model_evaluation import (
+    Restricted,
     fitted_on,
     headline,
     judge,
@@ -22,6 +24,7 @@ from palate_sim.evaluation.model_evaluation import (
     judge_prepared,
     look,
     project,
+    takes_threads,
 )
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.preparation.preparation import Prepared, prepare
@@ -78,6 +81,7 @@ def test_a_baseline_that_refuses_or_needs_too_much_memory_is_left_out(
     found, left_out = judge_baselines(config, prepared, epsilon=None, delta=1e-5, notify=notify)
     assert list(found) == ["popularity"]
     assert "`n_items` must be at most 10 for EASE" in left_out["ease"]
+    assert left_out["ease"].endswith("ease_sparse fits any catalogue")
     assert left_out["item_knn"] == "it needs more memory than there is"
     assert [event["name"] for event in told if event["event"] == "baseline"] == ["popularity"]
 
@@ -169,3 +173,26 @@ def test_sums_of_some_users_are_multiplied_up_to_the_population(prepared: Prepar
     exact = rehearse(train, algorithm="popularity", settings={}, epsilon=None, delta=1e-5, users=100)
     twice = rehearse(train, algorithm="popularity", settings={}, epsilon=None, delta=1e-5, population=2)
     assert np.array_equal(exact.state["counts"], twice.state["counts"])
+
+
+def test_sparse_ease_stands_in_where_ease_does_not_fit(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = load_config(None, {"evaluation.baselines": ["ease", "ease_sparse"]})
+    alone = load_config(None, {"evaluation.baselines": ["ease_sparse"]})
+    options: Any = {"epsilon": None, "delta": 1e-5, "notify": events()[1]}
+    assert list(judge_baselines(both, prepared, **options)[0]) == ["ease"]
+    assert list(judge_baselines(alone, prepared, **options)[0]) == ["ease_sparse"]
+    monkeypatch.setattr(ease, "ITEM_LIMIT", 10)
+    found, left_out = judge_baselines(both, prepared, **options)
+    assert (list(found), list(left_out)) == (["ease_sparse"], ["ease"])
+
+
+def test_only_what_is_known_to_take_threads_gets_several(prepared: Prepared) -> None:
+    train = prepared.split.train
+    numpy, torch = (
+        rehearse(train, algorithm=name, settings=settings, epsilon=None, delta=1e-5)
+        for name, settings in (("als", {"rounds": 1}), ("torch-mf", {}))
+    )
+    assert takes_threads(numpy)
+    assert takes_threads(PopularityBaseline.fit(train))
+    assert not takes_threads(torch)
+    assert not takes_threads(Restricted(numpy, np.ones(60, np.bool_)))

@@ -123,18 +123,24 @@ def _flat(values: Float64) -> Float64:
 def _quantise(block: Block, scale: Float64, finite: npt.NDArray[np.bool_], grid: int) -> Steps:
     """Grid steps of one block, truncated toward zero; rejected users send zeros."""
     if isinstance(block, DenseBlock):
-        flat = np.where(finite[:, None], _flat(block.values), 0.0) * (scale * grid)[:, None]
+        flat = _zeroed(_flat(block.values), finite) * (scale * grid)[:, None]
         return DenseSteps(flat.astype(np.int64))
     # q = a b' is exact in integers when each factor is: the grid is the product of a row and a column grid.
     column_grid = 1 if block.columns.shape[1] == 1 else 1 << (grid.bit_length() - 1) // 2
-    columns = np.where(finite[:, None], block.columns, 0.0)
+    columns = _zeroed(block.columns, finite)
     lengths = np.sqrt(row_squares(columns))
     columns = columns * (column_grid / np.where(lengths > 0, lengths, 1.0))[:, None]
     if block.columns.shape[1] == 1:
         columns = np.rint(columns)
-    per_entry = np.repeat(scale * lengths * (grid / column_grid), np.diff(block.indptr))
-    rows = np.where(np.repeat(finite, np.diff(block.indptr)), block.rows, 0.0) * per_entry
-    return OuterSteps(block.indptr, block.indices, rows.astype(np.int64), columns.astype(np.int64), block.n_rows)
+    counts = np.diff(block.indptr)
+    per_entry = np.repeat(scale * lengths * (grid / column_grid), counts)
+    per_entry *= block.rows if finite.all() else _zeroed(block.rows, np.repeat(finite, counts))
+    return OuterSteps(block.indptr, block.indices, per_entry.astype(np.int64), columns.astype(np.int64), block.n_rows)
+
+
+def _zeroed(values: Float64, kept: npt.NDArray[np.bool_]) -> Float64:
+    """The values, with zeros in the place of rows that are not kept: a product with zero would not do, of infinity."""
+    return values if kept.all() else np.where(kept[:, None] if values.ndim > 1 else kept, values, 0.0)
 
 
 def _square_steps(steps: Sequence[Steps]) -> Float64:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from palate_common.interactions import ENTRIES_AT_ONCE, Gather, alike
+from palate_common.interactions import Gather, alike
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -174,14 +174,17 @@ class OuterSteps:
     def _dense_total(self) -> Float64:
         """A'B with a dense A, some users at a time: fastest where users touch many of the rows."""
         out = np.zeros((self.n_rows, self.columns.shape[1]))
-        at_once = max(1, DENSE_AT_ONCE // self.n_rows)
+        at_once = min(max(1, DENSE_AT_ONCE // self.n_rows), len(self.columns))
+        spelled = np.zeros((at_once, self.n_rows))
+        flat = spelled.reshape(-1)
         for first in range(0, len(self.columns), at_once):
             last = min(first + at_once, len(self.columns))
             part = slice(self.indptr[first], self.indptr[last])
-            spelled = np.zeros((last - first, self.n_rows))
-            owners = np.repeat(np.arange(last - first), np.diff(self.indptr[first : last + 1]))
-            spelled[owners, self.indices[part]] = self.rows[part]
-            out += spelled.T @ self.columns[first:last].astype(np.float64)
+            places = np.repeat(np.arange(last - first) * self.n_rows, np.diff(self.indptr[first : last + 1]))
+            places += self.indices[part]
+            flat[places] = self.rows[part]
+            out += spelled[: last - first].T @ self.columns[first:last].astype(np.float64)
+            flat[places] = 0.0
         return out
 
     def _add_sparse(self, total: Int64, first: int, last: int) -> None:
@@ -204,15 +207,13 @@ class OuterSteps:
         starts = (ends - counts)[item] + run * (np.arange(len(item)) - (run_ends - runs)[item])
         lengths = np.minimum(ends[item] - starts, run)
         sums = np.empty((len(item), columns.shape[1]), dtype)
-        gather = Gather(columns, max(min(len(owners), ENTRIES_AT_ONCE), run))
-        for which, length in alike(lengths, most=run):
+        gather = Gather(columns, least=run)
+        for which, length in alike(lengths, most=run, entries=gather.at_once):
             factors = rows[starts[which, None] + np.arange(length)]
             sums[which] = np.matmul(factors[:, None], gather(owners, starts[which], length))[:, 0]
-        once = np.flatnonzero(runs == 1)
-        total[once] += sums[run_ends[once] - 1].astype(np.int64)
-        for each in np.flatnonzero(runs > 1):
-            among = slice(run_ends[each] - runs[each], run_ends[each])
-            total[each] += sums[among].sum(axis=0, dtype=np.float64).astype(np.int64)
+        for items, n in alike(runs, most=int(runs.max(initial=0)), entries=gather.at_once // 2):
+            of_items = sums[(run_ends[items] - n)[:, None] + np.arange(n)].astype(np.float64)
+            total[items] += np.add.reduce(of_items, axis=1).astype(np.int64)
 
     def vector(self, user: int) -> Int64:
         """One user's coordinates, int64 [n_rows * width]."""

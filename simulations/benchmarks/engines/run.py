@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from flwr.app import Context
 
 from benchmarks.measure import DELTA, ML_1M, split_of
@@ -26,14 +27,19 @@ from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import mu_of
 from palate_common.models.model import catalogue_hash
 from palate_common.records.signing import SigningKey
+from palate_common.rounds.plan import MAX_USERS
 from palate_common.rounds.wire import REFUSED
 from palate_server.flower.transport import GridTransport
+from palate_server.rounds.cohort import choose_cohort
+from palate_server.rounds.coordinator import Release
 from palate_server.rounds.run import Request, first_answers
-from palate_server.rounds.terms import RunTerms
+from palate_server.rounds.terms import RunTerms, make_terms
 from palate_sim.engines import Job, Outcome
 from palate_sim.engines.flower import run_flower
 from palate_sim.engines.grid import LocalGrid
+from palate_sim.engines.job import node_size
 from palate_sim.engines.local import run_local
+from palate_sim.engines.processes import PROC, descendants
 from palate_sim.preparation.splits import Split
 
 EPSILON, ROUNDS, MESSAGES = 5.0, 4, 5000
@@ -41,6 +47,9 @@ BAR = 300.0
 USERS = (200, 1000, 0)
 """Cohorts; 0 is every training user."""
 CASES = (("local", 2048), ("local", 1), ("flower", 2048), ("flower", 1))
+LARGE = (112_000, 27_000, 130)
+"""Users, items and mean draws a user of the large population."""
+SIZES, WORKERS = (2048, 4096, 16_384), (2, 4)
 NAMES = {"local": "Palate local", "flower": "Flower Ray"}
 
 
@@ -147,7 +156,101 @@ def message_tables(figures: Any) -> list[Table]:
     return [Table("A message and its answer in the local grid", ("messages", "CPU microseconds each"), rows)]
 
 
-PARTS = {"update": Part(update, update_tables), "message": Part(message, message_tables)}
+def made(users: int, items: int, mean: float) -> Interactions:
+    """Histories of made users: log-normal lengths, items by Zipf's law; about `mean` draws each, repeats left out."""
+    rng = np.random.default_rng(1)
+    chance = 1 / np.arange(1, items + 1) ** 0.8
+    ends, lengths = np.cumsum(chance / chance.sum()), rng.lognormal(-0.5, 1.0, users)
+    parts, counts = [], []
+    for first in range(0, users, 4096):
+        drawn = rng.poisson(mean * lengths[first : first + 4096])
+        owners = np.repeat(np.arange(len(drawn)), drawn)
+        pairs = np.unique(owners * items + np.minimum(np.searchsorted(ends, rng.random(len(owners))), items - 1))
+        parts.append((pairs % items).astype(np.int32))
+        counts.append(np.bincount(pairs // items, minlength=len(drawn)))
+    indptr = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
+    indices = np.concatenate(parts)
+    return Interactions(indptr, indices, np.broadcast_to(np.float32(1), indices.shape), items)
+
+
+def distributed_job(folder: Path, histories: Interactions, size: int, **more: Any) -> Job:
+    """The default kind of run, with repeatable noise: each node draws its devices' shares."""
+    users, delta = histories.n_users, min(DELTA, 1 / (10 * histories.n_users))
+    terms = make_terms(
+        population="bench", run="run", algorithm="als", settings={}, n_users=users, n_items=histories.n_items,
+        catalogue="0" * 64, inputs={}, seed=1, dp="distributed", noise="seeded", epsilon=EPSILON, delta=delta,
+        cohort=choose_cohort(n_users=users, corrupt=0.05, dropout=0.05, directory=None), cohort_floor=1,
+        per_node=MAX_USERS, about={},
+    )  # fmt: skip
+    SigningKey.generate().save(folder / "release.key")
+    floors = Floors(allow_seeded=True, allow_unmasked=True).for_few()
+    files = {"folder": folder, "ledger": folder / "ledger.db", "key": folder / "release.key"}
+    return Job(**files, terms=terms, users_per_node=size, floors=floors, **more)
+
+
+def large(size: int, workers: int, histories: Interactions) -> dict[str, Any]:
+    """One run of a large population, with the memory of its workers after each release."""
+    kilobytes = dict.fromkeys(("Rss", "Pss"), 0)
+
+    def look(_: Release) -> None:
+        for process in descendants(os.getpid()):
+            lines = (PROC / str(process.pid) / "smaps_rollup").read_text().splitlines()
+            found = {line.split(":")[0]: int(line.split()[1]) for line in lines[1:]}
+            kilobytes.update({name: max(most, found[name]) for name, most in kilobytes.items()})
+
+    with tempfile.TemporaryDirectory() as name:
+        job = distributed_job(Path(name), histories, size, workers=workers)
+        outcome = run_local(job, histories, look)
+    seconds = {key: value for key, value in asdict(outcome).items() if key.endswith("seconds")}
+    return {
+        "users": histories.n_users, "users_per_node": size, "nodes": job.nodes(histories.n_users), "workers": workers,
+        "updates": outcome.updates, "rate": outcome.updates / outcome.cpu_seconds, "model": outcome.model.hash,
+        "rss_mb": kilobytes["Rss"] / 1024, "pss_mb": kilobytes["Pss"] / 1024, **seconds,
+    }  # fmt: skip
+
+
+def cores(_: Path, repeats: int) -> Any:
+    """A large population by size of node, and by number of workers; of several runs the one of median cost."""
+    histories, figures = made(*LARGE), list[Any]()
+    for size, workers in dict.fromkeys((*((size, 1) for size in SIZES), *((SIZES[1], each) for each in WORKERS))):
+        runs = [large(size, workers, histories) for _ in range(repeats)]
+        figures.append(sorted(runs, key=lambda run: run["cpu_seconds"])[len(runs) // 2] | {"runs": len(runs)})
+        sys.stderr.write(f"{figures[-1]}\n")
+    return figures
+
+
+def cores_tables(figures: Any) -> list[Table]:
+    """By size of node, and by number of workers."""
+    shared = ("CPU-s", "updates / CPU-s", "wall s")
+    cells = [
+        ((f"{each['users_per_node']:,}", f"{each['nodes']}"), f"{each['workers']}",
+         (f"{each['cpu_seconds']:.1f}", f"{each['rate']:,.0f}", f"{each['wall_seconds']:.1f}"),
+         (f"{each['startup_cpu_seconds']:.1f}", f"{each['rss_mb']:.0f}", f"{each['pss_mb']:.0f}"))
+        for each in figures
+    ]  # fmt: skip
+    sizes = [(*node, *cost) for node, workers, cost, _ in cells if workers == "1"]
+    chosen = f"{node_size(figures[0]['users']):,}"
+    workers = [(number, *cost, *rest) for node, number, cost, rest in cells if node[0] == chosen]
+    same = len({each["model"] for each in figures if f"{each['users_per_node']:,}" == chosen}) == 1
+    users, items, mean = LARGE
+    about = f"{users:,} made users, {items:,} items, about {mean} draws each; als at eps {EPSILON:g}, dp distributed"
+    return [
+        Table("Size of a node", ("users a node", "nodes", *shared), sizes, f"{about}. {chosen} is what is chosen."),
+        Table(
+            "Workers",
+            ("workers", *shared, "start-up CPU-s", "MB a worker, all pages", "MB a worker, its share"),
+            workers,
+            f"{about}; {chosen} users a node; the same model in every row: {'yes' if same else 'NO'}. Median of "
+            f"{figures[0]['runs']} runs. One worker is the command itself. Memory: the largest seen after a release.",
+        ),
+    ]
+
+
+PARTS = {
+    "update": Part(update, update_tables),
+    "message": Part(message, message_tables),
+    "cores": Part(cores, cores_tables),
+}
 
 
 if __name__ == "__main__":

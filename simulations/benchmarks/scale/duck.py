@@ -3,7 +3,7 @@
 The work: read parquet, drop rows that repeat another in every column, number the ids in sorted order, and write the
 distinct pairs to files, by user and then by item. Each system does it in a process of its own.
 
-    python simulations/benchmarks/scale/duck.py SYSTEM LOG FOLDER
+    PYTHONPATH=simulations python simulations/benchmarks/scale/duck.py SYSTEM LOG FOLDER
 """
 
 from __future__ import annotations

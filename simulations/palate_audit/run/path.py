@@ -14,7 +14,7 @@ from palate_audit.harness.production import Production
 from palate_common.errors import InputError
 from palate_common.records.canonical import read_canonical
 from palate_server.ledger.extract import MOST_EXTRACT, verify_extract
-from palate_sim.run.provenance import mechanism_sources
+from palate_sim.provenance import mechanism_sources
 
 SOURCES = "mechanism"
 """Key of the hashes in a run's terms, under `about`."""

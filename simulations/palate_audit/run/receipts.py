@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from palate_audit.evidence.evidence import Finding
 from palate_audit.run.extract import Known, of_consistency, of_inclusion, of_root, read_extract
@@ -43,7 +44,7 @@ class Receipts:
     """
 
     source: str
-    receipts: Sequence[tuple[Receipt, Sequence[int]]]
+    receipts: Sequence[tuple[Receipt, Sequence[int] | npt.NDArray[np.int64]]]
     seen: Sequence[Checkpoint]
     known: Sequence[Known]
 
@@ -81,7 +82,7 @@ def _from_ledger(path: Path, population: str) -> Receipts:
     with snapshot(path) as copy:
         try:
             with DeviceLedger(copy, durable=False) as ledger:
-                charges = [(receipt, devices.tolist()) for receipt, devices in ledger.charges()]
+                charges = ledger.charges()
                 seen, signed = ledger.seen_checkpoint(population), ledger.seen_payload(population)
         except InputError:
             raise InputError(f"`--receipts` must be a ledger of devices, got another database: {path}") from None
@@ -181,7 +182,7 @@ def reconcile(records: RunRecords, found: Receipts, *, test: str) -> Iterator[Fi
 
 def participation(records: RunRecords, found: Receipts) -> Finding:
     """No device took part twice in an attempt, or in more attempts than were charged; no other user is in a sum."""
-    test, times = "G participation cap", dict[Place, list[Sequence[int]]]()
+    test, times = "G participation cap", dict[Place, list[Sequence[int] | npt.NDArray[np.int64]]]()
     for receipt, devices in found.receipts:
         if receipt.run == records.run:
             times.setdefault((receipt.round, receipt.attempt), []).append(devices)

@@ -38,7 +38,7 @@ def frontier(
     from rich.console import Console
 
     from palate_sim.progress import Progress
-    from palate_sim.studies.frontier import ASSUMPTION, measure
+    from palate_sim.studies.frontier import ASSUMPTION, CHECKED, measure
 
     given = {"privacy.delta": delta, "algorithm.name": algorithm, "split.name": split, "seed": seed}
     overrides = {key: value for key, value in given.items() if value is not None}
@@ -59,7 +59,8 @@ def frontier(
     console = Console()
     console.print(_table(measured.facts()))
     console.print(f"ε with {measured.facts()['privacy']}", soft_wrap=True)
-    console.print(ASSUMPTION, style="dim")
+    console.print(ASSUMPTION, style="dim", soft_wrap=True)
+    console.print(CHECKED, style="dim", soft_wrap=True)
     if out is not None:
         _write(out, measured.facts())
         console.print(f"written: {out}/frontier.json, .svg, .html")
@@ -67,9 +68,11 @@ def frontier(
 
 def _table(facts: Mapping[str, Any]) -> Table:
     """One row an epsilon; columns for these users, each projection and noised popularity; references below."""
-    multiples = facts["projected"]
     columns = {f"{facts['users']:,} users": (facts["quality"], "1 x users")}
-    columns |= {f"{facts['users'] * int(m):,}": (values, f"{m} x users") for m, values in multiples.items()}
+    for multiple, values in facts["projected"].items():
+        users = f"{facts['users'] * int(multiple):,}"
+        columns[users] = values, f"{multiple} x users"
+        columns[f"{users}, repeated"] = facts["repeated"][multiple], f"repeated {multiple} x users"
     columns["noised popularity"] = (facts["noised popularity"], "noised popularity")
     table = Table(title=f"{facts['metric']} on {facts['name']}", box=None, pad_edge=False, title_justify="left")
     for name in ("ε", *columns):

@@ -86,7 +86,15 @@ def simulate(
         ),
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(metavar="local|flower", help="In this process (default), or Flower's Ray engine.")
+        str | None,
+        typer.Option(
+            metavar="local|flower|ray",
+            help="This machine's cores (default), Flower's Ray engine, or a Ray cluster.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Processes that train more than 65,536 users. Default: one a core."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out that was cut off; takes no other option.")
@@ -118,6 +126,7 @@ def simulate(
         "split.name": split,
         "seed": seed,
         "engine.name": engine,
+        "engine.workers": workers,
         "evaluation.save_recommendations": save_recommendations or None,
     }
     overrides = chosen(given, settings or ())

@@ -15,6 +15,7 @@ Each is a small frozen class with `fit(train, ...)` and `scores(foldin)`.
 | `popularity` | true counts | none |
 | `item_knn` | which items have common users | neighbours |
 | `ease` | the same, jointly; catalogues of up to 20,000 items | regularization |
+| `ease_sparse` | the same on the 200 items nearest to each; catalogues of any size | regularization |
 | `ials` | a factorisation, weights included | confidence, regularization |
 | `device_only` | the user's own history and the public catalogue | none |
 """

@@ -50,7 +50,11 @@ class Ease:
             InputError: more items than can be inverted, or a setting is out of range.
         """
         if train.n_items > ITEM_LIMIT:
-            raise InputError(f"`n_items` must be at most {ITEM_LIMIT} for EASE, which inverts it, got {train.n_items}")
+            needs = f"{4e-9 * train.n_items**2:.1f} GB and {float(train.n_items) ** 3:.0e} multiply-adds"
+            raise InputError(
+                f"`n_items` must be at most {ITEM_LIMIT} for EASE, which inverts a matrix, got {train.n_items}: "
+                f"that needs {needs}; ease_sparse fits any catalogue"
+            )
         if regularization is None:
             regularization = 35 * float(np.sqrt(max(train.nnz, 1) / train.n_items))
         if not 0 < regularization < np.inf:

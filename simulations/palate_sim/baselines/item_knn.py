@@ -17,9 +17,7 @@ import scipy.sparse  # type: ignore[import-untyped]  # scipy ships no types
 
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_sim.baselines.sparse import cooccurrence, matrix
-
-BLOCK_ITEMS = 1024  # items compared with the whole catalogue at once
+from palate_sim.baselines.sparse import cooccurrences, matrix
 
 
 @dataclass(frozen=True)
@@ -53,11 +51,9 @@ class ItemKnn:
                 f"`neighbours` must be at least 1 and `shrinkage` at least 0, got {neighbours} and {shrinkage}"
             )
         n_items, kept = train.n_items, min(neighbours, train.n_items)
-        norms = np.sqrt(np.bincount(train.indices, minlength=n_items).astype(np.float32))
+        norms = np.sqrt(train.item_counts.astype(np.float32))
         parts = []
-        for start in range(0, n_items, BLOCK_ITEMS):
-            items = slice(start, min(start + BLOCK_ITEMS, n_items))
-            alike = np.ascontiguousarray(cooccurrence(train, items).T)
+        for items, alike in cooccurrences(train):
             alike /= np.maximum(np.outer(norms[items], norms) + np.float32(shrinkage), np.float32(1e-12))
             alike[np.arange(len(alike)), np.arange(items.start, items.stop)] = 0
             near = np.argpartition(alike, n_items - kept, axis=1)[:, n_items - kept :]

@@ -7,6 +7,7 @@ Only baselines use scipy; code that runs on devices has a few lines of CSR of it
     [[1.0, 1.0], [1.0, 2.0]]
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import scipy.sparse  # type: ignore[import-untyped]  # scipy ships no types
 from palate_common.interactions import Interactions
 
 DENSE_GAIN = 60  # a dense multiply-add costs about 1/60 of a sparse one
+BLOCK_ITEMS = 1024  # items compared with the whole catalogue at once
 BLOCK_ENTRIES = 1 << 23  # dense entries held at once: 32 MiB
 
 
@@ -26,15 +28,36 @@ def matrix(interactions: Interactions, *, weighted: bool = False) -> Any:
     return scipy.sparse.csr_matrix(parts, shape=(interactions.n_users, interactions.n_items))
 
 
+def cooccurrences(train: Interactions, *, at_once: int = BLOCK_ITEMS) -> Iterator[tuple[slice, Any]]:
+    """How many users have both items, block by block: a slice of items, and float32 [items in it, n_items].
+
+    Args:
+        train: the interactions.
+        at_once: items in a block.
+    """
+    whole: Any = None if dense_is_cheaper(train) else matrix(train)
+    flipped: Any = None if whole is None else whole.T.tocsr()
+    for start in range(0, train.n_items, at_once):
+        items = slice(start, min(start + at_once, train.n_items))
+        if whole is None:
+            yield items, np.ascontiguousarray(cooccurrence(train, items).T)
+        else:
+            yield items, np.asarray((flipped[items] @ whole).toarray(), np.float32)
+
+
+def dense_is_cheaper(train: Interactions) -> bool:
+    """Whether dense products of all users' items cost less than the sparse ones, as in MovieLens."""
+    sparse_cost = float(np.square(train.counts(), dtype=np.float64).sum())
+    return sparse_cost * DENSE_GAIN >= float(train.n_users) * train.n_items**2
+
+
 def cooccurrence(train: Interactions, items: slice) -> npt.NDArray[np.float32]:
     """How many users have both items, float32 [n_items, items in the slice].
 
     Takes dense blocks of users where their products cost less than the sparse ones, as in MovieLens.
     """
     width = len(range(*items.indices(train.n_items)))
-    sparse_cost = float(np.square(train.counts(), dtype=np.float64).sum()) * width / train.n_items
-    dense_cost = float(train.n_users) * train.n_items * width
-    if sparse_cost * DENSE_GAIN < dense_cost:
+    if not dense_is_cheaper(train):
         whole = matrix(train)
         return np.asarray((whole.T @ whole[:, items]).toarray(), np.float32)
     found = np.zeros((train.n_items, width), np.float32)

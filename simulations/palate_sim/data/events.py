@@ -3,8 +3,8 @@
 Reading codes each batch of rows and adds it to `Rows`; `repair`, filters and `positives` then work on one block of
 whole users after the other. A block is what fits into memory, whatever the size of the log.
 
-    >>> rows = Rows(has=frozenset({"times"}), limit=2)
-    >>> rows.add(Block.of(users=[1, 0, 1], items=[7, 7, 8], times=[3.0, 1.0, 2.0]))
+    >>> rows = Rows(has=frozenset({"times"}))
+    >>> rows.add(EventBlock.of(users=[1, 0, 1], items=[7, 7, 8], times=[3.0, 1.0, 2.0]))
     >>> [(block.users.tolist(), block.items.tolist()) for block in rows]
     [([1, 0, 1], [7, 7, 8])]
 
@@ -41,7 +41,7 @@ _ALWAYS = ("users", "items")
 
 
 @dataclass(frozen=True)
-class Block:
+class EventBlock:
     """Rows of a log.
 
     Attributes:
@@ -67,7 +67,7 @@ class Block:
         kinds: Sequence[int] | Ints | None = None,
         values: Sequence[float] | Floats | None = None,
         times: Sequence[float] | Floats | None = None,
-    ) -> Block:
+    ) -> EventBlock:
         """A block of any sequences."""
         return cls(
             np.asarray(users, np.int32),
@@ -86,17 +86,17 @@ class Block:
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: column for name, column in found.items() if column is not None}
 
-    def rows(self, chosen: npt.NDArray[Any] | slice) -> Block:
+    def rows(self, chosen: npt.NDArray[Any] | slice) -> EventBlock:
         """The chosen rows: a mask, places in order, or a slice."""
-        return Block(**{name: column[chosen] for name, column in self.columns().items()})
+        return EventBlock(**{name: column[chosen] for name, column in self.columns().items()})
 
     @staticmethod
-    def joined(blocks: Sequence[Block]) -> Block:
+    def joined(blocks: Sequence[EventBlock]) -> EventBlock:
         """Blocks one after the other; they have the same columns."""
         if len(blocks) == 1:
             return blocks[0]
         parts = [block.columns() for block in blocks]
-        return Block(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+        return EventBlock(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 
 class Rows:
@@ -114,7 +114,7 @@ class Rows:
         self.names = tuple(name for name in _TYPES if name in _ALWAYS or name in has)
         self.total = 0
         self._limit, self._parent = limit, folder
-        self._blocks: list[Block] = []
+        self._blocks: list[EventBlock] = []
         self._folder: PrivateFolder | None = None
 
     @property
@@ -122,7 +122,7 @@ class Rows:
         """Whether they are in files."""
         return self._folder is not None
 
-    def add(self, block: Block) -> None:
+    def add(self, block: EventBlock) -> None:
         """Add rows.
 
         Raises:
@@ -142,11 +142,11 @@ class Rows:
         for each in waiting:
             self._write(each)
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[EventBlock]:
         """Read the blocks, users rising from block to block."""
         return self._read(keep=True)
 
-    def taken(self) -> Iterator[Block]:
+    def taken(self) -> Iterator[EventBlock]:
         """Read the blocks, and let go of each once it is read."""
         return self._read(keep=False)
 
@@ -154,21 +154,28 @@ class Rows:
         """The number of blocks."""
         return 1 if self._folder is None else len(list(self._folder.path.iterdir()))
 
-    def like(self, has: frozenset[str] | None = None) -> Rows:
-        """No rows, with the same limits and, if nothing else is said, the same columns."""
-        return Rows(has=frozenset(self.names) if has is None else has, folder=self._parent, limit=self._limit)
+    def like(self, has: frozenset[str] | None = None, *, folder: Place | None = None, on_disk: bool = False) -> Rows:
+        """No rows, with the same limit and, where nothing else is said, the same columns and folder.
 
-    def only(self, keep: Callable[[Block], npt.NDArray[np.bool_]]) -> Rows:
+        Args:
+            has: the columns.
+            folder: gives the folder for the files.
+            on_disk: whether they go to disk from the first on.
+        """
+        has = frozenset(self.names) if has is None else has
+        return Rows(has=has, folder=folder or self._parent, limit=0 if on_disk else self._limit)
+
+    def only(self, keep: Callable[[EventBlock], npt.NDArray[np.bool_]]) -> Rows:
         """The rows that a function keeps of each block."""
         kept = self.like()
         for block in self:
             kept.add(block.rows(keep(block)))
         return kept
 
-    def _read(self, *, keep: bool) -> Iterator[Block]:
+    def _read(self, *, keep: bool) -> Iterator[EventBlock]:
         if self._folder is None:
             if self._blocks:
-                self._blocks = [Block.joined(self._blocks)]  # once, for every later reader
+                self._blocks = [EventBlock.joined(self._blocks)]  # once, for every later reader
                 yield self._blocks[0] if keep else self._blocks.pop()
             return
         for path in sorted(self._folder.path.iterdir(), key=lambda path: int(path.name)):
@@ -177,7 +184,7 @@ class Rows:
                 path.unlink()
             yield self._unpacked(data, int(path.name) * USERS_IN_FILE)
 
-    def _write(self, block: Block) -> None:
+    def _write(self, block: EventBlock) -> None:
         """Append the rows of a block to the files of their users."""
         files = (block.users // USERS_IN_FILE).astype(np.int32)
         if files[0] != files[-1] or (files != files[0]).any():
@@ -191,7 +198,7 @@ class Rows:
             with (self._path / str(files[first])).open("ab") as file:
                 file.write(b"".join([np.int64(last - first).tobytes(), *packed]))
 
-    def _unpacked(self, data: bytes, first_user: int) -> Block:
+    def _unpacked(self, data: bytes, first_user: int) -> EventBlock:
         """The rows of one file."""
         parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in self.names}
         at = 0
@@ -202,7 +209,7 @@ class Rows:
                 at += parts[name][-1].nbytes
         columns = {name: np.concatenate(found) if len(found) > 1 else found[0] for name, found in parts.items()}
         columns["users"] = columns["users"].astype(np.int32) + np.int32(first_user)
-        return Block(**columns)
+        return EventBlock(**columns)
 
     @property
     def _path(self) -> Path:

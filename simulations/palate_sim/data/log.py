@@ -23,7 +23,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
-from palate_sim.data.events import Block, Rows, stable_order
+from palate_sim.data.events import EventBlock, Rows, stable_order
 
 QUANTILES = {"min": 0.0, "25%": 0.25, "median": 0.5, "75%": 0.75, "max": 1.0}
 
@@ -65,7 +65,7 @@ class InteractionLog:
             "values": frame["value"].to_numpy(float),
             "times": frame["timestamp"].to_numpy(float),
         }
-        block = Block.of(users=users, items=items, **columns)
+        block = EventBlock.of(users=users, items=items, **columns)
         rows = Rows(has=frozenset(columns))
         rows.add(block.rows(stable_order((block.users, len(user_ids)))) if (np.diff(block.users) < 0).any() else block)
         return cls(rows, _texts(user_ids), _texts(item_ids), tuple(map(str, names)), **about)
@@ -77,7 +77,7 @@ class InteractionLog:
         `user_id` (str), `item_id` (str), `kind` (str or None), `value` (float, NaN where there is none), `timestamp`
         (float, seconds since 1970 in UTC, NaN where unknown).
         """
-        whole = Block.joined(list(self.rows) or [Block.of(users=[], items=[])])
+        whole = EventBlock.joined(list(self.rows) or [EventBlock.of(users=[], items=[])])
         missing = np.full(len(whole), np.nan)
         names = np.array([*self.kinds, None], dtype=object)
         return pd.DataFrame(
@@ -115,7 +115,7 @@ class InteractionLog:
         names: list[str] = self.item_ids.filter(pa.array(self.events_of_items > 0)).to_pylist()
         return names
 
-    def only(self, keep: Callable[[Block], npt.NDArray[np.bool_]]) -> InteractionLog:
+    def only(self, keep: Callable[[EventBlock], npt.NDArray[np.bool_]]) -> InteractionLog:
         """The log with the rows that a function keeps of each block."""
         return replace(self, rows=self.rows.only(keep))
 
@@ -163,7 +163,7 @@ def describe(log: InteractionLog) -> dict[str, Any]:
     }
 
 
-def distinct_pairs(block: Block, n_items: int) -> npt.NDArray[np.int64]:
+def distinct_pairs(block: EventBlock, n_items: int) -> npt.NDArray[np.int64]:
     """The distinct pairs of a block, rising: user number x `n_items` + item number."""
     keys = block.users.astype(np.int64) * n_items + block.items
     keys.sort()

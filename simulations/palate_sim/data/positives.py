@@ -18,7 +18,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,15 +28,13 @@ import pyarrow.compute as pa_compute  # type: ignore[import-untyped]  # it ships
 from palate_common.errors import InputError
 from palate_common.weighting import Combine, Weighting
 from palate_sim.data.columns import show
-from palate_sim.data.events import Block, Place, PrivateFolder, stable_order
-from palate_sim.data.id_list import IdList
+from palate_sim.data.events import EventBlock, Place, Rows, stable_order
+from palate_sim.data.ids import IdList
 from palate_sim.data.log import InteractionLog
 from palate_sim.steps import Notify, silent, step
 
-PAIRS_AT_ONCE = 1 << 22
-"""Pairs of a block of `Pairs.blocks`, where they lie on disk."""
-TIMES_AT_ONCE, STEPS_OF_TIMES = 1 << 24, 1 << 16
-"""Times that are looked at together, and steps by which they are counted."""
+STEPS_OF_TIMES = 1 << 16
+"""Steps by which times are counted to find one of a given place in their order."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +69,9 @@ class Pairs:
         users: ids of the users with a positive, sorted; row u is `users[u]`.
         items: ids of ALL items of the log, sorted, those without a positive included.
         indptr: int64 [n_users + 1]; user u has `indptr[u + 1] - indptr[u]` pairs.
-        shelf: where the pairs lie, user by user in the order of the log.
-        place: int64 [n_users], each user's place there.
+        rows: the pairs, a row each, by the place of their user among all of the log; `values` are weights.
+        numbers: int64, the row of the user in each such place, -1 for one without a positive.
+        n_timed: how many pairs have a known time.
         table: groups of users, `user_id` and one column a group; None without any.
         excluded: what does not count as a positive, reason -> number of rows or users.
     """
@@ -81,8 +79,9 @@ class Pairs:
     users: Sequence[str]
     items: tuple[str, ...]
     indptr: npt.NDArray[np.int64]
-    shelf: Shelf
-    place: npt.NDArray[np.int64]
+    rows: Rows
+    numbers: npt.NDArray[np.int64]
+    n_timed: int
     table: pd.DataFrame | None = None
     excluded: dict[str, int] = field(default_factory=dict)
 
@@ -92,26 +91,62 @@ class Pairs:
         return int(self.indptr[-1])
 
     def blocks(self) -> Iterator[PairBlock]:
-        """The pairs in canonical order: at once where they are in memory, some millions at a time from disk."""
-        if not self.shelf.on_disk:
+        """The pairs in canonical order: at once where they are in memory, some thousand users at a time from disk."""
+        if self.rows.on_disk:
+            yield from map(self._in_order, self.rows)
+        else:
             yield self.whole
-            return
-        first, end = 0, len(self.users)
-        while first < end:
-            last = max(first + 1, int(np.searchsorted(self.indptr, self.indptr[first] + PAIRS_AT_ONCE, "right")) - 1)
-            yield self._block(first, last)
-            first = last
-
-    def _block(self, first: int, last: int) -> PairBlock:
-        indptr = self.indptr[first : last + 1] - self.indptr[first]
-        starts = self.shelf.starts[self.place[first:last]]
-        entries = np.repeat(starts - indptr[:-1], np.diff(indptr)) + np.arange(indptr[-1])
-        return PairBlock(first, indptr, *self.shelf.entries(entries))
 
     @cached_property
     def whole(self) -> PairBlock:
         """All pairs as one block, for a log that fits into memory."""
-        return self._block(0, len(self.users))
+        return self._in_order(EventBlock.joined(list(self.rows)))
+
+    def _in_order(self, block: EventBlock) -> PairBlock:
+        """Pairs of whole users, whose items rise already, by user."""
+        if (np.diff(block.users) < 0).any():
+            block = block.rows(stable_order((block.users - block.users.min(), int(np.ptp(block.users)) + 1)))
+        first, last = int(self.numbers[block.users[0]]), int(self.numbers[block.users[-1]])
+        ones, unknown = np.broadcast_to(np.float32(1), len(block)), np.broadcast_to(np.nan, len(block))
+        return PairBlock(
+            first,
+            self.indptr[first : last + 2] - self.indptr[first],
+            block.items,
+            ones if block.values is None else block.values.astype(np.float32),
+            unknown if block.times is None else block.times,
+        )
+
+    def times_in_order(self, *places: int) -> list[float]:
+        """The known times in these places of their rising order.
+
+        Three passes, whatever their number: for the least and the largest, to count times by equal steps between these,
+        and to sort those of the steps that hold the places.
+        """
+        ends = [(np.nanmin(times, initial=np.inf), np.nanmax(times, initial=-np.inf)) for times in self._times()]
+        low, high = min(low for low, _ in ends), max(high for _, high in ends)
+        width = (high - low) / STEPS_OF_TIMES or 1.0
+
+        def steps_of(times: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+            return np.minimum((times - low) / width, STEPS_OF_TIMES - 1).astype(np.int64)
+
+        counts = np.zeros(STEPS_OF_TIMES, np.int64)
+        for times in self._times():
+            counts += np.bincount(steps_of(times), minlength=STEPS_OF_TIMES)
+        before = np.cumsum(counts) - counts
+        holding = {place: int(np.searchsorted(before, place, "right")) - 1 for place in places}
+        within: dict[int, list[npt.NDArray[np.float64]]] = {one: [] for one in holding.values()}
+        for times in self._times():
+            numbers = steps_of(times)
+            for one, found in within.items():
+                found.append(times[numbers == one])
+        in_order = {one: np.sort(np.concatenate(found)) for one, found in within.items()}
+        return [float(in_order[holding[place]][place - before[holding[place]]]) for place in places]
+
+    def _times(self) -> Iterator[npt.NDArray[np.float64]]:
+        """The known times, block after block."""
+        for block in self.rows:
+            if block.times is not None:
+                yield block.times[~np.isnan(block.times)]
 
     @property
     def user_rows(self) -> npt.NDArray[np.int64]:
@@ -137,114 +172,6 @@ class Pairs:
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Group column -> one value a user, "unknown" where it is not given."""
         return groups_of(self.table, self.users)
-
-
-class Shelf:
-    """Pairs as they are made, one user after the other: in memory, or in files of a private folder.
-
-    Args:
-        users: how many users there are.
-        folder: where to make the folder.
-        on_disk: whether to.
-        timed: whether times are kept.
-    """
-
-    def __init__(self, users: int, *, folder: Place | None, on_disk: bool, timed: bool) -> None:
-        self.on_disk, self.timed = on_disk, timed
-        self._counts = np.zeros(users, np.int64)
-        self._parts: dict[str, list[npt.NDArray[Any]]] = {"items": [], "weights": [], "times": []}
-        self._plain = True  # every weight is 1 so far
-        self._total = self._known = 0
-        self._folder = PrivateFolder(folder) if on_disk else None
-
-    def add(
-        self,
-        first: int,
-        counts: npt.NDArray[np.int64],
-        items: npt.NDArray[np.int32],
-        weights: npt.NDArray[np.float32] | None,
-        times: npt.NDArray[np.float64] | None,
-    ) -> None:
-        """Add the pairs of users `first` and following, each with `counts`; None: weights of 1, times unknown."""
-        self._counts[first : first + len(counts)] += counts
-        if weights is not None and self._plain and (weights != 1).any():
-            self._plain = False
-            self._keep("weights", np.ones(self._total, np.float32))
-        self._total += len(items)
-        self._keep("items", items)
-        if not self._plain:
-            self._keep("weights", np.ones(len(items), np.float32) if weights is None else weights)
-        if self.timed:
-            times = np.full(len(items), np.nan) if times is None else times
-            self._known += int((~np.isnan(times)).sum())
-            self._keep("times", times)
-
-    def _keep(self, name: str, values: npt.NDArray[Any]) -> None:
-        if self._folder is None:
-            self._parts[name].append(values)
-        else:
-            with (self._folder.path / name).open("ab") as file:
-                file.write(np.ascontiguousarray(values).data)  # `tofile` says nothing where the disk is full
-
-    @property
-    def n_timed(self) -> int:
-        """How many pairs have a known time."""
-        return self._known
-
-    def times_in_order(self, *places: int) -> list[float]:
-        """The known times in these places of their rising order.
-
-        Two passes, whatever their number: the first counts times by equal steps between the least and the largest, the
-        second sorts those of the steps that hold the places.
-        """
-        times = self.columns["times"]
-        parts = [slice(first, first + TIMES_AT_ONCE) for first in range(0, len(times), TIMES_AT_ONCE)]
-        low = min(float(np.nanmin(times[part], initial=np.inf)) for part in parts)
-        high = max(float(np.nanmax(times[part], initial=-np.inf)) for part in parts)
-        width = (high - low) / STEPS_OF_TIMES or 1.0
-
-        def steps_of(part: slice) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-            known = np.asarray(times[part])
-            known = known[~np.isnan(known)]
-            return np.minimum((known - low) / width, STEPS_OF_TIMES - 1).astype(np.int64), known
-
-        counts = sum(np.bincount(steps_of(part)[0], minlength=STEPS_OF_TIMES) for part in parts)
-        before = np.cumsum(counts) - counts
-        holding = {place: int(np.searchsorted(before, place, "right")) - 1 for place in places}
-        within: dict[int, list[npt.NDArray[np.float64]]] = {one: [] for one in holding.values()}
-        for part in parts:
-            numbers, known = steps_of(part)
-            for one, found in within.items():
-                found.append(known[numbers == one])
-        in_order = {one: np.sort(np.concatenate(found)) for one, found in within.items()}
-        return [float(in_order[holding[place]][place - before[holding[place]]]) for place in places]
-
-    @property
-    def counts(self) -> npt.NDArray[np.int64]:
-        """Pairs of each user, int64 [n_users]."""
-        return self._counts
-
-    @cached_property
-    def starts(self) -> npt.NDArray[np.int64]:
-        """Where each user's pairs begin, int64 [n_users]."""
-        return np.cumsum(self._counts) - self._counts
-
-    @cached_property
-    def columns(self) -> dict[str, npt.NDArray[Any]]:
-        """What is kept, by name: `items`, `weights` unless all are 1, `times` if they are known."""
-        types: dict[str, Any] = {"items": np.int32, "weights": np.float32, "times": np.float64}
-        if self._folder is None:
-            return {name: np.concatenate(parts) for name, parts in self._parts.items() if parts}
-        paths = {name: self._folder.path / name for name in types}
-        return {name: np.memmap(path, types[name], "r") for name, path in paths.items() if path.exists()}
-
-    def entries(
-        self, places: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.float64]]:
-        """Item rows, weights and times in these places."""
-        found = {name: np.asarray(column[places]) for name, column in self.columns.items()}
-        ones, unknown = np.broadcast_to(np.float32(1), len(places)), np.broadcast_to(np.nan, len(places))
-        return found["items"], found.get("weights", ones), found.get("times", unknown)
 
 
 def positives(
@@ -293,31 +220,41 @@ def positives(
         Weighting(weights, value_weights, kind_values or {}, combine, cap, half_life_days), threshold, log.kinds
     )
     item_order, items = _sorted(log.item_ids, log.events_of_items > 0)
-    rank = np.full(len(log.item_ids), -1, np.int32)
-    rank[item_order] = np.arange(len(item_order), dtype=np.int32)
-    shelf = Shelf(len(log.user_ids), folder=folder, on_disk=log.rows.on_disk, timed=timed and "times" in log.rows.names)
-    merged = 0
+    user_order, users = _sorted(log.user_ids, log.events_of_users > 0)
+    item_places, user_places = _places(item_order, len(log.item_ids)), _places(user_order, len(log.user_ids))
+    has = [
+        name
+        for name, there in {"values": not rule.plain, "times": timed and "times" in log.rows.names}.items()
+        if there
+    ]
+    rows = log.rows.like(frozenset(has), folder=folder, on_disk=log.rows.on_disk)
+    counts, n_timed = np.zeros(len(user_order), np.int64), 0
     with step(notify, "weighing", of=log.rows.total, unit="rows") as advance:
         for block in log.rows:
-            merged += _shelve(block, rule, rank, shelf, len(items))
+            pairs = _pairs(block, rule, user_places, item_places, timed="times" in rows.names)
+            ends = np.flatnonzero(np.concatenate((pairs.users[1:] != pairs.users[:-1], np.ones(min(len(pairs), 1)))))
+            counts[pairs.users[ends]] = np.diff(ends, prepend=-1)  # a block has whole users
+            n_timed += 0 if pairs.times is None else int((~np.isnan(pairs.times)).sum())
+            rows.add(pairs)
             advance(len(block))
-    has = shelf.counts > 0
-    if not has.any():
+    if not rows.total:
         named = ", ".join(map(show, log.kinds[:8])) or "none"
         raise InputError(
             f"`positives` must leave a positive interaction, got none of {log.rows.total} rows (kinds: {named})"
         )
-    place, users = _sorted(log.user_ids, has)
+    present = np.flatnonzero(counts)
+    own = users if len(present) == len(users) else users.take(pa.array(present))
     excluded = rule.excluded | {
-        "users_without_positive": int((log.events_of_users > 0).sum()) - len(place),
-        "repeats_merged": merged,
+        "users_without_positive": len(users) - len(own),
+        "repeats_merged": rule.kept - rows.total,
     }
     return Pairs(
-        users=IdList(users) if log.rows.on_disk else tuple(users.to_pylist()),
+        users=IdList(own) if rows.on_disk else tuple(own.to_pylist()),
         items=tuple(items.to_pylist()),
-        indptr=np.concatenate(([0], np.cumsum(shelf.counts[place]))),
-        shelf=shelf,
-        place=place,
+        indptr=np.concatenate(([0], np.cumsum(counts[present]))),
+        rows=rows,
+        numbers=_places(present, len(counts)).astype(np.int64),
+        n_timed=n_timed,
         table=log.users,
         excluded={reason: count for reason, count in excluded.items() if count},
     )
@@ -332,12 +269,14 @@ class _Rule:
         threshold: least value that counts, or None.
         kinds: the names of kinds.
         excluded: reason -> number of rows.
+        kept: rows that count.
     """
 
     weighting: Weighting
     threshold: float | None
     kinds: tuple[str, ...]
     excluded: dict[str, int] = field(default_factory=dict)
+    kept: int = 0
 
     def __post_init__(self) -> None:
         if self.threshold is not None:
@@ -351,13 +290,14 @@ class _Rule:
         named = rule.kinds is not None or rule.values is not None or bool(rule.kind_values)
         return not named and rule.half_life_days is None and rule.combine == "max" and rule.cap >= 1
 
-    def weigh(self, block: Block) -> tuple[Block, npt.NDArray[np.float64] | None]:
+    def weigh(self, block: EventBlock) -> tuple[EventBlock, npt.NDArray[np.float64] | None]:
         """The events of a block that count, and their weights, float64; None: 1 each."""
         kept = np.ones(len(block), np.bool_)
         if self.threshold is not None:
             kept = np.zeros_like(kept) if block.values is None else block.values >= self.threshold
             self.excluded["rows_below_threshold"] += int((~kept).sum())
         if self.plain:
+            self.kept += int(kept.sum())
             return (block if kept.all() else block.rows(kept)), None
         codes = np.full(len(block), -1, np.int32) if block.kinds is None else block.kinds
         values = np.full(len(block), np.nan) if block.values is None else block.values
@@ -367,6 +307,7 @@ class _Rule:
         self.excluded["rows_of_values_without_weight"] += int(((by_value == 0) & (factors > 0) & kept).sum())
         factors *= by_value
         kept &= factors > 0
+        self.kept += int(kept.sum())
         block, factors = block.rows(kept), factors[kept]
         if self.weighting.half_life_days is not None and block.times is not None and len(block):
             users = block.users - block.users[0]
@@ -377,29 +318,38 @@ class _Rule:
         return block, factors
 
 
-def _shelve(block: Block, rule: _Rule, rank: npt.NDArray[np.int32], shelf: Shelf, n_items: int) -> int:
-    """Add the pairs of a block of whole users to the shelf; returns how many events were merged into others."""
+def _pairs(
+    block: EventBlock,
+    rule: _Rule,
+    user_places: npt.NDArray[np.int32],
+    item_places: npt.NDArray[np.int32],
+    *,
+    timed: bool,
+) -> EventBlock:
+    """The pairs of a block of whole users, by the places of user and item in sorted order."""
     block, factors = rule.weigh(block)
+    users, items, n_items = user_places[block.users], item_places[block.items], len(item_places)
     if not len(block):
-        return 0
-    first, users, items = int(block.users[0]), block.users - block.users[0], rank[block.items]
-    n_users, times = int(users[-1]) + 1, None
-    if factors is None and not shelf.timed:
+        return EventBlock(users, items, None, factors, block.times if timed else None)
+    if factors is None and not timed:
         keys = users.astype(np.int64) * n_items + items
         keys.sort()
         keys = keys[np.concatenate(([True], keys[1:] != keys[:-1]))]
-        owners, own_items, weights = keys // n_items, (keys % n_items).astype(np.int32), None
-    else:
-        order = stable_order((users, n_users), (items, n_items))
-        users, items = users[order], items[order]
-        fresh = (users[1:] != users[:-1]) | (items[1:] != items[:-1])
-        starts = np.flatnonzero(np.concatenate(([True], fresh)))
-        owners, own_items = users[starts], items[starts]
-        weights = None if factors is None else rule.weighting.combined(factors[order], starts)
-        if shelf.timed and block.times is not None:
-            times = np.fmin.reduceat(block.times[order], starts)
-    shelf.add(first, np.bincount(owners, minlength=n_users), own_items, weights, times)
-    return len(block) - len(owners)
+        return EventBlock((keys // n_items).astype(np.int32), (keys % n_items).astype(np.int32))
+    order = stable_order((users, len(user_places)), (items, n_items))
+    users, items = users[order], items[order]
+    fresh = (users[1:] != users[:-1]) | (items[1:] != items[:-1])
+    starts = np.flatnonzero(np.concatenate(([True], fresh)))
+    weights = None if factors is None else rule.weighting.combined(factors[order], starts).astype(np.float64)
+    times = np.fmin.reduceat(block.times[order], starts) if timed and block.times is not None else None
+    return EventBlock(users[starts], items[starts], None, weights, times)
+
+
+def _places(order: npt.NDArray[np.int64], end: int) -> npt.NDArray[np.int32]:
+    """The place of each number in [0, end) in an order, -1 for one that isn't in it."""
+    places = np.full(end, -1, np.int32)
+    places[order] = np.arange(len(order), dtype=np.int32)
+    return places
 
 
 def _sorted(ids: pa.ChunkedArray, present: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], pa.ChunkedArray]:

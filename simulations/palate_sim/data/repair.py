@@ -24,7 +24,7 @@ import pandas as pd
 from palate_common.errors import InputError
 from palate_sim.data.columns import show
 from palate_sim.data.domains import DOMAIN, Domains
-from palate_sim.data.events import Block, Place, Rows, stable_order
+from palate_sim.data.events import EventBlock, Place, Rows, stable_order
 from palate_sim.data.ids import MISSING, IdCoder
 from palate_sim.data.log import distinct_pairs
 from palate_sim.data.times import Notation, TimeReader
@@ -78,7 +78,7 @@ class Reading:
             InputError: a value is not a finite number, or an id is not a scalar.
             OSError: the disk is full.
         """
-        block = Block(
+        block = EventBlock(
             self.users.code(batch["user_id"]),
             self.items.code(batch["item_id"]),
             self._kinds(batch["kind"]) if "kind" in batch else None,
@@ -132,7 +132,7 @@ def repaired(rows: Rows, repairs: dict[str, int], advance: Callable[[int], None]
     return done
 
 
-def _repaired(block: Block, counts: dict[str, int]) -> Block:
+def _repaired(block: EventBlock, counts: dict[str, int]) -> EventBlock:
     """One block of whole users without repeats, in order."""
     if (np.diff(block.users) < 0).any():
         block = block.rows(stable_order((block.users - block.users.min(), int(np.ptp(block.users)) + 1)))
@@ -166,7 +166,7 @@ def _by_time(users: npt.NDArray[np.int32], times: npt.NDArray[np.float64]) -> np
     return np.lexsort((np.where(unknown, np.inf, times), users))
 
 
-def _repeats(block: Block) -> npt.NDArray[np.int64]:
+def _repeats(block: EventBlock) -> npt.NDArray[np.int64]:
     """The places of rows that repeat an earlier one in every column.
 
     A hash of each row finds the few that may; only these are compared.

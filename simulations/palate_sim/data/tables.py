@@ -353,7 +353,9 @@ def _parquet_table(source: ByteSource, columns: ColumnMap | None) -> Table:
     def batches(repairs: Repairs, advance: Advance) -> Iterator[Batch]:
         with closing(source.open()) as stream:
             with _clear(source.name):
-                read = pa_parquet.ParquetFile(stream).iter_batches(ROWS_AT_ONCE, columns=list(wanted.values()))
+                # Neither the whole file nor a whole column of a row group is to be in memory.
+                file = pa_parquet.ParquetFile(stream, pre_buffer=False, buffer_size=CHUNK)
+                read = file.iter_batches(ROWS_AT_ONCE, columns=list(wanted.values()))
             while True:
                 with _clear(source.name):
                     batch = next(read, None)

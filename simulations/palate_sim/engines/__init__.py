@@ -1,6 +1,7 @@
-"""Engines carry the messages of a simulated run. Both run the same rounds on the server and the same ClientApp.
+"""Engines carry the messages of a simulated run. All run the same rounds on the server and the same ClientApp.
 
-- `local`: in this process, the default (`palate_sim.engines.local.run_local`).
+- `local`: in this process, or one a core for a large population (`palate_sim.engines.local.run_local`); the default.
+- `ray`: the machines of a running Ray cluster (`palate_sim.engines.cluster.engine.run_ray`).
 - `flower`: Flower's own SuperLink and Ray workers (`palate_sim.engines.flower.run_flower`).
 
 The package doesn't import Flower; the engine that runs does.

@@ -3,7 +3,7 @@
     FOLDER/app/pyproject.toml    names the INSTALLED apps and the run-config; no code travels
     FOLDER/flwr/config.toml      where the SuperLink listens (FLWR_HOME)
     FOLDER/job.json              what the ServerApp needs
-    FOLDER/histories/            what the nodes host, memory-mapped by each worker
+    FOLDER/histories/            what the nodes host, memory-mapped by each worker, unless it lies in a folder already
     FOLDER/progress.jsonl        written by the ServerApp, read by the engine, and a model file a release
 
 The folder lies in the run folder, only its owner can read it, and it is removed with the engine.
@@ -36,17 +36,17 @@ def write_bundle(folder: Path, job: Job, histories: Interactions, *, port: int) 
         histories: one row a user.
         port: where the SuperLink will listen on the loopback interface.
     """
-    for name in ("app", "flwr", "histories"):
+    for name in ("app", "flwr"):
         (folder / name).mkdir()
-    for name in ARRAYS:
-        np.save(folder / "histories" / f"{name}.npy", getattr(histories, name))
-    np.save(folder / "histories" / "n_items.npy", np.int64(histories.n_items))
+    place = folder / "histories" if job.histories is None else job.histories.resolve()
+    if job.histories is None:
+        write_histories(place, histories)
     nodes = job.nodes(histories.n_users)
     server = ServerJob(folder=job.folder, terms=job.terms, ledger=job.ledger, key=job.key, nodes=nodes)
     (folder / "job.json").write_text(server.model_dump_json(), encoding="utf-8")
     config: dict[str, str | int] = {
         "job": str(folder / "job.json"),
-        HISTORIES: str(folder / "histories"),
+        HISTORIES: str(place),
         DEVICES: str(job.devices),
         PUBLIC_KEY: SigningKey.load(job.key).public,
         FLOORS: json.dumps(asdict(job.floors)),
@@ -54,6 +54,15 @@ def write_bundle(folder: Path, job: Job, histories: Interactions, *, port: int) 
     }
     (folder / "app" / "pyproject.toml").write_text(_project(config), encoding="utf-8")
     (folder / "flwr" / "config.toml").write_text(_connection(port), encoding="utf-8")
+
+
+def write_histories(folder: Path, histories: Interactions) -> None:
+    """Write histories to a new folder, as `palate_client.flower.load_histories` reads it."""
+    folder.mkdir()
+    for name in ARRAYS:
+        array = getattr(histories, name)
+        np.save(folder / f"{name}.npy", array[0] if array.strides == (0,) and len(array) else array)
+    np.save(folder / "n_items.npy", np.int64(histories.n_items))
 
 
 def _project(config: dict[str, str | int]) -> str:

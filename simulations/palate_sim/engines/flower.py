@@ -12,6 +12,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from palate_common import errors
@@ -26,19 +27,23 @@ from palate_sim.engines.bundle import CONNECTION
 from palate_sim.engines.job import Job, OnRelease, Outcome
 from palate_sim.engines.launch import Engine, launched, require_flower
 from palate_sim.engines.processes import cpu_seconds
+from palate_sim.steps import Notify, silent, step
 
 POLL = 0.05  # seconds between two reads of the progress file
 ASK = 2.0  # seconds between two requests to the SuperLink
 LOG_TIMEOUT = 10.0  # seconds for a failed run's log to arrive
 
 
-def run_flower(job: Job, histories: Interactions, on_release: OnRelease | None = None) -> Outcome:
+def run_flower(
+    job: Job, histories: Interactions, on_release: OnRelease | None = None, notify: Notify = silent
+) -> Outcome:
     """Run every round that is left through Flower's Ray engine.
 
     Args:
         job: the run.
         histories: one row an installation, in the order of their numbers in the device ledger.
         on_release: called with each release soon after it is sealed; the next round doesn't wait for it.
+        notify: called when Flower starts, and when it has.
 
     Raises:
         InputError: Ray is missing, the system isn't Linux, or key, ledger or terms don't fit.
@@ -52,8 +57,10 @@ def run_flower(job: Job, histories: Interactions, on_release: OnRelease | None =
     with RunLock(job.folder):
         pass  # fail at once where the ServerApp would fail after twenty seconds
     begun = time.perf_counter()
-    with launched(job, histories) as engine:
-        run = engine.link.submit(engine.folder / "app", CONNECTION, nodes=job.nodes(histories.n_users))
+    with ExitStack() as stack:
+        with step(notify, "starting Flower"):
+            engine = stack.enter_context(launched(job, histories))
+            run = engine.link.submit(engine.folder / "app", CONNECTION, nodes=job.nodes(histories.n_users))
         logs = threading.Thread(target=engine.link.copy_log, args=(run, engine.log), daemon=True)
         logs.start()
         try:

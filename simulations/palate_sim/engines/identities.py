@@ -20,6 +20,7 @@ from palate_common.errors import InputError
 from palate_common.records.files import create_durably
 from palate_common.records.signing import SigningKey
 from palate_common.secagg.directory import Directory
+from palate_common.secagg.transcript import MAX_DEVICES
 
 KEY = 32
 
@@ -36,7 +37,16 @@ class Identities:
 
     @classmethod
     def generate(cls, devices: int) -> Identities:
-        """Generate fresh keys from the operating system's randomness."""
+        """Generate fresh keys from the operating system's randomness.
+
+        Raises:
+            InputError: more devices than a masked attempt can have.
+        """
+        if devices > MAX_DEVICES:
+            raise InputError(
+                f"masks must be for at most {MAX_DEVICES:,} devices, got {devices:,}: with `--masks off` the "
+                "simulated sum is the same"
+            )
         return cls(os.urandom(KEY * devices))
 
     @classmethod

@@ -58,6 +58,12 @@ class Job(BaseModel):
     """Users a node hosts (see `node_size`); 1 makes each node a real device."""
     identities: Path | None = None
     """The simulated devices' keys, for a run with masks."""
+    workers: int | None = Field(default=None, ge=1)
+    """Processes in which the engine `local` runs a large population's nodes; None: as many as there are cores."""
+    ray_address: str | None = None
+    """The cluster of the engine `ray`; None: the environment variable RAY_ADDRESS."""
+    histories: Path | None = None
+    """The folder in which the histories lie already, as `palate_client.flower.load_histories` reads it."""
     floors: Floors = Floors()
     """What the devices require of a run; seeded noise, `central` and `off` need lower floors."""
 

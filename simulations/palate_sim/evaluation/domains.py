@@ -19,8 +19,10 @@ from palate_common.interactions import Floats, Interactions
 from palate_sim.config import SimulationConfig
 from palate_sim.evaluation.evaluation import CatalogueScorer
 from palate_sim.evaluation.model_evaluation import judge_prepared, summary
+from palate_sim.evaluation.saved_lists import Evaluation
 from palate_sim.preparation.preparation import Prepared
 from palate_sim.preparation.splits import Heldout
+from palate_sim.steps import Notify, silent, step
 
 NEW = FEW
 """A user with at most this many events in a domain is new in it."""
@@ -82,7 +84,11 @@ def events_within(histories: Interactions, has: npt.NDArray[np.bool_]) -> npt.ND
 
 
 def by_domain(
-    scorers: Mapping[str, CatalogueScorer], prepared: Prepared, config: SimulationConfig, metric: str
+    scorers: Mapping[str, CatalogueScorer],
+    prepared: Prepared,
+    config: SimulationConfig,
+    metric: str,
+    notify: Notify = silent,
 ) -> dict[str, dict[str, Any]]:
     """What result.json says of each domain; {} where there is only one.
 
@@ -91,6 +97,7 @@ def by_domain(
         prepared: the run's data.
         config: the run's configuration.
         metric: the headline metric, for users who are new.
+        notify: called with the steps.
 
     Returns:
         Domain -> `items`, `events` of training users, `users` evaluated, `new_users` among them, `models`: name ->
@@ -99,20 +106,27 @@ def by_domain(
     found = {}
     for domain in domains(prepared):
         evaluations = {
-            name: judge_prepared(
-                Focused(scorer, domain.has) if name == "palate" else scorer, prepared, config, domain.asked, domain.has
-            )
-            for name, scorer in scorers.items()
+            name: _judged(name, scorer, domain, prepared, config, notify) for name, scorer in scorers.items()
         }
         found[domain.name] = {
             "items": int(domain.has.sum()),
-            "events": int(domain.has[prepared.split.train.indices].sum()),
+            "events": int(prepared.split.train.item_counts[domain.has].sum()),
             "users": len(domain.new),
             "new_users": int(domain.new.sum()),
             "models": {name: summary(e, config.seed) for name, e in evaluations.items()},
             "new": {name: mean_of(e.values[metric], domain.new) for name, e in evaluations.items()},
         }
     return found
+
+
+def _judged(
+    name: str, scorer: CatalogueScorer, domain: Domain, prepared: Prepared, config: SimulationConfig, notify: Notify
+) -> Evaluation:
+    """One model in one domain; the run's own weighs histories for it, as a device does."""
+    own: CatalogueScorer = Focused(scorer, domain.has) if name == "palate" else scorer
+    label, users = f"evaluating {name} on {domain.name}", len(domain.new)
+    with step(notify, label, of=users, unit="users") as advance:
+        return judge_prepared(own, prepared, config, domain.asked, domain.has, advance=advance)
 
 
 def mean_of(values: npt.NDArray[np.float64], of: npt.NDArray[np.bool_]) -> float | None:

@@ -1,7 +1,7 @@
 """Fitting: fits the requested baselines on one split, with default or tuned settings.
 
 >>> sorted(BASELINES)
-['device_only', 'ease', 'ials', 'item_knn', 'popularity']
+['device_only', 'ease', 'ease_sparse', 'ials', 'item_knn', 'popularity']
 """
 
 from __future__ import annotations
@@ -62,6 +62,12 @@ def _ease(context: _Context, settings: Mapping[str, Any]) -> Baseline:
     return Ease.fit(context.train, **settings)
 
 
+def _ease_sparse(context: _Context, settings: Mapping[str, Any]) -> Baseline:
+    from palate_sim.baselines.ease_sparse import SparseEase
+
+    return SparseEase.fit(context.train, **settings)
+
+
 def _ials(context: _Context, settings: Mapping[str, Any]) -> Baseline:
     from palate_sim.baselines.ials import Ials
 
@@ -77,6 +83,7 @@ BASELINES: Mapping[str, Callable[[_Context, Mapping[str, Any]], Baseline]] = {
     "popularity": _popularity,
     "item_knn": _item_knn,
     "ease": _ease,
+    "ease_sparse": _ease_sparse,
     "ials": _ials,
     "device_only": _device_only,
 }
@@ -84,6 +91,7 @@ BASELINES: Mapping[str, Callable[[_Context, Mapping[str, Any]], Baseline]] = {
 GRIDS: Mapping[str, tuple[Mapping[str, float | int], ...]] = {
     "item_knn": ({"neighbours": 20}, {"neighbours": 50}, {"neighbours": 100}),
     "ease": ({"regularization": 50.0}, {"regularization": 200.0}, {"regularization": 500.0}),
+    "ease_sparse": ({"regularization": 50.0}, {"regularization": 200.0}, {"regularization": 500.0}),
     "ials": (
         {"confidence": 2.0, "regularization": 20.0},
         {"confidence": 5.0, "regularization": 20.0},

@@ -22,7 +22,6 @@ from palate_sim.evaluation.sampling import FITTED, PROJECTED, some_users
 from palate_sim.evaluation.saved_lists import Evaluation
 from palate_sim.preparation.preparation import Prepared
 from palate_sim.preparation.splits import Heldout, Split
-from palate_sim.progress.wording import display_name
 from palate_sim.steps import Notify, silent, step
 
 CONTROLS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -66,16 +65,18 @@ def judge(
     The same seed breaks ties alike for every scorer.
 
     Args:
-        scorer: what to judge; its methods are called from several threads at once.
+        scorer: what to judge.
         heldout: the users.
         split: whose protocol and training users.
         ks: list lengths.
         seed: of ties.
-        threads: blocks of users at once, with the same result for any number; None: one a core.
+        threads: blocks of users at once, with the same result for any number; None: one a core. A scorer that isn't
+            known to take threads gets one.
         places: whether to find the held-out items' mean rank too; not with sampled negatives.
         advance: called with the number of users after each block.
     """
-    rng, threads = np.random.default_rng([seed, 1]), cores() if threads is None else threads
+    rng, most = np.random.default_rng([seed, 1]), cores() if threads is None else threads
+    threads = most if takes_threads(scorer) else 1
     errors = rating_errors(scorer, heldout, threads=threads)
     if split.candidates is not None:
         scorer = Restricted(scorer, split.candidates)
@@ -133,6 +134,17 @@ class NewItems:
             found = self.model.algorithm.new_item_scores(self.model.state, foldin, self.features[self.new])
             scores[:, self.new] = scores[:, self.new] if found is None else found
         return scores
+
+
+def takes_threads(scorer: CatalogueScorer) -> bool:
+    """Whether several threads may score at once: Palate's own algorithms in numpy and the baselines.
+
+    A torch module changes while it scores, and of any other algorithm nothing is known.
+    """
+    if isinstance(scorer, NewItems):
+        return takes_threads(scorer.model)
+    of = type(scorer.algorithm if isinstance(scorer, GlobalModel) else scorer).__module__
+    return of.startswith(("palate_common.algorithms.", "palate_sim.baselines."))
 
 
 def summary(evaluation: Evaluation, seed: int) -> dict[str, dict[str, float | None]]:
@@ -196,7 +208,8 @@ def judge_baselines(
             continue
         if name in CONTROLS and config.privacy.unit != "user":
             continue  # their guarantee is user-level, and this run's is not
-        label = display_name(name)
+        if name == "ease_sparse" and "ease" in config.evaluation.baselines and split.train.n_items <= ease_limit():
+            continue  # EASE is what it stands for
         try:
             if name in CONTROLS:
                 algorithm, settings = CONTROLS[name]
@@ -210,13 +223,13 @@ def judge_baselines(
                     seed=config.seed,
                     inputs=prepared.inputs,
                     notify=notify,
-                    name=f"fitting {label}",
+                    name=f"fitting {name}",
                 )
             else:
-                with step(notify, f"fitting {label}"):
+                with step(notify, f"fitting {name}"):
                     part = fitted_on(split, config, name)
                     scorer = fit_baselines([name], part, seed=config.seed, items=prepared.catalogue)[name]
-            evaluations[name] = judged(scorer, prepared, config, notify, label)
+            evaluations[name] = judged(scorer, prepared, config, notify, name)
         except InputError as error:
             left_out[name] = str(error)
         except MemoryError:
@@ -226,6 +239,13 @@ def judge_baselines(
                 keep[name] = scorer
             notify({"event": "baseline", "name": name, metric: evaluations[name].mean(metric)})
     return evaluations, left_out
+
+
+def ease_limit() -> int:
+    """The largest catalogue that EASE is fitted on."""
+    from palate_sim.baselines import ease
+
+    return ease.ITEM_LIMIT
 
 
 def judged(
@@ -311,4 +331,4 @@ def look(
     if split.candidates is None and split.sampled_negatives is None:
         return judge_prepared(scorer, prepared, config, heldout, advance=advance, places=True)
     found = judge_prepared(scorer, prepared, config, heldout, advance=advance)
-    return replace(found, mean_rank=mean_rank(scorer, heldout, threads=cores()))
+    return replace(found, mean_rank=mean_rank(scorer, heldout, threads=cores() if takes_threads(scorer) else 1))

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import threadpoolctl  # type: ignore[import-untyped]  # ships no types
 
 from palate_common.algorithms import PublicFacts, State, make_algorithm, next_state
 from palate_common.algorithms.als.warm import signal_of
@@ -81,7 +82,10 @@ def rehearse(
     grid = COARSE if local else GRID
     learner = make_algorithm(algorithm, settings, facts)
     state = learner.start()
-    with step(notify, name, of=train.n_users * len(learner.shares), unit="contributions") as advance:
+    with (
+        threadpoolctl.threadpool_limits(1, "blas"),  # the products are too small to gain from more
+        step(notify, name, of=train.n_users * len(learner.shares), unit="contributions") as advance,
+    ):
         for round_, share in enumerate(learner.shares):
             layout = learner.layout(state, round_)
             steps, sigma = np.zeros(layout_size(layout), np.int64), 0

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from palate_sim.preparation.splits import Split
 
 BOOTSTRAP_BLOCK = 1 << 21  # draws held in memory at once, 16 MiB
+WRITTEN_AT_ONCE = 4096  # users whose rows are made into text at once
 
 
 @dataclass(frozen=True)
@@ -132,18 +133,25 @@ class Evaluation:
         Raises:
             InputError: an id is missing.
         """
-        names = self.users if users is None else [users[row] for row in self.rows if row < len(users)]
-        if len(names) != len(self.users) or self.top.max(initial=-1) >= len(items):
+        short = users is not None and self.rows.max(initial=-1) >= len(users)
+        if short or self.top.max(initial=-1) >= len(items):
             raise InputError("`items` and `users` must name every item and user that was ranked")
-        owner, place = np.nonzero(self.top >= 0)
-        listed = zip(
-            (names[row] for row in owner),
-            (items[item] for item in self.top[owner, place]),
-            (place + 1).tolist(),
-            strictly_decreasing(self.top_scores)[owner, place].astype(str),
-            strict=True,
-        )
-        _write_csv(Path(path), ("user_id", "item_id", "rank", "score"), listed)
+        _write_csv(Path(path), ("user_id", "item_id", "rank", "score"), self._listed(items, users))
+
+    def _listed(self, items: Sequence[str], users: Sequence[str] | None) -> Iterator[Any]:
+        """The rows of the saved lists, some users at a time."""
+        for first in range(0, len(self.top), WRITTEN_AT_ONCE):
+            part = slice(first, first + WRITTEN_AT_ONCE)
+            top, scores = self.top[part], strictly_decreasing(self.top_scores[part])
+            names = self.users[part] if users is None else [users[row] for row in self.rows[part].tolist()]
+            owner, place = np.nonzero(top >= 0)
+            yield from zip(
+                (names[row] for row in owner),
+                (items[item] for item in top[owner, place]),
+                (place + 1).tolist(),
+                scores[owner, place].astype(str),
+                strict=True,
+            )
 
     def _values(self, name: str) -> npt.NDArray[np.float64]:
         """A user metric's values."""
@@ -231,16 +239,26 @@ def save_split(folder: str | Path, split: Split) -> None:
     )
     Path(folder).mkdir(parents=True, exist_ok=True)
     for name, part, users in parts:
-        weighted = bool((part.weights != 1).any())
+        weighted = any(bool((few.weights != 1).any()) for _, few in _parts(part))
         columns = ("user_id", "item_id", "weight") if weighted else ("user_id", "item_id")
         _write_csv(Path(folder) / f"{name}.csv.gz", columns, _pairs(part, users, split.items, weighted=weighted))
 
 
 def _pairs(part: Interactions, users: Sequence[str], items: Sequence[str], *, weighted: bool) -> Iterator[Any]:
     """The rows of a split's file."""
-    owners = (users[row] for row in part.owners().tolist())
-    names = (items[item] for item in part.indices.tolist())
-    return zip(owners, names, part.weights.astype(str), strict=True) if weighted else zip(owners, names, strict=True)
+    for first, few in _parts(part):
+        owners = (users[row] for row in (few.owners() + first).tolist())
+        names = (items[item] for item in few.indices.tolist())
+        if weighted:
+            yield from zip(owners, names, few.weights.astype(str), strict=True)
+        else:
+            yield from zip(owners, names, strict=True)
+
+
+def _parts(batch: Interactions) -> Iterator[tuple[int, Interactions]]:
+    """The batch some users at a time, each part with the row of its first user."""
+    for first in range(0, batch.n_users, WRITTEN_AT_ONCE):
+        yield first, batch.users(slice(first, first + WRITTEN_AT_ONCE))
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Any]) -> None:

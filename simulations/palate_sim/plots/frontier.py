@@ -17,10 +17,10 @@ import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ship
 
 from palate_common.errors import InputError
 from palate_common.records.files import write_durably
+from palate_sim.plots.lines import Line, Words, bounds, svg_lines
 from palate_sim.plots.quality import ranking
-from palate_sim.plots.theme import ACCENT, COLOURS, epsilon_axis, finish, label_ends, spread
+from palate_sim.plots.theme import ACCENT, COLOURS, epsilon_axis, finish, label_ends
 from palate_sim.progress.wording import display_name, epsilon_text, model_key, primary_metric, qualifiers, stamp
-from palate_sim.templates import environment
 
 _REFERENCES = ("popularity", "noised_popularity", "ease", "off")
 _BESIDE = ("popularity", "ease", "off")
@@ -85,19 +85,13 @@ def frontier(result: Mapping[str, Any]) -> go.Figure:
             line={"color": curve.colour, "width": 3 if curve.key == "palate" else 1.8, "dash": dash},
             hovertemplate="ε %{x}: %{y:.4f}",
         )  # fmt: skip
-    low, high = _bounds([value for curve in curves for value in curve.values])
+    low, high = bounds([value for curve in curves for value in curve.values])
     figure.update_xaxes(
         type="log", tickvals=eps, ticktext=[f"{e:g}" for e in eps], title_text=epsilon_axis("ε, log scale", result)
     )
     figure.update_yaxes(range=[low, high], title_text=escape(str(data["metric"])))
     label_ends(figure, [(curve.label, curve.values[-1], curve.colour) for curve in curves], high - low, 380)
     return finish(figure, result, 380)
-
-
-def _bounds(values: Sequence[float]) -> tuple[float, float]:
-    """A value axis that holds every value and ends on round numbers."""
-    step = 0.05 if max(values) - min(values) > 0.08 else 0.01
-    return math.floor((min(values) - step / 4) / step) * step, math.ceil((max(values) + step / 4) / step) * step
 
 
 def projection(result: Mapping[str, Any]) -> go.Figure:
@@ -124,7 +118,7 @@ def projection(result: Mapping[str, Any]) -> go.Figure:
         if name in _BESIDE:
             figure.add_hline(y=mean, line={"color": COLOURS[name], "dash": "dot", "width": 1.8})
             ends.append((display_name(name), mean, COLOURS[name]))
-    low, high = _bounds([*values, *(mean for _, mean, _ in ends)])
+    low, high = bounds([*values, *(mean for _, mean, _ in ends)])
     label_ends(figure, ends, high - low)
     figure.update_xaxes(
         type="log", tickvals=users, ticktext=[f"{count:,}" for count in users],
@@ -150,30 +144,19 @@ def svg_frontier(frontier: Mapping[str, Any], path: Path) -> Path:
     eps, shown = list(frontier.get("epsilons") or []), list(frontier.get("quality") or [])
     if not eps or len(eps) != len(shown) or not all(e > 0 and math.isfinite(e) for e in eps):
         raise InputError(f"`epsilons` must be positive, one for each `quality`, got {len(eps)} and {len(shown)}")
-    curves = curves_of(frontier)
-    low, high = _bounds([value for curve in curves for value in curve.values])
-    left, right, top, bottom = 64, 540, 76, 356
-    first, width = math.log(min(eps)), math.log(max(eps) / min(eps)) or 1.0
-    column = [left + 14 + (right - left - 28) * (math.log(e) - first) / width for e in eps]
-
-    def row(value: float) -> float:
-        return bottom - (bottom - top) * (value - low) / (high - low)
-
-    step = (high - low) / 5 if round((high - low) / 0.05) > 6 else (0.05 if high - low > 0.08 else 0.01)
-    ticks = [low + step * i for i in range(round((high - low) / step) + 1)]
-    labels = spread([row(curve.values[-1]) for curve in curves], [18.0] * len(curves))
     drawn = [
-        {
-            "curve": curve, "class": curve.key, "dots": curve.key in _MARKED, "y": f"{y:.1f}",
-            "points": [(f"{x:.1f}", f"{row(value):.1f}") for x, value in zip(column, curve.values, strict=True)],
-        }
-        for curve, y in zip(curves, labels, strict=True)
-    ]  # fmt: skip
-    text = environment().get_template("frontier.svg.j2").render(
-        curves=drawn, left=left, right=right, top=top, bottom=bottom, metric=frontier.get("metric", "quality"),
-        name=frontier.get("name"), stamp=frontier.get("stamp"), privacy=frontier.get("privacy", "user-level"),
-        xticks=[(f"{x:.1f}", f"{e:g}") for x, e in zip(column, eps, strict=True)],
-        yticks=[(f"{row(value):.1f}", f"{value:.2f}") for value in ticks],
-    )  # fmt: skip
-    write_durably(path, text.encode())
+        Line(c.label, list(zip(eps, c.values, strict=True)), c.colour, c.dash, c.key, dots=c.key in _MARKED)
+        for c in curves_of(frontier)
+    ]
+    name, metric = frontier.get("name"), frontier.get("metric", "quality")
+    after = f", {name}" if name else ""
+    words = Words(
+        title=f"Quality against ε{after}",
+        heading=f"What privacy costs{f': {name}' if name else ''}",
+        metric=metric,
+        over="ε",
+        axis=f"ε, log scale ({frontier.get('privacy', 'user-level')})",
+        stamp=frontier.get("stamp"),
+    )
+    write_durably(path, svg_lines(drawn, words, [(e, f"{e:g}") for e in eps]).encode())
     return path

@@ -25,6 +25,7 @@ COLOURS = {
     "popularity": "#808791",
     "noised_popularity": "#5e9bd0",
     "ease": "#d0741c",
+    "ease_sparse": "#dba054",
     "ials": "#c2548a",
     "item_knn": "#8a8f3c",
     "device_only": "#1d9a80",

@@ -36,7 +36,7 @@ from palate_common.records.files import write_durably
 from palate_sim.data.columns import show
 from palate_sim.data.download import cache_dir
 from palate_sim.data.events import when_gone
-from palate_sim.data.id_list import IdList
+from palate_sim.data.ids import IdList
 from palate_sim.preparation.histories import save_array
 from palate_sim.preparation.splits import Heldout, Split
 from palate_sim.steps import Notify, step

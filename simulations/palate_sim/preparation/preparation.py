@@ -322,7 +322,7 @@ def _check_negatives(cut: Split) -> None:
 def describe_split(split_: Split) -> dict[str, Any]:
     """A split in figures, for result.json."""
     validation, train = split_.validation, split_.train
-    seen = np.bincount(train.indices, minlength=train.n_items) > 0
+    seen = train.item_counts > 0
     return {
         "name": split_.name,
         "train_users": split_.train.n_users,

@@ -36,7 +36,7 @@ import numpy.typing as npt
 
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_sim.data.id_list import in_order
+from palate_sim.data.ids import in_order
 from palate_sim.data.log import InteractionLog
 from palate_sim.data.positives import PairBlock, Pairs, groups_of, positives
 from palate_sim.preparation.histories import HistoryWriter
@@ -264,7 +264,7 @@ def _last(pairs: Pairs, rng: np.random.Generator) -> _Rule:
         return _Cut(~(test | validation), validation, test, ~(test | validation))
 
     note = "ties in time are broken at random by the seed"
-    unknown = pairs.n_pairs - pairs.shelf.n_timed
+    unknown = pairs.n_pairs - pairs.n_timed
     if unknown:
         note += f"; {unknown} of {pairs.n_pairs} pairs of unknown time count as earlier than every known one"
     return _Rule(cut, (note,))
@@ -283,10 +283,10 @@ def _heldout_excluded(pairs: Pairs, rng: np.random.Generator) -> _Rule:
 
 def _temporal(pairs: Pairs, rng: np.random.Generator) -> _Rule:
     """By global time: the first 80 % of pairs train, the next 10 % validate, the last 10 % test."""
-    n_known = pairs.shelf.n_timed
+    n_known = pairs.n_timed
     if not n_known:
         raise InputError("`split` temporal must have a log with times, got none")
-    least, first, second = pairs.shelf.times_in_order(0, int(n_known * 0.8), int(n_known * 0.9))
+    least, first, second = pairs.times_in_order(0, int(n_known * 0.8), int(n_known * 0.9))
     if least == first or first == second:
         raise InputError(
             f"`split` temporal must have times that can be cut at 80 % and 90 %, got {first:g}, {second:g}"

@@ -2,8 +2,8 @@
 
 >>> said({"step": "reading", "done": 1_240, "of": 9_945, "unit": "rows"}, seconds=5.0)
 'reading 1,240 of 9,945 rows, 12 %, about 35 s left'
->>> said({"step": "fitting EASE", "done": 0, "of": None, "unit": ""}, seconds=5.0)
-'fitting EASE, 5 s'
+>>> said({"step": "fitting item_knn", "done": 0, "of": None, "unit": ""}, seconds=5.0)
+'fitting item-kNN, 5 s'
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from palate_sim.progress.wording import clean
+from palate_sim.progress.wording import clean, display_name
 
 
 class OpenSteps:
@@ -47,12 +47,13 @@ class OpenSteps:
 
 
 def said(event: Mapping[str, Any], seconds: float) -> str:
-    """A step in one line, `seconds` after its beginning."""
-    name, done, of, unit = clean(event.get("step")), event.get("done"), event.get("of"), clean(event.get("unit", ""))
+    """A step in one line, `seconds` after its beginning, with models named as for people."""
+    name = " ".join(map(display_name, clean(event.get("step")).split(" ")))
+    done, of, unit = event.get("done"), event.get("of"), clean(event.get("unit", ""))
     counted = f" {unit}" if unit else ""
     if not isinstance(done, int) or not done:
         return f"{name}, {duration(seconds)}"
-    if not isinstance(of, int) or of < done:
+    if not isinstance(of, int) or of <= done:
         return f"{name} {done:,}{counted}, {duration(seconds)}"
     left = duration(seconds * (of - done) / done)
     return f"{name} {done:,} of {of:,}{counted}, {100 * done // of} %, about {left} left"

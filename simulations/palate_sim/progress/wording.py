@@ -17,6 +17,7 @@ PRIMARY = "recall_capped@20"
 _NAMES = {
     "palate_fused": "Palate, fused on devices",
     "palate": "Palate", "noised_popularity": "noised popularity", "item_knn": "item-kNN", "ease": "EASE",
+    "ease_sparse": "sparse EASE",
     "ials": "iALS", "device_only": "device-only", "content_only": "content only", "off": "no privacy (dp off)",
 }  # fmt: skip
 _POPULARITY_FIRST = frozenset({"als", "dp-als", "popularity"})

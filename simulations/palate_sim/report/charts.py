@@ -141,8 +141,8 @@ def _projection(result: Mapping[str, Any]) -> Chart | None:
     )
     caption = (
         f"A projection, not a measurement: the same histories, {noise}. "
-        "New users would also bring new signal, which is not counted. The first point has noise of its own: it "
-        "need not equal the run's figure."
+        "New users would also bring new signal, which is not counted, so that more is to be expected; palate frontier "
+        "estimates it. The first point has noise of its own: it need not equal the run's figure."
     )
     rehearsed = (result.get("projection") or [{}])[0].get("rehearsed")
     if rehearsed is not None and rehearsed < (result.get("users") or 0):

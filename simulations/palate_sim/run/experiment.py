@@ -41,7 +41,7 @@ from palate_sim.run.terms import NAME, all_inputs, simulated_terms
 from palate_sim.run.warm_start import former_release
 from palate_sim.steps import Notify, silent
 
-Engine = Callable[[Job, Interactions, OnRelease | None], Outcome]
+Engine = Callable[[Job, Interactions, OnRelease | None, Notify], Outcome]
 
 
 @dataclass(frozen=True)
@@ -211,6 +211,10 @@ def check_engine(config: SimulationConfig) -> None:
         from palate_sim.engines.launch import require_flower
 
         require_flower()
+    if config.engine.name == "ray":
+        from palate_sim.engines.cluster.engine import address_of
+
+        address_of(config.engine.ray_address)
 
 
 def _run(started: Started, notify: Notify) -> Result:
@@ -230,6 +234,9 @@ def _run(started: Started, notify: Notify) -> Result:
         key=folder.key_file.resolve(),
         users_per_node=users_per_node(config, train.n_users),
         identities=folder.identities_file.resolve() if config.privacy.masks == "on" else None,
+        workers=config.engine.workers,
+        histories=None if config.engine.absent else prepared.histories,
+        ray_address=config.engine.ray_address,
         floors=Floors(
             allow_seeded=terms.noise is Noise.SEEDED,
             allow_off=not terms.mode.private,
@@ -245,7 +252,7 @@ def _run(started: Started, notify: Notify) -> Result:
         curve = LearningCurve(
             ledger, prepared, config, notify, delta=terms.delta, last=rounds - 1, events=folder.events
         )
-        outcome = _engine(config)(job, present(train, config), curve)
+        outcome = _engine(config)(job, present(train, config), curve, notify)
         trained = Trained(terms, outcome, curve.points, rounds)
         return write_outcome(folder, config, prepared, trained, ledger, notify, clock)
 
@@ -270,6 +277,10 @@ def _engine(config: SimulationConfig) -> Engine:
         from palate_sim.engines.flower import run_flower
 
         return run_flower
+    if config.engine.name == "ray":
+        from palate_sim.engines.cluster.engine import run_ray
+
+        return run_ray
     from palate_sim.engines.local import run_local
 
     return run_local

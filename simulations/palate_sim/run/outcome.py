@@ -43,6 +43,7 @@ from palate_sim.evaluation.on_device import OnDevice, weighs_sources
 from palate_sim.evaluation.sampling import TESTED, some_heldout
 from palate_sim.evaluation.saved_lists import Evaluation, save_split
 from palate_sim.preparation.preparation import Prepared, describe_split
+from palate_sim.progress.tensorboard import export
 from palate_sim.run.clock import Clock
 from palate_sim.run.result import Result
 from palate_sim.run.run_folder import RunFolder
@@ -98,8 +99,6 @@ def write_outcome(
         with step(notify, "writing the report"):
             write_report(result, signed, folder.path)
         if config.evaluation.tensorboard:
-            from palate_sim.progress.tensorboard import export
-
             export(result, folder.path / "tensorboard")
         folder.write("result.json", json.dumps(result, indent=1, allow_nan=False).encode())
     notify({"event": "done", "seconds": result["seconds"]["wall"], "report": str(folder.path / "report.html")})
@@ -224,7 +223,7 @@ def _judged(
         "baselines": {name: summary(e, config.seed) for name, e in evaluations.items()},
         "by_decile": by_decile({"palate": own, **evaluations}, metric),
         "by_group": by_group(own, metric, config.seed),
-        "by_domain": by_domain(scorers or {}, prepared, config, metric),
+        "by_domain": by_domain(scorers or {}, prepared, config, metric, notify),
         "activity": [{"history": part.label, "users": part.users} for part in own.by_decile(metric)],
         "curve": trained.curve,
         "projection": projection,

@@ -14,7 +14,7 @@ from palate_server.rounds.cohort import choose_cohort
 from palate_server.rounds.terms import RunTerms, make_terms
 from palate_sim.config import SimulationConfig
 from palate_sim.preparation.preparation import Prepared
-from palate_sim.run.provenance import mechanism_sources
+from palate_sim.provenance import mechanism_sources
 from palate_sim.run.versions import versions
 from palate_sim.run.warm_start import FormerRelease
 

@@ -1,6 +1,8 @@
 """Frontier: quality against eps on one's own data, and against a projected number of users.
 
-Rehearsals, not runs: nothing is charged and nothing may be released. Each seed has its own split and noise.
+Rehearsals, not runs: nothing is charged and nothing may be released. Each seed has its own split and noise. A
+projection has two values: these users repeated, which counts no new user's signal, and that with what new users add,
+extrapolated from halves of these users (see `palate_sim.evaluation.projection`).
 """
 
 from __future__ import annotations
@@ -14,19 +16,25 @@ import numpy as np
 from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 
 from palate_common.errors import InputError
+from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import ACCOUNTANT, check_epsilon, default_delta
 from palate_sim.config import SimulationConfig
 from palate_sim.data import Source
 from palate_sim.evaluation.evaluation import CatalogueScorer
 from palate_sim.evaluation.fitting import fit_baselines
 from palate_sim.evaluation.model_evaluation import headline, judged
+from palate_sim.evaluation.projection import halves, with_new_users
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.preparation.preparation import Prepared, prepare
-from palate_sim.progress.wording import display_name
 from palate_sim.steps import Notify, step
 
 REFERENCES = ("popularity", "ease")
-ASSUMPTION = "projected users: as many times these users, behaving alike; every sum grows, the noise stays"
+ASSUMPTION = (
+    "projected users: every sum grows, the noise stays, and new users behave like these; what they add to these users "
+    "is extrapolated from halves of these"
+)
+CHECKED = "compared with real numbers of users: docs/population.md"
+REPEATED = "repeated"
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,8 @@ class Frontier:
         delta: of every epsilon.
         epsilons: ascending.
         seeds: which splits and noises.
-        curves: multiple of the users -> one estimate an epsilon.
+        curves: multiple of the users -> one estimate an epsilon; of more users, with what new users add.
+        repeated: multiple above 1 -> one estimate an epsilon of these users repeated, which is less.
         noised_popularity: one estimate an epsilon, all of the budget on popularity.
         references: popularity, EASE, and "off": the same algorithm without noise.
     """
@@ -70,6 +79,7 @@ class Frontier:
     epsilons: tuple[float, ...]
     seeds: tuple[int, ...]
     curves: Mapping[int, tuple[SeedMean, ...]]
+    repeated: Mapping[int, tuple[SeedMean, ...]]
     noised_popularity: tuple[SeedMean, ...]
     references: Mapping[str, SeedMean]
 
@@ -83,14 +93,20 @@ class Frontier:
             "delta": self.delta,
             "privacy": f"δ = {self.delta:g}, unit: user, adjacency: zero-out, accountant: {ACCOUNTANT}",
             "assumption": ASSUMPTION,
+            "checked": CHECKED,
             "seeds": list(self.seeds),
             "epsilons": list(self.epsilons),
             "quality": means[1],
             "projected": {str(factor): values for factor, values in means.items() if factor != 1},
+            "repeated": {str(factor): [e.mean for e in curve] for factor, curve in self.repeated.items()},
             "noised popularity": [e.mean for e in self.noised_popularity],
             **{name: e.mean for name, e in self.references.items()},
             "intervals": {
                 **{f"{factor} x users": [[e.low, e.high] for e in curve] for factor, curve in self.curves.items()},
+                **{
+                    f"{REPEATED} {factor} x users": [[e.low, e.high] for e in curve]
+                    for factor, curve in self.repeated.items()
+                },
                 "noised popularity": [[e.low, e.high] for e in self.noised_popularity],
                 **{name: [e.low, e.high] for name, e in self.references.items()},
             },
@@ -128,7 +144,7 @@ def measure(
     chosen = tuple(range(config.seed, config.seed + seeds))
     found: dict[tuple[str, float], list[float]] = {}
     for seed in chosen:
-        prepared = prepare(config.model_copy(update={"seed": seed}), source)
+        prepared = prepare(config.model_copy(update={"seed": seed}), source, notify)
         for key, value in _measured(config, prepared, wanted, multiples, seed, notify):
             found.setdefault(key, []).append(value)
             notify({"event": "measured", "seed": seed, "what": key[0], "epsilon": key[1], "value": value})
@@ -141,6 +157,9 @@ def measure(
         epsilons=wanted,
         seeds=chosen,
         curves={factor: tuple(estimates[str(factor), epsilon] for epsilon in wanted) for factor in multiples},
+        repeated={
+            factor: tuple(estimates[f"{REPEATED} {factor}", epsilon] for epsilon in wanted) for factor in multiples[1:]
+        },
         noised_popularity=tuple(estimates["noised popularity", epsilon] for epsilon in wanted),
         references={name: estimates[name, 0.0] for name in (*REFERENCES, "off") if (name, 0.0) in estimates},
     )
@@ -163,15 +182,17 @@ def _measured(
     def quality(scorer: CatalogueScorer, label: str) -> float:
         return judged(scorer, prepared, seeded, notify, label).mean(metric)
 
-    def rehearsed(algorithm: str, settings: Mapping[str, Any], epsilon: float | None, population: int = 1) -> float:
+    def rehearsed(
+        algorithm: str, settings: Mapping[str, Any], epsilon: float | None, train: Interactions, users: int
+    ) -> float:
         return quality(
             rehearse(
-                split.train,
+                train,
                 algorithm=algorithm,
                 settings=settings,
                 epsilon=epsilon,
                 delta=delta,
-                population=population,
+                users=users,
                 local=config.privacy.mode.alone,
                 seed=seed,
                 inputs=prepared.inputs,
@@ -184,16 +205,24 @@ def _measured(
     own = config.algorithm
     for name in REFERENCES:
         try:
-            with step(notify, f"fitting {display_name(name)}"):
+            with step(notify, f"fitting {name}"):
                 fitted = fit_baselines([name], split, seed=seed)[name]
-            yield (name, 0.0), quality(fitted, display_name(name))
+            yield (name, 0.0), quality(fitted, name)
         except InputError:  # EASE has a limit on items
             continue
-    yield ("off", 0.0), rehearsed(own.name, own.settings, None)
+    train, n_users = split.train, split.train.n_users
+    parts = halves(train, seed=seed)
+    yield ("off", 0.0), rehearsed(own.name, own.settings, None, train, n_users)
     for epsilon in epsilons:
-        yield ("noised popularity", epsilon), rehearsed("popularity", {}, epsilon)
+        yield ("noised popularity", epsilon), rehearsed("popularity", {}, epsilon, train, n_users)
         for factor in factors:
-            yield (str(factor), epsilon), rehearsed(own.name, own.settings, epsilon, factor)
+            users = n_users * factor
+            found = rehearsed(own.name, own.settings, epsilon, train, users)
+            if factor > 1:
+                yield (f"{REPEATED} {factor}", epsilon), found
+                halved = [rehearsed(own.name, own.settings, epsilon, part, users) for part in parts]
+                found = with_new_users(found, halved, trained=n_users, users=users)
+            yield (str(factor), epsilon), found
 
 
 def _delta(config: SimulationConfig, prepared: Prepared) -> float:

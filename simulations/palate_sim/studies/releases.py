@@ -21,7 +21,7 @@ from palate_common.errors import InputError
 from palate_common.mechanism.accounting import ACCOUNTANT, check_epsilon, default_delta, epsilon_of, mu_of, split_budget
 from palate_common.models.model import GlobalModel
 from palate_sim.config import SimulationConfig
-from palate_sim.data import Source
+from palate_sim.data import Source, Workspace
 from palate_sim.data.log import InteractionLog
 from palate_sim.evaluation.evaluation import evaluate
 from palate_sim.evaluation.periods import Period, is_validation, periods
@@ -131,7 +131,7 @@ def measure(
         InputError: bad data, an algorithm that can't go on from a release, or a number out of range.
     """
     _check(config, seeds)
-    log = read(config, source)
+    log = read(config, source, Workspace(notify))
     cuts = [cut if validation else cut.for_test() for cut in periods(log, config)]
     delta = default_delta(n_users=cuts[-1].train.n_users) if config.privacy.delta is None else config.privacy.delta
     whole = mu_of(epsilon=check_epsilon(config.privacy.epsilon), delta=delta)

@@ -29,7 +29,7 @@ SLOW = (
     "import sys, time\n"
     "from palate_sim.run import outcome\n"
     "from palate_cli.cli import run\n"
-    "outcome.judge_prepared = lambda *a, **k: (open('judging', 'w').close(), time.sleep(60))\n"
+    "outcome.judged = lambda *a, **k: (open('judging', 'w').close(), time.sleep(60))\n"
     "sys.exit(run(sys.argv[1:]))\n"
 )
 

@@ -24,7 +24,7 @@ from palate_audit.statistics.sampling import Sampled
 from palate_cli.cli import run
 from palate_common.errors import InputError
 from palate_server.rounds import noise as server_noise
-from palate_sim.run.provenance import ROOMS, mechanism_sources
+from palate_sim.provenance import ROOMS, mechanism_sources
 
 SMALL: dict[str, Any] = {"users": 1024, "counts": 4096, "products": 4096, "epsilon": 4.0}
 

@@ -56,11 +56,10 @@ def thinning(n_users: int, noise: float) -> int:
 def hide(histories: Interactions, seed: int) -> tuple[Interactions, Interactions]:
     """Hide every second item of each user, in a public random order of the catalogue: (shown, hidden)."""
     keys = np.random.default_rng([seed, 1]).permutation(histories.n_items)[histories.indices]
-    owners = histories.owners()
-    order = np.argsort(owners.astype(np.int64) * histories.n_items + keys)
-    place = np.empty(histories.nnz, np.int64)
-    place[order] = np.arange(histories.nnz) - histories.indptr[owners[order]]
-    hidden = place % 2 == 1
+    order = np.argsort(histories.owners().astype(np.int64) * histories.n_items + keys)  # each user's by themselves
+    place = np.arange(histories.nnz) - np.repeat(histories.indptr[:-1], histories.counts())
+    hidden = np.empty(histories.nnz, np.bool_)
+    hidden[order] = place % 2 == 1
     return histories.entries(~hidden), histories.entries(hidden)
 
 
@@ -163,8 +162,11 @@ def _found(
         others_content = _lengths(likes) * tables.most[n, 2]
     scores, last = np.empty_like(plain), max(n - LIST, 0)
     for choice, weight in enumerate(CHOICES):
-        np.multiply(content, weight, out=scores)
-        scores += plain
+        if weight:
+            np.multiply(content, weight, out=scores)
+            scores += plain
+        else:
+            scores[:] = plain
         scores.partition(last, axis=1)
         least = scores[:, last]
         in_list = wanted_content * weight + wanted_plain >= least[owners]
