@@ -212,7 +212,8 @@ def large(size: int, workers: int, histories: Interactions) -> dict[str, Any]:
 def cores(_: Path, repeats: int) -> Any:
     """A large population by size of node, and by number of workers; of several runs the one of median cost."""
     histories, figures = made(*LARGE), list[Any]()
-    for size, workers in dict.fromkeys((*((size, 1) for size in SIZES), *((SIZES[1], each) for each in WORKERS))):
+    chosen = node_size(LARGE[0])
+    for size, workers in (*((size, 1) for size in SIZES), *((chosen, each) for each in WORKERS)):
         runs = [large(size, workers, histories) for _ in range(repeats)]
         figures.append(sorted(runs, key=lambda run: run["cpu_seconds"])[len(runs) // 2] | {"runs": len(runs)})
         sys.stderr.write(f"{figures[-1]}\n")
