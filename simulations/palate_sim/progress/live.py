@@ -197,8 +197,11 @@ def _line(event: Mapping[str, Any], width: int | None) -> str | None:
         case "round":
             spent = f"ε {epsilon_text(event['epsilon'])} spent" if event.get("epsilon") is not None else ""
             rank = f"mean rank {event['loss']:.3f}" if isinstance(event.get("loss"), int | float) else ""
-            on = looked_at(event)
-            parts = [_round(event), spent, f"validation {quality}" if quality else "", on, rank, seconds]
+            low, high = event.get("low"), event.get("high")
+            sure = isinstance(low, int | float) and isinstance(high, int | float)
+            looked = f"validation {quality}{f' ({low:.3f} – {high:.3f})' if sure else ''}" if quality else ""
+            on = looked_at(event).replace("validation ", "")  # the line says so already
+            parts = [_round(event), spent, looked, on, rank, seconds]
             less = [on, rank, seconds]
         case "baseline":
             parts = [f"baseline {display_name(clean(event.get('name', '?')))}", quality, seconds]
