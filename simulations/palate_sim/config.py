@@ -58,7 +58,7 @@ class DataConfig(_Section):
     name: str = "movielens-small"
     """A registered set; `palate data list` names them."""
     path: str | None = None
-    """A file or folder, used in the place of `name`."""
+    """A file, a pattern, a folder or an address, used in the place of `name`."""
     domains: dict[str, str] = Field(default_factory=dict)
     """Several logs in the place of one, each with the items of one domain: domain -> a registered name or a path. The
     same user id is the same user; an item must be in one of them only."""

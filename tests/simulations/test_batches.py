@@ -164,6 +164,10 @@ PARQUET = {
         "user": np.array([-1, 2**63 - 1, -(2**63), 0] * 5),
         "item": np.array([2**64 - 1, 2**63, 5, 6] * 5, np.uint64),
     },
+    "large numbers with nulls": {
+        "user": pd.array([2**64 - 1, None, 2**63, 0] * 5, dtype="UInt64"),
+        "item": pd.array([-(2**63), 2**63 - 1, None, 0] * 5, dtype="Int64"),
+    },
     "small numbers, then large ones": {"user": [*range(10), *range(2**40, 2**40 + 10)], "item": [*range(20)]},
     "categories": {"user": pd.Categorical(["b", "a", "b", None] * 5), "item": pd.Categorical([3, 1, 2, 3] * 5)},
     "floats": {"user": [1.0, 2.5, np.nan, 1e20] * 5, "item": [0.0, -0.0, 3.0, 1e-7] * 5},

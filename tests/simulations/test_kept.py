@@ -195,6 +195,14 @@ def test_a_log_that_changes_while_it_is_read_is_not_kept(log: Path) -> None:
     assert not kept(log)
 
 
+def test_a_cache_that_is_no_folder_is_one_clear_line(log: Path) -> None:
+    (log.parent / "dangling").symlink_to(log.parent / "nowhere")
+    for name in ("a\0b", str(log), "/proc/nothing", str(log.parent / "dangling"), "x" * 300):
+        with pytest.raises(InputError, match=r"`data.cache` must be ") as refused:
+            prepare(config(log, data__cache=name))
+        assert "\n" not in str(refused.value)
+
+
 CHILD = """
 import sys
 from palate_common.errors import PalateError

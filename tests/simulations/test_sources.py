@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +92,35 @@ def test_what_is_not_there_is_refused_in_one_line(parts: Path, memory: str, case
     with pytest.raises(InputError, match=message) as refused:
         load(source.format(parts=parts))
     assert "\n" not in str(refused.value)
+
+
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log")
+
+    def feed() -> None:
+        (tmp_path / "log").write_bytes(FRAME.to_csv(index=False).encode())
+
+    assert files_of(tmp_path / "log") is None
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    log = load(tmp_path / "log")
+    feeder.join()
+    pd.testing.assert_frame_equal(log.frame, read_log(FRAME).frame)
+
+
+def test_what_is_no_file_is_refused_before_it_is_read(parts: Path) -> None:
+    with pytest.raises(InputError, match="must be a file, got a device or something like it: '/dev/zero'"):
+        load("/dev/zero")
+    os.mkfifo(parts / "part-8.csv")
+    with pytest.raises(InputError, match="must be a file, got a device or something like it: 'part-8"):
+        load(f"{parts}/*.csv")
+
+
+@pytest.mark.parametrize("source", ["{parts}/*.parquet", "{parts}"])
+def test_a_part_that_is_a_broken_link_is_not_passed_over(parts: Path, source: str) -> None:
+    (parts / "part-9.parquet").symlink_to(parts / "gone.parquet")
+    with pytest.raises(InputError, match="must be an existing file, got 'part-9"):
+        load(source.format(parts=parts))
 
 
 def test_files_of_other_columns_are_refused(parts: Path) -> None:

@@ -1,4 +1,4 @@
-"""CPU-seconds to recall_capped@20 = 0.30 on MovieLens 1M at eps 5: Palate against DP-FedAvg in pfl-research.
+"""Palate beside pfl-research: CPU-seconds to a quality on MovieLens 1M; the same work with 1e5 users, Flower's too.
 
 PALATE_BENCH_DATA=PATH PFL_PYTHON=PATH/bin/python PYTHONPATH=simulations python simulations/benchmarks/pfl/run.py
 
@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.measure import DELTA, METRIC, ML_1M, prepared_of, quality, real_run
+from benchmarks.pfl import users
 from benchmarks.sheet import Part, Table, cell, main
 from palate_common.errors import InputError, PalateError
 from palate_common.interactions import Interactions
@@ -119,6 +120,14 @@ def compared(settings: dict[str, Any], data: Path, seeds: int) -> Any:
     return {"settings": settings, "pfl": theirs, "palate": ours}
 
 
+def beside(_: Path, seeds: int) -> Any:
+    """The same work with more and more users; see `users`."""
+    if PYTHON is None:
+        sys.stdout.write("pfl: skipped, PFL_PYTHON names no environment with pfl and torch\n")
+        return None
+    return users.measured(PYTHON, seeds)
+
+
 def compared_tables(name: str, figures: Any) -> list[Table]:
     """One row a system."""
     theirs, settings = figures["pfl"], figures["settings"]
@@ -157,6 +166,7 @@ def compared_tables(name: str, figures: Any) -> list[Table]:
 
 PYTHON = Path(os.environ["PFL_PYTHON"]) if os.environ.get("PFL_PYTHON") else None
 PARTS = {name: Part(partial(compared, settings), partial(compared_tables, name)) for name, settings in SETTINGS.items()}
+PARTS["users"] = Part(beside, users.tables)
 
 
 if __name__ == "__main__":

@@ -198,7 +198,7 @@ def files_of(source: Source) -> list[list[str | int]] | None:
         source: as for `load`.
 
     Returns:
-        One list a file, in order; None for a data frame, and for a set that comes with a package.
+        One list a file, in order; None for a data frame, for a pipe, and for a set that comes with a package.
     """
     if isinstance(source, pd.DataFrame):
         return None
@@ -210,6 +210,8 @@ def files_of(source: Source) -> list[list[str | int]] | None:
         if known is None or known.shipped:
             return None
         path = cache_dir() / known.name
+    if not path.is_dir() and not path.is_file():  # a pipe, which is another log each time
+        return None
     files = sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path]
     return [[str(each.resolve()), each.stat().st_size, each.stat().st_mtime_ns] for each in files]
 

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import glob
 import importlib.util
+import io
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
@@ -72,16 +74,16 @@ def find_sources(source: str | PathLike[str]) -> list[ByteSource]:
     path = Path(source)
     if is_pattern(source):
         found = [Path(name) for name in sorted(glob.glob(str(source), recursive=True))]  # noqa: PTH207 - it may be absolute
-        files = [each for each in found if each.is_file()]
+        files = [each for each in found if not each.is_dir()]
         if not files:
             raise InputError(f"`data` must be a pattern of existing files, got none for {show(str(source))}")
-        return [_local(each) for each in files]
+        return [_local(each, part=True) for each in files]
     try:
         if path.is_dir():
-            parts = sorted(each for each in path.iterdir() if each.suffix in (".parquet", ".pq") and each.is_file())
+            parts = sorted(each for each in path.iterdir() if each.suffix in (".parquet", ".pq") and not each.is_dir())
             if not parts:
                 raise InputError(f"`data` must be a file, or a folder of parquet files, got the folder {_shown(path)}")
-            return [_local(each) for each in parts]
+            return [_local(each, part=True) for each in parts]
     except OSError as error:
         raise InputError(f"`data` must be a readable folder, got {_shown(path)}: {error.strerror}") from None
     except ValueError:
@@ -89,16 +91,22 @@ def find_sources(source: str | PathLike[str]) -> list[ByteSource]:
     return [_local(path)]
 
 
-def _local(path: Path) -> ByteSource:
-    """A file of this machine; refused here if it can't be opened."""
+def _local(path: Path, *, part: bool = False) -> ByteSource:
+    """A file of this machine; refused here if it can't be opened. A pipe, which can be read once, is read here."""
+    shown = show(path.name if part else str(path))
     try:
-        with path.open("rb"):
-            about = path.stat()
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode) and not (not part and stat.S_ISFIFO(about.st_mode)):
+            raise InputError(f"`data` must be a file, got a device or something like it: {shown}")
+        with path.open("rb") as stream:
+            if stat.S_ISFIFO(about.st_mode):
+                data = stream.read()
+                return ByteSource(path.name, lambda: io.BytesIO(data), len(data))
     except FileNotFoundError:
-        raise InputError(f"`data` must be an existing file, got {_shown(path)}") from None
+        raise InputError(f"`data` must be an existing file, got {shown}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a file name"
-        raise InputError(f"`data` must be a readable file, got {_shown(path)}: {reason}") from None
+        raise InputError(f"`data` must be a readable file, got {shown}: {reason}") from None
     facts = (str(path.resolve()), about.st_size, about.st_mtime_ns)
     return ByteSource(path.name, lambda: path.open("rb"), about.st_size, facts)
 

@@ -380,7 +380,8 @@ def _clear(name: str) -> Iterator[None]:
 def _pandas(column: pa.Array) -> pd.Series:
     """A column of a batch; whole numbers stay whole where some are missing."""
     if pa.types.is_integer(column.type) and column.null_count:
-        found: pd.Series = column.to_pandas(integer_object_nulls=False, types_mapper=lambda _: pd.Int64Dtype())
+        dtype = pd.UInt64Dtype() if pa.types.is_unsigned_integer(column.type) else pd.Int64Dtype()
+        found: pd.Series = column.to_pandas(types_mapper=lambda _: dtype)
         return found
     plain: pd.Series = column.to_pandas()
     return plain

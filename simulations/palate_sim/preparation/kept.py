@@ -33,6 +33,7 @@ from palate_common.records.canonical import canonical_json, digest
 from palate_common.records.closing import Closing
 from palate_common.records.file_lock import FileLock
 from palate_common.records.files import write_durably
+from palate_sim.data.columns import show
 from palate_sim.data.download import cache_dir
 from palate_sim.data.events import when_gone
 from palate_sim.data.ids import IdList
@@ -123,7 +124,13 @@ class ReadyError(Exception):
 
 
 def kept_folder(chosen: str | None) -> Path:
-    """The folder of all kept histories: the configured one, or one in the user's cache."""
+    """The folder of all kept histories: the configured one, or one in the user's cache.
+
+    Raises:
+        InputError: no folder can have that name.
+    """
+    if chosen is not None and "\0" in chosen:
+        raise InputError(f"`data.cache` must be the name of a folder, got {show(chosen)}")
     return (cache_dir() if chosen is None else Path(chosen)) / "prepared"
 
 
