@@ -280,18 +280,22 @@ def load_config(base: str | None = None, overrides: Mapping[str, Any] | None = N
     tree = _read(base)
     for key, value in (overrides or {}).items():
         _set(tree, key, value)
-    _admit(tree)
+    admit_own(tree)
     return build_config(tree)
 
 
-def _admit(tree: Mapping[str, Any]) -> None:
-    """Allow a class that the user named as `package.module:Class`, also from the working folder."""
+def admit_own(tree: Mapping[str, Any]) -> None:
+    """Allow a class that the user named as `package.module:Class`, also from the working folder.
+
+    Raises:
+        InputError: the engine's processes run installed code alone.
+    """
     sections = [tree.get(section) for section in ("algorithm", "engine")]
     name, engine = (section.get("name") if isinstance(section, Mapping) else None for section in sections)
     if not isinstance(name, str) or ":" not in name:
         return
-    if engine == "flower":
-        raise InputError(f"`engine.name` flower needs an algorithm that is installed under a name, got {name!r}")
+    if engine in ("flower", "ray"):
+        raise InputError(f"`engine.name` {engine} needs an algorithm that is installed under a name, got {name!r}")
     if str(Path.cwd()) not in sys.path and "" not in sys.path:
         sys.path.append(str(Path.cwd()))
     admit(name)

@@ -22,6 +22,7 @@ from palate_common.models.model import GlobalModel, ModelHeader
 from palate_common.records.signing import SigningKey
 from palate_server.rounds.run import run_round, run_rounds
 from palate_sim.config import load_config
+from palate_sim.engines import local
 from palate_sim.engines.grid import identify
 from palate_sim.engines.in_process import InProcess
 
@@ -124,6 +125,26 @@ def test_the_command_line_takes_a_class_by_its_place(desk: Path, monkeypatch: py
         GlobalModel(header, {}).algorithm  # noqa: B018 # it loads the class
 
 
+def test_workers_and_a_resumed_run_find_it_too(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(desk)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(registry, "_admitted", set())
+    monkeypatch.setattr(local, "FEW", 0)
+    (desk / "counting.py").write_text(
+        "from palate_common.algorithms.popularity import Popularity\n\n\nclass Counts(Popularity):\n    pass\n"
+    )
+    words = ["simulate", "log.csv", "--algorithm", "counting:Counts", "--out", "counted", "--workers", "2"]
+    words += ["--set", "engine.users_per_node=20", "--set", "evaluation.projection=none"]
+    assert run([*words, "--set", "evaluation.baselines=none"]) == 0
+    (desk / "counted" / "result.json").unlink()
+    monkeypatch.setattr(registry, "_admitted", set())
+    assert run(["simulate", "--resume", "--out", "counted"]) == 0
+    (desk / "counted" / "result.json").unlink()
+    (desk / "counting.py").unlink()
+    monkeypatch.delitem(sys.modules, "counting")
+    assert run(["simulate", "--resume", "--out", "counted"]) == 2
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -131,6 +152,7 @@ def test_the_command_line_takes_a_class_by_its_place(desk: Path, monkeypatch: py
         (("--algorithm", "nowhere:Mine"), "can't be loaded: No module named 'nowhere'"),
         (("--algorithm", "mine:Plain"), "is a torch module: it must derive from palate_torch.Recommender"),
         (("--algorithm", "mine:Mine", "--engine", "flower"), "flower needs an algorithm that is installed"),
+        (("--algorithm", "mine:Mine", "--engine", "ray"), "ray needs an algorithm that is installed"),
     ],
 )
 def test_what_cannot_be_loaded_is_said_in_one_line(
@@ -139,7 +161,7 @@ def test_what_cannot_be_loaded_is_said_in_one_line(
     monkeypatch.chdir(desk)
     monkeypatch.setattr(sys, "path", [*sys.path, str(desk)])
     monkeypatch.setattr(registry, "_admitted", set())
-    chosen = {"algorithm.name": options[1]} | ({"engine.name": "flower"} if "flower" in options else {})
+    chosen = {"algorithm.name": options[1]} | ({"engine.name": options[3]} if len(options) > 2 else {})
     with pytest.raises(InputError, match=message) as refused:
         load_config(None, chosen)
     assert "\n" not in str(refused.value)

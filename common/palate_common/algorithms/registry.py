@@ -56,6 +56,16 @@ def admit(target: str) -> None:
     _admitted.add(target)
 
 
+def is_lent(name: str) -> bool:
+    """Whether `name` is lent, so that no other process finds it."""
+    return name in _lent
+
+
+def is_admitted(name: str) -> bool:
+    """Whether the user who runs this process named `name` by its place."""
+    return name in _admitted
+
+
 @cache
 def _entry_points() -> tuple[EntryPoint, ...]:
     return (*entry_points(group=GROUP), *entry_points(group=COUNTING))

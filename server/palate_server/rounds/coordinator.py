@@ -285,12 +285,8 @@ class Coordinator:
             facts.pop("per_node", None)
         if entries[0].body["facts"] != facts:
             raise InputError("a run can only be resumed with the terms it was opened with; start a new one")
-        for entry in entries:
-            if entry.kind == "seal":
-                self._replay.read(self.registry, entry.attempt, entry.release_hash)
-        if not self.terms.mode.private:
-            while self.round < self.rounds and (noisy := self.registry.read_unledgered(self.round)) is not None:
-                self._replay.apply(noisy)
+        for _ in self._replay.go_on(self.registry, entries):
+            pass
         closed = any(entry.kind == "close" for entry in entries)
         if closed and self.round < self.rounds and self._budget.affords(self.round):
             raise IntegrityError(f"the run {run} was closed after {self.round} of {self.rounds} rounds")

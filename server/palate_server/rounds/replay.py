@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from palate_common.algorithms import State, make_algorithm, next_state
 from palate_common.errors import IntegrityError
 from palate_common.models.model import GlobalModel, ModelHeader
+from palate_common.records.entries import Entry
 from palate_server.rounds.noise import NoisyAggregate
 from palate_server.rounds.registry import Registry
 from palate_server.rounds.terms import RunTerms
@@ -63,3 +66,24 @@ class Replay:
         noisy = registry.read(self.round, attempt, sealed_hash)
         self.apply(noisy)
         return noisy
+
+    def go_on(self, registry: Registry, entries: Iterable[Entry]) -> Iterator[NoisyAggregate]:
+        """Read, apply and yield one release after the other, as far as a run is sealed; with `off`, as far as written.
+
+        Args:
+            registry: the run's releases.
+            entries: the run's entries in the ledger.
+
+        Raises:
+            IntegrityError: a sealed release is missing or changed.
+        """
+        for entry in entries:
+            if entry.kind == "seal":
+                yield self.read(registry, entry.attempt, entry.release_hash)
+        if not self._terms.mode.private:
+            while self.round < len(self.algorithm.shares):
+                noisy = registry.read_unledgered(self.round)
+                if noisy is None:
+                    return
+                self.apply(noisy)
+                yield noisy

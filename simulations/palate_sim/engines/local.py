@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
-from palate_common.algorithms import algorithm_class
+from palate_common.algorithms.registry import algorithm_class, is_admitted, is_lent
 from palate_common.interactions import Interactions
 from palate_common.records.signing import SigningKey
 from palate_server.flower.transport import GridTransport
@@ -78,9 +78,10 @@ def workers_of(job: Job, n_users: int) -> int:
     """How many worker processes answer for a run's nodes; 1: this process does.
 
     Devices that mask keep secrets from message to message, and stay here; so does an algorithm of the script that runs,
-    which another process can't import.
+    or that it lends, which another process can't import.
     """
-    here = job.identities is not None or algorithm_class(job.terms.algorithm).__module__ == "__main__"
+    name = job.terms.algorithm
+    here = job.identities is not None or is_lent(name) or algorithm_class(name).__module__ == "__main__"
     if n_users <= FEW or here or os.name != "posix":
         return 1
     return min(job.workers or cores(), job.nodes(n_users))
@@ -123,6 +124,7 @@ def _in_workers(
             public_key=public_key,
             floors=job.floors,
             ttl=job.terms.plan_seconds,
+            admitted=job.terms.algorithm if is_admitted(job.terms.algorithm) else "",
         )
         try:
             with Workers(start, number, descriptors=shared.descriptors, advance=advance) as workers:

@@ -22,6 +22,7 @@ from typing import Any
 from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
+from palate_common.algorithms.registry import admit, algorithm_class
 from palate_common.errors import PalateError
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.run import Request
@@ -45,6 +46,7 @@ class Start:
         public_key: the pinned release key.
         floors: the devices' conditions on a plan.
         ttl: seconds in which a message may be answered.
+        admitted: the algorithm, if the user named it by its place, as `package.module:Class`; else empty.
     """
 
     path: tuple[str, ...]
@@ -55,6 +57,7 @@ class Start:
     public_key: str
     floors: Floors
     ttl: float
+    admitted: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,9 @@ class Worker:
 
     def __init__(self, start: Start, answers: Connection) -> None:
         self._answers = answers
+        if start.admitted:
+            admit(start.admitted)
+            algorithm_class(start.admitted)  # what is wrong with it is said here: a node would refuse without a word
         self._ledger = DeviceLedger(start.devices, durable=False)
         shards = Shards(start.place.open(), start.users_per_node)
         host = Host(shards, self._ledger, start.public_key, start.floors, advance=self._advance)
@@ -155,6 +161,8 @@ def main() -> None:
     except PalateError as error:
         answers.send(Failed(type(error).__name__, str(error)))
         sys.exit(1)
+    except BrokenPipeError:  # the command is gone, and nobody reads
+        os._exit(1)
 
 
 def read(commands: Connection, tasks: queue.SimpleQueue[Any]) -> None:

@@ -19,7 +19,11 @@ from palate_common.rounds.plan import RoundPlan
 from palate_common.rounds.wire import packed_bytes
 from palate_server.ledger.history import ChargeEntry
 from palate_server.ledger.ledger import Ledger
+from palate_server.rounds.aggregation import ParticipationCounts
 from palate_server.rounds.coordinator import Release
+from palate_server.rounds.registry import Registry
+from palate_server.rounds.replay import Replay
+from palate_server.rounds.terms import RunTerms
 from palate_sim.config import SimulationConfig
 from palate_sim.evaluation.model_evaluation import headline, look
 from palate_sim.evaluation.sampling import LOOKED, some_heldout
@@ -66,8 +70,24 @@ class LearningCurve:
             "upload_bytes": upload_bytes(plan),
             "seconds": round(time.perf_counter() - self._started, 3),
         }
-        self.points = [earlier for earlier in self.points if earlier["round"] < plan.round] + [point]
+        others = [earlier for earlier in self.points if earlier["round"] != plan.round]
+        self.points = sorted([*others, point], key=lambda each: int(each["round"]))
         self._notify({"event": "round", "rounds": self._last, **point})
+
+    def catch_up(self, terms: RunTerms, registry: Registry) -> None:
+        """Evaluate the releases that earlier processes of the run sealed, but did not live to evaluate.
+
+        Raises:
+            IntegrityError: a sealed release is missing or changed.
+        """
+        entries, known = self._ledger.entries(terms.run), {point["round"] for point in self.points}
+        if terms.mode.private and sum(entry.kind == "seal" for entry in entries) <= len(known):
+            return
+        replay = Replay(terms, registry.read_inputs(terms.inputs))
+        for noisy in replay.go_on(registry, entries):
+            if noisy.plan.round not in known:
+                # No device of a simulation has limits of its own, by which it would be rejected.
+                self(Release(noisy.plan, ParticipationCounts(noisy.users, 0, 0, 0), replay.model))
 
     def _quality(self, release: Release) -> dict[str, Any]:
         """The headline metric with its 95 % interval and the mean rank, on the same validation users every time."""

@@ -23,7 +23,7 @@ from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.lock import RunLock
 from palate_server.rounds.registry import Registry, pack_inputs
 from palate_server.rounds.terms import RunTerms
-from palate_sim.config import SimulationConfig, build_config
+from palate_sim.config import SimulationConfig, admit_own, build_config
 from palate_sim.data import Source, is_local, is_place
 from palate_sim.data.ids import is_text
 from palate_sim.data.sources import is_address
@@ -176,6 +176,7 @@ def reopen(out: Path, *, source: Source | None = None, notify: Notify = silent) 
     ledger = Path(begun["ledger"])
     if not ledger.exists() and folder.begun:
         raise IntegrityError(f"the ledger must hold what the run has spent, got none at {ledger}: put it back")
+    admit_own(begun["config"])  # the command that began this run named it
     config = build_config(begun["config"])
     if source is None and begun["source"] is None:
         raise InputError(
@@ -252,6 +253,8 @@ def _run(started: Started, notify: Notify) -> Result:
         curve = LearningCurve(
             ledger, prepared, config, notify, delta=terms.delta, last=rounds - 1, events=folder.events
         )
+        with RunLock(folder.path):
+            curve.catch_up(terms, Registry(folder.path))
         outcome = _engine(config)(job, present(train, config), curve, notify)
         trained = Trained(terms, outcome, curve.points, rounds)
         return write_outcome(folder, config, prepared, trained, ledger, notify, clock)

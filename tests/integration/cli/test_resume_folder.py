@@ -20,8 +20,10 @@ from palate_common.records.canonical import canonical_json
 from palate_common.records.signing import SigningKey
 from palate_server.ledger.ledger import Ledger, verify_extract
 from palate_server.rounds import coordinator
+from palate_server.rounds.coordinator import Release
 from palate_sim.card.card import card_payload, verify_card
 from palate_sim.config import SimulationConfig, load_config
+from palate_sim.evaluation.curve import LearningCurve
 from palate_sim.run import experiment
 from palate_sim.run.result import Result
 
@@ -67,6 +69,33 @@ def test_a_run_is_resumed_from_anywhere_at_no_cost(palate: Any, folder: Path, un
     again = json.loads((unfinished / "privacy_card.json").read_bytes())
     assert again == card
     assert not any(elsewhere.iterdir())
+
+
+@pytest.mark.parametrize("dp", ["distributed", "off"])
+def test_a_round_that_was_sealed_and_not_evaluated_has_its_point_after_a_resume(
+    palate: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, dp: str
+) -> None:
+    words = ["--set", "evaluation.baselines=none", "--set", "evaluation.projection=none", "--noise", "seeded"]
+    words += ["--algorithm", "sgd", "--rounds", "3", "--dp", dp]
+    assert palate("simulate", "log.csv", "--out", "whole", "--ledger", "whole.db", *words, cwd=folder).code == 0
+    evaluated = LearningCurve._quality
+
+    def interrupted(curve: LearningCurve, release: Release) -> dict[str, Any]:
+        if release.plan.round == 1:
+            raise KeyboardInterrupt
+        return evaluated(curve, release)
+
+    with monkeypatch.context() as cut:
+        cut.setattr(LearningCurve, "_quality", interrupted)
+        assert palate("simulate", "log.csv", "--out", "run", "--ledger", "run.db", *words, cwd=folder).code == 130
+    done = palate("simulate", "--resume", "--out", "run", cwd=folder)
+    assert done.code == 0, done.err
+    whole, run = (json.loads((folder / name / "result.json").read_bytes()) for name in ("whole", "run"))
+    assert [point["round"] for point in run["curve"]] == [0, 1, 2]
+    for point in (*whole["curve"], *run["curve"]):
+        del point["seconds"]
+    assert run["curve"] == whole["curve"]
+    assert run["bytes_per_client"] == whole["bytes_per_client"]
 
 
 @pytest.mark.parametrize("who", ["train", "test"])

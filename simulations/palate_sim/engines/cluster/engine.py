@@ -16,6 +16,7 @@ import sys
 import time
 
 from palate_client.ledger.device_ledger import DeviceLedger
+from palate_common.algorithms.registry import algorithm_class, is_admitted, is_lent
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.records.signing import SigningKey
@@ -50,6 +51,9 @@ def run_ray(job: Job, histories: Interactions, on_release: OnRelease | None = No
         PalateError: the cluster is gone, or lost machines again and again; an open attempt is void and stays charged.
     """
     begun, begun_cpu = time.perf_counter(), time.process_time()
+    name = job.terms.algorithm
+    if is_lent(name) or is_admitted(name) or algorithm_class(name).__module__ == "__main__":
+        raise InputError(f"`engine.name` ray needs an algorithm that is installed under a name, got {name!r}")
     key, address = SigningKey.load(job.key), address_of(job.ray_address)
     gateways: list[Workers] = []
 
