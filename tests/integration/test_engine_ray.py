@@ -57,6 +57,7 @@ class Cluster:
     folder: Path
     mark: str = field(default_factory=lambda: uuid4().hex)
     port: int = field(default_factory=free_port)
+    lost: list[int] = field(default_factory=list)
 
     @property
     def address(self) -> str:
@@ -84,8 +85,9 @@ class Cluster:
     def lose_second(self) -> None:
         """The second machine is lost while its workers compute: they never answer, and its raylet is killed."""
         second = self.processes(b"raylet/raylet")[-1]
-        for each in descendants(second):
-            os.kill(each.pid, signal.SIGSTOP)
+        self.lost = [each.pid for each in descendants(second)]
+        for pid in self.lost:
+            os.kill(pid, signal.SIGSTOP)
         os.kill(second, signal.SIGKILL)
 
     def lose_head(self) -> None:
@@ -94,6 +96,9 @@ class Cluster:
             os.kill(pid, signal.SIGKILL)
 
     def stop(self) -> None:
+        for pid in self.lost:  # they name themselves anew, over the mark
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         assert end(lambda: marked(self.mark), grace=1.0)
 
 

@@ -200,7 +200,7 @@ def files_of(source: Source) -> list[list[str | int]] | None:
     Returns:
         One list a file, in order; None for a data frame, for a pipe, and for a set that comes with a package.
     """
-    if isinstance(source, pd.DataFrame):
+    if not isinstance(source, (str, PathLike)):
         return None
     if is_address(source) or is_pattern(source):
         return [list(each.facts) for each in find_sources(source)]
