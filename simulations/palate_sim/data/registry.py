@@ -198,9 +198,10 @@ def files_of(source: Source) -> list[list[str | int]] | None:
         source: as for `load`.
 
     Returns:
-        One list a file, in order; None for a data frame, for a pipe, and for a set that comes with a package.
+        One list a file, in order; None for a data frame, for a pipe, for a set that comes with a package, and for what
+        `load` refuses.
     """
-    if isinstance(source, pd.DataFrame):
+    if not isinstance(source, (str, PathLike)):
         return None
     if is_address(source) or is_pattern(source):
         return [list(each.facts) for each in find_sources(source)]
