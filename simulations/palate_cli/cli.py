@@ -168,7 +168,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        return _say(f"the system refused: {error.strerror or error}: {error.filename}", 1)
+        named = "" if error.filename is None else f": {error.filename}"
+        return _say(f"the system refused: {error.strerror or error}{named}", 1)
     return code if isinstance(code, int) else 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -23,11 +24,12 @@ from palate_server.rounds.cohort import choose_cohort
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.lock import RunLock
 from palate_server.rounds.terms import make_terms
+from palate_sim.cores import usable_cores
 from palate_sim.engines import Job, local
 from palate_sim.engines.local import run_local, workers_of
 from palate_sim.engines.processes import PROC, descendants, running
 from palate_sim.engines.shared_histories import SharedHistories
-from palate_sim.engines.workers import Workers, cores
+from palate_sim.engines.workers import Workers
 
 ALS = {"algorithm": "als", "settings": {"popularity_only_below": 0.0}}
 NODE = 7
@@ -184,7 +186,7 @@ def test_small_populations_masks_and_a_scripts_own_algorithm_stay_in_one_process
     make_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = job_for(make_run(), tmp_path / "engine", workers=None)
-    assert workers_of(job, 40) == min(cores(), 6)
+    assert workers_of(job, 40) == min(usable_cores(), 6)
     assert workers_of(job.model_copy(update={"workers": 4}), 40) == 4
     assert workers_of(job.model_copy(update={"workers": 400}), 40) == 6  # as many as nodes
     assert workers_of(job.model_copy(update={"identities": tmp_path}), 40) == 1
@@ -215,6 +217,17 @@ def test_shared_histories_are_the_same_and_have_no_name(
     with SharedHistories(empty, folder=None, scratch=tmp_path) as given:
         opened = given.place.__class__(**{**vars(given.place), "descriptor": os.dup(given.descriptors[0])}).open()
     assert (opened.n_users, opened.nnz, opened.n_items) == (2, 0, 5)
+
+
+def test_histories_that_find_no_room_are_said_in_one_line(histories: Interactions, tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (histories.indptr.nbytes, hard))
+    try:
+        with pytest.raises(PalateError, match=r"the histories need room for [\d,]+ bytes in .*: .*--resume"):
+            SharedHistories(histories, folder=None, scratch=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_round_with_masks_is_refused(histories: Interactions) -> None:

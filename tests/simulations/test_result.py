@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import palate
+from palate_client.rounds.contribution import Contributor
 from palate_common.errors import BudgetError, InputError, IntegrityError
 from palate_sim.run.result import Result
 
@@ -199,6 +200,26 @@ def test_a_promise_that_is_none_is_warned_of(
     made = palate.simulate(frame, out=tmp_path / "run", settings=QUICK, **change)
     assert any(words in warning for warning in made.summary["warnings"])
     assert words in made.report.read_text(encoding="utf-8")
+
+
+def test_users_whose_node_failed_are_missed(
+    frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained = Contributor._trained
+
+    def short_of_memory(contributor: Contributor, *given: Any) -> Any:
+        if contributor.devices[0] == 40:
+            raise MemoryError
+        return trained(contributor, *given)
+
+    options: dict[str, Any] = {"dp": "central", "settings": {**QUICK, "engine.users_per_node": 40}}
+    whole = palate.simulate(frame, out=tmp_path / "whole", **options)
+    monkeypatch.setattr(Contributor, "_trained", short_of_memory)
+    made = palate.simulate(frame, out=tmp_path / "run", **options)
+    words = "contributions of 56 users, and not of all 96: nodes failed or refused"
+    assert any(words in warning for warning in made.summary["warnings"])
+    assert not any("nodes failed" in warning for warning in whole.summary["warnings"])
+    assert "MemoryError" in caplog.text
 
 
 def test_a_baseline_that_cannot_be_had_is_left_out_with_a_warning(tmp_path: Path) -> None:

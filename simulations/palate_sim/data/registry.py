@@ -198,7 +198,8 @@ def files_of(source: Source) -> list[list[str | int]] | None:
         source: as for `load`.
 
     Returns:
-        One list a file, in order; None for a data frame, for a pipe, and for a set that comes with a package.
+        One list a file, in order; None for a data frame, for a pipe, for a set that comes with a package, and for what
+        `load` refuses.
     """
     if not isinstance(source, (str, PathLike)):
         return None

@@ -85,7 +85,7 @@ def find_sources(source: str | PathLike[str]) -> list[ByteSource]:
                 raise InputError(f"`data` must be a file, or a folder of parquet files, got the folder {_shown(path)}")
             return [_local(each, part=True) for each in parts]
     except OSError as error:
-        raise InputError(f"`data` must be a readable folder, got {_shown(path)}: {error.strerror}") from None
+        raise InputError(f"`data` must be a readable file or folder, got {_shown(path)}: {error.strerror}") from None
     except ValueError:
         raise InputError(f"`data` must be a readable file, got {_shown(path)}: not a file name") from None
     return [_local(path)]

@@ -23,12 +23,13 @@ from palate_common.records.signing import SigningKey
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.run import Request, Transport, open_run, run_rounds
+from palate_sim.cores import usable_cores
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.identities import Identities
 from palate_sim.engines.job import Job, OnRelease, Outcome
 from palate_sim.engines.shared_histories import SharedHistories
 from palate_sim.engines.worker import Start
-from palate_sim.engines.workers import Workers, cores
+from palate_sim.engines.workers import Workers
 from palate_sim.steps import Notify, silent, step
 
 FEW = 65_536
@@ -84,7 +85,7 @@ def workers_of(job: Job, n_users: int) -> int:
     here = job.identities is not None or is_lent(name) or algorithm_class(name).__module__ == "__main__"
     if n_users <= FEW or here or os.name != "posix":
         return 1
-    return min(job.workers or cores(), job.nodes(n_users))
+    return min(job.workers or usable_cores(), job.nodes(n_users))
 
 
 Carrier = tuple[Transport, Callable[[], float]]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -19,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.errors import InputError
+from palate_common.errors import InputError, PalateError
 from palate_common.interactions import Interactions, map_interactions
 from palate_common.records.closing import Closing
 
@@ -80,6 +81,10 @@ class SharedHistories(Closing):
         histories: one row a user.
         folder: where they lie already; None: they are written to a file without a name.
         scratch: the folder on whose disk that file lies.
+
+    Raises:
+        InputError: the folder holds other histories.
+        PalateError: the disk is full.
     """
 
     def __init__(self, histories: Interactions, *, folder: Path | None, scratch: Path) -> None:
@@ -96,6 +101,13 @@ class SharedHistories(Closing):
             for part in _parts(h, one_weight=one_weight):
                 self._file.write(part)
             self._file.flush()
+        except OSError as error:
+            with suppress(OSError):  # what it still holds fits no better now
+                self._file.close()
+            raise PalateError(
+                f"the histories need room for {_size(h, one_weight=one_weight):,} bytes in {scratch} while the run "
+                f"lasts, got {error.strerror}: nothing more is charged; go on with `--resume`"
+            ) from None
         except BaseException:
             self._file.close()
             raise
@@ -119,3 +131,8 @@ def _parts(histories: Interactions, *, one_weight: bool) -> Iterator[memoryview]
     for name, array in arrays.items():
         for first in range(0, len(array), ENTRIES_AT_ONCE):
             yield np.ascontiguousarray(array[first : first + ENTRIES_AT_ONCE], _TYPES[name]).data.cast("B")
+
+
+def _size(histories: Interactions, *, one_weight: bool) -> int:
+    """How many bytes that is."""
+    return sum(part.nbytes for part in _parts(histories, one_weight=one_weight))

@@ -35,11 +35,6 @@ PATIENCE = 10.0
 ONE_THREAD = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class LostError(PalateError):
     """A machine was lost while it worked: the attempt is void, and another one may succeed."""
 

@@ -9,7 +9,6 @@ product that BLAS divides among threads may differ in its last bits.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -19,6 +18,7 @@ import numpy.typing as npt
 import threadpoolctl  # type: ignore[import-untyped]  # ships no types
 
 from palate_common.interactions import Interactions
+from palate_sim.cores import usable_cores
 
 MOST_THREADS = 16
 """Threads at most: each holds a few arrays of a block's scores."""
@@ -28,8 +28,7 @@ Found = TypeVar("Found")
 
 def cores() -> int:
     """Cores that this process may use, `MOST_THREADS` at most."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(allowed, MOST_THREADS)
+    return min(usable_cores(), MOST_THREADS)
 
 
 def over_blocks(

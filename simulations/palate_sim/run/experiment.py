@@ -255,8 +255,9 @@ def _run(started: Started, notify: Notify) -> Result:
         )
         with RunLock(folder.path):
             curve.catch_up(terms, Registry(folder.path))
-        outcome = _engine(config)(job, present(train, config), curve, notify)
-        trained = Trained(terms, outcome, curve.points, rounds)
+        there = present(train, config)
+        outcome = _engine(config)(job, there, curve, notify)
+        trained = Trained(terms, outcome, curve.points, rounds, there.n_users)
         return write_outcome(folder, config, prepared, trained, ledger, notify, clock)
 
 

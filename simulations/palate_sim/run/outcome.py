@@ -63,12 +63,14 @@ class Trained:
         outcome: model and cost, from the engine.
         curve: one point a release.
         rounds: rounds planned.
+        present: users whose devices were there in each round.
     """
 
     terms: RunTerms
     outcome: Outcome
     curve: list[dict[str, Any]]
     rounds: int
+    present: int
 
     @property
     def private(self) -> bool:
@@ -261,6 +263,12 @@ def _warnings(
         said.append(
             f"Only {result['rounds']} of {trained.rounds} rounds were released: attempts that were cut off stay "
             "charged, and what was left of the budget bought no further round."
+        )
+    least = min((int(point["users"]) for point in trained.curve), default=trained.present)
+    if least < trained.present:
+        said.append(
+            f"A round has the contributions of {least:,} users, and not of all {trained.present:,}: nodes failed or "
+            "refused, for example where memory or the disk ran short."
         )
     if trained.private and trained.rounds == 1 and trained.terms.algorithm == "als":
         said.append("With so few users this epsilon buys noised popularity only; more users buy more.")

@@ -144,7 +144,7 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
         "`privacy.dp` must be 'distributed', 'local', 'central' or 'off', got 'sometimes'",
     ),
     "unknown noise": (["--noise", "loud"], "`privacy.noise` must be 'secure' or 'seeded', got 'loud'"),
-    "unknown engine": (["--engine", "steam"], "`engine.name` must be 'local' or 'flower', got 'steam'"),
+    "unknown engine": (["--engine", "steam"], "`engine.name` must be 'local', 'flower' or 'ray', got 'steam'"),
     "unknown baseline": (sets("evaluation.baselines=oracle"), "`evaluation.baselines` must be among popularity,"),
     "unknown option": (["--epsilo", "5"], "No such option '--epsilo'"),
     "unknown key": (sets("epsilon=3"), "`epsilon` is not a setting of Palate, got 3; did you mean `privacy.epsilon`?"),

@@ -1,0 +1,29 @@
+"""Cores: how many processors this process may use, by what it is bound to and by its container's quota.
+
+>>> usable_cores() >= 1
+True
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import suppress
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def usable_cores(cgroups: Path = CGROUPS) -> int:
+    """Processors of this process, 1 at least. A container with a quota of two of 64 processors has two.
+
+    Args:
+        cgroups: where the system shows the quota, as cgroup v2 or v1 write it.
+    """
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        with suppress(OSError, ValueError):  # there is no quota, which v2 writes as `max` and v1 as -1
+            quota, period = map(int, " ".join((cgroups / name).read_text() for name in names).split())
+            if quota > 0 and period > 0:
+                return min(bound, math.ceil(quota / period))
+    return bound
