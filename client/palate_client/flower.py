@@ -188,7 +188,7 @@ def host_from_config(context: Context) -> Host:
 
     Their ledger is a file, so that it outlives the process, but it doesn't wait for the disk on every charge.
 
-    Run-config keys: `histories` (a folder that `load_histories` reads), `users-per-node`, `devices` (the device
+    Run-config keys: `histories` (a folder that `map_interactions` maps), `users-per-node`, `devices` (the device
     ledger's file), `public-key`, and `floors` (JSON).
 
     Raises:
@@ -215,7 +215,7 @@ def _open_host(histories: str, devices: str, public_key: str, floors: str, users
     key = (histories, devices, public_key, floors, users_per_node)
     with _opening:
         if key not in _opened:
-            source, insisted = Shards(load_histories(Path(histories)), users_per_node), _floors(floors)
+            source, insisted = Shards(map_interactions(Path(histories)), users_per_node), _floors(floors)
             host = Host(source, DeviceLedger(devices, durable=False), public_key, insisted)
             close_host()
             _opened[key] = host
@@ -232,17 +232,6 @@ def _floors(text: str) -> Floors:
     except (ValidationError, ValueError, TypeError):
         pass
     raise InputError(f"`{FLOORS}` must be a JSON object of floors, got {text!r:.80}")
-
-
-def load_histories(folder: Path) -> Interactions:
-    """Map histories from the files `indptr.npy`, `indices.npy`, `weights.npy` and `n_items.npy` into memory.
-
-    `weights.npy` may hold one number for all interactions.
-
-    Raises:
-        InputError: a file is missing or isn't an array.
-    """
-    return map_interactions(folder)
 
 
 _opening = threading.RLock()

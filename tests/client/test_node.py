@@ -15,9 +15,9 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 
 from palate_client import flower as node
 from palate_client.floors import Floors
-from palate_client.flower import Host, Shards, app, host_from_config, load_histories, node_app
+from palate_client.flower import Host, Shards, app, host_from_config, node_app
 from palate_common.errors import InputError, PalateError
-from palate_common.interactions import Interactions
+from palate_common.interactions import Interactions, map_interactions
 from palate_common.rounds.wire import REFUSED
 from palate_sim.engines.grid import identify
 
@@ -167,7 +167,7 @@ def test_a_config_that_does_not_fit_is_named(make_run: Any, tmp_path: Path, chan
 
 
 def test_histories_are_mapped_and_equal(histories: Interactions, tmp_path: Path) -> None:
-    loaded = load_histories(written(tmp_path / "histories", histories))
+    loaded = map_interactions(written(tmp_path / "histories", histories))
     for name in ("indptr", "indices", "weights"):
         assert np.array_equal(getattr(loaded, name), getattr(histories, name))
         assert type(getattr(loaded, name)) is np.ndarray
@@ -178,7 +178,7 @@ def test_histories_are_mapped_and_equal(histories: Interactions, tmp_path: Path)
 def test_one_number_may_stand_for_all_weights(histories: Interactions, tmp_path: Path) -> None:
     folder = written(tmp_path / "histories", histories)
     np.save(folder / "weights.npy", np.float32(1))
-    loaded = load_histories(folder)
+    loaded = map_interactions(folder)
     assert loaded.weights.strides == (0,)
     assert loaded.weights.tolist() == [1.0] * histories.nnz
     batch = loaded.users(slice(3, 9))

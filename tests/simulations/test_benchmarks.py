@@ -309,3 +309,21 @@ def test_compressed_runs_send_as_few_numbers_as_was_asked() -> None:
         plain = {(e.get("set"), e.get("epsilon")): e["numbers"] for e in runs if e["factor"] == 1}
         for each in runs:
             assert plain[each.get("set"), each.get("epsilon")] >= each["factor"] * (each["numbers"] - 1)
+
+
+def test_what_a_frontier_says_of_its_projection_is_what_was_measured(scripts: Path) -> None:
+    """What the repository shows, by its own figures."""
+    run = runpy.run_path(str(scripts / "population" / "run.py"))
+    parts = records(FOLDER / "population")
+    assert list(parts) == list(run["PARTS"])
+    root = {}
+    for name in ("million", "ml-1m", "movietweetings-100k"):
+        off = np.array([(a / own - 1, b / own - 1) for own, a, b in run["projected"](parts[name]["figures"]).values()])
+        root[name] = np.sqrt((off**2).mean(axis=0))
+        assert np.abs(off[:, 1]).max() < 0.13
+        assert root[name][1] < 0.7 * root[name][0]
+    assert 0.005 < min(each[1] for each in root.values()) < max(each[1] for each in root.values()) < 0.055
+    pairs = parts["production"]["figures"]["pairs"]
+    assert np.mean([pair["run"] for pair in pairs]) == pytest.approx(
+        np.mean([pair["rehearsal"] for pair in pairs]), rel=0.02
+    )

@@ -244,10 +244,8 @@ def test_a_round_says_on_how_many_users_it_was_looked_at():
     console = screen(width=140)
     with Progress(console=console) as progress:
         progress({**EVENTS[3], "low": 0.23, "high": 0.25, "looked_at": 2000})
-    assert (
-        "validation recall_capped@20 0.242 (0.230 – 0.250) · on 2,000 users · mean rank 0.251"
-        in console.file.getvalue()
-    )
+    said = "validation recall_capped@20 0.242 (0.230 – 0.250) · on 2,000 users · mean rank 0.251"
+    assert said in console.file.getvalue()
 
 
 def test_the_spinner_ends_with_an_error_too():

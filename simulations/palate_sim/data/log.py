@@ -42,6 +42,7 @@ class InteractionLog:
         repairs: what reading changed or noticed, name -> number of rows or users; see `repair.REPAIRS`.
         name: what to call this log in a report.
         terms: the terms under which its publisher gives it away; empty for a log of one's own.
+        counted: rows of each user and of each item, where they were counted already.
     """
 
     rows: Rows
@@ -53,6 +54,7 @@ class InteractionLog:
     repairs: dict[str, int] = field(default_factory=dict)
     name: str = "log"
     terms: str = ""
+    counted: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame, **about: Any) -> InteractionLog:
@@ -102,11 +104,11 @@ class InteractionLog:
 
     @cached_property
     def _counts(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        if self.counted is not None:
+            return self.counted
         users, items = np.zeros(len(self.user_ids), np.int64), np.zeros(len(self.item_ids), np.int64)
         for block in self.rows:
-            own = np.bincount(block.users - block.users[0])
-            users[block.users[0] : block.users[0] + len(own)] += own
-            items += np.bincount(block.items, minlength=len(items))
+            count_rows(block, users, items)
         return users, items
 
     @property
@@ -117,7 +119,14 @@ class InteractionLog:
 
     def only(self, keep: Callable[[EventBlock], npt.NDArray[np.bool_]]) -> InteractionLog:
         """The log with the rows that a function keeps of each block."""
-        return replace(self, rows=self.rows.only(keep))
+        return replace(self, rows=self.rows.only(keep), counted=None)
+
+
+def count_rows(block: EventBlock, users: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> None:
+    """Add the rows of a block of whole users to the counts of each user and item."""
+    own = np.bincount(block.users - block.users[0])
+    users[block.users[0] : block.users[0] + len(own)] += own
+    items += np.bincount(block.items, minlength=len(items))
 
 
 def _texts(values: Any) -> pa.ChunkedArray:

@@ -219,8 +219,9 @@ def positives(
     rule = _Rule(
         Weighting(weights, value_weights, kind_values or {}, combine, cap, half_life_days), threshold, log.kinds
     )
-    item_order, items = _sorted(log.item_ids, log.events_of_items > 0)
-    user_order, users = _sorted(log.user_ids, log.events_of_users > 0)
+    with step(notify, "sorting ids"):
+        item_order, items = _sorted(log.item_ids, log.events_of_items > 0)
+        user_order, users = _sorted(log.user_ids, log.events_of_users > 0)
     item_places, user_places = _places(item_order, len(log.item_ids)), _places(user_order, len(log.user_ids))
     has = [
         name

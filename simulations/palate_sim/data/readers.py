@@ -22,7 +22,7 @@ import pandas as pd
 from palate_common.errors import InputError
 from palate_sim.data.columns import ColumnMap, find_columns, show
 from palate_sim.data.events import ROWS_IN_MEMORY, Place
-from palate_sim.data.log import InteractionLog, distinct_pairs
+from palate_sim.data.log import InteractionLog, count_rows, distinct_pairs
 from palate_sim.data.repair import REPAIRS, Reading, repaired
 from palate_sim.data.sources import find_sources, is_address, is_pattern
 from palate_sim.data.tables import Advance, Batch, Repairs, Table, open_table
@@ -136,13 +136,15 @@ def _log(table: Table, name: str, workspace: Workspace) -> InteractionLog:
             raise InputError(f"`data` must hold a row with a user and an item, got none among {reading.seen} rows")
         found = reading.repairs
         with step(workspace.notify, "repairing", of=reading.rows.total, unit="rows") as advance:
-            rows = repaired(reading.rows, found, advance)
+            counted = np.zeros(len(reading.users), np.int64), np.zeros(len(reading.items), np.int64)
+            rows = repaired(reading.rows, found, advance, lambda block: count_rows(block, *counted))
     except OSError as error:
         raise no_room(error) from None
     user_ids, item_ids = reading.users.names, reading.items.names
     repairs = counts | {repair: found[repair] for repair in REPAIRS if found.get(repair)}
     items = reading.domains.table(item_ids)
-    return InteractionLog(rows, user_ids, item_ids, tuple(reading.kinds), items, None, repairs, name)
+    kinds = tuple(reading.kinds)
+    return InteractionLog(rows, user_ids, item_ids, kinds, items, None, repairs, name, counted=counted)
 
 
 def no_room(error: OSError) -> InputError:

@@ -111,13 +111,19 @@ class Reading:
         return recode[raw]
 
 
-def repaired(rows: Rows, repairs: dict[str, int], advance: Callable[[int], None]) -> Rows:
+def repaired(
+    rows: Rows,
+    repairs: dict[str, int],
+    advance: Callable[[int], None],
+    count: Callable[[EventBlock], None] | None = None,
+) -> Rows:
     """Drop what is repeated, and order the rows of each user by time; the raw rows are gone afterwards.
 
     Args:
         rows: coded rows, as they came.
         repairs: counts to add to.
         advance: called with the number of rows that are done.
+        count: called with each block as it is now.
 
     Raises:
         OSError: the disk is full.
@@ -126,9 +132,12 @@ def repaired(rows: Rows, repairs: dict[str, int], advance: Callable[[int], None]
     counts = dict.fromkeys(("exact_duplicates", "repeated_pairs", "single_event_users", "times_out_of_order"), 0)
     for block in rows.taken():
         advance(len(block))
-        done.add(_repaired(block, counts))
-    for name, count in counts.items():
-        repairs[name] = repairs.get(name, 0) + count
+        block = _repaired(block, counts)
+        done.add(block)
+        if count is not None:
+            count(block)
+    for name, found in counts.items():
+        repairs[name] = repairs.get(name, 0) + found
     return done
 
 

@@ -57,7 +57,7 @@ def write_bundle(folder: Path, job: Job, histories: Interactions, *, port: int) 
 
 
 def write_histories(folder: Path, histories: Interactions) -> None:
-    """Write histories to a new folder, as `palate_client.flower.load_histories` reads it."""
+    """Write histories to a new folder, as `map_interactions` maps it."""
     folder.mkdir()
     for name in ARRAYS:
         array = getattr(histories, name)

@@ -64,7 +64,7 @@ class Job(BaseModel):
     ray_address: str | None = None
     """The cluster of the engine `ray`; None: the environment variable RAY_ADDRESS."""
     histories: Path | None = None
-    """The folder in which the histories lie already, as `palate_client.flower.load_histories` reads it."""
+    """The folder in which the histories lie already, as `map_interactions` maps it."""
     floors: Floors = Floors()
     """What the devices require of a run; seeded noise, `central` and `off` need lower floors."""
 

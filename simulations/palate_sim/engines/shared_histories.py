@@ -20,9 +20,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from palate_client.flower import load_histories
 from palate_common.errors import InputError, PalateError
-from palate_common.interactions import Interactions
+from palate_common.interactions import Interactions, map_interactions
 from palate_common.records.closing import Closing
 
 ENTRIES_AT_ONCE = 2**22
@@ -35,7 +34,7 @@ class Place:
     """Where histories lie; it travels to a worker.
 
     Attributes:
-        folder: as `palate_client.flower.load_histories` reads it; empty: `descriptor`.
+        folder: as `map_interactions` maps it; empty: `descriptor`.
         descriptor: an open file that the worker inherits: `indptr`, `indices` and `weights`, one after the other.
         n_users: number of users.
         n_items: number of items.
@@ -57,7 +56,7 @@ class Place:
             InputError: the folder holds none, or others.
         """
         if self.folder:
-            found = load_histories(Path(self.folder))
+            found = map_interactions(Path(self.folder))
             if (found.n_users, found.n_items, found.nnz) != (self.n_users, self.n_items, self.nnz):
                 raise InputError(f"`histories` must be a folder of the run's own histories, got others: {self.folder}")
             return found

@@ -28,7 +28,7 @@ from palate_sim.features.features import Matrix, item_features, joined_features
 from palate_sim.preparation.filters import k_core
 from palate_sim.preparation.kept import Draft, Facts, ReadyError, kept_folder, key_of, moved, open_kept, write_kept
 from palate_sim.preparation.splits import NEEDS_TIMES, Split, split
-from palate_sim.steps import Notify, silent
+from palate_sim.steps import Notify, silent, step
 
 AT_ONCE = 1 << 20
 """Numbers or ids that are hashed at once."""
@@ -148,7 +148,7 @@ def _prepared(config: SimulationConfig, source: Source | None, draft: Draft, not
     _check_negatives(cut)
     kept = None
     if folder is not None:
-        facts = Facts(name, repairs, dropped, terms, bounds, fingerprint_of(cut))
+        facts = Facts(name, repairs, dropped, terms, bounds, fingerprint_of(cut, notify))
         write_kept(folder, cut, catalogue, facts, notify)
         folder = draft.keep()
         cut = moved(cut, folder)
@@ -195,7 +195,7 @@ def _key(config: SimulationConfig, source: Source | None) -> str | None:
     return key_of(files, sections)
 
 
-def fingerprint_of(cut: Split) -> str:
+def fingerprint_of(cut: Split, notify: Notify = silent) -> str:
     """Hash of a split's catalogue, and of who has what in every part of it; nothing is copied whole.
 
     It is the hash of one JSON text and the arrays behind it: [name, items, [[users, indptr], ...]], indices, weights.
@@ -215,10 +215,13 @@ def fingerprint_of(cut: Split) -> str:
             hashed.update(b"]")
         hashed.update(b"]")
     hashed.update(b"]]")
-    for _, part in parts:
-        for array in (part.indices, part.weights):
-            for first in range(0, len(array), AT_ONCE):
-                hashed.update(np.ascontiguousarray(array[first : first + AT_ONCE]).data)
+    with step(notify, "hashing histories", of=sum(2 * part.nnz for _, part in parts), unit="numbers") as advance:
+        for _, part in parts:
+            for array in (part.indices, part.weights):
+                for first in range(0, len(array), AT_ONCE):
+                    chunk = np.ascontiguousarray(array[first : first + AT_ONCE])
+                    hashed.update(chunk.data)
+                    advance(len(chunk))
     return hashed.hexdigest()
 
 

@@ -19,6 +19,7 @@ Only its end is logged.
 import json
 import os
 import threading
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,6 +73,7 @@ class Progress(Closing):
         self._steps, self._doing = OpenSteps(), ""
         self._bars: Bars | None = None
         self._every, self._stop = every, threading.Event()
+        self._said = time.monotonic()
         self._ticker: threading.Thread | None = None
         self._log = None
         if path is not None:
@@ -101,6 +103,7 @@ class Progress(Closing):
         if line is not None:
             style = {"failed": "bold red", "done": "bold green", "baseline": "dim"}.get(str(event.get("event")), "")
             self._console.print(Text(line, style=style), soft_wrap=not terminal)
+            self._said = time.monotonic()
         if isinstance(event.get("privacy"), Mapping):
             self._console.print(Text(rounds_line(event["privacy"]), style="dim"), soft_wrap=not terminal)
         if event.get("event") in LAST_EVENTS:
@@ -127,11 +130,12 @@ class Progress(Closing):
         self._bars.update(self._bars.task_ids[0], total=event.get("of"), completed=event.get("done") or 0)
 
     def _tick(self) -> None:
-        """Print a line for the latest step from time to time, until the end."""
-        while not self._stop.wait(self._every):
+        """Print a line for the latest step whenever nothing was said for a while, until the end."""
+        while not self._stop.wait(self._every / 8):
             latest = self._steps.latest()
-            if latest is not None and latest[1] >= self._every:
+            if latest is not None and time.monotonic() - self._said >= 7 / 8 * self._every:
                 self._console.print(Text(said(*latest), style="dim"), soft_wrap=True)
+                self._said = time.monotonic()
 
     def _end(self) -> None:
         """Stop drawing and printing."""
