@@ -207,7 +207,7 @@ def test_the_norm_check_is_exact_for_the_largest_integers() -> None:
 
 def test_the_first_answer_of_a_node_is_the_one_that_counts() -> None:
     """A node that is sent a message again can't replace what it said, nor be summed twice."""
-    assert first_answers((7, text) for text in SAID) == {7: SAID[0]}
+    assert dict(first_answers((7, text) for text in SAID)) == {7: SAID[0]}
 
 
 def test_a_device_answers_its_own_population_alone(make_run: MakeRun) -> None:

@@ -23,11 +23,11 @@ EXTRAS = {
     "client/palate_client": ("server", "keyring", "delivery"),  # Flower's adapter
     "client/palate": (),
     "server/palate_server": ("server",),
-    "simulations/palate_sim": ("simulations", "text", "torch"),
+    "simulations/palate_sim": ("simulations", "text", "torch", "ray", "remote"),
     "simulations/palate_audit": ("simulations", "torch", "audit"),
     "simulations/palate_cli": ("server",),
 }
-PARTS = {"pydantic-core": "pydantic"}
+PARTS = {"pydantic-core": "pydantic", "ray": "flwr"}
 """Distributions that another one pins exactly."""
 
 
