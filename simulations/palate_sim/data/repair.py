@@ -27,7 +27,7 @@ from palate_sim.data.domains import DOMAIN, Domains
 from palate_sim.data.events import EventBlock, Place, Rows, stable_order
 from palate_sim.data.ids import MISSING, IdCoder
 from palate_sim.data.log import distinct_pairs
-from palate_sim.data.times import Notation, TimeReader
+from palate_sim.data.times import Notation, TimeReader, numbers_of
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # spreads the bits of a row over its hash
 
@@ -204,7 +204,7 @@ def _values(column: pd.Series, before: int, *, blank_allowed: bool) -> npt.NDArr
     """Finite values; NaN only in a row of an event log that leaves it blank. `before`: rows of earlier batches."""
     if pd.api.types.is_bool_dtype(column.dtype):
         return column.to_numpy(np.float64)
-    numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    numbers = numbers_of(column)
     bad = np.flatnonzero(~np.isfinite(numbers))
     if len(bad):
         cells = column.iloc[bad]

@@ -5,6 +5,7 @@ common date. A time of day without a zone is UTC. `3/12/2011` is read month firs
 column shows that days come first.
 
     >>> import pandas as pd
+import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
     >>> column = pd.Series(["1970-01-01T00:01:00", "60", "", "soon"])
     >>> reader = TimeReader()
     >>> reader.read(column).tolist(), reader.repairs
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 GRACE = 86_400.0  # seconds a time may lie ahead: local times without a zone are read as UTC
 _SCALES = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))  # median magnitude above -> units in a second
@@ -89,7 +91,7 @@ class TimeReader:
             return _stamps(column)
         if pd.api.types.is_bool_dtype(column.dtype):
             return np.full(len(column), np.nan)
-        numeric = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan).copy()
+        numeric = numbers_of(column)
         known = np.isfinite(numeric)
         texts, codes, rest = pd.Series([], dtype="str"), np.zeros(0, np.intp), ~known
         if rest.any():
@@ -117,6 +119,16 @@ class TimeReader:
         if not self._day_first:
             slashed = (match for text in texts if (match := _SLASHED.match(text)))
             self._day_first = any(int(match.group(1)) > 12 for match in slashed)
+
+
+def numbers_of(column: pd.Series) -> npt.NDArray[np.float64]:
+    """The numbers of a column, float64 [n], NaN where a value is none; a new array."""
+    if isinstance(column.dtype, pd.StringDtype):
+        try:  # a tenth of the time, where every value is a number
+            return np.array(pa.array(column, pa.string()).cast(pa.float64()).to_numpy(zero_copy_only=False))
+        except pa.ArrowInvalid:
+            pass
+    return pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan).copy()
 
 
 class _Spread:
