@@ -5,7 +5,6 @@ common date. A time of day without a zone is UTC. `3/12/2011` is read month firs
 column shows that days come first.
 
     >>> import pandas as pd
-import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
     >>> column = pd.Series(["1970-01-01T00:01:00", "60", "", "soon"])
     >>> reader = TimeReader()
     >>> reader.read(column).tolist(), reader.repairs

@@ -18,7 +18,7 @@ from palate_sim.evaluation.blocks import cores
 from palate_sim.evaluation.evaluation import CatalogueScorer, evaluate, evaluate_sampled, mean_rank, rating_errors
 from palate_sim.evaluation.fitting import fit_baselines
 from palate_sim.evaluation.rehearsal import rehearse
-from palate_sim.evaluation.sampling import FITTED, PROJECTED, some_users
+from palate_sim.evaluation.sampling import FITTED, PROJECTED, some_heldout, some_users
 from palate_sim.evaluation.saved_lists import Evaluation
 from palate_sim.preparation.preparation import Prepared
 from palate_sim.preparation.splits import Heldout, Split
@@ -32,6 +32,8 @@ CONTROLS: dict[str, tuple[str, dict[str, Any]]] = {
 
 REHEARSED_USERS = 50_000
 """Training users whose contributions a projection computes, at most; the sums are multiplied up to the population."""
+PROJECTED_ON = 4_000
+"""Test users that a projection is judged on, at most."""
 
 WHOLE_LOG = frozenset({"item_knn", "ease", "ease_sparse", "ials"})
 """Baselines that hold all histories in memory while they are fitted: `evaluation.fit_users` limits these."""
@@ -276,7 +278,8 @@ def project(
 ) -> list[dict[str, float]]:
     """Quality at this epsilon with multiples of the users, assuming that the added users behave like these.
 
-    At most `REHEARSED_USERS` train, drawn by the seed: their sums are multiplied up to the same population.
+    At most `REHEARSED_USERS` train, drawn by the seed: their sums are multiplied up to the same population. At most
+    `PROJECTED_ON` test users judge.
 
     Args:
         config: the run's configuration.
@@ -287,9 +290,11 @@ def project(
         notify: called with the steps.
 
     Returns:
-        One point a multiple: `users`, `factor`, `rehearsed` (users who trained) and the metric.
+        One point a multiple: `users`, `factor`, `rehearsed` (users who trained), `judged` (test users) and the metric.
     """
     split, points = prepared.split, []
+    test = some_heldout(split.test, PROJECTED_ON, seed=config.seed, purpose=PROJECTED)
+    prepared = replace(prepared, split=replace(split, test=test))
     train = some_users(split.train, REHEARSED_USERS, seed=config.seed, purpose=PROJECTED)
     for factor in config.evaluation.projection:
         users = split.train.n_users * factor
@@ -307,7 +312,8 @@ def project(
             name=f"projecting to {users:,} users",
         )
         quality = judged(model, prepared, config, notify, f"the projection to {users:,} users").mean(metric)
-        points.append({"users": users, "factor": factor, "rehearsed": train.n_users, metric: quality})
+        counts = {"users": users, "factor": factor, "rehearsed": train.n_users, "judged": len(test.users)}
+        points.append({**counts, metric: quality})
     return points
 
 

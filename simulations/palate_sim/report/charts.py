@@ -144,9 +144,12 @@ def _projection(result: Mapping[str, Any]) -> Chart | None:
         "New users would also bring new signal, which is not counted, so that more is to be expected; palate frontier "
         "estimates it. The first point has noise of its own: it need not equal the run's figure."
     )
-    rehearsed = (result.get("projection") or [{}])[0].get("rehearsed")
+    first = (result.get("projection") or [{}])[0]
+    rehearsed, judged = first.get("rehearsed"), first.get("judged")
     if rehearsed is not None and rehearsed < (result.get("users") or 0):
         caption += f" {rehearsed:,} of the {result['users']:,} users trained; their sums were multiplied up."
+    if judged is not None and judged < (result.get("judged_users") or 0):
+        caption += f" Judged on {judged:,} of the test users."
     return _lines(
         plots.projection(result), "What more users would buy at the same ε", caption, ("users", "factor", metric), rows
     )
