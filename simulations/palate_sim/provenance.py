@@ -27,12 +27,16 @@ ROOMS = (
 """Packages whose modules clip, encode, share, mask, sum, account, add noise and seal. All their modules count."""
 
 
+PREPARATION = ("palate_sim.data", "palate_sim.preparation")
+"""Packages whose modules turn a log into prepared histories."""
+
+
 @cache
-def _sources() -> tuple[tuple[str, str], ...]:
+def _sources(rooms: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """Each module's name and the hash of its file, read once a process."""
     return tuple(
         (f"{room}.{file.stem}", hashlib.sha256(file.read_bytes()).hexdigest())
-        for room in ROOMS
+        for room in rooms
         for folder in _folders(room)
         for file in sorted(folder / f"{module.name}.py" for module in pkgutil.iter_modules([str(folder)]))
     )
@@ -46,4 +50,9 @@ def _folders(room: str) -> list[Path]:
 
 def mechanism_sources() -> dict[str, str]:
     """SHA-256 of the source of each module of the mechanism, by name."""
-    return dict(_sources())
+    return dict(_sources(ROOMS))
+
+
+def preparation_sources() -> dict[str, str]:
+    """SHA-256 of the source of each module that prepares a log, by name."""
+    return dict(_sources(PREPARATION))

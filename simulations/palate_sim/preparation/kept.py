@@ -6,8 +6,9 @@
         *.arrow              ids of items and users
         catalogue.parquet, *_groups.parquet, candidates.npy    where there are any
 
-KEY is a hash of the files of the log (path, size, time of change), the settings and this format. A folder appears under
-its name when it is whole; a run that prepares the same log meanwhile waits for it. Whoever opens it checks every file.
+KEY is a hash of the files of the log (path, size, time of change), the settings and the code that prepares it. A folder
+appears under its name when it is whole; a run that prepares the same log meanwhile waits for it. Whoever opens it
+checks every file.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from palate_sim.data.events import when_gone
 from palate_sim.data.ids import IdList
 from palate_sim.preparation.histories import save_array
 from palate_sim.preparation.splits import Heldout, Split
+from palate_sim.provenance import preparation_sources
 from palate_sim.steps import Notify, step
 
 FORMAT = 1
@@ -135,8 +137,8 @@ def kept_folder(chosen: str | None) -> Path:
 
 
 def key_of(files: Sequence[Sequence[str | int]], settings: Mapping[str, Any]) -> str:
-    """The key of a log and its settings: 64 hexadecimal digits."""
-    return digest(json.dumps([FORMAT, files, settings], sort_keys=True, default=str).encode())
+    """The key of a log, its settings and the code that prepares it: 64 hexadecimal digits."""
+    return digest(json.dumps([preparation_sources(), files, settings], sort_keys=True, default=str).encode())
 
 
 def write_kept(folder: Path, cut: Split, catalogue: pd.DataFrame | None, facts: Facts, notify: Notify) -> None:
