@@ -149,13 +149,7 @@ class Worker:
 
 def main() -> None:
     """Serve one run; exit with 1 where it can't."""
-    answers = Connection(os.dup(1), readable=False)
-    os.dup2(2, 1)  # whatever prints in this process must not write between the answers
-    commands = Connection(os.dup(0), writable=False)
-    tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    start = commands.recv()
-    sys.path[:] = start.path
-    threading.Thread(target=read, args=(commands, tasks), daemon=True).start()
+    start, answers, tasks = begin()
     try:
         Worker(start, answers).serve(tasks)
     except PalateError as error:
@@ -165,7 +159,19 @@ def main() -> None:
         os._exit(1)
 
 
-def read(commands: Connection, tasks: queue.SimpleQueue[Any]) -> None:
+def begin() -> tuple[Any, Connection, queue.SimpleQueue[Any]]:
+    """What a process behind the pipes begins with: what it has to know, where answers go, and its tasks."""
+    answers = Connection(os.dup(1), readable=False)
+    os.dup2(2, 1)  # whatever prints in this process must not write between the answers
+    commands = Connection(os.dup(0), writable=False)
+    tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    start = commands.recv()
+    sys.path[:] = start.path
+    threading.Thread(target=_read, args=(commands, tasks), daemon=True).start()
+    return start, answers, tasks
+
+
+def _read(commands: Connection, tasks: queue.SimpleQueue[Any]) -> None:
     """Pass tasks on; when the other end of the pipe is gone, so is the command, and this process ends at once."""
     try:
         while True:

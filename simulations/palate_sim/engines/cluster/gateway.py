@@ -29,7 +29,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from palate_client.flower import Shards
 from palate_common.errors import InputError, PalateError
 from palate_sim.engines.cluster.actors import ClusterStart, LedgerKeeper, RayWorker, anywhere, arrays_of
-from palate_sim.engines.worker import Advanced, Answered, Asked, Failed, Shared, read
+from palate_sim.engines.worker import Advanced, Answered, Asked, Failed, Shared, begin
 from palate_sim.engines.workers import ONE_THREAD
 from palate_sim.provenance import mechanism_sources
 
@@ -183,13 +183,7 @@ def _line(error: Exception) -> str:
 
 def main() -> None:
     """Serve one run; exit with 1 where it can't."""
-    answers = Connection(os.dup(1), readable=False)
-    os.dup2(2, 1)  # whatever prints in this process must not write between the answers
-    commands = Connection(os.dup(0), writable=False)
-    tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    start = commands.recv()
-    sys.path[:] = start.path
-    threading.Thread(target=read, args=(commands, tasks), daemon=True).start()
+    start, answers, tasks = begin()
     try:
         Gateway(start, answers).serve(tasks)
     except PalateError as error:
