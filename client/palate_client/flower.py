@@ -39,7 +39,6 @@ from palate_common.secagg.messages import step_of
 logger = logging.getLogger(__name__)
 
 HISTORIES, DEVICES, PUBLIC_KEY, FLOORS, SIZE = "histories", "devices", "public-key", "floors", "users-per-node"
-ARRAYS = ("indptr", "indices", "weights")
 
 
 class HistorySource(Protocol):

@@ -16,7 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -192,6 +193,30 @@ class Interactions:
         order = order[first]
         indptr = np.concatenate(([0], np.cumsum(np.bincount(user_rows[order], minlength=n_users)))).astype(np.int64)
         return cls(indptr, item_rows[order].astype(np.int32), values[order], n_items)
+
+
+def save_interactions(folder: Path, interactions: Interactions) -> None:
+    """Write interactions to a new folder, as `map_interactions` maps it.
+
+    Raises:
+        OSError: the folder is there, or the disk is full.
+    """
+    folder.mkdir()
+    weights = interactions.weights
+    save_array(folder / "indptr.npy", interactions.indptr)
+    save_array(folder / "indices.npy", interactions.indices)
+    save_array(folder / "weights.npy", weights[0] if weights.strides == (0,) and len(weights) else weights)
+    save_array(folder / "n_items.npy", np.int64(interactions.n_items))
+
+
+def save_array(path: Path, array: npt.NDArray[Any] | np.generic) -> None:
+    """Write an array to a new file. `numpy.save` itself loses the end of it without a word where the disk is full.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    with path.open("wb") as file:
+        np.save(cast("Any", SimpleNamespace(write=file.write)), array)  # no file to numpy, which leaves writing to it
 
 
 def map_interactions(folder: Path) -> Interactions:

@@ -19,13 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palate_common.errors import InputError
-from palate_common.interactions import Interactions
+from palate_common.interactions import Interactions, save_array
 from palate_sim.data import InteractionLog, Pairs, Workspace, describe, positives, read_log
 from palate_sim.data.events import EventBlock, Rows, stable_order
 from palate_sim.data.ids import IdList
 from palate_sim.data.readers import purchases_only
 from palate_sim.preparation.filters import k_core, min_support
-from palate_sim.preparation.histories import HistoryWriter, save_array
+from palate_sim.preparation.histories import HistoryWriter
 from palate_sim.preparation.preparation import fingerprint_of
 from palate_sim.preparation.splits import SPLITS, Heldout, split
 

@@ -15,10 +15,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
-from palate_client.flower import ARRAYS, DEVICES, FLOORS, HISTORIES, PUBLIC_KEY, SIZE
-from palate_common.interactions import Interactions
+from palate_client.flower import DEVICES, FLOORS, HISTORIES, PUBLIC_KEY, SIZE
+from palate_common.interactions import Interactions, save_interactions
 from palate_common.records.signing import SigningKey
 from palate_server.flower.app import ServerJob
 from palate_sim.engines.job import Job
@@ -40,7 +38,7 @@ def write_bundle(folder: Path, job: Job, histories: Interactions, *, port: int) 
         (folder / name).mkdir()
     place = folder / "histories" if job.histories is None else job.histories.resolve()
     if job.histories is None:
-        write_histories(place, histories)
+        save_interactions(place, histories)
     nodes = job.nodes(histories.n_users)
     server = ServerJob(folder=job.folder, terms=job.terms, ledger=job.ledger, key=job.key, nodes=nodes)
     (folder / "job.json").write_text(server.model_dump_json(), encoding="utf-8")
@@ -54,15 +52,6 @@ def write_bundle(folder: Path, job: Job, histories: Interactions, *, port: int) 
     }
     (folder / "app" / "pyproject.toml").write_text(_project(config), encoding="utf-8")
     (folder / "flwr" / "config.toml").write_text(_connection(port), encoding="utf-8")
-
-
-def write_histories(folder: Path, histories: Interactions) -> None:
-    """Write histories to a new folder, as `map_interactions` maps it."""
-    folder.mkdir()
-    for name in ARRAYS:
-        array = getattr(histories, name)
-        np.save(folder / f"{name}.npy", array[0] if array.strides == (0,) and len(array) else array)
-    np.save(folder / "n_items.npy", np.int64(histories.n_items))
 
 
 def _project(config: dict[str, str | int]) -> str:

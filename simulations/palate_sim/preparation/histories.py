@@ -13,13 +13,12 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.interactions import Interactions, map_interactions
+from palate_common.interactions import Interactions, map_interactions, save_array
 from palate_common.records.closing import Closing
 
 _HEADER = 128  # bytes that numpy's header of a flat array takes
@@ -107,16 +106,6 @@ class HistoryWriter(Closing):
     def close(self) -> None:
         """Close the files; what isn't finished is of no use."""
         self._stack.close()
-
-
-def save_array(path: Path, array: npt.NDArray[Any] | np.generic) -> None:
-    """Write an array to a new file. `numpy.save` itself loses the end of it without a word where the disk is full.
-
-    Raises:
-        OSError: the disk is full.
-    """
-    with path.open("wb") as file:
-        np.save(cast("Any", SimpleNamespace(write=file.write)), array)  # no file to numpy, which leaves writing to it
 
 
 def _close_array(file: BinaryIO, dtype: np.dtype[Any], length: int) -> None:

@@ -29,7 +29,7 @@ import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from palate_common.errors import InputError, LockedError
-from palate_common.interactions import map_interactions
+from palate_common.interactions import map_interactions, save_array
 from palate_common.records.canonical import canonical_json, digest
 from palate_common.records.closing import Closing
 from palate_common.records.file_lock import FileLock
@@ -38,7 +38,6 @@ from palate_sim.data.columns import show
 from palate_sim.data.download import cache_dir
 from palate_sim.data.events import when_gone
 from palate_sim.data.ids import IdList
-from palate_sim.preparation.histories import save_array
 from palate_sim.preparation.splits import Heldout, Split
 from palate_sim.provenance import preparation_sources
 from palate_sim.steps import Notify, step
