@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-POPULARITY, COLLABORATIVE, CONTENT = "popularity", "collaborative", "content"
+POPULARITY, COLLABORATIVE, CONTENT, PANEL = "popularity", "collaborative", "content", "panel"
+PAIRS = "collaborative:pairs"
+"""Links between items from private pair counts: of the collaborative family, beside its directions."""
 
 
 def source_of(family: str, name: str) -> str:

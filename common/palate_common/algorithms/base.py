@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from palate_common.algorithms.parts.links import Links
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import Float64, Layout, Update
@@ -71,6 +72,10 @@ class Factors(Protocol):
 
     The columns are grouped by the information they use (see `palate_common.score_sources`). A device can weight a
     group, and scores are still dot products.
+
+    Beside the columns a model may have links (see `palate_common.algorithms.parts.links`), which add to a few scores:
+
+        scores  +=  sum over sources of  links[source].scores(histories, amounts(source, histories))
     """
 
     @property
@@ -92,6 +97,15 @@ class Factors(Protocol):
 
         The rows sum to the user's vector, apart from a default part that comes from no event.
         """
+
+    @property
+    def links(self) -> Mapping[str, Links]:
+        """Score source -> links that add to its part of a score. Their sources aren't among `parts`. Empty: none."""
+        return {}
+
+    def amounts(self, source: str, histories: Interactions) -> Float64:
+        """How much the links of each interaction count, float64 [nnz]; of the same user's, it depends on how many."""
+        return np.zeros(histories.nnz)
 
 
 class Algorithm(ABC):

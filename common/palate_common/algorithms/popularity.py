@@ -53,7 +53,7 @@ def user_weights(strength: Float64, *, exponent: float, n_items: int) -> Float64
 
 
 @dataclass(frozen=True)
-class Ranked:
+class Ranked(Factors):
     """Factors of a ranking that is the same for every user.
 
     Attributes:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from palate_common.algorithms.als.content import content_trust
 from palate_common.algorithms.als.taste import TINY, chance_direction, folded, relative_popularity, taste_weights
-from palate_common.algorithms.base import State
+from palate_common.algorithms.base import Factors, State
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.interactions import Interactions, segment_sum
 from palate_common.mechanism.update import Float64
@@ -29,7 +29,7 @@ ROWS_AT_ONCE = 65_536
 """Table rows that are computed at once in float64."""
 
 
-class AlsFactors:
+class AlsFactors(Factors):
     """Scores of `als`, and the user and item vectors whose products they are.
 
     Args:

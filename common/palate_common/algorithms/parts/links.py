@@ -1,0 +1,104 @@
+"""Links: what an item says about others, as a short list an item; an item-item model in a form that devices can hold.
+
+    score of item j  +=  sum over the user's items i of  amount_i * link[i, j]
+
+An item-item model has a number for each pair of items. Most say next to nothing, and under noise they say nothing at
+all: each item keeps the strongest only. Beside the low-rank directions of `als`, which know what is common to many
+items, they carry what is particular to two, such as two colours of one cup.
+
+    >>> links = Links.strongest(np.arange(3), np.array([[0.0, 0.5, 0.1], [0.5, 0.0, 0.2], [0.1, 0.2, 0.0]]), most=1)
+    >>> links.to.tolist(), links.values.round(2).tolist()
+    ([[1], [0], [1]], [[0.5], [0.5], [0.2]])
+    >>> links.scores(Interactions.from_pairs([0, 0], [0, 2], n_users=1, n_items=4), np.ones(2)).round(2).tolist()
+    [[0.0, 0.7, 0.0, 0.0]]
+
+Source: Sarwar et al. 2001, for neighbourhoods that are cut; Steck 2019 (EASE), for the numbers themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from palate_common.interactions import Floats, Interactions, Ints
+from palate_common.mechanism.update import Float64
+
+TINY = 1e-30
+
+
+@dataclass(frozen=True)
+class Links:
+    """For each of some items, the few items that it says most about, and what.
+
+    Attributes:
+        items: int32 [h], rows of the catalogue, rising: the items that have links.
+        to: int32 [h, n], rows of the catalogue; no row twice in one list.
+        shape: float32 [h, n], what it says about each, in units of the item's `scale`: between -1 and 1.
+        scale: float32 [h].
+    """
+
+    items: npt.NDArray[np.int32]
+    to: npt.NDArray[np.int32]
+    shape: npt.NDArray[np.float32]
+    scale: npt.NDArray[np.float32]
+
+    @classmethod
+    def strongest(cls, items: Ints, item_map: Floats, *, most: int) -> Links:
+        """The strongest links of an item-item model.
+
+        Args:
+            items: rows of the catalogue, rising, [h].
+            item_map: float [h, h]; row i holds what the i-th of the items adds to the others' scores.
+            most: links an item at most.
+        """
+        n = min(most, max(len(items) - 1, 0))
+        size = np.abs(item_map)
+        np.fill_diagonal(size, -1.0)  # no item recommends itself
+        best = np.sort(np.argpartition(-size, max(n - 1, 0), axis=1)[:, :n], axis=1)
+        values = np.take_along_axis(item_map, best, axis=1).astype(np.float64)
+        scale = np.abs(values).max(axis=1, initial=0.0)
+        rows = np.asarray(items, np.int32)
+        shape = values / np.maximum(scale, TINY)[:, None]
+        return cls(rows, rows[best], shape.astype(np.float32), scale.astype(np.float32))
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, npt.NDArray[Any]], name: str) -> Links:
+        """Those that `state` holds under a name."""
+        return cls(*(state[f"{name}_{part}"] for part in ("items", "to", "links", "scale")))
+
+    def state(self, name: str) -> dict[str, npt.NDArray[Any]]:
+        """As arrays of a public state: `NAME_items`, `NAME_to`, `NAME_links` and `NAME_scale`."""
+        arrays = (self.items, self.to, self.shape, self.scale)
+        return {f"{name}_{part}": array for part, array in zip(("items", "to", "links", "scale"), arrays, strict=True)}
+
+    @cached_property
+    def values(self) -> Float64:
+        """What each item says about the items of its list, float64 [h, n]."""
+        return self.shape.astype(np.float64) * self.scale[:, None]
+
+    def of(self, items: Ints) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+        """Which of some items have links, bool [k], and those items' places in `items`, int64."""
+        places = np.minimum(np.searchsorted(self.items, items), max(len(self.items) - 1, 0))
+        known = self.items[places] == items if len(self.items) else np.zeros(len(items), np.bool_)
+        return known, places[known]
+
+    def scores(self, histories: Interactions, amounts: Float64) -> Float64:
+        """What links add to each user's scores, float64 [n_users, n_items].
+
+        Args:
+            histories: over the catalogue.
+            amounts: of each interaction, float64 [nnz].
+
+        A user's sums are made in the order of their items, so they have the same bits in every batch.
+        """
+        known, places = self.of(histories.indices)
+        owners = histories.owners()[known].astype(np.int64)
+        cells = (owners[:, None] * histories.n_items + self.to[places]).ravel()
+        added = (amounts[known, None] * self.values[places]).ravel()
+        sums: Float64 = np.bincount(cells, added, minlength=histories.n_users * histories.n_items)
+        return sums.reshape((histories.n_users, histories.n_items))
