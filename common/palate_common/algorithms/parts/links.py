@@ -100,5 +100,5 @@ class Links:
         owners = histories.owners()[known].astype(np.int64)
         cells = (owners[:, None] * histories.n_items + self.to[places]).ravel()
         added = (amounts[known, None] * self.values[places]).ravel()
-        sums: Float64 = np.bincount(cells, added, minlength=histories.n_users * histories.n_items)
+        sums = np.bincount(cells, added, minlength=histories.n_users * histories.n_items).astype(np.float64, copy=False)
         return sums.reshape((histories.n_users, histories.n_items))
