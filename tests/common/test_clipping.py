@@ -2,6 +2,7 @@ import ast
 import inspect
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -13,9 +14,19 @@ from hypothesis.extra import numpy as nps
 
 from palate_common import interactions
 from palate_common.algorithms import Algorithm
+from palate_common.interactions import segment_sum
 from palate_common.mechanism import clipping, update
 from palate_common.mechanism.clipping import CLIP_NORMS, MAX_GRID, clip
-from palate_common.mechanism.update import Block, BlockSpec, ClippedUpdate, DenseBlock, Layout, OuterBlock, Update
+from palate_common.mechanism.update import (
+    Block,
+    BlockSpec,
+    ClippedUpdate,
+    DenseBlock,
+    Layout,
+    OuterBlock,
+    Update,
+    whole_direction,
+)
 
 PACKAGES = Path(__file__).parents[2]
 
@@ -29,7 +40,7 @@ NORMS = st.one_of(st.just(1.0), st.sampled_from(CLIP_NORMS), st.floats(1e-6, 1e6
 
 @st.composite
 def blocks(draw: st.DrawFn, n_users: int, numbers: st.SearchStrategy[float]) -> tuple[tuple[int, ...], Block]:
-    """A block of either kind, and its shape for one user."""
+    """A block of any kind, and its shape for one user."""
     if draw(st.booleans()):
         shape = draw(st.sampled_from(((), (3,), (2, 2), (1, 1, 5))))
         return shape, DenseBlock(draw(nps.arrays(np.float64, (n_users, *shape), elements=numbers)))
@@ -40,7 +51,20 @@ def blocks(draw: st.DrawFn, n_users: int, numbers: st.SearchStrategy[float]) -> 
     factors = draw(nps.arrays(np.float64, len(indices), elements=numbers))
     columns = draw(nps.arrays(np.float64, (n_users, width), elements=numbers))
     shape = (n_rows,) if width == 1 and draw(st.booleans()) else (n_rows, width)
-    return shape, OuterBlock(indptr, indices, factors, columns, n_rows)
+    block = OuterBlock(indptr, indices, factors, columns, n_rows)
+    if not draw(st.booleans()):
+        return shape, block
+    along = draw(nps.arrays(np.int64, n_rows, elements=st.integers(-3, 3) | st.sampled_from((2**10, 2**24))))
+    if draw(st.booleans()):
+        return shape, centred(block, along)
+    return shape, replace(block, along=along, shift=draw(nps.arrays(np.float64, n_users, elements=numbers)))
+
+
+def centred(block: OuterBlock, along: np.ndarray) -> OuterBlock:
+    """The same block without its part along a direction."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        shift = segment_sum(block.rows * along[block.indices], block.indptr) / max(1, int(along @ along))
+    return replace(block, along=along, shift=shift)
 
 
 @st.composite
@@ -67,9 +91,9 @@ def only(batch: Update, users: Sequence[int]) -> Update:
         parts = [slice(block.indptr[user], block.indptr[user + 1]) for user in users]
         indptr = np.cumsum([0, *(part.stop - part.start for part in parts)], dtype=np.int64)
         entries = np.concatenate([np.arange(part.start, part.stop) for part in parts] or [np.zeros(0, int)]).astype(int)
-        picked.append(
-            OuterBlock(indptr, block.indices[entries], block.rows[entries], block.columns[list(users)], block.n_rows)
-        )
+        shift = None if block.shift is None else block.shift[list(users)]
+        own = block.indices[entries], block.rows[entries], block.columns[list(users)]
+        picked.append(OuterBlock(indptr, *own, block.n_rows, block.along, shift))
     return Update(tuple(picked), len(users))
 
 
@@ -129,20 +153,25 @@ def test_the_total_is_the_sum_of_the_vectors_whichever_way_it_is_taken(
     assert total.tolist() == [sum(steps) for steps in zip(*vectors, strict=True)] if vectors else not total.any()
 
 
+def sparse_users(rng: np.random.Generator, n_users: int, n_rows: int, *, most: float) -> OuterBlock:
+    """Users of rare rows and of rows that many have, each with a taste of three numbers."""
+    chosen = rng.random((n_users, n_rows)) < np.linspace(0.001, most, n_rows)
+    indptr, indices = np.concatenate(([0], np.cumsum(chosen.sum(axis=1)))), np.nonzero(chosen)[1].astype(np.int32)
+    return OuterBlock(indptr, indices, rng.normal(size=len(indices)), rng.normal(size=(n_users, 3)), n_rows)
+
+
 @pytest.mark.parametrize("grid", [2**14, 2**20, 2**26])  # of the last, products are too large for float32
 @pytest.mark.parametrize("users_at_once", [700, 16_384])
 def test_a_sparse_total_is_that_of_a_dense_product(grid: int, users_at_once: int) -> None:
     """Of popular items with hundreds of users as of rare ones; and a total is added to."""
-    rng, n_users, n_rows = np.random.default_rng(8), 1500, 90
-    chosen = rng.random((n_users, n_rows)) < np.linspace(0.001, 0.5, n_rows)
-    indptr, indices = np.concatenate(([0], np.cumsum(chosen.sum(axis=1)))), np.nonzero(chosen)[1].astype(np.int32)
-    block = OuterBlock(indptr, indices, rng.normal(size=len(indices)), rng.normal(size=(n_users, 3)), n_rows)
+    n_users, n_rows = 1500, 90
+    block = sparse_users(np.random.default_rng(8), n_users, n_rows, most=0.5)
     layout = (BlockSpec(name="x", shape=(n_rows, 3), weight=1.0),)
     clipped = clip(Update((block,), n_users), layout, clip_norm=1.0, grid=grid)
     (steps,) = clipped.steps
     assert isinstance(steps, update.OuterSteps)
     spelled = np.zeros((n_users, n_rows), np.int64)
-    spelled[chosen] = steps.rows
+    spelled[np.repeat(np.arange(n_users), np.diff(steps.indptr)), steps.indices] = steps.rows
     expected = (spelled.T @ steps.columns).ravel()
     total = np.arange(n_rows * 3)
     with mock.patch.object(update, "DENSE_SHARE", 0), mock.patch.object(update, "USERS_AT_ONCE", users_at_once):
@@ -219,6 +248,63 @@ def test_an_outer_product_keeps_its_direction_and_all_but_a_little_of_its_norm()
     assert not steps[1::2].any()
 
 
+def test_a_centred_product_has_next_to_no_part_along_the_direction_and_all_but_a_little_of_its_norm() -> None:
+    """Popularity of a long tail; what stays along it is what rounding the shift leaves."""
+    n_users, n_rows, grid = 300, 800, 2**20
+    block = sparse_users(np.random.default_rng(4), n_users, n_rows, most=0.4)
+    block = replace(block, rows=np.ones(len(block.rows)))
+    along = whole_direction(np.linspace(0.001, 0.4, n_rows), grid=grid)
+    block, length = centred(block, along), float(np.linalg.norm(along))
+    clipped = clip(
+        Update((block,), n_users), (BlockSpec(name="x", shape=(n_rows, 3), weight=1.0),), clip_norm=1e-6, grid=grid
+    )
+    assert clipped.accepted.all()
+    for user in range(n_users):
+        steps = clipped.vector(user).reshape(n_rows, 3)
+        assert square_norm(clipped, user) > (0.97 * grid) ** 2
+        part = slice(block.indptr[user], block.indptr[user + 1])
+        exact = -block.shift[user] * along.astype(np.float64)
+        exact[block.indices[part]] += block.rows[part]
+        exact /= np.linalg.norm(exact)
+        kept = np.linalg.norm(along @ steps) / length
+        assert kept < (length / 2 + 20) * 2**10  # half a shift, and the truncated rows
+        assert kept < 0.1 * np.linalg.norm(steps)
+        assert exact @ steps @ block.columns[user] > 0.98 * np.linalg.norm(steps) * np.linalg.norm(block.columns[user])
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("n_rows", [50, 2000, 60_000])
+def test_a_direction_in_whole_numbers_is_close_and_small(n_rows: int, exponent: float) -> None:
+    direction = (np.arange(n_rows) + 10.0) ** -exponent
+    along = whole_direction(direction, grid=2**20)
+    assert along @ direction > 0.97 * np.linalg.norm(along) * np.linalg.norm(direction)
+    assert np.linalg.norm(along) < 2**10 / 2.5
+
+
+def test_a_shift_that_rounding_lengthens_costs_rows_a_little_and_no_user() -> None:
+    """The worst case: t is half a step from a whole number, for all users."""
+    along, columns = np.full(100, 9), np.ones((1, 2))
+    for items in range(1, 96):  # more would lie along the direction all but entirely
+        block = OuterBlock(np.array([0, items]), np.arange(items, dtype=np.int32), np.ones(items), columns, 100)
+        clipped = clip(
+            Update((centred(block, along),), 1),
+            (BlockSpec(name="x", shape=(100, 2), weight=1.0),),
+            clip_norm=1e-6,
+            grid=2**20,
+        )
+        assert clipped.accepted.all()
+        assert square_norm(clipped, 0) > (0.9 * 2**20) ** 2
+
+
+def test_what_lies_along_the_direction_alone_is_sent_as_little_more_than_nothing() -> None:
+    """Were the norm that of the rounding error that is left of it, rounding would be sent at the whole norm."""
+    along = np.arange(1, 9)
+    block = OuterBlock(np.array([0, 8]), np.arange(8, dtype=np.int32), 0.3 * along, np.ones((1, 2)), 8)
+    layout = (BlockSpec(name="x", shape=(8, 2), weight=1.0),)
+    clipped = clip(Update((centred(block, along),), 1), layout, clip_norm=1e-6, grid=2**20)
+    assert square_norm(clipped, 0) < (0.02 * 2**20) ** 2
+
+
 def test_a_single_item_user_an_empty_user_and_a_zero_update_are_no_special_cases() -> None:
     block = OuterBlock(
         np.array([0, 1, 1, 3]), np.array([2, 0, 2], np.int32), np.array([5.0, 0.0, 0.0]), np.ones((3, 1)), 3
@@ -251,10 +337,19 @@ def test_whatever_goes_wrong_in_the_scaling_the_last_check_holds(guard: float) -
     rows = OuterBlock(np.array([0, 1, 2]), np.array([0, 1], np.int32), np.array([1.0, 1e-3]), np.ones((2, 2)), 2)
     layout = (BlockSpec(name="x", shape=(2,), weight=0.6), BlockSpec(name="y", shape=(2, 2), weight=0.8))
     values = np.array([[1.0, 1.0], [1e-4, 0.0]])
-    with mock.patch.object(clipping, "GUARD", guard), np.errstate(invalid="ignore"):
-        clipped = clip(Update((DenseBlock(values), rows), 2), layout, clip_norm=1.0, grid=2**20)
-    assert all(square_norm(clipped, user) <= 2**40 for user in range(2))
-    assert not clipped.vector(0).any()
+    for outer in (rows, centred(rows, np.array([3, 4]))):
+        with mock.patch.object(clipping, "GUARD", guard), np.errstate(invalid="ignore", over="ignore"):
+            clipped = clip(Update((DenseBlock(values), outer), 2), layout, clip_norm=1.0, grid=2**20)
+        assert all(square_norm(clipped, user) <= 2**40 for user in range(2))
+        assert not clipped.vector(0).any()
+
+
+def test_a_shift_that_would_make_sums_inexact_is_refused_by_the_last_check() -> None:
+    """Its user's own rows cancel it, so that what they send is short."""
+    along, shift = np.array([1]), np.array([2**31])
+    steps = update.OuterSteps(np.array([0, 1]), np.zeros(1, np.int32), shift + 5, np.ones((1, 1), int), 1, along, shift)
+    assert steps.vector(0).tolist() == [5]
+    assert steps.square_norms().tolist() == [np.inf]
 
 
 def test_only_clip_makes_a_clipped_update() -> None:

@@ -66,3 +66,21 @@ def test_rows_that_are_no_sparse_matrix_are_refused(
     )
     with pytest.raises(InputError, match="block `x` must have"):
         clip(Update((block,), 2), (BlockSpec(name="x", shape=(3, 2), weight=1.0),), clip_norm=1.0, grid=1000)
+
+
+@pytest.mark.parametrize(
+    ("along", "shift"),
+    [
+        pytest.param(np.ones(3, np.int64), None, id="no shift"),
+        pytest.param(None, np.ones(2), id="no direction"),
+        pytest.param(np.ones(2, np.int64), np.ones(2), id="a row missing"),
+        pytest.param(np.ones(3, np.int64), np.ones(1), id="one shift for all"),
+        pytest.param(np.ones(3), np.ones(2), id="a direction in floats"),
+        pytest.param(np.array([MAX_GRID, 1, 0]), np.ones(2), id="too long"),
+        pytest.param(np.array([2**32, 0, 0]), np.ones(2), id="a square that wraps to 0"),
+    ],
+)
+def test_a_centring_that_is_none_is_refused(along: np.ndarray | None, shift: np.ndarray | None) -> None:
+    block = OuterBlock(np.array([0, 1, 2]), np.zeros(2, np.int32), np.ones(2), np.ones((2, 2)), 3, along, shift)
+    with pytest.raises(InputError, match="block `x` must have"):
+        clip(Update((block,), 2), (BlockSpec(name="x", shape=(3, 2), weight=1.0),), clip_norm=1.0, grid=1000)

@@ -1,10 +1,13 @@
 """`Sketch`: many numbers as few, linear, and back."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from palate_common.algorithms.parts.hashing import below, mixed
 from palate_common.algorithms.parts.sketch import Sketch
+from palate_common.errors import InputError
 from palate_common.mechanism.update import OuterBlock
 
 
@@ -62,6 +65,12 @@ def test_what_cancels_out_is_sent_as_zero() -> None:
     pair = np.array([signs.index(1.0), signs.index(-1.0)])
     block = OuterBlock(np.array([0, 2]), np.sort(pair).astype(np.int32), np.ones(2), np.ones((1, 1)), 64)
     assert dense(sketch.fold(block)).tolist() == [[0.0]]
+
+
+def test_a_centred_block_is_refused_not_sent_without_its_shift() -> None:
+    block = replace(sent(), along=np.ones(3000, np.int64), shift=np.ones(40))
+    with pytest.raises(InputError, match="a sketched block must not be centred"):
+        Sketch(3000, 500, 0).fold(block)
 
 
 def test_back_and_forth_are_each_others_transpose() -> None:

@@ -14,7 +14,6 @@ from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import Algorithm, PublicFacts, State, algorithm_names, make_algorithm
 from palate_common.errors import RefusedError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.clipping import _square_steps
 from palate_common.mechanism.update import BlockSpec, DenseBlock, DenseSteps, OuterSteps, Update
 from palate_common.models.model import GlobalModel
 from palate_common.rounds.plan import RoundPlan, SignedPlan
@@ -200,9 +199,9 @@ def test_the_norm_check_is_exact_for_the_largest_integers() -> None:
     most = 2**26
     ends = np.array([0, 2], np.int64)
     outer = OuterSteps(ends, np.array([0, 1], np.int32), np.array([most, most]), np.array([[1]]), 2)
-    assert _square_steps((outer,)).tolist() == [2 * most**2]
+    assert outer.square_norms().tolist() == [2 * most**2]
     dense = DenseSteps(np.array([[most, 0, most]]))
-    assert _square_steps((dense, outer)).tolist() == [4 * most**2]
+    assert (dense.square_norms() + outer.square_norms()).tolist() == [4 * most**2]
 
 
 def test_the_first_answer_of_a_node_is_the_one_that_counts() -> None:

@@ -14,7 +14,7 @@ from palate_common.algorithms.registry import (
     next_state,
 )
 from palate_common.interactions import Interactions
-from palate_common.mechanism.update import BlockSpec, DenseBlock, Layout, OuterBlock, Update
+from palate_common.mechanism.update import BlockSpec, DenseBlock, Layout, OuterBlock, Update, whole_direction
 
 __all__ = [
     "Algorithm",
@@ -35,4 +35,5 @@ __all__ = [
     "lent",
     "make_algorithm",
     "next_state",
+    "whole_direction",
 ]

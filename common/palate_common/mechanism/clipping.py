@@ -16,20 +16,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from palate_common.errors import InputError
-from palate_common.interactions import row_squares, segment_sum
 from palate_common.mechanism.update import (
-    Block,
     BlockSpec,
     ClippedUpdate,
     DenseBlock,
-    DenseSteps,
     Float64,
     OuterBlock,
-    OuterSteps,
-    Steps,
     Update,
 )
 
@@ -64,18 +58,26 @@ def clip(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid:
     if not 1 <= grid <= MAX_GRID:
         raise InputError(f"`grid` must lie in [1, {MAX_GRID}] steps, got {grid}")
     _check_shapes(update, layout)
-    squares = sum(spec.weight**2 * _square_norms(b) for spec, b in zip(layout, update.blocks, strict=True))
-    norms = np.sqrt(np.asarray(squares, np.float64))
+    norms = _norms(update, layout)
     finite = np.isfinite(norms)
     # Per-user scale onto the grid: min(1, C / norm) / C, with rejected users at zero.
     scale = GUARD / np.maximum(np.where(finite, norms, np.inf), clip_norm)
     steps = tuple(
-        _quantise(block, scale * spec.weight, finite, grid) for spec, block in zip(layout, update.blocks, strict=True)
+        block.keep(finite).quantised(scale * spec.weight, grid)
+        for spec, block in zip(layout, update.blocks, strict=True)
     )
-    within = _square_steps(steps) <= float(grid) ** 2
+    # Exact up to 2^53: sums of whole numbers that stay below are not rounded, and those above stay above.
+    within = sum((block.square_norms() for block in steps), np.zeros(1)) <= float(grid) ** 2
     if not within.all():
-        steps = tuple(_keep(block, within) for block in steps)
+        steps = tuple(block.keep(within) for block in steps)
     return ClippedUpdate(steps, finite & within, grid)
+
+
+def _norms(update: Update, layout: Sequence[BlockSpec]) -> Float64:
+    """L2 norm of each user's weighted blocks together, float64 [n_users]; not finite where a number is not."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = [spec.weight**2 * block.square_norms() for spec, block in zip(layout, update.blocks, strict=True)]
+        return np.sqrt(sum(squares, np.zeros(1)))
 
 
 def _check_shapes(update: Update, layout: Sequence[BlockSpec]) -> None:
@@ -105,62 +107,15 @@ def _check_rows(name: str, block: OuterBlock) -> None:
     rising[edges[(edges > 0) & (edges < len(indices))] - 1] = True
     if len(indices) and not (rising.all() and indices.min() >= 0 and indices.max() < block.n_rows):
         raise InputError(f"block `{name}` must have row indices in [0, {block.n_rows}) that rise within each user")
+    if block.along is not None or block.shift is not None:
+        _check_centring(name, block)
 
 
-def _square_norms(block: Block) -> Float64:
-    """Squared L2 norm of each user's block, float64 [n_users]."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        if isinstance(block, DenseBlock):
-            return row_squares(_flat(block.values))
-        return segment_sum(block.rows**2, block.indptr) * row_squares(block.columns)
-
-
-def _flat(values: Float64) -> Float64:
-    """One row a user; also without users, where numpy can't tell the width."""
-    return values.reshape(len(values), int(np.prod(values.shape[1:], dtype=np.int64)))
-
-
-def _quantise(block: Block, scale: Float64, finite: npt.NDArray[np.bool_], grid: int) -> Steps:
-    """Grid steps of one block, truncated toward zero; rejected users send zeros."""
-    if isinstance(block, DenseBlock):
-        flat = _zeroed(_flat(block.values), finite) * (scale * grid)[:, None]
-        return DenseSteps(flat.astype(np.int64))
-    # q = a b' is exact in integers when each factor is: the grid is the product of a row and a column grid.
-    column_grid = 1 if block.columns.shape[1] == 1 else 1 << (grid.bit_length() - 1) // 2
-    columns = _zeroed(block.columns, finite)
-    lengths = np.sqrt(row_squares(columns))
-    columns = columns * (column_grid / np.where(lengths > 0, lengths, 1.0))[:, None]
-    if block.columns.shape[1] == 1:
-        columns = np.rint(columns)
-    counts = np.diff(block.indptr)
-    per_entry = np.repeat(scale * lengths * (grid / column_grid), counts)
-    per_entry *= block.rows if finite.all() else _zeroed(block.rows, np.repeat(finite, counts))
-    return OuterSteps(block.indptr, block.indices, per_entry.astype(np.int64), columns.astype(np.int64), block.n_rows)
-
-
-def _zeroed(values: Float64, kept: npt.NDArray[np.bool_]) -> Float64:
-    """The values, with zeros in the place of rows that are not kept: a product with zero would not do, of infinity."""
-    return values if kept.all() else np.where(kept[:, None] if values.ndim > 1 else kept, values, 0.0)
-
-
-def _square_steps(steps: Sequence[Steps]) -> Float64:
-    """Squared L2 norm of each user's integers, float64 [n_users].
-
-    Exact up to 2^53: sums of whole numbers that stay below are not rounded, and those above stay above.
-    """
-    squares: Float64 = np.zeros(1)
-    for block in steps:
-        if isinstance(block, DenseSteps):
-            squares = squares + row_squares(block.values)
-        else:
-            rows = segment_sum(np.square(block.rows.astype(np.float64)), block.indptr)
-            squares = squares + rows * row_squares(block.columns)
-    return squares
-
-
-def _keep(steps: Steps, kept: npt.NDArray[np.bool_]) -> Steps:
-    """The same block with zeros for the users that are not kept."""
-    if isinstance(steps, DenseSteps):
-        return DenseSteps(np.where(kept[:, None], steps.values, 0))
-    rows = np.where(np.repeat(kept, np.diff(steps.indptr)), steps.rows, 0)
-    return OuterSteps(steps.indptr, steps.indices, rows, steps.columns, steps.n_rows)
+def _check_centring(name: str, block: OuterBlock) -> None:
+    """Refuse what is no direction in whole numbers, or doesn't have one shift a user."""
+    along, shift = block.along, block.shift
+    if along is None or shift is None or along.shape != (block.n_rows,) or shift.shape != (len(block.indptr) - 1,):
+        raise InputError(f"block `{name}` must have both a direction of {block.n_rows} rows and one shift a user")
+    # A float64 sum of squares that stays below is exact, and one above stays above.
+    if along.dtype != np.int64 or not np.square(along.astype(np.float64)).sum() <= MAX_GRID**2:
+        raise InputError(f"block `{name}` must have a direction of whole numbers with a length of at most {MAX_GRID}")

@@ -1,11 +1,14 @@
 """Updates: what a device computes for one round, and its clipped integer form; only the latter leaves the device.
 
-A contribution is a few named blocks of fixed shape (the layout, from the signed plan). Two kinds of block:
+A contribution is a few named blocks of fixed shape (the layout, from the signed plan). The kinds of block:
 
 - `DenseBlock`: a dense array for each user.
 - `OuterBlock`: rows times columns, `q = a b'` with `a` sparse over the items a user has and `b` a vector, as matrix
   factorisation sends it. Its norm is |a| |b|, and the sum over users is one sparse product, so no array of the size of
-  the item table is made for each user.
+  the item table is made for each user. It can be centred: `q = (a - t c) b'`, with `c` the same public direction for
+  all users. Then all rows are sent, and the sum over users is still that sparse product, less `c (sum of t b)'`.
+
+A kind knows its norm, how it is put on the grid, and how its integers are summed; `clip` asks it for each.
 
 `Update` has no serializer. `ClippedUpdate` is made only by `palate_common.mechanism.clipping.clip`, and `ClippedSum`
 from such.
@@ -14,23 +17,27 @@ from such.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from palate_common.interactions import Gather, alike
+from palate_common.interactions import Gather, alike, row_squares, segment_sum
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 DUMMIES = 64
 """Coordinates at the end of each release that no user contributes to, so that anybody can test the released noise."""
 DENSE_AT_ONCE = 2**19  # numbers of a dense matrix that is made at once: 4 MB
 DENSE_SHARE = 32  # above one entry in 32, a dense product is faster than a sparse one
 USERS_AT_ONCE = 16_384  # users whose vectors a sparse product reads again and again: 6 MB at width 96
+MOST_REACH = 2.0**30  # of what is taken off one coordinate of a user: more than clipping leaves, few for exact sums
+LEVER = 8.0  # a centred user's rows are at most so much longer than what is sent: all sums stay exact
 RUN, SHORTEST_RUN = 64, 8  # entries of an item that are summed as one product, at most and in float32 at least
 
 
@@ -82,16 +89,40 @@ def block_sums(steps: Int64, layout: Sequence[BlockSpec], step: float) -> dict[s
     return {name: block.astype(np.float64) * units[name] for name, block in blocks.items()}
 
 
+def kept_rows(values: npt.NDArray[Any], kept: Bools) -> npt.NDArray[Any]:
+    """The values, with zeros for rows that are not kept: a product with zero would not do, of infinity."""
+    return values if kept.all() else np.where(kept.reshape(-1, *[1] * (values.ndim - 1)), values, 0)
+
+
 @dataclass(frozen=True)
 class DenseBlock:
     """One array a user: float64 [n_users, *shape]."""
 
     values: Float64
 
+    @property
+    def _flat(self) -> Float64:
+        """One row a user; also without users, where numpy can't tell the width."""
+        return self.values.reshape(len(self.values), int(np.prod(self.values.shape[1:], dtype=np.int64)))
+
+    def square_norms(self) -> Float64:
+        """Squared L2 norm of each user's numbers, float64 [n_users]; not finite where they are not."""
+        return row_squares(self._flat)
+
+    def keep(self, kept: Bools) -> DenseBlock:
+        """The same block with zeros for the users that are not kept."""
+        return DenseBlock(kept_rows(self.values, kept))
+
+    def quantised(self, scale: Float64, grid: int) -> DenseSteps:
+        """Each user's numbers times their scale, in grid steps, truncated toward zero."""
+        return DenseSteps((self._flat * (scale * grid)[:, None]).astype(np.int64))
+
 
 @dataclass(frozen=True)
 class OuterBlock:
     """One sparse column times one row vector a user: user u sends `a_u b_u'`, of shape [n_rows, width].
+
+    With `along` and `shift` it is centred: user u sends `(a_u - t_u c) b_u'`, in which all rows are set.
 
     Attributes:
         indptr: int64 [n_users + 1], CSR over the rows each user touches.
@@ -99,6 +130,8 @@ class OuterBlock:
         rows: float64 [nnz], a.
         columns: float64 [n_users, width], b.
         n_rows: number of rows of the block.
+        along: int64 [n_rows], c: public whole numbers, see `whole_direction`. None: nothing is taken off.
+        shift: float64 [n_users], t: the user's own. With t = (a.c) / |c|^2 nothing is sent along c, but for rounding.
     """
 
     indptr: Int64
@@ -106,6 +139,120 @@ class OuterBlock:
     rows: Float64
     columns: Float64
     n_rows: int
+    along: Int64 | None = None
+    shift: Float64 | None = None
+
+    def square_norms(self) -> Float64:
+        """Squared L2 norm of each user's product, float64 [n_users]; not finite where a number of it is not.
+
+        Of a centred user whose rows are more than `LEVER` times as long as what is left of them, it is more than that:
+        it is clipped as if 1 / `LEVER` of them were left.
+        """
+        squares, dots = self._moments
+        if self.along is None or self.shift is None:
+            return squares * row_squares(self.columns)
+        taken = self.shift**2 * float(np.square(self.along).sum())
+        left = squares - 2 * self.shift * dots + taken
+        return np.maximum(left, np.maximum(squares, taken) / LEVER**2) * row_squares(self.columns)
+
+    @cached_property
+    def _moments(self) -> tuple[Float64, Float64]:
+        """|a|^2 and a.c of each user, float64 [n_users]; the second is 0 where nothing is taken off."""
+        squares: Float64 = segment_sum(self.rows**2, self.indptr)
+        dots = np.zeros(len(squares)) if self.along is None else segment_sum(self.rows * self._own, self.indptr)
+        return squares, dots
+
+    @cached_property
+    def _own(self) -> Float64:
+        """The direction at each user's rows, float64 [nnz]."""
+        return np.zeros(len(self.rows)) if self.along is None else self.along.astype(np.float64)[self.indices]
+
+    def keep(self, kept: Bools) -> OuterBlock:
+        """The same block with zeros for the users that are not kept."""
+        if kept.all():
+            return self
+        rows, columns = kept_rows(self.rows, np.repeat(kept, np.diff(self.indptr))), kept_rows(self.columns, kept)
+        shift = None if self.shift is None else kept_rows(self.shift, kept)
+        return replace(self, rows=rows, columns=columns, shift=shift)
+
+    def quantised(self, scale: Float64, grid: int) -> OuterSteps:
+        """Each user's product times their scale, in grid steps; none is longer than before.
+
+        q = a b' is exact in integers when each factor is: the grid is the product of a row and a column grid. Factors
+        are truncated toward zero, a centred user's rows toward what is taken off them.
+        """
+        column_grid = 1 if self.columns.shape[1] == 1 else _column_grid(grid)
+        lengths = np.sqrt(row_squares(self.columns))
+        columns = self.columns * (column_grid / np.where(lengths > 0, lengths, 1.0))[:, None]
+        if self.columns.shape[1] == 1:
+            columns = np.rint(columns)
+        whole, counts = columns.astype(np.int64), np.diff(self.indptr)
+        per_user = scale * lengths * (grid / column_grid)
+        if self.along is None or self.shift is None:
+            rows = np.repeat(per_user, counts)
+            rows *= self.rows
+            return OuterSteps(self.indptr, self.indices, rows.astype(np.int64), whole, self.n_rows)
+        shift, per_user = self._whole_shift(per_user, per_user * self.shift, float(np.square(self.along).sum()))
+        taken = np.repeat(shift, counts)
+        taken *= self._own
+        rows = np.repeat(per_user, counts)
+        rows *= self.rows
+        rows -= taken
+        np.trunc(rows, out=rows)
+        rows += taken
+        given = rows.astype(np.int64), whole, self.n_rows, self.along, shift.astype(np.int64)
+        return OuterSteps(self.indptr, self.indices, *given)
+
+    def _whole_shift(self, scale: Float64, shift: Float64, square: float) -> tuple[Float64, Float64]:
+        """Each user's shift T in whole steps, and the largest scale r of their rows with |r a - T c| <= |s a - t c|.
+
+        Rounding t to T can lengthen what is sent, along c, and the rows give way: the root of a quadratic in r. At most
+        about 1 in 8 |s a - t c|^2 / |c|^2 of their length is lost. Where no r will do, T is 0.
+
+        Args:
+            scale: s, float64 [n_users].
+            shift: t in steps, float64 [n_users].
+            square: |c|^2.
+        """
+        squares, dots = self._moments
+        squares, dots = (scale * np.sqrt(squares)) ** 2, scale * dots
+        most = np.maximum(squares - 2 * shift * dots + shift**2 * square, 0.0)
+        whole = np.rint(shift) if square else np.zeros(len(shift))
+        for _ in range(2):  # with T, and with 0 for those whom it doesn't fit
+            dot, taken = whole * dots, whole**2 * square
+            root = np.sqrt(np.maximum(dot**2 + squares * (most - taken), 0.0))
+            factor = np.clip((dot + root) / np.where(squares > 0, squares, 1.0), 0.0, 1.0)
+            left = factor**2 * squares - 2 * factor * dot + taken
+            whole = np.where(left <= most + 2.0**-48 * (squares + taken), whole, 0.0)
+        return whole, scale * factor
+
+
+def _column_grid(grid: int) -> int:
+    """Steps of a column vector's length: the power of two next to the root of the grid; the rows have the rest."""
+    return 1 << (grid.bit_length() - 1) // 2
+
+
+def whole_direction(direction: Float64, *, grid: int) -> Int64:
+    """A direction in whole numbers, for `OuterBlock.along`: what is taken off whole rows must be whole as they are.
+
+    A longer one points more exactly: rounding turns it, and about n / (12 |c|^2) of the square that lies along the
+    direction stays. A shorter one is taken off more exactly: how often it is taken off is whole as well, so that about
+    |c|^2 / (12 R^2) of a user's square stays, with R row steps in all. Where a quarter of a square lies along the
+    direction, both together are least at |c|^2 = R sqrt(n) / 2. For 2,000 rows and a grid of 2^20, R is 2^10 and |c| is
+    151: the cosine is above 0.99, and the entries of an even direction are 3.
+
+    What stays lies along c, where nothing is sought: whoever has the sum may drop its part along c.
+
+    Args:
+        direction: float64 [n_rows], of any length but zero; public.
+        grid: the plan's steps per clip norm.
+
+    Returns:
+        int64 [n_rows]. It is a direction of its own: t is (a.c) / |c|^2 for this c.
+    """
+    steps = grid / _column_grid(grid)
+    length = np.sqrt(steps * np.sqrt(len(direction)) / 2)
+    return np.asarray(np.rint(direction * (length / np.linalg.norm(direction))), np.int64)
 
 
 Block = DenseBlock | OuterBlock
@@ -139,21 +286,55 @@ class DenseSteps:
         vector: Int64 = self.values[user]
         return vector
 
+    def square_norms(self) -> Float64:
+        """Squared L2 norm of each user's integers, float64 [n_users]; exact up to 2^53."""
+        return row_squares(self.values)
+
+    def keep(self, kept: Bools) -> DenseSteps:
+        """The same block with zeros for the users that are not kept."""
+        return DenseSteps(kept_rows(self.values, kept))
+
 
 @dataclass(frozen=True)
 class OuterSteps:
-    """A clipped `OuterBlock` in grid steps: user u sends the integers `rows_u columns_u'`."""
+    """A clipped `OuterBlock` in grid steps: user u sends the integers `(rows_u - shift_u along) columns_u'`."""
 
     indptr: Int64
     indices: npt.NDArray[np.int32]
     rows: Int64
     columns: Int64
     n_rows: int
+    along: Int64 | None = None
+    shift: Int64 | None = None
 
     @property
     def size(self) -> int:
         """Number of coordinates of one user."""
         return self.n_rows * int(self.columns.shape[1])
+
+    def square_norms(self) -> Float64:
+        """Squared L2 norm of each user's integers, float64 [n_users]; exact up to 2^53.
+
+        Nothing is subtracted from a large number: the rows that a user has are squared as they are sent, and the others
+        are the shift's part alone. A shift that could make a sum inexact counts as infinite.
+        """
+        columns = row_squares(self.columns)
+        rows = self.rows.astype(np.float64)
+        if self.along is None or self.shift is None:
+            return segment_sum(np.square(rows, out=rows), self.indptr) * columns
+        along, shift = self.along.astype(np.float64), self.shift.astype(np.float64)
+        reach = np.abs(shift) * np.abs(along).max(initial=0) * np.abs(self.columns).max(axis=1, initial=0)
+        own = along[self.indices]
+        others = np.square(along).sum() - segment_sum(np.square(own), self.indptr)
+        own *= np.repeat(shift, np.diff(self.indptr))
+        rows -= own
+        squares = segment_sum(np.square(rows, out=rows), self.indptr) + shift**2 * others
+        return np.where(reach <= MOST_REACH, squares * columns, np.inf)
+
+    def keep(self, kept: Bools) -> OuterSteps:
+        """The same block with zeros for the users that are not kept."""
+        shift = None if self.shift is None else kept_rows(self.shift, kept)
+        return replace(self, rows=kept_rows(self.rows, np.repeat(kept, np.diff(self.indptr))), shift=shift)
 
     def add_to(self, total: Int64) -> None:
         """Add the sum over users to `total`, int64 [n_rows * width].
@@ -162,30 +343,43 @@ class OuterSteps:
         and which of the three ways is taken, cannot change it.
         """
         n_users, width = self.columns.shape
-        if width == 1:
-            per_entry = np.repeat(self.columns[:, 0].astype(np.float64), np.diff(self.indptr))
-            total += np.bincount(self.indices, self.rows * per_entry, self.n_rows).astype(np.int64)
-        elif len(self.rows) * DENSE_SHARE > n_users * self.n_rows:
-            total += self._dense_total().astype(np.int64).ravel()
-        else:
-            for first in range(0, n_users, USERS_AT_ONCE):
-                self._add_sparse(total.reshape(self.n_rows, width), first, min(first + USERS_AT_ONCE, n_users))
+        table = total.reshape(self.n_rows, width)
+        for first in range(0, n_users, USERS_AT_ONCE):
+            last = min(first + USERS_AT_ONCE, n_users)
+            entries = int(self.indptr[last] - self.indptr[first])
+            if width == 1:
+                self._add_scalars(total, first, last)
+            elif entries * DENSE_SHARE > (last - first) * self.n_rows:
+                self._add_dense(table, first, last)
+            else:
+                self._add_sparse(table, first, last)
+            if self.along is not None and self.shift is not None:
+                columns = self.columns[first:last].astype(np.float64)
+                taken = (self.shift[first:last].astype(np.float64) @ columns).astype(np.int64)
+                table -= np.outer(self.along, taken)
 
-    def _dense_total(self) -> Float64:
-        """A'B with a dense A, some users at a time: fastest where users touch many of the rows."""
-        out = np.zeros((self.n_rows, self.columns.shape[1]))
-        at_once = min(max(1, DENSE_AT_ONCE // self.n_rows), len(self.columns))
+    def _add_scalars(self, total: Int64, first: int, last: int) -> None:
+        """Add A'b of the users from `first` to before `last`, where b has one number a user."""
+        part = slice(self.indptr[first], self.indptr[last])
+        counts = np.diff(self.indptr[first : last + 1])
+        per_entry = np.repeat(self.columns[first:last, 0].astype(np.float64), counts)
+        total += np.bincount(self.indices[part], self.rows[part] * per_entry, self.n_rows).astype(np.int64)
+
+    def _add_dense(self, total: Int64, start: int, end: int) -> None:
+        """Add A'B of the users from `start` to before `end` by a dense A, where they touch many rows."""
+        out = np.zeros(total.shape)
+        at_once = min(max(1, DENSE_AT_ONCE // self.n_rows), end - start)
         spelled = np.zeros((at_once, self.n_rows))
         flat = spelled.reshape(-1)
-        for first in range(0, len(self.columns), at_once):
-            last = min(first + at_once, len(self.columns))
+        for first in range(start, end, at_once):
+            last = min(first + at_once, end)
             part = slice(self.indptr[first], self.indptr[last])
             places = np.repeat(np.arange(last - first) * self.n_rows, np.diff(self.indptr[first : last + 1]))
             places += self.indices[part]
             flat[places] = self.rows[part]
             out += spelled[: last - first].T @ self.columns[first:last].astype(np.float64)
             flat[places] = 0.0
-        return out
+        total += out.astype(np.int64)
 
     def _add_sparse(self, total: Int64, first: int, last: int) -> None:
         """Add A'B of the users from `first` to before `last`, an item's users in runs: small products, many at once."""
@@ -220,6 +414,8 @@ class OuterSteps:
         part = slice(self.indptr[user], self.indptr[user + 1])
         out = np.zeros((self.n_rows, self.columns.shape[1]), np.int64)
         out[self.indices[part]] = self.rows[part, None] * self.columns[user]
+        if self.along is not None and self.shift is not None:
+            out -= np.outer(self.along, self.shift[user] * self.columns[user])
         return out.ravel()
 
 

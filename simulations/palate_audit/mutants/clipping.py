@@ -38,11 +38,10 @@ def clipped(
     """The production clip in replaceable parts, without the check at its end."""
     clipping._check_shapes(update, layout)
     if norms is None:
-        squares = sum(s.weight**2 * clipping._square_norms(b) for s, b in zip(layout, update.blocks, strict=True))
-        norms = np.sqrt(np.asarray(squares, np.float64))
+        norms = clipping._norms(update, layout)
     factor, finite = scale(norms, clip_norm), np.isfinite(norms)
     steps = tuple(
-        clipping._quantise(block, factor * after(spec), finite, grid)
+        block.keep(finite).quantised(factor * after(spec), grid)
         for spec, block in zip(layout, update.blocks, strict=True)
     )
     return ClippedUpdate(steps, finite, grid)
@@ -142,8 +141,7 @@ def nan_bypass() -> Iterator[None]:
     """Treat a NaN norm as a small one."""
 
     def instead(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
-        squares = sum(s.weight**2 * clipping._square_norms(b) for s, b in zip(layout, update.blocks, strict=True))
-        norms = np.sqrt(np.asarray(squares, np.float64))
+        norms = clipping._norms(update, layout)
         harmless = Update(tuple(_numbers(block) for block in update.blocks), update.n_users)
         bounded = np.where(norms > clip_norm, np.where(np.isfinite(norms), norms, np.inf), clip_norm)
         return clipped(harmless, layout, clip_norm=clip_norm, grid=grid, norms=bounded, scale=lambda n, _: 1 / n)
@@ -167,7 +165,7 @@ def _checked_by_integers(kind: type[np.signedinteger[Any]]) -> Any:
         raw = clipped(update, layout, clip_norm=clip_norm, grid=grid, scale=lambda n, c: np.full(len(n), 1 / c))
         vectors = np.stack([raw.vector(user) for user in range(update.n_users)]).astype(kind)
         within = (vectors * vectors).sum(axis=1, dtype=kind) <= kind(grid) * kind(grid)
-        return ClippedUpdate(tuple(clipping._keep(block, within) for block in raw.steps), within, grid)
+        return ClippedUpdate(tuple(block.keep(within) for block in raw.steps), within, grid)
 
     return clips(instead)
 

@@ -61,8 +61,7 @@ def clip_fraction() -> Iterator[None]:
     counted: list[int] = []
 
     def clip(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
-        squares = sum(s.weight**2 * clipping._square_norms(b) for s, b in zip(layout, update.blocks, strict=True))
-        counted.append(int((np.sqrt(np.asarray(squares, np.float64)) > clip_norm).sum()))
+        counted.append(int((clipping._norms(update, layout) > clip_norm).sum()))
         return clipping.clip(update, layout, clip_norm=clip_norm, grid=grid)
 
     def header(**fields: Any) -> ContributionHeader:
@@ -82,8 +81,7 @@ def norm_log() -> Iterator[None]:
     """Write one log line a batch."""
 
     def clip(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
-        squares = sum(s.weight**2 * clipping._square_norms(b) for s, b in zip(layout, update.blocks, strict=True))
-        logger.debug("mean norm before the clip: %.4g", float(np.sqrt(np.asarray(squares, np.float64)).mean()))
+        logger.debug("mean norm before the clip: %.4g", float(clipping._norms(update, layout).mean()))
         return clipping.clip(update, layout, clip_norm=clip_norm, grid=grid)
 
     with mock.patch.object(contribution, "clip", clip):

@@ -14,7 +14,7 @@ from palate_audit.mutants.clipping import Float64, clipped, clips, correct
 from palate_audit.mutants.mutant import mutant
 from palate_client.rounds import contribution
 from palate_common.mechanism import clipping
-from palate_common.mechanism.update import BlockSpec, ClippedUpdate, DenseBlock, DenseSteps, OuterBlock, Steps, Update
+from palate_common.mechanism.update import BlockSpec, ClippedUpdate, DenseBlock, DenseSteps, Steps, Update
 
 
 @mutant(
@@ -26,14 +26,11 @@ from palate_common.mechanism.update import BlockSpec, ClippedUpdate, DenseBlock,
 def rounding_after() -> Iterator[None]:
     """Each coordinate can grow by half a step."""
 
-    def nearest(block: DenseBlock | OuterBlock, scale: Float64, finite: npt.NDArray[np.bool_], grid: int) -> Steps:
-        if isinstance(block, DenseBlock):
-            flat = np.where(finite[:, None], clipping._flat(block.values), 0.0) * (scale * grid)[:, None]
-            return DenseSteps(np.rint(flat).astype(np.int64))
-        return quantise(block, scale, finite, grid)
+    def nearest(block: DenseBlock, scale: Float64, grid: int) -> DenseSteps:
+        steps = np.rint(block.values.reshape(len(scale), -1) * (scale * grid)[:, None])
+        return DenseSteps(steps.astype(np.int64))
 
-    quantise = clipping._quantise
-    with mock.patch.object(clipping, "_quantise", nearest), clips(clipped):
+    with mock.patch.object(DenseBlock, "quantised", nearest), clips(clipped):
         yield
 
 
@@ -47,7 +44,7 @@ def scale_after() -> Iterator[None]:
     """A block of weight 0.48 is sent at twice its clipped length."""
 
     def instead(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
-        squares = sum(clipping._square_norms(block) for block in update.blocks)
+        squares = sum(block.square_norms() for block in update.blocks)
         norms = np.sqrt(np.asarray(squares, np.float64))
         return clipped(update, layout, clip_norm=clip_norm, grid=grid, norms=norms, after=lambda spec: 1 / spec.weight)
 

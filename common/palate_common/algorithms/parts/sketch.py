@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_common.algorithms.parts.hashing import below, mixed
+from palate_common.errors import InputError
 from palate_common.interactions import segment_sum
 from palate_common.mechanism.update import Float64, Int64, OuterBlock
 
@@ -64,9 +65,14 @@ class Sketch:
 
         **Guarantees:** a user has the same bits in every batch: their numbers don't depend on who else is in it.
         **Guarantees:** what cancels out is sent as zero: everything else keeps the user's norm.
+
+        Raises:
+            InputError: the block is centred, which has no sparse rows to fold.
         """
         if self.whole:
             return block
+        if block.along is not None:
+            raise InputError("a sketched block must not be centred")
         owners = np.repeat(np.arange(len(block.indptr) - 1, dtype=np.int64), np.diff(block.indptr))
         rows = block.indices.astype(np.int64)
         keys, values = [], []
