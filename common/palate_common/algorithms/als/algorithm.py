@@ -39,7 +39,16 @@ from palate_common.algorithms.parts.sketch import Sketch
 from palate_common.algorithms.popularity import COUNTS, Ranked, popularity_block, popularity_layout
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions, row_squares, segment_sum
-from palate_common.mechanism.update import Block, BlockSpec, DenseBlock, Float64, Layout, OuterBlock, Update
+from palate_common.mechanism.update import (
+    Block,
+    BlockSpec,
+    DenseBlock,
+    Float64,
+    Layout,
+    OuterBlock,
+    Update,
+    whole_direction,
+)
 from palate_common.score_sources import COLLABORATIVE
 
 PRODUCTS = "products"
@@ -57,6 +66,12 @@ FEWEST = 2
 """Collaborative rounds of a compressed run: at equal total size, two larger rounds were better than three."""
 WARM_SHARE = 0.3
 """Round 0's share of mu^2 with a warm start, which has one more round."""
+ALONG = 0.85
+"""The direction that a device takes off what it sends is popularity to this power."""
+LEAST_LEFT = 0.25
+"""Of a history that is nearly all along popularity, what is left is scaled up by 4 at most."""
+DIRECTION_GRID = 2**20
+"""Steps of the usual grid, for which the direction's whole numbers are chosen; others can bear them."""
 SOURCES = "feature_sources"
 """The setting that names the sources of public features."""
 
@@ -253,17 +268,26 @@ class Als(Algorithm):
         return Update(tuple(blocks), histories.n_users)
 
     def _products(self, state: State, histories: Interactions) -> OuterBlock:
-        """w_u p_u' over the head, |w_u| = |p_u| = 1."""
+        """w_u p_u' over the head, |p_u| = 1 and |w_u| = 1 after its part along popularity is taken off.
+
+        The server drops that part, which round 0 has told: what it would take of the norm is left for taste.
+        """
         seen = histories.columns(state["head"])
         weighted = None if (seen.weights == 1).all() else seen.weights
         users = seen.matmul(state["table"], weighted).astype(np.float64)
         users /= np.maximum(np.sqrt(row_squares(users)), TINY)[:, None]
-        rows = (state["weight"].astype(np.float64) ** self.settings.contribution_exponent)[seen.indices]
+        weight = state["weight"].astype(np.float64)
+        rows = (weight**self.settings.contribution_exponent)[seen.indices]
         if weighted is not None:
             rows *= weighted
-        lengths = np.sqrt(segment_sum(rows**2, seen.indptr))
+        along = whole_direction(weight**ALONG, grid=DIRECTION_GRID)
+        own, square = along.astype(np.float64), float(along @ along)
+        shift = segment_sum(rows * own[seen.indices], seen.indptr) / square
+        squares = segment_sum(rows**2, seen.indptr)
+        lengths = np.sqrt(np.maximum(squares - shift**2 * square, LEAST_LEFT**2 * squares))
         rows /= np.repeat(lengths, seen.counts())
-        return OuterBlock(seen.indptr, seen.indices, rows, users, seen.n_items)
+        shift /= np.maximum(lengths, TINY)
+        return OuterBlock(seen.indptr, seen.indices, rows, users, seen.n_items, along, shift)
 
     def _ballots(self, state: State, histories: Interactions) -> Float64:
         """Each user's ballot on the weight of content; zeros for users who don't vote."""
