@@ -370,3 +370,8 @@ def row_squares(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         ends = np.arange(len(part) + 1, dtype=np.int64) * values.shape[1]
         squares[first : first + at_once] = segment_sum(part.ravel(), ends)
     return squares
+
+
+def kept_rows(values: npt.NDArray[Any], kept: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+    """The values [n, ...], with zeros for rows that are not kept: a product with zero would not do, of infinity."""
+    return values if kept.all() else np.where(kept.reshape(-1, *[1] * (values.ndim - 1)), values, 0)

@@ -15,8 +15,9 @@ from hypothesis.extra import numpy as nps
 from palate_common import interactions
 from palate_common.algorithms import Algorithm
 from palate_common.interactions import segment_sum
-from palate_common.mechanism import clipping, update
+from palate_common.mechanism import clipping, pairs, update
 from palate_common.mechanism.clipping import CLIP_NORMS, MAX_GRID, clip
+from palate_common.mechanism.pairs import PairBlock
 from palate_common.mechanism.update import (
     Block,
     BlockSpec,
@@ -44,11 +45,14 @@ def blocks(draw: st.DrawFn, n_users: int, numbers: st.SearchStrategy[float]) -> 
     if draw(st.booleans()):
         shape = draw(st.sampled_from(((), (3,), (2, 2), (1, 1, 5))))
         return shape, DenseBlock(draw(nps.arrays(np.float64, (n_users, *shape), elements=numbers)))
-    n_rows, width = draw(st.integers(1, 6)), draw(st.sampled_from((1, 1, 2, 3)))
+    pairs = draw(st.booleans())
+    n_rows, width = draw(st.integers(2 if pairs else 1, 6)), draw(st.sampled_from((1, 1, 2, 3)))
     rows = [sorted(draw(st.sets(st.integers(0, n_rows - 1)))) for _ in range(n_users)]
     indptr = np.cumsum([0, *map(len, rows)], dtype=np.int64)
     indices = np.array([row for user in rows for row in user], np.int32)
     factors = draw(nps.arrays(np.float64, len(indices), elements=numbers))
+    if pairs:
+        return (n_rows * (n_rows - 1) // 2,), PairBlock(indptr, indices, factors, n_rows)
     columns = draw(nps.arrays(np.float64, (n_users, width), elements=numbers))
     shape = (n_rows,) if width == 1 and draw(st.booleans()) else (n_rows, width)
     block = OuterBlock(indptr, indices, factors, columns, n_rows)
@@ -91,6 +95,9 @@ def only(batch: Update, users: Sequence[int]) -> Update:
         parts = [slice(block.indptr[user], block.indptr[user + 1]) for user in users]
         indptr = np.cumsum([0, *(part.stop - part.start for part in parts)], dtype=np.int64)
         entries = np.concatenate([np.arange(part.start, part.stop) for part in parts] or [np.zeros(0, int)]).astype(int)
+        if isinstance(block, PairBlock):
+            picked.append(PairBlock(indptr, block.indices[entries], block.rows[entries], block.n_rows))
+            continue
         shift = None if block.shift is None else block.shift[list(users)]
         own = block.indices[entries], block.rows[entries], block.columns[list(users)]
         picked.append(OuterBlock(indptr, *own, block.n_rows, block.along, shift))
@@ -146,6 +153,10 @@ def test_the_total_is_the_sum_of_the_vectors_whichever_way_it_is_taken(
         mock.patch.object(update, "DENSE_SHARE", dense_share),  # always one user at a time, or never
         mock.patch.object(update, "DENSE_AT_ONCE", 6 * at_once),
         mock.patch.object(interactions, "GATHERED_AT_ONCE", 8 * at_once),
+        mock.patch.object(pairs, "DENSE_SHARE", dense_share),
+        mock.patch.object(pairs, "FEWEST_DENSE", 1),
+        mock.patch.object(pairs, "DENSE_AT_ONCE", 3 * at_once),
+        mock.patch.object(pairs, "PAIRS_AT_ONCE", at_once),
     ):
         total = clipped.total()
     vectors = [[int(step) for step in clipped.vector(user)] for user in range(batch.n_users)]
@@ -305,6 +316,69 @@ def test_what_lies_along_the_direction_alone_is_sent_as_little_more_than_nothing
     assert square_norm(clipped, 0) < (0.02 * 2**20) ** 2
 
 
+def paired(*users: dict[int, float], n_rows: int = 5) -> tuple[Update, Layout]:
+    """Each user's rows, whose pairs are sent."""
+    indptr = np.cumsum([0, *map(len, users)])
+    indices = np.array([row for user in users for row in sorted(user)], np.int32)
+    rows = np.array([user[row] for user in users for row in sorted(user)])
+    layout = (BlockSpec(name="x", shape=(n_rows * (n_rows - 1) // 2,), weight=1.0),)
+    return Update((PairBlock(indptr, indices, rows, n_rows),), len(users)), layout
+
+
+def test_pairs_are_the_upper_triangle_row_by_row_each_once() -> None:
+    weights = {0: 3.0, 1: -2.0, 3: 1.0, 4: 0.5}
+    batch, layout = paired(weights)
+    steps = clip(batch, layout, clip_norm=1.0, grid=2**20).vector(0) / 2**20
+    rows = np.zeros(5)
+    rows[[*weights]] = [*weights.values()]
+    exact = np.outer(rows, rows)[np.triu_indices(5, 1)]
+    assert np.abs(steps - exact / np.linalg.norm(exact)).max() < 2e-3
+
+
+@pytest.mark.parametrize("n_items", [2, 3, 30, 1000])
+def test_pairs_keep_all_but_a_little_of_their_norm(n_items: int) -> None:
+    batch, layout = paired(dict.fromkeys(range(n_items), 1.0), n_rows=1000)
+    clipped = clip(batch, layout, clip_norm=1e-6, grid=2**20)
+    assert (0.94 * 2**20) ** 2 < float(clipped.steps[0].square_norms()[0]) <= 2**40
+    assert square_norm(clipped, 0) == int(clipped.steps[0].square_norms()[0])
+
+
+def test_a_user_with_one_row_has_no_pair_and_whatever_its_weight_others_are_kept() -> None:
+    """Their norm is that of nothing; numbers whose squares overflow are rejected, as in any block."""
+    batch, layout = paired({2: 1e70}, {}, {0: 1.0, 1: 1.0}, {0: 1e60, 4: 1e-60}, {1: 1e200}, {0: np.inf, 3: 0.0})
+    clipped = clip(batch, layout, clip_norm=1e-6, grid=MAX_GRID)
+    assert clipped.accepted.tolist() == [True, True, True, True, False, False]
+    assert [int(clipped.vector(user).any()) for user in range(6)] == [0, 0, 1, 0, 0, 0]
+    assert clipped.total().tolist() == clipped.vector(2).tolist()
+    assert clipped.vector(2)[0] > 0.99 * MAX_GRID
+
+
+def test_pairs_that_nobody_could_have_clipped_are_refused_by_the_last_check() -> None:
+    """Numbers whose squares would wrap: their norm counts as infinite, next to one at the bound."""
+    rows = np.array([2**32, 2**32, 2**13, 2**13, -(2**63), 1])
+    steps = pairs.PairSteps(np.array([0, 2, 4, 6]), np.array([0, 1] * 3, np.int32), rows, 2)
+    assert steps.square_norms().tolist() == [np.inf, 2.0**52, np.inf]
+
+
+def test_many_users_pairs_are_a_product_of_whole_numbers() -> None:
+    """Users with many rows are summed densely, the others pair by pair; a total is added to."""
+    n_users, n_rows = 400, 90
+    chosen = sparse_users(np.random.default_rng(3), n_users, n_rows, most=0.3)
+    block = PairBlock(chosen.indptr, chosen.indices, chosen.rows, n_rows)
+    layout = (BlockSpec(name="x", shape=(n_rows * (n_rows - 1) // 2,), weight=1.0),)
+    clipped = clip(Update((block,), n_users), layout, clip_norm=1.0, grid=2**20)
+    (steps,) = clipped.steps
+    assert isinstance(steps, pairs.PairSteps)
+    spelled = np.zeros((n_users, n_rows), np.int64)
+    spelled[np.repeat(np.arange(n_users), np.diff(steps.indptr)), steps.indices] = steps.rows
+    expected = (spelled.T @ spelled)[np.triu_indices(n_rows, 1)]
+    many = int((np.diff(steps.indptr) * pairs.DENSE_SHARE > n_rows).sum())
+    assert pairs.FEWEST_DENSE <= many < n_users
+    total = np.arange(len(expected))
+    clipped.add_to(total)
+    assert (total - np.arange(len(expected))).tolist() == expected.tolist()
+
+
 def test_a_single_item_user_an_empty_user_and_a_zero_update_are_no_special_cases() -> None:
     block = OuterBlock(
         np.array([0, 1, 1, 3]), np.array([2, 0, 2], np.int32), np.array([5.0, 0.0, 0.0]), np.ones((3, 1)), 3
@@ -335,11 +409,15 @@ def test_numbers_whose_squares_underflow_cost_their_own_user_alone() -> None:
 @pytest.mark.parametrize("guard", [1.01, 1e3, 1e15, 1e300, np.nan])
 def test_whatever_goes_wrong_in_the_scaling_the_last_check_holds(guard: float) -> None:
     rows = OuterBlock(np.array([0, 1, 2]), np.array([0, 1], np.int32), np.array([1.0, 1e-3]), np.ones((2, 2)), 2)
-    layout = (BlockSpec(name="x", shape=(2,), weight=0.6), BlockSpec(name="y", shape=(2, 2), weight=0.8))
     values = np.array([[1.0, 1.0], [1e-4, 0.0]])
-    for outer in (rows, centred(rows, np.array([3, 4]))):
+    both = PairBlock(np.array([0, 2, 4]), np.array([0, 1, 0, 1], np.int32), np.array([1.0, 1.0, 1e-3, 1e-3]), 2)
+    for other in (rows, centred(rows, np.array([3, 4])), both):
+        layout = (
+            BlockSpec(name="x", shape=(2,), weight=0.6),
+            BlockSpec(name="y", shape=other.shape[1:], weight=0.8),
+        )
         with mock.patch.object(clipping, "GUARD", guard), np.errstate(invalid="ignore", over="ignore"):
-            clipped = clip(Update((DenseBlock(values), outer), 2), layout, clip_norm=1.0, grid=2**20)
+            clipped = clip(Update((DenseBlock(values), other), 2), layout, clip_norm=1.0, grid=2**20)
         assert all(square_norm(clipped, user) <= 2**40 for user in range(2))
         assert not clipped.vector(0).any()
 

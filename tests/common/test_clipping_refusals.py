@@ -3,7 +3,8 @@ import pytest
 
 from palate_common.errors import InputError
 from palate_common.mechanism.clipping import MAX_GRID, clip
-from palate_common.mechanism.update import BlockSpec, DenseBlock, OuterBlock, Update
+from palate_common.mechanism.pairs import MOST_ROWS, PairBlock
+from palate_common.mechanism.update import Block, BlockSpec, DenseBlock, OuterBlock, Update
 
 LAYOUT = (BlockSpec(name="x", shape=(1,), weight=1.0),)
 ONE = Update((DenseBlock(np.ones((1, 1))),), 1)
@@ -61,11 +62,23 @@ def test_no_layout_is_refused() -> None:
 def test_rows_that_are_no_sparse_matrix_are_refused(
     indptr: list[int], indices: list[int], n_factors: int, columns_shape: tuple[int, int]
 ) -> None:
-    block = OuterBlock(
-        np.array(indptr, np.int64), np.array(indices, np.int32), np.ones(n_factors), np.ones(columns_shape), 3
-    )
+    rows = np.array(indptr, np.int64), np.array(indices, np.int32), np.ones(n_factors)
     with pytest.raises(InputError, match="block `x` must have"):
-        clip(Update((block,), 2), (BlockSpec(name="x", shape=(3, 2), weight=1.0),), clip_norm=1.0, grid=1000)
+        clip_one(OuterBlock(*rows, np.ones(columns_shape), 3), (3, 2))
+    if columns_shape == (2, 2):
+        with pytest.raises(InputError, match="block `x` must have"):
+            clip_one(PairBlock(*rows, 3), (3,))
+
+
+def clip_one(block: Block, shape: tuple[int, ...]) -> None:
+    clip(Update((block,), 2), (BlockSpec(name="x", shape=shape, weight=1.0),), clip_norm=1.0, grid=1000)
+
+
+@pytest.mark.parametrize(("n_rows", "shape"), [(3, (2,)), (3, (3, 3)), (4, (3,)), (MOST_ROWS + 1, (536_887_296,))])
+def test_pairs_that_do_not_fit_the_layout_are_refused(n_rows: int, shape: tuple[int, ...]) -> None:
+    nothing = PairBlock(np.zeros(3, np.int64), np.zeros(0, np.int32), np.zeros(0), n_rows)
+    with pytest.raises(InputError, match="block `x` must have"):
+        clip_one(nothing, shape)
 
 
 @pytest.mark.parametrize(
@@ -83,4 +96,4 @@ def test_rows_that_are_no_sparse_matrix_are_refused(
 def test_a_centring_that_is_none_is_refused(along: np.ndarray | None, shift: np.ndarray | None) -> None:
     block = OuterBlock(np.array([0, 1, 2]), np.zeros(2, np.int32), np.ones(2), np.ones((2, 2)), 3, along, shift)
     with pytest.raises(InputError, match="block `x` must have"):
-        clip(Update((block,), 2), (BlockSpec(name="x", shape=(3, 2), weight=1.0),), clip_norm=1.0, grid=1000)
+        clip_one(block, (3, 2))

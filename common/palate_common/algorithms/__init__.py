@@ -14,6 +14,7 @@ from palate_common.algorithms.registry import (
     next_state,
 )
 from palate_common.interactions import Interactions
+from palate_common.mechanism.pairs import PairBlock
 from palate_common.mechanism.update import BlockSpec, DenseBlock, Layout, OuterBlock, Update, whole_direction
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Interactions",
     "Layout",
     "OuterBlock",
+    "PairBlock",
     "PublicFacts",
     "State",
     "Update",

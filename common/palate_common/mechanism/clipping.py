@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from palate_common.errors import InputError
+from palate_common.mechanism.pairs import MOST_ROWS, PairBlock
 from palate_common.mechanism.update import (
     BlockSpec,
     ClippedUpdate,
@@ -85,36 +86,40 @@ def _check_shapes(update: Update, layout: Sequence[BlockSpec]) -> None:
     if not layout or len(update.blocks) != len(layout):
         raise InputError(f"an update must have {max(1, len(layout))} blocks, got {len(update.blocks)}")
     for spec, block in zip(layout, update.blocks, strict=True):
-        if isinstance(block, DenseBlock):
-            expected, got = (update.n_users, *spec.shape), block.values.shape
-        else:
-            got = (len(block.indptr) - 1, block.n_rows, *block.columns.shape[1:])
-            expected = (update.n_users, *(spec.shape if len(spec.shape) == 2 else (*spec.shape, 1)))
-        if expected != got:
-            raise InputError(f"block `{spec.name}` must have shape {expected}, got {got}")
-        if isinstance(block, OuterBlock):
+        expected = (update.n_users, *spec.shape)
+        if isinstance(block, OuterBlock) and len(spec.shape) == 1:
+            expected = (*expected, 1)
+        if expected != block.shape:
+            raise InputError(f"block `{spec.name}` must have shape {expected}, got {block.shape}")
+        if not isinstance(block, DenseBlock):
             _check_rows(spec.name, block)
+        if isinstance(block, OuterBlock):
+            _check_factors(spec.name, block)
 
 
-def _check_rows(name: str, block: OuterBlock) -> None:
+def _check_rows(name: str, block: OuterBlock | PairBlock) -> None:
     """Refuse rows that are missing, out of range or repeated: a row sent twice would count twice in the sum."""
     indptr, indices = block.indptr, block.indices
-    lengths = (int(indptr[-1]), len(block.rows), len(block.columns))
-    if indptr[0] != 0 or (np.diff(indptr) < 0).any() or lengths != (len(indices), len(indices), len(indptr) - 1):
-        raise InputError(f"block `{name}` must have one row index a factor and one column vector a user, got {lengths}")
+    lengths = (int(indptr[-1]), len(block.rows))
+    if indptr[0] != 0 or (np.diff(indptr) < 0).any() or lengths != (len(indices), len(indices)):
+        raise InputError(f"block `{name}` must have {len(indices)} entries, one factor each, got {lengths}")
     rising = indices[1:] > indices[:-1]
     edges = indptr[1:-1]
     rising[edges[(edges > 0) & (edges < len(indices))] - 1] = True
     if len(indices) and not (rising.all() and indices.min() >= 0 and indices.max() < block.n_rows):
         raise InputError(f"block `{name}` must have row indices in [0, {block.n_rows}) that rise within each user")
-    if block.along is not None or block.shift is not None:
-        _check_centring(name, block)
+    if isinstance(block, PairBlock) and block.n_rows > MOST_ROWS:
+        raise InputError(f"block `{name}` must have pairs of at most {MOST_ROWS} rows, got {block.n_rows}")
 
 
-def _check_centring(name: str, block: OuterBlock) -> None:
-    """Refuse what is no direction in whole numbers, or doesn't have one shift a user."""
-    along, shift = block.along, block.shift
-    if along is None or shift is None or along.shape != (block.n_rows,) or shift.shape != (len(block.indptr) - 1,):
+def _check_factors(name: str, block: OuterBlock) -> None:
+    """Refuse columns and shifts that are not one a user, and what is no direction in whole numbers."""
+    users, along, shift = len(block.indptr) - 1, block.along, block.shift
+    if len(block.columns) != users:
+        raise InputError(f"block `{name}` must have one column vector a user, {users}, got {len(block.columns)}")
+    if along is None and shift is None:
+        return
+    if along is None or shift is None or along.shape != (block.n_rows,) or shift.shape != (users,):
         raise InputError(f"block `{name}` must have both a direction of {block.n_rows} rows and one shift a user")
     # A float64 sum of squares that stays below is exact, and one above stays above.
     if along.dtype != np.int64 or not np.square(along.astype(np.float64)).sum() <= MAX_GRID**2:

@@ -7,6 +7,7 @@ A contribution is a few named blocks of fixed shape (the layout, from the signed
   factorisation sends it. Its norm is |a| |b|, and the sum over users is one sparse product, so no array of the size of
   the item table is made for each user. It can be centred: `q = (a - t c) b'`, with `c` the same public direction for
   all users. Then all rows are sent, and the sum over users is still that sparse product, less `c (sum of t b)'`.
+- `PairBlock`: the counts of pairs of a user's items, see `palate_common.mechanism.pairs`.
 
 A kind knows its norm, how it is put on the grid, and how its integers are summed; `clip` asks it for each.
 
@@ -19,13 +20,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from palate_common.interactions import Gather, alike, row_squares, segment_sum
+from palate_common.interactions import Gather, alike, kept_rows, row_squares, segment_sum
+from palate_common.mechanism.pairs import PairBlock, PairSteps
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -89,16 +91,16 @@ def block_sums(steps: Int64, layout: Sequence[BlockSpec], step: float) -> dict[s
     return {name: block.astype(np.float64) * units[name] for name, block in blocks.items()}
 
 
-def kept_rows(values: npt.NDArray[Any], kept: Bools) -> npt.NDArray[Any]:
-    """The values, with zeros for rows that are not kept: a product with zero would not do, of infinity."""
-    return values if kept.all() else np.where(kept.reshape(-1, *[1] * (values.ndim - 1)), values, 0)
-
-
 @dataclass(frozen=True)
 class DenseBlock:
     """One array a user: float64 [n_users, *shape]."""
 
     values: Float64
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n_users, *shape)."""
+        return self.values.shape
 
     @property
     def _flat(self) -> Float64:
@@ -141,6 +143,11 @@ class OuterBlock:
     n_rows: int
     along: Int64 | None = None
     shift: Float64 | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n_users, n_rows, width)."""
+        return len(self.indptr) - 1, self.n_rows, *self.columns.shape[1:]
 
     def square_norms(self) -> Float64:
         """Squared L2 norm of each user's product, float64 [n_users]; not finite where a number of it is not.
@@ -255,7 +262,7 @@ def whole_direction(direction: Float64, *, grid: int) -> Int64:
     return np.asarray(np.rint(direction * (length / np.linalg.norm(direction))), np.int64)
 
 
-Block = DenseBlock | OuterBlock
+Block = DenseBlock | OuterBlock | PairBlock
 
 
 @dataclass(frozen=True)
@@ -419,7 +426,7 @@ class OuterSteps:
         return out.ravel()
 
 
-Steps = DenseSteps | OuterSteps
+Steps = DenseSteps | OuterSteps | PairSteps
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 The production functions make them (`Algorithm.contribute`, `clip`); this module only converts their format.
 
+    >>> from palate_common.mechanism.update import DenseSteps
     >>> block = DenseSteps(np.array([[0, 3], [4, 0]]))
     >>> sent = spread(ClippedUpdate((block,), np.ones(2, np.bool_), 8))
     >>> sent.norms2().tolist(), sent.dot(np.array([10, 100])).tolist()
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from palate_common.algorithms import Algorithm, State
 from palate_common.interactions import Interactions, segment_sum
 from palate_common.mechanism.clipping import clip
-from palate_common.mechanism.update import ClippedUpdate, DenseSteps
+from palate_common.mechanism.update import ClippedUpdate, OuterSteps
 from palate_common.rounds.plan import RoundPlan
 
 Ints = npt.NDArray[np.int64]
@@ -80,25 +81,33 @@ def spread(clipped: ClippedUpdate) -> Spread:
     """The batch's vectors, without the coordinates that no user can change."""
     owners, coords, values, offset = list[Ints](), list[Ints](), list[Floats](), 0
     for steps in clipped.steps:
-        if isinstance(steps, DenseSteps):
-            owner, coord = np.nonzero(steps.values)
-            value, size = steps.values[owner, coord].astype(np.float64), steps.values.shape[1]
-        else:
+        if isinstance(steps, OuterSteps) and steps.along is None:
             width = steps.columns.shape[1]
             rows = np.repeat(np.arange(len(steps.columns)), np.diff(steps.indptr))
             owner = np.repeat(rows, width)
             coord = (steps.indices[:, None].astype(np.int64) * width + np.arange(width)).ravel()
-            value, size = (steps.rows[:, None] * steps.columns[rows]).ravel().astype(np.float64), steps.n_rows * width
+            value = (steps.rows[:, None] * steps.columns[rows]).ravel().astype(np.float64)
+        else:
+            found = [_sparse(steps.vector(user)) for user in range(clipped.users)]
+            owner = np.repeat(np.arange(clipped.users), [len(places) for places, _ in found])
+            coord = np.concatenate([np.zeros(0, np.int64), *(places for places, _ in found)])
+            value = np.concatenate([np.zeros(0), *(numbers for _, numbers in found)])
         kept = value != 0
         owners.append(owner[kept])
         coords.append(coord[kept] + offset)
         values.append(value[kept])
-        offset += size
+        offset += steps.size
     whose = np.concatenate(owners)
     order = np.argsort(whose, kind="stable")
     counts = np.bincount(whose, minlength=len(clipped.accepted))
     indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return Spread(indptr, np.concatenate(coords)[order], np.concatenate(values)[order])
+
+
+def _sparse(vector: Ints) -> tuple[Ints, Floats]:
+    """Places and values of what isn't zero."""
+    places = np.flatnonzero(vector)
+    return places, vector[places].astype(np.float64)
 
 
 def clipped_of(algorithm: Algorithm, state: State, plan: RoundPlan, histories: Interactions) -> ClippedUpdate:

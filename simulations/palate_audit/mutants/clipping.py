@@ -13,7 +13,8 @@ import numpy.typing as npt
 from palate_audit.mutants.mutant import mutant
 from palate_client.rounds import contribution
 from palate_common.mechanism import clipping
-from palate_common.mechanism.update import BlockSpec, ClippedUpdate, DenseBlock, Int64, OuterBlock, Update
+from palate_common.mechanism.pairs import PairBlock
+from palate_common.mechanism.update import Block, BlockSpec, ClippedUpdate, DenseBlock, Int64, Update
 
 Float64 = npt.NDArray[np.float64]
 Scale = Callable[[Float64, float], Float64]
@@ -150,12 +151,15 @@ def nan_bypass() -> Iterator[None]:
         yield
 
 
-def _numbers(block: DenseBlock | OuterBlock) -> DenseBlock | OuterBlock:
+def _numbers(block: Block) -> Block:
     """A block with zeros in the place of numbers that are not finite."""
     if isinstance(block, DenseBlock):
         return DenseBlock(np.nan_to_num(block.values, posinf=0.0, neginf=0.0))
-    rows, columns = (np.nan_to_num(each, posinf=0.0, neginf=0.0) for each in (block.rows, block.columns))
-    return replace(block, rows=rows, columns=columns)
+    block = replace(block, rows=np.nan_to_num(block.rows, posinf=0.0, neginf=0.0))
+    if isinstance(block, PairBlock):
+        return block
+    shift = None if block.shift is None else np.nan_to_num(block.shift, posinf=0.0, neginf=0.0)
+    return replace(block, columns=np.nan_to_num(block.columns, posinf=0.0, neginf=0.0), shift=shift)
 
 
 def _checked_by_integers(kind: type[np.signedinteger[Any]]) -> Any:
