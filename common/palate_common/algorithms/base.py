@@ -45,6 +45,8 @@ class PublicFacts(BaseModel):
     """The whole run's privacy parameter (mu-GDP); None without noise."""
     n_features: int = Field(default=0, ge=0)
     """Width of the public item features, 0 without any."""
+    panel_users: int = Field(default=0, ge=0, exclude_if=lambda users: users == 0)
+    """People whose log is open and whose links are a public input, 0 without any. Then left out of JSON."""
     seed: int = 0
     """Seed of public randomness, such as a starting table."""
     local: bool = Field(default=False, exclude_if=lambda local: not local)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from palate_common.algorithms import PublicFacts, State, make_algorithm
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.algorithms.als.warm import signal_of
+from palate_common.algorithms.parts.links import panel_size
 from palate_common.errors import InputError
 from palate_common.mechanism.accounting import LEAST_INCLUSION, epsilon_of, mu_of
 from palate_common.mechanism.clipping import CLIP_NORMS, MAX_GRID
@@ -168,6 +169,7 @@ def make_terms(
         n_items=n_items,
         n_features=0 if features is None else int(features.shape[1]),
         former_signal=signal_of(inputs),
+        panel_users=panel_size(inputs),
         mu=None if epsilon is None else mu_of(epsilon=epsilon, delta=for_noise),
         seed=seed,
         local=mode_of(dp).alone,

@@ -16,6 +16,7 @@ import threadpoolctl  # type: ignore[import-untyped]  # ships no types
 
 from palate_common.algorithms import PublicFacts, State, make_algorithm, next_state
 from palate_common.algorithms.als.warm import signal_of
+from palate_common.algorithms.parts.links import panel_size
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import mu_of, sigma_for
 from palate_common.mechanism.clipping import clip
@@ -77,6 +78,7 @@ def rehearse(
         mu=mu,
         seed=seed,
         former_signal=signal_of(inputs),
+        panel_users=panel_size(inputs),
         local=local,
     )
     grid = COARSE if local else GRID

@@ -21,6 +21,7 @@ by a noised product is one step of it); Krichene et al. 2023 (adaptive item weig
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,12 +30,25 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from palate_common.algorithms.als import warm
 from palate_common.algorithms.als.content import content_state
-from palate_common.algorithms.als.factors import AlsFactors
+from palate_common.algorithms.als.factors import LINKS, AlsFactors
+from palate_common.algorithms.als.pairs import MOST_LINKS, balanced, item_map, pair_blocks
 from palate_common.algorithms.als.taste import TINY, centred, directions, relative_popularity, scaled_table
-from palate_common.algorithms.als.vote import CHOICES, VoteTables, ballots, elected, hide, thinning, voters
+from palate_common.algorithms.als.vote import (
+    CHOICES,
+    ContentPart,
+    LinkPart,
+    Part,
+    VoteTables,
+    ballots,
+    elected,
+    hide,
+    thinning,
+    voters,
+)
 from palate_common.algorithms.als.warm import FORMER_COUNTS, FORMER_PRODUCTS
 from palate_common.algorithms.base import Algorithm, Factors, PublicFacts, State
 from palate_common.algorithms.parts.compression import Sizes
+from palate_common.algorithms.parts.links import LINK_PARTS, PANEL_USERS, Links
 from palate_common.algorithms.parts.sketch import Sketch
 from palate_common.algorithms.popularity import COUNTS, Ranked, popularity_block, popularity_layout
 from palate_common.errors import InputError
@@ -49,11 +63,13 @@ from palate_common.mechanism.update import (
     Update,
     whole_direction,
 )
-from palate_common.score_sources import COLLABORATIVE
+from palate_common.score_sources import COLLABORATIVE, CONTENT, PAIRS, PANEL
 
 PRODUCTS = "products"
 FEATURES = "features"
-VOTE = "vote"
+BALLOTS: Mapping[str, str] = {CONTENT: "vote", PAIRS: "pairs_vote", PANEL: "panel_vote"}
+"""Score source -> the block of the vote on its weight."""
+PANEL_INPUTS = (*(f"panel_{part}" for part in LINK_PARTS), PANEL_USERS)
 CAUTIOUS_WEIGHT = 0.5
 """Weight of features where users are too few for collaborative rounds: it did no harm on any data set."""
 VOTE_FROM = 100.0
@@ -72,6 +88,16 @@ LEAST_LEFT = 0.25
 """Of a history that is nearly all along popularity, what is left is scaled up by 4 at most."""
 DIRECTION_GRID = 2**20
 """Steps of the usual grid, for which the direction's whole numbers are chosen; others can bear them."""
+LEAST_ALONG = 0.08
+"""It is taken off where histories drawn at random by popularity have this share of their square along it, or more."""
+PAIR_HEAD, PAIRS_WEIGHT = "pair_head", 1.0
+"""The items whose pairs are counted; the weight of their links before the vote."""
+PAIRS_BLOCK, TRACE, PAIR_SHARE, TRACE_SHARE = "pairs", "trace", 0.5, 0.002
+"""Blocks of pair counts and of their trace; the pairs' share of mu^2 after round 0, and the trace's of the pairs'."""
+PAIRS_FROM, SIGNAL_AN_ITEM, MOST_PAIR_ITEMS = 25_000.0, 40.0, 2000
+"""Pairs are counted from this signal on; signal for each of their items; and most items: 2 M numbers."""
+PANEL_WEIGHT, MOST_PANEL_WEIGHT = 0.2, 2.0
+"""An open panel's weight before the vote: this times its people over the root of the signal, and the most."""
 SOURCES = "feature_sources"
 """The setting that names the sources of public features."""
 
@@ -94,7 +120,9 @@ class AlsSettings(BaseModel):
     content_weight: float | None = Field(default=None, ge=0, le=4)
     """Weight of public features before the vote, and without one. None: 0.5 without collaborative rounds, else 1."""
     vote_share: float | None = Field(default=None, ge=0, lt=1)
-    """The vote's share of the last round's squared norm, or of mu^2 if it has a round of its own; 0: no vote."""
+    """A vote's share of the last round's squared norm, or of mu^2 if it has a round of its own; 0: no vote."""
+    pair_items: int | None = Field(default=None, ge=0, le=4096)
+    """Most popular items whose pairs are counted in round 1; 0: none."""
     feature_sources: dict[str, int] | None = None
     """Public features of several sources: name -> width, their columns in alphabetical order; None: there is one."""
     contribution_exponent: float = Field(default=-0.15, ge=-2, le=2)
@@ -125,8 +153,12 @@ class AlsPlan:
         head_items: items in the collaborative rounds.
         content_weight: weight of public features before the vote.
         sources: name -> columns of the public features; {"": all of them} where there is one source.
-        vote_share: the vote's share of the squared norm in the last round, 0 without a vote. It is 1 where no
-            round is collaborative: the vote then has the last round to itself.
+        votes: the score sources whose weight is voted on in the last round.
+        vote_share: their share of its squared norm, 0 without a vote. It is 1 where no round is collaborative: the
+            votes then have the last round to themselves.
+        pair_items: items whose pairs are counted in round 1, 0 without.
+        pair_share: the pairs' share of that round's squared norm.
+        panel_weight: weight of an open panel's links before the vote.
     """
 
     def __init__(self, settings: AlsSettings, facts: PublicFacts) -> None:
@@ -147,16 +179,38 @@ class AlsPlan:
         )  # fmt: skip
         cautious = 1.0 if self.later else CAUTIOUS_WEIGHT
         self.content_weight = cautious if settings.content_weight is None else settings.content_weight
-        share = self._vote_share(settings, signal) if content else 0.0
+        self.panel_weight = float(np.clip(PANEL_WEIGHT * facts.panel_users / np.sqrt(signal), 0.0, MOST_PANEL_WEIGHT))
+        self.pair_items = self._pair_items(settings, facts)
+        elections = {CONTENT: content, PAIRS: self.pair_items > 0 and self.later > 1, PANEL: facts.panel_users > 0}
+        share = self._vote_share(settings, signal) if any(elections.values()) else 0.0
+        self.votes = tuple(name for name, held in elections.items() if held and share)
+        share *= len(self.votes)
         if self.later:
             self.vote_share = share
             first = settings.popularity_share or (WARM_SHARE if warm else float(np.clip(150 / signal, 0.04, 0.5)))
             doubling = 2.0 ** np.arange(self.later)  # later rounds count more: the last one is the model
-            rest = (1 - first) * doubling / doubling.sum()
+            pairs = PAIR_SHARE if self.pair_items else 0.0
+            rest = (1 - first) * (1 - pairs) * doubling / doubling.sum()
+            rest[0] += (1 - first) * pairs
+            self.pair_share = float((1 - first) * pairs / rest[0])
             self.shares = (first, *(float(each) for each in rest))
         else:
-            self.vote_share = 1.0 if share else 0.0
+            self.vote_share, self.pair_share = 1.0 if share else 0.0, 0.0
             self.shares = (1 - share, share) if share else (1.0,)
+
+    def _pair_items(self, settings: AlsSettings, facts: PublicFacts) -> int:
+        """As set; else by the signal an item, where there is enough, for at most twice the numbers of all products."""
+        if not self.later or settings.compression > 1:
+            return 0
+        if settings.pair_items is not None:
+            wanted = settings.pair_items
+        elif facts.signal < PAIRS_FROM:
+            return 0
+        else:
+            products = self.later * self.head_items * self.embedding_size
+            wanted = int(min(facts.signal / SIGNAL_AN_ITEM, 2 * np.sqrt(products), MOST_PAIR_ITEMS))
+        size = min(wanted, facts.n_items)
+        return size if size > 1 else 0
 
     @staticmethod
     def _later(settings: AlsSettings, signal: float, *, warm: bool) -> int:
@@ -170,7 +224,7 @@ class AlsPlan:
         return 4 if signal >= 20_000 else 3
 
     def _vote_share(self, settings: AlsSettings, signal: float) -> float:
-        """As set; else a constant beside products, or a share by the signal for a vote in a round of its own."""
+        """Of one vote: as set; else a constant beside products, or by the signal in a round of its own."""
         if settings.vote_share is not None:
             chosen = settings.vote_share
         elif self.later:
@@ -204,13 +258,17 @@ class Als(Algorithm):
     `accuracy` [d], the cosine between a direction and its noise-free one; `values` [d], singular values; `noise` [2],
     standard deviations in counts and in products; with features, `content` [n_items, c], further directions,
     `content_widths` [s], how many of them each of several sources has, `content_weight` [1], their weight, and
-    `new_items` [m + 1, 1 + c + d], the map from a new item's features to its vectors.
+    `new_items` [m + 1, 1 + c + d], the map from a new item's features to its vectors; with pair counts `pair_head` [p],
+    item rows, and links (see `palate_common.algorithms.parts.links`) under `pairs`; with an open panel, links under
+    `open`; with links, `pairs_weight` and `pairs_balance` [1] (or `open_...`), their weight and the factor that
+    brings them to the scale of the other parts; where devices take popularity off, `along` [h], its direction in whole
+    numbers.
     """
 
     name = "als"
     Settings = AlsSettings
-    public_inputs: ClassVar[tuple[str, ...]] = (FEATURES, *warm.FORMER)
-    training_only = ("table",)
+    public_inputs: ClassVar[tuple[str, ...]] = (FEATURES, *warm.FORMER, *PANEL_INPUTS)
+    training_only = ("table", "along", "pair_head")
 
     def __init__(self, settings: AlsSettings, facts: PublicFacts) -> None:
         self.settings = settings
@@ -236,35 +294,51 @@ class Als(Algorithm):
         """Round 0: counts. Later: products over the head, and in the last round the vote."""
         if round_ == 0:
             return popularity_layout(self.sketch.n_buckets)
-        blocks, share = [], self._vote_share(round_)
-        if share < 1:
+        blocks, votes = [], self._votes(round_)
+        voted = self.plan.vote_share if votes else 0.0
+        if voted < 1:
+            paired = self.plan.pair_share if round_ == 1 and PAIR_HEAD in state else 0.0
             shape = tuple(int(n) for n in state["table"].shape)
-            blocks.append(BlockSpec(name=PRODUCTS, shape=shape, weight=float(np.sqrt(1 - share))))
-        if share > 0:
-            blocks.append(BlockSpec(name=VOTE, shape=(len(CHOICES) - 1,), weight=float(np.sqrt(share))))
+            sizes = {PRODUCTS: (shape, 1 - paired)}
+            if paired:
+                n = len(state[PAIR_HEAD])
+                sizes[PAIRS_BLOCK] = (n * (n - 1) // 2,), paired * (1 - TRACE_SHARE)
+                sizes[TRACE] = (1,), paired * TRACE_SHARE
+            for name, (shape, share) in sizes.items():
+                blocks.append(BlockSpec(name=name, shape=shape, weight=float(np.sqrt((1 - voted) * share))))
+        for source in votes:
+            weight = float(np.sqrt(voted / len(votes)))
+            blocks.append(BlockSpec(name=BALLOTS[source], shape=(len(CHOICES[source]) - 1,), weight=weight))
         return tuple(blocks)
 
-    def _vote_share(self, round_: int) -> float:
-        """The vote's part of a round's squared norm."""
-        return self.plan.vote_share if round_ == len(self.shares) - 1 else 0.0
+    def _votes(self, round_: int) -> tuple[str, ...]:
+        """The score sources that a round's votes are about."""
+        return self.plan.votes if round_ == len(self.shares) - 1 else ()
 
     def _one_votes_in(self) -> int:
         """n, where one user in n votes: by the noise that the last round has, which public facts tell."""
-        share, noise = self.plan.vote_share, 0.0
+        share, noise = self.plan.vote_share / max(len(self.plan.votes), 1), 0.0
         if self.facts.mu is not None:
             noise = 1 / (self.facts.mu * np.sqrt(self.shares[-1] * share))
             noise *= np.sqrt(self.facts.n_users) if self.facts.local else 1.0
         return thinning(self.facts.n_users, float(noise))
 
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
-        """Round 0: item weights, norm 1. Later: w_u p_u' over the head, |w_u| = |p_u| = 1; in the last also ballots."""
+        """Round 0: item weights. Later: w_u p_u' over the head; in round 1 also pairs, in the last also ballots.
+
+        Each block has norm 1 at most by itself, and the layout's weights give each its share.
+        """
         if round_ == 0:
             return Update((self.sketch.fold(popularity_block(histories)),), histories.n_users)
-        share, blocks = self._vote_share(round_), list[Block]()
-        if share < 1:
+        votes, blocks = self._votes(round_), list[Block]()
+        if not votes or self.plan.vote_share < 1:
             blocks.append(self._products(state, histories))
-        if share > 0:
-            blocks.append(DenseBlock(self._ballots(state, histories)))
+            if round_ == 1 and PAIR_HEAD in state:
+                length = self._length(state, state[PAIR_HEAD])
+                blocks += pair_blocks(histories.columns(state[PAIR_HEAD]), length)
+        if votes:
+            cast = self._ballots(state, histories)
+            blocks += (DenseBlock(cast[source]) for source in votes)
         return Update(tuple(blocks), histories.n_users)
 
     def _products(self, state: State, histories: Interactions) -> OuterBlock:
@@ -280,46 +354,98 @@ class Als(Algorithm):
         rows = (weight**self.settings.contribution_exponent)[seen.indices]
         if weighted is not None:
             rows *= weighted
-        along = whole_direction(weight**ALONG, grid=DIRECTION_GRID)
+        squares = segment_sum(rows**2, seen.indptr)
+        if "along" not in state:
+            rows /= np.repeat(np.sqrt(squares), seen.counts())
+            return OuterBlock(seen.indptr, seen.indices, rows, users, seen.n_items)
+        along = state["along"].astype(np.int64)
         own, square = along.astype(np.float64), float(along @ along)
         shift = segment_sum(rows * own[seen.indices], seen.indptr) / square
-        squares = segment_sum(rows**2, seen.indptr)
         lengths = np.sqrt(np.maximum(squares - shift**2 * square, LEAST_LEFT**2 * squares))
         rows /= np.repeat(lengths, seen.counts())
         shift /= np.maximum(lengths, TINY)
         return OuterBlock(seen.indptr, seen.indices, rows, users, seen.n_items, along, shift)
 
-    def _ballots(self, state: State, histories: Interactions) -> Float64:
-        """Each user's ballot on the weight of content; zeros for users who don't vote."""
-        cast = np.zeros((histories.n_users, len(CHOICES) - 1))
+    def _ballots(self, state: State, histories: Interactions) -> dict[str, Float64]:
+        """Each user's ballots, score source -> [n_users, choices - 1]; zeros for users who don't vote."""
         rows = voters(histories, self._one_votes_in(), self.facts.seed)
         shown, hidden = hide(histories.users(rows), self.facts.seed)
         factors = self._factors(state)
         vectors, taste = factors.users(shown), factors.parts.get(COLLABORATIVE, slice(0, 0))
-        tables, likes = VoteTables.of(*factors.tables()), factors.content
-        cast[rows] = ballots(tables, vectors[:, 0], vectors[:, taste], vectors[:, likes], shown, hidden)
+        tables, parts, weights = VoteTables.of(*factors.tables()), dict[str, Part](), dict[str, float]()
+        if CONTENT in state:
+            parts[CONTENT], weights[CONTENT] = ContentPart(tables, vectors[:, factors.content]), factors.weight
+        for source, name in LINKS.items():
+            if f"{name}_weight" in state:
+                amounts = partial(factors.balanced_amounts, source)
+                parts[source] = LinkPart(tables, Links.of_state(state, name), shown, amounts)
+                weights[source] = factors.link_weight(source)
+        found = ballots(tables, vectors[:, 0], vectors[:, taste], parts, weights, self.plan.votes, shown, hidden)
+        cast = {source: np.zeros((histories.n_users, len(CHOICES[source]) - 1)) for source in self.plan.votes}
+        for source, each in cast.items():
+            each[rows] = found[source]
         return cast
 
     def release(
         self, state: State, round_: int, sums: Mapping[str, npt.NDArray[np.float64]], noise: Mapping[str, float]
     ) -> State:
         """Head and starting table after round 0, then each round's directions, strengths and next table."""
-        features = state.get(FEATURES)
+        features, panel = state.get(FEATURES), {name: state[name] for name in PANEL_INPUTS if name in state}
         if round_ == 0:
             counts, unsure = self.sketch.recovered(sums[COUNTS], noise[COUNTS])
             state = self._first(counts, unsure, state)
+            if panel:
+                state |= self._weighted(PANEL, Links.of_state(panel, "panel"), self.plan.panel_weight)
         else:
             if PRODUCTS in sums:
                 state = state | self._next(state, sums[PRODUCTS], noise[PRODUCTS])
-            if VOTE in sums:
-                state = state | {"content_weight": self._elected(sums[VOTE], noise[VOTE])}
-        return state if features is None else state | self._with_content(state, features)
+            if PAIRS_BLOCK in sums:
+                state = state | self._paired(state, sums, noise)
+        if features is not None:
+            state = state | self._with_content(state, features)
+        state = state | self._balanced(state)
+        for source in self.plan.votes:
+            if BALLOTS[source] in sums:
+                state = state | self._elected(source, sums[BALLOTS[source]], noise[BALLOTS[source]])
+        return state
 
-    def _elected(self, total: Float64, noise: float) -> npt.NDArray[np.float32]:
-        """The weight of content that wins the vote, float32 [1]."""
+    def _paired(self, state: State, sums: Mapping[str, Float64], noise: Mapping[str, float]) -> State:
+        """Links from the noised pairs."""
+        head = state[PAIR_HEAD]
+        found = item_map(
+            sums[PAIRS_BLOCK],
+            float(sums[TRACE][0]),
+            noise=noise[PAIRS_BLOCK],
+            popularity=self._popularity(state)[head],
+            events=self.facts.n_users * self._length(state, head),
+            exponent=self.settings.score_exponent,
+        )
+        return self._weighted(PAIRS, Links.strongest(head, found, most=MOST_LINKS), PAIRS_WEIGHT)
+
+    @staticmethod
+    def _weighted(source: str, links: Links, weight: float) -> State:
+        """The arrays of links before they are balanced."""
+        name, ones = LINKS[source], np.ones(1, np.float32)
+        return links.state(name) | {f"{name}_weight": ones * np.float32(weight), f"{name}_balance": ones}
+
+    def _balanced(self, state: State) -> State:
+        """The factors that bring links to the scale of the other parts."""
+        found: State = {}
+        for name in LINKS.values():
+            if f"{name}_weight" in state:
+                popularity, links = self._popularity(state), Links.of_state(state, name)
+                length = self._length(state, np.arange(self.facts.n_items))
+                scores = self._factors(state).scores_without_links
+                balance = balanced(links, scores, popularity, length=length, seed=self.facts.seed)
+                found[f"{name}_balance"] = np.array([balance], np.float32)
+        return found
+
+    def _elected(self, source: str, total: Float64, noise: float) -> State:
+        """The weight that wins a vote."""
+        expected = {CONTENT: self.plan.content_weight, PAIRS: PAIRS_WEIGHT, PANEL: self.plan.panel_weight}[source]
         voted = self.facts.n_users / self._one_votes_in()
-        chosen = elected(total, noise=noise, voted=voted, expected=self.plan.content_weight)
-        return np.array([chosen], np.float32)
+        chosen = elected(total, CHOICES[source], noise=noise, voted=voted, expected=expected)
+        return {f"{LINKS.get(source, source)}_weight": np.array([chosen], np.float32)}
 
     def hand_over(self, state: State, rows: npt.NDArray[np.int64], n_items: int) -> State:
         """What a later run can start from, as its public inputs; see `warm.hand_over`."""
@@ -337,6 +463,8 @@ class Als(Algorithm):
             state["content_weight"] = np.array([self.plan.content_weight], np.float32)
         if not self.plan.later:
             return state
+        if self.plan.pair_items:
+            state[PAIR_HEAD] = np.sort(np.argsort(-counts, kind="stable")[: self.plan.pair_items]).astype(np.int32)
         head = np.sort(np.argsort(-counts, kind="stable")[: self.plan.head_items]).astype(np.int32)
         weight = relative_popularity(counts, floor, len(head))[head]
         rng, fold, size = np.random.default_rng(self.facts.seed), self.settings.fold_exponent, self.plan.embedding_size
@@ -346,6 +474,7 @@ class Als(Algorithm):
             basis, values = directions(warm.former_table(head, former), weight, fold, size)
             table[:, : len(values)] = scaled_table(basis, values, weight, fold, self.settings.whitening)
         state |= {"head": head, "weight": weight.astype(np.float32)}
+        state |= self._along(state)
         return state | {"table": centred(table, weight).astype(np.float32)}
 
     def _next(self, state: State, products: Float64, noise: float) -> State:
@@ -362,8 +491,8 @@ class Als(Algorithm):
         clean = values * np.sqrt(cosine2)
         # Histories drawn at random from the popularity, without taste, would show users^2 expected / sum(clean).
         expected = np.maximum((weight * fold**2) @ basis**2 / len(weight), TINY)
-        energy, length = self._energy_and_length(state)
-        excess = np.maximum(clean * clean.sum() / (energy * expected) - 1, 0)
+        length = self._length(state, state["head"])
+        excess = np.maximum(clean * clean.sum() / (self.facts.n_users**2 * expected) - 1, 0)
         arrays = {
             "table": centred(scaled_table(basis, values, weight, power, self.settings.whitening), weight),
             "basis": basis,
@@ -374,11 +503,22 @@ class Als(Algorithm):
         }
         return {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
 
-    def _energy_and_length(self, state: State) -> tuple[float, float]:
-        """The squared sum of what users send, and about the mean number of head items in a history."""
-        counts, users = state[COUNTS].astype(np.float64), self.facts.n_users
+    def _along(self, state: State) -> State:
+        """Popularity's direction, if histories drawn at random have enough of their square along it."""
+        weight = state["weight"].astype(np.float64)
+        direction, rows = weight**ALONG, weight**self.settings.contribution_exponent
+        dots, chance = rows * direction / np.linalg.norm(direction), weight / weight.sum()
+        mean, length = chance @ dots, self._length(state, state["head"])
+        along = (mean**2 * length + chance @ dots**2 - mean**2) / (chance @ rows**2)
+        if self.facts.mu is None or along < LEAST_ALONG:
+            return {}
+        return {"along": whole_direction(direction, grid=DIRECTION_GRID).astype(np.int32)}
+
+    def _length(self, state: State, items: npt.NDArray[np.integer[Any]]) -> float:
+        """About the mean number of these items in a history, weighted by its length; at least 1."""
+        counts = state[COUNTS].astype(np.float64)
         # A user with k items adds sqrt(k) to the counts in all.
-        return users**2, max(counts.sum() * counts[state["head"]].sum() / users**2, 1.0)
+        return float(max(counts.sum() * counts[items].sum() / self.facts.n_users**2, 1.0))
 
     def _with_content(self, state: State, features: npt.NDArray[np.floating[Any]]) -> State:
         """Content directions that the released ones don't cover, and the map for new items."""
@@ -393,13 +533,13 @@ class Als(Algorithm):
 
         Items outside the head have popularity's and content's part only, on the same scale.
         """
-        if "basis" not in state and "content" not in state:
+        if self._is_ranked(state):
             return np.broadcast_to(state[COUNTS].astype(np.float64), (histories.n_users, histories.n_items))
         return self._factors(state).scores(histories)
 
     def factors(self, state: State) -> Factors:
         """The scores in factorised form."""
-        if "basis" not in state and "content" not in state:
+        if self._is_ranked(state):
             return Ranked(state[COUNTS])
         return self._factors(state)
 
@@ -431,6 +571,11 @@ class Als(Algorithm):
         if COLLABORATIVE in parts:
             scores += (users[:, parts[COLLABORATIVE]] @ vectors[:, 1 + width :].T) * lift
         return scores
+
+    @staticmethod
+    def _is_ranked(state: State) -> bool:
+        """Whether a state has counts alone."""
+        return not any(name in state for name in ("basis", CONTENT, *(f"{name}_weight" for name in LINKS.values())))
 
     def _factors(self, state: State) -> AlsFactors:
         """A state, prepared for scoring."""

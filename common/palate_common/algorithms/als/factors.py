@@ -1,10 +1,12 @@
 """AlsFactors: a state of `als`, prepared for scoring.
 
     score of item i  =  level * base_i  +  taste . basis_i popularity_i^e  +  weight * likes . content_i popularity_i^e
+                        +  sum over links' sources of  weight * sum over events e of  amount_e link[e, i]
 
 `level` is a history's part along the chance direction: how much, not what, its user likes. `base` is popularity,
 `basis` the released directions over the head, `content` the directions of item features and `weight` their weight.
-Scores are linear in the events, except that the trust in directions depends on the number of events.
+Links are those of pair counts and of an open panel. Scores are linear in the events, except that the trust in
+directions, and the amount of links, depend on the number of events.
 """
 
 from __future__ import annotations
@@ -16,17 +18,21 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_common.algorithms.als.content import content_trust
+from palate_common.algorithms.als.pairs import link_amounts
 from palate_common.algorithms.als.taste import TINY, chance_direction, folded, relative_popularity, taste_weights
 from palate_common.algorithms.base import Factors, State
+from palate_common.algorithms.parts.links import Links
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.interactions import Interactions, segment_sum
 from palate_common.mechanism.update import Float64
-from palate_common.score_sources import COLLABORATIVE, CONTENT, POPULARITY, source_of
+from palate_common.score_sources import COLLABORATIVE, CONTENT, PAIRS, PANEL, POPULARITY, source_of
 
 TRUSTED_AFTER = 10
 """The number of events that `trust` is given for."""
 ROWS_AT_ONCE = 65_536
 """Table rows that are computed at once in float64."""
+LINKS: Mapping[str, str] = {PAIRS: "pairs", PANEL: "open"}
+"""Score source -> the name under which a state has its links."""
 
 
 class AlsFactors(Factors):
@@ -127,8 +133,37 @@ class AlsFactors(Factors):
             vectors[:, self.content] = content * content_trust(np.array([history.nnz]))
         return vectors
 
+    @cached_property
+    def links(self) -> Mapping[str, Links]:
+        """Those of pair counts and of an open panel, as far as the state has them and they count."""
+        return {
+            source: Links.of_state(self._state, name)
+            for source, name in LINKS.items()
+            if f"{name}_weight" in self._state and self.link_weight(source)
+        }
+
+    def link_weight(self, source: str) -> float:
+        """The weight of a source's links."""
+        return float(self._state[f"{LINKS[source]}_weight"][0])
+
+    def amounts(self, source: str, histories: Interactions) -> Float64:
+        """How much the links of each interaction count, float64 [nnz]."""
+        return self.link_weight(source) * self.balanced_amounts(source, histories)
+
+    def balanced_amounts(self, source: str, histories: Interactions) -> Float64:
+        """The same at weight 1."""
+        balance = float(self._state[f"{LINKS[source]}_balance"][0])
+        return balance * link_amounts(histories)
+
     def scores(self, histories: Interactions) -> Float64:
         """Each user's score of each item, float64 [n_users, n_items]."""
+        scores = self.scores_without_links(histories)
+        for source, links in self.links.items():
+            scores += links.scores(histories, self.amounts(source, histories))
+        return scores
+
+    def scores_without_links(self, histories: Interactions) -> Float64:
+        """The part of scores that is a product of vectors, float64 [n_users, n_items]."""
         users = self.users(histories)
         # Taste is multiplied over the head alone, which may be a small part of the catalogue.
         scores: Float64 = users[:, :1] * self.base

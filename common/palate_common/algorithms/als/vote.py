@@ -1,23 +1,33 @@
-"""Vote: users choose the weight of public item features by held-out events, on the device.
+"""Vote: users choose the weights of what is beside the private directions by held-out events, on the device.
 
-Only what people do tells whether features help. So a device holds out every second of its items, ranks the catalogue
-from the others with each candidate weight of content, and compares how many held-out items each weight finds. It sends
-a ballot of norm 1 at most, a block of the round like any other: clipped, noised and charged. The server's decision is
-post-processing of the noised sum.
+Public item features, links from pair counts and an open panel's links: only what people do tells whether each helps.
+So a device holds out every second of its items, ranks the catalogue from the others with each candidate weight of one
+of them, and compares how many held-out items each weight finds. It sends a ballot of norm 1 at most for each election,
+a block of the round like any other: clipped, noised and charged. The server's decision is post-processing of the noised
+sums.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from palate_common.algorithms.parts.links import Links
 from palate_common.interactions import Interactions, row_squares, segment_sum
 from palate_common.mechanism.update import Float64
+from palate_common.score_sources import CONTENT, PAIRS, PANEL
 
-CHOICES = np.array([0.0, 0.25, 0.5, 1.0])
-"""Candidate weights of content. A ballot compares each of the others with the first."""
+CHOICES: Mapping[str, Float64] = {
+    CONTENT: np.array([0.0, 0.25, 0.5, 1.0]),
+    PAIRS: np.array([0.0, 0.5, 1.0, 2.0]),
+    PANEL: np.array([0.0, 0.25, 0.5, 1.0, 2.0, 4.0]),
+}
+"""Score source -> candidates for its weight. A ballot compares each of the others with the first."""
 LIST = 20
 """A hidden item is found if it is among this many top items."""
 GAIN = 8.0
@@ -107,29 +117,122 @@ class VoteTables:
         return cls(base[order], rows, columns, place, np.maximum.accumulate(each[::-1])[::-1])
 
 
+class Part(Protocol):
+    """What one of the elected sources adds to scores at weight 1, of some users, in the order of `VoteTables.place`."""
+
+    def of(self, rows: npt.NDArray[np.int64], n: int) -> Float64:
+        """Float64 [len(rows), n]: of the first n items."""
+
+    def bound(self, rows: npt.NDArray[np.int64], n: int) -> Float64:
+        """Float64 [len(rows)]: no item from place n on has more."""
+
+
+@dataclass(frozen=True)
+class ContentPart:
+    """Content's part.
+
+    Attributes:
+        tables: of the catalogue.
+        likes: float64 [n_users, c].
+    """
+
+    tables: VoteTables
+    likes: Float64
+
+    @cached_property
+    def _rounded(self) -> Float64:
+        return _on_grid(self.likes, _lengths(self.likes)[:, None])
+
+    def of(self, rows: npt.NDArray[np.int64], n: int) -> Float64:
+        """Exact products."""
+        product: Float64 = self._rounded[rows] @ self.tables.content[:n].T
+        return product
+
+    def bound(self, rows: npt.NDArray[np.int64], n: int) -> Float64:
+        """By Cauchy and Schwarz."""
+        longest = float(self.tables.most[n, 2])
+        return _lengths(self._rounded[rows]) * longest
+
+
+@dataclass(frozen=True)
+class LinkPart:
+    """The part of links.
+
+    Attributes:
+        tables: of the catalogue.
+        links: of the catalogue.
+        shown: the users' shown items.
+        amounts: how much the links of each interaction of some users count, float64 [nnz].
+    """
+
+    tables: VoteTables
+    links: Links
+    shown: Interactions
+    amounts: Callable[[Interactions], Float64]
+
+    @cached_property
+    def _placed(self) -> Links:
+        """The same links, to places instead of rows."""
+        return Links(self.links.items, self.tables.place[self.links.to], self.links.shape, self.links.scale)
+
+    def of(self, rows: npt.NDArray[np.int64], n: int) -> Float64:
+        """Sums in the order of a user's items."""
+        shown = self.shown.users(rows)
+        known, places = self.links.of(shown.indices)
+        owners, to = shown.owners()[known].astype(np.int64), self._placed.to[places]
+        added = self.amounts(shown)[known, None] * self.links.values[places]
+        near = to < n
+        cells = (owners[:, None] * n + to)[near]
+        return np.bincount(cells, added[near], len(rows) * n).astype(np.float64, copy=False).reshape(len(rows), n)
+
+    def bound(self, rows: npt.NDArray[np.int64], n: int) -> Float64:
+        """The sum of what each interaction says most of any item from place n on."""
+        shown = self.shown.users(rows)
+        far = np.where(self._placed.to >= n, self.links.values, 0.0).max(axis=1, initial=0.0)
+        known, places = self.links.of(shown.indices)
+        most = np.zeros(shown.nnz)
+        most[known] = self.amounts(shown)[known] * far[places]
+        return np.asarray(segment_sum(most, shown.indptr), np.float64)
+
+
 def ballots(
-    tables: VoteTables, level: Float64, taste: Float64, likes: Float64, shown: Interactions, hidden: Interactions
-) -> Float64:
-    """Each user's ballot: float64 [n_users, len(CHOICES) - 1], norm 1 at most.
+    tables: VoteTables,
+    level: Float64,
+    taste: Float64,
+    parts: Mapping[str, Part],
+    weights: Mapping[str, float],
+    elections: Sequence[str],
+    shown: Interactions,
+    hidden: Interactions,
+) -> dict[str, Float64]:
+    """Each user's ballots: source -> float64 [n_users, number of its choices - 1], norm 1 at most.
 
     Args:
         tables: of the catalogue.
         level: of each user, from the shown items alone, float64 [n_users].
         taste: float64 [n_users, d].
-        likes: float64 [n_users, c].
-        shown: the items that these were computed from; they are not ranked.
+        parts: of each source beside the private directions.
+        weights: of these, where another source is voted on.
+        elections: the sources that are voted on.
+        shown: the items that all this was computed from; they are not ranked.
         hidden: the items to be found, one at least a user.
     """
-    found, n_items = np.zeros((len(level), len(CHOICES))), len(tables.base)
-    taste, likes = (_on_grid(each, _lengths(each)[:, None]) for each in (taste, likes))
-    left, n_ranked = np.arange(len(level)), min(FIRST_RANKED, n_items)
-    while len(left):
-        at_once, undecided = max(1, SCORES_AT_ONCE // n_ranked), []
-        for rows in (left[first : first + at_once] for first in range(0, len(left), at_once)):
-            users = level[rows], taste[rows], likes[rows], shown.users(rows), hidden.users(rows)
-            found[rows], decided = _found(tables, n_ranked, *users)
-            undecided.append(rows[~decided])
-        left, n_ranked = np.concatenate(undecided), min(n_ranked * MORE_RANKED, n_items)
+    taste = _on_grid(taste, _lengths(taste)[:, None])
+    found = {name: np.zeros((len(level), len(CHOICES[name]))) for name in elections}
+    for name in elections:
+        left, n_ranked = np.arange(len(level)), min(FIRST_RANKED, len(tables.base))
+        while len(left):
+            at_once, undecided = max(1, SCORES_AT_ONCE // n_ranked), []
+            for rows in (left[first : first + at_once] for first in range(0, len(left), at_once)):
+                users = level[rows], taste[rows], shown.users(rows), hidden.users(rows)
+                found[name][rows], decided = _found(tables, n_ranked, *users, rows, name, parts, weights)
+                undecided.append(rows[~decided])
+            left, n_ranked = np.concatenate(undecided), min(n_ranked * MORE_RANKED, len(tables.base))
+    return {name: _ballot(each, hidden) for name, each in found.items()}
+
+
+def _ballot(found: Float64, hidden: Interactions) -> Float64:
+    """The gains over the first choice, clipped to norm 1."""
     gained = GAIN * (found[:, 1:] - found[:, :1]) / np.minimum(hidden.counts(), LIST)[:, None]
     cut: Float64 = gained / np.maximum(_lengths(gained), 1.0)[:, None]
     return cut
@@ -140,39 +243,48 @@ def _found(
     n: int,
     level: Float64,
     taste: Float64,
-    likes: Float64,
     shown: Interactions,
     hidden: Interactions,
+    rows: npt.NDArray[np.int64],
+    name: str,
+    parts: Mapping[str, Part],
+    weights: Mapping[str, float],
 ) -> tuple[Float64, npt.NDArray[np.bool_]]:
     """How many hidden items each weight finds among the first n items, and of which users no others can be found."""
     plain = level[:, None] * tables.base[:n]
     head = tables.basis[:n]
     plain[:, : len(head)] += taste @ head.T
-    content = likes @ tables.content[:n].T
+    beside = [other for other in parts if other != name and weights[other]]
+    for other in beside:
+        plain += weights[other] * parts[other].of(rows, n)
+    own = parts[name].of(rows, n)
     seen = tables.place[shown.indices]
     ranked = np.flatnonzero(seen < n)
-    plain[shown.owners()[ranked], seen[ranked]] = -np.inf  # and stays so, whatever finite content adds
+    plain[shown.owners()[ranked], seen[ranked]] = -np.inf  # and stays so, whatever finite parts add
     wanted = tables.place[hidden.indices]
     ranked = np.flatnonzero(wanted < n)
     owners, wanted = hidden.owners()[ranked], wanted[ranked]
-    wanted_plain, wanted_content = plain[owners, wanted], content[owners, wanted]
-    found, decided = np.empty((len(level), len(CHOICES))), np.ones(len(level), np.bool_)
-    if n < len(tables.base):  # others have at most these scores (Cauchy-Schwarz)
+    wanted_plain, wanted_own = plain[owners, wanted], own[owners, wanted]
+    choices = CHOICES[name]
+    found, decided = np.empty((len(level), len(choices))), np.ones(len(level), np.bool_)
+    if n < len(tables.base):  # others have at most these scores
         others = np.maximum(level, 0) * tables.most[n, 0] + _lengths(taste) * tables.most[n, 1]
-        others_content = _lengths(likes) * tables.most[n, 2]
+        for other in beside:
+            others += weights[other] * parts[other].bound(rows, n)
+        others_own = parts[name].bound(rows, n)
     scores, last = np.empty_like(plain), max(n - LIST, 0)
-    for choice, weight in enumerate(CHOICES):
+    for choice, weight in enumerate(choices):
         if weight:
-            np.multiply(content, weight, out=scores)
+            np.multiply(own, weight, out=scores)
             scores += plain
         else:
             scores[:] = plain
         scores.partition(last, axis=1)
         least = scores[:, last]
-        in_list = wanted_content * weight + wanted_plain >= least[owners]
+        in_list = wanted_own * weight + wanted_plain >= least[owners]
         found[:, choice] = np.minimum(np.bincount(owners[in_list], minlength=len(level)), LIST)
         if n < len(tables.base):
-            decided &= (others + weight * others_content) * ROUNDING < least
+            decided &= (others + weight * others_own) * ROUNDING < least
     return found, decided
 
 
@@ -191,15 +303,17 @@ def _on_grid(rows: Float64, length: Float64) -> Float64:
     return rounded
 
 
-def elected(total: Float64, *, noise: float, voted: float, expected: float) -> float:
+def elected(total: Float64, choices: Float64, *, noise: float, voted: float, expected: float) -> float:
     """The weight that wins by the noised sum of ballots.
 
     Args:
-        total: noised sum of ballots, float64 [len(CHOICES) - 1].
+        total: noised sum of ballots, float64 [len(choices) - 1].
+        choices: the candidates.
         noise: standard deviation of its noise.
         voted: about how many voted, by public facts.
         expected: the weight without a vote; a weight further from it needs more evidence.
     """
     recall = np.concatenate([[0.0], total]) / (GAIN * voted)
     error = np.hypot(noise / (GAIN * voted), SPREAD / np.sqrt(voted))
-    return float(CHOICES[np.argmax(recall - DOUBT * error * np.abs(CHOICES - expected))])
+    away = np.abs(choices - expected) / np.maximum(np.maximum(choices, expected), 1.0)
+    return float(choices[np.argmax(recall - DOUBT * error * away)])

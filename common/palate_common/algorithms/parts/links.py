@@ -29,6 +29,16 @@ from palate_common.interactions import Floats, Interactions, Ints
 from palate_common.mechanism.update import Float64
 
 TINY = 1e-30
+LINK_PARTS = ("items", "to", "links", "scale")
+"""Links as arrays of a state: NAME_items and so on."""
+PANEL_USERS = "panel_users"
+"""Public input beside the links of an open panel: int64 [1], how many people it has."""
+
+
+def panel_size(inputs: Mapping[str, npt.NDArray[Any]] | None) -> int:
+    """How many people the open panel has that a run uses; 0 without one."""
+    found = (inputs or {}).get(PANEL_USERS)
+    return 0 if found is None else int(found[0])
 
 
 @dataclass(frozen=True)
@@ -69,12 +79,12 @@ class Links:
     @classmethod
     def of_state(cls, state: Mapping[str, npt.NDArray[Any]], name: str) -> Links:
         """Those that `state` holds under a name."""
-        return cls(*(state[f"{name}_{part}"] for part in ("items", "to", "links", "scale")))
+        return cls(*(state[f"{name}_{part}"] for part in LINK_PARTS))
 
     def state(self, name: str) -> dict[str, npt.NDArray[Any]]:
         """As arrays of a public state: `NAME_items`, `NAME_to`, `NAME_links` and `NAME_scale`."""
         arrays = (self.items, self.to, self.shape, self.scale)
-        return {f"{name}_{part}": array for part, array in zip(("items", "to", "links", "scale"), arrays, strict=True)}
+        return {f"{name}_{part}": array for part, array in zip(LINK_PARTS, arrays, strict=True)}
 
     @cached_property
     def values(self) -> Float64:
