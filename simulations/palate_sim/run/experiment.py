@@ -54,7 +54,7 @@ class Started:
         terms: what it promises.
         prepared: its data.
         ledger: the population's.
-        inputs: public arrays it starts from: item features, and what it takes from a former release.
+        inputs: public arrays it starts from: item features, a panel's model, and what it takes from a former release.
     """
 
     folder: RunFolder
@@ -138,6 +138,9 @@ def _naming(config: SimulationConfig, source: Source | None) -> SimulationConfig
     """The configuration with the given log in the place of its own, and with absolute paths."""
     if config.warm_start is not None:
         config = config.model_copy(update={"warm_start": str(Path(config.warm_start).resolve())})
+    if isinstance(config.data.panel, str) and is_place(config.data.panel) and not is_address(config.data.panel):
+        panel = str(Path(config.data.panel).resolve())
+        config = config.model_copy(update={"data": config.data.model_copy(update={"panel": panel})})
     if config.data.domains:
         logs = {
             domain: str(Path(log).resolve()) if is_local(log) else log for domain, log in config.data.domains.items()
