@@ -207,6 +207,9 @@ class EvaluationConfig(_Section):
     large for ease."""
     projection: tuple[Annotated[int, Field(ge=1, le=10**6)], ...] = (1, 10, 100)
     """Multiples of the population to project quality to; "none" or [] for none."""
+    recency: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (14.0, 30.0, 60.0, 120.0)
+    """Half-lives in days that are tried for what devices recommend by, where the log has times and fits into memory,
+    under a temporal split of its own: see docs/runs.md#recent-events. "none" or [] for none."""
     look_users: int = Field(default=2000, ge=1)
     """Validation users on whom each release is looked at, the same ones every time, drawn by the seed; all where there
     are fewer."""
@@ -220,13 +223,13 @@ class EvaluationConfig(_Section):
     tensorboard: bool = False
     """Write TensorBoard events too; needs the package tensorboard."""
 
-    @field_validator("ks", "baselines", "projection", mode="before")
+    @field_validator("ks", "baselines", "projection", "recency", mode="before")
     @classmethod
     def _list_of_one_line(cls, value: Any) -> Any:
         """Parse a list as a shell passes it: `10,20`, `none`, or one value."""
         if isinstance(value, str):
             return () if value.strip() in ("", "none") else tuple(part.strip() for part in value.split(","))
-        return (value,) if isinstance(value, int) else value
+        return (value,) if isinstance(value, int | float) else value
 
 
 class ReleasesConfig(_Section):

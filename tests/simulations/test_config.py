@@ -55,6 +55,7 @@ OTHER: dict[str, Any] = {
     "evaluation.ks": [5],
     "evaluation.baselines": ["ease"],
     "evaluation.projection": [2],
+    "evaluation.recency": [45.5],
 }
 """A value of each key that is no number and no truth value, other than its default."""
 

@@ -251,7 +251,7 @@ class ModelRecommender:
         made_of = (debias, domain, counts)
         if self._taste is None or self._made_of != made_of or self._look is not look:
             kept = ~np.isin(look.interactions.indices, look.dismissed)
-            history = look.interactions.entries(kept)
+            history = look.recent.entries(kept)
             if domain is not None:
                 within = np.zeros(history.n_items, np.bool_)
                 within[self._selection.within(domain)] = True

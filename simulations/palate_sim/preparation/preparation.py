@@ -65,6 +65,8 @@ class Prepared:
         domains: of each item of the split, such as "books"; None: there is only one.
         sources: name -> width of each source of features, in the order of their columns; {}: there is one, unnamed.
         kept: the folder that a large log's histories are mapped from; None: they are in memory.
+        log: the filtered log, where its times are to be looked at too (`evaluation.recency`); None otherwise, and for a
+            log on disk.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Prepared:
     domains: tuple[str, ...] | None = None
     sources: dict[str, int] = field(default_factory=dict)
     kept: Kept | None = None
+    log: InteractionLog | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -141,6 +144,7 @@ def _prepared(config: SimulationConfig, source: Source | None, draft: Draft, not
     pairs = weighed(log, config, timed=config.split.name in NEEDS_TIMES, notify=notify, folder=draft.path)
     dropped |= pairs.excluded
     name, catalogue, repairs, terms, large = log.name, log.items, log.repairs, log.terms, log.rows.on_disk
+    dated = log if config.evaluation.recency and "times" in log.rows.names and not large else None
     del log  # and with it what lies on disk of it
     folder = draft.path() if large else None
     cut = split(pairs, config.split.name, seed=config.seed, folder=folder, notify=notify)
@@ -153,7 +157,9 @@ def _prepared(config: SimulationConfig, source: Source | None, draft: Draft, not
         folder = draft.keep()
         cut = moved(cut, folder)
         kept = Kept(folder, facts.fingerprint, draft)
-    return _with_features(config, Prepared(name, cut, catalogue, {}, repairs, dropped, terms, bounds, kept=kept))
+    return _with_features(
+        config, Prepared(name, cut, catalogue, {}, repairs, dropped, terms, bounds, kept=kept, log=dated)
+    )
 
 
 def _reopened(config: SimulationConfig, folder: Path, notify: Notify) -> Prepared:

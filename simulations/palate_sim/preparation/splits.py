@@ -283,14 +283,7 @@ def _heldout_excluded(pairs: Pairs, rng: np.random.Generator) -> _Rule:
 
 def _temporal(pairs: Pairs, rng: np.random.Generator) -> _Rule:
     """By global time: the first 80 % of pairs train, the next 10 % validate, the last 10 % test."""
-    n_known = pairs.n_timed
-    if not n_known:
-        raise InputError("`split` temporal must have a log with times, got none")
-    least, first, second = pairs.times_in_order(0, int(n_known * 0.8), int(n_known * 0.9))
-    if least == first or first == second:
-        raise InputError(
-            f"`split` temporal must have times that can be cut at 80 % and 90 %, got {first:g}, {second:g}"
-        )
+    first, second = temporal_cuts(pairs)
 
     def cut(block: PairBlock) -> _Cut:
         test = block.times >= second  # an unknown time is not
@@ -300,9 +293,28 @@ def _temporal(pairs: Pairs, rng: np.random.Generator) -> _Rule:
     notes = [
         f"cut at {first:.0f} and {second:.0f} seconds since 1970; a pair's time is when the user first met the item"
     ]
-    if n_known < pairs.n_pairs:
-        notes.append(f"{pairs.n_pairs - n_known} of {pairs.n_pairs} pairs of unknown time are in the training part")
+    if pairs.n_timed < pairs.n_pairs:
+        notes.append(
+            f"{pairs.n_pairs - pairs.n_timed} of {pairs.n_pairs} pairs of unknown time are in the training part"
+        )
     return _Rule(cut, tuple(notes))
+
+
+def temporal_cuts(pairs: Pairs) -> tuple[float, float]:
+    """The times at which 80 % and 90 % of the pairs of known time have happened.
+
+    Raises:
+        InputError: there are no times, or they can't be cut there.
+    """
+    n_known = pairs.n_timed
+    if not n_known:
+        raise InputError("`split` temporal must have a log with times, got none")
+    least, first, second = pairs.times_in_order(0, int(n_known * 0.8), int(n_known * 0.9))
+    if least == first or first == second:
+        raise InputError(
+            f"`split` temporal must have times that can be cut at 80 % and 90 %, got {first:g}, {second:g}"
+        )
+    return first, second
 
 
 def _random(pairs: Pairs, rng: np.random.Generator) -> _Rule:
