@@ -129,8 +129,10 @@ class SplitConfig(_Section):
     """How users or events are held out."""
 
     name: str = "strong"
-    """strong, leave-last-out, temporal, random, loo-heldout-excluded, user-cold-1, -3 or -10, or item-cold: see
-    docs/configuration.md#splits."""
+    """strong, leave-last-out, temporal, random, loo-heldout-excluded, user-cold-1, -3 or -10, item-cold, liang2018 or
+    chien2021: see docs/configuration.md#splits."""
+    held_out_users: int | None = Field(default=None, ge=1)
+    """With liang2018: validation users, and as many test users. None: 10,000."""
 
 
 class PrivacyConfig(_Section):
@@ -268,10 +270,14 @@ def preset_names() -> tuple[str, ...]:
 
 
 def preset_settings(name: str) -> dict[str, Any]:
-    """A preset as nested settings: the event weights, which devices read too, and what a simulation adds."""
+    """A preset as nested settings: the event weights, which devices read too, and what a simulation adds.
+
+    A preset has the weights of its own name, or, with a key `weights_of`, those of another, or "none".
+    """
     tree = tomllib.loads((resources.files("palate_sim") / "presets" / f"{name}.toml").read_text(encoding="utf-8"))
-    shared = weighting_settings(name)
-    return {section: {**shared.get(section, {}), **tree.get(section, {})} for section in {**shared, **tree}}
+    weights = tree.pop("weights_of", name)
+    shared = {} if weights == "none" else weighting_settings(weights)
+    return {**tree, **{section: {**table, **tree.get(section, {})} for section, table in shared.items()}}
 
 
 def load_config(base: str | None = None, overrides: Mapping[str, Any] | None = None) -> SimulationConfig:

@@ -138,7 +138,7 @@ def test_an_option_beats_a_file_and_a_file_beats_a_default(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", preset_names())
 def test_presets_load(name: str) -> None:
-    assert preset_names() == ("movies", "music", "news", "ratings", "shop")
+    assert preset_names() == ("chien2021", "liang2018", "movies", "music", "news", "ratings", "shop")
     assert load_config(name, {"privacy.epsilon": 1}).privacy.epsilon == 1
 
 

@@ -94,10 +94,15 @@ class Prepared:
 
     def exclusions(self) -> list[dict[str, str]]:
         """Exclusions of the preparation for the privacy card; without counts, which would be raw statistics."""
-        if not self.filtered:
-            return []
-        what = f"data preparation: what lies outside the {self.filtered} was left out"
-        return [{"what": what, "reason": "made on raw data before the experiment, not charged"}]
+        kept = [f"the {self.filtered}"] if self.filtered else []
+        kept += [self.split.excluded] if self.split.excluded else []
+        return [
+            {
+                "what": f"data preparation: what lies outside {each} was left out",
+                "reason": "made on raw data before the experiment, not charged",
+            }
+            for each in kept
+        ]
 
 
 def prepare(config: SimulationConfig, source: Source | None = None, notify: Notify = silent) -> Prepared:
@@ -147,7 +152,10 @@ def _prepared(config: SimulationConfig, source: Source | None, draft: Draft, not
     dated = log if config.evaluation.recency and "times" in log.rows.names and not large else None
     del log  # and with it what lies on disk of it
     folder = draft.path() if large else None
-    cut = split(pairs, config.split.name, seed=config.seed, folder=folder, notify=notify)
+    chosen = config.split
+    cut = split(
+        pairs, chosen.name, seed=config.seed, held_out_users=chosen.held_out_users, folder=folder, notify=notify
+    )
     del pairs
     _check_negatives(cut)
     kept = None
@@ -341,4 +349,5 @@ def describe_split(split_: Split) -> dict[str, Any]:
         "test_targets_of_no_training_user": int((~seen[split_.test.target.indices]).sum()),
         "skipped": dict(split_.skipped),
         "notes": list(split_.notes),
+        "metrics": list(split_.metrics),
     }

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from palate_sim.progress.wording import clean, epsilon_line, fitted_name, point, primary_metric, stamp
 
-_BESIDE = ("ndcg@10", "ndcg@20", "hr@10", "coverage@20")
+_BESIDE = ("rmse", "ndcg@10", "ndcg@20", "hr@10", "coverage@20")
 
 
 def print_result(console: Console, result: Mapping[str, Any], report: Path | None = None) -> None:
@@ -46,7 +46,8 @@ def _models(result: Mapping[str, Any]) -> Table:
     metric = primary_metric(result)
     metrics = result.get("metrics") or {}
     suffix = metric[metric.index("[") :] if "[" in metric else ""
-    others = [f"{m}{suffix}" for m in _BESIDE if f"{m}{suffix}" in metrics and f"{m}{suffix}" != metric]
+    beside = (*((result.get("split") or {}).get("metrics") or ()), *_BESIDE)
+    others = [f"{m}{suffix}" for m in beside if f"{m}{suffix}" in metrics and f"{m}{suffix}" != metric]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model", max_width=34)
     table.add_column(_header(metric), justify="right")
